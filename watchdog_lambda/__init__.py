@@ -1,0 +1,30 @@
+"""End AWS Lambda timeouts gracefully, without SIGALRM.
+
+A watchdog thread tracks each invocation's remaining time and, one grace period before the hard deadline,
+runs the shutdown hooks and lands an exception in the handler, so that its ``except TimeoutError``,
+``finally`` and ``with`` run and the caller gets a real answer.
+
+Importing this package starts no thread, installs no signal handler and reads no environment.
+"""
+
+from __future__ import annotations
+
+from ._api import Watchdog, scoped_hook, shield, shutdown_hook, watch
+from ._invocation import remaining_time
+from .details import TimeoutDetails
+from .errors import ConfigurationError, Interrupt, LambdaTimeout
+
+__all__ = [
+    "ConfigurationError",
+    "Interrupt",
+    "LambdaTimeout",
+    "TimeoutDetails",
+    "Watchdog",
+    "remaining_time",
+    "scoped_hook",
+    "shield",
+    "shutdown_hook",
+    "watch",
+]
+
+__version__ = "0.1.0"

@@ -1,0 +1,74 @@
+"""``python -m watchdog_lambda [app.handler]``: Lambda's runtime interface client with a watched handler."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from . import _command
+from .errors import ConfigurationError
+
+_ENTRYPOINT = "watchdog_lambda.entrypoint.handler"
+
+_HELP = """\
+usage: python -m watchdog_lambda [HANDLER]
+
+Run a Lambda handler under the watchdog, as a container image's entrypoint:
+
+    ENTRYPOINT ["python", "-m", "watchdog_lambda"]
+    CMD ["app.handler"]
+
+HANDLER is module.function, for example app.handler. Without it, WATCHDOG_LAMBDA_HANDLER or _HANDLER
+names the handler; WATCHDOG_LAMBDA_HANDLER goes before all others.
+
+Lambda sets AWS_LAMBDA_RUNTIME_API. On your own machine AWS's Runtime Interface Emulator does:
+
+    aws-lambda-rie python -m watchdog_lambda app.handler
+
+Settings are environment variables with the prefix WATCHDOG_LAMBDA_: GRACE_PERIOD, HOOK_BUDGET, INTERRUPT,
+LAST_CALL, LAST_RESORT, WAKE_SIGNAL, TIMEOUT, SIGTERM, METRICS_NAMESPACE, DISABLED.
+
+exit codes: 2 for a wrong call; otherwise the runtime's own.
+"""
+
+
+def main(arguments: list[str]) -> int:
+    """Hand over to awslambdaric; returns only if that cannot be done."""
+    if arguments and arguments[0] in {"-h", "--help"}:
+        print(_HELP, end="")  # noqa: T201
+        return 0
+    if len(arguments) > 1:
+        return _complain(f"one handler at most, not {len(arguments)}: {' '.join(arguments)}")
+    if arguments and arguments[0].startswith("-"):
+        return _complain(f"no such option: {arguments[0]}")
+    _command.handler = arguments[0] if arguments else None
+    if not os.environ.get("AWS_LAMBDA_RUNTIME_API"):
+        return _complain(
+            "AWS_LAMBDA_RUNTIME_API is not set: not under Lambda, nor under its emulator; to run the "
+            "handler on this machine: aws-lambda-rie python -m watchdog_lambda app.handler"
+        )
+    try:
+        from awslambdaric.__main__ import main as run  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] != "awslambdaric":
+            raise
+        return _complain(
+            "awslambdaric, Lambda's runtime interface client, is not installed: "
+            "pip install 'watchdog-lambda[runtime]'"
+        )
+    try:
+        # The runtime imports the entrypoint itself, so that whatever fails there is posted to Lambda
+        # as an error at init and logged in its format.
+        run([sys.argv[0], _ENTRYPOINT])
+    except ConfigurationError as error:
+        return _complain(str(error))
+    return 0
+
+
+def _complain(problem: str) -> int:
+    print(f"watchdog_lambda: {problem}", file=sys.stderr)  # noqa: T201
+    return 2
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

@@ -1,0 +1,109 @@
+"""What the caller gets after a timeout: the handler's answer, its error, the fallback or LambdaTimeout."""
+
+from __future__ import annotations
+
+from _thread import get_ident
+
+from . import _report
+from ._code import PACKAGE, trim
+from ._invocation import NO_FALLBACK, active
+from ._watchdog import thread
+from .errors import Interrupt, LambdaTimeout
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Any
+
+    from ._firing import Firing
+
+
+def conclude(
+    firing: Firing, result: Any, failure: BaseException | None
+) -> tuple[Any, BaseException | None]:
+    """End an invocation that the watchdog has acted on; the value to return, or the error to raise.
+
+    Waits for hooks that are under way, within their budget, and writes the report.
+
+    Thread: the handler's, after :meth:`Firing.settle`.
+    """
+    try:
+        firing.wait_for_hooks()
+        if firing.fired_at is None:
+            # An early stage only: it ended in time after all, and that is no timeout.
+            return result, _without_front(failure)
+        outcome, result, failure = _judge(firing, result, failure)
+        if firing.claim_report():
+            _report.write(firing, outcome, thread.clock.monotonic())
+        return result, _without_front(failure)
+    finally:
+        active.pop(get_ident(), None)
+
+
+def _judge(
+    firing: Firing, result: Any, failure: BaseException | None
+) -> tuple[str, Any, BaseException | None]:
+    """How it ended (a word for the report), and what that makes for the caller."""
+    if failure is None:
+        return "returned", result, None
+    if not _is_this_timeout(firing, failure):
+        if firing.ladder.records:
+            _add_note(firing, failure)
+        return "raised", None, failure
+    fallback = firing.invocation.plan.fallback
+    if fallback is NO_FALLBACK:
+        return "raised", None, _as_timeout(firing, failure)
+    if not callable(fallback):
+        return "fallback", fallback, None
+    try:
+        return "fallback", fallback(firing.details), None
+    except Exception as broken:  # noqa: BLE001 - the caller still gets to know about the timeout
+        timeout = _as_timeout(firing, failure)
+        timeout.__cause__ = broken
+        timeout.add_note(f"watchdog_lambda: the fallback raised {type(broken).__name__}")
+        return "raised", None, timeout
+
+
+def _is_this_timeout(firing: Firing, failure: BaseException) -> bool:
+    """Whether the handler ended because of the interrupt, and not with an error of its own choosing.
+
+    An error that a library makes of the interrupt (urllib3's ReadTimeoutError, a RuntimeError from a
+    condition, the group of a TaskGroup) is this timeout. One that the user's own code raises, even out
+    of ``except TimeoutError``, is what the caller is meant to get.
+    """
+    if isinstance(failure, LambdaTimeout | Interrupt):
+        return True
+    if not firing.ladder.involves(failure):
+        return False
+    innermost = failure.__traceback__
+    while innermost is not None and innermost.tb_next is not None:
+        innermost = innermost.tb_next
+    raised_in = innermost.tb_frame.f_code.co_filename if innermost is not None else ""
+    return not firing.code.is_own(raised_in)
+
+
+def _as_timeout(firing: Firing, failure: BaseException) -> LambdaTimeout:
+    """The LambdaTimeout that leaves the wrapper, with the traceback of where the handler was."""
+    if isinstance(failure, LambdaTimeout):
+        failure.__traceback__ = trim(failure.__traceback__)
+        return failure
+    timeout = LambdaTimeout(firing.ladder.first_message())
+    timeout.details = firing.details
+    timeout.__traceback__ = trim(failure.__traceback__)
+    if not isinstance(failure, Interrupt):
+        timeout.__cause__ = failure
+    return timeout
+
+
+def _add_note(firing: Firing, failure: BaseException) -> None:
+    failure.add_note(f"watchdog_lambda: {firing.ladder.first_message()}")
+
+
+def _without_front(failure: BaseException | None) -> BaseException | None:
+    """The error without this package's frames at the outer end; raising it adds one again."""
+    if failure is None:
+        return None
+    entry: TracebackType | None = failure.__traceback__
+    while entry is not None and entry.tb_frame.f_code.co_filename.startswith(PACKAGE):
+        entry = entry.tb_next
+    return failure.with_traceback(entry or failure.__traceback__)

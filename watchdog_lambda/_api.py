@@ -1,0 +1,317 @@
+"""What users call: watch, hooks, shield."""
+
+from __future__ import annotations
+
+import functools
+import math
+import os
+import sys
+from _thread import get_ident
+
+from ._config import Settings
+from ._handler import call_general, guard
+from ._hooks import HookRegistry, hook_name
+from ._invocation import NO_FALLBACK, Plan, active
+from ._watchdog import thread
+from .errors import ConfigurationError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+    from typing import Any, Literal, ParamSpec, TypeVar, overload
+
+    from ._invocation import Invocation
+    from .details import TimeoutDetails
+
+    P = ParamSpec("P")
+    R = TypeVar("R")
+    Hook = TypeVar("Hook", bound=Callable[[TimeoutDetails], object])
+    InterruptKind = Literal["timeout-error", "base", "none"]
+    LastResort = Literal["report", "exit", "restart"]
+else:
+
+    def overload(function: object) -> object:
+        """Speaks to type checkers only."""
+        return function
+
+
+__all__ = ["Watchdog", "scoped_hook", "shield", "shutdown_hook", "watch"]
+
+MARK = "__watchdog_lambda__"
+"""On a watched handler, itself: a decorator above copies the attribute, but is not what it holds."""
+
+_MISSING: Any = object()
+
+
+class scoped_hook:  # noqa: N801 - used like a function
+    """Register a shutdown hook for one block only: ``with scoped_hook(release, lock_id): ...``.
+
+    Called as ``release(lock_id)``, without details, if the watchdog fires inside of the block; before
+    the hooks that were registered earlier. Not called at the end of the block: what must happen then
+    belongs there.
+
+    Thread: any.
+    """
+
+    __slots__ = ("_call", "_key", "_name", "_registry")
+
+    def __init__(self, function: Callable[P, object], /, *args: P.args, **kwargs: P.kwargs) -> None:
+        self._registry = _hooks
+        self._name = hook_name(function)
+        self._call = functools.partial(function, *args, **kwargs)
+        self._key: int | None = None
+
+    def __enter__(self) -> None:
+        call = self._call
+        self._key = self._registry.add(self._name, lambda _details: call())
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._key is not None:
+            self._registry.remove(self._key)
+
+
+class shield:  # noqa: N801 - used like a function
+    """A block that the interrupt waits for: ``with shield(): commit()``.
+
+    An interrupt that is due lands at the end of the outermost shield, and at last call in any case.
+    Hooks run all the same. Outside of an invocation it does nothing.
+
+    Thread: the handler's; in any other it does nothing. An instance may be entered once at a time.
+    """
+
+    __slots__ = ("_invocation",)
+
+    def __init__(self) -> None:
+        self._invocation: Invocation | None = None
+
+    def __enter__(self) -> None:
+        invocation = self._invocation = active.get(get_ident())
+        if invocation is not None:
+            # The store first: an interrupt that is injected before it is taken back in the next line,
+            # and none is injected after it.
+            invocation.shields += 1
+            if invocation.firing is not None:
+                invocation.firing.hold_back()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        invocation = self._invocation
+        if invocation is None:
+            return
+        self._invocation = None
+        invocation.shields -= 1
+        if not invocation.shields and invocation.firing is not None:
+            interrupt = invocation.firing.land_at_shield(sys._getframe(1))
+            if interrupt is not None:
+                raise interrupt
+
+
+class Watchdog:
+    """Settings and hooks of one's own, for the handlers that it watches.
+
+    The module's :func:`watch` and :func:`shutdown_hook` use the environment's settings and the hooks
+    that every watched handler shares. Options are the settings' names, in seconds where they are
+    times; what is given here takes the place of the environment's.
+
+    Args:
+        fallback: what the caller gets instead of the error when a timeout ends the handler: a value, or
+            a callable of :class:`TimeoutDetails`. Without one it is :class:`LambdaTimeout`.
+
+    Raises:
+        ConfigurationError: a setting that cannot be used.
+    """
+
+    def __init__(
+        self,
+        *,
+        grace_period: float | None = None,
+        hook_budget: float | None = None,
+        interrupt: InterruptKind | None = None,
+        last_call: float | None = None,
+        last_resort: LastResort | None = None,
+        wake_signal: str | None = None,
+        timeout: float | None = None,
+        metrics_namespace: str | None = None,
+        disabled: bool | None = None,
+        fallback: Any = _MISSING,
+    ) -> None:
+        self._hooks = HookRegistry()
+        self._options: dict[str, Any] = {
+            "grace_period": grace_period,
+            "hook_budget": hook_budget,
+            "interrupt": interrupt,
+            "last_call": last_call,
+            "last_resort": last_resort,
+            "wake_signal": wake_signal,
+            "timeout": timeout,
+            "metrics_namespace": metrics_namespace,
+            "disabled": disabled,
+        }
+        self._fallback = NO_FALLBACK if fallback is _MISSING else fallback
+        Settings.from_environ(os.environ, **self._options)  # bad ones are told at once
+
+    def __repr__(self) -> str:
+        options = ", ".join(f"{k}={v!r}" for k, v in self._options.items() if v is not None)
+        return f"Watchdog({options})"
+
+    def watch(self, handler: Callable[P, R]) -> Callable[P, R]:
+        """Watch a handler: its invocations end gracefully before Lambda ends them.
+
+        The wrapper is transparent otherwise: same arguments, same result object, same exceptions, same
+        metadata. See :func:`watchdog_lambda.watch`.
+        """
+        return _watch(handler, self._options, self._fallback, (self._hooks, _hooks))
+
+    @overload
+    def shutdown_hook(self, hook: Hook, /) -> Hook: ...
+    @overload
+    def shutdown_hook(self, /, *, before: float | None = None) -> Callable[[Hook], Hook]: ...
+    def shutdown_hook(self, hook: Any = None, /, *, before: float | None = None) -> Any:
+        """Register a hook for this watchdog's handlers; see :func:`watchdog_lambda.shutdown_hook`."""
+        return _register(self._hooks, hook, before)
+
+
+_hooks = HookRegistry()
+"""The hooks that every watched handler shares."""
+
+
+@overload
+def watch(handler: Callable[P, R], /) -> Callable[P, R]: ...
+@overload
+def watch(
+    *,
+    grace_period: float | None = None,
+    hook_budget: float | None = None,
+    interrupt: InterruptKind | None = None,
+    last_call: float | None = None,
+    last_resort: LastResort | None = None,
+    wake_signal: str | None = None,
+    timeout: float | None = None,
+    metrics_namespace: str | None = None,
+    disabled: bool | None = None,
+    fallback: Any = _MISSING,
+) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
+def watch(
+    handler: Callable[..., Any] | None = None, /, *, fallback: Any = _MISSING, **options: Any
+) -> Any:
+    """Watch a handler: its invocations end gracefully before Lambda ends them.
+
+    One grace period before the hard deadline the shutdown hooks run, and then a
+    :class:`LambdaTimeout` lands in the handler, wherever it is. The handler may catch it and answer;
+    otherwise the caller gets `fallback`, or the error. What cannot be interrupted: C code that neither
+    releases the GIL nor looks at signals.
+
+    Use it plain or with options, ``@watch(grace_period=2.0)``; they are keyword-only and have the
+    settings' names. What is given in code takes the place of the environment's. A watched handler that
+    runs inside of another, or under the entrypoint, is watched once, with the options given in its code.
+
+    Without a context that tells the remaining time (a local test) the handler runs unwatched.
+
+    Args:
+        handler: a function, method, partial or other callable that Lambda calls with event and context.
+        fallback: a value, or a callable of :class:`TimeoutDetails`, that the caller gets instead of
+            the error.
+
+    Raises:
+        ConfigurationError: a setting in the environment or an option that cannot be used.
+
+    Thread: any. The interrupt breaks blocked calls only in the main thread, where Lambda runs handlers.
+    """
+    own_fallback = NO_FALLBACK if fallback is _MISSING else fallback
+
+    def decorate(handler: Callable[..., Any]) -> Callable[..., Any]:
+        return _watch(handler, options, own_fallback, (_hooks,))
+
+    if handler is None:
+        Settings.from_environ(os.environ, **options)  # bad ones are told where they stand
+        return decorate
+    if not callable(handler):
+        raise ConfigurationError(
+            f"watch({handler!r}): not a handler; options are keyword-only, "
+            "for example @watch(grace_period=2.0)"
+        )
+    return decorate(handler)
+
+
+def _watch(
+    handler: Callable[..., Any],
+    options: dict[str, Any],
+    fallback: object,
+    registries: tuple[HookRegistry, ...],
+) -> Callable[..., Any]:
+    settings = Settings.from_environ(os.environ, **options)
+    if settings.disabled:
+        return handler
+    given = {name: value for name, value in options.items() if value is not None}
+    plan = Plan(settings, registries, fallback, given)
+    guarded = guard(handler, plan)
+
+    def watched(event: Any = _MISSING, context: Any = _MISSING, /, *args: Any, **kwargs: Any) -> Any:
+        if args or kwargs or context is _MISSING:
+            given = [argument for argument in (event, context) if argument is not _MISSING]
+            return call_general(handler, plan, (*given, *args), kwargs)
+        return guarded(event, context)
+
+    functools.update_wrapper(watched, handler)
+    watched.__dict__[MARK] = watched
+    return watched
+
+
+def wrap(handler: Callable[..., Any], settings: Settings) -> Callable[[Any, Any], Any]:
+    """The entrypoint's wrapper: two arguments, and none around a handler that is watched already."""
+    if getattr(handler, "__dict__", {}).get(MARK) is handler:
+        return handler
+    return guard(handler, Plan(settings, (_hooks,), NO_FALLBACK, {}))
+
+
+@overload
+def shutdown_hook(hook: Hook, /) -> Hook: ...
+@overload
+def shutdown_hook(*, before: float | None = None) -> Callable[[Hook], Hook]: ...
+def shutdown_hook(hook: Any = None, /, *, before: float | None = None) -> Any:
+    """Have a function called when the watchdog fires, one grace period before the hard deadline.
+
+    It gets the :class:`TimeoutDetails`, runs on a thread of its own while the handler still runs (so
+    it must be safe for that), and shares the stage's budget with the other hooks: the last registered
+    runs first, one that raises or hangs stops no other, and when the budget is spent the interrupt goes
+    ahead. A stage that has begun is seen through, within its budget, even if the handler ends first.
+
+    Args:
+        hook: the function; returned unchanged, so this serves as a decorator.
+        before: a stage of its own, this many seconds ahead of the hard deadline; at the earliest
+            when a quarter of the invocation's time has passed.
+
+    Raises:
+        ConfigurationError: `before` is not a positive number of seconds.
+
+    Thread: any.
+    """
+    return _register(_hooks, hook, before)
+
+
+def _register(registry: HookRegistry, hook: Any, before: float | None) -> Any:
+    if before is not None and not (isinstance(before, int | float) and 0 < before < math.inf):
+        raise ConfigurationError(
+            f"before={before!r} is not a number of seconds ahead of the hard deadline; "
+            "use for example 10.0"
+        )
+
+    def register(hook: Any) -> Any:
+        if not callable(hook):
+            raise ConfigurationError(f"shutdown_hook({hook!r}): not callable; give it a function")
+        registry.add(hook_name(hook), hook, before)
+        if before is not None:
+            thread.reschedule()
+        return hook
+
+    return register if hook is None else register(hook)

@@ -1,0 +1,116 @@
+"""The only time reads, and the arithmetic of one invocation's timeline.
+
+Everything inside is in float seconds on the monotonic clock. Lambda gives its deadline as wall-clock
+milliseconds; it is converted once, when the invocation starts, so that a step of the wall clock can
+neither fire early nor late.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from _thread import TIMEOUT_MAX, allocate_lock
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Protocol
+
+    class Clock(Protocol):
+        """Time as the watchdog sees it; tests control theirs."""
+
+        monotonic: Callable[[], float]
+
+        def make_alarm(self) -> Alarm: ...
+
+    class Alarm(Protocol):
+        """What the watchdog thread sleeps on."""
+
+        def ring(self) -> None: ...
+        def wait(self, seconds: float) -> None: ...
+
+
+GRACE_SHARE = 0.25
+"""The grace period is never more than this share of the time that the invocation has."""
+
+LAST_CALL_SHARE = 0.25
+"""Last call is never more than this share of the grace period in force."""
+
+STAGE_SHARE = 0.75
+"""No stage begins in the first quarter of an invocation, however large its ``before``."""
+
+
+class SystemAlarm:
+    """A wake-up that is kept if it comes before the wait; any thread may ring, one thread waits."""
+
+    __slots__ = ("_lock", "_longest")
+
+    def __init__(self, longest: float) -> None:
+        # A bare lock, taken: ringing releases it, waiting takes it again. threading.Event would do
+        # the same with a Condition, which a signal handler must not re-enter.
+        self._lock = allocate_lock()
+        self._lock.acquire()
+        self._longest = longest
+
+    def ring(self) -> None:
+        try:
+            self._lock.release()
+        except RuntimeError:
+            pass  # rung already: one wake-up is as good as two
+
+    def wait(self, seconds: float) -> None:
+        self._lock.acquire(True, min(max(seconds, 0.0), self._longest))
+
+
+class SystemClock:
+    """The machine's monotonic clock."""
+
+    monotonic = staticmethod(time.monotonic)
+
+    def make_alarm(self) -> SystemAlarm:
+        return SystemAlarm(_longest_sleep())
+
+
+def _longest_sleep() -> float:
+    """How long a lock may be waited for in one go, in seconds.
+
+    Before glibc 2.30 (Amazon Linux 2, so AWS's Python 3.11) a timed wait for a lock follows the wall
+    clock, and a step back would put the watchdog to sleep past the deadline.
+    """
+    try:
+        name = os.confstr("CS_GNU_LIBC_VERSION") or ""
+        version = tuple(map(int, name.split()[1].split(".")[:2]))
+    except (IndexError, OSError, ValueError):
+        return TIMEOUT_MAX  # not glibc
+    return TIMEOUT_MAX if version >= (2, 30) else 1.0
+
+
+class Timeline:
+    """The instants of one invocation, in order: start, first stage, grace, last call, hard deadline.
+
+    For every time left and every valid setting: ``start <= grace_at < last_call_at < hard``.
+    """
+
+    __slots__ = ("grace_at", "grace_period", "hard", "hook_budget", "last_call_at", "start")
+
+    def __init__(
+        self,
+        start: float,
+        hard: float,
+        *,
+        grace_period: float,
+        hook_budget: float | None,
+        last_call: float,
+    ) -> None:
+        self.start = start
+        self.hard = hard
+        self.grace_period = min(grace_period, (hard - start) * GRACE_SHARE)
+        self.grace_at = hard - self.grace_period
+        self.last_call_at = hard - min(last_call, self.grace_period * LAST_CALL_SHARE)
+        # A grace period that had to shrink takes its hooks' share down with it.
+        share = 1 / 3 if hook_budget is None else hook_budget / grace_period
+        self.hook_budget = self.grace_period * share
+
+    def stage_at(self, before: float) -> float:
+        """The instant of the stage that begins `before` seconds ahead of the hard deadline."""
+        return self.hard - min(before, (self.hard - self.start) * STAGE_SHARE)

@@ -1,0 +1,252 @@
+"""Reading code objects and frames: where is it, whose is it, and what would a raise do there?
+
+Everything here is a pure function of code objects, file names and instruction offsets. It is used only
+once the watchdog has fired.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import CodeType, FrameType, TracebackType
+
+PACKAGE = os.path.dirname(__file__) + os.sep
+"""Where this package's files lie: an interrupt never lands in a frame of one of them."""
+
+_STDLIB = os.path.dirname(os.__file__) + os.sep
+_LAYERS = "/opt/python/"
+_RUNTIME = "/var/runtime/"
+_INSTALLED = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
+
+MOST_FRAMES = 200
+"""Frames taken from one stack: a runaway recursion must not flood the log."""
+
+
+# ---- exception tables ---------------------------------------------------------------------------
+
+
+def protected_ranges(code: CodeType) -> Iterator[tuple[int, int, int]]:
+    """The code's exception table as ``(start, end, target)`` byte offsets, in order.
+
+    The format is CPython's ``InternalDocs/exception_handling.md``: four varints of six bits a byte,
+    most significant first, in units of two bytes; bit 7 marks an entry's first byte and bit 6 says
+    that more follow.
+    """
+    table = iter(code.co_exceptiontable)
+
+    def varint() -> int:
+        byte = next(table)
+        value = byte & 63
+        while byte & 64:
+            byte = next(table)
+            value = (value << 6) | (byte & 63)
+        return value
+
+    while True:
+        try:
+            start = varint() * 2
+        except StopIteration:
+            return
+        length = varint() * 2
+        target = varint() * 2
+        varint()  # stack depth and the lasti flag
+        yield start, start + length, target
+
+
+def protected_by(code: CodeType, lasti: int) -> int | None:
+    """The offset of the handler that an exception raised at `lasti` goes to; None if there is none."""
+    for start, end, target in protected_ranges(code):
+        if start <= lasti < end:
+            return target
+    return None
+
+
+class _Opcodes:
+    """This interpreter's numbers for the instructions of interest; filled by :func:`preload`."""
+
+    backward_jumps: frozenset[int] = frozenset()
+    extended_arg = -1
+
+
+def preload() -> None:
+    """Import now what must not be imported while the watchdog fires."""
+    import opcode  # noqa: PLC0415 - not needed before the watchdog has something to watch
+
+    _Opcodes.extended_arg = opcode.EXTENDED_ARG
+    _Opcodes.backward_jumps = frozenset(
+        number
+        for name, number in opcode.opmap.items()
+        if "JUMP_BACKWARD" in name and "NO_INTERRUPT" not in name
+    )
+
+
+def is_unprotected_back_edge(code: CodeType, lasti: int) -> bool:
+    """Whether a raise at `lasti` would skip a ``finally`` that stands around the loop.
+
+    CPython's compiler leaves some backward jumps out of the exception table although the loop is
+    inside a ``try`` (gh-130279 on 3.13, gh-108214 on 3.11 and 3.12), and the jump is where signals
+    are looked at. So: the jump itself is not covered, and where it goes to is.
+    """
+    bytecode = code.co_code
+    if not 0 <= lasti < len(bytecode) or bytecode[lasti] not in _Opcodes.backward_jumps:
+        return False
+    if protected_by(code, lasti) is not None:
+        return False
+    argument = bytecode[lasti + 1]
+    extended = lasti - 2
+    shift = 8
+    while extended >= 0 and bytecode[extended] == _Opcodes.extended_arg:
+        argument |= bytecode[extended + 1] << shift
+        extended -= 2
+        shift += 8
+    # The distance counts from the next instruction, and a cache entry may stand between (3.13).
+    landing = lasti + 2 - 2 * argument
+    return any(protected_by(code, target) is not None for target in (landing, landing + 2))
+
+
+# ---- frames whose interruption would break what outlives the invocation -------------------------
+
+_CONDITION = frozenset(
+    {"_release_save", "_acquire_restore", "_is_owned", "__enter__", "__exit__", "notify"}
+)
+_FRAGILE: dict[str, frozenset[str]] = {
+    # A raise in here leaves a Condition that says "release unlocked lock" ever after.
+    "threading.py": _CONDITION | {"acquire", "release"},
+    # Handler.handle() has no try around acquire(): a raise leaves the handler locked for good.
+    os.path.join("logging", "__init__.py"): frozenset(
+        {"acquire", "release", "_acquireLock", "_releaseLock", "createLock"}
+    ),
+}
+_FRAGILE_FILES = {_STDLIB + name: functions for name, functions in _FRAGILE.items()}
+# The import system's own frames hold module locks; the imported module's frames are not these.
+_FRAGILE_FILES["<frozen importlib._bootstrap>"] = frozenset(
+    {"__enter__", "__exit__", "acquire", "release", "_get_module_lock", "cb"}
+)
+# Anybody's: between these and their caller a resource is held that nobody yet, or no longer, frees.
+_FRAGILE_ANYWHERE = frozenset({"__enter__", "__exit__", "__del__"})
+
+
+def is_fragile(frame: FrameType) -> bool:
+    """Whether a raise in this very frame would break something that outlives the invocation."""
+    code = frame.f_code
+    if code.co_name in _FRAGILE_ANYWHERE:
+        return True
+    functions = _FRAGILE_FILES.get(code.co_filename)
+    if functions is not None and code.co_name in functions:
+        return True
+    return is_unprotected_back_edge(code, frame.f_lasti)
+
+
+# ---- whose code, and where -----------------------------------------------------------------------
+
+
+class CodeMap:
+    """Tells the user's own code from libraries, and names places in it.
+
+    A file is a library's if it belongs to the standard library, lies in ``site-packages``, in a
+    layer or beside Lambda's runtime, or in a folder that a ``*.dist-info`` beside it names (packages installed flat
+    into the task root, as Lambda's zip and image layouts have them).
+    """
+
+    def __init__(self, path: list[str]) -> None:
+        roots = {os.path.abspath(entry) + os.sep for entry in path}
+        # The longest first: a root may lie inside another.
+        self._roots = sorted(roots, key=len, reverse=True)
+        self._own: dict[str, bool] = {}
+        self._distributions: dict[str, frozenset[str]] = {}
+
+    def is_own(self, filename: str) -> bool:
+        known = self._own.get(filename)
+        if known is None:
+            known = self._own[filename] = self._decide(filename)
+        return known
+
+    def name(self, filename: str) -> str:
+        """The file as its importer would name it: relative to its entry of ``sys.path``."""
+        for root in self._roots:
+            if filename.startswith(root):
+                return filename[len(root) :]
+        return filename
+
+    def place(self, code: CodeType, line: int | None) -> str:
+        return f"{self.name(code.co_filename)}:{line or 0} ({code.co_name})"
+
+    def stack(self, frame: FrameType | None) -> tuple[str, ...]:
+        """The handler's frames, outermost first; a deep stack is cut in the middle.
+
+        The runtime's frames, outside of this package's outermost one, and this package's own are left
+        out.
+        """
+        places: list[str] = []
+        handlers = None
+        while frame is not None:
+            if frame.f_code.co_filename.startswith(PACKAGE):
+                handlers = len(places)
+            else:
+                places.append(self.place(frame.f_code, frame.f_lineno))
+            frame = frame.f_back
+        del places[handlers:]
+        places.reverse()
+        left_out = len(places) - MOST_FRAMES
+        if left_out > 0:
+            middle = MOST_FRAMES // 2
+            places[middle : middle + left_out] = [f"... {left_out} frames left out ..."]
+        return tuple(places)
+
+    def location(self, frame: FrameType | None) -> str:
+        """The innermost frame of the user's own code; the innermost of all if none is."""
+        innermost = frame
+        while frame is not None:
+            code = frame.f_code
+            if not code.co_filename.startswith(PACKAGE) and self.is_own(code.co_filename):
+                return self.place(code, frame.f_lineno)
+            frame = frame.f_back
+        return self.place(innermost.f_code, innermost.f_lineno) if innermost is not None else ""
+
+    def _decide(self, filename: str) -> bool:
+        if filename.startswith("<"):
+            return False  # frozen or generated
+        if filename.startswith((PACKAGE, _LAYERS, _RUNTIME)):
+            return False
+        if any(part in filename for part in _INSTALLED) or filename.startswith(_STDLIB):
+            return False
+        for root in self._roots:
+            if filename.startswith(root):
+                top = filename[len(root) :].split(os.sep, 1)[0]
+                return top.removesuffix(".py") not in self._installed_in(root)
+        return True
+
+    def _installed_in(self, root: str) -> frozenset[str]:
+        names = self._distributions.get(root)
+        if names is None:
+            try:
+                entries = os.listdir(root)
+            except OSError:
+                entries = []
+            names = self._distributions[root] = frozenset(
+                entry.split("-", 1)[0].lower() for entry in entries if entry.endswith(".dist-info")
+            )
+        return names
+
+
+def trim(traceback: TracebackType | None) -> TracebackType | None:
+    """The traceback without this package's frames at its inner end, where the interrupt was raised."""
+    last: TracebackType | None = None
+    entry = traceback
+    while entry is not None:
+        if not entry.tb_frame.f_code.co_filename.startswith(PACKAGE):
+            last = entry
+        entry = entry.tb_next
+    if last is None:
+        return traceback
+    last.tb_next = None
+    return traceback
+
+
+def current_path() -> list[str]:
+    """``sys.path`` as it is now, the working directory spelt out."""
+    return [entry or os.getcwd() for entry in sys.path if isinstance(entry, str)]

@@ -1,0 +1,264 @@
+"""Settings: from the environment and from options in code, validated in one place."""
+
+from __future__ import annotations
+
+import math
+import signal
+
+from .errors import ConfigurationError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Any, Never, Self
+
+PREFIX = "WATCHDOG_LAMBDA_"
+
+DEFAULT_GRACE_PERIOD = 3.0
+DEFAULT_LAST_CALL = 0.5
+
+LONGEST_TIMEOUT = 86_400.0
+"""Seconds. Lambda allows 900; whatever says more than a day is not a deadline (the emulator's
+Managed Instances mode gives 3,000,000)."""
+
+INTERRUPTS = ("timeout-error", "base", "none")
+LAST_RESORTS = ("report", "exit", "restart")
+
+
+class Settings:
+    """One validated set of settings. Frozen.
+
+    Raises:
+        ConfigurationError: a value that cannot be used, alone or together with another.
+    """
+
+    __slots__ = (
+        "disabled",
+        "grace_period",
+        "handler",
+        "hook_budget",
+        "interrupt",
+        "last_call",
+        "last_resort",
+        "metrics_namespace",
+        "sigterm",
+        "timeout",
+        "wake_signal",
+    )
+
+    handler: str | None
+    grace_period: float
+    hook_budget: float | None
+    interrupt: str
+    last_call: float
+    last_resort: str
+    wake_signal: str | int | None
+    timeout: float | None
+    sigterm: bool
+    metrics_namespace: str | None
+    disabled: bool
+
+    def __init__(self, values: Mapping[str, Any], sources: Mapping[str, str] | None = None) -> None:
+        """Make settings of validated `values`; what is absent takes its default.
+
+        `sources` names where each value came from, for the messages about values that do not fit
+        together.
+        """
+        store = object.__setattr__
+        for name in self.__slots__:
+            store(self, name, values[name] if name in values else DEFAULTS[name])
+        if self.hook_budget is not None:
+            last_call = min(self.last_call, self.grace_period / 4)
+            most = self.grace_period - last_call
+            if self.hook_budget >= most:
+                where = (sources or {}).get("hook_budget", "hook_budget")
+                raise ConfigurationError(
+                    f"{where}: {self.hook_budget:g} s leave the handler no time to unwind: the grace "
+                    f"period is {self.grace_period:g} s and last call {last_call:g} s before its end; "
+                    f"use less than {most:g}, for example {self.grace_period / 3:.2g}"
+                )
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str], **options: object) -> Self:
+        """Read the settings of `environ`; `options` given in code take their place.
+
+        An empty variable counts as not set. Names with the prefix that are no setting are warned of,
+        once each: most are typing mistakes.
+        """
+        values: dict[str, Any] = {}
+        sources: dict[str, str] = {}
+        for variable in environ:
+            if not variable.startswith(PREFIX):
+                continue
+            name = variable[len(PREFIX) :].lower()
+            if name not in PARSERS or variable != PREFIX + name.upper():
+                _warn_of_unknown(variable)
+            elif (text := environ[variable].strip()) and options.get(name) is None:
+                source = f"{variable}={text!r}"
+                values[name] = PARSERS[name](text, source)
+                sources[name] = source
+        for name, value in options.items():
+            if value is None:
+                continue
+            source = f"{name}={value!r}"
+            if name not in PARSERS:
+                raise ConfigurationError(f"{source} is no setting; {_suggest(name, list(PARSERS))}")
+            values[name] = PARSERS[name](value, source)
+            sources[name] = source
+        return cls(values, sources)
+
+    def replaced(self, options: Mapping[str, object]) -> Settings:
+        """These settings with validated `options` in the place of some."""
+        values = {name: getattr(self, name) for name in self.__slots__}
+        for name, value in options.items():
+            values[name] = PARSERS[name](value, f"{name}={value!r}")
+        if values["hook_budget"] is not None and "hook_budget" not in options:
+            # It was chosen for the other grace period: keep its share.
+            values["hook_budget"] *= values["grace_period"] / self.grace_period
+        return Settings(values)
+
+    def __setattr__(self, name: str, value: object) -> Never:
+        raise AttributeError(f"Settings are frozen; {name} cannot be set")
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Settings):
+            return NotImplemented
+        return all(getattr(self, name) == getattr(other, name) for name in self.__slots__)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"Settings({', '.join(f'{n}={getattr(self, n)!r}' for n in self.__slots__)})"
+
+
+DEFAULTS: Mapping[str, Any] = {
+    "handler": None,
+    "grace_period": DEFAULT_GRACE_PERIOD,
+    "hook_budget": None,
+    "interrupt": "timeout-error",
+    "last_call": DEFAULT_LAST_CALL,
+    "last_resort": "report",
+    "wake_signal": "auto",
+    "timeout": None,
+    "sigterm": False,
+    "metrics_namespace": None,
+    "disabled": False,
+}
+
+
+def _seconds(example: str, most: float = math.inf) -> Callable[[object, str], float]:
+    def parse(value: object, source: str) -> float:
+        try:
+            # bool is an int, and True no number of seconds.
+            number = math.nan if isinstance(value, bool) else float(value)  # type: ignore[arg-type]
+        except (TypeError, ValueError):
+            number = math.nan
+        if math.isnan(number) or math.isinf(number):
+            raise ConfigurationError(
+                f"{source} is not a number of seconds; use for example {example}"
+            )
+        if number <= 0:
+            raise ConfigurationError(f"{source} must be more than 0; use for example {example}")
+        if number > most:
+            raise ConfigurationError(
+                f"{source} is more than {most:g} s; use for example {example}"
+            )
+        return number
+
+    return parse
+
+
+def _one_of(*choices: str) -> Callable[[object, str], str]:
+    def parse(value: object, source: str) -> str:
+        if isinstance(value, str) and value.lower() in choices:
+            return value.lower()
+        raise ConfigurationError(
+            f"{source} is not one of {', '.join(choices)}; {_suggest(str(value), choices)}"
+        )
+
+    return parse
+
+
+def _available(
+    parse: Callable[[object, str], Any], available: object, why: str
+) -> Callable[[object, str], Any]:
+    def parse_available(value: object, source: str) -> object:
+        parsed = parse(value, source)
+        if parsed != available:
+            raise ConfigurationError(f"{source}: {why}")
+        return parsed
+
+    return parse_available
+
+
+def _flag(value: object, source: str) -> bool:
+    text = str(value).lower()
+    if text in {"1", "true"}:
+        return True
+    if text in {"0", "false"}:
+        return False
+    raise ConfigurationError(f"{source} is neither 1 nor 0; use 1 to switch it on, 0 to leave it off")
+
+
+def _text(value: object, source: str) -> str:
+    if isinstance(value, str) and value:
+        return value
+    raise ConfigurationError(f"{source} is not a name; use for example 'app.handler'")
+
+
+def _wake_signal(value: object, source: str) -> str | int | None:
+    """A signal's number, ``auto``, or None for no nudge at all."""
+    text = str(value).upper()
+    if text == "AUTO":
+        return "auto"
+    if text == "NONE":
+        return None
+    name, _, offset = text.partition("+")
+    number = getattr(signal, name if name.startswith("SIG") else f"SIG{name}", None)
+    if isinstance(number, signal.Signals) and (not offset or offset.isdecimal()):
+        chosen = int(number) + int(offset or 0)
+        # SIGKILL and SIGSTOP cannot be caught; SIGALRM is what handlers have timers of their own on.
+        forbidden = {signal.SIGKILL, signal.SIGSTOP, signal.SIGALRM}
+        if chosen in signal.valid_signals() and chosen not in forbidden:
+            return chosen
+    raise ConfigurationError(
+        f"{source} is no signal that can serve as the nudge; use auto, none, SIGURG or SIGRTMIN+3"
+    )
+
+
+PARSERS: Mapping[str, Callable[[Any, str], Any]] = {
+    "handler": _text,
+    "grace_period": _seconds("3.0", LONGEST_TIMEOUT),
+    "hook_budget": _seconds("1.0", LONGEST_TIMEOUT),
+    "interrupt": _one_of(*INTERRUPTS),
+    "last_call": _seconds("0.5", LONGEST_TIMEOUT),
+    "last_resort": _available(
+        _one_of(*LAST_RESORTS), "report", "not available in this version; use report"
+    ),
+    "wake_signal": _wake_signal,
+    "timeout": _seconds("30.0", LONGEST_TIMEOUT),
+    "sigterm": _available(_flag, False, "not available in this version; use 0"),
+    "metrics_namespace": _available(_text, None, "not available in this version; leave it unset"),
+    "disabled": _flag,
+}
+
+_warned: set[str] = set()
+
+
+def _warn_of_unknown(variable: str) -> None:
+    if variable in _warned:
+        return
+    _warned.add(variable)
+    import logging  # noqa: PLC0415 - for the rare case only
+
+    suggestion = _suggest(variable, [PREFIX + name.upper() for name in PARSERS])
+    logging.getLogger("watchdog_lambda").warning(
+        "%s is no setting of watchdog_lambda and has no effect; %s", variable, suggestion
+    )
+
+
+def _suggest(name: str, known: list[str] | tuple[str, ...]) -> str:
+    import difflib  # noqa: PLC0415 - for the rare case only
+
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {close[0]}?" if close else f"use one of {', '.join(known)}"

@@ -1,0 +1,280 @@
+"""What happens to one invocation once something is due: stages of hooks, interrupts, last call.
+
+The lock of a :class:`Firing` guards what must not happen once the invocation has been closed: beginning
+a stage, injecting an exception. The watchdog looks at ``is_open`` and acts under it; the handler's thread
+closes first and takes it then, so that it either prevents the act or sees all of it. It is held for microseconds, never while waiting and never around user
+code, so the handler's thread may take it without a timeout. It is taken with ``with`` on a bare lock
+only: CPython has no check point between taking it and being inside of the block, so an exception that
+lands there cannot leave it locked.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from _thread import allocate_lock
+
+from . import _report
+from ._code import CodeMap, current_path
+from ._hooks import StageRun, stages
+from ._interrupt import frame_of, handled_by
+from ._ladder import Ladder
+from .details import TimeoutDetails
+from .errors import prepared
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import FrameType
+
+    from ._clock import Alarm, Clock
+    from ._hooks import Hook
+    from ._interrupt import Injector, Nudge
+    from ._invocation import Invocation
+    from .errors import Interrupt, LambdaTimeout
+
+NUDGE_PERIOD = 0.01
+"""Seconds from one nudge to the next. A single one is lost in up to 39 % of the bad windows: it strikes
+just before the system call that it should have ended."""
+
+LATE_PERIOD = 0.25
+"""The same once the hard deadline has passed and nobody has killed the process (Managed Instances)."""
+
+
+class Tools:
+    """What the watchdog acts with; one set per process."""
+
+    __slots__ = ("alarm", "clock", "injector", "nudge")
+
+    def __init__(self, clock: Clock, alarm: Alarm, nudge: Nudge, injector: Injector) -> None:
+        self.clock = clock
+        self.alarm = alarm
+        self.nudge = nudge
+        self.injector = injector
+
+
+class Firing:
+    """The watchdog acting on one invocation."""
+
+    __slots__ = (
+        "_grace_run",
+        "_lock",
+        "_reported",
+        "_tools",
+        "code",
+        "delivery",
+        "details",
+        "fired_at",
+        "invocation",
+        "ladder",
+        "other_stacks",
+        "runs",
+        "thread_id",
+        "timeline",
+    )
+
+    def __init__(self, invocation: Invocation, thread_id: int, tools: Tools) -> None:
+        self.invocation = invocation
+        self.thread_id = thread_id
+        self.timeline = invocation.timeline()
+        self.code = CodeMap(current_path())
+        self.ladder = Ladder(
+            invocation, thread_id, self.timeline, self.code, tools.clock
+        )
+        self.runs: list[StageRun] = []  # watchdog thread; read by the handler's after settling
+        self.details: TimeoutDetails | None = None
+        self.other_stacks: dict[str, tuple[str, ...]] = {}
+        self.delivery = "none"
+        self.fired_at: float | None = None  # the beginning of the grace period, as it was kept
+        self._grace_run: StageRun | None = None
+        self._tools = tools
+        self._lock = allocate_lock()
+        self._reported = False
+
+    # ---- the watchdog's side -----------------------------------------------------------------
+
+    def run(self) -> Iterator[float]:
+        """Do what is due, and yield when to go on; ends when there is nothing left to do.
+
+        Thread: watchdog.
+        """
+        clock, timeline = self._tools.clock, self.timeline
+        todo = self._stages()
+        while True:
+            now = clock.monotonic()
+            while todo and todo[0][0] <= now:
+                _, hooks, is_grace = todo.pop(0)
+                if not self._begin(now, hooks, is_grace=is_grace):
+                    return
+            wake = todo[0][0] if todo else math.inf
+            for stage in self.runs:
+                if not stage.is_over():
+                    wake = min(wake, stage.step(now))
+            if self._grace_run is not None and self._grace_run.is_over():
+                wake = min(wake, self._press(now))
+            if self.fired_at is not None and not self._reported:
+                # Half of last call is for the interrupt that cuts even a cleanup short: a handler
+                # that it brings back still reports its own end.
+                stuck_at = (timeline.last_call_at + timeline.hard) / 2
+                if now >= stuck_at:
+                    self._give_up(now)
+                else:
+                    wake = min(wake, stuck_at)
+            yield wake
+
+    def _stages(self) -> list[tuple[float, list[Hook], bool]]:
+        """Instant, hooks, and whether it is the grace period's own stage; in order."""
+        by_before = stages(self.invocation.plan.registries)
+        todo = [(self.timeline.grace_at, by_before.pop(None, []), True)]
+        todo += [
+            (self.timeline.stage_at(before), hooks, False)
+            for before, hooks in by_before.items()
+            if before is not None
+        ]
+        todo.sort(key=lambda stage: stage[0])
+        return todo
+
+    def _begin(self, now: float, hooks: list[Hook], *, is_grace: bool) -> bool:
+        """Begin one stage; False if the invocation has settled."""
+        details = self._look(now)
+        run = StageRun(
+            hooks, details, self.timeline.hook_budget, self._tools.clock, self._tools.alarm
+        )
+        with self._lock:
+            # Under the lock, or a stage could begin just after the handler's thread has looked which
+            # ones it must wait for. Pinned by test_no_stage_begins_after_settle.
+            if not self.invocation.is_open:
+                return False
+            self.details = details
+            self.runs.append(run)
+            if is_grace:
+                self.fired_at = now
+                self._grace_run = run
+        run.begin()
+        return True
+
+    def _look(self, now: float) -> TimeoutDetails:
+        """Where everybody is, for the hooks and for the record."""
+        frame = frame_of(self.thread_id)
+        self.other_stacks = _report.other_stacks(self.code, self.thread_id)
+        context = self.invocation.context
+        return TimeoutDetails(
+            request_id=str(getattr(context, "aws_request_id", None) or ""),
+            function_name=str(getattr(context, "function_name", None) or ""),
+            deadline=self.timeline.hard,
+            elapsed=now - self.timeline.start,
+            grace_period=self.timeline.grace_period,
+            stack=self.code.stack(frame),
+            location=self.code.location(frame),
+        )
+
+    def _press(self, now: float) -> float:
+        """Try to land an interrupt; when to try again."""
+        if not self.invocation.is_open or self.invocation.plan.settings.interrupt == "none":
+            return math.inf
+        if self.ladder.is_waiting and self.details is not None:
+            self.ladder.start(now, self.details)
+        tools, thread_id = self._tools, self.thread_id
+        handled = handled_by(thread_id)
+        if tools.nudge.reaches(thread_id):
+            self.delivery = "nudge"
+            # Asked from here first, so that a cleanup that is left alone is not disturbed either.
+            if self.ladder.is_wanted(now, handled):
+                tools.nudge.send()
+        elif tools.injector.available:
+            self.delivery = "injection"
+            self._inject(now, handled)
+        return now + (NUDGE_PERIOD if now < self.timeline.hard else LATE_PERIOD)
+
+    def _inject(self, now: float, handled: BaseException | None) -> None:
+        with self._lock:
+            # Check and inject under one lock. Otherwise: we see an open invocation; the handler's
+            # thread settles and returns; we inject; the next invocation dies of it. Pinned by
+            # test_late_injection_does_not_reach_the_next_invocation.
+            if not self.invocation.is_open:
+                return
+            error = self.ladder.decide(now, frame_of(self.thread_id), handled)
+            if error is not None:
+                prepared[self.thread_id] = error
+                self._tools.injector.inject(self.thread_id, type(error))
+
+    def _give_up(self, now: float) -> None:
+        """Last call has passed and the handler has not come back: say where it is."""
+        if self.claim_report():
+            self._look(now)
+            _report.write(self, "stuck", now)
+
+    # ---- the handler's side ------------------------------------------------------------------
+
+    def land(self, frame: FrameType | None) -> LambdaTimeout | Interrupt | None:
+        """The interrupt that must be raised in `frame` now, by whoever asks.
+
+        Thread: the handler's.
+        """
+        error = self.ladder.decide(self._tools.clock.monotonic(), frame, sys.exc_info()[1])
+        if error is not None and error._witness is not None:
+            error._witness.landed()
+        return error
+
+    def land_at_shield(self, frame: FrameType) -> LambdaTimeout | Interrupt | None:
+        """The same at the end of a shield, where the watchdog may be about to inject."""
+        with self._lock:
+            return self.land(frame)
+
+    def hold_back(self) -> None:
+        """Take back an injection on its way: a shield has just gone up. Thread: the handler's."""
+        with self._lock:
+            if self._withdraw():
+                self.ladder.records.pop()
+
+    def settle(self) -> None:
+        """From here on nothing of this invocation lands anywhere. Idempotent.
+
+        One injected exception can still be on its way, and then lands in here; call it again.
+
+        Thread: the handler's, with the invocation closed.
+        """
+        with self._lock:
+            self._withdraw()
+
+    def _withdraw(self) -> bool:
+        if self.thread_id not in prepared:
+            return False
+        # In this order: what lands before the withdrawal still finds its prepared instance.
+        self._tools.injector.withdraw(self.thread_id)
+        return prepared.pop(self.thread_id, None) is not None
+
+    def wait_for_hooks(self) -> None:
+        """Wait for the stages that have begun, each until its budget ends at the latest.
+
+        Lambda freezes the sandbox as soon as the runtime asks for the next event; a hook would stop
+        halfway and go on in somebody else's invocation.
+
+        Thread: the handler's, after :meth:`settle`.
+        """
+        for run in self.runs:
+            run.wait()
+            run.close()
+
+    def obstacle(self) -> str | None:
+        """What held the interrupt up, or could have; None if nothing did. Thread: any."""
+        if self.delivery == "injection":
+            nudge = self._tools.nudge
+            if nudge.refusal is not None:
+                why = nudge.refusal
+            elif nudge.number is None or nudge.is_ours():
+                why = "the handler is not on the main thread"
+            else:
+                why = "somebody has taken the wake signal over"
+            return f"no nudge ({why}): an interrupt lands only once a blocked call has returned"
+        if self.delivery == "none" and self.invocation.plan.settings.interrupt != "none":
+            return "the handler ended before an interrupt was due"
+        return None
+
+    def claim_report(self) -> bool:
+        """Whether the caller is the one to write this timeout's line. Thread: any, once each."""
+        with self._lock:
+            if self._reported or self.fired_at is None:
+                return False
+            self._reported = True
+            return True

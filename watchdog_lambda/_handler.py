@@ -1,0 +1,198 @@
+"""The guard around a handler: arm, call, settle.
+
+``guarded`` inside of :func:`guard` is the hot path: what every invocation pays. Whatever a normal one does
+not need is a call away from it.
+
+On the main thread no interrupt ever lands in these frames: the nudge's handler puts it off. On other
+threads one that was injected can land at any check point until :meth:`Firing.settle` has returned.
+"""
+
+from __future__ import annotations
+
+import functools
+import types
+from _thread import get_ident
+from collections import defaultdict
+
+from ._answer import conclude
+from ._config import LONGEST_TIMEOUT
+from ._hooks import staged
+from ._invocation import Invocation, active
+from ._watchdog import thread
+from .errors import Interrupt, LambdaTimeout
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from ._firing import Firing
+    from ._invocation import Plan
+
+    TwoArguments = Callable[[Any, Any], Any]
+
+_LONGEST_MS = LONGEST_TIMEOUT * 1000
+
+
+def guard(handler: Callable[..., Any], plan: Plan) -> TwoArguments:
+    """A function of event and context that calls `handler`, watched."""
+    call = _plain(handler)
+    monotonic = thread.clock.monotonic
+    grace_period = plan.settings.grace_period
+    timeout = plan.settings.timeout
+    timeout_ms = None if timeout is None else timeout * 1000
+    watchdog = thread
+
+    def guarded(event: Any, context: Any) -> Any:
+        ident = get_ident()
+        outer = active.get(ident)
+        if outer is not None and outer.is_open:
+            return _call_within(outer, plan, call, event, context)
+        remaining_ms: Any = timeout_ms
+        if timeout_ms is None:
+            try:
+                remaining_ms = context.get_remaining_time_in_millis()
+                usable = 0 < remaining_ms <= _LONGEST_MS
+            except (AttributeError, TypeError):
+                usable = False
+            if not usable:
+                _explain(context, remaining_ms)
+                return call(event, context)
+        start = monotonic()
+        remaining = remaining_ms * 0.001
+        hard = start + remaining
+        remaining *= 0.25
+        invocation = Invocation(
+            plan,
+            context,
+            start,
+            hard,
+            hard - (remaining if remaining < grace_period else grace_period),
+        )
+        try:
+            # Inside of the try: from the first of these lines on the watchdog can act.
+            active[ident] = invocation
+            if staged:
+                invocation.reschedule()
+            if invocation.due < watchdog.wake_at:
+                watchdog.wake(plan)
+            result = call(event, context)
+            # CPython has no check point between the handler's return, the store of its result and
+            # this one: what has been returned cannot be taken back by anything that lands.
+            invocation.is_open = False
+        except BaseException as error:
+            invocation.is_open = False  # this first, then firing; see _invocation
+            if invocation.firing is None:
+                active.pop(ident, None)
+                raise
+            result, failure = None, error
+        else:
+            if invocation.firing is None:
+                active.pop(ident, None)
+                return result
+            failure = None
+        firing = invocation.firing
+        try:
+            firing.settle()
+        except BaseException as late:
+            # At most one injected interrupt was on its way, and this is it. The result stays.
+            firing.settle()
+            if not isinstance(late, LambdaTimeout | Interrupt):
+                active.pop(ident, None)
+                raise  # a signal handler of the user's
+        result, failure = conclude(firing, result, failure)
+        if failure is None:
+            return result
+        try:
+            raise failure
+        finally:
+            del failure  # it holds this frame
+
+    return guarded
+
+
+def call_opaque(handler: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+    """Call what is not a plain Python function, so that a finished result is never lost.
+
+    After the return of such a call CPython has a check point before the result is stored, at which an
+    interrupt would take its place. A ``defaultdict`` calls its factory and stores what that returns
+    without one, and lets every exception through, StopIteration too. This is the only frame of the
+    package that an interrupt may land in: the handler can be C code, without a frame of its own.
+    """
+    return defaultdict(functools.partial(handler, *args, **kwargs))[0]
+
+
+def _plain(handler: Callable[..., Any]) -> TwoArguments:
+    """A Python function or method that calls `handler` with two arguments.
+
+    Those are entered and left by the interpreter without a check point before the result is stored
+    (3.11 on); everything else goes through :func:`call_opaque`.
+    """
+    if isinstance(handler, types.FunctionType):
+        return handler
+    if isinstance(handler, types.MethodType) and isinstance(handler.__func__, types.FunctionType):
+        return handler
+    call = getattr(type(handler), "__call__", None)  # noqa: B004 - its type matters, not whether
+    if isinstance(call, types.FunctionType):
+        return types.MethodType(call, handler)
+
+    def plain(event: Any, context: Any) -> Any:
+        return call_opaque(handler, (event, context), {})
+
+    return plain
+
+
+def call_general(handler: Callable[..., Any], plan: Plan, args: Any, kwargs: Any) -> Any:
+    """Call a watched handler with anything but two positional arguments (a method, keywords)."""
+    context = kwargs.get("context")
+    if context is None:
+        given = [*reversed(args), *kwargs.values()]
+        context = next((a for a in given if hasattr(a, "get_remaining_time_in_millis")), None)
+
+    def plain(_event: Any, _context: Any) -> Any:
+        return call_opaque(handler, args, kwargs)
+
+    return guard(plain, plan)(None, context)
+
+
+def _call_within(
+    outer: Invocation, plan: Plan, call: TwoArguments, event: Any, context: Any
+) -> Any:
+    """Call a watched handler that a watched one calls: one invocation, watched once.
+
+    What is given in the inner one's code holds from here on, until it returns. It keeps holding when
+    an interrupt goes through: then it is the inner one's fallback that the caller gets.
+    """
+    previous = outer.plan
+    if not plan.is_bare and outer.firing is None:
+        outer.plan = previous.with_inner(plan)
+        outer.reschedule()
+        thread.wake(outer.plan)
+    result = call(event, context)
+    if outer.plan is not previous and outer.firing is None:
+        outer.plan = previous
+        outer.reschedule()
+        thread.wake(previous)
+    return result
+
+
+_explained: set[str] = set()
+
+
+def _explain(context: object, remaining_ms: object) -> None:
+    """Say why an invocation is not watched."""
+    import logging  # noqa: PLC0415 - for the rare case only
+
+    logger = logging.getLogger("watchdog_lambda")
+    if not hasattr(context, "get_remaining_time_in_millis"):
+        # A local test that calls the handler: nothing to warn of.
+        logger.debug("not watched: the context has no get_remaining_time_in_millis()")
+        return
+    reason = f"the context's remaining time is {remaining_ms!r} ms"
+    # Once for each kind of value: a bad host gives it every time.
+    kind = type(remaining_ms).__name__
+    if kind not in _explained:
+        _explained.add(kind)
+        logger.warning(
+            "not watched: %s; set WATCHDOG_LAMBDA_TIMEOUT to the function's timeout in seconds", reason
+        )

@@ -1,0 +1,265 @@
+"""The ladder: which interrupt lands next, and when none may.
+
+:meth:`Ladder.decide` is asked again about every 10 ms from the grace period on, until the invocation
+has settled. On the main thread it is asked by the nudge's handler, in the very frame that an exception
+would land in, so what it sees is exact. For any other thread the watchdog asks it, under the firing's
+lock, about a frame that may have moved on.
+
+No lock is taken in here. On the main thread a nudge can strike inside of an earlier nudge's decision;
+the nested one finds itself in a frame of this package and puts itself off, so a decision is never
+torn.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+import weakref
+from _thread import get_ident
+
+from ._code import PACKAGE, is_fragile, protected_by
+from .errors import Interrupt, LambdaTimeout, LoopInterrupt
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import CodeType, FrameType, TracebackType
+
+    from ._clock import Clock, Timeline
+    from ._code import CodeMap
+    from ._invocation import Invocation
+    from .details import TimeoutDetails
+
+PAUSE = 0.02
+"""Seconds between two interrupts: what the first one set going gets time to show itself."""
+
+LONGEST_PUT_OFF = 0.05
+"""Seconds for which fragile frames may put one interrupt off: a thread may block in one."""
+
+_MOST_EXCEPTIONS = 100  # looked at in one chain
+
+
+class InterruptRecord:
+    """One interrupt, and what became of it."""
+
+    __slots__ = ("_catcher", "_clock", "at", "error", "landed_at", "name", "place")
+
+    def __init__(
+        self, error: LambdaTimeout | Interrupt, at: float, place: str, clock: Clock
+    ) -> None:
+        self.name = type(error).__name__
+        self._clock = clock
+        self.at = at
+        self.place = place
+        self.landed_at: float | None = None
+        # Weak: the traceback holds the handler's frames, and they are not ours to keep alive.
+        self.error = weakref.ref(error)
+        self._catcher: tuple[CodeType, int] | None = None
+
+    def landed(self) -> None:
+        """It has been raised in its thread. Thread: the handler's."""
+        self.landed_at = self._clock.monotonic()
+
+    def died(self, traceback: TracebackType | None) -> None:
+        """Nothing holds it any more; `traceback` says how far it got. Thread: any."""
+        self._catcher = _catcher(traceback)
+
+    def caught_by(self) -> tuple[CodeType, int] | None:
+        """The code that the interrupt got to, and the offset at which it came by; None if unknown."""
+        error = self.error()
+        return self._catcher if error is None else _catcher(error.__traceback__)
+
+
+def _catcher(traceback: TracebackType | None) -> tuple[CodeType, int] | None:
+    # A traceback's first entry is the outermost frame that the exception has reached so far.
+    if traceback is None:
+        return None
+    return traceback.tb_frame.f_code, traceback.tb_lasti
+
+
+class Ladder:
+    """The interrupts of one invocation: ``LambdaTimeout``, then ``Interrupt`` until it ends.
+
+    Left alone are a shield, the user's cleanup (an ``except``, ``finally`` or ``__exit__`` that
+    handles our interrupt, or what was made of it), and a handler that has caught it in its own code
+    and goes on to wind up: all of that until last call. Not left alone is what has swallowed it: a
+    library that retries or goes on to the next record, C code that drops it, the user's own code once
+    it is back in the block that it was interrupted in.
+    """
+
+    __slots__ = (
+        "_clock",
+        "_code",
+        "_details",
+        "_invocation",
+        "_put_off_since",
+        "_starts_at",
+        "_thread_id",
+        "_timeline",
+        "records",
+    )
+
+    def __init__(
+        self,
+        invocation: Invocation,
+        thread_id: int,
+        timeline: Timeline,
+        code: CodeMap,
+        clock: Clock,
+    ) -> None:
+        self._clock = clock
+        self._invocation = invocation
+        self._thread_id = thread_id
+        self._timeline = timeline
+        self._code = code
+        self._details: TimeoutDetails | None = None
+        self._starts_at = math.inf  # not before the hooks have had their time
+        self.records: list[InterruptRecord] = []
+        self._put_off_since: float | None = None
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether :meth:`start` has not been called yet."""
+        return self._starts_at == math.inf
+
+    def start(self, now: float, details: TimeoutDetails) -> None:
+        """From now on interrupts may land. Thread: watchdog."""
+        self._details = details
+        self._starts_at = now
+
+    def decide(
+        self, now: float, frame: FrameType | None, handled: BaseException | None
+    ) -> LambdaTimeout | Interrupt | None:
+        """The interrupt to land in `frame` now, or None: not now.
+
+        `handled` is the exception that the thread is handling. Whoever asks and gets one raises it.
+        """
+        if not self.is_wanted(now, handled):
+            return None
+        if frame is None or frame.f_code.co_filename.startswith(PACKAGE):
+            # Never in our own: settle cannot be torn, a finished result cannot be lost, and a nudge
+            # inside of this very function cannot see half of its stores.
+            if frame is None or frame.f_code.co_name != "call_opaque":
+                return None
+        if self._is_put_off(now, frame) or self._is_winding_up(now, frame):
+            return None
+        error = self._make(now, frame)
+        # The order matters for a nudge that strikes between these lines in a caller that is not ours,
+        # such as a user's signal handler that runs here: the record is complete before it is seen.
+        self.records.append(error._witness)  # type: ignore[arg-type]
+        self._put_off_since = None
+        return error
+
+    def is_wanted(self, now: float, handled: BaseException | None) -> bool:
+        """Whether an interrupt is due, as far as that can be told without a look at the frame."""
+        invocation = self._invocation
+        if not invocation.is_open or now < self._starts_at:
+            return False
+        last_call = now >= self._timeline.last_call_at
+        if invocation.shields and not last_call:
+            return False
+        if not self.records:
+            return True
+        last = self.records[-1]
+        if last.landed_at is None:  # injected, on its way: one at a time
+            return False
+        if now < last.at + PAUSE:
+            return False
+        # At last call nothing is left alone any more, but what last call itself has set going.
+        if last_call and last.at < self._timeline.last_call_at:
+            return True
+        return not self.involves(handled)
+
+    def involves(self, error: BaseException | None) -> bool:
+        """Whether `error` is one of our interrupts, or was made of one.
+
+        ``raise X from timeout``, a library's own error raised while ours was handled, and a group
+        that holds ours count: it is still this timeout.
+        """
+        if error is None or not self.records:
+            return False
+        ours = [interrupt for r in self.records if (interrupt := r.error()) is not None]
+        pending = [error]
+        seen: set[int] = set()
+        while pending and len(seen) < _MOST_EXCEPTIONS:
+            candidate = pending.pop()
+            if id(candidate) in seen:
+                continue
+            seen.add(id(candidate))
+            if any(candidate is interrupt for interrupt in ours):
+                return True
+            pending.extend(e for e in (candidate.__cause__, candidate.__context__) if e is not None)
+            if isinstance(candidate, BaseExceptionGroup):
+                pending.extend(candidate.exceptions)
+        return False
+
+    def outcome(self, record: InterruptRecord) -> str:
+        """``delivered``, ``swallowed`` (another had to follow) or ``pending`` (has not landed)."""
+        if record.landed_at is None:
+            return "pending"
+        return "delivered" if record is self.records[-1] else "swallowed"
+
+    def first_message(self) -> str:
+        """The first interrupt's message: where the handler was when its time was up."""
+        first = self.records[0]
+        return self.message(first.at, first.place)
+
+    def message(self, now: float, place: str) -> str:
+        start, hard = self._timeline.start, self._timeline.hard
+        return (
+            f"interrupted after {now - start:.1f} s, {hard - now:.1f} s before the "
+            f"{hard - start:.1f} s limit, in {place}"
+        )
+
+    def _is_put_off(self, now: float, frame: FrameType) -> bool:
+        if not is_fragile(frame):
+            return False
+        if self._put_off_since is None:
+            self._put_off_since = now
+        return now < self._put_off_since + LONGEST_PUT_OFF
+
+    def _is_winding_up(self, now: float, frame: FrameType) -> bool:
+        """Whether the last interrupt was caught by the user's own code, which now goes on to an end.
+
+        A handler written for the SIGALRM recipe catches the timeout and then flushes, answers or runs
+        a ``finally`` that is not handling anything any more. A loop that swallows looks the same at
+        first, but comes back to the block that it was interrupted in.
+        """
+        if not self.records or now >= self._timeline.last_call_at:
+            return False
+        caught = self.records[-1].caught_by()
+        if caught is None:
+            return False
+        code, lasti = caught
+        handler = protected_by(code, lasti)
+        # No handler there: it left that frame, and C code further out dropped it.
+        if handler is None or not self._code.is_own(code.co_filename):
+            return False
+        inner: FrameType | None = frame
+        while inner is not None:
+            if inner.f_code is code and protected_by(code, inner.f_lasti) == handler:
+                return False
+            inner = inner.f_back
+        return True
+
+    def _make(self, now: float, frame: FrameType) -> LambdaTimeout | Interrupt:
+        kind: type[LambdaTimeout | Interrupt]
+        if not self.records:
+            base = self._invocation.plan.settings.interrupt == "base"
+            kind = Interrupt if base else LambdaTimeout
+        else:
+            kind = LoopInterrupt if self._has_loop() else Interrupt
+        place = self._code.location(frame)
+        error = kind(self.message(now, place))
+        error.details = self._details
+        error._witness = InterruptRecord(error, now, place, self._clock)
+        return error
+
+    def _has_loop(self) -> bool:
+        if "gevent" in sys.modules:
+            return True
+        events = sys.modules.get("asyncio.events")
+        if events is None:
+            return False
+        # Only the thread itself can be asked for its loop; for another one, better a KeyboardInterrupt
+        # too many than one that its loop stores away.
+        return get_ident() != self._thread_id or events._get_running_loop() is not None

@@ -1,0 +1,160 @@
+"""The one line that a timeout leaves in the log, written whatever state the process is in.
+
+No logging call: the handler may hang with a logging handler's lock held. No ``sys.stdout``: a hook may
+have replaced it. The line goes to file descriptor 1 in pieces that a pipe takes without blocking, and
+what nobody reads is given up after a bounded wait. The event never appears in it, nor does any
+exception's message but our own: they may quote the event.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import sys
+import time
+from _thread import get_ident
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import FrameType
+    from typing import Any
+
+    from ._code import CodeMap
+    from ._firing import Firing
+
+EVENT = "watchdog.timeout"
+
+MOST_THREADS = 30
+MOST_THREAD_FRAMES = 20
+
+_ATOMIC = select.PIPE_BUF  # a pipe that is ready takes this much without blocking
+_LONGEST_WAIT = 0.1  # seconds for a reader that does not read
+
+
+def other_stacks(code: CodeMap, thread_id: int) -> dict[str, tuple[str, ...]]:
+    """What the other threads are at, by name; this package's own threads left out.
+
+    Thread: any.
+    """
+    # Not threading.enumerate(): it takes a lock that user code can hold.
+    named: dict[int, Any] = getattr(sys.modules.get("threading"), "_active", {})
+    stacks: dict[str, tuple[str, ...]] = {}
+    frames: dict[int, FrameType] = sys._current_frames()  # noqa: SLF001 - documented, for this purpose
+    frames.pop(thread_id, None)
+    frames.pop(get_ident(), None)
+    for ident, frame in frames.items():
+        if len(stacks) == MOST_THREADS:
+            stacks["..."] = (f"{len(frames) - MOST_THREADS} threads left out",)
+            break
+        stack = code.stack(frame)[-MOST_THREAD_FRAMES:]
+        if stack:
+            name = getattr(named.get(ident), "name", "thread")
+            stacks[name if name not in stacks else f"{name} ({ident})"] = stack
+    return stacks
+
+
+def build(firing: Firing, outcome: str, now: float) -> dict[str, Any]:
+    """The record: what a timeout was, and how it ended."""
+    details, timeline, ladder = firing.details, firing.timeline, firing.ladder
+    context = firing.invocation.context
+    record: dict[str, Any] = {
+        "event": EVENT,
+        "outcome": outcome,
+        "request_id": details.request_id if details else "",
+        "function_name": details.function_name if details else "",
+        "function_version": str(getattr(context, "function_version", None) or ""),
+        "elapsed_ms": round((now - timeline.start) * 1000),
+        "remaining_ms": round((timeline.hard - now) * 1000),
+        "grace_period_ms": round(timeline.grace_period * 1000),
+        "location": details.location if details else "",
+        "stack": details.stack if details else (),
+        "threads": firing.other_stacks,
+        "hooks": [hook.as_dict() for run in firing.runs for hook in run.records],
+        "interrupts": [
+            {
+                "exception": interrupt.name,
+                "outcome": ladder.outcome(interrupt),
+                "after_ms": round((interrupt.at - timeline.start) * 1000),
+                "landed_after_ms": None
+                if interrupt.landed_at is None
+                else round((interrupt.landed_at - timeline.start) * 1000),
+                "location": interrupt.place,
+            }
+            for interrupt in ladder.records
+        ],
+    }
+    obstacle = firing.obstacle()
+    if obstacle:
+        record["obstacle"] = obstacle
+    return record
+
+
+def write(firing: Firing, outcome: str, now: float) -> None:
+    """Write the line. Never raises, never waits long.
+
+    Thread: the handler's at its end, or the watchdog's for a handler that is stuck.
+    """
+    try:
+        record = build(firing, outcome, now)
+        line = _powertools_line(record) if outcome != "stuck" else None
+        if line is None:
+            line = json.dumps(
+                {"level": "ERROR", "message": EVENT, "timestamp": _timestamp(), **record}, default=str
+            )
+    except Exception as error:  # noqa: BLE001 - a line that says less beats none
+        line = json.dumps(
+            {"level": "ERROR", "message": EVENT, "event": EVENT, "outcome": outcome}
+            | {"report_error": type(error).__name__}
+        )
+    write_line(line)
+
+
+def write_line(line: str) -> bool:
+    """Write one line to file descriptor 1, or to 2 if that is gone; False if nobody took it."""
+    data = line.replace("\n", "\\n").encode("utf-8", "backslashreplace") + b"\n"
+    return any(_write_all(descriptor, data) for descriptor in (1, 2))
+
+
+def _write_all(descriptor: int, data: bytes) -> bool:
+    try:
+        poll = select.poll()
+        poll.register(descriptor, select.POLLOUT)
+        view = memoryview(data)
+        while view:
+            ready = poll.poll(_LONGEST_WAIT * 1000)
+            if not ready or not ready[0][1] & select.POLLOUT:
+                return False
+            view = view[os.write(descriptor, view[:_ATOMIC]) :]
+    except OSError:
+        return False
+    return True
+
+
+def _timestamp() -> str:
+    now = time.time()
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)) + f".{int(now % 1 * 1000):03d}Z"
+
+
+def _powertools_line(record: dict[str, Any]) -> str | None:
+    """The record in the format of the user's own Powertools Logger, if there is one.
+
+    Its formatter alone, without its handler: formatting takes no lock. Only on the handler's thread:
+    a formatter is the user's code.
+    """
+    formatters = sys.modules.get("aws_lambda_powertools.logging.formatter")
+    logging = sys.modules.get("logging")
+    if formatters is None or logging is None:
+        return None
+    kind = getattr(formatters, "LambdaPowertoolsFormatter", ())
+    for logger in list(logging.Logger.manager.loggerDict.values()):
+        for handler in getattr(logger, "handlers", ()):
+            if isinstance(handler.formatter, kind):
+                entry = logging.LogRecord(logger.name, logging.ERROR, "", 0, EVENT, None, None)
+                entry.__dict__.update({k: v for k, v in record.items() if k not in entry.__dict__})
+                line = handler.formatter.format(entry)
+                if not isinstance(line, str):
+                    return None
+                # POWERTOOLS_DEV indents.
+                return json.dumps(json.loads(line)) if "\n" in line else line
+    return None

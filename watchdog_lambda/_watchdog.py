@@ -1,0 +1,176 @@
+"""The watchdog thread: one per process, parked until something is due, woken by nobody otherwise.
+
+The thread sleeps until the earliest instant that it knows of. A handler's thread that arms an
+invocation wakes it only if its own instant comes before that; so where every invocation has the same
+timeout, an earlier one's deadline has the thread look once per timeout's length, and arming costs two
+stores. Two stores and two reads decide, without a lock:
+
+    handler's thread              watchdog thread
+    active[ident] = invocation    wake_at = the earliest instant
+    read wake_at                  read active again
+
+At least one sees the other's store: the handler's thread rings, or the watchdog sees the invocation.
+Swapping either pair loses a wake-up; pinned by ``tests/threads/test_watchdog_thread.py``.
+
+Nothing here trusts a wait: on every wake-up the instants are compared with the clock anew, so that a
+sandbox that was frozen and thawed, with or without the monotonic clock going on, fires nothing of an
+invocation that has ended.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from _thread import allocate_lock, get_ident, start_new_thread
+
+from . import _code
+from ._clock import SystemClock
+from ._firing import Firing, Tools
+from ._interrupt import Injector, Nudge
+from ._invocation import active
+from .errors import prepared
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import FrameType
+
+    from ._clock import Clock
+    from ._invocation import Invocation, Plan
+
+
+class WatchdogThread:
+    """Watches every invocation of the process."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        # When the thread looks next without being rung; read on the hot path. While there is no
+        # thread it is infinite, so that the first invocation rings, and starts it.
+        self.wake_at = math.inf
+        self.nudge = Nudge(self._decide)
+        self.injector = Injector()
+        self._alarm = clock.make_alarm()
+        self._thread_id: int | None = None
+        self._starting = allocate_lock()
+        self._is_fork_safe = False
+        self._underway: dict[Invocation, Iterator[float]] = {}  # watchdog thread only
+        self._complained = False
+
+    def wake(self, plan: Plan) -> None:
+        """Have the thread look now; start it, and install the nudge, if that has not been done.
+
+        Thread: any that runs a handler.
+        """
+        if self._thread_id is None:
+            self._start()
+        if self.nudge.number is None:
+            # Again and again until it works: the first invocation may not be on the main thread.
+            self.nudge.install(plan.settings.wake_signal)
+        self._alarm.ring()
+
+    def preload(self) -> None:
+        """Import what must not be imported while the watchdog fires."""
+        _code.preload()
+        self.injector.preload()
+
+    def reschedule(self) -> None:
+        """Hooks have changed: see to invocations that are under way. Thread: any."""
+        for invocation in list(active.values()):
+            if invocation.firing is None:
+                invocation.reschedule()
+                self.wake(invocation.plan)
+
+    def _start(self) -> None:
+        # Not waited for: whoever holds it starts the thread, which then sees our invocation too.
+        if not self._starting.acquire(False):
+            return
+        try:
+            if self._thread_id is None:
+                self.preload()
+                if not self._is_fork_safe:
+                    self._is_fork_safe = True
+                    os.register_at_fork(after_in_child=self._after_fork)
+                # Not threading.Thread: its start() waits for an Event, and takes a lock that user
+                # code can hold. Nor does a process wait for this thread at its end.
+                self._thread_id = start_new_thread(self._run, ())
+        except RuntimeError as error:  # no thread to be had: the next invocation tries again
+            if not self._complained:
+                self._complained = True
+                import logging  # noqa: PLC0415 - for the rare case only
+
+                logging.getLogger("watchdog_lambda").warning(
+                    "invocations are not watched: no thread can be started (%s)", error
+                )
+        finally:
+            self._starting.release()
+
+    def _after_fork(self) -> None:
+        # Neither the thread nor the invocation goes on in the child: it is not the runtime's process.
+        # A lock that the thread held at that instant stays locked for good, so all are made anew.
+        for invocation in active.values():
+            invocation.firing = None
+        active.clear()
+        prepared.clear()
+        self._underway.clear()
+        self._starting = allocate_lock()
+        self._thread_id = None
+        self._alarm = self.clock.make_alarm()
+        self.wake_at = math.inf
+
+    def _run(self) -> None:
+        """The thread's whole life."""
+        alarm = self._alarm
+        monotonic = self.clock.monotonic
+        tools = Tools(self.clock, alarm, self.nudge, self.injector)
+        while True:
+            earliest = self._look(tools)
+            self.wake_at = earliest
+            # After the store, not before: an invocation armed in between has read the old wake_at
+            # and may not have rung.
+            if any(
+                i.due < earliest and i.is_open and i.firing is None for i in list(active.values())
+            ):
+                continue
+            alarm.wait(earliest - monotonic())
+
+    def _look(self, tools: Tools) -> float:
+        """Advance every invocation that has something due; when the next thing is."""
+        now = self.clock.monotonic()
+        earliest = math.inf
+        invocations = list(active.items())
+        for ended in self._underway.keys() - {i for _, i in invocations}:
+            del self._underway[ended]
+        for thread_id, invocation in invocations:
+            due = invocation.due
+            # What is under way is also advanced before its time: a hook may have ended and rung.
+            if due <= now or invocation in self._underway:
+                due = self._advance(invocation, thread_id, tools)
+                if due < math.inf:
+                    invocation.due = due
+            earliest = min(earliest, due)
+        return earliest
+
+    def _advance(self, invocation: Invocation, thread_id: int, tools: Tools) -> float:
+        """Go on with one invocation; when to do so again."""
+        steps = self._underway.get(invocation)
+        if steps is None:
+            if invocation.firing is not None or not invocation.is_open:
+                return math.inf  # finished with, or closed before anything was due
+            firing = Firing(invocation, thread_id, tools)
+            # First publish, then look whether it is still open; see _invocation.
+            invocation.firing = firing
+            if not invocation.is_open:
+                return math.inf
+            steps = self._underway[invocation] = firing.run()
+        return next(steps, math.inf)
+
+    def _decide(self, frame: FrameType | None) -> BaseException | None:
+        """What the nudge's handler raises. Thread: main, in the middle of anything."""
+        invocation = active.get(get_ident())
+        if invocation is None or invocation.firing is None:
+            return None
+        return invocation.firing.land(frame)
+
+
+thread = WatchdogThread(SystemClock())
+"""The process's one."""

@@ -1,0 +1,91 @@
+"""What hooks, fallbacks and ``except`` clauses are told about a timeout."""
+
+from __future__ import annotations
+
+from ._clock import SystemClock
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Never
+
+__all__ = ["TimeoutDetails"]
+
+
+class TimeoutDetails:
+    """One timeout, as it was when the watchdog fired. Frozen; may be read from any thread."""
+
+    __slots__ = (
+        "deadline",
+        "elapsed",
+        "function_name",
+        "grace_period",
+        "location",
+        "request_id",
+        "stack",
+    )
+
+    request_id: str
+    """Lambda's request id; empty if the context has none."""
+
+    function_name: str
+    """The function's name; empty if the context has none."""
+
+    deadline: float
+    """The hard deadline, in seconds on ``time.monotonic()``."""
+
+    elapsed: float
+    """Seconds from the start of the invocation to the moment the watchdog fired."""
+
+    grace_period: float
+    """The grace period in force, in seconds: the setting, or a quarter of the time there was."""
+
+    stack: tuple[str, ...]
+    """The handler's stack, outermost frame first, each as ``app.py:41 (load_rows)``."""
+
+    location: str
+    """The innermost frame of the user's own code: ``app.py:41 (load_rows)``."""
+
+    def __init__(
+        self,
+        *,
+        request_id: str = "",
+        function_name: str = "",
+        deadline: float,
+        elapsed: float,
+        grace_period: float,
+        stack: tuple[str, ...] = (),
+        location: str = "",
+    ) -> None:
+        store = object.__setattr__
+        store(self, "request_id", request_id)
+        store(self, "function_name", function_name)
+        store(self, "deadline", deadline)
+        store(self, "elapsed", elapsed)
+        store(self, "grace_period", grace_period)
+        store(self, "stack", stack)
+        store(self, "location", location)
+
+    def remaining(self) -> float:
+        """Seconds to the hard deadline now; negative once it has passed."""
+        return self.deadline - SystemClock.monotonic()
+
+    def __setattr__(self, name: str, value: object) -> Never:
+        raise AttributeError(f"TimeoutDetails is frozen; {name} cannot be set")
+
+    def __delattr__(self, name: str) -> Never:
+        raise AttributeError(f"TimeoutDetails is frozen; {name} cannot be deleted")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Pickled with the LambdaTimeout that carries it, for instance by multiprocessing.
+        return (_rebuild, tuple(getattr(self, name) for name in self.__slots__))
+
+    def __repr__(self) -> str:
+        return (
+            f"TimeoutDetails(request_id={self.request_id!r}, function_name={self.function_name!r}, "
+            f"elapsed={self.elapsed:.3f}, grace_period={self.grace_period:.3f}, "
+            f"location={self.location!r})"
+        )
+
+
+def _rebuild(*values: object) -> TimeoutDetails:
+    return TimeoutDetails(**dict(zip(TimeoutDetails.__slots__, values, strict=True)))  # type: ignore[arg-type]

@@ -1,0 +1,116 @@
+"""What lands in a handler, what leaves it, and what a bad setting raises.
+
+    BaseException
+    ├── Interrupt                    lands when the first interrupt was swallowed
+    │   └── LoopInterrupt            the same, also a KeyboardInterrupt: event loops let it through
+    └── Exception
+        ├── TimeoutError
+        │   └── LambdaTimeout        lands first; and what the runtime gets to see
+        └── ValueError
+            └── ConfigurationError   a setting that cannot be used
+
+Two kinds, because no single one does. ``socket.timeout`` is ``TimeoutError``, so urllib3 and botocore
+take an injected one for a network fault and retry; Powertools' batch processor takes any ``Exception``
+for one bad record and carries on. A ``BaseException`` goes through all of them, but code written for
+the SIGALRM recipe says ``except TimeoutError``, and Powertools' idempotency clears its in-progress
+record on ``Exception`` only.
+"""
+
+from __future__ import annotations
+
+from _thread import get_ident
+
+TYPE_CHECKING = False  # typing itself is not imported: it would cost every cold start
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Protocol, Self
+
+    from .details import TimeoutDetails
+
+    class Witness(Protocol):
+        """Told what became of an interrupt; the watchdog's record of it."""
+
+        def landed(self) -> None: ...
+        def died(self, traceback: TracebackType | None) -> None: ...
+
+
+__all__ = ["ConfigurationError", "Interrupt", "LambdaTimeout"]
+
+# Thread id -> the instance that the next call of its class without arguments gives in that thread.
+# PyThreadState_SetAsyncExc takes a class and calls it in the target thread; this hands over the
+# instance that carries the message and the details.
+prepared: dict[int, LambdaTimeout | Interrupt] = {}
+
+
+class _Landing:
+    """What the two exceptions that land in a handler have in common."""
+
+    details: TimeoutDetails | None = None
+    """What was known when the watchdog fired; None on an instance that the user made."""
+
+    _witness: Witness | None = None
+
+    def __new__(cls, *args: object) -> Self:
+        if prepared and not args:
+            instance = prepared.get(get_ident())
+            # The class must fit: user code may well make one of its own at that very moment.
+            if type(instance) is cls:
+                del prepared[get_ident()]
+                if instance._witness is not None:
+                    instance._witness.landed()
+                return instance
+        return super().__new__(cls, *args)
+
+    def __init__(self, *args: object) -> None:
+        # A prepared instance comes here a second time, without arguments: it keeps what it has.
+        if args:
+            super().__init__(*args)
+
+    def __del__(self) -> None:
+        # Who swallowed it is known only from the traceback, and only as long as that lives.
+        if self._witness is not None:
+            self._witness.died(self.__traceback__)  # type: ignore[attr-defined]
+
+
+class LambdaTimeout(_Landing, TimeoutError):
+    """The invocation is about to reach its hard deadline.
+
+    Lands in the handler first, one grace period before the hard deadline, and is what leaves the
+    wrapper for the runtime, so that the caller reads ``"errorType": "LambdaTimeout"``. It is a
+    ``TimeoutError``: code written for the SIGALRM recipe catches it unchanged.
+
+    Its message says how long the handler ran, how long before which limit, and where it was:
+    ``interrupted after 27.0 s, 3.0 s before the 30.0 s limit, in app.py:41 (load_rows)``.
+    """
+
+    __module__ = "watchdog_lambda"
+
+
+class Interrupt(_Landing, BaseException):
+    """Lands when the first interrupt was swallowed (or at once, with ``INTERRUPT=base``).
+
+    Let it pass: ``finally`` and ``with`` clean up. It never reaches the runtime; the wrapper turns it
+    into :class:`LambdaTimeout`. Swallowing it only brings the next one.
+    """
+
+    __module__ = "watchdog_lambda"
+
+
+class LoopInterrupt(Interrupt, KeyboardInterrupt):
+    """An :class:`Interrupt` that event loops let through.
+
+    asyncio, uvloop and gevent store or drop a plain ``BaseException`` raised in a callback or a
+    background task, but hand a ``KeyboardInterrupt`` on.
+    """
+
+    __module__ = "watchdog_lambda"
+
+
+class ConfigurationError(ValueError):
+    """A setting that cannot be used; names the setting, its value and a value that would do.
+
+    Raised at start: by the entrypoint, :func:`~watchdog_lambda.watch` and
+    :class:`~watchdog_lambda.Watchdog`. Never in the middle of an invocation.
+    """
+
+    __module__ = "watchdog_lambda"

@@ -1,0 +1,40 @@
+"""Protocols for what comes from outside; imported by type checkers and by users, never at run time."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .details import TimeoutDetails
+
+__all__ = ["Fallback", "Handler", "LambdaContext", "ShutdownHook"]
+
+
+class LambdaContext(Protocol):
+    """The part of Lambda's context object that the watchdog cannot do without."""
+
+    def get_remaining_time_in_millis(self) -> int:
+        """Milliseconds to the hard deadline, by the wall clock, never below 0."""
+        ...
+
+
+class Handler(Protocol):
+    """A Lambda handler."""
+
+    def __call__(self, event: Any, context: Any, /) -> Any:  # noqa: ANN401 - theirs to define
+        """Answer one event."""
+        ...
+
+
+class ShutdownHook(Protocol):
+    """Called by the watchdog when it fires; on a thread of its own, while the handler still runs."""
+
+    def __call__(self, details: TimeoutDetails, /) -> object:
+        """Do what must be done before the sandbox is killed; the return value is ignored."""
+        ...
+
+
+Fallback: TypeAlias = "Callable[[TimeoutDetails], Any] | object"
+"""What the caller gets instead of the error: a value, or a callable of the details."""
