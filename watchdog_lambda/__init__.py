@@ -1,8 +1,8 @@
 """End AWS Lambda timeouts gracefully, without SIGALRM.
 
-A watchdog thread tracks each invocation's remaining time and, one grace period before the hard deadline,
-runs the shutdown hooks and lands an exception in the handler, so that its ``except TimeoutError``,
-``finally`` and ``with`` run and the caller gets a real answer.
+A watchdog thread tracks each invocation's remaining time and, one grace period before the hard
+deadline, runs the shutdown hooks and lands an exception in the handler, so that its ``except
+TimeoutError``, ``finally`` and ``with`` run and the caller gets a real answer.
 
 Importing this package starts no thread, installs no signal handler and reads no environment.
 """

@@ -1,4 +1,4 @@
-"""``python -m watchdog_lambda [app.handler]``: Lambda's runtime interface client with a watched handler."""
+"""``python -m watchdog_lambda [app.handler]``: Lambda's runtime client, the handler watched."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ Lambda sets AWS_LAMBDA_RUNTIME_API. On your own machine AWS's Runtime Interface 
 
     aws-lambda-rie python -m watchdog_lambda app.handler
 
-Settings are environment variables with the prefix WATCHDOG_LAMBDA_: GRACE_PERIOD, HOOK_BUDGET, INTERRUPT,
-LAST_CALL, LAST_RESORT, WAKE_SIGNAL, TIMEOUT, SIGTERM, METRICS_NAMESPACE, DISABLED.
+Settings are environment variables with the prefix WATCHDOG_LAMBDA_: GRACE_PERIOD, HOOK_BUDGET,
+INTERRUPT, LAST_CALL, LAST_RESORT, WAKE_SIGNAL, TIMEOUT, SIGTERM, METRICS_NAMESPACE, DISABLED.
 
 exit codes: 2 for a wrong call; otherwise the runtime's own.
 """
@@ -44,11 +44,11 @@ def main(arguments: list[str]) -> int:
     _command.handler = arguments[0] if arguments else None
     if not os.environ.get("AWS_LAMBDA_RUNTIME_API"):
         return _complain(
-            "AWS_LAMBDA_RUNTIME_API is not set: not under Lambda, nor under its emulator; to run the "
+            "AWS_LAMBDA_RUNTIME_API is not set: this is not Lambda, nor its emulator; to run the "
             "handler on this machine: aws-lambda-rie python -m watchdog_lambda app.handler"
         )
     try:
-        from awslambdaric.__main__ import main as run  # noqa: PLC0415
+        from awslambdaric.__main__ import main as run  # noqa: PLC0415  # pyright: ignore[reportUnknownVariableType]
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] != "awslambdaric":
             raise
@@ -57,8 +57,8 @@ def main(arguments: list[str]) -> int:
             "pip install 'watchdog-lambda[runtime]'"
         )
     try:
-        # The runtime imports the entrypoint itself, so that whatever fails there is posted to Lambda
-        # as an error at init and logged in its format.
+        # The runtime imports the entrypoint itself, so that whatever fails there is posted to
+        # Lambda as an error at init and logged in its format.
         run([sys.argv[0], _ENTRYPOINT])
     except ConfigurationError as error:
         return _complain(str(error))

@@ -1,4 +1,4 @@
-"""What the caller gets after a timeout: the handler's answer, its error, the fallback or LambdaTimeout."""
+"""What the caller gets after a timeout: an answer, an error, the fallback or LambdaTimeout."""
 
 from __future__ import annotations
 
@@ -65,11 +65,11 @@ def _judge(
 
 
 def _is_this_timeout(firing: Firing, failure: BaseException) -> bool:
-    """Whether the handler ended because of the interrupt, and not with an error of its own choosing.
+    """Whether the handler ended because of the interrupt, not with an error of its own choosing.
 
-    An error that a library makes of the interrupt (urllib3's ReadTimeoutError, a RuntimeError from a
-    condition, the group of a TaskGroup) is this timeout. One that the user's own code raises, even out
-    of ``except TimeoutError``, is what the caller is meant to get.
+    An error that a library makes of the interrupt (urllib3's ReadTimeoutError, a RuntimeError from
+    a condition, the group of a TaskGroup) is this timeout. One that the user's own code raises,
+    even out of ``except TimeoutError``, is what the caller is meant to get.
     """
     if isinstance(failure, LambdaTimeout | Interrupt):
         return True

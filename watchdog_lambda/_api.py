@@ -39,7 +39,7 @@ else:
 __all__ = ["Watchdog", "scoped_hook", "shield", "shutdown_hook", "watch"]
 
 MARK = "__watchdog_lambda__"
-"""On a watched handler, itself: a decorator above copies the attribute, but is not what it holds."""
+"""On a watched handler, itself: a decorator above copies the attribute, but is not its value."""
 
 _MISSING: Any = object()
 
@@ -47,9 +47,9 @@ _MISSING: Any = object()
 class scoped_hook:  # noqa: N801 - used like a function
     """Register a shutdown hook for one block only: ``with scoped_hook(release, lock_id): ...``.
 
-    Called as ``release(lock_id)``, without details, if the watchdog fires inside of the block; before
-    the hooks that were registered earlier. Not called at the end of the block: what must happen then
-    belongs there.
+    Called as ``release(lock_id)``, without details, if the watchdog fires inside of the block;
+    before the hooks that were registered earlier. Not called at the end of the block: what must
+    happen then belongs there.
 
     Thread: any.
     """
@@ -93,8 +93,8 @@ class shield:  # noqa: N801 - used like a function
     def __enter__(self) -> None:
         invocation = self._invocation = active.get(get_ident())
         if invocation is not None:
-            # The store first: an interrupt that is injected before it is taken back in the next line,
-            # and none is injected after it.
+            # The store first: an interrupt that is injected before it is taken back in the next
+            # line, and none is injected after it.
             invocation.shields += 1
             if invocation.firing is not None:
                 invocation.firing.hold_back()
@@ -119,12 +119,13 @@ class shield:  # noqa: N801 - used like a function
 class Watchdog:
     """Settings and hooks of one's own, for the handlers that it watches.
 
-    The module's :func:`watch` and :func:`shutdown_hook` use the environment's settings and the hooks
-    that every watched handler shares. Options are the settings' names, in seconds where they are
-    times; what is given here takes the place of the environment's.
+    The module's :func:`watch` and :func:`shutdown_hook` use the environment's settings and the
+    hooks that every watched handler shares. Options are the settings' names, in seconds where they
+    are times; what is given here takes the place of the environment's.
 
     Args:
-        fallback: what the caller gets instead of the error when a timeout ends the handler: a value, or
+        fallback: what the caller gets instead of the error when a timeout ends the handler: a
+        value, or
             a callable of :class:`TimeoutDetails`. Without one it is :class:`LambdaTimeout`.
 
     Raises:
@@ -167,8 +168,8 @@ class Watchdog:
     def watch(self, handler: Callable[P, R]) -> Callable[P, R]:
         """Watch a handler: its invocations end gracefully before Lambda ends them.
 
-        The wrapper is transparent otherwise: same arguments, same result object, same exceptions, same
-        metadata. See :func:`watchdog_lambda.watch`.
+        The wrapper is transparent otherwise: same arguments, same result object, same exceptions,
+        same metadata. See :func:`watchdog_lambda.watch`.
         """
         return _watch(handler, self._options, self._fallback, (self._hooks, _hooks))
 
@@ -177,7 +178,7 @@ class Watchdog:
     @overload
     def shutdown_hook(self, /, *, before: float | None = None) -> Callable[[Hook], Hook]: ...
     def shutdown_hook(self, hook: Any = None, /, *, before: float | None = None) -> Any:
-        """Register a hook for this watchdog's handlers; see :func:`watchdog_lambda.shutdown_hook`."""
+        """Register a hook for this watchdog's handlers, as the module's function does for all."""
         return _register(self._hooks, hook, before)
 
 
@@ -207,25 +208,29 @@ def watch(
     """Watch a handler: its invocations end gracefully before Lambda ends them.
 
     One grace period before the hard deadline the shutdown hooks run, and then a
-    :class:`LambdaTimeout` lands in the handler, wherever it is. The handler may catch it and answer;
-    otherwise the caller gets `fallback`, or the error. What cannot be interrupted: C code that neither
-    releases the GIL nor looks at signals.
+    :class:`LambdaTimeout` lands in the handler, wherever it is. The handler may catch it and
+    answer; otherwise the caller gets `fallback`, or the error. What cannot be interrupted: C code
+    that neither releases the GIL nor looks at signals.
 
     Use it plain or with options, ``@watch(grace_period=2.0)``; they are keyword-only and have the
-    settings' names. What is given in code takes the place of the environment's. A watched handler that
-    runs inside of another, or under the entrypoint, is watched once, with the options given in its code.
+    settings' names. What is given in code takes the place of the environment's. A watched handler
+    that runs inside of another, or under the entrypoint, is watched once, with the options given in
+    its code.
 
     Without a context that tells the remaining time (a local test) the handler runs unwatched.
 
     Args:
-        handler: a function, method, partial or other callable that Lambda calls with event and context.
-        fallback: a value, or a callable of :class:`TimeoutDetails`, that the caller gets instead of
-            the error.
+        handler: a function, method, partial or other callable of event and context.
+        fallback: what the caller gets instead of the error: a value, or a callable of
+            :class:`TimeoutDetails`.
+        **options: `grace_period`, `hook_budget`, `interrupt`, `last_call`, `last_resort`,
+            `wake_signal`, `timeout`, `metrics_namespace`, `disabled`.
 
     Raises:
         ConfigurationError: a setting in the environment or an option that cannot be used.
 
-    Thread: any. The interrupt breaks blocked calls only in the main thread, where Lambda runs handlers.
+    Thread: any. The interrupt breaks blocked calls only in the main thread, where Lambda runs
+    handlers.
     """
     own_fallback = NO_FALLBACK if fallback is _MISSING else fallback
 
@@ -256,7 +261,9 @@ def _watch(
     plan = Plan(settings, registries, fallback, given)
     guarded = guard(handler, plan)
 
-    def watched(event: Any = _MISSING, context: Any = _MISSING, /, *args: Any, **kwargs: Any) -> Any:
+    def watched(
+        event: Any = _MISSING, context: Any = _MISSING, /, *args: Any, **kwargs: Any
+    ) -> Any:
         if args or kwargs or context is _MISSING:
             given = [argument for argument in (event, context) if argument is not _MISSING]
             return call_general(handler, plan, (*given, *args), kwargs)
@@ -267,9 +274,14 @@ def _watch(
     return watched
 
 
+def is_watched(handler: object) -> bool:
+    """Whether this very callable is what :func:`watch` has made."""
+    return getattr(handler, MARK, None) is handler
+
+
 def wrap(handler: Callable[..., Any], settings: Settings) -> Callable[[Any, Any], Any]:
-    """The entrypoint's wrapper: two arguments, and none around a handler that is watched already."""
-    if getattr(handler, "__dict__", {}).get(MARK) is handler:
+    """The entrypoint's wrapper: two arguments; a handler that is watched already stays as it is."""
+    if is_watched(handler):
         return handler
     return guard(handler, Plan(settings, (_hooks,), NO_FALLBACK, {}))
 
@@ -281,10 +293,11 @@ def shutdown_hook(*, before: float | None = None) -> Callable[[Hook], Hook]: ...
 def shutdown_hook(hook: Any = None, /, *, before: float | None = None) -> Any:
     """Have a function called when the watchdog fires, one grace period before the hard deadline.
 
-    It gets the :class:`TimeoutDetails`, runs on a thread of its own while the handler still runs (so
-    it must be safe for that), and shares the stage's budget with the other hooks: the last registered
-    runs first, one that raises or hangs stops no other, and when the budget is spent the interrupt goes
-    ahead. A stage that has begun is seen through, within its budget, even if the handler ends first.
+    It gets the :class:`TimeoutDetails`, runs on a thread of its own while the handler still runs
+    (so it must be safe for that), and shares the stage's budget with the other hooks: the last
+    registered runs first, one that raises or hangs stops no other, and when the budget is spent the
+    interrupt goes ahead. A stage that has begun is seen through, within its budget, even if the
+    handler ends first.
 
     Args:
         hook: the function; returned unchanged, so this serves as a decorator.

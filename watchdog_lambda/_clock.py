@@ -1,8 +1,8 @@
 """The only time reads, and the arithmetic of one invocation's timeline.
 
-Everything inside is in float seconds on the monotonic clock. Lambda gives its deadline as wall-clock
-milliseconds; it is converted once, when the invocation starts, so that a step of the wall clock can
-neither fire early nor late.
+Everything inside is in float seconds on the monotonic clock. Lambda gives its deadline as
+wall-clock milliseconds; it is converted once, when the invocation starts, so that a step of the
+wall clock can neither fire early nor late.
 """
 
 from __future__ import annotations
@@ -74,8 +74,8 @@ class SystemClock:
 def _longest_sleep() -> float:
     """How long a lock may be waited for in one go, in seconds.
 
-    Before glibc 2.30 (Amazon Linux 2, so AWS's Python 3.11) a timed wait for a lock follows the wall
-    clock, and a step back would put the watchdog to sleep past the deadline.
+    Before glibc 2.30 (Amazon Linux 2, so AWS's Python 3.11) a timed wait for a lock follows the
+    wall clock, and a step back would put the watchdog to sleep past the deadline.
     """
     try:
         name = os.confstr("CS_GNU_LIBC_VERSION") or ""
@@ -86,7 +86,7 @@ def _longest_sleep() -> float:
 
 
 class Timeline:
-    """The instants of one invocation, in order: start, first stage, grace, last call, hard deadline.
+    """The instants of one invocation, in order: start, stages, grace, last call, hard deadline.
 
     For every time left and every valid setting: ``start <= grace_at < last_call_at < hard``.
     """

@@ -1,7 +1,7 @@
 """Reading code objects and frames: where is it, whose is it, and what would a raise do there?
 
-Everything here is a pure function of code objects, file names and instruction offsets. It is used only
-once the watchdog has fired.
+Everything here is a pure function of code objects, file names and instruction offsets. It is used
+only once the watchdog has fired.
 """
 
 from __future__ import annotations
@@ -17,6 +17,12 @@ if TYPE_CHECKING:
 PACKAGE = os.path.dirname(__file__) + os.sep
 """Where this package's files lie: an interrupt never lands in a frame of one of them."""
 
+GUARD = "guarded"
+"""The function around every watched handler; see :mod:`._handler`."""
+
+OPAQUE = "call_opaque"
+"""The exception to PACKAGE: a handler that is C code has no other frame."""
+
 _STDLIB = os.path.dirname(os.__file__) + os.sep
 _LAYERS = "/opt/python/"
 _RUNTIME = "/var/runtime/"
@@ -24,6 +30,11 @@ _INSTALLED = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}"
 
 MOST_FRAMES = 200
 """Frames taken from one stack: a runaway recursion must not flood the log."""
+
+
+def is_ours(code: CodeType) -> bool:
+    """Whether this is a frame of the package's, in which no interrupt may land."""
+    return code.co_filename.startswith(PACKAGE) and code.co_name != OPAQUE
 
 
 # ---- exception tables ---------------------------------------------------------------------------
@@ -58,7 +69,7 @@ def protected_ranges(code: CodeType) -> Iterator[tuple[int, int, int]]:
 
 
 def protected_by(code: CodeType, lasti: int) -> int | None:
-    """The offset of the handler that an exception raised at `lasti` goes to; None if there is none."""
+    """The offset of the handler that an exception raised at `lasti` goes to; None if none."""
     for start, end, target in protected_ranges(code):
         if start <= lasti < end:
             return target
@@ -148,8 +159,8 @@ class CodeMap:
     """Tells the user's own code from libraries, and names places in it.
 
     A file is a library's if it belongs to the standard library, lies in ``site-packages``, in a
-    layer or beside Lambda's runtime, or in a folder that a ``*.dist-info`` beside it names (packages installed flat
-    into the task root, as Lambda's zip and image layouts have them).
+    layer or beside Lambda's runtime, or in a folder that a ``*.dist-info`` beside it names
+    (packages installed flat into the task root, as Lambda's zip and image layouts have them).
     """
 
     def __init__(self, path: list[str]) -> None:
@@ -178,16 +189,16 @@ class CodeMap:
     def stack(self, frame: FrameType | None) -> tuple[str, ...]:
         """The handler's frames, outermost first; a deep stack is cut in the middle.
 
-        The runtime's frames, outside of this package's outermost one, and this package's own are left
-        out.
+        The runtime's frames, outside of the outermost guard, and this package's own are left out.
         """
         places: list[str] = []
         handlers = None
         while frame is not None:
-            if frame.f_code.co_filename.startswith(PACKAGE):
+            code = frame.f_code
+            if not code.co_filename.startswith(PACKAGE):
+                places.append(self.place(code, frame.f_lineno))
+            elif code.co_name == GUARD:
                 handlers = len(places)
-            else:
-                places.append(self.place(frame.f_code, frame.f_lineno))
             frame = frame.f_back
         del places[handlers:]
         places.reverse()
@@ -234,7 +245,7 @@ class CodeMap:
 
 
 def trim(traceback: TracebackType | None) -> TracebackType | None:
-    """The traceback without this package's frames at its inner end, where the interrupt was raised."""
+    """The traceback without this package's frames at its inner end, where ours are raised."""
     last: TracebackType | None = None
     entry = traceback
     while entry is not None:
@@ -249,4 +260,4 @@ def trim(traceback: TracebackType | None) -> TracebackType | None:
 
 def current_path() -> list[str]:
     """``sys.path`` as it is now, the working directory spelt out."""
-    return [entry or os.getcwd() for entry in sys.path if isinstance(entry, str)]
+    return [entry or os.getcwd() for entry in sys.path]

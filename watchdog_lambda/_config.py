@@ -73,8 +73,9 @@ class Settings:
             if self.hook_budget >= most:
                 where = (sources or {}).get("hook_budget", "hook_budget")
                 raise ConfigurationError(
-                    f"{where}: {self.hook_budget:g} s leave the handler no time to unwind: the grace "
-                    f"period is {self.grace_period:g} s and last call {last_call:g} s before its end; "
+                    f"{where}: {self.hook_budget:g} s leave the handler no time to unwind: the "
+                    f"grace period is {self.grace_period:g} s, last call {last_call:g} s before "
+                    "its end; "
                     f"use less than {most:g}, for example {self.grace_period / 3:.2g}"
                 )
 
@@ -82,8 +83,8 @@ class Settings:
     def from_environ(cls, environ: Mapping[str, str], **options: object) -> Self:
         """Read the settings of `environ`; `options` given in code take their place.
 
-        An empty variable counts as not set. Names with the prefix that are no setting are warned of,
-        once each: most are typing mistakes.
+        An empty variable counts as not set. Names with the prefix that are no setting are warned
+        of, once each: most are typing mistakes.
         """
         values: dict[str, Any] = {}
         sources: dict[str, str] = {}
@@ -101,8 +102,8 @@ class Settings:
             if value is None:
                 continue
             source = f"{name}={value!r}"
-            if name not in PARSERS:
-                raise ConfigurationError(f"{source} is no setting; {_suggest(name, list(PARSERS))}")
+            if name not in OPTIONS:
+                raise ConfigurationError(f"{source} is no option; {_suggest(name, OPTIONS)}")
             values[name] = PARSERS[name](value, source)
             sources[name] = source
         return cls(values, sources)
@@ -160,9 +161,7 @@ def _seconds(example: str, most: float = math.inf) -> Callable[[object, str], fl
         if number <= 0:
             raise ConfigurationError(f"{source} must be more than 0; use for example {example}")
         if number > most:
-            raise ConfigurationError(
-                f"{source} is more than {most:g} s; use for example {example}"
-            )
+            raise ConfigurationError(f"{source} is more than {most:g} s; use for example {example}")
         return number
 
     return parse
@@ -197,7 +196,9 @@ def _flag(value: object, source: str) -> bool:
         return True
     if text in {"0", "false"}:
         return False
-    raise ConfigurationError(f"{source} is neither 1 nor 0; use 1 to switch it on, 0 to leave it off")
+    raise ConfigurationError(
+        f"{source} is neither 1 nor 0; use 1 to switch it on, 0 to leave it off"
+    )
 
 
 def _text(value: object, source: str) -> str:
@@ -217,7 +218,8 @@ def _wake_signal(value: object, source: str) -> str | int | None:
     number = getattr(signal, name if name.startswith("SIG") else f"SIG{name}", None)
     if isinstance(number, signal.Signals) and (not offset or offset.isdecimal()):
         chosen = int(number) + int(offset or 0)
-        # SIGKILL and SIGSTOP cannot be caught; SIGALRM is what handlers have timers of their own on.
+        # SIGKILL and SIGSTOP cannot be caught; SIGALRM is what handlers have timers of their own
+        # on.
         forbidden = {signal.SIGKILL, signal.SIGSTOP, signal.SIGALRM}
         if chosen in signal.valid_signals() and chosen not in forbidden:
             return chosen
@@ -241,6 +243,9 @@ PARSERS: Mapping[str, Callable[[Any, str], Any]] = {
     "metrics_namespace": _available(_text, None, "not available in this version; leave it unset"),
     "disabled": _flag,
 }
+
+OPTIONS = tuple(name for name in PARSERS if name not in {"handler", "sigterm"})
+"""The settings that can be given in code; the others are the process's, not a handler's."""
 
 _warned: set[str] = set()
 

@@ -1,11 +1,12 @@
 """What happens to one invocation once something is due: stages of hooks, interrupts, last call.
 
-The lock of a :class:`Firing` guards what must not happen once the invocation has been closed: beginning
-a stage, injecting an exception. The watchdog looks at ``is_open`` and acts under it; the handler's thread
-closes first and takes it then, so that it either prevents the act or sees all of it. It is held for microseconds, never while waiting and never around user
-code, so the handler's thread may take it without a timeout. It is taken with ``with`` on a bare lock
-only: CPython has no check point between taking it and being inside of the block, so an exception that
-lands there cannot leave it locked.
+The lock of a :class:`Firing` guards what must not happen once the invocation has been closed:
+beginning a stage, injecting an exception. The watchdog looks at ``is_open`` and acts under it; the
+handler's thread closes first and takes it then, so that it either prevents the act or sees all of
+it. It is held for microseconds, never while waiting and never around user code, so the handler's
+thread may take it without a timeout. It is taken with ``with`` on a bare lock only: CPython has no
+check point between taking it and being inside of the block, so an exception that lands there cannot
+leave it locked.
 """
 
 from __future__ import annotations
@@ -34,11 +35,11 @@ if TYPE_CHECKING:
     from .errors import Interrupt, LambdaTimeout
 
 NUDGE_PERIOD = 0.01
-"""Seconds from one nudge to the next. A single one is lost in up to 39 % of the bad windows: it strikes
+"""Seconds between nudges. A single one is lost in up to 39 % of the bad windows: it strikes
 just before the system call that it should have ended."""
 
 LATE_PERIOD = 0.25
-"""The same once the hard deadline has passed and nobody has killed the process (Managed Instances)."""
+"""The same once the hard deadline has passed and nobody kills the process (Managed Instances)."""
 
 
 class Tools:
@@ -78,9 +79,7 @@ class Firing:
         self.thread_id = thread_id
         self.timeline = invocation.timeline()
         self.code = CodeMap(current_path())
-        self.ladder = Ladder(
-            invocation, thread_id, self.timeline, self.code, tools.clock
-        )
+        self.ladder = Ladder(invocation, thread_id, self.timeline, self.code, tools.clock)
         self.runs: list[StageRun] = []  # watchdog thread; read by the handler's after settling
         self.details: TimeoutDetails | None = None
         self.other_stacks: dict[str, tuple[str, ...]] = {}
@@ -141,8 +140,8 @@ class Firing:
             hooks, details, self.timeline.hook_budget, self._tools.clock, self._tools.alarm
         )
         with self._lock:
-            # Under the lock, or a stage could begin just after the handler's thread has looked which
-            # ones it must wait for. Pinned by test_no_stage_begins_after_settle.
+            # Under the lock, or a stage could begin just after the handler's thread has looked
+            # which ones it must wait for. Pinned by test_no_stage_begins_after_settle.
             if not self.invocation.is_open:
                 return False
             self.details = details

@@ -1,10 +1,11 @@
 """The guard around a handler: arm, call, settle.
 
-``guarded`` inside of :func:`guard` is the hot path: what every invocation pays. Whatever a normal one does
-not need is a call away from it.
+``guarded`` inside of :func:`guard` is the hot path: what every invocation pays. Whatever a normal
+one does not need is a call away from it.
 
-On the main thread no interrupt ever lands in these frames: the nudge's handler puts it off. On other
-threads one that was injected can land at any check point until :meth:`Firing.settle` has returned.
+On the main thread no interrupt ever lands in these frames: the nudge's handler puts it off. On
+other threads one that was injected can land at any check point until :meth:`Firing.settle` has
+returned.
 """
 
 from __future__ import annotations
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from ._firing import Firing
     from ._invocation import Plan
 
     TwoArguments = Callable[[Any, Any], Any]
@@ -85,7 +85,8 @@ def guard(handler: Callable[..., Any], plan: Plan) -> TwoArguments:
             if invocation.firing is None:
                 active.pop(ident, None)
                 raise
-            result, failure = None, error
+            result = None
+            failure: BaseException | None = error
         else:
             if invocation.firing is None:
                 active.pop(ident, None)
@@ -114,12 +115,14 @@ def guard(handler: Callable[..., Any], plan: Plan) -> TwoArguments:
 def call_opaque(handler: Callable[..., Any], args: Any, kwargs: Any) -> Any:
     """Call what is not a plain Python function, so that a finished result is never lost.
 
-    After the return of such a call CPython has a check point before the result is stored, at which an
-    interrupt would take its place. A ``defaultdict`` calls its factory and stores what that returns
-    without one, and lets every exception through, StopIteration too. This is the only frame of the
-    package that an interrupt may land in: the handler can be C code, without a frame of its own.
+    After the return of such a call CPython has a check point before the result is stored, at which
+    an interrupt would take its place. A ``defaultdict`` calls its factory and stores what that
+    returns without one, and lets every exception through, StopIteration too. This is the only frame
+    of the package that an interrupt may land in: the handler can be C code, without a frame of its
+    own.
     """
-    return defaultdict(functools.partial(handler, *args, **kwargs))[0]
+    slot: defaultdict[int, Any] = defaultdict(functools.partial(handler, *args, **kwargs))
+    return slot[0]
 
 
 def _plain(handler: Callable[..., Any]) -> TwoArguments:
@@ -160,8 +163,8 @@ def _call_within(
 ) -> Any:
     """Call a watched handler that a watched one calls: one invocation, watched once.
 
-    What is given in the inner one's code holds from here on, until it returns. It keeps holding when
-    an interrupt goes through: then it is the inner one's fallback that the caller gets.
+    What is given in the inner one's code holds from here on, until it returns. It keeps holding
+    when an interrupt goes through: then it is the inner one's fallback that the caller gets.
     """
     previous = outer.plan
     if not plan.is_bare and outer.firing is None:
@@ -194,5 +197,6 @@ def _explain(context: object, remaining_ms: object) -> None:
     if kind not in _explained:
         _explained.add(kind)
         logger.warning(
-            "not watched: %s; set WATCHDOG_LAMBDA_TIMEOUT to the function's timeout in seconds", reason
+            "not watched: %s; set WATCHDOG_LAMBDA_TIMEOUT to the function's timeout in seconds",
+            reason,
         )

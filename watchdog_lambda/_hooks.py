@@ -1,7 +1,7 @@
 """Shutdown hooks: the registry, and running one stage of them within a budget.
 
-Rules of the lock in :class:`StageRun`: it guards who runs the next hook and each hook's record; it is
-held for a few stores, never around a hook, and never by user code.
+Rules of the lock in :class:`StageRun`: it guards who runs the next hook and each hook's record; it
+is held for a few stores, never around a hook, and never by user code.
 """
 
 from __future__ import annotations
@@ -31,7 +31,9 @@ class Hook:
         self.key = key
         self.name = name
         self.call = call
-        self.before = before  # seconds ahead of the hard deadline; None: when the grace period begins
+        self.before = (
+            before  # seconds ahead of the hard deadline; None: when the grace period begins
+        )
 
 
 staged: dict[int, Hook] = {}
@@ -44,8 +46,8 @@ class HookRegistry:
     __slots__ = ("_hooks",)
 
     def __init__(self) -> None:
-        # A dict, because single stores, deletions and list() of it are atomic: no lock that a handler
-        # could be interrupted in while the watchdog wants it.
+        # A dict, because single stores, deletions and list() of it are atomic: no lock that a
+        # handler could be interrupted in while the watchdog wants it.
         self._hooks: dict[int, Hook] = {}
 
     def add(self, name: str, call: Call, before: float | None = None) -> int:
@@ -104,8 +106,8 @@ class StageRun:
     """The hooks of one stage, run one after the other on a thread of their own.
 
     They share one budget. Each may take an equal part of what is left of it; then the next one is
-    started beside it, so that a hook that hangs stops no other. Python cannot end a thread: one that
-    hangs for good stays behind, as a daemon.
+    started beside it, so that a hook that hangs stops no other. Python cannot end a thread: one
+    that hangs for good stays behind, as a daemon.
     """
 
     __slots__ = (
@@ -175,7 +177,7 @@ class StageRun:
                     record.duration = self._clock.monotonic() - self._started
 
     def _hand_over(self) -> None:
-        """Start a runner for the hooks that have not begun; the one before takes no more of them."""
+        """Start a runner for the hooks that have not begun; the one before takes no more."""
         with self._lock:
             left = len(self._hooks) - self._next
             if not left:
@@ -229,7 +231,8 @@ class StageRun:
             where = ""
             if traceback is not None:
                 code = traceback.tb_frame.f_code
-                where = f" in {code.co_filename.rpartition('/')[2]}:{traceback.tb_lineno} ({code.co_name})"
+                file = code.co_filename.rpartition("/")[2]
+                where = f" in {file}:{traceback.tb_lineno} ({code.co_name})"
             return type(error).__name__ + where
         return None
 

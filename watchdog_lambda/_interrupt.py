@@ -2,9 +2,10 @@
 
 Two mechanisms, and which one serves is :mod:`._firing`'s business:
 
-- The *nudge*: a signal sent to the main thread. Its Python handler runs there, between two bytecodes
-  or inside a blocked system call, and raises what the decision that it is given returns. The decision
-  sees the exact state; a nudge that comes too late does nothing.
+- The *nudge*: a signal sent to the main thread. Its Python handler runs there, between two
+bytecodes
+  or inside a blocked system call, and raises what the decision that it is given returns. The
+  decision sees the exact state; a nudge that comes too late does nothing.
 - *Injection*: ``PyThreadState_SetAsyncExc`` for a handler on another thread, or where somebody took
   our signal over. It lands at the next bytecode only: a blocked call ends first
   (python/cpython#144748, changed in 3.15).
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
 class Nudge:
     """The signal that wakes the main thread, and its handler.
 
-    One per process. SIGALRM and every handler that the user installs stay as they are: a signal that
-    somebody handles is not taken, and one that somebody took over later is not used any more.
+    One per process. SIGALRM and every handler that the user installs stay as they are: a signal
+    that somebody handles is not taken, and one that somebody took over later is not used any more.
     """
 
     __slots__ = ("_decide", "_handler", "_main", "number", "refusal")
@@ -76,7 +77,7 @@ class Nudge:
         return thread_id == self._main and self.is_ours()
 
     def is_ours(self) -> bool:
-        """Whether the signal is still handled by us: somebody may have taken it over, and keeps it."""
+        """Whether the signal is still ours: somebody may have taken it over, and keeps it."""
         return self.number is not None and signal.getsignal(self.number) is self._handler
 
     def send(self) -> None:
@@ -93,7 +94,8 @@ class Nudge:
 
 def _automatic() -> tuple[int, ...]:
     # SIGURG first: its default action is to be ignored, so a nudge that outlives the handler kills
-    # nobody. glibc and musl keep the first two or three real-time signals, SIGRTMIN counts from there.
+    # nobody. glibc and musl keep the first two or three real-time signals, SIGRTMIN counts from
+    # there.
     return (signal.SIGURG, *range(signal.SIGRTMIN, signal.SIGRTMAX + 1))
 
 
@@ -132,7 +134,7 @@ class Injector:
         self.available = True
 
     def inject(self, thread_id: int, exception: type[BaseException]) -> bool:
-        """Have `exception` raised in the thread at its next bytecode; False if there is no such thread.
+        """Have `exception` raised in the thread at its next bytecode; False if it is gone.
 
         The class is called without arguments there: an instance would arrive as a SystemError.
         """
@@ -145,12 +147,12 @@ class Injector:
 
 def frame_of(thread_id: int) -> FrameType | None:
     """The innermost frame of a thread as it is now; gone by the time you look. Thread: any."""
-    return sys._current_frames().get(thread_id)  # noqa: SLF001 - documented, for this purpose
+    return sys._current_frames().get(thread_id)
 
 
 def handled_by(thread_id: int) -> BaseException | None:
     """The exception that a thread is handling in an ``except`` or ``finally`` now. Thread: any."""
-    handled: Any = sys._current_exceptions().get(thread_id)  # noqa: SLF001 - documented likewise
-    if isinstance(handled, tuple):  # 3.11 gives the exc_info triple
-        handled = handled[1]
-    return handled if isinstance(handled, BaseException) else None
+    if sys.version_info >= (3, 12):
+        return sys._current_exceptions().get(thread_id)
+    triple = sys._current_exceptions().get(thread_id)
+    return triple[1] if triple else None

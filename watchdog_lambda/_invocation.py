@@ -1,16 +1,16 @@
 """One invocation, and which of them are under way. No thread, no lock, no signal in here.
 
-An invocation is made, published in :data:`active` and closed by the thread that runs the handler. The
-watchdog thread only reads it, and sets :attr:`Invocation.firing` once. Two stores and two reads decide
-who is first, without a lock on the handler's path:
+An invocation is made, published in :data:`active` and closed by the thread that runs the handler.
+The watchdog thread only reads it, and sets :attr:`Invocation.firing` once. Two stores and two reads
+decide who is first, without a lock on the handler's path:
 
     handler's thread              watchdog thread
     is_open = False               firing = Firing(...)
     read firing                   read is_open
 
 Whichever order they come in, at least one of the two sees what the other has stored: either the
-watchdog sees a closed invocation and does nothing, or the handler's thread sees the firing and settles
-it under its lock. Swapping the lines on either side breaks that; pinned by
+watchdog sees a closed invocation and does nothing, or the handler's thread sees the firing and
+settles it under its lock. Swapping the lines on either side breaks that; pinned by
 ``tests/threads/test_settle_gates.py``.
 """
 
@@ -37,7 +37,7 @@ NO_FALLBACK = object()
 
 
 class Plan:
-    """What is to happen to a watched handler's invocations: settings, hooks, fallback. Immutable."""
+    """What is to happen to a handler's invocations: settings, hooks, fallback. Immutable."""
 
     __slots__ = ("_merged", "fallback", "given", "registries", "settings")
 
@@ -78,9 +78,7 @@ class Invocation:
 
     __slots__ = ("context", "due", "firing", "hard", "is_open", "plan", "shields", "start")
 
-    def __init__(
-        self, plan: Plan, context: object, start: float, hard: float, due: float
-    ) -> None:
+    def __init__(self, plan: Plan, context: object, start: float, hard: float, due: float) -> None:
         self.plan = plan  # handler's thread; an inner @watch puts a merged one in the place
         self.context = context
         self.start = start
@@ -118,8 +116,8 @@ class Invocation:
 active: dict[int, Invocation] = {}
 """Thread id -> its invocation. Each thread writes its own entry; the watchdog copies the whole.
 
-An entry that is not open is left over from a call that was torn down between closing and removing it
-(a signal handler of the user's that raised there) and counts as none.
+An entry that is not open is left over from a call that was torn down between closing and removing
+it (a signal handler of the user's that raised there) and counts as none.
 """
 
 
@@ -136,8 +134,8 @@ def current() -> Invocation | None:
 def remaining_time() -> float:
     """Seconds to the hard deadline of the invocation under way; ``math.inf`` outside of one.
 
-    Negative once the deadline has passed (Managed Instances do not enforce it). In a thread that the
-    handler started it is the process's invocation, as long as there is just one.
+    Negative once the deadline has passed (Managed Instances do not enforce it). In a thread that
+    the handler started it is the process's invocation, as long as there is just one.
 
     Thread: any.
     """

@@ -1,13 +1,13 @@
 """The ladder: which interrupt lands next, and when none may.
 
-:meth:`Ladder.decide` is asked again about every 10 ms from the grace period on, until the invocation
-has settled. On the main thread it is asked by the nudge's handler, in the very frame that an exception
-would land in, so what it sees is exact. For any other thread the watchdog asks it, under the firing's
-lock, about a frame that may have moved on.
+:meth:`Ladder.decide` is asked again about every 10 ms from the grace period on, until the
+invocation has settled. On the main thread it is asked by the nudge's handler, in the very frame
+that an exception would land in, so what it sees is exact. For any other thread the watchdog asks
+it, under the firing's lock, about a frame that may have moved on.
 
-No lock is taken in here. On the main thread a nudge can strike inside of an earlier nudge's decision;
-the nested one finds itself in a frame of this package and puts itself off, so a decision is never
-torn.
+No lock is taken in here. On the main thread a nudge can strike inside of an earlier nudge's
+decision; the nested one finds itself in a frame of this package and puts itself off, so a decision
+is never torn.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import sys
 import weakref
 from _thread import get_ident
 
-from ._code import PACKAGE, is_fragile, protected_by
+from ._code import is_fragile, is_ours, protected_by
 from .errors import Interrupt, LambdaTimeout, LoopInterrupt
 
 TYPE_CHECKING = False
@@ -64,7 +64,7 @@ class InterruptRecord:
         self._catcher = _catcher(traceback)
 
     def caught_by(self) -> tuple[CodeType, int] | None:
-        """The code that the interrupt got to, and the offset at which it came by; None if unknown."""
+        """The code that the interrupt got to, and the offset it came by at; None if unknown."""
         error = self.error()
         return self._catcher if error is None else _catcher(error.__traceback__)
 
@@ -82,8 +82,8 @@ class Ladder:
     Left alone are a shield, the user's cleanup (an ``except``, ``finally`` or ``__exit__`` that
     handles our interrupt, or what was made of it), and a handler that has caught it in its own code
     and goes on to wind up: all of that until last call. Not left alone is what has swallowed it: a
-    library that retries or goes on to the next record, C code that drops it, the user's own code once
-    it is back in the block that it was interrupted in.
+    library that retries or goes on to the next record, C code that drops it, the user's own code
+    once it is back in the block that it was interrupted in.
     """
 
     __slots__ = (
@@ -135,16 +135,16 @@ class Ladder:
         """
         if not self.is_wanted(now, handled):
             return None
-        if frame is None or frame.f_code.co_filename.startswith(PACKAGE):
+        if frame is None or is_ours(frame.f_code):
             # Never in our own: settle cannot be torn, a finished result cannot be lost, and a nudge
             # inside of this very function cannot see half of its stores.
-            if frame is None or frame.f_code.co_name != "call_opaque":
-                return None
+            return None
         if self._is_put_off(now, frame) or self._is_winding_up(now, frame):
             return None
         error = self._make(now, frame)
-        # The order matters for a nudge that strikes between these lines in a caller that is not ours,
-        # such as a user's signal handler that runs here: the record is complete before it is seen.
+        # The order matters for a nudge that strikes between these lines in a caller that is not
+        # ours, such as a user's signal handler that runs here: the record is complete before it is
+        # seen.
         self.records.append(error._witness)  # type: ignore[arg-type]
         self._put_off_since = None
         return error
@@ -188,8 +188,7 @@ class Ladder:
             if any(candidate is interrupt for interrupt in ours):
                 return True
             pending.extend(e for e in (candidate.__cause__, candidate.__context__) if e is not None)
-            if isinstance(candidate, BaseExceptionGroup):
-                pending.extend(candidate.exceptions)
+            pending.extend(getattr(candidate, "exceptions", ()))  # of a group
         return False
 
     def outcome(self, record: InterruptRecord) -> str:
@@ -218,11 +217,11 @@ class Ladder:
         return now < self._put_off_since + LONGEST_PUT_OFF
 
     def _is_winding_up(self, now: float, frame: FrameType) -> bool:
-        """Whether the last interrupt was caught by the user's own code, which now goes on to an end.
+        """Whether the last one was caught by the user's own code, which now goes on to an end.
 
-        A handler written for the SIGALRM recipe catches the timeout and then flushes, answers or runs
-        a ``finally`` that is not handling anything any more. A loop that swallows looks the same at
-        first, but comes back to the block that it was interrupted in.
+        A handler written for the SIGALRM recipe catches the timeout and then flushes, answers or
+        runs a ``finally`` that is not handling anything any more. A loop that swallows looks the
+        same at first, but comes back to the block that it was interrupted in.
         """
         if not self.records or now >= self._timeline.last_call_at:
             return False
@@ -260,6 +259,6 @@ class Ladder:
         events = sys.modules.get("asyncio.events")
         if events is None:
             return False
-        # Only the thread itself can be asked for its loop; for another one, better a KeyboardInterrupt
-        # too many than one that its loop stores away.
+        # Only the thread itself can be asked for its loop; for another one, better a
+        # KeyboardInterrupt too many than one that its loop stores away.
         return get_ident() != self._thread_id or events._get_running_loop() is not None

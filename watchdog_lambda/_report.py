@@ -1,9 +1,9 @@
 """The one line that a timeout leaves in the log, written whatever state the process is in.
 
-No logging call: the handler may hang with a logging handler's lock held. No ``sys.stdout``: a hook may
-have replaced it. The line goes to file descriptor 1 in pieces that a pipe takes without blocking, and
-what nobody reads is given up after a bounded wait. The event never appears in it, nor does any
-exception's message but our own: they may quote the event.
+No logging call: the handler may hang with a logging handler's lock held. No ``sys.stdout``: a hook
+may have replaced it. The line goes to file descriptor 1 in pieces that a pipe takes without
+blocking, and what nobody reads is given up after a bounded wait. The event never appears in it, nor
+does any exception's message but our own: they may quote the event.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def other_stacks(code: CodeMap, thread_id: int) -> dict[str, tuple[str, ...]]:
     # Not threading.enumerate(): it takes a lock that user code can hold.
     named: dict[int, Any] = getattr(sys.modules.get("threading"), "_active", {})
     stacks: dict[str, tuple[str, ...]] = {}
-    frames: dict[int, FrameType] = sys._current_frames()  # noqa: SLF001 - documented, for this purpose
+    frames: dict[int, FrameType] = sys._current_frames()
     frames.pop(thread_id, None)
     frames.pop(get_ident(), None)
     for ident, frame in frames.items():
@@ -100,7 +100,8 @@ def write(firing: Firing, outcome: str, now: float) -> None:
         line = _powertools_line(record) if outcome != "stuck" else None
         if line is None:
             line = json.dumps(
-                {"level": "ERROR", "message": EVENT, "timestamp": _timestamp(), **record}, default=str
+                {"level": "ERROR", "message": EVENT, "timestamp": _timestamp(), **record},
+                default=str,
             )
     except Exception as error:  # noqa: BLE001 - a line that says less beats none
         line = json.dumps(
@@ -139,8 +140,8 @@ def _timestamp() -> str:
 def _powertools_line(record: dict[str, Any]) -> str | None:
     """The record in the format of the user's own Powertools Logger, if there is one.
 
-    Its formatter alone, without its handler: formatting takes no lock. Only on the handler's thread:
-    a formatter is the user's code.
+    Its formatter alone, without its handler: formatting takes no lock. Only on the handler's
+    thread: a formatter is the user's code.
     """
     formatters = sys.modules.get("aws_lambda_powertools.logging.formatter")
     logging = sys.modules.get("logging")

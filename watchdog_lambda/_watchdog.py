@@ -1,20 +1,21 @@
 """The watchdog thread: one per process, parked until something is due, woken by nobody otherwise.
 
 The thread sleeps until the earliest instant that it knows of. A handler's thread that arms an
-invocation wakes it only if its own instant comes before that; so where every invocation has the same
-timeout, an earlier one's deadline has the thread look once per timeout's length, and arming costs two
-stores. Two stores and two reads decide, without a lock:
+invocation wakes it only if its own instant comes before that; so where every invocation has the
+same timeout, an earlier one's deadline has the thread look once per timeout's length, and arming
+costs two stores. Two stores and two reads decide, without a lock:
 
     handler's thread              watchdog thread
     active[ident] = invocation    wake_at = the earliest instant
     read wake_at                  read active again
 
-At least one sees the other's store: the handler's thread rings, or the watchdog sees the invocation.
-Swapping either pair loses a wake-up; pinned by ``tests/threads/test_watchdog_thread.py``.
+At least one sees the other's store: the handler's thread rings, or the watchdog sees the
+invocation. Swapping either pair loses a wake-up; pinned by
+``tests/threads/test_watchdog_thread.py``.
 
-Nothing here trusts a wait: on every wake-up the instants are compared with the clock anew, so that a
-sandbox that was frozen and thawed, with or without the monotonic clock going on, fires nothing of an
-invocation that has ended.
+Nothing here trusts a wait: on every wake-up the instants are compared with the clock anew, so that
+a sandbox that was frozen and thawed, with or without the monotonic clock going on, fires nothing of
+an invocation that has ended.
 """
 
 from __future__ import annotations
@@ -52,6 +53,7 @@ class WatchdogThread:
         self._alarm = clock.make_alarm()
         self._thread_id: int | None = None
         self._starting = allocate_lock()
+        self._goes_on = True  # the process's thread goes on for good; tests end theirs
         self._is_fork_safe = False
         self._underway: dict[Invocation, Iterator[float]] = {}  # watchdog thread only
         self._complained = False
@@ -105,8 +107,9 @@ class WatchdogThread:
             self._starting.release()
 
     def _after_fork(self) -> None:
-        # Neither the thread nor the invocation goes on in the child: it is not the runtime's process.
-        # A lock that the thread held at that instant stays locked for good, so all are made anew.
+        # Neither the thread nor the invocation goes on in the child: it is not the runtime's
+        # process. A lock that the thread held at that instant stays locked for good, so all are
+        # made anew.
         for invocation in active.values():
             invocation.firing = None
         active.clear()
@@ -122,7 +125,7 @@ class WatchdogThread:
         alarm = self._alarm
         monotonic = self.clock.monotonic
         tools = Tools(self.clock, alarm, self.nudge, self.injector)
-        while True:
+        while self._goes_on:
             earliest = self._look(tools)
             self.wake_at = earliest
             # After the store, not before: an invocation armed in between has read the old wake_at
@@ -154,8 +157,8 @@ class WatchdogThread:
         """Go on with one invocation; when to do so again."""
         steps = self._underway.get(invocation)
         if steps is None:
-            if invocation.firing is not None or not invocation.is_open:
-                return math.inf  # finished with, or closed before anything was due
+            if invocation.firing is not None:
+                return math.inf  # finished with
             firing = Firing(invocation, thread_id, tools)
             # First publish, then look whether it is still open; see _invocation.
             invocation.firing = firing

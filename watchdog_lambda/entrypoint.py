@@ -1,10 +1,12 @@
-"""The handler that Lambda is given in the place of the user's: ``watchdog_lambda.entrypoint.handler``.
+"""What Lambda is given in the place of the user's handler: ``watchdog_lambda.entrypoint.handler``.
 
-Importing this module resolves the user's handler, as the runtime does at init, and wraps it. Which one:
-``WATCHDOG_LAMBDA_HANDLER``, else the argument of ``python -m watchdog_lambda``, else ``_HANDLER``.
+Importing this module resolves the user's handler, as the runtime does at init, and wraps it. Which
+one: ``WATCHDOG_LAMBDA_HANDLER``, else the argument of ``python -m watchdog_lambda``, else
+``_HANDLER``.
 
-What goes wrong on the way there is the runtime's own error, type and message: its own function resolves
-the name. Bad settings are a :class:`ConfigurationError`, which the runtime posts like any error at init.
+What goes wrong on the way there is the runtime's own error, type and message: its own function
+resolves the name. Bad settings are a :class:`ConfigurationError`, which the runtime posts like any
+error at init.
 """
 
 from __future__ import annotations
@@ -68,7 +70,7 @@ def load(environ: MutableMapping[str, str], argument: str | None = None) -> Call
     if root and root not in sys.path:
         sys.path.insert(0, root)
     # Private, and still the one place that knows these errors; others build on it too (Lumigo).
-    from awslambdaric.bootstrap import _get_handler  # noqa: PLC0415, PLC2701
+    from awslambdaric.bootstrap import _get_handler  # noqa: PLC0415
 
     resolved: Callable[..., Any] = _get_handler(name)
     if settings.disabled:

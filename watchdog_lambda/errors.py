@@ -9,11 +9,11 @@
         └── ValueError
             └── ConfigurationError   a setting that cannot be used
 
-Two kinds, because no single one does. ``socket.timeout`` is ``TimeoutError``, so urllib3 and botocore
-take an injected one for a network fault and retry; Powertools' batch processor takes any ``Exception``
-for one bad record and carries on. A ``BaseException`` goes through all of them, but code written for
-the SIGALRM recipe says ``except TimeoutError``, and Powertools' idempotency clears its in-progress
-record on ``Exception`` only.
+Two kinds, because no single one does. ``socket.timeout`` is ``TimeoutError``, so urllib3 and
+botocore take an injected one for a network fault and retry; Powertools' batch processor takes any
+``Exception`` for one bad record and carries on. A ``BaseException`` goes through all of them, but
+code written for the SIGALRM recipe says ``except TimeoutError``, and Powertools' idempotency clears
+its in-progress record on ``Exception`` only.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class _Landing:
         if prepared and not args:
             instance = prepared.get(get_ident())
             # The class must fit: user code may well make one of its own at that very moment.
-            if type(instance) is cls:
+            if isinstance(instance, cls) and type(instance) is cls:
                 del prepared[get_ident()]
                 if instance._witness is not None:
                     instance._witness.landed()
@@ -89,8 +89,8 @@ class LambdaTimeout(_Landing, TimeoutError):
 class Interrupt(_Landing, BaseException):
     """Lands when the first interrupt was swallowed (or at once, with ``INTERRUPT=base``).
 
-    Let it pass: ``finally`` and ``with`` clean up. It never reaches the runtime; the wrapper turns it
-    into :class:`LambdaTimeout`. Swallowing it only brings the next one.
+    Let it pass: ``finally`` and ``with`` clean up. It never reaches the runtime; the wrapper turns
+    it into :class:`LambdaTimeout`. Swallowing it only brings the next one.
     """
 
     __module__ = "watchdog_lambda"

@@ -1,4 +1,4 @@
-"""Protocols for what comes from outside; imported by type checkers and by users, never at run time."""
+"""Protocols for what comes from outside; for type checkers, not imported at run time."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ class LambdaContext(Protocol):
 class Handler(Protocol):
     """A Lambda handler."""
 
-    def __call__(self, event: Any, context: Any, /) -> Any:  # noqa: ANN401 - theirs to define
+    def __call__(self, event: Any, context: Any, /) -> Any:
         """Answer one event."""
         ...
 
 
 class ShutdownHook(Protocol):
-    """Called by the watchdog when it fires; on a thread of its own, while the handler still runs."""
+    """Called when the watchdog fires; on a thread of its own, while the handler still runs."""
 
     def __call__(self, details: TimeoutDetails, /) -> object:
-        """Do what must be done before the sandbox is killed; the return value is ignored."""
+        """Do what must be done before the sandbox is killed; what it returns is ignored."""
         ...
 
 
