@@ -97,7 +97,13 @@ class shield:  # noqa: N801 - used like a function
             # line, and none is injected after it.
             invocation.shields += 1
             if invocation.firing is not None:
-                invocation.firing.hold_back()
+                try:
+                    invocation.firing.hold_back()
+                except BaseException:
+                    # It has landed on the way: the block is not entered, so nobody would take the
+                    # shield down.
+                    invocation.shields -= 1
+                    raise
 
     def __exit__(
         self,

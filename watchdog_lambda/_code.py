@@ -80,6 +80,8 @@ class _Opcodes:
     """This interpreter's numbers for the instructions of interest; filled by :func:`preload`."""
 
     backward_jumps: frozenset[int] = frozenset()
+    stop_iteration_error = b""  # the compiler's own handler, as it begins
+    jump_caches = 1 if sys.version_info >= (3, 13) else 0  # in units of two bytes
     extended_arg = -1
 
 
@@ -93,19 +95,33 @@ def preload() -> None:
         for name, number in opcode.opmap.items()
         if "JUMP_BACKWARD" in name and "NO_INTERRUPT" not in name
     )
+    if sys.version_info >= (3, 12):
+        # INTRINSIC_STOPITERATION_ERROR is 3 in every version that has it (pycore_intrinsics.h).
+        _Opcodes.stop_iteration_error = bytes((opcode.opmap["CALL_INTRINSIC_1"], 3))
+
+
+def catches(code: CodeType, handler: int | None) -> bool:
+    """Whether `handler` is one that the source has: an ``except``, a ``finally`` or a ``with``.
+
+    From 3.12 on the compiler puts one of its own around every generator and coroutine, which turns
+    StopIteration into RuntimeError.
+    """
+    if handler is None:
+        return False
+    return code.co_code[handler : handler + 2] != _Opcodes.stop_iteration_error
 
 
 def is_unprotected_back_edge(code: CodeType, lasti: int) -> bool:
-    """Whether a raise at `lasti` would skip a ``finally`` that stands around the loop.
+    """Whether what a signal's handler raises at `lasti` would skip a ``finally`` around the loop.
 
-    CPython's compiler leaves some backward jumps out of the exception table although the loop is
-    inside a ``try`` (gh-130279 on 3.13, gh-108214 on 3.11 and 3.12), and the jump is where signals
-    are looked at. So: the jump itself is not covered, and where it goes to is.
+    Signals are looked at where a loop jumps back, and CPython looks up in the wrong place who
+    handles what is raised there: for the jump itself, which 3.13 leaves out of the exception table
+    (gh-130279), and up to 3.12 for the instruction that stands before the jump's target
+    (gh-108214). So the jump is no place to raise if the loop has a handler and that place has
+    another, or none.
     """
     bytecode = code.co_code
-    if not 0 <= lasti < len(bytecode) or bytecode[lasti] not in _Opcodes.backward_jumps:
-        return False
-    if protected_by(code, lasti) is not None:
+    if not is_back_edge(code, lasti):
         return False
     argument = bytecode[lasti + 1]
     extended = lasti - 2
@@ -114,9 +130,16 @@ def is_unprotected_back_edge(code: CodeType, lasti: int) -> bool:
         argument |= bytecode[extended + 1] << shift
         extended -= 2
         shift += 8
-    # The distance counts from the next instruction, and a cache entry may stand between (3.13).
-    landing = lasti + 2 - 2 * argument
-    return any(protected_by(code, target) is not None for target in (landing, landing + 2))
+    # The distance counts from the next instruction, behind the jump's cache.
+    target = lasti + 2 + 2 * _Opcodes.jump_caches - 2 * argument
+    looked_up = lasti if sys.version_info >= (3, 13) else target - 2
+    handler = protected_by(code, target)
+    return handler is not None and protected_by(code, looked_up) != handler
+
+
+def is_back_edge(code: CodeType, lasti: int) -> bool:
+    """Whether the instruction at `lasti` is a loop's jump back."""
+    return 0 <= lasti < len(code.co_code) and code.co_code[lasti] in _Opcodes.backward_jumps
 
 
 # ---- frames whose interruption would break what outlives the invocation -------------------------
@@ -147,9 +170,7 @@ def is_fragile(frame: FrameType) -> bool:
     if code.co_name in _FRAGILE_ANYWHERE:
         return True
     functions = _FRAGILE_FILES.get(code.co_filename)
-    if functions is not None and code.co_name in functions:
-        return True
-    return is_unprotected_back_edge(code, frame.f_lasti)
+    return functions is not None and code.co_name in functions
 
 
 # ---- whose code, and where -----------------------------------------------------------------------
@@ -200,7 +221,8 @@ class CodeMap:
             elif code.co_name == GUARD:
                 handlers = len(places)
             frame = frame.f_back
-        del places[handlers:]
+        if handlers is not None:
+            del places[handlers:]
         places.reverse()
         left_out = len(places) - MOST_FRAMES
         if left_out > 0:

@@ -265,5 +265,5 @@ def _warn_of_unknown(variable: str) -> None:
 def _suggest(name: str, known: list[str] | tuple[str, ...]) -> str:
     import difflib  # noqa: PLC0415 - for the rare case only
 
-    close = difflib.get_close_matches(name, known, n=1)
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     return f"did you mean {close[0]}?" if close else f"use one of {', '.join(known)}"

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from types import FrameType
     from typing import Any
 
+    TraceFunction = Callable[[FrameType, str, Any], Any]
     Decide = Callable[[FrameType | None], BaseException | None]
 
 
@@ -143,6 +144,37 @@ class Injector:
     def withdraw(self, thread_id: int) -> None:
         """Take back what was injected and has not landed yet; nothing, if nothing is pending."""
         self._withdraw(thread_id, None)
+
+
+def trace_instructions(frame: FrameType, decide: Callable[[], BaseException | None]) -> bool:
+    """Ask `decide` before each instruction of `frame`, until it gives what is then raised there.
+
+    For a place where a signal's handler must not raise. Ends with the frame at the latest, and does
+    nothing (False) where a debugger or a coverage tool traces this thread already.
+
+    Thread: the frame's own.
+    """
+    if sys.gettrace() is not None:
+        return False
+
+    def trace(traced: FrameType, event: str, _argument: object) -> TraceFunction | None:
+        error = decide() if event == "opcode" else None
+        if error is not None or event == "return":
+            sys.settrace(None)
+            traced.f_trace = None
+            traced.f_trace_opcodes = False
+        if error is not None:
+            raise error
+        return trace
+
+    frame.f_trace_opcodes = True
+    frame.f_trace = trace
+    sys.settrace(_trace_no_call)
+    return True
+
+
+def _trace_no_call(_frame: FrameType, _event: str, _argument: object) -> None:
+    """Frames that are entered meanwhile are not traced."""
 
 
 def frame_of(thread_id: int) -> FrameType | None:

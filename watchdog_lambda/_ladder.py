@@ -17,7 +17,14 @@ import sys
 import weakref
 from _thread import get_ident
 
-from ._code import is_fragile, is_ours, protected_by
+from ._code import (
+    catches,
+    is_back_edge,
+    is_fragile,
+    is_ours,
+    is_unprotected_back_edge,
+    protected_by,
+)
 from .errors import Interrupt, LambdaTimeout, LoopInterrupt
 
 TYPE_CHECKING = False
@@ -34,6 +41,9 @@ PAUSE = 0.02
 
 LONGEST_PUT_OFF = 0.05
 """Seconds for which fragile frames may put one interrupt off: a thread may block in one."""
+
+PUT_OFF_SHARE = 0.1
+"""It is never more than this share of the grace period either."""
 
 _MOST_EXCEPTIONS = 100  # looked at in one chain
 
@@ -95,6 +105,7 @@ class Ladder:
         "_starts_at",
         "_thread_id",
         "_timeline",
+        "is_at_back_edge",
         "records",
     )
 
@@ -115,11 +126,17 @@ class Ladder:
         self._starts_at = math.inf  # not before the hooks have had their time
         self.records: list[InterruptRecord] = []
         self._put_off_since: float | None = None
+        self.is_at_back_edge = False
 
     @property
     def is_waiting(self) -> bool:
         """Whether :meth:`start` has not been called yet."""
         return self._starts_at == math.inf
+
+    @property
+    def is_put_off(self) -> bool:
+        """Whether an interrupt that is due has met a fragile frame the last time."""
+        return self._put_off_since is not None
 
     def start(self, now: float, details: TimeoutDetails) -> None:
         """From now on interrupts may land. Thread: watchdog."""
@@ -127,19 +144,28 @@ class Ladder:
         self._starts_at = now
 
     def decide(
-        self, now: float, frame: FrameType | None, handled: BaseException | None
+        self,
+        now: float,
+        frame: FrameType | None,
+        handled: BaseException | None,
+        *,
+        in_place: bool = False,
     ) -> LambdaTimeout | Interrupt | None:
         """The interrupt to land in `frame` now, or None: not now.
 
-        `handled` is the exception that the thread is handling. Whoever asks and gets one raises it.
+        `handled` is the exception that the thread is handling. Whoever asks and gets one raises it,
+        `in_place` if CPython takes it for raised by the very instruction that the frame stands at:
+        a tracer does, a signal's handler at a back edge does not. ``is_at_back_edge`` tells
+        afterwards whether that was what stood in the way.
         """
+        self.is_at_back_edge = False
         if not self.is_wanted(now, handled):
             return None
         if frame is None or is_ours(frame.f_code):
             # Never in our own: settle cannot be torn, a finished result cannot be lost, and a nudge
             # inside of this very function cannot see half of its stores.
             return None
-        if self._is_put_off(now, frame) or self._is_winding_up(now, frame):
+        if self._is_winding_up(now, frame) or self._is_put_off(now, frame, in_place=in_place):
             return None
         error = self._make(now, frame)
         # The order matters for a nudge that strikes between these lines in a caller that is not
@@ -209,12 +235,18 @@ class Ladder:
             f"{hard - start:.1f} s limit, in {place}"
         )
 
-    def _is_put_off(self, now: float, frame: FrameType) -> bool:
-        if not is_fragile(frame):
+    def _is_put_off(self, now: float, frame: FrameType, *, in_place: bool) -> bool:
+        code, lasti = frame.f_code, frame.f_lasti
+        if in_place:
+            self.is_at_back_edge = is_back_edge(code, lasti) and protected_by(code, lasti) is None
+        else:
+            self.is_at_back_edge = is_unprotected_back_edge(code, lasti)
+        if not self.is_at_back_edge and not is_fragile(frame):
             return False
         if self._put_off_since is None:
             self._put_off_since = now
-        return now < self._put_off_since + LONGEST_PUT_OFF
+        longest = min(LONGEST_PUT_OFF, self._timeline.grace_period * PUT_OFF_SHARE)
+        return now < self._put_off_since + longest
 
     def _is_winding_up(self, now: float, frame: FrameType) -> bool:
         """Whether the last one was caught by the user's own code, which now goes on to an end.
@@ -230,8 +262,8 @@ class Ladder:
             return False
         code, lasti = caught
         handler = protected_by(code, lasti)
-        # No handler there: it left that frame, and C code further out dropped it.
-        if handler is None or not self._code.is_own(code.co_filename):
+        # No handler there: it left that frame, and C code further out dropped it (a task's, say).
+        if not catches(code, handler) or not self._code.is_own(code.co_filename):
             return False
         inner: FrameType | None = frame
         while inner is not None:

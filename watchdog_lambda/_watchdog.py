@@ -51,6 +51,7 @@ class WatchdogThread:
         self.nudge = Nudge(self._decide)
         self.injector = Injector()
         self._alarm = clock.make_alarm()
+        self._hint = -math.inf  # when the invocation that rang last would have been due
         self._thread_id: int | None = None
         self._starting = allocate_lock()
         self._goes_on = True  # the process's thread goes on for good; tests end theirs
@@ -58,7 +59,7 @@ class WatchdogThread:
         self._underway: dict[Invocation, Iterator[float]] = {}  # watchdog thread only
         self._complained = False
 
-    def wake(self, plan: Plan) -> None:
+    def wake(self, plan: Plan, due: float) -> None:
         """Have the thread look now; start it, and install the nudge, if that has not been done.
 
         Thread: any that runs a handler.
@@ -68,6 +69,9 @@ class WatchdogThread:
         if self.nudge.number is None:
             # Again and again until it works: the first invocation may not be on the main thread.
             self.nudge.install(plan.settings.wake_signal)
+        # Should the invocation have ended before the thread comes to look, the thread still sleeps
+        # until then and no longer: the invocations to come need not ring for it again.
+        self._hint = due
         self._alarm.ring()
 
     def preload(self) -> None:
@@ -80,7 +84,7 @@ class WatchdogThread:
         for invocation in list(active.values()):
             if invocation.firing is None:
                 invocation.reschedule()
-                self.wake(invocation.plan)
+                self.wake(invocation.plan, invocation.due)
 
     def _start(self) -> None:
         # Not waited for: whoever holds it starts the thread, which then sees our invocation too.
@@ -124,9 +128,8 @@ class WatchdogThread:
         """The thread's whole life."""
         alarm = self._alarm
         monotonic = self.clock.monotonic
-        tools = Tools(self.clock, alarm, self.nudge, self.injector)
         while self._goes_on:
-            earliest = self._look(tools)
+            earliest = self._look()
             self.wake_at = earliest
             # After the store, not before: an invocation armed in between has read the old wake_at
             # and may not have rung.
@@ -136,7 +139,7 @@ class WatchdogThread:
                 continue
             alarm.wait(earliest - monotonic())
 
-    def _look(self, tools: Tools) -> float:
+    def _look(self) -> float:
         """Advance every invocation that has something due; when the next thing is."""
         now = self.clock.monotonic()
         earliest = math.inf
@@ -147,25 +150,31 @@ class WatchdogThread:
             due = invocation.due
             # What is under way is also advanced before its time: a hook may have ended and rung.
             if due <= now or invocation in self._underway:
-                due = self._advance(invocation, thread_id, tools)
+                due = self._advance(invocation, thread_id)
                 if due < math.inf:
                     invocation.due = due
             earliest = min(earliest, due)
-        return earliest
+        # An idle process sleeps for good once that has passed as well.
+        return earliest if invocations or self._hint <= now else self._hint
 
-    def _advance(self, invocation: Invocation, thread_id: int, tools: Tools) -> float:
+    def _advance(self, invocation: Invocation, thread_id: int) -> float:
         """Go on with one invocation; when to do so again."""
         steps = self._underway.get(invocation)
         if steps is None:
             if invocation.firing is not None:
                 return math.inf  # finished with
+            tools = Tools(self.clock, self._alarm, self.nudge, self.injector)
             firing = Firing(invocation, thread_id, tools)
             # First publish, then look whether it is still open; see _invocation.
             invocation.firing = firing
             if not invocation.is_open:
                 return math.inf
             steps = self._underway[invocation] = firing.run()
-        return next(steps, math.inf)
+        due = next(steps, None)
+        if due is None:
+            del self._underway[invocation]
+            return math.inf
+        return due
 
     def _decide(self, frame: FrameType | None) -> BaseException | None:
         """What the nudge's handler raises. Thread: main, in the middle of anything."""

@@ -1,0 +1,226 @@
+#!/usr/bin/env python3
+"""Every command of this project, from a fresh checkout with nothing but Python.
+
+Each sets up what it needs first: a virtual environment in ``.venv`` with the pinned tools (once, a
+minute or so), and AWS's Runtime Interface Emulator in ``.cache``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent
+PINNED = ROOT / "requirements" / "dev.txt"
+OLDEST = (3, 11)
+INTERPRETERS = ("3.11", "3.12", "3.13", "3.14")
+
+SKIPPED = 77
+"""Exit code of a command that could not run here at all, as automake has it."""
+
+
+class SetUpError(Exception):
+    """The environment cannot be made; the message says what to do."""
+
+
+# ---- the environment -------------------------------------------------------------------------------
+
+
+def environment(interpreter: str = sys.executable) -> Path:
+    """The Python of an up-to-date virtual environment for `interpreter`; made if need be."""
+    version = _output(
+        [interpreter, "-c", "import sys; print('%d.%d.%d' % sys.version_info[:3])"]
+    ).strip()
+    if tuple(map(int, version.split(".")[:2])) < OLDEST:
+        raise SetUpError(
+            f"Python {version} is too old: use 3.11 or newer, for example python3.13 dev.py ..."
+        )
+    same = Path(interpreter).resolve() == Path(sys.executable).resolve()
+    folder = ROOT / (".venv" if same else f".venv-{version}")
+    python = folder / "bin" / "python"
+    stamp = folder / ".made-of"
+    made_of = hashlib.sha256(
+        PINNED.read_bytes() + (ROOT / "pyproject.toml").read_bytes() + version.encode()
+    ).hexdigest()
+    if python.exists() and stamp.exists() and stamp.read_text() == made_of:
+        return python
+    _say(f"setting up {folder.name} for Python {version} (once; a minute or so)")
+    if folder.exists():
+        shutil.rmtree(folder)
+    if same:
+        _make_venv(folder)
+    else:
+        _run([interpreter, "-m", "venv", str(folder)])
+    pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    _run([*pip, "--require-hashes", "-r", str(PINNED)])
+    _run([*pip, "--no-deps", "--no-build-isolation", "--editable", str(ROOT)])
+    stamp.write_text(made_of)
+    return python
+
+
+def _make_venv(folder: Path) -> None:
+    try:
+        venv.create(folder, with_pip=True, symlinks=True)
+    except (subprocess.CalledProcessError, ModuleNotFoundError) as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise SetUpError(
+            "this Python cannot make virtual environments with pip; on Debian and Ubuntu: "
+            "apt install python3-venv"
+        ) from error
+
+
+# ---- commands --------------------------------------------------------------------------------------
+
+
+def demo(arguments: list[str]) -> int:
+    """A real handler runs into its timeout, with and without the watchdog, side by side."""
+    return _module("tools.demo", arguments)
+
+
+def test(arguments: list[str]) -> int:
+    """The tests: units, threads and races, the real runtime under AWS's emulator."""
+    return _call([str(environment()), "-m", "pytest", *arguments])
+
+
+def check(arguments: list[str]) -> int:
+    """Format, lint, types (mypy and pyright, both strict) and the import layers."""
+    del arguments
+    python = str(environment())
+    bin_folder = Path(python).parent
+    steps = [
+        [python, "-m", "ruff", "format", "--check", "--quiet", "."],
+        [python, "-m", "ruff", "check", "--quiet", "."],
+        [python, "-m", "mypy"],
+        [python, "-m", "pyright", "--pythonpath", python],
+        [str(bin_folder / "lint-imports")],
+    ]
+    failed = [" ".join(step[1:4]) for step in steps if _call(step, announce=True)]
+    for name in failed:
+        _say(f"FAILED: {name}")
+    return 1 if failed else 0
+
+
+def interpreters(arguments: list[str]) -> int:
+    """The tests on every supported interpreter found on this machine."""
+    outcomes: dict[str, str] = {}
+    for version in INTERPRETERS:
+        interpreter = _find(version)
+        if interpreter is None:
+            outcomes[version] = "SKIPPED: not found on this machine"
+            continue
+        command = [str(environment(interpreter)), "-m", "pytest", *arguments]
+        outcomes[version] = "failed" if _call(command, announce=True) else "passed"
+    for version, outcome in outcomes.items():
+        _say(f"Python {version}: {outcome}")
+    if "failed" in outcomes.values():
+        return 1
+    return 0 if "passed" in outcomes.values() else SKIPPED
+
+
+def soak(arguments: list[str]) -> int:
+    """Invocations that end within microseconds of the firing, in numbers."""
+    return _module("tools.soak", arguments)
+
+
+def bench(arguments: list[str]) -> int:
+    """What a call and a cold start cost, beside the alternatives, in one run."""
+    return _module("benchmarks", arguments)
+
+
+def image(arguments: list[str]) -> int:
+    """Build the container image for real, run it, time a handler out in it (needs root and buildah)."""
+    return _module("tools.image", arguments)
+
+
+def lock(arguments: list[str]) -> int:
+    """Pin the newest versions that pyproject.toml allows in requirements/dev.txt."""
+    command = [str(environment()), "-m", "uv", "pip", "compile", "pyproject.toml", "--group", "dev"]
+    command += ["--universal", "--python-version", "3.11", "--generate-hashes", "--no-header"]
+    command += ["--upgrade", "--quiet", "--output-file", str(PINNED.relative_to(ROOT))]
+    return _call([*command, *arguments])
+
+
+COMMANDS = (demo, test, check, interpreters, soak, bench, image, lock)
+
+
+def main() -> int:
+    """Run one command; its own exit code, or 2 for a wrong call, or 130 after Ctrl-C."""
+    listing = "\n".join(
+        f"  {command.__name__:<14}{(command.__doc__ or '').strip()}" for command in COMMANDS
+    )
+    parser = argparse.ArgumentParser(
+        prog="dev.py",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=f"commands:\n{listing}\n\nWhat follows the command goes to it: dev.py soak --help",
+    )
+    names = [command.__name__ for command in COMMANDS]
+    parser.add_argument("command", choices=names, metavar="command")
+    parser.add_argument("arguments", nargs=argparse.REMAINDER)
+    given = parser.parse_args()
+    chosen = next(command for command in COMMANDS if command.__name__ == given.command)
+    try:
+        return chosen(given.arguments)
+    except SetUpError as error:
+        print(f"dev.py: {error}", file=sys.stderr)
+        return 2
+    except subprocess.CalledProcessError as error:
+        print(f"dev.py: {' '.join(map(str, error.cmd))} failed", file=sys.stderr)
+        return error.returncode or 1
+    except KeyboardInterrupt:
+        return 130
+
+
+# ---- helpers ---------------------------------------------------------------------------------------
+
+
+def _module(name: str, arguments: list[str]) -> int:
+    return _call([str(environment()), "-m", name, *arguments])
+
+
+def _find(version: str) -> str | None:
+    """An interpreter of this version: on PATH, or among pyenv's."""
+    if sys.version_info[:2] == tuple(map(int, version.split("."))):
+        return sys.executable
+    root = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
+    installed = sorted(root.glob(f"versions/{version}.*/bin/python"), reverse=True)
+    candidates = [*map(str, installed), shutil.which(f"python{version}")]
+    for candidate in candidates:
+        # A shim on PATH may stand for an interpreter that is not there.
+        if candidate and subprocess.run([candidate, "-c", ""], check=False).returncode == 0:
+            return candidate
+    return None
+
+
+def _call(command: list[str], *, announce: bool = False) -> int:
+    if announce:
+        _say(" ".join([Path(command[0]).name, *command[1:]]))
+    process = subprocess.Popen(command, cwd=ROOT)
+    while True:
+        try:
+            return process.wait()
+        except KeyboardInterrupt:
+            # The terminal has sent it Ctrl-C too: it ends in its own way, and we wait for that.
+            continue
+
+
+def _run(command: list[str]) -> None:
+    subprocess.run(command, cwd=ROOT, check=True)
+
+
+def _output(command: list[str]) -> str:
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def _say(text: str) -> None:
+    print(f"» {text}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,105 @@
+"""What the tests share: contexts, a clock that stands still, bounded waits."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+from watchdog_lambda._config import Settings
+from watchdog_lambda._hooks import HookRegistry
+from watchdog_lambda._invocation import NO_FALLBACK, Plan
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+BOUND = 10.0
+"""Seconds after which a wait has failed: far beyond what a busy machine needs."""
+
+
+class Context:
+    """A Lambda context whose hard deadline is `seconds` from when it was made."""
+
+    aws_request_id = "request-1"
+    function_name = "orders"
+    function_version = "7"
+
+    def __init__(self, seconds: float) -> None:
+        self._deadline = time.monotonic() + seconds
+
+    def get_remaining_time_in_millis(self) -> float:
+        """The rest, with its fraction: tests use deadlines shorter than Lambda's."""
+        return max(0.0, self._deadline - time.monotonic()) * 1000
+
+
+class FakeAlarm:
+    """Counts how often it is rung; nobody waits."""
+
+    def __init__(self) -> None:
+        self.rung = 0
+
+    def ring(self) -> None:
+        self.rung += 1
+
+    def wait(self, seconds: float) -> None:
+        raise AssertionError(f"waited {seconds} s on a clock that stands still")
+
+
+class FakeClock:
+    """A clock that stands still until it is advanced."""
+
+    def __init__(self, now: float = 1000.0) -> None:
+        self.now = now
+        self.alarm = FakeAlarm()
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def advance(self, seconds: float) -> None:
+        self.now += seconds
+
+    def make_alarm(self) -> FakeAlarm:
+        return self.alarm
+
+
+def plan(*registries: HookRegistry, fallback: object = NO_FALLBACK, **settings: Any) -> Plan:
+    """A plan of settings that did not come from any environment."""
+    return Plan(
+        Settings.from_environ({}, **settings), registries or (HookRegistry(),), fallback, settings
+    )
+
+
+def block() -> None:
+    """Block as a handler does, in a lock that nobody releases."""
+    lock = threading.Lock()
+    lock.acquire()
+    lock.acquire(timeout=BOUND)
+    raise AssertionError("nobody has interrupted this")
+
+
+def eventually(condition: Callable[[], object], what: str) -> None:
+    """Wait until `condition` holds; fail after a bound."""
+    pause = threading.Event()
+    until = time.monotonic() + BOUND
+    while not condition():
+        assert time.monotonic() < until, f"in vain: {what}"
+        pause.wait(0.001)
+
+
+def landed_outside(seconds: float = 0.03) -> list[BaseException]:
+    """What lands in this thread now that no invocation is open: nothing, or else a defect.
+
+    Runs bytecode with a check point in every turn and a blocked call now and then.
+    """
+    landed: list[BaseException] = []
+    until = time.monotonic() + seconds
+    pause = threading.Event()
+    while time.monotonic() < until:
+        try:
+            for _ in range(100):
+                math.sqrt(2.0)
+            pause.wait(0.001)
+        except BaseException as error:  # the very thing to find
+            landed.append(error)
+    return landed

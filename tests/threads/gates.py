@@ -1,0 +1,104 @@
+"""Gates: hold the watchdog at a dangerous point, let the handler's thread pass, then let it go."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from tests.support import BOUND
+from watchdog_lambda._interrupt import Injector
+from watchdog_lambda._watchdog import thread
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class Gate:
+    """A point that one thread is held at until another opens it."""
+
+    def __init__(self) -> None:
+        self.reached = threading.Event()
+        self.passed = threading.Event()
+        self._open = threading.Event()
+
+    def hold(self) -> None:
+        """Say that we are here, and wait. Only the first to come is held."""
+        if not self.reached.is_set():
+            self.reached.set()
+            assert self._open.wait(BOUND), "nobody has opened the gate"
+
+    def wait_until_reached(self) -> None:
+        assert self.reached.wait(BOUND), "nobody has come to the gate"
+
+    def open(self) -> None:
+        self._open.set()
+
+
+class GatedNudge:
+    """The process's nudge, held just before the signal is sent."""
+
+    def __init__(self, gate: Gate) -> None:
+        self._real = thread.nudge
+        self._gate = gate
+        self.refusal = None
+
+    @property
+    def number(self) -> int | None:
+        return self._real.number
+
+    def install(self, wanted: str | int | None) -> None:
+        self._real.install(wanted)
+
+    def reaches(self, thread_id: int) -> bool:
+        return self._real.reaches(thread_id)
+
+    def is_ours(self) -> bool:
+        return self._real.is_ours()
+
+    def send(self) -> None:
+        self._gate.hold()
+        self._real.send()
+        self._gate.passed.set()
+
+
+class SilentNudge(GatedNudge):
+    """A nudge that is due all the time and never sent: the test decides in its place."""
+
+    def send(self) -> None:
+        self._gate.passed.set()
+
+
+class GatedInjector(Injector):
+    """The injector, held between the watchdog's last look and the injection, or just after it."""
+
+    __slots__ = ("_after", "_gate")
+
+    def __init__(self, gate: Gate, *, after: bool = False) -> None:
+        super().__init__()
+        self.preload()
+        self._gate = gate
+        self._after = after
+
+    def inject(self, thread_id: int, exception: type[BaseException]) -> bool:
+        if not self._after:
+            self._gate.hold()
+        done = super().inject(thread_id, exception)
+        if self._after:
+            self._gate.hold()
+        self._gate.passed.set()
+        return done
+
+
+@contextmanager
+def parts(**replaced: object) -> Iterator[None]:
+    """Give the process's watchdog other parts for a while."""
+    thread.preload()
+    before = {name: getattr(thread, name) for name in replaced}
+    for name, part in replaced.items():
+        setattr(thread, name, part)
+    try:
+        yield
+    finally:
+        for name, part in before.items():
+            setattr(thread, name, part)

@@ -1,0 +1,111 @@
+"""Loops whose ``finally`` CPython would skip (gh-130279, gh-108214), interrupted for real."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support import Context
+from watchdog_lambda import LambdaTimeout, watch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+ROUNDS = 5
+
+cleaned: list[int] = []
+
+
+def calls(_event: object, _context: object) -> None:
+    until = time.perf_counter() + 10.0
+    try:
+        while time.perf_counter() < until:
+            pass
+    finally:
+        cleaned.append(1)
+
+
+def counts(_event: object, _context: object) -> None:
+    number = 0
+    try:
+        while True:
+            number += 1
+    finally:
+        cleaned.append(1)
+
+
+def does_nothing(_event: object, _context: object) -> None:
+    try:
+        while True:
+            pass
+    finally:
+        cleaned.append(1)
+
+
+def several_lines(_event: object, _context: object) -> None:
+    number = 0
+    try:
+        while True:
+            number += 1
+            number -= 1
+    finally:
+        cleaned.append(1)
+
+
+def in_a_with(_event: object, _context: object) -> None:
+    number = 0
+    with threading.Lock() as lock, pytest.MonkeyPatch.context():
+        try:
+            while lock:
+                number += 1
+        finally:
+            cleaned.append(1)
+
+
+def iterates(_event: object, _context: object) -> None:
+    try:
+        for _ in iter(int, 1):
+            pass
+    finally:
+        cleaned.append(1)
+
+
+@pytest.mark.parametrize(
+    "loop",
+    [calls, counts, does_nothing, several_lines, in_a_with, iterates],
+    ids=lambda f: f.__name__,
+)
+def test_a_tight_loop_is_interrupted_and_its_finally_runs(
+    loop: Callable[[object, object], None],
+) -> None:
+    """Every time, not most of the time, and no tracer is left behind."""
+    cleaned.clear()
+    watched = watch(grace_period=0.1)(loop)
+    before = sys.gettrace()
+
+    for _ in range(ROUNDS):
+        with pytest.raises(LambdaTimeout):
+            watched({}, Context(0.4))
+
+    assert len(cleaned) == ROUNDS
+    assert sys.gettrace() is before
+
+
+def test_a_tracer_of_somebody_elses_is_left_in_place() -> None:
+    """Under a debugger or a coverage tool the loop is still interrupted, and they go on tracing."""
+
+    def tracer(_frame: object, _event: str, _argument: object) -> None:
+        return None
+
+    before = sys.gettrace()
+    sys.settrace(tracer)
+    try:
+        with pytest.raises(LambdaTimeout):
+            watch(grace_period=0.1)(counts)({}, Context(0.5))
+        assert sys.gettrace() is tracer
+    finally:
+        sys.settrace(before)

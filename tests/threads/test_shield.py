@@ -1,0 +1,105 @@
+"""The shield: the interrupt waits for the block, until last call at most, in both deliveries."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.support import BOUND, Context, block
+from watchdog_lambda import LambdaTimeout, shield, watch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def here(call: Callable[[], object]) -> object:
+    return call()
+
+
+def elsewhere(call: Callable[[], object]) -> object:
+    """On another thread, where the interrupt is injected."""
+    outcome: list[Any] = []
+
+    def work() -> None:
+        try:
+            outcome.append(call())
+        except BaseException as error:
+            outcome.append(error)
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    worker.join(BOUND)
+    if isinstance(outcome[0], BaseException):
+        raise outcome[0]
+    return outcome[0]
+
+
+@pytest.mark.parametrize("run", [here, elsewhere], ids=["nudge", "injection"])
+def test_the_interrupt_lands_at_the_end_of_the_outermost_shield(
+    run: Callable[[Callable[[], object]], object],
+) -> None:
+    """Not inside, not at the end of an inner one, and not a line later than the outermost."""
+    steps: list[str] = []
+
+    @watch(grace_period=0.5)
+    def handler(_event: object, _context: object) -> None:
+        try:
+            with shield():
+                with shield():
+                    until = time.monotonic() + 0.34
+                    while time.monotonic() < until:
+                        pass
+                    steps.append("inner")
+                steps.append("outer")
+            steps.append("one line later")
+        except LambdaTimeout:
+            steps.append("landed")
+            raise
+
+    with pytest.raises(LambdaTimeout):
+        run(lambda: handler({}, Context(0.4)))
+
+    assert steps == ["inner", "outer", "landed"]
+
+
+def test_last_call_goes_through_a_shield() -> None:
+    """A shield that would last beyond the hard deadline is no use to anybody."""
+
+    @watch(grace_period=0.2)
+    def handler(_event: object, _context: object) -> None:
+        with shield():
+            block()
+
+    context = Context(0.4)
+    with pytest.raises(LambdaTimeout):
+        handler({}, context)
+
+    assert 0 < context.get_remaining_time_in_millis() < 60
+
+
+def test_a_shield_without_a_timeout_or_an_invocation_does_nothing() -> None:
+    """Code with a shield in it runs anywhere."""
+    with shield():
+        pass
+
+    @watch
+    def handler(_event: object, _context: object) -> str:
+        with shield():
+            return "ended"
+
+    assert handler({}, Context(5.0)) == "ended"
+
+
+def test_an_error_of_the_block_is_not_hidden() -> None:
+    """Without an interrupt due, what the block raises comes out."""
+
+    @watch
+    def handler(_event: object, _context: object) -> None:
+        with shield():
+            raise KeyError("commit")
+
+    with pytest.raises(KeyError, match="commit"):
+        handler({}, Context(5.0))

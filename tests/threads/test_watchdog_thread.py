@@ -1,0 +1,430 @@
+"""The thread: who wakes it, what it must not miss, fork, freeze, and other people's signals."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import signal
+import subprocess
+import sys
+import threading
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.support import BOUND, Context, FakeClock, block, eventually, landed_outside, plan
+from tests.threads.gates import parts
+from watchdog_lambda import LambdaTimeout, _watchdog, watch
+from watchdog_lambda._handler import guard
+from watchdog_lambda._invocation import Invocation, active
+from watchdog_lambda._watchdog import WatchdogThread, thread
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+def invocation(start: float, seconds: float, grace_period: float = 1.0) -> Invocation:
+    """One that has been armed on a clock of ours."""
+    made = Invocation(plan(grace_period=grace_period), None, start, start + seconds, 0.0)
+    made.reschedule()
+    return made
+
+
+@pytest.fixture
+def registered() -> Iterator[dict[int, Invocation]]:
+    """The table of invocations, under thread ids that no thread has."""
+    mine: dict[int, Invocation] = {}
+    yield mine
+    for key in list(active):
+        if key < 0:
+            del active[key]
+
+
+# ---- wake-ups --------------------------------------------------------------------------------------
+
+
+class Observed(WatchdogThread):
+    """A watchdog whose thread is the test's own, and whose `wake_at` tells when it is stored."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        self.at_store: list[Callable[[], None]] = []
+        self.waits: list[float] = []
+        self._published = math.inf
+        super().__init__(clock)  # type: ignore[arg-type]
+
+    @property
+    def wake_at(self) -> float:
+        return self._published
+
+    @wake_at.setter
+    def wake_at(self, instant: float) -> None:
+        self._published = instant
+        if self.at_store:
+            self.at_store.pop()()
+
+    def live_once(self, clock: FakeClock) -> None:
+        """Run the thread's loop until it waits for the first time."""
+
+        def wait(seconds: float) -> None:
+            self.waits.append(seconds)
+            self._goes_on = False
+
+        clock.alarm.wait = wait  # type: ignore[method-assign]
+        self._goes_on = True
+        self._run()
+
+
+def test_an_invocation_armed_while_the_thread_goes_to_sleep_is_not_missed(
+    registered: dict[int, Invocation],
+) -> None:
+    """Stored after the thread has looked and before it waits, without ringing: it is seen."""
+    clock = FakeClock()
+    observed = Observed(clock)
+    observed.at_store.append(lambda: active.__setitem__(-1, invocation(clock.now, 8.0)))
+
+    observed.live_once(clock)
+
+    assert observed.waits == [7.0]
+    assert observed.wake_at == clock.now + 7.0
+
+
+def test_arming_publishes_the_invocation_before_it_looks_whether_to_ring() -> None:
+    """The other half of the same: what is read as `wake_at` comes after the store in the table."""
+    clock = FakeClock()
+    seen: list[bool] = []
+
+    class Reads(Observed):
+        @property
+        def wake_at(self) -> float:
+            seen.append(threading.get_ident() in active)
+            return -math.inf  # no need to ring
+
+        @wake_at.setter
+        def wake_at(self, instant: float) -> None: ...
+
+    watched = guard(lambda _e, _c: "ended", plan(), Reads(clock))
+
+    assert watched({}, Context(5.0)) == "ended"
+    assert seen == [True]
+
+
+def test_a_normal_invocation_wakes_nobody() -> None:
+    """The thread sleeps to an earlier deadline; later ones need no ring."""
+    clock = FakeClock()
+    observed = Observed(clock)
+    observed._thread_id = -1  # as if it had been started
+    with parts():
+        observed.nudge = thread.nudge
+    watched = guard(lambda _e, _c: "ended", plan(), observed)
+    observed.wake_at = clock.now + 1.0
+
+    for _ in range(1000):
+        clock.advance(0.001)
+        watched({}, Context(5.0))
+
+    assert clock.alarm.rung == 0
+
+
+COUNT = """
+import os, threading
+from tests.support import Context
+from watchdog_lambda import watch
+
+def switches(task):
+    with open(f"/proc/self/task/{task}/status") as status:
+        return next(int(line.split()[1]) for line in status if line.startswith("voluntary"))
+
+watched = watch(lambda _e, _c: None)
+watched({}, Context(60.0))
+[watchdog] = {int(t) for t in os.listdir("/proc/self/task")} - {threading.get_native_id()}
+threading.Event().wait(0.05)
+before = switches(watchdog)
+for _ in range(100_000):
+    watched({}, Context(60.0))
+print(switches(watchdog) - before)
+"""
+
+
+def test_a_hundred_thousand_invocations_wake_the_thread_not_once() -> None:
+    """By the kernel's own count of the thread's wake-ups, in a process of its own."""
+    counted = subprocess.run(
+        [sys.executable, "-c", COUNT], capture_output=True, text=True, check=True, timeout=60
+    )
+
+    assert int(counted.stdout) == 0
+
+
+# ---- freeze and thaw -------------------------------------------------------------------------------
+
+
+def test_nothing_of_an_old_invocation_fires_after_a_thaw(
+    registered: dict[int, Invocation],
+) -> None:
+    """Frozen for an hour between two invocations: the old deadline has no effect on the new one."""
+    clock = FakeClock()
+    watchdog = Observed(clock)
+    active[-1] = invocation(clock.now, 4.0)
+    assert watchdog._look() == clock.now + 3.0
+    del active[-1]
+
+    clock.advance(3600.0)
+    active[-1] = fresh = invocation(clock.now, 4.0)
+    due = watchdog._look()
+
+    assert fresh.firing is None
+    assert due == clock.now + 3.0
+
+
+def test_a_clock_that_stood_still_during_the_freeze_is_no_matter(
+    registered: dict[int, Invocation],
+) -> None:
+    """Where the monotonic clock stops with the sandbox, the thread just looks again."""
+    clock = FakeClock()
+    watchdog = Observed(clock)
+    active[-1] = invocation(clock.now, 4.0)
+    watchdog._look()
+
+    active[-1] = fresh = invocation(clock.now, 4.0)
+
+    assert watchdog._look() == clock.now + 3.0
+    assert fresh.firing is None
+
+
+def test_a_closed_entry_that_was_left_behind_fires_nothing(
+    registered: dict[int, Invocation],
+) -> None:
+    """A call torn down between closing and removing: not run, not waited for, not looped on."""
+    clock = FakeClock()
+    watchdog = Observed(clock)
+    active[-1] = stale = invocation(clock.now, 4.0)
+    stale.is_open = False
+    clock.advance(10.0)
+
+    assert watchdog._look() == math.inf
+    watchdog.live_once(clock)
+    assert watchdog.waits == [math.inf]
+
+
+# ---- threads of the handler's ----------------------------------------------------------------------
+
+
+def test_concurrent_watched_calls_are_each_their_own() -> None:
+    """Four threads, one of them late: only that one is interrupted."""
+
+    @watch(grace_period=0.02)
+    def handler(loops: int, _context: object) -> str:
+        for _ in range(loops):
+            threading.Event().wait(0.001)
+        return "ended"
+
+    outcomes: dict[int, object] = {}
+
+    def work(number: int, loops: int, seconds: float) -> None:
+        try:
+            outcomes[number] = handler(loops, Context(seconds))
+        except LambdaTimeout as timeout:
+            outcomes[number] = timeout
+
+    workers = [
+        threading.Thread(target=work, args=(n, *given))
+        for n, given in enumerate([(20, 5.0), (20, 5.0), (100_000, 0.1), (20, 5.0)])
+    ]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(BOUND)
+
+    assert [outcomes[n] for n in (0, 1, 3)] == ["ended"] * 3
+    assert isinstance(outcomes[2], LambdaTimeout)
+
+
+def test_off_the_main_thread_the_exception_carries_its_message() -> None:
+    """Injected as a class, it arrives as the instance that was prepared."""
+    caught: list[BaseException] = []
+
+    @watch(grace_period=0.02)
+    def handler(_event: object, _context: object) -> None:
+        while True:
+            pass
+
+    def work() -> None:
+        try:
+            handler({}, Context(0.1))
+        except LambdaTimeout as timeout:
+            caught.append(timeout)
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    worker.join(BOUND)
+
+    assert str(caught[0]).startswith("interrupted after 0.1 s, 0.0 s before the 0.1 s limit, in ")
+
+
+def test_a_wake_signal_that_somebody_took_over_stays_theirs() -> None:
+    """The handler installs its own for our signal: injection serves, and theirs is left in place."""
+    watched = watch(grace_period=0.02)(lambda e, c: e())
+    watched(lambda: None, Context(5.0))
+    number = thread.nudge.number
+    assert number is not None
+    ours = signal.getsignal(number)
+
+    def spin() -> None:
+        signal.signal(number, theirs)
+        while True:
+            pass
+
+    def theirs(_signum: int, _frame: object) -> None:
+        raise AssertionError("we have sent a signal that is not ours")
+
+    try:
+        with pytest.raises(LambdaTimeout):
+            watched(spin, Context(0.1))
+        assert signal.getsignal(number) is theirs
+    finally:
+        signal.signal(number, ours)
+
+
+def test_other_signals_and_timers_stay_as_they_are() -> None:
+    """SIGALRM ticks on before, during and after a timeout; no other handler is touched."""
+    ticks: list[str] = []
+    phase = ["before"]
+    others = {s: signal.getsignal(s) for s in signal.valid_signals() if s != thread.nudge.number}
+    signal.signal(signal.SIGALRM, lambda _s, _f: ticks.append(phase[0]))
+    signal.setitimer(signal.ITIMER_REAL, 0.005, 0.005)
+    try:
+
+        @watch(grace_period=0.1)
+        def handler(_event: object, _context: object) -> str:
+            phase[0] = "during"
+            try:
+                block()
+            except TimeoutError:
+                phase[0] = "cleanup"
+                threading.Event().wait(0.03)
+            return "ended"
+
+        threading.Event().wait(0.03)
+        assert handler({}, Context(0.4)) == "ended"
+        phase[0] = "after"
+        threading.Event().wait(0.03)
+        assert signal.getitimer(signal.ITIMER_REAL)[1] == pytest.approx(0.005)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+
+    assert set(ticks) == {"before", "during", "cleanup", "after"}
+    now = {s: signal.getsignal(s) for s in others if s != thread.nudge.number}
+    assert now == {s: h for s, h in others.items() if s != thread.nudge.number}
+
+
+def test_no_thread_to_be_had_is_warned_of_once_and_the_handler_runs(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """At the process limit invocations run unwatched; the next one tries again."""
+
+    def refuse(*_: object) -> int:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(_watchdog, "start_new_thread", refuse)
+    limited = WatchdogThread(thread.clock)
+    limited.nudge = thread.nudge
+    watched = guard(lambda _e, _c: "ended", plan(), limited)
+
+    with caplog.at_level(logging.WARNING):
+        assert watched({}, Context(5.0)) == "ended"
+        assert watched({}, Context(5.0)) == "ended"
+
+    assert [r.getMessage() for r in caplog.records] == [
+        "invocations are not watched: no thread can be started (can't start new thread)"
+    ]
+
+
+# ---- fork ------------------------------------------------------------------------------------------
+
+
+def in_a_fork(work: Callable[[], bytes]) -> bytes:
+    """Run `work` in a forked child; what it returns."""
+    reader, writer = os.pipe()
+    with warnings.catch_warnings():
+        # 3.12 warns of a fork with several threads; that is the very situation.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child = os.fork()
+    if not child:
+        try:
+            os.write(writer, work())
+        finally:
+            os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as answer:
+        said = answer.read()
+    os.waitpid(child, 0)
+    return said
+
+
+def test_a_child_is_not_the_invocation_and_can_watch_its_own() -> None:
+    """After a fork inside of a handler the parent's deadline has no hold on the child."""
+
+    def child() -> bytes:
+        try:
+            assert not active
+            assert landed_outside(0.15) == []  # the parent's deadline passes meanwhile
+            watch(grace_period=0.02)(lambda _e, _c: block())({}, Context(0.1))
+        except LambdaTimeout:
+            return b"watched"
+        except BaseException as error:
+            return repr(error).encode()
+        return b"not watched"
+
+    said: list[bytes] = []
+
+    @watch(grace_period=0.02)
+    def handler(_event: object, _context: object) -> None:
+        said.append(in_a_fork(child))
+        block()
+
+    with pytest.raises(LambdaTimeout):
+        handler({}, Context(0.6))
+
+    assert said == [b"watched"]
+
+
+# ---- the user's own signal handler, in the middle of ours ------------------------------------------
+
+
+def test_an_error_that_a_signal_handler_raises_between_calls_leaves_nothing_behind() -> None:
+    """A SIGALRM recipe that fires late must not leave an invocation open for the next one."""
+
+    class Recipe(Exception):  # noqa: N818
+        """What the user's own timer raises."""
+
+    def raise_it(_signum: int, _frame: object) -> None:
+        raise Recipe
+
+    watched = watch(lambda _e, _c: "ended")
+    before = signal.signal(signal.SIGALRM, raise_it)
+    outcomes: set[Any] = set()
+    try:
+        for round_ in range(20_000):
+            try:
+                # From before the call to after it, in steps far smaller than its length.
+                signal.setitimer(signal.ITIMER_REAL, 1e-6 + (round_ % 100) * 1e-7)
+                outcomes.add(watched({}, Context(5.0)))
+                while True:
+                    pass
+            except Recipe:
+                outcomes.add(Recipe)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+
+    assert outcomes == {"ended", Recipe}
+    assert not any(entry.is_open for entry in active.values())
+    active.clear()
+
+
+def test_the_thread_lives_on() -> None:
+    """After all of the above it still watches."""
+    with pytest.raises(LambdaTimeout):
+        watch(grace_period=0.02)(lambda _e, _c: block())({}, Context(0.1))
+    eventually(lambda: not thread._underway, "the watchdog to be done")

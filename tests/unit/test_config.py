@@ -1,0 +1,165 @@
+"""Settings: what is accepted, what is refused, and how it is said."""
+
+from __future__ import annotations
+
+import logging
+import signal
+
+import pytest
+
+from watchdog_lambda import ConfigurationError, Watchdog, shutdown_hook, watch
+from watchdog_lambda._config import PREFIX, Settings, _warned
+
+
+def read(**variables: str) -> Settings:
+    return Settings.from_environ({PREFIX + name: text for name, text in variables.items()})
+
+
+def test_defaults_are_the_documented_ones() -> None:
+    """An empty environment gives the table of the reference."""
+    settings = Settings.from_environ({})
+
+    assert settings.handler is None
+    assert (settings.grace_period, settings.hook_budget, settings.last_call) == (3.0, None, 0.5)
+    assert (settings.interrupt, settings.last_resort) == ("timeout-error", "report")
+    assert (settings.wake_signal, settings.timeout, settings.disabled) == ("auto", None, False)
+
+
+def test_every_variable_is_read() -> None:
+    """Each setting has its variable."""
+    settings = read(
+        HANDLER="app.handler",
+        GRACE_PERIOD="2",
+        HOOK_BUDGET="0.5",
+        INTERRUPT="base",
+        LAST_CALL="0.25",
+        LAST_RESORT="report",
+        WAKE_SIGNAL="SIGRTMIN+3",
+        TIMEOUT="30",
+        SIGTERM="0",
+        METRICS_NAMESPACE="",
+        DISABLED="1",
+    )
+
+    assert settings.handler == "app.handler"
+    assert (settings.grace_period, settings.hook_budget, settings.last_call) == (2.0, 0.5, 0.25)
+    assert settings.interrupt == "base"
+    assert settings.wake_signal == signal.SIGRTMIN + 3
+    assert settings.timeout == 30.0
+    assert settings.disabled is True
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "remedy"),
+    [
+        ("GRACE_PERIOD", "2s", "for example 3.0"),
+        ("GRACE_PERIOD", "0", "for example 3.0"),
+        ("GRACE_PERIOD", "-1", "for example 3.0"),
+        ("GRACE_PERIOD", "nan", "for example 3.0"),
+        ("GRACE_PERIOD", "inf", "for example 3.0"),
+        ("GRACE_PERIOD", "90000", "for example 3.0"),
+        ("HOOK_BUDGET", "some", "for example 1.0"),
+        ("HOOK_BUDGET", "2.5", "use less than 2.5"),
+        ("INTERRUPT", "timeouterror", "did you mean timeout-error?"),
+        ("INTERRUPT", "yes", "use one of timeout-error, base, none"),
+        ("LAST_CALL", "", None),
+        ("LAST_CALL", "0", "for example 0.5"),
+        ("LAST_RESORT", "reboot", "report, exit, restart"),
+        ("LAST_RESORT", "exit", "use report"),
+        ("WAKE_SIGNAL", "SIGKILL", "use auto, none, SIGURG or SIGRTMIN+3"),
+        ("WAKE_SIGNAL", "SIGALRM", "use auto, none, SIGURG or SIGRTMIN+3"),
+        ("WAKE_SIGNAL", "SIGRTMIN+99", "use auto, none, SIGURG or SIGRTMIN+3"),
+        ("WAKE_SIGNAL", "LOUD", "use auto, none, SIGURG or SIGRTMIN+3"),
+        ("TIMEOUT", "3000000", "for example 30.0"),
+        ("TIMEOUT", "1 minute", "for example 30.0"),
+        ("SIGTERM", "maybe", "use 1 to switch it on"),
+        ("SIGTERM", "1", "use 0"),
+        ("METRICS_NAMESPACE", "Orders", "leave it unset"),
+        ("DISABLED", "yes please", "use 1 to switch it on"),
+    ],
+)
+def test_bad_value_is_refused_with_its_name_value_and_remedy(
+    name: str, text: str, remedy: str | None
+) -> None:
+    """A bad value names the variable, itself and a value that would do; an empty one is unset."""
+    if remedy is None:
+        assert read(**{name: text}) == Settings.from_environ({})
+        return
+
+    with pytest.raises(ConfigurationError) as caught:
+        read(**{name: text})
+
+    message = str(caught.value)
+    assert PREFIX + name in message
+    assert text in message
+    assert remedy in message
+
+
+def test_unknown_name_is_warned_of_once_with_a_suggestion(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A typing mistake in a name does not pass in silence, nor fill the log."""
+    _warned.discard(PREFIX + "GRACE_PERIODE")
+
+    with caplog.at_level(logging.WARNING):
+        read(GRACE_PERIODE="2")
+        read(GRACE_PERIODE="2")
+
+    messages = [record.getMessage() for record in caplog.records]
+    assert len(messages) == 1
+    assert "WATCHDOG_LAMBDA_GRACE_PERIODE is no setting" in messages[0]
+    assert "did you mean WATCHDOG_LAMBDA_GRACE_PERIOD?" in messages[0]
+
+
+def test_option_in_code_takes_the_place_of_the_environment() -> None:
+    """What is given in code holds, even over a variable that could not be read."""
+    settings = Settings.from_environ({PREFIX + "GRACE_PERIOD": "bad"}, grace_period=2.0)
+
+    assert settings.grace_period == 2.0
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"grace_period": "soon"}, "grace_period='soon'"),
+        ({"grace_period": True}, "grace_period=True"),
+        ({"grace": 2.0}, "did you mean grace_period?"),
+        ({"handler": "app.handler"}, "handler='app.handler' is no option"),
+        ({"interrupt": "never"}, "timeout-error, base, none"),
+    ],
+)
+def test_bad_option_in_code_is_refused(options: dict[str, object], message: str) -> None:
+    """Options are validated where they are written, before any handler is given."""
+    with pytest.raises(ConfigurationError, match=message.replace("?", r"\?")):
+        watch(**options)  # type: ignore[call-overload]
+    if "handler" not in options and "grace" not in options:
+        with pytest.raises(ConfigurationError):
+            Watchdog(**options)  # type: ignore[arg-type]
+
+
+def test_positional_option_is_refused_with_the_right_way() -> None:
+    """``@watch(2.0)`` says how it is done."""
+    with pytest.raises(ConfigurationError, match=r"@watch\(grace_period=2.0\)"):
+        watch(2.0)  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize("before", [0, -1.0, float("inf"), float("nan"), "10"])
+def test_bad_stage_is_refused(before: object) -> None:
+    """A stage needs a positive number of seconds."""
+    with pytest.raises(ConfigurationError, match="before="):
+        shutdown_hook(before=before)  # type: ignore[call-overload]
+
+
+def test_settings_are_frozen() -> None:
+    """Nobody changes settings that an invocation is running under."""
+    with pytest.raises(AttributeError, match="frozen"):
+        Settings.from_environ({}).timeout = 3.0
+
+
+def test_inner_options_keep_the_share_of_an_outer_hook_budget() -> None:
+    """A hook budget chosen for another grace period shrinks with it."""
+    outer = Settings.from_environ({}, grace_period=3.0, hook_budget=1.5)
+
+    merged = outer.replaced({"grace_period": 1.0})
+
+    assert merged.hook_budget == pytest.approx(0.5)

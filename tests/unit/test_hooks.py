@@ -1,0 +1,216 @@
+"""Hooks: order, isolation, budget, registration."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from tests.support import BOUND, Context, eventually
+from watchdog_lambda import TimeoutDetails, Watchdog, _api, scoped_hook, shutdown_hook, watch
+from watchdog_lambda._clock import SystemAlarm, SystemClock
+from watchdog_lambda._hooks import Hook, HookRegistry, StageRun, hook_name, stages
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+DETAILS = TimeoutDetails(deadline=0.0, elapsed=0.0, grace_period=0.0)
+
+
+def run(*calls: Callable[[TimeoutDetails], object], budget: float = 1.0) -> StageRun:
+    """Run hooks as the watchdog does, until they are over."""
+    alarm = SystemAlarm(longest=BOUND)
+    hooks = [Hook(n, f"hook-{n}", call, None) for n, call in enumerate(calls)]
+    stage = StageRun(hooks, DETAILS, budget, SystemClock(), alarm)
+    stage.begin()
+    while not stage.is_over():
+        alarm.wait(stage.step(time.monotonic()) - time.monotonic())
+    stage.close()
+    return stage
+
+
+def test_last_registered_runs_first_within_its_stage() -> None:
+    """Like atexit: what was set up last is torn down first, across registries."""
+    shared, own = HookRegistry(), HookRegistry()
+    shared.add("first", print)
+    own.add("second", print)
+    shared.add("third", print)
+    early = shared.add("early", print, before=10.0)
+    try:
+        by_stage = stages((own, shared))
+    finally:
+        shared.remove(early)
+
+    assert [hook.name for hook in by_stage[None]] == ["third", "second", "first"]
+    assert [hook.name for hook in by_stage[10.0]] == ["early"]
+
+
+def test_a_hook_that_raises_stops_no_other() -> None:
+    """Not even with SystemExit; the record names the error's type and place, not its message."""
+    called: list[str] = []
+
+    def leave(_details: TimeoutDetails) -> None:
+        raise SystemExit("secret of the event")
+
+    def fail(_details: TimeoutDetails) -> None:
+        raise ValueError("secret of the event")
+
+    stage = run(leave, fail, lambda _d: called.append("last"))
+
+    assert called == ["last"]
+    assert [r.outcome for r in stage.records] == ["raised", "raised", "ok"]
+    assert "ValueError in test_hooks.py" in str(stage.records[1].error)
+    assert "secret" not in str([r.as_dict() for r in stage.records])
+
+
+def test_a_hook_that_hangs_stops_no_other_and_ends_with_the_budget() -> None:
+    """The next one is started beside it, and the stage is over when the budget is spent."""
+    release = threading.Event()
+    called: list[str] = []
+    started = time.monotonic()
+
+    stage = run(
+        lambda _d: release.wait(BOUND),
+        lambda _d: called.append("second"),
+        lambda _d: called.append("third"),
+        budget=0.2,
+    )
+    took = time.monotonic() - started
+    release.set()
+
+    assert called == ["second", "third"]
+    assert [r.outcome for r in stage.records] == ["timed-out", "ok", "ok"]
+    assert 0.2 <= took < BOUND / 2
+
+
+def test_a_stage_without_hooks_is_over_at_once() -> None:
+    """No thread is started for nothing."""
+    before = threading.active_count()
+
+    stage = run()
+
+    assert stage.is_over()
+    assert threading.active_count() == before
+
+
+def test_a_hook_that_ends_after_its_stage_changes_no_record() -> None:
+    """The report says what was known when it was written."""
+    release = threading.Event()
+    ended = threading.Event()
+
+    def slow(_details: TimeoutDetails) -> None:
+        release.wait(BOUND)
+        ended.set()
+
+    stage = run(slow, budget=0.02)
+    release.set()
+    ended.wait(BOUND)
+
+    eventually(lambda: stage.records[0].outcome == "timed-out", "the record to stand")
+
+
+def test_hooks_get_the_details_on_a_thread_of_their_own() -> None:
+    """What a hook is told, and where it runs."""
+    seen: list[tuple[TimeoutDetails, int]] = []
+    watchdog = Watchdog(grace_period=0.02)
+
+    @watchdog.shutdown_hook
+    def note(details: TimeoutDetails) -> None:
+        seen.append((details, threading.get_ident()))
+
+    @watchdog.watch
+    def handler(_event: object, _context: object) -> str:
+        try:
+            threading.Event().wait(BOUND)
+        except TimeoutError:
+            return "caught"
+        return "missed"
+
+    assert handler({}, Context(0.1)) == "caught"
+    details, ident = seen[0]
+    assert ident != threading.get_ident()
+    assert (details.request_id, details.function_name) == ("request-1", "orders")
+    assert "(handler)" in details.location
+    assert any("(handler)" in place for place in details.stack)
+    assert 0.05 < details.elapsed < 0.1
+
+
+def test_scoped_hook_is_called_inside_of_its_block_only() -> None:
+    """Called with its own arguments if the watchdog fires in the block, else not at all."""
+    released: list[str] = []
+
+    @watch(grace_period=0.02)
+    def handler(hang: bool, _context: object) -> str:  # noqa: FBT001
+        with scoped_hook(released.append, "lock-1"):
+            if hang:
+                try:
+                    threading.Event().wait(BOUND)
+                except TimeoutError:
+                    return "caught"
+        return "ended"
+
+    assert handler(False, Context(5.0)) == "ended"
+    assert released == []
+    assert handler(True, Context(0.1)) == "caught"
+    assert released == ["lock-1"]
+    assert not _api._hooks.snapshot()
+
+
+def test_stages_run_at_their_own_time_and_a_handler_that_ends_then_is_no_timeout(
+    capfd: object,
+) -> None:
+    """``before=`` warns early; ending in time after that is a normal end without a report."""
+    watchdog = Watchdog(grace_period=0.05)
+    seen: list[float] = []
+
+    @watchdog.shutdown_hook(before=0.3)
+    def warn(details: TimeoutDetails) -> None:
+        seen.append(details.remaining())
+        warned.set()
+
+    warned = threading.Event()
+    try:
+
+        @watchdog.watch
+        def handler(_event: object, _context: object) -> str:
+            warned.wait(BOUND)
+            return "in time"
+
+        assert handler({}, Context(0.5)) == "in time"
+        assert len(seen) == 1
+        assert 0.1 < seen[0] <= 0.31
+    finally:
+        for hook in watchdog._hooks.snapshot():
+            watchdog._hooks.remove(hook.key)
+
+
+def test_a_stage_registered_during_an_invocation_counts_for_it() -> None:
+    """Registered from inside of the handler, its time is worked out anew."""
+    seen: list[str] = []
+
+    @watch(grace_period=0.02)
+    def handler(_event: object, _context: object) -> str:
+        done = threading.Event()
+
+        @shutdown_hook(before=0.2)
+        def early(_details: TimeoutDetails) -> None:
+            seen.append("early")
+            done.set()
+
+        return "seen" if done.wait(BOUND) else "missed"
+
+    try:
+        assert handler({}, Context(0.3)) == "seen"
+    finally:
+        for hook in _api._hooks.snapshot():
+            _api._hooks.remove(hook.key)
+
+
+def test_names_of_hooks() -> None:
+    """A function by module and qualified name, anything else by its type."""
+
+    class Flusher:
+        def __call__(self, _details: TimeoutDetails) -> None: ...
+
+    assert hook_name(run) == "tests.unit.test_hooks.run"
+    assert hook_name(Flusher()).endswith("Flusher")

@@ -1,0 +1,455 @@
+"""The wrapper: transparent without a timeout, and what the caller gets with one."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import math
+import threading
+from typing import Any
+
+import pytest
+
+from tests.support import BOUND, Context, block
+from watchdog_lambda import (
+    Interrupt,
+    LambdaTimeout,
+    TimeoutDetails,
+    Watchdog,
+    remaining_time,
+    watch,
+)
+from watchdog_lambda._api import is_watched, wrap
+from watchdog_lambda._config import Settings
+from watchdog_lambda._handler import _explained
+
+RESULT = object()
+
+
+def plain(_event: object, _context: object) -> object:
+    """A handler."""
+    return RESULT
+
+
+class Service:
+    """Handlers in all the forms that a class offers."""
+
+    @watch
+    def method(self, event: object, _context: object) -> tuple[object, object]:
+        return self, event
+
+    @staticmethod
+    @watch
+    def static(event: object, _context: object) -> object:
+        return event
+
+    @classmethod
+    @watch
+    def of_class(cls, event: object, _context: object) -> tuple[object, object]:
+        return cls, event
+
+    def __call__(self, event: object, _context: object) -> tuple[object, object]:
+        return self, event
+
+
+# ---- transparent -----------------------------------------------------------------------------------
+
+
+def test_result_is_the_same_object() -> None:
+    """Nothing is copied, wrapped or serialised."""
+    assert watch(plain)({}, Context(5.0)) is RESULT
+    assert wrap(plain, Settings.from_environ({}))({}, Context(5.0)) is RESULT
+
+
+def test_metadata_is_the_handlers() -> None:
+    """Tracers and documentation tools see the handler."""
+    watched = watch(plain)
+
+    assert (watched.__name__, watched.__doc__, watched.__module__) == (
+        "plain",
+        "A handler.",
+        __name__,
+    )
+    assert watched.__wrapped__ is plain  # type: ignore[attr-defined]
+    assert is_watched(watched)
+    assert not is_watched(functools.wraps(watched)(lambda e, c: watched(e, c)))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [StopIteration(3), SystemExit(4), KeyboardInterrupt(), GeneratorExit(), ValueError("v")],
+    ids=lambda error: type(error).__name__,
+)
+@pytest.mark.parametrize("opaque", [False, True])
+def test_exceptions_are_the_handlers_own(error: BaseException, *, opaque: bool) -> None:
+    """The same object comes out, StopIteration and BaseExceptions included."""
+
+    def handler(_event: object, _context: object) -> None:
+        raise error
+
+    watched = watch(functools.partial(handler) if opaque else handler)
+
+    with pytest.raises(type(error)) as caught:
+        watched({}, Context(5.0))
+
+    assert caught.value is error
+    assert not getattr(error, "__notes__", [])
+
+
+def test_callables_of_every_form() -> None:
+    """Functions, methods, partials, callable objects and C callables."""
+    service, context = Service(), Context(5.0)
+
+    assert service.method(1, context) == (service, 1)
+    assert Service.static(2, context) == 2
+    assert Service.of_class(3, context) == (Service, 3)
+    assert watch(service)(4, context) == (service, 4)
+    assert watch(service.__call__)(5, context) == (service, 5)
+    assert watch(functools.partial(plain))(6, context) is RESULT
+    assert watch(max)(7, 9) == 9  # type: ignore[type-var]
+
+
+def test_keyword_arguments_reach_the_handler() -> None:
+    """A handler called by keyword is watched like any other."""
+
+    @watch(grace_period=0.02)
+    def handler(event: str, context: Context, *, mode: str = "fast") -> tuple[str, str]:
+        if event == "hang":
+            block()
+        return event, mode
+
+    assert handler(event="go", context=Context(5.0), mode="slow") == ("go", "slow")
+    assert handler("go", context=Context(5.0)) == ("go", "fast")
+    with pytest.raises(LambdaTimeout):
+        handler(event="hang", context=Context(0.08))
+
+
+def test_disabled_is_the_handler_itself() -> None:
+    """Not even a wrapper is left."""
+    assert watch(disabled=True)(plain) is plain
+
+
+# ---- not watched -----------------------------------------------------------------------------------
+
+
+def test_without_a_context_the_handler_runs_with_one_debug_line(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A local test that calls the handler works, and nobody is warned of anything."""
+    with caplog.at_level(logging.DEBUG, "watchdog_lambda"):
+        assert watch(plain)({}, None) is RESULT
+        assert watch(plain)({}, {"a": "dict"}) is RESULT
+
+    assert [r.levelname for r in caplog.records] == ["DEBUG", "DEBUG"]
+
+
+@pytest.mark.parametrize(
+    "remaining", [0, -5, 86_400_001, 3_000_000_000, math.nan, math.inf, "3000", None]
+)
+def test_an_absurd_remaining_time_is_warned_of_once_and_the_handler_runs(
+    remaining: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Zero, negative, over a day, or no number: unwatched, and the log says so and what would do."""
+
+    class Odd:
+        def get_remaining_time_in_millis(self) -> Any:
+            return remaining
+
+    _explained.clear()
+    with caplog.at_level(logging.DEBUG, "watchdog_lambda"):
+        assert watch(plain)({}, Odd()) is RESULT
+        assert watch(plain)({}, Odd()) is RESULT
+
+    assert [r.levelname for r in caplog.records] == ["WARNING"]
+    assert repr(remaining) in caplog.text
+    assert "WATCHDOG_LAMBDA_TIMEOUT" in caplog.text
+
+
+def test_timeout_setting_corrects_an_absurd_remaining_time() -> None:
+    """The emulator's Managed Instances mode gives 3,000,000 s; TIMEOUT takes its place."""
+
+    class Odd:
+        def get_remaining_time_in_millis(self) -> int:
+            return 3_000_000_000
+
+    @watch(timeout=0.08, grace_period=0.02)
+    def handler(_event: object, _context: object) -> None:
+        block()
+
+    with pytest.raises(LambdaTimeout):
+        handler({}, Odd())
+
+
+# ---- a timeout -------------------------------------------------------------------------------------
+
+
+def test_the_caller_gets_lambda_timeout_with_what_there_is_to_know() -> None:
+    """How long it ran, how long before which limit, and where."""
+
+    @watch
+    def handler(_event: object, _context: object) -> None:
+        block()
+
+    with pytest.raises(LambdaTimeout) as caught:
+        handler({}, Context(0.4))
+
+    assert str(caught.value).startswith(
+        "interrupted after 0.3 s, 0.1 s before the 0.4 s limit, in "
+    )
+    assert str(caught.value).endswith(" (block)")
+    assert caught.value.details is not None
+    assert caught.value.details.request_id == "request-1"
+    names = [entry.name for entry in caught.traceback]
+    assert names[-1] == "block", "the traceback ends where the handler was"
+
+
+def test_a_handler_that_catches_and_returns_has_answered() -> None:
+    """Its value is the response."""
+
+    @watch(grace_period=0.02)
+    def handler(_event: object, _context: object) -> object:
+        try:
+            block()
+        except TimeoutError as timeout:
+            return timeout
+        return None
+
+    assert isinstance(handler({}, Context(0.08)), LambdaTimeout)
+
+
+def test_an_error_of_the_handlers_own_leaves_with_a_note() -> None:
+    """What the user's code raises out of the timeout is what the caller is meant to get."""
+
+    @watch(grace_period=0.02, fallback="unused")
+    def handler(_event: object, _context: object) -> None:
+        try:
+            block()
+        except TimeoutError as timeout:
+            raise ValueError("order 7 is unfinished") from timeout
+
+    with pytest.raises(ValueError, match="order 7") as caught:
+        handler({}, Context(0.08))
+
+    assert caught.value.__notes__[0].startswith("watchdog_lambda: interrupted after 0.1 s")
+
+
+def test_an_error_that_a_library_makes_of_the_timeout_is_the_timeout() -> None:
+    """As urllib3 does with its ReadTimeoutError; here a library's future passes one on."""
+    from concurrent.futures import Future  # noqa: PLC0415
+
+    @watch(grace_period=0.02)
+    def handler(_event: object, _context: object) -> None:
+        try:
+            block()
+        except TimeoutError:
+            Future[None]().result(timeout=0)  # raises a TimeoutError of its own
+
+    with pytest.raises(LambdaTimeout) as caught:
+        handler({}, Context(0.08))
+
+    assert caught.value.__cause__ is not None
+
+
+@pytest.mark.parametrize(
+    "swallow", [Exception, BaseException], ids=["except Exception", "except BaseException"]
+)
+def test_swallowing_brings_an_interrupt_until_the_handler_ends(
+    swallow: type[BaseException],
+) -> None:
+    """A loop that swallows comes back to its block, and is interrupted there again."""
+    landed: list[BaseException] = []
+
+    @watch(grace_period=1.0)
+    def handler(_event: object, _context: object) -> None:
+        while len(landed) < 3:
+            try:
+                block()
+            except swallow as error:
+                landed.append(error)
+        raise landed[-1]
+
+    with pytest.raises(LambdaTimeout):
+        handler({}, Context(1.2))
+
+    kinds = [type(error) for error in landed]
+    assert kinds[0] is LambdaTimeout
+    assert all(issubclass(kind, Interrupt) for kind in kinds[1:])
+
+
+def test_base_lands_an_interrupt_from_the_start() -> None:
+    """``INTERRUPT=base`` passes ``except Exception``, and still leaves as a LambdaTimeout."""
+
+    @watch(grace_period=0.02, interrupt="base")
+    def handler(_event: object, _context: object) -> str:
+        try:
+            block()
+        except Exception:
+            return "swallowed"
+        return "ended"
+
+    with pytest.raises(LambdaTimeout):
+        handler({}, Context(0.08))
+
+
+def test_none_runs_hooks_and_lands_nothing() -> None:
+    """``INTERRUPT=none``: the handler goes on, its answer stands."""
+    watchdog = Watchdog(grace_period=0.05, interrupt="none")
+    fired = threading.Event()
+    watchdog.shutdown_hook(lambda _details: fired.set())
+
+    @watchdog.watch
+    def handler(_event: object, _context: object) -> str:
+        fired.wait(BOUND)
+        threading.Event().wait(0.03)
+        return "went on"
+
+    assert handler({}, Context(0.2)) == "went on"
+    assert fired.is_set()
+
+
+@pytest.mark.parametrize(
+    "fallback",
+    [{"statusCode": 504}, None, lambda details: {"statusCode": 504, "at": details.location}],
+    ids=["value", "null", "callable"],
+)
+def test_fallback_is_what_the_caller_gets_instead(fallback: Any) -> None:
+    """A value or a callable of the details; null is an answer too."""
+
+    @watch(grace_period=0.02, fallback=fallback)
+    def handler(_event: object, _context: object) -> None:
+        block()
+
+    answer = handler({}, Context(0.08))
+
+    if callable(fallback):
+        assert answer["at"].endswith("(block)")  # type: ignore[unreachable]
+    else:
+        assert answer is fallback
+
+
+def test_a_fallback_that_fails_leaves_the_timeout() -> None:
+    """The caller still learns that it was a timeout, with the fallback's error as its cause."""
+
+    def broken(_details: TimeoutDetails) -> None:
+        raise KeyError("statusCode")
+
+    @watch(grace_period=0.02, fallback=broken)
+    def handler(_event: object, _context: object) -> None:
+        block()
+
+    with pytest.raises(LambdaTimeout) as caught:
+        handler({}, Context(0.08))
+
+    assert isinstance(caught.value.__cause__, KeyError)
+
+
+def test_cleanup_of_every_shape_is_left_alone() -> None:
+    """``finally`` in flight, ``finally`` after the catch, and the code behind it: none is cut."""
+    steps: list[str] = []
+    pause = threading.Event()
+
+    @watch(grace_period=1.0, last_call=0.05)
+    def handler(_event: object, _context: object) -> str:
+        try:
+            try:
+                block()
+            finally:
+                pause.wait(0.06)
+                steps.append("in flight")
+        except TimeoutError:
+            pause.wait(0.06)
+            steps.append("except")
+        finally:
+            pause.wait(0.06)
+            steps.append("finally")
+        pause.wait(0.06)
+        steps.append("after")
+        return "wound up"
+
+    assert handler({}, Context(1.5)) == "wound up"
+    assert steps == ["in flight", "except", "finally", "after"]
+
+
+def test_a_cleanup_that_never_ends_is_cut_at_last_call() -> None:
+    """Left alone until then; after that the caller's answer goes before."""
+
+    @watch(grace_period=0.3)
+    def handler(_event: object, _context: object) -> None:
+        try:
+            block()
+        finally:
+            block()
+
+    context = Context(0.4)
+    with pytest.raises(LambdaTimeout):
+        handler({}, context)
+
+    assert 0 < context.get_remaining_time_in_millis() < 80
+
+
+# ---- nested, remaining time ------------------------------------------------------------------------
+
+
+def test_a_watched_handler_inside_of_another_is_one_invocation() -> None:
+    """Watched once; the inner one's options and fallback hold."""
+
+    @watch(grace_period=0.02, fallback="inner")
+    def inner(_event: object, _context: object) -> None:
+        block()
+
+    @watch
+    def outer(event: object, context: object) -> str:
+        assert remaining_time() < 5.0
+        inner(event, context)
+        return "not reached"
+
+    context = Context(0.4)
+
+    assert outer({}, context) == "inner"
+    assert context.get_remaining_time_in_millis() < 40, "the inner grace period was in force"
+
+
+def test_the_outer_options_are_back_once_the_inner_handler_has_returned() -> None:
+    """Sequential calls of watched functions do not leave their fallback behind."""
+
+    @watch(fallback="inner", grace_period=0.01)
+    def inner(_event: object, _context: object) -> None: ...
+
+    @watch(fallback="outer", grace_period=0.03)
+    def outer(event: object, context: object) -> None:
+        inner(event, context)
+        block()
+
+    assert outer({}, Context(0.15)) == "outer"
+
+
+def test_under_the_entrypoint_a_watched_handler_stays_as_it_is() -> None:
+    """No second wrapper around what ``@watch`` has made; one around a decorator above it."""
+    watched = watch(plain)
+    settings = Settings.from_environ({})
+
+    assert wrap(watched, settings) is watched
+    assert wrap(functools.wraps(watched)(lambda e, c: watched(e, c)), settings) is not watched
+
+
+def test_remaining_time_inside_outside_and_in_a_worker() -> None:
+    """The hard deadline of the invocation, also in threads of the handler's; infinite outside."""
+    seen: list[float] = []
+
+    @watch
+    def handler(_event: object, _context: object) -> None:
+        seen.append(remaining_time())
+        worker = threading.Thread(target=lambda: seen.append(remaining_time()))
+        worker.start()
+        worker.join()
+
+    handler({}, Context(5.0))
+
+    assert remaining_time() == math.inf
+    assert all(4.0 < remaining <= 5.0 for remaining in seen)
+    assert len(seen) == 2
+
+
+def test_repr_names_what_was_given() -> None:
+    """For a debugger."""
+    assert repr(Watchdog(grace_period=2.0)) == "Watchdog(grace_period=2.0)"
