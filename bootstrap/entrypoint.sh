@@ -1,0 +1,70 @@
+#!/bin/sh
+# The ENTRYPOINT of a container image: runs the handler that CMD names under the watchdog.
+#
+#     COPY bootstrap/entrypoint.sh /watchdog-lambda-entrypoint.sh
+#     ENTRYPOINT ["/watchdog-lambda-entrypoint.sh"]
+#     CMD ["app.handler"]
+#
+# The handler is WATCHDOG_LAMBDA_HANDLER, else the CMD argument, else _HANDLER.
+#
+# Every way out of here is an exec. A shell that stayed would be process 1, which has no default
+# action for SIGTERM, and the runtime would never hear of it.
+set -eu
+
+# Where AWS's base images start the runtime, and where the emulator is looked for last. The tests
+# put other paths here.
+aws_entrypoint=/lambda-entrypoint.sh
+default_emulator=/usr/local/bin/aws-lambda-rie
+
+fail() {
+    printf 'watchdog_lambda: %s\n' "$1" >&2
+    exit 2
+}
+
+if [ "$#" -gt 1 ]; then
+    fail "CMD gives $# arguments ($*); it takes one, the handler, for example app.handler"
+fi
+case ${1-} in
+-*)
+    # The emulator takes flags of its own out of the command that it is to run, wherever they
+    # stand, so this one might not even reach Python.
+    fail "CMD gives '$1'; it takes the handler, for example app.handler
+(settings are environment variables, WATCHDOG_LAMBDA_..., not options)"
+    ;;
+esac
+
+handler=${WATCHDOG_LAMBDA_HANDLER:-${1:-${_HANDLER:-}}}
+
+# On Lambda the runtime reports a missing handler as an init error, which is where its owner looks.
+# Elsewhere there is nobody to report to. The emulator would also invent a handler then: it puts the
+# last word of its command, watchdog_lambda, into _HANDLER.
+if [ -z "$handler" ] && [ -z "${AWS_LAMBDA_RUNTIME_API:-}" ]; then
+    fail "no handler: give one as CMD or in WATCHDOG_LAMBDA_HANDLER, for example app.handler"
+fi
+
+# AWS's own start goes on as before, and is only told another handler: it finds the emulator on its
+# own, names the runtime in AWS_EXECUTION_ENV, honours AWS_LAMBDA_EXEC_WRAPPER, and puts the layers'
+# folders and the runtime's own on sys.path. Started past it, a function would lose all of that.
+if [ -x "$aws_entrypoint" ]; then
+    if [ -n "$handler" ]; then
+        export WATCHDOG_LAMBDA_HANDLER="$handler"
+    fi
+    exec "$aws_entrypoint" watchdog_lambda.entrypoint.handler
+fi
+
+# The first python3 on PATH is the virtual environment's where there is one.
+python=$(command -v python3 || command -v python) || fail "no python3 on PATH ($PATH)"
+
+if [ -n "${AWS_LAMBDA_RUNTIME_API:-}" ]; then
+    exec "$python" -m watchdog_lambda ${handler:+"$handler"}
+fi
+
+emulator=${AWS_LAMBDA_RIE:-$(command -v aws-lambda-rie || echo "$default_emulator")}
+if [ ! -x "$emulator" ]; then
+    fail "AWS_LAMBDA_RUNTIME_API is not set, so this is not Lambda, and there is no emulator to stand
+in for it: $emulator is not an executable file. Give the container AWS's Runtime Interface Emulator:
+    docker run --rm -p 9000:8080 \\
+        -v \"\$PWD/aws-lambda-rie:/usr/local/bin/aws-lambda-rie:ro\" IMAGE
+    curl -d '{}' http://localhost:9000/2015-03-31/functions/function/invocations"
+fi
+exec "$emulator" "$python" -m watchdog_lambda "$handler"

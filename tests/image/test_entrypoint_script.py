@@ -1,0 +1,230 @@
+"""bootstrap/entrypoint.sh: a real shell runs it, and what it would start are stubs that tell."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).parents[2] / "bootstrap" / "entrypoint.sh"
+ON_LAMBDA = {"AWS_LAMBDA_RUNTIME_API": "127.0.0.1:9001"}
+# What /bin/sh is here, on Debian, on Amazon Linux, and on Alpine.
+SHELLS = [("sh",), ("dash",), ("bash", "--posix"), ("busybox", "sh")]
+
+# Only shell built-ins: PATH has nothing but stubs.
+STUB = """#!/bin/sh
+printf '%s\\n' "$$" "${WATCHDOG_LAMBDA_HANDLER-unset}" "$0" "$@"
+"""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of one run."""
+
+    status: int
+    errors: str
+    command: list[str]
+    """What took the script's place, with its arguments; paths as their last parts."""
+    handler_variable: str
+    is_same_process: bool
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A made-up image: the programs on it, and the script in a shell."""
+
+    folder: Path
+    shell: tuple[str, ...]
+
+    def install(self, *names: str, folder: str = "bin") -> Path:
+        """Make stubs that tell how they were started; return the last one's path."""
+        for name in names:
+            stub = self.folder / folder / name
+            stub.parent.mkdir(exist_ok=True)
+            stub.write_text(STUB, encoding="utf-8")
+            stub.chmod(0o755)
+        return stub
+
+    def run(self, *arguments: str, environment: dict[str, str] | None = None) -> Outcome:
+        """Run the script, with nothing in its environment but PATH and what is given."""
+        script = self.folder / "entrypoint.sh"
+        text = SCRIPT.read_text(encoding="utf-8")
+        for path in ("/lambda-entrypoint.sh", "/usr/local/bin/aws-lambda-rie"):
+            assignment = f"={path}\n"
+            assert text.count(assignment) == 1
+            text = text.replace(assignment, f"={self.folder}/root/{Path(path).name}\n")
+        script.write_text(text, encoding="utf-8")
+        process = subprocess.Popen(
+            [*self.shell, str(script), *arguments],
+            env={"PATH": str(self.folder / "bin"), **(environment or {})},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        output, errors = process.communicate(timeout=10)
+        pid, variable, *command = output.splitlines() or ["", ""]
+        return Outcome(
+            status=process.returncode,
+            errors=errors,
+            command=[part.replace(f"{self.folder}/", "") for part in command],
+            handler_variable=variable,
+            is_same_process=pid == str(process.pid),
+        )
+
+
+@pytest.fixture(params=[shell for shell in SHELLS if shutil.which(shell[0])], ids="-".join)
+def machine(request: pytest.FixtureRequest, tmp_path: Path) -> Machine:
+    """Give a plain image with python3, in turn for each shell that this machine has."""
+    program, *options = request.param
+    machine = Machine(tmp_path, (shutil.which(program) or program, *options))
+    machine.install("python3")
+    return machine
+
+
+@pytest.mark.parametrize(
+    ("argument", "environment", "chosen"),
+    [
+        ("cmd.h", {"WATCHDOG_LAMBDA_HANDLER": "own.h", "_HANDLER": "aws.h"}, "own.h"),
+        ("cmd.h", {"_HANDLER": "aws.h"}, "cmd.h"),
+        (None, {"WATCHDOG_LAMBDA_HANDLER": "own.h", "_HANDLER": "aws.h"}, "own.h"),
+        (None, {"_HANDLER": "aws.h"}, "aws.h"),
+        # Set but empty, as `docker run -e NAME=` or a template leaves it, is as good as not set.
+        ("cmd.h", {"WATCHDOG_LAMBDA_HANDLER": "", "_HANDLER": "aws.h"}, "cmd.h"),
+        ("", {"_HANDLER": "aws.h"}, "aws.h"),
+    ],
+)
+@pytest.mark.parametrize("base", ["plain", "aws"])
+def test_handler_precedence(
+    machine: Machine, base: str, argument: str | None, environment: dict[str, str], chosen: str
+) -> None:
+    """The variable of our own, then CMD, then the platform's."""
+    if base == "aws":
+        machine.install("lambda-entrypoint.sh", folder="root")
+    arguments = [] if argument is None else [argument]
+
+    outcome = machine.run(*arguments, environment=ON_LAMBDA | environment)
+
+    assert chosen == (outcome.handler_variable if base == "aws" else outcome.command[-1])
+
+
+def test_on_lambda_it_becomes_the_runtime(machine: Machine) -> None:
+    """The runtime takes the shell's place, and no emulator comes between although there is one."""
+    machine.install("aws-lambda-rie")
+
+    outcome = machine.run("app.handler", environment=ON_LAMBDA)
+
+    assert outcome.command == ["bin/python3", "-m", "watchdog_lambda", "app.handler"]
+    assert outcome.is_same_process
+
+
+def test_on_lambda_a_missing_handler_is_the_runtimes_to_report(machine: Machine) -> None:
+    """No empty argument is made up: Python sees that there is none."""
+    outcome = machine.run(environment=ON_LAMBDA)
+
+    assert outcome.command == ["bin/python3", "-m", "watchdog_lambda"]
+
+
+@pytest.mark.parametrize("environment", [{}, ON_LAMBDA], ids=["docker run", "Lambda"])
+def test_aws_base_starts_as_before(machine: Machine, environment: dict[str, str]) -> None:
+    """AWS's own entrypoint takes over, emulator or not, and is given our handler for its own."""
+    machine.install("lambda-entrypoint.sh", folder="root")
+    machine.install("aws-lambda-rie")
+
+    outcome = machine.run("app.handler", environment=environment)
+
+    expected = ["root/lambda-entrypoint.sh", "watchdog_lambda.entrypoint.handler"]
+    assert expected == outcome.command
+    assert outcome.handler_variable == "app.handler"
+    assert outcome.is_same_process
+
+
+def test_aws_base_on_lambda_without_handler_leaves_the_variable_unset(machine: Machine) -> None:
+    """An empty variable would be reported as a bad value instead of as a missing handler."""
+    machine.install("lambda-entrypoint.sh", folder="root")
+
+    outcome = machine.run(environment=ON_LAMBDA)
+
+    assert outcome.handler_variable == "unset"
+    assert outcome.command == ["root/lambda-entrypoint.sh", "watchdog_lambda.entrypoint.handler"]
+
+
+def test_file_of_that_name_that_cannot_be_run_is_not_an_aws_base(machine: Machine) -> None:
+    """Only an executable one can be handed over to."""
+    machine.install("lambda-entrypoint.sh", folder="root").chmod(0o644)
+
+    outcome = machine.run("app.handler", environment=ON_LAMBDA)
+
+    assert outcome.command == ["bin/python3", "-m", "watchdog_lambda", "app.handler"]
+
+
+@pytest.mark.parametrize("place", ["AWS_LAMBDA_RIE", "PATH", "default"])
+def test_without_lambda_it_becomes_the_emulator(machine: Machine, place: str) -> None:
+    """The emulator that is named, then the one on PATH, then the one in the usual place."""
+    machine.install("aws-lambda-rie", folder="root")
+    expected, environment = "root/aws-lambda-rie", {}
+    if place != "default":
+        machine.install("aws-lambda-rie")
+        expected = "bin/aws-lambda-rie"
+    if place == "AWS_LAMBDA_RIE":
+        named = machine.install("rie", folder="named")
+        expected, environment = "named/rie", {"AWS_LAMBDA_RIE": str(named)}
+
+    outcome = machine.run("app.handler", environment=environment)
+
+    assert [expected, "bin/python3", "-m", "watchdog_lambda", "app.handler"] == outcome.command
+    assert outcome.is_same_process
+
+
+def test_handler_stays_one_word(machine: Machine) -> None:
+    """Nothing in it is expanded or split; what to make of it is Python's to say."""
+    for environment in ({}, ON_LAMBDA):
+        machine.install("aws-lambda-rie")
+
+        outcome = machine.run("my app/*.handler $HOME", environment=environment)
+
+        assert outcome.command[-1] == "my app/*.handler $HOME"
+
+
+def test_python_without_the_3_in_its_name_will_do(machine: Machine) -> None:
+    """Some virtual environments and images have only that."""
+    machine.install("python").with_name("python3").unlink()
+
+    outcome = machine.run("app.handler", environment=ON_LAMBDA)
+
+    assert outcome.command == ["bin/python", "-m", "watchdog_lambda", "app.handler"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "told"),
+    [
+        ([], {}, "no handler: give one as CMD or in WATCHDOG_LAMBDA_HANDLER"),
+        (["app.handler", "other.handler"], ON_LAMBDA, "CMD gives 2 arguments"),
+        (["--help"], {}, "CMD gives '--help'"),
+        (["--log-level"], ON_LAMBDA, "CMD gives '--log-level'"),
+        (["app.handler"], {}, "there is no emulator"),
+        (["app.handler"], {"AWS_LAMBDA_RIE": "/no/such/rie"}, "/no/such/rie is not an executable"),
+    ],
+)
+def test_what_cannot_be_started_is_refused(
+    machine: Machine, arguments: list[str], environment: dict[str, str], told: str
+) -> None:
+    """Exit status 2 and a message on stderr that says what is missing; nothing is started."""
+    outcome = machine.run(*arguments, environment=environment)
+
+    assert outcome.status == 2
+    assert outcome.errors.startswith("watchdog_lambda: ")
+    assert told in outcome.errors.replace("\n", " ")
+    assert outcome.command == []
+
+
+def test_image_without_python_is_refused(machine: Machine) -> None:
+    """The message shows where was looked."""
+    (machine.folder / "bin" / "python3").unlink()
+
+    outcome = machine.run("app.handler", environment=ON_LAMBDA)
+
+    assert outcome.status == 2
+    assert f"no python3 on PATH ({machine.folder / 'bin'})" in outcome.errors

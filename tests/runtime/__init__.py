@@ -1,0 +1,1 @@
+"""The package in AWS's own emulator, under AWS's own runtime."""

@@ -1,0 +1,140 @@
+"""Starts functions in the emulator, with and without the package, and reads what they leave."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+import sys
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from tools.emulator import Emulator
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from tools.emulator import Response
+
+HANDLERS: Final = Path(__file__).parent / "handlers"
+REPORT: Final = "watchdog.timeout"
+
+Way = Literal["command", "setting"]
+WAYS: Final[tuple[Way, ...]] = ("command", "setting")
+"""How the package gets hold of a handler: as the image's command, or by an environment variable."""
+
+
+def wrapped(
+    handler: str,
+    *,
+    way: Way = "command",
+    cwd: Path = HANDLERS,
+    timeout: int = 2,
+    environment: Mapping[str, str] | None = None,
+    warm_up: object = None,
+) -> Emulator:
+    """Make an emulator for this handler under the watchdog."""
+    runtime = ["watchdog_lambda", *([handler] if handler else [])]
+    environment = dict(environment or {})
+    if way == "setting":
+        runtime = ["awslambdaric", "watchdog_lambda.entrypoint.handler"]
+        environment = {
+            "WATCHDOG_LAMBDA_HANDLER": handler,
+            # As in zip functions and AWS's images: the runtime then polls from a second thread.
+            "AWS_EXECUTION_ENV": "AWS_Lambda_python3.13",
+            **environment,
+        }
+    return _emulator(runtime, cwd, timeout, environment, warm_up)
+
+
+def bare(
+    handler: str,
+    *,
+    cwd: Path = HANDLERS,
+    timeout: int = 2,
+    environment: Mapping[str, str] | None = None,
+    warm_up: object = None,
+) -> Emulator:
+    """Make an emulator for the same handler as AWS's runtime runs it by itself."""
+    return _emulator(["awslambdaric", handler], cwd, timeout, environment or {}, warm_up)
+
+
+def _emulator(
+    runtime: list[str], cwd: Path, timeout: int, environment: Mapping[str, str], warm_up: object
+) -> Emulator:
+    return Emulator(
+        [sys.executable, "-m", *runtime],
+        cwd=cwd,
+        timeout=timeout,
+        # The one that this process imports, whether it is installed or lies in a checkout.
+        environment={
+            "PYTHONPATH": _where_is("watchdog_lambda"),
+            "NO_PROXY": "127.0.0.1",
+            **environment,
+        },
+        warm_up=warm_up,
+    )
+
+
+def _where_is(package: str) -> str:
+    spec = importlib.util.find_spec(package)
+    assert spec is not None
+    assert spec.submodule_search_locations is not None
+    return str(Path(spec.submodule_search_locations[0]).parent)
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One invocation, and what the function wrote in its time."""
+
+    response: Response
+    request_id: str
+    lines: list[str]
+
+    @property
+    def answer(self) -> Any:
+        """The decoded body; fails with the body if the function was killed."""
+        body = self.response.body
+        assert "Task timed out" not in body, f"killed after {self.response.seconds:.3f} s"
+        return json.loads(body)
+
+    @property
+    def reports(self) -> list[dict[str, Any]]:
+        """The records of timeouts among the lines, decoded."""
+        found = []
+        for line in self.lines:
+            if REPORT in line:
+                record = json.loads(line)
+                assert isinstance(record, dict), line
+                found.append(record)
+        return found
+
+
+def call(emulator: Emulator, event: Mapping[str, object]) -> Call:
+    """Invoke a function that survives it, and take what was written in the meantime."""
+    since = len(emulator.lines)
+    response = emulator.invoke(event)
+    lines = [line.text for line in emulator.lines[since:] if line.stream == "stdout"]
+    found = re.search(r"START RequestId: (\S+)", "\n".join(lines))
+    assert found is not None
+    return Call(response, found[1], lines)
+
+
+@contextmanager
+def log_shown(emulator: Emulator, *, since: int = 0) -> Iterator[None]:
+    """Show what the emulator wrote with whatever fails in the block."""
+    try:
+        yield
+    except BaseException as error:
+        log = "\n".join(f"{line.at:.3f} {line.text}" for line in emulator.lines[since:])
+        error.add_note(f"The emulator's log:\n{log}")
+        raise
+
+
+@contextmanager
+def running(emulator: Emulator) -> Iterator[Emulator]:
+    """Run the emulator for the block, and show its log with whatever fails in it."""
+    with log_shown(emulator), emulator:
+        yield emulator

@@ -1,0 +1,99 @@
+"""The tests' own tool: what it starts it ends, and what it claims it has seen."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from tools.emulator import Emulator, EmulatorError
+
+from .harness import bare, call, running
+
+HANDLER = """
+import os, subprocess
+def handler(event, context):
+    if "say" in event:
+        print(event["say"] * 1_000_000)
+    child = subprocess.Popen(["sleep", "60"]) if "spawn" in event else None
+    return [os.getpid(), child and child.pid]
+"""
+
+
+@pytest.fixture
+def function(tmp_path: Path) -> Emulator:
+    """A function, not started, that does as it is told."""
+    (tmp_path / "obedient.py").write_text(HANDLER, encoding="utf-8")
+    return bare("obedient.handler", cwd=tmp_path)
+
+
+def is_running(pid: int) -> bool:
+    """Whether there is such a process, a dead one that nobody has reaped apart."""
+    try:
+        stat = Path("/proc", str(pid), "stat").read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return False
+    return stat.rpartition(")")[2].split()[0] != "Z"
+
+
+def test_close_leaves_nothing_behind(function: Emulator) -> None:
+    """The function ends with the emulator, and so do the processes that it has started."""
+    with running(function):
+        pids = function.invoke({"spawn": True}).json()
+        assert isinstance(pids, list)
+        assert all(map(is_running, pids))
+
+    assert not any(map(is_running, pids))
+    function.close()
+
+
+def test_crash_leaves_nothing_behind_either(function: Emulator) -> None:
+    """An emulator that dies by itself leaves its children; they are ended all the same."""
+    with running(function):
+        pids = function.invoke({"spawn": True}).json()
+        assert isinstance(pids, list)
+        assert function._process is not None
+        os.kill(function._process.pid, signal.SIGKILL)
+        with pytest.raises(EmulatorError, match="is gone"):
+            function.invoke({})
+
+    assert not any(map(is_running, pids))
+
+
+def test_flood_of_output_does_not_block_the_function(function: Emulator) -> None:
+    """More than a pipe holds is read while the function writes it, and all of it is there."""
+    with running(function):
+        flooding = call(function, {"say": "x"})
+
+        assert flooding.answer
+        assert "x" * 1_000_000 in flooding.lines
+
+
+def test_line_that_does_not_come_is_given_up(function: Emulator) -> None:
+    """A wait for the log is bounded, and its failure shows the log."""
+    with running(function):
+        function.invoke({"say": "y"})
+
+        start = time.monotonic()
+        with pytest.raises(EmulatorError, match="yyy"):
+            function.wait_for_line(lambda text: text == "z", timeout=0.1)
+        assert time.monotonic() - start < 1
+
+
+def test_function_that_does_not_start_is_an_error(tmp_path: Path) -> None:
+    """A warm-up that ends the function's process fails at the start, with the log."""
+    function = bare("no_such_module.handler", cwd=tmp_path, warm_up={})
+
+    with pytest.raises(EmulatorError, match="No module named 'no_such_module'"):
+        function.start()
+
+    assert not function.is_running
+
+
+def test_timeout_below_a_second_is_refused() -> None:
+    """The emulator knows whole seconds only; 0 would be its default of 300."""
+    with pytest.raises(ValueError, match="timeout=0"):
+        Emulator(["true"], timeout=0)

@@ -1,0 +1,166 @@
+"""Which handler is run, and what the caller and the log get when there is none to run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from .harness import WAYS, Way, bare, call, running, wrapped
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from tools.emulator import Response
+
+OK = {"do": "ok"}
+MODULES = {
+    "simple.py": "def handler(event, context):\n    return 'simple'\n",
+    "other.py": "def handler(event, context):\n    return 'other'\n",
+    "package/__init__.py": "",
+    "package/inner.py": "def handler(event, context):\n    return 'inner'\n",
+    "broken.py": "def handler(event, context)\n    return 'never'\n",
+    "failing.py": "raise ValueError('no such table')\n",
+    "needing.py": "import no_such_library\n",
+    "exiting.py": "raise SystemExit(3)\n",
+}
+
+
+@pytest.fixture
+def code(tmp_path: Path) -> Path:
+    """A folder of handlers, good and bad."""
+    for name, text in MODULES.items():
+        file = tmp_path / "code" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8")
+    return tmp_path / "code"
+
+
+@pytest.mark.parametrize(
+    "handler",
+    [
+        "no_such_module.handler",
+        "simple.no_such_function",
+        "package.handler",
+        "package/inner.handlr",
+        "nodothere",
+        "sys.exit",
+        "broken.handler",
+        "needing.handler",
+        "failing.handler",
+        "exiting.handler",
+    ],
+)
+def test_unusable_handler_fails_as_without_the_package(code: Path, handler: str) -> None:
+    """Type and message are the runtime's own, so alarms and people's experience hold."""
+    with running(bare(handler, cwd=code)) as function:
+        expected = verdict(function.invoke(OK))
+
+    for way in WAYS:
+        with running(wrapped(handler, way=way, cwd=code)) as function:
+            assert (way, verdict(function.invoke(OK))) == (way, expected)
+
+
+def verdict(response: Response) -> tuple[int, str, str]:
+    """What of an error must be the same: the status, the type and the message."""
+    if not response.body:  # a process that ends in its init without a word has no answer at all
+        return response.status, "", ""
+    error: Any = response.json()
+    return response.status, error["errorType"], error["errorMessage"]
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(
+    ("handler", "answer"),
+    [
+        ("simple.handler", "simple"),
+        ("package.inner.handler", "inner"),
+        ("package/inner.handler", "inner"),
+    ],
+)
+def test_handler_is_found_in_the_working_directory(
+    code: Path, way: Way, handler: str, answer: str
+) -> None:
+    """Modules and packages are found there, in both notations that Lambda has."""
+    with running(wrapped(handler, way=way, cwd=code)) as function:
+        assert function.invoke(OK).json() == answer
+
+
+def test_handler_is_found_in_the_task_root(code: Path, tmp_path: Path) -> None:
+    """LAMBDA_TASK_ROOT is where AWS's images have the code, whatever the working directory."""
+    environment = {"LAMBDA_TASK_ROOT": str(code)}
+    with running(wrapped("simple.handler", cwd=tmp_path, environment=environment)) as function:
+        assert function.invoke(OK).json() == "simple"
+
+
+@pytest.mark.parametrize(
+    ("command", "environment", "answer"),
+    [
+        ("other.handler", {"WATCHDOG_LAMBDA_HANDLER": "simple.handler"}, "simple"),
+        ("other.handler", {"_HANDLER": "simple.handler"}, "other"),
+        ("", {"_HANDLER": "simple.handler"}, "simple"),
+        ("", {"_HANDLER": "other.handler", "WATCHDOG_LAMBDA_HANDLER": "simple.handler"}, "simple"),
+    ],
+)
+def test_precedence_of_the_ways_to_choose(
+    code: Path, command: str, environment: Mapping[str, str], answer: str
+) -> None:
+    """The setting comes before the command, and the command before what Lambda itself sets."""
+    with running(wrapped(command, cwd=code, environment=environment)) as function:
+        assert function.invoke(OK).json() == answer
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("handler", ["watchdog_lambda.entrypoint.handler", "watchdog_lambda.watch"])
+def test_handler_that_names_the_package_is_refused(code: Path, way: Way, handler: str) -> None:
+    """It would call itself without end; the error says so at the start instead."""
+    with running(wrapped(handler, way=way, cwd=code)) as function:
+        response = function.invoke(OK)
+
+        assert "ConfigurationError" in response.body + function.log_text
+        assert handler in response.body + function.log_text
+        assert response.seconds < 2
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(
+    ("variable", "value", "remedy"),
+    [
+        ("GRACE_PERIOD", "2s", "3.0"),
+        ("GRACE_PERIOD", "-1", "3.0"),
+        ("HOOK_BUDGET", "nan", "1.0"),
+        ("LAST_CALL", "inf", "0.5"),
+        ("INTERRUPT", "sometimes", "timeout-error"),
+        ("LAST_RESORT", "panic", "report"),
+        ("WAKE_SIGNAL", "SIGNOPE", "auto"),
+        ("DISABLED", "maybe", "1"),
+    ],
+)
+def test_bad_setting_is_named_with_its_value_and_a_remedy(
+    code: Path, way: Way, variable: str, value: str, remedy: str
+) -> None:
+    """The error names the variable, its value, and a value that would do."""
+    environment = {f"WATCHDOG_LAMBDA_{variable}": value}
+    function = wrapped("simple.handler", way=way, cwd=code, environment=environment)
+    with running(function):
+        response = function.invoke(OK)
+
+        told = [
+            line
+            for line in [response.body, *(line.text for line in function.lines)]
+            if "ConfigurationError" in line and f"WATCHDOG_LAMBDA_{variable}" in line
+        ]
+        assert told
+        assert f"'{value}'" in told[0]
+        assert remedy in told[0]
+
+
+def test_misspelt_setting_is_warned_of(code: Path) -> None:
+    """A name with the prefix that is none of the settings is a typing mistake, and said once."""
+    environment = {"WATCHDOG_LAMBDA_GRACE": "2"}
+    with running(wrapped("simple.handler", cwd=code, environment=environment)) as function:
+        first, second = call(function, OK), call(function, OK)
+
+        assert first.answer == second.answer == "simple"
+        assert sum("WATCHDOG_LAMBDA_GRACE" in line.text for line in function.lines) == 1

@@ -1,0 +1,1 @@
+"""What the project's own tests and commands need; not part of the package."""
