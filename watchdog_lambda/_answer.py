@@ -23,11 +23,13 @@ def conclude(
 ) -> tuple[Any, BaseException | None]:
     """End an invocation that the watchdog has acted on; the value to return, or the error to raise.
 
-    Waits for hooks that are under way, within their budget, and writes the report.
+    Runs out event loops that were interrupted, waits for hooks that are under way, within their
+    budget, and writes the report.
 
     Thread: the handler's, after :meth:`Firing.settle`.
     """
     try:
+        firing.run_out_loops()
         firing.wait_for_hooks()
         if firing.fired_at is None:
             # An early stage only: it ended in time after all, and that is no timeout.
@@ -37,6 +39,7 @@ def conclude(
             _report.write(firing, outcome, thread.clock.monotonic())
         return result, _without_front(failure)
     finally:
+        firing.is_concluded = True
         active.pop(get_ident(), None)
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         """Time as the watchdog sees it; tests control theirs."""
 
         monotonic: Callable[[], float]
+        pause: Callable[[float], None]
 
         def make_alarm(self) -> Alarm: ...
 
@@ -66,6 +67,7 @@ class SystemClock:
     """The machine's monotonic clock."""
 
     monotonic = staticmethod(time.monotonic)
+    pause: Callable[[float], None] = staticmethod(time.sleep)
 
     def make_alarm(self) -> SystemAlarm:
         return SystemAlarm(_longest_sleep())

@@ -20,11 +20,13 @@ from ._code import CodeMap, current_path
 from ._hooks import StageRun, stages
 from ._interrupt import frame_of, handled_by, trace_instructions
 from ._ladder import Ladder
+from ._loops import run_out, running_loop
 from .details import TimeoutDetails
-from .errors import prepared
+from .errors import Interrupt, LambdaTimeout, prepared
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
     from collections.abc import Iterator
     from types import FrameType
 
@@ -69,7 +71,9 @@ class Firing:
         "details",
         "fired_at",
         "invocation",
+        "is_concluded",
         "ladder",
+        "loops",
         "other_stacks",
         "runs",
         "thread_id",
@@ -86,6 +90,9 @@ class Firing:
         self.details: TimeoutDetails | None = None
         self.other_stacks: dict[str, tuple[str, ...]] = {}
         self.delivery = "none"
+        self.is_concluded = False  # handler's thread, at the very end
+        # The event loops that interrupts have landed in; handler's thread.
+        self.loops: list[AbstractEventLoop] = []
         self.fired_at: float | None = None  # the beginning of the grace period, as it was kept
         self._grace_run: StageRun | None = None
         self._tools = tools
@@ -102,9 +109,9 @@ class Firing:
         clock, timeline = self._tools.clock, self.timeline
         todo = self._stages()
         while True:
-            # Looked at again soon after the handler has closed (_press sees to that), so that what
-            # the invocation holds is not kept alive by us.
-            if not self.invocation.is_open and all(stage.is_over() for stage in self.runs):
+            # Looked at again soon after the handler's end (_press sees to that), so that what the
+            # invocation holds is not kept alive by us.
+            if self.is_concluded and all(stage.is_over() for stage in self.runs):
                 return
             now = clock.monotonic()
             while todo and todo[0][0] <= now:
@@ -211,6 +218,12 @@ class Firing:
             self._look(now)
             _report.write(self, "stuck", now)
 
+    def has_caught_up(self, now: float) -> bool:
+        """Whether no hook is under way and, from the grace period on, interrupts may land."""
+        if any(not run.is_over() for run in self.runs):
+            return False
+        return now < self.timeline.grace_at or not self.ladder.is_waiting
+
     # ---- the handler's side ------------------------------------------------------------------
 
     def land(self, frame: FrameType | None) -> BaseException | None:
@@ -226,6 +239,9 @@ class Firing:
         error = ladder.decide(now, frame, sys.exc_info()[1], in_place=in_place)
         if error is not None and error._witness is not None:
             error._witness.landed()
+            loop = running_loop()
+            if loop is not None and loop not in self.loops:
+                self.loops.append(loop)
         elif ladder.is_at_back_edge and frame is not None and not in_place:
             # Most of the nudges meet a tight loop there (174 of 204 counted on 3.13), and where it
             # calls nothing all do. So have it looked at instruction by instruction, for one.
@@ -259,6 +275,30 @@ class Firing:
         # In this order: what lands before the withdrawal still finds its prepared instance.
         self._tools.injector.withdraw(self.thread_id)
         return prepared.pop(self.thread_id, None) is not None
+
+    def run_out_loops(self) -> None:
+        """Give what was left pending in event loops its end, until last call at the most.
+
+        The invocation is open again meanwhile, behind a shield, so that last call cuts this short
+        too.
+
+        Thread: the handler's, after :meth:`settle`.
+        """
+        if not self.loops:
+            return
+        invocation = self.invocation
+        invocation.shields += 1
+        invocation.is_open = True
+        try:
+            for loop in self.loops:
+                now = self._tools.clock.monotonic()
+                run_out(loop, self.timeline.last_call_at - now)
+        except (LambdaTimeout, Interrupt):
+            pass  # last call
+        finally:
+            invocation.is_open = False
+            invocation.shields -= 1
+            self.settle()
 
     def wait_for_hooks(self) -> None:
         """Wait for the stages that have begun, each until its budget ends at the latest.

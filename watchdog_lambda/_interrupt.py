@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import signal
 import sys
-from _thread import get_ident
+from _thread import get_ident, get_native_id
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,11 +34,12 @@ class Nudge:
     that somebody handles is not taken, and one that somebody took over later is not used any more.
     """
 
-    __slots__ = ("_decide", "_handler", "_main", "number", "refusal")
+    __slots__ = ("_decide", "_handler", "_main", "native_id", "number", "refusal")
 
     def __init__(self, decide: Decide) -> None:
         self._decide = decide
         self._main = 0
+        self.native_id = 0
         self.number: int | None = None  # written by the main thread, once
         self.refusal: str | None = None
         # One bound method, kept: signal.getsignal() must give this very object.
@@ -64,6 +65,7 @@ class Nudge:
                 self.refusal = str(error)
                 return
             self._main = get_ident()
+            self.native_id = get_native_id()
             self.number = number
             self.refusal = None
             return

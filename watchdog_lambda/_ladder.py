@@ -25,6 +25,7 @@ from ._code import (
     is_unprotected_back_edge,
     protected_by,
 )
+from ._loops import running_loop
 from .errors import Interrupt, LambdaTimeout, LoopInterrupt
 
 TYPE_CHECKING = False
@@ -288,9 +289,8 @@ class Ladder:
     def _has_loop(self) -> bool:
         if "gevent" in sys.modules:
             return True
-        events = sys.modules.get("asyncio.events")
-        if events is None:
-            return False
+        if get_ident() == self._thread_id:
+            return running_loop() is not None
         # Only the thread itself can be asked for its loop; for another one, better a
-        # KeyboardInterrupt too many than one that its loop stores away.
-        return get_ident() != self._thread_id or events._get_running_loop() is not None
+        # KeyboardInterrupt too many than an interrupt that its loop stores away.
+        return "asyncio" in sys.modules

@@ -20,15 +20,18 @@ an invocation that has ended.
 
 from __future__ import annotations
 
+import atexit
 import math
 import os
 from _thread import allocate_lock, get_ident, start_new_thread
 
 from . import _code
 from ._clock import SystemClock
+from ._code import is_ours
 from ._firing import Firing, Tools
 from ._interrupt import Injector, Nudge
 from ._invocation import active
+from ._timer import ThreadTimer
 from .errors import prepared
 
 TYPE_CHECKING = False
@@ -38,6 +41,12 @@ if TYPE_CHECKING:
 
     from ._clock import Clock
     from ._invocation import Invocation, Plan
+
+
+LATE_BY = 0.02
+"""Seconds that the thread may come late before the kernel's timer nudges in its place."""
+
+_YIELD = 0.001
 
 
 class WatchdogThread:
@@ -56,6 +65,7 @@ class WatchdogThread:
         self._starting = allocate_lock()
         self._goes_on = True  # the process's thread goes on for good; tests end theirs
         self._is_fork_safe = False
+        self._timer: ThreadTimer | None = None  # set by whoever goes to sleep or wakes, GIL held
         self._underway: dict[Invocation, Iterator[float]] = {}  # watchdog thread only
         self._complained = False
 
@@ -72,6 +82,9 @@ class WatchdogThread:
         # Should the invocation have ended before the thread comes to look, the thread still sleeps
         # until then and no longer: the invocations to come need not ring for it again.
         self._hint = due
+        # Now, by ourselves: the handler may hold the GIL from its first instruction on, and the
+        # thread never come to set it.
+        self._set_timer(due - self.clock.monotonic())
         self._alarm.ring()
 
     def preload(self) -> None:
@@ -121,6 +134,7 @@ class WatchdogThread:
         self._underway.clear()
         self._starting = allocate_lock()
         self._thread_id = None
+        self._timer = None  # the kernel does not hand timers on to a child
         self._alarm = self.clock.make_alarm()
         self.wake_at = math.inf
 
@@ -137,7 +151,21 @@ class WatchdogThread:
                 i.due < earliest and i.is_open and i.firing is None for i in list(active.values())
             ):
                 continue
-            alarm.wait(earliest - monotonic())
+            seconds = earliest - monotonic()
+            self._set_timer(seconds)
+            alarm.wait(seconds)
+
+    def _set_timer(self, seconds: float) -> None:
+        """Have the kernel nudge the main thread should this one not wake in `seconds`."""
+        if self._timer is None:
+            if self.nudge.number is None:
+                return
+            self._timer = ThreadTimer(self.nudge.number, self.nudge.native_id)
+            # A real-time signal that comes when the interpreter has put the default handlers back
+            # would end the process.
+            atexit.register(self._timer.stop)
+        if self._timer.available:
+            self._timer.set(seconds + LATE_BY, LATE_BY)
 
     def _look(self) -> float:
         """Advance every invocation that has something due; when the next thing is."""
@@ -179,9 +207,33 @@ class WatchdogThread:
     def _decide(self, frame: FrameType | None) -> BaseException | None:
         """What the nudge's handler raises. Thread: main, in the middle of anything."""
         invocation = active.get(get_ident())
-        if invocation is None or invocation.firing is None:
+        if invocation is None or not invocation.is_open or frame is None or is_ours(frame.f_code):
+            return None
+        if not self._has_caught_up(invocation):
+            self._let_the_thread_run(invocation)
+        if invocation.firing is None:
             return None
         return invocation.firing.land(frame)
+
+    def _has_caught_up(self, invocation: Invocation) -> bool:
+        """Whether the thread has done what is due before an interrupt may land."""
+        now = self.clock.monotonic()
+        firing = invocation.firing
+        if firing is None:
+            return now < invocation.due + LATE_BY / 2
+        return firing.has_caught_up(now)
+
+    def _let_the_thread_run(self, invocation: Invocation) -> None:
+        """Give the GIL away until the watchdog has done what is due before the interrupt.
+
+        The kernel's timer has nudged because the thread is late: C code holds the GIL, and it is
+        we, called from inside of it, who can let go. Hooks run meanwhile, within their budget.
+        """
+        monotonic = self.clock.monotonic
+        until = monotonic() + invocation.timeline().hook_budget + LATE_BY
+        while monotonic() < until and not self._has_caught_up(invocation):
+            self._alarm.ring()
+            self.clock.pause(_YIELD)
 
 
 thread = WatchdogThread(SystemClock())

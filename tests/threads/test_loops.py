@@ -38,6 +38,16 @@ def counts(_event: object, _context: object) -> None:
         cleaned.append(1)
 
 
+# fmt: off
+def counts_on_one_line(_event: object, _context: object) -> None:
+    number = 0
+    try:
+        while True: number += 1  # noqa: E701
+    finally:
+        cleaned.append(1)
+# fmt: on
+
+
 def does_nothing(_event: object, _context: object) -> None:
     try:
         while True:
@@ -76,7 +86,7 @@ def iterates(_event: object, _context: object) -> None:
 
 @pytest.mark.parametrize(
     "loop",
-    [calls, counts, does_nothing, several_lines, in_a_with, iterates],
+    [calls, counts, counts_on_one_line, does_nothing, several_lines, in_a_with, iterates],
     ids=lambda f: f.__name__,
 )
 def test_a_tight_loop_is_interrupted_and_its_finally_runs(
