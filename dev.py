@@ -29,7 +29,7 @@ class SetUpError(Exception):
     """The environment cannot be made; the message says what to do."""
 
 
-# ---- the environment -------------------------------------------------------------------------------
+# ---- the environment ---------------------------------------------------------------------------
 
 
 def environment(interpreter: str = sys.executable) -> Path:
@@ -75,7 +75,7 @@ def _make_venv(folder: Path) -> None:
         ) from error
 
 
-# ---- commands --------------------------------------------------------------------------------------
+# ---- commands ----------------------------------------------------------------------------------
 
 
 def demo(arguments: list[str]) -> int:
@@ -134,7 +134,7 @@ def bench(arguments: list[str]) -> int:
 
 
 def image(arguments: list[str]) -> int:
-    """Build the container image for real, run it, time a handler out in it (needs root and buildah)."""
+    """Build the container image for real and time a handler out in it (root, buildah)."""
     return _module("tools.image", arguments)
 
 
@@ -177,7 +177,7 @@ def main() -> int:
         return 130
 
 
-# ---- helpers ---------------------------------------------------------------------------------------
+# ---- helpers -----------------------------------------------------------------------------------
 
 
 def _module(name: str, arguments: list[str]) -> int:

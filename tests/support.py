@@ -59,6 +59,9 @@ class FakeClock:
     def advance(self, seconds: float) -> None:
         self.now += seconds
 
+    def pause(self, seconds: float, /) -> None:
+        self.now += seconds
+
     def make_alarm(self) -> FakeAlarm:
         return self.alarm
 

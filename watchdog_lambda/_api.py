@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from ._invocation import Invocation
     from .details import TimeoutDetails
+    from .typing import Fallback
 
     P = ParamSpec("P")
     R = TypeVar("R")
@@ -150,7 +151,7 @@ class Watchdog:
         timeout: float | None = None,
         metrics_namespace: str | None = None,
         disabled: bool | None = None,
-        fallback: Any = _MISSING,
+        fallback: Fallback = _MISSING,
     ) -> None:
         self._hooks = HookRegistry()
         self._options: dict[str, Any] = {
@@ -206,10 +207,10 @@ def watch(
     timeout: float | None = None,
     metrics_namespace: str | None = None,
     disabled: bool | None = None,
-    fallback: Any = _MISSING,
+    fallback: Fallback = _MISSING,
 ) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
 def watch(
-    handler: Callable[..., Any] | None = None, /, *, fallback: Any = _MISSING, **options: Any
+    handler: Callable[..., Any] | None = None, /, *, fallback: Fallback = _MISSING, **options: Any
 ) -> Any:
     """Watch a handler: its invocations end gracefully before Lambda ends them.
 

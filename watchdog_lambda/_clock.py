@@ -13,15 +13,13 @@ from _thread import TIMEOUT_MAX, allocate_lock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import Protocol
 
     class Clock(Protocol):
         """Time as the watchdog sees it; tests control theirs."""
 
-        monotonic: Callable[[], float]
-        pause: Callable[[float], None]
-
+        def monotonic(self) -> float: ...
+        def pause(self, seconds: float, /) -> None: ...
         def make_alarm(self) -> Alarm: ...
 
     class Alarm(Protocol):
@@ -67,7 +65,7 @@ class SystemClock:
     """The machine's monotonic clock."""
 
     monotonic = staticmethod(time.monotonic)
-    pause: Callable[[float], None] = staticmethod(time.sleep)
+    pause = staticmethod(time.sleep)
 
     def make_alarm(self) -> SystemAlarm:
         return SystemAlarm(_longest_sleep())

@@ -37,7 +37,7 @@ def is_ours(code: CodeType) -> bool:
     return code.co_filename.startswith(PACKAGE) and code.co_name != OPAQUE
 
 
-# ---- exception tables ---------------------------------------------------------------------------
+# ---- exception tables --------------------------------------------------------------------------
 
 
 def protected_ranges(code: CodeType) -> Iterator[tuple[int, int, int]]:
@@ -142,7 +142,7 @@ def is_back_edge(code: CodeType, lasti: int) -> bool:
     return 0 <= lasti < len(code.co_code) and code.co_code[lasti] in _Opcodes.backward_jumps
 
 
-# ---- frames whose interruption would break what outlives the invocation -------------------------
+# ---- frames whose interruption would break what outlives the invocation ------------------------
 
 _CONDITION = frozenset(
     {"_release_save", "_acquire_restore", "_is_owned", "__enter__", "__exit__", "notify"}
@@ -173,7 +173,7 @@ def is_fragile(frame: FrameType) -> bool:
     return functions is not None and code.co_name in functions
 
 
-# ---- whose code, and where -----------------------------------------------------------------------
+# ---- whose code, and where ---------------------------------------------------------------------
 
 
 class CodeMap:

@@ -71,6 +71,7 @@ def guard(
             hard,
             hard - (remaining if remaining < grace_period else grace_period),
         )
+        result: Any = None
         failure: BaseException | None = None
         try:
             try:
@@ -89,7 +90,6 @@ def guard(
                 if invocation.firing is None:
                     active.pop(ident, None)
                     raise
-                result = None
                 failure = error
                 # In here, not behind the clause: the way out of it is a backward jump, and so a
                 # check point, at which 3.11 and 3.12 look the handler up for the instruction before

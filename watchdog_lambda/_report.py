@@ -137,6 +137,20 @@ def _timestamp() -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)) + f".{int(now % 1 * 1000):03d}Z"
 
 
+def _with_location(line: str, record: dict[str, Any]) -> str:
+    """The formatted line with our location: Powertools' own is that of a logging call.
+
+    On one line, too: POWERTOOLS_DEV indents.
+    """
+    try:
+        formatted = json.loads(line)
+    except ValueError:
+        return line  # a serialiser of the user's that makes no JSON
+    if isinstance(formatted, dict):
+        formatted["location"] = record["location"]
+    return json.dumps(formatted, ensure_ascii=False)
+
+
 def _powertools_line(record: dict[str, Any]) -> str | None:
     """The record in the format of the user's own Powertools Logger, if there is one.
 
@@ -154,8 +168,5 @@ def _powertools_line(record: dict[str, Any]) -> str | None:
                 entry = logging.LogRecord(logger.name, logging.ERROR, "", 0, EVENT, None, None)
                 entry.__dict__.update({k: v for k, v in record.items() if k not in entry.__dict__})
                 line = handler.formatter.format(entry)
-                if not isinstance(line, str):
-                    return None
-                # POWERTOOLS_DEV indents.
-                return json.dumps(json.loads(line)) if "\n" in line else line
+                return _with_location(line, record) if isinstance(line, str) else None
     return None

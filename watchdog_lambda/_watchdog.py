@@ -164,7 +164,9 @@ class WatchdogThread:
             # A real-time signal that comes when the interpreter has put the default handlers back
             # would end the process.
             atexit.register(self._timer.stop)
-        if self._timer.available:
+        if not self.nudge.is_ours():
+            self._timer.stop()  # the kernel would send it to whoever has taken it over
+        elif self._timer.available:
             self._timer.set(seconds + LATE_BY, LATE_BY)
 
     def _look(self) -> float:

@@ -70,7 +70,7 @@ def load(environ: MutableMapping[str, str], argument: str | None = None) -> Call
     if root and root not in sys.path:
         sys.path.insert(0, root)
     # Private, and still the one place that knows these errors; others build on it too (Lumigo).
-    from awslambdaric.bootstrap import _get_handler  # noqa: PLC0415
+    from awslambdaric.bootstrap import _get_handler  # noqa: PLC0415  # pyright: ignore[reportUnknownVariableType]
 
     resolved: Callable[..., Any] = _get_handler(name)
     if settings.disabled:

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
     from .details import TimeoutDetails
 
-__all__ = ["Fallback", "Handler", "LambdaContext", "ShutdownHook"]
+__all__ = ["Fallback", "Handler", "Json", "LambdaContext", "ShutdownHook"]
 
 
 class LambdaContext(Protocol):
@@ -36,5 +36,7 @@ class ShutdownHook(Protocol):
         ...
 
 
-Fallback: TypeAlias = "Callable[[TimeoutDetails], Any] | object"
+Json: TypeAlias = "dict[str, Any] | list[Any] | str | float | bool | None"
+
+Fallback: TypeAlias = "Callable[[TimeoutDetails], Any] | Json"
 """What the caller gets instead of the error: a value, or a callable of the details."""

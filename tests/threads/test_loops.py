@@ -68,9 +68,10 @@ def several_lines(_event: object, _context: object) -> None:
 
 def in_a_with(_event: object, _context: object) -> None:
     number = 0
-    with threading.Lock() as lock, pytest.MonkeyPatch.context():
+    lock = threading.Lock()
+    with lock, pytest.MonkeyPatch.context():
         try:
-            while lock:
+            while lock.locked():
                 number += 1
         finally:
             cleaned.append(1)

@@ -11,7 +11,7 @@ import pytest
 
 from tests.support import BOUND, Context, eventually, landed_outside, plan
 from tests.threads.gates import Gate, GatedInjector, GatedNudge, SilentNudge, parts
-from watchdog_lambda import LambdaTimeout, Watchdog, _firing
+from watchdog_lambda import LambdaTimeout, Watchdog, _report
 from watchdog_lambda._code import is_ours
 from watchdog_lambda._handler import guard
 from watchdog_lambda._invocation import active
@@ -51,7 +51,10 @@ def on_a_worker(call: Callable[[], object]) -> tuple[object, list[BaseException]
 
 
 def test_a_nudge_sent_after_settle_does_nothing() -> None:
-    """The watchdog has decided to nudge; the handler returns; the signal comes in the runtime's loop."""
+    """The watchdog has decided to nudge; the handler returns.
+
+    The signal comes in the runtime's loop.
+    """
     gate = Gate()
 
     def handler(event: str, _context: object) -> object:
@@ -208,7 +211,7 @@ def test_an_injection_that_lands_in_settle_leaves_the_result(ends_with: str) -> 
     own = ValueError("own")
 
     def handler(_event: object, _context: object) -> object:
-        slot = defaultdict(blocked.acquire)
+        slot: defaultdict[int, bool] = defaultdict(blocked.acquire)
         slot[0]
         if ends_with == "an error":
             raise own
@@ -240,7 +243,7 @@ def test_a_result_is_not_lost_to_what_lands_right_after_it(form: str) -> None:
     blocked.acquire()
 
     def function(_event: object, _context: object) -> object:
-        slot = defaultdict(blocked.acquire)
+        slot: defaultdict[int, bool] = defaultdict(blocked.acquire)
         return slot[0]
 
     class Opaque(defaultdict[object, object]):
@@ -273,13 +276,13 @@ def test_no_stage_begins_after_settle(monkeypatch: pytest.MonkeyPatch) -> None:
     called: list[str] = []
     watchdog = Watchdog(grace_period=0.01)
     watchdog.shutdown_hook(lambda _details: called.append("hook"))
-    real = _firing._report.other_stacks
+    real = _report.other_stacks
 
     def held(*arguments: Any) -> Any:
         gate.hold()
         return real(*arguments)
 
-    monkeypatch.setattr(_firing._report, "other_stacks", held)
+    monkeypatch.setattr(_report, "other_stacks", held)
 
     @watchdog.watch
     def handler(_event: object, _context: object) -> object:

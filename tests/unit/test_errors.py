@@ -16,7 +16,10 @@ DETAILS = TimeoutDetails(
 
 
 def test_kinds_are_what_code_in_the_field_catches() -> None:
-    """The first is a TimeoutError; the second passes ``except Exception``; loops let the third by."""
+    """The first is a TimeoutError; the second passes ``except Exception``.
+
+    Loops let the third by.
+    """
     assert issubclass(LambdaTimeout, TimeoutError)
     assert not issubclass(Interrupt, Exception)
     assert issubclass(LoopInterrupt, KeyboardInterrupt)

@@ -1,0 +1,96 @@
+"""The public surface: what is exported, what importing does not do, who may import what."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import watchdog_lambda
+
+PACKAGE = Path(watchdog_lambda.__file__).parent
+PUBLIC = ("watchdog_lambda", "watchdog_lambda.details", "watchdog_lambda.errors")
+MODULES = sorted(m.name for m in pkgutil.iter_modules([str(PACKAGE)]))
+
+
+def test_what_is_exported_is_there_and_documented() -> None:
+    """Every name of ``__all__``, with a docstring; sorted, so that a diff shows what is new."""
+    assert list(watchdog_lambda.__all__) == sorted(watchdog_lambda.__all__)
+    for module in map(importlib.import_module, PUBLIC):
+        for name in module.__all__:
+            assert inspect.getdoc(getattr(module, name)), f"{module.__name__}.{name}"
+
+
+def test_every_module_of_the_contract_says_what_it_is_for() -> None:
+    """A module's first line is the answer to: would this line belong here?"""
+    for name in MODULES:
+        if name in {"entrypoint", "__main__"}:
+            continue  # importing those has effects
+        assert importlib.import_module(f"watchdog_lambda.{name}").__doc__, name
+
+
+IMPORT = """
+import os, signal, sys, threading
+
+class Environ(dict):
+    def __getitem__(self, key): raise AssertionError(f"read {key}")
+    get = __contains__ = keys = items = __iter__ = __getitem__
+
+before = {s: signal.getsignal(s) for s in signal.valid_signals()}
+os.environ = Environ()
+import watchdog_lambda
+assert threading.active_count() == 1
+assert {s: signal.getsignal(s) for s in signal.valid_signals()} == before
+for heavy in ("aws_lambda_powertools", "awslambdaric", "asyncio", "ctypes", "typing", "dataclasses",
+              "inspect", "pathlib", "traceback", "logging", "difflib", "contextlib"):
+    assert heavy not in sys.modules, heavy
+"""
+
+
+def test_importing_starts_nothing_reads_nothing_and_imports_little() -> None:
+    """No thread, no signal handler, no environment, nothing heavy."""
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", IMPORT],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=PACKAGE.parent,
+        timeout=30,
+    )
+
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("pattern", "allowed"),
+    [
+        (r"^\s*import time|from time ", {"_clock", "_report"}),
+        (r"^\s*import ctypes", {"_interrupt", "_timer"}),
+        (r"\bsignal\.(signal|pthread_kill)\(", {"_interrupt"}),
+        (r"os\.environ", {"_api", "entrypoint", "__main__"}),
+        (r"sys\.settrace", {"_interrupt"}),
+        (r"except BaseException", {"_handler", "_hooks", "_api"}),
+    ],
+)
+def test_what_is_dangerous_stays_in_its_module(pattern: str, allowed: set[str]) -> None:
+    """Time, ctypes, signals, the environment and the broadest except, each in one place."""
+    found = {
+        path.stem
+        for path in PACKAGE.glob("*.py")
+        if re.search(pattern, path.read_text(encoding="utf-8"), re.MULTILINE)
+    }
+
+    assert found <= allowed
+
+
+def test_version_is_the_projects() -> None:
+    """One version, in two places that a test holds together."""
+    text = (PACKAGE.parent / "pyproject.toml").read_text(encoding="utf-8")
+
+    assert f'version = "{watchdog_lambda.__version__}"' in text

@@ -1,0 +1,114 @@
+"""C code that holds the GIL: reached by the kernel's timer, hooks included.
+
+If it looks at signals.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import signal
+import subprocess
+import sys
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support import BOUND, Context, landed_outside
+from watchdog_lambda import LambdaTimeout, Watchdog, watch
+from watchdog_lambda._timer import ThreadTimer, _split
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def expression() -> None:
+    re.match(r"(a+)+$", "a" * 40 + "b")
+
+
+def power() -> None:
+    3**50_000_000
+
+
+def serialise() -> None:
+    json.dumps([list(range(1000))] * 1_000_000)
+
+
+@pytest.mark.parametrize("work", [expression, power, serialise], ids=lambda f: f.__name__)
+def test_code_that_holds_the_gil_is_interrupted_and_hooks_run_before(
+    work: Callable[[], None],
+) -> None:
+    """No Python thread can run; the nudge's handler, called from inside of it, lets them."""
+    seen: list[float] = []
+    watchdog = Watchdog(grace_period=0.3)
+    watchdog.shutdown_hook(lambda details: seen.append(details.remaining()))
+    context = Context(1.2)
+
+    with pytest.raises(LambdaTimeout):
+        watchdog.watch(lambda _e, _c: work())({}, context)
+
+    left = context.get_remaining_time_in_millis() / 1000
+    assert 0.1 < left < 0.3
+    assert seen
+    assert left <= seen[0], "the hook came first"
+
+
+FIRST = """
+import re
+from tests.support import Context
+from watchdog_lambda import watch
+
+try:
+    watch(lambda _e, _c: re.match(r"(a+)+$", "a" * 40 + "b"))({}, Context(0.8))
+except TimeoutError:
+    print("interrupted")
+"""
+
+
+def test_the_very_first_invocation_may_hold_the_gil_from_its_first_instruction() -> None:
+    """The thread has been started and never got to run: the timer is set by the one who rings."""
+    done = subprocess.run(
+        [sys.executable, "-c", FIRST], capture_output=True, text=True, check=True, timeout=BOUND
+    )
+
+    assert "interrupted" in done.stdout
+
+
+def test_the_timer_is_silent_after_the_invocation() -> None:
+    """Nothing rings in the runtime's loop, nor in an idle process."""
+    with pytest.raises(LambdaTimeout):
+        watch(grace_period=0.05)(lambda _e, _c: expression())({}, Context(0.4))
+
+    assert landed_outside(0.1) == []
+
+
+def test_timer_rings_once_set_and_not_once_stopped() -> None:
+    """The bare timer, with a signal of its own."""
+    number = signal.SIGRTMIN + 5
+    rings: list[int] = []
+    before = signal.signal(number, lambda s, _f: rings.append(s))
+    timer = ThreadTimer(number, threading.get_native_id())
+    try:
+        if not timer.available:
+            pytest.skip("no timer_create on this system: the watchdog does without")
+        timer.set(0.001, 0.001)
+        threading.Event().wait(0.05)
+        timer.stop()
+        counted = len(rings)
+        threading.Event().wait(0.02)
+
+        assert counted > 5
+        assert len(rings) == counted
+        timer.set(math.inf, 1.0)
+        assert not timer.is_set
+    finally:
+        timer.stop()
+        signal.signal(number, before)
+
+
+def test_seconds_are_split_for_the_kernel() -> None:
+    """struct timespec: whole seconds and nanoseconds."""
+    assert _split(1.5) == (1, 500_000_000)
+    assert _split(0.001) == (0, 1_000_000)

@@ -1,0 +1,70 @@
+"""What type checkers make of the public API; checked by mypy and pyright, never run."""
+
+from __future__ import annotations
+
+from typing import assert_type
+
+from watchdog_lambda import (
+    LambdaTimeout,
+    TimeoutDetails,
+    Watchdog,
+    remaining_time,
+    scoped_hook,
+    shield,
+    shutdown_hook,
+    watch,
+)
+from watchdog_lambda.typing import Handler, LambdaContext, ShutdownHook
+
+
+@watch
+def plain(event: dict[str, int], context: LambdaContext) -> str:
+    return str(event) + str(context)
+
+
+@watch(grace_period=2.0, interrupt="base", fallback={"statusCode": 504})
+def optioned(event: dict[str, int], context: LambdaContext, *, dry_run: bool = False) -> int:
+    return len(event) + int(dry_run)
+
+
+watchdog = Watchdog(grace_period=2.0, fallback=lambda details: details.location)
+
+
+@watchdog.watch
+def other(event: bytes, context: object) -> None:
+    del event, context
+
+
+@shutdown_hook
+def flush(details: TimeoutDetails) -> None:
+    assert_type(details.elapsed, float)
+    assert_type(details.stack, tuple[str, ...])
+
+
+@shutdown_hook(before=10.0)
+def warn(details: TimeoutDetails) -> str:
+    return details.location
+
+
+@watchdog.shutdown_hook(before=1.0)
+def last(_details: TimeoutDetails) -> None: ...
+
+
+def release(lock_id: str, *, force: bool = False) -> None:
+    del lock_id, force
+
+
+def uses(context: LambdaContext) -> None:
+    assert_type(plain({"a": 1}, context), str)
+    assert_type(optioned({}, context, dry_run=True), int)
+    assert_type(remaining_time(), float)
+    with shield(), scoped_hook(release, "lock-1", force=True):
+        pass
+    try:
+        other(b"", None)
+    except LambdaTimeout as timeout:
+        assert_type(timeout.details, TimeoutDetails | None)
+
+
+hook: ShutdownHook = flush
+handler: Handler = plain

@@ -1,0 +1,163 @@
+"""Choosing and resolving the handler.
+
+And the command around it. The real runtime is in runtime/.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from watchdog_lambda import ConfigurationError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+APP = """
+import os
+seen = os.environ.get("_HANDLER")
+
+def handler(event, context):
+    return event
+"""
+
+
+@pytest.fixture
+def entrypoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The module, imported for a handler of its own."""
+    (tmp_path / "entry_app.py").write_text(APP)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("WATCHDOG_LAMBDA_HANDLER", "entry_app.handler")
+    monkeypatch.delitem(sys.modules, "watchdog_lambda.entrypoint", raising=False)
+    monkeypatch.delitem(sys.modules, "entry_app", raising=False)
+    import watchdog_lambda.entrypoint as module  # noqa: PLC0415
+
+    return module
+
+
+def test_importing_it_resolves_and_wraps_the_handler(entrypoint: Any) -> None:
+    """What the runtime asks for is there, and calls the user's."""
+    assert entrypoint.handler({"a": 1}, None) == {"a": 1}
+    assert entrypoint.handler.__name__ == "guarded"
+
+
+@pytest.mark.parametrize(
+    ("environ", "argument", "chosen"),
+    [
+        ({"WATCHDOG_LAMBDA_HANDLER": "a.b", "_HANDLER": "e.f"}, "c.d", "a.b"),
+        ({"WATCHDOG_LAMBDA_HANDLER": " ", "_HANDLER": "e.f"}, "c.d", "c.d"),
+        ({"_HANDLER": "e.f"}, None, "e.f"),
+        ({"_HANDLER": "watchdog_lambda.entrypoint.handler"}, "c.d", "c.d"),
+        ({"WATCHDOG_LAMBDA_HANDLER": "watchdog_lambda_app.handler"}, None, None),
+    ],
+)
+def test_precedence(
+    entrypoint: Any, environ: dict[str, str], argument: str | None, chosen: str | None
+) -> None:
+    """The setting, then the argument, then Lambda's own variable; a similar name is no self."""
+    expected = chosen or environ["WATCHDOG_LAMBDA_HANDLER"]
+
+    assert entrypoint.choose(environ, argument) == expected
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "watchdog_lambda.entrypoint.handler",
+        "watchdog_lambda/entrypoint.handler",
+        "watchdog_lambda.handler",
+    ],
+)
+def test_naming_ourselves_is_refused(entrypoint: Any, name: str) -> None:
+    """A configuration error that says what to set, never a loop."""
+    with pytest.raises(ConfigurationError, match=r"names watchdog_lambda itself.*app\.handler"):
+        entrypoint.choose({"WATCHDOG_LAMBDA_HANDLER": name}, None)
+    with pytest.raises(ConfigurationError, match="_HANDLER"):
+        entrypoint.choose({"_HANDLER": name}, None)
+
+
+def test_no_handler_at_all_is_refused(entrypoint: Any) -> None:
+    """The error names the variable to set."""
+    with pytest.raises(ConfigurationError, match="set WATCHDOG_LAMBDA_HANDLER"):
+        entrypoint.choose({}, None)
+
+
+def test_libraries_read_the_real_handler_from_the_environment(
+    entrypoint: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On AWS's images _HANDLER names us; tracers name their spans by it."""
+    monkeypatch.delitem(sys.modules, "entry_app", raising=False)
+    environ = {
+        "_HANDLER": "watchdog_lambda.entrypoint.handler",
+        "WATCHDOG_LAMBDA_HANDLER": "entry_app.handler",
+    }
+
+    entrypoint.load(environ)
+
+    assert environ["_HANDLER"] == "entry_app.handler"
+
+
+def test_disabled_gives_the_handler_itself(entrypoint: Any) -> None:
+    """DISABLED=1 calls the handler straight."""
+    environ = {"WATCHDOG_LAMBDA_HANDLER": "entry_app.handler", "WATCHDOG_LAMBDA_DISABLED": "1"}
+
+    assert entrypoint.load(environ) is sys.modules["entry_app"].handler
+
+
+def test_the_task_root_is_importable(
+    entrypoint: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As AWS's own bootstrap makes it."""
+    task = tmp_path / "task"
+    task.mkdir()
+    (task / "rooted_app.py").write_text(APP)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+
+    entrypoint.load(
+        {"WATCHDOG_LAMBDA_HANDLER": "rooted_app.handler", "LAMBDA_TASK_ROOT": str(task)}
+    )
+
+    assert sys.path[0] == str(task)
+    sys.modules.pop("rooted_app")
+
+
+def command(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "watchdog_lambda", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environ,
+        timeout=30,
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "AWS_LAMBDA_RUNTIME_API is not set"),
+        (["app.handler"], "aws-lambda-rie python -m watchdog_lambda app.handler"),
+        (["app.handler", "other.handler"], "one handler at most, not 2"),
+        (["--verbose"], "no such option: --verbose"),
+    ],
+)
+def test_a_wrong_call_says_what_is_wrong(arguments: list[str], message: str) -> None:
+    """On standard error, with exit code 2 and without a traceback."""
+    done = command(*arguments)
+
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+def test_help_teaches() -> None:
+    """What to write into a Dockerfile, and where the settings are."""
+    done = command("--help")
+
+    assert done.returncode == 0
+    assert 'ENTRYPOINT ["python", "-m", "watchdog_lambda"]' in done.stdout
+    assert "WATCHDOG_LAMBDA_HANDLER" in done.stdout

@@ -1,0 +1,249 @@
+"""The record of a timeout: what is in it, and that it gets out."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from aws_lambda_powertools import Logger
+
+from tests.support import Context, block
+from watchdog_lambda import LambdaTimeout, Watchdog, _report, watch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture
+def powertools() -> Iterator[Logger]:
+    """A Powertools Logger, and none of it left for the other tests."""
+    logger = Logger(service="payments", level="INFO")
+    yield logger
+    for handler in list(logger.handlers):
+        logger._logger.removeHandler(handler)
+    logging.Logger.manager.loggerDict.pop("payments", None)
+
+
+def blocks(_event: object, _context: object) -> None:
+    block()
+
+
+def records(captured: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in captured.splitlines() if "watchdog.timeout" in line]
+
+
+def time_out(watched: Any, seconds: float = 0.1) -> None:
+    with pytest.raises(LambdaTimeout):
+        watched({"secret": "canary"}, Context(seconds))
+
+
+def test_one_line_says_what_where_and_how_it_ended(capfd: pytest.CaptureFixture[str]) -> None:
+    """Every field that the reference lists, and not a word of the event."""
+    watchdog = Watchdog(grace_period=0.02)
+    watchdog.shutdown_hook(lambda _details: None)
+    release = threading.Event()
+    other = threading.Thread(target=release.wait, name="poller")
+    other.start()
+
+    try:
+        time_out(watchdog.watch(blocks))
+    finally:
+        release.set()
+    captured = capfd.readouterr().out
+
+    [record] = records(captured)
+    assert record["event"] == record["message"] == "watchdog.timeout"
+    assert record["outcome"] == "raised"
+    assert (record["request_id"], record["function_name"], record["function_version"]) == (
+        "request-1",
+        "orders",
+        "7",
+    )
+    assert 70 <= record["elapsed_ms"] <= 100
+    assert record["elapsed_ms"] + record["remaining_ms"] == pytest.approx(100, abs=2)
+    assert record["grace_period_ms"] == 20
+    assert record["location"].endswith("(block)")
+    assert record["stack"][-1] == record["location"]
+    assert any("wait" in place for place in record["threads"]["poller"])
+    assert [hook["outcome"] for hook in record["hooks"]] == ["ok"]
+    assert [i["outcome"] for i in record["interrupts"]] == ["delivered"]
+    assert "canary" not in captured
+
+
+def test_swallowed_interrupts_are_told_from_the_one_that_ended_it(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """``swallowed`` and then ``delivered``."""
+
+    def handler(_event: object, _context: object) -> None:
+        while True:
+            try:
+                block()
+            except Exception:
+                continue
+
+    time_out(watch(grace_period=0.1)(handler), 0.4)
+
+    [record] = records(capfd.readouterr().out)
+    assert [(i["exception"], i["outcome"]) for i in record["interrupts"]] == [
+        ("LambdaTimeout", "swallowed"),
+        ("Interrupt", "delivered"),
+    ]
+
+
+def test_a_stuck_handler_is_reported_before_the_hard_deadline_and_once(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """Last call has passed and it has not come back: the line does not wait for it."""
+
+    def handler(_event: object, _context: object) -> str:
+        pause = threading.Event()
+        until = time.monotonic() + 0.45
+        while time.monotonic() < until:
+            try:
+                pause.wait(0.5)
+            except BaseException:
+                continue
+        return "came back late"
+
+    watched = watch(grace_period=0.1)(handler)
+    assert watched({}, Context(0.4)) == "came back late"
+
+    [record] = records(capfd.readouterr().out)
+    assert record["outcome"] == "stuck"
+    assert 0 < record["remaining_ms"] < 20
+    assert len(record["interrupts"]) > 2
+
+
+def test_off_the_main_thread_the_obstacle_is_named(capfd: pytest.CaptureFixture[str]) -> None:
+    """An injected interrupt that a blocked call held up: pending, and why."""
+
+    def work() -> None:
+        try:
+            watch(grace_period=0.05)(lambda _e, _c: threading.Event().wait(0.25))({}, Context(0.2))
+        except LambdaTimeout:
+            pass
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    worker.join()
+
+    [record] = records(capfd.readouterr().out)
+    assert "not on the main thread" in record["obstacle"]
+    assert record["outcome"] == "stuck"
+    assert [i["outcome"] for i in record["interrupts"]] == ["pending"]
+
+
+def test_a_normal_invocation_logs_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+    """Nor does one that ends in an error of its own."""
+
+    def fail(_event: object, _context: object) -> None:
+        raise KeyError("own")
+
+    watch(lambda _e, _c: None)({}, Context(5.0))
+    with pytest.raises(KeyError):
+        watch(fail)({}, Context(5.0))
+
+    assert capfd.readouterr() == ("", "")
+
+
+def test_the_record_goes_through_the_users_own_powertools_logger(
+    capfd: pytest.CaptureFixture[str], powertools: Logger
+) -> None:
+    """Service name, appended keys and format are the user's."""
+    powertools.append_keys(order_id="o-7")
+
+    time_out(watch(grace_period=0.02)(blocks))
+
+    [record] = records(capfd.readouterr().out)
+    assert (record["service"], record["order_id"], record["level"]) == ("payments", "o-7", "ERROR")
+    assert record["location"].endswith("(block)")
+    assert record["outcome"] == "raised"
+    assert record["message"] == "watchdog.timeout"
+
+
+def test_a_hung_logging_lock_does_not_keep_the_record_back(
+    capfd: pytest.CaptureFixture[str], powertools: Logger
+) -> None:
+    """The handler is stuck with a logging handler's lock held."""
+
+    def handler(_event: object, _context: object) -> None:
+        powertools.handlers[0].acquire()
+        try:
+            block()
+        finally:
+            powertools.handlers[0].release()
+
+    time_out(watch(grace_period=0.02)(handler))
+
+    assert len(records(capfd.readouterr().out)) == 1
+
+
+def test_a_formatter_that_fails_still_leaves_a_line(
+    capfd: pytest.CaptureFixture[str], powertools: Logger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A line that says less beats none."""
+
+    def broken(_record: object) -> str:
+        raise RuntimeError("canary")
+
+    monkeypatch.setattr(powertools.handlers[0].formatter, "format", broken)
+
+    time_out(watch(grace_period=0.02)(blocks))
+
+    out = capfd.readouterr().out
+    [record] = records(out)
+    assert (record["outcome"], record["report_error"]) == ("raised", "RuntimeError")
+    assert "canary" not in out
+
+
+def test_indented_powertools_output_is_still_one_line(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """POWERTOOLS_DEV pretty-prints; the record does not follow it."""
+    monkeypatch.setenv("POWERTOOLS_DEV", "true")
+    with pytest.warns(UserWarning, match="POWERTOOLS_DEV"):
+        logger = Logger(service="pretty", level="INFO")
+    try:
+        time_out(watch(grace_period=0.02)(blocks))
+    finally:
+        for handler in list(logger.handlers):
+            logger._logger.removeHandler(handler)
+        logging.Logger.manager.loggerDict.pop("pretty", None)
+
+    assert len(records(capfd.readouterr().out)) == 1
+
+
+def test_a_reader_that_does_not_read_is_not_waited_for() -> None:
+    """A full pipe gives up after a bounded wait, without blocking."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    try:
+        while True:
+            os.write(writer, b"x" * 65536)
+    except BlockingIOError:
+        os.set_blocking(writer, True)
+
+    assert not _report._write_all(writer, b"line\n")
+    os.close(reader)
+    assert not _report._write_all(writer, b"line\n"), "nor one that is gone"
+    os.close(writer)
+
+
+def test_a_line_break_in_a_name_stays_one_line(capfd: pytest.CaptureFixture[str]) -> None:
+    """Nobody forges a second line through a function's name."""
+
+    class Forged(Context):
+        function_name = 'x"}\n{"event": "forged"}'
+
+    with pytest.raises(LambdaTimeout):
+        watch(grace_period=0.02)(blocks)({}, Forged(0.1))
+
+    out = capfd.readouterr().out
+    assert len(out.splitlines()) == 1
+    assert records(out)[0]["function_name"] == Forged.function_name
