@@ -107,9 +107,13 @@ def check(arguments: list[str]) -> int:
 
 
 def interpreters(arguments: list[str]) -> int:
-    """The tests on every supported interpreter found on this machine."""
+    """The tests on every supported interpreter found here (--others: but for this one)."""
     outcomes: dict[str, str] = {}
-    for version in INTERPRETERS:
+    versions = list(INTERPRETERS)
+    if "--others" in arguments:
+        arguments = [argument for argument in arguments if argument != "--others"]
+        versions.remove("%d.%d" % sys.version_info[:2])
+    for version in versions:
         interpreter = _find(version)
         if interpreter is None:
             outcomes[version] = "SKIPPED: not found on this machine"
