@@ -185,7 +185,7 @@ class CodeMap:
     """
 
     def __init__(self, path: list[str]) -> None:
-        roots = {os.path.abspath(entry) + os.sep for entry in path}
+        roots = {entry.rstrip(os.sep) + os.sep for entry in path}
         # The longest first: a root may lie inside another.
         self._roots = sorted(roots, key=len, reverse=True)
         self._own: dict[str, bool] = {}
@@ -207,38 +207,34 @@ class CodeMap:
     def place(self, code: CodeType, line: int | None) -> str:
         return f"{self.name(code.co_filename)}:{line or 0} ({code.co_name})"
 
+    def location(self, frame: FrameType | None) -> str:
+        """The innermost frame of the user's own code; the innermost of all if none is."""
+        return self._location(_walk(frame))
+
     def stack(self, frame: FrameType | None) -> tuple[str, ...]:
         """The handler's frames, outermost first; a deep stack is cut in the middle.
 
         The runtime's frames, outside of the outermost guard, and this package's own are left out.
         """
-        places: list[str] = []
-        handlers = None
-        while frame is not None:
-            code = frame.f_code
-            if not code.co_filename.startswith(PACKAGE):
-                places.append(self.place(code, frame.f_lineno))
-            elif code.co_name == GUARD:
-                handlers = len(places)
-            frame = frame.f_back
-        if handlers is not None:
-            del places[handlers:]
-        places.reverse()
+        return self._stack(_walk(frame))
+
+    def stack_and_location(self, frame: FrameType | None) -> tuple[tuple[str, ...], str]:
+        """Both, of one moment: a thread that runs is elsewhere by the second look."""
+        walked = _walk(frame)
+        return self._stack(walked), self._location(walked)
+
+    def _stack(self, walked: list[tuple[CodeType, int | None]]) -> tuple[str, ...]:
+        places = [self.place(code, line) for code, line in reversed(walked)]
         left_out = len(places) - MOST_FRAMES
         if left_out > 0:
             middle = MOST_FRAMES // 2
             places[middle : middle + left_out] = [f"... {left_out} frames left out ..."]
         return tuple(places)
 
-    def location(self, frame: FrameType | None) -> str:
-        """The innermost frame of the user's own code; the innermost of all if none is."""
-        innermost = frame
-        while frame is not None:
-            code = frame.f_code
-            if not code.co_filename.startswith(PACKAGE) and self.is_own(code.co_filename):
-                return self.place(code, frame.f_lineno)
-            frame = frame.f_back
-        return self.place(innermost.f_code, innermost.f_lineno) if innermost is not None else ""
+    def _location(self, walked: list[tuple[CodeType, int | None]]) -> str:
+        own = (entry for entry in walked if self.is_own(entry[0].co_filename))
+        chosen = next(own, walked[0] if walked else None)
+        return "" if chosen is None else self.place(*chosen)
 
     def _decide(self, filename: str) -> bool:
         if filename.startswith("<"):
@@ -266,6 +262,20 @@ class CodeMap:
         return names
 
 
+def _walk(frame: FrameType | None) -> list[tuple[CodeType, int | None]]:
+    """A handler's frames, innermost first, as code and line; without ours and the runtime's."""
+    walked: list[tuple[CodeType, int | None]] = []
+    handlers = None
+    while frame is not None:
+        code = frame.f_code
+        if not code.co_filename.startswith(PACKAGE):
+            walked.append((code, frame.f_lineno))
+        elif code.co_name == GUARD:
+            handlers = len(walked)
+        frame = frame.f_back
+    return walked[:handlers]
+
+
 def trim(traceback: TracebackType | None) -> TracebackType | None:
     """The traceback without this package's frames at its inner end, where ours are raised."""
     last: TracebackType | None = None
@@ -282,4 +292,8 @@ def trim(traceback: TracebackType | None) -> TracebackType | None:
 
 def current_path() -> list[str]:
     """``sys.path`` as it is now, the working directory spelt out."""
-    return [entry or os.getcwd() for entry in sys.path]
+    try:
+        here = os.getcwd()
+    except OSError:  # it has been removed
+        here = os.sep
+    return [entry or here for entry in sys.path]

@@ -168,6 +168,7 @@ class Firing:
     def _look(self, now: float) -> TimeoutDetails:
         """Where everybody is, for the hooks and for the record."""
         frame = frame_of(self.thread_id)
+        stack, location = self.code.stack_and_location(frame)
         self.other_stacks = _report.other_stacks(self.code, self.thread_id)
         context = self.invocation.context
         return TimeoutDetails(
@@ -176,8 +177,8 @@ class Firing:
             deadline=self.timeline.hard,
             elapsed=now - self.timeline.start,
             grace_period=self.timeline.grace_period,
-            stack=self.code.stack(frame),
-            location=self.code.location(frame),
+            stack=stack,
+            location=location,
         )
 
     def _press(self, now: float) -> float:
@@ -323,9 +324,11 @@ class Firing:
             else:
                 why = "somebody has taken the wake signal over"
             return f"no nudge ({why}): an interrupt lands only once a blocked call has returned"
-        if self.delivery == "none" and self.invocation.plan.settings.interrupt != "none":
+        if self.delivery == "nudge" or self.invocation.plan.settings.interrupt == "none":
+            return None
+        if self.ladder.is_waiting:
             return "the handler ended before an interrupt was due"
-        return None
+        return f"no means to interrupt: no nudge ({self._tools.nudge.refusal}), no ctypes"
 
     def claim_report(self) -> bool:
         """Whether the caller is the one to write this timeout's line. Thread: any, once each."""

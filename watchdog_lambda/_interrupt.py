@@ -40,7 +40,7 @@ class Nudge:
         self._decide = decide
         self._main = 0
         self.native_id = 0
-        self.number: int | None = None  # written by the main thread, once
+        self.number: int | None = None  # written by the main thread, once; None: no nudge
         self.refusal: str | None = None
         # One bound method, kept: signal.getsignal() must give this very object.
         self._handler = self._on_nudge
@@ -64,8 +64,7 @@ class Nudge:
                 # ValueError: not the main thread of the main interpreter.
                 self.refusal = str(error)
                 return
-            self._main = get_ident()
-            self.native_id = get_native_id()
+            self.move_to_this_thread()
             self.number = number
             self.refusal = None
             return
@@ -74,6 +73,11 @@ class Nudge:
             if wanted == "auto"
             else f"signal {int(wanted)} is in use"
         )
+
+    def move_to_this_thread(self) -> None:
+        """Nudge this thread from now on: in a child of fork it is the main one. Thread: main."""
+        self._main = get_ident()
+        self.native_id = get_native_id()
 
     def reaches(self, thread_id: int) -> bool:
         """Whether a nudge lands in this thread now. Thread: any."""

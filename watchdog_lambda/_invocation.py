@@ -126,8 +126,7 @@ def current() -> Invocation | None:
     invocation = active.get(get_ident())
     if invocation is None and len(active) == 1:
         # A worker thread of the handler, or a hook.
-        for invocation in list(active.values()):  # noqa: B007 - of one
-            pass
+        invocation = next(iter(list(active.values())), None)
     return invocation if invocation is not None and invocation.is_open else None
 
 

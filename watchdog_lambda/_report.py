@@ -111,6 +111,23 @@ def write(firing: Firing, outcome: str, now: float) -> None:
     write_line(line)
 
 
+def write_failure(error: Exception) -> None:
+    """Say that the watchdog itself has failed on an invocation: a defect, and never in silence."""
+    traceback = error.__traceback__
+    while traceback is not None and traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    place = ""
+    if traceback is not None:
+        file = traceback.tb_frame.f_code.co_filename.rpartition("/")[2]
+        place = f"{file}:{traceback.tb_lineno}"
+    write_line(
+        json.dumps(
+            {"level": "ERROR", "message": "watchdog.failure", "timestamp": _timestamp()}
+            | {"event": "watchdog.failure", "error": type(error).__name__, "location": place}
+        )
+    )
+
+
 def write_line(line: str) -> bool:
     """Write one line to file descriptor 1, or to 2 if that is gone; False if nobody took it."""
     data = line.replace("\n", "\\n").encode("utf-8", "backslashreplace") + b"\n"

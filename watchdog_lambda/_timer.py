@@ -31,9 +31,11 @@ class ThreadTimer:
 
     __slots__ = ("_settime", "_spec", "_stop", "_timer", "available", "is_set")
 
-    def __init__(self, number: int, native_id: int) -> None:
+    def __init__(self, number: int | None, native_id: int) -> None:
         self.available = False
         self.is_set = False
+        if number is None:
+            return
         try:
             import ctypes  # noqa: PLC0415 - preloaded; see WatchdogThread.preload
 

@@ -25,7 +25,7 @@ import math
 import os
 from _thread import allocate_lock, get_ident, start_new_thread
 
-from . import _code
+from . import _code, _report
 from ._clock import SystemClock
 from ._code import is_ours
 from ._firing import Firing, Tools
@@ -79,6 +79,12 @@ class WatchdogThread:
         if self.nudge.number is None:
             # Again and again until it works: the first invocation may not be on the main thread.
             self.nudge.install(plan.settings.wake_signal)
+        if self._timer is None and self.nudge.reaches(get_ident()):
+            # By the main thread only, so once: a second timer that nobody stops would go on for good.
+            self._timer = ThreadTimer(self.nudge.number, self.nudge.native_id)
+            # A real-time signal that comes when the interpreter has put the default handlers back
+            # would end the process.
+            atexit.register(self._timer.stop)
         # Should the invocation have ended before the thread comes to look, the thread still sleeps
         # until then and no longer: the invocations to come need not ring for it again.
         self._hint = due
@@ -135,6 +141,7 @@ class WatchdogThread:
         self._starting = allocate_lock()
         self._thread_id = None
         self._timer = None  # the kernel does not hand timers on to a child
+        self.nudge.move_to_this_thread()
         self._alarm = self.clock.make_alarm()
         self.wake_at = math.inf
 
@@ -157,17 +164,13 @@ class WatchdogThread:
 
     def _set_timer(self, seconds: float) -> None:
         """Have the kernel nudge the main thread should this one not wake in `seconds`."""
-        if self._timer is None:
-            if self.nudge.number is None:
-                return
-            self._timer = ThreadTimer(self.nudge.number, self.nudge.native_id)
-            # A real-time signal that comes when the interpreter has put the default handlers back
-            # would end the process.
-            atexit.register(self._timer.stop)
-        if not self.nudge.is_ours():
-            self._timer.stop()  # the kernel would send it to whoever has taken it over
-        elif self._timer.available:
-            self._timer.set(seconds + LATE_BY, LATE_BY)
+        timer = self._timer
+        if timer is None or not timer.available:
+            return
+        if self.nudge.is_ours():
+            timer.set(seconds + LATE_BY, LATE_BY)
+        else:
+            timer.stop()  # the kernel would send it to whoever has taken it over
 
     def _look(self) -> float:
         """Advance every invocation that has something due; when the next thing is."""
@@ -200,7 +203,11 @@ class WatchdogThread:
             if not invocation.is_open:
                 return math.inf
             steps = self._underway[invocation] = firing.run()
-        due = next(steps, None)
+        try:
+            due = next(steps, None)
+        except Exception as error:  # noqa: BLE001 - the thread must outlive one broken firing
+            _report.write_failure(error)
+            due = None
         if due is None:
             del self._underway[invocation]
             return math.inf
