@@ -17,13 +17,13 @@ from .errors import ConfigurationError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
     from types import TracebackType
     from typing import Any, Literal, ParamSpec, TypeVar, overload
 
     from ._invocation import Invocation
     from .details import TimeoutDetails
-    from .typing import Fallback
+    from .typing import Decorator, Fallback
 
     P = ParamSpec("P")
     R = TypeVar("R")
@@ -172,7 +172,11 @@ class Watchdog:
         options = ", ".join(f"{k}={v!r}" for k, v in self._options.items() if v is not None)
         return f"Watchdog({options})"
 
-    def watch(self, handler: Callable[P, R]) -> Callable[P, R]:
+    @overload
+    def watch(self, handler: Callable[P, Coroutine[Any, Any, R]], /) -> Callable[P, R]: ...
+    @overload
+    def watch(self, handler: Callable[P, R], /) -> Callable[P, R]: ...
+    def watch(self, handler: Callable[..., Any], /) -> Callable[..., Any]:
         """Watch a handler: its invocations end gracefully before Lambda ends them.
 
         The wrapper is transparent otherwise: same arguments, same result object, same exceptions,
@@ -194,6 +198,8 @@ _hooks = HookRegistry()
 
 
 @overload
+def watch(handler: Callable[P, Coroutine[Any, Any, R]], /) -> Callable[P, R]: ...
+@overload
 def watch(handler: Callable[P, R], /) -> Callable[P, R]: ...
 @overload
 def watch(
@@ -208,7 +214,7 @@ def watch(
     metrics_namespace: str | None = None,
     disabled: bool | None = None,
     fallback: Fallback = _MISSING,
-) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
+) -> Decorator: ...
 def watch(
     handler: Callable[..., Any] | None = None, /, *, fallback: Fallback = _MISSING, **options: Any
 ) -> Any:
@@ -223,6 +229,9 @@ def watch(
     settings' names. What is given in code takes the place of the environment's. A watched handler
     that runs inside of another, or under the entrypoint, is watched once, with the options given in
     its code.
+
+    An ``async def`` handler becomes a plain function, as Lambda calls it: it runs on one loop kept
+    for the process, and its task is cancelled (``CancelledError``) when the interrupt lands.
 
     Without a context that tells the remaining time (a local test) the handler runs unwatched.
 

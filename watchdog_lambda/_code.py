@@ -147,6 +147,7 @@ def is_back_edge(code: CodeType, lasti: int) -> bool:
 _CONDITION = frozenset(
     {"_release_save", "_acquire_restore", "_is_owned", "__enter__", "__exit__", "notify"}
 )
+_ASYNCIO = os.path.join(_STDLIB, "asyncio") + os.sep
 _FRAGILE: dict[str, frozenset[str]] = {
     # A raise in here leaves a Condition that says "release unlocked lock" ever after.
     "threading.py": _CONDITION | {"acquire", "release"},
@@ -170,7 +171,11 @@ def is_fragile(frame: FrameType) -> bool:
     if code.co_name in _FRAGILE_ANYWHERE:
         return True
     functions = _FRAGILE_FILES.get(code.co_filename)
-    return functions is not None and code.co_name in functions
+    if functions is not None and code.co_name in functions:
+        return True
+    # A loop's own frames: a callback taken from the queue and not yet run would be lost. Where it
+    # waits, the frame is the selector's.
+    return code.co_filename.startswith(_ASYNCIO)
 
 
 # ---- whose code, and where ---------------------------------------------------------------------

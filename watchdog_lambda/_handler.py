@@ -17,6 +17,7 @@ from collections import defaultdict
 
 from ._answer import conclude
 from ._config import LONGEST_TIMEOUT
+from ._coroutines import as_function, is_coroutine_function
 from ._hooks import staged
 from ._invocation import Invocation, active
 from ._watchdog import thread
@@ -140,6 +141,8 @@ def _plain(handler: Callable[..., Any]) -> TwoArguments:
     Those are entered and left by the interpreter without a check point before the result is stored
     (3.11 on); everything else goes through :func:`call_opaque`.
     """
+    if is_coroutine_function(handler):
+        return as_function(handler)
     if isinstance(handler, types.FunctionType):
         return handler
     if isinstance(handler, types.MethodType) and isinstance(handler.__func__, types.FunctionType):
@@ -161,10 +164,20 @@ def call_general(handler: Callable[..., Any], plan: Plan, args: Any, kwargs: Any
         given = [*reversed(args), *kwargs.values()]
         context = next((a for a in given if hasattr(a, "get_remaining_time_in_millis")), None)
 
+    if is_coroutine_function(handler):
+        handler = as_function(functools.partial(_call_with, handler, args, kwargs))
+        return guard(handler, plan)(None, context)
+
     def plain(_event: Any, _context: Any) -> Any:
         return call_opaque(handler, args, kwargs)
 
     return guard(plain, plan)(None, context)
+
+
+def _call_with(
+    handler: Callable[..., Any], args: Any, kwargs: Any, _event: Any, _context: Any
+) -> Any:
+    return handler(*args, **kwargs)
 
 
 def _call_within(

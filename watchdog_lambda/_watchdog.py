@@ -80,7 +80,7 @@ class WatchdogThread:
             # Again and again until it works: the first invocation may not be on the main thread.
             self.nudge.install(plan.settings.wake_signal)
         if self._timer is None and self.nudge.reaches(get_ident()):
-            # By the main thread only, so once: a second timer that nobody stops would go on for good.
+            # By the main thread only, so once: a second timer would go on with nobody to stop it.
             self._timer = ThreadTimer(self.nudge.number, self.nudge.native_id)
             # A real-time signal that comes when the interpreter has put the default handlers back
             # would end the process.

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeAlias, TypeVar, overload
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
 
     from .details import TimeoutDetails
 
-__all__ = ["Fallback", "Handler", "Json", "LambdaContext", "ShutdownHook"]
+P = ParamSpec("P")
+R = TypeVar("R")
+
+__all__ = ["Decorator", "Fallback", "Handler", "Json", "LambdaContext", "ShutdownHook"]
 
 
 class LambdaContext(Protocol):
@@ -34,6 +37,15 @@ class ShutdownHook(Protocol):
     def __call__(self, details: TimeoutDetails, /) -> object:
         """Do what must be done before the sandbox is killed; what it returns is ignored."""
         ...
+
+
+class Decorator(Protocol):
+    """What ``watch`` with options gives: an ``async def`` handler becomes a plain function."""
+
+    @overload
+    def __call__(self, handler: Callable[P, Coroutine[Any, Any, R]], /) -> Callable[P, R]: ...
+    @overload
+    def __call__(self, handler: Callable[P, R], /) -> Callable[P, R]: ...
 
 
 Json: TypeAlias = "dict[str, Any] | list[Any] | str | float | bool | None"

@@ -411,7 +411,7 @@ def test_an_error_that_a_signal_handler_raises_between_calls_leaves_nothing_behi
         for round_ in range(20_000):
             try:
                 # From before the call to after it, in steps far smaller than its length.
-                signal.setitimer(signal.ITIMER_REAL, 1e-6 + (round_ % 100) * 1e-7)
+                signal.setitimer(signal.ITIMER_REAL, 1e-6 + (round_ % 100) * 3e-7)
                 outcomes.add(watched({}, Context(5.0)))
                 while True:
                     pass
@@ -420,8 +420,10 @@ def test_an_error_that_a_signal_handler_raises_between_calls_leaves_nothing_behi
     finally:
         signal.signal(signal.SIGALRM, before)
 
-    assert outcomes == {"ended", Recipe}
+    assert Recipe in outcomes
+    assert outcomes <= {"ended", Recipe}
     assert not any(entry.is_open for entry in active.values())
+    assert watched({}, Context(5.0)) == "ended"
     active.clear()
 
 

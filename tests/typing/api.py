@@ -27,6 +27,16 @@ def optioned(event: dict[str, int], context: LambdaContext, *, dry_run: bool = F
     return len(event) + int(dry_run)
 
 
+@watch
+async def loads(event: str, context: LambdaContext) -> bytes:
+    return f"{event}{context}".encode()
+
+
+@watch(grace_period=2.0)
+async def saves(event: str, context: LambdaContext) -> int:
+    return len(f"{event}{context}")
+
+
 watchdog = Watchdog(grace_period=2.0, fallback=lambda details: details.location)
 
 
@@ -57,6 +67,8 @@ def release(lock_id: str, *, force: bool = False) -> None:
 def uses(context: LambdaContext) -> None:
     assert_type(plain({"a": 1}, context), str)
     assert_type(optioned({}, context, dry_run=True), int)
+    assert_type(loads("a", context), bytes)
+    assert_type(saves("a", context), int)
     assert_type(remaining_time(), float)
     with shield(), scoped_hook(release, "lock-1", force=True):
         pass

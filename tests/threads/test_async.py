@@ -1,0 +1,231 @@
+"""``async def`` handlers: one loop, cancellation through the task, the ladder behind it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import functools
+import json
+import threading
+import time
+from typing import Any
+
+import pytest
+
+from tests.support import Context
+from watchdog_lambda import LambdaTimeout, watch
+from watchdog_lambda._coroutines import is_coroutine_function
+
+seen: list[Any] = []
+
+
+@pytest.fixture(autouse=True)
+def nothing_seen() -> None:
+    """Each test starts with an empty note."""
+    seen.clear()
+
+
+def test_result_error_and_loop_are_kept() -> None:
+    """An answer, an error of its own, and the same loop for both invocations."""
+
+    @watch
+    async def handler(event: str, _context: object) -> str:
+        seen.append(asyncio.get_running_loop())
+        await asyncio.sleep(0)
+        if event == "fail":
+            raise KeyError("own")
+        return event
+
+    assert handler("ok", Context(5.0)) == "ok"
+    with pytest.raises(KeyError, match="own"):
+        handler("fail", Context(5.0))
+    assert seen[0] is seen[1]
+
+
+def test_a_waiting_handler_is_cancelled_through_its_task() -> None:
+    """It sees CancelledError, its finally runs to the end, and the caller gets LambdaTimeout."""
+
+    @watch(grace_period=0.2)
+    async def handler(_event: object, _context: object) -> None:
+        try:
+            await asyncio.sleep(30)
+        except asyncio.CancelledError:
+            seen.append("cancelled")
+            raise
+        finally:
+            await asyncio.sleep(0.05)
+            seen.append("cleaned")
+
+    with pytest.raises(LambdaTimeout, match=r"test_async\.py|asyncio|selectors"):
+        handler({}, Context(0.8))
+
+    assert seen == ["cancelled", "cleaned"]
+
+
+def test_what_a_cancelled_handler_returns_is_the_answer() -> None:
+    """Catching CancelledError and returning is a way to answer."""
+
+    @watch(grace_period=0.1)
+    async def handler(_event: object, _context: object) -> str:
+        try:
+            await asyncio.sleep(30)
+        except asyncio.CancelledError:
+            return "partial"
+        return "whole"
+
+    assert handler({}, Context(0.4)) == "partial"
+
+
+def test_a_busy_coroutine_gets_the_timeout_itself() -> None:
+    """Nothing awaits, so nothing can be cancelled: the interrupt lands in the coroutine."""
+
+    @watch(grace_period=0.1)
+    async def handler(_event: object, _context: object) -> None:
+        number = 0
+        try:
+            while True:
+                number += 1
+        except TimeoutError:
+            seen.append("timeout")
+            raise
+        finally:
+            seen.append("cleaned")
+
+    with pytest.raises(LambdaTimeout):
+        handler({}, Context(0.4))
+
+    assert seen == ["timeout", "cleaned"]
+
+
+def test_a_background_task_that_takes_the_interrupt_does_not_save_the_handler(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """The loop stores what lands in a task; the next rung is one that it lets through."""
+
+    async def spin() -> None:
+        until = time.monotonic() + 2.0
+        while time.monotonic() < until:
+            pass
+
+    @watch(grace_period=0.3)
+    async def handler(_event: object, _context: object) -> None:
+        task = asyncio.create_task(spin())
+        try:
+            await asyncio.sleep(30)
+        finally:
+            seen.append(task.done())
+
+    context = Context(1.2)
+    with pytest.raises(LambdaTimeout):
+        handler({}, context)
+
+    assert seen == [True]
+    assert context.get_remaining_time_in_millis() > 100, "not only at last call"
+    capfd.readouterr()
+
+
+def test_tasks_left_behind_end_with_their_invocation() -> None:
+    """Cancelled and run to their end, in time and after a timeout; the next one starts clean."""
+
+    async def linger(name: str) -> None:
+        try:
+            await asyncio.sleep(30)
+        finally:
+            seen.append(name)
+
+    @watch(grace_period=0.1)
+    async def handler(event: str, _context: object) -> int:
+        seen.append(asyncio.create_task(linger(event)))
+        await asyncio.sleep(30 if event == "hang" else 0)
+        return len(asyncio.all_tasks())
+
+    assert handler("first", Context(5.0)) == 2
+    with pytest.raises(LambdaTimeout):
+        handler("hang", Context(0.4))
+    assert handler("last", Context(5.0)) == 2
+
+    assert [name for name in seen if isinstance(name, str)] == ["first", "hang", "last"]
+
+
+def test_gather_and_task_groups_are_this_timeout() -> None:
+    """Whatever asyncio makes of the cancellation, the caller gets LambdaTimeout."""
+
+    @watch(grace_period=0.1)
+    async def handler(event: str, _context: object) -> None:
+        if event == "gather":
+            await asyncio.gather(asyncio.sleep(30), asyncio.sleep(30), return_exceptions=True)
+            await asyncio.sleep(30)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(asyncio.sleep(30))
+
+    for event in ("gather", "group"):
+        with pytest.raises(LambdaTimeout):
+            handler(event, Context(0.4))
+
+
+def test_context_variables_set_outside_are_seen() -> None:
+    """The task runs in a copy of the caller's context."""
+    variable = contextvars.ContextVar("variable", default="unset")
+
+    @watch
+    async def handler(_event: object, _context: object) -> str:
+        return variable.get()
+
+    variable.set("outside")
+
+    assert handler({}, Context(5.0)) == "outside"
+
+
+def test_methods_partials_and_keywords() -> None:
+    """Every form of an async handler is recognised, and called as it was."""
+
+    class Service:
+        @watch
+        async def method(self, event: str, _context: object, *, mode: str = "fast") -> str:
+            await asyncio.sleep(0)
+            return event + mode
+
+        async def __call__(self, event: str, _context: object) -> str:
+            return event
+
+    async def plain(event: str, _context: object) -> str:
+        return event
+
+    service = Service()
+
+    assert service.method("a", Context(5.0), mode="b") == "ab"
+    assert watch(service)("c", Context(5.0)) == "c"
+    assert watch(functools.partial(plain))("d", Context(5.0)) == "d"
+    assert is_coroutine_function(Service.__call__)
+    assert not is_coroutine_function(json.dumps)
+    assert not is_coroutine_function(max)
+
+
+def test_off_the_main_thread_an_async_handler_has_a_loop_of_its_own() -> None:
+    """And is interrupted where it runs bytecode."""
+    outcome: list[Any] = []
+
+    @watch(grace_period=0.1)
+    async def handler(event: str, _context: object) -> str:
+        seen.append(asyncio.get_running_loop())
+        while event == "hang":  # noqa: ASYNC110 - bytecode now and then, to land in
+            await asyncio.sleep(0.001)
+        return event
+
+    def work() -> None:
+        outcome.append(handler("ok", Context(5.0)))
+        try:
+            handler("hang", Context(0.4))
+        except LambdaTimeout as timeout:
+            outcome.append(timeout)
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    worker.join()
+    handler("ok", Context(5.0))
+
+    assert outcome[0] == "ok"
+    assert isinstance(outcome[1], LambdaTimeout)
+    assert seen[0] is seen[1]
+    assert seen[2] is not seen[0]
+    seen[0].close()

@@ -1,0 +1,102 @@
+"""``async def`` handlers: run on one loop kept for the process, cancelled through their task."""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import types
+from _thread import get_ident
+
+from ._clock import SystemClock
+from ._invocation import active
+from ._loops import run_out
+from .errors import Interrupt, LambdaTimeout
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
+    from collections.abc import Callable
+    from typing import Any
+
+_CO_COROUTINE = 0x80  # inspect.CO_COROUTINE; inspect itself takes 5 ms to import
+
+_UNWATCHED_END = 5.0
+"""Seconds that leftover tasks get where no deadline is known."""
+
+_kept: dict[int, AbstractEventLoop] = {}  # thread id -> its loop; each thread's own entry
+
+
+def is_coroutine_function(handler: object) -> bool:
+    """Whether calling `handler` gives a coroutine: an ``async def``, a method or partial of one."""
+    while isinstance(handler, functools.partial):
+        handler = handler.func
+    call = (
+        handler if isinstance(handler, types.FunctionType) else getattr(handler, "__func__", None)
+    )
+    if call is None:
+        call = getattr(type(handler), "__call__", None)  # noqa: B004 - its code matters
+    code = getattr(call, "__code__", None)
+    return isinstance(code, types.CodeType) and bool(code.co_flags & _CO_COROUTINE)
+
+
+def as_function(handler: Callable[..., Any]) -> Callable[[Any, Any], Any]:
+    """A plain function that runs the ``async def`` `handler` to its end.
+
+    Loop, open connections and ``contextvars`` set outside survive from one invocation to the next;
+    tasks that an invocation leaves behind are cancelled at its end. An interrupt that lands while
+    the loop waits cancels the handler's task, which sees ``CancelledError``; what it then returns
+    is the answer.
+    """
+
+    def run(event: Any, context: Any) -> Any:
+        loop = _loop()
+        task = loop.create_task(handler(event, context))
+        try:
+            return loop.run_until_complete(task)
+        except (LambdaTimeout, Interrupt):
+            if task.done():
+                raise  # it landed in the task itself, and came out by it
+            task.cancel()
+            # In here the interrupt is being handled, so the task is left alone until last call.
+            if not _ends_cancelled(loop, task):
+                return task.result()
+            raise
+        finally:
+            run_out(loop, _time_left())
+
+    return run
+
+
+def _ends_cancelled(loop: AbstractEventLoop, task: Any) -> bool:
+    """Run a cancelled task to its end; False if it has something else to say."""
+    from asyncio import CancelledError  # noqa: PLC0415 - a loop runs, so it is there
+
+    try:
+        loop.run_until_complete(task)
+    except CancelledError:
+        return True
+    return False
+
+
+def _loop() -> AbstractEventLoop:
+    ident = get_ident()
+    loop = _kept.get(ident)
+    if loop is None or loop.is_closed():
+        import asyncio  # noqa: PLC0415 - for those who use it
+
+        loop = _kept[ident] = asyncio.new_event_loop()
+        asyncio.set_event_loop(loop)
+        atexit.register(_close, loop)
+    return loop
+
+
+def _close(loop: AbstractEventLoop) -> None:
+    if not loop.is_running():
+        loop.close()
+
+
+def _time_left() -> float:
+    invocation = active.get(get_ident())
+    if invocation is None:
+        return _UNWATCHED_END
+    return invocation.timeline().last_call_at - SystemClock.monotonic()
