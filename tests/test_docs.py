@@ -48,10 +48,6 @@ def test_every_key_of_the_record_is_in_the_reference(capfd: pytest.CaptureFixtur
     assert set(listed) == {*record, "obstacle"}
 
 
-def _record_page() -> str:
-    return text("docs/reference/log-record.md")
-
-
 def test_the_readmes_code_runs() -> None:
     """The Python snippet, executed and called."""
     [snippet] = re.findall(r"```python\n(.*?)```", text("README.md"), re.DOTALL)
