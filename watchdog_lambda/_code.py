@@ -178,6 +178,24 @@ def is_fragile(frame: FrameType) -> bool:
     return code.co_filename.startswith(_ASYNCIO)
 
 
+_WAITS = (_STDLIB + "threading.py", _STDLIB + "subprocess.py", _STDLIB + "multiprocessing" + os.sep)
+
+
+def waits_in_exit(frame: FrameType | None) -> bool:
+    """Whether a context manager of the standard library waits at its end, and does nothing else.
+
+    ``with ThreadPoolExecutor()`` and ``with Popen()`` wait in ``__exit__`` for what they have
+    started. Interrupted in the block, that is most often for the very thing that never comes.
+    """
+    if frame is None or not frame.f_code.co_filename.startswith(_WAITS):
+        return False
+    while frame is not None and frame.f_code.co_filename.startswith(_STDLIB):
+        if frame.f_code.co_name == "__exit__":
+            return True
+        frame = frame.f_back
+    return False
+
+
 # ---- whose code, and where ---------------------------------------------------------------------
 
 

@@ -188,27 +188,27 @@ class Firing:
         if self.ladder.is_waiting and self.details is not None:
             self.ladder.start(now, self.details)
         tools, thread_id = self._tools, self.thread_id
-        handled = handled_by(thread_id)
+        frame, handled = frame_of(thread_id), handled_by(thread_id)
         if tools.nudge.reaches(thread_id):
             self.delivery = "nudge"
             # Asked from here first, so that a cleanup that is left alone is not disturbed either.
-            if self.ladder.is_wanted(now, handled):
+            if self.ladder.is_wanted(now, frame, handled):
                 tools.nudge.send()
         elif tools.injector.available:
             self.delivery = "injection"
-            self._inject(now, handled)
+            self._inject(now, frame, handled)
         if self.ladder.is_put_off:
             return now + PUT_OFF_PERIOD
         return now + (NUDGE_PERIOD if now < self.timeline.hard else LATE_PERIOD)
 
-    def _inject(self, now: float, handled: BaseException | None) -> None:
+    def _inject(self, now: float, frame: FrameType | None, handled: BaseException | None) -> None:
         with self._lock:
             # Check and inject under one lock. Otherwise: we see an open invocation; the handler's
             # thread settles and returns; we inject; the next invocation dies of it. Pinned by
             # test_late_injection_does_not_reach_the_next_invocation.
             if not self.invocation.is_open:
                 return
-            error = self.ladder.decide(now, frame_of(self.thread_id), handled)
+            error = self.ladder.decide(now, frame, handled)
             if error is not None:
                 prepared[self.thread_id] = error
                 self._tools.injector.inject(self.thread_id, type(error))

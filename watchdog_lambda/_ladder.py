@@ -24,6 +24,7 @@ from ._code import (
     is_ours,
     is_unprotected_back_edge,
     protected_by,
+    waits_in_exit,
 )
 from ._loops import running_loop
 from .errors import Interrupt, LambdaTimeout, LoopInterrupt
@@ -92,9 +93,10 @@ class Ladder:
 
     Left alone are a shield, the user's cleanup (an ``except``, ``finally`` or ``__exit__`` that
     handles our interrupt, or what was made of it), and a handler that has caught it in its own code
-    and goes on to wind up: all of that until last call. Not left alone is what has swallowed it: a
-    library that retries or goes on to the next record, C code that drops it, the user's own code
-    once it is back in the block that it was interrupted in.
+    and goes on to wind up: all of that until last call. An ``__exit__`` that only waits gets half of
+    that time. Not left alone is what has swallowed it: a library that retries or goes on to the next
+    record, C code that drops it, the user's own code once it is back in the block that it was
+    interrupted in.
     """
 
     __slots__ = (
@@ -160,13 +162,15 @@ class Ladder:
         afterwards whether that was what stood in the way.
         """
         self.is_at_back_edge = False
-        if not self.is_wanted(now, handled):
+        if not self.is_wanted(now, frame, handled):
             return None
         if frame is None or is_ours(frame.f_code):
             # Never in our own: settle cannot be torn, a finished result cannot be lost, and a nudge
             # inside of this very function cannot see half of its stores.
             return None
-        if self._is_winding_up(now, frame) or self._is_put_off(now, frame, in_place=in_place):
+        if not self.involves(handled) and self._is_winding_up(now, frame):
+            return None
+        if self._is_put_off(now, frame, in_place=in_place):
             return None
         error = self._make(now, frame)
         # The order matters for a nudge that strikes between these lines in a caller that is not
@@ -176,8 +180,11 @@ class Ladder:
         self._put_off_since = None
         return error
 
-    def is_wanted(self, now: float, handled: BaseException | None) -> bool:
-        """Whether an interrupt is due, as far as that can be told without a look at the frame."""
+    def is_wanted(self, now: float, frame: FrameType | None, handled: BaseException | None) -> bool:
+        """Whether an interrupt is due in a thread that is at `frame` and handles `handled`.
+
+        The watchdog asks this before it disturbs the thread; :meth:`decide` looks closer.
+        """
         invocation = self._invocation
         if not invocation.is_open or now < self._starts_at:
             return False
@@ -194,7 +201,10 @@ class Ladder:
         # At last call nothing is left alone any more, but what last call itself has set going.
         if last_call and last.at < self._timeline.last_call_at:
             return True
-        return not self.involves(handled)
+        if not self.involves(handled):
+            return True
+        # A cleanup is left alone; a wait in the place of one for half of the time that there is.
+        return now >= (last.at + self._timeline.last_call_at) / 2 and waits_in_exit(frame)
 
     def involves(self, error: BaseException | None) -> bool:
         """Whether `error` is one of our interrupts, or was made of one.

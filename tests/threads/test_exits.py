@@ -1,0 +1,82 @@
+"""Context managers whose end waits again for what will never come."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support import BOUND, Context
+from watchdog_lambda import LambdaTimeout, watch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+GRACE = 0.8
+LAST_CALL = 0.1
+
+
+def pool(release: threading.Event) -> None:
+    with ThreadPoolExecutor(1) as executor:
+        executor.submit(release.wait, BOUND).result()
+
+
+def process(release: threading.Event) -> None:
+    with subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"]) as child:
+
+        def kill() -> None:
+            release.wait(BOUND)
+            child.kill()
+
+        threading.Thread(target=kill).start()
+        child.wait()
+
+
+@pytest.mark.parametrize("block", [pool, process], ids=lambda f: f.__name__)
+def test_a_wait_at_the_end_of_a_block_is_cut_before_last_call(
+    block: Callable[[threading.Event], None],
+) -> None:
+    """It gets half of the time that a cleanup would get, and the rest is for the outer ones."""
+    release = threading.Event()
+    cleaned: list[float] = []
+    context = Context(GRACE * 4)
+
+    @watch(grace_period=GRACE, last_call=LAST_CALL)
+    def handler(_event: object, _context: object) -> None:
+        try:
+            block(release)
+        finally:
+            cleaned.append(context.get_remaining_time_in_millis() / 1000)
+
+    try:
+        with pytest.raises(LambdaTimeout):
+            handler({}, context)
+    finally:
+        release.set()
+
+    [left] = cleaned
+    assert LAST_CALL * 1.5 < left < GRACE * 0.75
+
+
+def test_a_wait_that_ends_is_not_cut() -> None:
+    """A pool whose work is nearly done gets to finish it."""
+    done: list[str] = []
+
+    def work() -> None:
+        threading.Event().wait(GRACE * 3.25)
+        done.append("work")
+
+    @watch(grace_period=GRACE, last_call=LAST_CALL)
+    def handler(_event: object, _context: object) -> None:
+        with ThreadPoolExecutor(1) as executor:
+            executor.submit(work)
+            threading.Event().wait(BOUND)
+
+    with pytest.raises(LambdaTimeout):
+        handler({}, Context(GRACE * 4))
+
+    assert done == ["work"]
