@@ -80,7 +80,8 @@ def _make_venv(folder: Path) -> None:
 
 def demo(arguments: list[str]) -> int:
     """A real handler runs into its timeout, with and without the watchdog, side by side."""
-    return _module("tools.demo", arguments)
+    # From where the user stands: --path is theirs.
+    return _module("tools.demo", arguments, cwd=Path.cwd())
 
 
 def test(arguments: list[str]) -> int:
@@ -112,7 +113,7 @@ def interpreters(arguments: list[str]) -> int:
     versions = list(INTERPRETERS)
     if "--others" in arguments:
         arguments = [argument for argument in arguments if argument != "--others"]
-        versions.remove("%d.%d" % sys.version_info[:2])
+        versions.remove(f"{sys.version_info.major}.{sys.version_info.minor}")
     for version in versions:
         interpreter = _find(version)
         if interpreter is None:
@@ -184,8 +185,8 @@ def main() -> int:
 # ---- helpers -----------------------------------------------------------------------------------
 
 
-def _module(name: str, arguments: list[str]) -> int:
-    return _call([str(environment()), "-m", name, *arguments])
+def _module(name: str, arguments: list[str], *, cwd: Path = ROOT) -> int:
+    return _call([str(environment()), "-m", name, *arguments], cwd=cwd)
 
 
 def _find(version: str) -> str | None:
@@ -202,10 +203,10 @@ def _find(version: str) -> str | None:
     return None
 
 
-def _call(command: list[str], *, announce: bool = False) -> int:
+def _call(command: list[str], *, announce: bool = False, cwd: Path = ROOT) -> int:
     if announce:
         _say(" ".join([Path(command[0]).name, *command[1:]]))
-    process = subprocess.Popen(command, cwd=ROOT)
+    process = subprocess.Popen(command, cwd=cwd)
     while True:
         try:
             return process.wait()

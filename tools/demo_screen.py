@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 import textwrap
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 if TYPE_CHECKING:
@@ -146,6 +147,9 @@ def _next(run: Run) -> Iterator[Styled]:
     took = f"{run.next_answer.seconds * 1000:.0f} ms"
     if run.next_is_warm:
         yield Styled(f"{took}, warm: the same process {run.next_process}", "green")
+    elif run.next_answer.status != HTTPStatus.OK:
+        body = _short(run.next_answer.body) or "nothing"
+        yield Styled(f"{took}, failed with {run.next_answer.status}: {body}", "red")
     else:
         yield Styled(f"{took}, cold: a new process {run.next_process}", "red")
 

@@ -47,6 +47,9 @@ LONGEST_PUT_OFF = 0.05
 PUT_OFF_SHARE = 0.1
 """It is never more than this share of the grace period either."""
 
+MOST_RECORDS = 20
+"""Interrupts that are remembered, the first and the last: who swallows all gets no end of them."""
+
 _MOST_EXCEPTIONS = 100  # looked at in one chain
 
 
@@ -93,9 +96,9 @@ class Ladder:
 
     Left alone are a shield, the user's cleanup (an ``except``, ``finally`` or ``__exit__`` that
     handles our interrupt, or what was made of it), and a handler that has caught it in its own code
-    and goes on to wind up: all of that until last call. An ``__exit__`` that only waits gets half of
-    that time. Not left alone is what has swallowed it: a library that retries or goes on to the next
-    record, C code that drops it, the user's own code once it is back in the block that it was
+    and goes on to wind up: all of that until last call. An ``__exit__`` that only waits gets half
+    of that time. Not left alone is what has swallowed it: a library that retries or goes on to the
+    next record, C code that drops it, the user's own code once it is back in the block that it was
     interrupted in.
     """
 
@@ -109,6 +112,7 @@ class Ladder:
         "_thread_id",
         "_timeline",
         "is_at_back_edge",
+        "left_out",
         "records",
     )
 
@@ -128,6 +132,7 @@ class Ladder:
         self._details: TimeoutDetails | None = None
         self._starts_at = math.inf  # not before the hooks have had their time
         self.records: list[InterruptRecord] = []
+        self.left_out = 0  # from the middle of the records
         self._put_off_since: float | None = None
         self.is_at_back_edge = False
 
@@ -177,6 +182,9 @@ class Ladder:
         # ours, such as a user's signal handler that runs here: the record is complete before it is
         # seen.
         self.records.append(error._witness)  # type: ignore[arg-type]
+        if len(self.records) > MOST_RECORDS:
+            del self.records[MOST_RECORDS // 2]
+            self.left_out += 1
         self._put_off_since = None
         return error
 

@@ -84,6 +84,8 @@ def build(firing: Firing, outcome: str, now: float) -> dict[str, Any]:
             for interrupt in ladder.records
         ],
     }
+    if ladder.left_out:
+        record["interrupts_left_out"] = ladder.left_out
     obstacle = firing.obstacle()
     if obstacle:
         record["obstacle"] = obstacle

@@ -31,6 +31,7 @@ def process(release: threading.Event) -> None:
         def kill() -> None:
             release.wait(BOUND)
             child.kill()
+            child.wait()
 
         threading.Thread(target=kill).start()
         child.wait()

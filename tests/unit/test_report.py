@@ -120,6 +120,30 @@ def test_a_stuck_handler_is_reported_before_the_hard_deadline_and_once(
     assert len(record["interrupts"]) > 2
 
 
+def test_a_handler_that_swallows_everything_does_not_flood_the_record(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """The first and the last interrupts, and how many there were between."""
+    caught: list[str] = []
+
+    def handler(_event: object, _context: object) -> str:
+        until = time.monotonic() + 2.55
+        while time.monotonic() < until:
+            try:
+                threading.Event().wait(1.0)
+            except BaseException as error:
+                caught.append(type(error).__name__)
+        return "came back"
+
+    assert watch(grace_period=1.0, last_call=0.01)(handler)({}, Context(2.6)) == "came back"
+
+    [record] = records(capfd.readouterr().out)
+    assert len(caught) > 20
+    assert len(record["interrupts"]) == 20
+    assert record["interrupts_left_out"] == len(caught) - 20
+    assert record["interrupts"][0]["exception"] == "LambdaTimeout"
+
+
 def test_off_the_main_thread_the_obstacle_is_named(capfd: pytest.CaptureFixture[str]) -> None:
     """An injected interrupt that a blocked call held up: pending, and why."""
 

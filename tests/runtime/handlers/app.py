@@ -6,7 +6,7 @@ the kinds that use them, for what is loaded changes what a timeout does.
 """
 
 # The names say what the handlers do, which is meant to be as bad as what is found in the wild.
-# ruff: noqa: D103, PLC0415, S110, SIM105
+# ruff: noqa: PLC0415, S110
 
 from __future__ import annotations
 

@@ -1,0 +1,113 @@
+"""Places orders one by one; out of time, it leaves no lock, no half order and no caller behind."""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import json
+import os
+import time
+from typing import TYPE_CHECKING, Any
+
+from aws_lambda_powertools import Logger
+
+from watchdog_lambda import remaining_time, scoped_hook, shield, shutdown_hook, watch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from watchdog_lambda import TimeoutDetails
+
+TIME_FOR_AN_ORDER = 0.9  # seconds; with less than that left, none is begun
+
+logger = Logger(service="orders")
+
+# These stand for tables in a database.
+locks: set[str] = set()
+charged: list[str] = []
+shipped: list[str] = []
+
+# A deque: the hook empties it on its own thread while the handler may still append.
+telemetry: collections.deque[dict[str, object]] = collections.deque()
+
+
+# ---- what happens when the time is up, in this order ------------------------------------------
+
+
+@shutdown_hook(before=1.0)
+def warn(details: TimeoutDetails) -> None:
+    """A second before the hard deadline, while the handler may still make it."""
+    logger.warning("running late, in %s", details.location)
+
+
+def release(order: str) -> None:
+    """As a conditional write: nothing happens if the lock is not ours any more."""
+    locks.discard(order)
+    logger.info("lock of %s released", order)
+
+
+@shutdown_hook
+def flush(details: TimeoutDetails | None = None) -> None:
+    """Called by the handler too, at its end."""
+    count = len(telemetry)
+    for _ in range(count):
+        telemetry.popleft()  # stands for an upload
+    logger.info("%d records flushed", count, extra={"is_timeout": details is not None})
+
+
+def gateway_timeout(details: TimeoutDetails) -> dict[str, Any]:
+    """What the caller gets instead of an error."""
+    body = {"message": "not all is placed; send it again", "request_id": details.request_id}
+    return {"statusCode": 504, "body": json.dumps(body)}
+
+
+# ---- the work ----------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def lock(order: str) -> Iterator[None]:
+    try:
+        locks.add(order)
+        # The `finally` is for every way out of here. The hook is for the one without a way out: a
+        # handler that is stuck in C code until Lambda kills it.
+        with scoped_hook(release, order):
+            yield
+    finally:
+        locks.discard(order)
+
+
+def price(seconds: float) -> None:
+    time.sleep(seconds)  # stands for a call to somebody slow
+
+
+def commit(order: str, seconds: float) -> None:
+    """Charge and ship, never one without the other: that is what the shield around it is for."""
+    # Taken for good, in one step. A KeyError if the hook has released it: then we come too late.
+    locks.remove(order)
+    charged.append(order)
+    time.sleep(seconds)
+    shipped.append(order)
+
+
+@watch(fallback=gateway_timeout)
+def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
+    """Place the orders of the event, which also says how long each step takes."""
+    orders = list(event.get("orders", ()))
+    placed: list[str] = []
+    while orders and remaining_time() > TIME_FOR_AN_ORDER:
+        order = orders.pop(0)
+        with lock(order):
+            price(event.get("price_seconds", 0))
+            with shield():
+                commit(order, event.get("commit_seconds", 0))
+        placed.append(order)
+        telemetry.append({"order": order})
+    flush()
+    return {
+        # 206: out of time as well, but noticed by the handler itself, between two orders.
+        "statusCode": 206 if orders else 200,
+        "placed": placed,
+        "left": orders,
+        "pid": os.getpid(),
+        "tables": {"locks": sorted(locks), "charged": charged, "shipped": shipped},
+    }

@@ -1,0 +1,197 @@
+"""The examples do what they are there to show, under the real runtime."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import pytest
+
+from .harness import WAYS, Call, Way, bare, call, running, wrapped
+
+if TYPE_CHECKING:
+    from tools.emulator import Emulator
+
+EXAMPLES: Final = Path(__file__).parents[2] / "examples"
+TIMEOUT: Final = 2
+FIRES_AFTER: Final = 1.5  # a quarter of the time before the hard deadline
+MESSAGE: Final = re.compile(
+    r"interrupted after 1\.[5-7] s, 0\.[3-5] s before the 2\.0 s limit, "
+    r"in app\.py:\d+ \(load_page\)"
+)
+
+
+def logged(done: Call) -> list[dict[str, Any]]:
+    """The lines that the handler's own logger has written, decoded."""
+    records = [json.loads(line) for line in done.lines if line.startswith("{")]
+    return [record for record in records if record.get("event") != "watchdog.timeout"]
+
+
+def messages(done: Call) -> list[str]:
+    """What they say."""
+    return [record["message"] for record in logged(done)]
+
+
+def assert_answered_at(done: Call, seconds: float) -> None:
+    """The caller had its answer then, give or take what a busy machine adds, and no kill."""
+    assert seconds - 0.05 < done.response.seconds < min(seconds + 0.25, TIMEOUT)
+
+
+# ---- sigalrm_recipe ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_sigalrm_recipe(way: Way) -> None:
+    """Code that knows nothing of the package catches its timeout, cleans up and answers."""
+    path = EXAMPLES / "sigalrm_recipe"
+    assert "watchdog_lambda" not in (path / "app.py").read_text(encoding="utf-8")
+
+    with running(
+        wrapped("app.handler", way=way, cwd=path, timeout=TIMEOUT, warm_up={})
+    ) as function:
+        normal = call(function, {"sleep": 0.5})
+        timed_out = call(function, {"sleep": 30})
+        after = call(function, {})
+
+        pid = normal.answer["pid"]
+        assert normal.answer == {"statusCode": 200, "pages": 3, "call": 2, "pid": pid}
+        assert messages(normal) == ["report begins", "finally: connection closed"]
+        pages = timed_out.answer["pages"]
+        assert pages in {6, 7}  # of 0.2 s each
+        assert timed_out.answer == {"statusCode": 504, "pages": pages, "call": 3, "pid": pid}
+        assert_answered_at(timed_out, FIRES_AFTER + 0.1)
+        assert after.answer == {"statusCode": 200, "pages": 0, "call": 4, "pid": pid}
+
+        begins, warning, saved, ends = messages(timed_out)
+        assert (begins, ends) == ("report begins", "finally: connection closed")
+        reason, _, message = warning.partition(": ")
+        assert reason == "out of time"
+        assert MESSAGE.fullmatch(message)
+        assert saved == f"saved {pages} pages"
+        [report] = timed_out.reports
+        assert report["outcome"] == "returned"
+        assert re.fullmatch(r"app\.py:\d+ \(load_page\)", report["location"])
+        # In the format of the handler's Logger.
+        assert report["service"] == "reports"
+        assert normal.reports == after.reports == []
+
+
+def test_sigalrm_recipe_without_the_watchdog_is_killed() -> None:
+    """No ``except``, no ``finally``, no answer, and another process for the next call."""
+    path = EXAMPLES / "sigalrm_recipe"
+    with running(bare("app.handler", cwd=path, timeout=TIMEOUT, warm_up={})) as function:
+        normal = call(function, {})
+        killed = call(function, {"sleep": 30})
+        after = call(function, {})
+
+        assert killed.response.body == "Task timed out after 2.00 seconds"
+        assert messages(killed) == ["report begins"]
+        assert after.answer["call"] == 1
+        assert after.answer["pid"] != normal.answer["pid"]
+
+
+# ---- hooks_and_fallback ------------------------------------------------------------------------
+
+
+@pytest.fixture(params=["decorator alone", *WAYS])
+def orders(request: pytest.FixtureRequest) -> Emulator:
+    """The example in every way that it can be run; its decorator is enough, and watches once."""
+    path = EXAMPLES / "hooks_and_fallback"
+    if request.param in WAYS:
+        return wrapped("app.handler", way=request.param, cwd=path, timeout=TIMEOUT, warm_up={})
+    return bare("app.handler", cwd=path, timeout=TIMEOUT, warm_up={})
+
+
+def test_hooks_and_fallback(orders: Emulator) -> None:
+    """Lock and telemetry do not outlive the timeout, and the caller gets the fallback."""
+    with running(orders) as function:
+        normal = call(function, {"orders": ["a", "b"]})
+        noticed = call(function, {"orders": ["c", "d"], "price_seconds": 1.2})
+        timed_out = call(function, {"orders": ["e"], "price_seconds": 30})
+        after = call(function, {})
+
+        assert normal.answer["statusCode"] == 200
+        assert normal.answer["placed"] == ["a", "b"]
+        assert messages(normal) == ["2 records flushed"]
+        # Noticed by the handler itself, with 0.8 s left: no timeout.
+        assert noticed.answer["statusCode"] == 206
+        assert (noticed.answer["placed"], noticed.answer["left"]) == (["c"], ["d"])
+
+        assert timed_out.answer["statusCode"] == 504
+        body = json.loads(timed_out.answer["body"])
+        assert body["request_id"] == timed_out.request_id
+        assert_answered_at(timed_out, FIRES_AFTER)
+        # A second ahead of the deadline the one; then the last registered first.
+        late, released, flushed = messages(timed_out)
+        assert re.fullmatch(r"running late, in app\.py:\d+ \(price\)", late)
+        assert [released, flushed] == ["lock of e released", "0 records flushed"]
+        assert logged(timed_out)[2]["is_timeout"] is True
+        [report] = timed_out.reports
+        assert report["outcome"] == "fallback"
+        assert [(hook["name"], hook["outcome"]) for hook in report["hooks"]] == [
+            ("app.warn", "ok"),
+            ("app.release", "ok"),
+            ("app.flush", "ok"),
+        ]
+
+        assert after.answer["pid"] == normal.answer["pid"]
+        assert after.answer["tables"] == {
+            "locks": [],
+            "charged": ["a", "b", "c"],
+            "shipped": ["a", "b", "c"],
+        }
+        assert normal.reports == noticed.reports == after.reports == []
+
+
+def test_hooks_and_fallback_in_the_shield() -> None:
+    """An order that is being committed is committed whole: the interrupt waits for the shield."""
+    path = EXAMPLES / "hooks_and_fallback"
+    with running(bare("app.handler", cwd=path, timeout=TIMEOUT, warm_up={})) as function:
+        before = call(function, {})
+        timed_out = call(function, {"orders": ["a", "b"], "commit_seconds": 1.7})
+        after = call(function, {})
+
+        assert timed_out.answer["statusCode"] == 504
+        assert_answered_at(timed_out, 1.7)
+        [report] = timed_out.reports
+        assert [interrupt["outcome"] for interrupt in report["interrupts"]] == ["delivered"]
+        assert after.answer["tables"] == {"locks": [], "charged": ["a"], "shipped": ["a"]}
+        assert after.answer["pid"] == before.answer["pid"]
+
+
+# ---- existing_signals --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_existing_signals(way: Way) -> None:
+    """The handler's timer ticks before, during and after a timeout, and its SIGTERM arrives."""
+    path = EXAMPLES / "existing_signals"
+    assert "watchdog_lambda" not in (path / "app.py").read_text(encoding="utf-8")
+
+    with running(
+        wrapped("app.handler", way=way, cwd=path, timeout=TIMEOUT, warm_up={"work": 0})
+    ) as function:
+        normal = call(function, {})
+        timed_out = call(function, {"work": 30})
+        pid = normal.answer["pid"]
+        # By somebody else, as Lambda sends it.
+        os.kill(pid, signal.SIGTERM)
+        after = call(function, {})
+
+        assert timed_out.answer["statusCode"] == 504
+        assert_answered_at(timed_out, FIRES_AFTER + 0.2)
+        # Every 50 ms: 1.5 s until the interrupt and 0.2 s in the cleanup.
+        assert timed_out.answer["beats"] == pytest.approx(34, abs=6)
+        assert timed_out.answer["beats_in_cleanup"] == pytest.approx(4, abs=2)
+        assert len(timed_out.reports) == 1
+        for done in (normal, after):
+            assert done.answer["statusCode"] == 200
+            assert done.answer["beats"] == pytest.approx(4, abs=2)
+            assert done.answer["signals_are_own"] is True
+            assert done.answer["timer"] == pytest.approx(0.05)
+            assert done.answer["pid"] == pid
+        assert after.answer["requests_to_stop"] == normal.answer["requests_to_stop"] + 1
