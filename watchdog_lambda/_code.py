@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import CodeType, FrameType, TracebackType
 
+    from ._stacks import Stack
+
 PACKAGE = os.path.dirname(__file__) + os.sep
 """Where this package's files lie: an interrupt never lands in a frame of one of them."""
 
@@ -137,6 +139,16 @@ def is_unprotected_back_edge(code: CodeType, lasti: int) -> bool:
     return handler is not None and protected_by(code, looked_up) != handler
 
 
+def protected_lines(code: CodeType, handler: int) -> frozenset[int]:
+    """The lines whose exceptions go to `handler`."""
+    ranges = [(start, end) for start, end, target in protected_ranges(code) if target == handler]
+    return frozenset(
+        line
+        for begin, finish, line in code.co_lines()
+        if line is not None and any(start < finish and begin < end for start, end in ranges)
+    )
+
+
 def is_back_edge(code: CodeType, lasti: int) -> bool:
     """Whether the instruction at `lasti` is a loop's jump back."""
     return 0 <= lasti < len(code.co_code) and code.co_code[lasti] in _Opcodes.backward_jumps
@@ -181,18 +193,19 @@ def is_fragile(frame: FrameType) -> bool:
 _WAITS = (_STDLIB + "threading.py", _STDLIB + "subprocess.py", _STDLIB + "multiprocessing" + os.sep)
 
 
-def waits_in_exit(frame: FrameType | None) -> bool:
+def waits_in_exit(stack: Stack) -> bool:
     """Whether a context manager of the standard library waits at its end, and does nothing else.
 
     ``with ThreadPoolExecutor()`` and ``with Popen()`` wait in ``__exit__`` for what they have
     started. Interrupted in the block, that is most often for the very thing that never comes.
     """
-    if frame is None or not frame.f_code.co_filename.startswith(_WAITS):
+    if not stack or not stack[0][0].startswith(_WAITS):
         return False
-    while frame is not None and frame.f_code.co_filename.startswith(_STDLIB):
-        if frame.f_code.co_name == "__exit__":
+    for file, _, function in stack:
+        if not file.startswith(_STDLIB):
+            return False
+        if function == "__exit__":
             return True
-        frame = frame.f_back
     return False
 
 
@@ -227,37 +240,24 @@ class CodeMap:
                 return filename[len(root) :]
         return filename
 
-    def place(self, code: CodeType, line: int | None) -> str:
-        return f"{self.name(code.co_filename)}:{line or 0} ({code.co_name})"
+    def place(self, file: str, line: int, function: str) -> str:
+        return f"{self.name(file)}:{line} ({function})" if function else file
 
-    def location(self, frame: FrameType | None) -> str:
+    def location(self, stack: Stack) -> str:
         """The innermost frame of the user's own code; the innermost of all if none is."""
-        return self._location(_walk(frame))
+        stack = of_the_handler(stack)
+        own = (entry for entry in stack if self.is_own(entry[0]))
+        chosen = next(own, stack[0] if stack else None)
+        return "" if chosen is None else self.place(*chosen)
 
-    def stack(self, frame: FrameType | None) -> tuple[str, ...]:
-        """The handler's frames, outermost first; a deep stack is cut in the middle.
-
-        The runtime's frames, outside of the outermost guard, and this package's own are left out.
-        """
-        return self._stack(_walk(frame))
-
-    def stack_and_location(self, frame: FrameType | None) -> tuple[tuple[str, ...], str]:
-        """Both, of one moment: a thread that runs is elsewhere by the second look."""
-        walked = _walk(frame)
-        return self._stack(walked), self._location(walked)
-
-    def _stack(self, walked: list[tuple[CodeType, int | None]]) -> tuple[str, ...]:
-        places = [self.place(code, line) for code, line in reversed(walked)]
+    def places(self, stack: Stack) -> tuple[str, ...]:
+        """The handler's frames, outermost first; a deep stack is cut in the middle."""
+        places = [self.place(*entry) for entry in reversed(of_the_handler(stack))]
         left_out = len(places) - MOST_FRAMES
         if left_out > 0:
             middle = MOST_FRAMES // 2
             places[middle : middle + left_out] = [f"... {left_out} frames left out ..."]
         return tuple(places)
-
-    def _location(self, walked: list[tuple[CodeType, int | None]]) -> str:
-        own = (entry for entry in walked if self.is_own(entry[0].co_filename))
-        chosen = next(own, walked[0] if walked else None)
-        return "" if chosen is None else self.place(*chosen)
 
     def _decide(self, filename: str) -> bool:
         if filename.startswith("<"):
@@ -285,18 +285,16 @@ class CodeMap:
         return names
 
 
-def _walk(frame: FrameType | None) -> list[tuple[CodeType, int | None]]:
-    """A handler's frames, innermost first, as code and line; without ours and the runtime's."""
-    walked: list[tuple[CodeType, int | None]] = []
+def of_the_handler(stack: Stack) -> Stack:
+    """The handler's part of a stack: without this package's frames and the runtime's."""
+    kept: Stack = []
     handlers = None
-    while frame is not None:
-        code = frame.f_code
-        if not code.co_filename.startswith(PACKAGE):
-            walked.append((code, frame.f_lineno))
-        elif code.co_name == GUARD:
-            handlers = len(walked)
-        frame = frame.f_back
-    return walked[:handlers]
+    for entry in stack:
+        if not entry[0].startswith(PACKAGE):
+            kept.append(entry)
+        elif entry[2] == GUARD:
+            handlers = len(kept)
+    return kept[:handlers]
 
 
 def trim(traceback: TracebackType | None) -> TracebackType | None:

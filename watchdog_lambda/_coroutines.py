@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from ._invocation import Invocation
+
 _CO_COROUTINE = 0x80  # inspect.CO_COROUTINE; inspect itself takes 5 ms to import
 
 _UNWATCHED_END = 5.0
@@ -51,18 +53,31 @@ def as_function(handler: Callable[..., Any]) -> Callable[[Any, Any], Any]:
     def run(event: Any, context: Any) -> Any:
         loop = _loop()
         task = loop.create_task(handler(event, context))
+        invocation = active.get(get_ident())
         try:
-            return loop.run_until_complete(task)
-        except (LambdaTimeout, Interrupt):
-            if task.done():
-                raise  # it landed in the task itself, and came out by it
-            task.cancel()
-            # In here the interrupt is being handled, so the task is left alone until last call.
-            if not _ends_cancelled(loop, task):
-                return task.result()
-            raise
+            try:
+                return loop.run_until_complete(task)
+            except (LambdaTimeout, Interrupt):
+                if task.done() and not task.cancelled() and task.exception() is None:
+                    return task.result()  # it had ended; the loop had not noticed
+                if task.done():
+                    raise  # it landed in the task itself, and came out by it
+                task.cancel()
+                # In here the interrupt is being handled, so the task is left alone until last call.
+                if not _ends_cancelled(loop, task):
+                    return task.result()
+                raise
         finally:
-            run_out(loop, _time_left())
+            # Behind a shield: the handler has come to its end, and what it came to stays.
+            if invocation is not None:
+                invocation.shields += 1
+            try:
+                run_out(loop, _time_left(invocation))
+            except (LambdaTimeout, Interrupt):
+                pass  # last call
+            finally:
+                if invocation is not None:
+                    invocation.shields -= 1
 
     return run
 
@@ -95,8 +110,7 @@ def _close(loop: AbstractEventLoop) -> None:
         loop.close()
 
 
-def _time_left() -> float:
-    invocation = active.get(get_ident())
+def _time_left(invocation: Invocation | None) -> float:
     if invocation is None:
         return _UNWATCHED_END
     return invocation.timeline().last_call_at - SystemClock.monotonic()

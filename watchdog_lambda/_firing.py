@@ -21,8 +21,9 @@ from ._hooks import StageRun, stages
 from ._interrupt import frame_of, handled_by, trace_instructions
 from ._ladder import Ladder
 from ._loops import run_out, running_loop
+from ._stacks import all_stacks
 from .details import TimeoutDetails
-from .errors import Interrupt, LambdaTimeout, prepared
+from .errors import LANDING, Interrupt, LambdaTimeout, prepared
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ class Firing:
 
         Thread: watchdog.
         """
-        clock, timeline = self._tools.clock, self.timeline
+        clock = self._tools.clock
         todo = self._stages()
         while True:
             # Looked at again soon after the handler's end (_press sees to that), so that what the
@@ -125,9 +126,7 @@ class Firing:
             if self._grace_run is not None and self._grace_run.is_over():
                 wake = min(wake, self._press(now))
             if self.fired_at is not None and not self._reported:
-                # Half of last call is for the interrupt that cuts even a cleanup short: a handler
-                # that it brings back still reports its own end.
-                stuck_at = (timeline.last_call_at + timeline.hard) / 2
+                stuck_at = self._stuck_at(self.fired_at)
                 if now >= stuck_at:
                     self._give_up(now)
                 else:
@@ -167,9 +166,9 @@ class Firing:
 
     def _look(self, now: float) -> TimeoutDetails:
         """Where everybody is, for the hooks and for the record."""
-        frame = frame_of(self.thread_id)
-        stack, location = self.code.stack_and_location(frame)
-        self.other_stacks = _report.other_stacks(self.code, self.thread_id)
+        stacks = all_stacks()
+        stack = stacks.pop(self.thread_id, [])
+        self.other_stacks = _report.other_stacks(self.code, stacks)
         context = self.invocation.context
         return TimeoutDetails(
             request_id=str(getattr(context, "aws_request_id", None) or ""),
@@ -177,41 +176,54 @@ class Firing:
             deadline=self.timeline.hard,
             elapsed=now - self.timeline.start,
             grace_period=self.timeline.grace_period,
-            stack=stack,
-            location=location,
+            stack=self.code.places(stack),
+            location=self.code.location(stack),
         )
 
     def _press(self, now: float) -> float:
         """Try to land an interrupt; when to try again."""
         if not self.invocation.is_open or self.invocation.plan.settings.interrupt == "none":
             return now + LATE_PERIOD
+        tools, thread_id = self._tools, self.thread_id
+        nudges = tools.nudge.reaches(thread_id)
+        if nudges or tools.injector.available:
+            self.delivery = "nudge" if nudges else "injection"
         if self.ladder.is_waiting and self.details is not None:
             self.ladder.start(now, self.details)
-        tools, thread_id = self._tools, self.thread_id
-        frame, handled = frame_of(thread_id), handled_by(thread_id)
-        if tools.nudge.reaches(thread_id):
-            self.delivery = "nudge"
-            # Asked from here first, so that a cleanup that is left alone is not disturbed either.
-            if self.ladder.is_wanted(now, frame, handled):
+        handled = handled_by(thread_id)
+        # Asked from here first, so that a cleanup that is left alone is not disturbed either.
+        if self.ladder.is_wanted(now, handled):
+            if nudges:
                 tools.nudge.send()
-        elif tools.injector.available:
-            self.delivery = "injection"
-            self._inject(now, frame, handled)
+            elif tools.injector.available:
+                self._inject(now, handled)
         if self.ladder.is_put_off:
             return now + PUT_OFF_PERIOD
         return now + (NUDGE_PERIOD if now < self.timeline.hard else LATE_PERIOD)
 
-    def _inject(self, now: float, frame: FrameType | None, handled: BaseException | None) -> None:
+    def _inject(self, now: float, handled: BaseException | None) -> None:
         with self._lock:
             # Check and inject under one lock. Otherwise: we see an open invocation; the handler's
             # thread settles and returns; we inject; the next invocation dies of it. Pinned by
             # test_late_injection_does_not_reach_the_next_invocation.
             if not self.invocation.is_open:
                 return
-            error = self.ladder.decide(now, frame, handled)
+            frame = frame_of(self.thread_id)
+            stack = all_stacks().get(self.thread_id, [])
+            error = self.ladder.decide(now, frame, handled, stack=stack)
             if error is not None:
                 prepared[self.thread_id] = error
-                self._tools.injector.inject(self.thread_id, type(error))
+                self._tools.injector.inject(self.thread_id, LANDING[type(error)])
+
+    def _stuck_at(self, fired_at: float) -> float:
+        """When a handler that has not come back is reported as stuck."""
+        if fired_at >= self.timeline.hard:
+            # C code held the GIL beyond the hard deadline, and nobody has killed (Managed
+            # Instances): hooks and interrupts come first.
+            return fired_at + self.timeline.grace_period
+        # Half of last call is for the interrupt that cuts even a cleanup short: a handler that it
+        # brings back still reports its own end.
+        return (self.timeline.last_call_at + self.timeline.hard) / 2
 
     def _give_up(self, now: float) -> None:
         """Last call has passed and the handler has not come back: say where it is."""

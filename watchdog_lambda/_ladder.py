@@ -24,9 +24,11 @@ from ._code import (
     is_ours,
     is_unprotected_back_edge,
     protected_by,
+    protected_lines,
     waits_in_exit,
 )
 from ._loops import running_loop
+from ._stacks import own_stack
 from .errors import Interrupt, LambdaTimeout, LoopInterrupt
 
 TYPE_CHECKING = False
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from ._clock import Clock, Timeline
     from ._code import CodeMap
     from ._invocation import Invocation
+    from ._stacks import Stack
     from .details import TimeoutDetails
 
 PAUSE = 0.02
@@ -157,27 +160,34 @@ class Ladder:
         frame: FrameType | None,
         handled: BaseException | None,
         *,
+        stack: Stack | None = None,
         in_place: bool = False,
     ) -> LambdaTimeout | Interrupt | None:
         """The interrupt to land in `frame` now, or None: not now.
 
-        `handled` is the exception that the thread is handling. Whoever asks and gets one raises it,
-        `in_place` if CPython takes it for raised by the very instruction that the frame stands at:
+        `handled` is the exception that the thread is handling. Who asks for another thread gives
+        its `stack`, for a frame that runs must not be walked. Whoever gets an interrupt raises it,
+        `in_place` if CPython takes it for raised by the very instruction that the frame is at:
         a tracer does, a signal's handler at a back edge does not. ``is_at_back_edge`` tells
         afterwards whether that was what stood in the way.
         """
         self.is_at_back_edge = False
-        if not self.is_wanted(now, frame, handled):
+        if not self.is_wanted(now, handled):
             return None
         if frame is None or is_ours(frame.f_code):
             # Never in our own: settle cannot be torn, a finished result cannot be lost, and a nudge
             # inside of this very function cannot see half of its stores.
             return None
-        if not self.involves(handled) and self._is_winding_up(now, frame):
-            return None
+        if now < self._timeline.last_call_at and self.records:
+            if self.involves(handled):
+                # A wait in the place of a cleanup; see is_wanted.
+                if not waits_in_exit(own_stack(frame) if stack is None else stack):
+                    return None
+            elif self._is_winding_up(frame, stack):
+                return None
         if self._is_put_off(now, frame, in_place=in_place):
             return None
-        error = self._make(now, frame)
+        error = self._make(now, own_stack(frame) if stack is None else stack)
         # The order matters for a nudge that strikes between these lines in a caller that is not
         # ours, such as a user's signal handler that runs here: the record is complete before it is
         # seen.
@@ -188,8 +198,8 @@ class Ladder:
         self._put_off_since = None
         return error
 
-    def is_wanted(self, now: float, frame: FrameType | None, handled: BaseException | None) -> bool:
-        """Whether an interrupt is due in a thread that is at `frame` and handles `handled`.
+    def is_wanted(self, now: float, handled: BaseException | None) -> bool:
+        """Whether an interrupt may be due in a thread that handles `handled`.
 
         The watchdog asks this before it disturbs the thread; :meth:`decide` looks closer.
         """
@@ -212,7 +222,7 @@ class Ladder:
         if not self.involves(handled):
             return True
         # A cleanup is left alone; a wait in the place of one for half of the time that there is.
-        return now >= (last.at + self._timeline.last_call_at) / 2 and waits_in_exit(frame)
+        return not last_call and now >= (last.at + self._timeline.last_call_at) / 2
 
     def involves(self, error: BaseException | None) -> bool:
         """Whether `error` is one of our interrupts, or was made of one.
@@ -249,8 +259,10 @@ class Ladder:
 
     def message(self, now: float, place: str) -> str:
         start, hard = self._timeline.start, self._timeline.hard
+        # After it where nobody kills, as in Managed Instances, and C code was not to be reached.
+        side = "before" if now <= hard else "after"
         return (
-            f"interrupted after {now - start:.1f} s, {hard - now:.1f} s before the "
+            f"interrupted after {now - start:.1f} s, {abs(hard - now):.1f} s {side} the "
             f"{hard - start:.1f} s limit, in {place}"
         )
 
@@ -267,23 +279,25 @@ class Ladder:
         longest = min(LONGEST_PUT_OFF, self._timeline.grace_period * PUT_OFF_SHARE)
         return now < self._put_off_since + longest
 
-    def _is_winding_up(self, now: float, frame: FrameType) -> bool:
+    def _is_winding_up(self, frame: FrameType, stack: Stack | None) -> bool:
         """Whether the last one was caught by the user's own code, which now goes on to an end.
 
         A handler written for the SIGALRM recipe catches the timeout and then flushes, answers or
         runs a ``finally`` that is not handling anything any more. A loop that swallows looks the
         same at first, but comes back to the block that it was interrupted in.
         """
-        if not self.records or now >= self._timeline.last_call_at:
-            return False
         caught = self.records[-1].caught_by()
         if caught is None:
             return False
         code, lasti = caught
         handler = protected_by(code, lasti)
         # No handler there: it left that frame, and C code further out dropped it (a task's, say).
-        if not catches(code, handler) or not self._code.is_own(code.co_filename):
+        if handler is None or not catches(code, handler) or not self._code.is_own(code.co_filename):
             return False
+        if stack is not None:
+            lines = protected_lines(code, handler)
+            place = (code.co_filename, code.co_name)
+            return not any((f, name) == place and line in lines for f, line, name in stack)
         inner: FrameType | None = frame
         while inner is not None:
             if inner.f_code is code and protected_by(code, inner.f_lasti) == handler:
@@ -291,14 +305,14 @@ class Ladder:
             inner = inner.f_back
         return True
 
-    def _make(self, now: float, frame: FrameType) -> LambdaTimeout | Interrupt:
+    def _make(self, now: float, stack: Stack) -> LambdaTimeout | Interrupt:
         kind: type[LambdaTimeout | Interrupt]
         if not self.records:
             base = self._invocation.plan.settings.interrupt == "base"
             kind = Interrupt if base else LambdaTimeout
         else:
             kind = LoopInterrupt if self._has_loop() else Interrupt
-        place = self._code.location(frame)
+        place = self._code.location(stack)
         error = kind(self.message(now, place))
         error.details = self._details
         error._witness = InterruptRecord(error, now, place, self._clock)

@@ -31,14 +31,17 @@ def run_out(loop: AbstractEventLoop, seconds: float) -> None:
         return
     asyncio = sys.modules["asyncio"]
     tasks = asyncio.all_tasks(loop)
-    if not tasks:
-        return
     for task in tasks:
         task.cancel()
-    stop = loop.call_later(max(0.0, seconds), loop.stop)
-    try:
-        loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
-    except RuntimeError:
-        pass  # stopped before they had ended
-    finally:
-        stop.cancel()
+    if tasks:
+        stop = loop.call_later(max(0.0, seconds), loop.stop)
+        try:
+            loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+        except RuntimeError:
+            pass  # stopped before they had ended
+        finally:
+            stop.cancel()
+    # An interrupt that lands in the very turn in which a task has ended leaves a callback behind
+    # that would stop the loop's next run at once.
+    loop.call_soon(loop.stop)
+    loop.run_forever()

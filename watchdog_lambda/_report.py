@@ -17,11 +17,11 @@ from _thread import get_ident
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from types import FrameType
     from typing import Any
 
     from ._code import CodeMap
     from ._firing import Firing
+    from ._stacks import Stack
 
 EVENT = "watchdog.timeout"
 
@@ -32,26 +32,24 @@ _ATOMIC = select.PIPE_BUF  # a pipe that is ready takes this much without blocki
 _LONGEST_WAIT = 0.1  # seconds for a reader that does not read
 
 
-def other_stacks(code: CodeMap, thread_id: int) -> dict[str, tuple[str, ...]]:
+def other_stacks(code: CodeMap, stacks: dict[int, Stack]) -> dict[str, tuple[str, ...]]:
     """What the other threads are at, by name; this package's own threads left out.
 
     Thread: any.
     """
     # Not threading.enumerate(): it takes a lock that user code can hold.
     named: dict[int, Any] = getattr(sys.modules.get("threading"), "_active", {})
-    stacks: dict[str, tuple[str, ...]] = {}
-    frames: dict[int, FrameType] = sys._current_frames()
-    frames.pop(thread_id, None)
-    frames.pop(get_ident(), None)
-    for ident, frame in frames.items():
-        if len(stacks) == MOST_THREADS:
-            stacks["..."] = (f"{len(frames) - MOST_THREADS} threads left out",)
+    others: dict[str, tuple[str, ...]] = {}
+    for ident, stack in stacks.items():
+        places = code.places(stack)[-MOST_THREAD_FRAMES:]
+        if not places or ident == get_ident():
+            continue
+        if len(others) == MOST_THREADS:
+            others["..."] = (f"{len(stacks) - MOST_THREADS} threads left out",)
             break
-        stack = code.stack(frame)[-MOST_THREAD_FRAMES:]
-        if stack:
-            name = getattr(named.get(ident), "name", "thread")
-            stacks[name if name not in stacks else f"{name} ({ident})"] = stack
-    return stacks
+        name = getattr(named.get(ident), "name", "thread")
+        others[name if name not in others else f"{name} ({ident})"] = places
+    return others
 
 
 def build(firing: Firing, outcome: str, now: float) -> dict[str, Any]:

@@ -25,7 +25,7 @@ import math
 import os
 from _thread import allocate_lock, get_ident, start_new_thread
 
-from . import _code, _report
+from . import _code, _report, _stacks
 from ._clock import SystemClock
 from ._code import is_ours
 from ._firing import Firing, Tools
@@ -96,6 +96,7 @@ class WatchdogThread:
     def preload(self) -> None:
         """Import what must not be imported while the watchdog fires."""
         _code.preload()
+        _stacks.preload()
         self.injector.preload()
 
     def reschedule(self) -> None:

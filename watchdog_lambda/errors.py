@@ -23,7 +23,7 @@ from _thread import get_ident
 TYPE_CHECKING = False  # typing itself is not imported: it would cost every cold start
 if TYPE_CHECKING:
     from types import TracebackType
-    from typing import Protocol, Self
+    from typing import Any, Protocol
 
     from .details import TimeoutDetails
 
@@ -36,9 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ConfigurationError", "Interrupt", "LambdaTimeout"]
 
-# Thread id -> the instance that the next call of its class without arguments gives in that thread.
-# PyThreadState_SetAsyncExc takes a class and calls it in the target thread; this hands over the
-# instance that carries the message and the details.
+# Thread id -> the instance that is to land there by injection; see LANDING.
 prepared: dict[int, LambdaTimeout | Interrupt] = {}
 
 
@@ -49,22 +47,6 @@ class _Landing:
     """What was known when the watchdog fired; None on an instance that the user made."""
 
     _witness: Witness | None = None
-
-    def __new__(cls, *args: object) -> Self:
-        if prepared and not args:
-            instance = prepared.get(get_ident())
-            # The class must fit: user code may well make one of its own at that very moment.
-            if isinstance(instance, cls) and type(instance) is cls:
-                del prepared[get_ident()]
-                if instance._witness is not None:
-                    instance._witness.landed()
-                return instance
-        return super().__new__(cls, *args)
-
-    def __init__(self, *args: object) -> None:
-        # A prepared instance comes here a second time, without arguments: it keeps what it has.
-        if args:
-            super().__init__(*args)
 
     def __del__(self) -> None:
         # Who swallowed it is known only from the traceback, and only as long as that lives.
@@ -104,6 +86,46 @@ class LoopInterrupt(Interrupt, KeyboardInterrupt):
     """
 
     __module__ = "watchdog_lambda"
+
+
+def _landed(kind: type[LambdaTimeout | Interrupt], given: tuple[object, ...]) -> Any:
+    """The instance that was prepared for this thread."""
+    if given:
+        return given[0]  # 3.11 normalises what it has made once more, with that as the argument
+    instance = prepared.pop(get_ident(), None)
+    if instance is None:  # withdrawn in this very moment
+        return kind()
+    if instance._witness is not None:
+        instance._witness.landed()
+    return instance
+
+
+class _InjectedTimeout(LambdaTimeout):
+    def __new__(cls, *given: object) -> Any:
+        return _landed(LambdaTimeout, given)
+
+
+class _InjectedInterrupt(Interrupt):
+    def __new__(cls, *given: object) -> Any:
+        return _landed(Interrupt, given)
+
+
+class _InjectedLoopInterrupt(LoopInterrupt):
+    def __new__(cls, *given: object) -> Any:
+        return _landed(LoopInterrupt, given)
+
+
+LANDING: dict[type[BaseException], type[BaseException]] = {
+    LambdaTimeout: _InjectedTimeout,
+    Interrupt: _InjectedInterrupt,
+    LoopInterrupt: _InjectedLoopInterrupt,
+}
+"""What is injected for an instance of a class.
+
+``PyThreadState_SetAsyncExc`` takes a class and calls it without arguments in the target thread;
+this one gives the prepared instance, with message and details. Not the class itself: user code
+that makes one at that moment would get it.
+"""
 
 
 class ConfigurationError(ValueError):

@@ -113,7 +113,7 @@ def test_no_instruction_of_ours_lets_an_interrupt_land(ends_with: str) -> None:
         invocation = active[threading.get_ident()]
         assert invocation.firing is not None
         control = invocation.firing.ladder
-        assert control.is_wanted(thread.clock.monotonic(), None, None)
+        assert control.is_wanted(thread.clock.monotonic(), None)
         sys.settrace(trace)
         sys._getframe(1).f_trace = trace_ours
         sys._getframe(1).f_trace_opcodes = True

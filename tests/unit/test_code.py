@@ -6,7 +6,6 @@ import dis
 import sys
 import textwrap
 import threading
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -18,12 +17,16 @@ from watchdog_lambda._code import (
     is_fragile,
     is_ours,
     is_unprotected_back_edge,
+    of_the_handler,
     protected_by,
+    protected_lines,
     protected_ranges,
     trim,
+    waits_in_exit,
 )
 
 if TYPE_CHECKING:
+    from pathlib import Path
     from types import CodeType, FrameType
 
 
@@ -186,35 +189,72 @@ def test_places_are_named_as_imports_name_them(tmp_path: Path) -> None:
     assert code.name("/elsewhere/x.py") == "/elsewhere/x.py"
 
 
-def _deep(levels: int, code: CodeMap) -> tuple[str, ...]:
-    return _deep(levels - 1, code) if levels else code.stack(sys._getframe())
-
-
 def test_a_deep_stack_is_cut_in_the_middle() -> None:
     """A runaway recursion leaves its beginning and its end in the log."""
-    stack = _deep(MOST_FRAMES + 100, CodeMap([]))
+    stack = [(f"file{n}.py", n, "deep") for n in range(MOST_FRAMES + 100)]
 
-    assert len(stack) == MOST_FRAMES + 1
-    assert "frames left out" in stack[MOST_FRAMES // 2]
-    assert stack[-1].endswith("(_deep)")
+    places = CodeMap([]).places(stack)
+
+    assert len(places) == MOST_FRAMES + 1
+    assert "frames left out" in places[MOST_FRAMES // 2]
+    assert (places[0], places[-1]) == (f"file{MOST_FRAMES + 99}.py:299 (deep)", "file0.py:0 (deep)")
+
+
+def test_the_handlers_part_of_a_stack_is_between_the_runtime_and_us() -> None:
+    """What is outside of the outermost guard is the runtime; frames of ours are left out."""
+    ours = _code.__file__
+    stack = [("lib.py", 3, "read"), (ours, 1, "land"), ("app.py", 2, "handler")]
+    stack += [(ours, 9, "guarded"), ("outer.py", 1, "wraps"), (ours, 9, "guarded")]
+    stack += [("runtime.py", 1, "run")]
+
+    assert of_the_handler(stack) == [
+        ("lib.py", 3, "read"),
+        ("app.py", 2, "handler"),
+        ("outer.py", 1, "wraps"),
+    ]
+    assert of_the_handler([("a.py", 1, "f")]) == [("a.py", 1, "f")]
 
 
 def test_location_is_the_innermost_frame_of_own_code() -> None:
     """Blocked inside of a library, the place named is the line that called it."""
-    here = str(Path(__file__).parent)
-    frames: list[FrameType] = []
-    textwrap.TextWrapper()  # a library, imported from the standard library's folder
+    stack = [
+        (threading.__file__, 327, "wait"),
+        ("/task/app.py", 41, "load"),
+        ("/task/app.py", 7, "h"),
+    ]
 
-    class Called(dict[str, str]):
-        def __missing__(self, key: str) -> str:
-            frames.append(sys._getframe(1))
-            return key
+    assert CodeMap(["/task"]).location(stack) == "app.py:41 (load)"
+    assert CodeMap([]).location(stack[:1]).endswith("threading.py:327 (wait)")
+    assert CodeMap([]).location([]) == ""
 
-    "{x}".format_map(Called())
-    frame = frames[0]
 
-    assert CodeMap([here]).location(frame).startswith("test_code.py:")
-    assert CodeMap([]).location(None) == ""
+def test_waits_in_exit_are_the_standard_librarys_only() -> None:
+    """A pool's end that joins is a wait; user code in between, or another library's end, is not."""
+    import concurrent.futures._base as futures  # noqa: PLC0415
+
+    join = (threading.__file__, 1, "join")
+    end = (futures.__file__, 1, "__exit__")
+
+    assert waits_in_exit([join, (futures.__file__, 1, "shutdown"), end, ("app.py", 1, "h")])
+    assert not waits_in_exit([join, ("app.py", 1, "close"), end])
+    assert not waits_in_exit([join, ("app.py", 1, "h")])
+    assert not waits_in_exit([("app.py", 1, "flush"), end])
+    assert not waits_in_exit([])
+
+
+def test_lines_of_a_block_are_those_whose_errors_go_to_its_handler() -> None:
+    """By lines, for the threads whose instructions cannot be seen."""
+    handler = next(target for _, _, target in protected_ranges(NESTED))
+
+    lines = {
+        line
+        for t in {t for _, _, t in protected_ranges(NESTED)}
+        for line in protected_lines(NESTED, t)
+    }
+
+    assert protected_lines(NESTED, handler) <= lines
+    assert min(lines) > 1
+    assert protected_lines(NESTED, -1) == frozenset()
 
 
 def test_trim_cuts_the_frames_that_raised_the_interrupt() -> None:

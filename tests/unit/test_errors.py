@@ -8,7 +8,7 @@ from _thread import get_ident
 import pytest
 
 from watchdog_lambda import Interrupt, LambdaTimeout, TimeoutDetails
-from watchdog_lambda.errors import LoopInterrupt, prepared
+from watchdog_lambda.errors import LANDING, LoopInterrupt, prepared
 
 DETAILS = TimeoutDetails(
     request_id="r", function_name="f", deadline=10.0, elapsed=7.0, grace_period=3.0, location="a:1"
@@ -27,26 +27,19 @@ def test_kinds_are_what_code_in_the_field_catches() -> None:
     assert (LambdaTimeout.__module__, Interrupt.__module__) == ("watchdog_lambda",) * 2
 
 
-def test_prepared_instance_is_what_a_call_without_arguments_gives() -> None:
+@pytest.mark.parametrize("kind", [LambdaTimeout, Interrupt, LoopInterrupt])
+def test_what_is_injected_gives_the_prepared_instance(kind: type[LambdaTimeout]) -> None:
     """PyThreadState_SetAsyncExc calls a class; the instance with the message comes of it, once."""
-    instance = LambdaTimeout("the message")
+    instance = kind("the message")
     prepared[get_ident()] = instance
 
-    assert LambdaTimeout("somebody's own").args == ("somebody's own",)
-    assert LambdaTimeout() is instance
+    assert kind() is not instance, "user code that makes one of its own does not get it"
+    assert LANDING[kind]() is instance
+    assert type(instance) is kind
     assert instance.args == ("the message",)
-    assert LambdaTimeout() is not instance
     assert not prepared
-
-
-def test_prepared_instance_of_another_class_is_left_alone() -> None:
-    """User code that makes a LambdaTimeout while an Interrupt is on its way does not steal it."""
-    prepared[get_ident()] = Interrupt("on its way")
-    try:
-        assert LambdaTimeout().args == ()
-        assert get_ident() in prepared
-    finally:
-        prepared.clear()
+    assert type(LANDING[kind]()) is kind, "withdrawn in that very moment"
+    assert issubclass(LANDING[kind], kind), "C code looks at the class"
 
 
 def test_timeout_survives_pickling_with_its_details() -> None:
