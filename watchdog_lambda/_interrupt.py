@@ -13,6 +13,7 @@ bytecodes
 
 from __future__ import annotations
 
+import gc
 import signal
 import sys
 from _thread import get_ident, get_native_id
@@ -184,8 +185,21 @@ def _trace_no_call(_frame: FrameType, _event: str, _argument: object) -> None:
 
 
 def frame_of(thread_id: int) -> FrameType | None:
-    """The innermost frame of a thread as it is now; gone by the time you look. Thread: any."""
-    return sys._current_frames().get(thread_id)
+    """The innermost frame of a thread as it is now; gone by the time you look. Thread: any.
+
+    Look at its code and its instruction, and go no further: see :mod:`._stacks`.
+    """
+    if sys.version_info >= (3, 12):
+        return sys._current_frames().get(thread_id)
+    # Up to 3.11 making a frame object can start the garbage collector, whose finalisers can let the
+    # GIL go, and the thread return from the very frame that the object is being made for.
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        return sys._current_frames().get(thread_id)
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def handled_by(thread_id: int) -> BaseException | None:

@@ -1,8 +1,9 @@
 """Where threads are: stacks as plain places, taken without walking frames that run.
 
-The frames of another thread are not walked: the GIL changes hands between two steps of a walk, and
-following ``f_back`` then has crashed CPython 3.11.7 (twice in some 230,000 timeouts under a switch
-interval of 50 us). ``faulthandler`` writes all stacks down in one C call, without letting go of the
+The frames of another thread are not walked. Following ``f_back`` makes frame objects, which up to
+3.11 can start the garbage collector, whose finalisers can let the GIL go, and the thread returns
+from the frames under way: that has crashed CPython 3.11.7 (twice in some 230,000 timeouts).
+``faulthandler`` writes all stacks down in one C call, without letting go of the
 GIL and without holding a frame.
 """
 
