@@ -325,7 +325,7 @@ class Firing:
             run.wait()
             run.close()
 
-    def obstacle(self) -> str | None:
+    def obstacle(self, outcome: str) -> str | None:
         """What held the interrupt up, or could have; None if nothing did. Thread: any."""
         if self.delivery == "injection":
             nudge = self._tools.nudge
@@ -339,6 +339,8 @@ class Firing:
         if self.delivery == "nudge" or self.invocation.plan.settings.interrupt == "none":
             return None
         if self.ladder.is_waiting:
+            if outcome == "stuck":
+                return "C code held the GIL: the watchdog has come to run only now"
             return "the handler ended before an interrupt was due"
         return f"no means to interrupt: no nudge ({self._tools.nudge.refusal}), no ctypes"
 

@@ -84,7 +84,7 @@ def build(firing: Firing, outcome: str, now: float) -> dict[str, Any]:
     }
     if ladder.left_out:
         record["interrupts_left_out"] = ladder.left_out
-    obstacle = firing.obstacle()
+    obstacle = firing.obstacle(outcome)
     if obstacle:
         record["obstacle"] = obstacle
     return record

@@ -1,0 +1,640 @@
+"""Managed Instances: several workers, forked before the handler is imported, and nobody kills.
+
+Lambda tells the deadline there and leaves the rest to the function. The runtime is the real one; it
+talks to :mod:`.runtime_api`, and in the last tests to AWS's emulator.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from http import HTTPStatus
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Self
+
+import pytest
+
+import watchdog_lambda
+from tools.emulator import _free_ports, fetch_emulator
+
+from .runtime_api import Answer, NoAnswer, RuntimeApi
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from types import TracebackType
+
+TIMEOUT: Final = 2.0
+FIRES_AT: Final = TIMEOUT * 3 / 4  # the default grace period is 3 s, and never more than a quarter
+SLACK: Final = 0.3  # what a busy machine may add; still before the hard deadline
+WORKERS: Final = 2
+C_LIBRARY_SIGNALS: Final = 0b111 << 31
+"""32 to 34: the C library's own; it takes them with the first thread that a process starts."""
+BOGUS: Final = 3_000_000.0
+"""Seconds. What the emulator tells in this mode is a million times the timeout, here of 3 s."""
+
+HANDLER: Final = '''
+import ctypes, json, os, time
+
+LIBC, LIBC_WITH_GIL = ctypes.CDLL(None), ctypes.PyDLL(None)
+
+class timespec(ctypes.Structure):
+    _fields_ = [("seconds", ctypes.c_long), ("nanoseconds", ctypes.c_long)]
+
+def handler(event, context):
+    # One write: two workers may share the descriptor.
+    begins = {"begins": context.aws_request_id, "pid": os.getpid()}
+    os.write(1, (json.dumps(begins) + "\\n").encode())
+    if "hold" in event:
+        hold_in_a_function_whose_name_is_long(event["hold"], event.get("depth", 0))
+    if "blind" in event:
+        be_blind(event["blind"], LIBC_WITH_GIL if event.get("gil") else LIBC)
+        if event.get("then_sleep"):
+            time.sleep(60)
+    return {"pid": os.getpid(), "threads": len(os.listdir("/proc/self/task"))}
+
+def hold_in_a_function_whose_name_is_long(seconds, depth):
+    if depth:
+        hold_in_a_function_whose_name_is_long(seconds, depth - 1)
+    else:
+        time.sleep(seconds)
+
+def be_blind(seconds, libc):
+    """Wait in C code that no signal wakes: for a lock that this thread has itself."""
+    mutex = ctypes.create_string_buffer(64)
+    until = time.time() + seconds
+    ends = timespec(int(until), int(until % 1 * 1e9))
+    libc.pthread_mutex_lock(mutex)
+    libc.pthread_mutex_timedlock(mutex, ctypes.byref(ends))
+'''
+HOOK: Final = """
+import json, os
+from watchdog_lambda import shutdown_hook
+from plain import handler
+
+@shutdown_hook
+def flush(details):
+    flushed = {"flushed": details.request_id, "pid": os.getpid()}
+    os.write(1, (json.dumps(flushed) + "\\n").encode())
+"""
+
+WATCHED: Final = ("watchdog_lambda", "hooked.handler")
+PLAIN: Final = ("awslambdaric", "plain.handler")
+CORRECTED: Final = {"WATCHDOG_LAMBDA_TIMEOUT": str(TIMEOUT)}
+# Unlike images, AWS's own runtimes have this set: their workers poll from a second thread.
+POLLS_IN_THREAD: Final = {"AWS_EXECUTION_ENV": "AWS_Lambda_python3.13"}
+
+
+class Instance:
+    """One execution environment: the runtime's first process and the workers that it forks."""
+
+    def __init__(
+        self,
+        api: RuntimeApi,
+        folder: Path,
+        runtime: tuple[str, ...] = WATCHED,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        (folder / "plain.py").write_text(HANDLER, encoding="utf-8")
+        (folder / "hooked.py").write_text(HOOK, encoding="utf-8")
+        self._folder = folder
+        self._log = folder / "log"
+        self._command = [sys.executable, "-m", *runtime]
+        kept = ("PATH", "HOME", "LANG", "LD_LIBRARY_PATH")
+        self._environment = {
+            **{name: os.environ[name] for name in kept if name in os.environ},
+            "PYTHONPATH": str(Path(watchdog_lambda.__file__).parents[1]),
+            "AWS_LAMBDA_RUNTIME_API": api.address,
+            "AWS_LAMBDA_MAX_CONCURRENCY": str(WORKERS),
+            "AWS_LAMBDA_FUNCTION_NAME": "function",
+            **(environment or {}),
+        }
+        self.process: subprocess.Popen[bytes]
+
+    def __enter__(self) -> Self:
+        with self._log.open("wb") as log:
+            self.process = subprocess.Popen(
+                self._command,
+                cwd=self._folder,
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait(10)
+        if error is not None:
+            error.add_note(f"What the function wrote:\n{self.log}")
+
+    @property
+    def log(self) -> str:
+        return self._log.read_text(encoding="utf-8", errors="replace")
+
+    @property
+    def workers(self) -> set[int]:
+        """The processes that the first one has forked."""
+        pid = self.process.pid
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii")
+        return set(map(int, children.split()))
+
+    def records(self, key: str) -> dict[str, dict[str, Any]]:
+        """The JSON lines that have this key, by its value."""
+        return {record[key]: record for record in self._json() if key in record}
+
+    def reports(self) -> list[dict[str, Any]]:
+        return [record for record in self._json() if record.get("event") == "watchdog.timeout"]
+
+    def _json(self) -> Iterator[dict[str, Any]]:
+        for line in self.log.splitlines():
+            with contextlib.suppress(ValueError):
+                record = json.loads(line)
+                if isinstance(record, dict):
+                    yield record
+
+
+@contextlib.contextmanager
+def instance(
+    folder: Path,
+    runtime: tuple[str, ...] = WATCHED,
+    *,
+    told: float | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Iterator[tuple[RuntimeApi, Instance]]:
+    """Both sides, up, with every worker asking for an event."""
+    with (
+        RuntimeApi(timeout=TIMEOUT, told=told) as api,
+        Instance(api, folder, runtime, environment) as started,
+    ):
+        api.wait_for_pollers(WORKERS)
+        yield api, started
+
+
+def both(api: RuntimeApi, event: dict[str, object]) -> list[Answer]:
+    """Occupy both workers at once, so that each gets one event."""
+    api.wait_for_pollers(WORKERS, within=2)
+    sent = [api.send({"hold": 0.2, **event}) for _ in range(WORKERS)]
+    return [each.answer(within=TIMEOUT + 5) for each in sent]
+
+
+def status(pid: int, name: str) -> str:
+    text = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+    found = re.search(rf"^{name}:\s*(.*)$", text, re.MULTILINE)
+    assert found is not None
+    return found[1]
+
+
+def assert_timed_out(answer: Answer) -> None:
+    """One grace period before the hard deadline, as an error."""
+    assert answer.kind == "error"
+    assert answer.body["errorType"] == "LambdaTimeout"
+    assert FIRES_AT - 0.05 < answer.seconds < FIRES_AT + SLACK
+
+
+@pytest.mark.parametrize("environment", [{}, POLLS_IN_THREAD], ids=["image", "aws"])
+def test_stuck_workers_are_answered_in_time_and_serve_on(
+    tmp_path: Path, environment: dict[str, str]
+) -> None:
+    """Both at once, each by its own watchdog: interrupt, hook and record, then the next event."""
+    with instance(tmp_path, environment=environment) as (api, started):
+        before = {answer.worker for answer in both(api, {})}
+        stuck = [api.send({"hold": 60}) for _ in range(WORKERS)]
+        answers = [each.answer(within=TIMEOUT + 5) for each in stuck]
+        after = {answer.worker for answer in both(api, {})}
+
+        for answer in answers:
+            assert_timed_out(answer)
+        assert before == after == started.workers
+        begun, flushed = started.records("begins"), started.records("flushed")
+        reports = {report["request_id"]: report for report in started.reports()}
+        ids = {each.request_id for each in stuck}
+        assert flushed.keys() == reports.keys() == ids
+        assert {begun[each]["pid"] for each in ids} == before
+        for each in ids:
+            assert flushed[each]["pid"] == begun[each]["pid"]
+            assert reports[each]["outcome"] == "raised"
+            assert reports[each]["location"].startswith("plain.py:")
+            assert [hook["outcome"] for hook in reports[each]["hooks"]] == ["ok"]
+            assert [i["outcome"] for i in reports[each]["interrupts"]] == ["delivered"]
+
+
+def test_one_stuck_worker_does_not_hold_up_the_other(tmp_path: Path) -> None:
+    """It serves meanwhile, and its own invocations are not interrupted."""
+    with instance(tmp_path) as (api, started):
+        stuck = api.send({"hold": 60})
+        others = set()
+        while stuck.posted is None:
+            others.add(api.invoke({"hold": 0.1}).worker)
+
+        assert_timed_out(stuck.answer(within=0))
+        assert len(others) == 1
+        assert len(started.reports()) == 1
+
+
+def test_without_the_package_workers_stay_pinned(tmp_path: Path) -> None:
+    """Nobody ends the invocations; with all workers stuck the next event finds none."""
+    with instance(tmp_path, PLAIN) as (api, started):
+        stuck = [api.send({"hold": 60}) for _ in range(WORKERS)]
+        with pytest.raises(NoAnswer, match="a worker has it"):
+            stuck[0].answer(within=TIMEOUT + 1)
+
+        assert stuck[1].posted is None
+        with pytest.raises(NoAnswer, match="nobody has taken it"):
+            api.invoke({}, within=0.5)
+        assert len(started.workers) == WORKERS
+
+
+def test_timeout_setting_takes_the_place_of_a_bogus_deadline(tmp_path: Path) -> None:
+    """The emulator's defect is corrected by a setting."""
+    with instance(tmp_path, told=BOGUS, environment=CORRECTED) as (api, started):
+        stuck = [api.send({"hold": 60}) for _ in range(WORKERS)]
+        for each in stuck:
+            assert_timed_out(each.answer(within=TIMEOUT + 5))
+
+        assert {answer.worker for answer in both(api, {})} == started.workers
+        assert "not watched" not in started.log
+
+
+def test_bogus_deadline_is_warned_of_once_per_worker(tmp_path: Path) -> None:
+    """Unwatched, the handler runs as without the package; the log says so and what to set."""
+    with instance(tmp_path, told=BOGUS) as (api, started):
+        for _ in range(3):
+            answers = both(api, {"hold": TIMEOUT / 4})
+            assert {answer.worker for answer in answers} == started.workers
+            # No watchdog where there is nothing to watch.
+            assert [answer.body["threads"] for answer in answers] == [1] * WORKERS
+
+        warnings = [line for line in started.log.splitlines() if "not watched" in line]
+        assert len(warnings) == WORKERS
+        for warning in warnings:
+            # In ms, less what has passed of the first one.
+            assert re.search(r"remaining time is (3000000|2999999)\d{3} ms; ", warning)
+            assert "set WATCHDOG_LAMBDA_TIMEOUT to" in warning
+        assert started.reports() == []
+
+
+@pytest.mark.parametrize("gil", [False, True], ids=["gil-free", "gil-held"])
+def test_unreachable_code_is_interrupted_once_it_returns(tmp_path: Path, *, gil: bool) -> None:
+    """Beyond the hard deadline too: nobody else would ever end it."""
+    with instance(tmp_path) as (api, started):
+        blind = TIMEOUT + 1.0
+        answer = api.invoke({"blind": blind, "gil": gil, "then_sleep": True}, within=blind + 5)
+
+        assert answer.body["errorType"] == "LambdaTimeout"
+        message = answer.body["errorMessage"]
+        assert re.search(r", 1\.[0-2] s after the 2\.0 s limit, in plain\.py", message), message
+        assert blind <= answer.seconds < blind + SLACK
+        assert {answer.worker for answer in both(api, {})} == started.workers
+        [report] = started.reports()
+        assert report["location"].startswith("plain.py:")
+        assert [hook["outcome"] for hook in report["hooks"]] == ["ok"]
+        # With the GIL held the watchdog itself gets to act only then, and need not hurry any more.
+        assert report["outcome"] == ("raised" if gil else "stuck")
+
+
+def test_nothing_of_ours_is_in_the_parent_or_before_the_first_invocation(tmp_path: Path) -> None:
+    """No thread, no timer, no signal: what is forked is the runtime as it is by itself."""
+    with instance(tmp_path, PLAIN) as (_, plain):
+        [untouched] = {status(pid, "SigCgt") for pid in (plain.process.pid, *plain.workers)}
+    with instance(tmp_path) as (api, started):
+        parent, workers = started.process.pid, started.workers
+        for pid in (parent, *workers):
+            assert status(pid, "Threads") == "1"
+            assert status(pid, "SigCgt") == untouched
+            assert timers(pid) == 0
+
+        answers = both(api, {})
+
+        assert [answer.body["threads"] for answer in answers] == [2] * WORKERS
+        assert status(parent, "Threads") == "1"
+        assert status(parent, "SigCgt") == untouched
+        assert timers(parent) == 0
+        for pid in workers:
+            assert status(pid, "Threads") == "2"  # the watchdog
+            taken = int(status(pid, "SigCgt"), 16) ^ int(untouched, 16)
+            assert taken & ~C_LIBRARY_SIGNALS == 1 << (signal.SIGURG - 1)
+            assert timers(pid) == 1
+
+
+def timers(pid: int) -> int:
+    """How many POSIX timers a process has."""
+    text = Path(f"/proc/{pid}/timers").read_text(encoding="ascii")
+    return len(re.findall(r"^ID:", text, re.MULTILINE))
+
+
+# CPython drops its warning of a fork in a process that has threads where it is made an error.
+@pytest.mark.parametrize("warnings", ["error", "always"])
+def test_python_warns_of_nothing(tmp_path: Path, warnings: str) -> None:
+    """From 3.12 on it does of a fork in a process that has threads, which must not be ours."""
+    environment = {"PYTHONWARNINGS": warnings, **POLLS_IN_THREAD}
+    with instance(tmp_path, environment=environment) as (api, started):
+        stuck = [api.send({"hold": 60}) for _ in range(WORKERS)]
+        for each in stuck:
+            assert_timed_out(each.answer(within=TIMEOUT + 5))
+
+        assert {answer.worker for answer in both(api, {})} == started.workers
+        assert "Warning" not in started.log
+
+
+@pytest.mark.parametrize(
+    "handler", ["no_such_module.handler", "plain.no_such_function", "nodothere", "sys.exit"]
+)
+def test_unusable_handler_fails_as_without_the_package(tmp_path: Path, handler: str) -> None:
+    """Each worker tells the same error at init, and the function ends in the same way."""
+    assert fail(tmp_path, ("watchdog_lambda", handler)) == fail(tmp_path, ("awslambdaric", handler))
+
+
+def test_bad_setting_fails_as_a_bad_handler_does(tmp_path: Path) -> None:
+    """Each worker posts it at init, as the runtime does whatever goes wrong there."""
+    exit_status, errors = fail(tmp_path, WATCHED, {"WATCHDOG_LAMBDA_GRACE_PERIOD": "soon"})
+    bare_status, bare_errors = fail(tmp_path, ("awslambdaric", "no_such_module.handler"))
+
+    assert exit_status == bare_status
+    assert len(errors) == len(bare_errors)
+    for error_type, kind, message in errors:
+        assert error_type == kind == "ConfigurationError"
+        assert "WATCHDOG_LAMBDA_GRACE_PERIOD='soon'" in message
+
+
+def fail(
+    folder: Path, runtime: tuple[str, ...], environment: Mapping[str, str] | None = None
+) -> tuple[int, list[tuple[str | None, str, str]]]:
+    """What a function that cannot start posts, and its exit status."""
+    with (
+        RuntimeApi(timeout=TIMEOUT) as api,
+        Instance(api, folder, runtime, environment) as started,
+    ):
+        exit_status = started.process.wait(15)
+        posted = api.init_errors
+    assert [error.is_first for error in posted] == [True] + [False] * (WORKERS - 1)
+    return exit_status, [
+        (error.error_type, error.body["errorType"], error.body["errorMessage"]) for error in posted
+    ]
+
+
+class LogSockets:
+    """Where Lambda has each worker send its two streams: a connection for each of them."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._received: list[bytearray] = []
+        self._readers: list[threading.Thread] = []
+        self._acceptor = threading.Thread(target=self._accept, name="log-acceptor", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._listener.bind(str(self.path))
+        self._listener.listen()
+        self._acceptor.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        # The workers have ended by now, and their connections with them.
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._acceptor.join(5)
+        self._listener.close()
+        for reader in self._readers:
+            reader.join(5)
+
+    @property
+    def texts(self) -> list[str]:
+        """What has come over each connection so far, the silent ones left out."""
+        return [bytes(each).decode() for each in self._received if each]
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = self._listener.accept()
+                reader = threading.Thread(target=self._read, args=(connection,), daemon=True)
+                reader.start()
+                self._readers.append(reader)
+
+    def _read(self, connection: socket.socket) -> None:
+        received = bytearray()
+        self._received.append(received)
+        with connection:
+            while data := connection.recv(65536):
+                received += data
+
+
+def test_each_worker_reports_over_its_own_log_socket(tmp_path: Path) -> None:
+    """Lambda replaces a worker's descriptors 1 and 2 by sockets; the whole record goes there."""
+    with (
+        # Not in tmp_path: a socket's path is 107 bytes at the most.
+        tempfile.TemporaryDirectory() as folder,
+        LogSockets(Path(folder, "log")) as sockets,
+    ):
+        environment = {"_LAMBDA_TELEMETRY_LOG_FD_PROVIDER_SOCKET": str(sockets.path)}
+        with instance(tmp_path, environment=environment) as (api, started):
+            # With such a stack the record is more than a pipe takes in one piece.
+            stuck = [api.send({"hold": 60, "depth": 90}) for _ in range(WORKERS)]
+            for each in stuck:
+                assert_timed_out(each.answer(within=TIMEOUT + 5))
+            assert {answer.worker for answer in both(api, {})} == started.workers
+
+        assert started.log == ""
+    texts = sockets.texts
+    assert len(texts) == WORKERS
+    for text in texts:
+        [line] = [line for line in text.splitlines() if '"event": "watchdog.timeout"' in line]
+        assert len(line) > 4096
+        assert json.loads(line)["request_id"] in {each.request_id for each in stuck}
+
+
+# ---- AWS's emulator ------------------------------------------------------------------------------
+
+# Its Managed Instances mode takes no command: it runs /var/task/bootstrap, as user 993. So it gets
+# a /var of its own, which ends with it, and in there what that user may read.
+ENTER: Final = """
+mount -t tmpfs -o mode=755 tmpfs /var
+mkdir /var/lang /var/runtime /var/task
+mount --bind "$1" /var/lang
+mount --bind "$2" /var/runtime
+cp -r "$3"/* /var/task
+chmod -R a+rX /var/task
+shift 3
+exec "$@"
+"""
+NAMESPACES: Final = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--")
+INVOCATIONS: Final = "/2015-03-31/functions/function/invocations"
+
+
+def lacking() -> str | None:
+    """What this machine lacks to run the emulator so; None if nothing."""
+    if sys.platform != "linux" or os.geteuid() != 0 or shutil.which("unshare") is None:
+        return "needs Linux, root and unshare, for a mount namespace with a /var of its own"
+    probe = subprocess.run(
+        [*NAMESPACES, "mount", "-t", "tmpfs", "tmpfs", "/var"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=10,
+    )
+    return f"needs a mount namespace: {probe.stderr.strip()}" if probe.returncode else None
+
+
+class EmulatedInstances:
+    """The emulator in its Managed Instances mode, with as many workers as it may have."""
+
+    def __init__(
+        self, folder: Path, runtime: tuple[str, ...], environment: Mapping[str, str]
+    ) -> None:
+        task = folder / "task"
+        shutil.copytree(Path(watchdog_lambda.__file__).parent, task / "watchdog_lambda")
+        (task / "plain.py").write_text(HANDLER, encoding="utf-8")
+        (task / "hooked.py").write_text(HOOK, encoding="utf-8")
+        python = Path(sys.executable).resolve().relative_to(Path(sys.base_prefix).resolve())
+        (task / "bootstrap").write_text(
+            "#!/bin/sh\n"
+            "export PYTHONHOME=/var/lang PYTHONPATH=/var/task:/var/runtime\n"
+            f"exec /var/lang/{python} -m {' '.join(runtime)}\n",
+            encoding="utf-8",
+        )
+        (task / "bootstrap").chmod(0o755)
+        self._log = folder / "log"
+        self._port, runtime_port = _free_ports(2)
+        self._command = [*NAMESPACES, "/bin/sh", "-euc", ENTER, "enter"]
+        self._command += [sys.base_prefix, sysconfig.get_path("purelib"), str(task)]
+        self._command += [str(fetch_emulator())]
+        self._command += ["--runtime-interface-emulator-address", f"127.0.0.1:{self._port}"]
+        self._command += ["--runtime-api-address", f"127.0.0.1:{runtime_port}"]
+        self._environment = {
+            "PATH": os.environ["PATH"],
+            "AWS_LAMBDA_MAX_CONCURRENCY": str(WORKERS),
+            "AWS_LAMBDA_FUNCTION_TIMEOUT": str(round(TIMEOUT)),
+            **environment,
+        }
+        self._process: subprocess.Popen[bytes]
+
+    def __enter__(self) -> Self:
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                self._command,
+                cwd="/",  # where there is no bootstrap
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+        try:
+            self.serving()
+        except BaseException as error:
+            self.__exit__(type(error), error, None)
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        # Its child is the first process of the namespace, and all others end with that.
+        self._process.kill()
+        self._process.wait(10)
+        if error is not None:
+            error.add_note(f"The emulator's log:\n{self.log}")
+
+    @property
+    def log(self) -> str:
+        return self._log.read_text(encoding="utf-8", errors="replace")
+
+    def invoke(self, event: dict[str, object]) -> tuple[int, Any, float]:
+        """Status, decoded body and seconds."""
+        connection = HTTPConnection("127.0.0.1", self._port, timeout=TIMEOUT + 5)
+        start = time.monotonic()
+        try:
+            connection.request("POST", INVOCATIONS, json.dumps(event))
+            answer = connection.getresponse()
+            return answer.status, json.loads(answer.read() or b"null"), time.monotonic() - start
+        finally:
+            connection.close()
+
+    def both(self, event: dict[str, object]) -> list[tuple[int, Any, float]]:
+        """Invoke as often as there are workers, at once."""
+        with ThreadPoolExecutor(WORKERS) as pool:
+            return list(pool.map(self.invoke, [{"hold": 0.2, **event}] * WORKERS))
+
+    def serving(self, *, within: float = 15.0) -> set[int]:
+        """The workers, once all of them serve at the same time.
+
+        One that has just answered is not ready for the next event yet; the emulator refuses that.
+        """
+        until = time.monotonic() + within
+        while True:
+            assert self._process.poll() is None, "the emulator has ended"
+            with contextlib.suppress(OSError):
+                answers = self.both({})
+                if all(status == HTTPStatus.OK for status, _, _ in answers):
+                    return {body["pid"] for _, body, _ in answers}
+            assert time.monotonic() < until, f"{WORKERS} workers do not serve"
+            time.sleep(0.05)
+
+
+@pytest.fixture(scope="module")
+def emulation() -> None:
+    """Skip where it cannot be had."""
+    reason = lacking()
+    if reason is not None:
+        pytest.skip(f"the emulator's Managed Instances mode: {reason}")
+
+
+@pytest.mark.usefixtures("emulation")
+def test_emulators_workers_are_answered_in_time_and_serve_on(tmp_path: Path) -> None:
+    """The same end to end, with the emulator's defective deadline and its JSON log."""
+    with EmulatedInstances(tmp_path, WATCHED, CORRECTED) as emulator:
+        before = emulator.serving()
+        stuck = emulator.both({"hold": 60})
+        after = emulator.serving(within=2)
+
+        assert len(before) == WORKERS
+        assert before == after
+        for _, body, seconds in stuck:
+            assert body["errorType"] == "LambdaTimeout"
+            assert FIRES_AT - 0.05 < seconds < FIRES_AT + SLACK
+        # Beyond reach until after the hard deadline: the caller is told then, and the worker comes
+        # back all the same.
+        _, late, _ = emulator.invoke({"blind": TIMEOUT + 0.5, "then_sleep": True})
+        assert late["errorType"] == "Sandbox.Timedout"
+        assert emulator.serving(within=2) == before
+        assert emulator.log.count('"event": "watchdog.timeout"') == WORKERS + 1
+        assert emulator.log.count('"flushed"') == WORKERS + 1
+
+
+@pytest.mark.usefixtures("emulation")
+def test_emulators_workers_stay_pinned_without_the_package(tmp_path: Path) -> None:
+    """The caller is told at the hard deadline; the workers go on, and take nothing else."""
+    with EmulatedInstances(tmp_path, PLAIN, {}) as emulator:
+        for _, body, seconds in emulator.both({"hold": 60}):
+            assert body["errorType"] == "Sandbox.Timedout"
+            assert TIMEOUT - 0.05 < seconds < TIMEOUT + SLACK
+
+        with pytest.raises(AssertionError, match="workers do not serve"):
+            emulator.serving(within=1)
+        assert "Runtime.Unavailable" in emulator.log
