@@ -1,0 +1,92 @@
+"""The soak in its short form, and that it finds what it is there to find."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+pytestmark = pytest.mark.soak
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+SOAK: Final = str(ROOT / "tools" / "soak.py")
+
+# Loaded by Python at the start of the soak's processes. Interrupts are no longer taken back when a
+# handler has ended: what the withdrawal in settle is for.
+SABOTAGE: Final = f"""
+import sys
+sys.path.insert(0, {str(ROOT)!r})
+from watchdog_lambda._firing import Firing
+Firing.settle = lambda self: None
+"""
+
+
+def soak(
+    *options: str, environment: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run it to its end; its output is read, its progress shown with the test's."""
+    return subprocess.run(
+        [sys.executable, SOAK, *options],
+        env={**os.environ, **(environment or {})},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("delivery", ["nudge", "injection"])
+def test_a_race_at_the_end_neither_leaks_nor_loses(delivery: str) -> None:
+    """Nothing lands outside of its invocation, and no finished result is lost."""
+    done = soak(f"--delivery={delivery}", "--invocations=1500", "--seconds-cap=8")
+
+    assert done.returncode == 0, done.stdout
+
+
+def test_a_broken_settle_is_found(tmp_path: Path) -> None:
+    """The soak fails if an injected interrupt is not taken back."""
+    (tmp_path / "sitecustomize.py").write_text(SABOTAGE)
+
+    done = soak(
+        "--delivery=injection",
+        "--invocations=1500",
+        "--seconds-cap=8",
+        environment={"PYTHONPATH": str(tmp_path)},
+    )
+
+    assert done.returncode == 1, done.stdout
+    assert "a finished result was lost" in done.stdout
+
+
+def test_ctrl_c_prints_what_there_is() -> None:
+    """An interrupted soak ends with its table so far, and says that it was interrupted."""
+    with subprocess.Popen(
+        [sys.executable, SOAK, "--delivery=nudge"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as running:
+        assert running.stderr is not None
+        running.stderr.readline()  # its first line of progress
+        running.send_signal(signal.SIGINT)
+        output, _ = running.communicate()
+
+    assert running.returncode == 130
+    assert re.search(r"^invocations +[\d,]+$", output, re.MULTILINE), output
+    assert "interrupted" in output.splitlines()[-1]
+
+
+def test_a_missing_interpreter_is_told() -> None:
+    """What could not be run is not passed over in silence."""
+    done = soak("--interpreter=/nowhere/python")
+
+    assert done.returncode == 2
+    assert "SKIPPED: /nowhere/python" in done.stdout

@@ -1,0 +1,315 @@
+"""The race at an invocation's end, in numbers: handlers that end just when the watchdog acts.
+
+    python tools/soak.py                                   # 200,000 invocations for each delivery
+    python tools/soak.py --interpreter python3.11 --interpreter python3.13
+    python tools/soak.py --invocations 3000 --seed 7 --delivery injection --only spin
+
+Each invocation takes some milliseconds and ends within about 60 us of one of the two instants that
+matter: when the watchdog begins to act on it, and when it sends the interrupt. After each call:
+
+* What the caller has got is the very result or error of this invocation's handler, or this
+  invocation's ``LambdaTimeout``. A handler that got as far as its ``return`` or ``raise`` is never
+  timed out: it stores a flag right before, and CPython has no check point between the two.
+* Nothing lands outside of the invocation: not in the code between two calls, not in the next one.
+* A handler that does not end by itself is interrupted; no ``finally`` is skipped; nothing lands in
+  a shield; no shield stays up; the watchdog thread lives; no call takes seconds.
+* Each timeout has exactly one line in the log, and nothing else has.
+
+The seed fixes what is drawn (kinds, lengths, where each one aims), not what the machine makes of
+it. Rows called "known" count what cannot be helped: an injection does not see where it lands.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from types import FrameType
+
+CELL: Final = Path(__file__).with_name("soak_cell.py")
+RESULT: Final = "soak.result"
+"""The event of a cell's last line."""
+
+DELIVERIES: Final = ("nudge", "injection")
+
+
+class Log:
+    """The lines that the timeouts of one cell left."""
+
+    def __init__(self) -> None:
+        self.lines: collections.Counter[int] = collections.Counter()
+        self.outcomes: collections.Counter[str] = collections.Counter()
+        self.interrupts: collections.Counter[str] = collections.Counter()
+        self.garbage: list[str] = []
+        self.result: dict[str, Any] | None = None
+
+    def read(self, line: str) -> None:
+        try:
+            record = json.loads(line)
+            if record["event"] == RESULT:
+                self.result = record
+                return
+            self.lines[int(record["request_id"])] += 1
+            self.outcomes[record["outcome"]] += 1
+            self.interrupts.update(i["outcome"] for i in record["interrupts"])
+        except (ValueError, KeyError, TypeError):
+            self.garbage.append(line[:200])
+
+    def violations(self) -> Iterator[tuple[str, int, str]]:
+        """What, how often, and for example which."""
+        reported: list[int] = self.result["reported"] if self.result is not None else []
+        missing = [number for number in reported if number not in self.lines]
+        doubled = [number for number, lines in self.lines.items() if lines > 1]
+        for what, found in (
+            ("a timeout without a line in the log", missing),
+            ("more than one line for a timeout", doubled),
+            ("no line of ours in the log", self.garbage),
+        ):
+            if found:
+                yield what, len(found), str(found[0])
+
+
+class Report(NamedTuple):
+    """What one cell came to."""
+
+    interpreter: str
+    delivery: str
+    seconds: float
+    log: Log
+    trouble: str = ""
+
+    @property
+    def name(self) -> str:
+        return _name(self.interpreter, self.delivery)
+
+    def violations(self) -> Iterator[tuple[str, int]]:
+        if self.trouble:
+            yield self.trouble, 1
+        if self.log.result is not None:
+            yield from self.log.result["violations"].items()
+        yield from ((f"{what} (say {which})", n) for what, n, which in self.log.violations())
+
+    def rows(self) -> Iterator[tuple[str, str]]:
+        result, log = self.log.result, self.log
+        if result is None:
+            return
+        count = collections.Counter[str](result["count"])
+        yield "invocations", f"{count['invocations']:,}"
+        yield "  seconds", f"{self.seconds:.0f}"
+        yield "  the watchdog acted on", f"{count['fired']:,}"
+        yield "    after it was due, us, p50 / p99", " / ".join(map(str, result["lag_us"]))
+        yield "  interrupted", f"{count['interrupted']:,}"
+        yield "woke within 50 us of the end", f"{count['fired close']:,}"
+        yield "  the handler was first", f"{count['fired close, handler first']:,}"
+        yield "  the interrupt was first", f"{count['fired close, interrupt first']:,}"
+        yield "interrupt sent within 50 us of it", f"{count['sent close']:,}"
+        yield "  the handler was first ", f"{count['sent close, handler first']:,}"
+        yield "  the interrupt was first ", f"{count['sent close, interrupt first']:,}"
+        yield "lines in the log", f"{log.lines.total():,}"
+        for outcome in ("raised", "returned", "stuck"):
+            yield f"  {outcome}", f"{log.outcomes[outcome]:,}"
+        yield "  interrupts: delivered", f"{log.interrupts['delivered']:,}"
+        yield "  interrupts: another followed", f"{log.interrupts['swallowed']:,}"
+        yield "  interrupts: never landed", f"{log.interrupts['pending']:,}"
+        yield "known: hit inside a Condition", f"{count['conditions hit']:,}"
+        yield "known: dropped by C code", f"{count['dropped by C code']:,}"
+        yield "other errors that C code dropped", f"{count['other errors dropped']:,}"
+        yield "known: finally skipped (gh-130279)", f"{count['finally skipped']:,}"
+        yield "VIOLATIONS", f"{sum(n for _, n in self.violations()):,}"
+
+
+class Command:
+    """Runs the cells one after the other."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.options = options
+        self.seed: int = options.seed if options.seed is not None else int(time.time())
+        self.reports: list[Report] = []
+        self.interrupted = 0
+        self._child: subprocess.Popen[str] | None = None
+
+    def run(self) -> int:
+        signal.signal(signal.SIGINT, self._interrupt)
+        signal.signal(signal.SIGTERM, self._interrupt)
+        chosen = self.options.delivery
+        deliveries = DELIVERIES if chosen == "both" else (chosen,)
+        skipped = []
+        for given in self.options.interpreter or [sys.executable]:
+            path, version, reason = _look_at(given)
+            if reason:
+                skipped.append(f"SKIPPED: {given}: {reason}")
+                print(skipped[-1], file=sys.stderr, flush=True)
+                continue
+            for delivery in deliveries:
+                if not self.interrupted:
+                    self.reports.append(self._run_cell(path, version, delivery))
+        self._print(skipped)
+        if self.interrupted:
+            return 130
+        if not self.reports:
+            return 2
+        return min(1, sum(1 for report in self.reports for _ in report.violations()))
+
+    def _run_cell(self, path: str, version: str, delivery: str) -> Report:
+        options = self.options
+        command = [path, "-P", str(CELL), delivery, *map(str, (options.invocations, self.seed))]
+        command += [str(options.seconds_cap), *options.only]
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("WATCHDOG_LAMBDA_")}
+        log = Log()
+        began = time.monotonic()
+        with subprocess.Popen(
+            command, stdout=subprocess.PIPE, text=True, env=environment, errors="replace"
+        ) as child:
+            self._child = child
+            # Longer than anything in there may take, in case nothing of it works any more.
+            last_resort = threading.Timer(options.seconds_cap + 60, child.kill)
+            last_resort.start()
+            for line in child.stdout or ():
+                log.read(line)
+            status = child.wait()
+            last_resort.cancel()
+        trouble = ""
+        if log.result is None and not self.interrupted:
+            trouble = f"the process ended with status {status} and no result"
+        return Report(version, delivery, time.monotonic() - began, log, trouble)
+
+    def _interrupt(self, _signum: int, _frame: FrameType | None) -> None:
+        self.interrupted += 1
+        if self._child is not None and self._child.poll() is None:
+            # Asked once it ends with what it has; a terminal's Ctrl-C has asked it, too.
+            self._child.send_signal(signal.SIGINT if self.interrupted == 1 else signal.SIGKILL)
+
+    def _print(self, skipped: list[str]) -> None:
+        _print_table(self.reports)
+        violations = 0
+        for report in self.reports:
+            for what, number in report.violations():
+                violations += number
+                print(f"VIOLATION: {report.name}: {what}: {number}")
+            for sample in (report.log.result or {}).get("samples", ()):
+                print(f"\n{report.name}: {sample}")
+        for line in skipped:
+            print(line)
+        total = sum(
+            (report.log.result or {"count": {}})["count"].get("invocations", 0)
+            for report in self.reports
+        )
+        verdict = "FAILED" if violations else "passed" if total else "nothing ran"
+        if self.interrupted:
+            verdict += ", interrupted"
+        asked = self.options.invocations * len(self.reports)
+        short = f" of {asked:,} asked for" if total < asked else ""
+        print(
+            f"{verdict}: {violations:,} violations in {total:,} invocations{short}; "
+            f"--seed {self.seed}"
+        )
+
+
+def _look_at(given: str) -> tuple[str, str, str]:
+    """An interpreter's path and version, or why it cannot be used."""
+    path = shutil.which(given)
+    if path is None:
+        return given, "", "there is no such interpreter"
+    probe = subprocess.run(
+        [
+            path,
+            "-c",
+            "import sys; print('%d.%d.%d' % sys.version_info[:3], sys.version_info[:2] >= (3, 11))",
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    version, _, usable = probe.stdout.strip().partition(" ")
+    if probe.returncode != 0 or not version:
+        return path, "", f"it does not start: {probe.stderr.strip()[-200:]}"
+    if usable != "True":
+        return path, version, f"Python 3.11 or later is needed, and this is {version}"
+    return path, version, ""
+
+
+def _name(version: str, delivery: str) -> str:
+    return f"{version} {delivery}"
+
+
+def _print_table(reports: Sequence[Report]) -> None:
+    columns = [dict(report.rows()) for report in reports]
+    labels = list(dict.fromkeys(label for column in columns for label in column))
+    width = max(map(len, labels), default=0)
+    widths = [
+        max(len(report.name), *(len(v) for v in column.values()), 0)
+        for report, column in zip(reports, columns, strict=True)
+    ]
+    print(" " * width, *(r.name.rjust(w) for r, w in zip(reports, widths, strict=True)), sep="  ")
+    for label in labels:
+        cells = (c.get(label, "-").rjust(w) for c, w in zip(columns, widths, strict=True))
+        print(label.ljust(width), *cells, sep="  ")
+
+
+def main() -> int:
+    """Run the command; return its exit status."""
+    options = _parse()
+    return Command(options).run()
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python tools/soak.py",
+        description=__doc__,
+        epilog="Exit status: 0 no violation, 1 some, 2 nothing could be run, 130 interrupted. "
+        "Ctrl-C prints what there is so far; twice: without what is under way.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--invocations",
+        type=int,
+        default=200_000,
+        metavar="N",
+        help="per cell (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--delivery",
+        choices=(*DELIVERIES, "both"),
+        default="both",
+        help="nudge: handlers on the main thread. injection: on another. (default: both)",
+    )
+    parser.add_argument(
+        "--seed", type=int, help="of what is drawn (default: the time, and printed)"
+    )
+    parser.add_argument(
+        "--seconds-cap",
+        type=float,
+        default=1800.0,
+        metavar="S",
+        help="end each cell after this long, with fewer invocations (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--interpreter",
+        action="append",
+        metavar="PATH",
+        help="run with this one; may be given again for more (default: this one)",
+    )
+    parser.add_argument(
+        "--only",
+        action="append",
+        default=[],
+        metavar="KIND",
+        help="handlers of this kind only, by the name that violations give; may be given again",
+    )
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,738 @@
+"""One cell of the soak: all invocations of one delivery, in a process of its own.
+
+:mod:`tools.soak` starts it, reads the lines that the timeouts leave on its standard output, and its
+result, which is the last of them.
+"""
+
+# The probe needs to know when the watchdog acts, which is nobody's business but the core's.
+# ruff: noqa: SLF001
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import contextlib
+import ctypes
+import faulthandler
+import functools
+import itertools
+import json
+import logging
+import os
+import queue
+import random
+import signal
+import sys
+import threading
+import traceback
+from pathlib import Path
+from time import monotonic, sleep
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
+
+# Run as a file, by whatever interpreter: the package is beside it, installed or not.
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from watchdog_lambda import Interrupt, LambdaTimeout, shield, watch
+from watchdog_lambda._api import wrap
+from watchdog_lambda._code import is_ours
+from watchdog_lambda._config import Settings
+from watchdog_lambda._firing import Firing
+from watchdog_lambda._invocation import active
+from watchdog_lambda._watchdog import WatchdogThread, thread
+from watchdog_lambda.errors import prepared
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from types import FrameType
+
+    Handler = Callable[[Any, Any], Any]
+
+RESULT: Final = "soak.result"
+"""The event of the last line."""
+
+CLOSE: Final = 50e-6
+"""Seconds from the handler's end within which the watchdog's act counts as a race."""
+
+_SPREAD: Final = 60e-6  # an invocation aims this much to either side of the watchdog's act
+_SWITCH_INTERVAL: Final = 10e-6
+"""Seconds. The default of 5 ms keeps the watchdog from the GIL so long; and the shorter, the more
+of the handler's instructions see it change hands. At 5 us threads starve each other."""
+
+_STUCK: Final = 5.0  # seconds: a call that takes longer is stuck
+_OVERRUN: Final = 3.0  # seconds past its due that a handler goes on which only ends if interrupted
+_FIRST_PROGRESS: Final = 1.0  # seconds; then
+_PROGRESS: Final = 4.0
+_MOST_SAMPLES: Final = 5  # of each violation, with its traceback
+_MOST_VIOLATIONS: Final = 200  # after so many it is no race any more, and each may take seconds
+_CALIBRATORS: Final = ("overrun", "oversleep")  # kinds that show when the watchdog acts
+_CALIBRATING: Final = 30  # invocations at the start that are of these kinds
+_FEW: Final = 1000  # invocations, of which none need be a race
+
+_SHARE: Final = 0.25  # of an invocation's time is its grace period, and of that its last call
+
+
+# ---- one invocation ------------------------------------------------------------------------------
+
+
+class Shot:
+    """One invocation: the context that the watchdog reads, and what its handler got to do."""
+
+    function_name = "soak"
+    function_version = "1"
+
+    __slots__ = (
+        "caught",
+        "cleaned",
+        "done",
+        "due",
+        "end",
+        "entered",
+        "error",
+        "fired",
+        "inside",
+        "kind",
+        "length",
+        "number",
+        "offset",
+        "open_shields",
+        "pressed",
+        "raising",
+        "shield_broken",
+        "started",
+        "token",
+    )
+
+    def __init__(self, number: int, kind: Kind, length: float, offset: float) -> None:
+        self.number = number
+        self.kind = kind
+        self.length = length  # seconds to the hard deadline
+        self.offset = offset  # of the handler's end from the instant at which the watchdog is due
+        self.token = object()  # what the handler returns
+        self.error = kind.error(f"the error of invocation {number}")  # or raises
+        self.started = self.due = self.end = 0.0
+        self.fired = self.pressed = 0.0  # by the watchdog thread: began to act, sent the interrupt
+        self.done = self.raising = False  # the last thing before return, and before raise
+        self.caught = 0
+        self.entered = self.cleaned = False
+        self.inside = self.shield_broken = False
+        self.open_shields = 0
+
+    @property
+    def aws_request_id(self) -> str:
+        return str(self.number)
+
+    def get_remaining_time_in_millis(self) -> float:
+        # The guard reads the clock right after this, so these are the watchdog's own instants, but
+        # for a fraction of a microsecond.
+        self.started = monotonic()
+        self.due = self.started + self.length * (1 - _SHARE)
+        self.end = self.due + self.offset
+        return self.length * 1000
+
+    def last_call_at(self) -> float:
+        return self.started + self.length * (1 - _SHARE * _SHARE)
+
+
+# ---- handlers ------------------------------------------------------------------------------------
+#
+# Where it says ``shot.done = True; return shot.token`` no interrupt can land from the store on:
+# stores and loads of slots and returns are no check points of CPython 3.11 and later. So a timeout
+# that leaves the guard after that store has taken the place of a finished result.
+
+
+def _spin_until(end: float) -> None:
+    while monotonic() < end:
+        pass
+
+
+def _spins(_token: object, shot: Shot) -> object:
+    while monotonic() < shot.end:
+        pass
+    shot.done = True
+    return shot.token
+
+
+def _sleeps(_token: object, shot: Shot) -> object:
+    sleep(max(0.0, shot.end - monotonic()))
+    shot.done = True
+    return shot.token
+
+
+def _waits(_token: object, shot: Shot) -> object:
+    threading.Event().wait(max(0.0, shot.end - monotonic()))
+    shot.done = True
+    return shot.token
+
+
+def _gets(_token: object, shot: Shot) -> object:
+    with contextlib.suppress(queue.Empty):
+        queue.Queue[None]().get(timeout=max(0.0, shot.end - monotonic()))
+    shot.done = True
+    return shot.token
+
+
+def _cleans_up(_token: object, shot: Shot) -> object:
+    try:
+        shot.entered = True
+        while monotonic() < shot.end:
+            pass
+    finally:
+        shot.cleaned = True
+    shot.done = True
+    return shot.token
+
+
+def _fails(_token: object, shot: Shot) -> NoReturn:
+    while monotonic() < shot.end:
+        pass
+    shot.raising = True
+    raise shot.error
+
+
+def _fails_after_sleep(_token: object, shot: Shot) -> NoReturn:
+    sleep(max(0.0, shot.end - monotonic()))
+    shot.raising = True
+    raise shot.error
+
+
+def _swallows(_token: object, shot: Shot) -> object:
+    try:
+        while monotonic() < shot.end:
+            pass
+    except Exception:  # noqa: BLE001 - what many handlers do
+        shot.caught += 1
+    shot.done = True
+    return shot.token
+
+
+def _swallows_on_and_on(_token: object, shot: Shot) -> object:
+    while monotonic() < shot.due + _OVERRUN:
+        try:
+            for _ in range(100):
+                pass
+        except Exception:  # noqa: BLE001 - what retrying libraries do
+            shot.caught += 1
+    shot.done = True
+    return shot.token
+
+
+def _overruns(_token: object, shot: Shot) -> object:
+    while monotonic() < shot.due + _OVERRUN:
+        pass
+    shot.done = True
+    return shot.token
+
+
+def _oversleeps(seconds: float) -> Handler:
+    def handler(_token: object, shot: Shot) -> object:
+        sleep(max(0.0, shot.due + seconds - monotonic()))
+        shot.done = True
+        return shot.token
+
+    return handler
+
+
+def _makes_timeouts(_token: object, shot: Shot) -> object:
+    while monotonic() < shot.end:
+        LambdaTimeout()  # as code does that tests or wraps it
+    shot.done = True
+    return shot.token
+
+
+def _ticks(end: float) -> Iterator[float]:
+    while (now := monotonic()) < end:
+        yield now
+
+
+def _iterates(_token: object, shot: Shot) -> object:
+    for _ in _ticks(shot.end):
+        pass
+    shot.done = True
+    return shot.token
+
+
+async def _awaits(_token: object, shot: Shot) -> object:
+    await asyncio.sleep(max(0.0, shot.end - monotonic()))
+    shot.done = True
+    return shot.token
+
+
+async def _computes(_token: object, shot: Shot) -> object:
+    while monotonic() < shot.end:
+        pass
+    shot.done = True
+    return shot.token
+
+
+def _runs_a_loop(_token: object, shot: Shot) -> object:
+    asyncio.run(asyncio.sleep(max(0.0, shot.end - monotonic())))
+    shot.done = True
+    return shot.token
+
+
+_loops: list[asyncio.AbstractEventLoop] = []
+
+
+def _keeps_a_loop(_token: object, shot: Shot) -> object:
+    # As Mangum and Powertools' async processor do.
+    if not _loops:
+        _loops.append(asyncio.new_event_loop())
+    _loops[0].run_until_complete(asyncio.sleep(max(0.0, shot.end - monotonic())))
+    shot.done = True
+    return shot.token
+
+
+def _holds_the_gil(_token: object, shot: Shot) -> object:
+    # Some 35 ms in one call of C code that looks at signals. The kernel's timer nudges after 20.
+    pow(3, 800_000)
+    shot.done = True
+    return shot.token
+
+
+def _shields(_token: object, shot: Shot) -> object:
+    try:
+        with shield():
+            shot.inside = True
+            # In a function of its own: a loop's back edge right inside of a `with` is left out of
+            # the exception table by CPython 3.13 (gh-130279).
+            _spin_until(shot.end)
+            shot.inside = False
+    except BaseException:
+        invocation = active.get(threading.get_ident())
+        if monotonic() < shot.last_call_at():
+            shot.shield_broken = shot.inside
+            shot.open_shields = invocation.shields if invocation is not None else 0
+        raise
+    shot.done = True
+    return shot.token
+
+
+def _with_more(_more: object, token: object, shot: Shot) -> object:
+    return _spins(token, shot)
+
+
+def _largest(candidate: object) -> int:
+    """Serve as the key of max(), a C function that calls back and then returns its argument."""
+    if not isinstance(candidate, Shot):
+        return 1
+    while monotonic() < candidate.end:
+        pass
+    candidate.done = True
+    return 0
+
+
+class _Object:
+    """Handlers that are not functions."""
+
+    def __call__(self, token: object, shot: Shot) -> object:
+        return _sleeps(token, shot)
+
+    def method(self, token: object, shot: Shot) -> object:
+        return _spins(token, shot)
+
+
+def _only_spins(_token: object, shot: Shot) -> object:
+    while monotonic() < shot.end:
+        pass
+    return shot.token
+
+
+def _calls(inner: Handler) -> Handler:
+    def outer(token: object, shot: Shot) -> object:
+        result = inner(token, shot)
+        shot.done = True
+        return result
+
+    return outer
+
+
+class Kind(NamedTuple):
+    """One kind of handler."""
+
+    name: str
+    weight: float
+    handler: Handler
+    blocks: bool = False
+    """At its end it waits outside of the GIL, so the watchdog need not wait for that."""
+    endless: bool = False
+    """Ends only if it is interrupted."""
+    aims: bool = True
+    """Ends when its invocation has it end."""
+    length: float = 0.0
+    """Seconds to the hard deadline; 0: drawn."""
+    error: type[Exception] = OSError
+
+
+def _kinds(delivery: str) -> list[Kind]:
+    is_nudge = delivery == "nudge"
+    # An injection that strikes the callback which stops a loop leaves it waiting, and breaks no
+    # wait. So loops are not among what is drawn for it; --only has them.
+    loops = float(is_nudge)
+    nested = _calls(watch(_only_spins))
+    nested_with_option = _calls(watch(grace_period=2.5)(_only_spins))
+    cached = functools.lru_cache(maxsize=0)
+    return [
+        Kind("spin", 14, _spins),
+        Kind("sleep", 14, _sleeps, blocks=True),
+        Kind("Event.wait", 6, _waits, blocks=True),
+        Kind("Queue.get", 4, _gets, blocks=True),
+        Kind("try/finally", 10, _cleans_up),
+        Kind("own error", 8, _fails),
+        Kind("own error after sleep", 4, _fails_after_sleep, blocks=True),
+        Kind("StopIteration", 3, _fails, error=StopIteration),
+        Kind("except Exception", 8, _swallows),
+        Kind("generator", 3, _iterates),
+        Kind("partial", 5, functools.partial(_with_more, "more")),
+        Kind("partial, StopIteration", 2, functools.partial(_fails), error=StopIteration),
+        Kind("C function", 4, functools.partial(max, key=_largest)),
+        Kind("lru_cache", 2, cached(_spins)),
+        Kind("callable object", 4, _Object(), blocks=True),
+        Kind("bound method", 2, _Object().method),
+        Kind("watched inside", 2, nested),
+        Kind("watched inside, option", 1, nested_with_option),
+        Kind("async def, waits", 2 * loops, _awaits, blocks=True),
+        Kind("async def, computes", 2 * loops, _computes),
+        Kind("asyncio.run", loops, _runs_a_loop, blocks=True, length=0.004),
+        Kind("kept loop", loops, _keeps_a_loop, blocks=True),
+        Kind("holds the GIL", 0.3, _holds_the_gil, aims=False),
+        Kind("shield", 4, _shields),
+        Kind("makes a LambdaTimeout", 2, _makes_timeouts),
+        Kind("overrun", 3, _overruns, endless=True, aims=False),
+        # A nudge ends a sleep, an injection does not.
+        Kind("oversleep", 3, _oversleeps(_OVERRUN if is_nudge else 0.001), True, is_nudge, False),
+        # Long enough for a second interrupt before last call.
+        Kind("swallowing loop", 0.1, _swallows_on_and_on, False, True, False, length=0.2),
+    ]
+
+
+# ---- aiming --------------------------------------------------------------------------------------
+
+
+class Aim:
+    """How long after it is due the watchdog acts: a running median for each case.
+
+    Learnt from the handlers that are still running then: the others show only the early ones.
+    """
+
+    _STEP: Final = 2e-6
+
+    def __init__(self) -> None:
+        self.fired = {False: 150e-6, True: 80e-6}  # by whether the handler blocks
+        self.pressed = {False: 300e-6, True: 200e-6}
+
+    def learn(self, shot: Shot) -> None:
+        blocks = shot.kind.blocks
+        for median, instant in ((self.fired, shot.fired), (self.pressed, shot.pressed)):
+            if instant:
+                later = instant - shot.due > median[blocks]
+                median[blocks] += self._STEP if later else -self._STEP
+
+
+class _Probe:
+    woke = 0.0  # the watchdog's last wake-up
+
+
+def _watch_the_watchdog() -> None:
+    """Have it leave the instants of its acts on the invocation's context, which is a shot."""
+    look = WatchdogThread._look
+    advance = WatchdogThread._advance
+    press = Firing._press
+
+    def stamped_look(*arguments: Any) -> float:
+        _Probe.woke = monotonic()
+        return look(*arguments)
+
+    def stamped_advance(self: Any, invocation: Any, *rest: Any) -> float:
+        if not invocation.context.fired:
+            invocation.context.fired = monotonic()
+        return advance(self, invocation, *rest)
+
+    def stamped_press(self: Any, *rest: Any) -> float:
+        context: Any = self.invocation.context
+        if not context.pressed:
+            context.pressed = monotonic()
+        return press(self, *rest)
+
+    WatchdogThread._look = stamped_look  # type: ignore[method-assign,assignment]
+    WatchdogThread._advance = stamped_advance  # type: ignore[method-assign,assignment]
+    Firing._press = stamped_press  # type: ignore[method-assign,assignment]
+
+
+# ---- one delivery, in a process of its own -------------------------------------------------------
+
+
+class Soak:
+    """All invocations of one delivery, and what they came to."""
+
+    def __init__(
+        self, delivery: str, invocations: int, seed: int, seconds: float, only: Sequence[str] = ()
+    ) -> None:
+        self.delivery = delivery
+        self.invocations = invocations
+        self.seed = seed
+        self.ends_at = monotonic() + seconds
+        self.random = random.Random(f"{seed} {delivery}")  # noqa: S311 - nothing secret
+        self.aim = Aim()
+        self.stopping = False
+        self.began = 0.0  # of the call under way; 0: none is
+        self.under_way: Shot | None = None  # the last one that was
+        self.count: collections.Counter[str] = collections.Counter()
+        self.violations: collections.Counter[str] = collections.Counter()
+        self.samples: list[str] = []
+        self.reported: list[int] = []  # numbers of the invocations that must have a line
+        self.lags: list[float] = []  # from due to the watchdog's first act
+        self.kinds = [k for k in _kinds(delivery) if not only or k.name in only]
+        weights = (kind.weight or float(bool(only)) for kind in self.kinds)
+        self.weights = [*itertools.accumulate(weights)]
+        settings = Settings.from_environ({})
+        self.watched = [wrap(kind.handler, settings) for kind in self.kinds]
+
+    def run(self) -> None:
+        """Fire all shots. Thread: main for nudges, any other for injections."""
+        number = 0
+        while number < self.invocations and not self.stopping:
+            # Not in one loop with a try inside: what lands late may land on the loop itself.
+            try:
+                while number < self.invocations and not self.stopping:
+                    number += 1
+                    self._shoot(number)
+            except BaseException as late:  # noqa: BLE001 - that it got here is the finding
+                self.violated("landed between two invocations", None, late)
+
+    def _shoot(self, number: int) -> None:
+        if monotonic() > self.ends_at:
+            self.stopping = True
+            return
+        index, shot = self._draw(number)
+        watched = self.watched[index]
+        result: object = None
+        error: BaseException | None = None
+        self.under_way = shot
+        self.began = monotonic()
+        try:
+            result = watched(shot.token, shot)
+        except BaseException as caught:  # noqa: BLE001 - whatever it is, it is judged
+            error = caught
+        self.began = 0.0
+        try:
+            self._stay(number)
+        except BaseException as late:  # noqa: BLE001 - that it got here is the finding
+            self.violated("landed after its invocation", shot, late)
+        self._judge(shot, result, error)
+
+    def _draw(self, number: int) -> tuple[int, Shot]:
+        draw = self.random.random
+        calibrating = [i for i, k in enumerate(self.kinds) if k.name in _CALIBRATORS]
+        if number <= _CALIBRATING and calibrating:
+            index = calibrating[number % len(calibrating)]
+        else:
+            index = self.random.choices(range(len(self.kinds)), cum_weights=self.weights)[0]
+        kind = self.kinds[index]
+        near = (self.aim.fired if draw() < 0.4 else self.aim.pressed)[kind.blocks]
+        offset = near + (2 * draw() - 1) * _SPREAD
+        return index, Shot(number, kind, kind.length or 0.001 * (1 + 3 * draw()), offset)
+
+    def _stay(self, number: int) -> None:
+        """Be where a late interrupt would land: check points, and time for it to come."""
+        if number % 3 == 0:
+            return  # the next invocation at once, for one that would land in there
+        for i in range(20):
+            str(i)
+        sleep(0.003 if number % 64 == 1 else 50e-6)
+        for i in range(20):
+            str(i)
+
+    def _judge(self, shot: Shot, result: object, error: BaseException | None) -> None:
+        self.count["invocations"] += 1
+        timed_out = isinstance(error, LambdaTimeout)
+        problem = self._problem(shot, result, error)
+        if problem is not None:
+            self.violated(problem, shot, error)
+        if active or prepared:
+            self.violated("state is left behind", shot, error)
+        if timed_out or shot.caught:
+            self.reported.append(shot.number)
+            self.count["interrupted"] += 1
+        side = "interrupt" if timed_out or shot.caught else "handler"
+        self.count[f"to the {side}"] += 1
+        if isinstance(error, LambdaTimeout) and isinstance(error.__cause__, RuntimeError):
+            self.count["conditions hit"] += 1
+        if shot.entered and not shot.cleaned:
+            if self.delivery == "nudge":
+                self.violated("a finally was skipped", shot, error)
+            # An injection cannot see where it lands: gh-130279, out of anybody's reach.
+            self.count["finally skipped"] += 1
+        if shot.fired:
+            self.count["fired"] += 1
+            self.lags.append(shot.fired - shot.due)
+        # The wake-up shows where it came too late to act.
+        for act, instant in (("fired", shot.fired or _Probe.woke), ("sent", shot.pressed)):
+            if shot.kind.aims and instant and abs(instant - shot.end) <= CLOSE:
+                self.count[f"{act} close"] += 1
+                self.count[f"{act} close, {side} first"] += 1
+        if shot.kind.name in _CALIBRATORS:
+            self.aim.learn(shot)
+
+    def _problem(self, shot: Shot, result: object, error: BaseException | None) -> str | None:
+        """What is wrong with how the call ended; None if nothing."""
+        if shot.shield_broken:
+            return "landed in a shield"
+        if shot.open_shields:
+            return "a shield stayed up"
+        if shot.done and shot.kind.endless:
+            return "was not interrupted"
+        if error is None:
+            return None if result is shot.token and shot.done else "somebody else's result"
+        if shot.done:
+            return "a finished result was lost"
+        if error is shot.error:
+            return None if shot.raising else "somebody else's error"
+        if shot.raising:
+            return "a raised error was lost"
+        if not isinstance(error, LambdaTimeout):
+            return f"{type(error).__name__} left the guard"
+        if error.details is None:
+            return "a LambdaTimeout of nobody's left the guard"
+        if error.details.request_id != shot.aws_request_id:
+            return "landed in another invocation"
+        return None
+
+    def violated(
+        self, what: str, shot: Shot | None = None, error: BaseException | None = None
+    ) -> None:
+        """Note a violation."""
+        self.violations[what] += 1
+        if self.violations.total() >= _MOST_VIOLATIONS:
+            self.stopping = True
+        if self.violations[what] > _MOST_SAMPLES:
+            return
+        about = f"invocation {shot.number}, {shot.kind.name}" if shot is not None else "?"
+        if shot is not None:
+            about += (
+                f" of {shot.length * 1000:.2f} ms; us after due: end {_us(shot, shot.end)}, "
+                f"acted on {_us(shot, shot.fired)}, interrupt sent {_us(shot, shot.pressed)}"
+            )
+        story = "".join(traceback.format_exception(error)) if error is not None else ""
+        self.samples.append(f"{what}: {about}\n{story}".rstrip())
+
+    def saw_unraisable(self, event: sys.UnraisableHookArgs) -> None:
+        """Judge what CPython drops: what is raised in a ``__del__`` or a weak reference's callback.
+
+        The next interrupt ends the handler, so it is no violation where the frame cannot be seen
+        (injections) or says little (callbacks).
+        """
+        if not isinstance(event.exc_value, LambdaTimeout | Interrupt):
+            self.count["other errors dropped"] += 1
+            return
+        frames = [frame.f_code for frame, _ in traceback.walk_tb(event.exc_traceback)]
+        landed_in = next((code for code in reversed(frames) if not is_ours(code)), None)
+        in_callback = landed_in is not None and "weakref" in landed_in.co_filename
+        in_del = bool(frames) and frames[-1].co_name == "__del__"
+        if in_callback or (in_del and self.delivery == "injection"):
+            self.count["dropped by C code"] += 1
+            return
+        self.violated("was dropped by C code", None, event.exc_value)
+
+    def result(self) -> dict[str, Any]:
+        """All that it came to, for the command."""
+        self.lags.sort()
+        if not self.count["fired close"] and self.count["invocations"] > _FEW:
+            self.violated("nothing is shown: no invocation came close to the race")
+        if thread._thread_id not in sys._current_frames():
+            self.violated("the watchdog thread is gone")
+        return {
+            "event": RESULT,
+            "count": self.count,
+            "violations": self.violations,
+            "samples": self.samples,
+            "reported": self.reported,
+            "lag_us": [
+                round(self.lags[int(len(self.lags) * share)] * 1e6) if self.lags else 0
+                for share in (0.5, 0.99)
+            ],
+        }
+
+
+def _us(shot: Shot, instant: float) -> str:
+    return f"{(instant - shot.due) * 1e6:.0f}" if instant else "never"
+
+
+class Cell:
+    """The process that one soak runs in: signals, progress, and the result as its last line."""
+
+    def __init__(self, soak: Soak) -> None:
+        self.soak = soak
+        self._began = monotonic()
+        self._is_over = threading.Event()
+
+    def run(self) -> None:
+        """Run the soak to its end. Thread: main."""
+        # The flag alone: a KeyboardInterrupt would be one more thing that lands somewhere.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._stop)
+        sys.unraisablehook = self.soak.saw_unraisable
+        # A loop tells of each exception that it stores away.
+        logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+        sys.setswitchinterval(_SWITCH_INTERVAL)
+        _wake_in_time()
+        _watch_the_watchdog()
+        if self.soak.delivery == "nudge":
+            monitor = threading.Thread(target=self._monitor, name="monitor")
+            monitor.start()
+            self.soak.run()
+        else:
+            # Where no nudge reaches it.
+            handlers = threading.Thread(target=self._run_off_main, name="handlers")
+            handlers.start()
+            self._monitor()
+            handlers.join()
+        self._is_over.set()
+        self._write()
+
+    def _run_off_main(self) -> None:
+        self.soak.run()
+        self._is_over.set()
+
+    def _stop(self, _signum: int, _frame: FrameType | None) -> None:
+        self.soak.stopping = True
+
+    def _monitor(self) -> None:
+        """Show how it goes, and end the process if it does not."""
+        told = self._began
+        while not self._is_over.wait(0.5):
+            soak, now = self.soak, monotonic()
+            if soak.began and now - soak.began > _STUCK:
+                faulthandler.dump_traceback(all_threads=True)
+                soak.violated("a call is stuck", soak.under_way)
+                self._write()
+                os._exit(1)
+            if now - told >= (_PROGRESS if told > self._began else _FIRST_PROGRESS):
+                told = now
+                done = soak.count["invocations"]
+                print(
+                    f"{sys.version.split()[0]} {soak.delivery}: {done:,} of "
+                    f"{soak.invocations:,}, {done / (now - self._began):.0f}/s, "
+                    f"{soak.violations.total()} violations",
+                    file=sys.stderr,
+                    flush=True,
+                )
+
+    def _write(self) -> None:
+        print(json.dumps(self.soak.result()), flush=True)
+
+
+def _wake_in_time() -> None:
+    """Have Linux end waits when they are over, and not up to 50 us later, to save wake-ups."""
+    set_timer_slack = 29  # PR_SET_TIMERSLACK; nanoseconds; threads started later inherit it
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(set_timer_slack, 1, 0, 0, 0)
+
+
+def main(arguments: list[str]) -> None:
+    """Run one cell: delivery, invocations, seed, seconds to its early end, and kinds if not all."""
+    delivery, invocations, seed, seconds, *only = arguments
+    Cell(Soak(delivery, int(invocations), int(seed), float(seconds), only)).run()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
