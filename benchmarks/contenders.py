@@ -7,8 +7,8 @@ import importlib.util
 import os
 import signal
 import threading
-import warnings
 import time
+import warnings
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from watchdog_lambda import watch
