@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
 def preload() -> None:
     """Import now what must not be imported while the watchdog fires."""
-    import faulthandler  # noqa: F401, PLC0415
+    import faulthandler  # noqa: PLC0415
+
+    del faulthandler  # loaded, which is all
 
 
 def own_stack(frame: FrameType | None) -> Stack:
