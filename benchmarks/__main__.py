@@ -144,7 +144,7 @@ def _counts(
             (
                 contender.name,
                 f"{waits.switches / waits.calls:.3f}",
-                "-" if traced is None else f"{sum(traced.values()):.2f}",
+                "-" if traced is None else f"{sum(traced.values()):z.2f}",
                 "" if traced is None else _most(traced),
             )
         )

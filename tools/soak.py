@@ -182,7 +182,8 @@ class Command:
             last_resort.cancel()
         trouble = ""
         if log.result is None and not self.interrupted:
-            trouble = f"the process ended with status {status} and no result"
+            died = f"signal {-status}" if status < 0 else f"status {status}"
+            trouble = f"the process ended with {died} and no result"
         return Report(version, delivery, time.monotonic() - began, log, trouble)
 
     def _interrupt(self, _signum: int, _frame: FrameType | None) -> None:

@@ -34,10 +34,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from watchdog_lambda import Interrupt, LambdaTimeout, shield, watch
 from watchdog_lambda._api import wrap
-from watchdog_lambda._code import is_ours
 from watchdog_lambda._config import Settings
 from watchdog_lambda._firing import Firing
 from watchdog_lambda._invocation import active
+from watchdog_lambda._places import is_ours
 from watchdog_lambda._watchdog import WatchdogThread, thread
 from watchdog_lambda.errors import prepared
 
@@ -66,6 +66,7 @@ _MOST_SAMPLES: Final = 5  # of each violation, with its traceback
 _MOST_VIOLATIONS: Final = 200  # after so many it is no race any more, and each may take seconds
 _CALIBRATORS: Final = ("overrun", "oversleep")  # kinds that show when the watchdog acts
 _CALIBRATING: Final = 30  # invocations at the start that are of these kinds
+_LAST_LINE: Final = 0.1  # seconds for the watchdog thread to write the last timeout's line
 _FEW: Final = 1000  # invocations, of which none need be a race
 
 _SHARE: Final = 0.25  # of an invocation's time is its grace period, and of that its last call
@@ -667,6 +668,7 @@ class Cell:
 
     def run(self) -> None:
         """Run the soak to its end. Thread: main."""
+        faulthandler.enable()
         # The flag alone: a KeyboardInterrupt would be one more thing that lands somewhere.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._stop)
@@ -687,6 +689,7 @@ class Cell:
             self._monitor()
             handlers.join()
         self._is_over.set()
+        sleep(_LAST_LINE)
         self._write()
 
     def _run_off_main(self) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from _thread import get_ident
 
 from . import _report
-from ._code import PACKAGE, trim
 from ._invocation import NO_FALLBACK, active
+from ._places import PACKAGE, trim
 from ._watchdog import thread
 from .errors import Interrupt, LambdaTimeout
 

@@ -16,11 +16,11 @@ import sys
 from _thread import allocate_lock
 
 from . import _report
-from ._code import CodeMap, current_path
 from ._hooks import StageRun, stages
 from ._interrupt import frame_of, handled_by, trace_instructions
 from ._ladder import Ladder
 from ._loops import run_out, running_loop
+from ._places import CodeMap, current_path
 from ._stacks import all_stacks
 from .details import TimeoutDetails
 from .errors import LANDING, Interrupt, LambdaTimeout, prepared

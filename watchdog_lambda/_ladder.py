@@ -21,13 +21,12 @@ from ._code import (
     catches,
     is_back_edge,
     is_fragile,
-    is_ours,
     is_unprotected_back_edge,
     protected_by,
     protected_lines,
-    waits_in_exit,
 )
 from ._loops import running_loop
+from ._places import is_ours, waits_in_exit
 from ._stacks import own_stack
 from .errors import Interrupt, LambdaTimeout, LoopInterrupt
 
@@ -36,8 +35,8 @@ if TYPE_CHECKING:
     from types import CodeType, FrameType, TracebackType
 
     from ._clock import Clock, Timeline
-    from ._code import CodeMap
     from ._invocation import Invocation
+    from ._places import CodeMap
     from ._stacks import Stack
     from .details import TimeoutDetails
 

@@ -19,8 +19,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from ._code import CodeMap
     from ._firing import Firing
+    from ._places import CodeMap
     from ._stacks import Stack
 
 EVENT = "watchdog.timeout"

@@ -27,10 +27,10 @@ from _thread import allocate_lock, get_ident, start_new_thread
 
 from . import _code, _report, _stacks
 from ._clock import SystemClock
-from ._code import is_ours
 from ._firing import Firing, Tools
 from ._interrupt import Injector, Nudge
 from ._invocation import active
+from ._places import is_ours
 from ._timer import ThreadTimer
 from .errors import prepared
 

@@ -12,9 +12,9 @@ import pytest
 from tests.support import BOUND, Context, eventually, landed_outside, plan
 from tests.threads.gates import Gate, GatedInjector, GatedNudge, SilentNudge, parts
 from watchdog_lambda import LambdaTimeout, Watchdog, _report
-from watchdog_lambda._code import is_ours
 from watchdog_lambda._handler import guard
 from watchdog_lambda._invocation import active
+from watchdog_lambda._places import is_ours
 from watchdog_lambda._watchdog import thread
 
 if TYPE_CHECKING:

@@ -1,0 +1,125 @@
+"""Whose code a frame is, and how a place is named."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support import block
+from watchdog_lambda import _code
+from watchdog_lambda._places import (
+    MOST_FRAMES,
+    CodeMap,
+    is_ours,
+    of_the_handler,
+    trim,
+    waits_in_exit,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_own_code_and_libraries_are_told_apart(tmp_path: Path) -> None:
+    """The standard library, site-packages, layers and what a dist-info names are libraries."""
+    task = tmp_path / "task"
+    (task / "urllib3-2.8.0.dist-info").mkdir(parents=True)
+    code = CodeMap([str(task)])
+
+    assert code.is_own(str(task / "app.py"))
+    assert code.is_own(str(task / "jobs" / "load.py"))
+    assert not code.is_own(str(task / "urllib3" / "connection.py"))
+    assert not code.is_own(threading.__file__)
+    assert not code.is_own(pytest.__file__)
+    assert not code.is_own("/opt/python/layer.py")
+    assert not code.is_own("/var/runtime/bootstrap.py")
+    assert not code.is_own(_code.__file__)
+    assert not code.is_own("<frozen importlib._bootstrap>")
+
+
+def test_a_path_that_cannot_be_listed_makes_everything_own() -> None:
+    """A zip file on the path, or one that is gone, is no error."""
+    assert CodeMap(["/nowhere.zip"]).is_own("/nowhere.zip/app.py")
+
+
+def test_places_are_named_as_imports_name_them(tmp_path: Path) -> None:
+    """Relative to the innermost entry of the path, so that no machine's folders are in a log."""
+    code = CodeMap([str(tmp_path), str(tmp_path / "src")])
+
+    assert code.name(str(tmp_path / "src" / "jobs" / "load.py")) == "jobs/load.py"
+    assert code.name("/elsewhere/x.py") == "/elsewhere/x.py"
+
+
+def test_a_deep_stack_is_cut_in_the_middle() -> None:
+    """A runaway recursion leaves its beginning and its end in the log."""
+    stack = [(f"file{n}.py", n, "deep") for n in range(MOST_FRAMES + 100)]
+
+    places = CodeMap([]).places(stack)
+
+    assert len(places) == MOST_FRAMES + 1
+    assert "frames left out" in places[MOST_FRAMES // 2]
+    assert (places[0], places[-1]) == (f"file{MOST_FRAMES + 99}.py:299 (deep)", "file0.py:0 (deep)")
+
+
+def test_the_handlers_part_of_a_stack_is_between_the_runtime_and_us() -> None:
+    """What is outside of the outermost guard is the runtime; frames of ours are left out."""
+    ours = _code.__file__
+    stack = [("lib.py", 3, "read"), (ours, 1, "land"), ("app.py", 2, "handler")]
+    stack += [(ours, 9, "guarded"), ("outer.py", 1, "wraps"), (ours, 9, "guarded")]
+    stack += [("runtime.py", 1, "run")]
+
+    assert of_the_handler(stack) == [
+        ("lib.py", 3, "read"),
+        ("app.py", 2, "handler"),
+        ("outer.py", 1, "wraps"),
+    ]
+    assert of_the_handler([("a.py", 1, "f")]) == [("a.py", 1, "f")]
+
+
+def test_location_is_the_innermost_frame_of_own_code() -> None:
+    """Blocked inside of a library, the place named is the line that called it."""
+    stack = [
+        (threading.__file__, 327, "wait"),
+        ("/task/app.py", 41, "load"),
+        ("/task/app.py", 7, "h"),
+    ]
+
+    assert CodeMap(["/task"]).location(stack) == "app.py:41 (load)"
+    assert CodeMap([]).location(stack[:1]).endswith("threading.py:327 (wait)")
+    assert CodeMap([]).location([]) == ""
+
+
+def test_waits_in_exit_are_the_standard_librarys_only() -> None:
+    """A pool's end that joins is a wait; user code in between, or another library's end, is not."""
+    import concurrent.futures._base as futures  # noqa: PLC0415
+
+    join = (threading.__file__, 1, "join")
+    end = (futures.__file__, 1, "__exit__")
+
+    assert waits_in_exit([join, (futures.__file__, 1, "shutdown"), end, ("app.py", 1, "h")])
+    assert not waits_in_exit([join, ("app.py", 1, "close"), end])
+    assert not waits_in_exit([join, ("app.py", 1, "h")])
+    assert not waits_in_exit([("app.py", 1, "flush"), end])
+    assert not waits_in_exit([])
+
+
+def test_trim_cuts_the_frames_that_raised_the_interrupt() -> None:
+    """A traceback ends where the handler was, not in this package; one that is all ours stays."""
+    try:
+        raise KeyError
+    except KeyError as error:
+        traceback = error.__traceback__
+
+    assert trim(traceback) is traceback
+    assert trim(None) is None
+
+
+def test_package_frames_are_ours_but_for_the_opaque_call() -> None:
+    """An interrupt lands in no frame of the package, except the one that stands for C code."""
+    from watchdog_lambda._handler import call_opaque, guard  # noqa: PLC0415
+
+    assert is_ours(guard.__code__)
+    assert not is_ours(call_opaque.__code__)
+    assert not is_ours(block.__code__)
