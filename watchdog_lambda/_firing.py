@@ -64,6 +64,7 @@ class Firing:
 
     __slots__ = (
         "_grace_run",
+        "_is_landing",
         "_lock",
         "_reported",
         "_tools",
@@ -91,6 +92,7 @@ class Firing:
         self.details: TimeoutDetails | None = None
         self.other_stacks: dict[str, tuple[str, ...]] = {}
         self.delivery = "none"
+        self._is_landing = False  # handler's thread
         self.is_concluded = False  # handler's thread, at the very end
         # The event loops that interrupts have landed in; handler's thread.
         self.loops: list[AbstractEventLoop] = []
@@ -247,19 +249,28 @@ class Firing:
         return self._land(frame)
 
     def _land(self, frame: FrameType | None, *, in_place: bool = False) -> BaseException | None:
-        ladder = self.ladder
-        now = self._tools.clock.monotonic()
-        error = ladder.decide(now, frame, sys.exc_info()[1], in_place=in_place)
-        if error is not None and error._witness is not None:
-            error._witness.landed()
-            loop = running_loop()
-            if loop is not None and loop not in self.loops:
-                self.loops.append(loop)
-        elif ladder.is_at_back_edge and frame is not None and not in_place:
-            # Most of the nudges meet a tight loop there (174 of 204 counted on 3.13), and where it
-            # calls nothing all do. So have it looked at instruction by instruction, for one.
-            trace_instructions(frame, lambda: self._land(frame, in_place=True))
-        return error
+        if self._is_landing:
+            # A nudge in the middle of a decision, as in a finaliser that the collector runs there.
+            # It would raise into the finaliser, and pull the decision's state away from under it.
+            # Pinned by test_a_nudge_in_a_finaliser_inside_of_a_decision_is_put_off.
+            return None
+        self._is_landing = True
+        try:
+            ladder = self.ladder
+            now = self._tools.clock.monotonic()
+            error = ladder.decide(now, frame, sys.exc_info()[1], in_place=in_place)
+            if error is not None and error._witness is not None:
+                error._witness.landed()
+                loop = running_loop()
+                if loop is not None and loop not in self.loops:
+                    self.loops.append(loop)
+            elif ladder.is_at_back_edge and frame is not None and not in_place:
+                # Most of the nudges meet a tight loop there (174 of 204 counted on 3.13), and
+                # where it calls nothing all do. So have it looked at instruction by instruction.
+                trace_instructions(frame, lambda: self._land(frame, in_place=True))
+            return error
+        finally:
+            self._is_landing = False
 
     def land_at_shield(self, frame: FrameType) -> BaseException | None:
         """The same at the end of a shield, where the watchdog may be about to inject."""

@@ -6,8 +6,9 @@ that an exception would land in, so what it sees is exact. For any other thread 
 it, under the firing's lock, about a frame that may have moved on.
 
 No lock is taken in here. On the main thread a nudge can strike inside of an earlier nudge's
-decision; the nested one finds itself in a frame of this package and puts itself off, so a decision
-is never torn.
+decision. Mostly it finds itself in a frame of this package and puts itself off; but a finaliser or
+another signal's handler, which can run in the middle of a decision, has frames of its own. So the
+firing lets only one decision be under way at a time.
 """
 
 from __future__ import annotations
@@ -273,10 +274,10 @@ class Ladder:
             self.is_at_back_edge = is_unprotected_back_edge(code, lasti)
         if not self.is_at_back_edge and not is_fragile(frame):
             return False
-        if self._put_off_since is None:
-            self._put_off_since = now
+        since = now if self._put_off_since is None else self._put_off_since
+        self._put_off_since = since
         longest = min(LONGEST_PUT_OFF, self._timeline.grace_period * PUT_OFF_SHARE)
-        return now < self._put_off_since + longest
+        return now < since + longest
 
     def _is_winding_up(self, frame: FrameType, stack: Stack | None) -> bool:
         """Whether the last one was caught by the user's own code, which now goes on to an end.

@@ -11,7 +11,7 @@ import pytest
 
 from tests.support import BOUND, Context, eventually, landed_outside, plan
 from tests.threads.gates import Gate, GatedInjector, GatedNudge, SilentNudge, parts
-from watchdog_lambda import LambdaTimeout, Watchdog, _report
+from watchdog_lambda import LambdaTimeout, Watchdog, _ladder, _report
 from watchdog_lambda._handler import guard
 from watchdog_lambda._invocation import active
 from watchdog_lambda._places import is_ours
@@ -167,6 +167,38 @@ def test_an_interrupt_lands_in_the_handlers_own_frame() -> None:
     with parts(nudge=SilentNudge(gate)):
         assert watched("race", Context(SHORT)) is RESULT
 
+    assert [type(decision) for decision in decisions] == [LambdaTimeout]
+
+
+def test_a_nudge_in_a_finaliser_inside_of_a_decision_is_put_off(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The collector can run user code in the middle of a decision, and a nudge strike in it."""
+    gate = Gate()
+    nested: list[BaseException | None] = []
+    decisions: list[BaseException | None] = []
+
+    def finaliser() -> None:
+        nested.append(thread._decide(sys._getframe()))
+
+    def fragile(_frame: FrameType) -> bool:
+        finaliser()
+        return False
+
+    def handler(event: str, _context: object) -> object:
+        if event == "race":
+            assert gate.passed.wait(BOUND)
+            monkeypatch.setattr(_ladder, "is_fragile", fragile)
+            decisions.append(thread._decide(sys._getframe()))
+        return RESULT
+
+    watched = guard(handler, plan(grace_period=0.01))
+    ready(watched)
+
+    with parts(nudge=SilentNudge(gate)):
+        assert watched("race", Context(SHORT)) is RESULT
+
+    assert nested == [None]
     assert [type(decision) for decision in decisions] == [LambdaTimeout]
 
 
