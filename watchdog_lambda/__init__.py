@@ -9,7 +9,7 @@ Importing this package starts no thread, installs no signal handler and reads no
 
 from __future__ import annotations
 
-from ._api import Watchdog, scoped_hook, shield, shutdown_hook, watch
+from ._api import Watchdog, sandbox_shutdown_hook, scoped_hook, shield, shutdown_hook, watch
 from ._invocation import remaining_time
 from .details import TimeoutDetails
 from .errors import ConfigurationError, Interrupt, LambdaTimeout
@@ -21,6 +21,7 @@ __all__ = [
     "TimeoutDetails",
     "Watchdog",
     "remaining_time",
+    "sandbox_shutdown_hook",
     "scoped_hook",
     "shield",
     "shutdown_hook",

@@ -19,7 +19,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
     from types import TracebackType
-    from typing import Any, Literal, ParamSpec, TypeVar, overload
+    from typing import Any, Literal, NoReturn, ParamSpec, TypeVar, overload
 
     from ._invocation import Invocation
     from .details import TimeoutDetails
@@ -37,7 +37,7 @@ else:
         return function
 
 
-__all__ = ["Watchdog", "scoped_hook", "shield", "shutdown_hook", "watch"]
+__all__ = ["Watchdog", "sandbox_shutdown_hook", "scoped_hook", "shield", "shutdown_hook", "watch"]
 
 MARK = "__watchdog_lambda__"
 """On a watched handler, itself: a decorator above copies the attribute, but is not its value."""
@@ -326,6 +326,18 @@ def shutdown_hook(hook: Any = None, /, *, before: float | None = None) -> Any:
     Thread: any.
     """
     return _register(_hooks, hook, before)
+
+
+def sandbox_shutdown_hook(hook: Callable[[], object], /) -> NoReturn:
+    """Not available in this version: refused, so that nobody relies on a hook that never runs.
+
+    Raises:
+        ConfigurationError: always.
+    """
+    raise ConfigurationError(
+        f"sandbox_shutdown_hook({hook_name(hook)}): not available in this version, as SIGTERM=1 is "
+        "not; use shutdown_hook for what a timeout must do"
+    )
 
 
 def _register(registry: HookRegistry, hook: Any, before: float | None) -> Any:

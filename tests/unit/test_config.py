@@ -7,7 +7,13 @@ import signal
 
 import pytest
 
-from watchdog_lambda import ConfigurationError, Watchdog, shutdown_hook, watch
+from watchdog_lambda import (
+    ConfigurationError,
+    Watchdog,
+    sandbox_shutdown_hook,
+    shutdown_hook,
+    watch,
+)
 from watchdog_lambda._config import PREFIX, Settings, _warned
 
 
@@ -148,6 +154,12 @@ def test_bad_stage_is_refused(before: object) -> None:
     """A stage needs a positive number of seconds."""
     with pytest.raises(ConfigurationError, match="before="):
         shutdown_hook(before=before)  # type: ignore[call-overload]
+
+
+def test_a_hook_for_the_sandboxs_end_is_refused_where_it_is_used() -> None:
+    """Not available yet, and not silently without effect."""
+    with pytest.raises(ConfigurationError, match="not available in this version"):
+        sandbox_shutdown_hook(print)
 
 
 def test_settings_are_frozen() -> None:
