@@ -12,6 +12,7 @@ from ._config import Settings
 from ._handler import call_general, guard
 from ._hooks import HookRegistry, hook_name
 from ._invocation import NO_FALLBACK, Plan, active
+from ._prepare import prepare
 from ._watchdog import thread
 from .errors import ConfigurationError
 
@@ -19,7 +20,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
     from types import TracebackType
-    from typing import Any, Literal, NoReturn, ParamSpec, TypeVar, overload
+    from typing import Any, Literal, ParamSpec, TypeVar, overload
 
     from ._invocation import Invocation
     from .details import TimeoutDetails
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     P = ParamSpec("P")
     R = TypeVar("R")
     Hook = TypeVar("Hook", bound=Callable[[TimeoutDetails], object])
+    SandboxHook = TypeVar("SandboxHook", bound=Callable[[], object])
     InterruptKind = Literal["timeout-error", "base", "none"]
     LastResort = Literal["report", "exit", "restart"]
 else:
@@ -273,6 +275,7 @@ def _watch(
     settings = Settings.from_environ(os.environ, **options)
     if settings.disabled:
         return handler
+    prepare(settings, os.environ)
     given = {name: value for name, value in options.items() if value is not None}
     plan = Plan(settings, registries, fallback, given)
     guarded = guard(handler, plan)
@@ -328,16 +331,39 @@ def shutdown_hook(hook: Any = None, /, *, before: float | None = None) -> Any:
     return _register(_hooks, hook, before)
 
 
-def sandbox_shutdown_hook(hook: Callable[[], object], /) -> NoReturn:
-    """Not available in this version: refused, so that nobody relies on a hook that never runs.
+def sandbox_shutdown_hook(hook: SandboxHook, /) -> SandboxHook:
+    """Have a function called, without arguments, when Lambda ends the sandbox.
+
+    With ``WATCHDOG_LAMBDA_SIGTERM=1`` only: without an internal extension Lambda gives no notice.
+    All hooks share 400 ms of the 500 ms that it gives: the last registered runs first, one that
+    raises or hangs stops no other. They run on a thread of their own, while the process is idle or
+    in the middle of an invocation. Not promised: Lambda also ends sandboxes without notice, and a
+    SIGTERM handler of yours that exits cuts them short.
+
+    Not in Managed Instances, and not in child processes.
 
     Raises:
-        ConfigurationError: always.
+        ConfigurationError: not a callable.
+
+    Thread: any.
     """
-    raise ConfigurationError(
-        f"sandbox_shutdown_hook({hook_name(hook)}): not available in this version, as SIGTERM=1 is "
-        "not; use shutdown_hook for what a timeout must do"
-    )
+    if not callable(hook):
+        raise ConfigurationError(
+            f"sandbox_shutdown_hook({hook!r}): not callable; give it a function without arguments"
+        )
+    from . import _sandbox  # noqa: PLC0415 - for those who use it
+
+    name = hook_name(hook)
+    _sandbox.hooks.add(name, lambda _details: hook())
+    if "AWS_LAMBDA_RUNTIME_API" in os.environ and not Settings.from_environ(os.environ).sigterm:
+        import logging  # noqa: PLC0415 - for the rare case only
+
+        logging.getLogger("watchdog_lambda").warning(
+            "sandbox_shutdown_hook(%s) never runs: Lambda gives no notice of the sandbox's end; "
+            "set WATCHDOG_LAMBDA_SIGTERM=1",
+            name,
+        )
+    return hook
 
 
 def _register(registry: HookRegistry, hook: Any, before: float | None) -> Any:

@@ -35,8 +35,15 @@ GRACE_SHARE = 0.25
 LAST_CALL_SHARE = 0.25
 """Last call is never more than this share of the grace period in force."""
 
+LAST_WORDS_SHARE = 0.25
+"""So much of last call is left when faulthandler speaks for a process that cannot."""
+
 STAGE_SHARE = 0.75
 """No stage begins in the first quarter of an invocation, however large its ``before``."""
+
+
+cpu_time = time.process_time
+"""Seconds that all threads of this process have had a processor for, over restarts."""
 
 
 class SystemAlarm:
@@ -88,10 +95,19 @@ def _longest_sleep() -> float:
 class Timeline:
     """The instants of one invocation, in order: start, stages, grace, last call, hard deadline.
 
-    For every time left and every valid setting: ``start <= grace_at < last_call_at < hard``.
+    For every time left and every valid setting:
+    ``start <= grace_at < last_call_at < last_words_at < hard``.
     """
 
-    __slots__ = ("grace_at", "grace_period", "hard", "hook_budget", "last_call_at", "start")
+    __slots__ = (
+        "grace_at",
+        "grace_period",
+        "hard",
+        "hook_budget",
+        "last_call_at",
+        "last_words_at",
+        "start",
+    )
 
     def __init__(
         self,
@@ -107,6 +123,7 @@ class Timeline:
         self.grace_period = min(grace_period, (hard - start) * GRACE_SHARE)
         self.grace_at = hard - self.grace_period
         self.last_call_at = hard - min(last_call, self.grace_period * LAST_CALL_SHARE)
+        self.last_words_at = hard - (hard - self.last_call_at) * LAST_WORDS_SHARE
         # A grace period that had to shrink takes its hooks' share down with it.
         share = 1 / 3 if hook_budget is None else hook_budget / grace_period
         self.hook_budget = self.grace_period * share

@@ -34,6 +34,7 @@ class Settings:
 
     __slots__ = (
         "disabled",
+        "given",
         "grace_period",
         "handler",
         "hook_budget",
@@ -57,6 +58,8 @@ class Settings:
     sigterm: bool
     metrics_namespace: str | None
     disabled: bool
+    given: frozenset[str]
+    """The names of those that somebody has set; the others have their defaults."""
 
     def __init__(self, values: Mapping[str, Any], sources: Mapping[str, str] | None = None) -> None:
         """Make settings of validated `values`; what is absent takes its default.
@@ -65,8 +68,9 @@ class Settings:
         together.
         """
         store = object.__setattr__
-        for name in self.__slots__:
-            store(self, name, values[name] if name in values else DEFAULTS[name])
+        for name, default in DEFAULTS.items():
+            store(self, name, values.get(name, default))
+        store(self, "given", frozenset(values))
         if self.hook_budget is not None:
             last_call = min(self.last_call, self.grace_period / 4)
             most = self.grace_period - last_call
@@ -110,12 +114,13 @@ class Settings:
 
     def replaced(self, options: Mapping[str, object]) -> Settings:
         """These settings with validated `options` in the place of some."""
-        values = {name: getattr(self, name) for name in self.__slots__}
+        values = {name: getattr(self, name) for name in self.given}
         for name, value in options.items():
             values[name] = PARSERS[name](value, f"{name}={value!r}")
-        if values["hook_budget"] is not None and "hook_budget" not in options:
+        if "hook_budget" in self.given and "hook_budget" not in options:
             # It was chosen for the other grace period: keep its share.
-            values["hook_budget"] *= values["grace_period"] / self.grace_period
+            grace_period = values.get("grace_period", DEFAULT_GRACE_PERIOD)
+            values["hook_budget"] *= grace_period / self.grace_period
         return Settings(values)
 
     def __setattr__(self, name: str, value: object) -> Never:
@@ -124,12 +129,12 @@ class Settings:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Settings):
             return NotImplemented
-        return all(getattr(self, name) == getattr(other, name) for name in self.__slots__)
+        return all(getattr(self, name) == getattr(other, name) for name in DEFAULTS)
 
     __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
-        return f"Settings({', '.join(f'{n}={getattr(self, n)!r}' for n in self.__slots__)})"
+        return f"Settings({', '.join(f'{n}={getattr(self, n)!r}' for n in DEFAULTS)})"
 
 
 DEFAULTS: Mapping[str, Any] = {
@@ -234,12 +239,10 @@ PARSERS: Mapping[str, Callable[[Any, str], Any]] = {
     "hook_budget": _seconds("1.0", LONGEST_TIMEOUT),
     "interrupt": _one_of(*INTERRUPTS),
     "last_call": _seconds("0.5", LONGEST_TIMEOUT),
-    "last_resort": _available(
-        _one_of(*LAST_RESORTS), "report", "not available in this version; use report"
-    ),
+    "last_resort": _one_of(*LAST_RESORTS),
     "wake_signal": _wake_signal,
     "timeout": _seconds("30.0", LONGEST_TIMEOUT),
-    "sigterm": _available(_flag, False, "not available in this version; use 0"),
+    "sigterm": _flag,
     "metrics_namespace": _available(_text, None, "not available in this version; leave it unset"),
     "disabled": _flag,
 }

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from ._hooks import Hook
     from ._interrupt import Injector, Nudge
     from ._invocation import Invocation
+    from ._last_resort import LastResort
 
 NUDGE_PERIOD = 0.01
 """Seconds between nudges. A single one is lost in up to 39 % of the bad windows: it strikes
@@ -46,34 +47,60 @@ PUT_OFF_PERIOD = 0.001
 LATE_PERIOD = 0.25
 """The same once the hard deadline has passed and nobody kills the process (Managed Instances)."""
 
+GIVE_UP_SHARES = {"report": 0.5, "exit": 0.5, "restart": 0.1}
+"""How much of the time from last call to the hard deadline a handler gets before it is given up.
+
+It is for the interrupt that cuts even a cleanup short: whom it brings back reports its own end. A
+restart needs the rest: the runtime must be there again before the hard deadline.
+"""
+
+
+def is_durable(event: object) -> bool:
+    """Whether this invokes a durable function: there an error is final, and a timeout is retried.
+
+    From the event that Lambda's SDK for durable execution reads (3.0.0).
+    """
+    return isinstance(event, dict) and "DurableExecutionArn" in event and "CheckpointToken" in event
+
 
 class Tools:
     """What the watchdog acts with; one set per process."""
 
-    __slots__ = ("alarm", "clock", "injector", "nudge")
+    __slots__ = ("alarm", "clock", "injector", "last_resort", "nudge")
 
-    def __init__(self, clock: Clock, alarm: Alarm, nudge: Nudge, injector: Injector) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        alarm: Alarm,
+        nudge: Nudge,
+        injector: Injector,
+        last_resort: LastResort | None,
+    ) -> None:
         self.clock = clock
         self.alarm = alarm
         self.nudge = nudge
         self.injector = injector
+        self.last_resort = last_resort  # None where nothing but a report is to be had
 
 
 class Firing:
     """The watchdog acting on one invocation."""
 
     __slots__ = (
+        "_answer",
         "_grace_run",
+        "_has_given_up",
         "_is_landing",
         "_lock",
-        "_reported",
         "_tools",
         "code",
         "delivery",
         "details",
         "fired_at",
+        "interrupts",
         "invocation",
         "is_concluded",
+        "is_reported",
         "ladder",
         "loops",
         "other_stacks",
@@ -100,7 +127,13 @@ class Firing:
         self._grace_run: StageRun | None = None
         self._tools = tools
         self._lock = allocate_lock()
-        self._reported = False
+        self._answer = allocate_lock()  # taken while the watchdog answers in the handler's place
+        self.is_reported = False  # guarded by _lock
+        self._has_given_up = False  # watchdog thread
+        settings = invocation.plan.settings
+        self.interrupts = settings.interrupt != "none" and (
+            "interrupt" in settings.given or not is_durable(invocation.event)
+        )
 
     # ---- the watchdog's side -----------------------------------------------------------------
 
@@ -127,7 +160,7 @@ class Firing:
                     wake = min(wake, stage.step(now))
             if self._grace_run is not None and self._grace_run.is_over():
                 wake = min(wake, self._press(now))
-            if self.fired_at is not None and not self._reported:
+            if self.fired_at is not None and not self._has_given_up:
                 stuck_at = self._stuck_at(self.fired_at)
                 if now >= stuck_at:
                     self._give_up(now)
@@ -184,7 +217,7 @@ class Firing:
 
     def _press(self, now: float) -> float:
         """Try to land an interrupt; when to try again."""
-        if not self.invocation.is_open or self.invocation.plan.settings.interrupt == "none":
+        if not self.invocation.is_open or not self.interrupts:
             return now + LATE_PERIOD
         tools, thread_id = self._tools, self.thread_id
         nudges = tools.nudge.reaches(thread_id)
@@ -223,15 +256,27 @@ class Firing:
             # C code held the GIL beyond the hard deadline, and nobody has killed (Managed
             # Instances): hooks and interrupts come first.
             return fired_at + self.timeline.grace_period
-        # Half of last call is for the interrupt that cuts even a cleanup short: a handler that it
-        # brings back still reports its own end.
-        return (self.timeline.last_call_at + self.timeline.hard) / 2
+        timeline = self.timeline
+        share = GIVE_UP_SHARES[self.invocation.plan.settings.last_resort]
+        return timeline.last_call_at + share * (timeline.hard - timeline.last_call_at)
 
     def _give_up(self, now: float) -> None:
-        """Last call has passed and the handler has not come back: say where it is."""
-        if self.claim_report():
-            self._look(now)
-            _report.write(self, "stuck", now)
+        """Last call has passed and the handler has not come back: say where it is, and leave."""
+        self._has_given_up = True
+        self._look(now)
+        action = self.invocation.plan.settings.last_resort
+        if action == "report" or now >= self.timeline.hard:
+            why_not = None
+        elif self._tools.last_resort is None:
+            why_not = "not available here"
+        elif not self.interrupts and self.invocation.plan.settings.interrupt != "none":
+            why_not = "a durable function: an error would be final"
+        else:
+            # Returns only if it has not come to it.
+            why_not = self._tools.last_resort.act(self, self._tools.clock.monotonic)
+        if self.invocation.is_open and self.claim_report():
+            remark = None if why_not is None else f"not {action}: {why_not}"
+            _report.write(self, "stuck", now, last_resort=remark)
 
     def has_caught_up(self, now: float) -> bool:
         """Whether no hook is under way and, from the grace period on, interrupts may land."""
@@ -292,6 +337,25 @@ class Firing:
         """
         with self._lock:
             self._withdraw()
+        # Whoever comes back after the watchdog has answered must not answer again: it waits here
+        # until the process goes, or the answer turns out not to have been taken.
+        with self._answer:
+            pass
+
+    def claim_answer(self) -> bool:
+        """Whether the watchdog is to answer in the place of a handler that has not come back.
+
+        Thread: watchdog.
+        """
+        with self._lock:
+            # Check and claim under one lock. Otherwise: we see an open invocation; the handler's
+            # thread settles and returns; both answer. Pinned by
+            # test_a_handler_that_comes_back_during_the_last_resort_does_not_answer_again.
+            return self.invocation.is_open and self._answer.acquire(False)
+
+    def give_answer_back(self) -> None:
+        """It was not taken after all. Thread: watchdog, after :meth:`claim_answer`."""
+        self._answer.release()
 
     def _withdraw(self) -> bool:
         if self.thread_id not in prepared:
@@ -349,6 +413,11 @@ class Firing:
             return f"no nudge ({why}): an interrupt lands only once a blocked call has returned"
         if self.delivery == "nudge" or self.invocation.plan.settings.interrupt == "none":
             return None
+        if not self.interrupts:
+            return (
+                "a durable function: an interrupt's error would be final, while Lambda retries "
+                "after a timeout; set INTERRUPT to have it all the same"
+            )
         if self.ladder.is_waiting:
             if outcome == "stuck":
                 return "C code held the GIL: the watchdog has come to run only now"
@@ -358,7 +427,7 @@ class Firing:
     def claim_report(self) -> bool:
         """Whether the caller is the one to write this timeout's line. Thread: any, once each."""
         with self._lock:
-            if self._reported or self.fired_at is None:
+            if self.is_reported or self.fired_at is None:
                 return False
-            self._reported = True
+            self.is_reported = True
             return True

@@ -67,6 +67,7 @@ def guard(
         remaining *= 0.25
         invocation = Invocation(
             plan,
+            event,
             context,
             start,
             hard,
@@ -81,7 +82,7 @@ def guard(
                 if staged:
                     invocation.reschedule()
                 if invocation.due < watchdog.wake_at:
-                    watchdog.wake(plan, invocation.due)
+                    watchdog.wake(invocation)
                 result = call(event, context)
                 # CPython has no check point between the handler's return, the store of its result
                 # and this one: what has been returned cannot be taken back by anything that lands.
@@ -192,12 +193,12 @@ def _call_within(
     if not plan.is_bare and outer.firing is None:
         outer.plan = previous.with_inner(plan)
         outer.reschedule()
-        thread.wake(outer.plan, outer.due)
+        thread.wake(outer)
     result = call(event, context)
     if outer.plan is not previous and outer.firing is None:
         outer.plan = previous
         outer.reschedule()
-        thread.wake(previous, outer.due)
+        thread.wake(outer)
     return result
 
 

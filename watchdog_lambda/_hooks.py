@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from ._clock import Alarm, Clock
     from .details import TimeoutDetails
 
-    Call = Callable[[TimeoutDetails], object]
+    Call = Callable[[Any], object]
+    """Of TimeoutDetails; of None for a sandbox's hook, which has none."""
 
 _order = itertools.count()  # one for all registries: last registered first holds across them
 
@@ -126,7 +127,12 @@ class StageRun:
     )
 
     def __init__(
-        self, hooks: list[Hook], details: TimeoutDetails, budget: float, clock: Clock, alarm: Alarm
+        self,
+        hooks: list[Hook],
+        details: TimeoutDetails | None,
+        budget: float,
+        clock: Clock,
+        alarm: Alarm,
     ) -> None:
         self._hooks = hooks
         self._details = details

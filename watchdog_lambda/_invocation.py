@@ -76,10 +76,13 @@ class Plan:
 class Invocation:
     """One call of a watched handler."""
 
-    __slots__ = ("context", "due", "firing", "hard", "is_open", "plan", "shields", "start")
+    __slots__ = ("context", "due", "event", "firing", "hard", "is_open", "plan", "shields", "start")
 
-    def __init__(self, plan: Plan, context: object, start: float, hard: float, due: float) -> None:
+    def __init__(  # noqa: PLR0917 - on the hot path, where keywords cost
+        self, plan: Plan, event: object, context: object, start: float, hard: float, due: float
+    ) -> None:
         self.plan = plan  # handler's thread; an inner @watch puts a merged one in the place
+        self.event = event  # to tell what kind of invocation it is; never logged
         self.context = context
         self.start = start
         self.hard = hard

@@ -52,7 +52,9 @@ def other_stacks(code: CodeMap, stacks: dict[int, Stack]) -> dict[str, tuple[str
     return others
 
 
-def build(firing: Firing, outcome: str, now: float) -> dict[str, Any]:
+def build(
+    firing: Firing, outcome: str, now: float, last_resort: str | None = None
+) -> dict[str, Any]:
     """The record: what a timeout was, and how it ended."""
     details, timeline, ladder = firing.details, firing.timeline, firing.ladder
     context = firing.invocation.context
@@ -87,20 +89,22 @@ def build(firing: Firing, outcome: str, now: float) -> dict[str, Any]:
     obstacle = firing.obstacle(outcome)
     if obstacle:
         record["obstacle"] = obstacle
+    if last_resort:
+        record["last_resort"] = last_resort
     return record
 
 
-def write(firing: Firing, outcome: str, now: float) -> None:
+def write(firing: Firing, outcome: str, now: float, last_resort: str | None = None) -> None:
     """Write the line. Never raises, never waits long.
 
     Thread: the handler's at its end, or the watchdog's for a handler that is stuck.
     """
     try:
-        record = build(firing, outcome, now)
+        record = build(firing, outcome, now, last_resort)
         line = _powertools_line(record) if outcome != "stuck" else None
         if line is None:
             line = json.dumps(
-                {"level": "ERROR", "message": EVENT, "timestamp": _timestamp(), **record},
+                {"level": "ERROR", "message": EVENT, "timestamp": timestamp(), **record},
                 default=str,
             )
     except Exception as error:  # noqa: BLE001 - a line that says less beats none
@@ -111,7 +115,7 @@ def write(firing: Firing, outcome: str, now: float) -> None:
     write_line(line)
 
 
-def write_failure(error: Exception) -> None:
+def write_failure(error: BaseException) -> None:
     """Say that the watchdog itself has failed on an invocation: a defect, and never in silence."""
     traceback = error.__traceback__
     while traceback is not None and traceback.tb_next is not None:
@@ -122,7 +126,7 @@ def write_failure(error: Exception) -> None:
         place = f"{file}:{traceback.tb_lineno}"
     write_line(
         json.dumps(
-            {"level": "ERROR", "message": "watchdog.failure", "timestamp": _timestamp()}
+            {"level": "ERROR", "message": "watchdog.failure", "timestamp": timestamp()}
             | {"event": "watchdog.failure", "error": type(error).__name__, "location": place}
         )
     )
@@ -149,7 +153,7 @@ def _write_all(descriptor: int, data: bytes) -> bool:
     return True
 
 
-def _timestamp() -> str:
+def timestamp() -> str:
     now = time.time()
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)) + f".{int(now % 1 * 1000):03d}Z"
 

@@ -30,6 +30,7 @@ from ._clock import SystemClock
 from ._firing import Firing, Tools
 from ._interrupt import Injector, Nudge
 from ._invocation import active
+from ._last_words import LastWords
 from ._places import is_ours
 from ._timer import ThreadTimer
 from .errors import prepared
@@ -40,7 +41,8 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from ._clock import Clock
-    from ._invocation import Invocation, Plan
+    from ._invocation import Invocation
+    from ._last_resort import LastResort
 
 
 LATE_BY = 0.02
@@ -65,11 +67,16 @@ class WatchdogThread:
         self._starting = allocate_lock()
         self._goes_on = True  # the process's thread goes on for good; tests end theirs
         self._is_fork_safe = False
-        self._timer: ThreadTimer | None = None  # set by whoever goes to sleep or wakes, GIL held
+        # Both set by whoever goes to sleep or wakes, with the GIL held.
+        self._timer: ThreadTimer | None = None
+        self._last_words: LastWords | None = None
+        self._last_words_at = math.inf  # if the thread does not wake; as its wake_at, with a hint
+        # Once the settings have asked for it; see _prepare.
+        self.last_resort: LastResort | None = None
         self._underway: dict[Invocation, Iterator[float]] = {}  # watchdog thread only
         self._complained = False
 
-    def wake(self, plan: Plan, due: float) -> None:
+    def wake(self, invocation: Invocation) -> None:
         """Have the thread look now; start it, and install the nudge, if that has not been done.
 
         Thread: any that runs a handler.
@@ -78,19 +85,22 @@ class WatchdogThread:
             self._start()
         if self.nudge.number is None:
             # Again and again until it works: the first invocation may not be on the main thread.
-            self.nudge.install(plan.settings.wake_signal)
+            self.nudge.install(invocation.plan.settings.wake_signal)
         if self._timer is None and self.nudge.reaches(get_ident()):
             # By the main thread only, so once: a second timer would go on with nobody to stop it.
             self._timer = ThreadTimer(self.nudge.number, self.nudge.native_id)
+            self._last_words = LastWords(self.nudge.number, self.nudge.native_id)
             # A real-time signal that comes when the interpreter has put the default handlers back
             # would end the process.
             atexit.register(self._timer.stop)
+            atexit.register(self._last_words.stop)
         # Should the invocation have ended before the thread comes to look, the thread still sleeps
         # until then and no longer: the invocations to come need not ring for it again.
-        self._hint = due
+        self._hint = invocation.due
+        self._last_words_at = invocation.timeline().last_words_at
         # Now, by ourselves: the handler may hold the GIL from its first instruction on, and the
         # thread never come to set it.
-        self._set_timer(due - self.clock.monotonic())
+        self._set_timers(invocation.due)
         self._alarm.ring()
 
     def preload(self) -> None:
@@ -104,7 +114,7 @@ class WatchdogThread:
         for invocation in list(active.values()):
             if invocation.firing is None:
                 invocation.reschedule()
-                self.wake(invocation.plan, invocation.due)
+                self.wake(invocation)
 
     def _start(self) -> None:
         # Not waited for: whoever holds it starts the thread, which then sees our invocation too.
@@ -113,6 +123,8 @@ class WatchdogThread:
         try:
             if self._thread_id is None:
                 self.preload()
+                if self.last_resort is not None:
+                    self.last_resort.preload()
                 if not self._is_fork_safe:
                     self._is_fork_safe = True
                     os.register_at_fork(after_in_child=self._after_fork)
@@ -141,7 +153,8 @@ class WatchdogThread:
         self._underway.clear()
         self._starting = allocate_lock()
         self._thread_id = None
-        self._timer = None  # the kernel does not hand timers on to a child
+        self._timer = self._last_words = None  # the kernel does not hand timers on to a child
+        self.last_resort = None  # a child answers to nobody
         self.nudge.move_to_this_thread()
         self._alarm = self.clock.make_alarm()
         self.wake_at = math.inf
@@ -159,24 +172,26 @@ class WatchdogThread:
                 i.due < earliest and i.is_open and i.firing is None for i in list(active.values())
             ):
                 continue
-            seconds = earliest - monotonic()
-            self._set_timer(seconds)
-            alarm.wait(seconds)
+            self._set_timers(earliest)
+            alarm.wait(earliest - monotonic())
 
-    def _set_timer(self, seconds: float) -> None:
-        """Have the kernel nudge the main thread should this one not wake in `seconds`."""
-        timer = self._timer
-        if timer is None or not timer.available:
+    def _set_timers(self, wake_at: float) -> None:
+        """Have the kernel act should this thread not wake in time: nudge, and at last speak."""
+        timer, last_words = self._timer, self._last_words
+        if timer is None or last_words is None:
             return
-        if self.nudge.is_ours():
-            timer.set(seconds + LATE_BY, LATE_BY)
-        else:
-            timer.stop()  # the kernel would send it to whoever has taken it over
+        now = self.clock.monotonic()
+        if timer.available:
+            if self.nudge.is_ours():
+                timer.set(wake_at - now + LATE_BY, LATE_BY)
+            else:
+                timer.stop()  # the kernel would send it to whoever has taken it over
+        last_words.set(self._last_words_at - now)
 
     def _look(self) -> float:
         """Advance every invocation that has something due; when the next thing is."""
         now = self.clock.monotonic()
-        earliest = math.inf
+        earliest = last_words_at = math.inf
         invocations = list(active.items())
         for ended in self._underway.keys() - {i for _, i in invocations}:
             del self._underway[ended]
@@ -188,8 +203,13 @@ class WatchdogThread:
                 if due < math.inf:
                     invocation.due = due
             earliest = min(earliest, due)
+            if invocation.firing is None or not invocation.firing.is_reported:
+                last_words_at = min(last_words_at, invocation.timeline().last_words_at)
         # An idle process sleeps for good once that has passed as well.
-        return earliest if invocations or self._hint <= now else self._hint
+        if not invocations and self._hint > now:
+            return self._hint
+        self._last_words_at = last_words_at
+        return earliest
 
     def _advance(self, invocation: Invocation, thread_id: int) -> float:
         """Go on with one invocation; when to do so again."""
@@ -197,7 +217,7 @@ class WatchdogThread:
         if steps is None:
             if invocation.firing is not None:
                 return math.inf  # finished with
-            tools = Tools(self.clock, self._alarm, self.nudge, self.injector)
+            tools = Tools(self.clock, self._alarm, self.nudge, self.injector, self.last_resort)
             firing = Firing(invocation, thread_id, tools)
             # First publish, then look whether it is still open; see _invocation.
             invocation.firing = firing

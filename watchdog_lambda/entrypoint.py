@@ -17,6 +17,7 @@ import sys
 from . import _command
 from ._api import wrap
 from ._config import Settings
+from ._prepare import prepare
 from ._watchdog import thread
 from .errors import ConfigurationError
 
@@ -66,6 +67,8 @@ def load(environ: MutableMapping[str, str], argument: str | None = None) -> Call
     # Libraries read it to know the function's handler (tracers name their spans by it).
     if environ.get("_HANDLER", "").replace("/", ".").startswith(f"{__package__}."):
         environ["_HANDLER"] = name
+    if not settings.disabled:
+        prepare(settings, environ)
     root = environ.get("LAMBDA_TASK_ROOT")
     if root and root not in sys.path:
         sys.path.insert(0, root)

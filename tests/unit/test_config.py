@@ -39,10 +39,10 @@ def test_every_variable_is_read() -> None:
         HOOK_BUDGET="0.5",
         INTERRUPT="base",
         LAST_CALL="0.25",
-        LAST_RESORT="report",
+        LAST_RESORT="restart",
         WAKE_SIGNAL="SIGRTMIN+3",
         TIMEOUT="30",
-        SIGTERM="0",
+        SIGTERM="1",
         METRICS_NAMESPACE="",
         DISABLED="1",
     )
@@ -52,6 +52,7 @@ def test_every_variable_is_read() -> None:
     assert settings.interrupt == "base"
     assert settings.wake_signal == signal.SIGRTMIN + 3
     assert settings.timeout == 30.0
+    assert (settings.last_resort, settings.sigterm) == ("restart", True)
     assert settings.disabled is True
 
 
@@ -71,7 +72,6 @@ def test_every_variable_is_read() -> None:
         ("LAST_CALL", "", None),
         ("LAST_CALL", "0", "for example 0.5"),
         ("LAST_RESORT", "reboot", "report, exit, restart"),
-        ("LAST_RESORT", "exit", "use report"),
         ("WAKE_SIGNAL", "SIGKILL", "use auto, none, SIGURG or SIGRTMIN+3"),
         ("WAKE_SIGNAL", "SIGALRM", "use auto, none, SIGURG or SIGRTMIN+3"),
         ("WAKE_SIGNAL", "SIGRTMIN+99", "use auto, none, SIGURG or SIGRTMIN+3"),
@@ -79,7 +79,6 @@ def test_every_variable_is_read() -> None:
         ("TIMEOUT", "3000000", "for example 30.0"),
         ("TIMEOUT", "1 minute", "for example 30.0"),
         ("SIGTERM", "maybe", "use 1 to switch it on"),
-        ("SIGTERM", "1", "use 0"),
         ("METRICS_NAMESPACE", "Orders", "leave it unset"),
         ("DISABLED", "yes please", "use 1 to switch it on"),
     ],
@@ -156,10 +155,12 @@ def test_bad_stage_is_refused(before: object) -> None:
         shutdown_hook(before=before)  # type: ignore[call-overload]
 
 
-def test_a_hook_for_the_sandboxs_end_is_refused_where_it_is_used() -> None:
-    """Not available yet, and not silently without effect."""
-    with pytest.raises(ConfigurationError, match="not available in this version"):
-        sandbox_shutdown_hook(print)
+def test_what_cannot_be_called_is_no_hook() -> None:
+    """Both kinds of hook are refused where they are registered."""
+    with pytest.raises(ConfigurationError, match="not callable"):
+        sandbox_shutdown_hook(3)  # type: ignore[type-var]
+    with pytest.raises(ConfigurationError, match="not callable"):
+        shutdown_hook(3)  # type: ignore[call-overload]
 
 
 def test_settings_are_frozen() -> None:

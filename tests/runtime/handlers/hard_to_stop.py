@@ -1,0 +1,56 @@
+"""A handler that nobody can interrupt, in a process that has something to lose."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+calls = 0
+
+
+def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
+    """Answer, or get stuck in C code after doing what `event` says."""
+    global calls  # noqa: PLW0603 - shows whether this is the same process's same memory
+    calls += 1
+    if event["do"] == "look":
+        return look()
+    if event.get("child"):
+        # Its own output, or the emulator would wait for it to close ours.
+        child = subprocess.Popen(["sleep", "60"], stdout=subprocess.DEVNULL)
+        print(f"child {child.pid}")
+    if event.get("timer"):
+        signal.setitimer(signal.ITIMER_REAL, event["timer"])
+    if event.get("away"):
+        os.chdir("/")
+        os.environ["LEFT_BEHIND"] = "1"
+        os.set_inheritable(os.open("/dev/null", os.O_RDONLY), True)
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
+    if event["do"] == "hold the GIL":
+        sum(range(10**12))  # looks at no signal either
+    if event["do"] == "return late":
+        # C code until after the watchdog has given up, and then a way back to the runtime.
+        late = time.monotonic() + event["after"]
+        while time.monotonic() < late:
+            hashlib.pbkdf2_hmac("sha256", b"", b"", 20_000)
+        return {"late": True}
+    hashlib.pbkdf2_hmac("sha256", b"", b"", 1_000_000_000)  # without the GIL, for minutes
+    return {}
+
+
+def look() -> dict[str, Any]:
+    """What this process is like."""
+    return {
+        "pid": os.getpid(),
+        "calls": calls,
+        "cwd": str(Path.cwd()),
+        "left_behind": "LEFT_BEHIND" in os.environ,
+        "descriptors": len(list(Path("/proc/self/fd").iterdir())),
+        "blocked": sorted(signal.pthread_sigmask(signal.SIG_BLOCK, ())),
+        "timer": signal.getitimer(signal.ITIMER_REAL)[0],
+        "ours": [name for name in os.environ if name.startswith("_WATCHDOG")],
+    }

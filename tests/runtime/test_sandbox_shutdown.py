@@ -1,0 +1,134 @@
+"""SIGTERM=1: Lambda announces the sandbox's end, and hooks run; idle, busy, in both images."""
+
+from __future__ import annotations
+
+import json
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tools.emulator import EmulatorError
+
+from .harness import WAYS, Way, running, wrapped
+
+if TYPE_CHECKING:
+    from tools.emulator import Emulator
+
+OK = {"do": "ok"}
+EVENT = "watchdog.sandbox_shutdown"
+
+
+def function(way: Way = "command", **environment: str) -> Emulator:
+    """A function in a custom image (``command``) or one of AWS's (``setting``)."""
+    settings = {"WATCHDOG_LAMBDA_SIGTERM": "1", **environment}
+    return wrapped("ending.handler", way=way, timeout=4, environment=settings, warm_up=OK)
+
+
+def end(emulator: Emulator, *, busy: bool = False) -> list[str]:
+    """End the sandbox as Lambda does; what the function wrote meanwhile."""
+    since = len(emulator.lines)
+    if busy:
+        caller = threading.Thread(target=invoke_in_vain, args=(emulator,))
+        caller.start()
+        emulator.wait_for_line(lambda text: "START RequestId" in text, since=since)
+    emulator.close()
+    if busy:
+        caller.join(10)
+    return [line.text for line in emulator.lines[since:]]
+
+
+def invoke_in_vain(emulator: Emulator) -> None:
+    with pytest.raises(EmulatorError):
+        emulator.invoke({"do": "sleep"})
+
+
+def report(lines: list[str]) -> dict[str, Any]:
+    found = [json.loads(line) for line in lines if EVENT in line]
+    assert len(found) == 1
+    return dict(found[0])
+
+
+@pytest.mark.parametrize("busy", [False, True], ids=["idle", "busy"])
+@pytest.mark.parametrize("way", WAYS)
+def test_hooks_run_and_the_process_ends_by_itself(way: Way, busy: bool) -> None:  # noqa: FBT001
+    """The last registered first, one that fails stops no other, and one line says how it went."""
+    with running(function(way)) as emulator:
+        lines = end(emulator, busy=busy)
+
+    assert [line for line in lines if line.startswith("hook: ")] == [
+        "hook: fail",
+        "hook: close_pool",
+    ]
+    hooks = report(lines)["hooks"]
+    assert [(hook["name"], hook["outcome"]) for hook in hooks] == [
+        ("ending.fail", "raised"),
+        ("ending.close_pool", "ok"),
+    ]
+    assert not any("secret" in line for line in lines)
+    assert not any("SIGKILL" in line for line in lines)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_hook_that_hangs_costs_no_other_its_turn(way: Way) -> None:
+    """All of them share 400 ms, and the process ends before it is killed."""
+    with running(function(way, HANG="1")) as emulator:
+        lines = end(emulator)
+
+    outcomes = {hook["name"]: hook["outcome"] for hook in report(lines)["hooks"]}
+    assert outcomes == {
+        "ending.hang": "timed-out",
+        "ending.fail": "raised",
+        "ending.close_pool": "ok",
+    }
+    assert not any("SIGKILL" in line for line in lines)
+
+
+@pytest.mark.parametrize("own", ["return", "exit"])
+@pytest.mark.parametrize("busy", [False, True], ids=["idle", "busy"])
+@pytest.mark.parametrize("way", WAYS)
+def test_the_users_own_handler_runs_as_well(way: Way, busy: bool, own: str) -> None:  # noqa: FBT001
+    """Once, whether its thread is in the handler, waits in Python, or waits in C."""
+    with running(function(way, OWN=own)) as emulator:
+        lines = end(emulator, busy=busy)
+
+    assert lines.count("own handler: SIGTERM") == 1
+    if own == "return":
+        assert "hook: close_pool" in lines
+        # It has not ended the process, so that is left to Lambda.
+        assert any("SIGKILL" in line for line in lines)
+
+
+def test_child_processes_can_be_terminated() -> None:
+    """Forked children inherit handlers; ours is not for them, and their SIGTERM not for us."""
+    with running(function()) as emulator:
+        assert emulator.invoke({"do": "terminate a child"}).json() == {"exit code": -15}
+        assert EVENT not in emulator.log_text
+        assert emulator.invoke(OK).status == 200
+
+
+def test_the_restart_of_last_call_keeps_the_announcement() -> None:
+    """The registration outlives execve; the new program listens, and does not register again."""
+    settings = {"WATCHDOG_LAMBDA_SIGTERM": "1", "WATCHDOG_LAMBDA_LAST_RESORT": "restart"}
+    with running(
+        wrapped("hard_to_stop.handler", timeout=4, environment=settings, warm_up={"do": "look"})
+    ) as emulator:
+        before: Any = emulator.invoke({"do": "look"}).json()
+        emulator.invoke({"do": "stuck"})
+        after: Any = emulator.invoke({"do": "look"}).json()
+        lines = end(emulator)
+
+    assert after["pid"] == before["pid"]
+    assert after["ours"] == []
+    assert "no extension could be registered" not in emulator.log_text
+    assert not any("SIGKILL" in line for line in lines)
+
+
+def test_without_the_setting_a_hook_is_warned_of() -> None:
+    """It never runs, and nobody should rely on it."""
+    with running(wrapped("ending.handler", timeout=4, warm_up=OK)) as emulator:
+        lines = end(emulator)
+
+    assert "sandbox_shutdown_hook(ending.close_pool) never runs" in emulator.log_text
+    assert "WATCHDOG_LAMBDA_SIGTERM=1" in emulator.log_text
+    assert not any(line.startswith("hook: ") for line in lines)

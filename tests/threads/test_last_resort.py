@@ -1,0 +1,140 @@
+"""Who answers: the handler that comes back, or the watchdog that has given it up. Never both."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import pytest
+
+from tests.support import BOUND, Context, eventually
+from tests.threads.gates import Gate
+from watchdog_lambda import _last_resort, watch
+from watchdog_lambda._last_resort import LastResort
+from watchdog_lambda._runtime_api import Refused
+from watchdog_lambda._watchdog import thread
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from watchdog_lambda._firing import Firing
+
+
+class Api:
+    """In the place of Lambda's: holds whoever posts, and refuses if it is told to."""
+
+    def __init__(self) -> None:
+        self.gate = Gate()
+        self.is_refusing = False
+        self.posted: list[str] = []
+
+    def preload(self) -> None:
+        """Nothing to import."""
+
+    def post_error(self, request_id: str, error: dict[str, Any], *_rest: object) -> None:
+        self.gate.hold()
+        if self.is_refusing:
+            raise Refused("403 the handler has answered")
+        self.posted.append(f"{request_id}: {error['errorType']}")
+
+
+class Gone(Exception):
+    """Stands for the process's end, which a test cannot have."""
+
+
+class StayingOn(LastResort):
+    """Everything but the end of the process."""
+
+    left = False
+
+    def _leave(self, firing: Firing, remark: str, now: float) -> NoReturn:
+        del firing, remark, now
+        self.left = True
+        raise Gone
+
+
+@pytest.fixture
+def api() -> Iterator[Api]:
+    """The process's last resort, with an API that a test controls."""
+    api = Api()
+    before = thread.last_resort
+    thread.last_resort = StayingOn(api, None, {})  # type: ignore[arg-type]
+    yield api
+    api.gate.open()
+    thread.last_resort = before
+
+
+def run_off_the_main_thread(free: threading.Event) -> tuple[threading.Thread, list[object]]:
+    """Start a call that no interrupt brings back before `free` is set."""
+    results: list[object] = []
+
+    def handler(_event: object, _context: object) -> str:
+        # One blocked call, which an injection does not break.
+        free.wait(BOUND)
+        return "the handler's own"
+
+    call = watch(interrupt="none", last_resort="exit")(handler)
+    worker = threading.Thread(target=lambda: results.append(call({}, Context(0.2))), daemon=True)
+    worker.start()
+    return worker, results
+
+
+def test_a_handler_that_comes_back_during_the_last_resort_does_not_answer_again(api: Api) -> None:
+    """The watchdog has claimed the answer and is posting it; the handler returns; it must wait."""
+    free = threading.Event()
+    worker, results = run_off_the_main_thread(free)
+    api.gate.wait_until_reached()
+    firing = next(iter(thread._underway)).firing
+    assert firing is not None
+
+    free.set()
+    eventually(lambda: not firing.invocation.is_open, "the handler has returned")
+    assert results == []
+    api.gate.open()
+    eventually(lambda: api.posted == ["request-1: LambdaTimeout"], "the answer is out")
+
+    worker.join(0.1)
+    assert worker.is_alive(), "it waits until the process goes"
+    assert results == []
+    firing.give_answer_back()  # or it would wait for good
+    worker.join(BOUND)
+
+
+def test_an_answer_that_lambda_refuses_is_the_handlers_to_give(api: Api) -> None:
+    """Nothing has been answered, so whatever the handler comes to is the answer."""
+    api.is_refusing = True
+    free = threading.Event()
+    worker, results = run_off_the_main_thread(free)
+    api.gate.wait_until_reached()
+
+    free.set()
+    api.gate.open()
+
+    worker.join(BOUND)
+    assert results == ["the handler's own"]
+    assert api.posted == []
+
+
+def test_a_handler_that_came_back_first_answers_for_itself(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The handler closes while the watchdog is about to claim: nothing is posted."""
+    gate = Gate()
+    real = _last_resort._fallback
+
+    def held(*arguments: Any) -> Any:
+        gate.hold()
+        return real(*arguments)
+
+    monkeypatch.setattr(_last_resort, "_fallback", held)
+    free = threading.Event()
+    worker, results = run_off_the_main_thread(free)
+    gate.wait_until_reached()
+
+    free.set()
+    worker.join(BOUND)
+    assert results == ["the handler's own"]
+
+    gate.open()
+    eventually(lambda: not thread._underway, "the watchdog is done with it")
+    assert api.posted == []

@@ -1,0 +1,82 @@
+"""What the settings ask of the process, done once, at its start.
+
+Nothing for most: only ``LAST_RESORT`` other than ``report`` and ``SIGTERM=1`` need the Runtime API
+and something that must be seen or registered before the first invocation.
+"""
+
+from __future__ import annotations
+
+from ._watchdog import thread
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import MutableMapping
+
+    from ._config import Settings
+    from ._runtime_api import RuntimeApi
+
+_done: set[str] = set()
+_past: dict[str, str] = {}
+"""What the program that ran in this process before a restart has left, and what the next is left.
+
+Filled once; a mutable one, since what is done here comes in the settings' order.
+"""
+
+
+def prepare(settings: Settings, environ: MutableMapping[str, str]) -> None:
+    """Do what `settings` ask for and has not been done.
+
+    Outside of Lambda, where no Runtime API is, there is nothing to be done. In Managed Instances
+    neither is to be had, since ending a process there ends others' invocations or a worker for
+    good, and the log says so.
+
+    Thread: main, before the first invocation.
+    """
+    wanted: set[str] = set()
+    if settings.sigterm:
+        wanted.add("SIGTERM=1")
+    if settings.last_resort != "report":
+        wanted.add(f"LAST_RESORT={settings.last_resort}")
+    wanted -= _done
+    address = environ.get("AWS_LAMBDA_RUNTIME_API")
+    if not wanted or not address:
+        return
+    _done.update(wanted)
+    if environ.get("AWS_LAMBDA_MAX_CONCURRENCY"):
+        _warn("%s has no effect in Managed Instances", ", ".join(sorted(wanted)))
+        return
+
+    from ._process import take_past  # noqa: PLC0415 - for those who use it
+    from ._runtime_api import RuntimeApi  # noqa: PLC0415
+
+    api = RuntimeApi(address)
+    _past.update(take_past(environ))
+    if "SIGTERM=1" in wanted:
+        _listen(api)
+    if settings.last_resort != "report" and thread.last_resort is None:
+        from ._last_resort import LastResort  # noqa: PLC0415
+        from ._process import Start  # noqa: PLC0415
+
+        thread.last_resort = LastResort(api, Start(), _past)
+
+
+def _listen(api: RuntimeApi) -> None:
+    from ._sandbox import Sandbox  # noqa: PLC0415
+
+    sandbox = Sandbox(thread.clock)
+    try:
+        sandbox.listen()
+    except ValueError as error:
+        _warn("SIGTERM=1 has no effect: %s", error)
+        return
+    # A restart keeps the registration; a second one would be refused.
+    if "extension" not in _past:
+        identifier = sandbox.register(api)
+        if identifier is not None:
+            _past["extension"] = identifier
+
+
+def _warn(message: str, *details: object) -> None:
+    import logging  # noqa: PLC0415 - for the rare case only
+
+    logging.getLogger("watchdog_lambda").warning(message, *details)
