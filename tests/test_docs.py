@@ -44,7 +44,7 @@ def test_every_key_of_the_record_is_in_the_reference(capfd: pytest.CaptureFixtur
     columns = re.findall(r"^\| (`.*?) \|", text("docs/reference/log-record.md"), re.MULTILINE)
     listed = re.findall(r"`(\w+)`", "".join(columns))
 
-    assert set(listed) == {*record, "interrupts_left_out", "obstacle"}
+    assert set(listed) == {*record, "interrupts_left_out", "last_resort", "obstacle"}
 
 
 def test_the_readmes_code_runs() -> None:
