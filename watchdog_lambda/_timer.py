@@ -26,7 +26,7 @@ class ThreadTimer:
 
     ``available`` is False where the system has no such timer.
 
-    Thread: the watchdog's, once made.
+    Thread: any, once made; the last to set it wins.
     """
 
     __slots__ = ("_settime", "_spec", "_stop", "_timer", "available", "is_set")
@@ -68,7 +68,7 @@ class ThreadTimer:
             ctypes.POINTER(four_longs),
             ctypes.c_void_p,
         )
-        self._spec: Any = four_longs()
+        self._spec: Any = four_longs
         self._stop: Any = four_longs()
         self.available = True
 
@@ -77,9 +77,8 @@ class ThreadTimer:
         if seconds == math.inf:
             self.stop()
             return
-        spec = self._spec
-        spec[0], spec[1] = _split(interval)
-        spec[2], spec[3] = _split(max(seconds, 1e-6))
+        # A new one each time: two threads may set it, and one that is shared could be torn.
+        spec = self._spec(*_split(interval), *_split(max(seconds, 1e-6)))
         self._settime(self._timer, 0, spec, None)
         self.is_set = True
 
