@@ -28,6 +28,7 @@ def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
     if event.get("away"):
         os.chdir("/")
         os.environ["LEFT_BEHIND"] = "1"
+        os.environ["AWS_LAMBDA_RUNTIME_API"] = "127.0.0.1:1"  # not where Lambda is
         os.set_inheritable(os.open("/dev/null", os.O_RDONLY), True)
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
     if event["do"] == "hold the GIL":
