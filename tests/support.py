@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
 import threading
 import time
+import warnings
 from typing import TYPE_CHECKING, Any
 
 from watchdog_lambda._config import Settings
@@ -106,3 +108,22 @@ def landed_outside(seconds: float = 0.03) -> list[BaseException]:
         except BaseException as error:  # the very thing to find
             landed.append(error)
     return landed
+
+
+def in_a_fork(work: Callable[[], bytes]) -> bytes:
+    """Run `work` in a forked child; what it returns."""
+    reader, writer = os.pipe()
+    with warnings.catch_warnings():
+        # 3.12 warns of a fork with several threads; that is the very situation.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child = os.fork()
+    if not child:
+        try:
+            os.write(writer, work())
+        finally:
+            os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as answer:
+        said = answer.read()
+    os.waitpid(child, 0)
+    return said

@@ -28,6 +28,7 @@ from _thread import allocate_lock, get_ident, start_new_thread
 from . import _code, _report, _stacks
 from ._clock import SystemClock
 from ._firing import Firing, Tools
+from ._fork import StepAside
 from ._interrupt import Injector, Nudge
 from ._invocation import active
 from ._last_words import LastWords
@@ -67,6 +68,7 @@ class WatchdogThread:
         self._starting = allocate_lock()
         self._goes_on = True  # the process's thread goes on for good; tests end theirs
         self._is_fork_safe = False
+        self._aside = StepAside(self)
         # Both set by whoever goes to sleep or wakes, with the GIL held.
         self._timer: ThreadTimer | None = None
         self._last_words: LastWords | None = None
@@ -128,6 +130,7 @@ class WatchdogThread:
                 if not self._is_fork_safe:
                     self._is_fork_safe = True
                     os.register_at_fork(after_in_child=self._after_fork)
+                    self._aside.register()
                 # Not threading.Thread: its start() waits for an Event, and takes a lock that user
                 # code can hold. Nor does a process wait for this thread at its end.
                 self._thread_id = start_new_thread(self._run, ())
@@ -152,6 +155,7 @@ class WatchdogThread:
         prepared.clear()
         self._underway.clear()
         self._starting = allocate_lock()
+        self._aside.is_wanted = False
         self._thread_id = None
         self._timer = self._last_words = None  # the kernel does not hand timers on to a child
         self.last_resort = None  # a child answers to nobody
@@ -174,6 +178,8 @@ class WatchdogThread:
                 continue
             self._set_timers(earliest)
             alarm.wait(earliest - monotonic())
+            if self._aside.leaves():
+                return
 
     def _set_timers(self, wake_at: float) -> None:
         """Have the kernel act should this thread not wake in time: nudge, and at last speak."""
@@ -236,8 +242,16 @@ class WatchdogThread:
 
     def _decide(self, frame: FrameType | None) -> BaseException | None:
         """What the nudge's handler raises. Thread: main, in the middle of anything."""
+        if self._thread_id is None and active:
+            # The process has forked, most likely just now: no interrupt lands here, where the
+            # handler has not stored the child's pid yet.
+            self._start()
+            return None
         invocation = active.get(get_ident())
-        if invocation is None or not invocation.is_open or frame is None or is_ours(frame.f_code):
+        if invocation is None or not invocation.is_open or frame is None:
+            return None
+        if is_ours(frame.f_code):
+            self._aside.note(frame)
             return None
         if not self._has_caught_up(invocation):
             self._let_the_thread_run(invocation)

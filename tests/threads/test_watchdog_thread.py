@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 import signal
 import subprocess
 import sys
 import threading
-import warnings
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.support import BOUND, Context, FakeClock, block, eventually, landed_outside, plan
+from tests.support import (
+    BOUND,
+    Context,
+    FakeClock,
+    block,
+    eventually,
+    in_a_fork,
+    landed_outside,
+    plan,
+)
 from tests.threads.gates import parts
 from watchdog_lambda import LambdaTimeout, _watchdog, watch
 from watchdog_lambda._handler import guard
@@ -344,25 +351,6 @@ def test_no_thread_to_be_had_is_warned_of_once_and_the_handler_runs(
 
 
 # ---- fork --------------------------------------------------------------------------------------
-
-
-def in_a_fork(work: Callable[[], bytes]) -> bytes:
-    """Run `work` in a forked child; what it returns."""
-    reader, writer = os.pipe()
-    with warnings.catch_warnings():
-        # 3.12 warns of a fork with several threads; that is the very situation.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        child = os.fork()
-    if not child:
-        try:
-            os.write(writer, work())
-        finally:
-            os._exit(0)
-    os.close(writer)
-    with os.fdopen(reader, "rb") as answer:
-        said = answer.read()
-    os.waitpid(child, 0)
-    return said
 
 
 def test_a_child_is_not_the_invocation_and_can_watch_its_own() -> None:
