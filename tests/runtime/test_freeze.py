@@ -1,0 +1,129 @@
+"""Frozen between two invocations: nothing of the old one is in the new one, whose deadline holds.
+
+Lambda freezes the sandbox once the runtime has asked for the next event; SIGSTOP stands for it. The
+monotonic clock goes on meanwhile; ``tests/threads/test_watchdog_thread.py`` has the case in which
+it stands still.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import pytest
+
+from .harness import WAYS, Call, Way, call, running, wrapped
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tools.emulator import Emulator
+
+TIMEOUT: Final = 2
+FIRES_AT: Final = TIMEOUT * 3 / 4
+SLACK: Final = 0.25
+HANG: Final = {"hang": 60}
+
+
+@pytest.fixture(params=WAYS)
+def function(request: pytest.FixtureRequest) -> Iterator[Emulator]:
+    """A function that has had one invocation already, and so has its watchdog."""
+    way: Way = request.param
+    with running(
+        wrapped("frozen.handler", way=way, timeout=TIMEOUT, warm_up={"watch": 0})
+    ) as emulator:
+        yield emulator
+
+
+@contextmanager
+def frozen(pid: int) -> Iterator[None]:
+    """Stop every thread of the runtime for the block."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        while state(pid) != "T":
+            time.sleep(0.001)
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def state(pid: int) -> str:
+    stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
+    return stat.rpartition(")")[2].split()[0]
+
+
+def freeze(after: Call, seconds: float) -> None:
+    """From the end of this invocation on."""
+    with frozen(after.answer["pid"]):
+        time.sleep(seconds)
+
+
+def assert_untouched(watched: Call) -> None:
+    """No signal reached the handler, no record was written, and it ended by itself."""
+    assert watched.answer["signals"] == []
+    assert watched.reports == []
+
+
+def assert_deadline_holds(function: Emulator) -> None:
+    """A handler that hangs is interrupted at its own grace period."""
+    hanging = call(function, HANG)
+    assert hanging.answer["errorType"] == "LambdaTimeout"
+    assert FIRES_AT - 0.05 < hanging.response.seconds < FIRES_AT + SLACK
+    [report] = hanging.reports
+    assert report["request_id"] == hanging.request_id
+    assert report["elapsed_ms"] == pytest.approx(FIRES_AT * 1000, abs=SLACK * 1000)
+
+
+def test_an_old_deadline_that_passed_in_the_freeze_fires_nothing(function: Emulator) -> None:
+    """The watchdog wakes at the thaw, late for an invocation that has ended."""
+    freeze(call(function, {}), TIMEOUT + 0.5)
+    assert_untouched(call(function, {"watch": 1.0}))
+
+    freeze(call(function, {}), TIMEOUT + 0.5)
+    assert_deadline_holds(function)
+
+
+def test_an_old_deadline_in_the_middle_of_the_next_invocation_fires_nothing(
+    function: Emulator,
+) -> None:
+    """Thawed while the watchdog still sleeps for the instant of an invocation that has ended."""
+    freeze(call(function, {}), FIRES_AT - 0.6)
+    assert_untouched(call(function, {"watch": 1.2}))
+
+    freeze(call(function, {}), FIRES_AT - 0.6)
+    assert_deadline_holds(function)
+
+
+def test_frozen_right_after_a_timeout_that_was_answered(function: Emulator) -> None:
+    """Its hard deadline and last call pass in the freeze: no second record, no interrupt."""
+    pid = call(function, {}).answer["pid"]
+    assert_deadline_holds(function)
+    with frozen(pid):
+        time.sleep(1.0)
+    assert_untouched(call(function, {"watch": 1.0}))
+
+    assert_deadline_holds(function)
+    with frozen(pid):
+        time.sleep(1.0)
+    assert_deadline_holds(function)
+
+
+def test_frozen_while_a_hook_hangs(function: Emulator) -> None:
+    """The hook goes on after the thaw, and ends in the next invocation, which does not notice."""
+    pid = call(function, {}).answer["pid"]
+    hanging = call(function, {"hang": 60, "hook": FIRES_AT + 1.5})
+    with frozen(pid):
+        time.sleep(1.0)
+    next_one = call(function, {"watch": 1.2})
+
+    assert hanging.answer["errorType"] == "LambdaTimeout"
+    assert hanging.response.seconds < TIMEOUT
+    [report] = hanging.reports
+    assert [hook["outcome"] for hook in report["hooks"]] == ["timed-out"]
+    assert_untouched(next_one)
+    assert next_one.answer["hook_ends"] == [hanging.request_id]
+    assert_deadline_holds(function)
