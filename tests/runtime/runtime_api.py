@@ -8,6 +8,13 @@
 
 It tells a deadline and does nothing about it, as Lambda does there. What the runtime must not do is
 refused as by Lambda's own: a second answer to one invocation and a second error at init get 403.
+
+For SnapStart a runtime asks for the restore before its first event, which is what the snapshot is
+taken in; it waits until ``api.restore()``:
+
+    api.wait_for_snapshot()
+    ...  # stop the process for a while
+    api.restore()
 """
 
 from __future__ import annotations
@@ -120,6 +127,9 @@ class RuntimeApi:
         self._invocations: dict[str, Invocation] = {}
         self._pollers = 0
         self._init_errors: list[InitError] = []
+        self._restore_errors: list[InitError] = []
+        self._snapshots = 0
+        self._is_restored = False
         self._is_closed = False
         self._server = _Server(self)
         self._thread = threading.Thread(
@@ -162,6 +172,28 @@ class RuntimeApi:
         """What was posted for the init so far; a copy."""
         with self._news:
             return list(self._init_errors)
+
+    @property
+    def restore_errors(self) -> list[InitError]:
+        """What was posted for hooks that failed after the restore; a copy."""
+        with self._news:
+            return list(self._restore_errors)
+
+    def wait_for_snapshot(self, *, within: float = 15.0) -> None:
+        """Wait until the runtime has asked for the restore: Lambda takes the snapshot then.
+
+        Raises:
+            NoAnswer: It has not within so many seconds.
+        """
+        with self._news:
+            if not self._news.wait_for(lambda: self._snapshots, within):
+                raise NoAnswer(f"nobody has asked for a restore in {within} s")
+
+    def restore(self) -> None:
+        """Let the runtime go on, as from the snapshot."""
+        with self._news:
+            self._is_restored = True
+            self._news.notify_all()
 
     def send(self, event: object) -> Invocation:
         """Hand an event to whichever worker takes it, and do not wait for that."""
@@ -208,6 +240,24 @@ class RuntimeApi:
             finally:
                 self._pollers -= 1
             return None
+
+    def await_restore(self, connection: socket.socket) -> bool:
+        """Wait for the restore; False once the runtime or the server is gone."""
+        with self._news:
+            self._snapshots += 1
+            self._news.notify_all()
+            while not self._is_closed and not _has_hung_up(connection):
+                if self._is_restored:
+                    return True
+                self._news.wait(_LOOK_AGAIN)
+            return False
+
+    def post_restore_error(self, text: str, error: str | None) -> HTTPStatus:
+        """Take the error of a hook that failed after the restore."""
+        with self._news:
+            self._restore_errors.append(InitError(json.loads(text), error, is_first=True))
+            self._news.notify_all()
+            return HTTPStatus.ACCEPTED
 
     def deadline_ms(self) -> int:
         """The hard deadline of an event that is taken now, as the header has it."""
@@ -284,6 +334,12 @@ class _Connection(BaseHTTPRequestHandler):
     timeout = 60  # seconds: an upper bound for a worker that sends nothing
 
     def do_GET(self) -> None:
+        if self.path == f"{_VERSION}/restore/next":
+            if self.server.api.await_restore(self.connection):
+                self._reply(HTTPStatus.OK)
+            else:
+                self.close_connection = True
+            return
         if self.path != f"{_VERSION}/invocation/next":
             self._reply(HTTPStatus.NOT_FOUND)
             return
@@ -310,6 +366,8 @@ class _Connection(BaseHTTPRequestHandler):
         match self.path.removeprefix(f"{_VERSION}/").split("/"):
             case ["init", "error"]:
                 status = self.server.api.post_init_error(text, error)
+            case ["restore", "error"]:
+                status = self.server.api.post_restore_error(text, error)
             case ["invocation", request_id, "response"]:
                 status = self.server.api.post(request_id, "response", text, error)
             case ["invocation", request_id, "error"]:
