@@ -98,7 +98,7 @@ class Sandbox:
         return [json.loads(line) for line in lines if "watchdog.timeout" in line]
 
     def threads(self) -> int:
-        return len(os.listdir(f"/proc/{self.process.pid}/task"))
+        return len(list(Path(f"/proc/{self.process.pid}/task").iterdir()))
 
     def lie_on_a_disk(self, seconds: float) -> None:
         os.kill(self.process.pid, signal.SIGSTOP)
