@@ -165,3 +165,12 @@ def is_fragile(frame: FrameType) -> bool:
     # A loop's own frames: a callback taken from the queue and not yet run would be lost. Where it
     # waits, the frame is the selector's.
     return code.co_filename.startswith(_ASYNCIO)
+
+
+_TAKES_OSERROR_FOR_AN_ANSWER = (STDLIB + os.path.join("multiprocessing", "popen_fork.py"), "poll")
+"""Process.join() waits in there, and any OSError has it return as if the child had ended."""
+
+
+def hides_timeout(file: str, function: str) -> bool:
+    """Whether this frame turns a TimeoutError into a wrong answer that its caller goes on with."""
+    return (file, function) == _TAKES_OSERROR_FOR_AN_ANSWER

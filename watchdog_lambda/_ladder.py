@@ -20,6 +20,7 @@ from _thread import get_ident
 
 from ._code import (
     catches,
+    hides_timeout,
     is_back_edge,
     is_fragile,
     is_unprotected_back_edge,
@@ -309,7 +310,10 @@ class Ladder:
         kind: type[LambdaTimeout | Interrupt]
         if not self.records:
             base = self._invocation.plan.settings.interrupt == "base"
-            kind = Interrupt if base else LambdaTimeout
+            # In such a frame the handler would not learn of its timeout, and could end before the
+            # next interrupt, with a result that it has not got.
+            hidden = bool(stack) and hides_timeout(stack[0][0], stack[0][2])
+            kind = Interrupt if base or hidden else LambdaTimeout
         else:
             kind = LoopInterrupt if self._has_loop() else Interrupt
         place = self._code.location(stack)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import signal
 import subprocess
 import sys
 import threading
@@ -10,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support import BOUND, Context
+from tests.support import BOUND, Context, in_a_fork
 from watchdog_lambda import LambdaTimeout, watch
 
 if TYPE_CHECKING:
@@ -81,3 +83,29 @@ def test_a_wait_that_ends_is_not_cut() -> None:
         handler({}, Context(GRACE * 4))
 
     assert done == ["work"]
+
+
+def test_a_join_that_takes_any_oserror_for_the_childs_end_is_interrupted_for_good() -> None:
+    """``Process.join()`` drops a TimeoutError and returns; the handler must not go on from there."""
+
+    def scene() -> bytes:
+        child = multiprocessing.get_context("fork").Process(target=signal.pause)
+        went_on: list[bool] = []
+
+        @watch(grace_period=0.05)
+        def handler(_event: object, _context: object) -> str:
+            child.start()
+            child.join()
+            went_on.append(True)
+            return "the child has ended"
+
+        try:
+            handler({}, Context(0.4))
+        except LambdaTimeout:
+            return b"went on" if went_on else b"interrupted"
+        finally:
+            child.kill()
+            child.join()
+        return b"answered"
+
+    assert in_a_fork(scene) == b"interrupted"
