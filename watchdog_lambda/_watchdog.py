@@ -20,6 +20,7 @@ an invocation that has ended.
 
 from __future__ import annotations
 
+import _thread
 import atexit
 import math
 import os
@@ -40,6 +41,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import FrameType
+    from typing import Any
 
     from ._clock import Clock
     from ._invocation import Invocation
@@ -124,6 +126,7 @@ class WatchdogThread:
             return
         try:
             if self._thread_id is None:
+                _require_main_interpreter()
                 self.preload()
                 if self.last_resort is not None:
                     self.last_resort.preload()
@@ -134,7 +137,8 @@ class WatchdogThread:
                 # Not threading.Thread: its start() waits for an Event, and takes a lock that user
                 # code can hold. Nor does a process wait for this thread at its end.
                 self._thread_id = start_new_thread(self._run, ())
-        except RuntimeError as error:  # no thread to be had: the next invocation tries again
+        except (RuntimeError, ImportError) as error:
+            # No thread to be had, or no means to fire: the next invocation tries again.
             if not self._complained:
                 self._complained = True
                 import logging  # noqa: PLC0415 - for the rare case only
@@ -278,6 +282,25 @@ class WatchdogThread:
         while monotonic() < until and not self._has_caught_up(invocation):
             self._alarm.ring()
             self.clock.pause(_YIELD)
+
+
+def _require_main_interpreter() -> None:
+    """Raise a RuntimeError in a sub-interpreter.
+
+    No signal of Python's reaches one. And it could not be ended with our thread in it: CPython up
+    to 3.13 then ends the whole process; 3.11 does not even run code in it a second time.
+    """
+    ask: Any = getattr(_thread, "_is_main_interpreter", None)
+    if ask is not None:
+        is_main = ask()
+    else:  # 3.11
+        try:
+            interpreters: Any = __import__("_xxsubinterpreters")
+        except ImportError:
+            return
+        is_main = interpreters.get_current() == interpreters.get_main()
+    if not is_main:
+        raise RuntimeError("in a sub-interpreter, which could not be ended any more")
 
 
 thread = WatchdogThread(SystemClock())

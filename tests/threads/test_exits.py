@@ -86,7 +86,7 @@ def test_a_wait_that_ends_is_not_cut() -> None:
 
 
 def test_a_join_that_takes_any_oserror_for_the_childs_end_is_interrupted_for_good() -> None:
-    """``Process.join()`` drops a TimeoutError and returns; the handler must not go on from there."""
+    """``Process.join()`` drops a TimeoutError and returns; the handler must not go on then."""
 
     def scene() -> bytes:
         child = multiprocessing.get_context("fork").Process(target=signal.pause)

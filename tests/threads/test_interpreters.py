@@ -1,0 +1,138 @@
+"""Sub-interpreters: in one of them nothing is watched, and said so; a handler may have some.
+
+Each scene is a process of its own, for what goes wrong here ends it.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.support import BOUND
+
+COMMON = """
+import logging, sys, threading, time
+from tests.support import Context
+from watchdog_lambda import LambdaTimeout, watch
+
+logging.basicConfig(stream=sys.stdout, format="%(message)s")
+"""
+MAIN = """
+if sys.version_info >= (3, 13):
+    import _interpreters as interpreters
+    def create(isolated):
+        return interpreters.create("isolated" if isolated else "legacy")
+else:
+    import _xxsubinterpreters as interpreters
+    def create(isolated):
+        return interpreters.create(isolated=isolated)
+
+def run(interpreter, script):
+    failure = interpreters.run_string(interpreter, script)  # or raised, up to 3.12
+    assert failure is None, failure.formatted
+"""
+# No threading or json there, or the interpreter that is ended could be theirs to break.
+INNER = """
+import sys
+sys.path[:] = {path!r}
+import logging, time
+logging.basicConfig(stream=sys.stdout, format="%(message)s")
+from watchdog_lambda import remaining_time, watch
+
+class Context:
+    def get_remaining_time_in_millis(self):
+        return 200
+
+@watch(grace_period=0.05)
+def handler(seconds, _context):
+    time.sleep(seconds)
+    return remaining_time() < 0.2
+
+print(handler(0.0, Context()), handler(0.3, Context()))
+sys.stdout.flush()
+"""
+PREFIX = "invocations are not watched: no thread can be started (in a sub-interpreter, "
+
+
+def play(scene: str) -> list[str]:
+    """What the scene prints."""
+    script = f"{COMMON}{MAIN}INNER = {INNER!r}.format(path=sys.path)\n{scene}"
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=6 * BOUND,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout.splitlines()
+
+
+@pytest.mark.parametrize("isolated", [True, False], ids=["isolated", "legacy"])
+def test_in_a_sub_interpreter_the_handler_runs_unwatched_and_the_log_says_so(
+    *, isolated: bool
+) -> None:
+    """Once; and the interpreter can be used again and ended, with or without our thread in main."""
+    printed = play(f"""
+for _ in range(2):
+    interpreter = create({isolated})
+    run(interpreter, INNER)
+    run(interpreter, INNER)
+    interpreters.destroy(interpreter)
+    watch(lambda _e, _c: print("main"))({{}}, Context(5.0))
+    sys.stdout.flush()
+""")
+
+    warning, first, second, main = printed[:4]
+    assert warning.startswith(PREFIX)
+    assert first == second == "True True"
+    assert main == "main"
+    assert printed[4:] == printed[:4]
+
+
+@pytest.mark.parametrize("isolated", [True, False], ids=["isolated", "legacy"])
+def test_a_handler_may_have_a_sub_interpreter(*, isolated: bool) -> None:
+    """It is watched before, meanwhile and after; the interrupt waits for what runs in there."""
+    printed = play(f"""
+def has_one(script):
+    interpreter = create({isolated})
+    try:
+        run(interpreter, script)
+    finally:
+        interpreters.destroy(interpreter)
+
+@watch(grace_period=0.4)
+def handler(script, _context):
+    has_one(script)
+    threading.Event().wait()
+
+def time_out(script, seconds):
+    begun = time.monotonic()
+    try:
+        handler(script, Context(seconds))
+    except LambdaTimeout as timeout:
+        print(timeout, round(time.monotonic() - begun, 1))
+
+time_out("pass", 2.0)
+time_out("import time; time.sleep(1.8)", 2.0)
+""")
+
+    # Behind them on the same lines: the records.
+    told = [line for line in printed if line.startswith("interrupted after")]
+    assert told[0].endswith(" 1.6")
+    assert told[1].endswith((" 1.8", " 1.9"))
+
+
+@pytest.mark.parametrize("missing", ["faulthandler", "opcode"])
+def test_what_cannot_be_imported_leaves_the_handler_unwatched_and_running(missing: str) -> None:
+    """The handler is called all the same, and the log says why it is not watched."""
+    printed = play(f"""
+sys.modules[{missing!r}] = None
+print(watch(lambda _e, _c: "ended")({{}}, Context(5.0)))
+""")
+
+    assert printed[0].startswith("invocations are not watched: ")
+    assert missing in printed[0]
+    assert printed[1:] == ["ended"]
