@@ -24,7 +24,7 @@ import _thread
 import atexit
 import math
 import os
-from _thread import allocate_lock, get_ident, start_new_thread
+from _thread import allocate_lock, get_ident, get_native_id, start_new_thread
 
 from . import _code, _report, _stacks
 from ._clock import SystemClock
@@ -65,6 +65,8 @@ class WatchdogThread:
         self.nudge = Nudge(self._decide)
         self.injector = Injector()
         self._alarm = clock.make_alarm()
+        # Until then every invocation rings, for only the main thread can install the nudge.
+        self._has_met_main = False
         self._hint = -math.inf  # when the invocation that rang last would have been due
         self._thread_id: int | None = None
         self._starting = allocate_lock()
@@ -90,6 +92,7 @@ class WatchdogThread:
         if self.nudge.number is None:
             # Again and again until it works: the first invocation may not be on the main thread.
             self.nudge.install(invocation.plan.settings.wake_signal)
+            self._has_met_main = self._has_met_main or get_native_id() == os.getpid()
         if self._timer is None and self.nudge.reaches(get_ident()):
             # By the main thread only, so once: a second timer would go on with nobody to stop it.
             self._timer = ThreadTimer(self.nudge.number, self.nudge.native_id)
@@ -173,7 +176,7 @@ class WatchdogThread:
         monotonic = self.clock.monotonic
         while self._goes_on:
             earliest = self._look()
-            self.wake_at = earliest
+            self.wake_at = earliest if self._has_met_main else math.inf
             # After the store, not before: an invocation armed in between has read the old wake_at
             # and may not have rung.
             if any(

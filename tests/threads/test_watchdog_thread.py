@@ -60,6 +60,7 @@ class Observed(WatchdogThread):
         self.waits: list[float] = []
         self._published = math.inf
         super().__init__(clock)
+        self._has_met_main = True
 
     @property
     def wake_at(self) -> float:

@@ -1,0 +1,148 @@
+"""Handlers in several threads of one process: each is its own invocation, to its end."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support import BOUND, Context, block, landed_outside
+from watchdog_lambda import LambdaTimeout, watch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+WORKERS = 3
+
+
+def spin() -> None:
+    while True:
+        pass
+
+
+@watch(grace_period=0.1)
+def handler(work: Callable[[], object], _context: object) -> object:
+    return work()
+
+
+class Outcomes:
+    """Calls the handler in a thread, for its own request; what each call came to."""
+
+    def __init__(self) -> None:
+        self.of: dict[str, object] = {}
+        self.stray: dict[str, list[BaseException]] = {}
+
+    def call(self, request_id: str, work: Callable[[], object], seconds: float) -> None:
+        context = Context(seconds)
+        context.aws_request_id = request_id
+        try:
+            self.of[request_id] = handler(work, context)
+        except LambdaTimeout as timeout:
+            self.of[request_id] = timeout.details and timeout.details.request_id
+        # What the others time out with must not land here either.
+        self.stray[request_id] = landed_outside(0.2)
+
+
+FIRST_OFF_MAIN = """
+import threading, time
+from tests.support import Context, block
+from watchdog_lambda import LambdaTimeout, watch
+
+handler = watch(grace_period=0.1)(lambda work, _context: work())
+first = threading.Thread(target=handler, args=(lambda: None, Context(0.3)))
+first.start()
+first.join()
+begun = time.monotonic()
+try:
+    handler(block, Context(1.0))
+except LambdaTimeout:
+    print(time.monotonic() - begun)
+"""
+
+
+def test_the_main_thread_is_nudged_although_others_came_first() -> None:
+    """The watchdog already sleeps for an earlier deadline then, so nothing else would ring it."""
+    done = subprocess.run(
+        [sys.executable, "-c", FIRST_OFF_MAIN],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=6 * BOUND,
+    )
+
+    assert 0.85 < float(done.stdout.splitlines()[-1]) < 1.0, done.stdout
+
+
+def test_all_time_out_at_once_and_each_by_its_own_interrupt(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """The one on the main thread is nudged out of its lock, the others are injected."""
+    outcomes = Outcomes()
+    workers = [
+        threading.Thread(target=outcomes.call, args=(f"worker-{n}", spin, 0.5))
+        for n in range(WORKERS)
+    ]
+    for worker in workers:
+        worker.start()
+    outcomes.call("main", block, 0.5)
+    for worker in workers:
+        worker.join(BOUND)
+
+    names = {"main", *(f"worker-{n}" for n in range(WORKERS))}
+    assert outcomes.of == {name: name for name in names}
+    assert outcomes.stray == {name: [] for name in names}
+    records = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
+    by_request = {record["request_id"]: record for record in records}
+    assert len(records) == len(by_request) == len(names)
+    assert "obstacle" not in by_request["main"]
+    for name in names - {"main"}:
+        assert "not on the main thread" in by_request[name]["obstacle"]
+        assert [i["exception"] for i in by_request[name]["interrupts"]] == ["LambdaTimeout"]
+        assert "test_many_threads.py" in by_request[name]["location"]
+
+
+@pytest.mark.parametrize("late", ["main", "worker"])
+def test_a_timeout_in_one_thread_is_none_in_the_other(late: str) -> None:
+    """The other's handler begins before it, runs through it, and returns what it has to return."""
+    outcomes = Outcomes()
+    over = threading.Event()
+
+    def go_on() -> str:
+        assert over.wait(BOUND)
+        return "ended"
+
+    def call(name: str) -> None:
+        if name == late:
+            outcomes.call(name, block if name == "main" else spin, 0.4)
+            over.set()
+        else:
+            outcomes.call(name, go_on, 30.0)
+
+    worker = threading.Thread(target=call, args=("worker",))
+    worker.start()
+    call("main")
+    worker.join(BOUND)
+
+    other = "worker" if late == "main" else "main"
+    assert outcomes.of == {late: late, other: "ended"}
+    assert outcomes.stray == {"main": [], "worker": []}
+
+
+def test_a_watched_handler_in_a_thread_of_a_watched_handler_is_an_invocation_of_its_own() -> None:
+    """It times out by itself, and the outer one, which waits for it, goes on."""
+    outcomes = Outcomes()
+
+    def outer() -> str:
+        inner = threading.Thread(target=outcomes.call, args=("inner", spin, 0.4))
+        inner.start()
+        inner.join(BOUND)
+        return "ended"
+
+    outcomes.call("outer", outer, 30.0)
+
+    assert outcomes.of == {"inner": "inner", "outer": "ended"}
+    assert outcomes.stray == {"inner": [], "outer": []}
