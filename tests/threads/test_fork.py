@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import subprocess
 import sys
 import threading
 import traceback
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support import BOUND, Context, FakeClock, block, in_a_fork, plan
+from tests.support import BOUND, Context, FakeClock, block, eventually, in_a_fork, plan
 from tests.threads.gates import Gate, NoTimer, SilentNudge, parts
 from watchdog_lambda import Interrupt, LambdaTimeout, _fork, _watchdog, shutdown_hook, watch
 from watchdog_lambda._invocation import Invocation, active
@@ -218,6 +219,26 @@ def test_a_child_is_not_the_invocation_and_can_fork_and_watch_itself() -> None:
     play(scene)
 
 
+@warns
+def test_subprocess_has_the_thread_step_aside_for_a_preexec_fn_only() -> None:
+    """Without one it runs no hooks: nothing of Python's is called in the child."""
+
+    def scene() -> None:
+        @watch(grace_period=0.02)
+        def handler(_event: object, _context: object) -> list[int]:
+            counts = []
+            for function in (None, os.getpid):
+                with starts() as started, warned_of() as warned:
+                    subprocess.run(["true"], check=True, preexec_fn=function)
+                assert warned == []
+                counts.append(len(started))
+            return counts
+
+        assert handler({}, Context(5.0)) == [0, 1]
+
+    play(scene)
+
+
 # ---- at dangerous points -----------------------------------------------------------------------
 
 
@@ -360,6 +381,7 @@ def test_two_forks_at_once_leave_one_thread() -> None:
             _fork.PATIENCE = 2 * BOUND
             first.start()
             gate.wait_until_reached()
+            eventually(lambda: thread._thread_id is None, "the thread to end")
             second.start()
             second.join(BOUND)
             gate.open()
@@ -372,7 +394,7 @@ def test_two_forks_at_once_leave_one_thread() -> None:
             with pytest.raises(LambdaTimeout):
                 handler({}, Context(0.6))
         assert len(started) == 2
-        assert real() == 2  # this one and the watchdog
+        eventually(lambda: real() == 2, "this thread and one watchdog to be left")
 
     play(scene)
 
