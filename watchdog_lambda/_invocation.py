@@ -101,6 +101,15 @@ class Invocation:
             last_call=settings.last_call,
         )
 
+    def has_fired(self) -> bool:
+        """Whether the watchdog has begun the grace period. Thread: any."""
+        firing = self.firing
+        return firing is not None and firing.fired_at is not None
+
+    def is_out_of_time(self) -> bool:
+        """Whether the grace period has come: what has not been begun is not to be. Thread: any."""
+        return self.has_fired() or SystemClock.monotonic() >= self.timeline().grace_at
+
     def reschedule(self) -> None:
         """Work out anew when the watchdog has to look first: plan or hooks have changed."""
         timeline = self.timeline()

@@ -1,0 +1,930 @@
+"""Batch processors: done records stay done, whatever was not done in time is reported."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import json
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from aws_lambda_powertools.utilities import batch as powertools
+from aws_lambda_powertools.utilities.batch.exceptions import BatchProcessingError
+from aws_lambda_powertools.utilities.parser.models import (
+    DynamoDBStreamRecordModel,
+    KafkaRecordModel,
+    KinesisDataStreamRecord,
+    SqsRecordModel,
+)
+from aws_lambda_powertools.warnings import PowertoolsDeprecationWarning
+from pydantic import model_validator
+
+from tests import events
+from tests.support import BOUND, Context
+from watchdog_lambda import Interrupt, LambdaTimeout, batch, shutdown_hook, watch
+from watchdog_lambda._api import _hooks
+from watchdog_lambda._invocation import active
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+SECONDS = 0.8
+"""That an invocation has; the watchdog fires at three quarters of it."""
+
+
+class OrderError(Exception):
+    """An error of the record handler's own."""
+
+
+# ---- sources -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a batch comes from, and how its records are read and named."""
+
+    make: Callable[..., dict[str, Any]]
+    type: batch.EventType
+    read: Callable[[Any], str]
+    model: Any
+    read_model: Callable[[Any], str]
+    identifier: Callable[[int], Any]
+
+
+SOURCES = {
+    "sqs": Source(
+        events.sqs,
+        batch.EventType.SQS,
+        lambda record: record.body,
+        SqsRecordModel,
+        lambda record: record.body,
+        "message-{}".format,
+    ),
+    "kinesis": Source(
+        events.kinesis,
+        batch.EventType.KinesisDataStreams,
+        lambda record: record.kinesis.data_as_text(),
+        KinesisDataStreamRecord,
+        lambda record: record.kinesis.data.decode(),
+        "4959033827149025660855969253836157109592157598913665{}".format,
+    ),
+    "dynamodb": Source(
+        events.dynamodb,
+        batch.EventType.DynamoDBStreams,
+        lambda record: record.dynamodb.new_image["Message"],
+        DynamoDBStreamRecordModel,
+        lambda record: record.dynamodb.NewImage["Message"],
+        "1110000000000000000{}".format,
+    ),
+    "kafka": Source(
+        events.kafka,
+        batch.EventType.Kafka,
+        lambda record: record.json_value["body"],
+        KafkaRecordModel,
+        lambda record: json.loads(record.value)["body"],
+        lambda number: {"partition": "mytopic-0", "offset": number},
+    ),
+}
+SQS = SOURCES["sqs"]
+
+
+# ---- record handlers ---------------------------------------------------------------------------
+
+begun: list[str] = []
+ended: list[str] = []
+
+
+@pytest.fixture(autouse=True)
+def nothing_noted() -> None:
+    """Each test starts with empty notes."""
+    begun.clear()
+    ended.clear()
+
+
+def block() -> None:
+    """As a call to somebody who does not answer."""
+    assert not threading.Event().wait(BOUND)
+    raise AssertionError("nobody has interrupted this")
+
+
+def work(what: str) -> str:
+    """Do what the record says."""
+    begun.append(what)
+    match what.split("-", 1)[0]:
+        case "fail":
+            raise OrderError(what)
+        case "block":
+            block()
+        case "swallow":
+            try:
+                block()
+            except TimeoutError:
+                what = f"{what}, in part"
+        case "wrap":
+            try:
+                block()
+            except TimeoutError as timeout:
+                raise OrderError(what) from timeout
+        case "again":
+            while True:
+                try:
+                    block()
+                except Exception:  # a retry, back in the block
+                    begun.append("again and again")
+        case "insist":
+            with pytest.raises(Interrupt):
+                work("again")
+    ended.append(what)
+    return what
+
+
+async def async_work(what: str) -> str:
+    """The same, without blocking the loop where it waits."""
+    begun.append(what)
+    match what.split("-", 1)[0]:
+        case "fail":
+            raise OrderError(what)
+        case "block":
+            await asyncio.sleep(BOUND)
+        case "swallow":
+            try:
+                await asyncio.sleep(BOUND)
+            except asyncio.CancelledError:
+                await asyncio.sleep(0.01)  # a cleanup that waits
+                what = f"{what}, in part"
+        case "own":
+            return work(what.removeprefix("own-"))  # in the task's own step
+        case "resist":
+            while threading.main_thread().is_alive():
+                try:
+                    await asyncio.sleep(BOUND)
+                except asyncio.CancelledError:
+                    if len(ended) > 1:
+                        raise
+        case "late":
+            await asyncio.sleep(0.02)
+    ended.append(what)
+    return what
+
+
+def handler_of(read: Callable[[Any], str]) -> Callable[..., str]:
+    """A record handler; a plain function with the argument that Powertools calls it with."""
+
+    def record_handler(record: Any) -> str:
+        return work(read(record))
+
+    return record_handler
+
+
+def async_handler_of(read: Callable[[Any], str]) -> Callable[..., Any]:
+    """The same as a coroutine function."""
+
+    async def record_handler(record: Any) -> str:
+        return await async_work(read(record))
+
+    return record_handler
+
+
+read_body = SQS.read
+record_handler = handler_of(read_body)
+async_record_handler = async_handler_of(read_body)
+
+
+# ---- one batch ---------------------------------------------------------------------------------
+
+
+@dataclass
+class Outcome:
+    """What a batch came to, and what is in the log."""
+
+    response: Any
+    reports: list[dict[str, Any]]
+    remaining: float
+
+    @property
+    def failed(self) -> list[Any]:
+        return [item["itemIdentifier"] for item in self.response["batchItemFailures"]]
+
+
+Run = Any
+
+
+@pytest.fixture
+def run(capfd: pytest.CaptureFixture[str]) -> Run:
+    """Run a batch under the watchdog; it answers before the hard deadline, or the test fails."""
+
+    def run(
+        processor: Any,
+        event: dict[str, Any],
+        handler: Callable[..., Any],
+        *,
+        seconds: float = SECONDS,
+        **options: Any,
+    ) -> Outcome:
+        process: Any = batch.process_partial_response
+        if isinstance(processor, powertools.AsyncBatchProcessor):
+            process = batch.async_process_partial_response
+
+        @watch(**options)
+        def watched(event: Any, context: Any) -> Any:
+            return process(event, handler, processor, context)
+
+        context = Context(seconds)
+        capfd.readouterr()
+        response = watched(event, context)
+        remaining = context.get_remaining_time_in_millis() / 1000
+        lines = capfd.readouterr().out.splitlines()
+        assert remaining > 0
+        return Outcome(response, [json.loads(line) for line in lines], remaining)
+
+    return run
+
+
+def names(*numbers: int) -> list[str]:
+    return [f"message-{number}" for number in numbers]
+
+
+# ---- without a timeout: Powertools' own --------------------------------------------------------
+
+
+def test_every_name_of_powertools_is_here() -> None:
+    """Adopting is changing one import: the same names, and subclasses where they differ."""
+    assert set(batch.__all__) == set(powertools.__all__)
+    differ = {n for n in batch.__all__ if getattr(batch, n) is not getattr(powertools, n)}
+    assert differ == {"BatchProcessor", "AsyncBatchProcessor", "SqsFifoPartialProcessor"}
+    for name in differ:
+        ours, theirs = getattr(batch, name), getattr(powertools, name)
+        assert issubclass(ours, theirs)
+        assert ours.__init__ is theirs.__init__
+
+
+def both(name: str, *args: Any, **options: Any) -> list[Any]:
+    return [getattr(module, name)(*args, **options) for module in (batch, powertools)]
+
+
+BATCHES = [["ok-1", "ok-2"], ["ok-1", "fail-2", "ok-3"], ["fail-1", "fail-2"]]
+
+
+@pytest.mark.parametrize("bodies", BATCHES)
+@pytest.mark.parametrize("is_watched", [True, False])
+@pytest.mark.parametrize("name", sorted(SOURCES))
+@pytest.mark.parametrize("model", [False, True])
+def test_nothing_times_out(*, name: str, model: bool, is_watched: bool, bodies: list[str]) -> None:
+    """Response, errors, the processor's lists: identical to Powertools', watched or not."""
+    source = SOURCES[name]
+    notes: list[Any] = []
+    for processor in both("BatchProcessor", source.type, model=source.model if model else None):
+        handler = handler_of(source.read_model if model else source.read)
+
+        def process(event: Any, context: Any, p: Any = processor, h: Any = handler) -> Any:
+            return batch.process_partial_response(event, h, p, context)
+
+        answer: Any
+        try:
+            answer = (watch(process) if is_watched else process)(
+                source.make(*bodies), Context(30.0)
+            )
+        except BatchProcessingError as error:
+            answer = error.msg
+        notes.append(
+            (
+                answer,
+                [str(r.__class__) + str(r) for r in processor.fail_messages],
+                len(processor.success_messages),
+                [kind for kind, _, _ in processor.exceptions],
+            )
+        )
+
+    assert notes[0] == notes[1]
+
+
+@pytest.mark.parametrize("bodies", BATCHES)
+@pytest.mark.parametrize("task_root", [None, "/var/task"])
+@pytest.mark.parametrize("is_watched", [True, False])
+def test_nothing_times_out_async(
+    *,
+    is_watched: bool,
+    bodies: list[str],
+    task_root: str | None,
+    monkeypatch: pytest.MonkeyPatch,
+    own_loop: asyncio.AbstractEventLoop,
+) -> None:
+    """The same for the async processor, on a loop of its own and on the one kept in Lambda."""
+    del own_loop
+    if task_root:
+        monkeypatch.setenv("LAMBDA_TASK_ROOT", task_root)
+    notes: list[Any] = []
+    for processor in both("AsyncBatchProcessor", batch.EventType.SQS):
+
+        def process(event: Any, context: Any, p: Any = processor) -> Any:
+            return batch.async_process_partial_response(event, async_record_handler, p, context)
+
+        try:
+            answer: Any = (watch(process) if is_watched else process)(
+                events.sqs(*bodies), Context(30.0)
+            )
+        except BatchProcessingError as error:
+            answer = error.msg
+        notes.append((answer, [r.body for r in processor.fail_messages]))
+
+    assert notes[0] == notes[1]
+
+
+@pytest.mark.parametrize("skip", [True, False])
+def test_nothing_times_out_fifo(run: Run, *, skip: bool) -> None:
+    """A failed message takes its group along, or all that follow."""
+    event = events.fifo("ok", "fail", "ok", "ok", groups="ABAB")
+    outcomes = [
+        run(processor, event, record_handler)
+        for processor in both("SqsFifoPartialProcessor", skip_group_on_error=skip)
+    ]
+
+    assert outcomes[0].response == outcomes[1].response
+    assert outcomes[0].failed == (names(1, 3) if skip else names(1, 2, 3))
+    assert outcomes[0].reports == []
+
+
+def test_the_entries_of_the_context_manager_are_powertools() -> None:
+    """``with processor(...)``: what ``process()`` returns, and the handler that was given."""
+    entries = []
+    records = events.sqs("ok", "fail")["Records"]
+    for processor in both("BatchProcessor", batch.EventType.SQS):
+
+        def process(_event: Any, _context: Any, p: Any = processor) -> Any:
+            with p(records, record_handler):
+                done = p.process()
+            assert p.handler is record_handler
+            return done
+
+        entries.append(watch(process)({}, Context(30.0)))
+
+    assert entries[0] == entries[1]
+    assert [entry[0] for entry in entries[0]] == ["success", "fail"]
+
+
+def test_the_shield_is_down_after_a_batch() -> None:
+    """What the handler does after a batch that ended in time is interrupted as anything else."""
+    processor = batch.BatchProcessor(batch.EventType.SQS)
+
+    @watch
+    def handler(event: Any, context: Any) -> Any:
+        batch.process_partial_response(event, record_handler, processor, context)
+        [invocation] = active.values()
+        assert invocation.shields == 0
+        block()
+
+    with pytest.raises(LambdaTimeout):
+        handler(events.sqs("ok", "fail"), Context(0.3))
+
+
+# ---- a timeout ---------------------------------------------------------------------------------
+
+KINDS = ["block", "wrap", "again"]
+"""Interrupted; an error made of the interrupt; a retry that only an Interrupt ends."""
+
+
+@pytest.mark.parametrize("position", [0, 1, 2])
+@pytest.mark.parametrize("kind", KINDS)
+def test_sqs(run: Run, kind: str, position: int) -> None:
+    """In the first, a middle and the last record: it is reported, and those behind it."""
+    bodies = ["ok-0", "ok-1", "ok-2"]
+    bodies[position] = kind
+    processor = batch.BatchProcessor(batch.EventType.SQS, raise_on_entire_batch_failure=False)
+
+    outcome = run(processor, events.sqs(*bodies), record_handler)
+
+    assert outcome.failed == names(*range(position, 3))
+    assert ended == bodies[:position]
+    assert [body for body in begun if body != "again and again"] == bodies[: position + 1]
+    [report] = outcome.reports
+    assert report["outcome"] == "returned"
+    assert outcome.remaining > SECONDS / 16  # not by last call
+    assert not active
+
+
+@pytest.mark.parametrize("name", sorted(SOURCES))
+@pytest.mark.parametrize("model", [False, True])
+def test_every_source(run: Run, name: str, *, model: bool) -> None:
+    """An error in one record and a timeout in another, by the source's own identifiers."""
+    source = SOURCES[name]
+    processor = batch.BatchProcessor(source.type, model=source.model if model else None)
+    handler = handler_of(source.read_model if model else source.read)
+
+    outcome = run(processor, source.make("ok-0", "fail-1", "ok-2", "block", "ok-4"), handler)
+
+    # The lowest of a shard, where Lambda goes on, is the first that failed.
+    assert outcome.failed == [source.identifier(n) for n in (1, 3, 4)]
+    assert begun == ["ok-0", "fail-1", "ok-2", "block"]
+    assert ended == ["ok-0", "ok-2"]
+
+
+@pytest.mark.parametrize("skip", [True, False])
+@pytest.mark.parametrize("model", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
+def test_fifo(run: Run, kind: str, *, skip: bool, model: bool) -> None:
+    """Order is kept: all behind the interrupted one are reported, whatever their group."""
+    processor = batch.SqsFifoPartialProcessor(
+        model=SqsRecordModel if model else None, skip_group_on_error=skip
+    )
+    event = events.fifo("ok-0", "ok-1", kind, "ok-3", "ok-4", groups="ABABA")
+
+    outcome = run(processor, event, record_handler)
+    assert outcome.failed == names(2, 3, 4)
+    assert ended == ["ok-0", "ok-1"]
+
+    # The next batch starts afresh.
+    assert run(processor, events.fifo("ok", "ok"), record_handler).failed == []
+
+
+@pytest.mark.parametrize(("skip", "failed"), [(True, [1, 3, 4, 5]), (False, [1, 2, 3, 4, 5])])
+def test_fifo_an_error_and_a_timeout(run: Run, failed: list[int], *, skip: bool) -> None:
+    """A failed group stays failed, and the timeout in another takes the rest along."""
+    processor = batch.SqsFifoPartialProcessor(skip_group_on_error=skip)
+    event = events.fifo("ok-0", "fail-1", "ok-2", "ok-3", "block", "ok-5", groups="ABCBCA")
+
+    outcome = run(processor, event, record_handler)
+
+    assert outcome.failed == names(*failed)
+    assert "ok-5" not in begun
+    assert bool(outcome.reports) is skip  # without skipping nothing came to block
+
+
+def test_a_record_that_swallows_is_done(run: Run) -> None:
+    """It caught the timeout and returned: it counts as that. No further one is begun."""
+    processor = batch.BatchProcessor(batch.EventType.SQS)
+
+    outcome = run(processor, events.sqs("ok-0", "swallow", "ok-2"), record_handler)
+
+    assert outcome.failed == names(2)
+    assert ended == ["ok-0", "swallow, in part"]
+    assert [interrupt["outcome"] for interrupt in outcome.reports[0]["interrupts"]] == ["delivered"]
+
+
+def test_a_record_that_swallows_both_is_done(run: Run) -> None:
+    """Even one that catches the Interrupt."""
+    processor = batch.BatchProcessor(batch.EventType.SQS)
+
+    outcome = run(processor, events.sqs("insist", "ok-1"), record_handler)
+
+    assert outcome.failed == names(1)
+    assert ended == ["insist"]
+
+
+def test_swallowed_in_the_last_record_leaves_nothing_to_report(run: Run) -> None:
+    """All done, just in time: an empty list, though the watchdog has fired."""
+    processor = batch.BatchProcessor(batch.EventType.SQS)
+
+    outcome = run(processor, events.sqs("ok-0", "swallow"), record_handler)
+
+    assert outcome.failed == []
+    assert outcome.reports[0]["outcome"] == "returned"
+
+
+@pytest.mark.parametrize("interrupt", ["timeout-error", "base", "none"])
+def test_no_record_is_begun_in_the_grace_period(run: Run, interrupt: str) -> None:
+    """Without any interrupt too: a look at the time before each record; and it is on record."""
+    processor = batch.BatchProcessor(batch.EventType.SQS)
+    pause = threading.Event()
+
+    def handler(record: Any) -> None:
+        begun.append(record.body)
+        # Uninterruptible up to the grace period, and no longer.
+        [invocation] = active.values()
+        invocation.shields += 1
+        while not invocation.is_out_of_time():
+            pause.wait(0.0001)
+        invocation.shields -= 1
+
+    outcome = run(processor, events.sqs("a", "b", "c"), handler, interrupt=interrupt)
+
+    assert begun == ["a"]
+    assert outcome.failed in (names(1, 2), names(0, 1, 2))
+    [report] = outcome.reports
+    if interrupt == "none":
+        assert outcome.failed == names(1, 2)
+        assert report["interrupts"] == []
+
+
+def test_hooks_run_for_a_batch_that_stopped_by_the_clock(run: Run) -> None:
+    """It is cut short before the watchdog has woken, and still its hooks and record are there."""
+    processor = batch.BatchProcessor(batch.EventType.SQS)
+    shutdown_hook(lambda _details: ended.append("hook"))
+
+    def handler(record: Any) -> None:
+        [invocation] = active.values()
+        invocation.start -= BOUND  # its time is up at once, and the watchdog asleep
+        invocation.hard = invocation.start + BOUND * 1.1
+        invocation.due = 0.0
+        begun.append(record.body)
+
+    try:
+        outcome = run(processor, events.sqs("a", "b"), handler, seconds=BOUND)
+    finally:
+        for hook in _hooks.snapshot():
+            _hooks.remove(hook.key)
+
+    assert outcome.failed == names(1)
+    assert begun == ["a"]
+
+
+@pytest.mark.parametrize("raises", [True, False])
+def test_the_whole_batch(run: Run, *, raises: bool) -> None:
+    """Nothing was done: as for any failure of the whole batch, the setting decides."""
+    processor = batch.BatchProcessor(batch.EventType.SQS, raise_on_entire_batch_failure=raises)
+
+    if not raises:
+        assert run(processor, events.sqs("block", "ok"), record_handler).failed == names(0, 1)
+        return
+    with pytest.raises(BatchProcessingError) as raised:
+        run(processor, events.sqs("block", "ok"), record_handler)
+    kinds = [kind for kind, _, _ in raised.value.child_exceptions]
+    assert kinds == [LambdaTimeout, LambdaTimeout]
+    [note] = raised.value.__notes__
+    assert "interrupted after" in note
+
+
+@pytest.mark.parametrize("interrupt", ["base", "timeout-error"])
+def test_callable_objects_and_partials(run: Run, interrupt: str) -> None:
+    """Handlers without a frame of their own are interrupted as well."""
+    processor = batch.BatchProcessor(batch.EventType.SQS)
+
+    def three(record: Any, *, tag: str) -> str:
+        begun.append(tag)
+        return work(record.body)
+
+    outcome = run(
+        processor,
+        events.sqs("ok-0", "block", "ok-2"),
+        functools.partial(three, tag="x"),
+        interrupt=interrupt,
+    )
+
+    assert outcome.failed == names(1, 2)
+    assert ended == ["ok-0"]
+
+
+def test_the_lambda_context_is_handed_on(run: Run) -> None:
+    """To a record handler that asks for it, as Powertools does."""
+    processor = batch.BatchProcessor(batch.EventType.SQS)
+
+    def handler(record: Any, lambda_context: Any) -> str:
+        begun.append(lambda_context.aws_request_id)
+        return work(record.body)
+
+    assert run(processor, events.sqs("ok", "block"), handler).failed == names(1)
+    assert begun[0] == "request-1"
+
+
+def test_an_interrupt_in_a_library_of_the_record_handlers(run: Run) -> None:
+    """A task group makes a group of the Interrupt; it is still the timeout."""
+    processor = batch.BatchProcessor(batch.EventType.SQS)
+
+    def handler(record: Any) -> str:
+        try:
+            return work(record.body)
+        except Interrupt as interrupt:
+            raise BaseExceptionGroup("of a task group", [interrupt]) from None
+
+    outcome = run(processor, events.sqs("ok", "block", "ok"), handler, interrupt="base")
+
+    assert outcome.failed == names(1, 2)
+
+
+@pytest.mark.parametrize(
+    "error", [SystemExit(3), KeyboardInterrupt(), BaseExceptionGroup("", [KeyboardInterrupt()])]
+)
+def test_what_is_no_timeout_ends_the_batch_as_ever(run: Run, error: BaseException) -> None:
+    """SystemExit and the like go through, as they go through Powertools."""
+    processor = batch.BatchProcessor(batch.EventType.SQS)
+
+    def handler(record: Any) -> None:
+        raise error
+
+    with pytest.raises(type(error)):
+        run(processor, events.sqs("a", "b"), handler)
+    assert not active
+
+
+class Validated(SqsRecordModel):
+    """A model whose validator takes its time, with some records."""
+
+    @model_validator(mode="after")
+    def check(self) -> Validated:
+        if self.body == "slow":
+            block()
+        return self
+
+
+def test_a_validator_is_cut_at_last_call(run: Run) -> None:
+    """Outside of record handlers interrupts wait; at last call the record still has its name."""
+    processor = batch.BatchProcessor(batch.EventType.SQS, model=Validated)
+
+    outcome = run(processor, events.sqs("ok", "slow", "ok"), record_handler)
+
+    assert outcome.failed == names(1, 2)
+
+
+def test_a_record_that_fails_its_model_keeps_its_name(run: Run) -> None:
+    """A poison pill and a timeout in one batch."""
+    processor = batch.BatchProcessor(batch.EventType.SQS, model=SqsRecordModel)
+    event = events.sqs("ok", "pill", "block", "ok")
+    del event["Records"][1]["receiptHandle"]
+
+    assert run(processor, event, record_handler).failed == names(1, 2, 3)
+
+
+class Slow(batch.BatchProcessor):
+    """A processor of the user's, whose own bookkeeping goes into the grace period."""
+
+    def success_handler(self, record: Any, result: Any) -> Any:
+        [invocation] = active.values()
+        pause = threading.Event()
+        if result == "ok-1":
+            while not invocation.has_fired():
+                pause.wait(0.001)
+            pause.wait(0.05)  # interrupts are due, five times
+        return super().success_handler(record, result)
+
+
+def test_bookkeeping_is_not_interrupted(run: Run) -> None:
+    """A record that has been done stays done, though its time ended before it was noted."""
+    processor = Slow(batch.EventType.SQS)
+
+    outcome = run(processor, events.sqs("ok-0", "ok-1", "ok-2"), record_handler)
+
+    assert outcome.failed == names(2)
+    assert outcome.reports[0]["interrupts"] == []
+
+
+class SlowAnswer(batch.BatchProcessor):
+    """Its answer takes into the grace period."""
+
+    def _clean(self) -> None:
+        [invocation] = active.values()
+        pause = threading.Event()
+        while not invocation.has_fired():
+            pause.wait(0.001)
+        pause.wait(0.05)
+        super()._clean()
+
+
+def test_the_answer_is_not_interrupted(run: Run) -> None:
+    """Done, each and all; the time ends while the response is made: it is given."""
+    processor = SlowAnswer(batch.EventType.SQS)
+
+    outcome = run(processor, events.sqs("ok-0", "fail-1", "ok-2"), record_handler)
+
+    assert outcome.failed == names(1)
+
+
+def test_the_handler_goes_on_after_a_batch_that_was_cut(run: Run) -> None:
+    """What it does with the response is left alone until last call."""
+    processor = batch.BatchProcessor(batch.EventType.SQS)
+    pause = threading.Event()
+
+    @watch
+    def handler(event: Any, context: Any) -> Any:
+        response = batch.process_partial_response(event, record_handler, processor, context)
+        pause.wait(SECONDS / 12)
+        return {**response, "flushed": True}
+
+    response = handler(events.sqs("ok", "block"), Context(SECONDS))
+
+    assert response == {"batchItemFailures": [{"itemIdentifier": "message-1"}], "flushed": True}
+
+
+def test_as_a_decorator_and_as_a_context_manager(capfd: pytest.CaptureFixture[str]) -> None:
+    """Powertools' older ways of running a processor answer a timeout in the same way."""
+    processor = batch.BatchProcessor(batch.EventType.SQS)
+
+    @watch
+    def handler(event: Any, context: Any) -> Any:
+        del context
+        with processor(records=event["Records"], handler=record_handler):
+            entries = processor.process()
+        assert [entry[0] for entry in entries] == ["success", "fail", "fail"]
+        return processor.response()
+
+    decorate: Any = batch.batch_processor
+    decorated = watch(
+        decorate(record_handler=record_handler, processor=processor)(
+            lambda _event, _context: processor.response()
+        )
+    )
+
+    event = events.sqs("ok", "block", "ok")
+    failures = {"batchItemFailures": [{"itemIdentifier": n} for n in names(1, 2)]}
+    assert handler(event, Context(SECONDS)) == failures
+    with pytest.warns(PowertoolsDeprecationWarning):
+        assert decorated(event, Context(SECONDS)) == failures
+    assert capfd.readouterr().out.count("watchdog.timeout") >= 2
+
+
+def test_the_next_invocation_is_not_touched(run: Run) -> None:
+    """The same processor, after a timeout: a fresh batch, all of it done."""
+    processor = batch.BatchProcessor(batch.EventType.SQS)
+
+    first = run(processor, events.sqs("ok", "block"), record_handler)
+    second = run(processor, events.sqs("ok", "ok"), record_handler)
+    third = run(processor, events.sqs("ok", "block", "ok"), record_handler)
+
+    assert (first.failed, second.failed, third.failed) == (names(1), [], names(1, 2))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_off_the_main_thread(run: Run, kind: str) -> None:
+    """Where interrupts are injected, and a blocked call ends first: the same answer."""
+    processor = batch.BatchProcessor(batch.EventType.SQS)
+    found: list[Any] = []
+
+    def handler(record: Any) -> None:
+        begun.append(record.body)
+        if record.body != "ok":
+            while True:
+                try:
+                    while True:
+                        threading.Event().wait(0.001)
+                except TimeoutError as timeout:
+                    if kind == "wrap":
+                        raise OrderError from timeout
+                    if kind == "block":
+                        raise
+
+    thread = threading.Thread(
+        target=lambda: found.append(run(processor, events.sqs("ok", kind, "ok"), handler))
+    )
+    thread.start()
+    thread.join(BOUND)
+
+    assert found[0].failed == names(1, 2)
+    assert begun == ["ok", kind]
+
+
+def test_in_a_thread_of_the_handlers_it_is_powertools_own(run: Run) -> None:
+    """Interrupts land in the handler's thread only, and so do this module's shields."""
+    processor = batch.BatchProcessor(batch.EventType.SQS)
+
+    @watch
+    def handler(event: Any, context: Any) -> Any:
+        found: list[Any] = []
+        thread = threading.Thread(
+            target=lambda: found.append(
+                batch.process_partial_response(event, record_handler, processor, context)
+            )
+        )
+        thread.start()
+        thread.join()
+        [invocation] = active.values()
+        assert invocation.shields == 0
+        return found[0]
+
+    assert handler(events.sqs("ok", "fail"), Context(30.0)) == {
+        "batchItemFailures": [{"itemIdentifier": "message-1"}]
+    }
+
+
+# ---- async -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def own_loop() -> Iterator[asyncio.AbstractEventLoop]:
+    """The loop that Powertools keeps in Lambda, empty at the end."""
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    yield loop
+    assert not asyncio.all_tasks(loop), "a task is pending"
+    loop.run_until_complete(asyncio.sleep(0))  # it runs: nothing is left that would stop it
+    loop.close()
+    asyncio.set_event_loop(None)
+
+
+@pytest.fixture(params=[None, "/var/task"])
+def where(
+    request: pytest.FixtureRequest,
+    own_loop: asyncio.AbstractEventLoop,
+    monkeypatch: pytest.MonkeyPatch,
+) -> asyncio.AbstractEventLoop | None:
+    """Outside of Lambda, where Powertools calls ``asyncio.run``; and in it, on the kept loop."""
+    if request.param is None:
+        return None
+    monkeypatch.setenv("LAMBDA_TASK_ROOT", request.param)
+    return own_loop
+
+
+@pytest.mark.usefixtures("where")
+@pytest.mark.parametrize("position", [0, 1, 2])
+@pytest.mark.parametrize("kind", ["block", "own-block", "own-wrap", "own-again"])
+def test_async_records(run: Run, kind: str, position: int) -> None:
+    """Where the loop waits and in a task's own step: what has ended stays done."""
+    bodies = ["ok-0", "late-1", "ok-2"]
+    bodies[position] = kind
+    processor = batch.AsyncBatchProcessor(batch.EventType.SQS, raise_on_entire_batch_failure=False)
+
+    outcome = run(processor, events.sqs(*bodies), async_record_handler)
+
+    done = sorted(set(bodies) - {kind})
+    if kind.startswith("own"):
+        # It holds the loop: of those that began before it, only what needs no second step ends.
+        done = [body for body in bodies[:position] if body.startswith("ok")]
+    assert sorted(ended) == done
+    # By what has happened, not by place: those that failed by themselves come first.
+    failed = [n for n, body in enumerate(bodies) if body not in done]
+    assert sorted(outcome.failed) == names(*failed)
+    assert len(outcome.reports) == 1
+    assert outcome.remaining > SECONDS / 16
+
+
+@pytest.mark.usefixtures("where")
+@pytest.mark.parametrize("name", sorted(SOURCES))
+def test_async_every_source(run: Run, name: str) -> None:
+    """An error, a timeout, and records that ended behind it."""
+    source = SOURCES[name]
+    processor = batch.AsyncBatchProcessor(source.type)
+
+    outcome = run(
+        processor,
+        source.make("ok-0", "fail-1", "block", "late-3"),
+        async_handler_of(source.read),
+    )
+
+    assert outcome.failed == [source.identifier(n) for n in (1, 2)]
+    assert sorted(ended) == ["late-3", "ok-0"]
+
+
+@pytest.mark.usefixtures("where")
+def test_async_entries_are_in_the_records_order(run: Run) -> None:
+    """``async_process()`` returns one for each record, whatever became of it."""
+    processor = batch.AsyncBatchProcessor(batch.EventType.SQS)
+
+    @watch
+    def handler(event: Any, _context: Any) -> Any:
+        with processor(records=event["Records"], handler=async_record_handler):
+            return [(entry[0], entry[2]) for entry in processor.async_process()]
+
+    entries = handler(events.sqs("block", "ok", "block", "fail"), Context(SECONDS))
+
+    assert [kind for kind, _ in entries] == ["fail", "success", "fail", "fail"]
+
+
+@pytest.mark.usefixtures("where")
+def test_async_a_record_that_catches_its_cancellation_is_done(run: Run) -> None:
+    """It cleaned up, waiting, and returned; it is not reported."""
+    processor = batch.AsyncBatchProcessor(batch.EventType.SQS)
+
+    outcome = run(processor, events.sqs("swallow", "block", "ok"), async_record_handler)
+
+    assert outcome.failed == names(1)
+    assert sorted(ended) == ["ok", "swallow, in part"]
+
+
+@pytest.mark.usefixtures("where")
+def test_async_all_done_just_in_time(run: Run) -> None:
+    """The last one swallows: nothing to report."""
+    processor = batch.AsyncBatchProcessor(batch.EventType.SQS)
+
+    outcome = run(processor, events.sqs("swallow", "own-swallow", "ok"), async_record_handler)
+
+    assert outcome.failed in ([], names(2))  # the third was not begun when the second held the loop
+
+
+@pytest.mark.usefixtures("where")
+def test_async_whole_batch_raises(run: Run) -> None:
+    """As Powertools does, and as the sync one."""
+    processor = batch.AsyncBatchProcessor(batch.EventType.SQS)
+
+    with pytest.raises(BatchProcessingError):
+        run(processor, events.sqs("block", "block"), async_record_handler)
+
+
+@pytest.mark.usefixtures("where")
+def test_async_cancellation_of_its_own_is_powertools(run: Run) -> None:
+    """A record that is cancelled without a timeout ends the batch as it ends Powertools'."""
+
+    async def handler(record: Any) -> None:
+        raise asyncio.CancelledError
+
+    for processor in both("AsyncBatchProcessor", batch.EventType.SQS):
+        with pytest.raises(asyncio.CancelledError):
+            run(processor, events.sqs("a", "b"), handler)
+
+
+def test_async_a_task_that_outlives_its_cancellation_touches_no_other_batch(
+    run: Run, own_loop: asyncio.AbstractEventLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It resists until last call and ends in the next invocation: whose answer is its own."""
+    monkeypatch.setenv("LAMBDA_TASK_ROOT", "/var/task")
+    processor = batch.AsyncBatchProcessor(batch.EventType.SQS)
+    first = run(processor, events.sqs("resist", "ok"), async_record_handler)
+    assert first.failed == names(0)
+    assert ended == ["ok"]
+    [task] = asyncio.all_tasks(own_loop)
+
+    ended.extend("xx")  # now it gives in
+    task.cancel()
+    second = run(processor, events.sqs("late", "late"), async_record_handler)
+
+    assert second.failed == []
+    assert len(processor.success_messages) == 2
+    assert task.done()
