@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from _thread import get_ident
 
-from . import _report
+from . import _metrics, _report, _tracing
 from ._invocation import NO_FALLBACK, active
 from ._places import PACKAGE, trim
 from ._watchdog import thread
@@ -36,7 +36,10 @@ def conclude(
             return result, _without_front(failure)
         outcome, result, failure = _judge(firing, result, failure)
         if firing.claim_report():
-            _report.write(firing, outcome, thread.clock.monotonic())
+            _tracing.annotate(firing, outcome, thread.clock.monotonic())
+            now = thread.clock.monotonic()
+            _report.write(firing, outcome, now)
+            _metrics.write(firing, outcome, now)
         return result, _without_front(failure)
     finally:
         firing.is_concluded = True

@@ -74,6 +74,11 @@ class SystemClock:
     monotonic = staticmethod(time.monotonic)
     pause = staticmethod(time.sleep)
 
+    @staticmethod
+    def epoch_ms() -> int:
+        """The wall clock, for what leaves the process."""
+        return int(time.time() * 1000)
+
     def make_alarm(self) -> SystemAlarm:
         return SystemAlarm(_longest_sleep())
 

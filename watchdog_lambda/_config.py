@@ -183,18 +183,6 @@ def _one_of(*choices: str) -> Callable[[object, str], str]:
     return parse
 
 
-def _available(
-    parse: Callable[[object, str], Any], available: object, why: str
-) -> Callable[[object, str], Any]:
-    def parse_available(value: object, source: str) -> object:
-        parsed = parse(value, source)
-        if parsed != available:
-            raise ConfigurationError(f"{source}: {why}")
-        return parsed
-
-    return parse_available
-
-
 def _flag(value: object, source: str) -> bool:
     text = str(value).lower()
     if text in {"1", "true"}:
@@ -210,6 +198,23 @@ def _text(value: object, source: str) -> str:
     if isinstance(value, str) and value:
         return value
     raise ConfigurationError(f"{source} is not a name; use for example 'app.handler'")
+
+
+def _namespace(value: object, source: str) -> str:
+    """What CloudWatch takes as a namespace; it drops what it does not take, without a word."""
+    if (
+        isinstance(value, str)
+        and value.strip()
+        and len(value) <= 255
+        and value.isascii()
+        and value.isprintable()
+        and not value.startswith(("AWS/", ":"))
+    ):
+        return value
+    raise ConfigurationError(
+        f"{source} is no namespace that CloudWatch takes: at most 255 printable ASCII characters, "
+        "without AWS/ or a colon at the start; use for example 'Orders'"
+    )
 
 
 def _wake_signal(value: object, source: str) -> str | int | None:
@@ -243,7 +248,7 @@ PARSERS: Mapping[str, Callable[[Any, str], Any]] = {
     "wake_signal": _wake_signal,
     "timeout": _seconds("30.0", LONGEST_TIMEOUT),
     "sigterm": _flag,
-    "metrics_namespace": _available(_text, None, "not available in this version; leave it unset"),
+    "metrics_namespace": _namespace,
     "disabled": _flag,
 }
 

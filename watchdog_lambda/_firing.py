@@ -15,7 +15,7 @@ import math
 import sys
 from _thread import allocate_lock
 
-from . import _report
+from . import _metrics, _report
 from ._hooks import StageRun, stages
 from ._interrupt import frame_of, handled_by, trace_instructions
 from ._ladder import Ladder
@@ -28,7 +28,7 @@ from .errors import LANDING, Interrupt, LambdaTimeout, prepared
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from types import FrameType
 
     from ._clock import Alarm, Clock
@@ -277,6 +277,7 @@ class Firing:
         if self.invocation.is_open and self.claim_report():
             remark = None if why_not is None else f"not {action}: {why_not}"
             _report.write(self, "stuck", now, last_resort=remark)
+            _metrics.write(self, "stuck", now)
 
     def has_caught_up(self, now: float) -> bool:
         """Whether no hook is under way and, from the grace period on, interrupts may land."""
@@ -367,20 +368,29 @@ class Firing:
     def run_out_loops(self) -> None:
         """Give what was left pending in event loops its end, until last call at the most.
 
+        Thread: the handler's, after :meth:`settle`.
+        """
+
+        def run_out_all() -> None:
+            for loop in self.loops:
+                run_out(loop, self.timeline.last_call_at - self._tools.clock.monotonic())
+
+        if self.loops:
+            self.run_until_last_call(run_out_all)
+
+    def run_until_last_call(self, action: Callable[[], object]) -> None:
+        """Run what is not ours to answer for, until last call at the most.
+
         The invocation is open again meanwhile, behind a shield, so that last call cuts this short
         too.
 
         Thread: the handler's, after :meth:`settle`.
         """
-        if not self.loops:
-            return
         invocation = self.invocation
         invocation.shields += 1
         invocation.is_open = True
         try:
-            for loop in self.loops:
-                now = self._tools.clock.monotonic()
-                run_out(loop, self.timeline.last_call_at - now)
+            action()
         except (LambdaTimeout, Interrupt):
             pass  # last call
         finally:

@@ -15,6 +15,7 @@ import types
 from _thread import get_ident
 from collections import defaultdict
 
+from . import _metrics
 from ._answer import conclude
 from ._config import LONGEST_TIMEOUT
 from ._coroutines import as_function, is_coroutine_function
@@ -40,6 +41,7 @@ def guard(
     handler: Callable[..., Any], plan: Plan, watchdog: WatchdogThread = thread
 ) -> TwoArguments:
     """A function of event and context that calls `handler`, watched."""
+    _metrics.preload(plan.settings.metrics_namespace)
     call = _plain(handler)
     monotonic = watchdog.clock.monotonic
     grace_period = plan.settings.grace_period

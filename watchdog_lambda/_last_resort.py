@@ -18,7 +18,7 @@ import os
 import sys
 from _thread import allocate_lock, start_new_thread
 
-from . import _report
+from . import _metrics, _report
 from ._clock import cpu_time
 from ._interrupt import frame_of
 from ._invocation import NO_FALLBACK
@@ -108,6 +108,7 @@ class LastResort:
                 action = "exit"
             if firing.claim_report():
                 _report.write(firing, "stuck", now, last_resort=action + remark)
+                _metrics.write(firing, "stuck", now)
             if action == "restart":
                 self._start.again({**self._past, "cpu": f"{cpu_time():.3f}"})
             end_children(self._start.children)

@@ -79,7 +79,9 @@ def test_every_variable_is_read() -> None:
         ("TIMEOUT", "3000000", "for example 30.0"),
         ("TIMEOUT", "1 minute", "for example 30.0"),
         ("SIGTERM", "maybe", "use 1 to switch it on"),
-        ("METRICS_NAMESPACE", "Orders", "leave it unset"),
+        ("METRICS_NAMESPACE", "AWS/Lambda", "use for example 'Orders'"),
+        ("METRICS_NAMESPACE", "Zähler", "use for example 'Orders'"),
+        ("METRICS_NAMESPACE", "O" * 256, "at most 255"),
         ("DISABLED", "yes please", "use 1 to switch it on"),
     ],
 )
