@@ -1,0 +1,210 @@
+"""The metric of a timeout: one line, in Powertools' format, whatever state the process is in."""
+
+from __future__ import annotations
+
+import json
+import logging
+import subprocess
+import sys
+import threading
+import time
+from importlib.abc import MetaPathFinder
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from aws_lambda_powertools import Metrics
+from aws_lambda_powertools.metrics import EphemeralMetrics
+
+from tests.support import BOUND, Context, block
+from watchdog_lambda import LambdaTimeout, Watchdog, _metrics, watch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+SECONDS = 0.4
+
+
+@pytest.fixture(autouse=True)
+def no_template() -> Iterator[None]:
+    """Each test makes its own."""
+    before = dict(_metrics._templates)
+    _metrics._templates.clear()
+    yield
+    _metrics._templates.clear()
+    _metrics._templates.update(before)
+
+
+class Lines:
+    """What a timeout has written: the record, then the metric."""
+
+    def __init__(self, capfd: pytest.CaptureFixture[str]) -> None:
+        lines = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
+        self.metrics: list[dict[str, Any]] = [line for line in lines if "_aws" in line]
+        self.reports: list[dict[str, Any]] = [line for line in lines if "_aws" not in line]
+        self.kinds = ["metric" if "_aws" in line else "record" for line in lines]
+
+
+def test_the_line_is_powertools_own(capfd: pytest.CaptureFixture[str]) -> None:
+    """Namespace, dimensions, units: what Powertools itself makes of the same metric."""
+    before = time.time()
+
+    with pytest.raises(LambdaTimeout):
+        watch(metrics_namespace="Orders")(lambda _e, _c: block())({}, Context(SECONDS))
+
+    lines = Lines(capfd)
+    [line], [report] = lines.metrics, lines.reports
+    assert lines.kinds == ["record", "metric"]
+    expected: Any = EphemeralMetrics(namespace="Orders")
+    expected.add_dimension("function_name", "orders")
+    expected.add_dimension("outcome", "raised")
+    expected.add_metric("Timeout", "Count", 1)
+    expected.add_metric("RemainingTime", "Milliseconds", report["remaining_ms"])
+    theirs = expected.serialize_metric_set()
+    stamp = line["_aws"].pop("Timestamp")
+    theirs["_aws"].pop("Timestamp")
+    assert line == theirs
+    assert before * 1000 - 1 <= stamp <= time.time() * 1000
+
+
+def test_outcomes(capfd: pytest.CaptureFixture[str]) -> None:
+    """Each has its own dimension; without a timeout there is no line."""
+
+    def catching(_event: object, _context: object) -> str:
+        try:
+            block()
+        except TimeoutError:
+            pass
+        return "caught"
+
+    watch(metrics_namespace="Orders")(catching)({}, Context(SECONDS))
+    watch(metrics_namespace="Orders", fallback=1)(lambda _e, _c: block())({}, Context(SECONDS))
+    watch(metrics_namespace="Orders")(lambda _e, _c: 1)({}, Context(SECONDS))
+
+    assert [line["outcome"] for line in Lines(capfd).metrics] == ["returned", "fallback"]
+
+
+class NoImports(MetaPathFinder):
+    """Notes imports that come to it: of modules that are not loaded."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+
+    def find_spec(self, fullname: str, path: Sequence[str] | None, target: Any = None) -> None:
+        del path, target
+        self.names.append(fullname)
+
+
+def test_stuck(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Written by the watchdog thread: it waits for no logging lock, and imports nothing."""
+    finder = NoImports()
+    powertools_logger = logging.getLogger("aws_lambda_powertools")
+    lock = threading.Lock()
+
+    @watch(metrics_namespace="Orders", interrupt="none")
+    def handler(_event: object, _context: object) -> None:
+        monkeypatch.setattr(sys, "meta_path", [finder, *sys.meta_path])
+        # As a handler that is stuck in the middle of a logging call.
+        with logging._lock:  # type: ignore[attr-defined]
+            lock.acquire()
+            lock.acquire(timeout=SECONDS * 2)
+        monkeypatch.undo()
+
+    powertools_logger.setLevel(logging.DEBUG)
+    try:
+        handler({}, Context(SECONDS))
+    finally:
+        powertools_logger.setLevel(logging.NOTSET)
+
+    lines = Lines(capfd)
+    [line] = lines.metrics
+    assert (line["outcome"], line["Timeout"]) == ("stuck", [1.0])
+    assert 0 < line["RemainingTime"][0] < SECONDS * 1000 / 16
+    assert lines.reports[0]["outcome"] == "stuck"
+    assert finder.names == []
+
+
+def test_the_users_metrics_are_not_touched(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Metrics, dimensions and service of theirs stay where they are, and out of ours."""
+    monkeypatch.setenv("POWERTOOLS_SERVICE_NAME", "checkout")
+    monkeypatch.setenv("POWERTOOLS_METRICS_NAMESPACE", "Checkout")
+    metrics: Any = Metrics()
+    metrics.add_metric("Sold", "Count", 3)
+    metrics.add_dimension("environment", "prod")
+
+    with pytest.raises(LambdaTimeout):
+        watch(metrics_namespace="Orders")(lambda _e, _c: block())({}, Context(SECONDS))
+
+    [line] = Lines(capfd).metrics
+    assert line["_aws"]["CloudWatchMetrics"][0]["Namespace"] == "Orders"
+    assert line["_aws"]["CloudWatchMetrics"][0]["Dimensions"] == [["function_name", "outcome"]]
+    assert set(line) == {"_aws", "function_name", "outcome", "Timeout", "RemainingTime"}
+    theirs = metrics.serialize_metric_set()
+    metrics.provider.clear_metrics()
+    assert theirs["Sold"] == [3.0]
+    assert "Timeout" not in theirs
+    assert theirs["_aws"]["CloudWatchMetrics"][0]["Dimensions"] == [["environment", "service"]]
+
+
+@pytest.mark.parametrize("variable", ["POWERTOOLS_METRICS_DISABLED", "POWERTOOLS_DEV"])
+def test_powertools_switches_hold(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    """Where Powertools' metrics are off, ours are."""
+    monkeypatch.setenv(variable, "true")
+
+    with pytest.raises(LambdaTimeout):
+        watch(metrics_namespace="Orders")(lambda _e, _c: block())({}, Context(SECONDS))
+
+    assert Lines(capfd).kinds == ["record"]
+
+
+def test_from_the_environment_and_without_a_function_name(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The variable is enough; an empty dimension, which CloudWatch refuses, is never written."""
+    monkeypatch.setenv("WATCHDOG_LAMBDA_METRICS_NAMESPACE", "From/Env")
+    context = Context(SECONDS)
+    context.function_name = ""
+
+    with pytest.raises(LambdaTimeout):
+        Watchdog().watch(lambda _e, _c: block())({}, context)
+
+    [line] = Lines(capfd).metrics
+    assert line["_aws"]["CloudWatchMetrics"][0]["Namespace"] == "From/Env"
+    assert line["function_name"] == "unknown"
+
+
+def test_the_inner_handlers_namespace_holds(capfd: pytest.CaptureFixture[str]) -> None:
+    """One invocation, watched once, with what is given in the code that it came to."""
+    inner = watch(metrics_namespace="Inner")(lambda _e, _c: block())
+
+    with pytest.raises(LambdaTimeout):
+        watch(metrics_namespace="Outer")(lambda e, c: inner(e, c))({}, Context(SECONDS))
+
+    [line] = Lines(capfd).metrics
+    assert line["_aws"]["CloudWatchMetrics"][0]["Namespace"] == "Inner"
+
+
+UNSET = """
+import sys
+from watchdog_lambda import watch
+watch(lambda e, c: None)
+assert not [name for name in sys.modules if name.startswith("aws_lambda_powertools")]
+watch(metrics_namespace="Orders")(lambda e, c: None)
+assert "aws_lambda_powertools.metrics" in sys.modules
+"""
+
+
+def test_a_cold_start_without_it_loads_no_powertools() -> None:
+    """It is imported at the start of those that have set it, and of nobody else."""
+    done = subprocess.run(
+        [sys.executable, "-c", UNSET],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=BOUND * 3,
+    )
+
+    assert done.returncode == 0, done.stderr
