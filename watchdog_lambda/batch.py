@@ -146,11 +146,13 @@ class _Watch:
         return firing is not None and bool(firing.ladder.records)
 
     def is_timeout(self, error: BaseException) -> bool:
-        """Whether `error` is one of the interrupts, or a group with one in it."""
+        """Whether `error` is one of the interrupts, or what one has led to."""
         firing = self.invocation.firing
-        if firing is None:
+        if firing is None or not self.is_interrupted():
             return False
-        return isinstance(error, LambdaTimeout | Interrupt) or firing.ladder.involves(error)
+        if isinstance(error, LambdaTimeout | Interrupt | asyncio.CancelledError):
+            return True
+        return firing.ladder.involves(error)
 
     def run_out(self, loops: list[asyncio.AbstractEventLoop]) -> None:
         """Cancel what loops have been left with and run it to its end, until last call."""
@@ -212,10 +214,12 @@ class _AsyncRun:
             self.tasks.append(task)
 
     def stop(self) -> None:
-        """Cancel the records that have not come to an end."""
+        """Cancel the records that have not come to an end; their cleanup is left alone."""
         self.is_stopped = True
+        self.watch.cover()
         for task in self.tasks:
-            if task is not asyncio.current_task():
+            # Once only: where the loop itself was interrupted, asyncio.run has done so before us.
+            if task is not asyncio.current_task() and not task.cancelling():
                 task.cancel()
 
     def end(self) -> None:
@@ -316,7 +320,7 @@ class _Async(_StopsInTime):
                 finally:
                     watch.cover()
             except _ENDS as error:
-                if not (run.is_stopped or watch.is_timeout(error)):
+                if not watch.is_timeout(error):
                     raise
                 run.end()
             finally:
@@ -344,13 +348,19 @@ class _Async(_StopsInTime):
             run.watch.cover()
             try:
                 entry = await super()._async_process_record(record)  # type: ignore[safe-super]
+                self._repair(record)
+            except _ENDS as error:
+                if run.is_over or not run.watch.is_timeout(error):
+                    raise
+                # Not out of the task: it would come out of the loop, and once more of the task that
+                # gathers this one, where nobody asks for it and asyncio logs an error.
+                entry = self._fail(record, sys.exc_info())
             finally:
                 run.watch.uncover()
-            self._repair(record)
         run.entries[id(record)] = entry
         if run.watch.is_interrupted() and not run.is_stopped:
-            # It has landed in this record's own step, not where the loop waits: Powertools goes
-            # on with the others.
+            # It has landed in this record's own step, not where the loop waits: the others would
+            # go on.
             run.stop()
         return entry
 
