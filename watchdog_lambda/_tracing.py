@@ -57,7 +57,10 @@ def _annotate_segment(xray: Any, facts: dict[str, Any]) -> None:
     in_lambda = type(recorder.context).__name__ == "LambdaContext"
     if not in_lambda and not getattr(recorder.context._local, "entities", None):
         return
-    is_open = recorder.current_subsegment() is not None or not in_lambda
+    entity = recorder.get_trace_entity()
+    if not entity.sampled:
+        return  # as where Lambda has given no trace, of which the recorder would complain
+    is_open = not in_lambda or recorder.current_subsegment() is not None
     if not is_open:
         recorder.begin_subsegment(EVENT)
     try:

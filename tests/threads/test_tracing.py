@@ -205,12 +205,19 @@ def test_lambdas_own_segment_gets_a_subsegment(recorder: Any, daemon: socket.soc
     assert_annotated(subsegment)
 
 
+@pytest.mark.parametrize("is_enabled", [True, False])
 def test_no_segment_no_complaint(
-    recorder: Any, daemon: socket.socket, caplog: pytest.LogCaptureFixture
+    recorder: Any,
+    daemon: socket.socket,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    is_enabled: bool,
 ) -> None:
     """Loaded, but not tracing: nothing is sent, and the recorder logs no error."""
-    if isinstance(recorder.context, LambdaContext):
-        global_sdk_config.set_sdk_enabled(False)
+    assert isinstance(recorder.context, XrayContext)
+    monkeypatch.delenv("_X_AMZN_TRACE_ID")  # Lambda gives every invocation one; its emulator none
+    global_sdk_config.set_sdk_enabled(is_enabled)
     time_out()
 
     daemon.setblocking(False)

@@ -1,0 +1,198 @@
+"""Powertools beside the watchdog, under the real runtime: batches, and what is in the logs."""
+
+from __future__ import annotations
+
+import json
+import socket
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests import events
+
+from .harness import WAYS, Call, Way, call, running, wrapped
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tools.emulator import Emulator
+
+TIMEOUT = 2
+FIRES_AFTER = 1.5
+
+TRACE = "Root=1-5759e988-bd862e3fe1be46a994272793;Parent=53995c3f42cd8ad8;Sampled=1"
+
+
+@pytest.fixture(scope="module", params=WAYS)
+def batches(request: pytest.FixtureRequest) -> Iterator[Emulator]:
+    """One function for all; whatever a timeout leaves behind, the next one meets."""
+    function = wrapped(
+        "batches.handler",
+        way=request.param,
+        timeout=TIMEOUT,
+        warm_up={},
+        environment={"LAMBDA_TASK_ROOT": "/var/task"},  # as in Lambda: Powertools keeps its loop
+    )
+    with running(function):
+        yield function
+
+
+def identifiers(done: Call) -> list[Any]:
+    return [item["itemIdentifier"] for item in done.answer["batchItemFailures"]]
+
+
+def printed(done: Call, key: str) -> list[str]:
+    lines = [json.loads(line) for line in done.lines if line.startswith("{")]
+    return [line[key] for line in lines if key in line]
+
+
+@pytest.mark.parametrize(
+    ("processor", "event", "failed"),
+    [
+        ("sqs", events.sqs("ok", "fail", "block", "ok"), ["message-1", "message-2", "message-3"]),
+        (
+            "fifo",
+            events.fifo("ok", "fail", "ok", "block", "ok", groups="ABCAC"),
+            ["message-1", "message-3", "message-4"],
+        ),
+        (
+            "kinesis",
+            events.kinesis("ok", "block", "ok"),
+            [f"4959033827149025660855969253836157109592157598913665{n}" for n in (1, 2)],
+        ),
+        (
+            "dynamodb",
+            events.dynamodb("ok", "block", "ok"),
+            [f"1110000000000000000{n}" for n in (1, 2)],
+        ),
+        (
+            "kafka",
+            events.kafka("ok", "block", "ok"),
+            [{"partition": "mytopic-0", "offset": n} for n in (1, 2)],
+        ),
+        ("sqs", events.sqs("ok", "swallow", "ok"), ["message-2"]),
+        ("async", events.sqs("block", "ok", "fail", "ok"), ["message-2", "message-0"]),
+    ],
+)
+def test_a_partial_response_in_time(
+    batches: Emulator, processor: str, event: dict[str, Any], failed: list[Any]
+) -> None:
+    """What was not done is reported to the event source, and the process goes on."""
+    before = call(batches, {})
+    timed_out = call(batches, {**event, "processor": processor})
+    after = call(batches, {})
+
+    assert identifiers(timed_out) == failed
+    assert FIRES_AFTER - 0.05 < timed_out.response.seconds < FIRES_AFTER + 0.3
+    [report] = timed_out.reports
+    assert report["outcome"] == "returned"
+    if processor == "async":
+        assert printed(timed_out, "cleaned") == ["block"]
+    assert after.answer == before.answer
+    assert after.answer["tasks"] == 0
+
+
+def test_a_whole_batch_that_timed_out_is_an_error(batches: Emulator) -> None:
+    """Nothing was done: Powertools' own error, with every record's in it."""
+    timed_out = call(batches, {**events.sqs("block", "ok"), "processor": "sqs"})
+
+    assert timed_out.answer["errorType"] == "BatchProcessingError"
+    assert "LambdaTimeout: interrupted after 1." in timed_out.answer["errorMessage"]
+    assert "LambdaTimeout: not begun" in timed_out.answer["errorMessage"]
+
+
+# ---- Logger, Metrics, Tracer -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("dev", ["0", "1"])
+def test_the_record_has_the_loggers_format(way: Way, dev: str) -> None:
+    """Service, appended keys, correlation id, the Lambda context's; on one line, always."""
+    function = wrapped(
+        "observed.handler",
+        way=way,
+        timeout=TIMEOUT,
+        warm_up={},
+        environment={"POWERTOOLS_DEV": dev, "POWERTOOLS_TRACE_DISABLED": "1"},
+    )
+    with running(function):
+        timed_out = call(
+            function, {"sleep": 30, "order": "o-7", "headers": {"trace": "t-1"}, "secret": "s3cr3t"}
+        )
+
+        [report] = timed_out.reports
+        assert timed_out.answer["errorType"] == "LambdaTimeout"
+        assert report["service"] == "orders"
+        assert report["order"] == "o-7"
+        assert report["correlation_id"] == "t-1"
+        assert report["function_request_id"] == report["request_id"] == timed_out.request_id
+        assert report["level"] == "ERROR"
+        assert report["location"].startswith("observed.py:")
+        assert "s3cr3t" not in str(report)
+
+
+@pytest.fixture
+def daemon() -> Iterator[socket.socket]:
+    """Where the Tracer sends its segments to."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as received:
+        received.bind(("127.0.0.1", 0))
+        received.settimeout(10.0)
+        yield received
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_metrics_and_trace(way: Way, daemon: socket.socket) -> None:
+    """A metric of our own beside the user's; in the trace a subsegment, for theirs is closed."""
+    function = wrapped(
+        "observed.handler",
+        way=way,
+        timeout=TIMEOUT,
+        warm_up={},
+        environment={
+            "WATCHDOG_LAMBDA_METRICS_NAMESPACE": "Timeouts",
+            "POWERTOOLS_SERVICE_NAME": "orders",
+            "LAMBDA_TASK_ROOT": "/var/task",
+            "AWS_XRAY_DAEMON_ADDRESS": f"127.0.0.1:{daemon.getsockname()[1]}",
+        },
+    )
+    with running(function):
+        normal = call(function, {})
+        timed_out = call(function, {"sleep": 30, "trace": TRACE})
+        untraced = call(function, {"sleep": 30})
+
+        # Without a trace the recorder would complain of ours, too.
+        assert not [line for line in untraced.lines if "Subsegment watchdog" in line]
+        assert [line["_aws"]["CloudWatchMetrics"][0]["Namespace"] for line in metrics(normal)] == [
+            "Own"
+        ]
+        own, ours = metrics(timed_out)
+        assert own["Orders"] == [1.0]  # flushed on the way out, as ever
+        [definition] = ours["_aws"]["CloudWatchMetrics"]
+        assert definition == {
+            "Namespace": "Timeouts",
+            "Dimensions": [["function_name", "outcome"]],
+            "Metrics": [
+                {"Name": "Timeout", "Unit": "Count"},
+                {"Name": "RemainingTime", "Unit": "Milliseconds"},
+            ],
+        }
+        assert ours["outcome"] == "raised"
+        assert ours["function_name"] == timed_out.reports[0]["function_name"] != ""
+        assert ours["Timeout"] == [1.0]
+        assert 0 < ours["RemainingTime"][0] <= 500
+
+        subsegments: list[dict[str, Any]] = []
+        while not subsegments or subsegments[-1]["name"] != "watchdog.timeout":
+            subsegments.append(json.loads(daemon.recv(65536).partition(b"\n")[2]))
+        theirs, ours = subsegments
+        assert theirs["name"] == "## observed"
+        assert theirs["fault"] is True
+        assert theirs["trace_id"] == ours["trace_id"]
+        assert ours["annotations"]["watchdog_outcome"] == "raised"
+        assert ours["annotations"]["watchdog_location"].startswith("observed.py:")
+
+
+def metrics(done: Call) -> list[dict[str, Any]]:
+    """The lines in Embedded Metric Format, in the order they were written."""
+    lines = [json.loads(line) for line in done.lines if line.startswith("{")]
+    return [line for line in lines if "_aws" in line]
