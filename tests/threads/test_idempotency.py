@@ -1,0 +1,222 @@
+"""Powertools' idempotency in a timeout: which interrupts leave a record in progress, how long."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+import warnings
+from typing import Any
+
+import pytest
+from aws_lambda_powertools.utilities.idempotency import (
+    IdempotencyConfig,
+    idempotent,
+    idempotent_function,
+)
+from aws_lambda_powertools.utilities.idempotency.exceptions import (
+    IdempotencyAlreadyInProgressError,
+    IdempotencyPersistenceLayerError,
+)
+from aws_lambda_powertools.utilities.idempotency.persistence.cache import CachePersistenceLayer
+
+from tests import events
+from tests.support import BOUND, Context, block
+from watchdog_lambda import Interrupt, LambdaTimeout, batch, watch
+
+SECONDS = 0.4
+
+
+class Store:
+    """A cache server, as far as Powertools' layer uses its client."""
+
+    def __init__(self) -> None:
+        self.items: dict[str, str] = {}
+
+    def get(self, name: str) -> str | None:
+        return self.items.get(name)
+
+    def set(self, name: str, value: str, ex: int | None = None, *, nx: bool = False) -> bool | None:
+        del ex
+        if nx and name in self.items:
+            return None
+        self.items[name] = value
+        return True
+
+    def delete(self, name: str) -> int:
+        return 1 if self.items.pop(name, None) else 0
+
+    @property
+    def statuses(self) -> list[str]:
+        return [json.loads(v)["status"] for k, v in self.items.items() if not k.endswith(":lock")]
+
+
+@pytest.fixture
+def store() -> Store:
+    return Store()
+
+
+def layer(store: Store) -> CachePersistenceLayer:
+    client: Any = store
+    with warnings.catch_warnings():
+        # The name to use is, in Powertools 3, another for the class that it warns of.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return CachePersistenceLayer(client=client)
+
+
+def swallow() -> None:
+    """As a library that takes the first interrupt for a fault of the network, and tries again."""
+    while True:
+        try:
+            block()
+        except Exception:
+            continue
+
+
+def charging(store: Store, *, registered: bool = True, translate: bool = False) -> Any:
+    """A handler whose work must not be done twice."""
+    config = IdempotencyConfig()
+
+    @idempotent_function(  # type: ignore[untyped-decorator]
+        data_keyword_argument="order", persistence_store=layer(store), config=config
+    )
+    def charge(*, order: dict[str, Any]) -> str:
+        with translated() if translate else contextlib.nullcontext():
+            {"block": block, "swallow": swallow}.get(order["do"], lambda: None)()
+        return "charged"
+
+    def handler(event: dict[str, Any], context: Any) -> Any:
+        if registered:
+            config.register_lambda_context(context)
+        return charge(order=event)
+
+    return watch(handler)
+
+
+@contextlib.contextmanager
+def translated() -> Any:
+    try:
+        yield
+    except Interrupt as interrupt:
+        raise TimeoutError("out of time") from interrupt
+
+
+def test_a_timeout_clears_the_record(store: Store) -> None:
+    """LambdaTimeout is an Exception: Powertools deletes it, and a retry does the work at once."""
+    handler = charging(store)
+
+    with pytest.raises(LambdaTimeout):
+        handler({"id": 1, "do": "block"}, Context(SECONDS))
+    assert store.items == {}
+
+    assert handler({"id": 1, "do": "nothing"}, Context(30.0)) == "charged"
+    assert store.statuses == ["COMPLETED"]
+
+
+def test_an_interrupt_leaves_it_until_the_hard_deadline(store: Store) -> None:
+    """A BaseException goes past Powertools: a retry is refused until the context's time is up."""
+    handler = charging(store)
+    event = {"id": 1, "do": "swallow"}
+    context = Context(SECONDS)
+
+    with pytest.raises(LambdaTimeout):
+        handler(event, context)
+    assert store.statuses == ["INPROGRESS"]
+    with pytest.raises(IdempotencyAlreadyInProgressError):
+        handler(event, Context(30.0))
+
+    threading.Event().wait(context.get_remaining_time_in_millis() / 1000 + 0.01)
+    with pytest.raises(LambdaTimeout):
+        handler(event, Context(SECONDS))  # it is done again
+
+
+def test_without_the_context_it_stays(store: Store) -> None:
+    """Nobody has told Powertools of a deadline: until the record itself expires, in an hour."""
+    handler = charging(store, registered=False)
+    event = {"id": 1, "do": "swallow"}
+    context = Context(SECONDS)
+
+    with pytest.warns(UserWarning, match="register_lambda_context"), pytest.raises(LambdaTimeout):
+        handler(event, context)
+    threading.Event().wait(context.get_remaining_time_in_millis() / 1000 + 0.01)
+
+    assert store.statuses == ["INPROGRESS"]
+    with (
+        pytest.warns(UserWarning, match="register_lambda_context"),
+        pytest.raises(IdempotencyAlreadyInProgressError),
+    ):
+        handler(event, Context(30.0))
+
+
+def test_an_interrupt_that_is_translated_clears_it(store: Store) -> None:
+    """Inside of the idempotent function, an Exception made of it; still this timeout outside."""
+    handler = charging(store, translate=True)
+
+    with pytest.raises(TimeoutError):
+        handler({"id": 1, "do": "swallow"}, Context(SECONDS))
+
+    assert store.items == {}
+
+
+def test_the_decorator_of_the_handler(store: Store) -> None:
+    """``@idempotent`` knows the context by itself."""
+
+    @watch
+    @idempotent(persistence_store=layer(store))
+    def handler(event: dict[str, Any], context: Any) -> None:
+        del context
+        {"block": block, "swallow": swallow}[event["do"]]()
+
+    with pytest.raises(LambdaTimeout):
+        handler({"do": "block"}, Context(SECONDS))
+    assert store.items == {}
+    with pytest.raises(LambdaTimeout):
+        handler({"do": "swallow"}, Context(SECONDS))
+    [item] = store.items.values()
+    assert json.loads(item)["in_progress_expiration"] > 0
+
+
+class SlowStore(Store):
+    """Its answer to the result does not come."""
+
+    def set(self, name: str, value: str, ex: int | None = None, *, nx: bool = False) -> bool | None:
+        if "COMPLETED" in value:
+            block()
+        return super().set(name, value, ex, nx=nx)
+
+
+def test_an_interrupt_in_the_saving_of_the_result() -> None:
+    """The work is done and the record says in progress: after the deadline it is done again."""
+    store = SlowStore()
+    handler = charging(store)
+
+    with pytest.raises(LambdaTimeout) as raised:
+        handler({"id": 1, "do": "nothing"}, Context(SECONDS))
+
+    assert store.statuses == ["INPROGRESS"]
+    assert isinstance(raised.value.__cause__, IdempotencyPersistenceLayerError)
+
+
+def test_records_of_a_batch(store: Store) -> None:
+    """Done ones are completed, the interrupted one is cleared, those not begun have none."""
+    processor = batch.BatchProcessor(batch.EventType.SQS)
+    config = IdempotencyConfig(event_key_jmespath="messageId")
+
+    @idempotent_function(  # type: ignore[untyped-decorator]
+        data_keyword_argument="record", persistence_store=layer(store), config=config
+    )
+    def record_handler(record: Any) -> str:
+        if record.body == "block":
+            block()
+        return "done"
+
+    @watch
+    def handler(event: Any, context: Any) -> Any:
+        config.register_lambda_context(context)
+        return batch.process_partial_response(event, record_handler, processor, context)
+
+    response = handler(events.sqs("a", "block", "c"), Context(BOUND / 20))
+
+    failed = [item["itemIdentifier"] for item in response["batchItemFailures"]]
+    assert failed == ["message-1", "message-2"]
+    assert store.statuses == ["COMPLETED"]
