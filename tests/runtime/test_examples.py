@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
+from tests import events
+
 from .harness import WAYS, Call, Way, bare, call, running, wrapped
 
 if TYPE_CHECKING:
@@ -195,3 +197,51 @@ def test_existing_signals(way: Way) -> None:
             assert done.answer["timer"] == pytest.approx(0.05)
             assert done.answer["pid"] == pid
         assert after.answer["requests_to_stop"] == normal.answer["requests_to_stop"] + 1
+
+
+# ---- sqs_partial_batch -------------------------------------------------------------------------
+
+
+def orders_of(*seconds: float) -> dict[str, Any]:
+    """A batch of orders 0, 1 and so on, that take so many seconds each."""
+    return events.sqs(*(json.dumps({"id": n, "seconds": s}) for n, s in enumerate(seconds)))
+
+
+def shipped(done: Call) -> list[int]:
+    return [record["order"] for record in logged(done) if record["message"] == "shipped"]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_sqs_partial_batch(way: Way) -> None:
+    """What SQS delivers again is what was not done; every order is shipped exactly once."""
+    path = EXAMPLES / "sqs_partial_batch"
+    with running(
+        wrapped("app.handler", way=way, cwd=path, timeout=TIMEOUT, warm_up=orders_of(0))
+    ) as function:
+        batch = orders_of(0.1, 0.1, 30, 0.1)
+        timed_out = call(function, batch)
+        failed = [item["itemIdentifier"] for item in timed_out.answer["batchItemFailures"]]
+        # As SQS does it; whoever was slow is well again.
+        again = [record for record in batch["Records"] if record["messageId"] in failed]
+        again[0]["body"] = json.dumps({"id": 2, "seconds": 0.1})
+        after = call(function, {"Records": again})
+
+        assert failed == ["message-2", "message-3"]
+        assert_answered_at(timed_out, FIRES_AFTER)
+        assert shipped(timed_out) == [0, 1]
+        assert messages(timed_out)[-1] == "connection closed"
+        [report] = timed_out.reports
+        assert report["outcome"] == "returned"
+        assert re.fullmatch(r"app\.py:\d+ \(ship\)", report["location"])
+        assert after.answer == {"batchItemFailures": []}
+        assert shipped(after) == [2, 3]
+
+
+def test_sqs_partial_batch_without_the_watchdog_is_killed() -> None:
+    """The same file under AWS's runtime alone: shipped orders come again with the others."""
+    path = EXAMPLES / "sqs_partial_batch"
+    with running(bare("app.handler", cwd=path, timeout=TIMEOUT, warm_up=orders_of(0))) as function:
+        killed = call(function, orders_of(0.1, 0.1, 30, 0.1))
+
+        assert killed.response.body == "Task timed out after 2.00 seconds"
+        assert shipped(killed) == [0, 1]

@@ -1,0 +1,34 @@
+"""Ships the orders of an SQS batch; out of time, only those that were not shipped come again.
+
+The one line that differs from a handler without the watchdog is the import of the batch utility.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from aws_lambda_powertools import Logger
+
+from watchdog_lambda.batch import BatchProcessor, EventType, process_partial_response
+
+if TYPE_CHECKING:
+    from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
+
+logger = Logger(service="shipping")
+processor = BatchProcessor(event_type=EventType.SQS)
+
+
+def ship(record: SQSRecord) -> None:
+    """Ship one order; the message also says how long that takes."""
+    order = record.json_body
+    try:
+        time.sleep(order["seconds"])  # stands for a call to somebody slow
+        logger.info("shipped", order=order["id"])
+    finally:
+        logger.info("connection closed", order=order["id"])
+
+
+def handler(event: dict[str, Any], context: Any) -> Any:
+    """Answer with the messages that must come again."""
+    return process_partial_response(event, ship, processor, context)
