@@ -14,6 +14,14 @@ from watchdog_lambda import (
     shutdown_hook,
     watch,
 )
+from watchdog_lambda.batch import (
+    AsyncBatchProcessor,
+    BatchProcessor,
+    EventType,
+    SqsFifoPartialProcessor,
+    async_process_partial_response,  # pyright: ignore[reportUnknownVariableType]
+    process_partial_response,  # pyright: ignore[reportUnknownVariableType]
+)
 from watchdog_lambda.typing import Handler, LambdaContext, ShutdownHook
 
 
@@ -80,3 +88,19 @@ def uses(context: LambdaContext) -> None:
 
 hook: ShutdownHook = flush
 handler: Handler = plain
+
+
+@watch(metrics_namespace="Orders")
+def batches(event: dict[str, object], context: LambdaContext) -> int:
+    del context
+    response = process_partial_response(event, print, BatchProcessor(EventType.SQS))
+    return len(response["batchItemFailures"])
+
+
+def processes(event: dict[str, object]) -> None:
+    fifo = SqsFifoPartialProcessor(skip_group_on_error=True)
+    with fifo([], print) as processor:
+        processor.process()
+    assert_type(fifo.response()["batchItemFailures"][0]["itemIdentifier"] == "1", bool)
+    concurrent = AsyncBatchProcessor(EventType.Kafka, raise_on_entire_batch_failure=False)
+    async_process_partial_response(event, print, concurrent)
