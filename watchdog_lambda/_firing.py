@@ -107,6 +107,7 @@ class Firing:
         "runs",
         "thread_id",
         "timeline",
+        "todo",
     )
 
     def __init__(self, invocation: Invocation, thread_id: int, tools: Tools) -> None:
@@ -125,6 +126,8 @@ class Firing:
         self.loops: list[AbstractEventLoop] = []
         self.fired_at: float | None = None  # the beginning of the grace period, as it was kept
         self._grace_run: StageRun | None = None
+        # Stages to come: instant, hooks, and whether it is the grace period's own. Watchdog thread.
+        self.todo: list[tuple[float, list[Hook], bool]] = []
         self._tools = tools
         self._lock = allocate_lock()
         self._answer = allocate_lock()  # taken while the watchdog answers in the handler's place
@@ -143,7 +146,7 @@ class Firing:
         Thread: watchdog.
         """
         clock = self._tools.clock
-        todo = self._stages()
+        todo = self.todo = self._stages()
         while True:
             # Looked at again soon after the handler's end (_press sees to that), so that what the
             # invocation holds is not kept alive by us.

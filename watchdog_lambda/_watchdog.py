@@ -39,7 +39,7 @@ from .errors import prepared
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from types import FrameType
     from typing import Any
 
@@ -81,6 +81,9 @@ class WatchdogThread:
         self.last_resort: LastResort | None = None
         self._underway: dict[Invocation, Iterator[float]] = {}  # watchdog thread only
         self._complained = False
+        # Done between two looks, when no instant of any invocation is being compared with another:
+        # watchdog_lambda.testing moves invocations in time. They raise nothing.
+        self.errands: list[Callable[[], None]] = []
 
     def wake(self, invocation: Invocation) -> None:
         """Have the thread look now; start it, and install the nudge, if that has not been done.
@@ -175,6 +178,8 @@ class WatchdogThread:
         alarm = self._alarm
         monotonic = self.clock.monotonic
         while self._goes_on:
+            while self.errands:
+                self.errands.pop(0)()
             earliest = self._look()
             self.wake_at = earliest if self._has_met_main else math.inf
             # After the store, not before: an invocation armed in between has read the old wake_at
