@@ -1,0 +1,60 @@
+"""Fixtures for tests of handlers, for pytest: loaded by its entry point, so there is nothing to do.
+
+They begin with ``watchdog_``, so that they take the place of nobody's own: ``lambda_context`` is in
+many a project's conftest.py already. None is used of itself, and what they need is imported only
+when one is.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+    from .testing import Clock, FakeContext
+
+
+@pytest.fixture
+def watchdog_context() -> FakeContext:
+    """A Lambda context with a timeout of 30 s, counted on the clock that a test can move.
+
+    Another timeout, or another name: ``watchdog_lambda.testing.FakeContext(3.0)``.
+    """
+    from .testing import FakeContext  # noqa: PLC0415
+
+    return FakeContext()
+
+
+@pytest.fixture
+def watchdog_clock() -> Clock:
+    """The clock: ``watchdog_clock.advance(25.0)`` inside of a handler lets 25 s pass in no time."""
+    from .testing import clock  # noqa: PLC0415
+
+    return clock
+
+
+@pytest.fixture
+def watchdog_timeouts() -> Iterator[list[dict[str, Any]]]:
+    """The records of this test's timeouts, a list of dicts, each as it goes to the log.
+
+    One is there as soon as the handler has returned or raised.
+    """
+    from .testing import timeout_records  # noqa: PLC0415
+
+    with timeout_records() as records:
+        yield records
+
+
+@pytest.fixture
+def watchdog_hooks() -> Iterator[None]:
+    """Shutdown hooks that this test registers are forgotten at its end.
+
+    Import the module under test at the top of the test file: its own hooks are registered once.
+    """
+    from .testing import isolated_hooks  # noqa: PLC0415
+
+    with isolated_hooks():
+        yield
