@@ -74,6 +74,8 @@ class Passage:
         self.ident = get_ident()
         self.is_handlers = active.get(self.ident) is invocation
         self.is_hooks = any(f.f_code is StageRun._run.__code__ for f in _frames())
+        self._move = _moves.get(invocation, 0)  # the last that we know of
+        self._is_alone = True  # nobody else has moved it since
 
     @property
     def elapsed(self) -> float:
@@ -179,6 +181,8 @@ class Passage:
         firing = self.invocation.firing
         if after is None or firing is None or not firing.ladder.records:
             return
+        if not self._is_alone or _moves.get(self.invocation, 0) != self._move:
+            return  # a hook or a thread of the handler's has moved it on: time does not go back
         record = firing.ladder.records[-1]
         run = firing._grace_run
         if len(firing.ladder.records) == 1 and run is not None and run._done.locked():
@@ -218,6 +222,9 @@ class Passage:
         invocation = self.invocation
 
         def move() -> None:
+            moves = _moves.get(invocation, 0)
+            self._is_alone = self._is_alone and moves == self._move
+            self._move = _moves[invocation] = moves + 1
             missing = after + _EPSILON - self.elapsed
             if missing > 0:
                 _move_back(invocation, missing)
@@ -305,8 +312,14 @@ class _Held:
             self._passage.realign(self._after)
 
 
+_moves: dict[Invocation, int] = {}
+"""How often time has been moved for each invocation, by whichever thread."""
+
+
 def find() -> Passage | None:
     """The passage of the invocation that this thread works for, if there is one."""
+    for ended in _moves.keys() - set(active.values()):
+        _moves.pop(ended, None)
     invocation = current()
     return None if invocation is None else Passage(invocation)
 

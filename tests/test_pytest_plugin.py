@@ -1,0 +1,184 @@
+"""The fixtures, as users have them: in a pytest of its own, with its usual plugins."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+APP = """
+import threading
+
+from watchdog_lambda import shutdown_hook, watch
+
+flushed = []
+
+@shutdown_hook
+def flush(details):
+    flushed.append(details.location)
+
+def load_rows():
+    threading.Event().wait()
+
+@watch
+def handler(event, context):
+    try:
+        load_rows()
+    except TimeoutError as timeout:
+        return str(timeout)
+"""
+
+TESTS = """
+import threading
+
+import app
+import pytest
+
+from watchdog_lambda import shutdown_hook
+from watchdog_lambda._api import _hooks
+from watchdog_lambda.testing import expire
+
+@pytest.mark.parametrize("turn", range(6))
+def test_out_of_time(turn, monkeypatch, watchdog_context, watchdog_timeouts):
+    monkeypatch.setattr(app, "load_rows", expire)
+
+    answer = app.handler({}, watchdog_context)
+
+    assert answer.startswith("interrupted after 27.0 s, 3.0 s before the 30.0 s limit, in app.py:")
+    [record] = watchdog_timeouts
+    assert record["outcome"] == "returned"
+    assert [hook["outcome"] for hook in record["hooks"]] == ["ok"]
+    assert len(app.flushed) >= 1
+
+@pytest.mark.parametrize("turn", range(2))
+def test_own_hook(turn, monkeypatch, watchdog_context, watchdog_clock, watchdog_hooks):
+    ran = []
+    shutdown_hook(before=10.0)(lambda details: ran.append(turn))
+    monkeypatch.setattr(app, "load_rows", lambda: watchdog_clock.advance(28.0))
+
+    app.handler({}, watchdog_context)
+
+    assert ran == [turn]
+
+def test_no_hook_is_left():
+    assert len(_hooks.snapshot()) == 1
+"""
+
+HANGS = """
+import signal
+import threading
+
+import app
+
+from watchdog_lambda.testing import FakeContext, expire
+
+def test_hangs():
+    app.handler({}, FakeContext(600.0))
+
+def test_next(monkeypatch, watchdog_context):
+    monkeypatch.setattr(app, "load_rows", expire)
+    assert app.handler({}, watchdog_context).startswith("interrupted after 27.0 s")
+    assert signal.getitimer(signal.ITIMER_REAL)[0] > 0  # pytest-timeout's own, still set
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    (tmp_path / "app.py").write_text(APP)
+    (tmp_path / "pytest.ini").write_text("[pytest]\nfilterwarnings = error\npythonpath = .\n")
+    return tmp_path
+
+
+def run(project: Path, tests: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run pytest on `tests` in the project's folder."""
+    (project / "test_app.py").write_text(tests)
+    # Not that of the run that this test is part of.
+    environ = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST_", "COV_"))}
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *arguments],
+        cwd=project,
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (),
+        ("-n", "2"),
+        ("--timeout=5", "--timeout-method=signal"),
+        ("--timeout=5", "--timeout-method=thread"),
+        ("-n", "2", "--timeout=5", "--timeout-method=signal"),
+        ("-s", "-p", "no:faulthandler"),
+    ],
+    ids=" ".join,
+)
+def test_fixtures(project: Path, arguments: tuple[str, ...]) -> None:
+    """Out of the box, in parallel, and under both methods of pytest-timeout."""
+    done = run(project, TESTS, *arguments)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "9 passed" in done.stdout
+
+
+def test_pytest_timeouts_signal_is_not_taken_for_ours(project: Path) -> None:
+    """A handler that really hangs fails its test, in its own ``except TimeoutError``, too.
+
+    The next test goes on, with pytest-timeout still at work.
+    """
+    done = run(project, HANGS, "--timeout=1", "--timeout-method=signal")
+
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "1 failed, 1 passed" in done.stdout
+    assert re.search(r"Failed: Timeout \(>1(\.0)?s\) from pytest-timeout", done.stdout)
+    assert "watchdog.timeout" not in done.stdout.partition("FAILURES")[2]
+
+
+def test_pytest_timeouts_thread_ends_the_run(project: Path) -> None:
+    """Its own way: all stacks, and an end, handler and watchdog notwithstanding."""
+    done = run(project, HANGS, "--timeout=1", "--timeout-method=thread")
+
+    assert done.returncode == 1
+    assert "Timeout" in done.stdout + done.stderr
+    assert "load_rows" in done.stdout + done.stderr
+
+
+def test_pytest_lists_the_fixtures(project: Path) -> None:
+    """Each with what it is for."""
+    done = run(project, "", "--fixtures")
+
+    for name in ("context", "clock", "timeouts", "hooks"):
+        assert re.search(rf"^watchdog_{name} .*\n    \S", done.stdout, re.MULTILINE), name
+
+
+def test_who_uses_no_fixture_pays_next_to_nothing(project: Path) -> None:
+    """No thread, no signal handler, and nothing imported that a test may not need."""
+    done = run(
+        project,
+        """
+import signal, sys, threading
+
+def test_nothing():
+    assert "watchdog_lambda.pytest_plugin" in sys.modules
+    for name in ("watchdog_lambda.testing", "aws_lambda_powertools", "asyncio", "ctypes"):
+        assert name not in sys.modules, name
+    assert sys.modules["watchdog_lambda._watchdog"].thread._thread_id is None
+    assert signal.getsignal(signal.SIGURG) == signal.SIG_DFL
+""",
+        # Those that import them themselves.
+        *("-p", "no:xdist", "-p", "no:hypothesispytest"),
+        *("-p", "no:anyio", "-p", "no:unraisableexception"),
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -1,0 +1,1022 @@
+"""``watchdog_lambda.testing``: time is moved, and the watchdog of production does the rest."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import json
+import math
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+from unittest.mock import Mock
+
+import pytest
+from awslambdaric.lambda_context import LambdaContext
+
+from tests.support import BOUND, Context, landed_outside
+from watchdog_lambda import (
+    Interrupt,
+    LambdaTimeout,
+    TimeoutDetails,
+    Watchdog,
+    remaining_time,
+    scoped_hook,
+    shield,
+    shutdown_hook,
+    testing,
+    watch,
+)
+from watchdog_lambda import _passage as passage
+from watchdog_lambda._api import _hooks as shared_hooks
+from watchdog_lambda._firing import Firing
+from watchdog_lambda._hooks import staged
+from watchdog_lambda._invocation import active
+from watchdog_lambda._report import listeners
+from watchdog_lambda._watchdog import thread
+from watchdog_lambda.testing import (
+    ClockError,
+    FakeContext,
+    async_expire,
+    clock,
+    expire,
+    isolated_hooks,
+    timeout_records,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+FIRED = "interrupted after 27.0 s, 3.0 s before the 30.0 s limit, in "
+NEAR = 0.2
+"""Seconds that a busy machine may take between two lines of a test."""
+
+
+@pytest.fixture
+def timeouts() -> Iterator[list[dict[str, Any]]]:
+    with timeout_records() as records:
+        yield records
+
+
+@pytest.fixture(autouse=True)
+def own_hooks() -> Iterator[None]:
+    """The stages of a test's own watchdogs go with it."""
+    with isolated_hooks():
+        yield
+
+
+def near(seconds: float) -> Any:
+    return pytest.approx(seconds, abs=NEAR)
+
+
+# ---- the context -------------------------------------------------------------------------------
+
+
+def test_the_context_has_all_that_the_real_one_has() -> None:
+    """Every public attribute and method of awslambdaric's, and values of the same types."""
+    real = LambdaContext("1", None, {"cognitoIdentityId": "a"}, 0, "arn", None)
+    fake = FakeContext()
+
+    public = {name for name in dir(real) if not name.startswith("_")}
+    assert public <= set(dir(fake))
+    for name in public:
+        assert callable(getattr(real, name)) == callable(getattr(fake, name)), name
+    assert isinstance(fake.get_remaining_time_in_millis(), int)
+    assert fake.w3c() == real.w3c()
+    assert fake.identity.cognito_identity_id is None
+    assert fake.invoked_function_arn.endswith(":function:test-function")
+    assert FakeContext(function_name="orders").log_group_name == "/aws/lambda/orders"
+
+
+def test_the_context_logs_to_standard_output(capsys: pytest.CaptureFixture[str]) -> None:
+    """As the real one without a runtime that listens."""
+    FakeContext().log({"a": 1})
+
+    assert capsys.readouterr().out == "{'a': 1}"
+
+
+@pytest.mark.parametrize("timeout", [0, -1.0, math.nan, math.inf, 86_401])
+def test_a_context_with_no_functions_timeout_is_refused(timeout: float) -> None:
+    """The message names the value, and one that would do."""
+    with pytest.raises(ValueError, match=r"timeout=.*use for example 30\.0"):
+        FakeContext(timeout)
+
+
+def test_every_invocation_has_the_whole_timeout() -> None:
+    """Whatever the one before has used up, and however old the context is."""
+    context = FakeContext(10.0)
+    limits: list[float] = []
+
+    @watch
+    def handler(_event: object, _context: object) -> None:
+        limits.append(remaining_time())
+        clock.advance(5.0)
+
+    handler({}, context)
+    assert context.get_remaining_time_in_millis() / 1000 == near(5.0)
+    clock.advance(2.0)
+    handler({}, context)
+
+    assert limits == [near(10.0), near(10.0)]
+
+
+def test_context_and_remaining_time_agree_at_every_moment() -> None:
+    """In the handler, in its threads and in hooks, before and after time has moved."""
+    context = FakeContext()
+    pairs: list[tuple[float, float]] = []
+
+    def compare(_details: object = None) -> None:
+        before = remaining_time()
+        told = context.get_remaining_time_in_millis() / 1000
+        pairs.append((before, told))
+        assert before >= told >= remaining_time() - 0.001
+
+    def handler(_event: object, context: FakeContext) -> None:
+        compare()
+        clock.advance(12.0)
+        compare()
+        with ThreadPoolExecutor() as pool:
+            pool.submit(compare).result()
+        try:
+            expire()
+        except TimeoutError:
+            compare()
+            clock.advance(1.5)
+            compare()
+
+    watchdog = Watchdog()
+    watchdog.shutdown_hook(compare)
+    watchdog.watch(handler)({}, context)
+
+    assert [told for _, told in pairs] == [
+        near(seconds) for seconds in (30.0, 18.0, 18.0, 3.0, 3.0, 1.5)
+    ]
+
+
+def test_a_handler_that_is_not_watched_sees_time_pass() -> None:
+    """It may look at its context, and nobody else."""
+
+    def handler(context: FakeContext) -> int:
+        chunks = 0
+        while context.get_remaining_time_in_millis() > 10_000:
+            clock.advance(7.0)
+            chunks += 1
+        return chunks
+
+    assert handler(FakeContext()) == 3
+    assert handler(FakeContext()) == 3  # made later: nothing of it has passed
+
+
+def test_a_context_without_the_watchdogs_clock_will_do() -> None:
+    """Time is the invocation's, whoever has told how much there is."""
+    with pytest.raises(LambdaTimeout, match=FIRED):
+        watch(lambda _e, _c: expire())({}, Context(30.0))
+
+
+# ---- expire ------------------------------------------------------------------------------------
+
+
+def load_rows(_table: str) -> list[str]:
+    """What the tests put something else in the place of."""
+    raise AssertionError("not replaced")
+
+
+def test_expire_lands_in_its_caller(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Message and details are those of a handler that has run for 27 s; nothing has slept."""
+    monkeypatch.setattr(sys.modules[__name__], "load_rows", expire)
+    began = time.monotonic()
+
+    with pytest.raises(LambdaTimeout) as caught:
+        watch(lambda _e, _c: load_rows("orders"))({}, FakeContext())
+
+    assert time.monotonic() - began < 5.0
+    assert str(caught.value).startswith(FIRED)
+    assert str(caught.value).endswith("(<lambda>)")
+    details = caught.value.details
+    assert details is not None
+    assert details.elapsed == near(27.0)
+    assert details.remaining() == near(3.0)
+    assert details.deadline - time.monotonic() == near(3.0)
+    assert details.request_id == FakeContext().aws_request_id
+
+
+def test_the_location_is_the_handlers_own_line() -> None:
+    """A mock and this package are no code of the user's."""
+    load = Mock(side_effect=expire)
+
+    def handler(_event: object, _context: object) -> None:
+        load("orders", limit=5)
+
+    with pytest.raises(LambdaTimeout) as caught:
+        watch(handler)({}, FakeContext())
+
+    line = inspect.getsourcelines(handler)[1] + 1
+    assert str(caught.value) == f"{FIRED}tests/unit/test_testing.py:{line} (handler)"
+    load.assert_called_once_with("orders", limit=5)
+
+
+@pytest.mark.parametrize(
+    ("timeout", "grace_period", "text"),
+    [
+        (3.0, 3.0, "interrupted after 2.2 s, 0.8 s before the 3.0 s limit"),
+        (900.0, 20.0, "interrupted after 880.0 s, 20.0 s before the 900.0 s limit"),
+        (1.0, 0.2, "interrupted after 0.8 s, 0.2 s before the 1.0 s limit"),
+    ],
+)
+def test_expire_knows_timeout_and_grace_period(
+    timeout: float, grace_period: float, text: str
+) -> None:
+    """Whatever they are."""
+    with pytest.raises(LambdaTimeout) as caught:
+        watch(grace_period=grace_period)(lambda _e, _c: expire())({}, FakeContext(timeout))
+
+    # 2.25 and 0.75, a microsecond later: either way of rounding is one.
+    assert str(caught.value).partition(", in ")[0] in {
+        text,
+        "interrupted after 2.3 s, 0.7 s before the 3.0 s limit",
+    }
+
+
+def test_hooks_have_run_when_it_lands() -> None:
+    """With the time that there is then; a hook's own time is none on the clock."""
+    told: list[float] = []
+    pause = threading.Event()
+    watchdog = Watchdog()
+
+    @watchdog.shutdown_hook
+    def slow(details: TimeoutDetails) -> None:
+        told.append(details.remaining())
+        pause.wait(0.3)
+
+    with pytest.raises(LambdaTimeout, match=FIRED) as caught:
+        watchdog.watch(lambda _e, _c: expire())({}, FakeContext())
+
+    assert told == [near(3.0)]
+    details = caught.value.details
+    assert details is not None
+    assert details.remaining() == near(3.0)
+
+
+def test_a_fallback_answers(timeouts: list[dict[str, Any]]) -> None:
+    """A callable gets the details."""
+    handler = watch(fallback=lambda details: round(details.remaining(), 1))(lambda _e, _c: expire())
+
+    assert handler({}, FakeContext()) == 3.0
+    assert [record["outcome"] for record in timeouts] == ["fallback"]
+
+
+def test_what_the_handler_returns_is_the_answer() -> None:
+    """Code for the SIGALRM recipe, unchanged."""
+
+    @watch
+    def handler(_event: object, _context: object) -> dict[str, int]:
+        try:
+            expire()
+        except TimeoutError:
+            return {"statusCode": 504}
+        return {"statusCode": 200}
+
+    assert handler({}, FakeContext()) == {"statusCode": 504}
+
+
+def test_who_swallows_gets_the_next_one(timeouts: list[dict[str, Any]]) -> None:
+    """A batch: one bad record, the handler thinks, and its next call gets what no except takes."""
+    done: list[int] = []
+    failed: list[int] = []
+
+    @watch
+    def handler(event: list[int], _context: object) -> None:
+        for record in event:
+            try:
+                expire(record)
+                done.append(record)
+            except Exception:
+                failed.append(record)
+
+    with pytest.raises(LambdaTimeout, match=FIRED):
+        handler([1, 2, 3], FakeContext())
+
+    assert (done, failed) == ([], [1])
+    assert [(i["exception"], i["outcome"]) for i in timeouts[0]["interrupts"]] == [
+        ("LambdaTimeout", "swallowed"),
+        ("Interrupt", "delivered"),
+    ]
+
+
+def test_powertools_batches_can_be_tested() -> None:
+    """The processor takes the first for a bad record, and goes on; it gets no further."""
+    from aws_lambda_powertools.utilities.batch import (  # noqa: PLC0415
+        BatchProcessor,
+        EventType,
+        process_partial_response,
+    )
+
+    begun: list[str] = []
+    processor = BatchProcessor(event_type=EventType.SQS)
+
+    def work(record: Any) -> None:
+        begun.append(record.message_id)
+        if record.message_id != "a":
+            expire()
+
+    @watch
+    def handler(event: dict[str, Any], _context: object) -> Any:
+        return process_partial_response(event, work, processor)
+
+    records = [{"messageId": name, "body": "", "eventSource": "aws:sqs"} for name in "abcd"]
+    with pytest.raises(LambdaTimeout, match=FIRED):
+        handler({"Records": records}, FakeContext())
+
+    assert begun == ["a", "b", "c"]
+
+
+def test_a_cleanup_that_blocks_is_cut_at_last_call(timeouts: list[dict[str, Any]]) -> None:
+    """It is left alone before; that time passes at once."""
+    left: list[float] = []
+
+    @watch
+    def handler(_event: object, _context: object) -> None:
+        try:
+            expire()
+        finally:
+            try:
+                expire()
+            finally:
+                left.append(remaining_time())
+
+    with pytest.raises(LambdaTimeout, match=FIRED):
+        handler({}, FakeContext())
+
+    assert left == [near(0.5)]
+    assert [i["after_ms"] for i in timeouts[0]["interrupts"]] == [27_000, 29_500]
+
+
+def test_a_wind_up_that_blocks_is_cut_at_last_call() -> None:
+    """The lines behind an ``except TimeoutError`` of the handler's own are left alone as well."""
+    left: list[float] = []
+
+    @watch
+    def handler(_event: object, _context: object) -> str:
+        try:
+            expire()
+        except TimeoutError:
+            pass
+        try:
+            expire()
+        except Interrupt:
+            left.append(remaining_time())
+            raise
+        return "unreachable"
+
+    with pytest.raises(LambdaTimeout, match=FIRED):
+        handler({}, FakeContext())
+
+    assert left == [near(0.5)]
+
+
+def test_a_cleanup_that_never_ends_is_killed(timeouts: list[dict[str, Any]]) -> None:
+    """The test is told, whatever the handler catches; the record says stuck."""
+
+    @watch
+    def handler(_event: object, _context: object) -> str:
+        for _ in range(3):
+            try:
+                expire()
+            except BaseException:
+                try:
+                    expire()
+                except Exception:
+                    return "caught"
+                finally:
+                    expire()
+        return "unreachable"
+
+    with pytest.raises(ClockError, match="Lambda would kill the process here"):
+        handler({}, FakeContext())
+
+    assert [(r["outcome"], r["remaining_ms"]) for r in timeouts] == [
+        ("stuck", pytest.approx(250, abs=NEAR * 1000))
+    ]
+
+
+def test_a_shield_returns_and_its_end_lands() -> None:
+    """What is behind the shield is done whole, and the hooks run meanwhile."""
+    order: list[str] = []
+    watchdog = Watchdog()
+    watchdog.shutdown_hook(lambda _details: order.append("hook"))
+
+    @watchdog.watch
+    def handler(_event: object, _context: object) -> None:
+        with shield():
+            expire()
+            order.append("committed")
+        order.append("unreachable")
+
+    with pytest.raises(LambdaTimeout, match=FIRED):
+        handler({}, FakeContext())
+
+    assert order == ["hook", "committed"]
+
+
+def test_a_shield_holds_until_last_call_only() -> None:
+    """Time that passes in it counts."""
+    left: list[float] = []
+
+    @watch
+    def handler(_event: object, _context: object) -> None:
+        with shield():
+            expire()
+            left.append(remaining_time())
+            clock.advance(2.0)
+            left.append(remaining_time())
+            clock.advance(2.0)
+            left.append(-1.0)
+
+    with pytest.raises(LambdaTimeout, match=r"after 29\.5 s, 0\.5 s before"):
+        handler({}, FakeContext())
+
+    assert left == [near(3.0), near(1.0)]
+
+
+def test_interrupt_none_returns_when_the_hooks_have_run() -> None:
+    """As often as it is called."""
+    ran: list[str] = []
+    watchdog = Watchdog(interrupt="none")
+    watchdog.shutdown_hook(lambda _details: ran.append("hook"))
+
+    @watchdog.watch
+    def handler(_event: object, _context: object) -> float:
+        expire()
+        assert ran == ["hook"]
+        expire()
+        return remaining_time()
+
+    assert handler({}, FakeContext()) == near(3.0)
+
+
+def test_interrupt_base_lands_at_once() -> None:
+    """No ``except Exception`` on the way takes it."""
+
+    @watch(interrupt="base")
+    def handler(_event: object, _context: object) -> str:
+        try:
+            expire()
+        except Exception:
+            return "swallowed"
+        return "unreachable"
+
+    with pytest.raises(LambdaTimeout, match=FIRED):
+        handler({}, FakeContext())
+
+
+def test_expire_in_a_thread_of_the_handlers() -> None:
+    """The interrupt lands in the handler's own thread; then the call returns."""
+    seen: list[str] = []
+    waits = threading.Event()
+
+    def work() -> None:
+        assert waits.wait(BOUND)
+        expire()
+        seen.append("returned")
+
+    @watch
+    def handler(_event: object, _context: object) -> None:
+        with ThreadPoolExecutor() as pool:
+            future = pool.submit(work)
+            try:
+                waits.set()
+                future.result()
+            finally:
+                seen.append("landed")
+
+    with pytest.raises(LambdaTimeout, match="interrupted after 27"):
+        handler({}, FakeContext())
+
+    assert sorted(seen) == ["landed", "returned"]
+
+
+def in_thread(call: Callable[[], object]) -> Any:
+    """What `call` gives on a thread that is not the main one."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(call).result(BOUND * 2)
+
+
+def test_expire_off_the_main_thread() -> None:
+    """By injection; message and ladder are the same."""
+
+    @watch
+    def handler(event: object, _context: object) -> None:
+        try:
+            expire()
+        finally:
+            if event == "twice":
+                expire()
+
+    for event in ("once", "twice"):
+        with pytest.raises(LambdaTimeout, match=FIRED):
+            in_thread(lambda event=event: handler(event, FakeContext()))  # type: ignore[misc]
+
+
+def test_each_thread_has_its_own_time() -> None:
+    """Two invocations at once: only that of the calling thread moves."""
+    moved, looked = threading.Event(), threading.Event()
+
+    @watch
+    def first(_event: object, _context: object) -> float:
+        clock.advance(20.0)
+        moved.set()
+        assert looked.wait(BOUND)
+        return remaining_time()
+
+    @watch
+    def second(_event: object, _context: object) -> float:
+        assert moved.wait(BOUND)
+        try:
+            with pytest.raises(ClockError, match="2 invocations are under way"):
+                in_thread(expire)
+            return remaining_time()
+        finally:
+            looked.set()
+
+    with ThreadPoolExecutor(2) as pool:
+        futures = [pool.submit(h, {}, FakeContext()) for h in (first, second)]
+        assert [future.result(BOUND * 2) for future in futures] == [near(10.0), near(30.0)]
+
+
+def test_expire_under_a_tracer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A coverage tool or a debugger does not stand in the way."""
+    before = sys.gettrace()
+    sys.settrace(lambda *_: None)
+    try:
+        with pytest.raises(LambdaTimeout, match=FIRED):
+            watch(lambda _e, _c: expire())({}, FakeContext())
+    finally:
+        sys.settrace(before)
+
+
+def test_expire_in_a_hook_returns() -> None:
+    """It does not wait for the stage that it belongs to, and the interrupt goes ahead."""
+    returned = threading.Event()
+    watchdog = Watchdog()
+
+    @watchdog.shutdown_hook(before=10.0)
+    def early(_details: TimeoutDetails) -> None:
+        expire()
+        returned.set()
+
+    with pytest.raises(LambdaTimeout, match=r"interrupted after 27\.. s"):
+        watchdog.watch(lambda _e, _c: clock.advance(25.0))({}, FakeContext())
+
+    assert returned.wait(BOUND)
+
+
+# ---- async -------------------------------------------------------------------------------------
+
+
+def test_async_expire_cancels_the_task() -> None:
+    """As in production, where the interrupt lands while the loop waits."""
+
+    @watch
+    async def handler(_event: object, _context: object) -> str:
+        try:
+            await async_expire()
+        except asyncio.CancelledError:
+            return f"{remaining_time():.0f} s left"
+        return "unreachable"
+
+    assert handler({}, FakeContext()) == "3 s left"
+
+
+def test_async_expire_through_the_handler(timeouts: list[dict[str, Any]]) -> None:
+    """Not caught, it is the timeout; hooks have run."""
+    ran: list[str] = []
+    watchdog = Watchdog()
+    watchdog.shutdown_hook(lambda _details: ran.append("grace"))
+    watchdog.shutdown_hook(before=5.0)(lambda _details: ran.append("early"))
+
+    @watchdog.watch
+    async def handler(_event: object, _context: object) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(async_expire())
+
+    with pytest.raises(LambdaTimeout, match=FIRED):
+        handler({}, FakeContext())
+
+    assert ran == ["early", "grace"]
+    assert [i["after_ms"] for i in timeouts[0]["interrupts"]] == [27_000]
+
+
+def test_async_expire_in_a_cleanup_ends_at_last_call() -> None:
+    """The task that was cancelled awaits something that never comes."""
+    left: list[float] = []
+
+    @watch
+    async def handler(_event: object, _context: object) -> None:
+        try:
+            await async_expire()
+        finally:
+            try:
+                await async_expire()
+            finally:
+                left.append(remaining_time())
+
+    with pytest.raises(LambdaTimeout, match=FIRED):
+        handler({}, FakeContext())
+
+    assert left == [near(0.5)]
+
+
+def test_async_expire_behind_a_shield_returns() -> None:
+    """And its end lands."""
+    order: list[str] = []
+
+    @watch
+    async def handler(_event: object, _context: object) -> None:
+        with shield():
+            await async_expire()
+            order.append("committed")
+        order.append("unreachable")
+
+    with pytest.raises(LambdaTimeout, match=FIRED):
+        handler({}, FakeContext())
+
+    assert order == ["committed"]
+
+
+def test_async_expire_off_the_main_thread() -> None:
+    """Nothing wakes a loop there, so it does not wait long."""
+
+    @watch
+    async def handler(_event: object, _context: object) -> None:
+        await async_expire()
+
+    with pytest.raises(LambdaTimeout, match=FIRED):
+        in_thread(lambda: handler({}, FakeContext()))
+
+
+def test_expire_in_a_coroutine() -> None:
+    """A call that blocks the loop: the interrupt lands in the task itself."""
+
+    @watch
+    async def handler(_event: object, _context: object) -> str:
+        try:
+            expire()
+        except TimeoutError:
+            return "answered"
+        return "unreachable"
+
+    assert handler({}, FakeContext()) == "answered"
+
+
+# ---- the clock ---------------------------------------------------------------------------------
+
+
+def test_advance_moves_what_is_left() -> None:
+    """A handler that looks at the clock sees the time that the test wants it to see."""
+
+    @watch
+    def handler(event: list[int], _context: object) -> list[int]:
+        done = []
+        for item in event:
+            if remaining_time() < 10.0:
+                break
+            clock.advance(6.0)
+            done.append(item)
+        return done
+
+    assert handler([1, 2, 3, 4, 5, 6], FakeContext()) == [1, 2, 3, 4]
+
+
+def test_advance_stops_at_every_stage() -> None:
+    """Each stage's hooks run at its own instant, and the interrupt lands at its own."""
+    told: list[tuple[str, float]] = []
+    watchdog = Watchdog()
+
+    def tell(name: str) -> Callable[[TimeoutDetails], None]:
+        return lambda details: told.append((name, details.remaining()))
+
+    watchdog.shutdown_hook(before=10.0)(tell("ten"))
+    watchdog.shutdown_hook(before=20.0)(tell("twenty"))
+    watchdog.shutdown_hook(before=1.0)(tell("one"))
+    watchdog.shutdown_hook(tell("grace"))
+
+    @watchdog.watch
+    def handler(_event: object, _context: object) -> None:
+        try:
+            clock.advance(1000.0)
+        except TimeoutError:
+            told.append(("landed", remaining_time()))
+            clock.advance(1000.0)
+
+    with pytest.raises(LambdaTimeout, match=FIRED):
+        handler({}, FakeContext())
+
+    assert told == [
+        ("twenty", near(20.0)),
+        ("ten", near(10.0)),
+        ("grace", near(3.0)),
+        ("landed", near(3.0)),
+        ("one", near(1.0)),
+    ]
+
+
+def test_a_handler_that_ends_after_an_early_stage_has_not_timed_out(
+    timeouts: list[dict[str, Any]],
+) -> None:
+    """The stage's hooks have run; there is no record."""
+    ran: list[str] = []
+    watchdog = Watchdog()
+    watchdog.shutdown_hook(before=10.0)(lambda _details: ran.append("early"))
+
+    @watchdog.watch
+    def handler(_event: object, _context: object) -> str:
+        clock.advance(25.0)
+        return "done"
+
+    assert handler({}, FakeContext()) == "done"
+    assert (ran, timeouts) == (["early"], [])
+
+
+def test_a_cleanup_has_its_time_until_last_call() -> None:
+    """It sees time go by; past last call it is cut short."""
+    left: list[float] = []
+
+    @watch
+    def handler(_event: object, _context: object) -> None:
+        try:
+            expire()
+        except TimeoutError:
+            clock.advance(2.0)
+            left.append(remaining_time())
+            try:
+                clock.advance(2.0)
+            finally:
+                left.append(remaining_time())
+
+    with pytest.raises(LambdaTimeout, match=FIRED):
+        handler({}, FakeContext())
+
+    assert left == [near(1.0), near(0.5)]
+
+
+def test_a_hook_that_takes_too_long(timeouts: list[dict[str, Any]]) -> None:
+    """In a hook time passes at once: its budget is spent, and the interrupt goes ahead."""
+    answered = threading.Event()
+    watchdog = Watchdog()
+
+    @watchdog.shutdown_hook
+    def hang(_details: TimeoutDetails) -> None:
+        clock.advance(1.5)
+        answered.wait(BOUND)
+
+    @watchdog.watch
+    def handler(_event: object, _context: object) -> float:
+        try:
+            expire()
+        except TimeoutError:
+            return remaining_time()
+        return math.inf
+
+    began = time.monotonic()
+    left = handler({}, FakeContext())
+    answered.set()
+
+    assert time.monotonic() - began < 5.0
+    assert left == near(1.5)
+    assert [hook["outcome"] for hook in timeouts[0]["hooks"]] == ["timed-out"]
+
+
+def test_a_hook_that_hangs(timeouts: list[dict[str, Any]]) -> None:
+    """Its budget is real time; the interrupt lands when it is spent, on the clock, too."""
+    answered = threading.Event()
+    watchdog = Watchdog(hook_budget=0.2)
+    watchdog.shutdown_hook(lambda _details: answered.wait(BOUND))
+    handler = watchdog.watch(lambda _e, _c: expire())
+
+    with pytest.raises(LambdaTimeout, match=r"after 27\.2 s, 2\.8 s before the 30\.0 s limit"):
+        handler({}, FakeContext())
+    answered.set()
+
+    assert [hook["outcome"] for hook in timeouts[0]["hooks"]] == ["timed-out"]
+
+
+def test_advance_in_a_thread_of_the_handlers() -> None:
+    """Stages run; at the grace period the interrupt lands in the handler's, and time stops."""
+    ran: list[str] = []
+    watchdog = Watchdog()
+    watchdog.shutdown_hook(before=10.0)(lambda _details: ran.append("early"))
+    left: list[float] = []
+    waits = threading.Event()
+
+    def work() -> None:
+        assert waits.wait(BOUND)
+        clock.advance(28.5)
+
+    @watchdog.watch
+    def handler(_event: object, _context: object) -> None:
+        with ThreadPoolExecutor() as pool:
+            future = pool.submit(work)
+            try:
+                waits.set()
+                future.result()
+            finally:
+                left.append(remaining_time())
+
+    with pytest.raises(LambdaTimeout, match="interrupted after 27"):
+        handler({}, FakeContext())
+
+    assert ran == ["early"]
+    assert left == [near(3.0)]
+
+
+def test_a_hook_registered_meanwhile_is_seen() -> None:
+    """For the block, and for the stage."""
+    released: list[str] = []
+
+    @watch
+    def handler(_event: object, _context: object) -> None:
+        clock.advance(5.0)
+        shutdown_hook(before=9.0)(lambda _details: released.append("nine"))
+        with scoped_hook(released.append, "lock"):
+            clock.advance(25.0)
+
+    with pytest.raises(LambdaTimeout, match=FIRED):
+        handler({}, FakeContext())
+
+    assert released == ["nine", "lock"]
+
+
+def test_a_watched_handler_that_calls_another() -> None:
+    """One invocation: the inner one's settings hold."""
+
+    @watch(grace_period=1.0)
+    def inner(_event: object, _context: object) -> None:
+        expire()
+
+    with pytest.raises(LambdaTimeout, match=r"after 29\.0 s, 1\.0 s before the 30\.0 s limit"):
+        watch(inner)({}, FakeContext())
+
+
+def test_nothing_lands_after_the_invocation() -> None:
+    """Not in the test, and not in the next invocation, which has all its time."""
+    with pytest.raises(LambdaTimeout):
+        watch(lambda _e, _c: expire())({}, FakeContext())
+
+    assert landed_outside() == []
+    assert watch(lambda _e, _c: landed_outside())({}, FakeContext()) == []
+    assert remaining_time() == math.inf
+
+
+def test_every_instant_of_an_invocation_moves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever holds a number of seconds either is listed as an instant or known as a span."""
+    spans = {"shields", "grace_period", "hook_budget", "left_out", "_runner", "_next", "elapsed"}
+    spans |= {"thread_id", "_thread_id"}
+    held: list[Firing | None] = []
+
+    def look(_event: object, _context: object) -> None:
+        with shield():
+            expire()
+            held.append(active[threading.get_ident()].firing)
+
+    watchdog = Watchdog()
+    watchdog.shutdown_hook(lambda _details: None)
+    with pytest.raises(LambdaTimeout):
+        watchdog.watch(look)({}, FakeContext())
+    [firing] = held
+    assert firing is not None
+    parts: list[Any] = [firing, firing.invocation, firing.timeline, firing.ladder, *firing.runs]
+    parts += [*firing.ladder.records, firing.details]
+
+    assert {type(part) for part in parts} == set(passage.INSTANTS)
+    for part in parts:
+        numbers = {
+            name
+            for name in part.__slots__
+            if isinstance(getattr(part, name, None), int | float)
+            and not isinstance(getattr(part, name), bool)
+        }
+        listed = passage.INSTANTS[type(part)]
+        assert numbers - spans <= set(listed), type(part).__name__
+        for name in listed:
+            assert hasattr(part, name)
+
+
+@pytest.mark.parametrize("seconds", [-1.0, math.nan, math.inf, "5"])
+def test_advance_refuses_what_is_no_time(seconds: Any) -> None:
+    """The message names the value, and one that would do."""
+    with pytest.raises(ClockError, match=r"use for example 5\.0"):
+        clock.advance(seconds)
+
+
+# ---- where it cannot be ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("context", [FakeContext(), None], ids=["not watched", "no context"])
+def test_expire_outside_of_an_invocation(context: object) -> None:
+    """The message says what may be missing."""
+
+    def handler(_event: object, _context: object) -> None:
+        expire()
+
+    with pytest.raises(ClockError, match=r"watch\(app\.handler\)\(event, FakeContext\(\)\)"):
+        (handler if context else watch(handler))({}, context)
+
+
+def test_expire_in_a_disabled_handler(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The environment of the test has switched the watchdog off."""
+    monkeypatch.setenv("WATCHDOG_LAMBDA_DISABLED", "1")
+
+    with pytest.raises(ClockError, match="WATCHDOG_LAMBDA_DISABLED"):
+        watch(lambda _e, _c: expire())({}, FakeContext())
+
+
+def test_the_test_is_told_whatever_the_handler_catches() -> None:
+    """``except Exception`` of the handler does not hide it, nor is it taken for an answer."""
+
+    def handler(_event: object, _context: object) -> str:
+        try:
+            expire()
+        except Exception:
+            return "caught"
+        return "unreachable"
+
+    with pytest.raises(ClockError):
+        handler({}, FakeContext())
+
+
+def test_what_cannot_land_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the reason that the record would give."""
+    monkeypatch.setattr(passage, "BOUND", 0.2)
+    monkeypatch.setattr(Firing, "_press", lambda self, now: now + 0.01)
+
+    with pytest.raises(ClockError, match="the interrupt has not landed: C code held the GIL"):
+        watch(lambda _e, _c: expire())({}, FakeContext())
+
+
+def test_a_watchdog_that_does_not_run_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where no thread can be started."""
+    monkeypatch.setattr(passage, "BOUND", 0.05)
+
+    class Lost(list[Any]):
+        def append(self, _errand: object) -> None:
+            """Nobody does it."""
+
+    monkeypatch.setattr(thread, "errands", Lost())
+
+    with pytest.raises(ClockError, match="the watchdog thread does not run"):
+        watch(lambda _e, _c: expire())({}, FakeContext())
+
+
+# ---- records and hooks -------------------------------------------------------------------------
+
+
+def test_records_are_those_of_the_log(
+    timeouts: list[dict[str, Any]], capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The very same, and the line is written all the same."""
+    with pytest.raises(LambdaTimeout):
+        watch(lambda _e, _c: expire())({}, FakeContext())
+
+    [record] = timeouts
+    written = json.loads(capfd.readouterr().out)
+    assert record.items() <= written.items()
+    assert record["outcome"] == "raised"
+    assert record["elapsed_ms"] == pytest.approx(27_000, abs=NEAR * 1000)
+
+
+def test_records_of_a_block_only() -> None:
+    """Blocks may be one in another; nothing listens afterwards."""
+    handler = watch(fallback=None)(lambda _e, _c: expire())
+    with timeout_records() as outer:
+        handler({}, FakeContext())
+        with timeout_records() as inner:
+            handler({}, FakeContext())
+
+    assert (len(outer), len(inner)) == (2, 1)
+    assert listeners == []
+
+
+def test_hooks_of_a_block_only() -> None:
+    """Those registered in it are forgotten, those removed in it come back; stages, too."""
+    before, early = Mock(), Mock()
+    with isolated_hooks():
+        shutdown_hook(before)
+        shutdown_hook(before=5.0)(early)
+        kept, kept_staged = shared_hooks.snapshot(), dict(staged)
+        with isolated_hooks():
+            shutdown_hook(Mock())
+            shutdown_hook(before=7.0)(Mock())
+            shared_hooks.remove(kept[1].key)
+            assert len(shared_hooks.snapshot()) == 3
+        assert (shared_hooks.snapshot(), staged) == (kept, kept_staged)
+
+    assert (shared_hooks.snapshot(), staged) == ([], {})
+
+
+def test_what_is_public_is_documented() -> None:
+    """Names, and what they promise."""
+    for name in testing.__all__:
+        documented = getattr(testing, name)
+        assert inspect.getdoc(documented), name
