@@ -15,7 +15,12 @@ import pytest
 import watchdog_lambda
 
 PACKAGE = Path(watchdog_lambda.__file__).parent
-PUBLIC = ("watchdog_lambda", "watchdog_lambda.details", "watchdog_lambda.errors")
+PUBLIC = (
+    "watchdog_lambda",
+    "watchdog_lambda.details",
+    "watchdog_lambda.errors",
+    "watchdog_lambda.testing",
+)
 MODULES = sorted(m.name for m in pkgutil.iter_modules([str(PACKAGE)]))
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -10,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.support import Context
-from watchdog_lambda import _api
+from watchdog_lambda import _api, pytest_plugin, testing
 from watchdog_lambda._config import DEFAULTS, PARSERS
 
 ROOT = Path(__file__).parent.parent
@@ -60,6 +63,59 @@ def test_the_readmes_code_runs() -> None:
             _api._hooks.remove(hook.key)
 
     assert answer == {"statusCode": 200}
+
+
+def test_the_how_to_on_tests_runs(tmp_path: Path) -> None:
+    """Each snippet says which file it belongs to; pytest runs them, as a user's would."""
+    snippets = re.findall(
+        r"^```python\n(.*?)^```", text("docs/how-to/test-your-handler.md"), re.DOTALL | re.MULTILINE
+    )
+    files: dict[str, str] = {}
+    for snippet in snippets:
+        first, _, code = snippet.partition("\n")
+        name = first.removeprefix("# ")
+        assert re.fullmatch(r"(test_)?\w+\.py", name), first
+        files[name] = files.get(name, "") + code
+    for name, code in files.items():
+        (tmp_path / name).write_text(code, encoding="utf-8")
+    (tmp_path / "pytest.ini").write_text("[pytest]\nfilterwarnings = error\n")
+
+    done = run_pytest(tmp_path)
+
+    tests = sum(len(re.findall(r"^ *def test_", code, re.MULTILINE)) for code in files.values())
+    assert f"{tests} passed" in done.stdout, done.stdout
+    assert done.returncode == 0
+
+
+def test_the_reference_of_testing_is_complete() -> None:
+    """Each public name and each fixture has its row, and no row is of something else."""
+    rows = re.findall(r"^\| `(\w+)", text("docs/reference/testing.md"), re.MULTILINE)
+    fixtures = [name for name in vars(pytest_plugin) if name.startswith("watchdog_")]
+
+    assert sorted(rows) == sorted([*testing.__all__, *fixtures])
+
+
+def test_the_examples_own_tests_pass() -> None:
+    """As their README says: pytest, in the example's folder."""
+    folder = ROOT / "examples" / "hooks_and_fallback"
+
+    done = run_pytest(folder)
+
+    assert re.search(r"^=+ 5 passed in", done.stdout, re.MULTILINE), done.stdout + done.stderr
+
+
+def run_pytest(folder: Path) -> subprocess.CompletedProcess[str]:
+    """pytest in a folder, by somebody else."""
+    environ = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST_", "WATCHDOG_"))}
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "."],
+        cwd=folder,
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
 
 
 @pytest.mark.parametrize(

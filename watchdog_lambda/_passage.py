@@ -15,10 +15,9 @@ from __future__ import annotations
 
 import math
 import sys
-import time
 from _thread import allocate_lock, get_ident
 
-from ._clock import Timeline
+from ._clock import SystemClock, Timeline
 from ._firing import Firing
 from ._hooks import StageRun
 from ._invocation import Invocation, active, current
@@ -80,7 +79,7 @@ class Passage:
     @property
     def elapsed(self) -> float:
         """Seconds since the invocation's start, as everybody sees it."""
-        return time.monotonic() - self.invocation.start
+        return SystemClock.monotonic() - self.invocation.start
 
     @property
     def grace_after(self) -> float:
@@ -268,11 +267,11 @@ class Passage:
         firing = invocation.firing
         if firing is None or firing.fired_at is None:
             return
-        until = time.monotonic() + BOUND
+        until = SystemClock.monotonic() + BOUND
         if invocation.plan.settings.interrupt != "none":
             # Then the end of a shield lands it.
             _wait_until(lambda: not firing.ladder.is_waiting or not invocation.is_open, until)
-        if time.monotonic() >= firing._stuck_at(firing.fired_at):
+        if SystemClock.monotonic() >= firing._stuck_at(firing.fired_at):
             _wait_until(lambda: firing._reported or not invocation.is_open, until)
         if not self.is_handlers:
             _wait_until(lambda: self._is_over_elsewhere(firing), until)
@@ -364,7 +363,7 @@ def _wait_until(done: Callable[[], bool], until: float) -> None:
     __tracebackhide__ = True
     pause = allocate_lock()
     pause.acquire()
-    while not done() and time.monotonic() < until:
+    while not done() and SystemClock.monotonic() < until:
         pause.acquire(True, _STEP)
 
 

@@ -19,10 +19,10 @@ from __future__ import annotations
 import json
 import math
 import sys
-import time
 from _thread import get_ident
 
 from . import _api, _hooks, _report
+from ._clock import SystemClock
 from ._invocation import active
 from ._passage import BOUND, ClockError, find
 from ._places import is_ours
@@ -126,7 +126,7 @@ class FakeContext:
         for invocation in list(active.values()):
             if invocation.context is self:
                 self._hard, self._advanced = invocation.hard, _advanced
-        left = self._hard - time.monotonic() - (_advanced - self._advanced)
+        left = self._hard - SystemClock.monotonic() - (_advanced - self._advanced)
         return max(0, int(left * 1000))
 
     def log(self, message: object) -> None:
@@ -144,7 +144,7 @@ class FakeContext:
         )
 
     def _begin(self) -> None:
-        self._hard = time.monotonic() + self.timeout
+        self._hard = SystemClock.monotonic() + self.timeout
         self._advanced = _advanced
 
     def _watchdog_move_back(self, seconds: float) -> None:

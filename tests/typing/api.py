@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import assert_type
+from typing import TYPE_CHECKING, Any, assert_type
 
 from watchdog_lambda import (
     LambdaTimeout,
@@ -22,7 +22,19 @@ from watchdog_lambda.batch import (
     async_process_partial_response,  # pyright: ignore[reportUnknownVariableType]
     process_partial_response,  # pyright: ignore[reportUnknownVariableType]
 )
+from watchdog_lambda.testing import (
+    Clock,
+    FakeContext,
+    async_expire,
+    clock,
+    expire,
+    isolated_hooks,
+    timeout_records,
+)
 from watchdog_lambda.typing import Handler, LambdaContext, ShutdownHook
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 @watch
@@ -104,3 +116,21 @@ def processes(event: dict[str, object]) -> None:
     assert_type(fifo.response()["batchItemFailures"][0]["itemIdentifier"] == "1", bool)
     concurrent = AsyncBatchProcessor(EventType.Kafka, raise_on_entire_batch_failure=False)
     async_process_partial_response(event, print, concurrent)
+
+
+async def fetch(_url: str) -> None: ...
+
+
+async def tests() -> None:
+    context: LambdaContext = FakeContext(3.0, function_name="orders", memory_limit_in_mb=512)
+    assert_type(plain({"a": 1}, context), str)
+    blocking: Callable[[str], object] = expire
+    waiting: Callable[[str], object] = fetch
+    waiting = async_expire
+    await async_expire("https://example.org")
+    moved: Clock = clock
+    assert_type(moved.advance(5), None)
+    assert_type(expire("orders", limit=7), None)
+    with timeout_records() as timeouts, isolated_hooks():
+        assert_type(timeouts, list[dict[str, Any]])
+    del blocking, waiting

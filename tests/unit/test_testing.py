@@ -26,7 +26,6 @@ from watchdog_lambda import (
     scoped_hook,
     shield,
     shutdown_hook,
-    testing,
     watch,
 )
 from watchdog_lambda import _passage as passage
@@ -1013,10 +1012,3 @@ def test_hooks_of_a_block_only() -> None:
         assert (shared_hooks.snapshot(), staged) == (kept, kept_staged)
 
     assert (shared_hooks.snapshot(), staged) == ([], {})
-
-
-def test_what_is_public_is_documented() -> None:
-    """Names, and what they promise."""
-    for name in testing.__all__:
-        documented = getattr(testing, name)
-        assert inspect.getdoc(documented), name
