@@ -96,7 +96,9 @@ def project(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run(project: Path, tests: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+def run(
+    project: Path, tests: str, *arguments: str, **variables: str
+) -> subprocess.CompletedProcess[str]:
     """Run pytest on `tests` in the project's folder."""
     (project / "test_app.py").write_text(tests)
     # Not that of the run that this test is part of.
@@ -104,7 +106,7 @@ def run(project: Path, tests: str, *arguments: str) -> subprocess.CompletedProce
     return subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *arguments],
         cwd=project,
-        env=environ,
+        env=environ | variables,
         capture_output=True,
         text=True,
         timeout=60,
@@ -130,6 +132,13 @@ def test_fixtures(project: Path, arguments: tuple[str, ...]) -> None:
 
     assert done.returncode == 0, done.stdout + done.stderr
     assert "9 passed" in done.stdout
+
+
+def test_fixtures_without_a_nudge(project: Path) -> None:
+    """On the main thread, too, an interrupt by injection lands in the same place."""
+    done = run(project, TESTS, WATCHDOG_LAMBDA_WAKE_SIGNAL="none")
+
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_pytest_timeouts_signal_is_not_taken_for_ours(project: Path) -> None:

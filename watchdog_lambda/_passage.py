@@ -127,19 +127,25 @@ class Passage:
                 return
 
     def land(self) -> None:
-        """Wait for the next interrupt without any time passing."""
+        """Wait for the hooks, and for the next interrupt if there is one to come.
+
+        No time passes.
+        """
         __tracebackhide__ = True
         with self._held_at(None):
+            self._let_hooks_run()
             self._let_the_interrupt_land()
 
-    def move_to_grace(self) -> None:
-        """Go on to the grace period, but for what happens there."""
+    def approach(self, after: float) -> None:
+        """Let time pass as :meth:`go_to` does, but do not wait for what happens at the end of it.
+
+        No interrupt lands in here.
+        """
         step = self.elapsed
-        grace = self.grace_after
-        while step < grace:
-            step = min(grace, self._next_event(step))
+        while step < after:
+            step = min(after, self._next_event(step))
             self._move_to(step)
-            if step < grace:
+            if step < after:
                 self._let_hooks_run()
 
     def is_interrupt_expected(self) -> bool:
@@ -236,10 +242,13 @@ class Passage:
         """Have the watchdog thread do something between two looks, and wait until it is done."""
         done = allocate_lock()
         done.acquire()
+        failures: list[Exception] = []
 
         def do() -> None:
             try:
                 errand()
+            except Exception as error:  # noqa: BLE001 - the thread must outlive it
+                failures.append(error)
             finally:
                 done.release()
 
@@ -251,6 +260,8 @@ class Passage:
             thread._alarm.ring()
         if not done.acquire(True, BOUND):
             raise ClockError("time does not pass: the watchdog thread does not run")
+        if failures:
+            raise failures[0]
 
     def _let_hooks_run(self) -> None:
         """Wait until the hooks that have begun have ended, or have had their budget."""

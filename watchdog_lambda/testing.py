@@ -227,9 +227,9 @@ def expire(*_args: object, **_kwargs: object) -> None:
         return
     if not passage.is_handlers or passage.is_hooks:
         return
-    if passage.is_interrupt_expected():
+    if passage.is_interrupt_expected() or _goes_on(passage):
         passage.land()
-    elif not _goes_on(passage):
+    else:
         # A cleanup that blocks: left alone until last call.
         if passage.elapsed < passage.last_call_after:
             passage.go_to(passage.last_call_after)
@@ -250,11 +250,17 @@ async def async_expire(*_args: object, **_kwargs: object) -> None:
     """
     __tracebackhide__ = True
     passage = _require("async_expire")
-    after = None if passage.has_fired else passage.grace_after
+    after: float | None = None
+    if not passage.has_fired:
+        after = passage.grace_after
+    elif not passage.is_interrupt_expected() and not _goes_on(passage):
+        # A cleanup that awaits: left alone until last call. After that nothing comes, and the
+        # wrapper waits no longer for it.
+        after = passage.last_call_after
     if after is not None:
-        passage.move_to_grace()
-    if not passage.is_interrupt_expected():
-        expire()
+        passage.approach(after)
+    if not passage.is_handlers or _goes_on(passage):
+        expire()  # returns once the hooks have run
         return
     import asyncio  # noqa: PLC0415 - a loop runs, so it is there
 

@@ -607,8 +607,8 @@ def test_async_expire_through_the_handler(timeouts: list[dict[str, Any]]) -> Non
     assert [i["after_ms"] for i in timeouts[0]["interrupts"]] == [27_000]
 
 
-def test_async_expire_in_a_cleanup_ends_at_last_call() -> None:
-    """The task that was cancelled awaits something that never comes."""
+def test_async_expire_in_a_cleanup_ends_at_last_call(timeouts: list[dict[str, Any]]) -> None:
+    """The task that was cancelled awaits something that never comes, and is cancelled again."""
     left: list[float] = []
 
     @watch
@@ -618,13 +618,53 @@ def test_async_expire_in_a_cleanup_ends_at_last_call() -> None:
         finally:
             try:
                 await async_expire()
-            finally:
+            except asyncio.CancelledError:
                 left.append(remaining_time())
+                raise
 
     with pytest.raises(LambdaTimeout, match=FIRED):
         handler({}, FakeContext())
 
     assert left == [near(0.5)]
+    assert [i["after_ms"] for i in timeouts[0]["interrupts"]] == [27_000, 29_500]
+
+
+def test_an_async_cleanup_that_never_ends_does_not_hold_the_answer_up() -> None:
+    """It awaits a third time: after last call nobody waits for it, and its task is cancelled."""
+    ends: list[str] = []
+
+    @watch
+    async def handler(_event: object, _context: object) -> None:
+        try:
+            await async_expire()
+        finally:
+            try:
+                await async_expire()
+            finally:
+                try:
+                    await async_expire()
+                finally:
+                    ends.append("cancelled")
+
+    with pytest.raises(LambdaTimeout, match=FIRED):
+        handler({}, FakeContext())
+
+    assert ends == ["cancelled"]
+
+
+def test_async_expire_with_interrupt_none_returns() -> None:
+    """When the hooks have run, while the loop is not blocked for longer than they take."""
+    ran: list[str] = []
+    watchdog = Watchdog(interrupt="none")
+    watchdog.shutdown_hook(lambda _details: ran.append("hook"))
+
+    @watchdog.watch
+    async def handler(_event: object, _context: object) -> float:
+        await async_expire()
+        assert ran == ["hook"]
+        return remaining_time()
+
+    assert handler({}, FakeContext()) == near(3.0)
 
 
 def test_async_expire_behind_a_shield_returns() -> None:
