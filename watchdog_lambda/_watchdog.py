@@ -81,8 +81,8 @@ class WatchdogThread:
         self.last_resort: LastResort | None = None
         self._underway: dict[Invocation, Iterator[float]] = {}  # watchdog thread only
         self._complained = False
-        # Done between two looks, when no instant of any invocation is being compared with another:
-        # watchdog_lambda.testing moves invocations in time. They raise nothing.
+        # Done one by one, a look after each, when no instant of any invocation is being compared
+        # with another: watchdog_lambda.testing moves invocations in time. They raise nothing.
         self.errands: list[Callable[[], None]] = []
 
     def wake(self, invocation: Invocation) -> None:
@@ -178,13 +178,13 @@ class WatchdogThread:
         alarm = self._alarm
         monotonic = self.clock.monotonic
         while self._goes_on:
-            while self.errands:
+            if self.errands:
                 self.errands.pop(0)()
             earliest = self._look()
             self.wake_at = earliest if self._has_met_main else math.inf
             # After the store, not before: an invocation armed in between has read the old wake_at
             # and may not have rung.
-            if any(
+            if self.errands or any(
                 i.due < earliest and i.is_open and i.firing is None for i in list(active.values())
             ):
                 continue

@@ -421,3 +421,30 @@ def test_the_thread_lives_on() -> None:
     with pytest.raises(LambdaTimeout):
         watch(grace_period=0.02)(lambda _e, _c: block())({}, Context(0.1))
     eventually(lambda: not thread._underway, "the watchdog to be done")
+
+
+def test_a_look_follows_every_errand() -> None:
+    """One that comes up while another is done is not done before what that one has made due.
+
+    Nor does the thread sleep before it is done.
+    """
+    order: list[str] = []
+
+    class Thread(Observed):
+        def _look(self) -> float:
+            order.append("look")
+            return super()._look()
+
+    def first() -> None:
+        order.append("first")
+        watchdog.errands.append(second)
+
+    def second() -> None:
+        order.append("second")
+
+    clock = FakeClock()
+    watchdog = Thread(clock)
+    watchdog.errands.append(first)
+    watchdog.live_once(clock)
+
+    assert order == ["first", "look", "second", "look"]
