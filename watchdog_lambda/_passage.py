@@ -235,7 +235,7 @@ class Passage:
                 _move_back(invocation, missing)
 
         self._have_done(move)
-        # A second one is done after the look that follows the first.
+        # A second one is done only after the look that follows the first.
         self._have_done(lambda: None)
 
     def _have_done(self, errand: Callable[[], None]) -> None:
@@ -282,8 +282,6 @@ class Passage:
         if invocation.plan.settings.interrupt != "none":
             # Then the end of a shield lands it.
             _wait_until(lambda: not firing.ladder.is_waiting or not invocation.is_open, until)
-        if SystemClock.monotonic() >= firing._stuck_at(firing.fired_at):
-            _wait_until(lambda: firing._reported or not invocation.is_open, until)
         if not self.is_handlers:
             _wait_until(lambda: self._is_over_elsewhere(firing), until)
         elif self.is_interrupt_expected():

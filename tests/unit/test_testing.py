@@ -60,10 +60,12 @@ def timeouts() -> Iterator[list[dict[str, Any]]]:
 
 
 @pytest.fixture(autouse=True)
-def own_hooks() -> Iterator[None]:
-    """The stages of a test's own watchdogs go with it."""
+def own_hooks_and_no_sleep() -> Iterator[None]:
+    """The stages of a test's own watchdogs go with it. And no test waits for time to pass."""
+    began = time.monotonic()
     with isolated_hooks():
         yield
+    assert time.monotonic() - began < 2.0
 
 
 def near(seconds: float) -> Any:
@@ -119,6 +121,18 @@ def test_every_invocation_has_the_whole_timeout() -> None:
     handler({}, context)
 
     assert limits == [near(10.0), near(10.0)]
+    assert context.get_remaining_time_in_millis() / 1000 == near(5.0)
+
+
+def test_a_timeout_of_the_settings_goes_before_the_contexts() -> None:
+    """Both tell the same time then, too."""
+
+    @watch(timeout=10.0)
+    def handler(_event: object, context: FakeContext) -> tuple[float, float]:
+        clock.advance(2.0)
+        return remaining_time(), context.get_remaining_time_in_millis() / 1000
+
+    assert handler({}, FakeContext(30.0)) == (near(8.0), near(8.0))
 
 
 def test_context_and_remaining_time_agree_at_every_moment() -> None:
@@ -183,14 +197,12 @@ def load_rows(_table: str) -> list[str]:
 
 
 def test_expire_lands_in_its_caller(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Message and details are those of a handler that has run for 27 s; nothing has slept."""
+    """Message and details are those of a handler that has run for 27 s."""
     monkeypatch.setattr(sys.modules[__name__], "load_rows", expire)
-    began = time.monotonic()
 
     with pytest.raises(LambdaTimeout) as caught:
         watch(lambda _e, _c: load_rows("orders"))({}, FakeContext())
 
-    assert time.monotonic() - began < 5.0
     assert str(caught.value).startswith(FIRED)
     assert str(caught.value).endswith("(<lambda>)")
     details = caught.value.details
@@ -478,6 +490,7 @@ def test_expire_in_a_thread_of_the_handlers() -> None:
     def work() -> None:
         assert waits.wait(BOUND)
         expire()
+        assert has_landed()
         seen.append("returned")
 
     @watch
@@ -494,6 +507,13 @@ def test_expire_in_a_thread_of_the_handlers() -> None:
         handler({}, FakeContext())
 
     assert sorted(seen) == ["landed", "returned"]
+
+
+def has_landed() -> bool:
+    """Whether the one invocation under way has its first interrupt."""
+    [invocation] = active.values()
+    assert invocation.firing is not None
+    return invocation.firing.ladder.records[0].landed_at is not None
 
 
 def in_thread(call: Callable[[], object]) -> Any:
@@ -818,13 +838,22 @@ def test_a_hook_that_takes_too_long(timeouts: list[dict[str, Any]]) -> None:
             return remaining_time()
         return math.inf
 
-    began = time.monotonic()
     left = handler({}, FakeContext())
     answered.set()
 
-    assert time.monotonic() - began < 5.0
     assert left == near(1.5)
     assert [hook["outcome"] for hook in timeouts[0]["hooks"]] == ["timed-out"]
+
+
+def test_a_hook_that_takes_its_time(timeouts: list[dict[str, Any]]) -> None:
+    """Within its budget: it is waited for, and its time has passed when the interrupt lands."""
+    watchdog = Watchdog()
+    watchdog.shutdown_hook(lambda _details: clock.advance(0.5))
+
+    with pytest.raises(LambdaTimeout, match=r"after 27\.5 s, 2\.5 s before the 30\.0 s limit"):
+        watchdog.watch(lambda _e, _c: expire())({}, FakeContext())
+
+    assert [hook["outcome"] for hook in timeouts[0]["hooks"]] == ["ok"]
 
 
 def test_a_hook_that_hangs(timeouts: list[dict[str, Any]]) -> None:
@@ -852,6 +881,7 @@ def test_advance_in_a_thread_of_the_handlers() -> None:
     def work() -> None:
         assert waits.wait(BOUND)
         clock.advance(28.5)
+        ran.append(f"landed: {has_landed()}")
 
     @watchdog.watch
     def handler(_event: object, _context: object) -> None:
@@ -866,7 +896,7 @@ def test_advance_in_a_thread_of_the_handlers() -> None:
     with pytest.raises(LambdaTimeout, match="interrupted after 27"):
         handler({}, FakeContext())
 
-    assert ran == ["early"]
+    assert ran == ["early", "landed: True"]
     assert left == [near(3.0)]
 
 
@@ -925,6 +955,7 @@ def test_every_instant_of_an_invocation_moves(monkeypatch: pytest.MonkeyPatch) -
         watchdog.watch(look)({}, FakeContext())
     [firing] = held
     assert firing is not None
+    firing.ladder._put_off_since = 1.0  # mostly there is none
     parts: list[Any] = [firing, firing.invocation, firing.timeline, firing.ladder, *firing.runs]
     parts += [*firing.ladder.records, firing.details]
 
