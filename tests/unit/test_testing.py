@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 FIRED = "interrupted after 27.0 s, 3.0 s before the 30.0 s limit, in "
-NEAR = 0.2
+NEAR = 0.4
 """Seconds that a busy machine may take between two lines of a test."""
 
 
@@ -65,7 +65,7 @@ def own_hooks_and_no_sleep() -> Iterator[None]:
     began = time.monotonic()
     with isolated_hooks():
         yield
-    assert time.monotonic() - began < 2.0
+    assert time.monotonic() - began < 2.4
 
 
 def near(seconds: float) -> Any:
