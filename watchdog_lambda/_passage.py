@@ -38,7 +38,7 @@ BOUND = 10.0
 INSTANTS: dict[type, tuple[str, ...]] = {
     Invocation: ("start", "hard", "due"),
     Firing: ("fired_at",),
-    Timeline: ("start", "hard", "grace_at", "last_call_at"),
+    Timeline: ("start", "hard", "grace_at", "last_call_at", "last_words_at"),
     Ladder: ("_starts_at", "_put_off_since"),
     InterruptRecord: ("at", "landed_at"),
     StageRun: ("ends_at", "_takeover_at", "_started"),
@@ -255,7 +255,7 @@ class Passage:
         thread.errands.append(do)
         if self.is_handlers:
             # Not only rung: the nudge may not have been installed yet.
-            thread.wake(self.invocation.plan, self.invocation.due)
+            thread.wake(self.invocation)
         else:
             thread._alarm.ring()
         if not done.acquire(True, BOUND):
