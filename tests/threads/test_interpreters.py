@@ -106,23 +106,23 @@ def has_one(script):
 @watch(grace_period=0.4)
 def handler(script, _context):
     has_one(script)
-    threading.Event().wait()
+    threading.Event().wait(60)
 
 def time_out(script, seconds):
     begun = time.monotonic()
     try:
         handler(script, Context(seconds))
     except LambdaTimeout as timeout:
-        print(timeout, round(time.monotonic() - begun, 1))
+        print(timeout, time.monotonic() - begun)
 
 time_out("pass", 2.0)
 time_out("import time; time.sleep(1.8)", 2.0)
 """)
 
-    # Behind them on the same lines: the records.
     told = [line for line in printed if line.startswith("interrupted after")]
-    assert told[0].endswith(" 1.6")
-    assert told[1].endswith((" 1.8", " 1.9"))
+    seconds = [float(line.split()[-1]) for line in told]
+    assert 1.55 < seconds[0] < 2.5, told  # of the 60 that it waits for
+    assert 1.8 <= seconds[1] < 2.5, told
 
 
 @pytest.mark.parametrize("missing", ["faulthandler", "opcode"])
