@@ -85,11 +85,15 @@ class StepAside:
     def before(self) -> None:
         """Have the thread end, and wait for it. Thread: any, about to fork."""
         self._signals.clear()
+        watchdog = self._watchdog
         now = SystemClock.monotonic()
-        if self.is_wanted or self._is_gone() or now < self._met_at + _STAND_BY or _threads() != 2:
+        if now < self._met_at + _STAND_BY or _threads() != 2:
+            return
+        # Only a thread that is there is asked, or the request would be taken for one that lives on.
+        if self.is_wanted or watchdog._thread_id is None:
             return
         self.is_wanted = True
-        self._watchdog._alarm.ring()
+        watchdog._alarm.ring()
         until = now + PATIENCE
         while _threads() > 1 and SystemClock.monotonic() < until:
             if not (self.is_wanted or self._is_gone()):

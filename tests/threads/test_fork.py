@@ -460,6 +460,25 @@ def test_each_thread_looks_before_it_ends() -> None:
     assert watchdog.wake_at == math.inf
 
 
+def test_a_thread_that_ends_while_a_second_fork_counts_is_not_asked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Or else what is left of the request looks like a thread that lives on, and none is started."""
+    watchdog = WatchdogThread(FakeClock())
+    watchdog._thread_id = -1
+
+    def count() -> int:
+        watchdog._aside.is_wanted = True  # by the first fork, while this one is in here
+        assert watchdog._aside.leaves()
+        return 2
+
+    monkeypatch.setattr(_fork, "_threads", count)
+    watchdog._aside.before()
+
+    assert watchdog._thread_id is None
+    assert not watchdog._aside.is_wanted
+
+
 @warns
 def test_a_nudge_that_has_met_a_fork_has_the_next_one_leave_the_thread_alone() -> None:
     """Interrupts land in no frame of ours, and in a loop of forks they would meet no other."""
