@@ -204,13 +204,13 @@ class Firing:
 
     def _look(self, now: float) -> TimeoutDetails:
         """Where everybody is, for the hooks and for the record."""
-        stacks = all_stacks()
+        stacks = all_stacks(self.thread_id)
         stack = stacks.pop(self.thread_id, [])
         self.other_stacks = _report.other_stacks(self.code, stacks)
         context = self.invocation.context
         return TimeoutDetails(
-            request_id=str(getattr(context, "aws_request_id", None) or ""),
-            function_name=str(getattr(context, "function_name", None) or ""),
+            request_id=_report.attribute(context, "aws_request_id"),
+            function_name=_report.attribute(context, "function_name"),
             deadline=self.timeline.hard,
             elapsed=now - self.timeline.start,
             grace_period=self.timeline.grace_period,
@@ -247,7 +247,7 @@ class Firing:
             if not self.invocation.is_open:
                 return
             frame = frame_of(self.thread_id)
-            stack = all_stacks().get(self.thread_id, [])
+            stack = all_stacks(self.thread_id).get(self.thread_id, [])
             error = self.ladder.decide(now, frame, handled, stack=stack)
             if error is not None:
                 prepared[self.thread_id] = error

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     TraceFunction = Callable[[FrameType, str, Any], Any]
     Decide = Callable[[FrameType | None], BaseException | None]
 
+_ROOM = 60
+"""Frames that a decision may need, and calls from C code in them."""
+
 
 class Nudge:
     """The signal that wakes the main thread, and its handler.
@@ -95,7 +98,21 @@ class Nudge:
 
     def _on_nudge(self, _signum: int, frame: FrameType | None) -> None:
         """Runs in the main thread, wherever that is; raises what is due there, or does nothing."""
-        error = self._decide(frame)
+        try:
+            error = self._decide(frame)
+        except RecursionError:
+            # The handler is nearly as deep as it may be. It would get a RecursionError of ours, for
+            # none of its own doing, and never the interrupt, should it be blocked there.
+            try:
+                limit = sys.getrecursionlimit()
+                sys.setrecursionlimit(limit + _ROOM)
+                try:
+                    error = self._decide(frame)
+                finally:
+                    # The last frame of all does not get it back; some more room does no harm.
+                    sys.setrecursionlimit(limit)
+            except RecursionError:
+                return
         if error is not None:
             raise error
 

@@ -1,28 +1,34 @@
 """The one line that a timeout leaves in the log, written whatever state the process is in.
 
-No logging call: the handler may hang with a logging handler's lock held. No ``sys.stdout``: a hook
-may have replaced it. The line goes to file descriptor 1 in pieces that a pipe takes without
-blocking, and what nobody reads is given up after a bounded wait. The event never appears in it, nor
-does any exception's message but our own: they may quote the event.
+No logging call: the handler may hang with a logging handler's lock held. What the user has put into
+the context, into names and into a formatter may raise, hang or be endless: the line comes all the
+same, within a bound. The event never appears in it, nor does any exception's message but our own:
+they may quote the event.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
-import os
-import select
 import sys
 import time
-from _thread import get_ident
+from _contextvars import copy_context  # without the module's Python part
+from _thread import _count, allocate_lock, get_ident, start_new_thread
+
+from . import _output
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from _thread import LockType
+    from collections.abc import Callable, Sequence
     from typing import Any
 
     from ._firing import Firing
     from ._places import CodeMap
     from ._stacks import Stack
+
+    Formatter = tuple[str, Callable[[Any], Any]]
+    """A logger's name, and what makes a line of an entry of its."""
 
 EVENT = "watchdog.timeout"
 
@@ -32,8 +38,34 @@ MOST_THREAD_FRAMES = 20
 listeners: list[Callable[[dict[str, Any]], None]] = []
 """Given each record too, whoever writes it: for tests. They raise nothing."""
 
-_ATOMIC = select.PIPE_BUF  # a pipe that is ready takes this much without blocking
-_LONGEST_WAIT = 0.1  # seconds for a reader that does not read
+MOST_BYTES = 15 * 4096
+"""Of a line: what an ordinary pipe (16 pages) takes at once with one of its pages in use."""
+
+LONGEST_FORMAT = 0.2
+"""Seconds for the user's own formatter; never more than a quarter of the time left."""
+
+_SAYS_LEAST = (
+    b'{"level": "ERROR", "message": "watchdog.timeout", "event": "watchdog.timeout", '
+    b'"report_error": "MemoryError"}\n'
+)
+_FAILED = b'{"level": "ERROR", "message": "watchdog.failure", "event": "watchdog.failure"}\n'
+
+
+def text(value: object) -> str:
+    """``str`` of what may be anything: it never raises. Thread: any."""
+    try:
+        return str(value)
+    except Exception:  # noqa: BLE001 - the user's __str__
+        return f"<{type(value).__name__}>"
+
+
+def attribute(holder: object, name: str) -> str:
+    """An attribute of an object of the user's as text; empty if it has none. Thread: any."""
+    try:
+        value = getattr(holder, name, None)
+    except Exception:  # noqa: BLE001 - the user's property
+        return ""
+    return "" if value is None else text(value)
 
 
 def other_stacks(code: CodeMap, stacks: dict[int, Stack]) -> dict[str, tuple[str, ...]]:
@@ -49,9 +81,10 @@ def other_stacks(code: CodeMap, stacks: dict[int, Stack]) -> dict[str, tuple[str
         if not places or ident == get_ident():
             continue
         if len(others) == MOST_THREADS:
-            others["..."] = (f"{len(stacks) - MOST_THREADS} threads left out",)
+            # Not by `stacks`: those are of a hundred threads at most.
+            others["..."] = (f"{_count() - MOST_THREADS} threads left out",)
             break
-        name = getattr(named.get(ident), "name", "thread")
+        name = attribute(named.get(ident), "name") or "thread"
         others[name if name not in others else f"{name} ({ident})"] = places
     return others
 
@@ -67,7 +100,7 @@ def build(
         "outcome": outcome,
         "request_id": details.request_id if details else "",
         "function_name": details.function_name if details else "",
-        "function_version": str(getattr(context, "function_version", None) or ""),
+        "function_version": attribute(context, "function_version"),
         "elapsed_ms": round((now - timeline.start) * 1000),
         "remaining_ms": round((timeline.hard - now) * 1000),
         "grace_period_ms": round(timeline.grace_period * 1000),
@@ -103,22 +136,20 @@ def write(firing: Firing, outcome: str, now: float, last_resort: str | None = No
 
     Thread: the handler's at its end, or the watchdog's for a handler that is stuck.
     """
+    line = _SAYS_LEAST
     try:
         record = build(firing, outcome, now, last_resort)
         for listen in listeners:
             listen(record)
-        line = _powertools_line(record) if outcome != "stuck" else None
-        if line is None:
-            line = json.dumps(
-                {"level": "ERROR", "message": EVENT, "timestamp": timestamp(), **record},
-                default=str,
-            )
+        line = _line(record, firing, outcome, now)
     except Exception as error:  # noqa: BLE001 - a line that says less beats none
-        line = json.dumps(
-            {"level": "ERROR", "message": EVENT, "event": EVENT, "outcome": outcome}
-            | {"report_error": type(error).__name__}
-        )
-    write_line(line)
+        try:
+            line = _output.as_line(
+                _dumps({"event": EVENT, "outcome": outcome, "report_error": type(error).__name__})
+            )
+        except Exception:  # noqa: BLE001, S110 - not even memory for that
+            pass
+    _output.write(line)
 
 
 def write_failure(error: BaseException) -> None:
@@ -130,33 +161,97 @@ def write_failure(error: BaseException) -> None:
     if traceback is not None:
         file = traceback.tb_frame.f_code.co_filename.rpartition("/")[2]
         place = f"{file}:{traceback.tb_lineno}"
-    write_line(
-        json.dumps(
-            {"level": "ERROR", "message": "watchdog.failure", "timestamp": timestamp()}
-            | {"event": "watchdog.failure", "error": type(error).__name__, "location": place}
+    try:
+        write_line(
+            json.dumps(
+                {"level": "ERROR", "message": "watchdog.failure", "timestamp": timestamp()}
+                | {"event": "watchdog.failure", "error": type(error).__name__, "location": place}
+            )
         )
-    )
+    except MemoryError:
+        _output.write(_FAILED)
 
 
 def write_line(line: str) -> bool:
-    """Write one line to file descriptor 1, or to 2 if that is gone; False if nobody took it."""
-    data = line.replace("\n", "\\n").encode("utf-8", "backslashreplace") + b"\n"
-    return any(_write_all(descriptor, data) for descriptor in (1, 2))
+    """Write one line of text to standard output; False if nobody took it. Thread: any."""
+    return _output.write(_output.as_line(line))
 
 
-def _write_all(descriptor: int, data: bytes) -> bool:
-    try:
-        poll = select.poll()
-        poll.register(descriptor, select.POLLOUT)
-        view = memoryview(data)
-        while view:
-            ready = poll.poll(_LONGEST_WAIT * 1000)
-            if not ready or not ready[0][1] & select.POLLOUT:
-                return False
-            view = view[os.write(descriptor, view[:_ATOMIC]) :]
-    except OSError:
-        return False
-    return True
+def _line(record: dict[str, Any], firing: Firing, outcome: str, now: float) -> bytes:
+    # A formatter is the user's code, and a stuck handler may be what it waits for.
+    formatter = _users_formatter() if outcome != "stuck" else None
+    if formatter is not None:
+        time_left = firing.timeline.hard - now
+        seconds = min(LONGEST_FORMAT, max(0.0, time_left / 4))
+        line, error = _formatted(formatter, record, seconds)
+        if line is not None:
+            return line
+        record["report_error"] = error
+    return _fitted(record, lambda entry: _output.as_line(_dumps(entry)))
+
+
+def _dumps(record: dict[str, Any]) -> str:
+    return json.dumps(
+        {"level": "ERROR", "message": EVENT, "timestamp": timestamp(), **record}, default=text
+    )
+
+
+def _fitted(record: dict[str, Any], make: Callable[[dict[str, Any]], bytes]) -> bytes:
+    """The first line within the bound that `make` makes of the record, or of less of it."""
+    line = make(record)
+    for sizes in _CUTS:
+        if len(line) <= MOST_BYTES:
+            break
+        line = make(_cut(record, sizes))
+    if len(line) > MOST_BYTES:
+        raise OverflowError  # a formatter that adds more than there is room for
+    return line
+
+
+# Other threads, frames of each, the handler's frames, entries of a list, characters of a text.
+_CUTS = ((30, 5, 100, 20, 200), (10, 5, 40, 10, 150), (0, 0, 20, 4, 100), (0, 0, 0, 0, 80))
+
+
+def _cut(record: dict[str, Any], sizes: tuple[int, int, int, int, int]) -> dict[str, Any]:
+    """Less of the record: the innermost frames, the first and last entries, no long names."""
+    threads, frames, stack, entries, most = sizes
+
+    def shorter(value: Any) -> Any:
+        if isinstance(value, str) and len(value) > most:
+            # A name's beginning, and a place's end.
+            return f"{value[: most // 3]}...{value[-(most - most // 3) :]}"
+        if isinstance(value, dict):
+            mapping: dict[Any, Any] = value
+            return {shorter(key): shorter(entry) for key, entry in mapping.items()}
+        if isinstance(value, list | tuple):
+            sequence: Sequence[Any] = value
+            return [shorter(entry) for entry in sequence]
+        return value
+
+    def some(values: list[Any]) -> list[Any]:
+        left_out = len(values) - entries
+        return (
+            values
+            if left_out <= 0
+            else values[: entries - entries // 2] + (values[len(values) - entries // 2 :])
+        )
+
+    less = {
+        **record,
+        "stack": _innermost(record["stack"], stack),
+        "threads": {
+            name: _innermost(places, frames)
+            for name, places in itertools.islice(record["threads"].items(), threads)
+        },
+        "hooks": some(record["hooks"]),
+        "interrupts": some(record["interrupts"]),
+        "shortened": True,
+    }
+    return {key: shorter(value) for key, value in less.items()}
+
+
+def _innermost(places: Sequence[str], most: int) -> Sequence[str]:
+    return places[len(places) - most :] if len(places) > most else places
 
 
 def timestamp() -> str:
@@ -164,11 +259,13 @@ def timestamp() -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)) + f".{int(now % 1 * 1000):03d}Z"
 
 
-def _with_location(line: str, record: dict[str, Any]) -> str:
+def _with_location(line: object, record: dict[str, Any]) -> str:
     """The formatted line with our location: Powertools' own is that of a logging call.
 
     On one line, too: POWERTOOLS_DEV indents.
     """
+    if not isinstance(line, str):
+        raise TypeError
     try:
         formatted = json.loads(line)
     except ValueError:
@@ -178,12 +275,8 @@ def _with_location(line: str, record: dict[str, Any]) -> str:
     return json.dumps(formatted, ensure_ascii=False)
 
 
-def _powertools_line(record: dict[str, Any]) -> str | None:
-    """The record in the format of the user's own Powertools Logger, if there is one.
-
-    Its formatter alone, without its handler: formatting takes no lock. Only on the handler's
-    thread: a formatter is the user's code.
-    """
+def _users_formatter() -> Formatter | None:
+    """The formatter of the user's own Powertools Logger, if there is one, and its logger's name."""
     formatters = sys.modules.get("aws_lambda_powertools.logging.formatter")
     logging = sys.modules.get("logging")
     if formatters is None or logging is None:
@@ -192,8 +285,71 @@ def _powertools_line(record: dict[str, Any]) -> str | None:
     for logger in list(logging.Logger.manager.loggerDict.values()):
         for handler in getattr(logger, "handlers", ()):
             if isinstance(handler.formatter, kind):
-                entry = logging.LogRecord(logger.name, logging.ERROR, "", 0, EVENT, None, None)
-                entry.__dict__.update({k: v for k, v in record.items() if k not in entry.__dict__})
-                line = handler.formatter.format(entry)
-                return _with_location(line, record) if isinstance(line, str) else None
+                return logger.name, handler.formatter.format
     return None
+
+
+def _formatted(
+    formatter: Formatter, record: dict[str, Any], seconds: float
+) -> tuple[bytes | None, str]:
+    """The record in the user's own format, or why there is none.
+
+    The formatter alone, without its handler: formatting takes no lock of logging's. It is the
+    user's code all the same, and can hang, so it has a thread of its own and not much time.
+    """
+    import logging  # noqa: PLC0415 - the user's Logger has loaded it
+
+    name, format_entry = formatter
+    # In this thread, for it looks up the current one, and registers one that it does not know.
+    blank = logging.LogRecord(name, logging.ERROR, "", 0, EVENT, None, None)
+
+    def make(record: dict[str, Any]) -> bytes:
+        entry = logging.LogRecord.__new__(logging.LogRecord)
+        entry.__dict__.update({**record, **blank.__dict__})
+        line = _output.as_line(_with_location(format_entry(entry), record))
+        if EVENT.encode() not in line:
+            raise ValueError  # of no use to who searches for it
+        return line
+
+    return _in_time(lambda: _fitted(record, make), seconds)
+
+
+_under_way = allocate_lock()
+"""Taken while a formatter runs."""
+
+_given_up: list[LockType] = []
+"""Released when the formatter that was not waited for any more has ended after all."""
+
+
+def _in_time(make: Callable[[], bytes], seconds: float) -> tuple[bytes | None, str]:
+    """What user code makes on a thread of its own, or what went wrong, as the name of an error.
+
+    Code that hangs is not asked again: Python cannot end a thread, and one is enough to lose.
+    """
+    if (_given_up and _given_up[0].locked()) or not _under_way.acquire(True, seconds):
+        return None, "TimeoutError"
+    _given_up.clear()
+    done = allocate_lock()
+    done.acquire()
+    lines: list[bytes] = []
+    errors: list[str] = []
+
+    def run() -> None:
+        try:
+            lines.append(make())
+        except BaseException as error:  # noqa: BLE001 - recorded; SystemExit too
+            errors.append(type(error).__name__)
+        finally:
+            _under_way.release()
+            done.release()
+
+    try:
+        # Keys that a Powertools Logger keeps for one thread are context variables.
+        start_new_thread(copy_context().run, (run,))
+    except RuntimeError as error:  # no thread to be had
+        _under_way.release()
+        return None, type(error).__name__
+    if not done.acquire(True, seconds):
+        _given_up.append(done)
+        return None, "TimeoutError"
+    return (lines[0], "") if lines else (None, errors[0])

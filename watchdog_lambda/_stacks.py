@@ -5,11 +5,18 @@ The frames of another thread are not walked. Following ``f_back`` makes frame ob
 from the frames under way: that has crashed CPython 3.11.7 (twice in some 230,000 timeouts).
 ``faulthandler`` writes all stacks down in one C call, without letting go of the
 GIL and without holding a frame.
+
+It writes a hundred threads down and no more, and needs a file. The one thread that matters is
+walked where that does not serve, with the collector switched off.
 """
 
 from __future__ import annotations
 
+import errno
+import gc
 import os
+import sys
+from _thread import allocate_lock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,50 +25,125 @@ if TYPE_CHECKING:
     Stack = list[tuple[str, int, str]]
     """File, line and function of each frame, innermost first."""
 
+MOST_OWN_FRAMES = 1000
+"""Of a stack that is walked: a handler can be a million deep."""
+
+_spares: list[Spare] = []
+
+
+class Spare:
+    """A scratch file kept open, for when no descriptor is to be had any more."""
+
+    __slots__ = ("_descriptor", "_identity", "_lock")
+
+    def __init__(self) -> None:
+        self._descriptor = _new_file()
+        self._identity = _identity(self._descriptor)
+        self._lock = allocate_lock()
+
+    def dump(self) -> str:
+        """All stacks as text; raises OSError if the file is gone, or in use."""
+        if not self._lock.acquire(False):
+            raise BlockingIOError
+        try:
+            # User code may have closed every descriptor, and have a file of its own there.
+            if _identity(self._descriptor) != self._identity:
+                raise FileNotFoundError
+            os.lseek(self._descriptor, 0, os.SEEK_SET)
+            return _dump(self._descriptor)
+        finally:
+            self._lock.release()
+
 
 def preload() -> None:
-    """Import now what must not be imported while the watchdog fires."""
+    """Import now what must not be imported while the watchdog fires, and open what may be short."""
     import faulthandler  # noqa: PLC0415
 
     del faulthandler  # loaded, which is all
+    if not _spares:
+        try:
+            _spares.append(Spare())
+        except OSError:
+            pass  # none to be had now; there may be when it is needed
 
 
 def own_stack(frame: FrameType | None) -> Stack:
     """The stack from a frame of the calling thread on; of no other thread's."""
     stack: Stack = []
-    while frame is not None:
+    while frame is not None and len(stack) < MOST_OWN_FRAMES:
         code = frame.f_code
         stack.append((code.co_filename, frame.f_lineno or 0, code.co_name))
         frame = frame.f_back
     return stack
 
 
-def all_stacks() -> dict[int, Stack]:
+def all_stacks(wanted: int) -> dict[int, Stack]:
     """The stacks of all threads, by thread id, of one moment; at most 100 frames of each.
+
+    Of a hundred threads at most, but with the thread `wanted`. Never raises; what cannot be had is
+    left out.
 
     Thread: any.
     """
+    try:
+        stacks = _parse(_text())
+        if wanted not in stacks:
+            stacks[wanted] = _walked(wanted)
+    except MemoryError:
+        return {}
+    return stacks
+
+
+def _text() -> str:
+    try:
+        descriptor = _new_file()
+        try:
+            return _dump(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError:
+        pass
+    try:
+        return _spares[0].dump() if _spares else ""
+    except OSError:
+        return ""
+
+
+def _dump(descriptor: int) -> str:
     import faulthandler  # noqa: PLC0415 - preloaded
 
-    descriptor = _scratch_file()
+    faulthandler.dump_traceback(file=descriptor, all_threads=True)
+    size = os.lseek(descriptor, 0, os.SEEK_CUR)
+    return os.pread(descriptor, size, 0).decode("ascii", "replace")
+
+
+def _walked(thread_id: int) -> Stack:
+    was_enabled = gc.isenabled()
+    gc.disable()
     try:
-        faulthandler.dump_traceback(file=descriptor, all_threads=True)
-        size = os.lseek(descriptor, 0, os.SEEK_CUR)
-        text = os.pread(descriptor, size, 0).decode("ascii", "replace")
+        return own_stack(sys._current_frames().get(thread_id))
     finally:
-        os.close(descriptor)
-    return _parse(text)
+        if was_enabled:
+            gc.enable()
 
 
-def _scratch_file() -> int:
+def _new_file() -> int:
     """Not a pipe: that may be too small for a thousand threads, and nobody reads it meanwhile."""
     try:
         return os.memfd_create("watchdog_lambda")
-    except (AttributeError, OSError):
-        import tempfile  # noqa: PLC0415 - where there is no memfd
+    except (AttributeError, OSError) as error:
+        if getattr(error, "errno", None) in {errno.EMFILE, errno.ENFILE}:
+            raise
+        import tempfile  # noqa: PLC0415 - where there is no memfd; by preload() then
 
         with tempfile.TemporaryFile() as file:
             return os.dup(file.fileno())
+
+
+def _identity(descriptor: int) -> tuple[int, ...]:
+    status = os.fstat(descriptor)
+    # A child of fork shares the file's position with its parent.
+    return os.getpid(), status.st_dev, status.st_ino
 
 
 def _parse(text: str) -> dict[int, Stack]:

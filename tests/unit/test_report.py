@@ -13,7 +13,7 @@ import pytest
 from aws_lambda_powertools import Logger
 
 from tests.support import Context, block
-from watchdog_lambda import LambdaTimeout, Watchdog, _report, watch
+from watchdog_lambda import LambdaTimeout, Watchdog, _output, watch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -253,9 +253,9 @@ def test_a_reader_that_does_not_read_is_not_waited_for() -> None:
     except BlockingIOError:
         os.set_blocking(writer, True)
 
-    assert not _report._write_all(writer, b"line\n")
+    assert not _output._write_all(writer, b"line\n")
     os.close(reader)
-    assert not _report._write_all(writer, b"line\n"), "nor one that is gone"
+    assert not _output._write_all(writer, b"line\n"), "nor one that is gone"
     os.close(writer)
 
 

@@ -26,7 +26,7 @@ def test_every_thread_is_there_with_its_place() -> None:
     other.start()
     waits.wait(BOUND)
     try:
-        stacks = all_stacks()
+        stacks = all_stacks(threading.get_ident())
     finally:
         release.set()
         other.join(BOUND)
@@ -35,7 +35,7 @@ def test_every_thread_is_there_with_its_place() -> None:
     functions = [function for _, _, function in stacks[other.ident]]
     assert "poll" in functions
     assert functions.index("wait") < functions.index("poll")
-    assert stacks[threading.get_ident()][0][2] == "all_stacks"
+    assert stacks[threading.get_ident()][0][2] == "_dump"
     mine = own_stack(sys._getframe())
     assert [place[0] for place in stacks[threading.get_ident()]][-3:] == [p[0] for p in mine][-3:]
 
@@ -49,7 +49,7 @@ def test_it_works_without_memory_files(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "memfd_create", refuse)
     before = set(os.listdir("/proc/self/fd"))  # noqa: PTH208
 
-    assert all_stacks()[threading.get_ident()]
+    assert all_stacks(threading.get_ident())[threading.get_ident()]
     assert set(os.listdir("/proc/self/fd")) <= before  # noqa: PTH208
 
 
