@@ -100,6 +100,7 @@ class Firing:
         "interrupts",
         "invocation",
         "is_concluded",
+        "is_over",
         "is_reported",
         "ladder",
         "loops",
@@ -122,12 +123,13 @@ class Firing:
         self.delivery = "none"
         self._is_landing = False  # handler's thread
         self.is_concluded = False  # handler's thread, at the very end
+        self.is_over = False  # watchdog thread: nothing is left to do
         # The event loops that interrupts have landed in; handler's thread.
         self.loops: list[AbstractEventLoop] = []
         self.fired_at: float | None = None  # the beginning of the grace period, as it was kept
         self._grace_run: StageRun | None = None
         # Stages to come: instant, hooks, and whether it is the grace period's own. Watchdog thread.
-        self.todo: list[tuple[float, list[Hook], bool]] = []
+        self.todo: list[tuple[float, list[Hook], bool]] | None = None
         self._tools = tools
         self._lock = allocate_lock()
         self._answer = allocate_lock()  # taken while the watchdog answers in the handler's place
@@ -143,20 +145,22 @@ class Firing:
     def run(self) -> Iterator[float]:
         """Do what is due, and yield when to go on; ends when there is nothing left to do.
 
+        May be called again where memory was short; what has been begun is not begun anew.
+
         Thread: watchdog.
         """
         clock = self._tools.clock
-        todo = self.todo = self._stages()
+        if self.todo is None:
+            self.todo = self._stages()
+        todo = self.todo
         while True:
             # Looked at again soon after the handler's end (_press sees to that), so that what the
             # invocation holds is not kept alive by us.
             if self.is_concluded and all(stage.is_over() for stage in self.runs):
                 return
             now = clock.monotonic()
-            while todo and todo[0][0] <= now:
-                _, hooks, is_grace = todo.pop(0)
-                if not self._begin(now, hooks, is_grace=is_grace):
-                    return
+            if not self._begin_due(todo, now):
+                return
             wake = todo[0][0] if todo else math.inf
             for stage in self.runs:
                 if not stage.is_over():
@@ -182,6 +186,15 @@ class Firing:
         ]
         todo.sort(key=lambda stage: stage[0])
         return todo
+
+    def _begin_due(self, todo: list[tuple[float, list[Hook], bool]], now: float) -> bool:
+        """Begin the stages that are due; False if the invocation has settled."""
+        while todo and todo[0][0] <= now:
+            _, hooks, is_grace = todo[0]
+            if not self._begin(now, hooks, is_grace=is_grace):
+                return False
+            del todo[0]  # afterwards: where memory was short, it is begun again
+        return True
 
     def _begin(self, now: float, hooks: list[Hook], *, is_grace: bool) -> bool:
         """Begin one stage; False if the invocation has settled."""

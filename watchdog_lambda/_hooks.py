@@ -194,7 +194,7 @@ class StageRun:
             self._share(left)
         try:
             start_new_thread(self._run, (runner,))
-        except RuntimeError:  # no more threads to be had: the records say not-run
+        except (RuntimeError, MemoryError):  # no more threads to be had: the records say not-run
             self._takeover_at = self.ends_at
 
     def _share(self, left: int) -> None:

@@ -216,7 +216,7 @@ class Passage:
         if firing is None:
             return invocation.due - start
         timeline = firing.timeline
-        instants = [at for at, _, _ in firing.todo]
+        instants = [at for at, _, _ in firing.todo or ()]
         if firing.fired_at is not None:
             instants += [timeline.last_call_at, firing._stuck_at(firing.fired_at)]
         later = [instant - start for instant in instants if instant - start > after + _EPSILON]
@@ -341,7 +341,9 @@ def _move_back(invocation: Invocation, seconds: float) -> None:
     firing = invocation.firing
     if firing is None:
         return
-    firing.todo[:] = [(at - seconds, hooks, is_grace) for at, hooks, is_grace in firing.todo]
+    if firing.todo:
+        moved = [(at - seconds, hooks, is_grace) for at, hooks, is_grace in firing.todo]
+        firing.todo[:] = moved
     runs, ladder = firing.runs, firing.ladder
     told = (firing.details, ladder._details, *(run._details for run in runs))
     details = {id(one): one for one in told if one is not None}

@@ -162,4 +162,5 @@ def current_path() -> list[str]:
         here = os.getcwd()
     except OSError:  # it has been removed
         here = os.sep
-    return [entry or here for entry in sys.path]
+    # Users put Path objects there too, which imports pass over.
+    return [entry or here for entry in sys.path if isinstance(entry, str)]

@@ -53,6 +53,13 @@ LATE_BY = 0.02
 
 _YIELD = 0.001
 
+BALLAST = 4 << 20
+"""Bytes that are let go of when memory is short; never written to, so they take address space and
+no memory. An arena of Python's small objects takes one of these four."""
+
+SHORT_OF_MEMORY = 0.01
+"""Seconds after which the thread tries again what it had no memory for."""
+
 
 class WatchdogThread:
     """Watches every invocation of the process."""
@@ -84,6 +91,8 @@ class WatchdogThread:
         # Done one by one, a look after each, when no instant of any invocation is being compared
         # with another: watchdog_lambda.testing moves invocations in time. They raise nothing.
         self.errands: list[Callable[[], None]] = []
+        self._ballast: bytearray | None = None
+        self._is_short = False  # of memory; watchdog thread only
 
     def wake(self, invocation: Invocation) -> None:
         """Have the thread look now; start it, and install the nudge, if that has not been done.
@@ -104,6 +113,8 @@ class WatchdogThread:
             # would end the process.
             atexit.register(self._timer.stop)
             atexit.register(self._last_words.stop)
+        if self._ballast is None:
+            self._ballast = bytearray(BALLAST)
         # Should the invocation have ended before the thread comes to look, the thread still sleeps
         # until then and no longer: the invocations to come need not ring for it again.
         self._hint = invocation.due
@@ -175,8 +186,22 @@ class WatchdogThread:
 
     def _run(self) -> None:
         """The thread's whole life."""
+        while self._goes_on:
+            try:
+                self._watch()
+                return
+            except MemoryError:
+                # Nothing is made in here: there may be no memory at all. The handler is very likely
+                # what has taken it, and must be reached all the same.
+                self._ballast = None
+                self._is_short = True
+
+    def _watch(self) -> None:
         alarm = self._alarm
         monotonic = self.clock.monotonic
+        if self._is_short:
+            self._is_short = False
+            alarm.wait(SHORT_OF_MEMORY)
         while self._goes_on:
             if self.errands:
                 self.errands.pop(0)()
@@ -232,23 +257,30 @@ class WatchdogThread:
     def _advance(self, invocation: Invocation, thread_id: int) -> float:
         """Go on with one invocation; when to do so again."""
         steps = self._underway.get(invocation)
-        if steps is None:
-            if invocation.firing is not None:
-                return math.inf  # finished with
-            tools = Tools(self.clock, self._alarm, self.nudge, self.injector, self.last_resort)
-            firing = Firing(invocation, thread_id, tools)
-            # First publish, then look whether it is still open; see _invocation.
-            invocation.firing = firing
-            if not invocation.is_open:
-                return math.inf
-            steps = self._underway[invocation] = firing.run()
+        firing = invocation.firing
         try:
+            if steps is None:
+                if firing is None:
+                    tools = Tools(
+                        self.clock, self._alarm, self.nudge, self.injector, self.last_resort
+                    )
+                    # First publish, then look whether it is still open; see _invocation.
+                    firing = invocation.firing = Firing(invocation, thread_id, tools)
+                if firing.is_over or not invocation.is_open:
+                    return math.inf
+                steps = self._underway[invocation] = firing.run()
             due = next(steps, None)
+        except MemoryError:
+            # It goes on where it was, as soon as there is some again.
+            self._underway.pop(invocation, None)
+            raise
         except Exception as error:  # noqa: BLE001 - the thread must outlive one broken firing
             _report.write_failure(error)
             due = None
         if due is None:
-            del self._underway[invocation]
+            self._underway.pop(invocation, None)
+            if firing is not None:
+                firing.is_over = True
             return math.inf
         return due
 
@@ -265,11 +297,15 @@ class WatchdogThread:
         if is_ours(frame.f_code):
             self._aside.note(frame)
             return None
-        if not self._has_caught_up(invocation):
-            self._let_the_thread_run(invocation)
-        if invocation.firing is None:
+        try:
+            if not self._has_caught_up(invocation):
+                self._let_the_thread_run(invocation)
+            if invocation.firing is None:
+                return None
+            return invocation.firing.land(frame)
+        except MemoryError:  # not the handler's; the next nudge finds some more
+            self._ballast = None
             return None
-        return invocation.firing.land(frame)
 
     def _has_caught_up(self, invocation: Invocation) -> bool:
         """Whether the thread has done what is due before an interrupt may land."""

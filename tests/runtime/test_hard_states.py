@@ -1,0 +1,73 @@
+"""One line and one answer for each timeout, whatever state the process is in."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from watchdog_lambda._report import MOST_BYTES
+
+from .harness import REPORT, call, log_shown, running, wrapped
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tools.emulator import Emulator
+
+KINDS = (
+    "memory_short",
+    "memory_gone",
+    "descriptors_gone",
+    "threads_gone",
+    "thousand_threads",
+    "recursion",
+    "streams_none",
+    "streams_elsewhere",
+    "streams_broken",
+    "in_a_logging_handler",
+    "in_print",
+    "odd_names",
+)
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Emulator]:
+    """One function for all: what a state leaves behind, the next one meets."""
+    with running(wrapped("hard.handler")) as emulator:
+        yield emulator
+
+
+@pytest.mark.parametrize("do", KINDS)
+def test_one_line_and_one_answer(shared: Emulator, do: str) -> None:
+    """The interrupt lands, its line is whole and within the bound, and the process serves on."""
+    if not shared.is_running:
+        shared.close()
+        shared.start()
+    with log_shown(shared, since=len(shared.lines)):
+        before = call(shared, {"do": "ok"})
+        timed_out = call(shared, {"do": do})
+        after = call(shared, {"do": "ok"})
+
+        assert timed_out.answer["errorType"] == "LambdaTimeout"
+        assert before.answer == after.answer == {"ok": True, "pid": before.answer["pid"]}
+        [report] = [*timed_out.reports, *after.reports]
+        [line] = [line for line in timed_out.lines if REPORT in line]
+        assert len(line.encode()) < MOST_BYTES
+        assert report["outcome"] == "raised"
+        assert "hard.py" in report["location"] or do == "odd_names"
+        if do == "threads_gone":
+            assert [hook["outcome"] for hook in report["hooks"]] == ["not-run"]
+        if do == "thousand_threads":
+            assert len(report["threads"]) > 1
+
+
+def test_a_wait_for_a_buffers_lock_is_reported_and_killed(shared: Emulator) -> None:
+    """Nobody can end it: C code waits there and looks at no signals. The line says where."""
+    with log_shown(shared, since=len(shared.lines)):
+        timed_out = call(shared, {"do": "in_anothers_print"})
+
+        assert "Task timed out" in timed_out.response.body
+        [report] = timed_out.reports
+        assert report["outcome"] == "stuck"
+        assert "(in_anothers_print)" in report["location"]
