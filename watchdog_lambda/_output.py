@@ -5,6 +5,9 @@ lock held. The line goes to file descriptor 1, or to 2 if that is gone. Other th
 handler's children write there too, so it goes in one system call that cannot block; what is bounded
 is the wait for a reader that does not read.
 
+A pipe takes in one piece what it has room for, and the rest when the reader has made some. Where
+others keep it nearly full, room for the whole line is waited for first.
+
 What cannot block needs a file description of our own: ``O_NONBLOCK`` on the one that is there would
 be seen by everybody who writes to it. Opening the pipe anew through ``/proc`` is not allowed where
 another user made it; splicing into it always is.
@@ -28,8 +31,21 @@ if TYPE_CHECKING:
 LONGEST_WAIT = 0.1
 """Seconds, for each of the two descriptors, for a reader that does not read."""
 
+_PAUSE = 0.0002
+_PAGE = 4096
+_FIONREAD = 0x541B
+
 _ATOMIC = select.PIPE_BUF  # a pipe that is ready takes this much without blocking
 _SEND_FLAGS = 0x40 | 0x4000  # MSG_DONTWAIT | MSG_NOSIGNAL
+
+
+def preload() -> None:
+    """Import now what must not be imported while the watchdog fires."""
+    try:
+        import fcntl  # noqa: PLC0415
+    except ImportError:
+        return
+    del fcntl  # loaded, which is all
 
 
 def as_line(text: str) -> bytes:
@@ -61,7 +77,10 @@ def _write_all(descriptor: int, data: bytes) -> bool:
             put = _splice
         elif kind == stat.S_IFSOCK:
             put = _send
-        return _push(descriptor if opened is None else opened, put, data)
+        until = SystemClock.monotonic() + LONGEST_WAIT
+        if kind == stat.S_IFIFO:
+            _wait_for_room(descriptor, len(data), until - LONGEST_WAIT / 2)
+        return _push(descriptor if opened is None else opened, put, data, until)
     except (OSError, MemoryError):
         return False
     finally:
@@ -88,11 +107,31 @@ def _open_again(descriptor: int) -> int | None:
         return None  # no /proc, no permission, no descriptor to be had, or no reader
 
 
-def _push(descriptor: int, put: Put, data: bytes) -> bool:
+def _wait_for_room(pipe: int, size: int, until: float) -> None:
+    """Wait until a pipe takes `size` bytes at once, as far as that can be told."""
+    fcntl = sys.modules.get("fcntl")
+    if fcntl is None:
+        return
+    capacity = fcntl.fcntl(pipe, fcntl.F_GETPIPE_SZ)
+    poll = select.poll()
+    poll.register(pipe, select.POLLOUT)
+    while True:
+        queued = int.from_bytes(fcntl.ioctl(pipe, _FIONREAD, bytes(4)), sys.byteorder)
+        # The last of the pages in use may not be full.
+        if not queued or queued + _PAGE + size <= capacity:
+            return
+        # In this order: a full pipe that has just been read from is the best moment.
+        SystemClock.pause(_PAUSE)
+        left = until - SystemClock.monotonic()
+        if left <= 0:
+            return
+        poll.poll(left * 1000)
+
+
+def _push(descriptor: int, put: Put, data: bytes, until: float) -> bool:
     poll = select.poll()
     poll.register(descriptor, select.POLLOUT)
     monotonic = SystemClock.monotonic
-    until = monotonic() + LONGEST_WAIT
     rest = memoryview(data)
     while rest:
         # One look at least, however long the last piece has taken.

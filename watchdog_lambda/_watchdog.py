@@ -26,7 +26,7 @@ import math
 import os
 from _thread import allocate_lock, get_ident, get_native_id, start_new_thread
 
-from . import _code, _report, _stacks
+from . import _code, _output, _report, _stacks
 from ._clock import SystemClock
 from ._firing import Firing, Tools
 from ._fork import StepAside
@@ -128,6 +128,7 @@ class WatchdogThread:
         """Import what must not be imported while the watchdog fires."""
         _code.preload()
         _stacks.preload()
+        _output.preload()
         self.injector.preload()
 
     def reschedule(self) -> None:

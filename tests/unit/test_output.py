@@ -1,0 +1,318 @@
+"""One line to standard output, whoever reads it or does not."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import pty
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import pytest
+
+from tests.support import BOUND
+from watchdog_lambda import _output
+from watchdog_lambda._report import MOST_BYTES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+LINE: Final = b"x" * (MOST_BYTES - 1) + b"\n"
+WAYS: Final = ("opened again", "spliced", "in pieces")
+
+
+@pytest.fixture(params=WAYS)
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """How a pipe is written to: what the system refuses decides."""
+    if request.param != "opened again":
+        monkeypatch.setattr(_output, "_open_again", lambda _descriptor: None)
+    if request.param == "in pieces":
+        monkeypatch.setattr(_output, "_splice", _output._put_piece)
+    return str(request.param)
+
+
+@pytest.fixture
+def pipe() -> Iterator[tuple[int, int]]:
+    """A pipe as a child's standard output is one: inherited."""
+    reader, writer = os.pipe()
+    os.set_inheritable(writer, True)
+    yield reader, writer
+    for descriptor in (reader, writer):
+        try:
+            os.close(descriptor)
+        except OSError:
+            pass  # by the test
+
+
+def fill(writer: int) -> None:
+    os.set_blocking(writer, False)
+    try:
+        while True:
+            os.write(writer, bytes(4096))
+    except BlockingIOError:
+        os.set_blocking(writer, True)
+
+
+def seconds_of_failing(descriptor: int) -> float:
+    began = time.monotonic()
+    assert not _output._write_all(descriptor, b"line\n")
+    return time.monotonic() - began
+
+
+def test_a_line_of_the_greatest_length_goes_into_an_empty_pipe(
+    pipe: tuple[int, int], way: str
+) -> None:
+    """Without a reader, whole, and the pipe's own flags stay as they were."""
+    reader, writer = pipe
+    flags = fcntl.fcntl(writer, fcntl.F_GETFL)
+    before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
+
+    assert _output._write_all(writer, LINE)
+    assert os.read(reader, 1 << 20) == LINE
+    assert fcntl.fcntl(writer, fcntl.F_GETFL) == flags
+    assert len(os.listdir("/proc/self/fd")) == before, way  # noqa: PTH208
+
+
+def test_what_nobody_reads_is_given_up(pipe: tuple[int, int], way: str) -> None:
+    """A full pipe: after the bound for all of it, not for each piece."""
+    _, writer = pipe
+    fill(writer)
+
+    seconds = seconds_of_failing(writer)
+
+    assert _output.LONGEST_WAIT <= seconds < _output.LONGEST_WAIT + 0.2, way
+
+
+def test_a_reader_that_is_gone_is_not_waited_for(pipe: tuple[int, int], way: str) -> None:
+    """At once, without SIGPIPE."""
+    reader, writer = pipe
+    os.close(reader)
+
+    assert seconds_of_failing(writer) < _output.LONGEST_WAIT, way
+
+
+def test_a_reader_that_comes_late_gets_the_whole_line(pipe: tuple[int, int], way: str) -> None:
+    """What has no room at first is written once the reader has made some."""
+    reader, writer = pipe
+    fill(writer)
+    got = bytearray()
+
+    def read() -> None:
+        while not got.endswith(b"\n"):
+            got.extend(os.read(reader, 4096))
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    try:
+        assert _output._write_all(writer, LINE), way
+    finally:
+        os.write(writer, b"\n")
+        thread.join(BOUND)
+
+    assert got.lstrip(b"\0").startswith(LINE)
+
+
+def test_a_line_stays_whole_between_those_of_others(way: str) -> None:
+    """Several threads write to the same pipe all the time; only in pieces can a line be torn."""
+    child = f"""
+import json, os, threading
+from watchdog_lambda import _output
+if {way != "opened again"}: _output._open_again = lambda descriptor: None
+if {way == "in pieces"}: _output._splice = _output._put_piece
+_output.preload()
+goes_on = True
+pause = threading.Event()
+def write():
+    while goes_on:
+        pause.wait(0.0001)
+        os.write(1, b'{{"noise": "' + b"n" * 60 + b'"}}\\n')
+threads = [threading.Thread(target=write) for _ in range(3)]
+for thread in threads: thread.start()
+for number in range(100):
+    assert _output.write(_output.as_line(json.dumps({{"record": number, "filler": "r" * {20_000 if way == "opened again" else 8_000}}})))
+goes_on = False
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", child], cwd=ROOT, capture_output=True, check=True, timeout=BOUND * 3
+    )
+
+    whole, torn = [], 0
+    for line in done.stdout.splitlines():
+        try:
+            record = json.loads(line)
+        except ValueError:
+            torn += 1
+        else:
+            if "record" in record:
+                whole.append(record["record"])
+    if way == "in pieces":
+        return  # as it was; the machine decides how many
+    assert (whole, torn) == (list(range(100)), 0)
+
+
+@pytest.mark.parametrize("with_ctypes", [True, False])
+def test_a_socket_that_nobody_reads_is_given_up(
+    monkeypatch: pytest.MonkeyPatch,
+    with_ctypes: bool,  # noqa: FBT001
+) -> None:
+    """Supervisors give their children socket pairs: bounded, and their flags stay."""
+    import ctypes  # noqa: F401, PLC0415
+
+    if not with_ctypes:
+        monkeypatch.delitem(sys.modules, "ctypes")
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.set_inheritable(True)
+
+        assert _output._write_all(ours.fileno(), b"line\n")
+        assert theirs.recv(100) == b"line\n"
+
+        ours.setblocking(False)
+        try:
+            while True:
+                ours.send(bytes(4096))
+        except BlockingIOError:
+            ours.setblocking(True)
+        assert seconds_of_failing(ours.fileno()) >= _output.LONGEST_WAIT
+        assert os.get_blocking(ours.fileno())
+
+        theirs.close()
+        assert seconds_of_failing(ours.fileno()) < _output.LONGEST_WAIT
+
+
+def test_a_terminal_that_nobody_reads_is_given_up() -> None:
+    """A pseudo-terminal whose other end is full: its writes would block halfway."""
+    other, terminal = pty.openpty()
+    os.set_inheritable(terminal, True)
+    try:
+        assert _output._write_all(terminal, b"line\n")
+        assert os.read(other, 100) == b"line\r\n"
+
+        began = time.monotonic()
+        assert not _output._write_all(terminal, bytes(1 << 20))
+        assert time.monotonic() - began < BOUND
+        assert os.get_blocking(terminal)
+    finally:
+        os.close(terminal)
+        os.close(other)
+
+
+def test_a_signal_in_the_middle_changes_nothing(pipe: tuple[int, int]) -> None:
+    """EINTR while it waits for room; the user's handler runs."""
+    script = f"""
+import os, signal, sys, threading
+from watchdog_lambda import _output
+ticks = []
+signal.signal(signal.SIGALRM, lambda *_: ticks.append(1))
+signal.setitimer(signal.ITIMER_REAL, 0.005, 0.005)
+written = _output.write({LINE!r}) and _output.write({LINE!r})
+signal.setitimer(signal.ITIMER_REAL, 0)
+sys.stderr.write(f"{{written}} {{bool(ticks)}}")
+"""
+    reader, writer = pipe
+    with subprocess.Popen(
+        [sys.executable, "-c", script], cwd=ROOT, stdout=writer, stderr=subprocess.PIPE
+    ) as child:
+        os.close(writer)
+        # Its second line has no room, and waits, until this.
+        first = os.read(reader, 1)
+        threading.Event().wait(0.03)
+        text = bytearray(first)
+        while piece := os.read(reader, 1 << 16):
+            text += piece
+        assert child.stderr is not None
+        said = child.stderr.read()
+
+    assert bytes(text) == 2 * LINE
+    assert said == b"True True"
+
+
+def child_writes(setup: str, tmp_path: Path) -> tuple[str, str, str]:
+    """What standard output, standard error and the user's file got after `setup`."""
+    script = f"""
+import os, socket
+kept = os.dup(1)
+{setup}
+from watchdog_lambda import _output
+_output.write(b"line\\n")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=BOUND * 3,
+    )
+    file = tmp_path / "data.csv"
+    return done.stdout, done.stderr, file.read_text() if file.exists() else ""
+
+
+def test_a_file_opened_in_the_place_of_standard_output_is_spared(tmp_path: Path) -> None:
+    """The lowest free number is 1: the user's data must not get the line; standard error does."""
+    out, err, data = child_writes("os.close(1); file = open('data.csv', 'w')", tmp_path)
+
+    assert (out, err, data) == ("", "line\n", "")
+
+
+def test_a_socket_in_the_place_of_standard_output_is_spared(tmp_path: Path) -> None:
+    """The same with a connection."""
+    out, err, _ = child_writes(
+        "os.close(1); a, b = socket.socketpair(); assert 1 in (a.fileno(), b.fileno())", tmp_path
+    )
+
+    assert (out, err) == ("", "line\n")
+
+
+def test_standard_output_that_was_redirected_is_followed(tmp_path: Path) -> None:
+    """``os.dup2`` on purpose, as shells and pytest do it."""
+    setup = "file = open('data.csv', 'w'); os.dup2(file.fileno(), 1)"
+    out, err, data = child_writes(setup, tmp_path)
+
+    assert (out, err, data) == ("", "", "line\n")
+
+
+def test_both_closed_is_no_error(tmp_path: Path) -> None:
+    """Nobody is left to write to; the process goes on."""
+    assert child_writes("os.close(1); os.close(2)", tmp_path) == ("", "", "")
+
+
+def test_a_pipe_that_may_not_be_opened_again_is_spliced_into(pipe: tuple[int, int]) -> None:
+    """Another user has made it, as Lambda's: opening it is refused, writing is not."""
+    if os.getuid() != 0:
+        pytest.skip("only root can make a pipe that another user writes to")
+    script = f"""
+import os, sys
+from watchdog_lambda import _output
+spliced = []
+splice = _output._splice
+_output._splice = lambda *given: spliced.append(1) or splice(*given)
+os.setresuid(65534, 65534, 65534)
+assert _output.write({LINE!r})
+sys.stderr.write(str(spliced))
+"""
+    reader, writer = pipe
+    with subprocess.Popen(
+        [sys.executable, "-c", script], cwd=ROOT, stdout=writer, stderr=subprocess.PIPE
+    ) as child:
+        os.close(writer)
+        text = bytearray()
+        while piece := os.read(reader, 1 << 16):
+            text += piece
+        assert child.stderr is not None
+        assert child.stderr.read() == b"[1]"
+
+    assert bytes(text) == LINE
+
+
+def test_line_breaks_and_surrogates_are_spelt_out() -> None:
+    """Nobody forges a second line, and nothing is beyond encoding."""
+    assert _output.as_line("a\nb\r\n\udcff") == b"a\\nb\\r\\n\\udcff\n"
