@@ -138,6 +138,13 @@ def bench(arguments: list[str]) -> int:
     return _module("benchmarks", arguments)
 
 
+def limits(arguments: list[str]) -> int:
+    """Which blocking calls a timeout can interrupt, and how fast, beside the alternatives."""
+    # A version stands for its environment, for which the calls need more than a bare Python.
+    ready = [_environment_of(a) if a in INTERPRETERS else a for a in arguments]
+    return _module("benchmarks.limits", ready)
+
+
 def image(arguments: list[str]) -> int:
     """Build the container image for real and time a handler out in it (root, buildah)."""
     return _module("tools.image", arguments)
@@ -151,7 +158,7 @@ def lock(arguments: list[str]) -> int:
     return _call([*command, *arguments])
 
 
-COMMANDS = (demo, test, check, interpreters, soak, bench, image, lock)
+COMMANDS = (demo, test, check, interpreters, soak, bench, limits, image, lock)
 
 
 def main() -> int:
@@ -187,6 +194,13 @@ def main() -> int:
 
 def _module(name: str, arguments: list[str], *, cwd: Path = ROOT) -> int:
     return _call([str(environment()), "-m", name, *arguments], cwd=cwd)
+
+
+def _environment_of(version: str) -> str:
+    interpreter = _find(version)
+    if interpreter is None:
+        raise SetUpError(f"Python {version} was not found on this machine")
+    return str(environment(interpreter))
 
 
 def _find(version: str) -> str | None:

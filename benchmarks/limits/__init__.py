@@ -1,0 +1,1 @@
+"""Which blocking calls a timeout can interrupt, how fast, and by what means."""

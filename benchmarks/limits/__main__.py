@@ -1,0 +1,199 @@
+"""Which blocking calls a timeout can interrupt, how fast, and by what means.
+
+    python3 dev.py limits
+    python3 dev.py limits --interpreter 3.11 --interpreter 3.12 --interpreter 3.13 --docs
+    python3 dev.py limits --only lock --only regex
+
+Each call is made in a process of its own, and ended in three ways: by this package; by the SIGALRM
+recipe, a signal's handler that raises; and by plain injection, PyThreadState_SetAsyncExc from a
+thread. The figure is the time in milliseconds from the instant at which the interrupt was due until
+the handler saw it; `no` if it has not seen it within two seconds. Then the process is ended. A call
+that cannot be interrupted is not tried again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NoReturn
+
+from . import cells, docs
+from .calls import CALLS
+from .results import TITLES, Cell, Results
+from .ways import GRACE_PERIOD
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from types import FrameType
+
+    from .registry import Call
+
+_AT_A_TIME: Final = 2  # more would measure each other
+
+
+def main() -> int:
+    """Run the command; return its exit status."""
+    options = _parse()
+    if options.redraw:
+        docs.write(docs.read())
+        return 0
+    signal.signal(signal.SIGTERM, _end)
+    chosen = [
+        call
+        for call in CALLS.values()
+        if (call.name in options.only or not options.only) and (call.is_quick or not options.quick)
+    ]
+    try:
+        measured = {
+            version: _measure(python, version, chosen, options.runs, check=options.check_calls)
+            for version, python in options.interpreters.items()
+        }
+    except cells.Broken as error:
+        print(f"BROKEN: {error}")
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted; what was under way has been ended")
+        return 130
+    results = Results(_machine(), cells.WINDOW, GRACE_PERIOD, options.runs, measured)
+    if options.json is not None:
+        options.json.write_text(results.to_json())
+    if options.docs:
+        docs.write(results)
+    worse = list(results.worse())
+    for line in worse:
+        print(f"WORSE than SIGALRM: {line}")
+    return 1 if worse else 0
+
+
+def _measure(
+    python: str, version: str, chosen: Sequence[Call], runs: int, *, check: bool
+) -> dict[str, dict[str, Cell]]:
+    """Every chosen call in every way on one interpreter; told row by row."""
+    stop = threading.Event()
+    width = max(len(call.name) for call in chosen)
+    print(f"CPython {version}, {_machine()}; ms, median of up to {runs}")
+    print(" " * width, *(title.rjust(16) for title in TITLES.values()), flush=True)
+
+    def measure(call: Call) -> dict[str, Cell]:
+        if check:
+            cells.run(python, call.name, "nothing", stop)
+        return {way: Cell.of(_runs(python, call.name, way, runs, stop)) for way in TITLES}
+
+    rows: dict[str, dict[str, Cell]] = {}
+    with ThreadPoolExecutor(_AT_A_TIME) as pool:
+        try:
+            for call, row in zip(chosen, pool.map(measure, chosen), strict=True):
+                rows[call.name] = row
+                figures = (str(cell).rjust(16) for cell in row.values())
+                why = row["watchdog"].unavailable
+                print(call.name.ljust(width), *figures, f" {why}" if why else "", flush=True)
+        finally:
+            # Whatever ends this early: the pool's end waits for what is under way.
+            stop.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+    return rows
+
+
+def _runs(
+    python: str, name: str, way: str, most: int, stop: threading.Event
+) -> Iterator[cells.Run]:
+    for _ in range(most):
+        run = cells.run(python, name, way, stop)
+        yield run
+        if run.ms is None:
+            return  # it costs the whole window, and would again
+
+
+def _machine() -> str:
+    return f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"
+
+
+def _end(_signum: int, _frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+# ---- the command line ----------------------------------------------------------------------------
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python3 dev.py limits",
+        description=__doc__,
+        epilog="Exit status: 0; 1 if the watchdog did not reach what SIGALRM reached, or a call "
+        "did not block; 2 for a wrong call; 130 after Ctrl-C.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--interpreter",
+        action="append",
+        metavar="PYTHON",
+        help="run with this one: a version such as 3.12, whose environment dev.py makes, or a path;"
+        " may be given again for more (default: this one)",
+    )
+    parser.add_argument(
+        "--only",
+        action="append",
+        default=[],
+        metavar="NAME",
+        choices=list(CALLS),
+        help="this call only; may be given again",
+    )
+    parser.add_argument("--list", action="store_true", help="print the names of all calls, and end")
+    parser.add_argument(
+        "--runs", type=int, metavar="N", help="of what can be interrupted (default: 3)"
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="a dozen calls that stand for the rest, once each"
+    )
+    parser.add_argument(
+        "--check-calls",
+        action="store_true",
+        help="first see that each call blocks by itself for as long as it is looked at",
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything there, too")
+    parser.add_argument(
+        "--docs", action="store_true", help=f"write the table and the plot of {docs.PAGE.name}"
+    )
+    parser.add_argument(
+        "--redraw", action="store_true", help="measure nothing; --docs with the figures kept there"
+    )
+    options = parser.parse_args()
+    if options.list:
+        print("\n".join(f"{call.name:<28}{call.label}" for call in CALLS.values()))
+        parser.exit()
+    if options.docs and (options.only or options.quick):
+        parser.error("--docs needs every call: leave --only and --quick out")
+    if options.runs is None:
+        options.runs = 1 if options.quick else 3
+    if options.runs < 1:
+        parser.error(f"--runs {options.runs}: 1 or more")
+    options.interpreters = {}
+    for given in options.interpreter or [sys.executable]:
+        path = shutil.which(given)
+        version = _version(path) if path else None
+        if path is None or version is None:
+            parser.error(f"--interpreter {given}: there is no such interpreter")
+        options.interpreters[version] = str(Path(path).absolute())
+    return options
+
+
+def _version(path: str) -> str | None:
+    probe = subprocess.run(
+        [path, "-c", "import platform; print(platform.python_version())"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return probe.stdout.strip() or None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

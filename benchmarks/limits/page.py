@@ -1,0 +1,101 @@
+"""The parts of the page that are made of the results, each between two markers in its prose."""
+
+from __future__ import annotations
+
+import statistics
+from typing import TYPE_CHECKING
+
+from .calls import CALLS, GROUPS
+from .results import TITLES, in_ms
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from .results import Cell, Results
+
+
+def fill_in(page: str, results: Results) -> str:
+    """The page with its generated parts made anew; the prose around them stays."""
+    for name, lines in (
+        ("summary", _summary(results)),
+        ("unreached", _unreached(results)),
+        ("table", _table(results)),
+    ):
+        begin, end = f"<!-- {name}: made by dev.py limits -->", f"<!-- end of {name} -->"
+        if page.count(begin) != 1 or page.count(end) != 1:
+            raise ValueError(f"the page needs one {begin!r}, and one {end!r} behind it")
+        before, rest = page.split(begin)
+        behind = rest.split(end)[1]
+        page = before + "\n".join([begin, *lines, end]) + behind
+    return page
+
+
+def _summary(results: Results) -> list[str]:
+    how = f"{len(CALLS)} calls on {results.machine}, CPython {_and(results.interpreters)}"
+    lines = [
+        f"{how}; grace period {results.grace_period_s} s, medians of {results.runs} runs.",
+        "",
+        "| on CPython | | " + " | ".join(TITLES.values()) + " |",
+        "|---|---|" + "---:|" * len(TITLES),
+    ]
+    for version, rows in results.cells.items():
+        columns = [[row[way] for row in rows.values()] for way in TITLES]
+        interrupted = [[c.figure for c in column if c.figure is not None] for column in columns]
+        counts = (f"{len(found)} of {len(rows)}" for found in interrupted)
+        within = f"interrupted within {results.window_s:.0f} s"
+        lines.append(f"| {version} | {within} | {' | '.join(counts)} |")
+        medians = (f"{in_ms(statistics.median(found))} ms" for found in interrupted)
+        lines.append(f"| | median of these | {' | '.join(medians)} |")
+    return lines
+
+
+def _table(results: Results) -> list[str]:
+    lines: list[str] = []
+    for group in GROUPS:
+        head = "| call | " + " | ".join(TITLES.values()) + " |"
+        lines += ["", f"### {group.title}", "", head, "|---|" + "---:|" * len(TITLES)]
+        for call in group.calls:
+            cells = (_joined(map(str, results.across(call.name, way))) for way in TITLES)
+            lines.append(f"| {call.label}{_remarks(results, call.name)} | {' | '.join(cells)} |")
+    return [*lines, ""]
+
+
+def _remarks(results: Results, name: str) -> str:
+    """What happened beside the interrupt, and where."""
+    remarks: dict[str, list[str]] = {}
+    for way, title in TITLES.items():
+        for version, cell in zip(results.interpreters, results.across(name, way), strict=True):
+            what = [f"not here: {cell.unavailable}"] if cell.unavailable else cell.notes
+            for remark in what:
+                remarks.setdefault(f"{remark}: {title}", []).append(_minor(version))
+    return "".join(f"; {remark} on {_and(where)}" for remark, where in remarks.items())
+
+
+def _unreached(results: Results) -> list[str]:
+    lines = ["| call | interrupted | hook ran | record |", "|---|---:|---:|---|"]
+    for name, call in CALLS.items():
+        cells = results.across(name, "watchdog")
+        if all(cell.figure is not None for cell in cells):
+            continue
+        hooks = _joined(in_ms(cell.hook_figure) for cell in cells)
+        records = _joined(_record(cell) for cell in cells)
+        lines.append(f"| {call.label} | {_joined(map(str, cells))} | {hooks} | {records} |")
+    return lines
+
+
+def _record(cell: Cell) -> str:
+    return f"`{cell.outcome}`" if cell.outcome else "-" if cell.figure is not None else "none"
+
+
+def _joined(texts: Iterable[str]) -> str:
+    """The same on each interpreter: once. Otherwise one after the other."""
+    found = list(texts)
+    return found[0] if len(set(found)) == 1 else " / ".join(found)
+
+
+def _and(names: Sequence[str]) -> str:
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+
+def _minor(version: str) -> str:
+    return ".".join(version.split(".")[:2])

@@ -1,0 +1,131 @@
+"""The table as a plot: how long until the handler saw the interrupt, call by call."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING, Any, Final
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from .calls import CALLS, GROUPS
+from .results import TITLES
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from .results import Results
+
+# Colours that keep their distance to white and to black alike, and to each other without red and
+# green; the shapes say the same.
+_INK: Final = "#7d8590"
+_STYLES: Final[dict[str, dict[str, Any]]] = {
+    "watchdog": {"color": "#2f81f7", "marker": "o"},
+    "alarm": {"color": "#c58a12", "marker": "D"},
+    "injection": {"color": "#bf4b8a", "marker": "s"},
+}
+_SETTINGS: Final[dict[Any, Any]] = {
+    # Text stays text, and nothing in the file depends on the day or the run.
+    "svg.fonttype": "none",
+    "svg.hashsalt": "limits",
+    "font.family": "sans-serif",
+    "font.size": 8,
+    **{f"{part}.color": _INK for part in ("text", "xtick", "ytick")},
+    "axes.labelcolor": _INK,
+    "axes.edgecolor": _INK,
+}
+_FIRST_MS: Final = 0.03
+_ROW: Final = 0.17  # inches
+
+
+def draw(results: Results) -> str:
+    """The plot, as SVG for light and dark pages alike."""
+    with mpl.rc_context(_SETTINGS):
+        rows, groups = _layout()
+        height = max(rows.values()) * _ROW + 1.3
+        figure = Figure(figsize=(8.6, height))
+        figure.patch.set_alpha(0)
+        axes = figure.add_axes((0.44, 0.6 / height, 0.54, 1 - 1.2 / height))
+        late = results.window_s * 1000 * 2.4
+        _set_up(axes, rows, groups, results.window_s * 1000, late)
+        for way in _STYLES:
+            _plot_way(axes, results, way, rows, late)
+        axes.legend(
+            handles=[
+                Line2D([], [], linestyle="", markersize=4, label=TITLES[way], **style)
+                for way, style in _STYLES.items()
+            ],
+            loc="lower left",
+            bbox_to_anchor=(-0.02, 1.0, 0, 0),
+            ncols=len(_STYLES),
+            frameon=False,
+        )
+        written = io.StringIO()
+        figure.savefig(written, format="svg", metadata={"Date": None, "Creator": None})
+    # The library leaves blanks at the ends of lines.
+    return "\n".join(line.rstrip() for line in written.getvalue().splitlines()) + "\n"
+
+
+def _layout() -> tuple[dict[str, float], dict[str, float]]:
+    """How far down each call and each group's title stand, in rows."""
+    rows: dict[str, float] = {}
+    groups: dict[str, float] = {}
+    down = 0.0
+    for group in GROUPS:
+        down += 0.6
+        groups[group.title] = down
+        for call in group.calls:
+            down += 1
+            rows[call.name] = down
+        down += 1
+    return rows, groups
+
+
+def _set_up(
+    axes: Axes, rows: dict[str, float], groups: dict[str, float], window: float, late: float
+) -> None:
+    axes.patch.set_alpha(0)
+    axes.set_xscale("log")
+    axes.set_xlim(_FIRST_MS, late * 1.8)
+    axes.set_ylim(max(rows.values()) + 0.8, -0.2)
+    axes.axvspan(window, late * 1.8, color=_INK, alpha=0.12, linewidth=0)
+    for row in rows.values():
+        axes.axhline(row, color=_INK, alpha=0.15, linewidth=0.5, zorder=0)
+    ticks = [0.1, 1, 10, 100, 1000]
+    axes.set_xticks([*ticks, late], [*(f"{tick:g} ms" for tick in ticks), "no"], minor=False)
+    axes.tick_params(axis="x", which="both", top=False, length=2)
+    axes.set_xlabel("from the instant it was due until the handler saw it")
+    axes.set_yticks(list(rows.values()), [CALLS[name].plain_label for name in rows])
+    axes.tick_params(axis="y", length=0)
+    for title, row in groups.items():
+        axes.annotate(
+            title.replace("`", ""),
+            (-0.012, row),
+            xycoords=("axes fraction", "data"),
+            ha="right",
+            va="center",
+            fontweight="bold",
+            fontsize=8.5,
+        )
+    for side in ("top", "right", "left"):
+        axes.spines[side].set_visible(False)
+
+
+def _plot_way(
+    axes: Axes,
+    results: Results,
+    way: str,
+    rows: dict[str, float],
+    late: float,
+) -> None:
+    """A point for each interpreter; the ways one above the other, so that none hides another."""
+    shift = (list(_STYLES).index(way) - 1) * 0.22
+    points = [
+        (late if cell.figure is None else max(cell.figure, _FIRST_MS), row + shift)
+        for name, row in rows.items()
+        for cell in results.across(name, way)
+        if cell.unavailable is None
+    ]
+    xs, ys = zip(*points, strict=True)
+    axes.plot(xs, ys, linestyle="", markersize=3, markeredgewidth=0, alpha=0.75, **_STYLES[way])

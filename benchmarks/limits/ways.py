@@ -1,0 +1,79 @@
+"""The ways to end a handler that are compared; each runs in a process of its own."""
+
+from __future__ import annotations
+
+import ctypes
+import signal
+import threading
+import time
+from typing import TYPE_CHECKING, NoReturn
+
+from watchdog_lambda import remaining_time, shutdown_hook, watch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import FrameType
+
+    from watchdog_lambda import TimeoutDetails
+
+    Run = Callable[[float], None]
+    """Blocks; is told the instant, on the monotonic clock, at which it is to be interrupted."""
+    Tell = Callable[..., None]
+
+GRACE_PERIOD = 0.3
+REMAINING = 4 * GRACE_PERIOD  # the least that has all of it
+
+DUE_AFTER = 0.2
+"""Seconds until the other two strike: the call is under way by then."""
+
+
+class _Context:
+    aws_request_id = "limits"
+    function_name = "limits"
+    function_version = "1"
+
+    def get_remaining_time_in_millis(self) -> float:
+        return REMAINING * 1000
+
+
+def watchdog(run: Run, tell: Tell) -> None:
+    """This package, with its defaults but for the time there is, and one hook."""
+
+    @shutdown_hook
+    def hook(_details: TimeoutDetails) -> None:
+        tell("hook")
+
+    @watch(grace_period=GRACE_PERIOD)
+    def handler(_event: object, _context: object) -> None:
+        run(time.monotonic() + remaining_time() - GRACE_PERIOD)
+
+    handler(None, _Context())
+
+
+def alarm(run: Run, _tell: Tell) -> None:
+    """SIGALRM, and a handler that raises: the recipe that is passed around."""
+
+    def expired(_signum: int, _frame: FrameType | None) -> NoReturn:
+        raise TimeoutError
+
+    signal.signal(signal.SIGALRM, expired)
+    signal.setitimer(signal.ITIMER_REAL, DUE_AFTER)
+    run(time.monotonic() + DUE_AFTER)
+
+
+def injection(run: Run, _tell: Tell) -> None:
+    """``PyThreadState_SetAsyncExc`` from a thread, and nothing else, as stopit and others do it."""
+    inject = ctypes.pythonapi.PyThreadState_SetAsyncExc
+    target = ctypes.c_ulong(threading.get_ident())
+    timer = threading.Timer(DUE_AFTER, inject, (target, ctypes.py_object(TimeoutError)))
+    timer.daemon = True
+    timer.start()
+    run(time.monotonic() + DUE_AFTER)
+
+
+def nothing(run: Run, _tell: Tell) -> None:
+    """Nobody: to see that the call blocks by itself for as long as it is looked at."""
+    run(time.monotonic() + REMAINING - GRACE_PERIOD)
+
+
+WAYS = {"nothing": nothing, "watchdog": watchdog, "alarm": alarm, "injection": injection}
