@@ -77,7 +77,7 @@ def run(python: str, name: str, way: str, stop: threading.Event) -> Run:
                 if child.stdout is not None:
                     child.stdout.close()
         try:
-            return _read(told)
+            return read(told)
         except Broken as error:
             raise Broken(f"{name}, {way}: {error}\n{errors.read_text()[-2000:]}") from None
 
@@ -119,7 +119,8 @@ def _listen(child: subprocess.Popen[bytes], stop: threading.Event) -> list[dict[
     return told
 
 
-def _read(told: list[dict[str, Any]]) -> Run:
+def read(told: list[dict[str, Any]]) -> Run:
+    """What a child's lines come to; :class:`Broken` if it has no place in the table."""
     by_kind = {line.get("told", "record"): line for line in told}
     if "unavailable" in by_kind:
         return Run(unavailable=by_kind["unavailable"]["why"])

@@ -43,10 +43,10 @@ def draw(results: Results) -> str:
     """The plot, as SVG for light and dark pages alike."""
     with mpl.rc_context(_SETTINGS):
         rows, groups = _layout()
-        height = max(rows.values()) * _ROW + 1.3
+        height = max(rows.values()) * _ROW + 1.4
         figure = Figure(figsize=(8.6, height))
         figure.patch.set_alpha(0)
-        axes = figure.add_axes((0.44, 0.6 / height, 0.54, 1 - 1.2 / height))
+        axes = figure.add_axes((0.44, 0.5 / height, 0.54, 1 - 1.1 / height))
         late = results.window_s * 1000 * 2.4
         _set_up(axes, rows, groups, results.window_s * 1000, late)
         for way in _STYLES:
@@ -57,7 +57,7 @@ def draw(results: Results) -> str:
                 for way, style in _STYLES.items()
             ],
             loc="lower left",
-            bbox_to_anchor=(-0.02, 1.0, 0, 0),
+            bbox_to_anchor=(-0.02, 1.0 + 0.25 / height, 0, 0),
             ncols=len(_STYLES),
             frameon=False,
         )
@@ -90,11 +90,12 @@ def _set_up(
     axes.set_xlim(_FIRST_MS, late * 1.8)
     axes.set_ylim(max(rows.values()) + 0.8, -0.2)
     axes.axvspan(window, late * 1.8, color=_INK, alpha=0.12, linewidth=0)
-    for row in rows.values():
-        axes.axhline(row, color=_INK, alpha=0.15, linewidth=0.5, zorder=0)
+    axes.hlines(
+        list(rows.values()), _FIRST_MS, late * 1.8, color=_INK, alpha=0.2, linewidth=0.5, zorder=0
+    )
     ticks = [0.1, 1, 10, 100, 1000]
     axes.set_xticks([*ticks, late], [*(f"{tick:g} ms" for tick in ticks), "no"], minor=False)
-    axes.tick_params(axis="x", which="both", top=False, length=2)
+    axes.tick_params(axis="x", which="both", top=True, labeltop=True, length=2)
     axes.set_xlabel("from the instant it was due until the handler saw it")
     axes.set_yticks(list(rows.values()), [CALLS[name].plain_label for name in rows])
     axes.tick_params(axis="y", length=0)
@@ -119,13 +120,16 @@ def _plot_way(
     rows: dict[str, float],
     late: float,
 ) -> None:
-    """A point for each interpreter; the ways one above the other, so that none hides another."""
-    shift = (list(_STYLES).index(way) - 1) * 0.22
+    """A point for each interpreter; no way hides another."""
+    shift = list(_STYLES).index(way) - 1
     points = [
-        (late if cell.figure is None else max(cell.figure, _FIRST_MS), row + shift)
+        # Those that came to nothing stand side by side.
+        (late * 1.35**shift, row)
+        if cell.figure is None
+        else (max(cell.figure, _FIRST_MS), row + shift * 0.2)
         for name, row in rows.items()
         for cell in results.across(name, way)
         if cell.unavailable is None
     ]
     xs, ys = zip(*points, strict=True)
-    axes.plot(xs, ys, linestyle="", markersize=3, markeredgewidth=0, alpha=0.75, **_STYLES[way])
+    axes.plot(xs, ys, linestyle="", markersize=3.6, markeredgewidth=0, alpha=0.8, **_STYLES[way])

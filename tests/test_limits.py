@@ -1,0 +1,122 @@
+"""The table of blocking calls: its command measures, and its page shows what was measured."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import pytest
+
+from benchmarks.limits import docs
+from benchmarks.limits.calls import CALLS
+from benchmarks.limits.cells import ROOT, Broken, read
+from benchmarks.limits.results import TITLES, Cell, Results
+from tests.support import BOUND, eventually
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+COMMAND: Final = (sys.executable, "-m", "benchmarks.limits")
+
+
+def test_the_command_measures(tmp_path: Path) -> None:
+    """A lock is reached by a signal and not by injection; a swallowed interrupt by us alone."""
+    figures = tmp_path / "figures.json"
+
+    done = subprocess.run(
+        [*COMMAND, "--only=lock", "--only=process-join", "--runs=1", "--json", str(figures)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    [rows] = Results.from_json(figures.read_text()).cells.values()
+    reached = {
+        name: [way for way, cell in row.items() if cell.figure is not None]
+        for name, row in rows.items()
+    }
+    assert reached == {"lock": ["watchdog", "alarm"], "process-join": ["watchdog"]}
+    assert rows["lock"]["watchdog"].exceptions == ["LambdaTimeout"]
+    assert rows["lock"]["watchdog"].hook_figure is not None
+
+
+def test_ctrl_c_ends_what_is_under_way() -> None:
+    """The command ends with 130, and no child is left behind."""
+    with subprocess.Popen(
+        [*COMMAND, "--only=lock", "--runs=1000"],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as command:
+        children: list[int] = []
+
+        def has_children() -> bool:
+            children[:] = _children(command.pid)
+            return bool(children)
+
+        eventually(has_children, "a call to be made")
+        command.send_signal(signal.SIGINT)
+        _, errors = command.communicate(timeout=BOUND)
+
+    assert command.returncode == 130, errors
+    assert not [child for child in children if Path(f"/proc/{child}").exists()]
+
+
+def _children(parent: int) -> Iterator[int]:
+    for process in os.listdir("/proc"):  # noqa: PTH208 - names are all that is wanted
+        try:
+            state = Path("/proc", process, "stat").read_text()
+        except OSError:
+            continue  # no process, or gone already
+        # Behind the name, which is in brackets: state, parent.
+        if process.isdecimal() and int(state.rpartition(")")[2].split()[1]) == parent:
+            yield int(process)
+
+
+def test_a_call_that_does_not_block_is_not_taken_for_one() -> None:
+    """A call that came to an end by itself gives no figure."""
+    with pytest.raises(Broken, match="ended by itself"):
+        read([{"told": "due", "at": 1.0}, {"told": "returned", "at": 2.0}])
+
+
+def test_where_we_are_worse_is_told() -> None:
+    """A call that SIGALRM reaches and we do not is a defect, and fails the command."""
+    late = Cell([None], [], [None], "stuck", [], None)
+    seen = Cell([1.0], ["TimeoutError"], [None], None, [], None)
+    row = {"watchdog": late, "alarm": seen, "injection": late}
+
+    assert list(Results("", 2.0, 0.3, 1, {"3.11": {"lock": row}}).worse())
+    assert not list(Results("", 2.0, 0.3, 1, {"3.11": {"lock": {**row, "alarm": late}}}).worse())
+
+
+def test_the_page_has_every_call() -> None:
+    """Each call has a figure in each way on each interpreter, and a row of its own."""
+    results = docs.read()
+    page = docs.PAGE.read_text(encoding="utf-8")
+
+    for rows in results.cells.values():
+        assert list(rows) == list(CALLS)
+        assert all(list(row) == list(TITLES) for row in rows.values())
+    for call in CALLS.values():
+        assert f"\n| {call.label}" in page
+
+
+def test_no_figure_is_made_by_hand() -> None:
+    """Table and plot are what the figures beside them give."""
+    for path, text in docs.made_of(docs.read()).items():
+        assert path.read_text(encoding="utf-8") == text, f"{path.name}: dev.py limits --redraw"
+
+
+def test_the_figures_survive_their_file() -> None:
+    """What is written is what is read."""
+    results = docs.read()
+
+    assert Results.from_json(json.dumps(json.loads(results.to_json()))) == results
