@@ -63,8 +63,23 @@ def decimal_exp() -> Block:
 
 
 @group.call()
+def represent() -> Block:
+    """`repr()` of a huge list."""
+    huge = [SLOW_FLOAT] * 20_000_000
+    return lambda: repr(huge)
+
+
+@group.call()
 def json_dumps() -> Block:
-    """`json.dumps()` of something huge."""
+    """`json.dumps()` of many records."""
+    huge = [{"id": 1, "values": [SLOW_FLOAT] * 10}] * 2_000_000
+    return lambda: json.dumps(huge)
+
+
+@group.call()
+def json_dumps_floats() -> Block:
+    """`json.dumps()` of a huge list of floats."""
+    # The encoder looks at signals when it writes an integer, and not when it writes a float.
     huge = [SLOW_FLOAT] * 20_000_000
     return lambda: json.dumps(huge)
 
