@@ -32,7 +32,10 @@ class LastWords:
         self._timer = ThreadTimer(self._number, native_id)
         if self._number is None or not self._timer.available:
             return
-        import faulthandler  # noqa: PLC0415 - preloaded; see _stacks
+        try:
+            import faulthandler  # noqa: PLC0415 - preloaded; see _stacks
+        except ImportError:
+            return
 
         # Not dump_traceback_later(): there is one of those in a process, test runners use it, and
         # each call starts a thread.

@@ -190,12 +190,13 @@ class WatchdogThread:
         while self._goes_on:
             try:
                 self._watch()
-                return
             except MemoryError:
                 # Nothing is made in here: there may be no memory at all. The handler is very likely
                 # what has taken it, and must be reached all the same.
                 self._ballast = None
                 self._is_short = True
+            else:
+                break
 
     def _watch(self) -> None:
         alarm = self._alarm

@@ -446,7 +446,7 @@ def test_each_thread_looks_before_it_ends() -> None:
     watchdog = WatchdogThread(clock)
     waits: list[float] = []
     clock.alarm.wait = waits.append  # type: ignore[assignment, method-assign]
-    late = Invocation(plan(), None, clock.now, clock.now + 8.0, clock.now + 7.0)
+    late = Invocation(plan(), None, None, clock.now, clock.now + 8.0, clock.now + 7.0)
     clock.advance(7.5)
     active[-1] = late
     try:
@@ -463,7 +463,7 @@ def test_each_thread_looks_before_it_ends() -> None:
 def test_a_thread_that_ends_while_a_second_fork_counts_is_not_asked(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Or else what is left of the request looks like a thread that lives on, and none is started."""
+    """Or else a request that is left over looks like a thread that lives on."""
     watchdog = WatchdogThread(FakeClock())
     watchdog._thread_id = -1
 
@@ -475,8 +475,8 @@ def test_a_thread_that_ends_while_a_second_fork_counts_is_not_asked(
     monkeypatch.setattr(_fork, "_threads", count)
     watchdog._aside.before()
 
-    assert watchdog._thread_id is None
-    assert not watchdog._aside.is_wanted
+    state: tuple[object, ...] = (watchdog._thread_id, watchdog._aside.is_wanted)
+    assert state == (None, False)
 
 
 @warns

@@ -73,8 +73,9 @@ def run_off_the_main_thread(free: threading.Event) -> tuple[threading.Thread, li
         free.wait(BOUND)
         return "the handler's own"
 
-    call = watch(interrupt="none", last_resort="exit")(handler)
-    worker = threading.Thread(target=lambda: results.append(call({}, Context(0.2))), daemon=True)
+    # A restart is decided on as early as may be, which leaves a busy machine the most time.
+    call = watch(interrupt="none", last_resort="restart")(handler)
+    worker = threading.Thread(target=lambda: results.append(call({}, Context(1.5))), daemon=True)
     worker.start()
     return worker, results
 

@@ -136,7 +136,8 @@ def write():
 threads = [threading.Thread(target=write) for _ in range(3)]
 for thread in threads: thread.start()
 for number in range(100):
-    assert _output.write(_output.as_line(json.dumps({{"record": number, "filler": "r" * {20_000 if way == "opened again" else 8_000}}})))
+    record = {{"record": number, "filler": "r" * {20_000 if way == "opened again" else 8_000}}}
+    assert _output.write(_output.as_line(json.dumps(record)))
 goes_on = False
 """
     done = subprocess.run(

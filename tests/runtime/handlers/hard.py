@@ -169,7 +169,7 @@ def replaced(stream: io.StringIO | None) -> None:
     kept = sys.stdout, sys.stderr
 
     def take_away(_details: object = None) -> None:
-        sys.stdout = sys.stderr = stream  # type: ignore[assignment]
+        sys.stdout = sys.stderr = stream
 
     try:
         with scoped_hook(take_away):
