@@ -220,11 +220,12 @@ def _cut(record: dict[str, Any], sizes: tuple[int, int, int, int, int]) -> dict[
         if isinstance(value, str) and len(value) > most:
             # A name's beginning, and a place's end.
             return f"{value[: most // 3]}...{value[-(most - most // 3) :]}"
-        kind: Any = type(value)  # isinstance() would have the checkers ask for the items' types
-        if issubclass(kind, dict):
-            return {shorter(key): shorter(entry) for key, entry in value.items()}
-        if issubclass(kind, list | tuple):
-            return [shorter(entry) for entry in value]
+        if isinstance(value, dict):
+            mapping: dict[Any, Any] = value  # pyright: ignore[reportUnknownVariableType]
+            return {shorter(key): shorter(entry) for key, entry in mapping.items()}
+        if isinstance(value, list | tuple):
+            sequence: Sequence[Any] = value  # pyright: ignore[reportUnknownVariableType]
+            return list(map(shorter, sequence))
         return value
 
     def some(values: list[Any]) -> list[Any]:
