@@ -133,6 +133,11 @@ def soak(arguments: list[str]) -> int:
     return _module("tools.soak", arguments)
 
 
+def flat(arguments: list[str]) -> int:
+    """A hundred thousand timeouts in one process: does anything grow? (long)."""
+    return _module("tools.flat", arguments)
+
+
 def bench(arguments: list[str]) -> int:
     """What a call and a cold start cost, beside the alternatives, in one run."""
     return _module("benchmarks", arguments)
@@ -158,7 +163,7 @@ def lock(arguments: list[str]) -> int:
     return _call([*command, *arguments])
 
 
-COMMANDS = (demo, test, check, interpreters, soak, bench, limits, image, lock)
+COMMANDS = (demo, test, check, interpreters, soak, flat, bench, limits, image, lock)
 
 
 def main() -> int:

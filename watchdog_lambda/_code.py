@@ -162,8 +162,14 @@ def is_fragile(frame: FrameType) -> bool:
     functions = _FRAGILE_FILES.get(code.co_filename)
     if functions is not None and code.co_name in functions:
         return True
-    # A loop's own frames: a callback taken from the queue and not yet run would be lost. Where it
-    # waits, the frame is the selector's.
+    return is_loops_own(code)
+
+
+def is_loops_own(code: CodeType) -> bool:
+    """Whether this is asyncio's own: a callback taken from the queue and not yet run would be lost.
+
+    Where such a loop waits, the frame is the selector's.
+    """
     return code.co_filename.startswith(_ASYNCIO)
 
 

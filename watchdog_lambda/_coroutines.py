@@ -6,6 +6,7 @@ import atexit
 import functools
 import types
 from _thread import get_ident
+from collections import defaultdict
 
 from ._clock import SystemClock
 from ._invocation import active
@@ -41,6 +42,19 @@ def is_coroutine_function(handler: object) -> bool:
     return isinstance(code, types.CodeType) and bool(code.co_flags & _CO_COROUTINE)
 
 
+def call_opaque(handler: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+    """Call what can be C code, so that an interrupt lands, and a finished result is never lost.
+
+    After the return of such a call CPython has a check point before the result is stored, at which
+    an interrupt would take its place. A ``defaultdict`` calls its factory and stores what that
+    returns without one, and lets every exception through, StopIteration too. This is the only frame
+    of the package that an interrupt may land in: a handler can be C code, and so can an event loop
+    (uvloop), without a frame of its own.
+    """
+    slot: defaultdict[int, Any] = defaultdict(functools.partial(handler, *args, **kwargs))
+    return slot[0]
+
+
 def as_function(handler: Callable[..., Any]) -> Callable[[Any, Any], Any]:
     """A plain function that runs the ``async def`` `handler` to its end.
 
@@ -56,7 +70,7 @@ def as_function(handler: Callable[..., Any]) -> Callable[[Any, Any], Any]:
         invocation = active.get(get_ident())
         try:
             try:
-                return loop.run_until_complete(task)
+                return call_opaque(loop.run_until_complete, (task,), {})
             except (LambdaTimeout, Interrupt):
                 if task.done() and not task.cancelled() and task.exception() is None:
                     return task.result()  # it had ended; the loop had not noticed
@@ -87,7 +101,7 @@ def _ends_cancelled(loop: AbstractEventLoop, task: Any) -> bool:
     from asyncio import CancelledError  # noqa: PLC0415 - a loop runs, so it is there
 
     try:
-        loop.run_until_complete(task)
+        call_opaque(loop.run_until_complete, (task,), {})
     except CancelledError:
         return True
     return False

@@ -13,12 +13,11 @@ from __future__ import annotations
 import functools
 import types
 from _thread import get_ident
-from collections import defaultdict
 
 from . import _metrics
 from ._answer import conclude
 from ._config import LONGEST_TIMEOUT
-from ._coroutines import as_function, is_coroutine_function
+from ._coroutines import as_function, call_opaque, is_coroutine_function
 from ._hooks import staged
 from ._invocation import Invocation, active
 from ._watchdog import thread
@@ -123,19 +122,6 @@ def guard(
             del failure  # it holds this frame
 
     return guarded
-
-
-def call_opaque(handler: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-    """Call what is not a plain Python function, so that a finished result is never lost.
-
-    After the return of such a call CPython has a check point before the result is stored, at which
-    an interrupt would take its place. A ``defaultdict`` calls its factory and stores what that
-    returns without one, and lets every exception through, StopIteration too. This is the only frame
-    of the package that an interrupt may land in: the handler can be C code, without a frame of its
-    own.
-    """
-    slot: defaultdict[int, Any] = defaultdict(functools.partial(handler, *args, **kwargs))
-    return slot[0]
 
 
 def _plain(handler: Callable[..., Any]) -> TwoArguments:

@@ -23,11 +23,12 @@ from ._code import (
     hides_timeout,
     is_back_edge,
     is_fragile,
+    is_loops_own,
     is_unprotected_back_edge,
     protected_by,
     protected_lines,
 )
-from ._loops import running_loop
+from ._loops import running_loop, waits_in_c
 from ._places import is_ours, waits_in_exit
 from ._stacks import own_stack
 from .errors import Interrupt, LambdaTimeout, LoopInterrupt
@@ -273,8 +274,12 @@ class Ladder:
             self.is_at_back_edge = is_back_edge(code, lasti) and protected_by(code, lasti) is None
         else:
             self.is_at_back_edge = is_unprotected_back_edge(code, lasti)
-        if not self.is_at_back_edge and not is_fragile(frame):
-            return False
+        if not self.is_at_back_edge:
+            if not is_fragile(frame):
+                return False
+            # asyncio.run around a loop that has its queue elsewhere, and waits without a frame.
+            if is_loops_own(code) and waits_in_c():
+                return False
         since = now if self._put_off_since is None else self._put_off_since
         self._put_off_since = since
         longest = min(LONGEST_PUT_OFF, self._timeline.grace_period * PUT_OFF_SHARE)
@@ -308,7 +313,9 @@ class Ladder:
 
     def _make(self, now: float, stack: Stack) -> LambdaTimeout | Interrupt:
         kind: type[LambdaTimeout | Interrupt]
-        if not self.records:
+        if get_ident() == self._thread_id and waits_in_c():
+            kind = LoopInterrupt
+        elif not self.records:
             base = self._invocation.plan.settings.interrupt == "base"
             # In such a frame the handler would not learn of its timeout, and could end before the
             # next interrupt, with a result that it has not got.

@@ -18,6 +18,20 @@ def running_loop() -> AbstractEventLoop | None:
     return None if events is None else events._get_running_loop()
 
 
+def waits_in_c() -> bool:
+    """Whether C code of a loop (uvloop) runs here, and no task of it.
+
+    It takes what a signal's handler raises for the error of a callback: an ``Exception`` is logged
+    and lost, and only a ``KeyboardInterrupt`` ends the loop.
+
+    Thread: the loop's.
+    """
+    loop = running_loop()
+    if loop is None or not type(loop).__module__.startswith("uvloop"):
+        return False
+    return sys.modules["asyncio"].current_task(loop) is None
+
+
 def run_out(loop: AbstractEventLoop, seconds: float) -> None:
     """Cancel a loop's tasks and run them to their end, for at most `seconds`.
 

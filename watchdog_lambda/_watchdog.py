@@ -25,6 +25,7 @@ import atexit
 import math
 import os
 from _thread import allocate_lock, get_ident, get_native_id, start_new_thread
+from types import BuiltinFunctionType
 
 from . import _code, _output, _report, _stacks
 from ._clock import SystemClock
@@ -155,17 +156,24 @@ class WatchdogThread:
                 # Not threading.Thread: its start() waits for an Event, and takes a lock that user
                 # code can hold. Nor does a process wait for this thread at its end.
                 self._thread_id = start_new_thread(self._run, ())
+            if not isinstance(start_new_thread, BuiltinFunctionType):
+                self._complain(
+                    "threads are not threads any more; "
+                    "import watchdog_lambda before gevent.monkey.patch_all()"
+                )
         except (RuntimeError, ImportError) as error:
             # No thread to be had, or no means to fire: the next invocation tries again.
-            if not self._complained:
-                self._complained = True
-                import logging  # noqa: PLC0415 - for the rare case only
-
-                logging.getLogger("watchdog_lambda").warning(
-                    "invocations are not watched: no thread can be started (%s)", error
-                )
+            self._complain(f"no thread can be started ({error})")
         finally:
             self._starting.release()
+
+    def _complain(self, why: str) -> None:
+        """Say once that protection is off."""
+        if not self._complained:
+            self._complained = True
+            import logging  # noqa: PLC0415 - for the rare case only
+
+            logging.getLogger("watchdog_lambda").warning("invocations are not watched: %s", why)
 
     def _after_fork(self) -> None:
         # Neither the thread nor the invocation goes on in the child: it is not the runtime's

@@ -121,6 +121,7 @@ def test_a_reader_that_comes_late_gets_the_whole_line(pipe: tuple[int, int], way
 
 def test_a_line_stays_whole_between_those_of_others(way: str) -> None:
     """Several threads write to the same pipe all the time; only in pieces can a line be torn."""
+    length = 20_000 if way == "opened again" else 8_000
     child = f"""
 import json, os, threading
 from watchdog_lambda import _output
@@ -136,7 +137,7 @@ def write():
 threads = [threading.Thread(target=write) for _ in range(3)]
 for thread in threads: thread.start()
 for number in range(100):
-    record = {{"record": number, "filler": "r" * {20_000 if way == "opened again" else 8_000}}}
+    record = {{"record": number, "filler": "r" * {length}}}
     assert _output.write(_output.as_line(json.dumps(record)))
 goes_on = False
 """

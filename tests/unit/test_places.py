@@ -118,7 +118,8 @@ def test_trim_cuts_the_frames_that_raised_the_interrupt() -> None:
 
 def test_package_frames_are_ours_but_for_the_opaque_call() -> None:
     """An interrupt lands in no frame of the package, except the one that stands for C code."""
-    from watchdog_lambda._handler import call_opaque, guard  # noqa: PLC0415
+    from watchdog_lambda._coroutines import call_opaque  # noqa: PLC0415
+    from watchdog_lambda._handler import guard  # noqa: PLC0415
 
     assert is_ours(guard.__code__)
     assert not is_ours(call_opaque.__code__)

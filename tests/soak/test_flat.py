@@ -1,0 +1,37 @@
+"""Timeouts leave nothing behind; in its short form, and that a leak is found."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+pytestmark = pytest.mark.soak
+
+FLAT: Final = str(Path(__file__).resolve().parents[2] / "tools" / "flat.py")
+
+
+def flat(*options: str) -> subprocess.CompletedProcess[str]:
+    """Run it to its end."""
+    return subprocess.run(
+        [sys.executable, FLAT, *options], stdout=subprocess.PIPE, text=True, check=False
+    )
+
+
+def test_nothing_grows() -> None:
+    """Memory, descriptors, threads and objects, over some thousand timeouts of every kind."""
+    done = flat("--timeouts=2500", "--samples=10")
+
+    assert done.returncode == 0, done.stdout
+    assert "\nFLAT\n" in done.stdout
+
+
+def test_a_leak_is_found() -> None:
+    """One handler that keeps its exception is enough."""
+    done = flat("--timeouts=500", "--samples=10", "--leak")
+
+    assert done.returncode == 1, done.stdout
+    assert "LambdaTimeout objects grown" in done.stdout

@@ -1,0 +1,396 @@
+"""Whether a hundred thousand timeouts leave anything behind: memory, descriptors, threads, objects.
+
+    python tools/flat.py                       # 100,000 timeouts in one process
+    python tools/flat.py --timeouts 3000 --samples 10
+    python tools/flat.py --leak                # shows that a leak is found
+
+Every kind of timeout in turn: asleep, busy, in a lock, swallowing, ``asyncio``, in a shield, with
+hooks, with a fallback, with an error of the handler's own; on the main thread (nudge) and on
+another (injection). They fire after some milliseconds, so what grows by a little each time is
+seen in minutes.
+
+The first fifth is for warming up. From then on each figure must not grow: the verdict compares the
+least of the first half of the samples with the least of the second, and allows what is given below.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import collections
+import gc
+import json
+import os
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from watchdog_lambda import (  # noqa: E402
+    LambdaTimeout,
+    Watchdog,
+    scoped_hook,
+    shield,
+    watch,
+)
+from watchdog_lambda._invocation import active  # noqa: E402
+from watchdog_lambda.errors import prepared  # noqa: E402
+
+RESULT: Final = "flat.result"
+SECONDS: Final = 0.008
+"""Of an invocation: its hard deadline is that far away, and the grace period a quarter of it."""
+
+LONG: Final = 0.12
+"""The same for a handler that swallows: interrupts are 20 ms apart."""
+
+SELDOM: Final = 8
+"""Rounds of the others for one of those."""
+
+WARM_UP: Final = 0.2
+"""Share of the timeouts that are not judged."""
+
+ALLOWED: Final = {
+    "rss_kb": 2048,
+    "descriptors": 0,
+    "threads": 0,
+    "objects": 60,
+}
+"""Growth that is no leak. Memory: what the allocator keeps back, half an arena's worth or two; the
+objects: a cache that meets a new kind late."""
+
+WATCHED_TYPES: Final = (
+    "frame",
+    "traceback",
+    "LambdaTimeout",
+    "Interrupt",
+    "LoopInterrupt",
+    "Invocation",
+    "Firing",
+    "Ladder",
+    "InterruptRecord",
+    "StageRun",
+    "TimeoutDetails",
+    "Task",
+    "_UnixSelectorEventLoop",
+    "Context",
+    "cell",
+    "function",
+    "method",
+    "dict",
+    "list",
+    "tuple",
+)
+
+_leaked: list[object] = []
+
+
+class Context:
+    """A Lambda context with a deadline in milliseconds."""
+
+    aws_request_id = "flat"
+    function_name = "flat"
+    function_version = "1"
+
+    def __init__(self, seconds: float) -> None:
+        self._deadline = time.monotonic() + seconds
+
+    def get_remaining_time_in_millis(self) -> float:
+        return max(0.001, self._deadline - time.monotonic()) * 1000
+
+
+# ---- the handlers -----------------------------------------------------------------------------
+
+
+def asleep(_event: object, _context: object) -> None:
+    """Sleep in short pieces: an injection does not end a blocked call."""
+    while True:
+        time.sleep(0.001)
+
+
+def busy(_event: object, _context: object) -> None:
+    """Count."""
+    number = 0
+    while True:
+        number += 1
+
+
+def in_a_lock(_event: object, _context: object) -> None:
+    """Wait for a lock that nobody releases."""
+    lock = threading.Lock()
+    lock.acquire()
+    while not lock.acquire(timeout=0.001):
+        pass
+
+
+def swallowing(_event: object, _context: object) -> None:
+    """Swallow what comes, but for a BaseException."""
+    while True:
+        try:
+            while True:
+                time.sleep(0.0005)
+        except Exception:  # noqa: BLE001, S112 - as bad as what is found in the wild
+            continue
+
+
+def own_error(_event: object, _context: object) -> None:
+    """Answer the interrupt with an error of its own."""
+    try:
+        asleep(None, None)
+    except TimeoutError as error:
+        raise KeyError("order") from error
+
+
+def in_a_shield(_event: object, _context: object) -> None:
+    """Be in a shield when it is due."""
+    with shield():
+        time.sleep(SECONDS * 0.85)
+    asleep(None, None)
+
+
+def with_hooks(_event: object, _context: object) -> None:
+    """Have one hook that works and one that raises."""
+    with scoped_hook(int, "1"), scoped_hook(int, "not a number"):
+        asleep(None, None)
+
+
+def runs_asyncio(_event: object, _context: object) -> None:
+    """Run a loop of its own; ticks are check points for an injection."""
+
+    async def main() -> None:
+        await asyncio.gather(asyncio.sleep(30), asyncio.sleep(30))
+
+    with asyncio.Runner() as runner:
+        ticks(runner.get_loop())
+        runner.run(main())
+
+
+async def coroutine(_event: object, _context: object) -> None:
+    """Leave a task behind; awaits in short pieces."""
+    left_behind = asyncio.create_task(asyncio.sleep(30))
+    while not left_behind.done():  # noqa: ASYNC110 - check points for an injection
+        await asyncio.sleep(0.001)
+
+
+def ticks(loop: asyncio.AbstractEventLoop) -> None:
+    """Keep a loop turning."""
+    loop.call_later(0.001, ticks, loop)
+
+
+def leaking(_event: object, context: object) -> None:
+    """Keep what must not be kept."""
+    try:
+        asleep(None, None)
+    except TimeoutError as error:
+        _leaked.append((error, context, bytes(2000)))
+        raise
+
+
+def kinds(watchdog: Watchdog, *, leak: bool) -> list[Callable[[Any, Any], object]]:
+    """Every kind of timeout, watched."""
+    plain: tuple[Callable[[Any, Any], object], ...] = (
+        asleep,
+        busy,
+        in_a_lock,
+        own_error,
+        in_a_shield,
+        with_hooks,
+        runs_asyncio,
+        coroutine,
+    )
+    watched = [watchdog.watch(handler) for handler in plain]
+    watched.append(watch(fallback={"partial": True})(asleep))
+    watched.append(watch(fallback=lambda details: details.location)(busy))
+    if leak:
+        watched.append(watchdog.watch(leaking))
+    return watched
+
+
+# ---- the process ------------------------------------------------------------------------------
+
+
+class Sample:
+    """What there is at one moment."""
+
+    def __init__(self, number: int, seconds_each: float) -> None:
+        self.number = number
+        self.ms_each = seconds_each * 1000
+        gc.collect()
+        gc.collect()
+        objects = gc.get_objects()
+        self.objects = len(objects)
+        types = collections.Counter(type(each).__name__ for each in objects)
+        del objects
+        self.types = {name: types[name] for name in WATCHED_TYPES}
+        self.rss_kb = _rss_kb()
+        self.descriptors = len(list(Path("/proc/self/fd").iterdir()))
+        self.threads = len(list(Path("/proc/self/task").iterdir()))
+
+    def as_dict(self) -> dict[str, Any]:
+        return vars(self)
+
+
+def _rss_kb() -> int:
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") // 1024
+
+
+class Flat:
+    """The timeouts, one after the other."""
+
+    def __init__(self, timeouts: int, samples: int, *, leak: bool) -> None:
+        self.timeouts = timeouts
+        self.every = max(1, timeouts // samples)
+        watchdog = Watchdog()
+        short = [(kind, SECONDS) for kind in kinds(watchdog, leak=leak)]
+        self.watched = [*short * SELDOM, (watchdog.watch(swallowing), LONG)]
+        self.samples: list[Sample] = []
+        self.outcomes: collections.Counter[str] = collections.Counter()
+
+    def run(self) -> None:
+        """Half of each round on the main thread, half on another, which lives as long as this."""
+        began, done = time.monotonic(), 0
+        turn, back = threading.Semaphore(0), threading.Semaphore(0)
+        worker = threading.Thread(
+            target=self._work, args=(turn, back), name="handlers", daemon=True
+        )
+        worker.start()
+        for number in range(1, self.timeouts + 1):
+            kind = self.watched[number // 2 % len(self.watched)]
+            if number % 2:
+                self.time_out(kind)
+            else:
+                self._kind = kind
+                turn.release()
+                back.acquire()
+            if number % self.every == 0:
+                now = time.monotonic()
+                sample = Sample(number, (now - began) / (number - done))
+                self.samples.append(sample)
+                _show(sample)
+                began, done = time.monotonic(), number
+
+    def _work(self, turn: threading.Semaphore, back: threading.Semaphore) -> None:
+        while turn.acquire():
+            self.time_out(self._kind)
+            back.release()
+
+    def time_out(self, kind: tuple[Callable[[Any, Any], object], float]) -> None:
+        """One timeout, and what it came to."""
+        watched, seconds = kind
+        try:
+            watched({}, Context(seconds))
+        except LambdaTimeout:
+            self.outcomes["timed out"] += 1
+        except KeyError:
+            self.outcomes["own error"] += 1
+        else:
+            self.outcomes["answered"] += 1
+        if active or prepared:
+            self.outcomes["STATE LEFT BEHIND"] += 1
+
+
+def _show(sample: Sample) -> None:
+    interesting = ("frame", "traceback", "LambdaTimeout", "Firing", "Invocation", "Task")
+    print(
+        f"{sample.number:>8,}  {sample.rss_kb:>7,} KiB  {sample.descriptors:>3} fds  "
+        f"{sample.threads:>3} threads  {sample.objects:>7,} objects  "
+        f"{sample.ms_each:6.2f} ms each  "
+        + ", ".join(f"{name} {sample.types[name]}" for name in interesting),
+        file=sys.stderr,
+        flush=True,
+    )
+
+
+# ---- the verdict ------------------------------------------------------------------------------
+
+
+def growth(values: Sequence[float]) -> tuple[float, float]:
+    """How much the least has grown from the first half to the second; and the slope by fit.
+
+    The least, because what is in the middle of things comes and goes.
+    """
+    half = len(values) // 2
+    grown = min(values[half:]) - min(values[:half])
+    n = len(values)
+    middle_x, middle_y = (n - 1) / 2, sum(values) / n
+    above = sum((x - middle_x) * (y - middle_y) for x, y in enumerate(values))
+    below = sum((x - middle_x) ** 2 for x in range(n))
+    return grown, above / below
+
+
+def verdict(samples: list[Sample], every: int) -> tuple[list[str], bool]:
+    """The table's lines, and whether all is flat."""
+    judged = samples[int(len(samples) * WARM_UP) :]
+    lines, flat = [], True
+    for name, allowed in ALLOWED.items():
+        values = [float(getattr(sample, name)) for sample in judged]
+        grown, slope = growth(values)
+        ok = grown <= allowed
+        flat &= ok
+        lines.append(
+            f"{name:<12} {values[0]:>10,.0f} -> {values[-1]:>10,.0f}   grown {grown:>+8,.0f} "
+            f"(allowed {allowed:,})   slope {slope * 1000 / every:+.3f} per 1,000 timeouts"
+            f"{'' if ok else '   GROWS'}"
+        )
+    for name in WATCHED_TYPES:
+        grown, slope = growth([float(sample.types[name]) for sample in judged])
+        if grown > ALLOWED["objects"] // 4:
+            flat = False
+            lines.append(
+                f"  {name} objects grown {grown:+,.0f}, "
+                f"{slope * 1000 / every:+.3f} per 1,000   GROWS"
+            )
+    first, last = judged[0].ms_each, judged[-1].ms_each
+    lines.append(f"{'ms each':<12} {first:>10.2f} -> {last:>10.2f}")
+    return lines, flat
+
+
+def main() -> int:
+    """Run the command; return its exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python tools/flat.py",
+        description=__doc__,
+        epilog="Exit status: 0 flat, 1 something grows or is left behind, 2 a wrong call.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--timeouts", type=int, default=100_000, metavar="N")
+    parser.add_argument("--samples", type=int, default=25, metavar="N", help="10 at least")
+    parser.add_argument("--leak", action="store_true", help="add a handler that leaks")
+    options = parser.parse_args()
+    if options.samples < 10 or options.timeouts < options.samples * 10:
+        parser.error("10 samples at least, and 10 timeouts for each: --timeouts 1000 --samples 10")
+    # Records go where they cost what they cost; this command's own lines go to the real one.
+    own = os.dup(1)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    sys.setswitchinterval(0.001)
+    began = time.monotonic()
+    flat = Flat(options.timeouts, options.samples, leak=options.leak)
+    flat.run()
+    lines, is_flat = verdict(flat.samples, flat.every)
+    left = flat.outcomes.pop("STATE LEFT BEHIND", 0)
+    version = sys.version.split()[0]
+    lines.insert(0, f"Python {version}: {options.timeouts:,} timeouts, {dict(flat.outcomes)}")
+    lines.append(f"{'seconds':<12} {time.monotonic() - began:>10.0f}")
+    if left:
+        lines.append(f"state was left behind {left:,} times")
+    lines.append("FLAT" if is_flat and not left else "NOT FLAT")
+    with os.fdopen(own, "w", encoding="utf-8") as out:
+        print("\n".join(lines), file=out)
+        print(
+            json.dumps(
+                {"event": RESULT, "flat": is_flat, "samples": [s.as_dict() for s in flat.samples]}
+            ),
+            file=out,
+        )
+    return 0 if is_flat and not left else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
