@@ -133,7 +133,7 @@ async def which_loop() -> str:
 
 @pytest.mark.parametrize("main", MAINS, ids=lambda main: main.__name__)
 def test_an_async_handler_on_uvloop_is_interrupted(
-    uvloop: object, main: Main, capfd: pytest.CaptureFixture[str]
+    uvloop: object, main: Main, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Its loop is C code without a frame of its own; an error raised there would be lost."""
 
@@ -144,13 +144,13 @@ def test_an_async_handler_on_uvloop_is_interrupted(
     waits = main is has_a_task_that_swallows
     assert time_out(handler) >= (0.0 if waits else 0.1)
     assert "cleaned" in seen
-    assert "Loop._read_from_self" not in capfd.readouterr().err, "landed where it is lost"
+    assert "Loop._read_from_self" not in caplog.text, "landed where it is lost"
 
 
 @pytest.mark.parametrize("main", MAINS, ids=lambda main: main.__name__)
 @pytest.mark.parametrize("how", ["uvloop.run", "asyncio.run"])
 def test_a_handler_that_runs_uvloop_is_interrupted(
-    uvloop: Any, main: Main, how: str, capfd: pytest.CaptureFixture[str]
+    uvloop: Any, main: Main, how: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """``uvloop.run``, and ``asyncio.run`` with its policy installed."""
     run = uvloop.run if how == "uvloop.run" else asyncio.run
@@ -163,7 +163,7 @@ def test_a_handler_that_runs_uvloop_is_interrupted(
     waits = main in {waits_for_a_thread, has_a_task_that_swallows}
     assert time_out(handler) >= (0.0 if waits else 0.1)
     assert "cleaned" in seen
-    assert "Loop._read_from_self" not in capfd.readouterr().err
+    assert "Loop._read_from_self" not in caplog.text
 
 
 @pytest.mark.parametrize("kind", ["asyncio", "uvloop"])

@@ -1,0 +1,95 @@
+"""The watchdog thread when an allocation fails: it tries again, and the interrupt lands."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.support import Context, block
+from watchdog_lambda import LambdaTimeout, Watchdog, _firing, _watchdog
+from watchdog_lambda._firing import Firing
+from watchdog_lambda._ladder import Ladder
+from watchdog_lambda._watchdog import thread
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def fails_twice(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The same function, for which there is no memory at first."""
+    left = [1, 2]
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if left:
+            left.pop()
+            raise MemoryError
+        return function(*args, **kwargs)
+
+    return call
+
+
+@pytest.mark.parametrize(
+    ("holder", "name"),
+    [
+        (_watchdog, "Firing"),
+        (Firing, "_stages"),
+        (Firing, "_look"),
+        (Firing, "_press"),
+        (_firing, "StageRun"),
+        (type(thread), "_look"),
+        (Ladder, "decide"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else None,
+)
+def test_what_there_was_no_memory_for_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    holder: object,
+    name: str,
+) -> None:
+    """The invocation is interrupted in time, has one line, and each hook runs once."""
+    ran: list[int] = []
+    watchdog = with_a_hook(ran)
+
+    def handler(event: str, _context: object) -> str:
+        if event == "hang":
+            block()
+        return event
+
+    watched = watchdog(handler)
+    assert watched("ok", Context(5.0)) == "ok"
+    ident = thread._thread_id
+    monkeypatch.setattr(holder, name, fails_twice(getattr(holder, name)))
+
+    context = Context(0.6)
+    with pytest.raises(LambdaTimeout):
+        watched("hang", context)
+
+    assert context.get_remaining_time_in_millis() > 0
+    assert capfd.readouterr().out.count('"message": "watchdog.timeout"') == 1
+    assert ran == [1]
+    assert thread._thread_id == ident
+    monkeypatch.undo()
+    assert watched("ok", Context(5.0)) == "ok"
+
+
+def with_a_hook(ran: list[int]) -> Callable[..., Any]:
+    watchdog = Watchdog(grace_period=0.15)
+    watchdog.shutdown_hook(lambda _details: ran.append(1))
+    return watchdog.watch
+
+
+def test_a_thread_that_cannot_be_started_for_want_of_memory_is_no_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The hooks are not run, and the interrupt goes ahead."""
+
+    def refuse(*_: object) -> int:
+        raise MemoryError
+
+    monkeypatch.setattr("watchdog_lambda._hooks.start_new_thread", refuse)
+    watchdog = with_a_hook([])
+
+    with pytest.raises(LambdaTimeout):
+        watchdog(lambda _e, _c: block())({}, Context(0.6))

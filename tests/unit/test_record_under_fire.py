@@ -1,0 +1,335 @@
+"""One line within the bound, whatever the user has put into names, context and formatter."""
+
+from __future__ import annotations
+
+import errno
+import json
+import logging
+import os
+import sys
+import threading
+from _thread import allocate_lock
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from aws_lambda_powertools import Logger
+
+from tests.support import BOUND, Context, block, eventually
+from watchdog_lambda import LambdaTimeout, _output, _report, _stacks, watch
+from watchdog_lambda._places import CodeMap, current_path
+from watchdog_lambda._stacks import all_stacks
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+EVENT = _report.EVENT
+
+
+@pytest.fixture
+def formatter(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Callable[[Any], Any]], None]]:
+    """Replaces the formatter of the user's own Powertools Logger."""
+    logger = Logger(service="payments", level="INFO")
+
+    def replace(function: Callable[[Any], Any]) -> None:
+        monkeypatch.setattr(logger.handlers[0].formatter, "format", function)
+
+    yield replace
+    for handler in list(logger.handlers):
+        logger._logger.removeHandler(handler)
+    logging.Logger.manager.loggerDict.pop("payments", None)
+
+
+def time_out(capfd: pytest.CaptureFixture[str], context: Context | None = None) -> dict[str, Any]:
+    """The record of one timeout, which is one line and within the bound."""
+
+    @watch(grace_period=0.02)
+    def handler(_event: object, _context: object) -> None:
+        block()
+
+    with pytest.raises(LambdaTimeout):
+        handler({}, context or Context(0.1))
+    out = capfd.readouterr().out
+    [line] = out.splitlines()
+    assert len(out.encode()) <= _report.MOST_BYTES
+    record = json.loads(line)
+    assert isinstance(record, dict)
+    assert record["outcome"] == "raised"
+    return record
+
+
+def bad_value(_entry: object) -> str:
+    raise KeyError("canary")
+
+
+def bad_exit(_entry: object) -> str:
+    sys.exit("canary")
+
+
+@pytest.mark.parametrize(
+    ("function", "error"),
+    [
+        (bad_value, "KeyError"),
+        (bad_exit, "SystemExit"),
+        (lambda _entry: None, "TypeError"),
+        (lambda _entry: b"watchdog.timeout", "TypeError"),
+        (lambda _entry: "", "ValueError"),
+        (lambda _entry: json.dumps({"own": "text"}), "ValueError"),
+        (lambda entry: EVENT + str(entry.stack) + "x" * 100_000, "OverflowError"),
+    ],
+    ids=["raises", "exits", "None", "bytes", "empty", "drops the event", "endless"],
+)
+def test_a_formatter_that_makes_no_line_is_done_without(
+    capfd: pytest.CaptureFixture[str],
+    formatter: Callable[[Callable[[Any], Any]], None],
+    function: Callable[[Any], Any],
+    error: str,
+) -> None:
+    """The whole record comes in our own format, and says why."""
+    formatter(function)
+
+    record = time_out(capfd)
+
+    assert record["report_error"] == error
+    assert record["stack"]
+
+
+def test_a_formatter_that_emits_several_lines_gives_one(
+    capfd: pytest.CaptureFixture[str], formatter: Callable[[Callable[[Any], Any]], None]
+) -> None:
+    """Line breaks are spelt out."""
+    formatter(lambda entry: f"first {EVENT} {entry.outcome}\nsecond\r\nthird")
+
+    with pytest.raises(LambdaTimeout):
+        watch(grace_period=0.02)(lambda _e, _c: block())({}, Context(0.1))
+
+    assert capfd.readouterr().out == f"first {EVENT} raised\\nsecond\\r\\nthird\n"
+
+
+def test_a_formatter_that_hangs_keeps_back_neither_line_nor_answer(
+    capfd: pytest.CaptureFixture[str], formatter: Callable[[Callable[[Any], Any]], None]
+) -> None:
+    """It is waited for so long and no longer, and not asked again before it has ended."""
+    release, calls = threading.Event(), []
+
+    def hang(_entry: object) -> str:
+        calls.append(1)
+        release.wait(BOUND)
+        return json.dumps({"event": EVENT, "outcome": "raised", "own": True})
+
+    formatter(hang)
+    try:
+        assert time_out(capfd)["report_error"] == "TimeoutError"
+        assert time_out(capfd)["report_error"] == "TimeoutError"
+        assert len(calls) == 1
+    finally:
+        release.set()
+    eventually(lambda: not _report._given_up[0].locked(), "the formatter to end")
+    assert time_out(capfd)["own"] is True
+
+
+def test_a_formatters_thread_leaves_no_thread_object(
+    capfd: pytest.CaptureFixture[str], formatter: Callable[[Callable[[Any], Any]], None]
+) -> None:
+    """threading keeps an object for every thread that asks who it is."""
+    before = dict(threading._active)  # type: ignore[attr-defined]
+
+    time_out(capfd)
+
+    assert dict(threading._active) == before  # type: ignore[attr-defined]
+
+
+def test_a_context_whose_attributes_raise_is_reported(capfd: pytest.CaptureFixture[str]) -> None:
+    """Its own ``__str__`` and properties are the user's code, and no reason to be silent."""
+
+    class Raises:
+        def __str__(self) -> str:
+            raise ValueError("canary")
+
+    class Bad(Context):
+        aws_request_id = Raises()  # type: ignore[assignment]
+
+        @property
+        def function_version(self) -> str:  # type: ignore[override]
+            raise ValueError("canary")
+
+    record = time_out(capfd, Bad(0.1))
+
+    assert (record["request_id"], record["function_version"]) == ("<Raises>", "")
+
+
+def test_a_thread_whose_name_raises_is_reported(capfd: pytest.CaptureFixture[str]) -> None:
+    """A subclass of Thread may compute it."""
+
+    class Nameless(threading.Thread):
+        name = property(lambda _self: 1 / 0)
+
+    release = threading.Event()
+    started = threading.Event()
+
+    def work() -> None:
+        started.set()
+        release.wait(BOUND)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    started.wait(BOUND)
+    thread.__class__ = Nameless
+    try:
+        record = time_out(capfd)
+    finally:
+        release.set()
+        thread.__class__ = threading.Thread
+        thread.join(BOUND)
+
+    assert "thread" in record["threads"]
+
+
+def test_what_is_no_json_is_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever gets into the record by mistake, even if it cannot be turned into text."""
+
+    class Raises:
+        def __str__(self) -> str:
+            raise ValueError("canary")
+
+    assert json.loads(_report._dumps({"odd": Raises(), "set": {1}})) == {
+        "level": "ERROR",
+        "message": EVENT,
+        "timestamp": json.loads(_report._dumps({}))["timestamp"],
+        "odd": "<Raises>",
+        "set": "{1}",
+    }
+
+
+@pytest.mark.parametrize("letter", ["x", "\n", "\udcff", "\U0001f600"])
+def test_a_record_is_cut_to_the_bound(letter: str) -> None:
+    """A thousand threads, deep stacks, endless names in whatever encoding: what matters stays."""
+    place = letter * 5000 + ".py:1 (run)"
+    record = {
+        "event": EVENT,
+        "outcome": "raised",
+        "request_id": letter * 5000,
+        "location": place,
+        "stack": (place,) * 200,
+        "threads": {f"{number}{letter * 5000}": (place,) * 20 for number in range(1000)},
+        "hooks": [{"name": letter * 5000, "outcome": "ok"}] * 1000,
+        "interrupts": [{"exception": "Interrupt", "location": place}] * 20,
+    }
+
+    line = _report._fitted(record, lambda entry: _output.as_line(_report._dumps(entry)))
+
+    assert len(line) <= _report.MOST_BYTES
+    cut = json.loads(line)
+    assert cut["shortened"] is True
+    assert cut["location"].endswith(".py:1 (run)")
+
+
+def test_a_record_is_cut_no_more_than_need_be() -> None:
+    """Frames of other threads go first, the outermost of them."""
+    record = {
+        "event": EVENT,
+        "stack": ("app.py:1 (handler)",) * 200,
+        "threads": {f"t{n}": [f"lib.py:{i} ({'f' * 90})" for i in range(20)] for n in range(31)},
+        "hooks": [],
+        "interrupts": [],
+    }
+
+    line = _report._fitted(record, lambda entry: _output.as_line(_report._dumps(entry)))
+
+    cut = json.loads(line)
+    assert len(cut["stack"]) == 100
+    assert len(cut["threads"]) == 30
+    assert cut["threads"]["t0"][-1].startswith("lib.py:19 ")
+
+
+def test_without_memory_a_line_comes(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even the short form can be made: one that was made before."""
+
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(_report, "_dumps", fail)
+
+    with pytest.raises(LambdaTimeout):
+        watch(grace_period=0.02)(lambda _e, _c: block())({}, Context(0.1))
+
+    record = json.loads(capfd.readouterr().out)
+    assert (record["event"], record["report_error"]) == (EVENT, "MemoryError")
+
+
+def test_more_than_a_hundred_threads_do_not_hide_the_handlers_stack() -> None:
+    """faulthandler writes a hundred down, the newest first; the main thread is the oldest."""
+    release = threading.Event()
+    threads = [threading.Thread(target=release.wait, args=(BOUND,)) for _ in range(120)]
+    stacks: list[dict[int, Any]] = []
+    wanted = threading.get_ident()
+    for thread in threads:
+        thread.start()
+    try:
+        looker = threading.Thread(target=lambda: stacks.append(all_stacks(wanted)))
+        looker.start()
+        looker.join(BOUND)
+    finally:
+        release.set()
+        for thread in threads:
+            thread.join(BOUND)
+
+    functions = [function for _, _, function in stacks[0][wanted]]
+    assert "test_more_than_a_hundred_threads_do_not_hide_the_handlers_stack" in functions
+
+
+@pytest.fixture
+def no_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No new file can be opened; what was preloaded is there."""
+    _stacks.preload()
+
+    def refuse(*_: object) -> int:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(os, "memfd_create", refuse)
+
+
+@pytest.mark.usefixtures("no_descriptors")
+def test_without_a_descriptor_the_spare_file_serves() -> None:
+    """Twice, and all threads are there."""
+    release = threading.Event()
+    other = threading.Thread(target=release.wait, args=(BOUND,))
+    other.start()
+    try:
+        for _ in range(2):
+            stacks = all_stacks(threading.get_ident())
+            assert other.ident in stacks
+            assert "_dump" in [function for _, _, function in stacks[threading.get_ident()]]
+    finally:
+        release.set()
+        other.join(BOUND)
+
+
+@pytest.mark.usefixtures("no_descriptors")
+def test_a_spare_file_that_has_become_the_users_is_spared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """User code that closes every descriptor gets the number for a file of its own."""
+    spare = _stacks.Spare.__new__(_stacks.Spare)
+    file = tmp_path / "data.csv"
+    with file.open("w") as data:
+        spare._descriptor = data.fileno()
+        spare._identity = (os.getpid(), 0, 0)
+        spare._lock = allocate_lock()
+        monkeypatch.setattr(_stacks, "_spares", [spare])
+
+        stacks = all_stacks(threading.get_ident())
+
+    assert file.read_text() == ""
+    # The one that matters is walked.
+    assert list(stacks) == [threading.get_ident()]
+    assert "_walked" in [function for _, _, function in stacks[threading.get_ident()]]
+
+
+def test_a_path_object_in_sys_path_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Users put those there; it ended the watchdog thread."""
+    monkeypatch.setattr(sys, "path", [Path("/task"), "/task", *sys.path])
+
+    assert CodeMap(current_path()).name("/task/app.py") == "app.py"
