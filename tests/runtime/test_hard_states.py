@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 import pytest
 
@@ -14,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tools.emulator import Emulator
+
+ROOT: Final = Path(__file__).resolve().parents[2]
 
 KINDS = (
     "memory_short",
@@ -71,3 +78,63 @@ def test_a_wait_for_a_buffers_lock_is_reported_and_killed(shared: Emulator) -> N
         [report] = timed_out.reports
         assert report["outcome"] == "stuck"
         assert "(in_anothers_print)" in report["location"]
+
+
+TIMES_OUT: Final = """
+import os, time
+from tests.support import Context
+from watchdog_lambda import LambdaTimeout, watch
+
+@watch(grace_period=0.2)
+def handler(event, context):
+    if event == "hang":
+        time.sleep(60)
+    return event
+
+assert handler("warm", Context(5)) == "warm"
+{setup}
+context = Context(0.8)
+try:
+    handler("hang", context)
+except LambdaTimeout:
+    assert context.get_remaining_time_in_millis() > 0
+    os.write(2, handler("served on\\n", Context(5)).encode())
+"""
+
+
+@pytest.mark.parametrize(
+    "setup",
+    [
+        "os.set_blocking(1, False)\ntry:\n    while True: os.write(1, bytes(4096))\n"
+        "except BlockingIOError: os.set_blocking(1, True)",
+        "reader, writer = os.pipe(); os.dup2(writer, 1); os.close(reader); os.close(writer)",
+        "os.close(1)",
+        "os.close(1); file = open('data.csv', 'w'); assert file.fileno() == 1",
+    ],
+    ids=["full", "reader gone", "closed", "the user's file"],
+)
+def test_without_standard_output_the_line_goes_to_standard_error(
+    tmp_path: Path, setup: str
+) -> None:
+    """In time, once, whole; the handler is interrupted, and the process serves on."""
+    reader, writer = os.pipe()
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", TIMES_OUT.format(setup=setup)],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdout=writer,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            timeout=30,
+        )
+    finally:
+        os.close(writer)
+        os.close(reader)
+
+    line, served = done.stderr.splitlines()
+    assert json.loads(line)["outcome"] == "raised"
+    assert served == "served on"
+    file = tmp_path / "data.csv"
+    assert not file.exists() or not file.read_text()
