@@ -51,46 +51,55 @@ def main() -> int:
         for call in CALLS.values()
         if (call.name in options.only or not options.only) and (call.is_quick or not options.quick)
     ]
+    results = Results(_machine(), cells.WINDOW, GRACE_PERIOD, options.runs, {})
+    broken: list[str] = []
     try:
-        measured = {
-            version: _measure(python, version, chosen, options.runs, check=options.check_calls)
-            for version, python in options.interpreters.items()
-        }
-    except cells.Broken as error:
-        print(f"BROKEN: {error}")
-        return 1
+        for version, python in options.interpreters.items():
+            print(f"CPython {version}, {results.machine}; ms, median of up to {results.runs}")
+            results.cells[version] = _measure(
+                python, chosen, options.runs, broken, check=options.check_calls
+            )
+            if options.json is not None:
+                options.json.write_text(results.to_json())
     except KeyboardInterrupt:
         print("interrupted; what was under way has been ended")
         return 130
-    results = Results(_machine(), cells.WINDOW, GRACE_PERIOD, options.runs, measured)
-    if options.json is not None:
-        options.json.write_text(results.to_json())
-    if options.docs:
+    if options.docs and not broken:
         docs.write(results)
-    worse = list(results.worse())
-    for line in worse:
-        print(f"WORSE than SIGALRM: {line}")
-    return 1 if worse else 0
+    troubles = [f"WORSE than SIGALRM: {line}" for line in results.worse()]
+    troubles += [f"BROKEN: {line}" for line in broken]
+    for line in troubles:
+        print(line)
+    return 1 if troubles else 0
 
 
 def _measure(
-    python: str, version: str, chosen: Sequence[Call], runs: int, *, check: bool
+    python: str, chosen: Sequence[Call], runs: int, broken: list[str], *, check: bool
 ) -> dict[str, dict[str, Cell]]:
-    """Every chosen call in every way on one interpreter; told row by row."""
+    """Every chosen call in every way on one interpreter; told row by row.
+
+    What is no call to be measured has no row, and `broken` says why.
+    """
     stop = threading.Event()
     width = max(len(call.name) for call in chosen)
-    print(f"CPython {version}, {_machine()}; ms, median of up to {runs}")
     print(" " * width, *(title.rjust(16) for title in TITLES.values()), flush=True)
 
     def measure(call: Call) -> dict[str, Cell]:
-        if check:
-            cells.run(python, call.name, "nothing", stop)
-        return {way: Cell.of(_runs(python, call.name, way, runs, stop)) for way in TITLES}
+        try:
+            if check:
+                cells.run(python, call.name, "nothing", stop)
+            return {way: Cell.of(_runs(python, call.name, way, runs, stop)) for way in TITLES}
+        except cells.Broken as error:
+            broken.append(str(error))
+            return {}
 
     rows: dict[str, dict[str, Cell]] = {}
     with ThreadPoolExecutor(_AT_A_TIME) as pool:
         try:
             for call, row in zip(chosen, pool.map(measure, chosen), strict=True):
+                if not row:
+                    print(f"{call.name.ljust(width)}  BROKEN", flush=True)
+                    continue
                 rows[call.name] = row
                 figures = (str(cell).rjust(16) for cell in row.values())
                 why = row["watchdog"].unavailable

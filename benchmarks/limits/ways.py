@@ -57,8 +57,9 @@ def alarm(run: Run, _tell: Tell) -> None:
         raise TimeoutError
 
     signal.signal(signal.SIGALRM, expired)
+    due = time.monotonic() + DUE_AFTER
     signal.setitimer(signal.ITIMER_REAL, DUE_AFTER)
-    run(time.monotonic() + DUE_AFTER)
+    run(due)
 
 
 def injection(run: Run, _tell: Tell) -> None:
@@ -67,8 +68,9 @@ def injection(run: Run, _tell: Tell) -> None:
     target = ctypes.c_ulong(threading.get_ident())
     timer = threading.Timer(DUE_AFTER, inject, (target, ctypes.py_object(TimeoutError)))
     timer.daemon = True
+    due = time.monotonic() + DUE_AFTER
     timer.start()
-    run(time.monotonic() + DUE_AFTER)
+    run(due)
 
 
 def nothing(run: Run, _tell: Tell) -> None:

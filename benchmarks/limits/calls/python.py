@@ -77,9 +77,10 @@ def swallowing_loop() -> Block:
     """A loop with `except Exception: continue`."""
 
     def block() -> None:
-        for number in itertools.count():
+        while True:
             try:
-                _square(number)
+                for number in itertools.count():
+                    _square(number)
             except Exception:  # noqa: BLE001, S112 - the mistake is the point
                 continue
 
