@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import collections
 import functools
 import json
 import threading
@@ -162,7 +163,7 @@ async def async_work(what: str) -> str:
                     await asyncio.sleep(BOUND)
                 except asyncio.CancelledError:
                     if len(ended) > 1:
-                        raise
+                        break  # and returns, as if nothing had been
         case "late":
             await asyncio.sleep(0.02)
     ended.append(what)
@@ -565,6 +566,35 @@ def test_callable_objects_and_partials(run: Run, interrupt: str) -> None:
     assert ended == ["ok-0"]
 
 
+class Formatted(SqsRecordModel):
+    """A model that C code can block in, without any Python frame."""
+
+
+_never = threading.Lock()
+_never.acquire()
+Formatted.__format__ = collections.defaultdict(  # type: ignore[method-assign, assignment]
+    functools.partial(_never.acquire, True, BOUND)
+).__getitem__
+
+
+def test_a_handler_in_c() -> None:
+    """It has no frame of its own, and is interrupted all the same."""
+    processor = batch.BatchProcessor(
+        batch.EventType.SQS, model=Formatted, raise_on_entire_batch_failure=False
+    )
+
+    @watch
+    def handler(event: Any, _context: Any) -> Any:
+        # Without the context: Powertools asks for no signature, which it does not have.
+        return batch.process_partial_response(event, "{record}".format, processor)
+
+    context = Context(SECONDS)
+    response = handler(events.sqs("a", "b"), context)
+
+    assert [item["itemIdentifier"] for item in response["batchItemFailures"]] == names(0, 1)
+    assert context.get_remaining_time_in_millis() > SECONDS * 1000 / 16
+
+
 def test_the_lambda_context_is_handed_on(run: Run) -> None:
     """To a record handler that asks for it, as Powertools does."""
     processor = batch.BatchProcessor(batch.EventType.SQS)
@@ -762,9 +792,16 @@ def test_off_the_main_thread(run: Run, kind: str) -> None:
     assert begun == ["ok", kind]
 
 
-def test_in_a_thread_of_the_handlers_it_is_powertools_own(run: Run) -> None:
-    """Interrupts land in the handler's thread only, and so do this module's shields."""
-    processor = batch.BatchProcessor(batch.EventType.SQS)
+def test_in_a_thread_of_the_handlers_it_is_powertools_own() -> None:
+    """Interrupts land in the handler's thread only, and so this module puts no shield up here."""
+
+    class Looking(batch.BatchProcessor):
+        def success_handler(self, record: Any, result: Any) -> Any:
+            [invocation] = active.values()
+            ended.append(str(invocation.shields))
+            return super().success_handler(record, result)
+
+    processor = Looking(batch.EventType.SQS)
 
     @watch
     def handler(event: Any, context: Any) -> Any:
@@ -776,13 +813,12 @@ def test_in_a_thread_of_the_handlers_it_is_powertools_own(run: Run) -> None:
         )
         thread.start()
         thread.join()
-        [invocation] = active.values()
-        assert invocation.shields == 0
         return found[0]
 
     assert handler(events.sqs("ok", "fail"), Context(30.0)) == {
         "batchItemFailures": [{"itemIdentifier": "message-1"}]
     }
+    assert ended == ["ok", "0"]
 
 
 # ---- async -------------------------------------------------------------------------------------
@@ -877,6 +913,29 @@ def test_async_a_record_that_catches_its_cancellation_is_done(run: Run) -> None:
 
     assert outcome.failed == names(1)
     assert sorted(ended) == ["ok", "swallow, in part"]
+
+
+@pytest.mark.usefixtures("where")
+@pytest.mark.parametrize("kind", ["block", "own-block"])
+def test_async_a_cleanup_is_left_alone(run: Run, kind: str) -> None:
+    """Cancelled because of another's timeout, it has several interrupts' time to clean up."""
+    processor = batch.AsyncBatchProcessor(batch.EventType.SQS)
+
+    async def handler(record: Any) -> None:
+        if record.body != "cleans up":
+            await async_work(record.body)
+            return
+        try:
+            await asyncio.sleep(BOUND)
+        finally:
+            await asyncio.sleep(0.08)
+            ended.append("cleaned up")
+
+    outcome = run(processor, events.sqs("ok", "cleans up", kind), handler)
+
+    assert sorted(outcome.failed) == names(1, 2)
+    assert ended == ["ok", "cleaned up"]
+    assert len(outcome.reports[0]["interrupts"]) == 1
 
 
 @pytest.mark.usefixtures("where")
