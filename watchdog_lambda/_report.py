@@ -225,7 +225,7 @@ def _cut(record: dict[str, Any], sizes: tuple[int, int, int, int, int]) -> dict[
             return {shorter(key): shorter(entry) for key, entry in mapping.items()}
         if isinstance(value, list | tuple):
             sequence: Sequence[Any] = value  # pyright: ignore[reportUnknownVariableType]
-            return list(map(shorter, sequence))
+            return list(map(shorter, sequence))  # pyright: ignore[reportUnknownArgumentType]
         return value
 
     def some(values: list[Any]) -> list[Any]:

@@ -50,7 +50,7 @@ from aws_lambda_powertools.utilities.batch import (
 )
 
 from ._clock import SystemClock
-from ._handler import call_opaque
+from ._coroutines import call_opaque
 from ._invocation import active
 from ._loops import run_out
 from .errors import Interrupt, LambdaTimeout

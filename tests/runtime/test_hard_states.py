@@ -105,8 +105,10 @@ except LambdaTimeout:
 @pytest.mark.parametrize(
     "setup",
     [
-        "os.set_blocking(1, False)\ntry:\n    while True: os.write(1, bytes(4096))\n"
-        "except BlockingIOError: os.set_blocking(1, True)",
+        (
+            "os.set_blocking(1, False)\ntry:\n    while True: os.write(1, bytes(4096))\n"
+            "except BlockingIOError: os.set_blocking(1, True)"
+        ),
         "reader, writer = os.pipe(); os.dup2(writer, 1); os.close(reader); os.close(writer)",
         "os.close(1)",
         "os.close(1); file = open('data.csv', 'w'); assert file.fileno() == 1",
