@@ -150,14 +150,14 @@ def interpreters(arguments: list[str]) -> int:
         command = [str(environment(interpreter)), "-m", "pytest", *arguments]
         _say(f"Python {version}: pytest {' '.join(arguments)}")
         # Beside each other, for they wait most of the time; each one's output in one piece.
-        output = tempfile.TemporaryFile()  # noqa: SIM115 - read and closed when it has ended
+        output: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - read and closed when it has ended
         process = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT)
         running[version] = process, output
-    for version, (process, output) in running.items():
+    for version, (process, said) in running.items():
         outcomes[version] = "failed" if _wait(process) else "passed"
-        with output:
-            output.seek(0)
-            sys.stdout.write(output.read().decode(errors="replace"))
+        with said:
+            said.seek(0)
+            sys.stdout.write(said.read().decode(errors="replace"))
         _say(f"Python {version}: {outcomes[version]}")
     print()
     for version, outcome in outcomes.items():
