@@ -217,15 +217,14 @@ def _cut(record: dict[str, Any], sizes: tuple[int, int, int, int, int]) -> dict[
     threads, frames, stack, entries, most = sizes
 
     def shorter(value: Any) -> Any:
-        if isinstance(value, str) and len(value) > most:
+        kind: type[Any] = type(value)
+        if kind is str and len(value) > most:
             # A name's beginning, and a place's end.
             return f"{value[: most // 3]}...{value[-(most - most // 3) :]}"
-        if isinstance(value, dict):
-            mapping: dict[Any, Any] = value  # pyright: ignore[reportUnknownVariableType]
-            return {shorter(key): shorter(entry) for key, entry in mapping.items()}
-        if isinstance(value, list | tuple):
-            sequence: Sequence[Any] = value  # pyright: ignore[reportUnknownVariableType]
-            return list(map(shorter, sequence))  # pyright: ignore[reportUnknownArgumentType]
+        if kind is dict:
+            return {shorter(key): shorter(entry) for key, entry in value.items()}
+        if kind in {list, tuple}:
+            return [shorter(entry) for entry in value]
         return value
 
     def some(values: list[Any]) -> list[Any]:

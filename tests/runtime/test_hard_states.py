@@ -80,6 +80,13 @@ def test_a_wait_for_a_buffers_lock_is_reported_and_killed(shared: Emulator) -> N
         assert "(in_anothers_print)" in report["location"]
 
 
+FILL: Final = """
+os.set_blocking(1, False)
+try:
+    while True: os.write(1, bytes(4096))
+except BlockingIOError: os.set_blocking(1, True)
+"""
+
 TIMES_OUT: Final = """
 import os, time
 from tests.support import Context
@@ -105,10 +112,7 @@ except LambdaTimeout:
 @pytest.mark.parametrize(
     "setup",
     [
-        (
-            "os.set_blocking(1, False)\ntry:\n    while True: os.write(1, bytes(4096))\n"
-            "except BlockingIOError: os.set_blocking(1, True)"
-        ),
+        FILL,
         "reader, writer = os.pipe(); os.dup2(writer, 1); os.close(reader); os.close(writer)",
         "os.close(1)",
         "os.close(1); file = open('data.csv', 'w'); assert file.fileno() == 1",
