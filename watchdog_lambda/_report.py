@@ -217,7 +217,7 @@ def _cut(record: dict[str, Any], sizes: tuple[int, int, int, int, int]) -> dict[
     threads, frames, stack, entries, most = sizes
 
     def shorter(value: Any) -> Any:
-        kind: type[Any] = type(value)
+        kind = value.__class__  # not narrowed: strict checkers want the items named
         if kind is str and len(value) > most:
             # A name's beginning, and a place's end.
             return f"{value[: most // 3]}...{value[-(most - most // 3) :]}"
