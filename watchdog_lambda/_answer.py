@@ -29,6 +29,7 @@ def conclude(
     Thread: the handler's, after :meth:`Firing.settle`.
     """
     try:
+        firing.ended_at = thread.clock.monotonic()
         firing.run_out_loops()
         firing.wait_for_hooks()
         if firing.fired_at is None:

@@ -96,6 +96,7 @@ class Firing:
         "code",
         "delivery",
         "details",
+        "ended_at",
         "fired_at",
         "interrupts",
         "invocation",
@@ -127,6 +128,7 @@ class Firing:
         # The event loops that interrupts have landed in; handler's thread.
         self.loops: list[AbstractEventLoop] = []
         self.fired_at: float | None = None  # the beginning of the grace period, as it was kept
+        self.ended_at: float | None = None  # the handler's end; handler's thread
         self._grace_run: StageRun | None = None
         # Stages to come: instant, hooks, and whether it is the grace period's own. Watchdog thread.
         self.todo: list[tuple[float, list[Hook], bool]] | None = None

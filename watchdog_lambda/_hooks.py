@@ -84,18 +84,22 @@ def stages(registries: Iterable[HookRegistry]) -> dict[float | None, list[Hook]]
 class HookRecord:
     """What became of one hook in one timeout."""
 
-    __slots__ = ("duration", "error", "name", "outcome")
+    __slots__ = ("duration", "error", "name", "outcome", "started")
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.outcome = "not-run"  # then: running; then: ok, raised or timed-out
+        self.started: float | None = None
         self.duration = 0.0  # seconds, so far
         self.error: str | None = None  # type and place, never the message: it may quote the event
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self, since: float) -> dict[str, Any]:
+        """For the log; when the hook began is told in relation to `since`."""
+        after = None if self.started is None else round((self.started - since) * 1000)
         record: dict[str, Any] = {
             "name": self.name,
             "outcome": self.outcome,
+            "after_ms": after,
             "duration_ms": round(self.duration * 1000, 1),
         }
         if self.error is not None:
@@ -210,7 +214,7 @@ class StageRun:
                 self._next += 1
                 record = self.records[index]
                 record.outcome = "running"
-                started = self._started = self._clock.monotonic()
+                started = record.started = self._started = self._clock.monotonic()
                 self._share(len(self._hooks) - index)
             error = self._call(self._hooks[index])
             with self._lock:

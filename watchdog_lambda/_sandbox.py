@@ -135,6 +135,7 @@ class Sandbox:
             return
         alarm = self._clock.make_alarm()
         run = StageRun(registered, None, BUDGET, self._clock, alarm)
+        began = self._clock.monotonic()
         run.begin()
         while not run.is_over():
             now = self._clock.monotonic()
@@ -143,7 +144,7 @@ class Sandbox:
         _report.write_line(
             json.dumps(
                 {"level": "INFO", "message": EVENT, "timestamp": _report.timestamp()}
-                | {"event": EVENT, "hooks": [record.as_dict() for record in run.records]}
+                | {"event": EVENT, "hooks": [record.as_dict(began) for record in run.records]}
             )
         )
 

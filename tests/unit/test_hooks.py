@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from tests.support import BOUND, Context, eventually
 from watchdog_lambda import TimeoutDetails, Watchdog, _api, scoped_hook, shutdown_hook, watch
 from watchdog_lambda._clock import SystemAlarm, SystemClock
-from watchdog_lambda._hooks import Hook, HookRegistry, StageRun, hook_name, stages
+from watchdog_lambda._hooks import Hook, HookRecord, HookRegistry, StageRun, hook_name, stages
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,12 +55,17 @@ def test_a_hook_that_raises_stops_no_other() -> None:
     def fail(_details: TimeoutDetails) -> None:
         raise ValueError("secret of the event")
 
+    since = time.monotonic()
     stage = run(leave, fail, lambda _d: called.append("last"))
 
     assert called == ["last"]
     assert [r.outcome for r in stage.records] == ["raised", "raised", "ok"]
+    starts = [r.as_dict(since)["after_ms"] for r in stage.records]
+    assert starts == sorted(starts)
+    assert 0 <= starts[0] <= starts[-1] < BOUND * 1000
+    assert HookRecord("never begun").as_dict(since)["after_ms"] is None
     assert "ValueError in test_hooks.py" in str(stage.records[1].error)
-    assert "secret" not in str([r.as_dict() for r in stage.records])
+    assert "secret" not in str([r.as_dict(0.0) for r in stage.records])
 
 
 def test_a_hook_that_hangs_stops_no_other_and_ends_with_the_budget() -> None:

@@ -70,7 +70,10 @@ def test_one_line_says_what_where_and_how_it_ended(capfd: pytest.CaptureFixture[
     assert record["location"].endswith("(block)")
     assert record["stack"][-1] == record["location"]
     assert any("wait" in place for place in record["threads"]["poller"])
-    assert [hook["outcome"] for hook in record["hooks"]] == ["ok"]
+    [hook] = record["hooks"]
+    assert hook["outcome"] == "ok"
+    assert 70 <= hook["after_ms"] <= hook["after_ms"] + hook["duration_ms"] <= 100
+    assert hook["after_ms"] <= record["ended_after_ms"] <= record["elapsed_ms"]
     assert [i["outcome"] for i in record["interrupts"]] == ["delivered"]
     assert "canary" not in captured
 
@@ -116,6 +119,7 @@ def test_a_stuck_handler_is_reported_before_the_hard_deadline_and_once(
 
     [record] = records(capfd.readouterr().out)
     assert record["outcome"] == "stuck"
+    assert record["ended_after_ms"] is None
     assert 0 < record["remaining_ms"] < 20
     assert len(record["interrupts"]) > 2
 
