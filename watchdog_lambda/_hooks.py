@@ -124,7 +124,6 @@ class StageRun:
         "_lock",
         "_next",
         "_runner",
-        "_started",
         "_takeover_at",
         "ends_at",
         "records",
@@ -146,7 +145,6 @@ class StageRun:
         self._lock = allocate_lock()
         self._next = 0  # guarded by _lock
         self._runner = 0  # guarded by _lock; the runner that may take the next hook
-        self._started = 0.0  # of the hook last begun; guarded by _lock
         self._done = allocate_lock()  # taken until every hook has ended
         self._done.acquire()
         self.ends_at = clock.monotonic() + budget
@@ -182,9 +180,9 @@ class StageRun:
         with self._lock:
             self._runner += 1
             for record in self.records:
-                if record.outcome == "running":
+                if record.outcome == "running" and record.started is not None:
                     record.outcome = "timed-out"
-                    record.duration = self._clock.monotonic() - self._started
+                    record.duration = self._clock.monotonic() - record.started
 
     def _hand_over(self) -> None:
         """Start a runner for the hooks that have not begun; the one before takes no more."""
@@ -214,7 +212,7 @@ class StageRun:
                 self._next += 1
                 record = self.records[index]
                 record.outcome = "running"
-                started = record.started = self._started = self._clock.monotonic()
+                started = record.started = self._clock.monotonic()
                 self._share(len(self._hooks) - index)
             error = self._call(self._hooks[index])
             with self._lock:
