@@ -12,14 +12,12 @@ error at init.
 from __future__ import annotations
 
 import os
-import sys
 
 from . import _command
 from ._api import wrap
 from ._config import Settings
 from ._prepare import prepare
 from ._watchdog import thread
-from .errors import ConfigurationError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,31 +25,6 @@ if TYPE_CHECKING:
     from typing import Any
 
 __all__ = ["handler"]
-
-
-def choose(environ: MutableMapping[str, str], argument: str | None) -> str:
-    """The name of the user's handler, by precedence.
-
-    Raises:
-        ConfigurationError: there is none, or it names watchdog_lambda itself.
-    """
-    candidates = (
-        ("WATCHDOG_LAMBDA_HANDLER", environ.get("WATCHDOG_LAMBDA_HANDLER", "").strip()),
-        ("the command's argument", argument or ""),
-        ("_HANDLER", environ.get("_HANDLER", "")),
-    )
-    for source, name in candidates:
-        if not name:
-            continue
-        if name.replace("/", ".").split(".", 1)[0] == __package__:
-            raise ConfigurationError(
-                f"{source}={name!r} names watchdog_lambda itself: there is no handler to wrap; set "
-                "WATCHDOG_LAMBDA_HANDLER to your own, for example app.handler"
-            )
-        return name
-    raise ConfigurationError(
-        "no handler to wrap; set WATCHDOG_LAMBDA_HANDLER to yours, for example app.handler"
-    )
 
 
 def load(environ: MutableMapping[str, str], argument: str | None = None) -> Callable[..., Any]:
@@ -63,19 +36,10 @@ def load(environ: MutableMapping[str, str], argument: str | None = None) -> Call
             runtime's own error.
     """
     settings = Settings.from_environ(environ)
-    name = choose(environ, argument)
-    # Libraries read it to know the function's handler (tracers name their spans by it).
-    if environ.get("_HANDLER", "").replace("/", ".").startswith(f"{__package__}."):
-        environ["_HANDLER"] = name
+    name = _command.choose(environ, argument)
     if not settings.disabled:
         prepare(settings, environ)
-    root = environ.get("LAMBDA_TASK_ROOT")
-    if root and root not in sys.path:
-        sys.path.insert(0, root)
-    # Private, and still the one place that knows these errors; others build on it too (Lumigo).
-    from awslambdaric.bootstrap import _get_handler  # noqa: PLC0415  # pyright: ignore[reportUnknownVariableType]
-
-    resolved: Callable[..., Any] = _get_handler(name)
+    resolved = _command.resolve(environ, name)
     if settings.disabled:
         return resolved
     # At init, where Lambda gives every function a full processor; the first invocation may have a

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from watchdog_lambda import ConfigurationError
+from watchdog_lambda import ConfigurationError, _command
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -54,13 +54,11 @@ def test_importing_it_resolves_and_wraps_the_handler(entrypoint: Any) -> None:
         ({"WATCHDOG_LAMBDA_HANDLER": "watchdog_lambda_app.handler"}, None, None),
     ],
 )
-def test_precedence(
-    entrypoint: Any, environ: dict[str, str], argument: str | None, chosen: str | None
-) -> None:
+def test_precedence(environ: dict[str, str], argument: str | None, chosen: str | None) -> None:
     """The setting, then the argument, then Lambda's own variable; a similar name is no self."""
     expected = chosen or environ["WATCHDOG_LAMBDA_HANDLER"]
 
-    assert entrypoint.choose(environ, argument) == expected
+    assert _command.choose(environ, argument) == expected
 
 
 @pytest.mark.parametrize(
@@ -71,18 +69,18 @@ def test_precedence(
         "watchdog_lambda.handler",
     ],
 )
-def test_naming_ourselves_is_refused(entrypoint: Any, name: str) -> None:
+def test_naming_ourselves_is_refused(name: str) -> None:
     """A configuration error that says what to set, never a loop."""
     with pytest.raises(ConfigurationError, match=r"names watchdog_lambda itself.*app\.handler"):
-        entrypoint.choose({"WATCHDOG_LAMBDA_HANDLER": name}, None)
+        _command.choose({"WATCHDOG_LAMBDA_HANDLER": name}, None)
     with pytest.raises(ConfigurationError, match="_HANDLER"):
-        entrypoint.choose({"_HANDLER": name}, None)
+        _command.choose({"_HANDLER": name}, None)
 
 
-def test_no_handler_at_all_is_refused(entrypoint: Any) -> None:
+def test_no_handler_at_all_is_refused() -> None:
     """The error names the variable to set."""
     with pytest.raises(ConfigurationError, match="set WATCHDOG_LAMBDA_HANDLER"):
-        entrypoint.choose({}, None)
+        _command.choose({}, None)
 
 
 def test_libraries_read_the_real_handler_from_the_environment(
