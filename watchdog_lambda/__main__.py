@@ -11,11 +11,11 @@ from .errors import ConfigurationError
 _ENTRYPOINT = "watchdog_lambda.entrypoint.handler"
 
 _HELP = """\
-usage: python -m watchdog_lambda [HANDLER]
+usage: {program} [HANDLER]
 
 Run a Lambda handler under the watchdog, as a container image's entrypoint:
 
-    ENTRYPOINT ["python", "-m", "watchdog_lambda"]
+    ENTRYPOINT {entrypoint}
     CMD ["app.handler"]
 
 HANDLER is module.function, for example app.handler. Without it, WATCHDOG_LAMBDA_HANDLER or _HANDLER
@@ -23,19 +23,25 @@ names the handler; WATCHDOG_LAMBDA_HANDLER goes before all others.
 
 Lambda sets AWS_LAMBDA_RUNTIME_API. On your own machine AWS's Runtime Interface Emulator does:
 
-    aws-lambda-rie python -m watchdog_lambda app.handler
+    aws-lambda-rie {program} app.handler
 
 Settings are environment variables with the prefix WATCHDOG_LAMBDA_: GRACE_PERIOD, HOOK_BUDGET,
 INTERRUPT, LAST_CALL, LAST_RESORT, WAKE_SIGNAL, TIMEOUT, SIGTERM, METRICS_NAMESPACE, DISABLED.
+
+To try a handler out on this machine: watchdog-lambda invoke --help
 
 exit codes: 2 for a wrong call; otherwise the runtime's own.
 """
 
 
-def main(arguments: list[str]) -> int:
-    """Hand over to awslambdaric; returns only if that cannot be done."""
+def main(arguments: list[str], program: str = "python -m watchdog_lambda") -> int:
+    """Hand over to awslambdaric; returns only if that cannot be done.
+
+    `program` is what the user has typed before the arguments, for the messages.
+    """
     if arguments and arguments[0] in {"-h", "--help"}:
-        print(_HELP, end="")  # noqa: T201
+        words = ", ".join(f'"{word}"' for word in program.split())
+        print(_HELP.format(program=program, entrypoint=f"[{words}]"), end="")  # noqa: T201
         return 0
     if len(arguments) > 1:
         return _complain(f"one handler at most, not {len(arguments)}: {' '.join(arguments)}")
@@ -45,7 +51,8 @@ def main(arguments: list[str]) -> int:
     if not os.environ.get("AWS_LAMBDA_RUNTIME_API"):
         return _complain(
             "AWS_LAMBDA_RUNTIME_API is not set: this is not Lambda, nor its emulator; to run the "
-            "handler on this machine: aws-lambda-rie python -m watchdog_lambda app.handler"
+            "handler on this machine: watchdog-lambda invoke app.handler, or under AWS's emulator: "
+            f"aws-lambda-rie {program} app.handler"
         )
     try:
         from awslambdaric.__main__ import main as run  # noqa: PLC0415  # pyright: ignore[reportUnknownVariableType]

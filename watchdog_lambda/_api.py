@@ -44,6 +44,9 @@ __all__ = ["Watchdog", "sandbox_shutdown_hook", "scoped_hook", "shield", "shutdo
 MARK = "__watchdog_lambda__"
 """On a watched handler, itself: a decorator above copies the attribute, but is not its value."""
 
+_PLAN = "__watchdog_lambda_plan__"
+"""Beside it: what is to happen to its invocations."""
+
 _MISSING: Any = object()
 
 
@@ -290,6 +293,7 @@ def _watch(
 
     functools.update_wrapper(watched, handler)
     watched.__dict__[MARK] = watched
+    watched.__dict__[_PLAN] = plan
     return watched
 
 
@@ -302,7 +306,15 @@ def wrap(handler: Callable[..., Any], settings: Settings) -> Callable[[Any, Any]
     """The entrypoint's wrapper: two arguments; a handler that is watched already stays as it is."""
     if is_watched(handler):
         return handler
-    return guard(handler, Plan(settings, (_hooks,), NO_FALLBACK, {}))
+    return guard(handler, plan_of(handler, settings))
+
+
+def plan_of(handler: Callable[..., Any], settings: Settings) -> Plan:
+    """What is to happen to a handler's invocations under the entrypoint."""
+    if is_watched(handler):
+        plan: Plan = getattr(handler, _PLAN)
+        return plan
+    return Plan(settings, (_hooks,), NO_FALLBACK, {})
 
 
 @overload

@@ -1,0 +1,209 @@
+"""The built-in host: the real runtime against a Runtime API of our own that kills like Lambda.
+
+What it does as Lambda does: a start of its own for each process, outside of the invocation's time
+and 10 s long at most; SIGKILL for everything at the hard deadline; a new process for the invocation
+after that; a process that ends is ``Runtime.ExitError``. An invocation is over when the runtime
+asks for the next one, as with AWS's emulator: what was posted before a kill is lost.
+
+What it does not: freeze between invocations, hold the memory limit, start the function twice after
+a failed init.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import threading
+import time
+import uuid
+from typing import TYPE_CHECKING, Self
+
+from .function import CannotRun, Invocation
+from .log import Log
+from .processes import MARK, end_all, send_group
+from .runtime_api import Event, Posted, RuntimeApi
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+
+    from .function import Function, OnStart
+    from .log import Line
+
+INIT_LIMIT = 10.0
+"""Seconds for a process's start, as in Lambda."""
+
+SHUTDOWN_LIMIT = 0.5
+"""Seconds between SIGTERM and SIGKILL, for a function with an extension; as in Lambda."""
+
+
+class Builtin:
+    """One function under the built-in Runtime API.
+
+    Thread: one; `on_line` is called on another.
+    """
+
+    def __init__(self, function: Function, on_line: Callable[[Line], None]) -> None:
+        self._function = function
+        self._lines: list[Line] = []
+        self._log = Log("function", self._add(on_line))
+        self._mark = uuid.uuid4().hex
+        self._api = RuntimeApi(function.environ["AWS_LAMBDA_FUNCTION_NAME"])
+        self._process: subprocess.Popen[bytes] | None = None
+        self._status: int | None = None  # guarded by the API's news; of the process that has ended
+        self._is_open = True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def invoke(self, event: bytes, on_start: OnStart) -> Invocation:
+        """Invoke the function; see :class:`.Host`."""
+        since = len(self._lines)
+        init_seconds = None
+        if self._process is None:
+            before = time.monotonic()
+            on_start("init", before)
+            self._start()
+            is_up = self._wait(lambda: self._api.pollers > 0, before + INIT_LIMIT)
+            init_seconds = time.monotonic() - before
+            if not is_up:
+                return self._end_init(before, init_seconds, since)
+        began = time.monotonic()
+        on_start("invocation", began)
+        deadline = began + self._function.timeout
+        request = Event(str(uuid.uuid4()), event, time.time() + self._function.timeout)
+        self._api.hand_over(request)
+        is_over = self._wait(lambda: self._api.is_over, deadline)
+        with self._api.news:
+            posted, status = self._api.posted, self._status
+        ended = time.monotonic()
+        invocation = Invocation("", "response", ended - began, began, init_seconds)
+        if posted is not None and (is_over or status is not None):
+            _take(invocation, posted)
+        elif status is None:
+            invocation.kind = "killed"
+            invocation.body = f"Task timed out after {self._function.timeout:.2f} seconds"
+        else:
+            invocation.kind, invocation.body = "error", _exit_error(request.request_id, status)
+        if not is_over:
+            self._end_process()
+        return self._with_lines(invocation, since)
+
+    def close(self) -> list[Line]:
+        """End everything, with notice for a function with an extension."""
+        if not self._is_open:
+            return []
+        self._is_open = False
+        since = len(self._lines)
+        if self._process is not None and self._api.has_extension:
+            send_group(self._process.pid, signal.SIGTERM)
+            self._wait(lambda: False, time.monotonic() + SHUTDOWN_LIMIT)
+        self._end_process()
+        end_all(self._mark)
+        self._log.close()
+        self._api.close()
+        return self._lines[since:]
+
+    def _add(self, on_line: Callable[[Line], None]) -> Callable[[Line], None]:
+        def add(line: Line) -> None:
+            self._lines.append(line)
+            on_line(line)
+
+        return add
+
+    def _start(self) -> None:
+        self._api.begin_process()
+        self._status = None
+        environ = dict(self._function.environ)
+        environ |= {"AWS_LAMBDA_RUNTIME_API": self._api.address, MARK: self._mark}
+        try:
+            self._process = subprocess.Popen(  # noqa: S603 - the user's own command
+                self._function.command,
+                cwd=self._function.folder,
+                env=environ,
+                stdin=subprocess.DEVNULL,
+                stdout=self._log.write_end,
+                stderr=self._log.write_end,
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise CannotRun(f"the runtime could not be started: {error}") from error
+        threading.Thread(
+            target=self._wait_for_end, args=(self._process,), name="process", daemon=True
+        ).start()
+
+    def _wait_for_end(self, process: subprocess.Popen[bytes]) -> None:
+        status = process.wait()
+        with self._api.news:
+            if process is self._process:
+                self._status = status
+            self._api.news.notify_all()
+
+    def _wait(self, condition: Callable[[], bool], until: float) -> bool:
+        """Whether it came true before the process ended and before an instant."""
+        with self._api.news:
+            while True:
+                if self._status is not None:
+                    return False
+                if condition():
+                    return True
+                left = until - time.monotonic()
+                if left <= 0:
+                    return False
+                self._api.news.wait(left)
+
+    def _end_init(self, before: float, seconds: float, since: int) -> Invocation:
+        """Make an invocation of a start that failed."""
+        with self._api.news:
+            status, error = self._status, self._api.init_error
+        invocation = Invocation("", "error", seconds, before, seconds, init_counts=True)
+        if error is not None:
+            invocation.body = error
+        elif status is not None:
+            invocation.body = _exit_error(str(uuid.uuid4()), status)
+        else:
+            invocation.kind = "killed"
+            invocation.body = f"Init timed out after {INIT_LIMIT:.2f} seconds"
+        self._end_process()
+        return self._with_lines(invocation, since)
+
+    def _end_process(self) -> None:
+        """Kill the process and all that it has started; reap it."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        send_group(process.pid, signal.SIGKILL)
+        end_all(self._mark)
+        process.wait()
+
+    def _with_lines(self, invocation: Invocation, since: int) -> Invocation:
+        self._log.sync()
+        invocation.lines = self._lines[since:]
+        return invocation
+
+
+def _take(invocation: Invocation, posted: Posted) -> None:
+    invocation.kind, invocation.body = posted.kind, posted.body
+    invocation.seconds = posted.at - invocation.began
+
+
+def _exit_error(request_id: str, status: int) -> str:
+    """What Lambda answers for a process that has ended, in its words."""
+    if status == 0:
+        reason = "Runtime exited without providing a reason"
+    elif status > 0:
+        reason = f"Runtime exited with error: exit status {status}"
+    else:
+        name = signal.strsignal(-status) or f"signal {-status}"
+        reason = f"Runtime exited with error: signal: {name.lower()}"
+    message = f"RequestId: {request_id} Error: {reason}"
+    return json.dumps({"errorType": "Runtime.ExitError", "errorMessage": message})

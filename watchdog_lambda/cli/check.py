@@ -1,0 +1,40 @@
+"""``watchdog-lambda check``: the settings, the handler and the timeline, and what is doubtful."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import threading
+from typing import TYPE_CHECKING
+
+from .check_view import show
+from .examine import examine
+
+if TYPE_CHECKING:
+    import argparse
+
+
+def check(options: argparse.Namespace) -> int:
+    """Run the command; the exit status."""
+    sources = dict.fromkeys(options.env_file, "--env-file")
+    sources |= {name: "--env" for name, _ in options.env}
+    os.environ.update({**options.env_file, **dict(options.env)})
+    # What it would warn of is found here.
+    logging.getLogger("watchdog_lambda").disabled = True
+    os.chdir(options.path)
+    here = str(options.path)
+    if sys.path[:1] != [here]:
+        sys.path.insert(0, here)
+    report = examine(os.environ, sources, options.handler, options.timeout)
+    status = 0
+    if report.has("error"):
+        status = 2
+    elif options.strict and report.has("warning"):
+        status = 1
+    show(report, status, as_json=options.json)
+    if any(not t.daemon for t in threading.enumerate() if t is not threading.main_thread()):
+        # Started by the import, and perhaps for good.
+        sys.stdout.flush()
+        os._exit(status)
+    return status

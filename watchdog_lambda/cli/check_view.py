@@ -1,0 +1,168 @@
+"""What ``check`` tells: people as text, a machine as one JSON document."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+from .examine import signal_name
+from .outcome import Phase
+from .screen import Screen, Styled
+from .timeline import Row, draw_large, figure
+
+if TYPE_CHECKING:
+    from watchdog_lambda._clock import Timeline
+
+    from .examine import Report, Setting
+
+SCHEMA = 1
+"""Of the JSON; a new one if a key goes or changes its meaning."""
+
+_NAME = 18
+_VALUE = 20
+_LEVELS = {"error": "red", "warning": "yellow", "note": ""}
+_LAST_RESORTS = {
+    "report": "stuck: a record is left",
+    "exit": "stuck: answered for, exit",
+    "restart": "stuck: answered for, restart",
+}
+_UNSET = {"hook_budget": "a third of the grace period", "sigterm": "0", "disabled": "0"}
+
+
+def show(report: Report, status: int, *, as_json: bool) -> None:
+    """Tell it all on standard output."""
+    if as_json:
+        sys.stdout.write(json.dumps(as_document(report, status), indent=2) + "\n")
+        sys.stdout.flush()
+        return
+    screen = Screen(sys.stdout)
+    handler = report.handler
+    if handler is not None:
+        kind = "async def" if handler.is_async else "def"
+        where = f"{handler.file}:{handler.line}" if handler.file else "not Python"
+        watched = ", watched by a @watch in its code" if handler.is_watched else ""
+        screen.show(Styled("handler", "bold"), f"  {handler.name}: {where}, {kind}{watched}")
+        screen.show()
+    screen.show(Styled("settings", "bold"))
+    for setting in report.settings:
+        style = "dim" if setting.source == "default" else ""
+        value = f"{_value(setting):<{_VALUE}}"
+        name = f"  {setting.name.upper():<{_NAME}}"
+        screen.show(Styled(f"{name}{value}  {setting.source}", style))
+    if report.timeline is not None:
+        screen.show()
+        title = f"if an invocation takes all of its {report.timeout:g} s"
+        screen.show(Styled("timeline", "bold"), f"  {title}")
+        for line in _drawn(report, report.timeline, screen.width):
+            screen.show(*line)
+    if report.findings:
+        screen.show()
+    for finding in report.findings:
+        screen.show(Styled(finding.level, _LEVELS[finding.level]), f": {finding.text}")
+    if not report.has("error") and not report.has("warning"):
+        screen.show()
+        screen.show(Styled("nothing to object to", "green"))
+
+
+def _value(setting: Setting) -> str:
+    value = setting.value
+    if setting.name == "wake_signal" and isinstance(value, int):
+        return signal_name(value)
+    if isinstance(value, bool):
+        return str(int(value))
+    if value is None:
+        none = "none" if setting.source != "default" else ""
+        return _UNSET.get(setting.name, none)
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def phases(report: Report, timeline: Timeline) -> list[Phase]:
+    """What happens when, if the handler does not end by itself."""
+    settings = report.in_force
+    hard, budget = timeline.hard, timeline.hook_budget
+    has_hooks = None in report.stages
+    interrupts = settings is not None and settings.interrupt != "none"
+    early = [before for before in report.stages if before is not None]
+    found = [Phase("running", 0.0, timeline.grace_at, f"{_figure(timeline.grace_at)} s")]
+    for before in sorted(early, reverse=True):
+        start = timeline.stage_at(before)
+        names = ", ".join(report.stages[before])
+        text = f"{_figure(start)} s {names}: up to {_figure(budget)} s"
+        found.append(Phase("hook", start, min(start + budget, hard), text))
+    if has_hooks:
+        names = ", ".join(report.stages[None])
+        text = f"{_figure(timeline.grace_at)} s {names}: up to {_figure(budget)} s"
+        found.append(Phase("hook", timeline.grace_at, timeline.grace_at + budget, text))
+    latest = timeline.grace_at + (budget if has_hooks else 0.0)
+    if interrupts and settings is not None:
+        name = "LambdaTimeout" if settings.interrupt == "timeout-error" else "Interrupt"
+        span = f"{_figure(timeline.grace_at)} s"
+        if has_hooks:
+            span += f" to {_figure(latest)} s"
+        found.append(Phase("interrupt", timeline.grace_at, latest, f"{span} {name}"))
+        spare = f"{_figure(timeline.last_call_at - latest)} s for except, finally, with"
+        found.append(Phase("cleanup", latest, timeline.last_call_at, spare))
+    last_resort = "report" if settings is None else settings.last_resort
+    text = f"{_figure(timeline.last_call_at)} s {_LAST_RESORTS[last_resort]}"
+    found.append(Phase("last call", timeline.last_call_at, hard, text))
+    found.append(Phase("killed", hard, hard, "at the hard deadline"))
+    return found
+
+
+def _figure(seconds: float) -> str:
+    return figure(seconds, 2)
+
+
+_SYMBOLS = {
+    "running": ("=", ""),
+    "hook": ("h", "yellow"),
+    "interrupt": ("!", "yellow"),
+    "cleanup": ("#", "green"),
+    "last call": ("c", "red"),
+    "killed": ("X", "red"),
+}
+
+
+def _drawn(report: Report, timeline: Timeline, width: int) -> list[list[Styled]]:
+    found = phases(report, timeline)
+    rows = [Row(p.name, *_SYMBOLS[p.name], ((p.start, p.end),), p.text) for p in found]
+    first = min(p.start for p in found if p.name != "running")
+    running = Row("running", "=", "", ((0.0, first),), f"{_figure(first)} s, and then:")
+    return draw_large(rows, running, first, timeline.hard, width)
+
+
+def as_document(report: Report, status: int) -> dict[str, Any]:
+    """The JSON; docs/reference/command.md says what is in it."""
+    handler, timeline = report.handler, report.timeline
+    return {
+        "schema": SCHEMA,
+        "handler": None
+        if handler is None
+        else {
+            "name": handler.name,
+            "file": handler.file,
+            "line": handler.line,
+            "is_async": handler.is_async,
+            "is_watched": handler.is_watched,
+        },
+        "settings": [
+            {"name": s.name.upper(), "value": s.value, "source": s.source} for s in report.settings
+        ],
+        "timeout": report.timeout,
+        "hooks": [
+            {"name": name, "before": before}
+            for before, names in report.stages.items()
+            for name in names
+        ],
+        "timeline": None
+        if timeline is None
+        else {
+            "grace_period": timeline.grace_period,
+            "hook_budget": timeline.hook_budget,
+            "last_call": timeline.hard - timeline.last_call_at,
+            "phases": [phase.as_dict() for phase in phases(report, timeline)],
+        },
+        "findings": [{"level": f.level, "text": f.text} for f in report.findings],
+        "exit_status": status,
+    }

@@ -1,0 +1,251 @@
+"""AWS's Runtime Interface Emulator as the host: finding it, starting it, reading what it says.
+
+Its clock starts when the request arrives, so the start of the function's process is within the
+invocation's time, and its timeout is in whole seconds. Errors and ``Task timed out`` are HTTP 200
+as well, and a process that has ended is 502: what came of it is read from the body.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import platform
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+import time
+import uuid
+from http import HTTPStatus
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from .function import CannotRun, Invocation
+from .log import Log
+from .processes import MARK, end_all
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from types import TracebackType
+
+    from .function import Function, OnStart
+    from .log import Line
+
+VARIABLE: Final = "AWS_LAMBDA_RIE"
+"""The environment variable with the emulator's path; bootstrap/entrypoint.sh reads it too."""
+
+_NAME: Final = "aws-lambda-rie"
+_ARCHITECTURES: Final = {"x86_64": "x86_64", "amd64": "x86_64", "aarch64": "arm64"}
+_INVOCATIONS: Final = "/2015-03-31/functions/function/invocations"
+_UP_WITHIN: Final = 10.0  # seconds
+_SHUTDOWN_WITHIN: Final = 3.0  # seconds; it gives a function with an extension 600 ms of them
+_BEYOND: Final = 20.0  # seconds after the hard deadline at which it is given up
+
+_PLATFORM: Final = re.compile(
+    r"(START|END) RequestId: [0-9a-f-]{36}( Version: \S+)?$|"
+    r"(INIT_)?REPORT RequestId: [0-9a-f-]{36}\t"
+)
+_REPORT: Final = re.compile(r"REPORT RequestId: [0-9a-f-]{36}\t")
+_INIT: Final = re.compile(r"INIT REPORT\(durationMs: ([0-9.]+)\)")
+_EXITED: Final = re.compile(r"Process runtime-\d+ exited: (.*)$")
+_ERROR_KEYS: Final = {"errorType", "errorMessage", "requestId", "stackTrace"}
+"""What awslambdaric posts for an error. A handler may return the first two; nobody returns all."""
+
+
+def find() -> str | None:
+    """An emulator on this machine: on PATH, where AWS's images have it, or aws-sam-cli's copy."""
+    candidates = [shutil.which(_NAME), f"/usr/local/bin/{_NAME}", *_of_sam()]
+    return next((path for path in candidates if path and os.access(path, os.X_OK)), None)
+
+
+def _of_sam() -> Iterator[str]:
+    sam = shutil.which("sam")
+    architecture = _ARCHITECTURES.get(platform.machine().lower())
+    if sam is None or architecture is None:
+        return
+    environment = Path(sam).resolve().parent.parent
+    where = f"lib/python3*/site-packages/samcli/local/rapid/{_NAME}-{architecture}"
+    yield from map(str, sorted(environment.glob(where)))
+
+
+class Emulator:
+    """One function under the emulator at a path.
+
+    Thread: one; `on_line` is called on another.
+    """
+
+    def __init__(self, path: str, function: Function, on_line: Callable[[Line], None]) -> None:
+        self._path = path
+        self._function = function
+        self._on_line = on_line
+        self._mark = uuid.uuid4().hex
+        self._news = threading.Condition()
+        self._lines: list[Line] = []  # of the function; guarded by _news
+        self._reports = 0  # guarded by _news
+        self._said: list[str] = []  # by the emulator itself; guarded by _news
+        self._log = Log("function", self._add)
+        self._own_log = Log("emulator", self._add_own)
+        self._process: subprocess.Popen[bytes] | None = None
+        self._port = 0
+        self._is_open = True
+
+    def __enter__(self) -> Self:
+        try:
+            # The ports are free when they are chosen; a moment later they still are, most likely.
+            for _ in range(5):
+                self._launch()
+                if self._is_listening():
+                    return self
+                self._end()
+                if not any("address already in use" in line for line in self._said):
+                    break
+        except BaseException:
+            self.close()
+            raise
+        self.close()
+        said = "\n".join(self._said[-5:])
+        raise CannotRun(f"{self._path} did not start; use another with --emulator PATH\n{said}")
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def invoke(self, event: bytes, on_start: OnStart) -> Invocation:
+        """Invoke the function; see :class:`.Host`."""
+        with self._news:
+            since, said, reports = len(self._lines), len(self._said), self._reports
+        began = time.monotonic()
+        on_start("invocation", began)
+        status, body = self._post(event)
+        seconds = time.monotonic() - began
+        if status == HTTPStatus.OK:
+            # The answer overtakes the log; this line of it comes once the function's are written.
+            with self._news:
+                self._news.wait_for(lambda: self._reports > reports, 5.0)
+        self._log.sync()
+        self._own_log.sync()
+        with self._news:
+            lines, own = self._lines[since:], self._said[said:]
+        invocation = Invocation(body, "response", seconds, began, init_counts=True)
+        # The first one: after a failed start it reports another, of 0 ms.
+        found = next((match for line in own if (match := _INIT.search(line))), None)
+        if found is not None:
+            invocation.init_seconds = float(found[1]) / 1000
+        invocation.lines = lines
+        self._judge(invocation, status, own)
+        return invocation
+
+    def close(self) -> list[Line]:
+        """End everything, with notice for a function with an extension."""
+        if not self._is_open:
+            return []
+        self._is_open = False
+        since = len(self._lines)
+        self._end()
+        self._log.close()
+        self._own_log.close()
+        return self._lines[since:]
+
+    def _judge(self, invocation: Invocation, status: int, own: list[str]) -> None:
+        if not invocation.body:
+            # A process that has ended in its start without a word.
+            exited = next((match for line in own if (match := _EXITED.search(line))), None)
+            how = exited[1] if exited is not None else "exit status unknown"
+            reason = (
+                "without providing a reason" if how == "exit status 0" else f"with error: {how}"
+            )
+            message = f"Error: Runtime exited {reason}"
+            invocation.body = json.dumps(
+                {"errorType": "Runtime.ExitError", "errorMessage": message}
+            )
+        answer: Any = invocation.answer
+        if isinstance(answer, str) and invocation.body.startswith("Task timed out after "):
+            invocation.kind = "killed"
+        elif status != HTTPStatus.OK or (isinstance(answer, dict) and answer.keys() >= _ERROR_KEYS):
+            invocation.kind = "error"
+
+    def _post(self, event: bytes) -> tuple[int, str]:
+        timeout = self._function.timeout + _BEYOND
+        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=timeout)
+        try:
+            connection.request("POST", _INVOCATIONS, event)
+            answer = connection.getresponse()
+            return answer.status, answer.read().decode(errors="replace")
+        except (OSError, http.client.HTTPException) as error:
+            said = "\n".join(self._said[-5:])
+            raise CannotRun(f"{self._path} gave no answer ({error!r})\n{said}") from error
+        finally:
+            connection.close()
+
+    def _add(self, line: Line) -> None:
+        with self._news:
+            if _PLATFORM.match(line.text):
+                self._reports += bool(_REPORT.match(line.text))
+                self._news.notify_all()
+                return
+            self._lines.append(line)
+        self._on_line(line)
+
+    def _add_own(self, line: Line) -> None:
+        with self._news:
+            self._said.append(line.text)
+
+    def _launch(self) -> None:
+        self._port, runtime_port = _free_ports(2)
+        command = [self._path, "--runtime-interface-emulator-address", f"127.0.0.1:{self._port}"]
+        command += ["--runtime-api-address", f"127.0.0.1:{runtime_port}"]
+        try:
+            self._process = subprocess.Popen(  # noqa: S603 - the user's own command
+                [*command, *self._function.command],
+                cwd=self._function.folder,
+                env={**self._function.environ, MARK: self._mark},
+                stdin=subprocess.DEVNULL,
+                stdout=self._log.write_end,
+                stderr=self._own_log.write_end,
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise CannotRun(f"{self._path} could not be started: {error}") from error
+
+    def _is_listening(self) -> bool:
+        until = time.monotonic() + _UP_WITHIN
+        while self._is_running() and time.monotonic() < until:
+            try:
+                socket.create_connection(("127.0.0.1", self._port), timeout=1).close()
+            except OSError:
+                time.sleep(0.01)
+            else:
+                # It listens for callers first; the other port may still be taken, and end it.
+                time.sleep(0.02)
+                return self._is_running()
+        return False
+
+    def _is_running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def _end(self) -> None:
+        process, self._process = self._process, None
+        if process is not None and process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(_SHUTDOWN_WITHIN)
+        end_all(self._mark)
+        if process is not None:
+            process.wait()
+
+
+def _free_ports(count: int) -> list[int]:
+    with contextlib.ExitStack() as stack:
+        # All at once, so that they differ.
+        taken = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in taken:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in taken]

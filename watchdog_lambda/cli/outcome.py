@@ -1,0 +1,168 @@
+"""What came of an invocation, in one word; its phases in time; the exit status for it.
+
+Pure functions of an :class:`.Invocation`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from .timeline import Row, draw, draw_large
+
+if TYPE_CHECKING:
+    from .function import Invocation
+    from .screen import Styled
+
+Outcome = Literal["answered", "failed", "caught", "killed"]
+
+EXIT_STATUS: dict[Outcome, int] = {"answered": 0, "failed": 1, "caught": 3, "killed": 4}
+"""`caught`: timed out, and the watchdog saw to an answer or an error before the hard deadline."""
+
+_STYLES = {
+    "init": ("i", "dim"),
+    "running": ("=", ""),
+    "hook": ("h", "yellow"),
+    "interrupt": ("!", "yellow"),
+    "cleanup": ("#", "green"),
+    "settle": ("s", ""),
+    "left": (".", "dim"),
+    "killed": ("X", "red"),
+}
+_ALIKE = 3  # interrupts that are told one by one
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """A part of one invocation, in seconds since its clock has started."""
+
+    name: str
+    """`init`, `running`, `hook`, `interrupt`, `cleanup`, `settle`, `left`, `last call`, `killed`"""
+    start: float
+    end: float
+    text: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """For the JSON."""
+        return {
+            "phase": self.name,
+            "start": round(self.start, 3),
+            "end": round(self.end, 3),
+            "text": self.text,
+        }
+
+
+def outcome_of(invocation: Invocation) -> Outcome:
+    """The word for it."""
+    if invocation.kind == "killed":
+        return "killed"
+    if invocation.record is not None:
+        return "caught"
+    return "answered" if invocation.kind == "response" else "failed"
+
+
+def phases(invocation: Invocation, timeout: float) -> list[Phase]:
+    """What happened when, from the measured times and the watchdog's record."""
+    found: list[Phase] = []
+    start = 0.0
+    if invocation.init_counts and invocation.init_seconds is not None:
+        start = min(invocation.init_seconds, invocation.seconds)
+        found.append(Phase("init", 0.0, start, "counts, as the emulator has it"))
+    answered = timeout if invocation.kind == "killed" else min(invocation.seconds, timeout)
+    if invocation.record is None:
+        found.append(Phase("running", start, answered, _seconds(answered - start)))
+    else:
+        found += _of_record(*invocation.record, start, answered)
+    if invocation.kind == "killed":
+        found.append(Phase("killed", timeout, timeout, "at the hard deadline"))
+    else:
+        found.append(Phase("left", answered, timeout, f"{_seconds(timeout - answered)} to spare"))
+    return found
+
+
+def _of_record(
+    written: float, record: dict[str, Any], start: float, answered: float
+) -> list[Phase]:
+    # The watchdog's clock started a moment after this one: both meet where it wrote its record.
+    origin: float = max(written - record["elapsed_ms"] / 1000, 0.0)
+
+    def at(milliseconds: float) -> float:
+        return min(origin + milliseconds / 1000, answered)
+
+    ended = record.get("ended_after_ms")
+    end = answered if ended is None else at(ended)
+    landed = [i for i in record["interrupts"] if i["landed_after_ms"] is not None]
+    # The one that ended it, if the handler has ended: those before it were swallowed.
+    last = at(landed[-1]["landed_after_ms"]) if landed and ended is not None else end
+    found = [Phase("running", start, last, _seconds(last - start))]
+    for hook in record["hooks"]:
+        if hook["after_ms"] is not None:
+            begun = at(hook["after_ms"])
+            took = hook["duration_ms"]
+            text = f"{hook['name']}: {hook['outcome']} in {took:.0f} ms"
+            found.append(Phase("hook", begun, min(begun + took / 1000, answered), text))
+    for interrupt in record["interrupts"]:
+        sent = interrupt["landed_after_ms"]
+        when = at(interrupt["after_ms"] if sent is None else sent)
+        found.append(
+            Phase("interrupt", when, when, f"{interrupt['exception']}: {interrupt['outcome']}")
+        )
+    if last < end:
+        found.append(Phase("cleanup", last, end, _seconds(end - last)))
+    if end < answered:
+        found.append(Phase("settle", end, answered, _seconds(answered - end)))
+    return found
+
+
+def drawn(invocation: Invocation, timeout: float, width: int) -> list[list[Styled]]:
+    """The phases to scale. Where what matters is too small to be seen, once more and larger."""
+    found = phases(invocation, timeout)
+    acts = [phase.start for phase in found if phase.name in {"hook", "interrupt"}]
+    if not acts:
+        return draw(_rows(found), 0.0, timeout, width)
+    first = min(acts)
+    start = next(phase.start for phase in found if phase.name == "running")
+    text = f"{_seconds(first - start)}, and then:"
+    running = Row("running", "=", "", ((start, first),), text)
+    return draw_large(_rows(found), running, first, timeout, width)
+
+
+def _rows(found: list[Phase]) -> list[Row]:
+    """A row for each phase; a row for all interrupts if there are many."""
+    rows: list[Row] = []
+    interrupts = [phase for phase in found if phase.name == "interrupt"]
+    together = len(interrupts) > _ALIKE
+    for phase in found:
+        symbol, style = _STYLES[phase.name]
+        spans: tuple[tuple[float, float], ...] = ((phase.start, phase.end),)
+        text = phase.text
+        if phase.name == "interrupt" and together:
+            if phase is not interrupts[0]:
+                continue
+            spans = tuple((each.start, each.end) for each in interrupts)
+            text = f"{len(interrupts)}, the last {interrupts[-1].text}"
+        if phase.name == "interrupt":
+            text = f"{spans[0][0]:.2f} s {text}"
+        rows.append(Row(phase.name, symbol, style, spans, text))
+    return rows
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds:.2f} s" if seconds >= 0.0995 else f"{seconds * 1000:.0f} ms"
+
+
+def in_words(invocation: Invocation, timeout: float) -> tuple[str, str]:
+    """One line about it, and its style."""
+    outcome = outcome_of(invocation)
+    after = f"after {_seconds(invocation.seconds)}"
+    spare = f"{_seconds(timeout - invocation.seconds)} before the hard deadline"
+    if outcome == "answered":
+        return f"answered {after}", "green"
+    if outcome == "killed":
+        if invocation.init_counts and invocation.init_seconds == invocation.seconds:
+            return f"killed: the start did not end within {invocation.seconds:.1f} s", "red"
+        return f"killed at the hard deadline of {timeout:g} s", "red"
+    if outcome == "failed":
+        return f"failed {after}: {invocation.error_type}", "red"
+    what = "an answer" if invocation.kind == "response" else "an error"
+    return f"timed out and caught: the caller has {what} {after}, {spare}", "green"

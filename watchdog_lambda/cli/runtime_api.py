@@ -1,0 +1,248 @@
+"""A small Runtime API on loopback: what a runtime asks for events, and gives its answers to.
+
+It knows nothing of processes and kills nobody; that is :mod:`.builtin`'s. What the runtime must not
+do is refused as by Lambda's own: a second answer, an extension that comes late.
+
+The condition ``news`` guards all state; whoever changes any notifies. It is held for a few stores.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+import threading
+import time
+from dataclasses import dataclass
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from socketserver import ThreadingMixIn
+from typing import Any, Final, Literal
+
+_RUNTIME: Final = "/2018-06-01/runtime"
+_EXTENSION: Final = "/2020-01-01/extension"
+_ARN: Final = "arn:aws:lambda:us-east-1:012345678912:function:"
+_LOOK_AGAIN: Final = 0.05  # seconds between two looks whether a poller still lives
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One event on its way to the runtime."""
+
+    request_id: str
+    body: bytes
+    deadline: float
+    """By ``time.time()``, as Lambda tells it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Posted:
+    """What the runtime has posted for it."""
+
+    kind: Literal["response", "error"]
+    body: str
+    at: float
+    """``time.monotonic()``"""
+
+
+class RuntimeApi:
+    """The server, on a port of its own; closed once. Thread: any."""
+
+    def __init__(self, function_name: str) -> None:
+        self.function_name = function_name
+        self.news = threading.Condition()
+        # Guarded by news.
+        self.pollers = 0
+        self.event: Event | None = None  # handed over already if it is `taken`
+        self.taken = False
+        self.posted: Posted | None = None
+        self.init_error: str | None = None
+        self.has_extension = False
+        self.has_polled = False
+        self._is_closed = False
+        self._server = _Server(self)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(0.05,), name="runtime-api", daemon=True
+        )
+        self._thread.start()
+
+    @property
+    def address(self) -> str:
+        """What the runtime reads from ``AWS_LAMBDA_RUNTIME_API``."""
+        return f"127.0.0.1:{self._server.server_port}"
+
+    def close(self) -> None:
+        """End every connection and the server."""
+        with self.news:
+            self._is_closed = True
+            self.news.notify_all()
+        self._server.shutdown()
+        self._thread.join(5)
+        self._server.hang_up()
+        self._server.server_close()
+
+    def begin_process(self) -> None:
+        """Forget what the process before has said."""
+        with self.news:
+            self.event, self.taken, self.posted = None, False, None
+            self.init_error, self.has_extension, self.has_polled = None, False, False
+
+    def hand_over(self, event: Event) -> None:
+        """Give the next event to the runtime, which is asking for it or will."""
+        with self.news:
+            self.event, self.taken, self.posted = event, False, None
+            self.news.notify_all()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the event is answered and the runtime asks for the next. With `news` held."""
+        return self.posted is not None and self.pollers > 0
+
+    # ---- the runtime's side: called by the connections' threads ------------------------------
+
+    def take(self, connection: socket.socket) -> Event | None:
+        """Wait for the next event; None once the poller or the server is gone."""
+        with self.news:
+            self.pollers += 1
+            self.has_polled = True
+            self.news.notify_all()
+            try:
+                while not self._is_closed and not _has_hung_up(connection):
+                    if self.event is not None and not self.taken:
+                        self.taken = True
+                        return self.event
+                    self.news.wait(_LOOK_AGAIN)
+            finally:
+                self.pollers -= 1
+                self.news.notify_all()
+            return None
+
+    def post(self, request_id: str, kind: Literal["response", "error"], body: str) -> HTTPStatus:
+        """Take an answer."""
+        with self.news:
+            if self.event is None or self.event.request_id != request_id or not self.taken:
+                return HTTPStatus.BAD_REQUEST
+            if self.posted is not None:
+                return HTTPStatus.FORBIDDEN
+            self.posted = Posted(kind, body, time.monotonic())
+            self.news.notify_all()
+            return HTTPStatus.ACCEPTED
+
+    def post_init_error(self, body: str) -> HTTPStatus:
+        """Take the error of a start that failed."""
+        with self.news:
+            self.init_error = body
+            self.news.notify_all()
+            return HTTPStatus.ACCEPTED
+
+    def register(self) -> HTTPStatus:
+        """Take an internal extension."""
+        with self.news:
+            if self.has_polled:
+                return HTTPStatus.FORBIDDEN
+            self.has_extension = True
+            return HTTPStatus.OK
+
+    def wait_for_the_end(self, connection: socket.socket) -> None:
+        """Until the extension or the server is gone: there are no events for it."""
+        while not self._is_closed and not _has_hung_up(connection):
+            with self.news:
+                self.news.wait(_LOOK_AGAIN)
+
+
+def _has_hung_up(connection: socket.socket) -> bool:
+    """Whether the other end is gone; without it an event would be handed to a dead runtime."""
+    try:
+        readable, _, _ = select.select([connection], [], [], 0)
+        return bool(readable) and not connection.recv(1, socket.MSG_PEEK)
+    except (OSError, ValueError):
+        return True
+
+
+class _Server(ThreadingMixIn, HTTPServer):
+    daemon_threads = True
+
+    def __init__(self, api: RuntimeApi) -> None:
+        self.api = api
+        self._connections: set[socket.socket] = set()
+        super().__init__(("127.0.0.1", 0), _Connection)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self._connections.add(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        self._connections.discard(request)
+        super().shutdown_request(request)
+
+    def hang_up(self) -> None:
+        for connection in list(self._connections):
+            try:
+                connection.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass  # it has ended by itself
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing of runtimes that are killed in the middle of a request."""
+
+
+class _Connection(BaseHTTPRequestHandler):
+    """One connection, which the runtime's client keeps for all its requests."""
+
+    server: _Server  # pyright: ignore[reportIncompatibleVariableOverride]
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    wbufsize = -1  # head and body in one segment
+
+    def do_GET(self) -> None:
+        api = self.server.api
+        if self.path == f"{_EXTENSION}/event/next":
+            api.wait_for_the_end(self.connection)
+            self.close_connection = True
+            return
+        if self.path != f"{_RUNTIME}/invocation/next":
+            self._reply(HTTPStatus.NOT_FOUND)
+            return
+        event = api.take(self.connection)
+        if event is None:
+            self.close_connection = True
+            return
+        headers = {
+            "Lambda-Runtime-Aws-Request-Id": event.request_id,
+            "Lambda-Runtime-Deadline-Ms": str(int(event.deadline * 1000)),
+            "Lambda-Runtime-Invoked-Function-Arn": _ARN + api.function_name,
+        }
+        self._reply(HTTPStatus.OK, event.body, headers)
+
+    def do_POST(self) -> None:
+        api = self.server.api
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0)).decode(
+            errors="replace"
+        )
+        headers: dict[str, str] = {}
+        match self.path.removeprefix(f"{_RUNTIME}/").split("/"):
+            case ["init", "error"]:
+                status = api.post_init_error(body)
+            case ["invocation", request_id, "response"]:
+                status = api.post(request_id, "response", body)
+            case ["invocation", request_id, "error"]:
+                status = api.post(request_id, "error", body)
+            case _ if self.path == f"{_EXTENSION}/register":
+                status = api.register()
+                headers["Lambda-Extension-Identifier"] = "00000000-0000-4000-8000-000000000000"
+            case _:
+                status = HTTPStatus.NOT_FOUND
+        self._reply(status, headers=headers)
+
+    def _reply(
+        self, status: HTTPStatus, body: bytes = b"{}", headers: dict[str, str] | None = None
+    ) -> None:
+        self.send_response(status)
+        for name, value in (headers or {}).items():
+            self.send_header(name, value)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name is theirs
+        """Say nothing."""

@@ -1,0 +1,113 @@
+"""What people see: lines of text, with colours and a progress bar where `rich` is installed.
+
+Colours and progress only on a terminal, never with ``NO_COLOR`` or ``TERM=dumb``. Without `rich`
+the same text, plain.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING, NamedTuple, TextIO
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from rich.console import Console
+
+NARROWEST = 72
+WIDEST = 120
+WITHOUT_TERMINAL = 100
+
+
+class Styled(NamedTuple):
+    """A part of a line, and its look on a terminal: `bold`, `dim`, `red`, `green`, `yellow`."""
+
+    text: str
+    style: str = ""
+
+
+class Screen:
+    """One of the two standard streams.
+
+    Thread: any; a line is written in one piece.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        is_terminal = stream.isatty()
+        columns = shutil.get_terminal_size().columns - 1 if is_terminal else WITHOUT_TERMINAL
+        self.width = min(max(columns, NARROWEST), WIDEST)
+        self._console: Console | None = None
+        if is_terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb":
+            self._console = _console(stream)
+
+    def show(self, *parts: str | Styled) -> None:
+        """Write one line."""
+        styled = [Styled(part) if isinstance(part, str) else part for part in parts]
+        if self._console is None:
+            self._stream.write("".join(part.text for part in styled).rstrip() + "\n")
+            self._stream.flush()
+            return
+        from rich.text import Text  # noqa: PLC0415 - it is there, as the console is
+
+        self._console.print(Text.assemble(*styled), soft_wrap=True)
+
+    def show_json(self, text: str) -> None:
+        """Write JSON that is laid out already."""
+        if self._console is None:
+            self.show(text)
+            return
+        from rich.json import JSON  # noqa: PLC0415 - it is there, as the console is
+
+        self._console.print(JSON(text, indent=2, ensure_ascii=False), soft_wrap=True)
+
+    @contextlib.contextmanager
+    def waiting(self, what: str, seconds: float) -> Generator[None]:
+        """Show a bar that is full after so many seconds; nothing where there are no colours."""
+        if self._console is None:
+            yield
+            return
+        from rich.progress import BarColumn, Progress, TextColumn  # noqa: PLC0415 - see above
+
+        columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[left]}"))
+        with Progress(*columns, console=self._console, transient=True) as progress:
+            task = progress.add_task(what, total=seconds, left="")
+            is_over = threading.Event()
+
+            def advance() -> None:
+                start = time.monotonic()
+                while not is_over.wait(0.1):
+                    gone = time.monotonic() - start
+                    left = f"{gone:.1f} s of {seconds:g} s"
+                    progress.update(task, completed=min(gone, seconds), left=left)
+
+            hand = threading.Thread(target=advance, name="progress", daemon=True)
+            hand.start()
+            try:
+                yield
+            finally:
+                is_over.set()
+                hand.join()
+
+
+def _console(stream: TextIO) -> Console | None:
+    try:
+        from rich.console import Console  # noqa: PLC0415 - an extra
+    except ModuleNotFoundError:
+        return None
+    return Console(file=stream, highlight=False)
+
+
+def printable(text: str) -> str:
+    """The text without what would move the cursor: it is the handler's."""
+    return "".join(c if c.isprintable() or c == "\t" else "?" for c in text.replace("\xa0", " "))
+
+
+def complain(problem: str) -> None:
+    """Say on standard error what is wrong."""
+    print(f"watchdog-lambda: {problem}", file=sys.stderr, flush=True)  # noqa: T201

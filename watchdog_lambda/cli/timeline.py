@@ -1,0 +1,129 @@
+"""Spans of time drawn to scale, one row each below one ruler: pure functions of numbers.
+
+0 s                1                  2                 3 s
+|------------------|------------------|------------------|
+running     =======================================                      2.25 s
+interrupt                                          !     LambdaTimeout: delivered
+cleanup                                            ##    0.10 s
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from .screen import Styled
+
+LABEL = 11
+GAP = 2
+TEXT = 40
+"""Columns on the right for what a row has to say."""
+
+LEAST_SHARE = 0.2
+"""Of the time drawn: what matters is to be seen in so much of it at least."""
+
+BEFORE = 0.25
+"""What is drawn of the time before, as a share of what matters."""
+
+_LEAST_STEP = 7  # columns between two figures of the ruler
+_STEPS = (1.0, 2.0, 5.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """Spans of one kind. A span that has no length is a mark."""
+
+    label: str
+    symbol: str
+    style: str
+    spans: tuple[tuple[float, float], ...]
+    text: str = ""
+
+
+def draw(rows: list[Row], begin: float, end: float, width: int) -> list[list[Styled]]:
+    """The rows below a ruler from `begin` to `end`, both in seconds; no line wider than `width`."""
+    length = max(width - LABEL - GAP - TEXT, 20)
+    seconds, marks = ruler(begin, end, length)
+    blank = " " * LABEL
+    lines = [[Styled(blank), Styled(seconds, "dim")], [Styled(blank), Styled(marks, "dim")]]
+    for row in rows:
+        bar = bar_of(row, begin, end, length)
+        text = shortened(row.text, width - LABEL - length - 1 - GAP)
+        lines.append(
+            [Styled(f"{row.label:<{LABEL}}"), Styled(bar, row.style), Styled(" " * GAP + text)]
+        )
+    return lines
+
+
+def draw_large(
+    rows: list[Row], running: Row, first: float, end: float, width: int
+) -> list[list[Styled]]:
+    """The same from 0 to `end`; where all from `first` on is too small for that, in two parts.
+
+    The whole of it then has the row `running` only.
+    """
+    span = end - first
+    if span > LEAST_SHARE * end:
+        return draw(rows, 0.0, end, width)
+    begin = max(first - BEFORE * span, 0.0)
+    shown = [row for row in rows if any(stop >= begin for _, stop in row.spans)]
+    return [*draw([running], 0.0, end, width), [], *draw(shown, begin, end, width)]
+
+
+def bar_of(row: Row, begin: float, end: float, length: int) -> str:
+    """The row's symbols, one for each column; whatever there was is seen, be it short."""
+    cells = [" "] * (length + 1)
+    for start, stop in row.spans:
+        if stop < begin or start > end:
+            continue
+        first = column(start, begin, end, length)
+        last = max(column(stop, begin, end, length), first + 1)
+        cells[first:last] = row.symbol * (last - first)
+    return "".join(cells[: length + 1])
+
+
+def column(seconds: float, begin: float, end: float, length: int) -> int:
+    """Where an instant is; the last column is the end's own."""
+    share = (seconds - begin) / (end - begin)
+    return min(max(round(share * length), 0), length)
+
+
+def ruler(begin: float, end: float, length: int) -> tuple[str, str]:
+    """Figures, and the marks below them."""
+    step = _step((end - begin) * _LEAST_STEP / length)
+    seconds, marks = [" "] * (length + 8), ["-"] * (length + 1)
+    decimals = max(0, -math.floor(math.log10(step) + 1e-9))
+    ticks = [begin]
+    tick = (math.floor(begin / step + 1e-9) + 1) * step
+    while tick < end - 1e-9:
+        ticks.append(tick)
+        tick += step
+    free = 0
+    for at in ticks:
+        where = column(at, begin, end, length)
+        text = figure(at, decimals) + (" s" if at == begin else "")
+        if where < free or length - where < _LEAST_STEP:
+            continue
+        seconds[where : where + len(text)] = text
+        marks[where] = "|"
+        free = where + len(text) + 1
+    text = f"{figure(end, max(decimals, 1))} s"
+    seconds[length : length + len(text)] = text
+    marks[length] = "|"
+    return "".join(seconds).rstrip(), "".join(marks)
+
+
+def figure(seconds: float, decimals: int) -> str:
+    """A number without zeros behind the point that say nothing."""
+    text = f"{seconds:.{decimals}f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def shortened(text: str, width: int) -> str:
+    """The text, cut at `width`."""
+    return text if len(text) <= width else text[: max(width - 3, 0)] + "..."
+
+
+def _step(least: float) -> float:
+    power: float = 10.0 ** math.floor(math.log10(least))
+    return next((step * power for step in _STEPS if step * power >= least), 10 * power)

@@ -1,0 +1,111 @@
+"""Values of the command's options: text in, a checked value out.
+
+What is wrong is an ``ArgumentTypeError``, which argparse tells with the option's name; exit status
+2.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from argparse import ArgumentTypeError
+from pathlib import Path
+
+LONGEST = 900.0
+"""Seconds; Lambda's own limit."""
+
+
+def event(text: str) -> bytes:
+    """``-`` for standard input, JSON itself, or the name of a file with JSON in it."""
+    if text == "-":
+        return _json(sys.stdin.read(), "standard input")
+    try:
+        json.loads(text)
+    except ValueError as error:
+        try:
+            content = Path(text).read_text(encoding="utf-8")
+        except (OSError, ValueError):
+            raise ArgumentTypeError(
+                f"{text!r} is neither JSON ({error}) nor a file that can be read; "
+                "use for example '{\"id\": 7}', event.json, or - for standard input"
+            ) from None
+        return _json(content, text)
+    return text.encode()
+
+
+def _json(text: str, source: str) -> bytes:
+    try:
+        json.loads(text)
+    except ValueError as error:
+        raise ArgumentTypeError(f"{source} is not JSON: {error}") from None
+    return text.encode()
+
+
+def seconds(text: str) -> float:
+    """A function's timeout."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 < number <= LONGEST:
+        raise ArgumentTypeError(
+            f"{text!r} is not a number of seconds above 0, up to 900; use for example 3 or 0.5"
+        )
+    return number
+
+
+def count(text: str) -> int:
+    """How often."""
+    if not text.isdecimal() or int(text) < 1:
+        raise ArgumentTypeError(f"{text!r} is not a number from 1 up; use for example 2")
+    return int(text)
+
+
+def memory(text: str) -> int:
+    """A function's memory in MB."""
+    if not text.isdecimal() or not 128 <= int(text) <= 10240:
+        raise ArgumentTypeError(
+            f"{text!r} is not a number of MB, 128 to 10240; use for example 512"
+        )
+    return int(text)
+
+
+def folder(text: str) -> Path:
+    """A folder that is there."""
+    path = Path(text)
+    if not path.is_dir():
+        raise ArgumentTypeError(f"{text!r} is not a folder")
+    return path.resolve()
+
+
+def variable(text: str) -> tuple[str, str]:
+    """An environment variable."""
+    name, equals, value = text.partition("=")
+    if not name or not equals or "\0" in text:
+        raise ArgumentTypeError(
+            f"{text!r} is not NAME=VALUE; use for example WATCHDOG_LAMBDA_GRACE_PERIOD=1"
+        )
+    return name, value
+
+
+def variables(text: str) -> dict[str, str]:
+    """A file of environment variables: NAME=VALUE lines, ``#`` comments, quotes if wanted."""
+    try:
+        lines = Path(text).read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError) as error:
+        raise ArgumentTypeError(f"{text!r} cannot be read: {error}") from None
+    found: dict[str, str] = {}
+    for number, line in enumerate(lines, start=1):
+        stripped = line.strip().removeprefix("export ")
+        if not stripped or stripped.startswith("#"):
+            continue
+        try:
+            name, value = variable(stripped)
+        except ArgumentTypeError as error:
+            raise ArgumentTypeError(f"{text}:{number}: {error}") from None
+        value = value.strip()
+        if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'":
+            value = value[1:-1]
+        found[name.strip()] = value
+    return found

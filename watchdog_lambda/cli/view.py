@@ -1,0 +1,163 @@
+"""What ``invoke`` tells: people, as it happens; a machine, in the end and as one JSON document."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import json
+import platform
+import sys
+from typing import TYPE_CHECKING, Any, Literal
+
+from .function import record_in
+from .outcome import drawn, in_words, outcome_of, phases
+from .screen import Screen, Styled, printable
+
+if TYPE_CHECKING:
+    from .function import Function, Invocation
+    from .log import Line
+
+SCHEMA = 1
+"""Of the JSON; a new one if a key goes or changes its meaning."""
+
+_TIME = 7  # columns for the time before a line of the log
+
+
+class People:
+    """The answer to standard output; everything else to standard error."""
+
+    def __init__(self, function: Function, emulator: str | None, note: str) -> None:
+        self._function = function
+        self._answers = Screen(sys.stdout)
+        self._screen = Screen(sys.stderr)
+        self._began: float | None = None
+        self._shown = 0
+        watched = "with the watchdog" if function.is_watched else "without the watchdog"
+        limit = f"limit {function.timeout:g} s"
+        self._dim(f"{function.handler}, {watched}, {limit}; {_versions()}")
+        if emulator is None:
+            self._dim("built-in Runtime API" + (f" ({note})" if note else ""))
+        else:
+            self._dim(f"AWS's emulator, {emulator}")
+
+    def line(self, line: Line) -> None:
+        """Show a line of the function's, with its time. Thread: any."""
+        began = self._began
+        time = f"{'init':>{_TIME}}" if began is None else f"{line.at - began:{_TIME}.2f}"
+        record = record_in(line.text)
+        if record is not None:
+            where = f" in {record['location']}" if record.get("location") else ""
+            text = f"watchdog.timeout{where}: {record['outcome']}"
+            self._screen.show(Styled(time, "dim"), "  ", Styled(printable(text), "bold"))
+            return
+        # The runtime separates the lines of one traceback with \r.
+        for number, text in enumerate(line.text.rstrip("\r").split("\r")):
+            head = time if number == 0 else ""
+            self._screen.show(Styled(f"{head:>{_TIME}}", "dim"), "  ", printable(text))
+
+    def on_start(self, what: Literal["init", "invocation"], at: float, /) -> None:
+        """Count the time from here."""
+        self._began = at if what == "invocation" else None
+
+    def waiting(self) -> contextlib.AbstractContextManager[None]:
+        """Show that time goes by."""
+        return self._screen.waiting(self._function.handler, self._function.timeout)
+
+    def show(self, invocation: Invocation) -> None:
+        """Show what came of it."""
+        self._screen.show()
+        answer = invocation.answer
+        if invocation.kind == "killed":
+            self._answers.show(Styled(invocation.body, "red"))
+        else:
+            self._answers.show_json(json.dumps(answer, indent=2, ensure_ascii=False))
+        self._screen.show()
+        timeout = self._function.timeout
+        for line in drawn(invocation, timeout, self._screen.width):
+            self._screen.show(*line)
+        self._screen.show()
+        text, style = in_words(invocation, timeout)
+        if invocation.init_seconds is not None and not invocation.init_counts:
+            text += f"; new process, started in {invocation.init_seconds:.2f} s"
+        self._screen.show(Styled(text, style))
+
+    def end(self, _status: int, _after: list[Line]) -> None:
+        """Nothing is left to show: the lines have been."""
+
+    def _dim(self, text: str) -> None:
+        self._screen.show(Styled(text, "dim"))
+
+
+class Machine:
+    """One document on standard output; docs/reference/command.md says what is in it."""
+
+    def __init__(self, function: Function, emulator: str | None) -> None:
+        self._function = function
+        self._emulator = emulator
+        self._invocations: list[dict[str, Any]] = []
+        self._last = 0.0
+
+    def line(self, _line: Line) -> None:
+        """Wait for the end."""
+
+    def on_start(self, _what: Literal["init", "invocation"], at: float, /) -> None:
+        """Remember it, for what is written after the last invocation."""
+        self._last = at
+
+    def waiting(self) -> contextlib.AbstractContextManager[None]:
+        """Say nothing."""
+        return contextlib.nullcontext()
+
+    def show(self, invocation: Invocation) -> None:
+        """Take what came of it."""
+        record = invocation.record
+        answer = invocation.answer
+        is_response = invocation.kind == "response"
+        if invocation.kind == "killed":
+            answer = {"errorType": "Sandbox.Timedout", "errorMessage": invocation.body}
+        self._invocations.append(
+            {
+                "outcome": outcome_of(invocation),
+                "response": answer if is_response else None,
+                "error": None if is_response else answer,
+                "seconds": round(invocation.seconds, 3),
+                "init_seconds": None
+                if invocation.init_seconds is None
+                else round(invocation.init_seconds, 3),
+                "init_counts": invocation.init_counts,
+                "record": None if record is None else record[1],
+                "timeline": [
+                    phase.as_dict() for phase in phases(invocation, self._function.timeout)
+                ],
+                "log": _lines(invocation.lines, invocation.began),
+            }
+        )
+
+    def end(self, status: int, after: list[Line]) -> None:
+        """Write the document."""
+        function = self._function
+        document = {
+            "schema": SCHEMA,
+            "handler": function.handler,
+            "is_watched": function.is_watched,
+            "host": "built-in" if self._emulator is None else "emulator",
+            "emulator": self._emulator,
+            "timeout": function.timeout,
+            "memory": function.memory,
+            "python": platform.python_version(),
+            "awslambdaric": importlib.metadata.version("awslambdaric"),
+            "invocations": self._invocations,
+            "log_after": _lines(after, self._last),
+            "exit_status": status,
+        }
+        sys.stdout.write(json.dumps(document, indent=2) + "\n")
+        sys.stdout.flush()
+
+
+def _lines(lines: list[Line], began: float) -> list[dict[str, Any]]:
+    return [{"at": round(line.at - began, 3), "text": line.text} for line in lines]
+
+
+def _versions() -> str:
+    runtime = importlib.metadata.version("awslambdaric")
+    return f"awslambdaric {runtime}, Python {platform.python_version()}"
