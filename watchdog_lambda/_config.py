@@ -264,7 +264,7 @@ def _warn_of_unknown(variable: str) -> None:
     _warned.add(variable)
     import logging  # noqa: PLC0415 - for the rare case only
 
-    suggestion = _suggest(variable, [PREFIX + name.upper() for name in PARSERS])
+    suggestion = _suggest(variable.upper(), [PREFIX + name.upper() for name in PARSERS])
     logging.getLogger("watchdog_lambda").warning(
         "%s is no setting of watchdog_lambda and has no effect; %s", variable, suggestion
     )

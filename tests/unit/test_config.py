@@ -118,6 +118,16 @@ def test_unknown_name_is_warned_of_once_with_a_suggestion(
     assert "did you mean WATCHDOG_LAMBDA_GRACE_PERIOD?" in messages[0]
 
 
+def test_name_in_lower_case_is_suggested_in_upper_case(caplog: pytest.LogCaptureFixture) -> None:
+    """It is one of the settings, and not whichever looks most like the prefix."""
+    _warned.discard(PREFIX + "grace_period")
+
+    with caplog.at_level(logging.WARNING):
+        read(grace_period="2")
+
+    assert "did you mean WATCHDOG_LAMBDA_GRACE_PERIOD?" in caplog.text
+
+
 def test_option_in_code_takes_the_place_of_the_environment() -> None:
     """What is given in code holds, even over a variable that could not be read."""
     settings = Settings.from_environ({PREFIX + "GRACE_PERIOD": "bad"}, grace_period=2.0)
