@@ -123,7 +123,7 @@ def _read_settings(report: Report, environ: Mapping[str, str], sources: Mapping[
             known = [PREFIX + each.upper() for each in PARSERS]
             report.add(
                 "warning",
-                f"{variable} is no setting and has no effect; {_suggest(variable, known)}",
+                f"{variable} is no setting and has no effect; {_suggest(variable.upper(), known)}",
             )
         elif environ[variable].strip():
             values[name] = environ[variable].strip()
@@ -221,14 +221,14 @@ def _described(name: str, handler: Callable[..., Any]) -> Resolved:
     inner: Any = inspect.unwrap(handler)
     while isinstance(inner, functools.partial):
         inner = inner.func
-    code = _code_of(inner)
+    code = _code_of(inner)  # pyright: ignore[reportUnknownArgumentType]
     file, line = ("", 0) if code is None else (code.co_filename, code.co_firstlineno)
     with contextlib.suppress(ValueError):
         file = str(Path(file).relative_to(Path.cwd()))
     return Resolved(name, file, line, is_coroutine_function(inner), is_watched(handler))
 
 
-def _code_of(handler: Any) -> CodeType | None:
+def _code_of(handler: object) -> CodeType | None:
     """Of a function, a method, or an object that can be called; None for C code."""
     for call in (handler, getattr(type(handler), "__call__", None)):  # noqa: B004 - its code matters
         code = getattr(call, "__code__", None)

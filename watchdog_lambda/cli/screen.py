@@ -11,11 +11,10 @@ import os
 import shutil
 import sys
 import threading
-import time
 from typing import TYPE_CHECKING, NamedTuple, TextIO
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
 
     from rich.console import Console
 
@@ -67,8 +66,11 @@ class Screen:
         self._console.print(JSON(text, indent=2, ensure_ascii=False), soft_wrap=True)
 
     @contextlib.contextmanager
-    def waiting(self, what: str, seconds: float) -> Generator[None]:
-        """Show a bar that is full after so many seconds; nothing where there are no colours."""
+    def waiting(self, what: str, seconds: float, elapsed: Callable[[], float]) -> Generator[None]:
+        """Show a bar that is full once so many seconds have gone by `elapsed`.
+
+        Nothing where there are no colours.
+        """
         if self._console is None:
             yield
             return
@@ -80,9 +82,8 @@ class Screen:
             is_over = threading.Event()
 
             def advance() -> None:
-                start = time.monotonic()
                 while not is_over.wait(0.1):
-                    gone = time.monotonic() - start
+                    gone = elapsed()
                     left = f"{gone:.1f} s of {seconds:g} s"
                     progress.update(task, completed=min(gone, seconds), left=left)
 

@@ -91,23 +91,22 @@ def column(seconds: float, begin: float, end: float, length: int) -> int:
 def ruler(begin: float, end: float, length: int) -> tuple[str, str]:
     """Figures, and the marks below them."""
     step = _step((end - begin) * _LEAST_STEP / length)
-    seconds, marks = [" "] * (length + 8), ["-"] * (length + 1)
+    seconds, marks = [" "] * (length + 12), ["-"] * (length + 1)
     decimals = max(0, -math.floor(math.log10(step) + 1e-9))
-    ticks = [begin]
+    ticks = [(begin, f"{figure(begin, 3)} s")]
     tick = (math.floor(begin / step + 1e-9) + 1) * step
     while tick < end - 1e-9:
-        ticks.append(tick)
+        ticks.append((tick, figure(tick, decimals)))
         tick += step
     free = 0
-    for at in ticks:
+    for at, text in ticks:
         where = column(at, begin, end, length)
-        text = figure(at, decimals) + (" s" if at == begin else "")
         if where < free or length - where < _LEAST_STEP:
             continue
         seconds[where : where + len(text)] = text
         marks[where] = "|"
         free = where + len(text) + 1
-    text = f"{figure(end, max(decimals, 1))} s"
+    text = f"{figure(end, 3)} s"
     seconds[length : length + len(text)] = text
     marks[length] = "|"
     return "".join(seconds).rstrip(), "".join(marks)

@@ -7,6 +7,7 @@ import importlib.metadata
 import json
 import platform
 import sys
+import time
 from typing import TYPE_CHECKING, Any, Literal
 
 from .function import record_in
@@ -31,7 +32,6 @@ class People:
         self._answers = Screen(sys.stdout)
         self._screen = Screen(sys.stderr)
         self._began: float | None = None
-        self._shown = 0
         watched = "with the watchdog" if function.is_watched else "without the watchdog"
         limit = f"limit {function.timeout:g} s"
         self._dim(f"{function.handler}, {watched}, {limit}; {_versions()}")
@@ -43,16 +43,16 @@ class People:
     def line(self, line: Line) -> None:
         """Show a line of the function's, with its time. Thread: any."""
         began = self._began
-        time = f"{'init':>{_TIME}}" if began is None else f"{line.at - began:{_TIME}.2f}"
+        at = f"{'init':>{_TIME}}" if began is None else f"{line.at - began:{_TIME}.2f}"
         record = record_in(line.text)
         if record is not None:
             where = f" in {record['location']}" if record.get("location") else ""
             text = f"watchdog.timeout{where}: {record['outcome']}"
-            self._screen.show(Styled(time, "dim"), "  ", Styled(printable(text), "bold"))
+            self._screen.show(Styled(at, "dim"), "  ", Styled(printable(text), "bold"))
             return
         # The runtime separates the lines of one traceback with \r.
         for number, text in enumerate(line.text.rstrip("\r").split("\r")):
-            head = time if number == 0 else ""
+            head = at if number == 0 else ""
             self._screen.show(Styled(f"{head:>{_TIME}}", "dim"), "  ", printable(text))
 
     def on_start(self, what: Literal["init", "invocation"], at: float, /) -> None:
@@ -61,7 +61,10 @@ class People:
 
     def waiting(self) -> contextlib.AbstractContextManager[None]:
         """Show that time goes by."""
-        return self._screen.waiting(self._function.handler, self._function.timeout)
+        return self._screen.waiting(self._function.handler, self._function.timeout, self._elapsed)
+
+    def _elapsed(self) -> float:
+        return 0.0 if self._began is None else time.monotonic() - self._began
 
     def show(self, invocation: Invocation) -> None:
         """Show what came of it."""

@@ -1,0 +1,134 @@
+"""Handlers that do as they are told, for the ``watchdog-lambda`` command to run."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from watchdog_lambda import sandbox_shutdown_hook, shutdown_hook
+
+print("imported")
+if os.environ.get("FAIL_AT_IMPORT"):
+    raise ValueError("no such table")
+if os.environ.get("EXIT_AT_IMPORT"):
+    os._exit(7)
+
+if os.environ.get("HOOK"):
+
+    @shutdown_hook
+    def flush(_details: object) -> None:
+        """Takes its time."""
+        time.sleep(0.05)
+        print("flushed")
+
+
+if os.environ.get("WATCHDOG_LAMBDA_SIGTERM"):
+
+    @sandbox_shutdown_hook
+    def say_goodbye() -> None:
+        """When the sandbox ends."""
+        os.write(1, b"goodbye\n")
+
+
+calls = 0
+
+
+def handler(event: dict[str, Any], context: Any) -> object:
+    """Do what the event says."""
+    global calls  # noqa: PLW0603 - tells a process that has been kept
+    calls += 1
+    print(f"call {calls}")
+    return globals()[event["do"]](event, context)
+
+
+def ok(_event: object, context: Any) -> object:
+    return {
+        "calls": calls,
+        "memory": context.memory_limit_in_mb,
+        "variable": os.environ.get("VARIABLE"),
+        "text": "grün",
+    }
+
+
+def fail(_event: object, _context: object) -> None:
+    raise KeyError("own")
+
+
+def unmarshalled(_event: object, _context: object) -> object:
+    return {1, 2}
+
+
+def lookalike(_event: object, _context: object) -> object:
+    """An answer that looks like an error to whoever looks at its keys only."""
+    return {"errorType": "Mine", "errorMessage": "not an error"}
+
+
+def sleep(_event: object, _context: object) -> None:
+    try:
+        time.sleep(60)
+    finally:
+        print("cleanup done")
+
+
+def answer(_event: object, _context: object) -> object:
+    try:
+        time.sleep(60)
+    except TimeoutError:
+        time.sleep(0.1)
+        return {"statusCode": 504}
+    return None
+
+
+def swallow(_event: object, _context: object) -> None:
+    while True:
+        try:
+            time.sleep(60)
+        except Exception:
+            continue
+
+
+def stuck(_event: object, _context: object) -> None:
+    hashlib.pbkdf2_hmac("sha256", b"", b"", 1_000_000_000)  # without the GIL, for minutes
+
+
+def stuck_once(event: dict[str, Any], context: object) -> object:
+    marker = Path(event["marker"])
+    if marker.exists():
+        return {"calls": calls}
+    marker.touch()
+    stuck(event, context)
+    return None
+
+
+def leave(_event: object, _context: object) -> None:
+    sys.exit(3)
+
+
+def leave_quietly(_event: object, _context: object) -> None:
+    os._exit(0)
+
+
+def crash(_event: object, _context: object) -> None:
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+
+def speak(_event: object, _context: object) -> None:
+    print("to stdout")
+    print("to stderr", file=sys.stderr)
+    os.write(1, b"without an end")
+    os.write(1, b"\na\tb\rc\n\n")
+    os.write(2, b"not \xff text\n")
+
+
+def spawn(_event: object, _context: object) -> None:
+    """A child in a session of its own, which survives its parent unless somebody sees to it."""
+    child = subprocess.Popen(["sleep", "600"], start_new_session=True)
+    print(f"child {child.pid}")
+    print(f"parent {os.getpid()}")
+    time.sleep(60)

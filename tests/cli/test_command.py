@@ -1,0 +1,339 @@
+"""The command as people meet it: help, streams, colours, Ctrl-C; and ``run``, which stays thin."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from watchdog_lambda.cli import import_from_here
+
+from .support import BOUND, COMMAND, HANDLERS, emulator, environ, finish, is_running, run, start
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+OK = '{"do": "ok"}'
+ESCAPE = "\x1b"
+
+
+# ---- what it says of itself -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", [(), ("invoke",), ("check",), ("run",)])
+def test_help_teaches(command: tuple[str, ...]) -> None:
+    """Each has examples, and says what its exit status means."""
+    done = run(*command, "--help")
+
+    assert done.returncode == 0
+    assert done.stdout.startswith(" ".join(("usage: watchdog-lambda", *command)))
+    assert "app.handler" in done.stdout
+    if command:
+        assert re.search("exit (status|codes)", done.stdout)
+    assert max(map(len, done.stdout.splitlines())) <= 100
+
+
+def test_module_is_the_command_too() -> None:
+    """Where no script is on PATH."""
+    module = [sys.executable, "-m", "watchdog_lambda.cli", "--version"]
+    done = subprocess.run(module, capture_output=True, text=True, check=True, timeout=BOUND)
+
+    assert re.fullmatch(r"watchdog-lambda \d+\.\d+\.\d+\n", done.stdout)
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh"])
+def test_completion_knows_the_options(shell: str) -> None:
+    """A script for the shell."""
+    done = run("--print-completion", shell)
+
+    assert done.returncode == 0
+    assert "--emulator" in done.stdout
+    assert "--strict" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "COMMAND"),
+        (("invoke", "scenes.handler", "--timeout", "0"), "use for example 3 or 0.5"),
+        (("invoke", "scenes.handler", "--event", "{"), "neither JSON"),
+        (("invoke",), "no handler to wrap; set WATCHDOG_LAMBDA_HANDLER"),
+        (("invoke", "watchdog_lambda.watch"), "names watchdog_lambda itself"),
+        (("invoke", "a.b", "--env", "WATCHDOG_LAMBDA_INTERRUPT=x"), "INTERRUPT='x'"),
+        (("invoke", "a.b", "--emulator", "/no/where"), "--emulator=/no/where: not an executable"),
+        (("invoke", "a.b", "--time", "3"), "unrecognized arguments"),
+        (("run", "a.b", "c.d"), "one handler at most"),
+        (("run", "a.b"), "AWS_LAMBDA_RUNTIME_API is not set"),
+    ],
+)
+def test_wrong_usage_is_told(arguments: tuple[str, ...], message: str) -> None:
+    """On standard error, with exit status 2 and without a traceback."""
+    done = run(*arguments)
+
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+# ---- what it shows ----------------------------------------------------------------------------
+
+
+def test_answer_is_all_there_is_on_standard_output() -> None:
+    """For a pipe; what the handler writes and the timeline go to standard error."""
+    done = run("invoke", "scenes.handler", "--event", OK, "--emulator", "none")
+
+    assert done.returncode == 0
+    assert json.loads(done.stdout)["text"] == "grün"
+    assert "grün" in done.stdout
+    assert "built-in Runtime API" in done.stderr
+    assert re.search(r"^   init  imported$", done.stderr, re.MULTILINE)
+    assert re.search(r"^   0\.\d\d  call 1$", done.stderr, re.MULTILINE)
+    assert re.search(r"^running +=", done.stderr, re.MULTILINE)
+    assert re.search(r"^answered after \d+ ms", done.stderr, re.MULTILINE)
+    assert ESCAPE not in done.stdout + done.stderr
+
+
+def test_timeout_is_shown_to_people() -> None:
+    """The record in one line, and the phases to scale."""
+    done = run(
+        *("invoke", "scenes.handler", "--event", '{"do": "answer"}', "--timeout", "0.8"),
+        *("--env", "HOOK=1", "--emulator", "none"),
+    )
+
+    assert done.returncode == 3
+    assert json.loads(done.stdout) == {"statusCode": 504}
+    assert re.search(r"watchdog\.timeout in scenes\.py:\d+ \(answer\): returned", done.stderr)
+    rows = dict(re.findall(r"^(\w+) +([=h!#s.X]+) ", done.stderr, re.MULTILINE))
+    assert (
+        list(rows) == ["running", "hook", "interrupt", "cleanup", "settle", "left"]
+        or "settle" not in rows
+    )
+    assert len(rows["running"]) > 20 * len(rows["interrupt"])
+    assert "timed out and caught: the caller has an answer" in done.stderr
+
+
+def test_lines_come_as_they_are_written() -> None:
+    """Not at the end: the handler still sleeps when its first line is there."""
+    process = start(
+        *("invoke", "scenes.handler", "--event", '{"do": "sleep"}', "--timeout", "20"),
+        *("--emulator", "none"),
+    )
+    assert process.stderr is not None
+    began = time.monotonic()
+    for line in process.stderr:
+        if "call 1" in line:
+            break
+    assert time.monotonic() - began < 10
+    process.send_signal(signal.SIGINT)
+    finish(process)
+
+
+def test_what_is_set_in_the_shell_holds_but_for_the_handler() -> None:
+    """WATCHDOG_LAMBDA_HANDLER there is not meant for a call that names another."""
+    words = ("--event", OK, "--emulator", "none")
+    shell = {"WATCHDOG_LAMBDA_HANDLER": "scenes.handler", "VARIABLE": "of the shell"}
+
+    named = run("invoke", "nowhere.handler", *words, **shell)
+    unnamed = run("invoke", *words, **shell)
+
+    assert named.returncode == 1
+    assert "No module named 'nowhere'" in named.stdout
+    assert json.loads(unnamed.stdout)["variable"] == "of the shell"
+
+
+def test_variables_of_a_file_and_single_ones(tmp_path: Path) -> None:
+    """A single one goes before the file's."""
+    (tmp_path / "env").write_text("VARIABLE=of the file\n")
+    words = ["invoke", "scenes.handler", "--event", OK, "--emulator", "none"]
+    words += ["--env-file", str(tmp_path / "env")]
+
+    assert json.loads(run(*words).stdout)["variable"] == "of the file"
+    assert json.loads(run(*words, "--env", "VARIABLE=own").stdout)["variable"] == "own"
+
+
+def in_terminal(*arguments: str, prelude: str = "pass", **more: str) -> str:
+    """What a person sees: standard output and error on one terminal."""
+    program = f"import sys; {prelude}; from watchdog_lambda.cli import main; sys.exit(main())"
+    leader, follower = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, *arguments],
+        cwd=HANDLERS,
+        env=environ({"TERM": "xterm-256color", **more}),
+        stdin=subprocess.DEVNULL,
+        stdout=follower,
+        stderr=follower,
+    )
+    os.close(follower)
+    shown = b""
+    until = time.monotonic() + BOUND
+    while select.select([leader], [], [], until - time.monotonic())[0]:
+        try:
+            data = os.read(leader, 65536)
+        except OSError:  # the terminal's end, as Linux has it
+            break
+        shown += data
+    os.close(leader)
+    process.wait(BOUND)
+    return shown.decode()
+
+
+TIMED_OUT = ("invoke", "scenes.handler", "--event", '{"do": "sleep"}', "--timeout", "0.6")
+BUILTIN = ("--emulator", "none")
+
+
+def test_terminal_has_colours_and_a_bar() -> None:
+    """With rich: the bar is gone in the end, and nothing of the text is missing."""
+    shown = in_terminal(*TIMED_OUT, *BUILTIN)
+
+    assert ESCAPE in shown
+    assert " of 0.6 s" in shown
+    plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown)
+    for word in ("call 1", "cleanup done", "errorType", "interrupt ", "to spare", "caught"):
+        assert word in plain
+
+
+@pytest.mark.parametrize(
+    ("prelude", "more"),
+    [
+        ("pass", {"NO_COLOR": "1"}),
+        ("pass", {"TERM": "dumb"}),
+        ("sys.modules['rich'] = None", {}),
+    ],
+)
+def test_without_colours_the_text_is_the_same(prelude: str, more: dict[str, str]) -> None:
+    """NO_COLOR, a dumb terminal, no rich: plain text, and no cursor is moved."""
+    shown = in_terminal(*TIMED_OUT, *BUILTIN, prelude=prelude, **more)
+
+    assert ESCAPE not in shown
+    for word in ("call 1", "cleanup done", "errorType", "interrupt ", "to spare", "caught"):
+        assert word in shown
+
+
+def test_handlers_output_moves_no_cursor() -> None:
+    """Control characters of the handler's are not the terminal's."""
+    done = run("invoke", "scenes.handler", "--event", '{"do": "speak"}', *BUILTIN)
+
+    assert done.returncode == 0
+    assert "\r" not in done.stderr
+    assert re.search(r"  a\tb\n {9}c\n", done.stderr)
+
+
+# ---- its end ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("host", ["none", "emulator"])
+def test_ctrl_c_leaves_nothing_running(host: str, number: signal.Signals) -> None:
+    """Nor does SIGTERM; not even a child of the handler's in a session of its own."""
+    process = start(
+        *("invoke", "scenes.handler", "--event", '{"do": "spawn"}', "--timeout", "30"),
+        *("--emulator", emulator() if host == "emulator" else host),
+    )
+    assert process.stderr is not None
+    pids = []
+    for line in process.stderr:
+        if found := re.search(r"(child|parent) (\d+)", line):
+            pids.append(int(found[2]))
+        if len(pids) == 2:
+            break
+    assert all(map(is_running, pids))
+    process.send_signal(number)
+    done = finish(process)
+
+    assert done.returncode == 130
+    assert "nothing is left running" in done.stderr
+    assert not any(map(is_running, pids))
+
+
+def test_a_kill_takes_the_handlers_children_along() -> None:
+    """As the end of a sandbox does."""
+    done = run(
+        *("invoke", "scenes.handler", "--event", '{"do": "spawn"}', "--timeout", "0.4"),
+        *("--unwatched", *BUILTIN),
+    )
+
+    assert done.returncode == 4
+    pids = [int(pid) for pid in re.findall(r"(?:child|parent) (\d+)", done.stderr)]
+    assert len(pids) == 2
+    assert not any(map(is_running, pids))
+
+
+# ---- run --------------------------------------------------------------------------------------
+
+
+THIN = """
+import sys
+from watchdog_lambda.cli import main
+assert main(["run", "app.handler"]) == 2
+cli = sorted(m for m in sys.modules if m.startswith("watchdog_lambda.cli."))
+assert not cli, cli
+for heavy in ("argparse", "dataclasses", "pathlib", "rich", "shtab", "http", "subprocess",
+              "typing", "inspect", "contextlib"):
+    assert heavy not in sys.modules, heavy
+"""
+
+
+def test_run_imports_nothing_of_the_others() -> None:
+    """It is what a container starts: no parser, no dataclasses, no rich."""
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", THIN],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=HANDLERS.parents[2],
+        env=environ(),
+        timeout=BOUND,
+    )
+
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("where", ["working directory", "task root"])
+def test_run_finds_the_handlers_module(where: str, tmp_path: Path) -> None:
+    """A script has its own folder on the path; what Lambda has there is put in its place."""
+    from tools.emulator import Emulator  # noqa: PLC0415 - for this one only
+
+    (tmp_path / "here.py").write_text(
+        "import sys\ndef handler(event, context): return sys.path\n", encoding="utf-8"
+    )
+    in_root = where == "task root"
+    function = Emulator(
+        [*COMMAND, "run", "here.handler"],
+        cwd=HANDLERS if in_root else tmp_path,
+        environment={"LAMBDA_TASK_ROOT": str(tmp_path)} if in_root else {},
+        timeout=5,
+    )
+    with function:
+        path = function.invoke({}).json()
+
+    assert isinstance(path, list)
+    assert path[0] == str(tmp_path)
+    assert COMMAND[0].rpartition("/")[0] not in path
+
+
+def test_the_working_directory_takes_the_scripts_place(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Once, and only that of a script; what else is first stays."""
+    script = tmp_path / "bin" / "watchdog-lambda"
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", [str(script)])
+
+    monkeypatch.setattr(sys, "path", [str(script.parent), "/x"])
+    import_from_here()
+    assert sys.path == [str(tmp_path), "/x"]
+    import_from_here()
+    assert sys.path == [str(tmp_path), "/x"]
+    monkeypatch.setattr(sys, "path", ["/x"])
+    import_from_here()
+    assert sys.path == [str(tmp_path), "/x"]

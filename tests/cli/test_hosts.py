@@ -1,0 +1,272 @@
+"""AWS's emulator and the built-in Runtime API: the same function, the same outcome."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from .support import document, emulator, finish, run, start
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+TIMEOUT = "2"
+PRINTED = ("imported", "call", "cleanup", "flushed", "to std", "without", "a\t", "not ", "goodbye")
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What is run, and what must come of it whoever runs it."""
+
+    do: str
+    status: int
+    outcome: str
+    response: object = None
+    error: str | None = None
+    """A piece of ``type: message``."""
+    record: str | None = None
+    """The outcome in the watchdog's record."""
+    printed: tuple[str, ...] = ("imported", "call 1")
+    phases: tuple[str, ...] = ("running", "left")
+    env: dict[str, str] = field(default_factory=dict[str, str])
+    timeout: str = TIMEOUT
+    arguments: tuple[str, ...] = ()
+
+
+OK = {"calls": 1, "memory": "256", "variable": "value", "text": "grün"}
+CAUGHT = ("running", "interrupt", "left")
+EXITED = "Runtime.ExitError: RequestId: ID Error: Runtime exited "
+SCENES = {
+    "ok": Scene("ok", 0, "answered", OK, arguments=("--memory", "256"), env={"VARIABLE": "value"}),
+    "lookalike": Scene(
+        "lookalike", 0, "answered", {"errorType": "Mine", "errorMessage": "not an error"}
+    ),
+    "error": Scene("fail", 1, "failed", error="KeyError: 'own'"),
+    "unmarshalled": Scene("unmarshalled", 1, "failed", error="Runtime.MarshalError: Unable to"),
+    "output": Scene(
+        "speak",
+        0,
+        "answered",
+        printed=(
+            *("imported", "call 1", "to stdout", "to stderr"),
+            *("without an end", "a\tb\rc", "not \ufffd text"),
+        ),
+    ),
+    "caught": Scene(
+        *("sleep", 3, "caught"),
+        error="LambdaTimeout: interrupted after",
+        record="raised",
+        printed=("imported", "call 1", "cleanup done"),
+        phases=CAUGHT,
+    ),
+    "caught and answered, with a hook": Scene(
+        *("answer", 3, "caught", {"statusCode": 504}),
+        record="returned",
+        printed=("imported", "call 1", "flushed"),
+        phases=("running", "hook", "interrupt", "cleanup", "left"),
+        env={"HOOK": "1"},
+    ),
+    "swallowed": Scene(
+        *("swallow", 3, "caught"),
+        error="LambdaTimeout: interrupted after",
+        record="raised",
+        phases=("running", "interrupt", "interrupt", "left"),
+    ),
+    "stuck": Scene(
+        *("stuck", 4, "killed"),
+        error="Sandbox.Timedout: Task timed out after 2.00 seconds",
+        record="stuck",
+        phases=("running", "killed"),
+    ),
+    "unwatched": Scene(
+        *("sleep", 4, "killed"),
+        error="Sandbox.Timedout: Task timed out after 1.00 seconds",
+        phases=("running", "killed"),
+        timeout="1",
+        arguments=("--unwatched",),
+    ),
+    "exit": Scene("leave", 1, "failed", error=EXITED + "with error: exit status 3"),
+    "exit without a word": Scene(
+        "leave_quietly", 1, "failed", error=EXITED + "without providing a reason"
+    ),
+    "crash": Scene("crash", 1, "failed", error=EXITED + "with error: signal: segmentation fault"),
+    "import error": Scene(
+        *("ok", 1, "failed"),
+        error="ValueError: no such table",
+        printed=("imported",),
+        env={"FAIL_AT_IMPORT": "1"},
+    ),
+    "exit at import": Scene(
+        *("ok", 1, "failed"),
+        error="with error: exit status 7",
+        printed=("imported",),
+        env={"EXIT_AT_IMPORT": "1"},
+    ),
+    "last resort: exit": Scene(
+        *("stuck", 3, "caught"),
+        error="LambdaTimeout: gave up after",
+        record="stuck",
+        phases=("running", "left"),
+        env={"WATCHDOG_LAMBDA_LAST_RESORT": "exit"},
+    ),
+}
+
+
+def command(scene: Scene, host: str, *more: str) -> list[str]:
+    words = ["invoke", "scenes.handler", "--json", "--timeout", scene.timeout]
+    words += ["--event", json.dumps({"do": scene.do}), "--emulator", host, *scene.arguments, *more]
+    for name, value in scene.env.items():
+        words += ["--env", f"{name}={value}"]
+    return words
+
+
+def summary(found: dict[str, Any]) -> dict[str, Any]:
+    """What of one invocation does not depend on the host, nor on the clock."""
+    error = found["error"]
+    told = None
+    if error is not None:
+        told = f"{error['errorType']}: {error['errorMessage']}"
+        told = re.sub(r"RequestId: [0-9a-f-]{36}", "RequestId: ID", told)
+        told = told.split(" after ", 1)[0] if "LambdaTimeout" in told else told
+    record = found["record"]
+    lines = [line["text"] for line in found["log"] if line["text"].startswith(PRINTED)]
+    return {
+        "outcome": found["outcome"],
+        "response": found["response"],
+        "error": told,
+        "record": None
+        if record is None
+        else (
+            record["outcome"],
+            [(i["exception"], i["outcome"]) for i in record["interrupts"]],
+            [(h["name"], h["outcome"]) for h in record["hooks"]],
+        ),
+        "printed": lines,
+        # Some have a start within their time, and for some settling takes no millisecond.
+        "phases": [p["phase"] for p in found["timeline"] if p["phase"] not in {"init", "settle"}],
+        "is_new": found["init_seconds"] is not None,
+    }
+
+
+@pytest.mark.parametrize("name", SCENES)
+def test_both_hosts_come_to_the_same(name: str) -> None:
+    """Exit status, answer, record, output and phases are the scene's, on either."""
+    scene = SCENES[name]
+    both = [start(*command(scene, host)) for host in ("none", emulator())]
+    builtin, aws = (document(finish(process)) for process in both)
+
+    assert (builtin["host"], aws["host"]) == ("built-in", "emulator")
+    assert builtin["exit_status"] == aws["exit_status"] == scene.status
+    [one], [other] = builtin["invocations"], aws["invocations"]
+    summaries = summary(one), summary(other)
+    if "EXIT_AT_IMPORT" in scene.env:
+        # The emulator says nothing, and its request's identifier is not known.
+        for each in summaries:
+            assert str(each.pop("error")).startswith("Runtime.ExitError: ")
+    assert summaries[0] == summaries[1]
+    assert one["outcome"] == scene.outcome
+    assert one["response"] == scene.response
+    assert summaries[0]["printed"] == list(scene.printed)
+    assert summaries[0]["phases"] == list(scene.phases)
+    assert (one["record"] or {}).get("outcome") == scene.record
+    for each in (one, other):
+        told = each["error"] or {"errorType": "", "errorMessage": ""}
+        told = f"{told['errorType']}: {told['errorMessage']}"
+        assert (scene.error or "") in re.sub(r"RequestId: [0-9a-f-]{36}", "RequestId: ID", told)
+        assert_in_time(each, float(scene.timeout))
+
+
+def assert_in_time(found: dict[str, Any], timeout: float) -> None:
+    """The phases follow each other without a gap, and fill the time to the hard deadline."""
+    timeline = found["timeline"]
+    assert timeline[0]["start"] == 0
+    assert timeline[-1]["end"] == timeout
+    assert all(phase["start"] <= phase["end"] <= timeout for phase in timeline)
+    filled = [p for p in timeline if p["phase"] not in {"hook", "interrupt", "killed"}]
+    for one, other in itertools.pairwise(filled):
+        assert other["start"] == pytest.approx(one["end"], abs=0.002)
+    if found["outcome"] == "killed":
+        assert timeout <= found["seconds"] < timeout + 1
+    elif found["record"] is not None:
+        # A quarter of the time is the grace period; the emulator's own start counts.
+        assert 0.7 * timeout < found["seconds"] < timeout
+
+
+def test_both_start_anew_after_a_kill_and_keep_what_has_survived(tmp_path: Path) -> None:
+    """Three invocations: killed, in a new process; and one that is kept."""
+    event = json.dumps({"do": "stuck_once", "marker": str(tmp_path / "{}")})
+    both = []
+    for number, host in enumerate(("none", emulator())):
+        words = ["invoke", "scenes.handler", "--json", "--timeout", "1", "--repeat", "3"]
+        words += ["--event", event.replace("{}", str(number), 1), "--emulator", host]
+        both.append(start(*words))
+
+    for process in both:
+        found = document(finish(process))
+        assert found["exit_status"] == 4
+        first, second, third = found["invocations"]
+        assert first["outcome"] == "killed"
+        assert second["response"] == {"calls": 1}
+        assert third["response"] == {"calls": 2}
+        starts = [each["init_seconds"] is not None for each in (first, second, third)]
+        assert starts == [True, True, False]
+
+
+def test_both_keep_a_process_that_restarts_in_place(tmp_path: Path) -> None:
+    """LAST_RESORT=restart answers, and the same process serves the next one."""
+    event = json.dumps({"do": "stuck_once", "marker": str(tmp_path / "{}")})
+    both = []
+    for number, host in enumerate(("none", emulator())):
+        # Six seconds, because the start must fit into a part of last call.
+        words = ["invoke", "scenes.handler", "--json", "--timeout", "6", "--repeat", "2"]
+        words += ["--event", event.replace("{}", str(number), 1), "--emulator", host]
+        words += ["--env", "WATCHDOG_LAMBDA_LAST_RESORT=restart"]
+        both.append(start(*words))
+
+    for process in both:
+        found = document(finish(process))
+        assert found["exit_status"] == 3
+        first, second = found["invocations"]
+        assert first["error"]["errorType"] == "LambdaTimeout"
+        assert first["record"]["last_resort"] == "restart"
+        assert second["response"] == {"calls": 1}
+        assert second["init_seconds"] is None
+
+
+def test_both_give_notice_of_the_sandboxs_end() -> None:
+    """With SIGTERM=1 the hook runs when the command is through."""
+    scene = Scene("ok", 0, "answered", env={"WATCHDOG_LAMBDA_SIGTERM": "1"})
+    both = [start(*command(scene, host)) for host in ("none", emulator())]
+
+    for process in both:
+        found = document(finish(process))
+        assert found["exit_status"] == 0
+        assert "goodbye" in [line["text"] for line in found["log_after"]]
+
+
+def test_fractions_of_seconds_are_for_the_builtin_one() -> None:
+    """It kills at 0.5 s sharp; the emulator, if asked for, says what it would take."""
+    scene = Scene("stuck", 4, "killed", timeout="0.5")
+    found = document(run(*command(scene, "none")))
+
+    [killed] = found["invocations"]
+    assert killed["error"]["errorMessage"] == "Task timed out after 0.50 seconds"
+    assert 0.5 <= killed["seconds"] < 1
+    refused = run(*command(scene, emulator()))
+    assert refused.returncode == 2
+    assert "takes whole seconds; use for example --timeout 1" in refused.stderr
+
+
+def test_start_has_its_own_time_with_the_builtin_one() -> None:
+    """A timeout shorter than the runtime's start: that is not the invocation's, as in Lambda."""
+    found = document(run(*command(Scene("ok", 0, "answered", timeout="0.2"), "none")))
+
+    [answered] = found["invocations"]
+    assert answered["outcome"] == "answered"
+    assert answered["init_seconds"] > 0
+    assert answered["init_counts"] is False

@@ -1,0 +1,38 @@
+"""The pipe that a function writes to."""
+
+from __future__ import annotations
+
+import os
+
+from watchdog_lambda.cli.log import Line, Log
+
+
+def test_sync_waits_for_all_that_was_written() -> None:
+    """Line by line, also the one without an end, and a flood that no pipe holds."""
+    lines: list[Line] = []
+    log = Log("test", lines.append)
+
+    os.write(log.write_end, b"one\n\ntwo")
+    log.sync()
+    assert [line.text for line in lines] == ["one", "", "two"]
+    for _ in range(100):
+        os.write(log.write_end, b"x" * 9_999 + b"\n")
+    log.sync()
+    assert [line.text for line in lines[3:]] == ["x" * 9_999] * 100
+    log.sync()
+    assert len(lines) == 103
+    log.close()
+    log.close()
+
+
+def test_whoever_cannot_show_lines_does_not_stop_the_function() -> None:
+    """The reader goes on, or the function would block in its print."""
+
+    def fail(_line: Line) -> None:
+        raise BrokenPipeError
+
+    log = Log("test", fail)
+    os.write(log.write_end, b"one\ntwo\n")
+    log.close()
+
+    assert not log._reader.is_alive()

@@ -1,0 +1,142 @@
+"""What came of an invocation, told from the answer, the log and the record."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Literal
+
+import pytest
+
+from watchdog_lambda.cli.function import Invocation
+from watchdog_lambda.cli.log import Line
+from watchdog_lambda.cli.outcome import EXIT_STATUS, drawn, in_words, outcome_of, phases
+
+BEGAN = 1000.0
+RECORD: dict[str, Any] = {
+    "event": "watchdog.timeout",
+    "outcome": "returned",
+    "elapsed_ms": 2500,
+    "ended_after_ms": 2480,
+    "hooks": [
+        {"name": "app.early", "outcome": "ok", "after_ms": 500, "duration_ms": 10.0},
+        {"name": "app.flush", "outcome": "timed-out", "after_ms": 2250, "duration_ms": 20.0},
+        {"name": "app.late", "outcome": "not-run", "after_ms": None, "duration_ms": 0.0},
+    ],
+    "interrupts": [
+        {
+            "exception": "LambdaTimeout",
+            "outcome": "swallowed",
+            "after_ms": 2270,
+            "landed_after_ms": 2271,
+        },
+        {
+            "exception": "Interrupt",
+            "outcome": "delivered",
+            "after_ms": 2290,
+            "landed_after_ms": 2300,
+        },
+    ],
+}
+
+
+def invocation(
+    kind: Literal["response", "error", "killed"] = "response",
+    seconds: float = 2.53,
+    record: dict[str, Any] | None = None,
+    **more: Any,
+) -> Invocation:
+    lines = [Line(BEGAN + 0.1, "watchdog.timeout is not always a record")]
+    if record is not None:
+        # 20 ms after the watchdog's own clock started.
+        lines.append(Line(BEGAN + record["elapsed_ms"] / 1000 + 0.02, json.dumps(record)))
+    return Invocation("{}", kind, seconds, BEGAN, lines=lines, **more)
+
+
+@pytest.mark.parametrize(
+    ("found", "outcome", "status"),
+    [
+        (invocation(), "answered", 0),
+        (invocation("error"), "failed", 1),
+        (invocation(record=RECORD), "caught", 3),
+        (invocation("error", record=RECORD), "caught", 3),
+        (invocation("killed"), "killed", 4),
+        (invocation("killed", record=RECORD), "killed", 4),
+    ],
+)
+def test_outcome_and_exit_status(found: Invocation, outcome: str, status: int) -> None:
+    """A kill is a kill, whatever was recorded before; a record makes the difference otherwise."""
+    assert outcome_of(found) == outcome
+    assert EXIT_STATUS[outcome_of(found)] == status
+
+
+def spans(found: Invocation) -> list[tuple[str, float, float]]:
+    return [(p.name, round(p.start, 3), round(p.end, 3)) for p in phases(found, 3.0)]
+
+
+def test_phases_are_the_records_on_this_clock() -> None:
+    """Its times count from the handler's start; the hooks that did not run are left out."""
+    assert spans(invocation(record=RECORD)) == [
+        ("running", 0.0, 2.32),
+        ("hook", 0.52, 0.53),
+        ("hook", 2.27, 2.29),
+        ("interrupt", 2.291, 2.291),
+        ("interrupt", 2.32, 2.32),
+        ("cleanup", 2.32, 2.5),
+        ("settle", 2.5, 2.53),
+        ("left", 2.53, 3.0),
+    ]
+
+
+def test_a_stuck_handler_ran_until_the_kill() -> None:
+    """Nobody knows of an end; interrupts that have not landed are where they were sent."""
+    pending = {**RECORD["interrupts"][0], "landed_after_ms": None, "outcome": "pending"}
+    record = RECORD | {"ended_after_ms": None, "interrupts": [pending], "hooks": []}
+
+    assert spans(invocation("killed", 3.1, record)) == [
+        ("running", 0.0, 3.0),
+        ("interrupt", 2.29, 2.29),
+        ("killed", 3.0, 3.0),
+    ]
+
+
+def test_a_start_that_counts_comes_first() -> None:
+    """With AWS's emulator; without it the start is no part of the timeline."""
+    counted = invocation(init_seconds=0.2, init_counts=True, seconds=0.5)
+    apart = invocation(init_seconds=0.2, seconds=0.5)
+
+    assert spans(counted) == [("init", 0, 0.2), ("running", 0.2, 0.5), ("left", 0.5, 3)]
+    assert spans(apart) == [("running", 0, 0.5), ("left", 0.5, 3)]
+
+
+def test_many_interrupts_share_a_row() -> None:
+    """Whoever swallows all gets no end of them."""
+    record = RECORD | {"interrupts": [RECORD["interrupts"][0]] * 4 + [RECORD["interrupts"][1]]}
+
+    lines = ["".join(p.text for p in line) for line in drawn(invocation(record=record), 3.0, 100)]
+
+    [row] = [line for line in lines if line.startswith("interrupt")]
+    assert "5, the last Interrupt" in row
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        (invocation(seconds=0.002), "answered after 2 ms"),
+        (
+            invocation(record=RECORD),
+            (
+                "timed out and caught: the caller has an answer after 2.53 s, 0.47 s before the "
+                "hard deadline"
+            ),
+        ),
+        (invocation("killed", 3.1), "killed at the hard deadline of 3 s"),
+        (
+            invocation("killed", 10.0, init_seconds=10.0, init_counts=True),
+            "killed: the start did not end within 10.0 s",
+        ),
+        (invocation("error", 0.5), "failed after 0.50 s: an error"),
+    ],
+)
+def test_in_words(found: Invocation, words: str) -> None:
+    """One line, for people."""
+    assert in_words(found, 3.0)[0] == words

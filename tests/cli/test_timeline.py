@@ -1,0 +1,90 @@
+"""Spans drawn to scale, from numbers that are made up."""
+
+from __future__ import annotations
+
+import pytest
+
+from watchdog_lambda.cli.timeline import LABEL, Row, bar_of, draw, draw_large, figure, ruler
+
+
+def text(lines: list[list[object]]) -> list[str]:
+    return ["".join(part.text for part in line).rstrip() for line in lines]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("begin", "end", "figures"),
+    [
+        (0.0, 3.0, "0 s 0.5 1 1.5 2 2.5 3 s"),
+        (0.0, 0.8, "0 s 0.1 0.2 0.3 0.4 0.5 0.6 0.7 0.8 s"),
+        (0.0, 900.0, "0 s 200 400 600 800 900 s"),
+        (887.5, 900.0, "887.5 s 890 892 894 896 898 900 s"),
+    ],
+)
+def test_ruler_has_round_figures_and_both_ends(begin: float, end: float, figures: str) -> None:
+    """As many as there is room for; each stands where its second is."""
+    seconds, marks = ruler(begin, end, 60)
+
+    assert " ".join(seconds.split()) == figures
+    assert (marks[0], marks[-1], len(marks)) == ("|", "|", 61)
+    for position, character in enumerate(marks):
+        if character == "|" and 0 < position < 60:
+            at = begin + (end - begin) * position / 60
+            assert abs(float(seconds[position:].split()[0]) - at) <= (end - begin) / 120 + 1e-9
+
+
+def test_bar_is_as_long_as_the_span() -> None:
+    """To half a column."""
+    bar = bar_of(Row("running", "=", "", ((0.5, 2.0),)), 0.0, 3.0, 60)
+
+    assert bar == " " * 10 + "=" * 30 + " " * 21
+
+
+@pytest.mark.parametrize("at", [0.0, 1.234, 3.0])
+def test_what_takes_no_time_is_seen(at: float) -> None:
+    """A mark has one column, also at the very end, which is the hard deadline's own."""
+    bar = bar_of(Row("interrupt", "!", "", ((at, at),)), 0.0, 3.0, 60)
+
+    assert bar.count("!") == 1
+    assert bar.index("!") == round(at * 20)
+
+
+def test_what_is_out_of_the_window_is_cut() -> None:
+    """At its edges; a span that does not touch it at all is not drawn."""
+    row = Row("running", "=", "", ((0.0, 95.0), (10.0, 20.0)))
+
+    assert bar_of(row, 90.0, 100.0, 10) == "=====      "
+
+
+def test_rows_are_below_the_ruler_and_fit_the_width() -> None:
+    """Labels in one column, texts in one, and long ones cut."""
+    rows = [
+        Row("running", "=", "", ((0.0, 2.0),), "2.00 s"),
+        Row("hook", "h", "", ((2.0, 2.5),), "a_package_with_a_long.name: ok in 500 ms, and more"),
+    ]
+
+    lines = text(draw(rows, 0.0, 3.0, 90))  # type: ignore[arg-type]
+
+    assert [line[:LABEL].strip() for line in lines] == ["", "", "running", "hook"]
+    assert max(map(len, lines)) <= 90
+    assert lines[1].index("|") == lines[2].index("=")
+    assert lines[3].endswith("...")
+
+
+def test_what_is_too_small_to_be_seen_is_drawn_once_more() -> None:
+    """Three seconds of fifteen minutes; the second ruler begins shortly before them."""
+    running = Row("running", "=", "", ((0.0, 897.0),))
+    rows = [running, Row("interrupt", "!", "", ((897.0, 897.0),))]
+    whole, part = (
+        text(draw_large(rows, running, 897.0, end, 100))  # type: ignore[arg-type]
+        for end in (1000.0, 900.0)
+    )
+
+    assert "" not in text(draw_large(rows, running, 400.0, 900.0, 100))  # type: ignore[arg-type]
+    assert "" in whole
+    assert part[:4] == part[: part.index("") + 1]
+    assert part[4].split()[0] == "896.25"
+
+
+def test_figures_say_no_more_than_there_is() -> None:
+    """No zeros at the end behind a point, all of those before it."""
+    assert [figure(value, 2) for value in (2.0, 0.25, 100.0, 1.1)] == ["2", "0.25", "100", "1.1"]
