@@ -116,7 +116,7 @@ def test_text_is_for_people() -> None:
         (("--timeout", "6"), {"GRACE_PERIOD": "2"}, "shrinks to 1.5 s, a quarter of the 6 s"),
         (("--timeout", "6"), {"HOOK_BUDGET": "1"}, "hook budget of 1 s shrinks"),
         (("--timeout", "3"), {"LAST_CALL": "0.5"}, "last call at 0.5 s shrinks to 0.1875 s"),
-        (("--timeout", "0.3"), {}, "1 hook share 0.03 s: 25 ms each"),
+        (("--timeout", "0.3"), {}, "one hook has 25 ms (checked.flush)"),
         (("--timeout", "12"), {}, "before=10 (checked.warn) is more than three quarters"),
         (("--timeout", "60"), {"GRACE_PERIOD": "12"}, "is later than the grace period's begin"),
         (("--timeout", "30"), {"TIMEOUT": "60"}, "Lambda kills before the watchdog fires"),

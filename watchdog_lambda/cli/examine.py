@@ -268,10 +268,11 @@ def _draw_up(report: Report, timeout: float, plan: Plan | None) -> None:
             _look_at_stage(report, timeline, before, names)
         part = timeline.hook_budget / len(names)
         if part < _LEAST_PART:
+            who = "one hook has" if len(names) == 1 else f"each of {len(names)} hooks has"
             report.add(
                 "warning",
-                f"{len(names)} hook{'s' * (len(names) > 1)} share {timeline.hook_budget:.2f} s: "
-                f"{part * 1000:.0f} ms each; raise GRACE_PERIOD, HOOK_BUDGET or the timeout",
+                f"{who} {part * 1000:.0f} ms ({', '.join(names)}); raise GRACE_PERIOD, "
+                "HOOK_BUDGET or the timeout",
             )
 
 
