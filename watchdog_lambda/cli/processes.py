@@ -26,16 +26,31 @@ _PAUSE = 0.01
 def end_all(mark: str) -> None:
     """Kill every process that has the mark, and those that they start meanwhile.
 
-    One that has been started with an environment without it is not found.
+    Returns once they have ended. One that was started with an environment without the mark is not
+    found.
     """
+    killed: set[int] = set()
+    quiet = 0
     for _ in range(_ATTEMPTS):
-        found = list(marked(mark))
-        if not found:
-            return
+        found = set(marked(mark))
         for pid in found:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
+        killed |= found
+        # Once more: a process that is just becoming another program has no environment to be read.
+        # And one that is ending has none either, while it is still there.
+        quiet = 0 if found or any(map(_is_running, killed)) else quiet + 1
+        if quiet == 2:
+            return
         time.sleep(_PAUSE)
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        stat = Path("/proc", str(pid), "stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    return stat.rpartition(")")[2].split()[0] not in {"Z", "X"}
 
 
 def marked(mark: str) -> Iterator[int]:
