@@ -125,12 +125,16 @@ def record_in(text: str) -> dict[str, Any] | None:
     """The record of a timeout, if this line is one."""
     if RECORD not in text:
         return None
-    try:
-        record: Any = json.loads(text)
-    except ValueError:
-        return None
-    found = _as_dict(record)
+    found = object_in(text)
     return found if found.get("event") == RECORD else None
+
+
+def object_in(text: str) -> dict[str, Any]:
+    """The JSON object that a text is; empty for anything else."""
+    try:
+        return _as_dict(json.loads(text))
+    except ValueError:
+        return {}
 
 
 def _as_dict(value: Any) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any, Literal
 
-from .function import record_in
+from .function import object_in, record_in
 from .outcome import drawn, in_words, outcome_of, phases
 from .screen import Screen, Styled, printable
 
@@ -51,7 +51,7 @@ class People:
             self._screen.show(Styled(at, "dim"), "  ", Styled(printable(text), "bold"))
             return
         # The runtime separates the lines of one traceback with \r.
-        for number, text in enumerate(line.text.rstrip("\r").split("\r")):
+        for number, text in enumerate(spoken(line.text).rstrip("\r").split("\r")):
             head = at if number == 0 else ""
             self._screen.show(Styled(f"{head:>{_TIME}}", "dim"), "  ", printable(text))
 
@@ -155,6 +155,16 @@ class Machine:
         }
         sys.stdout.write(json.dumps(document, indent=2) + "\n")
         sys.stdout.flush()
+
+
+def spoken(text: str) -> str:
+    """A line of a structured logger as people read it: level and message, not all the rest."""
+    entry = object_in(text) if text.startswith("{") else {}
+    message = entry.get("message")
+    if not isinstance(message, str):
+        return text
+    level = entry.get("level")
+    return f"{level} {message}" if isinstance(level, str) else message
 
 
 def _lines(lines: list[Line], began: float) -> list[dict[str, Any]]:
