@@ -1,0 +1,1 @@
+"""The container image and the scripts that start a function."""

@@ -1,0 +1,249 @@
+"""bootstrap/exec-wrapper: a real shell runs it, and the runtime that it would start is a stub."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from .test_entrypoint_script import SHELLS
+
+SCRIPT = Path(__file__).parents[2] / "bootstrap" / "exec-wrapper"
+ENTRYPOINT = "watchdog_lambda.entrypoint.handler"
+AWS = ("python3", "/var/runtime/bootstrap.py")
+CLIENT = ("python3", "-m", "awslambdaric")
+
+STUB = """#!/bin/sh
+printf '%s\\n' "$$" "${_HANDLER-unset}" "${WATCHDOG_LAMBDA_HANDLER-unset}" "${PYTHONPATH-unset}" "$@"
+"""
+# What vendors' wrappers do, in short: /opt/otel-instrument, /opt/datadog_wrapper.
+VENDOR = """#!/bin/sh
+export VENDOR_HANDLER="$_HANDLER" _HANDLER=vendor.handler
+exec "$@"
+"""
+
+
+@dataclass(frozen=True)
+class Started:
+    """What the runtime was started with, if it was."""
+
+    status: int
+    errors: str
+    handler: str
+    """_HANDLER."""
+    wrapped: str
+    """WATCHDOG_LAMBDA_HANDLER."""
+    python_path: str
+    arguments: list[str]
+    is_same_process: bool
+
+
+@dataclass(frozen=True)
+class Sandbox:
+    """A folder that stands for /opt, with the script in it, and a stub for Python on PATH."""
+
+    opt: Path
+    shell: tuple[str, ...]
+
+    def write(self, name: str, text: str) -> Path:
+        """Make an executable file in /opt."""
+        file = self.opt / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8")
+        file.chmod(0o755)
+        return file
+
+    def run(self, *command: str, wrapper: Path | None = None, **environment: str) -> Started:
+        """Start a command through the script, or through another that starts it in its turn."""
+        process = subprocess.Popen(
+            [*self.shell, str(wrapper or self.opt / "exec-wrapper"), *command],
+            env={"PATH": f"{self.opt / 'bin'}:/usr/bin:/bin", **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        output, errors = process.communicate(timeout=10)
+        pid, handler, wrapped, path, *arguments = output.splitlines() or [""] * 4
+        return Started(
+            status=process.returncode,
+            errors=errors,
+            handler=handler,
+            wrapped=wrapped,
+            python_path=path,
+            arguments=arguments,
+            is_same_process=pid == str(process.pid),
+        )
+
+
+@pytest.fixture(params=[shell for shell in SHELLS if shutil.which(shell[0])], ids="-".join)
+def sandbox(request: pytest.FixtureRequest, tmp_path: Path) -> Sandbox:
+    """Give one in turn for each shell that this machine has."""
+    program, *options = request.param
+    sandbox = Sandbox(tmp_path / "my opt", (shutil.which(program) or program, *options))
+    sandbox.write("bin/python3", STUB)
+    sandbox.write("exec-wrapper", SCRIPT.read_text(encoding="utf-8"))
+    return sandbox
+
+
+def test_aws_bootstrap_is_given_our_handler(sandbox: Sandbox) -> None:
+    """The command is started as it is; only _HANDLER has changed, and the user's is kept."""
+    started = sandbox.run(*AWS, _HANDLER="app.handler")
+
+    assert started.handler == ENTRYPOINT
+    assert started.wrapped == "app.handler"
+    assert started.python_path == "unset"
+    assert started.arguments == [*AWS[1:]]
+    assert started.is_same_process
+
+
+def test_runtime_client_is_given_our_handler_as_its_argument(sandbox: Sandbox) -> None:
+    """It does not look at _HANDLER."""
+    started = sandbox.run(*CLIENT, "app.handler")
+
+    assert started.arguments == ["-m", "awslambdaric", ENTRYPOINT]
+    assert started.wrapped == "app.handler"
+    assert started.handler == ENTRYPOINT
+    assert started.is_same_process
+
+
+def test_runtime_client_without_an_argument_is_given_one(sandbox: Sandbox) -> None:
+    """The handler is the platform's then."""
+    started = sandbox.run(*CLIENT, _HANDLER="app.handler")
+
+    assert started.arguments == ["-m", "awslambdaric", ENTRYPOINT]
+    assert started.wrapped == "app.handler"
+
+
+@pytest.mark.parametrize(
+    ("command", "environment", "wrapped"),
+    [
+        (AWS, {"WATCHDOG_LAMBDA_HANDLER": "own.h", "_HANDLER": "aws.h"}, "own.h"),
+        (AWS, {"WATCHDOG_LAMBDA_HANDLER": "", "_HANDLER": "aws.h"}, "aws.h"),
+        ((*CLIENT, "cmd.h"), {"WATCHDOG_LAMBDA_HANDLER": "own.h", "_HANDLER": "aws.h"}, "own.h"),
+        ((*CLIENT, "cmd.h"), {"_HANDLER": "aws.h"}, "cmd.h"),
+        # bootstrap/entrypoint.sh on AWS's base, with the wrapper set as well.
+        (AWS, {"WATCHDOG_LAMBDA_HANDLER": "own.h", "_HANDLER": ENTRYPOINT}, "own.h"),
+    ],
+)
+def test_handler_precedence(
+    sandbox: Sandbox, command: tuple[str, ...], environment: dict[str, str], wrapped: str
+) -> None:
+    """The variable of our own, then the command's argument, then the platform's."""
+    started = sandbox.run(*command, **environment)
+
+    assert started.wrapped == wrapped
+    assert started.handler == ENTRYPOINT
+
+
+def test_words_stay_as_they_are(sandbox: Sandbox) -> None:
+    """Nothing is expanded or split, and what only looks like the client is left alone."""
+    words = ["a b", "*", "", "$HOME", "awslambdaric", "-m", "other", "app.handler"]
+
+    started = sandbox.run("python3", *words, _HANDLER="my app/*.handler")
+
+    assert started.arguments == words
+    assert started.wrapped == "my app/*.handler"
+
+
+def test_entrypoint_as_its_own_handler_is_left_to_python(sandbox: Sandbox) -> None:
+    """Its message goes to the caller; a variable that names ourselves would hide the cause."""
+    started = sandbox.run(*AWS, _HANDLER=ENTRYPOINT)
+
+    assert started.wrapped == "unset"
+    assert started.handler == ENTRYPOINT
+
+
+@pytest.mark.parametrize("value", ["1", "true", "TRUE"])
+def test_disabled_starts_the_users_handler(sandbox: Sandbox, value: str) -> None:
+    """As if there were no wrapper: nothing of the package is needed."""
+    sandbox.write("python/watchdog_lambda/__init__.py", "")
+    switched_off = {"WATCHDOG_LAMBDA_DISABLED": value, "PYTHONPATH": "/other"}
+
+    started = sandbox.run(*AWS, _HANDLER="app.handler", **switched_off)
+    client = sandbox.run(*CLIENT, "app.handler", **switched_off)
+    chosen = sandbox.run(
+        *AWS, _HANDLER="app.handler", WATCHDOG_LAMBDA_HANDLER="datadog.handler", **switched_off
+    )
+
+    assert (started.handler, started.wrapped, started.python_path) == (
+        "app.handler",
+        "unset",
+        "/other",
+    )
+    assert client.arguments == ["-m", "awslambdaric", "app.handler"]
+    assert chosen.handler == "datadog.handler"
+
+
+def test_not_disabled(sandbox: Sandbox) -> None:
+    """What Python takes for off, or refuses, is not on here."""
+    for value in ("0", "false", "", "yes"):
+        started = sandbox.run(*AWS, _HANDLER="app.handler", WATCHDOG_LAMBDA_DISABLED=value)
+
+        assert started.handler == ENTRYPOINT
+
+
+def test_package_in_the_layer_is_found_where_the_runtime_would_not_look(sandbox: Sandbox) -> None:
+    """AWS's bootstrap leaves layers out where PYTHONPATH is set, and the client alone always."""
+    sandbox.write("python/watchdog_lambda/__init__.py", "")
+    packages = f"{sandbox.opt}/python"
+
+    assert sandbox.run(*AWS, _HANDLER="app.h").python_path == "unset"
+    assert sandbox.run(*AWS, _HANDLER="app.h", PYTHONPATH="").python_path == packages
+    assert sandbox.run(*AWS, _HANDLER="app.h", PYTHONPATH="/a").python_path == f"/a:{packages}"
+    there = f"{packages}:/a"
+    assert sandbox.run(*AWS, _HANDLER="app.h", PYTHONPATH=there).python_path == there
+    assert sandbox.run(*CLIENT, "app.h").python_path == packages
+
+
+def test_package_elsewhere_leaves_the_path_alone(sandbox: Sandbox) -> None:
+    """Beside the script there is none: it is installed in the image."""
+    assert sandbox.run(*CLIENT, "app.handler").python_path == "unset"
+    assert sandbox.run(*CLIENT, "app.handler", PYTHONPATH="/a").python_path == "/a"
+
+
+@pytest.mark.parametrize(
+    ("order", "handler", "wrapped"),
+    [
+        (("vendor", "exec-wrapper"), ENTRYPOINT, "vendor.handler"),
+        (("exec-wrapper", "vendor"), "vendor.handler", "app.handler"),
+        # Once too often does no harm.
+        (("exec-wrapper", "exec-wrapper"), ENTRYPOINT, "app.handler"),
+    ],
+    ids=["around the vendor", "inside the vendor", "twice"],
+)
+def test_chained_with_another_wrapper(
+    sandbox: Sandbox, order: tuple[str, str], handler: str, wrapped: str
+) -> None:
+    """A script of two lines, in either order; still one process."""
+    sandbox.write("vendor", VENDOR)
+    first, second = (f'"{sandbox.opt}/{name}"' for name in order)
+    both = sandbox.write("both", f'#!/bin/sh\nexec {first} {second} "$@"\n')
+
+    started = sandbox.run(*AWS, wrapper=both, _HANDLER="app.handler")
+
+    assert (started.handler, started.wrapped) == (handler, wrapped)
+    assert started.arguments == [*AWS[1:]]
+    assert started.is_same_process
+
+
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        (AWS, "no handler: neither WATCHDOG_LAMBDA_HANDLER nor _HANDLER is set"),
+        (CLIENT, "no handler"),
+        ((), "exec-wrapper is given no command"),
+    ],
+)
+def test_what_cannot_be_started_is_refused(
+    sandbox: Sandbox, command: tuple[str, ...], told: str
+) -> None:
+    """Exit status 2 and a message on stderr that says what is missing; nothing is started."""
+    started = sandbox.run(*command)
+
+    assert started.status == 2
+    assert started.errors.startswith("watchdog_lambda: ")
+    assert told in started.errors
+    assert started.handler == ""
