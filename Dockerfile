@@ -43,8 +43,8 @@ RUN set -eu; \
     python3 -m compileall -q --invalidation-mode checked-hash task; \
     # Lambda's own user must be able to read it.
     chmod -R a+rX task
-COPY bootstrap/entrypoint.sh ./
-RUN chmod 0755 entrypoint.sh
+COPY bootstrap/entrypoint.sh bootstrap/exec-wrapper ./
+RUN chmod 0755 entrypoint.sh exec-wrapper
 
 FROM ${BASE_IMAGE}
 # Both are what they are already on AWS's base.
@@ -52,6 +52,8 @@ ENV LAMBDA_TASK_ROOT=/var/task
 WORKDIR /var/task
 COPY --from=build /build/task/ ./
 COPY --from=build /build/entrypoint.sh /watchdog-lambda-entrypoint.sh
+# For AWS_LAMBDA_EXEC_WRAPPER, where AWS's own entrypoint is kept and chained with other wrappers.
+COPY --from=build /build/exec-wrapper /watchdog-lambda-exec-wrapper
 # "nobody", by number because not every base gives it this name. Lambda runs every image as a user
 # of its own and does not look at this; it is for everywhere else.
 USER 65534:65534

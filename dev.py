@@ -194,6 +194,13 @@ def image(arguments: list[str]) -> int:
     return _module("tools.image", arguments)
 
 
+def layer(arguments: list[str]) -> int:
+    """Build the Lambda layer, dist/watchdog-lambda-layer.zip, compiled for the Pythons found."""
+    found = [interpreter for version in INTERPRETERS if (interpreter := _find(version))]
+    given = [f"--interpreter={interpreter}" for interpreter in found]
+    return _module("tools.layer", [*given, *arguments])
+
+
 def lock(arguments: list[str]) -> int:
     """Pin the newest versions that pyproject.toml allows in requirements/dev.txt."""
     command = [str(environment()), "-m", "uv", "pip", "compile", "pyproject.toml", "--group", "dev"]
@@ -202,7 +209,7 @@ def lock(arguments: list[str]) -> int:
     return _call([*command, *arguments])
 
 
-COMMANDS = (demo, test, check, interpreters, soak, flat, bench, limits, image, lock)
+COMMANDS = (demo, test, check, interpreters, soak, flat, bench, limits, image, layer, lock)
 
 
 def main() -> int:

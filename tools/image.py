@@ -9,7 +9,10 @@ wants to be run (entrypoint, command, user), read-only as on Lambda, with AWS's 
 * started by nobody, as with `docker run`: the entrypoint has to start the emulator;
 * started by the emulator, as Lambda starts it: the entrypoint has to start the runtime.
 
-Both times a call that ends in time, one that does not, and one after it in the same process.
+On AWS's layout also by AWS's own entrypoint, with the user's handler as its command and our
+exec-wrapper in AWS_LAMBDA_EXEC_WRAPPER.
+
+Each time a call that ends in time, one that does not, and one after it in the same process.
 """
 
 from __future__ import annotations
@@ -43,6 +46,7 @@ if TYPE_CHECKING:
 
 BASES: Final = ("plain", "aws")
 STARTS: Final = ("docker run", "Lambda")
+WRAPPED: Final = "Lambda with exec-wrapper"
 CACHE: Final = ROOT / ".cache" / "image"
 SKIPPED: Final = 77
 """The exit status for "cannot run here", as automake and others have it."""
@@ -104,7 +108,7 @@ def verify(store: Store, image: str, base: str) -> Generator[Check]:
         yield from _contents(root, config)
         if base == "plain":  # AWS's base has an emulator of its own
             yield from _refusal(root, config, store.logs / f"{base}-refusal.log")
-        for start in STARTS:
+        for start in (*STARTS, WRAPPED) if base == "aws" else STARTS:
             yield from _invocations(root, config, store.logs, base, start)
 
 
@@ -167,9 +171,12 @@ def _invocations(
 ) -> Iterator[Check]:
     port = _install_emulator(root)
     command = (*config.entrypoint, *config.command)
-    if start == "Lambda":
-        command = (f"/{_RIE}", *command)
     environment = {"AWS_LAMBDA_FUNCTION_TIMEOUT": str(_TIMEOUT)}
+    if start == WRAPPED:
+        command = ("/lambda-entrypoint.sh", *config.command)
+        environment["AWS_LAMBDA_EXEC_WRAPPER"] = "/watchdog-lambda-exec-wrapper"
+    if start != "docker run":
+        command = (f"/{_RIE}", *command)
     log = logs / f"{base}-{start.replace(' ', '-')}.log"
     print(f"{base} base, started as by {start}:", flush=True)
     with Container(root, config, log=log, command=command, environment=environment) as container:

@@ -17,7 +17,8 @@ AWS = ("python3", "/var/runtime/bootstrap.py")
 CLIENT = ("python3", "-m", "awslambdaric")
 
 STUB = """#!/bin/sh
-printf '%s\\n' "$$" "${_HANDLER-unset}" "${WATCHDOG_LAMBDA_HANDLER-unset}" "${PYTHONPATH-unset}" "$@"
+set -- "${WATCHDOG_LAMBDA_HANDLER-unset}" "${PYTHONPATH-unset}" "$@"
+printf '%s\\n' "$$" "${_HANDLER-unset}" "$@"
 """
 # What vendors' wrappers do, in short: /opt/otel-instrument, /opt/datadog_wrapper.
 VENDOR = """#!/bin/sh
@@ -56,10 +57,10 @@ class Sandbox:
         file.chmod(0o755)
         return file
 
-    def run(self, *command: str, wrapper: Path | None = None, **environment: str) -> Started:
+    def run(self, *command: str, wrapper: str = "exec-wrapper", **environment: str) -> Started:
         """Start a command through the script, or through another that starts it in its turn."""
         process = subprocess.Popen(
-            [*self.shell, str(wrapper or self.opt / "exec-wrapper"), *command],
+            [*self.shell, str(self.opt / wrapper), *command],
             env={"PATH": f"{self.opt / 'bin'}:/usr/bin:/bin", **environment},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -220,9 +221,9 @@ def test_chained_with_another_wrapper(
     """A script of two lines, in either order; still one process."""
     sandbox.write("vendor", VENDOR)
     first, second = (f'"{sandbox.opt}/{name}"' for name in order)
-    both = sandbox.write("both", f'#!/bin/sh\nexec {first} {second} "$@"\n')
+    sandbox.write("both", f'#!/bin/sh\nexec {first} {second} "$@"\n')
 
-    started = sandbox.run(*AWS, wrapper=both, _HANDLER="app.handler")
+    started = sandbox.run(*AWS, wrapper="both", _HANDLER="app.handler")
 
     assert (started.handler, started.wrapped) == (handler, wrapped)
     assert started.arguments == [*AWS[1:]]

@@ -1,0 +1,260 @@
+"""bootstrap/exec-wrapper and the layer, in AWS's own start of a function."""
+
+from __future__ import annotations
+
+import os
+import sys
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tools.layer import build
+
+from .aws_start import AwsStart
+from .harness import call, running
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+HANDLER = """\
+import os, sys, time
+
+calls = 0
+
+
+def handler(event, context):
+    global calls
+    calls += 1
+    time.sleep(event.get("sleep", 0))
+    watchdog = sys.modules.get("watchdog_lambda")
+    return {
+        "call": calls,
+        "pid": os.getpid(),
+        "parent": os.getppid(),
+        "package": watchdog and watchdog.__file__,
+        "handler": os.environ["_HANDLER"],
+        "mode": os.environ.get("AWS_EXECUTION_ENV"),
+    }
+"""
+# What the layers' scripts of other vendors do, in short, and the module that they put in between.
+VENDOR = '#!/bin/sh\nexport VENDOR_HANDLER="$_HANDLER" _HANDLER=vendor.handler\nexec "$@"\n'
+VENDOR_MODULE = """\
+import importlib, os
+
+module, _, name = os.environ["VENDOR_HANDLER"].rpartition(".")
+wrapped = getattr(importlib.import_module(module), name)
+
+
+def handler(event, context):
+    try:
+        return {"vendor": wrapped(event, context)}
+    finally:
+        print("vendor: flushed")
+"""
+
+
+@pytest.fixture(scope="module")
+def layer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The layer, as `dev.py layer` makes it for this interpreter."""
+    file = tmp_path_factory.mktemp("layer") / "layer.zip"
+    build(file, [sys.executable])
+    return file
+
+
+@pytest.fixture
+def aws(tmp_path: Path, layer: Path) -> AwsStart:
+    """AWS's start, with the layer unpacked as Lambda does it: in /opt, its modes kept."""
+    start = AwsStart(tmp_path)
+    unpack(layer, start.opt)
+    (start.task / "app.py").write_text(HANDLER, encoding="utf-8")
+    return start
+
+
+def unpack(archive: Path, folder: Path) -> None:
+    with zipfile.ZipFile(archive) as opened:
+        for entry in opened.infolist():
+            path = Path(opened.extract(entry, folder))
+            path.chmod((entry.external_attr >> 16) & 0o777)
+
+
+def with_wrapper(aws: AwsStart, **environment: str) -> Mapping[str, str]:
+    return {"AWS_LAMBDA_EXEC_WRAPPER": str(aws.opt / "exec-wrapper"), **environment}
+
+
+# ---- the layer ---------------------------------------------------------------------------------
+
+
+def test_layer_is_reproducible(layer: Path, tmp_path: Path) -> None:
+    """Made again, later and elsewhere, it is the same to the byte."""
+    again = tmp_path / "again.zip"
+    build(again, [sys.executable])
+
+    assert layer.read_bytes() == again.read_bytes()
+
+
+def test_layer_holds_the_package_and_nothing_that_lambda_has(layer: Path) -> None:
+    """Sorted, with fixed times and modes; every module compiled."""
+    with zipfile.ZipFile(layer) as archive:
+        entries = archive.infolist()
+    names = [entry.filename for entry in entries]
+    modules = {Path(name).stem for name in names if name.endswith(".py")}
+    compiled = {Path(name).name.split(".")[0] for name in names if name.endswith(".pyc")}
+
+    assert names == sorted(names)
+    tops = {"/".join(name.split("/")[:2]) for name in names}
+    assert {top.partition("-0")[0] for top in tops} == {"exec-wrapper", "python/watchdog_lambda"}
+    assert "python/watchdog_lambda/py.typed" in names
+    assert modules == compiled
+    assert {entry.date_time for entry in entries} == {(1980, 1, 1, 0, 0, 0)}
+    modes = {entry.filename: entry.external_attr >> 16 for entry in entries}
+    assert modes.pop("exec-wrapper") == 0o100755
+    assert set(modes.values()) == {0o100644}
+
+
+# ---- the wrapper -------------------------------------------------------------------------------
+
+
+def test_layer_watches_the_function_of_a_managed_runtime(aws: AwsStart) -> None:
+    """Nothing of the function changes but one variable; the handler is interrupted in time."""
+    with running(aws.function(environment=with_wrapper(aws), warm_up={})) as function:
+        normal = call(function, {})
+        timed_out = call(function, {"sleep": 30})
+        after = call(function, {})
+
+        assert normal.answer["package"] == str(aws.opt / "python/watchdog_lambda/__init__.py")
+        assert normal.answer["handler"] == "app.handler"
+        assert normal.answer["mode"] == "AWS_Lambda_python3.13"
+        assert timed_out.answer["errorType"] == "LambdaTimeout"
+        assert timed_out.response.seconds < 2.0
+        [report] = timed_out.reports
+        assert report["location"].startswith("app.py:")
+        assert after.answer == {**normal.answer, "call": 4}
+
+
+def test_layer_is_loaded_compiled(aws: AwsStart) -> None:
+    """From its own cache, without a look at the source: /opt is read-only on Lambda."""
+    for source in (aws.opt / "python/watchdog_lambda").glob("*.py"):
+        source.write_text("raise ImportError('this was compiled anew')\n", encoding="utf-8")
+
+    with running(aws.function(environment=with_wrapper(aws))) as function:
+        assert call(function, {}).answer["call"] == 1
+
+
+def test_no_process_is_added(aws: AwsStart) -> None:
+    """The runtime is the emulator's own child, as without the wrapper."""
+    with running(aws.function(environment=with_wrapper(aws), warm_up={})) as function:
+        answer = call(function, {}).answer
+
+        parent = Path(f"/proc/{answer['parent']}/exe").readlink()
+        assert parent.name == "aws-lambda-rie"
+        assert os.getsid(answer["pid"]) == answer["parent"]
+
+
+def test_disabled(aws: AwsStart) -> None:
+    """One more variable, and the function runs as if the layer were not there."""
+    environment = with_wrapper(aws, WATCHDOG_LAMBDA_DISABLED="1")
+
+    with running(aws.function(environment=environment, warm_up={})) as function:
+        assert call(function, {}).answer["package"] is None
+        assert "Task timed out" in function.invoke({"sleep": 30}).body
+
+
+@pytest.mark.parametrize("python_path", ["", "/nowhere"])
+def test_layer_with_python_path(aws: AwsStart, python_path: str) -> None:
+    """AWS's bootstrap leaves layers out then."""
+    environment = with_wrapper(aws, PYTHONPATH=python_path)
+
+    with running(aws.function(environment=environment, warm_up={})) as function:
+        assert call(function, {}).answer["package"] is not None
+
+
+def test_runtime_client_of_a_custom_image(aws: AwsStart) -> None:
+    """`python -m awslambdaric app.handler`, with the wrapper before it and the layer in /opt."""
+    (aws.task / "awslambdaric").symlink_to(aws.runtime / "awslambdaric")
+    for library in aws.runtime.glob("*"):
+        if library.suffix in {".so", ".py"} or library.name == "simplejson":
+            (aws.task / library.name).symlink_to(library)
+    command = (str(aws.opt / "exec-wrapper"), aws.python, "-m", "awslambdaric", "app.handler")
+
+    with running(aws.function(command=command, warm_up={})) as function:
+        assert call(function, {}).answer["handler"] == "app.handler"
+        assert call(function, {"sleep": 30}).answer["errorType"] == "LambdaTimeout"
+        assert call(function, {}).answer["call"] == 4
+
+
+def test_missing_package_is_named(aws: AwsStart) -> None:
+    """The caller and the log are told which module could not be imported."""
+    (aws.opt / "python" / "watchdog_lambda").rename(aws.opt / "elsewhere")
+
+    with running(aws.function(environment=with_wrapper(aws))) as function:
+        answer = call(function, {}).answer
+
+        assert answer["errorType"] == "Runtime.ImportModuleError"
+        assert "No module named 'watchdog_lambda'" in answer["errorMessage"]
+
+
+def test_entrypoint_as_the_function_s_handler(aws: AwsStart) -> None:
+    """The variable says what to wrap; without it the caller is told so."""
+    entrypoint = "watchdog_lambda.entrypoint.handler"
+    named = with_wrapper(aws, WATCHDOG_LAMBDA_HANDLER="app.handler")
+
+    with running(aws.function(entrypoint, environment=named, warm_up={})) as function:
+        assert call(function, {}).answer["handler"] == "app.handler"
+    with running(aws.function(entrypoint, environment=with_wrapper(aws))) as function:
+        answer = call(function, {}).answer
+
+        assert answer["errorType"] == "ConfigurationError"
+        assert "set WATCHDOG_LAMBDA_HANDLER to your own" in answer["errorMessage"]
+
+
+@pytest.mark.parametrize("order", ["vendor exec-wrapper", "exec-wrapper vendor"])
+def test_chained_with_another_vendors_wrapper(aws: AwsStart, order: str) -> None:
+    """Around it or inside of it: interrupted in time, and the vendor flushes."""
+    first, second = (aws.opt / name for name in order.split())
+    for name, text in {
+        "vendor": VENDOR,
+        "both": f'#!/bin/sh\nexec {first} {second} "$@"\n',
+    }.items():
+        (aws.opt / name).write_text(text, encoding="utf-8")
+        (aws.opt / name).chmod(0o755)
+    (aws.opt / "python" / "vendor.py").write_text(VENDOR_MODULE, encoding="utf-8")
+    environment = {"AWS_LAMBDA_EXEC_WRAPPER": str(aws.opt / "both")}
+
+    with running(aws.function(environment=environment, warm_up={})) as function:
+        normal = call(function, {})
+        timed_out = call(function, {"sleep": 30})
+        after = call(function, {})
+
+        assert normal.answer["vendor"]["call"] == 2
+        assert timed_out.answer["errorType"] == "LambdaTimeout"
+        assert "vendor: flushed" in timed_out.lines
+        assert len(timed_out.reports) == 1
+        assert after.answer["vendor"]["call"] == 4
+
+
+def test_restart_keeps_the_wrapping(aws: AwsStart) -> None:
+    """Started anew in place, the runtime is given our handler again."""
+    (aws.task / "stuck.py").write_text(
+        "import os\n\ndef handler(event, context):\n"
+        "    if event.get('stuck'):\n"
+        "        import ctypes\n"
+        "        libc = ctypes.CDLL(None)\n"
+        "        while True:\n"
+        "            try:\n"
+        "                libc.sleep(60)\n"
+        "            except BaseException:\n"
+        "                pass\n"
+        "    return os.getpid()\n",
+        encoding="utf-8",
+    )
+    environment = with_wrapper(aws, WATCHDOG_LAMBDA_LAST_RESORT="restart")
+
+    with running(
+        aws.function("stuck.handler", environment=environment, timeout=4, warm_up={})
+    ) as function:
+        pid = call(function, {}).answer
+        assert call(function, {"stuck": True}).answer["errorType"] == "LambdaTimeout"
+        assert call(function, {}).answer == pid
+        assert call(function, {"stuck": True}).answer["errorType"] == "LambdaTimeout"
