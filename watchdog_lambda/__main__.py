@@ -55,7 +55,7 @@ def main(arguments: list[str], program: str = "python -m watchdog_lambda") -> in
             f"aws-lambda-rie {program} app.handler"
         )
     try:
-        from awslambdaric.__main__ import main as run  # noqa: PLC0415  # pyright: ignore[reportUnknownVariableType]
+        import awslambdaric.__main__ as runtime  # noqa: PLC0415
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] != "awslambdaric":
             raise
@@ -63,10 +63,13 @@ def main(arguments: list[str], program: str = "python -m watchdog_lambda") -> in
             "awslambdaric, Lambda's runtime interface client, is not installed: "
             "pip install 'watchdog-lambda[runtime]'"
         )
+    # Under this name in the module that was started, as in AWS's own: Sentry and others look for the
+    # runtime there, to patch it, and switch themselves off where it is not.
+    globals()["awslambdaricmain"] = runtime
     try:
         # The runtime imports the entrypoint itself, so that whatever fails there is posted to
         # Lambda as an error at init and logged in its format.
-        run([sys.argv[0], _ENTRYPOINT])
+        runtime.main([sys.argv[0], _ENTRYPOINT])  # pyright: ignore[reportUnknownMemberType]
     except ConfigurationError as error:
         return _complain(str(error))
     return 0

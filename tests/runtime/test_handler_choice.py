@@ -164,3 +164,16 @@ def test_misspelt_setting_is_warned_of(code: Path) -> None:
 
         assert first.answer == second.answer == "simple"
         assert sum("WATCHDOG_LAMBDA_GRACE" in line.text for line in function.lines) == 1
+
+
+def test_the_runtime_is_where_others_look_for_it(tmp_path: Path) -> None:
+    """Sentry patches it there, and switches itself off where it does not find it."""
+    (tmp_path / "patching.py").write_text(
+        "import sys\n\ndef handler(event, context):\n"
+        "    runtime = sys.modules['__main__'].awslambdaricmain.bootstrap\n"
+        "    return [runtime.__name__, runtime is sys.modules['awslambdaric.bootstrap']]\n",
+        encoding="utf-8",
+    )
+
+    with running(wrapped("patching.handler", cwd=tmp_path)) as function:
+        assert call(function, {}).answer == ["awslambdaric.bootstrap", True]
