@@ -52,7 +52,12 @@ def _judge(
 ) -> tuple[str, Any, BaseException | None]:
     """How it ended (a word for the report), and what that makes for the caller."""
     if failure is None:
-        return "returned", result, None
+        if result is not None or not firing.ladder.is_lost_in_a_wrapper():
+            return "returned", result, None
+        # Nobody has made that None: datadog_lambda's wrapper drops every BaseException that is not
+        # its own. The caller would take it for a success.
+        failure = LambdaTimeout(firing.ladder.first_message())
+        failure.details = firing.details
     if not _is_this_timeout(firing, failure):
         if firing.ladder.records:
             _add_note(firing, failure)

@@ -61,15 +61,21 @@ _MOST_EXCEPTIONS = 100  # looked at in one chain
 class InterruptRecord:
     """One interrupt, and what became of it."""
 
-    __slots__ = ("_catcher", "_clock", "at", "error", "landed_at", "name", "place")
+    __slots__ = ("_catcher", "_clock", "at", "error", "landed_at", "name", "place", "wrappers")
 
     def __init__(
-        self, error: LambdaTimeout | Interrupt, at: float, place: str, clock: Clock
+        self,
+        error: LambdaTimeout | Interrupt,
+        at: float,
+        place: str,
+        wrappers: frozenset[tuple[str, str]],
+        clock: Clock,
     ) -> None:
         self.name = type(error).__name__
         self._clock = clock
         self.at = at
         self.place = place
+        self.wrappers = wrappers
         self.landed_at: float | None = None
         # Weak: the traceback holds the handler's frames, and they are not ours to keep alive.
         self.error = weakref.ref(error)
@@ -254,6 +260,18 @@ class Ladder:
             return "pending"
         return "delivered" if record is self.records[-1] else "swallowed"
 
+    def is_lost_in_a_wrapper(self) -> bool:
+        """Whether an ``Interrupt`` has gone through the user's code, to be swallowed around it.
+
+        A ``LambdaTimeout`` does not count: it is a TimeoutError, which a wrapper may mean to
+        answer.
+        """
+        last = self.records[-1] if self.records else None
+        if last is None or last.landed_at is None or last.name == LambdaTimeout.__name__:
+            return False
+        caught = last.caught_by()
+        return caught is not None and (caught[0].co_filename, caught[0].co_name) in last.wrappers
+
     def first_message(self) -> str:
         """The first interrupt's message: where the handler was when its time was up."""
         first = self.records[0]
@@ -326,7 +344,8 @@ class Ladder:
         place = self._code.location(stack)
         error = kind(self.message(now, place))
         error.details = self._details
-        error._witness = InterruptRecord(error, now, place, self._clock)
+        wrappers = self._code.wrappers(stack)
+        error._witness = InterruptRecord(error, now, place, wrappers, self._clock)
         return error
 
     def _has_loop(self) -> bool:

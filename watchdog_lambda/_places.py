@@ -104,6 +104,18 @@ class CodeMap:
             places[middle : middle + left_out] = [f"... {left_out} frames left out ..."]
         return tuple(places)
 
+    def wrappers(self, stack: Stack) -> frozenset[tuple[str, str]]:
+        """File and function of the frames around the user's own code, which are others' wrappers.
+
+        None if no code of the user's is in the stack: one cannot tell then.
+        """
+        around: set[tuple[str, str]] = set()
+        for file, _, function in reversed(of_the_handler(stack)):
+            if self.is_own(file):
+                return frozenset(around)
+            around.add((file, function))
+        return frozenset()
+
     def _decide(self, filename: str) -> bool:
         if filename.startswith("<"):
             return False  # frozen or generated

@@ -1,0 +1,90 @@
+"""Other vendors' wrappers that take our interrupt for something of their own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.support import Context, block
+from watchdog_lambda import LambdaTimeout, watch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+# What datadog_lambda's wrapper does: it looks for one exception of its own, and drops all others
+# that are no Exception.
+SOURCE = """
+def around(function, answer):
+    def wrapper(event, context):
+        response = answer
+        try:
+            response = function(event, context)
+        except Exception:
+            raise
+        except BaseException as error:
+            if "BlockingException" in type(error).__name__:
+                response = "blocked"
+        return response
+    return wrapper
+"""
+
+
+@pytest.fixture
+def around() -> Callable[..., Callable[[object, object], object]]:
+    """The vendor's wrapper, in a file that lies in a layer."""
+    namespace: dict[str, Any] = {}
+    exec(compile(SOURCE, "/opt/python/vendor/wrapper.py", "exec"), namespace)  # noqa: S102
+    wrapper: Callable[..., Callable[[object, object], object]] = namespace["around"]
+    return wrapper
+
+
+def stuck(_event: object, _context: object) -> None:
+    """The user's handler."""
+    block()
+
+
+def test_an_interrupt_that_a_wrapper_drops_is_still_a_timeout(
+    around: Callable[..., Callable[[object, object], object]],
+) -> None:
+    """The caller would take the wrapper's None for a success."""
+    handler = watch(grace_period=0.02, interrupt="base")(around(stuck, None))
+
+    with pytest.raises(LambdaTimeout, match=r"before the 0\.1 s limit, in .*\(block\)"):
+        handler({}, Context(0.08))
+
+
+def test_the_fallback_stands_in_for_what_a_wrapper_drops(
+    around: Callable[..., Callable[[object, object], object]],
+) -> None:
+    """As for every other timeout."""
+    handler = watch(grace_period=0.02, interrupt="base", fallback={"statusCode": 504})(
+        around(stuck, None)
+    )
+
+    assert handler({}, Context(0.08)) == {"statusCode": 504}
+
+
+def test_an_answer_of_a_wrapper_s_own_is_the_response(
+    around: Callable[..., Callable[[object, object], object]],
+) -> None:
+    """A framework that makes a response of every error has answered."""
+    handler = watch(grace_period=0.02, interrupt="base")(around(stuck, "error 500"))
+
+    assert handler({}, Context(0.08)) == "error 500"
+
+
+def test_a_handler_that_ends_after_a_library_has_dropped_it_has_ended(
+    around: Callable[..., Callable[[object, object], object]],
+) -> None:
+    """The user's own code went on and returned None: that is its response."""
+    library = around(stuck, None)
+    ended = []
+
+    @watch(grace_period=0.02, interrupt="base")
+    def handler(event: object, context: object) -> None:
+        library(event, context)
+        ended.append(True)
+
+    assert handler({}, Context(0.08)) is None
+    assert ended
