@@ -3,7 +3,8 @@
 import os
 import sys
 
-from awslambdaric.__main__ import main as run
+# By this name: Sentry and others look for it in this module, to patch the runtime.
+import awslambdaric.__main__ as awslambdaricmain
 
 
 def main() -> None:
@@ -13,7 +14,7 @@ def main() -> None:
     layers = ["/opt/python", f"/opt/python/lib/{version}/site-packages"]
     # Somebody who sets PYTHONPATH decides alone where the layers come in.
     sys.path[:0] = [task_root, *([] if "PYTHONPATH" in os.environ else layers)]
-    run([task_root, os.environ["_HANDLER"]])
+    awslambdaricmain.main([task_root, os.environ["_HANDLER"]])
 
 
 if __name__ == "__main__":
