@@ -21,6 +21,7 @@ from typing import IO
 
 ROOT = Path(__file__).resolve().parent
 PINNED = ROOT / "requirements" / "dev.txt"
+PINNED_WRAPPERS = ROOT / "requirements" / "wrappers.txt"
 OLDEST = (3, 11)
 INTERPRETERS = ("3.11", "3.12", "3.13", "3.14")
 
@@ -60,26 +61,50 @@ def environment(interpreter: str = sys.executable) -> Path:
         _make_venv(folder)
     else:
         _run([interpreter, "-m", "venv", str(folder)])
-    _install(python)
+    _install(python, PINNED)
+    _run([*_pip(python), "--no-deps", "--no-build-isolation", "--editable", str(ROOT)])
     stamp.write_text(made_of)
     return python
 
 
-def _install(python: Path) -> None:
-    """Install the pinned tools and this package: by uv, which takes a fifth of pip's time."""
-    pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+def wrappers_environment() -> Path:
+    """The Python of an up-to-date environment with other vendors' wrappers; made if need be.
+
+    The package itself is not in it: the tests give the checkout's.
+    """
+    version = sys.version.split()[0]
+    folder = ROOT / ".venv-wrappers"
+    stamp = folder / ".made-of"
+    made_of = hashlib.sha256(PINNED_WRAPPERS.read_bytes() + version.encode()).hexdigest()
+    python = folder / "bin" / "python"
+    if stamp.exists() and stamp.read_text() == made_of:
+        return python
+    _say(f"setting up {folder.name} for Python {version} (once)")
+    if folder.exists():
+        shutil.rmtree(folder)
+    _make_venv(folder)
+    _install(python, PINNED_WRAPPERS)
+    stamp.write_text(made_of)
+    return python
+
+
+def _install(python: Path, pinned: Path) -> None:
+    """Install what is pinned: by uv, which takes a fifth of pip's time."""
     with tempfile.TemporaryDirectory() as scratch:
         only_uv = Path(scratch, "uv.txt")
         only_uv.write_text(_pin_of("uv"))
-        _run([*pip, "--require-hashes", "-r", str(only_uv)])
+        _run([*_pip(python), "--require-hashes", "-r", str(only_uv)])
     uv = [str(python), "-m", "uv", "pip", "install", "--quiet", "--python", str(python)]
     try:
-        _run([*uv, "--require-hashes", "-r", str(PINNED)])
+        _run([*uv, "--require-hashes", "-r", str(pinned)])
     except subprocess.CalledProcessError:
         # It does not read pip's settings, such as those of a mirror.
         _say("uv could not install them; with pip it takes a minute or so")
-        _run([*pip, "--require-hashes", "-r", str(PINNED)])
-    _run([*pip, "--no-deps", "--no-build-isolation", "--editable", str(ROOT)])
+        _run([*_pip(python), "--require-hashes", "-r", str(pinned)])
+
+
+def _pip(python: Path) -> list[str]:
+    return [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
 
 
 def _pin_of(package: str) -> str:
@@ -194,6 +219,12 @@ def image(arguments: list[str]) -> int:
     return _module("tools.image", arguments)
 
 
+def wrappers(arguments: list[str]) -> int:
+    """Datadog, Lumigo, New Relic, OpenTelemetry, Sentry, ... around the watchdog and inside."""
+    os.environ["WRAPPERS_PYTHON"] = str(wrappers_environment())
+    return test(["tests/wrappers", *arguments])
+
+
 def layer(arguments: list[str]) -> int:
     """Build the Lambda layer, dist/watchdog-lambda-layer.zip, compiled for the Pythons found."""
     found = [interpreter for version in INTERPRETERS if (interpreter := _find(version))]
@@ -202,14 +233,31 @@ def layer(arguments: list[str]) -> int:
 
 
 def lock(arguments: list[str]) -> int:
-    """Pin the newest versions that pyproject.toml allows in requirements/dev.txt."""
-    command = [str(environment()), "-m", "uv", "pip", "compile", "pyproject.toml", "--group", "dev"]
-    command += ["--universal", "--python-version", "3.11", "--generate-hashes", "--no-header"]
-    command += ["--upgrade", "--quiet", "--output-file", str(PINNED.relative_to(ROOT))]
-    return _call([*command, *arguments])
+    """Pin the newest versions that pyproject.toml allows in requirements/*.txt."""
+    for group, file in (("dev", PINNED), ("wrappers", PINNED_WRAPPERS)):
+        command = [str(environment()), "-m", "uv", "pip", "compile", "pyproject.toml"]
+        command += ["--group", group, "--universal", "--python-version", "3.11"]
+        command += ["--generate-hashes", "--no-header", "--upgrade", "--quiet"]
+        command += ["--output-file", str(file.relative_to(ROOT))]
+        if status := _call([*command, *arguments]):
+            return status
+    return 0
 
 
-COMMANDS = (demo, test, check, interpreters, soak, flat, bench, limits, image, layer, lock)
+COMMANDS = (
+    demo,
+    test,
+    check,
+    interpreters,
+    soak,
+    flat,
+    bench,
+    limits,
+    image,
+    wrappers,
+    layer,
+    lock,
+)
 
 
 def main() -> int:

@@ -63,8 +63,8 @@ def main(arguments: list[str], program: str = "python -m watchdog_lambda") -> in
             "awslambdaric, Lambda's runtime interface client, is not installed: "
             "pip install 'watchdog-lambda[runtime]'"
         )
-    # Under this name in the module that was started, as in AWS's own: Sentry and others look for the
-    # runtime there, to patch it, and switch themselves off where it is not.
+    # Under this name in the module that was started, as in AWS's own: Sentry and others look for
+    # the runtime there, to patch it, and switch themselves off where it is not.
     globals()["awslambdaricmain"] = runtime
     try:
         # The runtime imports the entrypoint itself, so that whatever fails there is posted to

@@ -1,0 +1,14 @@
+"""The environment with the other vendors' packages, or a reason to skip."""
+
+from __future__ import annotations
+
+import pytest
+
+from .harness import PYTHON
+
+
+@pytest.fixture(autouse=True)
+def environment() -> None:
+    """Skip where there is none: it takes half a minute and some forty packages."""
+    if PYTHON is None:
+        pytest.skip("python3 dev.py wrappers makes the environment for these, and runs them")
