@@ -2,7 +2,8 @@
 """Every command of this project, from a fresh checkout with nothing but Python.
 
 Each sets up what it needs first: a virtual environment in ``.venv`` with the pinned tools (once),
-and AWS's Runtime Interface Emulator in ``.cache``.
+smaller ones in ``.venv-wrappers`` and ``.venv-deploy``, and AWS's Runtime Interface Emulator in
+``.cache``.
 """
 
 from __future__ import annotations
@@ -21,7 +22,6 @@ from typing import IO
 
 ROOT = Path(__file__).resolve().parent
 PINNED = ROOT / "requirements" / "dev.txt"
-PINNED_WRAPPERS = ROOT / "requirements" / "wrappers.txt"
 OLDEST = (3, 11)
 INTERPRETERS = ("3.11", "3.12", "3.13", "3.14")
 
@@ -67,23 +67,21 @@ def environment(interpreter: str = sys.executable) -> Path:
     return python
 
 
-def wrappers_environment() -> Path:
-    """The Python of an up-to-date environment with other vendors' wrappers; made if need be.
-
-    The package itself is not in it: the tests give the checkout's.
-    """
+def extra_environment(group: str) -> Path:
+    """The Python of an environment with nothing but a group's pinned packages; made if need be."""
+    pinned = ROOT / "requirements" / f"{group}.txt"
     version = sys.version.split()[0]
-    folder = ROOT / ".venv-wrappers"
-    stamp = folder / ".made-of"
-    made_of = hashlib.sha256(PINNED_WRAPPERS.read_bytes() + version.encode()).hexdigest()
+    folder = ROOT / f".venv-{group}"
     python = folder / "bin" / "python"
+    stamp = folder / ".made-of"
+    made_of = hashlib.sha256(pinned.read_bytes() + version.encode()).hexdigest()
     if stamp.exists() and stamp.read_text() == made_of:
         return python
     _say(f"setting up {folder.name} for Python {version} (once)")
     if folder.exists():
         shutil.rmtree(folder)
     _make_venv(folder)
-    _install(python, PINNED_WRAPPERS)
+    _install(python, pinned)
     stamp.write_text(made_of)
     return python
 
@@ -221,8 +219,14 @@ def image(arguments: list[str]) -> int:
 
 def wrappers(arguments: list[str]) -> int:
     """Datadog, Lumigo, New Relic, OpenTelemetry, Sentry, ... around the watchdog and inside."""
-    os.environ["WRAPPERS_PYTHON"] = str(wrappers_environment())
+    os.environ["WRAPPERS_PYTHON"] = str(extra_environment("wrappers"))
     return test(["tests/wrappers", *arguments])
+
+
+def template(arguments: list[str]) -> int:
+    """Check the deployment's template, deploy/template.yaml, with cfn-lint."""
+    cfn_lint = extra_environment("deploy").with_name("cfn-lint")
+    return _call([str(cfn_lint), "deploy/template.yaml", *arguments])
 
 
 def layer(arguments: list[str]) -> int:
@@ -234,11 +238,12 @@ def layer(arguments: list[str]) -> int:
 
 def lock(arguments: list[str]) -> int:
     """Pin the newest versions that pyproject.toml allows in requirements/*.txt."""
-    for group, file in (("dev", PINNED), ("wrappers", PINNED_WRAPPERS)):
-        command = [str(environment()), "-m", "uv", "pip", "compile", "pyproject.toml"]
-        command += ["--group", group, "--universal", "--python-version", "3.11"]
-        command += ["--generate-hashes", "--no-header", "--upgrade", "--quiet"]
-        command += ["--output-file", str(file.relative_to(ROOT))]
+    for group in ("dev", "wrappers", "deploy"):
+        # The package's own dependencies belong to the first alone.
+        sources = ["pyproject.toml"] if group == "dev" else []
+        command = [str(environment()), "-m", "uv", "pip", "compile", *sources, "--group", group]
+        command += ["--universal", "--python-version", "3.11", "--generate-hashes", "--no-header"]
+        command += ["--upgrade", "--quiet", "--output-file", f"requirements/{group}.txt"]
         if status := _call([*command, *arguments]):
             return status
     return 0
@@ -255,6 +260,7 @@ COMMANDS = (
     limits,
     image,
     wrappers,
+    template,
     layer,
     lock,
 )
