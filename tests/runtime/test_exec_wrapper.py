@@ -38,6 +38,22 @@ def handler(event, context):
         "mode": os.environ.get("AWS_EXECUTION_ENV"),
     }
 """
+STUCK = """\
+import ctypes, os, sys
+
+calls = 0
+
+
+def handler(event, context):
+    global calls
+    calls += 1
+    while event.get("stuck"):
+        try:
+            ctypes.CDLL(None).sleep(60)
+        except BaseException:
+            pass
+    return [os.getpid(), calls, "watchdog_lambda" in sys.modules]
+"""
 # What the layers' scripts of other vendors do, in short, and the module that they put in between.
 VENDOR = '#!/bin/sh\nexport VENDOR_HANDLER="$_HANDLER" _HANDLER=vendor.handler\nexec "$@"\n'
 VENDOR_MODULE = """\
@@ -236,25 +252,13 @@ def test_chained_with_another_vendors_wrapper(aws: AwsStart, order: str) -> None
 
 def test_restart_keeps_the_wrapping(aws: AwsStart) -> None:
     """Started anew in place, the runtime is given our handler again."""
-    (aws.task / "stuck.py").write_text(
-        "import os\n\ndef handler(event, context):\n"
-        "    if event.get('stuck'):\n"
-        "        import ctypes\n"
-        "        libc = ctypes.CDLL(None)\n"
-        "        while True:\n"
-        "            try:\n"
-        "                libc.sleep(60)\n"
-        "            except BaseException:\n"
-        "                pass\n"
-        "    return os.getpid()\n",
-        encoding="utf-8",
-    )
+    (aws.task / "stuck.py").write_text(STUCK, encoding="utf-8")
     environment = with_wrapper(aws, WATCHDOG_LAMBDA_LAST_RESORT="restart")
+    # Long enough for half a second of last call, in which a busy machine starts the runtime too.
+    stuck = aws.function("stuck.handler", environment=environment, timeout=8, warm_up={})
 
-    with running(
-        aws.function("stuck.handler", environment=environment, timeout=4, warm_up={})
-    ) as function:
-        pid = call(function, {}).answer
+    with running(stuck) as function:
+        pid, calls, watched = call(function, {}).answer
+        assert (calls, watched) == (2, True)
         assert call(function, {"stuck": True}).answer["errorType"] == "LambdaTimeout"
-        assert call(function, {}).answer == pid
-        assert call(function, {"stuck": True}).answer["errorType"] == "LambdaTimeout"
+        assert call(function, {}).answer == [pid, 1, True]
