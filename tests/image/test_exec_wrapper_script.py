@@ -89,6 +89,15 @@ def sandbox(request: pytest.FixtureRequest, tmp_path: Path) -> Sandbox:
     return sandbox
 
 
+@pytest.mark.skipif(shutil.which("shellcheck") is None, reason="needs shellcheck")
+@pytest.mark.parametrize("script", sorted(SCRIPT.parent.iterdir()), ids=lambda path: path.name)
+def test_shellcheck_has_nothing_to_say(script: Path) -> None:
+    """About neither of the scripts, with every check but those that are a matter of taste."""
+    done = subprocess.run(["shellcheck", str(script)], capture_output=True, text=True, check=False)
+
+    assert done.stdout == ""
+
+
 def test_aws_bootstrap_is_given_our_handler(sandbox: Sandbox) -> None:
     """The command is started as it is; only _HANDLER has changed, and the user's is kept."""
     started = sandbox.run(*AWS, _HANDLER="app.handler")
