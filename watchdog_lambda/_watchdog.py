@@ -92,7 +92,7 @@ class WatchdogThread:
         # Done one by one, a look after each, when no instant of any invocation is being compared
         # with another: watchdog_lambda.testing moves invocations in time. They raise nothing.
         self.errands: list[Callable[[], None]] = []
-        self._ballast: bytearray | None = None
+        self._ballast: bytes | None = None
         self._is_short = False  # of memory; watchdog thread only
 
     def wake(self, invocation: Invocation) -> None:
@@ -115,7 +115,7 @@ class WatchdogThread:
             atexit.register(self._timer.stop)
             atexit.register(self._last_words.stop)
         if self._ballast is None:
-            self._ballast = bytearray(BALLAST)
+            self._ballast = bytes(BALLAST)
         # Should the invocation have ended before the thread comes to look, the thread still sleeps
         # until then and no longer: the invocations to come need not ring for it again.
         self._hint = invocation.due
