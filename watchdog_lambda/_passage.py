@@ -19,7 +19,7 @@ from _thread import allocate_lock, get_ident
 
 from ._clock import SystemClock, Timeline
 from ._firing import Firing
-from ._hooks import StageRun
+from ._hooks import HookRecord, StageRun
 from ._invocation import Invocation, active, current
 from ._ladder import InterruptRecord, Ladder
 from ._places import PACKAGE
@@ -37,11 +37,12 @@ BOUND = 10.0
 
 INSTANTS: dict[type, tuple[str, ...]] = {
     Invocation: ("start", "hard", "due"),
-    Firing: ("fired_at",),
+    Firing: ("fired_at", "ended_at"),
     Timeline: ("start", "hard", "grace_at", "last_call_at", "last_words_at"),
     Ladder: ("_starts_at", "_put_off_since"),
     InterruptRecord: ("at", "landed_at"),
-    StageRun: ("ends_at", "_takeover_at", "_started"),
+    StageRun: ("ends_at", "_takeover_at"),
+    HookRecord: ("started",),
     TimeoutDetails: ("deadline",),
 }
 """What of an invocation is an instant, and not a span; all there is, but for ``Firing.todo``.
@@ -347,7 +348,9 @@ def _move_back(invocation: Invocation, seconds: float) -> None:
     runs, ladder = firing.runs, firing.ladder
     told = (firing.details, ladder._details, *(run._details for run in runs))
     details = {id(one): one for one in told if one is not None}
-    for holder in (firing, firing.timeline, ladder, *ladder.records, *runs, *details.values()):
+    hooks = [record for run in runs for record in run.records]
+    timeline = firing.timeline
+    for holder in (firing, timeline, ladder, *ladder.records, *runs, *hooks, *details.values()):
         _shift(holder, seconds)
 
 

@@ -174,7 +174,7 @@ def test_nothing_to_object_to_is_strict_too() -> None:
         ((), {}, "no handler to wrap"),
         (("watchdog_lambda.watch",), {}, "names watchdog_lambda itself"),
         (("scenes.handler",), {"GRACE_PERIOD": "2s"}, "GRACE_PERIOD='2s' is not a number"),
-        (("scenes.handler",), {"METRICS_NAMESPACE": "x"}, "not available in this version"),
+        (("scenes.handler",), {"METRICS_NAMESPACE": "AWS/Lambda"}, "use for example 'Orders'"),
         (("scenes.handler",), {"HOOK_BUDGET": "3"}, "leave the handler no time to unwind"),
     ],
 )
