@@ -56,6 +56,8 @@ def test_ctrl_c_ends_what_is_under_way() -> None:
         stderr=subprocess.PIPE,
         text=True,
     ) as command:
+        assert command.stdout is not None
+        command.stdout.readline()  # before it, the children are others
         children: list[int] = []
 
         def has_children() -> bool:

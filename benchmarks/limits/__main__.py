@@ -41,11 +41,18 @@ _AT_A_TIME: Final = 2  # more would measure each other
 
 def main() -> int:
     """Run the command; return its exit status."""
-    options = _parse()
+    signal.signal(signal.SIGTERM, _end)
+    try:
+        return _run(_parse())
+    except KeyboardInterrupt:
+        print("interrupted; what was under way has been ended")
+        return 130
+
+
+def _run(options: argparse.Namespace) -> int:
     if options.redraw:
         docs.write(docs.read())
         return 0
-    signal.signal(signal.SIGTERM, _end)
     chosen = [
         call
         for call in CALLS.values()
@@ -53,17 +60,13 @@ def main() -> int:
     ]
     results = Results(_machine(), cells.WINDOW, GRACE_PERIOD, options.runs, {})
     broken: list[str] = []
-    try:
-        for version, python in options.interpreters.items():
-            print(f"CPython {version}, {results.machine}; ms, median of up to {results.runs}")
-            results.cells[version] = _measure(
-                python, chosen, options.runs, broken, check=options.check_calls
-            )
-            if options.json is not None:
-                options.json.write_text(results.to_json())
-    except KeyboardInterrupt:
-        print("interrupted; what was under way has been ended")
-        return 130
+    for version, python in options.interpreters.items():
+        print(f"CPython {version}, {results.machine}; ms, median of up to {results.runs}")
+        results.cells[version] = _measure(
+            python, chosen, options.runs, broken, check=options.check_calls
+        )
+        if options.json is not None:
+            options.json.write_text(results.to_json())
     if options.docs and not broken:
         docs.write(results)
     troubles = [f"WORSE than SIGALRM: {line}" for line in results.worse()]
