@@ -34,7 +34,7 @@ def test_settings_are_told_with_their_sources(tmp_path: Path) -> None:
         *("checked.handler", "--json", "--env", f"{PREFIX}LAST_CALL=0.25"),
         *("--env-file", str(tmp_path / "env")),
         GRACE_PERIOD="4",
-        WAKE_SIGNAL="none",
+        WAKE_SIGNAL="sigurg",
     )
 
     found = document(done)
@@ -44,7 +44,7 @@ def test_settings_are_told_with_their_sources(tmp_path: Path) -> None:
     assert told["LAST_RESORT"] == ("exit", "code")
     assert told["LAST_CALL"] == (0.25, "--env")
     assert told["INTERRUPT"] == ("base", "--env-file")
-    assert told["WAKE_SIGNAL"] == (None, "environment")
+    assert told["WAKE_SIGNAL"] == ("SIGURG", "environment")
     assert told["HOOK_BUDGET"] == (None, "default")
 
 

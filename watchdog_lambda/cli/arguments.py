@@ -214,7 +214,9 @@ def main(arguments: Sequence[str]) -> int:
     try:
         if options.command == "invoke":
             for number in _ENDS:
-                signal.signal(number, _interrupted)
+                # Ignored by nohup, which is to hold.
+                if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
+                    signal.signal(number, _interrupted)
             from .invoke import invoke  # noqa: PLC0415 - one or the other
 
             return invoke(options)

@@ -47,6 +47,7 @@ class Builtin:
     def __init__(self, function: Function, on_line: Callable[[Line], None]) -> None:
         self._function = function
         self._lines: list[Line] = []
+        self._told = 0  # how many of them have been handed out
         self._log = Log("function", self._add(on_line))
         self._mark = uuid.uuid4().hex
         self._api = RuntimeApi(function.environ["AWS_LAMBDA_FUNCTION_NAME"])
@@ -67,7 +68,6 @@ class Builtin:
 
     def invoke(self, event: bytes, on_start: OnStart) -> Invocation:
         """Invoke the function; see :class:`.Host`."""
-        since = len(self._lines)
         init_seconds = None
         if self._process is None:
             before = time.monotonic()
@@ -76,7 +76,7 @@ class Builtin:
             is_up = self._wait(lambda: self._api.pollers > 0, before + INIT_LIMIT)
             init_seconds = time.monotonic() - before
             if not is_up:
-                return self._end_init(before, init_seconds, since)
+                return self._end_init(before, init_seconds)
         began = time.monotonic()
         on_start("invocation", began)
         deadline = began + self._function.timeout
@@ -96,14 +96,13 @@ class Builtin:
             invocation.kind, invocation.body = "error", _exit_error(request.request_id, status)
         if not is_over:
             self._end_process()
-        return self._with_lines(invocation, since)
+        return self._with_lines(invocation)
 
     def close(self) -> list[Line]:
         """End everything, with notice for a function with an extension."""
         if not self._is_open:
             return []
         self._is_open = False
-        since = len(self._lines)
         if self._process is not None and self._api.has_extension:
             send_group(self._process.pid, signal.SIGTERM)
             self._wait(lambda: False, time.monotonic() + SHUTDOWN_LIMIT)
@@ -111,7 +110,7 @@ class Builtin:
         end_all(self._mark)
         self._log.close()
         self._api.close()
-        return self._lines[since:]
+        return self._new_lines()
 
     def _add(self, on_line: Callable[[Line], None]) -> Callable[[Line], None]:
         def add(line: Line) -> None:
@@ -161,7 +160,7 @@ class Builtin:
                     return False
                 self._api.news.wait(left)
 
-    def _end_init(self, before: float, seconds: float, since: int) -> Invocation:
+    def _end_init(self, before: float, seconds: float) -> Invocation:
         """Make an invocation of a start that failed."""
         with self._api.news:
             status, error = self._status, self._api.init_error
@@ -174,7 +173,7 @@ class Builtin:
             invocation.kind = "killed"
             invocation.body = f"Init timed out after {INIT_LIMIT:.2f} seconds"
         self._end_process()
-        return self._with_lines(invocation, since)
+        return self._with_lines(invocation)
 
     def _end_process(self) -> None:
         """Kill the process and all that it has started; reap it."""
@@ -185,10 +184,15 @@ class Builtin:
         end_all(self._mark)
         process.wait()
 
-    def _with_lines(self, invocation: Invocation, since: int) -> Invocation:
+    def _with_lines(self, invocation: Invocation) -> Invocation:
         self._log.sync()
-        invocation.lines = self._lines[since:]
+        invocation.lines = self._new_lines()
         return invocation
+
+    def _new_lines(self) -> list[Line]:
+        lines = self._lines[self._told :]
+        self._told += len(lines)
+        return lines
 
 
 def _take(invocation: Invocation, posted: Posted) -> None:

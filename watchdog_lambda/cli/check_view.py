@@ -66,15 +66,21 @@ def show(report: Report, status: int, *, as_json: bool) -> None:
 
 
 def _value(setting: Setting) -> str:
-    value = setting.value
-    if setting.name == "wake_signal" and isinstance(value, int):
-        return signal_name(value)
+    value = _plain(setting)
     if isinstance(value, bool):
         return str(int(value))
     if value is None:
         none = "none" if setting.source != "default" else ""
         return _UNSET.get(setting.name, none)
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _plain(setting: Setting) -> object:
+    """The value, a signal by its name."""
+    value = setting.value
+    if setting.name == "wake_signal" and isinstance(value, int):
+        return signal_name(value)
+    return value
 
 
 def phases(report: Report, timeline: Timeline) -> list[Phase]:
@@ -147,7 +153,8 @@ def as_document(report: Report, status: int) -> dict[str, Any]:
             "is_watched": handler.is_watched,
         },
         "settings": [
-            {"name": s.name.upper(), "value": s.value, "source": s.source} for s in report.settings
+            {"name": s.name.upper(), "value": _plain(s), "source": s.source}
+            for s in report.settings
         ],
         "timeout": report.timeout,
         "hooks": [

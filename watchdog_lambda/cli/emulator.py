@@ -85,6 +85,7 @@ class Emulator:
         self._mark = uuid.uuid4().hex
         self._news = threading.Condition()
         self._lines: list[Line] = []  # of the function; guarded by _news
+        self._told = 0  # how many of them have been handed out
         self._reports = 0  # guarded by _news
         self._said: list[str] = []  # by the emulator itself; guarded by _news
         self._log = Log("function", self._add)
@@ -121,7 +122,7 @@ class Emulator:
     def invoke(self, event: bytes, on_start: OnStart) -> Invocation:
         """Invoke the function; see :class:`.Host`."""
         with self._news:
-            since, said, reports = len(self._lines), len(self._said), self._reports
+            said, reports = len(self._said), self._reports
         began = time.monotonic()
         on_start("invocation", began)
         status, body = self._post(event)
@@ -133,13 +134,13 @@ class Emulator:
         self._log.sync()
         self._own_log.sync()
         with self._news:
-            lines, own = self._lines[since:], self._said[said:]
+            own = self._said[said:]
         invocation = Invocation(body, "response", seconds, began, init_counts=True)
         # The first one: after a failed start it reports another, of 0 ms.
         found = next((match for line in own if (match := _INIT.search(line))), None)
         if found is not None:
             invocation.init_seconds = float(found[1]) / 1000
-        invocation.lines = lines
+        invocation.lines = self._new_lines()
         self._judge(invocation, status, own)
         return invocation
 
@@ -148,11 +149,16 @@ class Emulator:
         if not self._is_open:
             return []
         self._is_open = False
-        since = len(self._lines)
         self._end()
         self._log.close()
         self._own_log.close()
-        return self._lines[since:]
+        return self._new_lines()
+
+    def _new_lines(self) -> list[Line]:
+        with self._news:
+            lines = self._lines[self._told :]
+            self._told = len(self._lines)
+        return lines
 
     def _judge(self, invocation: Invocation, status: int, own: list[str]) -> None:
         if not invocation.body:
@@ -206,7 +212,12 @@ class Emulator:
             self._process = subprocess.Popen(  # noqa: S603 - the user's own command
                 [*command, *self._function.command],
                 cwd=self._function.folder,
-                env={**self._function.environ, MARK: self._mark},
+                env={
+                    **self._function.environ,
+                    # Lambda itself has no such variable.
+                    "AWS_LAMBDA_FUNCTION_TIMEOUT": str(int(self._function.timeout)),
+                    MARK: self._mark,
+                },
                 stdin=subprocess.DEVNULL,
                 stdout=self._log.write_end,
                 stderr=self._own_log.write_end,

@@ -53,7 +53,7 @@ class Function:
 
 
 def environment(
-    given: Mapping[str, str], *, handler: str, timeout: float, memory: int, is_watched: bool
+    given: Mapping[str, str], *, handler: str, memory: int, is_watched: bool
 ) -> dict[str, str]:
     """The function's environment: this process's, what was `given`, and Lambda's own variables."""
     environ = {**inherited(), **given}
@@ -62,7 +62,6 @@ def environment(
         "AWS_LAMBDA_FUNCTION_NAME": environ.get("AWS_LAMBDA_FUNCTION_NAME", "function"),
         "AWS_LAMBDA_FUNCTION_VERSION": "$LATEST",
         "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(memory),
-        "AWS_LAMBDA_FUNCTION_TIMEOUT": f"{timeout:g}",
         "AWS_LAMBDA_LOG_GROUP_NAME": "/aws/lambda/Functions",
         "AWS_LAMBDA_LOG_STREAM_NAME": "$LATEST",
     }

@@ -69,7 +69,6 @@ def function_of(options: argparse.Namespace) -> Function:
     environ = environment(
         given,
         handler=handler,
-        timeout=options.timeout,
         memory=options.memory,
         is_watched=not options.unwatched,
     )

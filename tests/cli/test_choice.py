@@ -1,0 +1,93 @@
+"""Which emulator serves, and when none does."""
+
+from __future__ import annotations
+
+import platform
+from pathlib import Path
+
+import pytest
+
+from watchdog_lambda.cli import emulator
+from watchdog_lambda.cli.function import CannotRun
+from watchdog_lambda.cli.invoke import host_for
+
+
+def executable(path: Path) -> str:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("#!/bin/sh\n")
+    path.chmod(0o755)
+    return str(path)
+
+
+@pytest.fixture(autouse=True)
+def bare_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Nothing on PATH but one empty folder, and no variable."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", str(folder))
+    monkeypatch.delenv(emulator.VARIABLE, raising=False)
+    return folder
+
+
+no_system_emulator = pytest.mark.skipif(
+    Path("/usr/local/bin/aws-lambda-rie").exists(), reason="this machine has one"
+)
+
+
+@no_system_emulator
+def test_without_one_the_builtin_serves() -> None:
+    """And nothing needs to be said about it."""
+    assert host_for(None, 3.0) == (None, "")
+    assert host_for(None, 0.5) == (None, "")
+
+
+def test_one_on_path_serves(bare_machine: Path) -> None:
+    """But not for fractions of seconds, which is told, nor if none is wanted."""
+    found = executable(bare_machine / "aws-lambda-rie")
+
+    assert host_for(None, 3.0) == (found, "")
+    assert host_for(None, 2.5) == (None, "the emulator takes whole seconds")
+    assert host_for("none", 3.0) == (None, "")
+
+
+@no_system_emulator
+def test_the_copy_of_an_aws_sam_cli_serves(
+    tmp_path: Path, bare_machine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the environment that ``sam`` on PATH leads to, for this architecture."""
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+    sam = tmp_path / "venvs" / "sam"
+    executable(sam / "bin" / "sam")
+    (bare_machine / "sam").symlink_to(sam / "bin" / "sam")
+    assert emulator.find() is None
+    rapid = sam / "lib" / "python3.12" / "site-packages" / "samcli" / "local" / "rapid"
+    executable(rapid / "aws-lambda-rie-arm64")
+    assert emulator.find() is None
+
+    found = executable(rapid / "aws-lambda-rie-x86_64")
+
+    assert emulator.find() == found
+
+
+def test_the_one_that_is_named_goes_before(
+    tmp_path: Path, bare_machine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The option, then the variable, then what is found."""
+    executable(bare_machine / "aws-lambda-rie")
+    variable, option = executable(tmp_path / "variable"), executable(tmp_path / "option")
+    monkeypatch.setenv(emulator.VARIABLE, variable)
+
+    assert host_for(None, 3.0) == (variable, "")
+    assert host_for(option, 3.0) == (option, "")
+    assert host_for("none", 3.0) == (None, "")
+
+
+def test_the_one_that_is_named_must_serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No other is taken in its place, and the error says where the name came from."""
+    with pytest.raises(CannotRun, match=r"--emulator=/no/where: not an executable"):
+        host_for("/no/where", 3.0)
+    with pytest.raises(CannotRun, match=r"takes whole seconds; use for example --timeout 3"):
+        host_for(executable(tmp_path / "rie"), 2.5)
+    monkeypatch.setenv(emulator.VARIABLE, str(tmp_path))
+    with pytest.raises(CannotRun, match=rf"{emulator.VARIABLE}={tmp_path}: not an executable"):
+        host_for(None, 3.0)
