@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 OK = '{"do": "ok"}'
 ESCAPE = "\x1b"
+TIMED_OUT = ("invoke", "scenes.handler", "--event", '{"do": "sleep"}', "--timeout", "0.6")
+BUILTIN = ("--emulator", "none")
 
 
 # ---- what it says of itself -------------------------------------------------------------------
@@ -160,6 +162,20 @@ def test_variables_of_a_file_and_single_ones(tmp_path: Path) -> None:
     assert json.loads(run(*words, "--env", "VARIABLE=own").stdout)["variable"] == "own"
 
 
+def test_several_events_are_one_invocation_each() -> None:
+    """In one process, and so often as it is said."""
+    words = ["invoke", "scenes.handler", *BUILTIN, "--repeat", "2", "--json"]
+    for do in ("ok", "fail"):
+        words += ["--event", json.dumps({"do": do})]
+    done = run(*words)
+
+    found = json.loads(done.stdout)["invocations"]
+    assert done.returncode == 1
+    assert [each["outcome"] for each in found] == ["answered", "failed"] * 2
+    assert found[2]["response"]["calls"] == 3
+    assert [each["init_seconds"] is not None for each in found] == [True, False, False, False]
+
+
 def in_terminal(*arguments: str, prelude: str = "pass", **more: str) -> str:
     """What a person sees: standard output and error on one terminal."""
     program = f"import sys; {prelude}; from watchdog_lambda.cli import main; sys.exit(main())"
@@ -184,10 +200,6 @@ def in_terminal(*arguments: str, prelude: str = "pass", **more: str) -> str:
     os.close(leader)
     process.wait(BOUND)
     return shown.decode()
-
-
-TIMED_OUT = ("invoke", "scenes.handler", "--event", '{"do": "sleep"}', "--timeout", "0.6")
-BUILTIN = ("--emulator", "none")
 
 
 def test_terminal_has_colours_and_a_bar() -> None:

@@ -53,11 +53,12 @@ _INVOKE_EPILOG = """\
 examples:
   watchdog-lambda invoke app.handler
   watchdog-lambda invoke app.handler --event event.json --timeout 10 --repeat 2
+  watchdog-lambda invoke app.handler --event '{}' --event slow.json --event '{}'
   echo '{"id": 7}' | watchdog-lambda invoke app.handler --event - | jq .statusCode
   watchdog-lambda invoke app.handler --timeout 0.8 --env WATCHDOG_LAMBDA_GRACE_PERIOD=0.3
   watchdog-lambda invoke app.handler --unwatched        what Lambda does without the watchdog
 
-exit status, with --repeat the highest:
+exit status, of several invocations the highest:
   0    the handler answered
   1    it ended with an error, or its process did
   2    wrong usage or configuration
@@ -105,9 +106,10 @@ def parser() -> argparse.ArgumentParser:
     option(
         "--event",
         type=values.event,
-        default="{}",
+        action="append",
         metavar="EVENT",
-        help="JSON, a file with JSON, or - for standard input (default: %(default)s)",
+        help="JSON, a file with JSON, or - for standard input (default: {}); given again: one "
+        "invocation each",
     )
     option(
         "--memory",
@@ -121,7 +123,7 @@ def parser() -> argparse.ArgumentParser:
         type=values.count,
         default="1",
         metavar="N",
-        help="invoke it so often, one after the other (default: %(default)s)",
+        help="all of that so often (default: %(default)s)",
     )
     option("--unwatched", action="store_true", help="without the watchdog, @watch included")
     option(

@@ -36,9 +36,9 @@ def invoke(options: argparse.Namespace) -> int:
     host = Builtin(function, view.line) if path is None else Emulator(path, function, view.line)
     invocations: list[Invocation] = []
     with host:
-        for _ in range(options.repeat):
+        for event in (options.event or [b"{}"]) * options.repeat:
             with view.waiting():
-                invocation = host.invoke(options.event, view.on_start)
+                invocation = host.invoke(event, view.on_start)
             invocations.append(invocation)
             view.show(invocation)
         status = max(EXIT_STATUS[outcome_of(each)] for each in invocations)
