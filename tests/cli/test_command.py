@@ -252,6 +252,8 @@ def test_handlers_output_moves_no_cursor() -> None:
     assert done.returncode == 0
     assert "\r" not in done.stderr
     assert re.search(r"  a\tb\n {9}c\n", done.stderr)
+    assert "?[2Jcleared" in done.stderr
+    assert ESCAPE not in done.stderr
 
 
 # ---- its end ----------------------------------------------------------------------------------
@@ -281,17 +283,17 @@ def test_ctrl_c_leaves_nothing_running(host: str, number: signal.Signals) -> Non
     assert not any(map(is_running, pids))
 
 
-def test_a_kill_takes_the_handlers_children_along() -> None:
-    """As the end of a sandbox does."""
-    done = run(
-        *("invoke", "scenes.handler", "--event", '{"do": "spawn"}', "--timeout", "0.4"),
-        *("--unwatched", *BUILTIN),
-    )
+def test_a_kill_takes_the_handlers_children_along(tmp_path: Path) -> None:
+    """As the end of a sandbox does: the next invocation finds none of them."""
+    words = ["invoke", "scenes.handler", "--timeout", "0.4", "--unwatched", *BUILTIN, "--json"]
+    for do in ("spawn", "look_for_child"):
+        words += ["--event", json.dumps({"do": do, "file": str(tmp_path / "pid")})]
+    done = run(*words)
 
     assert done.returncode == 4
-    pids = [int(pid) for pid in re.findall(r"(?:child|parent) (\d+)", done.stderr)]
-    assert len(pids) == 2
-    assert not any(map(is_running, pids))
+    killed, next_one = json.loads(done.stdout)["invocations"]
+    assert killed["outcome"] == "killed"
+    assert next_one["response"] is False
 
 
 # ---- run --------------------------------------------------------------------------------------

@@ -128,11 +128,24 @@ def speak(_event: object, _context: object) -> None:
     os.write(1, b"without an end")
     os.write(1, b"\na\tb\rc\n\n")
     os.write(2, b"not \xff text\n")
+    os.write(1, b"\x1b[2Jcleared\n")
 
 
-def spawn(_event: object, _context: object) -> None:
+def spawn(event: dict[str, Any], _context: object) -> None:
     """A child in a session of its own, which survives its parent unless somebody sees to it."""
     child = subprocess.Popen(["sleep", "600"], start_new_session=True)
+    if "file" in event:
+        Path(event["file"]).write_text(str(child.pid), encoding="utf-8")
     print(f"child {child.pid}")
     print(f"parent {os.getpid()}")
     time.sleep(60)
+
+
+def look_for_child(event: dict[str, Any], _context: object) -> object:
+    """Whether that child still runs."""
+    pid = Path(event["file"]).read_text(encoding="utf-8")
+    try:
+        stat = Path("/proc", pid, "stat").read_text(encoding="utf-8")
+    except OSError:
+        return False
+    return stat.rpartition(")")[2].split()[0] != "Z"
