@@ -74,6 +74,7 @@ def test_completion_knows_the_options(shell: str) -> None:
         (("invoke", "a.b", "--env", "WATCHDOG_LAMBDA_INTERRUPT=x"), "INTERRUPT='x'"),
         (("invoke", "a.b", "--emulator", "/no/where"), "--emulator=/no/where: not an executable"),
         (("invoke", "a.b", "--time", "3"), "unrecognized arguments"),
+        (("invoke", "a.b", "--emulator", "/bin/false"), "/bin/false did not start; use another"),
         (("run", "a.b", "c.d"), "one handler at most"),
         (("run", "a.b"), "AWS_LAMBDA_RUNTIME_API is not set"),
     ],
@@ -281,6 +282,18 @@ def test_ctrl_c_leaves_nothing_running(host: str, number: signal.Signals) -> Non
     assert done.returncode == 130
     assert "nothing is left running" in done.stderr
     assert not any(map(is_running, pids))
+
+
+def test_nobody_reads_any_more() -> None:
+    """As with ``| head -1``: no traceback, and nothing is left running."""
+    process = start("invoke", "scenes.handler", "--event", OK, *BUILTIN, "--repeat", "2")
+    assert process.stdout is not None
+    process.stdout.close()
+    process.stdout = None
+    done = finish(process)
+
+    assert done.returncode == 141
+    assert "Traceback" not in done.stderr
 
 
 def test_a_kill_takes_the_handlers_children_along(tmp_path: Path) -> None:

@@ -10,7 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from .support import document, emulator, finish, run, start
+from watchdog_lambda.cli import builtin
+from watchdog_lambda.cli.builtin import Builtin
+from watchdog_lambda.cli.function import Function, environment
+from watchdog_lambda.cli.outcome import in_words, outcome_of
+
+from .support import HANDLERS, document, emulator, finish, run, start
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -268,6 +273,28 @@ def test_fractions_of_seconds_are_for_the_builtin_one() -> None:
     refused = run(*command(scene, emulator()))
     assert refused.returncode == 2
     assert "takes whole seconds; use for example --timeout 1" in refused.stderr
+
+
+def test_start_that_does_not_end_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After the 10 s that Lambda gives it, here less; the next invocation starts anew."""
+    monkeypatch.setattr(builtin, "INIT_LIMIT", 0.5)
+    environ = {"HANG_AT_IMPORT": "1", **environment({}, handler="", memory=128, is_watched=True)}
+    function = Function(
+        handler="scenes.handler",
+        folder=HANDLERS,
+        timeout=1,
+        memory=128,
+        environ=environ,
+        is_watched=True,
+    )
+    with Builtin(function, lambda _line: None) as host:
+        for _ in range(2):
+            hung = host.invoke(b"{}", lambda _what, _at: None)
+
+            assert outcome_of(hung) == "killed"
+            assert hung.body == "Init timed out after 0.50 seconds"
+            assert [line.text for line in hung.lines] == ["imported"]
+            assert in_words(hung, 1)[0].startswith("killed: the start did not end")
 
 
 def test_start_has_its_own_time_with_the_builtin_one() -> None:

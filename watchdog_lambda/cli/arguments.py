@@ -23,6 +23,8 @@ WRONG = 2
 """The exit status for wrong usage or configuration, as argparse has it."""
 
 INTERRUPTED = 130
+UNREAD = 141
+"""Nobody reads what is written: 128 and SIGPIPE, as a shell has it."""
 
 _DESCRIPTION = """\
 Lambda handlers that end gracefully at their timeout: try them out, check them, run them.
@@ -234,7 +236,7 @@ def main(arguments: Sequence[str]) -> int:
     except BrokenPipeError:
         # Nobody reads any more. The interpreter would flush the stream once more, and complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return INTERRUPTED
+        return UNREAD
 
 
 _ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

@@ -23,7 +23,7 @@ RECORD: Final = "watchdog.timeout"
 # What the platform sets for a function, or what would steer it; the shell that the command is
 # called from may be one in Lambda itself.
 _LAMBDAS: Final = re.compile(
-    r"AWS_LAMBDA_(?!RIE$)|_?LAMBDA_|_HANDLER$|_X_AMZN_|AWS_EXECUTION_ENV$|_WATCHDOG_LAMBDA_"
+    r"AWS_LAMBDA_|_?LAMBDA_|_HANDLER$|_X_AMZN_|AWS_EXECUTION_ENV$|_WATCHDOG_LAMBDA_"
 )
 
 

@@ -16,6 +16,8 @@ from watchdog_lambda import sandbox_shutdown_hook, shutdown_hook
 print("imported")
 if os.environ.get("FAIL_AT_IMPORT"):
     raise ValueError("no such table")
+if os.environ.get("HANG_AT_IMPORT"):
+    time.sleep(60)
 if os.environ.get("EXIT_AT_IMPORT"):
     os._exit(7)
 
