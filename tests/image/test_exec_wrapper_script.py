@@ -92,7 +92,7 @@ def sandbox(request: pytest.FixtureRequest, tmp_path: Path) -> Sandbox:
 @pytest.mark.skipif(shutil.which("shellcheck") is None, reason="needs shellcheck")
 @pytest.mark.parametrize("script", sorted(SCRIPT.parent.iterdir()), ids=lambda path: path.name)
 def test_shellcheck_has_nothing_to_say(script: Path) -> None:
-    """About neither of the scripts, with every check but those that are a matter of taste."""
+    """Neither script has anything that it warns of."""
     done = subprocess.run(["shellcheck", str(script)], capture_output=True, text=True, check=False)
 
     assert done.stdout == ""
