@@ -48,30 +48,30 @@ def test_an_interrupt_that_a_wrapper_drops_is_still_a_timeout(
     around: Callable[..., Callable[[object, object], object]],
 ) -> None:
     """The caller would take the wrapper's None for a success."""
-    handler = watch(grace_period=0.02, interrupt="base")(around(stuck, None))
+    handler = watch(grace_period=0.1, interrupt="base")(around(stuck, None))
 
-    with pytest.raises(LambdaTimeout, match=r"before the 0\.1 s limit, in .*\(block\)"):
-        handler({}, Context(0.08))
+    with pytest.raises(LambdaTimeout, match=r"limit, in .*\(block\)"):
+        handler({}, Context(0.4))
 
 
 def test_the_fallback_stands_in_for_what_a_wrapper_drops(
     around: Callable[..., Callable[[object, object], object]],
 ) -> None:
     """As for every other timeout."""
-    handler = watch(grace_period=0.02, interrupt="base", fallback={"statusCode": 504})(
+    handler = watch(grace_period=0.1, interrupt="base", fallback={"statusCode": 504})(
         around(stuck, None)
     )
 
-    assert handler({}, Context(0.08)) == {"statusCode": 504}
+    assert handler({}, Context(0.4)) == {"statusCode": 504}
 
 
 def test_an_answer_of_a_wrapper_s_own_is_the_response(
     around: Callable[..., Callable[[object, object], object]],
 ) -> None:
     """A framework that makes a response of every error has answered."""
-    handler = watch(grace_period=0.02, interrupt="base")(around(stuck, "error 500"))
+    handler = watch(grace_period=0.1, interrupt="base")(around(stuck, "error 500"))
 
-    assert handler({}, Context(0.08)) == "error 500"
+    assert handler({}, Context(0.4)) == "error 500"
 
 
 def test_a_handler_that_ends_after_a_library_has_dropped_it_has_ended(
@@ -81,10 +81,10 @@ def test_a_handler_that_ends_after_a_library_has_dropped_it_has_ended(
     library = around(stuck, None)
     ended = []
 
-    @watch(grace_period=0.02, interrupt="base")
+    @watch(grace_period=0.1, interrupt="base")
     def handler(event: object, context: object) -> None:
         library(event, context)
         ended.append(True)
 
-    assert handler({}, Context(0.08)) is None
+    assert handler({}, Context(0.4)) is None
     assert ended
