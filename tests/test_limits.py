@@ -56,17 +56,20 @@ def test_ctrl_c_ends_what_is_under_way() -> None:
         stderr=subprocess.PIPE,
         text=True,
     ) as command:
-        assert command.stdout is not None
-        command.stdout.readline()  # before it, the children are others
-        children: list[int] = []
+        try:
+            assert command.stdout is not None
+            command.stdout.readline()  # before it, the children are others
+            children: list[int] = []
 
-        def has_children() -> bool:
-            children[:] = _children(command.pid)
-            return bool(children)
+            def has_children() -> bool:
+                children[:] = _children(command.pid)
+                return bool(children)
 
-        eventually(has_children, "a call to be made")
-        command.send_signal(signal.SIGINT)
-        _, errors = command.communicate(timeout=BOUND)
+            eventually(has_children, "a call to be made")
+            command.send_signal(signal.SIGINT)
+            _, errors = command.communicate(timeout=BOUND)
+        finally:
+            command.kill()  # or the end of the block would wait for a command that has not heeded
 
     assert command.returncode == 130, errors
     assert not [child for child in children if Path(f"/proc/{child}").exists()]
