@@ -11,14 +11,19 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from watchdog_lambda.cli import builtin
+from watchdog_lambda.cli import emulator as emulator_module
 from watchdog_lambda.cli.builtin import Builtin
+from watchdog_lambda.cli.emulator import Emulator
 from watchdog_lambda.cli.function import Function, environment
 from watchdog_lambda.cli.outcome import in_words, outcome_of
+from watchdog_lambda.cli.processes import end_all, marked
 
 from .support import HANDLERS, document, emulator, finish, run, start
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from watchdog_lambda.cli.function import Host
 
 TIMEOUT = "2"
 PRINTED = ("imported", "call", "cleanup", "flushed", "to std", "without", "a\t", "not ", "goodbye")
@@ -275,18 +280,58 @@ def test_fractions_of_seconds_are_for_the_builtin_one() -> None:
     assert "takes whole seconds; use for example --timeout 1" in refused.stderr
 
 
-def test_start_that_does_not_end_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """After the 10 s that Lambda gives it, here less; the next invocation starts anew."""
-    monkeypatch.setattr(builtin, "INIT_LIMIT", 0.5)
-    environ = {"HANG_AT_IMPORT": "1", **environment({}, handler="", memory=128, is_watched=True)}
-    function = Function(
+def function_with(**variables: str) -> Function:
+    environ = environment(variables, handler="scenes.handler", memory=128, is_watched=True)
+    return Function(
         handler="scenes.handler",
         folder=HANDLERS,
-        timeout=1,
+        timeout=5,
         memory=128,
         environ=environ,
         is_watched=True,
     )
+
+
+@pytest.mark.parametrize("kind", ["built-in", "emulator"])
+def test_ctrl_c_while_closing_leaves_nothing_either(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cut short before anything is killed, closing is begun anew on the way out."""
+    calls = 0
+
+    def cut_short(mark: str) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            raise KeyboardInterrupt
+        end_all(mark)
+
+    function = function_with()
+    host: Host
+    if kind == "built-in":
+        host = Builtin(function, lambda _line: None)
+    else:
+        host = Emulator(emulator(), function, lambda _line: None)
+
+    def invoke_and_close() -> None:
+        with host:
+            host.invoke(b'{"do": "ok"}', lambda _what, _at: None)
+            assert list(marked(host.mark))
+            monkeypatch.setattr(builtin, "end_all", cut_short)
+            monkeypatch.setattr(emulator_module, "end_all", cut_short)
+            host.close()
+
+    with pytest.raises(KeyboardInterrupt):
+        invoke_and_close()
+
+    assert calls > 1
+    assert list(marked(host.mark)) == []
+
+
+def test_start_that_does_not_end_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After the 10 s that Lambda gives it, here less; the next invocation starts anew."""
+    monkeypatch.setattr(builtin, "INIT_LIMIT", 0.5)
+    function = function_with(HANG_AT_IMPORT="1")
     with Builtin(function, lambda _line: None) as host:
         for _ in range(2):
             hung = host.invoke(b"{}", lambda _what, _at: None)
@@ -294,7 +339,7 @@ def test_start_that_does_not_end_is_killed(monkeypatch: pytest.MonkeyPatch) -> N
             assert outcome_of(hung) == "killed"
             assert hung.body == "Init timed out after 0.50 seconds"
             assert [line.text for line in hung.lines] == ["imported"]
-            assert in_words(hung, 1)[0].startswith("killed: the start did not end")
+            assert in_words(hung, 5)[0].startswith("killed: the start did not end")
 
 
 def test_start_has_its_own_time_with_the_builtin_one() -> None:

@@ -49,7 +49,7 @@ class Builtin:
         self._lines: list[Line] = []
         self._told = 0  # how many of them have been handed out
         self._log = Log("function", self._add(on_line))
-        self._mark = uuid.uuid4().hex
+        self.mark = uuid.uuid4().hex
         self._api = RuntimeApi(function.environ["AWS_LAMBDA_FUNCTION_NAME"])
         self._process: subprocess.Popen[bytes] | None = None
         self._status: int | None = None  # guarded by the API's news; of the process that has ended
@@ -102,14 +102,16 @@ class Builtin:
         """End everything, with notice for a function with an extension."""
         if not self._is_open:
             return []
-        self._is_open = False
         if self._process is not None and self._api.has_extension:
             send_group(self._process.pid, signal.SIGTERM)
             self._wait(lambda: False, time.monotonic() + SHUTDOWN_LIMIT)
         self._end_process()
-        end_all(self._mark)
+        end_all(self.mark)
         self._log.close()
         self._api.close()
+        # Last: cut short by Ctrl-C it is done once more. Pinned by
+        # test_ctrl_c_while_closing_leaves_nothing_either.
+        self._is_open = False
         return self._new_lines()
 
     def _add(self, on_line: Callable[[Line], None]) -> Callable[[Line], None]:
@@ -123,7 +125,7 @@ class Builtin:
         self._api.begin_process()
         self._status = None
         environ = dict(self._function.environ)
-        environ |= {"AWS_LAMBDA_RUNTIME_API": self._api.address, MARK: self._mark}
+        environ |= {"AWS_LAMBDA_RUNTIME_API": self._api.address, MARK: self.mark}
         try:
             self._process = subprocess.Popen(  # noqa: S603 - the user's own command
                 self._function.command,
@@ -181,7 +183,7 @@ class Builtin:
         if process is None:
             return
         send_group(process.pid, signal.SIGKILL)
-        end_all(self._mark)
+        end_all(self.mark)
         process.wait()
 
     def _with_lines(self, invocation: Invocation) -> Invocation:

@@ -82,7 +82,7 @@ class Emulator:
         self._path = path
         self._function = function
         self._on_line = on_line
-        self._mark = uuid.uuid4().hex
+        self.mark = uuid.uuid4().hex
         self._news = threading.Condition()
         self._lines: list[Line] = []  # of the function; guarded by _news
         self._told = 0  # how many of them have been handed out
@@ -148,10 +148,12 @@ class Emulator:
         """End everything, with notice for a function with an extension."""
         if not self._is_open:
             return []
-        self._is_open = False
         self._end()
         self._log.close()
         self._own_log.close()
+        # Last: cut short by Ctrl-C it is done once more. Pinned by
+        # test_ctrl_c_while_closing_leaves_nothing_either.
+        self._is_open = False
         return self._new_lines()
 
     def _new_lines(self) -> list[Line]:
@@ -216,7 +218,7 @@ class Emulator:
                     **self._function.environ,
                     # Lambda itself has no such variable.
                     "AWS_LAMBDA_FUNCTION_TIMEOUT": str(int(self._function.timeout)),
-                    MARK: self._mark,
+                    MARK: self.mark,
                 },
                 stdin=subprocess.DEVNULL,
                 stdout=self._log.write_end,
@@ -243,14 +245,15 @@ class Emulator:
         return self._process is not None and self._process.poll() is None
 
     def _end(self) -> None:
-        process, self._process = self._process, None
+        process = self._process
         if process is not None and process.poll() is None:
             process.send_signal(signal.SIGTERM)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(_SHUTDOWN_WITHIN)
-        end_all(self._mark)
+        end_all(self.mark)
         if process is not None:
             process.wait()
+        self._process = None
 
 
 def _free_ports(count: int) -> list[int]:

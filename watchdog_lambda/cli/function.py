@@ -152,6 +152,9 @@ class OnStart(Protocol):
 class Host(Protocol):
     """What runs a function: entered, its process can be started; left, nothing of it runs."""
 
+    mark: str
+    """What is in the environment of everything it has started; see :mod:`.processes`."""
+
     def __enter__(self) -> Self: ...
     def __exit__(
         self,
