@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from watchdog_lambda._config import DEFAULTS
 
-from .support import document, run
+from .support import BOUND, HANDLERS, document, environ, run
 
 if TYPE_CHECKING:
-    import subprocess
     from pathlib import Path
 
 PREFIX = "WATCHDOG_LAMBDA_"
@@ -61,8 +62,6 @@ def test_handler_is_told_with_its_place(
     name: str, line: str, *, is_async: bool, is_watched: bool
 ) -> None:
     """File, line, kind, and whether its code watches it already."""
-    from .support import HANDLERS  # noqa: PLC0415
-
     found = document(check(name, "--json"))["handler"]
 
     assert (found["name"], found["file"]) == (name, "checked.py")
@@ -203,3 +202,21 @@ def test_thread_of_the_imports_does_not_keep_it() -> None:
 
     assert done.returncode == 0
     assert json.loads(done.stdout)["handler"]["file"] == "lingering.py"
+
+
+def test_powertools_is_not_needed() -> None:
+    """Nor is rich: what the function's image has is enough to check it there."""
+    program = "import sys; sys.modules.update(aws_lambda_powertools=None, rich=None, shtab=None)"
+    program += "; from watchdog_lambda.cli import main; sys.exit(main(['check', 'scenes.handler']))"
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=HANDLERS,
+        env=environ(),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=BOUND,
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("handler  scenes.handler: scenes.py:")
