@@ -101,7 +101,7 @@ class Timeline:
     """The instants of one invocation, in order: start, stages, grace, last call, hard deadline.
 
     For every time left and every valid setting:
-    ``start <= grace_at < last_call_at < last_words_at < hard``.
+    ``start <= grace_at < overdue_at < last_call_at < last_words_at < hard``.
     """
 
     __slots__ = (
@@ -111,6 +111,7 @@ class Timeline:
         "hook_budget",
         "last_call_at",
         "last_words_at",
+        "overdue_at",
         "start",
     )
 
@@ -128,6 +129,8 @@ class Timeline:
         self.grace_period = min(grace_period, (hard - start) * GRACE_SHARE)
         self.grace_at = hard - self.grace_period
         self.last_call_at = hard - min(last_call, self.grace_period * LAST_CALL_SHARE)
+        # By then the watchdog would long have woken, if it could; see _last_words.
+        self.overdue_at = (self.grace_at + self.last_call_at) / 2
         self.last_words_at = hard - (hard - self.last_call_at) * LAST_WORDS_SHARE
         # A grace period that had to shrink takes its hooks' share down with it.
         share = 1 / 3 if hook_budget is None else hook_budget / grace_period

@@ -91,6 +91,8 @@ def guard(
             except BaseException as error:
                 invocation.is_open = False  # this first, then firing; see _invocation
                 if invocation.firing is None:
+                    if watchdog.speaks_for is invocation:
+                        watchdog.ends(invocation)
                     active.pop(ident, None)
                     raise
                 failure = error
@@ -101,6 +103,8 @@ def guard(
                 invocation.firing.settle()
             else:
                 if invocation.firing is None:
+                    if watchdog.speaks_for is invocation:
+                        watchdog.ends(invocation)
                     active.pop(ident, None)
                     return result
                 invocation.firing.settle()

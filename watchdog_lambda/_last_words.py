@@ -2,8 +2,19 @@
 
 Nothing in Python can act then, the watchdog included. ``faulthandler``'s dump is written by a
 signal's handler in C, which needs no GIL; a kernel timer sends the signal shortly before the hard
-deadline. As with :mod:`._timer`, the watchdog sets it whenever it goes to sleep, and takes it back
-when it wakes: an invocation pays nothing, and as long as the watchdog runs nothing is written.
+deadline. As with :mod:`._timer`, the watchdog sets it when it goes to sleep and takes it back when
+it wakes.
+
+It must not speak of an invocation that is over, least of all when a frozen sandbox thaws, far
+beyond every deadline. An invocation sets no timer itself, so there are two:
+
+- One on the monotonic clock, set while the invocation that it is for is open: its end takes it back
+  (:meth:`WatchdogThread.ends`), which costs one comparison, and a system call once for each time
+  that the watchdog goes to sleep.
+- One on the main thread's processor time, for the invocations that come and go while the watchdog
+  sleeps. It counts nothing while the process idles or is frozen, and no faster than time passes.
+  Set to an instant at which the watchdog is overdue, it rings only if that could not run. It comes
+  too late for code that waited for long before, or has much less than a whole processor.
 
 The dump goes to file descriptor 2 in ``faulthandler``'s own format; no line of ours can stand
 before it.
@@ -13,50 +24,69 @@ from __future__ import annotations
 
 import signal
 
-from ._timer import ThreadTimer
+from ._timer import CLOCK_MONOTONIC, CLOCK_THREAD_CPUTIME, ThreadTimer
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ._clock import Timeline
 
 STDERR = 2
 
 
 class LastWords:
-    """The dump's signal and its timer. ``available`` is False where there is no such timer.
+    """The dump's signal and its timers. ``available`` is False where there are no such timers.
 
     Thread: made by the main one, then used by whoever goes to sleep or wakes.
     """
 
-    __slots__ = ("_number", "_timer", "available")
+    __slots__ = ("_by_clock", "_by_cpu", "_number", "available")
 
     def __init__(self, nudge: int | None, native_id: int) -> None:
         self.available = False
         self._number = _spare(nudge)
-        self._timer = ThreadTimer(self._number, native_id)
-        if self._number is None or not self._timer.available:
+        self._by_clock = ThreadTimer(self._number, native_id, CLOCK_MONOTONIC)
+        self._by_cpu = ThreadTimer(self._number, native_id, CLOCK_THREAD_CPUTIME)
+        if self._number is None or not (self._by_clock.available and self._by_cpu.available):
             return
         try:
             import faulthandler  # noqa: PLC0415 - preloaded; see _stacks
         except ImportError:
             return
-
         # Not dump_traceback_later(): there is one of those in a process, test runners use it, and
         # each call starts a thread.
         faulthandler.register(self._number, file=STDERR, all_threads=True, chain=False)
         self.available = True
 
-    def set(self, seconds: float) -> None:
-        """Have them written in `seconds`; in infinity, or a past that nobody has ended: never."""
+    def set(self, timeline: Timeline, now: float, *, is_open: bool) -> None:
+        """Have them written for an invocation, whether it `is_open` or the next ones count.
+
+        Nothing, if its last words are past: nobody has ended the process, so nobody needs them.
+        """
         if not self.available:
             return
+        seconds = timeline.last_words_at - now
         # Somebody may have taken the signal for themselves. Python does not know of faulthandler's
         # handlers: where nobody else has come it still says SIG_DFL.
         if seconds <= 0 or signal.getsignal(self._number or 0) is not signal.SIG_DFL:
             self.stop()
+            return
+        overdue = timeline.overdue_at - now
+        self._by_cpu.set(overdue if overdue > 0 else seconds, 0.0)
+        if is_open:
+            self._by_clock.set(seconds, 0.0)
         else:
-            self._timer.set(seconds, 0.0)
+            self._by_clock.stop()
+
+    def close(self) -> None:
+        """The invocation that they were for is over."""
+        if self.available:
+            self._by_clock.stop()
 
     def stop(self) -> None:
-        """Write nothing; nothing to do, if that was not set."""
+        """Write nothing; nothing to do, if nothing was set."""
         if self.available:
-            self._timer.stop()
+            self._by_clock.stop()
+            self._by_cpu.stop()
 
 
 def _spare(nudge: int | None) -> int | None:

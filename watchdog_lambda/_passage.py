@@ -38,7 +38,7 @@ BOUND = 10.0
 INSTANTS: dict[type, tuple[str, ...]] = {
     Invocation: ("start", "hard", "due"),
     Firing: ("fired_at", "ended_at"),
-    Timeline: ("start", "hard", "grace_at", "last_call_at", "last_words_at"),
+    Timeline: ("start", "hard", "grace_at", "last_call_at", "last_words_at", "overdue_at"),
     Ladder: ("_starts_at", "_put_off_since"),
     InterruptRecord: ("at", "landed_at"),
     StageRun: ("ends_at", "_takeover_at"),

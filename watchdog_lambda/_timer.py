@@ -17,7 +17,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-_CLOCK_MONOTONIC = 1
+CLOCK_MONOTONIC = 1
+CLOCK_THREAD_CPUTIME = 3
+"""Seconds for which the thread that makes the timer has a processor."""
+
 _SIGEV_THREAD_ID = 4
 
 
@@ -31,7 +34,7 @@ class ThreadTimer:
 
     __slots__ = ("_settime", "_spec", "_stop", "_timer", "available", "is_set")
 
-    def __init__(self, number: int | None, native_id: int) -> None:
+    def __init__(self, number: int | None, native_id: int, clock: int = CLOCK_MONOTONIC) -> None:
         self.available = False
         self.is_set = False
         if number is None:
@@ -59,7 +62,7 @@ class ThreadTimer:
         )  # struct itimerspec: interval, then value; seconds, nanoseconds
         self._timer: Any = ctypes.c_void_p()
         event = SigEvent(None, number, _SIGEV_THREAD_ID, native_id)
-        if libc.timer_create(_CLOCK_MONOTONIC, ctypes.byref(event), ctypes.byref(self._timer)):
+        if libc.timer_create(clock, ctypes.byref(event), ctypes.byref(self._timer)):
             return
         self._settime: Any = libc.timer_settime
         self._settime.argtypes = (

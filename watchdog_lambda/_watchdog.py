@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from types import FrameType
     from typing import Any
 
-    from ._clock import Clock
+    from ._clock import Clock, Timeline
     from ._invocation import Invocation
     from ._last_resort import LastResort
 
@@ -84,7 +84,11 @@ class WatchdogThread:
         # Both set by whoever goes to sleep or wakes, with the GIL held.
         self._timer: ThreadTimer | None = None
         self._last_words: LastWords | None = None
-        self._last_words_at = math.inf  # if the thread does not wake; as its wake_at, with a hint
+        # Of whom they speak if the thread does not wake; kept with the hint.
+        self._spoken: Timeline | None = None
+        # The open invocation that they are for: its end takes them back. Stored by its own thread
+        # and by the watchdog's, which then looks whether it is still open; see ends().
+        self.speaks_for: Invocation | None = None
         # Once the settings have asked for it; see _prepare.
         self.last_resort: LastResort | None = None
         self._underway: dict[Invocation, Iterator[float]] = {}  # watchdog thread only
@@ -119,7 +123,8 @@ class WatchdogThread:
         # Should the invocation have ended before the thread comes to look, the thread still sleeps
         # until then and no longer: the invocations to come need not ring for it again.
         self._hint = invocation.due
-        self._last_words_at = invocation.timeline().last_words_at
+        self._spoken = invocation.timeline()
+        self.speaks_for = invocation
         # Now, by ourselves: the handler may hold the GIL from its first instruction on, and the
         # thread never come to set it.
         self._set_timers(invocation.due)
@@ -187,7 +192,9 @@ class WatchdogThread:
         self._starting = allocate_lock()
         self._aside.is_wanted = False
         self._thread_id = None
-        self._timer = self._last_words = None  # the kernel does not hand timers on to a child
+        self._timer = self._last_words = self.speaks_for = (
+            None  # the kernel does not hand timers on to a child
+        )
         self.last_resort = None  # a child answers to nobody
         self.nudge.move_to_this_thread()
         self._alarm = self.clock.make_alarm()
@@ -239,12 +246,35 @@ class WatchdogThread:
                 timer.set(wake_at - now + LATE_BY, LATE_BY)
             else:
                 timer.stop()  # the kernel would send it to whoever has taken it over
-        last_words.set(self._last_words_at - now)
+        speaks_for = self.speaks_for
+        if self._spoken is None:
+            last_words.stop()
+        else:
+            last_words.set(self._spoken, now, is_open=speaks_for is not None)
+        if speaks_for is not None and not speaks_for.is_open:
+            # It has ended between our store and the timer's setting, and taken back what was not
+            # set yet. Pinned by test_nobody_speaks_for_an_invocation_that_has_ended.
+            self.speaks_for = None
+            last_words.close()
+
+    def ends(self, invocation: Invocation) -> None:
+        """Have no last words spoken for an invocation that is over, whatever its thread does next.
+
+        A sandbox is frozen between invocations, and all timers ring when it thaws.
+
+        Thread: the handler's, with the invocation closed; or the watchdog's.
+        """
+        if self.speaks_for is invocation:
+            self.speaks_for = None
+            if self._last_words is not None:
+                self._last_words.close()
 
     def _look(self) -> float:
         """Advance every invocation that has something due; when the next thing is."""
         now = self.clock.monotonic()
-        earliest = last_words_at = math.inf
+        earliest = math.inf
+        spoken: Timeline | None = None
+        speaks_for: Invocation | None = None
         invocations = list(active.items())
         for ended in self._underway.keys() - {i for _, i in invocations}:
             del self._underway[ended]
@@ -257,11 +287,14 @@ class WatchdogThread:
                     invocation.due = due
             earliest = min(earliest, due)
             if invocation.firing is None or not invocation.firing.is_reported:
-                last_words_at = min(last_words_at, invocation.timeline().last_words_at)
+                timeline = invocation.timeline()
+                if spoken is None or timeline.last_words_at < spoken.last_words_at:
+                    spoken, speaks_for = timeline, invocation
+        self.speaks_for = speaks_for
         # An idle process sleeps for good once that has passed as well.
         if not invocations and self._hint > now:
             return self._hint
-        self._last_words_at = last_words_at
+        self._spoken = spoken
         return earliest
 
     def _advance(self, invocation: Invocation, thread_id: int) -> float:

@@ -22,7 +22,7 @@ from tests.support import (
     landed_outside,
     plan,
 )
-from tests.threads.gates import parts
+from tests.threads.gates import NoTimer, parts
 from watchdog_lambda import LambdaTimeout, _watchdog, watch
 from watchdog_lambda._handler import guard
 from watchdog_lambda._invocation import Invocation, active
@@ -448,3 +448,54 @@ def test_a_look_follows_every_errand() -> None:
     watchdog.live_once(clock)
 
     assert order == ["first", "look", "second", "look"]
+
+
+class Words:
+    """In the place of the last words: whether they are set by the clock, and a gate in the way."""
+
+    def __init__(self) -> None:
+        self.is_set = False
+        self.meanwhile: Callable[[], None] = lambda: None
+
+    def set(self, _timeline: object, _now: float, *, is_open: bool) -> None:
+        self.meanwhile()
+        self.is_set = is_open
+
+    def close(self) -> None:
+        self.is_set = False
+
+    stop = close
+
+
+@pytest.mark.parametrize("when", ["before", "while", "after"])
+def test_nobody_speaks_for_an_invocation_that_has_ended(when: str) -> None:
+    """It ends before, while or after the watchdog sets the timer for it."""
+    clock = FakeClock()
+    watchdog = WatchdogThread(clock)
+    words = Words()
+    watchdog._timer = NoTimer()  # type: ignore[assignment]
+    watchdog._last_words = words  # type: ignore[assignment]
+    one = Invocation(plan(), None, None, clock.now, clock.now + 8.0, clock.now + 7.0)
+    active[-1] = one
+
+    def end() -> None:
+        one.is_open = False  # as the guard does it: this first, then the look
+        if watchdog.speaks_for is one:
+            watchdog.ends(one)
+        active.pop(-1)
+
+    try:
+        watchdog._look()
+        if when == "before":
+            end()
+        if when == "while":
+            words.meanwhile = end
+        watchdog._set_timers(one.due)
+        if when == "after":
+            assert words.is_set
+            end()
+    finally:
+        active.pop(-1, None)
+
+    assert not words.is_set
+    assert watchdog.speaks_for is None

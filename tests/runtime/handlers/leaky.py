@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import ctypes
 import threading
 import time
 from typing import Any
@@ -54,7 +54,10 @@ def _handle(event: dict[str, Any], context: object) -> Any:
             except TimeoutError:
                 raise ConnectionError(secret) from None
         if do == "stuck":
-            hashlib.pbkdf2_hmac("sha256", secret.encode(), b"", 1_000_000_000)
+            mutex = ctypes.create_string_buffer(64)
+            libc = ctypes.CDLL(None)
+            libc.pthread_mutex_lock(mutex)
+            libc.pthread_mutex_lock(mutex)
         if do == "hold the GIL":
             sum(range(10**12))
     return {"ok": True}
