@@ -32,6 +32,10 @@ if TYPE_CHECKING:
 
 STDERR = 2
 
+LEAST = 0.01
+"""Seconds that they must leave to the hard deadline. With less (a function with less than a second)
+the watchdog's own work can take longer, and a dump among threads that run is not safe."""
+
 
 class LastWords:
     """The dump's signal and its timers. ``available`` is False where there are no such timers.
@@ -67,7 +71,8 @@ class LastWords:
         seconds = timeline.last_words_at - now
         # Somebody may have taken the signal for themselves. Python does not know of faulthandler's
         # handlers: where nobody else has come it still says SIG_DFL.
-        if seconds <= 0 or signal.getsignal(self._number or 0) is not signal.SIG_DFL:
+        too_short = timeline.hard - timeline.last_words_at < LEAST
+        if seconds <= 0 or too_short or signal.getsignal(self._number or 0) is not signal.SIG_DFL:
             self.stop()
             return
         overdue = timeline.overdue_at - now

@@ -220,6 +220,10 @@ class WatchdogThread:
             self._is_short = False
             alarm.wait(SHORT_OF_MEMORY)
         while self._goes_on:
+            if self._last_words is not None:
+                # The thread runs, so it can speak for itself; and faulthandler may only look at
+                # threads that do not.
+                self._last_words.stop()
             if self.errands:
                 self.errands.pop(0)()
             earliest = self._look()
