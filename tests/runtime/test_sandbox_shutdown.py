@@ -32,7 +32,7 @@ def end(emulator: Emulator, *, busy: bool = False) -> list[str]:
     if busy:
         caller = threading.Thread(target=invoke_in_vain, args=(emulator,))
         caller.start()
-        emulator.wait_for_line(lambda text: "START RequestId" in text, since=since)
+        emulator.wait_for_line(lambda text: text == "busy", since=since)
     emulator.close()
     if busy:
         caller.join(10)

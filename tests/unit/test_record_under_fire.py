@@ -43,12 +43,12 @@ def formatter(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Callable[[A
 def time_out(capfd: pytest.CaptureFixture[str], context: Context | None = None) -> dict[str, Any]:
     """The record of one timeout, which is one line and within the bound."""
 
-    @watch(grace_period=0.02)
+    @watch(grace_period=0.1)
     def handler(_event: object, _context: object) -> None:
         block()
 
     with pytest.raises(LambdaTimeout):
-        handler({}, context or Context(0.1))
+        handler({}, context or Context(0.4))
     out = capfd.readouterr().out
     [line] = out.splitlines()
     assert len(out.encode()) <= _report.MOST_BYTES

@@ -57,6 +57,7 @@ if OWN:
 def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
     """Answer, sleep, or have a child process terminated."""
     if event["do"] == "sleep":
+        say("busy")
         time.sleep(60)
     if event["do"] == "terminate a child":
         child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
