@@ -92,7 +92,8 @@ def _install(python: Path, pinned: Path) -> None:
         only_uv = Path(scratch, "uv.txt")
         only_uv.write_text(_pin_of("uv"))
         _run([*_pip(python), "--require-hashes", "-r", str(only_uv)])
-    uv = [str(python), "-m", "uv", "pip", "install", "--quiet", "--python", str(python)]
+    uv = [str(python), "-m", "uv", "--system-certs", "pip", "install", "--quiet"]
+    uv += ["--python", str(python)]
     try:
         _run([*uv, "--require-hashes", "-r", str(pinned)])
     except subprocess.CalledProcessError:
