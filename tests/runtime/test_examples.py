@@ -245,3 +245,68 @@ def test_sqs_partial_batch_without_the_watchdog_is_killed() -> None:
 
         assert killed.response.body == "Task timed out after 2.00 seconds"
         assert shipped(killed) == [0, 1]
+
+
+# ---- resumable_job -----------------------------------------------------------------------------
+
+
+def test_resumable_job(tmp_path: Path) -> None:
+    """Each timeout saves how far it came; the next call goes on there, until all is done."""
+    job = {"job": "a", "steps": 5, "seconds": 0.6}
+    settings = {"CHECKPOINTS": str(tmp_path)}
+    path = EXAMPLES / "resumable_job"
+    assert "watchdog_lambda" not in (path / "app.py").read_text(encoding="utf-8")
+
+    with running(
+        wrapped("app.handler", cwd=path, timeout=TIMEOUT, environment=settings)
+    ) as function:
+        function.invoke({"job": "warm-up", "steps": 0, "seconds": 0})
+        answers = [call(function, job).answer for _ in range(3)]
+
+    assert answers == [
+        {"status": "CONTINUE", "began_with": 0, "done": 2},
+        {"status": "CONTINUE", "began_with": 2, "done": 4},
+        {"status": "SUCCEEDED", "began_with": 4, "done": 5},
+    ]
+    assert json.loads((tmp_path / "a.json").read_text(encoding="utf-8")) == [0, 1, 4, 9, 16]
+
+
+def test_resumable_job_without_the_watchdog_never_gets_anywhere(tmp_path: Path) -> None:
+    """Killed before it has saved anything, it begins from the beginning."""
+    job = {"job": "a", "steps": 5, "seconds": 0.6}
+    path = EXAMPLES / "resumable_job"
+    with running(
+        bare("app.handler", cwd=path, timeout=TIMEOUT, environment={"CHECKPOINTS": str(tmp_path)})
+    ) as function:
+        function.invoke({"job": "warm-up", "steps": 0, "seconds": 0})
+        assert "Task timed out" in function.invoke(job).body
+
+    assert not (tmp_path / "a.json").exists()
+
+
+# ---- async_fan_out -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_async_fan_out(way: Way) -> None:
+    """Out of time it answers with those that made it; loop and client serve on."""
+    path = EXAMPLES / "async_fan_out"
+    warm_up: dict[str, object] = {"services": {"stock": 0}}
+    with running(
+        wrapped("app.handler", way=way, cwd=path, timeout=TIMEOUT, warm_up=warm_up)
+    ) as function:
+        timed_out = call(function, {"services": {"stock": 0.1, "prices": 0.2, "reviews": 30}})
+        after = call(function, {"services": {"stock": 0.1}})
+
+    pid = after.answer["pid"]
+    assert timed_out.answer == {
+        "answers": {"stock": "STOCK", "prices": "PRICES"},
+        "missing": ["reviews"],
+        "connections": 1,
+        "pid": pid,
+    }
+    assert "gave up on reviews" in timed_out.lines
+    assert_answered_at(timed_out, FIRES_AFTER)
+    assert after.answer == {"answers": {"stock": "STOCK"}, "missing": [], "connections": 1} | {
+        "pid": pid
+    }
