@@ -23,7 +23,6 @@ from ._clock import cpu_time
 from ._interrupt import frame_of
 from ._invocation import NO_FALLBACK
 from ._process import end_children
-from ._runtime_api import Refused
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -70,7 +69,7 @@ class LastResort:
 
         Thread: watchdog.
         """
-        request_id = str(getattr(firing.invocation.context, "aws_request_id", None) or "")
+        request_id = _report.attribute(firing.invocation.context, "aws_request_id")
         if not request_id:
             return "the context has no aws_request_id"
         answer, remark = _fallback(firing, firing.timeline.hard - monotonic())
@@ -78,8 +77,8 @@ class LastResort:
             return None
         try:
             self._post(firing, request_id, answer, monotonic())
-        except (OSError, Refused) as error:
-            # Whatever becomes of the handler, it answers for itself.
+        except Exception as error:  # noqa: BLE001 - a request id can be what HTTP does not take
+            # Whatever becomes of the handler, it answers for itself; else it would wait for good.
             firing.give_answer_back()
             return f"the answer could not be posted: {error}"
         return self._leave(firing, remark, monotonic())

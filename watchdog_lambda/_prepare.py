@@ -57,16 +57,20 @@ def prepare(settings: Settings, environ: MutableMapping[str, str]) -> None:
         from ._last_resort import LastResort  # noqa: PLC0415
         from ._process import Start  # noqa: PLC0415
 
-        thread.last_resort = LastResort(api, Start(), _past)
+        try:
+            thread.last_resort = LastResort(api, Start(), _past)
+        except OSError as error:  # no /proc
+            _warn("LAST_RESORT=%s has no effect: %s", settings.last_resort, error)
 
 
 def _listen(api: RuntimeApi) -> None:
     from ._sandbox import Sandbox  # noqa: PLC0415
 
-    sandbox = Sandbox(thread.clock)
     try:
+        sandbox = Sandbox(thread.clock)
         sandbox.listen()
-    except ValueError as error:
+    except (ValueError, RuntimeError, OSError) as error:
+        # Not the main thread, no thread or no descriptor to be had: the start goes on.
         _warn("SIGTERM=1 has no effect: %s", error)
         return
     # A restart keeps the registration; a second one would be refused.

@@ -52,7 +52,6 @@ class Sandbox:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._main = get_ident()
-        self._pid = os.getpid()
         self._event: HTTPConnection | None = None  # open for as long as the process lives
         self._read_end, self._write_end = os.pipe()
         os.set_blocking(self._write_end, False)
@@ -81,15 +80,17 @@ class Sandbox:
 
         Raises:
             ValueError: this is not the main thread of the main interpreter.
+            RuntimeError: no thread can be started.
         """
         before = signal.set_wakeup_fd(self._write_end, warn_on_full_buffer=False)
         if before != -1:
             # Somebody's loop needs it. What is left is our Python handler.
             signal.set_wakeup_fd(before)
+        os.register_at_fork(after_in_child=self._after_fork)
+        # Before the handler: with that and without the thread SIGTERM would do nothing at all.
+        start_new_thread(self._run, ())
         if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
             signal.signal(signal.SIGTERM, self._on_sigterm)
-        os.register_at_fork(after_in_child=self._after_fork)
-        start_new_thread(self._run, ())
 
     def _on_sigterm(self, signum: int, _frame: FrameType | None) -> None:
         try:

@@ -25,7 +25,7 @@ class Api:
 
     def __init__(self) -> None:
         self.gate = Gate()
-        self.is_refusing = False
+        self.refusal: Exception | None = None
         self.posted: list[str] = []
 
     def preload(self) -> None:
@@ -33,8 +33,8 @@ class Api:
 
     def post_error(self, request_id: str, error: dict[str, Any], *_rest: object) -> None:
         self.gate.hold()
-        if self.is_refusing:
-            raise Refused("403 the handler has answered")
+        if self.refusal is not None:
+            raise self.refusal
         self.posted.append(f"{request_id}: {error['errorType']}")
 
 
@@ -101,9 +101,18 @@ def test_a_handler_that_comes_back_during_the_last_resort_does_not_answer_again(
     worker.join(BOUND)
 
 
-def test_an_answer_that_lambda_refuses_is_the_handlers_to_give(api: Api) -> None:
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        Refused("403 the handler has answered"),
+        ConnectionRefusedError("nobody there"),
+        ValueError("Invalid header value"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_an_answer_that_is_not_taken_is_the_handlers_to_give(api: Api, refusal: Exception) -> None:
     """Nothing has been answered, so whatever the handler comes to is the answer."""
-    api.is_refusing = True
+    api.refusal = refusal
     free = threading.Event()
     worker, results = run_off_the_main_thread(free)
     api.gate.wait_until_reached()
