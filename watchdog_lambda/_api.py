@@ -12,6 +12,7 @@ from ._config import Settings
 from ._handler import call_general, guard
 from ._hooks import HookRegistry, hook_name
 from ._invocation import NO_FALLBACK, Plan, active
+from ._log import logger
 from ._prepare import prepare
 from ._watchdog import thread
 from .errors import ConfigurationError
@@ -368,9 +369,7 @@ def sandbox_shutdown_hook(hook: SandboxHook, /) -> SandboxHook:
     name = hook_name(hook)
     _sandbox.hooks.add(name, lambda _details: hook())
     if "AWS_LAMBDA_RUNTIME_API" in os.environ and not Settings.from_environ(os.environ).sigterm:
-        import logging  # noqa: PLC0415 - for the rare case only
-
-        logging.getLogger("watchdog_lambda").warning(
+        logger().warning(
             "sandbox_shutdown_hook(%s) never runs: Lambda gives no notice of the sandbox's end; "
             "set WATCHDOG_LAMBDA_SIGTERM=1",
             name,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import signal
 
+from ._log import logger
 from .errors import ConfigurationError
 
 TYPE_CHECKING = False
@@ -262,10 +263,8 @@ def _warn_of_unknown(variable: str) -> None:
     if variable in _warned:
         return
     _warned.add(variable)
-    import logging  # noqa: PLC0415 - for the rare case only
-
     suggestion = _suggest(variable.upper(), [PREFIX + name.upper() for name in PARSERS])
-    logging.getLogger("watchdog_lambda").warning(
+    logger().warning(
         "%s is no setting of watchdog_lambda and has no effect; %s", variable, suggestion
     )
 

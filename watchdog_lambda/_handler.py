@@ -20,6 +20,7 @@ from ._config import LONGEST_TIMEOUT
 from ._coroutines import as_function, call_opaque, is_coroutine_function
 from ._hooks import staged
 from ._invocation import Invocation, active
+from ._log import logger
 from ._watchdog import thread
 from .errors import Interrupt, LambdaTimeout
 
@@ -199,19 +200,16 @@ _explained: set[str] = set()
 
 def _explain(context: object, remaining_ms: object) -> None:
     """Say why an invocation is not watched."""
-    import logging  # noqa: PLC0415 - for the rare case only
-
-    logger = logging.getLogger("watchdog_lambda")
     if not hasattr(context, "get_remaining_time_in_millis"):
         # A local test that calls the handler: nothing to warn of.
-        logger.debug("not watched: the context has no get_remaining_time_in_millis()")
+        logger().debug("not watched: the context has no get_remaining_time_in_millis()")
         return
     reason = f"the context's remaining time is {remaining_ms!r} ms"
     # Once for each kind of value: a bad host gives it every time.
     kind = type(remaining_ms).__name__
     if kind not in _explained:
         _explained.add(kind)
-        logger.warning(
+        logger().warning(
             "not watched: %s; set WATCHDOG_LAMBDA_TIMEOUT to the function's timeout in seconds",
             reason,
         )

@@ -6,6 +6,7 @@ and something that must be seen or registered before the first invocation.
 
 from __future__ import annotations
 
+from ._log import logger
 from ._watchdog import thread
 
 TYPE_CHECKING = False
@@ -43,7 +44,7 @@ def prepare(settings: Settings, environ: MutableMapping[str, str]) -> None:
         return
     _done.update(wanted)
     if environ.get("AWS_LAMBDA_MAX_CONCURRENCY"):
-        _warn("%s has no effect in Managed Instances", ", ".join(sorted(wanted)))
+        logger().warning("%s has no effect in Managed Instances", ", ".join(sorted(wanted)))
         return
 
     from ._process import take_past  # noqa: PLC0415 - for those who use it
@@ -60,7 +61,7 @@ def prepare(settings: Settings, environ: MutableMapping[str, str]) -> None:
         try:
             thread.last_resort = LastResort(api, Start(), _past)
         except OSError as error:  # no /proc
-            _warn("LAST_RESORT=%s has no effect: %s", settings.last_resort, error)
+            logger().warning("LAST_RESORT=%s has no effect: %s", settings.last_resort, error)
 
 
 def _listen(api: RuntimeApi) -> None:
@@ -71,16 +72,10 @@ def _listen(api: RuntimeApi) -> None:
         sandbox.listen()
     except (ValueError, RuntimeError, OSError) as error:
         # Not the main thread, no thread or no descriptor to be had: the start goes on.
-        _warn("SIGTERM=1 has no effect: %s", error)
+        logger().warning("SIGTERM=1 has no effect: %s", error)
         return
     # A restart keeps the registration; a second one would be refused.
     if "extension" not in _past:
         identifier = sandbox.register(api)
         if identifier is not None:
             _past["extension"] = identifier
-
-
-def _warn(message: str, *details: object) -> None:
-    import logging  # noqa: PLC0415 - for the rare case only
-
-    logging.getLogger("watchdog_lambda").warning(message, *details)

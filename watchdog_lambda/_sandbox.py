@@ -24,6 +24,7 @@ from _thread import allocate_lock, get_ident, start_new_thread
 from . import _report
 from ._hooks import HookRegistry, StageRun
 from ._interrupt import frame_of
+from ._log import logger
 from ._runtime_api import Refused
 
 TYPE_CHECKING = False
@@ -65,9 +66,7 @@ class Sandbox:
             identifier = api.register_extension()
             self._event = api.wait_for_no_event(identifier)
         except (OSError, Refused) as error:
-            import logging  # noqa: PLC0415 - for the rare case only
-
-            logging.getLogger("watchdog_lambda").warning(
+            logger().warning(
                 "SIGTERM=1: no extension could be registered (%s), so Lambda may end the sandbox "
                 "without a SIGTERM",
                 error,

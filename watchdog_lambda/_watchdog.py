@@ -34,6 +34,7 @@ from ._fork import StepAside
 from ._interrupt import Injector, Nudge
 from ._invocation import active
 from ._last_words import LastWords
+from ._log import logger
 from ._places import is_ours
 from ._timer import ThreadTimer
 from .errors import prepared
@@ -176,9 +177,7 @@ class WatchdogThread:
         """Say once that protection is off."""
         if not self._complained:
             self._complained = True
-            import logging  # noqa: PLC0415 - for the rare case only
-
-            logging.getLogger("watchdog_lambda").warning("invocations are not watched: %s", why)
+            logger().warning("invocations are not watched: %s", why)
 
     def _after_fork(self) -> None:
         # Neither the thread nor the invocation goes on in the child: it is not the runtime's
