@@ -73,6 +73,7 @@ WATCHED_TYPES: Final = (
     "LoopInterrupt",
     "Invocation",
     "Firing",
+    "Course",
     "Ladder",
     "InterruptRecord",
     "StageRun",

@@ -35,7 +35,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from watchdog_lambda import Interrupt, LambdaTimeout, shield, watch
 from watchdog_lambda._api import wrap
 from watchdog_lambda._config import Settings
-from watchdog_lambda._firing import Firing
+from watchdog_lambda._course import Course
 from watchdog_lambda._invocation import active
 from watchdog_lambda._places import is_ours
 from watchdog_lambda._watchdog import WatchdogThread, thread
@@ -437,7 +437,7 @@ def _watch_the_watchdog() -> None:
     """Have it leave the instants of its acts on the invocation's context, which is a shot."""
     look = WatchdogThread._look
     advance = WatchdogThread._advance
-    press = Firing._press
+    press = Course._press
 
     def stamped_look(*arguments: Any) -> float:
         _Probe.woke = monotonic()
@@ -449,14 +449,14 @@ def _watch_the_watchdog() -> None:
         return advance(self, invocation, *rest)
 
     def stamped_press(self: Any, *rest: Any) -> float:
-        context: Any = self.invocation.context
+        context: Any = self.firing.invocation.context
         if not context.pressed:
             context.pressed = monotonic()
         return press(self, *rest)
 
     WatchdogThread._look = stamped_look  # type: ignore[method-assign,assignment]
     WatchdogThread._advance = stamped_advance  # type: ignore[method-assign,assignment]
-    Firing._press = stamped_press  # type: ignore[method-assign,assignment]
+    Course._press = stamped_press  # type: ignore[method-assign,assignment]
 
 
 # ---- one delivery, in a process of its own -------------------------------------------------------

@@ -44,7 +44,7 @@ def conclude(
         return result, _without_front(failure)
     finally:
         firing.is_concluded = True
-        thread.ends(firing.invocation)
+        thread.standby.ends(firing.invocation)
         active.pop(get_ident(), None)
 
 

@@ -44,6 +44,7 @@ def guard(
     _metrics.preload(plan.settings.metrics_namespace)
     call = _plain(handler)
     monotonic = watchdog.clock.monotonic
+    standby = watchdog.standby
     grace_period = plan.settings.grace_period
     timeout = plan.settings.timeout
     timeout_ms = None if timeout is None else timeout * 1000
@@ -92,8 +93,8 @@ def guard(
             except BaseException as error:
                 invocation.is_open = False  # this first, then firing; see _invocation
                 if invocation.firing is None:
-                    if watchdog.speaks_for is invocation:
-                        watchdog.ends(invocation)
+                    if standby.speaks_for is invocation:
+                        standby.ends(invocation)
                     active.pop(ident, None)
                     raise
                 failure = error
@@ -104,8 +105,8 @@ def guard(
                 invocation.firing.settle()
             else:
                 if invocation.firing is None:
-                    if watchdog.speaks_for is invocation:
-                        watchdog.ends(invocation)
+                    if standby.speaks_for is invocation:
+                        standby.ends(invocation)
                     active.pop(ident, None)
                     return result
                 invocation.firing.settle()

@@ -13,10 +13,11 @@ bytecodes
 
 from __future__ import annotations
 
-import gc
 import signal
 import sys
 from _thread import get_ident, get_native_id
+
+from ._collector import HeldOff
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -208,15 +209,8 @@ def frame_of(thread_id: int) -> FrameType | None:
     """
     if sys.version_info >= (3, 12):
         return sys._current_frames().get(thread_id)
-    # Up to 3.11 making a frame object can start the garbage collector, whose finalisers can let the
-    # GIL go, and the thread return from the very frame that the object is being made for.
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
+    with HeldOff():
         return sys._current_frames().get(thread_id)
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 def handled_by(thread_id: int) -> BaseException | None:

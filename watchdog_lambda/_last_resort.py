@@ -12,7 +12,6 @@ handler's thread, should it come back, waits in settle and never returns to the 
 
 from __future__ import annotations
 
-import gc
 import json
 import os
 import sys
@@ -20,9 +19,11 @@ from _thread import allocate_lock, start_new_thread
 
 from . import _metrics, _report
 from ._clock import cpu_time
+from ._collector import HeldOff
 from ._interrupt import frame_of
 from ._invocation import NO_FALLBACK
 from ._process import end_children
+from ._record import attribute
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ class LastResort:
 
         Thread: watchdog.
         """
-        request_id = _report.attribute(firing.invocation.context, "aws_request_id")
+        request_id = attribute(firing.invocation.context, "aws_request_id")
         if not request_id:
             return "the context has no aws_request_id"
         answer, remark = _fallback(firing, firing.timeline.hard - monotonic())
@@ -176,14 +177,9 @@ def _headers(thread_id: int) -> dict[str, str]:
 
     It is in the frame of the runtime's function that has called the handler, and nowhere else.
     """
-    was_enabled = gc.isenabled()
-    gc.disable()  # see _stacks, which says why nobody walks another thread's frames otherwise
-    try:
+    with HeldOff():  # see _stacks, which says why nobody walks another thread's frames otherwise
         frame = frame_of(thread_id)
         while frame is not None and frame.f_code.co_name != "handle_event_request":
             frame = frame.f_back
         identifier = None if frame is None else frame.f_locals.get("invocation_id")
-    finally:
-        if was_enabled:
-            gc.enable()
     return {"Lambda-Runtime-Invocation-Id": identifier} if identifier else {}

@@ -22,6 +22,7 @@ from ._firing import Firing
 from ._hooks import HookRecord, StageRun
 from ._invocation import Invocation, active, current
 from ._ladder import InterruptRecord, Ladder
+from ._obstacle import obstacle
 from ._places import PACKAGE
 from ._watchdog import thread
 from .details import TimeoutDetails
@@ -45,7 +46,7 @@ INSTANTS: dict[type, tuple[str, ...]] = {
     HookRecord: ("started",),
     TimeoutDetails: ("deadline",),
 }
-"""What of an invocation is an instant, and not a span; all there is, but for ``Firing.todo``.
+"""What of an invocation is an instant, and not a span; all there is, but for ``Course.todo``.
 
 Pinned by test_every_instant_of_an_invocation_moves.
 """
@@ -174,8 +175,8 @@ class Passage:
     def why_nothing_lands(self) -> str:
         """For the message about an interrupt that has not come."""
         firing = self.invocation.firing
-        obstacle = None if firing is None else firing.obstacle("stuck")
-        return obstacle or "the watchdog thread has not come to it"
+        why = None if firing is None else obstacle(firing, "stuck")
+        return why or "the watchdog thread has not come to it"
 
     def realign(self, after: float | None) -> None:
         """Take out what the landing took in real time: it landed `after` seconds from the start.
@@ -190,7 +191,7 @@ class Passage:
         if not self._is_alone or _moves.get(self.invocation, 0) != self._move:
             return  # a hook or a thread of the handler's has moved it on: time does not go back
         record = firing.ladder.records[-1]
-        run = firing._grace_run
+        run = firing.grace_run
         if len(firing.ladder.records) == 1 and run is not None and run._done.locked():
             after += firing.timeline.hook_budget  # a hook has hung, and that took its time
         drift = record.at - (firing.timeline.start + after + _EPSILON)
@@ -217,9 +218,10 @@ class Passage:
         if firing is None:
             return invocation.due - start
         timeline = firing.timeline
-        instants = [at for at, _, _ in firing.todo or ()]
-        if firing.fired_at is not None:
-            instants += [timeline.last_call_at, firing._stuck_at(firing.fired_at)]
+        course = thread.courses.get(invocation)
+        instants = [] if course is None else [at for at, _, _ in course.todo]
+        if course is not None and firing.fired_at is not None:
+            instants += [timeline.last_call_at, course.stuck_at(firing.fired_at)]
         later = [instant - start for instant in instants if instant - start > after + _EPSILON]
         return min(later, default=math.inf)
 
@@ -342,9 +344,9 @@ def _move_back(invocation: Invocation, seconds: float) -> None:
     firing = invocation.firing
     if firing is None:
         return
-    if firing.todo:
-        moved = [(at - seconds, hooks, is_grace) for at, hooks, is_grace in firing.todo]
-        firing.todo[:] = moved
+    course = thread.courses.get(invocation)
+    if course is not None:
+        course.todo = [(at - seconds, hooks, is_grace) for at, hooks, is_grace in course.todo]
     runs, ladder = firing.runs, firing.ladder
     told = (firing.details, ladder._details, *(run._details for run in runs))
     details = {id(one): one for one in told if one is not None}

@@ -25,6 +25,7 @@ from . import _report
 from ._hooks import HookRegistry, StageRun
 from ._interrupt import frame_of
 from ._log import logger
+from ._record import timestamp
 from ._runtime_api import Refused
 
 TYPE_CHECKING = False
@@ -143,7 +144,7 @@ class Sandbox:
         run.close()
         _report.write_line(
             json.dumps(
-                {"level": "INFO", "message": EVENT, "timestamp": _report.timestamp()}
+                {"level": "INFO", "message": EVENT, "timestamp": timestamp()}
                 | {"event": EVENT, "hooks": [record.as_dict(began) for record in run.records]}
             )
         )

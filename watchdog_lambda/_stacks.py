@@ -13,10 +13,11 @@ walked where that does not serve, with the collector switched off.
 from __future__ import annotations
 
 import errno
-import gc
 import os
 import sys
 from _thread import allocate_lock
+
+from ._collector import HeldOff
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -118,13 +119,8 @@ def _dump(descriptor: int) -> str:
 
 
 def _walked(thread_id: int) -> Stack:
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
+    with HeldOff():
         return own_stack(sys._current_frames().get(thread_id))
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 def _new_file() -> int:

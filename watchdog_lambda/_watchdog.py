@@ -21,7 +21,6 @@ an invocation that has ended.
 from __future__ import annotations
 
 import _thread
-import atexit
 import math
 import os
 from _thread import allocate_lock, get_ident, get_native_id, start_new_thread
@@ -29,29 +28,27 @@ from types import BuiltinFunctionType
 
 from . import _code, _output, _report, _stacks
 from ._clock import SystemClock
+from ._course import Course
 from ._firing import Firing, Tools
 from ._fork import StepAside
 from ._interrupt import Injector, Nudge
 from ._invocation import active
-from ._last_words import LastWords
 from ._log import logger
+from ._pace import Pace
 from ._places import is_ours
-from ._timer import ThreadTimer
+from ._standby import LATE_BY, Standby
 from .errors import prepared
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from types import FrameType
     from typing import Any
 
-    from ._clock import Clock, Timeline
+    from ._clock import Clock
     from ._invocation import Invocation
     from ._last_resort import LastResort
 
-
-LATE_BY = 0.02
-"""Seconds that the thread may come late before the kernel's timer nudges in its place."""
 
 _YIELD = 0.001
 
@@ -73,6 +70,8 @@ class WatchdogThread:
         self.wake_at = math.inf
         self.nudge = Nudge(self._decide)
         self.injector = Injector()
+        self.standby = Standby(clock, self.nudge)
+        self._pace = Pace()
         self._alarm = clock.make_alarm()
         # Until then every invocation rings, for only the main thread can install the nudge.
         self._has_met_main = False
@@ -82,17 +81,9 @@ class WatchdogThread:
         self._goes_on = True  # the process's thread goes on for good; tests end theirs
         self._is_fork_safe = False
         self._aside = StepAside(self)
-        # Both set by whoever goes to sleep or wakes, with the GIL held.
-        self._timer: ThreadTimer | None = None
-        self._last_words: LastWords | None = None
-        # Of whom they speak if the thread does not wake; kept with the hint.
-        self._spoken: Timeline | None = None
-        # The open invocation that they are for: its end takes them back. Stored by its own thread
-        # and by the watchdog's, which then looks whether it is still open; see ends().
-        self.speaks_for: Invocation | None = None
         # Once the settings have asked for it; see _prepare.
         self.last_resort: LastResort | None = None
-        self._underway: dict[Invocation, Iterator[float]] = {}  # watchdog thread only
+        self.courses: dict[Invocation, Course] = {}  # those under way; watchdog thread only
         self._complained = False
         # Done one by one, a look after each, when no instant of any invocation is being compared
         # with another: watchdog_lambda.testing moves invocations in time. They raise nothing.
@@ -111,24 +102,15 @@ class WatchdogThread:
             # Again and again until it works: the first invocation may not be on the main thread.
             self.nudge.install(invocation.plan.settings.wake_signal)
             self._has_met_main = self._has_met_main or get_native_id() == os.getpid()
-        if self._timer is None and self.nudge.reaches(get_ident()):
-            # By the main thread only, so once: a second timer would go on with nobody to stop it.
-            self._timer = ThreadTimer(self.nudge.number, self.nudge.native_id)
-            self._last_words = LastWords(self.nudge.number, self.nudge.native_id)
-            # A real-time signal that comes when the interpreter has put the default handlers back
-            # would end the process.
-            atexit.register(self._timer.stop)
-            atexit.register(self._last_words.stop)
+        if self.nudge.reaches(get_ident()):
+            self.standby.equip()
         if self._ballast is None:
             self._ballast = bytes(BALLAST)
         # Should the invocation have ended before the thread comes to look, the thread still sleeps
         # until then and no longer: the invocations to come need not ring for it again.
         self._hint = invocation.due
-        self._spoken = invocation.timeline()
-        self.speaks_for = invocation
-        # Now, by ourselves: the handler may hold the GIL from its first instruction on, and the
-        # thread never come to set it.
-        self._set_timers(invocation.due)
+        self.standby.choose((invocation,))
+        self.standby.set(invocation.due)
         self._alarm.ring()
 
     def preload(self) -> None:
@@ -187,13 +169,12 @@ class WatchdogThread:
             invocation.firing = None
         active.clear()
         prepared.clear()
-        self._underway.clear()
+        self.courses.clear()
+        self._pace.relax()
         self._starting = allocate_lock()
         self._aside.is_wanted = False
         self._thread_id = None
-        self._timer = self._last_words = self.speaks_for = (
-            None  # the kernel does not hand timers on to a child
-        )
+        self.standby.forget()
         self.last_resort = None  # a child answers to nobody
         self.nudge.move_to_this_thread()
         self._alarm = self.clock.make_alarm()
@@ -219,10 +200,7 @@ class WatchdogThread:
             self._is_short = False
             alarm.wait(SHORT_OF_MEMORY)
         while self._goes_on:
-            if self._last_words is not None:
-                # The thread runs, so it can speak for itself; and faulthandler may only look at
-                # threads that do not.
-                self._last_words.stop()
+            self.standby.rest()
             if self.errands:
                 self.errands.pop(0)()
             earliest = self._look()
@@ -233,98 +211,57 @@ class WatchdogThread:
                 i.due < earliest and i.is_open and i.firing is None for i in list(active.values())
             ):
                 continue
-            self._set_timers(earliest)
+            self.standby.set(earliest)
             alarm.wait(earliest - monotonic())
             if self._aside.leaves():
                 return
-
-    def _set_timers(self, wake_at: float) -> None:
-        """Have the kernel act should this thread not wake in time: nudge, and at last speak."""
-        timer, last_words = self._timer, self._last_words
-        if timer is None or last_words is None:
-            return
-        now = self.clock.monotonic()
-        if timer.available:
-            if self.nudge.is_ours():
-                timer.set(wake_at - now + LATE_BY, LATE_BY)
-            else:
-                timer.stop()  # the kernel would send it to whoever has taken it over
-        speaks_for = self.speaks_for
-        if self._spoken is None:
-            last_words.stop()
-        else:
-            last_words.set(self._spoken, now, is_open=speaks_for is not None)
-        if speaks_for is not None and not speaks_for.is_open:
-            # It has ended between our store and the timer's setting, and taken back what was not
-            # set yet. Pinned by test_nobody_speaks_for_an_invocation_that_has_ended.
-            self.speaks_for = None
-            last_words.close()
-
-    def ends(self, invocation: Invocation) -> None:
-        """Have no last words spoken for an invocation that is over, whatever its thread does next.
-
-        A sandbox is frozen between invocations, and all timers ring when it thaws.
-
-        Thread: the handler's, with the invocation closed; or the watchdog's.
-        """
-        if self.speaks_for is invocation:
-            self.speaks_for = None
-            if self._last_words is not None:
-                self._last_words.close()
 
     def _look(self) -> float:
         """Advance every invocation that has something due; when the next thing is."""
         now = self.clock.monotonic()
         earliest = math.inf
-        spoken: Timeline | None = None
-        speaks_for: Invocation | None = None
         invocations = list(active.items())
-        for ended in self._underway.keys() - {i for _, i in invocations}:
-            del self._underway[ended]
+        for ended in self.courses.keys() - {i for _, i in invocations}:
+            del self.courses[ended]
         for thread_id, invocation in invocations:
             due = invocation.due
             # What is under way is also advanced before its time: a hook may have ended and rung.
-            if due <= now or invocation in self._underway:
+            if due <= now or invocation in self.courses:
                 due = self._advance(invocation, thread_id)
                 if due < math.inf:
                     invocation.due = due
             earliest = min(earliest, due)
-            if invocation.firing is None or not invocation.firing.is_reported:
-                timeline = invocation.timeline()
-                if spoken is None or timeline.last_words_at < spoken.last_words_at:
-                    spoken, speaks_for = timeline, invocation
-        self.speaks_for = speaks_for
+        if not any(course.is_urgent() for course in self.courses.values()):
+            self._pace.relax()
         # An idle process sleeps for good once that has passed as well.
         if not invocations and self._hint > now:
+            self.standby.keep()
             return self._hint
-        self._spoken = spoken
+        self.standby.choose(invocation for _, invocation in invocations)
         return earliest
 
     def _advance(self, invocation: Invocation, thread_id: int) -> float:
         """Go on with one invocation; when to do so again."""
-        steps = self._underway.get(invocation)
         firing = invocation.firing
+        self._pace.quicken()
         try:
-            if steps is None:
-                if firing is None:
-                    tools = Tools(
-                        self.clock, self._alarm, self.nudge, self.injector, self.last_resort
-                    )
-                    # First publish, then look whether it is still open; see _invocation.
-                    firing = invocation.firing = Firing(invocation, thread_id, tools)
+            if firing is None:
+                tools = Tools(self.clock, self._alarm, self.nudge, self.injector, self.last_resort)
+                # First publish, then look whether it is still open; see _invocation.
+                firing = invocation.firing = Firing(invocation, thread_id, tools)
+            course = self.courses.get(invocation)
+            if course is None:
                 if firing.is_over or not invocation.is_open:
                     return math.inf
-                steps = self._underway[invocation] = firing.run()
-            due = next(steps, None)
+                course = self.courses[invocation] = Course(firing)
+            due = course.step()
         except MemoryError:
-            # It goes on where it was, as soon as there is some again.
-            self._underway.pop(invocation, None)
-            raise
+            raise  # it goes on where it was, as soon as there is some again
         except Exception as error:  # noqa: BLE001 - the thread must outlive one broken firing
             _report.write_failure(error)
             due = None
         if due is None:
-            self._underway.pop(invocation, None)
+            self.courses.pop(invocation, None)
             if firing is not None:
                 firing.is_over = True
             return math.inf

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from tests.support import BOUND
 from watchdog_lambda._interrupt import Injector
+from watchdog_lambda._standby import Standby
 from watchdog_lambda._watchdog import thread
 
 if TYPE_CHECKING:
@@ -104,9 +105,10 @@ def parts(**replaced: object) -> Iterator[None]:
     """Give the process's watchdog other parts for a while."""
     thread.preload()
     if "nudge" in replaced:
-        if thread._timer is not None:
-            thread._timer.stop()
-        replaced["_timer"] = NoTimer()
+        if thread.standby._timer is not None:
+            thread.standby._timer.stop()
+        standby = replaced["standby"] = Standby(thread.clock, thread.nudge)
+        standby._timer = NoTimer()  # type: ignore[assignment]
     before = {name: getattr(thread, name) for name in replaced}
     for name, part in replaced.items():
         setattr(thread, name, part)

@@ -247,7 +247,7 @@ def test_a_firing_under_way_goes_on_after_the_fork() -> None:
     """Its state outlives the thread: the second interrupt comes, and the hooks not once more."""
 
     def scene() -> None:
-        thread._timer = NoTimer()  # type: ignore[assignment]  # it would start the thread as well
+        thread.standby._timer = NoTimer()  # type: ignore[assignment]  # it would start the thread as well
         hooks: list[int] = []
         shutdown_hook(lambda details: hooks.append(1))
 
@@ -257,7 +257,7 @@ def test_a_firing_under_way_goes_on_after_the_fork() -> None:
                 block()
             except LambdaTimeout:
                 pass
-            assert thread._underway
+            assert thread.courses
             with starts() as started, warned_of() as warned:
                 fork()
             assert warned == []

@@ -85,7 +85,7 @@ def test_a_handler_that_comes_back_during_the_last_resort_does_not_answer_again(
     free = threading.Event()
     worker, results = run_off_the_main_thread(free)
     api.gate.wait_until_reached()
-    firing = next(iter(thread._underway)).firing
+    firing = next(iter(thread.courses)).firing
     assert firing is not None
 
     free.set()
@@ -146,5 +146,5 @@ def test_a_handler_that_came_back_first_answers_for_itself(
     assert results == ["the handler's own"]
 
     gate.open()
-    eventually(lambda: not thread._underway, "the watchdog is done with it")
+    eventually(lambda: not thread.courses, "the watchdog is done with it")
     assert api.posted == []

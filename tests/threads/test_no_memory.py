@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.support import Context, block
-from watchdog_lambda import LambdaTimeout, Watchdog, _firing, _watchdog
-from watchdog_lambda._firing import Firing
+from watchdog_lambda import LambdaTimeout, Watchdog, _course, _watchdog
+from watchdog_lambda._course import Course
 from watchdog_lambda._ladder import Ladder
 from watchdog_lambda._watchdog import thread
 
@@ -33,10 +33,11 @@ def fails_twice(function: Callable[..., Any]) -> Callable[..., Any]:
     ("holder", "name"),
     [
         (_watchdog, "Firing"),
-        (Firing, "_stages"),
-        (Firing, "_look"),
-        (Firing, "_press"),
-        (_firing, "StageRun"),
+        (_watchdog, "Course"),
+        (Course, "_stages"),
+        (Course, "_look"),
+        (Course, "_press"),
+        (_course, "StageRun"),
         (type(thread), "_look"),
         (Ladder, "decide"),
     ],

@@ -11,7 +11,7 @@ import pytest
 
 from tests.support import BOUND, Context, eventually, landed_outside, plan
 from tests.threads.gates import Gate, GatedInjector, GatedNudge, SilentNudge, parts
-from watchdog_lambda import LambdaTimeout, Watchdog, _ladder, _report
+from watchdog_lambda import LambdaTimeout, Watchdog, _course, _ladder, _record
 from watchdog_lambda._handler import guard
 from watchdog_lambda._invocation import active
 from watchdog_lambda._places import is_ours
@@ -308,13 +308,13 @@ def test_no_stage_begins_after_settle(monkeypatch: pytest.MonkeyPatch) -> None:
     called: list[str] = []
     watchdog = Watchdog(grace_period=0.01)
     watchdog.shutdown_hook(lambda _details: called.append("hook"))
-    real = _report.other_stacks
+    real = _record.other_stacks
 
     def held(*arguments: Any) -> Any:
         gate.hold()
         return real(*arguments)
 
-    monkeypatch.setattr(_report, "other_stacks", held)
+    monkeypatch.setattr(_course, "other_stacks", held)
 
     @watchdog.watch
     def handler(_event: object, _context: object) -> object:
@@ -323,7 +323,7 @@ def test_no_stage_begins_after_settle(monkeypatch: pytest.MonkeyPatch) -> None:
 
     assert handler({}, Context(SHORT)) is RESULT
     gate.open()
-    eventually(lambda: not thread._underway, "the watchdog to let go of it")
+    eventually(lambda: not thread.courses, "the watchdog to let go of it")
 
     assert called == []
     assert landed_outside() == []

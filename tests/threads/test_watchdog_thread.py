@@ -287,7 +287,10 @@ def test_a_wake_signal_that_somebody_took_over_stays_theirs() -> None:
 
     signal.signal(number, theirs)
     thread._alarm.ring()
-    eventually(lambda: thread._timer is None or not thread._timer.is_set, "the timer to stop")
+    eventually(
+        lambda: thread.standby._timer is None or not thread.standby._timer.is_set,
+        "the timer to stop",
+    )
     try:
         with pytest.raises(LambdaTimeout):
             watched(spin, Context(0.1))
@@ -420,7 +423,7 @@ def test_the_thread_lives_on() -> None:
     """After all of the above it still watches."""
     with pytest.raises(LambdaTimeout):
         watch(grace_period=0.02)(lambda _e, _c: block())({}, Context(0.1))
-    eventually(lambda: not thread._underway, "the watchdog to be done")
+    eventually(lambda: not thread.courses, "the watchdog to be done")
 
 
 def test_a_look_follows_every_errand() -> None:
@@ -473,15 +476,15 @@ def test_nobody_speaks_for_an_invocation_that_has_ended(when: str) -> None:
     clock = FakeClock()
     watchdog = WatchdogThread(clock)
     words = Words()
-    watchdog._timer = NoTimer()  # type: ignore[assignment]
-    watchdog._last_words = words  # type: ignore[assignment]
+    watchdog.standby._timer = NoTimer()  # type: ignore[assignment]
+    watchdog.standby._words = words  # type: ignore[assignment]
     one = Invocation(plan(), None, None, clock.now, clock.now + 8.0, clock.now + 7.0)
     active[-1] = one
 
     def end() -> None:
         one.is_open = False  # as the guard does it: this first, then the look
-        if watchdog.speaks_for is one:
-            watchdog.ends(one)
+        if watchdog.standby.speaks_for is one:
+            watchdog.standby.ends(one)
         active.pop(-1)
 
     try:
@@ -490,7 +493,7 @@ def test_nobody_speaks_for_an_invocation_that_has_ended(when: str) -> None:
             end()
         if when == "while":
             words.meanwhile = end
-        watchdog._set_timers(one.due)
+        watchdog.standby.set(one.due)
         if when == "after":
             assert words.is_set
             end()
@@ -498,4 +501,4 @@ def test_nobody_speaks_for_an_invocation_that_has_ended(when: str) -> None:
         active.pop(-1, None)
 
     assert not words.is_set
-    assert watchdog.speaks_for is None
+    assert watchdog.standby.speaks_for is None

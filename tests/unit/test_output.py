@@ -18,7 +18,7 @@ import pytest
 
 from tests.support import BOUND
 from watchdog_lambda import _output
-from watchdog_lambda._report import MOST_BYTES
+from watchdog_lambda._record import MOST_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

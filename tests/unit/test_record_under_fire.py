@@ -16,14 +16,14 @@ import pytest
 from aws_lambda_powertools import Logger
 
 from tests.support import BOUND, Context, block, eventually
-from watchdog_lambda import LambdaTimeout, _output, _report, _stacks, watch
+from watchdog_lambda import LambdaTimeout, _formatter, _output, _record, _report, _stacks, watch
 from watchdog_lambda._places import CodeMap, current_path
 from watchdog_lambda._stacks import all_stacks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-EVENT = _report.EVENT
+EVENT = _record.EVENT
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def time_out(capfd: pytest.CaptureFixture[str], context: Context | None = None) 
         handler({}, context or Context(0.4))
     out = capfd.readouterr().out
     [line] = out.splitlines()
-    assert len(out.encode()) <= _report.MOST_BYTES
+    assert len(out.encode()) <= _record.MOST_BYTES
     record = json.loads(line)
     assert isinstance(record, dict)
     assert record["outcome"] == "raised"
@@ -124,7 +124,7 @@ def test_a_formatter_that_hangs_keeps_back_neither_line_nor_answer(
         assert len(calls) == 1
     finally:
         release.set()
-    eventually(lambda: not _report._given_up[0].locked(), "the formatter to end")
+    eventually(lambda: not _formatter._given_up[0].locked(), "the formatter to end")
     assert time_out(capfd)["own"] is True
 
 
@@ -192,10 +192,10 @@ def test_what_is_no_json_is_text(monkeypatch: pytest.MonkeyPatch) -> None:
         def __str__(self) -> str:
             raise ValueError("canary")
 
-    assert json.loads(_report._dumps({"odd": Raises(), "set": {1}})) == {
+    assert json.loads(_record.dumps({"odd": Raises(), "set": {1}})) == {
         "level": "ERROR",
         "message": EVENT,
-        "timestamp": json.loads(_report._dumps({}))["timestamp"],
+        "timestamp": json.loads(_record.dumps({}))["timestamp"],
         "odd": "<Raises>",
         "set": "{1}",
     }
@@ -216,9 +216,9 @@ def test_a_record_is_cut_to_the_bound(letter: str) -> None:
         "interrupts": [{"exception": "Interrupt", "location": place}] * 20,
     }
 
-    line = _report._fitted(record, lambda entry: _output.as_line(_report._dumps(entry)))
+    line = _record.fitted(record, lambda entry: _output.as_line(_record.dumps(entry)))
 
-    assert len(line) <= _report.MOST_BYTES
+    assert len(line) <= _record.MOST_BYTES
     cut = json.loads(line)
     assert cut["shortened"] is True
     assert cut["location"].endswith(".py:1 (run)")
@@ -234,7 +234,7 @@ def test_a_record_is_cut_no_more_than_need_be() -> None:
         "interrupts": [],
     }
 
-    line = _report._fitted(record, lambda entry: _output.as_line(_report._dumps(entry)))
+    line = _record.fitted(record, lambda entry: _output.as_line(_record.dumps(entry)))
 
     cut = json.loads(line)
     assert len(cut["stack"]) == 100
@@ -250,7 +250,7 @@ def test_without_memory_a_line_comes(
     def fail(*_: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(_report, "_dumps", fail)
+    monkeypatch.setattr(_report, "dumps", fail)
 
     with pytest.raises(LambdaTimeout):
         watch(grace_period=0.02)(lambda _e, _c: block())({}, Context(0.1))

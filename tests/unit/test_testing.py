@@ -30,6 +30,7 @@ from watchdog_lambda import (
 )
 from watchdog_lambda import _passage as passage
 from watchdog_lambda._api import _hooks as shared_hooks
+from watchdog_lambda._course import Course
 from watchdog_lambda._firing import Firing
 from watchdog_lambda._hooks import staged
 from watchdog_lambda._invocation import active
@@ -1020,7 +1021,7 @@ def test_the_test_is_told_whatever_the_handler_catches() -> None:
 def test_what_cannot_land_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     """With the reason that the record would give."""
     monkeypatch.setattr(passage, "BOUND", 0.2)
-    monkeypatch.setattr(Firing, "_press", lambda self, now: now + 0.01)
+    monkeypatch.setattr(Course, "_press", lambda self, now: now + 0.01)
 
     with pytest.raises(ClockError, match="the interrupt has not landed: C code held the GIL"):
         watch(lambda _e, _c: expire())({}, FakeContext())
