@@ -1,0 +1,104 @@
+"""The switch interval: short while a timeout is under way, the program's own before and after."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support import Context, block, eventually
+from watchdog_lambda import LambdaTimeout, Watchdog
+from watchdog_lambda._pace import QUICK, Pace
+from watchdog_lambda._watchdog import thread
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+OWN = 0.02
+
+
+@pytest.fixture(autouse=True)
+def own_interval() -> Iterator[None]:
+    """The program has an interval of its own."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(OWN)
+    yield
+    sys.setswitchinterval(before)
+
+
+def test_it_is_short_in_a_timeout_and_the_programs_own_afterwards() -> None:
+    """In the hooks and in the handler's cleanup; before them it is not."""
+    seen: list[float] = []
+    watchdog = Watchdog(grace_period=0.2)
+    watchdog.shutdown_hook(lambda _details: seen.append(sys.getswitchinterval()))
+
+    @watchdog.watch
+    def handler(_event: object, _context: object) -> None:
+        seen.append(sys.getswitchinterval())
+        try:
+            block()
+        finally:
+            seen.append(sys.getswitchinterval())
+
+    with pytest.raises(LambdaTimeout):
+        handler({}, Context(0.8))
+    eventually(lambda: not thread.courses, "the watchdog to be done")
+    eventually(lambda: sys.getswitchinterval() == OWN, "the interval to be back")
+
+    assert seen == [OWN, QUICK, QUICK]
+
+
+def test_it_is_the_programs_own_while_an_early_stages_work_is_done() -> None:
+    """A warning long before the deadline does not shorten it for the rest of the invocation."""
+    ran: list[float] = []
+    watchdog = Watchdog(grace_period=0.1)
+    watchdog.shutdown_hook(before=1.9)(lambda _details: ran.append(sys.getswitchinterval()))
+
+    @watchdog.watch
+    def handler(_event: object, _context: object) -> float:
+        eventually(lambda: bool(ran), "the early hook to run")
+        eventually(lambda: sys.getswitchinterval() == OWN, "the interval to be back")
+        return sys.getswitchinterval()
+
+    try:
+        assert handler({}, Context(2.0)) == OWN
+    finally:
+        for hook in watchdog._hooks.snapshot():
+            watchdog._hooks.remove(hook.key)
+    assert ran == [QUICK]
+
+
+def test_what_the_program_sets_meanwhile_stays() -> None:
+    """Its own wish is the later one."""
+    pace = Pace()
+
+    pace.quicken()
+    sys.setswitchinterval(0.003)
+    pace.relax()
+
+    assert sys.getswitchinterval() == 0.003
+
+
+def test_a_shorter_one_of_the_programs_stays() -> None:
+    """Nothing to do then, and nothing to put back."""
+    sys.setswitchinterval(QUICK / 2)
+    pace = Pace()
+
+    pace.quicken()
+    assert sys.getswitchinterval() == QUICK / 2
+    pace.relax()
+
+    assert sys.getswitchinterval() == QUICK / 2
+
+
+def test_doing_either_twice_is_as_once() -> None:
+    """The program's own is remembered, not the short one."""
+    pace = Pace()
+
+    pace.quicken()
+    pace.quicken()
+    pace.relax()
+    pace.relax()
+
+    assert sys.getswitchinterval() == OWN
