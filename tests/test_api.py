@@ -81,7 +81,7 @@ def test_importing_starts_nothing_reads_nothing_and_imports_little() -> None:
         (r"os\.environ", {"_api", "entrypoint", "__main__"}),
         (r"sys\.settrace", {"_interrupt"}),
         (r"setswitchinterval", {"_pace"}),
-        (r"gc\.disable", {"_collector"}),
+        (r"gc\.disable", {"_stacks"}),
         (
             r"except BaseException",
             {"_handler", "_hooks", "_api", "_last_resort", "_formatter", "_sandbox"},

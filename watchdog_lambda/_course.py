@@ -10,9 +10,8 @@ import math
 
 from . import _metrics, _report
 from ._hooks import StageRun, stages
-from ._interrupt import handled_by
 from ._record import attribute, other_stacks
-from ._stacks import all_stacks
+from ._stacks import all_stacks, handled_by
 from .details import TimeoutDetails
 
 TYPE_CHECKING = False

@@ -16,11 +16,11 @@ from __future__ import annotations
 import sys
 from _thread import allocate_lock
 
-from ._interrupt import frame_of, trace_instructions
+from ._interrupt import trace_instructions
 from ._ladder import Ladder
 from ._loops import run_out, running_loop
 from ._places import CodeMap, current_path
-from ._stacks import all_stacks
+from ._stacks import all_stacks, frame_of
 from .errors import LANDING, Interrupt, LambdaTimeout, prepared
 
 TYPE_CHECKING = False

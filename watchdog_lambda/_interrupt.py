@@ -17,8 +17,6 @@ import signal
 import sys
 from _thread import get_ident, get_native_id
 
-from ._collector import HeldOff
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -200,22 +198,3 @@ def trace_instructions(frame: FrameType, decide: Callable[[], BaseException | No
 
 def _trace_no_call(_frame: FrameType, _event: str, _argument: object) -> None:
     """Frames that are entered meanwhile are not traced."""
-
-
-def frame_of(thread_id: int) -> FrameType | None:
-    """The innermost frame of a thread as it is now; gone by the time you look. Thread: any.
-
-    Look at its code and its instruction, and go no further: see :mod:`._stacks`.
-    """
-    if sys.version_info >= (3, 12):
-        return sys._current_frames().get(thread_id)
-    with HeldOff():
-        return sys._current_frames().get(thread_id)
-
-
-def handled_by(thread_id: int) -> BaseException | None:
-    """The exception that a thread is handling in an ``except`` or ``finally`` now. Thread: any."""
-    if sys.version_info >= (3, 12):
-        return sys._current_exceptions().get(thread_id)
-    triple = sys._current_exceptions().get(thread_id)
-    return triple[1] if triple else None

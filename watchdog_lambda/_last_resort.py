@@ -19,11 +19,10 @@ from _thread import allocate_lock, start_new_thread
 
 from . import _metrics, _report
 from ._clock import cpu_time
-from ._collector import HeldOff
-from ._interrupt import frame_of
 from ._invocation import NO_FALLBACK
 from ._process import end_children
 from ._record import attribute
+from ._stacks import HeldOff, frame_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -22,8 +22,8 @@ from ._firing import Firing
 from ._hooks import HookRecord, StageRun
 from ._invocation import Invocation, active, current
 from ._ladder import InterruptRecord, Ladder
-from ._obstacle import obstacle
 from ._places import PACKAGE
+from ._record import obstacle
 from ._watchdog import thread
 from .details import TimeoutDetails
 from .errors import Interrupt, LambdaTimeout

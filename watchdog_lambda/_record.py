@@ -12,8 +12,6 @@ import sys
 import time
 from _thread import _count, get_ident
 
-from ._obstacle import obstacle
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -113,6 +111,31 @@ def build(
     if last_resort:
         record["last_resort"] = last_resort
     return record
+
+
+def obstacle(firing: Firing, outcome: str) -> str | None:
+    """What held the interrupt up, or could have; None if nothing did. Thread: any."""
+    if firing.delivery == "injection":
+        nudge = firing.tools.nudge
+        if nudge.refusal is not None:
+            why = nudge.refusal
+        elif nudge.number is None or nudge.is_ours():
+            why = "the handler is not on the main thread"
+        else:
+            why = "somebody has taken the wake signal over"
+        return f"no nudge ({why}): an interrupt lands only once a blocked call has returned"
+    if firing.delivery == "nudge" or firing.invocation.plan.settings.interrupt == "none":
+        return None
+    if not firing.interrupts:
+        return (
+            "a durable function: an interrupt's error would be final, while Lambda retries "
+            "after a timeout; set INTERRUPT to have it all the same"
+        )
+    if firing.ladder.is_waiting:
+        if outcome == "stuck":
+            return "C code held the GIL: the watchdog has come to run only now"
+        return "the handler ended before an interrupt was due"
+    return f"no means to interrupt: no nudge ({firing.tools.nudge.refusal}), no ctypes"
 
 
 def dumps(record: dict[str, Any]) -> str:

@@ -23,10 +23,10 @@ from _thread import allocate_lock, get_ident, start_new_thread
 
 from . import _report
 from ._hooks import HookRegistry, StageRun
-from ._interrupt import frame_of
 from ._log import logger
 from ._record import timestamp
 from ._runtime_api import Refused
+from ._stacks import frame_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -13,11 +13,10 @@ walked where that does not serve, with the collector switched off.
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import sys
 from _thread import allocate_lock
-
-from ._collector import HeldOff
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -93,6 +92,41 @@ def all_stacks(wanted: int) -> dict[int, Stack]:
     except MemoryError:
         return {}
     return stacks
+
+
+def frame_of(thread_id: int) -> FrameType | None:
+    """The innermost frame of a thread as it is now; gone by the time you look. Thread: any.
+
+    Look at its code and its instruction, and go no further: see above.
+    """
+    if sys.version_info >= (3, 12):
+        return sys._current_frames().get(thread_id)
+    with HeldOff():
+        return sys._current_frames().get(thread_id)
+
+
+def handled_by(thread_id: int) -> BaseException | None:
+    """The exception that a thread is handling in an ``except`` or ``finally`` now. Thread: any."""
+    if sys.version_info >= (3, 12):
+        return sys._current_exceptions().get(thread_id)
+    triple = sys._current_exceptions().get(thread_id)
+    return triple[1] if triple else None
+
+
+class HeldOff:
+    """A block in which no garbage is collected: see above. Thread: any; not for several at once."""
+
+    __slots__ = ("_was_enabled",)
+
+    def __enter__(self) -> None:
+        """Hold it off."""
+        self._was_enabled = gc.isenabled()
+        gc.disable()
+
+    def __exit__(self, *_: object) -> None:
+        """Let it go on, if it was on."""
+        if self._was_enabled:
+            gc.enable()
 
 
 def _text() -> str:
