@@ -20,18 +20,17 @@ taken in; it waits until ``api.restore()``:
 from __future__ import annotations
 
 import json
-import select
-import socket
 import threading
 import time
 from collections import deque
 from dataclasses import dataclass
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, HTTPServer
-from socketserver import ThreadingMixIn
 from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
+from watchdog_lambda.cli.loopback import Connection, Server, has_hung_up
+
 if TYPE_CHECKING:
+    import socket
     from types import TracebackType
 
 __all__ = ["Answer", "InitError", "Invocation", "NoAnswer", "RuntimeApi"]
@@ -159,7 +158,7 @@ class RuntimeApi:
     @property
     def address(self) -> str:
         """What the runtime reads from ``AWS_LAMBDA_RUNTIME_API``."""
-        return f"127.0.0.1:{self._server.server_port}"
+        return self._server.address
 
     @property
     def pollers(self) -> int:
@@ -231,7 +230,7 @@ class RuntimeApi:
             self._pollers += 1
             self._news.notify_all()
             try:
-                while not self._is_closed and not _has_hung_up(connection):
+                while not self._is_closed and not has_hung_up(connection):
                     if self._waiting:
                         invocation = self._waiting.popleft()
                         invocation.taken_at = time.monotonic()
@@ -246,7 +245,7 @@ class RuntimeApi:
         with self._news:
             self._snapshots += 1
             self._news.notify_all()
-            while not self._is_closed and not _has_hung_up(connection):
+            while not self._is_closed and not has_hung_up(connection):
                 if self._is_restored:
                     return True
                 self._news.wait(_LOOK_AGAIN)
@@ -287,67 +286,35 @@ class RuntimeApi:
             return HTTPStatus.ACCEPTED if is_first else HTTPStatus.FORBIDDEN
 
 
-def _has_hung_up(connection: socket.socket) -> bool:
-    """Whether the other end is gone; without it an event would be handed to a dead worker."""
-    try:
-        readable, _, _ = select.select([connection], [], [], 0)
-        return bool(readable) and not connection.recv(1, socket.MSG_PEEK)
-    except OSError:
-        return True
-
-
-class _Server(ThreadingMixIn, HTTPServer):
+class _Server(Server):
     daemon_threads = False  # so that server_close() joins them
 
     def __init__(self, api: RuntimeApi) -> None:
         self.api = api
-        self._connections: set[socket.socket] = set()
-        super().__init__(("127.0.0.1", 0), _Connection)
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        self._connections.add(request)
-        super().process_request(request, client_address)
-
-    def shutdown_request(self, request: Any) -> None:
-        self._connections.discard(request)
-        super().shutdown_request(request)
-
-    def hang_up(self) -> None:
-        """End every connection, so that its thread ends too."""
-        for connection in list(self._connections):
-            try:
-                connection.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass  # it has ended by itself
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing of workers that are killed in the middle of a request."""
+        super().__init__(_Connection)
 
 
-class _Connection(BaseHTTPRequestHandler):
+class _Connection(Connection):
     """One worker's connection, which libcurl keeps for all its requests."""
 
     server: _Server
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
-    wbufsize = -1  # head and body in one segment
     timeout = 60  # seconds: an upper bound for a worker that sends nothing
 
-    def do_GET(self) -> None:
+    def do_GET(self) -> None:  # noqa: N802 - the name is theirs
         if self.path == f"{_VERSION}/restore/next":
             if self.server.api.await_restore(self.connection):
-                self._reply(HTTPStatus.OK)
+                self.reply(HTTPStatus.OK)
             else:
                 self.close_connection = True
             return
         if self.path != f"{_VERSION}/invocation/next":
-            self._reply(HTTPStatus.NOT_FOUND)
+            self.reply(HTTPStatus.NOT_FOUND)
             return
         invocation = self.server.api.take(self.connection)
         if invocation is None:
             self.close_connection = True
             return
-        self._reply(
+        self.reply(
             HTTPStatus.OK,
             invocation.event,
             {
@@ -360,8 +327,8 @@ class _Connection(BaseHTTPRequestHandler):
             },
         )
 
-    def do_POST(self) -> None:
-        text = self.rfile.read(int(self.headers.get("Content-Length") or 0)).decode()
+    def do_POST(self) -> None:  # noqa: N802
+        text = self.body()
         error = self.headers.get("Lambda-Runtime-Function-Error-Type")
         match self.path.removeprefix(f"{_VERSION}/").split("/"):
             case ["init", "error"]:
@@ -374,18 +341,4 @@ class _Connection(BaseHTTPRequestHandler):
                 status = self.server.api.post(request_id, "error", text, error)
             case _:
                 status = HTTPStatus.NOT_FOUND
-        self._reply(status)
-
-    def _reply(
-        self, status: HTTPStatus, body: bytes = b"{}", headers: dict[str, str] | None = None
-    ) -> None:
-        self.send_response(status)
-        for name, value in (headers or {}).items():
-            self.send_header(name, value)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-        """Say nothing."""
+        self.reply(status)

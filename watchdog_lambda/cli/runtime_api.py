@@ -8,15 +8,16 @@ The condition ``news`` guards all state; whoever changes any notifies. It is hel
 
 from __future__ import annotations
 
-import select
-import socket
 import threading
 import time
 from dataclasses import dataclass
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, HTTPServer
-from socketserver import ThreadingMixIn
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
+
+from .loopback import Connection, Server, has_hung_up
+
+if TYPE_CHECKING:
+    import socket
 
 _RUNTIME: Final = "/2018-06-01/runtime"
 _EXTENSION: Final = "/2020-01-01/extension"
@@ -68,7 +69,7 @@ class RuntimeApi:
     @property
     def address(self) -> str:
         """What the runtime reads from ``AWS_LAMBDA_RUNTIME_API``."""
-        return f"127.0.0.1:{self._server.server_port}"
+        return self._server.address
 
     def close(self) -> None:
         """End every connection and the server."""
@@ -106,7 +107,7 @@ class RuntimeApi:
             self.has_polled = True
             self.news.notify_all()
             try:
-                while not self._is_closed and not _has_hung_up(connection):
+                while not self._is_closed and not has_hung_up(connection):
                     if self.event is not None and not self.taken:
                         self.taken = True
                         return self.event
@@ -144,63 +145,30 @@ class RuntimeApi:
 
     def wait_for_the_end(self, connection: socket.socket) -> None:
         """Until the extension or the server is gone: there are no events for it."""
-        while not self._is_closed and not _has_hung_up(connection):
+        while not self._is_closed and not has_hung_up(connection):
             with self.news:
                 self.news.wait(_LOOK_AGAIN)
 
 
-def _has_hung_up(connection: socket.socket) -> bool:
-    """Whether the other end is gone; without it an event would be handed to a dead runtime."""
-    try:
-        readable, _, _ = select.select([connection], [], [], 0)
-        return bool(readable) and not connection.recv(1, socket.MSG_PEEK)
-    except (OSError, ValueError):
-        return True
-
-
-class _Server(ThreadingMixIn, HTTPServer):
-    daemon_threads = True
-
+class _Server(Server):
     def __init__(self, api: RuntimeApi) -> None:
         self.api = api
-        self._connections: set[socket.socket] = set()
-        super().__init__(("127.0.0.1", 0), _Connection)
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        self._connections.add(request)
-        super().process_request(request, client_address)
-
-    def shutdown_request(self, request: Any) -> None:
-        self._connections.discard(request)
-        super().shutdown_request(request)
-
-    def hang_up(self) -> None:
-        for connection in list(self._connections):
-            try:
-                connection.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass  # it has ended by itself
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing of runtimes that are killed in the middle of a request."""
+        super().__init__(_Connection)
 
 
-class _Connection(BaseHTTPRequestHandler):
+class _Connection(Connection):
     """One connection, which the runtime's client keeps for all its requests."""
 
     server: _Server  # pyright: ignore[reportIncompatibleVariableOverride]
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
-    wbufsize = -1  # head and body in one segment
 
-    def do_GET(self) -> None:
+    def do_GET(self) -> None:  # noqa: N802 - the name is theirs
         api = self.server.api
         if self.path == f"{_EXTENSION}/event/next":
             api.wait_for_the_end(self.connection)
             self.close_connection = True
             return
         if self.path != f"{_RUNTIME}/invocation/next":
-            self._reply(HTTPStatus.NOT_FOUND)
+            self.reply(HTTPStatus.NOT_FOUND)
             return
         event = api.take(self.connection)
         if event is None:
@@ -211,13 +179,11 @@ class _Connection(BaseHTTPRequestHandler):
             "Lambda-Runtime-Deadline-Ms": str(int(event.deadline * 1000)),
             "Lambda-Runtime-Invoked-Function-Arn": _ARN + api.function_name,
         }
-        self._reply(HTTPStatus.OK, event.body, headers)
+        self.reply(HTTPStatus.OK, event.body, headers)
 
-    def do_POST(self) -> None:
+    def do_POST(self) -> None:  # noqa: N802
         api = self.server.api
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0)).decode(
-            errors="replace"
-        )
+        body = self.body()
         headers: dict[str, str] = {}
         match self.path.removeprefix(f"{_RUNTIME}/").split("/"):
             case ["init", "error"]:
@@ -231,18 +197,4 @@ class _Connection(BaseHTTPRequestHandler):
                 headers["Lambda-Extension-Identifier"] = "00000000-0000-4000-8000-000000000000"
             case _:
                 status = HTTPStatus.NOT_FOUND
-        self._reply(status, headers=headers)
-
-    def _reply(
-        self, status: HTTPStatus, body: bytes = b"{}", headers: dict[str, str] | None = None
-    ) -> None:
-        self.send_response(status)
-        for name, value in (headers or {}).items():
-            self.send_header(name, value)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name is theirs
-        """Say nothing."""
+        self.reply(status, headers=headers)
