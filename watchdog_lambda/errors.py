@@ -85,8 +85,6 @@ class LoopInterrupt(Interrupt, KeyboardInterrupt):
     background task, but hand a ``KeyboardInterrupt`` on.
     """
 
-    __module__ = "watchdog_lambda"
-
 
 def _landed(kind: type[LambdaTimeout | Interrupt], given: tuple[object, ...]) -> Any:
     """The instance that was prepared for this thread."""
