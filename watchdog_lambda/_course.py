@@ -17,10 +17,6 @@ from .details import TimeoutDetails
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ._firing import Firing
-    from ._hooks import Hook
-
-    Stage = tuple[float, list[Hook], bool]
-    """Its instant, its hooks, and whether it is the grace period's own."""
 
 NUDGE_PERIOD = 0.01
 """Seconds between nudges. A single one is lost in up to 39 % of the bad windows: it strikes
@@ -43,14 +39,24 @@ restart needs the rest: the runtime must be there again before the hard deadline
 class Course:
     """The course of one timeout. Thread: watchdog."""
 
-    __slots__ = ("_has_given_up", "_invocation", "_timeline", "firing", "todo")
+    __slots__ = (
+        "_begun",
+        "_has_given_up",
+        "_invocation",
+        "_timeline",
+        "_todo",
+        "firing",
+        "is_outdated",
+    )
 
     def __init__(self, firing: Firing) -> None:
         self.firing = firing
         self._invocation = firing.invocation
         self._timeline = firing.timeline
         self._has_given_up = False
-        self.todo = self._stages()  # the stages to come, in order
+        self._begun: set[float | None] = set()  # stages, by their hooks' `before`
+        self._todo: list[tuple[float, float | None]] = []  # the stages to come
+        self.is_outdated = True  # of _todo; set by whoever registers a hook, in any thread
 
     def step(self) -> float | None:
         """Do what is due; when to go on, or None once there is nothing left to do.
@@ -63,10 +69,19 @@ class Course:
         # invocation holds is not kept alive by us.
         if firing.is_concluded and all(run.is_over() for run in firing.runs):
             return None
+        if self.is_outdated:
+            # In this order: a hook that is registered in between is seen the next time, for whoever
+            # registers it sets this afterwards, and rings.
+            self.is_outdated = False
+            try:
+                self._todo = self.stages_to_come()
+            except MemoryError:
+                self.is_outdated = True
+                raise
         now = firing.tools.clock.monotonic()
         if not self._begin_due(now):
             return None
-        wake = self.todo[0][0] if self.todo else math.inf
+        wake = self._todo[0][0] if self._todo else math.inf
         for run in firing.runs:
             if not run.is_over():
                 wake = min(wake, run.step(now))
@@ -87,6 +102,21 @@ class Course:
             return True
         return firing.fired_at is not None and not self._has_given_up
 
+    def stages_to_come(self) -> list[tuple[float, float | None]]:
+        """The stages that have not begun, in order: instant, and ``before`` of their hooks.
+
+        Thread: any.
+        """
+        timeline = self._timeline
+        befores = stages(self._invocation.plan.registries).keys() | {None}
+        return sorted(
+            (
+                (timeline.grace_at if before is None else timeline.stage_at(before), before)
+                for before in befores - self._begun
+            ),
+            key=lambda stage: stage[0],
+        )
+
     def stuck_at(self, fired_at: float) -> float:
         """When a handler that has not come back is reported as stuck."""
         if fired_at >= self._timeline.hard:
@@ -97,34 +127,27 @@ class Course:
         share = GIVE_UP_SHARES[self._invocation.plan.settings.last_resort]
         return timeline.last_call_at + share * (timeline.hard - timeline.last_call_at)
 
-    def _stages(self) -> list[Stage]:
-        by_before = stages(self._invocation.plan.registries)
-        todo = [(self._timeline.grace_at, by_before.pop(None, []), True)]
-        todo += [
-            (self._timeline.stage_at(before), hooks, False)
-            for before, hooks in by_before.items()
-            if before is not None
-        ]
-        todo.sort(key=lambda stage: stage[0])
-        return todo
-
     def _begin_due(self, now: float) -> bool:
         """Begin the stages that are due; False if the invocation has settled."""
-        todo = self.todo
+        todo = self._todo
         while todo and todo[0][0] <= now:
-            _, hooks, is_grace = todo[0]
-            if not self._begin(now, hooks, is_grace=is_grace):
+            before = todo[0][1]
+            if not self._begin(now, before):
                 return False
-            del todo[0]  # afterwards: where memory was short, it is begun again
+            # Afterwards: where memory was short, it is begun again.
+            self._begun.add(before)
+            del todo[0]
         return True
 
-    def _begin(self, now: float, hooks: list[Hook], *, is_grace: bool) -> bool:
+    def _begin(self, now: float, before: float | None) -> bool:
         """Begin one stage; False if the invocation has settled."""
         firing = self.firing
         details = self._look(now)
+        # Looked up now: a block of the handler's may have come and gone since the stage before.
+        hooks = stages(self._invocation.plan.registries).get(before, [])
         tools = firing.tools
         run = StageRun(hooks, details, self._timeline.hook_budget, tools.clock, tools.alarm)
-        if not firing.begin(run, details, now if is_grace else None):
+        if not firing.begin(run, details, now if before is None else None):
             return False
         run.begin()
         return True

@@ -46,7 +46,7 @@ INSTANTS: dict[type, tuple[str, ...]] = {
     HookRecord: ("started",),
     TimeoutDetails: ("deadline",),
 }
-"""What of an invocation is an instant, and not a span; all there is, but for ``Course.todo``.
+"""What of an invocation is an instant, and not a span. All there is; ``Course`` has none itself.
 
 Pinned by test_every_instant_of_an_invocation_moves.
 """
@@ -219,7 +219,7 @@ class Passage:
             return invocation.due - start
         timeline = firing.timeline
         course = thread.courses.get(invocation)
-        instants = [] if course is None else [at for at, _, _ in course.todo]
+        instants = [] if course is None else [at for at, _ in course.stages_to_come()]
         if course is not None and firing.fired_at is not None:
             instants += [timeline.last_call_at, course.stuck_at(firing.fired_at)]
         later = [instant - start for instant in instants if instant - start > after + _EPSILON]
@@ -346,7 +346,7 @@ def _move_back(invocation: Invocation, seconds: float) -> None:
         return
     course = thread.courses.get(invocation)
     if course is not None:
-        course.todo = [(at - seconds, hooks, is_grace) for at, hooks, is_grace in course.todo]
+        course.is_outdated = True
     runs, ladder = firing.runs, firing.ladder
     told = (firing.details, ladder._details, *(run._details for run in runs))
     details = {id(one): one for one in told if one is not None}

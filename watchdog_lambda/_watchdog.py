@@ -123,7 +123,11 @@ class WatchdogThread:
     def reschedule(self) -> None:
         """Hooks have changed: see to invocations that are under way. Thread: any."""
         for invocation in list(active.values()):
-            if invocation.firing is None:
+            course = self.courses.get(invocation)
+            if course is not None:
+                course.is_outdated = True
+                self._alarm.ring()
+            elif invocation.firing is None:
                 invocation.reschedule()
                 self.wake(invocation)
 

@@ -34,7 +34,7 @@ def fails_twice(function: Callable[..., Any]) -> Callable[..., Any]:
     [
         (_watchdog, "Firing"),
         (_watchdog, "Course"),
-        (Course, "_stages"),
+        (Course, "stages_to_come"),
         (Course, "_look"),
         (Course, "_press"),
         (_course, "StageRun"),
