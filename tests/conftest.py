@@ -1,4 +1,4 @@
-"""Rules for every test: no thread outlives it, no hook and no invocation stays behind."""
+"""Rules for every test: nothing of it stays behind, and its records are as they are described."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ import pytest
 
 from watchdog_lambda import _api, _hooks
 from watchdog_lambda._invocation import active
+from watchdog_lambda.testing import timeout_records
 
+from . import log_schema
 from .support import eventually
 
 if TYPE_CHECKING:
@@ -25,3 +27,12 @@ def nothing_stays_behind() -> Iterator[None]:
     assert not active, "an invocation has not been removed"
     assert not _api._hooks.snapshot(), "a hook is still registered"
     assert not _hooks.staged, "a staged hook is still registered"
+
+
+@pytest.fixture(autouse=True)
+def records_keep_to_their_schema() -> Iterator[None]:
+    """Fail a test whose timeouts leave a record that is not as the reference's schema has it."""
+    with timeout_records() as records:
+        yield
+    for record in records:
+        log_schema.check_built(record)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+from tests import log_schema
 from tools.emulator import Emulator
 
 if TYPE_CHECKING:
@@ -102,12 +103,14 @@ class Call:
 
     @property
     def reports(self) -> list[dict[str, Any]]:
-        """The records of timeouts among the lines, decoded."""
+        """The records of timeouts among the lines, decoded, and as their schema has them."""
         found = []
         for line in self.lines:
             if REPORT in line:
                 record = json.loads(line)
                 assert isinstance(record, dict), line
+                if "service" not in record:  # else a Powertools Logger has put in what is its own
+                    log_schema.check(record)
                 found.append(record)
         return found
 

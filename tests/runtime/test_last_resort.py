@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests import log_schema
+
 from .harness import WAYS, Way, call, running, wrapped
 
 if TYPE_CHECKING:
@@ -42,6 +44,7 @@ def assert_gave_up(response: Response) -> None:
 def record(emulator: Emulator, since: int) -> dict[str, Any]:
     line = emulator.wait_for_line(lambda text: "watchdog.timeout" in text, since=since)
     found: dict[str, Any] = json.loads(line.text)
+    log_schema.check(found)
     return found
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests import log_schema
 from tools.emulator import EmulatorError
 
 from .harness import WAYS, Way, running, wrapped
@@ -47,6 +48,7 @@ def invoke_in_vain(emulator: Emulator) -> None:
 def report(lines: list[str]) -> dict[str, Any]:
     found = [json.loads(line) for line in lines if EVENT in line]
     assert len(found) == 1
+    log_schema.check(found[0])
     return dict(found[0])
 
 

@@ -1,0 +1,237 @@
+"""The schema of the log takes what is written, and nothing else."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from aws_lambda_powertools import Logger
+
+from tests import log_schema
+from tests.support import BOUND, Context, block
+from watchdog_lambda import LambdaTimeout, Watchdog, _report
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+SCHEMA: dict[str, Any] = json.loads(log_schema.SCHEMA.read_text(encoding="utf-8"))
+
+
+def lines_of(capfd: pytest.CaptureFixture[str], call: Callable[[], object]) -> list[dict[str, Any]]:
+    """What a call writes to the log, decoded; each line is one that the schema allows."""
+    try:
+        call()
+    except LambdaTimeout:
+        pass
+    records = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
+    for record in records:
+        log_schema.check(record)
+    return records
+
+
+def swallow(seconds: float) -> None:
+    """Take no interrupt for an answer."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        try:
+            threading.Event().wait(seconds)
+        except BaseException:
+            continue
+
+
+def answer(_event: object, _context: object) -> str:
+    try:
+        block()
+    except TimeoutError:
+        pass
+    return "answered"
+
+
+def fail(_event: object, _context: object) -> None:
+    block()
+
+
+def hang(_event: object, _context: object) -> None:
+    swallow(0.42)
+
+
+@pytest.mark.parametrize(
+    ("handler", "options", "outcome"),
+    [
+        (answer, {}, "returned"),
+        (fail, {}, "raised"),
+        (fail, {"fallback": None}, "fallback"),
+        (hang, {}, "stuck"),
+        (hang, {"interrupt": "base"}, "stuck"),
+        (hang, {"interrupt": "none"}, "stuck"),
+    ],
+)
+def test_every_outcome(
+    capfd: pytest.CaptureFixture[str],
+    handler: Callable[..., object],
+    options: dict[str, Any],
+    outcome: str,
+) -> None:
+    """The lines of real timeouts, with a hook that ends, one that fails and one that hangs."""
+    release = threading.Event()
+    watchdog = Watchdog(grace_period=0.1, **options)
+    watchdog.shutdown_hook(lambda _details: release.wait(BOUND))
+    watchdog.shutdown_hook(lambda _details: 1 // 0)
+    watchdog.shutdown_hook(lambda _details: None)
+
+    try:
+        [record] = lines_of(capfd, lambda: watchdog.watch(handler)({}, Context(0.4)))
+    finally:
+        release.set()
+
+    assert record["outcome"] == outcome
+    hanging = "running" if outcome == "stuck" else "timed-out"
+    assert [hook["outcome"] for hook in record["hooks"]] == ["ok", "raised", hanging]
+
+
+def test_many_interrupts(capfd: pytest.CaptureFixture[str]) -> None:
+    """More than are listed."""
+    watchdog = Watchdog(grace_period=0.7, last_call=0.01)
+
+    [record] = lines_of(capfd, lambda: watchdog.watch(lambda *_: swallow(2.8))({}, Context(2.79)))
+
+    assert record["interrupts_left_out"] >= 1
+    assert {interrupt["outcome"] for interrupt in record["interrupts"]} >= {"swallowed"}
+
+
+def test_an_injection(capfd: pytest.CaptureFixture[str]) -> None:
+    """Off the main thread there is an obstacle, and an interrupt that is still pending."""
+    watched = Watchdog(grace_period=0.1).watch(lambda *_: time.sleep(0.42))  # blocked, in C
+
+    def run() -> None:
+        thread = threading.Thread(target=quietly, args=(watched,))
+        thread.start()
+        thread.join()
+
+    [record] = lines_of(capfd, run)
+
+    assert record["obstacle"].startswith("no nudge")
+    assert [interrupt["outcome"] for interrupt in record["interrupts"]] == ["pending"]
+
+
+def quietly(watched: Callable[..., object]) -> None:
+    try:
+        watched({}, Context(0.4))
+    except LambdaTimeout:
+        pass
+
+
+def test_a_line_that_was_cut(capfd: pytest.CaptureFixture[str]) -> None:
+    """A context with an endless name."""
+
+    class Endless(Context):
+        function_name = "x" * 100_000
+
+    watched = Watchdog(grace_period=0.02).watch(fail)
+
+    [record] = lines_of(capfd, lambda: watched({}, Endless(0.1)))
+
+    assert record["shortened"] is True
+
+
+@pytest.fixture
+def broken_formatter(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    logger = Logger(service="broken", level="INFO")
+
+    def broken(_entry: object) -> str:
+        raise KeyError
+
+    monkeypatch.setattr(logger.handlers[0].formatter, "format", broken)
+    yield
+    for handler in list(logger.handlers):
+        logger._logger.removeHandler(handler)
+    logging.Logger.manager.loggerDict.pop("broken", None)
+
+
+@pytest.mark.usefixtures("broken_formatter")
+def test_a_formatter_that_failed(capfd: pytest.CaptureFixture[str]) -> None:
+    """The record is in the package's own format, and says why."""
+    watched = Watchdog(grace_period=0.02).watch(fail)
+
+    [record] = lines_of(capfd, lambda: watched({}, Context(0.1)))
+
+    assert record["report_error"] == "KeyError"
+
+
+@pytest.mark.parametrize("function", ["build", "_dumps"])
+def test_a_line_that_says_less(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, function: str
+) -> None:
+    """The record cannot be made; then, not even a short line can."""
+
+    def no_memory(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(_report, function, no_memory)
+    watched = Watchdog(grace_period=0.02).watch(fail)
+
+    [record] = lines_of(capfd, lambda: watched({}, Context(0.1)))
+
+    assert ("outcome" in record, record["report_error"]) == (function == "build", "MemoryError")
+
+
+@pytest.mark.parametrize("error", [ValueError("canary"), MemoryError()])
+def test_a_failure_of_the_watchdogs(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    """With its type and place, and a line that was made before if there is no memory for it."""
+    if isinstance(error, MemoryError):
+
+        def no_memory() -> str:
+            raise MemoryError
+
+        monkeypatch.setattr(_report, "timestamp", no_memory)
+
+    [record] = lines_of(capfd, lambda: _report.write_failure(error))
+
+    assert record.get("error") == (None if isinstance(error, MemoryError) else "ValueError")
+
+
+SAMPLE = {
+    "level": "ERROR",
+    "message": "watchdog.timeout",
+    "timestamp": "2026-01-01T00:00:00.000Z",
+    "event": "watchdog.timeout",
+    "outcome": "raised",
+    "request_id": "",
+    "function_name": "",
+    "function_version": "",
+    "elapsed_ms": 1,
+    "remaining_ms": 1,
+    "grace_period_ms": 1,
+    "location": "",
+    "stack": [],
+    "threads": {},
+    "ended_after_ms": 1,
+    "hooks": [],
+    "interrupts": [],
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        ({"surprise": 1}, "'surprise' was unexpected"),
+        ({"outcome": "vanished"}, "'vanished' is not one of"),
+        ({"elapsed_ms": 0.5}, "not of type 'integer'"),
+        ({"ended_after_ms": None}, "not of type 'integer'"),
+        ({"last_resort": "exit"}, "False schema"),
+        ({"hooks": [{"name": "flush", "outcome": "ok"}]}, "'after_ms' is a required property"),
+        ({"event": "watchdog.surprise"}, "not valid under any"),
+    ],
+)
+def test_what_is_not_described_is_refused(change: dict[str, Any], what: str) -> None:
+    """A key that is new, a value that is odd, a part that is missing."""
+    log_schema.check(SAMPLE)
+
+    with pytest.raises(AssertionError, match=what):
+        log_schema.check({**SAMPLE, **change})
