@@ -2,8 +2,8 @@
 """Every command of this project, from a fresh checkout with nothing but Python.
 
 Each sets up what it needs first: a virtual environment in ``.venv`` with the pinned tools (once),
-smaller ones in ``.venv-wrappers`` and ``.venv-deploy``, and AWS's Runtime Interface Emulator in
-``.cache``.
+smaller ones in ``.venv-wrappers``, ``.venv-deploy`` and ``.venv-docs``, and AWS's Runtime Interface
+Emulator in ``.cache``.
 """
 
 from __future__ import annotations
@@ -242,9 +242,34 @@ def layer(arguments: list[str]) -> int:
     return _module("tools.layer", [*given, *arguments])
 
 
+def docs(arguments: list[str]) -> int:
+    """Build the documentation's site in build/docs, strictly (--serve: and show it here)."""
+    parser = argparse.ArgumentParser(prog="dev.py docs", description=docs.__doc__)
+    parser.add_argument("--serve", action="store_true", help="serve it on this machine")
+    parser.add_argument("--port", type=int, default=8000)
+    given = parser.parse_args(arguments)
+    python = str(extra_environment("docs"))
+    site = ROOT / "build" / "docs"
+    # All of it anew: of a page that was read before, the warnings would not come again.
+    sphinx = [python, "-m", "sphinx", "-b", "html", "--fail-on-warning", "--nitpicky"]
+    sphinx += ["--keep-going", "--fresh-env", "--quiet", "--doctree-dir", f"{site}-cache"]
+    if status := _call([*sphinx, "docs", str(site)]):
+        return status
+    _say(f"the site is there: {site / 'index.html'}")
+    if not given.serve:
+        return 0
+    serve = [python, "-m", "http.server", str(given.port), "--bind", "127.0.0.1"]
+    return _call([*serve, "--directory", str(site)])
+
+
+def pictures(arguments: list[str]) -> int:
+    """Draw the documentation's pictures of a run that is made for it (--redraw: of the last)."""
+    return _module("tools.pictures", arguments)
+
+
 def lock(arguments: list[str]) -> int:
     """Pin the newest versions that pyproject.toml allows in requirements/*.txt."""
-    for group in ("dev", "wrappers", "deploy"):
+    for group in ("dev", "wrappers", "deploy", "docs"):
         # The package's own dependencies belong to the first alone.
         sources = ["pyproject.toml"] if group == "dev" else []
         command = [str(environment()), "-m", "uv", "pip", "compile", *sources, "--group", group]
@@ -268,6 +293,8 @@ COMMANDS = (
     wrappers,
     template,
     layer,
+    docs,
+    pictures,
     lock,
 )
 

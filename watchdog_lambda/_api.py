@@ -138,8 +138,8 @@ class Watchdog:
 
     Args:
         fallback: what the caller gets instead of the error when a timeout ends the handler: a
-        value, or
-            a callable of :class:`TimeoutDetails`. Without one it is :class:`LambdaTimeout`.
+            value, or a callable of :class:`TimeoutDetails`. Without one it is
+            :class:`LambdaTimeout`.
 
     Raises:
         ConfigurationError: a setting that cannot be used.

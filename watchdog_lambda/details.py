@@ -37,13 +37,13 @@ class TimeoutDetails:
     """Seconds from the start of the invocation to the moment the watchdog fired."""
 
     grace_period: float
-    """The grace period in force, in seconds: the setting, or a quarter of the time there was."""
+    """Seconds of grace period in force, the setting's or a quarter of the time there was."""
 
     stack: tuple[str, ...]
     """The handler's stack, outermost frame first, each as ``app.py:41 (load_rows)``."""
 
     location: str
-    """The innermost frame of the user's own code: ``app.py:41 (load_rows)``."""
+    """The innermost frame of the user's own code, as ``app.py:41 (load_rows)``."""
 
     def __init__(
         self,

@@ -79,7 +79,7 @@ class Interrupt(_Landing, BaseException):
 
 
 class LoopInterrupt(Interrupt, KeyboardInterrupt):
-    """An :class:`Interrupt` that event loops let through.
+    """An ``Interrupt`` that event loops let through; catch it as one.
 
     asyncio, uvloop and gevent store or drop a plain ``BaseException`` raised in a callback or a
     background task, but hand a ``KeyboardInterrupt`` on.

@@ -1,0 +1,185 @@
+"""The page on errors says what the errors say."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import pytest
+
+import watchdog_lambda
+from tests.support import Context, block
+from watchdog_lambda import (
+    ConfigurationError,
+    LambdaTimeout,
+    batch,
+    errors,
+    sandbox_shutdown_hook,
+    shutdown_hook,
+    testing,
+    watch,
+)
+from watchdog_lambda._command import choose
+from watchdog_lambda._config import Settings
+from watchdog_lambda._runtime_api import RuntimeApi
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = Path(watchdog_lambda.__file__).parent
+PAGE = (ROOT / "docs" / "reference" / "errors.md").read_text(encoding="utf-8")
+
+
+def set_to(**variables: str) -> Callable[[], object]:
+    environ = {f"WATCHDOG_LAMBDA_{name}": value for name, value in variables.items()}
+    return lambda: Settings.from_environ(environ)
+
+
+def untyped(function: Any, *args: Any, **options: Any) -> Callable[[], object]:
+    """A call that type checkers would not let pass."""
+    return lambda: function(*args, **options)
+
+
+CAUSES: list[Callable[[], object]] = [
+    set_to(GRACE_PERIOD="2s"),
+    set_to(LAST_CALL="0"),
+    set_to(TIMEOUT="900000"),
+    set_to(HOOK_BUDGET="2.8"),
+    set_to(INTERRUPT="timeout"),
+    set_to(LAST_RESORT="die"),
+    set_to(WAKE_SIGNAL="SIGALRM"),
+    set_to(DISABLED="yes"),
+    set_to(METRICS_NAMESPACE="AWS/Orders"),
+    untyped(watch, grace=2.0),
+    untyped(watch, 2.0),
+    untyped(shutdown_hook, before="10 s"),
+    untyped(shutdown_hook, "flush"),
+    untyped(sandbox_shutdown_hook, "close_pool"),
+    lambda: choose({"WATCHDOG_LAMBDA_HANDLER": "watchdog_lambda.entrypoint.handler"}, None),
+    lambda: choose({}, None),
+    lambda: RuntimeApi("localhost"),
+]
+"""One at least for each place that raises a ConfigurationError."""
+
+
+UNREACHABLE = {"_text"}
+"""Only the environment sets a handler's name, and what is blank there counts as not set."""
+
+
+@pytest.fixture(autouse=True)
+def no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.startswith("WATCHDOG_LAMBDA_"):
+            monkeypatch.delenv(name)
+
+
+def section(title: str) -> str:
+    return PAGE.split(f"\n## {title}\n", 1)[1].split("\n## ", 1)[0]
+
+
+def first_column(part: str) -> list[str]:
+    return re.findall(r"^\| `(.*?)` \|", part, re.MULTILINE)
+
+
+def caught(cause: Callable[[], object]) -> pytest.ExceptionInfo[ConfigurationError]:
+    with pytest.raises(ConfigurationError) as raised:
+        cause()
+    return raised
+
+
+def parsed() -> Iterator[tuple[Path, ast.Module]]:
+    for path in PACKAGE.glob("*.py"):
+        yield path, ast.parse(path.read_text(encoding="utf-8"))
+
+
+def test_every_message_of_a_configuration_error_is_on_the_page_and_no_other() -> None:
+    """To the letter, so that whoever searches for one finds it."""
+    messages = [str(caught(cause).value) for cause in CAUSES]
+
+    assert first_column(section("ConfigurationError")) == messages
+
+
+def test_no_configuration_error_is_left_out() -> None:
+    """Each place in the source that raises one is reached by a cause above."""
+    places = {
+        (path.name, node.lineno)
+        for path, module in parsed()
+        for function in ast.walk(module)
+        if isinstance(function, ast.FunctionDef) and function.name not in UNREACHABLE
+        for node in ast.walk(function)
+        if isinstance(node, ast.Raise) and "ConfigurationError" in ast.unparse(node)
+    }
+
+    reached = set()
+    for cause in CAUSES:
+        entry = caught(cause).traceback[-1]
+        reached.add((Path(entry.path).name, entry.lineno + 1))
+
+    assert reached == places
+
+
+def test_every_warning_is_on_the_page_and_no_other() -> None:
+    """As in the source, with dots for what varies."""
+    calls = [
+        node
+        for _, module in parsed()
+        for node in ast.walk(module)
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and ast.unparse(node.func.value) == "logger()"
+    ]
+    said = {
+        (ast.unparse(node.func), re.sub("%[sr]", "...", ast.literal_eval(node.args[0])))
+        for node in calls
+    }
+
+    part = section("Warnings")
+    assert {text for level, text in said if level.endswith(".warning")} == set(first_column(part))
+    assert all(f"`{text}`" in part for level, text in said if not level.endswith(".warning"))
+
+
+def test_the_tree_is_that_of_the_classes() -> None:
+    """Each class that users can meet stands below its own bases."""
+    tree = re.search(r"```\n(BaseException.*?)```", PAGE, re.DOTALL)
+    assert tree is not None
+    bases: dict[str, str] = {}
+    path: list[str] = []
+    for line in tree[1].splitlines():
+        name = re.search(r"[\w.]+", line)
+        assert name is not None
+        del path[name.start() // 4 :]
+        bases[name[0].rpartition(".")[2]] = path[-1] if path else ""
+        path.append(name[0])
+
+    kinds = [getattr(errors, name) for name in (*errors.__all__, "LoopInterrupt")]
+    for kind in [*kinds, testing.ClockError]:
+        assert bases[kind.__name__] in {base.__name__ for base in kind.__mro__[1:]}
+    assert len(bases) == len(kinds) + 5  # and BaseException, Exception, TimeoutError, ...
+
+
+def no_answer(_details: object) -> NoReturn:
+    raise KeyError
+
+
+def test_the_messages_of_a_timeout() -> None:
+    """What lands, what the caller gets, and the notes."""
+    part = section("LambdaTimeout")
+    usual, _, not_begun, interrupted = first_column(part)
+    figures = re.compile(r"\d+\.\d")
+    with pytest.raises(LambdaTimeout) as plain:
+        watch(grace_period=0.02)(lambda _e, _c: block())({}, Context(0.1))
+    with pytest.raises(LambdaTimeout) as failed:
+        watch(grace_period=0.02, fallback=no_answer)(lambda _e, _c: block())({}, Context(0.1))
+
+    said, place = str(plain.value).split(", in ")
+    assert figures.sub("N", said) == figures.sub("N", usual.split(", in ")[0])
+    assert re.fullmatch(r"\S+\.py:\d+ \(\w+\)", place)
+    assert f"`{failed.value.__notes__[0]}`" in part
+    assert [str(error) for _, error, _ in (batch._NOT_BEGUN, batch._INTERRUPTED)] == [
+        not_begun,
+        interrupted,
+    ]

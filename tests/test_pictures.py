@@ -1,0 +1,186 @@
+"""The pictures show what the code does, and are what their figures give."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.support import Context
+from tools.pictures import docs, ladder
+from watchdog_lambda import LambdaTimeout, Watchdog
+from watchdog_lambda._config import DEFAULT_GRACE_PERIOD, DEFAULT_LAST_CALL
+from watchdog_lambda.testing import FakeContext, clock, expire, timeout_records
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Handler = Callable[[Any, Any], Any]
+
+SECONDS = 0.4
+"""Of the invocations whose time is real; the watchdog comes after three quarters of it."""
+
+
+def test_no_picture_is_made_by_hand() -> None:
+    """Each is what is drawn of the figures beside it, and of the code's names and times."""
+    for path, text in docs.made_of(docs.read()).items():
+        assert path.read_text(encoding="utf-8") == text, f"{path.name}: dev.py pictures --redraw"
+
+
+def test_the_timeline_is_that_of_the_defaults() -> None:
+    """The run had the default grace period whole, and each phase follows from the one before."""
+    run = docs.read()
+    rows = {row["phase"]: row for row in run.watched}
+
+    assert (run.grace_period, run.last_call) == (DEFAULT_GRACE_PERIOD, DEFAULT_LAST_CALL)
+    grace = run.timeout - run.grace_period
+    assert grace == pytest.approx(rows["hook"]["start"], abs=0.25)
+    assert rows["hook"]["end"] == pytest.approx(rows["interrupt"]["start"], abs=0.1)
+    assert rows["cleanup"]["end"] <= rows["left"]["start"] <= run.timeout - run.last_call
+    assert [row["phase"] for row in run.unwatched][-1] == "killed"
+
+
+@pytest.mark.parametrize("name", ["timeline.svg", "ladder.svg", "limits.svg"])
+def test_pictures_are_legible_on_light_and_on_dark(name: str) -> None:
+    """No background; every colour is at least 2.9 times as bright, or as dark, as the page.
+
+    White text stands on bars of the picture's own only.
+    """
+    drawn = (docs.FOLDER / name).read_text(encoding="utf-8")
+    pages = (luminance("#ffffff"), luminance("#131416"))
+
+    colours = set(re.findall(r"#[0-9a-f]{6}\b", drawn)) - {"#ffffff"}
+
+    assert colours
+    for colour in colours:
+        for page in pages:
+            low, high = sorted((luminance(colour), page))
+            assert (high + 0.05) / (low + 0.05) >= 2.9, colour
+
+
+def luminance(colour: str) -> float:
+    """The relative one, as the accessibility guidelines have it."""
+    parts = [int(colour[n : n + 2], 16) / 255 for n in (1, 3, 5)]
+    linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def raises(_event: object, _context: object) -> None:
+    expire()
+
+
+def is_retried(_event: object, _context: object) -> None:
+    """As a library does that takes the interrupt for one more failure."""
+    while True:
+        try:
+            expire()
+        except Exception:
+            continue
+
+
+def swallows_all(_event: object, _context: object) -> str:
+    for _ in range(3):
+        try:
+            expire()
+        except BaseException:
+            continue
+    return "answer"
+
+
+def cleans_up(_event: object, _context: object) -> str:
+    try:
+        expire()
+    except TimeoutError:
+        clock.advance(0.5)
+    return "answer"
+
+
+def cleans_up_for_ever(_event: object, _context: object) -> None:
+    try:
+        expire()
+    finally:
+        expire()
+
+
+def resists(_event: object, _context: object) -> str:
+    until = time.monotonic() + SECONDS
+    while time.monotonic() < until:
+        try:
+            threading.Event().wait(SECONDS)
+        except BaseException:
+            continue
+    return "late answer"
+
+
+def is_in_blind_c_code(_event: object, _context: object) -> str:
+    os.system(f"sleep {SECONDS}")  # noqa: S605 - it waits in C, and looks at no signals
+    return "late answer"
+
+
+def ends_while_hooks_run(begun: threading.Event) -> Handler:
+    def handler(_event: object, _context: object) -> str:
+        begun.wait()
+        return "answer"
+
+    return handler
+
+
+def path(record: dict[str, Any] | None) -> list[str]:
+    """The states that an invocation went through, as its record tells."""
+    if record is None:
+        return ["runs", "settled"]
+    states = ["runs", "hooks"]
+    last_call_ms = record["elapsed_ms"] + record["remaining_ms"] - DEFAULT_LAST_CALL * 1000
+    landed_ms: float | None = None
+    for interrupt in record["interrupts"]:
+        if landed_ms is not None and landed_ms < last_call_ms <= interrupt["landed_after_ms"]:
+            states.append("alone")
+        landed_ms = interrupt["landed_after_ms"]
+        states.append("first" if interrupt["exception"] == "LambdaTimeout" else "next")
+    if record["outcome"] == "stuck":
+        states.append("stuck")
+    elif landed_ms is not None and record["ended_after_ms"] >= landed_ms + 400:
+        states.append("alone")
+    return [*states, "settled"]
+
+
+def test_every_arrow_of_the_ladder_is_taken_and_no_other() -> None:
+    """A handler for each; their records tell which way they went."""
+    begun, release = threading.Event(), threading.Event()
+    with_hook = Watchdog()
+
+    @with_hook.shutdown_hook
+    def hook(_details: object) -> None:
+        begun.set()
+        release.wait()
+
+    real, fake = (lambda: Context(SECONDS)), FakeContext
+    cases: list[tuple[Watchdog, Handler, Callable[[], object]]] = [
+        (Watchdog(), lambda _e, _c: "answer", fake),
+        (Watchdog(), raises, fake),
+        (Watchdog(), is_retried, fake),
+        (Watchdog(interrupt="base"), raises, fake),
+        (Watchdog(), swallows_all, fake),
+        (Watchdog(), cleans_up, fake),
+        (Watchdog(), cleans_up_for_ever, fake),
+        (Watchdog(), resists, real),
+        (Watchdog(), is_in_blind_c_code, real),
+        (with_hook, ends_while_hooks_run(begun), real),
+    ]
+
+    taken: set[tuple[str, str]] = set()
+    for watchdog, handler, context in cases:
+        with timeout_records() as records:
+            try:
+                watchdog.watch(handler)({}, context())
+            except LambdaTimeout:
+                pass
+        taken |= set(itertools.pairwise(path(records[0] if records else None)))
+    release.set()
+
+    assert taken == {(step.origin, step.target) for step in ladder.STEPS}

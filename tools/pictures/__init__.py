@@ -1,0 +1,1 @@
+"""The documentation's pictures, drawn by code from what has been run."""

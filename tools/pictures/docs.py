@@ -1,0 +1,65 @@
+"""The pictures' files: the figures as measured, and what is drawn of them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Final
+
+from watchdog_lambda._config import DEFAULT_GRACE_PERIOD, DEFAULT_LAST_CALL
+
+from . import ladder, timeline
+from .timeline import Run
+
+ROOT: Final = Path(__file__).resolve().parent.parent.parent
+FOLDER: Final = ROOT / "docs" / "explanation"
+FIGURES: Final = FOLDER / "timeline.json"
+
+TIMEOUT: Final = 4 * DEFAULT_GRACE_PERIOD
+"""Of the function: the shortest one that has the default grace period whole."""
+
+
+def measure() -> Run:
+    """Run the handler in the real runtime, with the watchdog and without."""
+    watched, unwatched = _invoke(), _invoke("--unwatched")
+    [call], [bare] = watched["invocations"], unwatched["invocations"]
+    return Run(
+        timeout=watched["timeout"],
+        grace_period=call["record"]["grace_period_ms"] / 1000,
+        last_call=DEFAULT_LAST_CALL,
+        python=watched["python"],
+        awslambdaric=watched["awslambdaric"],
+        watched=call["timeline"],
+        unwatched=bare["timeline"],
+        answer=json.dumps(call["response"]),
+        error=bare["error"]["errorMessage"].rpartition("Z ")[2],
+    )
+
+
+def _invoke(*options: str) -> dict[str, Any]:
+    command = [sys.executable, "-m", "watchdog_lambda.cli", "invoke", "app.handler", "--json"]
+    command += [f"--path={Path(__file__).parent}", f"--timeout={TIMEOUT:g}", "--emulator=none"]
+    done = subprocess.run([*command, *options], cwd=ROOT, stdout=subprocess.PIPE, check=False)
+    document: dict[str, Any] = json.loads(done.stdout)
+    return document
+
+
+def to_json(run: Run) -> str:
+    """What the file says of a run."""
+    return json.dumps(asdict(run), indent=1) + "\n"
+
+
+def read() -> Run:
+    """The figures that the picture shows."""
+    return Run(**json.loads(FIGURES.read_text(encoding="utf-8")))
+
+
+def made_of(run: Run) -> dict[Path, str]:
+    """What each picture must be then."""
+    return {
+        FOLDER / "timeline.svg": timeline.draw(run),
+        FOLDER / "ladder.svg": ladder.draw(),
+    }
