@@ -7,6 +7,7 @@ What a site has to have beside that, such as a place for a link that leaves this
 from __future__ import annotations
 
 import re
+import shutil
 import sys
 import zlib
 from pathlib import Path
@@ -122,8 +123,34 @@ def _write_inventory() -> str:
 intersphinx_mapping = {"python": ("https://docs.python.org/3", _write_inventory())}
 
 
+_EXAMPLES = ROOT / "docs" / "examples"
+"""Pages that are there during a build only."""
+
+
+def _write_examples() -> None:
+    """Make a page of each example: its README, and its source."""
+    _remove_examples()
+    _EXAMPLES.mkdir()
+    for readme in sorted(ROOT.glob("examples/*/README.md")):
+        folder = readme.parent
+        there = f"](../../examples/{folder.name}/"
+        text = re.sub(r"\]\((?=[\w.-]+\))", there, readme.read_text(encoding="utf-8"))
+        sources = "".join(
+            f"\n## `{source.name}`\n\n"
+            f"```{{literalinclude}} ../../examples/{folder.name}/{source.name}\n```\n"
+            for source in sorted(folder.glob("*.py"))
+        )
+        (_EXAMPLES / f"{folder.name}.md").write_text(text + sources, encoding="utf-8")
+
+
+def _remove_examples(*_: object) -> None:
+    shutil.rmtree(_EXAMPLES, ignore_errors=True)
+
+
 def setup(app: Sphinx) -> None:
     """Register what is made of the pages' sources and of the docstrings."""
+    _write_examples()
+    app.connect("build-finished", _remove_examples)
     app.connect("source-read", _lead_inside)
     app.connect("autodoc-process-docstring", _mark_thread)
     app.connect("doctree-read", _hide_sentinels)
@@ -135,7 +162,8 @@ def _lead_inside(_app: Sphinx, _page: str, source: list[str]) -> None:
     def page(link: re.Match[str]) -> str:
         return "](" + _OUTSIDE.get(link[1], link[0][2:])
 
-    source[0] = re.sub(r"\]\((?:\.\./)+([A-Z]+\.md)\b", page, source[0])
+    text = re.sub(r"\]\((?:\.\./)+([A-Z]+\.md)\b", page, source[0])
+    source[0] = re.sub(r"\]\((?:\.\./)+examples/(\w+)/?\)", r"](/examples/\1.md)", text)
 
 
 def _mark_thread(
