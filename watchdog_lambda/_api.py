@@ -58,7 +58,16 @@ class scoped_hook:  # noqa: N801 - used like a function
     before the hooks that were registered earlier. Not called at the end of the block: what must
     happen then belongs there.
 
-    Thread: any.
+    It shares the budget of the grace period's hooks, and runs on a thread of its own while the
+    block goes on. Whether it runs just before or just after the block has ended, where the two
+    fall together, is not promised: it must bear either.
+
+    Args:
+        function: what to call; its result is ignored, and an error is recorded and stops nobody.
+        *args: handed on to it.
+        **kwargs: handed on to it.
+
+    Thread: any. An instance may be entered once at a time.
     """
 
     __slots__ = ("_call", "_key", "_name", "_registry")
@@ -143,6 +152,8 @@ class Watchdog:
 
     Raises:
         ConfigurationError: a setting that cannot be used.
+
+    Thread: any.
     """
 
     def __init__(
@@ -187,6 +198,11 @@ class Watchdog:
 
         The wrapper is transparent otherwise: same arguments, same result object, same exceptions,
         same metadata. See :func:`watchdog_lambda.watch`.
+
+        Raises:
+            ConfigurationError: a setting in the environment that cannot be used.
+
+        Thread: any.
         """
         return _watch(handler, self._options, self._fallback, (self._hooks, _hooks))
 
@@ -195,7 +211,15 @@ class Watchdog:
     @overload
     def shutdown_hook(self, /, *, before: float | None = None) -> Callable[[Hook], Hook]: ...
     def shutdown_hook(self, hook: Any = None, /, *, before: float | None = None) -> Any:
-        """Register a hook for this watchdog's handlers, as the module's function does for all."""
+        """Register a hook for this watchdog's handlers, as the module's function does for all.
+
+        See :func:`watchdog_lambda.shutdown_hook`.
+
+        Raises:
+            ConfigurationError: not a callable, or `before` is not a positive number of seconds.
+
+        Thread: any.
+        """
         return _register(self._hooks, hook, before)
 
 
@@ -246,7 +270,8 @@ def watch(
         fallback: what the caller gets instead of the error: a value, or a callable of
             :class:`TimeoutDetails`.
         **options: `grace_period`, `hook_budget`, `interrupt`, `last_call`, `last_resort`,
-            `wake_signal`, `timeout`, `metrics_namespace`, `disabled`.
+            `wake_signal`, `timeout`, `metrics_namespace`, `disabled`; times in seconds. What each
+            means is in the reference of the settings.
 
     Raises:
         ConfigurationError: a setting in the environment or an option that cannot be used.
@@ -337,7 +362,7 @@ def shutdown_hook(hook: Any = None, /, *, before: float | None = None) -> Any:
             when a quarter of the invocation's time has passed.
 
     Raises:
-        ConfigurationError: `before` is not a positive number of seconds.
+        ConfigurationError: not a callable, or `before` is not a positive number of seconds.
 
     Thread: any.
     """
@@ -348,7 +373,8 @@ def sandbox_shutdown_hook(hook: SandboxHook, /) -> SandboxHook:
     """Have a function called, without arguments, when Lambda ends the sandbox.
 
     With ``WATCHDOG_LAMBDA_SIGTERM=1`` only: without an internal extension Lambda gives no notice.
-    All hooks share 400 ms of the 500 ms that it gives: the last registered runs first, one that
+    All hooks share 400 ms of the 500 ms that it gives, by AWS's documentation of the environment's
+    life cycle: the last registered runs first, one that
     raises or hangs stops no other. They run on a thread of their own, while the process is idle or
     in the middle of an invocation. Not promised: Lambda also ends sandboxes without notice, and a
     SIGTERM handler of yours that exits cuts them short.

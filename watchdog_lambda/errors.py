@@ -63,6 +63,10 @@ class LambdaTimeout(_Landing, TimeoutError):
 
     Its message says how long the handler ran, how long before which limit, and where it was:
     ``interrupted after 27.0 s, 3.0 s before the 30.0 s limit, in app.py:41 (load_rows)``.
+
+    Not promised: that it lands. C code that never looks at signals ends first.
+
+    Thread: it is raised in the handler's.
     """
 
     __module__ = "watchdog_lambda"
@@ -73,6 +77,8 @@ class Interrupt(_Landing, BaseException):
 
     Let it pass: ``finally`` and ``with`` clean up. It never reaches the runtime; the wrapper turns
     it into :class:`LambdaTimeout`. Swallowing it only brings the next one.
+
+    Thread: it is raised in the handler's.
     """
 
     __module__ = "watchdog_lambda"
@@ -129,8 +135,9 @@ that makes one at that moment would get it.
 class ConfigurationError(ValueError):
     """A setting that cannot be used; names the setting, its value and a value that would do.
 
-    Raised at start: by the entrypoint, :func:`~watchdog_lambda.watch` and
-    :class:`~watchdog_lambda.Watchdog`. Never in the middle of an invocation.
+    Raised at start: by the entrypoint, :func:`~watchdog_lambda.watch`,
+    :class:`~watchdog_lambda.Watchdog` and what registers hooks. Never in the middle of an
+    invocation, unless hooks are registered there.
     """
 
     __module__ = "watchdog_lambda"
