@@ -64,6 +64,19 @@ def test_the_readmes_code_runs() -> None:
     assert answer == {"statusCode": 200}
 
 
+def test_the_landing_pages_code_runs() -> None:
+    """The handler answers, and its fallback does when its time is up."""
+    [snippet] = re.findall(r"```python\n(.*?)```", text("docs/index.md"), re.DOTALL)
+    in_time: dict[str, Any] = {}
+    late: dict[str, Any] = {"expire": testing.expire}
+    exec(compile(snippet, "index.md", "exec"), in_time)  # noqa: S102
+    slow = snippet.replace("    return", "    expire()\n    return")
+    exec(compile(slow, "index.md", "exec"), late)  # noqa: S102
+
+    assert in_time["handler"]({}, testing.FakeContext()) == {"statusCode": 200}
+    assert late["handler"]({}, testing.FakeContext()) == {"statusCode": 504}
+
+
 def test_the_how_to_on_tests_runs(tmp_path: Path) -> None:
     """Each snippet says which file it belongs to; pytest runs them, as a user's would."""
     snippets = re.findall(
