@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import re
-import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -14,11 +12,9 @@ from typing import Any
 
 import pytest
 
-import watchdog_lambda
-from benchmarks.limits import docs as limits
 from tests.support import Context
-from watchdog_lambda import _api, batch, pytest_plugin, testing, typing
-from watchdog_lambda._config import DEFAULTS, INTERRUPTS, LAST_RESORTS, PARSERS
+from watchdog_lambda import _api, pytest_plugin, testing
+from watchdog_lambda._config import DEFAULTS, PARSERS
 
 ROOT = Path(__file__).parent.parent
 
@@ -62,19 +58,6 @@ def test_the_readmes_code_runs() -> None:
             _api._hooks.remove(hook.key)
 
     assert answer == {"statusCode": 200}
-
-
-def test_the_landing_pages_code_runs() -> None:
-    """The handler answers, and its fallback does when its time is up."""
-    [snippet] = re.findall(r"```python\n(.*?)```", text("docs/index.md"), re.DOTALL)
-    in_time: dict[str, Any] = {}
-    late: dict[str, Any] = {"expire": testing.expire}
-    exec(compile(snippet, "index.md", "exec"), in_time)  # noqa: S102
-    slow = snippet.replace("    return", "    expire()\n    return")
-    exec(compile(slow, "index.md", "exec"), late)  # noqa: S102
-
-    assert in_time["handler"]({}, testing.FakeContext()) == {"statusCode": 200}
-    assert late["handler"]({}, testing.FakeContext()) == {"statusCode": 504}
 
 
 def test_the_how_to_on_tests_runs(tmp_path: Path) -> None:
@@ -128,65 +111,6 @@ def run_pytest(folder: Path) -> subprocess.CompletedProcess[str]:
         timeout=60,
         check=False,
     )
-
-
-def test_the_comparison_has_the_figures_of_the_table_of_calls() -> None:
-    """Those of docs/explanation/limits.json, as they are worded."""
-    page = text("docs/explanation/comparison.md")
-    rows = [list(cells.values()) for cells in limits.read().cells.values()]
-    reached = {
-        way: [
-            [figure for row in cells if (figure := row[way].figure) is not None] for cells in rows
-        ]
-        for way in ("watchdog", "alarm", "injection")
-    }
-    counts = {way: [len(figures) for figures in ways] for way, ways in reached.items()}
-    medians = {way: round(statistics.median(ways[0]), 1) for way, ways in reached.items()}
-    loops = [cells["loop"] for cells in limits.read().cells.values()]
-    ours = sorted(round(loop["watchdog"].figure or math.inf) for loop in loops)
-
-    assert (
-        f"Of {len(rows[0])} blocking calls it reaches {counts['alarm'][0]} on CPython 3.11, "
-        f"we {counts['watchdog'][0]}; the median of its figures is {medians['alarm']} ms, "
-        f"that of ours {medians['watchdog']} ms.\n"
-    ) in page
-    assert not list(limits.read().worse())
-    assert counts["watchdog"][0] - counts["alarm"][0] == 12
-    assert "The twelve between" in page
-    first, *others = counts["injection"]
-    assert set(others) == {others[0]}
-    assert f"of the {len(rows[0])} calls {first} were reached on 3.11, {others[0]} on" in page
-    assert f"after {ours[0]} to {ours[-1]} ms in a bare loop" in page
-    assert all((loop["alarm"].figure or math.inf) < 1 for loop in loops)
-
-
-def test_the_api_page_names_what_options_may_be() -> None:
-    """Two aliases exist for type checkers only, and are written down on the page by hand."""
-    page = text("docs/reference/api.md")
-
-    for name, choices in (("InterruptKind", INTERRUPTS), ("LastResort", LAST_RESORTS)):
-        listed = ", ".join(f'"{choice}"' for choice in choices)
-        assert f".. py:type:: {name}\n   :canonical: Literal[{listed}]\n" in page
-
-
-def test_the_api_page_has_every_public_name() -> None:
-    """Of the package, and of its public modules; Powertools' own names are Powertools'."""
-    page = text("docs/reference/api.md")
-    documented = set(re.findall(r"^\.\. (?:auto|py:)\w+:: (?:[\w.]+\.)?(\w+)", page, re.MULTILINE))
-    processors = {
-        name
-        for name in batch.__all__
-        if getattr(getattr(batch, name), "__module__", "") == batch.__name__
-    }
-
-    aliases = {"Json", "Fallback"}
-    for names in (
-        watchdog_lambda.__all__,
-        testing.__all__,
-        processors,
-        set(typing.__all__) - aliases,
-    ):
-        assert set(names) <= documented
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,92 @@
+"""The site's own pages say what the code does and what was measured; `dev.py docs` checks links."""
+
+from __future__ import annotations
+
+import math
+import re
+import statistics
+from pathlib import Path
+from typing import Any
+
+import watchdog_lambda
+from benchmarks.limits import docs as limits
+from watchdog_lambda import batch, testing, typing
+from watchdog_lambda._config import INTERRUPTS, LAST_RESORTS
+
+DOCS = Path(__file__).parent.parent / "docs"
+
+
+def text(page: str) -> str:
+    return (DOCS / page).read_text(encoding="utf-8")
+
+
+def test_the_landing_pages_code_runs() -> None:
+    """The handler answers, and its fallback does when its time is up."""
+    [snippet] = re.findall(r"```python\n(.*?)```", text("index.md"), re.DOTALL)
+    in_time: dict[str, Any] = {}
+    late: dict[str, Any] = {"expire": testing.expire}
+    exec(compile(snippet, "index.md", "exec"), in_time)  # noqa: S102
+    slow = snippet.replace("    return", "    expire()\n    return")
+    exec(compile(slow, "index.md", "exec"), late)  # noqa: S102
+
+    assert in_time["handler"]({}, testing.FakeContext()) == {"statusCode": 200}
+    assert late["handler"]({}, testing.FakeContext()) == {"statusCode": 504}
+
+
+def test_the_comparison_has_the_figures_of_the_table_of_calls() -> None:
+    """Those of docs/explanation/limits.json, as they are worded."""
+    page = text("explanation/comparison.md")
+    rows = [list(cells.values()) for cells in limits.read().cells.values()]
+    reached = {
+        way: [
+            [figure for row in cells if (figure := row[way].figure) is not None] for cells in rows
+        ]
+        for way in ("watchdog", "alarm", "injection")
+    }
+    counts = {way: [len(figures) for figures in ways] for way, ways in reached.items()}
+    medians = {way: round(statistics.median(ways[0]), 1) for way, ways in reached.items()}
+    loops = [cells["loop"] for cells in limits.read().cells.values()]
+    ours = sorted(round(loop["watchdog"].figure or math.inf) for loop in loops)
+
+    assert (
+        f"Of {len(rows[0])} blocking calls it reaches {counts['alarm'][0]} on CPython 3.11, "
+        f"we {counts['watchdog'][0]}; the median of its figures is {medians['alarm']} ms, "
+        f"that of ours {medians['watchdog']} ms.\n"
+    ) in page
+    assert not list(limits.read().worse())
+    assert counts["watchdog"][0] - counts["alarm"][0] == 12
+    assert "The twelve between" in page
+    first, *others = counts["injection"]
+    assert set(others) == {others[0]}
+    assert f"of the {len(rows[0])} calls {first} were reached on 3.11, {others[0]} on" in page
+    assert f"after {ours[0]} to {ours[-1]} ms in a bare loop" in page
+    assert all((loop["alarm"].figure or math.inf) < 1 for loop in loops)
+
+
+def test_the_api_page_names_what_options_may_be() -> None:
+    """Two aliases exist for type checkers only, and are written down on the page by hand."""
+    page = text("reference/api.md")
+
+    for name, choices in (("InterruptKind", INTERRUPTS), ("LastResort", LAST_RESORTS)):
+        listed = ", ".join(f'"{choice}"' for choice in choices)
+        assert f".. py:type:: {name}\n   :canonical: Literal[{listed}]\n" in page
+
+
+def test_the_api_page_has_every_public_name() -> None:
+    """Of the package, and of its public modules; Powertools' own names are Powertools'."""
+    page = text("reference/api.md")
+    documented = set(re.findall(r"^\.\. (?:auto|py:)\w+:: (?:[\w.]+\.)?(\w+)", page, re.MULTILINE))
+    processors = {
+        name
+        for name in batch.__all__
+        if getattr(getattr(batch, name), "__module__", "") == batch.__name__
+    }
+
+    aliases = {"Json", "Fallback"}
+    for names in (
+        watchdog_lambda.__all__,
+        testing.__all__,
+        processors,
+        set(typing.__all__) - aliases,
+    ):
+        assert set(names) <= documented
