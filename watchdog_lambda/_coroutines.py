@@ -11,6 +11,7 @@ from collections import defaultdict
 from ._clock import SystemClock
 from ._invocation import active
 from ._loops import run_out
+from ._stacks import coroutines
 from .errors import Interrupt, LambdaTimeout
 
 TYPE_CHECKING = False
@@ -66,8 +67,10 @@ def as_function(handler: Callable[..., Any]) -> Callable[[Any, Any], Any]:
 
     def run(event: Any, context: Any) -> Any:
         loop = _loop()
-        task = loop.create_task(handler(event, context))
-        invocation = active.get(get_ident())
+        ident = get_ident()
+        coroutine = coroutines[ident] = handler(event, context)
+        task = loop.create_task(coroutine)
+        invocation = active.get(ident)
         try:
             try:
                 return call_opaque(loop.run_until_complete, (task,), {})
@@ -90,6 +93,7 @@ def as_function(handler: Callable[..., Any]) -> Callable[[Any, Any], Any]:
             except (LambdaTimeout, Interrupt):
                 pass  # last call
             finally:
+                coroutines.pop(ident, None)
                 if invocation is not None:
                     invocation.shields -= 1
 

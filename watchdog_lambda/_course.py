@@ -11,7 +11,7 @@ import math
 from . import _metrics, _report
 from ._hooks import StageRun, stages
 from ._record import attribute, other_stacks
-from ._stacks import all_stacks, handled_by
+from ._stacks import all_stacks, awaited_stack, handled_by
 from .details import TimeoutDetails
 
 TYPE_CHECKING = False
@@ -157,6 +157,8 @@ class Course:
         firing = self.firing
         stacks = all_stacks(firing.thread_id)
         stack = stacks.pop(firing.thread_id, [])
+        if not firing.code.has_own(stack):
+            stack = awaited_stack(firing.thread_id) + stack
         firing.other_stacks = other_stacks(firing.code, stacks)
         context = self._invocation.context
         return TimeoutDetails(

@@ -30,7 +30,7 @@ from ._code import (
 )
 from ._loops import running_loop, waits_in_c
 from ._places import is_ours, waits_in_exit
-from ._stacks import own_stack
+from ._stacks import awaited_stack, own_stack
 from .errors import Interrupt, LambdaTimeout, LoopInterrupt
 
 TYPE_CHECKING = False
@@ -341,7 +341,8 @@ class Ladder:
             kind = Interrupt if base or hidden else LambdaTimeout
         else:
             kind = LoopInterrupt if self._has_loop() else Interrupt
-        place = self._code.location(stack)
+        awaited = [] if self._code.has_own(stack) else awaited_stack(self._thread_id)
+        place = self._code.location(awaited + stack)
         error = kind(self.message(now, place))
         error.details = self._details
         wrappers = self._code.wrappers(stack)

@@ -88,6 +88,10 @@ class CodeMap:
     def place(self, file: str, line: int, function: str) -> str:
         return f"{self.name(file)}:{line} ({function})" if function else file
 
+    def has_own(self, stack: Stack) -> bool:
+        """Whether the handler's part of a stack goes through the user's own code."""
+        return any(self.is_own(entry[0]) for entry in of_the_handler(stack))
+
     def location(self, stack: Stack) -> str:
         """The innermost frame of the user's own code; the innermost of all if none is."""
         stack = of_the_handler(stack)

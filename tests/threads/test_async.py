@@ -6,15 +6,20 @@ import asyncio
 import contextvars
 import functools
 import json
+import re
 import threading
 import time
-from typing import Any
+import types
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.support import Context
-from watchdog_lambda import LambdaTimeout, watch
+from tests.support import Context, block
+from watchdog_lambda import LambdaTimeout, Watchdog, watch
 from watchdog_lambda._coroutines import is_coroutine_function
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
 
 seen: list[Any] = []
 
@@ -56,10 +61,51 @@ def test_a_waiting_handler_is_cancelled_through_its_task() -> None:
             await asyncio.sleep(0.05)
             seen.append("cleaned")
 
-    with pytest.raises(LambdaTimeout, match=r"test_async\.py|asyncio|selectors"):
+    with pytest.raises(LambdaTimeout, match=r"in .*test_async\.py:\d+ \(handler\)"):
         handler({}, Context(0.8))
 
     assert seen == ["cancelled", "cleaned"]
+
+
+def test_a_waiting_handler_is_located_by_what_it_awaits() -> None:
+    """No thread's stack has a coroutine that waits; message and details name it all the same."""
+
+    @types.coroutine
+    def old_style() -> Generator[Any]:
+        yield from asyncio.sleep(30).__await__()
+
+    async def load_rows() -> None:
+        await old_style()
+
+    watchdog = Watchdog(grace_period=0.2)
+    watchdog.shutdown_hook(seen.append)
+
+    @watchdog.watch
+    async def handler(_event: object, _context: object) -> None:
+        await load_rows()
+
+    place = r"tests/threads/test_async\.py:\d+ "
+    with pytest.raises(LambdaTimeout, match=rf" in {place}\(old_style\)$"):
+        handler({}, Context(0.8))
+
+    [details] = seen
+    assert re.fullmatch(rf"{place}\(old_style\)", details.location)
+    functions = [re.sub(r".*\((.*)\)", r"\1", entry) for entry in details.stack]
+    assert functions[-3:] == ["handler", "load_rows", "old_style"]
+
+
+def test_a_task_that_keeps_the_loop_busy_is_what_is_located() -> None:
+    """The handler only waits for it; what runs is what one wants to know."""
+
+    async def busy() -> None:
+        block()
+
+    @watch(grace_period=0.2)
+    async def handler(_event: object, _context: object) -> None:
+        await asyncio.create_task(busy())
+
+    with pytest.raises(LambdaTimeout, match=r"\(block\)$"):
+        handler({}, Context(0.8))
 
 
 def test_what_a_cancelled_handler_returns_is_the_answer() -> None:
