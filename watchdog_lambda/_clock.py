@@ -42,6 +42,24 @@ STAGE_SHARE = 0.75
 """No stage begins in the first quarter of an invocation, however large its ``before``."""
 
 
+HOOK_SHARE = 1 / 3
+"""What hooks have of the grace period in force if nothing is set."""
+
+MOST_HOOK_SHARE = 0.7
+"""What they have at most of a grace period that has shrunk: they end before last call."""
+
+
+def budget_within(grace_period: float, budget: float, *, chosen_for: float) -> float:
+    """What is left in force of a hook budget that was set beside another grace period.
+
+    All of it, as long as it is no more than hooks would have without it; otherwise its share.
+    """
+    if grace_period >= chosen_for:
+        return budget
+    share = min(max(budget / chosen_for, HOOK_SHARE), MOST_HOOK_SHARE)
+    return min(budget, grace_period * share)
+
+
 cpu_time = time.process_time
 """Seconds that all threads of this process have had a processor for, over restarts."""
 
@@ -132,9 +150,11 @@ class Timeline:
         # By then the watchdog would long have woken, if it could; see _last_words.
         self.overdue_at = (self.grace_at + self.last_call_at) / 2
         self.last_words_at = hard - (hard - self.last_call_at) * LAST_WORDS_SHARE
-        # A grace period that had to shrink takes its hooks' share down with it.
-        share = 1 / 3 if hook_budget is None else hook_budget / grace_period
-        self.hook_budget = self.grace_period * share
+        self.hook_budget = (
+            self.grace_period * HOOK_SHARE
+            if hook_budget is None
+            else budget_within(self.grace_period, hook_budget, chosen_for=grace_period)
+        )
 
     def stage_at(self, before: float) -> float:
         """The instant of the stage that begins `before` seconds ahead of the hard deadline."""

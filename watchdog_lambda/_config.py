@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import signal
 
+from ._clock import budget_within
 from ._log import logger
 from .errors import ConfigurationError
 
@@ -111,6 +112,14 @@ class Settings:
                 raise ConfigurationError(f"{source} is no option; {_suggest(name, OPTIONS)}")
             values[name] = PARSERS[name](value, source)
             sources[name] = source
+        is_given = [options.get(name) is not None for name in ("grace_period", "hook_budget")]
+        if is_given == [True, False] and "hook_budget" in values:
+            # The environment's budget was chosen for the environment's grace period.
+            values["hook_budget"] = budget_within(
+                values["grace_period"],
+                values["hook_budget"],
+                chosen_for=_grace_period_of(environ),
+            )
         return cls(values, sources)
 
     def replaced(self, options: Mapping[str, object]) -> Settings:
@@ -119,9 +128,11 @@ class Settings:
         for name, value in options.items():
             values[name] = PARSERS[name](value, f"{name}={value!r}")
         if "hook_budget" in self.given and "hook_budget" not in options:
-            # It was chosen for the other grace period: keep its share.
+            # It was chosen for the other grace period.
             grace_period = values.get("grace_period", DEFAULT_GRACE_PERIOD)
-            values["hook_budget"] *= grace_period / self.grace_period
+            values["hook_budget"] = budget_within(
+                grace_period, values["hook_budget"], chosen_for=self.grace_period
+            )
         return Settings(values)
 
     def __setattr__(self, name: str, value: object) -> Never:
@@ -257,6 +268,14 @@ OPTIONS = tuple(name for name in PARSERS if name not in {"handler", "sigterm"})
 """The settings that can be given in code; the others are the process's, not a handler's."""
 
 _warned: set[str] = set()
+
+
+def _grace_period_of(environ: Mapping[str, str]) -> float:
+    """The environment's grace period, where code gives another; what cannot be read is none."""
+    try:
+        return _seconds("3.0")(environ.get(f"{PREFIX}GRACE_PERIOD", ""), "")
+    except ConfigurationError:
+        return DEFAULT_GRACE_PERIOD
 
 
 def _warn_of_unknown(variable: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -47,6 +48,18 @@ def test_hooks_keep_their_share_of_a_grace_period_that_shrinks() -> None:
     line = Timeline(0.0, 1.2, grace_period=3.0, hook_budget=1.0, last_call=0.5)
 
     assert abs(line.hook_budget - 0.1) < 1e-9
+
+
+@pytest.mark.parametrize(
+    ("budget", "in_force"),
+    [(0.2, 0.2), (0.25, 0.25), (0.5, 0.25), (1.5, 0.375), (2.4, 0.525)],
+)
+def test_a_hook_budget_that_still_fits_is_kept(budget: float, in_force: float) -> None:
+    """A function of 3 s has a grace period of 0.75 s instead of 3 s: 0.2 s are 0.2 s there."""
+    line = Timeline(0.0, 3.0, grace_period=3.0, hook_budget=budget, last_call=0.5)
+
+    assert line.hook_budget == pytest.approx(in_force)
+    assert line.grace_at + line.hook_budget < line.last_call_at
 
 
 def test_alarm_rung_before_the_wait_is_not_lost() -> None:

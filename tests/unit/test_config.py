@@ -136,6 +136,21 @@ def test_option_in_code_takes_the_place_of_the_environment() -> None:
 
 
 @pytest.mark.parametrize(
+    ("grace_period", "hook_budget"), [("", 0.5 / 3), ("bad", 0.5 / 3), ("2.0", 0.25), ("0.5", 1.0)]
+)
+def test_a_hook_budget_of_the_environment_fits_a_grace_period_given_in_code(
+    grace_period: str, hook_budget: float
+) -> None:
+    """The handler's author knows nothing of the variable; it is not an error of theirs."""
+    environ = {PREFIX + "HOOK_BUDGET": "1.0", PREFIX + "GRACE_PERIOD": grace_period}
+    given = 1.5 if grace_period == "0.5" else 0.5
+
+    settings = Settings.from_environ(environ, grace_period=given)
+
+    assert settings.hook_budget == pytest.approx(hook_budget)
+
+
+@pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"grace_period": "soon"}, "grace_period='soon'"),
