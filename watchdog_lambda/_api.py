@@ -263,7 +263,8 @@ def watch(
     An ``async def`` handler becomes a plain function, as Lambda calls it: it runs on one loop kept
     for the process, and its task is cancelled (``CancelledError``) when the interrupt lands.
 
-    Without a context that tells the remaining time (a local test) the handler runs unwatched.
+    Without a context that tells the remaining time (a local test) the handler runs unwatched, and
+    the log says so once.
 
     Args:
         handler: a function, method, partial or other callable of event and context.

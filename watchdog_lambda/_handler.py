@@ -60,6 +60,7 @@ def guard(
                 remaining_ms = context.get_remaining_time_in_millis()
                 usable = 0 < remaining_ms <= _LONGEST_MS
             except (AttributeError, TypeError):
+                # No more than these: what a signal handler of the user's raises here is theirs.
                 usable = False
             if not usable:
                 _explain(context, remaining_ms)
@@ -142,6 +143,8 @@ def _plain(handler: Callable[..., Any]) -> TwoArguments:
         return handler
     if isinstance(handler, types.MethodType) and isinstance(handler.__func__, types.FunctionType):
         return handler
+    if not callable(handler):
+        return handler  # to fail as it does without us
     call = getattr(type(handler), "__call__", None)  # noqa: B004 - its type matters, not whether
     if isinstance(call, types.FunctionType):
         return types.MethodType(call, handler)
@@ -200,17 +203,21 @@ _explained: set[str] = set()
 
 
 def _explain(context: object, remaining_ms: object) -> None:
-    """Say why an invocation is not watched."""
-    if not hasattr(context, "get_remaining_time_in_millis"):
-        # A local test that calls the handler: nothing to warn of.
-        logger().debug("not watched: the context has no get_remaining_time_in_millis()")
+    """Say why an invocation is not watched; once for each reason, since it will come again."""
+    tells = hasattr(context, "get_remaining_time_in_millis")
+    kind = type(remaining_ms).__name__ if tells else "no context"
+    if kind in _explained:
         return
-    reason = f"the context's remaining time is {remaining_ms!r} ms"
-    # Once for each kind of value: a bad host gives it every time.
-    kind = type(remaining_ms).__name__
-    if kind not in _explained:
-        _explained.add(kind)
+    _explained.add(kind)
+    if tells:
         logger().warning(
-            "not watched: %s; set WATCHDOG_LAMBDA_TIMEOUT to the function's timeout in seconds",
-            reason,
+            "not watched: the context's remaining time is %r ms; "
+            "set WATCHDOG_LAMBDA_TIMEOUT to the function's timeout in seconds",
+            remaining_ms,
+        )
+    else:
+        logger().warning(
+            "not watched: the context, %s, has no get_remaining_time_in_millis(); "
+            "in tests use watchdog_lambda.testing.FakeContext",
+            type(context).__name__,
         )

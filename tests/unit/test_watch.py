@@ -133,15 +133,25 @@ def test_disabled_is_the_handler_itself() -> None:
 # ---- not watched -------------------------------------------------------------------------------
 
 
-def test_without_a_context_the_handler_runs_with_one_debug_line(
+def test_without_a_context_the_handler_runs_and_the_log_says_so_once(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """A local test that calls the handler works, and nobody is warned of anything."""
+    """A local test that calls the handler works, and protection is not off in silence."""
+    _explained.clear()
     with caplog.at_level(logging.DEBUG, "watchdog_lambda"):
         assert watch(plain)({}, None) is RESULT
         assert watch(plain)({}, {"a": "dict"}) is RESULT
 
-    assert [r.levelname for r in caplog.records] == ["DEBUG", "DEBUG"]
+    assert [r.levelname for r in caplog.records] == ["WARNING"]
+    assert "FakeContext" in caplog.text
+
+
+def test_what_cannot_be_called_fails_as_it_does_without_the_watchdog() -> None:
+    """The entrypoint is given whatever the handler's name stands for."""
+    handler: Any = 5
+
+    with pytest.raises(TypeError, match="'int' object is not callable"):
+        wrap(handler, Settings.from_environ({}))({}, Context(5.0))
 
 
 @pytest.mark.parametrize(
