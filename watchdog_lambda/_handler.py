@@ -144,7 +144,7 @@ def _plain(handler: Callable[..., Any]) -> TwoArguments:
     if isinstance(handler, types.MethodType) and isinstance(handler.__func__, types.FunctionType):
         return handler
     if not callable(handler):
-        return handler  # to fail as it does without us
+        return handler  # type: ignore[unreachable]  # to fail as it does without us
     call = getattr(type(handler), "__call__", None)  # noqa: B004 - its type matters, not whether
     if isinstance(call, types.FunctionType):
         return types.MethodType(call, handler)

@@ -70,10 +70,18 @@ class TimeoutDetails:
         return self.deadline - SystemClock.monotonic()
 
     def __setattr__(self, name: str, value: object) -> Never:
-        raise AttributeError(f"TimeoutDetails is frozen; {name} cannot be set")
+        raise _frozen(f"TimeoutDetails is frozen; {name} cannot be set")
 
     def __delattr__(self, name: str) -> Never:
-        raise AttributeError(f"TimeoutDetails is frozen; {name} cannot be deleted")
+        raise _frozen(f"TimeoutDetails is frozen; {name} cannot be deleted")
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, TimeoutDetails):
+            return NotImplemented
+        return all(getattr(self, name) == getattr(other, name) for name in self.__slots__)
+
+    def __hash__(self) -> int:
+        return hash(tuple(getattr(self, name) for name in self.__slots__))
 
     def __reduce__(self) -> tuple[object, ...]:
         # Pickled with the LambdaTimeout that carries it, for instance by multiprocessing.
@@ -85,6 +93,13 @@ class TimeoutDetails:
             f"elapsed={self.elapsed:.3f}, grace_period={self.grace_period:.3f}, "
             f"location={self.location!r})"
         )
+
+
+def _frozen(message: str) -> AttributeError:
+    """What a frozen dataclass raises; their module takes too long to import for a cold start."""
+    from dataclasses import FrozenInstanceError  # noqa: PLC0415
+
+    return FrozenInstanceError(message)
 
 
 def _rebuild(*values: object) -> TimeoutDetails:

@@ -48,6 +48,13 @@ class _Landing:
 
     _witness: Witness | None = None
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        reduced: Any = super().__reduce__()
+        kind, arguments, *state = reduced
+        # A copy, or what another process gets, has details and notes, but nobody watches it.
+        kept = {name: value for name, value in vars(self).items() if name != "_witness"}
+        return (kind, arguments, kept) if state else (kind, arguments)
+
     def __del__(self) -> None:
         # Who swallowed it is known only from the traceback, and only as long as that lives.
         if self._witness is not None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import pickle
 from _thread import get_ident
+from dataclasses import FrozenInstanceError
+from typing import Any
 
 import pytest
 
-from watchdog_lambda import Interrupt, LambdaTimeout, TimeoutDetails
+from tests.support import Context, block
+from watchdog_lambda import Interrupt, LambdaTimeout, TimeoutDetails, watch
 from watchdog_lambda.errors import LANDING, LoopInterrupt, prepared
 
 DETAILS = TimeoutDetails(
@@ -47,15 +51,51 @@ def test_timeout_survives_pickling_with_its_details() -> None:
     timeout = LambdaTimeout("interrupted")
     timeout.details = DETAILS
 
-    copy = pickle.loads(pickle.dumps(timeout))  # noqa: S301 - our own
+    twin = pickle.loads(pickle.dumps(timeout))  # noqa: S301 - our own
 
-    assert str(copy) == "interrupted"
-    assert copy.details.location == "a:1"
+    assert str(twin) == "interrupted"
+    assert twin.details.location == "a:1"
+
+
+@pytest.mark.parametrize("interrupt", ["timeout-error", "base"])
+def test_what_has_landed_can_be_copied_and_pickled(interrupt: Any) -> None:
+    """Error reporters and pools do both; what the watchdog keeps with it stays behind."""
+    caught: list[LambdaTimeout | Interrupt] = []
+
+    @watch(interrupt=interrupt)
+    def handler(_event: object, _context: object) -> None:
+        try:
+            block()
+        except (LambdaTimeout, Interrupt) as error:
+            caught.append(error)
+
+    handler({}, Context(0.1))
+
+    [error] = caught
+    for other in (
+        copy.copy(error),
+        copy.deepcopy(error),
+        pickle.loads(pickle.dumps(error)),  # noqa: S301 - our own
+    ):
+        assert type(other) is type(error)
+        assert str(other) == str(error)
+        assert other.details == error.details
+
+
+def test_details_are_compared_by_value() -> None:
+    """A test of a hook says what it expects as a whole."""
+    twin = copy.deepcopy(DETAILS)
+
+    assert twin == DETAILS
+    assert {twin, DETAILS} == {DETAILS}
+    other = TimeoutDetails(request_id="s", deadline=10.0, elapsed=7.0, grace_period=3.0)
+    assert other != DETAILS
+    assert DETAILS != "details"
 
 
 def test_details_are_frozen_and_readable() -> None:
     """Several hooks get the same details at once."""
-    with pytest.raises(AttributeError, match="frozen"):
+    with pytest.raises(FrozenInstanceError, match="frozen"):
         DETAILS.location = "b:2"
     with pytest.raises(AttributeError, match="frozen"):
         del DETAILS.location
