@@ -281,9 +281,11 @@ class Ladder:
         start, hard = self._timeline.start, self._timeline.hard
         # After it where nobody kills, as in Managed Instances, and C code was not to be reached.
         side = "before" if now <= hard else "after"
+        # What is read must add up: 0.75 and 0.25 of 1.0 s can be rounded to 0.7 and 0.2.
+        left, limit = round(hard - now, 1), round(hard - start, 1)
         return (
-            f"interrupted after {now - start:.1f} s, {abs(hard - now):.1f} s {side} the "
-            f"{hard - start:.1f} s limit, in {place}"
+            f"interrupted after {limit - left:.1f} s, {abs(left):.1f} s {side} the "
+            f"{limit:.1f} s limit, in {place}"
         )
 
     def _is_put_off(self, now: float, frame: FrameType, *, in_place: bool) -> bool:
