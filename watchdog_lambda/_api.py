@@ -9,6 +9,7 @@ import sys
 from _thread import get_ident
 
 from ._config import Settings
+from ._coroutines import is_coroutine_function
 from ._handler import call_general, guard
 from ._hooks import HookRegistry, hook_name
 from ._invocation import NO_FALLBACK, Plan, active
@@ -73,6 +74,7 @@ class scoped_hook:  # noqa: N801 - used like a function
     __slots__ = ("_call", "_key", "_name", "_registry")
 
     def __init__(self, function: Callable[P, object], /, *args: P.args, **kwargs: P.kwargs) -> None:
+        _check_callable(function, "scoped_hook")
         self._registry = _hooks
         self._name = hook_name(function)
         self._call = functools.partial(function, *args, **kwargs)
@@ -182,6 +184,8 @@ class Watchdog:
             "metrics_namespace": metrics_namespace,
             "disabled": disabled,
         }
+        if callable(fallback):
+            _check_callable(fallback, "fallback")
         self._fallback = NO_FALLBACK if fallback is _MISSING else fallback
         Settings.from_environ(os.environ, **self._options)  # bad ones are told at once
 
@@ -285,6 +289,8 @@ def watch(
     def decorate(handler: Callable[..., Any]) -> Callable[..., Any]:
         return _watch(handler, options, own_fallback, (_hooks,))
 
+    if callable(fallback):
+        _check_callable(fallback, "fallback")
     if handler is None:
         Settings.from_environ(os.environ, **options)  # bad ones are told where they stand
         return decorate
@@ -363,7 +369,8 @@ def shutdown_hook(hook: Any = None, /, *, before: float | None = None) -> Any:
             when a quarter of the invocation's time has passed.
 
     Raises:
-        ConfigurationError: not a callable, or `before` is not a positive number of seconds.
+        ConfigurationError: `before` is not a positive number of seconds, or the hook is no plain
+            callable (an async function).
 
     Thread: any.
     """
@@ -383,14 +390,11 @@ def sandbox_shutdown_hook(hook: SandboxHook, /) -> SandboxHook:
     Not in Managed Instances, and not in child processes.
 
     Raises:
-        ConfigurationError: not a callable.
+        ConfigurationError: not a callable, or an async one.
 
     Thread: any.
     """
-    if not callable(hook):
-        raise ConfigurationError(
-            f"sandbox_shutdown_hook({hook!r}): not callable; give it a function without arguments"
-        )
+    _check_callable(hook, "sandbox_shutdown_hook")
     from . import _sandbox  # noqa: PLC0415 - for those who use it
 
     name = hook_name(hook)
@@ -404,6 +408,17 @@ def sandbox_shutdown_hook(hook: SandboxHook, /) -> SandboxHook:
     return hook
 
 
+def _check_callable(function: object, name: str) -> None:
+    if not callable(function):
+        raise ConfigurationError(f"{name}({function!r}): not callable; give it a function")
+    if is_coroutine_function(function):
+        # Its coroutine would be dropped, and the record say that all is well.
+        raise ConfigurationError(
+            f"{name}({function!r}): an async function is called on a thread without an event loop; "
+            "give it a plain one, for example lambda details: asyncio.run(flush(details))"
+        )
+
+
 def _register(registry: HookRegistry, hook: Any, before: float | None) -> Any:
     if before is not None and not (isinstance(before, int | float) and 0 < before < math.inf):
         raise ConfigurationError(
@@ -412,8 +427,7 @@ def _register(registry: HookRegistry, hook: Any, before: float | None) -> Any:
         )
 
     def register(hook: Any) -> Any:
-        if not callable(hook):
-            raise ConfigurationError(f"shutdown_hook({hook!r}): not callable; give it a function")
+        _check_callable(hook, "shutdown_hook")
         registry.add(hook_name(hook), hook, before)
         if before is not None:
             thread.reschedule()

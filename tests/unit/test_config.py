@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import signal
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -11,10 +12,14 @@ from watchdog_lambda import (
     ConfigurationError,
     Watchdog,
     sandbox_shutdown_hook,
+    scoped_hook,
     shutdown_hook,
     watch,
 )
 from watchdog_lambda._config import PREFIX, Settings, _warned
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def read(**variables: str) -> Settings:
@@ -188,6 +193,23 @@ def test_what_cannot_be_called_is_no_hook() -> None:
         sandbox_shutdown_hook(3)  # type: ignore[type-var]
     with pytest.raises(ConfigurationError, match="not callable"):
         shutdown_hook(3)  # type: ignore[call-overload]
+
+
+def test_what_would_never_be_awaited_is_no_hook() -> None:
+    """An async hook or fallback would do nothing, and the record say that it was ok."""
+
+    async def flush(*_details: object) -> None: ...
+
+    def watched(fallback: Any) -> None:
+        watch(fallback=fallback)
+
+    def owned(fallback: Any) -> None:
+        Watchdog(fallback=fallback)
+
+    register: Callable[[Any], object]
+    for register in (shutdown_hook, scoped_hook, sandbox_shutdown_hook, watched, owned):
+        with pytest.raises(ConfigurationError, match=r"flush.*give it a plain one"):
+            register(flush)
 
 
 def test_settings_are_frozen() -> None:
