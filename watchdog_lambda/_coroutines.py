@@ -10,7 +10,7 @@ from collections import defaultdict
 
 from ._clock import SystemClock
 from ._invocation import active
-from ._loops import run_out
+from ._loops import run_out, running_loop
 from ._stacks import coroutines
 from .errors import Interrupt, LambdaTimeout
 
@@ -66,6 +66,13 @@ def as_function(handler: Callable[..., Any]) -> Callable[[Any, Any], Any]:
     """
 
     def run(event: Any, context: Any) -> Any:
+        if running_loop() is not None:
+            # Before anything is begun that only a loop of ours could end.
+            raise RuntimeError(
+                "a watched async handler runs on a loop of its own, and cannot be called where one "
+                "is running; in an async test await handler.__wrapped__(event, context), or have "
+                "asyncio.to_thread() call the handler"
+            )
         loop = _loop()
         ident = get_ident()
         coroutine = coroutines[ident] = handler(event, context)

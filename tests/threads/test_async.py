@@ -108,6 +108,24 @@ def test_a_task_that_keeps_the_loop_busy_is_what_is_located() -> None:
         handler({}, Context(0.8))
 
 
+def test_a_call_where_a_loop_runs_is_refused_and_the_next_call_is_served() -> None:
+    """An async test that calls a watched handler learns how to, and spoils nothing."""
+
+    @watch
+    async def handler(event: str, _context: object) -> str:
+        await asyncio.sleep(0)
+        return event
+
+    async def test() -> None:
+        with pytest.raises(RuntimeError, match=r"await handler\.__wrapped__"):
+            handler("nested", Context(5.0))
+        assert await asyncio.to_thread(handler, "aside", Context(5.0)) == "aside"
+
+    asyncio.run(test())
+
+    assert handler("next", Context(5.0)) == "next"
+
+
 def test_what_a_cancelled_handler_returns_is_the_answer() -> None:
     """Catching CancelledError and returning is a way to answer."""
 
