@@ -192,13 +192,10 @@ def test_what_is_no_json_is_text(monkeypatch: pytest.MonkeyPatch) -> None:
         def __str__(self) -> str:
             raise ValueError("canary")
 
-    assert json.loads(_record.dumps({"odd": Raises(), "set": {1}})) == {
-        "level": "ERROR",
-        "message": EVENT,
-        "timestamp": json.loads(_record.dumps({}))["timestamp"],
-        "odd": "<Raises>",
-        "set": "{1}",
-    }
+    record = json.loads(_record.dumps({"odd": Raises(), "set": {1}}))
+
+    assert record.pop("timestamp")
+    assert record == {"level": "ERROR", "message": EVENT, "odd": "<Raises>", "set": "{1}"}
 
 
 @pytest.mark.parametrize("letter", ["x", "\n", "\udcff", "\U0001f600"])
