@@ -229,6 +229,9 @@ def _namespace(value: object, source: str) -> str:
     )
 
 
+_FAULTS = {signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGABRT}
+
+
 def _wake_signal(value: object, source: str) -> str | int | None:
     """A signal's number, ``auto``, or None for no nudge at all."""
     text = str(value).upper()
@@ -236,13 +239,14 @@ def _wake_signal(value: object, source: str) -> str | int | None:
         return "auto"
     if text == "NONE":
         return None
-    name, _, offset = text.partition("+")
+    sign = -1 if "-" in text else 1
+    name, _, offset = text.partition("-" if sign < 0 else "+")
     number = getattr(signal, name if name.startswith("SIG") else f"SIG{name}", None)
     if isinstance(number, signal.Signals) and (not offset or offset.isdecimal()):
-        chosen = int(number) + int(offset or 0)
+        chosen = int(number) + sign * int(offset or 0)
         # SIGKILL and SIGSTOP cannot be caught; SIGALRM is what handlers have timers of their own
-        # on.
-        forbidden = {signal.SIGKILL, signal.SIGSTOP, signal.SIGALRM}
+        # on; with a Python handler for a fault, C code would fault again and again.
+        forbidden = {signal.SIGKILL, signal.SIGSTOP, signal.SIGALRM, *_FAULTS}
         if chosen in signal.valid_signals() and chosen not in forbidden:
             return chosen
     raise ConfigurationError(

@@ -56,6 +56,7 @@ def test_every_variable_is_read() -> None:
     assert (settings.grace_period, settings.hook_budget, settings.last_call) == (2.0, 0.5, 0.25)
     assert settings.interrupt == "base"
     assert settings.wake_signal == signal.SIGRTMIN + 3
+    assert read(WAKE_SIGNAL="SIGRTMAX-1").wake_signal == signal.SIGRTMAX - 1
     assert settings.timeout == 30.0
     assert (settings.last_resort, settings.sigterm) == ("restart", True)
     assert settings.disabled is True
@@ -79,6 +80,8 @@ def test_every_variable_is_read() -> None:
         ("LAST_RESORT", "reboot", "report, exit, restart"),
         ("WAKE_SIGNAL", "SIGKILL", "use auto, none, SIGURG or SIGRTMIN+3"),
         ("WAKE_SIGNAL", "SIGALRM", "use auto, none, SIGURG or SIGRTMIN+3"),
+        ("WAKE_SIGNAL", "SIGSEGV", "use auto, none, SIGURG or SIGRTMIN+3"),
+        ("WAKE_SIGNAL", "SIGRTMAX-99", "use auto, none, SIGURG or SIGRTMIN+3"),
         ("WAKE_SIGNAL", "SIGRTMIN+99", "use auto, none, SIGURG or SIGRTMIN+3"),
         ("WAKE_SIGNAL", "LOUD", "use auto, none, SIGURG or SIGRTMIN+3"),
         ("TIMEOUT", "3000000", "for example 30.0"),
