@@ -49,6 +49,9 @@ MARK = "__watchdog_lambda__"
 _PLAN = "__watchdog_lambda_plan__"
 """Beside it: what is to happen to its invocations."""
 
+_OFF = "__watchdog_lambda_disabled__"
+"""On a handler that its own code has switched off: the entrypoint leaves it alone, too."""
+
 _MISSING: Any = object()
 
 
@@ -310,6 +313,11 @@ def _watch(
 ) -> Callable[..., Any]:
     settings = Settings.from_environ(os.environ, **options)
     if settings.disabled:
+        if options.get("disabled"):
+            try:
+                setattr(handler, _OFF, True)
+            except (AttributeError, TypeError):
+                pass  # C code, a bound method
         return handler
     prepare(settings, os.environ)
     given = {name: value for name, value in options.items() if value is not None}
@@ -337,9 +345,10 @@ def is_watched(handler: object) -> bool:
 
 def wrap(handler: Callable[..., Any], settings: Settings) -> Callable[[Any, Any], Any]:
     """The entrypoint's wrapper: two arguments; a handler that is watched already stays as it is."""
-    if is_watched(handler):
+    plan = plan_of(handler, settings)
+    if is_watched(handler) or plan.settings.disabled:
         return handler
-    return guard(handler, plan_of(handler, settings))
+    return guard(handler, plan)
 
 
 def plan_of(handler: Callable[..., Any], settings: Settings) -> Plan:
@@ -347,6 +356,8 @@ def plan_of(handler: Callable[..., Any], settings: Settings) -> Plan:
     if is_watched(handler):
         plan: Plan = getattr(handler, _PLAN)
         return plan
+    if getattr(handler, _OFF, None) is True:
+        settings = settings.replaced({"disabled": True})
     return Plan(settings, (_hooks,), NO_FALLBACK, {})
 
 

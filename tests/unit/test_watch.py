@@ -130,6 +130,21 @@ def test_disabled_is_the_handler_itself() -> None:
     assert watch(disabled=True)(plain) is plain
 
 
+def test_what_is_disabled_in_code_is_so_under_the_entrypoint() -> None:
+    """Options given in code hold there, this one too; also below a decorator."""
+
+    def handler(_event: object, _context: object) -> float:
+        return remaining_time()
+
+    settings = Settings.from_environ({})
+    assert wrap(handler, settings)({}, Context(5.0)) < math.inf
+    watch(disabled=True)(handler)
+    assert wrap(handler, settings)({}, Context(5.0)) == math.inf
+    above = functools.wraps(handler)(lambda event, context: handler(event, context))
+    assert wrap(above, settings)({}, Context(5.0)) == math.inf
+    assert watch(disabled=True)(max) is max, "C code has no place for a mark"
+
+
 # ---- not watched -------------------------------------------------------------------------------
 
 
