@@ -20,7 +20,7 @@ SCHEMA = 1
 """Of the JSON; a new one if a key goes or changes its meaning."""
 
 _NAME = 18
-_VALUE = 20
+_VALUE = 28
 _LEVELS = {"error": "red", "warning": "yellow", "note": ""}
 _LAST_RESORTS = {
     "report": "stuck: a record is left",
