@@ -356,9 +356,11 @@ def plan_of(handler: Callable[..., Any], settings: Settings) -> Plan:
     if is_watched(handler):
         plan: Plan = getattr(handler, _PLAN)
         return plan
+    given: dict[str, Any] = {}
     if getattr(handler, _OFF, None) is True:
-        settings = settings.replaced({"disabled": True})
-    return Plan(settings, (_hooks,), NO_FALLBACK, {})
+        given["disabled"] = True
+        settings = settings.replaced(given)
+    return Plan(settings, (_hooks,), NO_FALLBACK, given)
 
 
 @overload

@@ -49,6 +49,16 @@ def test_settings_are_told_with_their_sources(tmp_path: Path) -> None:
     assert told["HOOK_BUDGET"] == (None, "default")
 
 
+def test_a_handler_that_its_code_has_switched_off_is_told() -> None:
+    """It would be killed at its timeout, so there is no timeline to show."""
+    found = document(check("checked.off", "--json"))
+
+    told = {s["name"]: (s["value"], s["source"]) for s in found["settings"]}
+    assert told["DISABLED"] == (True, "code")
+    assert found["timeline"] is None
+    assert any("nothing is watched" in text for text in findings(found, "warning"))
+
+
 @pytest.mark.parametrize(
     ("name", "line", "is_async", "is_watched"),
     [

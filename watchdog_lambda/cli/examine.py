@@ -98,13 +98,14 @@ def examine(
     settings = report.in_force
     if settings is None:
         return report
+    plan = None
+    if handler is not None and not settings.disabled:
+        plan = plan_of(handler, settings)
+        _take_options(report, plan)
+        settings = plan.settings
     if settings.disabled:
         report.add("warning", "DISABLED=1: nothing is watched, and Lambda kills at the timeout")
         return report
-    plan = None
-    if handler is not None:
-        plan = plan_of(handler, settings)
-        _take_options(report, plan)
     _draw_up(report, timeout, plan)
     _look_at_process(report, environ)
     return report

@@ -34,6 +34,11 @@ def plain(_event: object, _context: object) -> None:
     """Nor is this one."""
 
 
+@watch(disabled=True)
+def off(_event: object, _context: object) -> None:
+    """Nor this one, and it would not be watched."""
+
+
 class Callable_:  # noqa: N801 - not the one of typing
     """An object that can be called."""
 
