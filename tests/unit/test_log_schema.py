@@ -162,7 +162,7 @@ def test_a_formatter_that_failed(capfd: pytest.CaptureFixture[str]) -> None:
     assert record["report_error"] == "KeyError"
 
 
-@pytest.mark.parametrize("function", ["build", "_dumps"])
+@pytest.mark.parametrize("function", ["build", "dumps"])
 def test_a_line_that_says_less(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, function: str
 ) -> None:
