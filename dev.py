@@ -25,6 +25,21 @@ PINNED = ROOT / "requirements" / "dev.txt"
 OLDEST = (3, 11)
 INTERPRETERS = ("3.11", "3.12", "3.13", "3.14")
 
+TOUCHES_BOUNDS = (
+    "tests/test_api.py",
+    "tests/test_docs_powertools.py",
+    "tests/threads/test_batch.py",
+    "tests/threads/test_idempotency.py",
+    "tests/threads/test_metrics.py",
+    "tests/threads/test_tracing.py",
+    "tests/threads/test_other_loops.py",
+    "tests/unit/test_entrypoint.py",
+    "tests/cli/test_command.py",
+    "tests/cli/test_hosts.py",
+    "tests/runtime/test_handler_choice.py",
+)
+"""What meets the packages that the package depends on, or works with: `minimum --quick`."""
+
 SKIPPED = 77
 """Exit code of a command that could not run here at all, as automake has it."""
 
@@ -67,10 +82,10 @@ def environment(interpreter: str = sys.executable) -> Path:
     return python
 
 
-def extra_environment(group: str) -> Path:
+def extra_environment(group: str, interpreter: str = sys.executable) -> Path:
     """The Python of an environment with nothing but a group's pinned packages; made if need be."""
     pinned = ROOT / "requirements" / f"{group}.txt"
-    version = sys.version.split()[0]
+    version = _output([interpreter, "--version"]).split()[1]
     folder = ROOT / f".venv-{group}"
     python = folder / "bin" / "python"
     stamp = folder / ".made-of"
@@ -80,7 +95,10 @@ def extra_environment(group: str) -> Path:
     _say(f"setting up {folder.name} for Python {version} (once)")
     if folder.exists():
         shutil.rmtree(folder)
-    _make_venv(folder)
+    if Path(interpreter).resolve() == Path(sys.executable).resolve():
+        _make_venv(folder)
+    else:
+        _run([interpreter, "-m", "venv", str(folder)])
     _install(python, pinned)
     stamp.write_text(made_of)
     return python
@@ -93,7 +111,8 @@ def _install(python: Path, pinned: Path) -> None:
         only_uv.write_text(_pin_of("uv"))
         _run([*_pip(python), "--require-hashes", "-r", str(only_uv)])
     uv = [str(python), "-m", "uv", "--system-certs", "pip", "install", "--quiet"]
-    uv += ["--python", str(python)]
+    # What builds the few that come as source is pinned as well.
+    uv += ["--python", str(python), "--build-constraints", str(PINNED)]
     try:
         _run([*uv, "--require-hashes", "-r", str(pinned)])
     except subprocess.CalledProcessError:
@@ -267,14 +286,59 @@ def pictures(arguments: list[str]) -> int:
     return _module("tools.pictures", arguments)
 
 
+def package(arguments: list[str]) -> int:
+    """Build wheel and sdist twice, compare, look into them, try the wheel elsewhere (--quick)."""
+    given = [f"--twine={extra_environment('release').with_name('twine')}"]
+    return _module("tools.package", [*given, *arguments])
+
+
+def minimum(arguments: list[str]) -> int:
+    """Tests on the oldest Python with the lowest versions that pyproject.toml allows (--quick)."""
+    oldest = ".".join(map(str, OLDEST))
+    interpreter = _find(oldest)
+    if interpreter is None:
+        _say(f"SKIPPED: Python {oldest} was not found on this machine")
+        return SKIPPED
+    python = extra_environment("minimum", interpreter)
+    # Each time: its metadata are those of the day that it was installed.
+    _run([*_pip(python), "--no-deps", "--no-build-isolation", "--editable", str(ROOT)])
+    quick = "--quick" in arguments
+    given = [argument for argument in arguments if argument != "--quick"]
+    if not given:
+        # In short: what touches the packages that the bounds are of.
+        given = list(TOUCHES_BOUNDS if quick else ("tests", "-m", "not soak and not image"))
+    return _call([str(python), "-m", "pytest", "-n", "3", "--dist", "worksteal", "-q", *given])
+
+
+def audit(arguments: list[str]) -> int:
+    """Known vulnerabilities of everything that is installed for development, by pip-audit."""
+    pip_audit = str(extra_environment("release").with_name("pip-audit"))
+    return _module("tools.audit", [f"--pip-audit={pip_audit}", *arguments])
+
+
+def api(arguments: list[str]) -> int:
+    """Write the public API down in tests/public_api.txt, which a test compares (--check)."""
+    return _module("tools.api", arguments)
+
+
 def lock(arguments: list[str]) -> int:
-    """Pin the newest versions that pyproject.toml allows in requirements/*.txt."""
-    for group in ("dev", "wrappers", "deploy", "docs"):
-        # The package's own dependencies belong to the first alone.
-        sources = ["pyproject.toml"] if group == "dev" else []
-        command = [str(environment()), "-m", "uv", "pip", "compile", *sources, "--group", group]
-        command += ["--universal", "--python-version", "3.11", "--generate-hashes", "--no-header"]
-        command += ["--upgrade", "--quiet", "--output-file", f"requirements/{group}.txt"]
+    """Pin the newest versions that pyproject.toml allows in requirements/*.txt; and the lowest."""
+    # The package's own dependencies belong to the first and the last alone.
+    package_itself = ["pyproject.toml"]
+    newest = ["--universal", "--upgrade"]
+    lowest = ["--resolution", "lowest-direct", "--upgrade", "--extra", "runtime", "--extra", "cli"]
+    what: dict[str, list[str]] = {
+        "dev": [*package_itself, "--group", "dev", *newest],
+        "wrappers": ["--group", "wrappers", *newest],
+        "deploy": ["--group", "deploy", *newest],
+        "docs": ["--group", "docs", *newest],
+        "release": ["--group", "release", *newest],
+        "minimum": [*package_itself, "--group", "test", "--group", "build", *lowest],
+    }
+    for name, options in what.items():
+        command = [str(environment()), "-m", "uv", "--system-certs", "pip", "compile", *options]
+        command += ["--python-version", "3.11", "--generate-hashes", "--no-header"]
+        command += ["--quiet", "--output-file", f"requirements/{name}.txt"]
         if status := _call([*command, *arguments]):
             return status
     return 0
@@ -295,6 +359,10 @@ COMMANDS = (
     layer,
     docs,
     pictures,
+    package,
+    minimum,
+    audit,
+    api,
     lock,
 )
 

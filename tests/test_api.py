@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 import inspect
 import pkgutil
 import re
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 import watchdog_lambda
+from tools.api import SNAPSHOT, as_text
 
 PACKAGE = Path(watchdog_lambda.__file__).parent
 PUBLIC = (
@@ -99,8 +101,14 @@ def test_what_is_dangerous_stays_in_its_module(pattern: str, allowed: set[str]) 
     assert found <= allowed
 
 
-def test_version_is_the_projects() -> None:
-    """One version, in two places that a test holds together."""
-    text = (PACKAGE.parent / "pyproject.toml").read_text(encoding="utf-8")
+def test_version_is_that_of_what_is_installed() -> None:
+    """One place says it, ``__version__``; the metadata is made of that."""
+    assert importlib.metadata.version("watchdog-lambda") == watchdog_lambda.__version__
 
-    assert f'version = "{watchdog_lambda.__version__}"' in text
+
+def test_the_public_api_is_what_was_decided() -> None:
+    """Names, signatures, settings, the command's arguments, fixtures.
+
+    If the change is meant: `python3 dev.py api`, and see RELEASING.md.
+    """
+    assert as_text().splitlines() == SNAPSHOT.read_text(encoding="utf-8").splitlines()

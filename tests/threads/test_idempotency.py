@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.metadata
 import json
 import threading
 import warnings
@@ -130,6 +131,10 @@ def test_an_interrupt_leaves_it_until_the_hard_deadline(store: Store) -> None:
         handler(event, Context(SECONDS))  # it is done again
 
 
+@pytest.mark.skipif(
+    tuple(map(int, importlib.metadata.version("aws-lambda-powertools").split(".")[:2])) < (3, 35),
+    reason="Powertools before 3.35 takes such a record for one that has expired",
+)
 def test_without_the_context_it_stays(store: Store) -> None:
     """Nobody has told Powertools of a deadline: until the record itself expires, in an hour."""
     handler = charging(store, registered=False)

@@ -1,0 +1,188 @@
+"""The public API as text: what a user's code, settings, scripts and tests can stand on.
+
+    python3 dev.py api          # write it to tests/public_api.txt
+    python3 dev.py api --check  # is it still that? (a test does the same)
+
+A line for each name with its signature, read off the sources; each setting with its default; each
+argument of the command; each fixture. A change of that file is a decision, which RELEASING.md says
+how to take.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import difflib
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import griffe
+
+from watchdog_lambda import pytest_plugin
+from watchdog_lambda._config import DEFAULTS, OPTIONS, PREFIX
+from watchdog_lambda.cli.arguments import parser
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+__all__ = ["SNAPSHOT", "as_text", "main"]
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+SNAPSHOT: Final = ROOT / "tests" / "public_api.txt"
+
+MODULES: Final = ("", "batch", "testing", "typing")
+"""Whose ``__all__`` is public; of the others nothing is but what is named below."""
+
+HANDLER: Final = "watchdog_lambda.entrypoint.handler"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Write it down, or compare; 1 if it differs."""
+    own = argparse.ArgumentParser(prog="dev.py api", description=__doc__.partition("\n")[0])
+    own.add_argument("--check", action="store_true", help="compare, and write nothing")
+    given = own.parse_args(arguments)
+    now = as_text()
+    if not given.check:
+        SNAPSHOT.write_text(now, encoding="utf-8")
+        return 0
+    before = SNAPSHOT.read_text(encoding="utf-8")
+    sys.stdout.writelines(
+        difflib.unified_diff(before.splitlines(True), now.splitlines(True), "committed", "now")
+    )
+    return int(before != now)
+
+
+def as_text() -> str:
+    """All of it, in an order that does not depend on the sources'."""
+    package = griffe.load("watchdog_lambda", search_paths=[str(ROOT)])
+    assert isinstance(package, griffe.Module)
+    lines: list[str] = []
+    for name in MODULES:
+        module = package[name] if name else package
+        lines += [module.path, *(f"    {line}" for line in _module(module)), ""]
+    lines += ["entrypoint", f"    {HANDLER}", ""]
+    lines += ["environment"]
+    for setting, default in DEFAULTS.items():
+        also = "  (also an option of watch)" if setting in OPTIONS else ""
+        lines.append(f"    {PREFIX}{setting.upper()} = {default!r}{also}")
+    lines += ["", "command", *(f"    {line}" for line in _command()), ""]
+    lines += ["pytest fixtures", *(f"    {name}" for name in sorted(_fixtures()))]
+    return "\n".join(lines) + "\n"
+
+
+def _module(module: Any) -> Iterator[str]:
+    for name in sorted(str(export) for export in module.exports or ()):
+        member = module[name]
+        if member.is_alias and not member.target_path.startswith("watchdog_lambda."):
+            # Another package's, handed on: its signature is not ours to promise.
+            yield f"{name} = {member.target_path}"
+            continue
+        yield from _object(name, member.final_target if member.is_alias else member)
+
+
+def _object(name: str, found: Any) -> Iterator[str]:
+    if found.is_function:
+        yield from _overloads(found) or [_signature(name, found)]
+    elif found.is_class:
+        bases = ", ".join(map(str, found.bases))
+        yield f"class {name}({bases})" if bases else f"class {name}"
+        for attribute, overloads in found.overloads.items():
+            if attribute not in found.members:  # a protocol's: nothing but overloads
+                yield from (f"    {_signature(attribute, each)}" for each in overloads)
+        for attribute, member in sorted(_members(found).items()):
+            for line in _object(attribute, member):
+                yield f"    {line}"
+    elif found.is_attribute:
+        yield f"{name}: {found.annotation}" if found.annotation else name
+
+
+def _members(kind: Any) -> dict[str, Any]:
+    """Of a class and its bases, those with no underscore; and how instances are made and used."""
+    special = {"__init__", "__new__", "__call__", "__enter__", "__exit__"}
+    members = {**kind.inherited_members, **kind.members}
+    return {
+        name: member.final_target if member.is_alias else member
+        for name, member in members.items()
+        if name in special or not name.startswith("_")
+    }
+
+
+def _overloads(function: Any) -> list[str]:
+    """What type checkers are told of a function, if that is more than its one signature.
+
+    griffe finds those only that `typing.overload` marks, and the package has its own for run time.
+    """
+    scope: Any = ast.parse(function.filepath.read_text(encoding="utf-8"))
+    if function.parent.is_class:
+        [scope] = [
+            node
+            for node in scope.body
+            if isinstance(node, ast.ClassDef) and node.name == function.parent.name
+        ]
+    return [
+        f"def {node.name}({ast.unparse(node.args)}) -> {ast.unparse(node.returns)}"
+        for node in scope.body
+        if isinstance(node, ast.FunctionDef)
+        and node.name == function.name
+        and node.returns
+        and any(isinstance(mark, ast.Name) and mark.id == "overload" for mark in node.decorator_list)
+    ]
+
+
+def _signature(name: str, function: Any) -> str:
+    head = "async def" if "async" in function.labels else "def"
+    if "property" in function.labels:
+        head = "property"
+    parts: list[str] = []
+    last = None
+    for parameter in function.parameters:
+        kind = parameter.kind
+        if last is griffe.ParameterKind.positional_only and kind is not last:
+            parts.append("/")
+        if kind is griffe.ParameterKind.keyword_only and last not in {
+            griffe.ParameterKind.keyword_only,
+            griffe.ParameterKind.var_positional,
+        }:
+            parts.append("*")
+        parts.append(_parameter(parameter))
+        last = kind
+    if last is griffe.ParameterKind.positional_only:
+        parts.append("/")
+    return f"{head} {name}({', '.join(parts)}) -> {function.returns}"
+
+
+def _parameter(parameter: Any) -> str:
+    stars = {
+        griffe.ParameterKind.var_positional: "*",
+        griffe.ParameterKind.var_keyword: "**",
+    }.get(parameter.kind, "")
+    text = f"{stars}{parameter.name}"
+    if parameter.annotation is not None:
+        text += f": {parameter.annotation}"
+    if parameter.default is not None and not stars:
+        text += f" = {parameter.default}"
+    return text
+
+
+def _command() -> Iterator[str]:
+    yield from _arguments("watchdog-lambda", parser())
+
+
+def _arguments(words: str, of: argparse.ArgumentParser) -> Iterator[str]:
+    for action in of._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for name, below in sorted(action.choices.items()):
+                yield from _arguments(f"{words} {name}", below)
+        elif not isinstance(action, argparse._HelpAction):
+            yield f"{words} {'/'.join(action.option_strings) or action.dest.upper()}"
+
+
+def _fixtures() -> Iterator[str]:
+    for name, value in vars(pytest_plugin).items():
+        if type(value).__name__ == "FixtureFunctionDefinition":
+            yield name
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

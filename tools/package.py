@@ -1,0 +1,320 @@
+"""What is published, made and looked into before it is: the wheel and the sdist.
+
+    python3 dev.py package            # everything; leaves both in dist/
+    python3 dev.py package --quick    # without the tests against the installed wheel
+
+1. Builds both twice, from two copies of what version control has: at different paths, with different
+   modification times, permissions, umask, time zone, locale and hash seed. The bytes must be the
+   same; the one clock that counts is SOURCE_DATE_EPOCH, the time of the last commit.
+2. Builds the wheel once more, from the unpacked sdist. The same bytes again.
+3. Compares the contents with version control, file by file: nothing missing, nothing else.
+4. Has twine read the metadata and the README as PyPI does.
+5. Installs the wheel with its extras into a new environment outside of the source tree, and runs it
+   as a user would: the import, the command, the entrypoint under AWS's emulator.
+6. Runs the unit tests in the unpacked sdist, its package taken away: against the installed wheel.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from tools.emulator import Emulator, fetch_emulator
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+__all__ = ["Unfit", "main"]
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+DIST: Final = ROOT / "dist"
+PACKAGE: Final = "watchdog_lambda"
+
+# Of what version control has, the sdist leaves out what only the repository needs.
+_REPOSITORY_ONLY: Final = (".ci/", ".dockerignore")
+_METADATA: Final = {"METADATA", "RECORD", "WHEEL", "entry_points.txt", "licenses/LICENSE"}
+_TESTS: Final = ("tests/unit", "tests/test_api.py", "tests/test_pytest_plugin.py")
+
+TIMED_OUT: Final = 3
+"""What `invoke` exits with for a handler that has answered its timeout."""
+
+HANDLER: Final = '''\
+import time
+
+
+def handler(event, context):
+    try:
+        time.sleep(event["sleep"])
+    except TimeoutError:
+        return {"statusCode": 504}
+    return {"statusCode": 200}
+'''
+
+
+class Unfit(Exception):
+    """What was built must not be published; the message says why."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Do all of it; 0 if it is fit to be published, 1 if not."""
+    parser = argparse.ArgumentParser(prog="dev.py package", description=__doc__.partition("\n")[0])
+    parser.add_argument("--quick", action="store_true", help="leave out the unit tests")
+    parser.add_argument("--twine", type=Path, required=True, help=argparse.SUPPRESS)
+    given = parser.parse_args(arguments)
+    with tempfile.TemporaryDirectory(prefix="package-") as scratch:
+        try:
+            _make(Path(scratch), given.twine, quick=given.quick)
+        except Unfit as unfit:
+            print(f"NOT FIT: {unfit}", file=sys.stderr)
+            return 1
+        except subprocess.CalledProcessError as error:
+            print(f"NOT FIT: {' '.join(map(str, error.cmd))} failed", file=sys.stderr)
+            return 1
+    return 0
+
+
+def _make(scratch: Path, twine: Path, *, quick: bool) -> None:
+    epoch = _git("log", "-1", "--format=%ct").strip()
+    files = [name for name in _git("ls-files", "-z").split("\0") if name]
+    if changed := _git("status", "--porcelain").strip():
+        _say(f"note: {len(changed.splitlines())} files are not as they were committed")
+    files = [name for name in files if (ROOT / name).is_file()]
+
+    sdist, wheel = _built_alike(scratch, files, epoch)
+    unpacked = _unpack(sdist, scratch / "sdist")
+    _expect_same("the wheel built from the sdist", wheel, _build(unpacked, "wheel", epoch, {}))
+    _say("the wheel built from the sdist is the same")
+
+    _look_into_wheel(wheel, files)
+    _look_into_sdist(sdist, files)
+    _run([twine, "check", "--strict", sdist, wheel], cwd=scratch)
+
+    python = _installed(scratch / "user", wheel)
+    _try_out(python, scratch / "elsewhere")
+    if not quick:
+        _test(python, unpacked)
+
+    DIST.mkdir(exist_ok=True)
+    for file in (sdist, wheel):
+        shutil.copyfile(file, DIST / file.name)
+        _say(f"dist/{file.name}  {file.stat().st_size:,} bytes  sha256 {_digest(file)}")
+
+
+# ---- building ----------------------------------------------------------------------------------
+
+
+def _built_alike(scratch: Path, files: Sequence[str], epoch: str) -> tuple[Path, Path]:
+    """Sdist and wheel, built twice in unlike places; the first pair, if the second is the same."""
+    here, there = scratch / "a", scratch / "somewhere" / "else entirely"
+    _copy(files, here, file_mode=0o644, modified=1_000_000_000)
+    _copy(files, there, file_mode=0o600, modified=1_700_000_000)
+    usual = {"TZ": "UTC", "LC_ALL": "C.UTF-8", "PYTHONHASHSEED": "1"}
+    unusual = {"TZ": "Asia/Kolkata", "LC_ALL": "C", "PYTHONHASHSEED": "77"}
+    found: list[Path] = []
+    for kind in ("sdist", "wheel"):
+        first = _build(here, kind, epoch, usual, umask=0o022)
+        second = _build(there, kind, epoch, unusual, umask=0o077)
+        _expect_same(f"the second {kind}", first, second)
+        found.append(first)
+    _say("sdist and wheel: built twice, the same bytes")
+    return found[0], found[1]
+
+
+def _copy(files: Iterable[str], target: Path, *, file_mode: int, modified: int) -> None:
+    for name in files:
+        copy = target / name
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(ROOT / name, copy)
+        # Whether a file may be executed is version control's to say; the rest is the user's.
+        copy.chmod(file_mode | (0o100 if os.access(ROOT / name, os.X_OK) else 0))
+        os.utime(copy, (modified, modified))
+
+
+def _build(
+    source: Path, kind: str, epoch: str, environment: Mapping[str, str], *, umask: int = 0o022
+) -> Path:
+    folder = source.with_name(f"{source.name}-{kind}")
+    # The pinned build tools of this environment, and nothing from anywhere else.
+    command = [sys.executable, "-m", "hatchling", "build", "-t", kind, "-d", str(folder)]
+    environ = {**os.environ, "SOURCE_DATE_EPOCH": epoch, **environment}
+    subprocess.run(command, cwd=source, env=environ, umask=umask, check=True, capture_output=True)
+    [built] = folder.iterdir()
+    return built
+
+
+def _expect_same(what: str, first: Path, second: Path) -> None:
+    if first.name != second.name or first.read_bytes() != second.read_bytes():
+        raise Unfit(f"{what} differs: {_digest(first)} {first.name}, {_digest(second)}")
+
+
+# ---- looking into it ---------------------------------------------------------------------------
+
+
+def _look_into_wheel(wheel: Path, files: Sequence[str]) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+    [about] = {name.split("/")[0] for name in names if ".dist-info/" in name}
+    expected = {name for name in files if name.startswith(f"{PACKAGE}/")}
+    expected |= {f"{about}/{name}" for name in _METADATA}
+    _expect_contents("the wheel", expected, names)
+    if f"{PACKAGE}/py.typed" not in names:
+        raise Unfit("the wheel has no py.typed: type checkers would not look at it")
+    _say(f"the wheel has what it should: {len(names)} files")
+
+
+def _look_into_sdist(sdist: Path, files: Sequence[str]) -> None:
+    with tarfile.open(sdist) as archive:
+        members = archive.getmembers()
+    odd = [member.name for member in members if not (member.isfile() or member.isdir())]
+    if odd:
+        raise Unfit(f"the sdist has what is no plain file: {odd}")
+    names = {member.name.partition("/")[2] for member in members if member.isfile()}
+    expected = {name for name in files if not name.startswith(_REPOSITORY_ONLY)}
+    _expect_contents("the sdist", expected | {"PKG-INFO"}, names)
+    _say(f"the sdist has what it should: {len(names)} files")
+
+
+def _expect_contents(what: str, expected: set[str], found: set[str]) -> None:
+    if missing := sorted(expected - found):
+        raise Unfit(f"{what} misses {', '.join(missing)}")
+    if surplus := sorted(found - expected):
+        raise Unfit(f"{what} has what version control has not: {', '.join(surplus)}")
+
+
+def _unpack(sdist: Path, folder: Path) -> Path:
+    with tarfile.open(sdist) as archive:
+        archive.extractall(folder, filter="data")
+    [unpacked] = folder.iterdir()
+    return unpacked
+
+
+# ---- using it ----------------------------------------------------------------------------------
+
+
+def _installed(folder: Path, wheel: Path) -> Path:
+    """The Python of a new environment that has the wheel, with the versions that are pinned."""
+    uv = [sys.executable, "-m", "uv", "--system-certs"]
+    _run([*uv, "venv", "--quiet", "--python", sys.executable, folder])
+    python = folder / "bin" / "python"
+    _run(
+        [*uv, "pip", "install", "--quiet", "--python", python]
+        + ["--constraint", ROOT / "requirements" / "dev.txt", f"{wheel}[runtime,cli]"]
+    )
+    _run([*uv, "pip", "check", "--quiet", "--python", python])
+    return python
+
+
+def _try_out(python: Path, folder: Path) -> None:
+    """Run what a user would, from a folder that has nothing but a handler."""
+    folder.mkdir()
+    (folder / "app.py").write_text(HANDLER, encoding="utf-8")
+    _run([python, "-I", "-c", _IMPORT.format(root=str(ROOT))], cwd=folder)
+    command = python.with_name("watchdog-lambda")
+    _run([command, "check", "app.handler", "--timeout", "30"], cwd=folder, quiet=True)
+    invoke = [command, "invoke", "app.handler", "--event", '{"sleep": 30}', "--timeout", "1"]
+    done = _run([*invoke, "--json"], cwd=folder, quiet=True, status=TIMED_OUT)
+    [invocation] = json.loads(done.stdout)["invocations"]
+    _expect_answer("watchdog-lambda invoke", invocation["response"], done.stdout)
+    _say("the command, installed elsewhere: check, and invoke of a handler that times out")
+
+    emulator = Emulator(
+        [str(python), "-I", "-m", PACKAGE, "app.handler"],
+        cwd=folder,
+        timeout=1,
+        environment={"LAMBDA_TASK_ROOT": str(folder)},
+        warm_up={"sleep": 0},
+    )
+    with emulator:
+        answer = emulator.invoke({"sleep": 30})
+    try:
+        _expect_answer("the entrypoint", json.loads(answer.body), emulator.log_text)
+    except ValueError:
+        raise Unfit(f"the entrypoint answered {answer.body}\n{emulator.log_text}") from None
+    _say(f"the entrypoint, under {fetch_emulator().name}: the same")
+
+
+_IMPORT: Final = """
+import importlib.metadata, importlib.resources, watchdog_lambda
+assert watchdog_lambda.__version__ == importlib.metadata.version("watchdog-lambda")
+assert importlib.resources.files("watchdog_lambda").joinpath("py.typed").is_file()
+assert "site-packages" in watchdog_lambda.__file__, watchdog_lambda.__file__
+assert not watchdog_lambda.__file__.startswith({root!r} + "/watchdog_lambda")
+"""
+
+
+def _expect_answer(what: str, answer: object, shown: str) -> None:
+    if answer != {"statusCode": 504}:
+        raise Unfit(f"{what} answered {answer!r}\n{shown}")
+
+
+def _test(python: Path, unpacked: Path) -> None:
+    uv = [sys.executable, "-m", "uv", "--system-certs", "pip", "install", "--quiet"]
+    pinned = ["--require-hashes", "-r", ROOT / "requirements" / "dev.txt"]
+    _run([*uv, "--python", python, *pinned])
+    shutil.rmtree(unpacked / PACKAGE)
+    # As it is set for the tests of the tree: pytest puts the folder on the path by itself.
+    _run([python, "-m", "pytest", "-q", "-n", "2", *_TESTS], cwd=unpacked, show=True)
+    _say("the unit tests pass against the installed wheel")
+
+
+# ---- helpers -----------------------------------------------------------------------------------
+
+
+def _git(*arguments: str) -> str:
+    try:
+        done = subprocess.run(
+            ["git", *arguments], cwd=ROOT, check=True, capture_output=True, text=True
+        )
+    except (FileNotFoundError, subprocess.CalledProcessError) as error:
+        raise Unfit(f"git {arguments[0]} failed; run this in a clone of the repository") from error
+    return done.stdout
+
+
+def _run(
+    command: Sequence[str | Path],
+    *,
+    cwd: Path | None = None,
+    quiet: bool = False,
+    show: bool = False,
+    status: int = 0,
+) -> subprocess.CompletedProcess[str]:
+    # Nothing of this process's may steer what is tried: neither the tree, nor the watchdog.
+    steering = ("PYTHON", "WATCHDOG_LAMBDA_", "AWS_LAMBDA_", "VIRTUAL_ENV")
+    environ = {name: value for name, value in os.environ.items() if not name.startswith(steering)}
+    done = subprocess.run(
+        list(map(str, command)),
+        cwd=cwd,
+        env=environ,
+        check=False,
+        text=True,
+        stdout=None if show else subprocess.PIPE,
+        stderr=None if show else subprocess.PIPE,
+    )
+    if done.returncode != status:
+        print(done.stdout or "", done.stderr or "", sep="\n", file=sys.stderr)
+        raise subprocess.CalledProcessError(done.returncode, list(map(str, command)))
+    if not quiet and done.stdout:
+        print(done.stdout.rstrip())
+    return done
+
+
+def _digest(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def _say(text: str) -> None:
+    print(f"» {text}", flush=True)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
