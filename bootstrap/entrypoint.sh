@@ -35,6 +35,11 @@ esac
 
 handler=${WATCHDOG_LAMBDA_HANDLER:-${1:-${_HANDLER:-}}}
 
+# The same for one that a variable gives; the words of CMD are looked at above, used or not.
+case $handler in
+-*) fail "the handler is '$handler'; it is to be a name, for example app.handler" ;;
+esac
+
 # On Lambda the runtime reports a missing handler as an init error, which is where its owner looks.
 # Elsewhere there is nobody to report to. The emulator would also invent a handler then: it puts the
 # last word of its command, watchdog_lambda, into _HANDLER.

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import griffe
 
+import watchdog_lambda
 from watchdog_lambda import pytest_plugin
 from watchdog_lambda._config import DEFAULTS, OPTIONS, PREFIX
 from watchdog_lambda.cli.arguments import parser
@@ -55,7 +56,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def as_text() -> str:
     """All of it, in an order that does not depend on the sources'."""
-    package = griffe.load("watchdog_lambda", search_paths=[str(ROOT)])
+    # The one that this process imports, whether it is installed or lies in a checkout.
+    where = Path(watchdog_lambda.__file__).parent.parent
+    package = griffe.load("watchdog_lambda", search_paths=[str(where)], allow_inspection=False)
     assert isinstance(package, griffe.Module)
     lines: list[str] = []
     for name in MODULES:

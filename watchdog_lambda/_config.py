@@ -287,9 +287,8 @@ def _warn_of_unknown(variable: str) -> None:
         return
     _warned.add(variable)
     suggestion = _suggest(variable.upper(), [PREFIX + name.upper() for name in PARSERS])
-    logger().warning(
-        "%s is no setting of watchdog_lambda and has no effect; %s", variable, suggestion
-    )
+    shown = ascii(variable)[1:-1]  # on one line, whatever is in it
+    logger().warning("%s is no setting of watchdog_lambda and has no effect; %s", shown, suggestion)
 
 
 def _suggest(name: str, known: list[str] | tuple[str, ...]) -> str:

@@ -48,10 +48,18 @@ def preload() -> None:
     del fcntl  # loaded, which is all
 
 
+# Whatever some reader takes for a line's end (as str.splitlines() does), and the eight-bit controls
+# of terminals. Inside of JSON strings, the only place where they can be in JSON, they are spelt
+# the same.
+_SPELT_OUT = {
+    number: f"\\u{number:04x}"
+    for number in (0x0B, 0x0C, 0x1C, 0x1D, 0x1E, *range(0x7F, 0xA0), 0x2028, 0x2029)
+} | {0x0A: "\\n", 0x0D: "\\r"}
+
+
 def as_line(text: str) -> bytes:
     """One line, ready to be written: line breaks in it are spelt out, so nobody forges a second."""
-    text = text.replace("\n", "\\n").replace("\r", "\\r")
-    return text.encode("utf-8", "backslashreplace") + b"\n"
+    return text.translate(_SPELT_OUT).encode("utf-8", "backslashreplace") + b"\n"
 
 
 def write(line: bytes) -> bool:

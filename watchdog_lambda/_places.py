@@ -86,7 +86,7 @@ class CodeMap:
         return filename
 
     def place(self, file: str, line: int, function: str) -> str:
-        return f"{self.name(file)}:{line} ({function})" if function else file
+        return f"{shown(self.name(file))}:{line} ({shown(function)})" if function else shown(file)
 
     def has_own(self, stack: Stack) -> bool:
         """Whether the handler's part of a stack goes through the user's own code."""
@@ -144,6 +144,17 @@ class CodeMap:
                 entry.split("-", 1)[0].lower() for entry in entries if entry.endswith(".dist-info")
             )
         return names
+
+
+def shown(name: str) -> str:
+    """A name as it may stand in a line of text: what breaks lines or steers a terminal spelt out.
+
+    Code that is generated gives its functions and files any names; the runtime writes an error's
+    message, where one is, to the log as it is.
+    """
+    if name.isprintable():
+        return name
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in name)
 
 
 def of_the_handler(stack: Stack) -> Stack:

@@ -188,6 +188,20 @@ def test_handler_stays_one_word(machine: Machine) -> None:
         assert outcome.command[-1] == "my app/*.handler $HOME"
 
 
+@pytest.mark.parametrize("odd", ["'; touch pwned; '", "$(touch pwned)", "a\tb\\n%s", "\x1b[31mred"])
+@pytest.mark.parametrize("base", ["plain", "aws"])
+def test_odd_handlers_are_names(machine: Machine, base: str, odd: str) -> None:
+    """Whatever the variable has in it, nothing is run, and Python gets it as it is."""
+    if base == "aws":
+        machine.install("lambda-entrypoint.sh", folder="root")
+
+    outcome = machine.run(environment=ON_LAMBDA | {"WATCHDOG_LAMBDA_HANDLER": odd})
+
+    assert odd == (outcome.handler_variable if base == "aws" else outcome.command[-1])
+    assert outcome.errors == ""
+    assert not Path("pwned").exists()
+
+
 def test_python_without_the_3_in_its_name_will_do(machine: Machine) -> None:
     """Some virtual environments and images have only that."""
     machine.install("python").with_name("python3").unlink()
@@ -204,6 +218,9 @@ def test_python_without_the_3_in_its_name_will_do(machine: Machine) -> None:
         (["app.handler", "other.handler"], ON_LAMBDA, "CMD gives 2 arguments"),
         (["--help"], {}, "CMD gives '--help'"),
         (["--log-level"], ON_LAMBDA, "CMD gives '--log-level'"),
+        # The emulator would take them for its own.
+        ([], {"WATCHDOG_LAMBDA_HANDLER": "--log-level"}, "the handler is '--log-level'"),
+        ([], {"_HANDLER": "-x"}, "the handler is '-x'"),
         (["app.handler"], {}, "there is no emulator"),
         (["app.handler"], {"AWS_LAMBDA_RIE": "/no/such/rie"}, "/no/such/rie is not an executable"),
     ],

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import pytest
 from .test_entrypoint_script import SHELLS
 
 SCRIPT = Path(__file__).parents[2] / "bootstrap" / "exec-wrapper"
+SHELLCHECK = shutil.which("shellcheck", path=f"{Path(sys.executable).parent}:{os.defpath}")
 ENTRYPOINT = "watchdog_lambda.entrypoint.handler"
 AWS = ("python3", "/var/runtime/bootstrap.py")
 CLIENT = ("python3", "-m", "awslambdaric")
@@ -89,13 +92,17 @@ def sandbox(request: pytest.FixtureRequest, tmp_path: Path) -> Sandbox:
     return sandbox
 
 
-@pytest.mark.skipif(shutil.which("shellcheck") is None, reason="needs shellcheck")
+@pytest.mark.skipif(SHELLCHECK is None, reason="needs shellcheck")
 @pytest.mark.parametrize("script", sorted(SCRIPT.parent.iterdir()), ids=lambda path: path.name)
 def test_shellcheck_has_nothing_to_say(script: Path) -> None:
-    """Neither script has anything that it warns of."""
-    done = subprocess.run(["shellcheck", str(script)], capture_output=True, text=True, check=False)
+    """Neither script has anything that it warns of, but for two matters of taste.
 
-    assert done.stdout == ""
+    ``${name}`` where ``$name`` is the same (SC2250), and a default for every case (SC2249).
+    """
+    command = [str(SHELLCHECK), "--enable=all", "--exclude=SC2249,SC2250", str(script)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+
+    assert done.stdout + done.stderr == ""
 
 
 def test_aws_bootstrap_is_given_our_handler(sandbox: Sandbox) -> None:
@@ -156,6 +163,41 @@ def test_words_stay_as_they_are(sandbox: Sandbox) -> None:
 
     assert started.arguments == words
     assert started.wrapped == "my app/*.handler"
+
+
+ODD = [
+    "two\nlines",
+    "'; touch pwned; '",
+    '"; touch pwned; "',
+    "$(touch pwned)`touch pwned`",
+    "back\\slash\\n%s",
+    "\x1b[31mred",
+    "\udcff\udcfe",  # bytes that are no UTF-8
+    "-n",
+    "*",
+]
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_odd_values_are_values(sandbox: Sandbox, odd: str) -> None:
+    """Nothing of the environment is run, split, expanded or taken for an option of the shell's."""
+    sandbox.write("python/watchdog_lambda/__init__.py", "")
+    told = "#!/bin/sh\nprintf '%s\\0' \"$_HANDLER\" \"$WATCHDOG_LAMBDA_HANDLER\" \"$PYTHONPATH\" \"$@\"\n"
+    sandbox.write("bin/python3", told)
+
+    done = subprocess.run(
+        [*sandbox.shell, str(sandbox.opt / "exec-wrapper"), "python3", odd, "-m", "awslambdaric", odd],
+        env={"PATH": f"{sandbox.opt / 'bin'}:/usr/bin:/bin", "_HANDLER": "app.h", "PYTHONPATH": odd},
+        cwd=sandbox.opt,
+        capture_output=True,
+        check=True,
+        timeout=10,
+    )
+
+    told_of = [os.fsdecode(part) for part in done.stdout.split(b"\0")[:-1]]
+    path = f"{odd}:{sandbox.opt}/python"
+    assert told_of == [ENTRYPOINT, odd, path, odd, "-m", "awslambdaric", ENTRYPOINT]
+    assert not (sandbox.opt / "pwned").exists()
 
 
 def test_entrypoint_as_its_own_handler_is_left_to_python(sandbox: Sandbox) -> None:

@@ -11,6 +11,7 @@ import os
 import shutil
 import sys
 import threading
+import unicodedata
 from typing import TYPE_CHECKING, NamedTuple, TextIO
 
 if TYPE_CHECKING:
@@ -46,8 +47,13 @@ class Screen:
             self._console = _console(stream)
 
     def show(self, *parts: str | Styled) -> None:
-        """Write one line."""
-        styled = [Styled(part) if isinstance(part, str) else part for part in parts]
+        """Write one line, whatever the parts are: names in them can be the handler's."""
+        styled = [
+            Styled(printable(part))
+            if isinstance(part, str)
+            else Styled(printable(part.text), part.style)
+            for part in parts
+        ]
         if self._console is None:
             self._stream.write("".join(part.text for part in styled).rstrip() + "\n")
             self._stream.flush()
@@ -57,13 +63,16 @@ class Screen:
         self._console.print(Text.assemble(*styled), soft_wrap=True)
 
     def show_json(self, text: str) -> None:
-        """Write JSON that is laid out already."""
+        """Write JSON that is laid out already; it stays the same JSON."""
+        text = "\n".join(_printable_json(line) for line in text.split("\n"))
         if self._console is None:
-            self.show(text)
+            self._stream.write(f"{text}\n")
+            self._stream.flush()
             return
-        from rich.json import JSON  # noqa: PLC0415 - it is there, as the console is
+        from rich.highlighter import JSONHighlighter  # noqa: PLC0415 - it is there, as the console is
 
-        self._console.print(JSON(text, indent=2, ensure_ascii=False), soft_wrap=True)
+        # Not rich.json.JSON: it lays the text out anew, and takes the escapes back.
+        self._console.print(JSONHighlighter()(text), soft_wrap=True)
 
     @contextlib.contextmanager
     def waiting(self, what: str, seconds: float, elapsed: Callable[[], float]) -> Generator[None]:
@@ -107,6 +116,20 @@ def _console(stream: TextIO) -> Console | None:
 def printable(text: str) -> str:
     """The text without what would move the cursor: it is the handler's."""
     return "".join(c if c.isprintable() or c == "\t" else "?" for c in text.replace("\xa0", " "))
+
+
+def _printable_json(line: str) -> str:
+    """The same, with what would steer a terminal as JSON's own escapes."""
+    if line.isprintable():
+        return line
+    # Of the rest (joiners of emojis, spaces of other scripts) nothing moves the cursor.
+    return "".join(
+        f"\\u{ord(c):04x}" if unicodedata.category(c) in _STEERING and c <= "\uffff" else c
+        for c in line
+    )
+
+
+_STEERING = {"Cc", "Cs", "Zl", "Zp"}  # controls, lone surrogates, line and paragraph separators
 
 
 def complain(problem: str) -> None:

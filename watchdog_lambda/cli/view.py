@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from .function import object_in, record_in
 from .outcome import drawn, in_words, outcome_of, phases
-from .screen import Screen, Styled, printable
+from .screen import Screen, Styled
 
 if TYPE_CHECKING:
     from .function import Function, Invocation
@@ -48,12 +48,12 @@ class People:
         if record is not None:
             where = f" in {record['location']}" if record.get("location") else ""
             text = f"watchdog.timeout{where}: {record['outcome']}"
-            self._screen.show(Styled(at, "dim"), "  ", Styled(printable(text), "bold"))
+            self._screen.show(Styled(at, "dim"), "  ", Styled(text, "bold"))
             return
         # The runtime separates the lines of one traceback with \r.
         for number, text in enumerate(spoken(line.text).rstrip("\r").split("\r")):
             head = at if number == 0 else ""
-            self._screen.show(Styled(f"{head:>{_TIME}}", "dim"), "  ", printable(text))
+            self._screen.show(Styled(f"{head:>{_TIME}}", "dim"), "  ", text)
 
     def on_start(self, what: Literal["init", "invocation"], at: float, /) -> None:
         """Count the time from here."""

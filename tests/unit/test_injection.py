@@ -1,0 +1,171 @@
+"""Names and messages that would break a line, forge a second one, or steer a terminal."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from aws_lambda_powertools import Logger
+
+from tests.support import BOUND, Context
+from watchdog_lambda import ConfigurationError, LambdaTimeout, Watchdog, _output, watch
+from watchdog_lambda._config import Settings
+from watchdog_lambda._places import CodeMap
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+FORGED = '{"event": "watchdog.timeout", "forged": true}'
+BREAKS = ["\n", "\r", "\r\n", "\v", "\f", "\x1c", "\x1d", "\x1e", "\x85", "\u2028", "\u2029"]
+"""Whatever ``str.splitlines()`` takes for a line's end."""
+
+ODD = [
+    *(f"a{line_break}{FORGED}" for line_break in BREAKS),
+    "\x1b[2J\x1b[31mred\x07",
+    "\x9b31mred",  # the same in the terminals' eight-bit codes
+    '","forged":"',
+    "back\\slash\\n",
+    "nul\0l",
+    "\ud800 alone, \udcff of no UTF-8",
+    "\u202egnirts \U0001f469\u200d\U0001f680 é",
+]
+
+
+class Odd:
+    """A context that a test fills with what no Lambda would send."""
+
+    def __init__(self, text: str) -> None:
+        self.aws_request_id = self.function_name = self.function_version = text
+        self.client_context = SimpleNamespace(custom={"text": text})
+        self._in_time = Context(0.3)
+
+    def get_remaining_time_in_millis(self) -> float:
+        return self._in_time.get_remaining_time_in_millis()
+
+
+def timed_out(text: str) -> LambdaTimeout:
+    """Time a handler out that has this text for every name that it can give anything."""
+    source = "def handler(event, context):\n    event.acquire(timeout=10)\n"
+    names: dict[str, Any] = {}
+    exec(compile(source, text.replace("\0", "?") or "x", "exec"), names)  # noqa: S102
+    handler = names["handler"]
+    handler.__code__ = handler.__code__.replace(co_name=text, co_qualname=text)
+    watchdog = Watchdog(grace_period=0.05)
+
+    def hook(_details: object) -> None:
+        raise type(text.replace("\0", "?").encode("ascii", "replace").decode(), (Exception,), {})(text)
+
+    hook.__qualname__ = hook.__module__ = text
+    watchdog.shutdown_hook(hook)
+    lock = threading.Lock()
+    release = threading.Event()
+    beside = threading.Thread(target=release.wait, args=(BOUND,), name=text)
+    lock.acquire()
+    beside.start()
+    try:
+        with pytest.raises(LambdaTimeout) as caught:
+            watchdog.watch(handler)(lock, Odd(text))
+    finally:
+        release.set()
+        beside.join()
+    return caught.value
+
+
+@pytest.mark.parametrize("text", ODD, ids=ascii)
+def test_the_record_stays_one_line_of_json(text: str, capfd: pytest.CaptureFixture[str]) -> None:
+    """File, function, thread, hook, its error, request id: each as it is, and one line."""
+    timed_out(text)
+
+    captured = capfd.readouterr().out
+    [line] = captured.splitlines()
+    record = json.loads(line)
+    assert "forged" not in record
+    assert record["request_id"] == record["function_name"] == record["function_version"] == text
+    assert text in record["threads"]
+    assert record["hooks"][0]["name"] == f"{text}.{text}"
+    assert line.isascii()
+
+
+@pytest.mark.parametrize("text", ODD, ids=ascii)
+def test_so_does_the_users_own_format(
+    text: str, capfd: pytest.CaptureFixture[str], powertools: Logger
+) -> None:
+    """Powertools leaves everything beyond ASCII as it is; what breaks lines is spelt out."""
+    del powertools
+    timed_out(text)
+
+    [line] = capfd.readouterr().out.splitlines()
+    record = json.loads(line)
+    assert record["service"] == "payments"
+    assert record["request_id"] == text
+
+
+@pytest.fixture
+def powertools() -> Iterator[Logger]:
+    """A Powertools Logger, and none of it left for the other tests."""
+    logger = Logger(service="payments", level="INFO")
+    yield logger
+    for handler in list(logger.handlers):
+        logger._logger.removeHandler(handler)
+    logging.Logger.manager.loggerDict.pop("payments", None)
+
+
+@pytest.mark.parametrize("text", ODD, ids=ascii)
+def test_the_errors_message_stays_one_line(text: str) -> None:
+    """The runtime writes it to the log as it is: a generated function's name must not break it."""
+    message = str(timed_out(text))
+
+    assert message.isprintable(), ascii(message)
+    assert message.startswith("interrupted after ")
+
+
+def test_printable_names_stay_as_they_are() -> None:
+    """Of any script."""
+    code = CodeMap(["/task"])
+
+    assert code.place("/task/größe.py", 7, "näher") == "größe.py:7 (näher)"
+    assert code.place("/task/a\nb.py", 7, "<lambda>") == "a\\nb.py:7 (<lambda>)"
+
+
+@pytest.mark.parametrize("text", ODD, ids=ascii)
+def test_what_is_no_json_stays_one_line_too(text: str) -> None:
+    """A serialiser of the user's can make anything of a record."""
+    line = _output.as_line(f"level=ERROR name={text}")
+
+    assert line.endswith(b"\n")
+    assert len(line.decode().splitlines()) == 1
+
+
+@pytest.mark.parametrize("text", ODD, ids=ascii)
+def test_settings_are_quoted(text: str, caplog: pytest.LogCaptureFixture) -> None:
+    """A value in an error, a name in a warning: by their escapes."""
+    with pytest.raises(ConfigurationError) as caught:
+        Settings.from_environ({"WATCHDOG_LAMBDA_INTERRUPT": text})
+    Settings.from_environ({f"WATCHDOG_LAMBDA_{text}": "1"})
+
+    assert len(str(caught.value).splitlines()) == 1
+    assert "\x1b" not in str(caught.value)
+    [warning] = caplog.messages
+    assert warning.isprintable()
+
+
+def test_the_error_of_the_users_own_is_the_users_own(capfd: pytest.CaptureFixture[str]) -> None:
+    """What the handler raises out of a timeout goes to the caller unchanged, and not in our line."""
+
+    @watch(grace_period=0.05)
+    def handler(_event: object, _context: object) -> None:
+        try:
+            threading.Event().wait(BOUND)
+        except TimeoutError:
+            raise ConnectionError(f"a\n{FORGED}") from None
+
+    with pytest.raises(ConnectionError) as caught:
+        handler({}, Context(0.3))
+
+    assert str(caught.value) == f"a\n{FORGED}"
+    [line] = capfd.readouterr().out.splitlines()
+    assert "forged" not in line
