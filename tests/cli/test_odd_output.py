@@ -1,0 +1,88 @@
+"""What a handler gives names to, says and answers cannot steer the terminal it is shown on."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import subprocess
+import threading
+import unicodedata
+
+import pytest
+
+from .support import BOUND, COMMAND, HANDLERS, environ, run
+
+STEERS = "\x1b]0;title\x07\x1b[2J\x9b2J\x85\u2028"
+"""The handler's; not imported, for that registers its hook."""
+
+BUILT_IN = ("--timeout", "0.8", "--emulator", "none")
+
+
+def steering(text: str) -> list[str]:
+    """The characters that a terminal, or whoever splits lines, would act on."""
+    return [c for c in text if c not in "\n\t" and unicodedata.category(c) in {"Cc", "Zl", "Zp"}]
+
+
+@pytest.mark.parametrize("do", ["sleep", "raise"])
+def test_nothing_steers(do: str) -> None:
+    """Log, timeline and answer; and the answer is the same JSON for whoever reads it."""
+    done = run("invoke", "odd.handler", "--event", json.dumps({"do": do}), *BUILT_IN)
+
+    assert steering(done.stdout) == []
+    assert steering(done.stderr) == []
+    answer = json.loads(done.stdout)
+    if do == "sleep":
+        assert answer == {STEERS: [STEERS]}
+        assert "hook?" in done.stderr
+    else:
+        assert answer["errorMessage"] == STEERS
+    assert "said ?" in done.stderr
+
+
+def test_nothing_steers_a_terminal_with_colours() -> None:
+    """There are escapes then, for the colours; none of the handler's is among them."""
+    shown = on_a_terminal("invoke", "odd.handler", "--event", '{"do": "sleep"}', *BUILT_IN)
+
+    assert "\x1b[" in shown  # the colours: the look is at a terminal's
+    for part in ("\x1b]0;", "\x07", "\x1b[2J", "\x9b", "\x85", "\u2028"):
+        assert part not in shown, ascii(part)
+    assert "\\u001b]0;title" in shown
+
+
+def test_check_does_not_either() -> None:
+    """Hooks' names and settings are shown as they may be."""
+    done = run("check", "odd.handler", "--timeout", "30", WATCHDOG_LAMBDA_HANDLR=STEERS)
+
+    assert steering(done.stdout + done.stderr) == []
+    assert "hook?" in done.stdout
+
+
+def on_a_terminal(*arguments: str) -> str:
+    """What the command writes to a terminal, both streams."""
+    ours, theirs = pty.openpty()
+    read: list[bytes] = []
+
+    def take() -> None:
+        while True:
+            try:
+                data = os.read(ours, 4096)
+            except OSError:
+                return  # the last one who had it open is gone
+            read.append(data)
+
+    reader = threading.Thread(target=take)
+    process = subprocess.Popen(
+        [*COMMAND, *arguments],
+        cwd=HANDLERS,
+        env=environ({"TERM": "xterm-256color"}),
+        stdin=subprocess.DEVNULL,
+        stdout=theirs,
+        stderr=theirs,
+    )
+    os.close(theirs)
+    reader.start()
+    process.wait(BOUND)
+    reader.join(BOUND)
+    os.close(ours)
+    return b"".join(read).decode()
