@@ -1,38 +1,161 @@
-"""Nothing of the event gets into a line that the package writes, on any path."""
+"""Nothing of event, context, environment, locals or others' messages gets into a line of ours.
+
+Each source has a canary of its own. Every line that a function leaves is searched for all of them,
+whoever has written it: the package, the runtime, the emulator. What may be found, and is, as the
+user's own decision:
+
+- the message of an error that leaves the handler. The runtime writes it, with or without us, and
+  hands it to the caller;
+- what the handler prints.
+"""
 
 from __future__ import annotations
 
+import json
+from typing import TYPE_CHECKING, Any
+
 import pytest
 
-from .harness import running, wrapped
+from tests import events
+from tests.cli.support import run
 
-CANARY = "canary-5b1d7f"
+from .harness import HANDLERS, running, wrapped
 
-# What awslambdaric writes about an error that leaves the handler is the runtime's own, with or
-# without the package, and quotes the error's message.
+if TYPE_CHECKING:
+    from tools.emulator import Emulator
+
+CANARIES = {
+    name: f"canary-{name}-5b1d7f"
+    for name in ("secret", "context", "environment", "local", "message", "batch")
+}
+ENVIRONMENT = {
+    "AWS_SECRET_ACCESS_KEY": CANARIES["environment"],
+    "AWS_SESSION_TOKEN": CANARIES["environment"],
+    "DATABASE_PASSWORD": CANARIES["environment"],
+    "WATCHDOG_LAMBDA_METRICS_NAMESPACE": "Orders",
+    "WATCHDOG_LAMBDA_SIGTERM": "1",
+}
 RUNTIMES_OWN = ("[ERROR]", "Traceback")
+NONE = {name: "none" for name in CANARIES}
+
+
+def event(do: str, canaries: dict[str, str] | None = None) -> dict[str, Any]:
+    known = CANARIES if canaries is None else canaries
+    return {"do": do, **known, "batch": events.sqs(*[known["batch"]] * 3)}
+
+
+def function(handler: str, *, timeout: int = 1, **environment: str) -> Emulator:
+    return wrapped(
+        f"leaky.{handler}",
+        timeout=timeout,
+        environment={**ENVIRONMENT, **environment},
+        warm_up=event("ok", NONE),
+    )
+
+
+def found(lines: list[str]) -> list[tuple[str, str]]:
+    """Each canary that got out, with its line; but for what is the user's own decision."""
+    return [
+        (name, line)
+        for line in lines
+        for name, canary in CANARIES.items()
+        if canary in line and not (name == "message" and line.startswith(RUNTIMES_OWN))
+    ]
+
+
+def records(lines: list[str]) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in lines if '"watchdog.timeout"' in line]
+
+
+def test_the_search_finds_what_there_is() -> None:
+    """The control: a handler that prints all it knows is found out, canary by canary."""
+    with running(function("plain")) as emulator:
+        answer = emulator.invoke(event("print"))
+        lines = [line.text for line in emulator.lines]
+
+    assert {name for name, _ in found(lines)} == set(CANARIES)
+    assert any(line.startswith("[ERROR]") and CANARIES["message"] in line for line in lines)
+    assert json.loads(answer.body)["errorMessage"] == CANARIES["message"]
 
 
 @pytest.mark.parametrize("handler", ["plain", "falls_back"])
-@pytest.mark.parametrize("last_resort", ["report", "restart"])
-def test_no_line_of_ours_has_anything_of_the_event(handler: str, last_resort: str) -> None:
-    """Errors of hooks and fallbacks, stacks, locals, records, dumps: the canary is in none."""
-    environment = {"WATCHDOG_LAMBDA_LAST_RESORT": last_resort}
-    emulator = wrapped(
-        f"leaky.{handler}",
-        timeout=2,
-        environment=environment,
-        warm_up={"do": "ok", "secret": "none"},
-    )
+def test_every_way_to_end(handler: str) -> None:
+    """Returned, raised, swallowed, dropped, a batch, stuck, the process gone; then the sandbox's."""
+    emulator = function(handler)
+    paths = ["sleep", "answer", "swallow", "drop", "make an error of it", "batch", "stuck"]
     with running(emulator):
-        paths = ["sleep", "swallow", "make an error of it", "stuck", "hold the GIL"]
-        for do in paths:
-            emulator.invoke({"do": do, "secret": CANARY})
-            emulator.invoke({"do": "ok", "secret": CANARY})
-
+        answers = {do: emulator.invoke(event(do)).body for do in paths}
+        emulator.invoke(event("exit"))
+        emulator.invoke(event("ok"))
+        emulator.close()  # hooks of the sandbox's end, whose errors quote the event
         lines = [line.text for line in emulator.lines]
-        records = [line for line in lines if "watchdog.timeout" in line]
-        assert len(records) == len(paths) - 1, "but for the one that held the GIL"
-        assert any(line.startswith("Current thread") for line in lines)
-        guilty = [line for line in lines if CANARY in line and not line.startswith(RUNTIMES_OWN)]
-        assert guilty == []
+
+    outcomes = [record["outcome"] for record in records(lines)]
+    assert len(outcomes) == len(paths), outcomes
+    assert {"returned", "raised", "stuck"} <= set(outcomes)
+    assert any('"watchdog.sandbox_shutdown"' in line for line in lines)
+    assert sum('"RemainingTime"' in line for line in lines) == len(paths)
+    assert found(lines) == []
+    failed = json.loads(answers["batch"])["batchItemFailures"]
+    assert [item["itemIdentifier"] for item in failed] == ["message-1", "message-2"]
+    allowed = {"swallow", "make an error of it"}  # their own message
+    for do, answer in answers.items():
+        told = [name for name, canary in CANARIES.items() if canary in answer]
+        assert told == [] or (do in allowed and told == ["message"]), (do, answer)
+
+
+@pytest.mark.parametrize(
+    ("last_resort", "handler", "timeout"),
+    [("exit", "plain", 1), ("exit", "falls_back", 1), ("restart", "falls_back", 4)],
+)
+def test_the_last_resort(last_resort: str, handler: str, timeout: int) -> None:
+    """What is posted for a stuck handler, and what the next program finds."""
+    emulator = function(handler, timeout=timeout, WATCHDOG_LAMBDA_LAST_RESORT=last_resort)
+    with running(emulator):
+        answer = emulator.invoke(event("stuck")).body
+        emulator.invoke(event("ok"))
+        lines = [line.text for line in emulator.lines]
+
+    [record] = records(lines)
+    assert record["outcome"] == "stuck"
+    assert record["last_resort"].startswith(last_resort)
+    assert found(lines) == []
+    assert not any(canary in answer for canary in CANARIES.values())
+
+
+def test_last_words() -> None:
+    """faulthandler's dump of all threads, when C code keeps the GIL: places, and nothing else."""
+    emulator = wrapped("leaky.plain", timeout=2, environment=ENVIRONMENT)
+    with running(emulator):
+        # The first one of its process, so that the clock's timer is set and not only the
+        # processor's, which comes late on a busy machine.
+        emulator.invoke(event("hold the GIL"))
+        lines = [line.text for line in emulator.lines]
+
+    assert any(line.startswith("Current thread") for line in lines)
+    assert found(lines) == []
+
+
+@pytest.mark.parametrize("as_json", [False, True], ids=["people", "machine"])
+def test_the_command(as_json: bool) -> None:  # noqa: FBT001
+    """`invoke` shows the answer and the function's lines; nothing of the event or environment."""
+    options = ["--json"] if as_json else []
+    done = run(
+        "invoke",
+        "leaky.plain",
+        *("--path", str(HANDLERS), "--event", json.dumps(event("sleep"))),
+        *("--timeout", "0.6", "--emulator", "none", *options),
+        **ENVIRONMENT,
+    )
+
+    output = done.stdout + done.stderr
+    assert "watchdog.timeout" in output
+    assert found(output.splitlines()) == []
+
+
+def test_check() -> None:
+    """It reads the environment for the settings, and shows these only."""
+    done = run("check", "leaky.plain", "--path", str(HANDLERS), "--timeout", "3", **ENVIRONMENT)
+
+    assert "METRICS_NAMESPACE" in done.stdout
+    assert found((done.stdout + done.stderr).splitlines()) == []

@@ -1,0 +1,143 @@
+"""No socket goes anywhere but to the address that Lambda gave: by the system's own account.
+
+The function runs under strace, with every variable set that HTTP clients take a proxy from. The
+proxy is there, and listens: whoever would go to it would be seen at both ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import shutil
+import socket
+import sys
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tools.emulator import Emulator
+
+from .harness import HANDLERS, log_shown
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+STRACE = shutil.which("strace")
+pytestmark = pytest.mark.skipif(STRACE is None, reason="needs strace")
+
+PROXIES = ("http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")
+
+# connect(3, {sa_family=AF_INET, sin_port=htons(9001), sin_addr=inet_addr("127.0.0.1")}, 16) = ...
+# and sendto() and sendmsg() with an address, as name look-ups and UDP have it.
+_ADDRESS = re.compile(r"^\S+ +(?:connect|sendto|sendmsg|sendmmsg)\(.*?\{sa_family=(\w+), (.*?)\}")
+_INET = re.compile(r'sin_port=htons\((\d+)\), sin_addr=inet_addr\("([\d.]+)"\)')
+
+
+class Trap:
+    """Listens where nobody is to come; keeps what came."""
+
+    def __init__(self) -> None:
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self.address = "127.0.0.1:{}".format(self._socket.getsockname()[1])
+        self.caught = 0
+        self._thread = threading.Thread(target=self._listen, name="trap", daemon=True)
+        self._thread.start()
+
+    def _listen(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = self._socket.accept()
+                self.caught += 1
+                connection.close()
+
+    def close(self) -> None:
+        self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+        self._thread.join(5)
+
+
+@pytest.fixture
+def trap() -> Iterator[Trap]:
+    trap = Trap()
+    yield trap
+    trap.close()
+
+
+def function(log: Path, trap: Trap, *, timeout: int = 2, **environment: str) -> Emulator:
+    """The function under strace, which follows children, threads and a restart in place."""
+    strace = [str(STRACE), "-f", "--seccomp-bpf", "-qq", "-o", str(log)]
+    strace += ["-e", "trace=connect,sendto,sendmsg,sendmmsg"]
+    proxies = dict.fromkeys(PROXIES, f"http://{trap.address}")
+    return Emulator(
+        [*strace, sys.executable, "-m", "watchdog_lambda", "phoning.handler"],
+        cwd=HANDLERS,
+        timeout=timeout,
+        environment={
+            "PYTHONPATH": str(HANDLERS.parents[2]),
+            "NO_PROXY": "",
+            "no_proxy": "",
+            "WATCHDOG_LAMBDA_SIGTERM": "1",
+            "WATCHDOG_LAMBDA_METRICS_NAMESPACE": "Orders",
+            **proxies,
+            **environment,
+        },
+        warm_up={"do": "ok"},
+    )
+
+
+def went_to(log: Path) -> set[str]:
+    """Every address that any process of the function has named to the system."""
+    addresses: set[str] = set()
+    for line in log.read_text(encoding="utf-8").splitlines():
+        found = _ADDRESS.search(line)
+        if found is not None:
+            internet = _INET.search(found[2])
+            addresses.add(f"{internet[2]}:{internet[1]}" if internet else f"{found[1]} {found[2]}")
+    return addresses
+
+
+@pytest.mark.parametrize("last_resort", ["report", "exit", "restart"])
+def test_nothing_but_the_runtime_api(tmp_path: Path, trap: Trap, last_resort: str) -> None:
+    """Returned, interrupted, stuck and answered for, the extension registered: one address."""
+    log = tmp_path / "strace.log"
+    # A restart needs more time than it takes, of which strace is a part.
+    timeout = 5 if last_resort == "restart" else 2
+    emulator = function(log, trap, timeout=timeout, WATCHDOG_LAMBDA_LAST_RESORT=last_resort)
+
+    with log_shown(emulator), emulator:
+        emulator.invoke({"do": "sleep"})
+        answer = emulator.invoke({"do": "stuck"}).body
+        api = json.loads(emulator.invoke({"do": "ok"}).body)["api"]
+
+    assert ("gave up" in answer) == (last_resort != "report")
+    assert went_to(log) == {api}
+    assert trap.caught == 0
+
+
+def test_a_variable_that_the_handler_changes_moves_nothing(tmp_path: Path, trap: Trap) -> None:
+    """The answer for a stuck handler goes to where Lambda said at the start."""
+    log = tmp_path / "strace.log"
+    emulator = function(log, trap, WATCHDOG_LAMBDA_LAST_RESORT="exit")
+
+    with log_shown(emulator), emulator:
+        answer = emulator.invoke({"do": "redirect", "to": trap.address}).body
+        emulator.invoke({"do": "ok"})
+
+    assert "gave up" in answer
+    assert trap.address not in went_to(log)
+    assert trap.caught == 0
+
+
+def test_whoever_goes_elsewhere_is_seen(tmp_path: Path, trap: Trap) -> None:
+    """The control: a connection of the handler's own is in the account, and in the trap."""
+    log = tmp_path / "strace.log"
+    emulator = function(log, trap)
+
+    with log_shown(emulator), emulator:
+        emulator.invoke({"do": "phone", "to": trap.address})
+
+    assert trap.address in went_to(log)
+    assert trap.caught == 1
