@@ -59,10 +59,9 @@ def as_text() -> str:
     # The one that this process imports, whether it is installed or lies in a checkout.
     where = Path(watchdog_lambda.__file__).parent.parent
     package = griffe.load("watchdog_lambda", search_paths=[str(where)], allow_inspection=False)
-    assert isinstance(package, griffe.Module)
     lines: list[str] = []
     for name in MODULES:
-        module = package[name] if name else package
+        module: Any = package[name] if name else package
         lines += [module.path, *(f"    {line}" for line in _module(module)), ""]
     lines += ["entrypoint", f"    {HANDLER}", ""]
     lines += ["environment"]
@@ -129,7 +128,9 @@ def _overloads(function: Any) -> list[str]:
         if isinstance(node, ast.FunctionDef)
         and node.name == function.name
         and node.returns
-        and any(isinstance(mark, ast.Name) and mark.id == "overload" for mark in node.decorator_list)
+        and any(
+            isinstance(mark, ast.Name) and mark.id == "overload" for mark in node.decorator_list
+        )
     ]
 
 
@@ -173,11 +174,12 @@ def _command() -> Iterator[str]:
 
 
 def _arguments(words: str, of: argparse.ArgumentParser) -> Iterator[str]:
-    for action in of._actions:
-        if isinstance(action, argparse._SubParsersAction):
+    # argparse has no public way to ask what a parser takes; shtab does the same.
+    for action in of._actions:  # noqa: SLF001
+        if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001
             for name, below in sorted(action.choices.items()):
                 yield from _arguments(f"{words} {name}", below)
-        elif not isinstance(action, argparse._HelpAction):
+        elif not isinstance(action, argparse._HelpAction):  # noqa: SLF001
             yield f"{words} {'/'.join(action.option_strings) or action.dest.upper()}"
 
 

@@ -2,10 +2,11 @@
 
     python3 dev.py audit
 
-Asks PyPI, whose advisories come with each release's metadata; first about a release that is known to
-be vulnerable, because a mirror that serves packages only would have nothing against any. Every file in requirements/ has
-every package of its environment with a version and hashes; one line without them is a failure too,
-before anybody is asked.
+Every file in requirements/ has every package of its environment with a version and hashes; one line
+without them is a failure, before anybody is asked.
+
+Asks PyPI, whose advisories come with each release's metadata; first about a release that is known
+to be vulnerable, because a mirror that serves packages only would have nothing against any.
 
 The lowest versions that pyproject.toml allows are tested, not recommended: what is known about them
 is told, and fails nothing.
@@ -53,7 +54,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"» {len(FILES)} files in requirements/, everything with a version and hashes")
     known = _ask(pip_audit, [KNOWN_VULNERABLE])
     if not known or not known[0].startswith(f"{KNOWN_VULNERABLE.replace('==', ' ')}: "):
-        print(f"!!! SKIPPED: nobody knows of the vulnerabilities of {KNOWN_VULNERABLE}", *known or ())
+        print(
+            f"!!! SKIPPED: nobody knows of the vulnerabilities of {KNOWN_VULNERABLE}", *known or ()
+        )
         return SKIPPED
     status = 0
     for file in FILES:

@@ -3,9 +3,9 @@
     python3 dev.py package            # everything; leaves both in dist/
     python3 dev.py package --quick    # without the tests against the installed wheel
 
-1. Builds both twice, from two copies of what version control has: at different paths, with different
-   modification times, permissions, umask, time zone, locale and hash seed. The bytes must be the
-   same; the one clock that counts is SOURCE_DATE_EPOCH, the time of the last commit.
+1. Builds both twice, from two copies of what version control has: other paths, modification times,
+   permissions, umask, time zone, locale and hash seed. The bytes must be the same; the one clock
+   that counts is SOURCE_DATE_EPOCH, the time of the last commit.
 2. Builds the wheel once more, from the unpacked sdist. The same bytes again.
 3. Compares the contents with version control, file by file: nothing missing, nothing else.
 4. Has twine read the metadata and the README as PyPI does.
@@ -40,6 +40,9 @@ ROOT: Final = Path(__file__).resolve().parent.parent
 DIST: Final = ROOT / "dist"
 PACKAGE: Final = "watchdog_lambda"
 
+_UV: Final = (sys.executable, "-m", "uv", "--system-certs")
+_PINNED: Final = ROOT / "requirements" / "dev.txt"
+
 # Of what version control has, the sdist leaves out what only the repository needs.
 _REPOSITORY_ONLY: Final = (".ci/", ".dockerignore")
 _METADATA: Final = {"METADATA", "RECORD", "WHEEL", "entry_points.txt", "licenses/LICENSE"}
@@ -48,7 +51,7 @@ _TESTS: Final = ("tests/unit", "tests/test_api.py", "tests/test_pytest_plugin.py
 TIMED_OUT: Final = 3
 """What `invoke` exits with for a handler that has answered its timeout."""
 
-HANDLER: Final = '''\
+HANDLER: Final = """\
 import time
 
 
@@ -58,7 +61,7 @@ def handler(event, context):
     except TimeoutError:
         return {"statusCode": 504}
     return {"statusCode": 200}
-'''
+"""
 
 
 class Unfit(Exception):
@@ -203,15 +206,15 @@ def _unpack(sdist: Path, folder: Path) -> Path:
 
 def _installed(folder: Path, wheel: Path) -> Path:
     """The Python of a new environment that has the wheel, with the versions that are pinned."""
-    uv = [sys.executable, "-m", "uv", "--system-certs"]
-    _run([*uv, "venv", "--quiet", "--python", sys.executable, folder])
+    _run([*_UV, "venv", "--quiet", "--python", sys.executable, folder])
     python = folder / "bin" / "python"
-    _run(
-        [*uv, "pip", "install", "--quiet", "--python", python]
-        + ["--constraint", ROOT / "requirements" / "dev.txt", f"{wheel}[runtime,cli]"]
-    )
-    _run([*uv, "pip", "check", "--quiet", "--python", python])
+    _run([*_install(python), "--constraint", _PINNED, f"{wheel}[runtime,cli]"])
+    _run([*_UV, "pip", "check", "--quiet", "--python", python])
     return python
+
+
+def _install(python: Path) -> list[str | Path]:
+    return [*_UV, "pip", "install", "--quiet", "--python", python]
 
 
 def _try_out(python: Path, folder: Path) -> None:
@@ -258,9 +261,7 @@ def _expect_answer(what: str, answer: object, shown: str) -> None:
 
 
 def _test(python: Path, unpacked: Path) -> None:
-    uv = [sys.executable, "-m", "uv", "--system-certs", "pip", "install", "--quiet"]
-    pinned = ["--require-hashes", "-r", ROOT / "requirements" / "dev.txt"]
-    _run([*uv, "--python", python, *pinned])
+    _run([*_install(python), "--require-hashes", "--build-constraints", _PINNED, "-r", _PINNED])
     shutil.rmtree(unpacked / PACKAGE)
     # As it is set for the tests of the tree: pytest puts the folder on the path by itself.
     _run([python, "-m", "pytest", "-q", "-n", "2", *_TESTS], cwd=unpacked, show=True)
@@ -281,7 +282,7 @@ def _git(*arguments: str) -> str:
 
 
 def _run(
-    command: Sequence[str | Path],
+    command: Sequence[object],
     *,
     cwd: Path | None = None,
     quiet: bool = False,

@@ -182,12 +182,24 @@ ODD = [
 def test_odd_values_are_values(sandbox: Sandbox, odd: str) -> None:
     """Nothing of the environment is run, split, expanded or taken for an option of the shell's."""
     sandbox.write("python/watchdog_lambda/__init__.py", "")
-    told = "#!/bin/sh\nprintf '%s\\0' \"$_HANDLER\" \"$WATCHDOG_LAMBDA_HANDLER\" \"$PYTHONPATH\" \"$@\"\n"
+    told = '#!/bin/sh\nprintf \'%s\\0\' "$_HANDLER" "$WATCHDOG_LAMBDA_HANDLER" "$PYTHONPATH" "$@"\n'
     sandbox.write("bin/python3", told)
 
     done = subprocess.run(
-        [*sandbox.shell, str(sandbox.opt / "exec-wrapper"), "python3", odd, "-m", "awslambdaric", odd],
-        env={"PATH": f"{sandbox.opt / 'bin'}:/usr/bin:/bin", "_HANDLER": "app.h", "PYTHONPATH": odd},
+        [
+            *sandbox.shell,
+            str(sandbox.opt / "exec-wrapper"),
+            "python3",
+            odd,
+            "-m",
+            "awslambdaric",
+            odd,
+        ],
+        env={
+            "PATH": f"{sandbox.opt / 'bin'}:/usr/bin:/bin",
+            "_HANDLER": "app.h",
+            "PYTHONPATH": odd,
+        },
         cwd=sandbox.opt,
         capture_output=True,
         check=True,

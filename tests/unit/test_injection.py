@@ -57,7 +57,9 @@ def timed_out(text: str) -> LambdaTimeout:
     watchdog = Watchdog(grace_period=0.05)
 
     def hook(_details: object) -> None:
-        raise type(text.replace("\0", "?").encode("ascii", "replace").decode(), (Exception,), {})(text)
+        raise type(text.replace("\0", "?").encode("ascii", "replace").decode(), (Exception,), {})(
+            text
+        )
 
     hook.__qualname__ = hook.__module__ = text
     watchdog.shutdown_hook(hook)
@@ -154,7 +156,7 @@ def test_settings_are_quoted(text: str, caplog: pytest.LogCaptureFixture) -> Non
 
 
 def test_the_error_of_the_users_own_is_the_users_own(capfd: pytest.CaptureFixture[str]) -> None:
-    """What the handler raises out of a timeout goes to the caller unchanged, and not in our line."""
+    """What the handler raises out of a timeout goes to the caller unchanged, not into our line."""
 
     @watch(grace_period=0.05)
     def handler(_event: object, _context: object) -> None:
