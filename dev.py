@@ -28,14 +28,10 @@ INTERPRETERS = ("3.11", "3.12", "3.13", "3.14")
 TOUCHES_BOUNDS = (
     "tests/test_api.py",
     "tests/test_docs_powertools.py",
-    "tests/threads/test_batch.py",
     "tests/threads/test_idempotency.py",
     "tests/threads/test_metrics.py",
-    "tests/threads/test_tracing.py",
-    "tests/threads/test_other_loops.py",
     "tests/unit/test_entrypoint.py",
-    "tests/cli/test_command.py",
-    "tests/cli/test_hosts.py",
+    "tests/runtime/test_powertools.py",
     "tests/runtime/test_handler_choice.py",
 )
 """What meets the packages that the package depends on, or works with: `minimum --quick`."""

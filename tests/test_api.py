@@ -101,6 +101,21 @@ def test_what_is_dangerous_stays_in_its_module(pattern: str, allowed: set[str]) 
     assert found <= allowed
 
 
+def test_no_text_becomes_code() -> None:
+    """Nothing is evaluated, unpickled or given to a shell, in the command neither."""
+    becomes_code = (
+        r"^\s*(import|from) (pickle|marshal|shelve)|(?<![.\w])(eval|exec)\(|shell=True|os\.system\("
+    )
+
+    found = {
+        path.name
+        for path in PACKAGE.rglob("*.py")
+        if re.search(becomes_code, path.read_text(encoding="utf-8"), re.MULTILINE)
+    }
+
+    assert found == set()
+
+
 def test_version_is_that_of_what_is_installed() -> None:
     """One place says it, ``__version__``; the metadata is made of that."""
     assert importlib.metadata.version("watchdog-lambda") == watchdog_lambda.__version__

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import threading
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,6 +14,7 @@ from tests.support import BOUND, Context
 from watchdog_lambda import ConfigurationError, LambdaTimeout, Watchdog, _output, watch
 from watchdog_lambda._config import Settings
 from watchdog_lambda._places import CodeMap
+from watchdog_lambda.testing import FakeContext, expire
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,26 +35,14 @@ ODD = [
 ]
 
 
-class Odd:
-    """A context that a test fills with what no Lambda would send."""
-
-    def __init__(self, text: str) -> None:
-        self.aws_request_id = self.function_name = self.function_version = text
-        self.client_context = SimpleNamespace(custom={"text": text})
-        self._in_time = Context(0.3)
-
-    def get_remaining_time_in_millis(self) -> float:
-        return self._in_time.get_remaining_time_in_millis()
-
-
 def timed_out(text: str) -> LambdaTimeout:
     """Time a handler out that has this text for every name that it can give anything."""
-    source = "def handler(event, context):\n    event.acquire(timeout=10)\n"
+    source = "def handler(expire, context):\n    expire()\n"
     names: dict[str, Any] = {}
     exec(compile(source, text.replace("\0", "?") or "x", "exec"), names)  # noqa: S102
     handler = names["handler"]
     handler.__code__ = handler.__code__.replace(co_name=text, co_qualname=text)
-    watchdog = Watchdog(grace_period=0.05)
+    watchdog = Watchdog()
 
     def hook(_details: object) -> None:
         raise type(text.replace("\0", "?").encode("ascii", "replace").decode(), (Exception,), {})(
@@ -63,14 +51,13 @@ def timed_out(text: str) -> LambdaTimeout:
 
     hook.__qualname__ = hook.__module__ = text
     watchdog.shutdown_hook(hook)
-    lock = threading.Lock()
     release = threading.Event()
     beside = threading.Thread(target=release.wait, args=(BOUND,), name=text)
-    lock.acquire()
+    context = FakeContext(aws_request_id=text, function_name=text, function_version=text)
     beside.start()
     try:
         with pytest.raises(LambdaTimeout) as caught:
-            watchdog.watch(handler)(lock, Odd(text))
+            watchdog.watch(handler)(expire, context)
     finally:
         release.set()
         beside.join()
