@@ -1,0 +1,120 @@
+"""What guards a release finds what it is there for; and its documents name commands that exist."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import dev
+from tools import audit, package
+
+ROOT = Path(__file__).parent.parent
+CHECKED = ("RELEASING.md", "CONTRIBUTING.md", ".ci/run")
+
+
+def test_everything_that_is_installed_is_pinned() -> None:
+    """Version and hash on every line of every file; uv and the build tools among them."""
+    assert [line for file in audit.FILES for line in audit.unpinned(file)] == []
+
+    pinned = (ROOT / "requirements" / "dev.txt").read_text(encoding="utf-8")
+    for name in ("uv", "hatchling", "editables", "setuptools"):
+        assert re.search(rf"^{name}==", pinned, re.MULTILINE), name
+
+
+@pytest.mark.parametrize(
+    "loose",
+    ["uv", "uv>=0.9 --hash=sha256:00", "uv==0.9", "-r other.txt", "https://example.com/uv.whl"],
+)
+def test_what_is_not_pinned_is_found(tmp_path: Path, loose: str) -> None:
+    """Without a version, with a range, without a hash, or from anywhere."""
+    file = tmp_path / "some.txt"
+    file.write_text(f"# a remark\na==1 \\\n    --hash=sha256:00\n    # via b\n{loose}\n")
+
+    assert list(audit.unpinned(file)) == [f"some.txt: {loose}"]
+
+
+VULNERABLE = {"id": "PYSEC-1", "fix_versions": ["1.24.2"]}
+KNOWN = {"dependencies": [{"name": "urllib3", "version": "1.24.1", "vulns": [VULNERABLE]}]}
+NOTHING = {"dependencies": [{"name": "urllib3", "version": "1.24.1", "vulns": []}]}
+UNKNOWN = {"dependencies": [{"name": "urllib3", "skip_reason": "not found"}]}
+
+
+@pytest.mark.parametrize(
+    ("about_the_control", "about_the_rest", "status"),
+    [
+        (KNOWN, NOTHING, 0),
+        (KNOWN, KNOWN, 1),
+        (KNOWN, UNKNOWN, 1),
+        (NOTHING, NOTHING, audit.SKIPPED),
+        (UNKNOWN, NOTHING, audit.SKIPPED),
+        ("no connection", NOTHING, audit.SKIPPED),
+        (KNOWN, "no connection", audit.SKIPPED),
+    ],
+)
+def test_an_audit_that_knows_nothing_has_not_passed(
+    tmp_path: Path, about_the_control: object, about_the_rest: object, status: int
+) -> None:
+    """A service that has nothing against a release known to be vulnerable is not believed."""
+    answers = {True: about_the_control, False: about_the_rest}
+    texts = {k: json.dumps(v) if isinstance(v, dict) else str(v) for k, v in answers.items()}
+    stand_in = tmp_path / "pip-audit"
+    stand_in.write_text(
+        f"#!{sys.executable}\n"
+        "import sys\n"
+        "asked = open(sys.argv[sys.argv.index('--requirement') + 1]).read()\n"
+        f"print({texts!r}[asked == {audit.KNOWN_VULNERABLE!r} + '\\n'])\n"
+    )
+    stand_in.chmod(0o755)
+
+    assert audit.main([f"--pip-audit={stand_in}"]) == status
+
+
+def test_a_wheel_with_anything_else_in_it_is_unfit(tmp_path: Path) -> None:
+    """A cache, a local setting, a file that version control does not know; or one that is gone."""
+    files = ["watchdog_lambda/__init__.py", "watchdog_lambda/py.typed", "tests/test_api.py"]
+    about = [f"watchdog_lambda-1.dist-info/{name}" for name in package._METADATA]
+
+    package._look_into_wheel(wheel_of(tmp_path, [*files[:2], *about]), files)
+    with pytest.raises(package.Unfit, match=r"has not: watchdog_lambda/\.env"):
+        package._look_into_wheel(
+            wheel_of(tmp_path, [*files[:2], *about, "watchdog_lambda/.env"]), files
+        )
+    with pytest.raises(package.Unfit, match=r"misses watchdog_lambda/py\.typed"):
+        package._look_into_wheel(wheel_of(tmp_path, [files[0], *about]), files)
+
+
+def wheel_of(folder: Path, names: list[str]) -> Path:
+    wheel = folder / "some.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        for name in names:
+            archive.writestr(name, "")
+    return wheel
+
+
+def test_builds_that_differ_are_unfit(tmp_path: Path) -> None:
+    """By a byte, or by name."""
+    one, other = tmp_path / "a" / "x.whl", tmp_path / "b" / "x.whl"
+    for file in (one, other):
+        file.parent.mkdir()
+        file.write_bytes(b"same")
+
+    package._expect_same("the second", one, other)
+    other.write_bytes(b"sane")
+    with pytest.raises(package.Unfit, match="the second differs"):
+        package._expect_same("the second", one, other)
+
+
+@pytest.mark.parametrize("document", CHECKED)
+def test_the_commands_exist(document: str) -> None:
+    """Every ``python3 dev.py ...`` in it."""
+    text = (ROOT / document).read_text(encoding="utf-8")
+
+    named = set(re.findall(r"python3 dev\.py (\w+)", text))
+
+    assert named
+    assert named <= {command.__name__ for command in dev.COMMANDS}
