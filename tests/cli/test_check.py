@@ -59,6 +59,15 @@ def test_a_handler_that_its_code_has_switched_off_is_told() -> None:
     assert any("nothing is watched" in text for text in findings(found, "warning"))
 
 
+def test_sources_stand_below_each_other() -> None:
+    """Whatever is the longest value."""
+    told = check("checked.plain").stdout.partition("settings\n")[2].partition("\n\n")[0]
+
+    columns = {line.rindex("  default") for line in told.splitlines()}
+    assert len(told.splitlines()) == len(DEFAULTS)
+    assert len(columns) == 1
+
+
 @pytest.mark.parametrize(
     ("name", "line", "is_async", "is_watched"),
     [

@@ -20,7 +20,6 @@ SCHEMA = 1
 """Of the JSON; a new one if a key goes or changes its meaning."""
 
 _NAME = 18
-_VALUE = 28
 _LEVELS = {"error": "red", "warning": "yellow", "note": ""}
 _LAST_RESORTS = {
     "report": "stuck: a record is left",
@@ -45,11 +44,12 @@ def show(report: Report, status: int, *, as_json: bool) -> None:
         screen.show(Styled("handler", "bold"), f"  {handler.name}: {where}, {kind}{watched}")
         screen.show()
     screen.show(Styled("settings", "bold"))
-    for setting in report.settings:
+    values = [_value(setting) for setting in report.settings]
+    width = max(map(len, values), default=0)
+    for setting, value in zip(report.settings, values, strict=True):
         style = "dim" if setting.source == "default" else ""
-        value = f"{_value(setting):<{_VALUE}}"
         name = f"  {setting.name.upper():<{_NAME}}"
-        screen.show(Styled(f"{name}{value}  {setting.source}", style))
+        screen.show(Styled(f"{name}{value:<{width}}  {setting.source}", style))
     if report.timeline is not None:
         screen.show()
         title = f"if an invocation takes all of its {report.timeout:g} s"
