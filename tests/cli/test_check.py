@@ -136,7 +136,6 @@ def test_text_is_for_people() -> None:
         (("--timeout", "3"), {"LAST_CALL": "0.5"}, "last call at 0.5 s shrinks to 0.1875 s"),
         (("--timeout", "0.3"), {}, "one hook has 25 ms (checked.flush)"),
         (("--timeout", "12"), {}, "before=10 (checked.warn) is more than three quarters"),
-        (("--timeout", "60"), {"GRACE_PERIOD": "12"}, "is later than the grace period's begin"),
         (("--timeout", "30"), {"TIMEOUT": "60"}, "Lambda kills before the watchdog fires"),
         ((), {"WAKE_SIGNAL": "SIGINT"}, "WAKE_SIGNAL=SIGINT is in use by somebody else"),
         ((), {"DISABLED": "1"}, "nothing is watched"),
@@ -150,6 +149,16 @@ def test_warnings(arguments: tuple[str, ...], settings: dict[str, str], warning:
 
     assert found["exit_status"] == 0
     assert any(warning in text for text in findings(found, "warning"))
+
+
+def test_a_late_stage_is_noted() -> None:
+    """It may be meant; see the page on flushing telemetry."""
+    words = ("checked.plain", "--timeout", "60", "--json", "--strict")
+    found = document(check(*words, SIGTERM="1", GRACE_PERIOD="12"))
+
+    assert found["exit_status"] == 0
+    [note] = findings(found, "note")
+    assert "(checked.warn) is later than the grace period's begin, 12 s before" in note
 
 
 def test_warnings_count_with_strict_only() -> None:
