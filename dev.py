@@ -244,6 +244,11 @@ def wrappers(arguments: list[str]) -> int:
     return test(["tests/wrappers", *arguments])
 
 
+def follow(arguments: list[str]) -> int:
+    """The documentation to the letter: the wheel, a fresh environment, a fresh folder, each page."""
+    return _module("tools.follow", arguments)
+
+
 def template(arguments: list[str]) -> int:
     """Check the deployment's template, deploy/template.yaml, with cfn-lint."""
     cfn_lint = extra_environment("deploy").with_name("cfn-lint")
@@ -353,6 +358,7 @@ COMMANDS = (
     limits,
     image,
     wrappers,
+    follow,
     template,
     layer,
     docs,

@@ -1,0 +1,313 @@
+"""Follows the documentation to the letter: as a newcomer would, in a fresh folder.
+
+    python3 dev.py follow                       # every page that has something to do
+    python3 dev.py follow docs/tutorial         # those below a folder, or one page
+    python3 dev.py follow --quick               # the tutorial, and the README's way to try it out
+
+The wheel is built, and each page gets a virtual environment and a folder of its own. What a page
+says to write down is written, what it says to type is typed into a shell, and what comes of it is
+compared with what the page shows, but for times and other figures that no two runs share.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import venv
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from tools.documents import Block, blocks, commands
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+BOUND: Final = 120.0
+"""Seconds for one command."""
+
+INSTALLED: Final = '"watchdog-lambda[runtime,cli]" pytest'
+"""What the reader of a page that installs nothing has."""
+
+TUTORIAL: Final = "docs/tutorial/first-timeout.md"
+README_SECTION: Final = "Try a handler out"
+"""The part of the README that a reader with nothing but the wheel can follow."""
+
+
+class DepartureError(Exception):
+    """What a page shows is not what comes of it; the message has both."""
+
+
+# ---- the pages ---------------------------------------------------------------------------------
+
+
+def pages() -> list[str]:
+    """Those that are followed: all but what speaks to this project's developers."""
+    found = [path.relative_to(ROOT).as_posix() for path in sorted(ROOT.glob("docs/**/*.md"))]
+    return ["README.md", *(page for page in found if not page.startswith("docs/explanation/"))]
+
+
+def steps(page: str) -> list[Block]:
+    """What a reader of the page is to do, and the outputs that go with it."""
+    found = [block for block in blocks(ROOT / page, page) if not block.unrun]
+    if page == "README.md":
+        found = [
+            block
+            for block in found
+            if block.heading == README_SECTION or block.language == "python"
+        ]
+    return [
+        block
+        for block in found
+        if block.language in {"python", "console"} or _is_output(block, found)
+    ]
+
+
+def _is_output(block: Block, among: list[Block]) -> bool:
+    """Whether it is what the console block before it shows, if that shows nothing itself."""
+    before = among[among.index(block) - 1] if among.index(block) else None
+    if block.language or before is None or before.language != "console":
+        return False
+    return before.heading == block.heading and not commands(before)[-1].output
+
+
+# ---- the reader --------------------------------------------------------------------------------
+
+
+class Reader:
+    """Does what pages say, in one folder and one shell, whose directory and variables stay."""
+
+    def __init__(
+        self, folder: Path, environment: Mapping[str, str], *, may_install: bool = True
+    ) -> None:
+        """Begin in `folder`, which exists.
+
+        Args:
+            folder: Where files are written, and where the shell begins.
+            environment: The shell's, all of it.
+            may_install: Whether `pip install` is done; if not, everything is there already.
+        """
+        self._folder = folder
+        self._environment = dict(environment)
+        self._directory = folder
+        self._may_install = may_install
+
+    def follow(self, page: list[Block]) -> int:
+        """Do the steps of one page.
+
+        Returns:
+            How many commands and pieces of code were run.
+
+        Raises:
+            DepartureError: One of them failed, or showed something else.
+        """
+        count = 0
+        for number, block in enumerate(page):
+            if block.language == "console":
+                after = page[number + 1] if number + 1 < len(page) else None
+                count += self._type(block, "" if after is None or after.language else after.code)
+            elif block.file:
+                self._write(block)
+            elif block.language == "python":
+                self._run_piece(block)
+                count += 1
+        return count
+
+    def _write(self, block: Block) -> None:
+        path = self._folder / block.file
+        if block.is_continued and not path.exists():
+            raise DepartureError(f"{block}: {block.file} goes on here, but does not begin anywhere")
+        with path.open("a" if block.is_continued else "w", encoding="utf-8") as file:
+            file.write(("\n\n" if block.is_continued else "") + block.code.partition("\n")[2])
+
+    def _run_piece(self, block: Block) -> None:
+        """Code that belongs to no file in particular: it can be run by itself."""
+        piece = self._folder / "piece_of_a_page.py"
+        piece.write_text(block.code, encoding="utf-8")
+        shown, status = self.run("python -W error piece_of_a_page.py")
+        piece.unlink()
+        if status:
+            raise DepartureError(f"{block}: the code ends with {status}:\n{shown}")
+
+    def _type(self, block: Block, output_below: str) -> int:
+        listed = commands(block)
+        for number, command in enumerate(listed):
+            expected = command.output
+            if number == len(listed) - 1:
+                expected = expected or output_below
+            if not self._may_install and command.text.startswith("pip install "):
+                continue
+            shown, status = self.run(command.text)
+            # Where the output is shown, that says how it went: timeouts have statuses of their own.
+            if status and not expected:
+                raise DepartureError(f"{block}: `{command.text}` ends with {status}:\n{shown}")
+            if expected and not is_alike(expected, shown):
+                raise DepartureError(
+                    f"{block}: `{command.text}` shows (+) something else than the page (-):\n"
+                    + _difference(expected, shown)
+                )
+        return len(listed)
+
+    def run(self, command: str) -> tuple[str, int]:
+        """Type one command.
+
+        Returns:
+            What it shows, and its exit status.
+        """
+        with tempfile.TemporaryDirectory() as scratch:
+            left = Path(scratch)
+            # Directory and variables outlive the command, as in a terminal.
+            script = f"trap 'pwd > {left}/pwd; env -0 > {left}/env' EXIT\n{command}\n"
+            done = subprocess.run(
+                ["bash", "--norc", "-c", script],
+                cwd=self._directory,
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                errors="replace",
+                timeout=BOUND,
+                check=False,
+            )
+            self._directory = Path((left / "pwd").read_text(encoding="utf-8").rstrip("\n"))
+            variables = (left / "env").read_text(encoding="utf-8").split("\0")
+            self._environment = dict(v.split("=", 1) for v in variables if "=" in v)
+        return done.stdout, done.returncode
+
+
+# ---- what is alike -----------------------------------------------------------------------------
+
+
+_MAY_BE_NOTHING: Final = re.compile(r"(settle|cleanup) .* \d+ ms")
+
+
+def is_alike(expected: str, shown: str) -> bool:
+    """Whether both say the same, but for figures; `...` stands for any lines or words."""
+    parts = [re.escape(part.strip()) for part in essence(expected).split("...")]
+    # The space around an ellipsis that stands for nothing is there once.
+    return re.fullmatch(r"\s*.*?\s*".join(parts), essence(shown), re.DOTALL) is not None
+
+
+def essence(text: str) -> str:
+    """A text without what differs from run to run.
+
+    That is numbers with a fraction or of two, four and more digits (times, process ids, versions),
+    the length of a timeline's bars, rows of a timeline that may take no time, and identifiers.
+    Counts up to nine and statuses of three digits are kept.
+    """
+    kept = [line for line in text.splitlines() if not _MAY_BE_NOTHING.fullmatch(line.rstrip())]
+    # The dots of a bar, and no others, come in fours or more.
+    text = re.sub(r"\.{4,}", "_", "\n".join(kept))
+    text = re.sub(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "ID", text)
+    text = re.sub(r"\b\d+ ms\b|\b\d+(\.\d+)+( ms)?", "N", text)
+    text = re.sub(r"(?<![\w.])\d{2}(?!\d)|(?<![\w.])\d{4,}", "N", text)
+    text = re.sub(r"([=!#sh|-])\1+", r"\1", text)
+    return re.sub(r"[\s|]+", " ", text).strip()
+
+
+def _difference(expected: str, shown: str) -> str:
+    lines = difflib.ndiff(expected.splitlines(), shown.splitlines())
+    return "\n".join(line for line in lines if not line.startswith("?"))
+
+
+# ---- the command -------------------------------------------------------------------------------
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit status."""
+    description, _, epilog = (__doc__ or "").partition("\n")
+    parser = argparse.ArgumentParser(
+        prog="dev.py follow",
+        description=description,
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("pages", nargs="*", help="pages, or folders of pages (default: all)")
+    parser.add_argument("--quick", action="store_true", help="what a newcomer meets first, only")
+    options = parser.parse_args(arguments)
+    wanted = ["README.md", TUTORIAL] if options.quick else options.pages
+    chosen = [page for page in pages() if not wanted or _is_below(page, wanted)]
+    if not chosen:
+        parser.error(f"no page to follow in {' '.join(options.pages)}")
+    failed = []
+    with tempfile.TemporaryDirectory(prefix="follow-") as scratch:
+        constraints = _constraints(Path(scratch))
+        for number, page in enumerate(chosen):
+            todo = steps(page)
+            if options.quick and page == "README.md":
+                todo = [block for block in todo if block.heading == README_SECTION]
+            if not todo:
+                continue
+            began = time.monotonic()
+            try:
+                count = _follow(page, todo, Path(scratch, str(number)), constraints)
+            except (DepartureError, subprocess.TimeoutExpired) as error:
+                failed.append(page)
+                print(f"{page}: DEPARTS\n{error}\n", flush=True)
+            else:
+                print(f"{page}: {count} run, {time.monotonic() - began:.1f} s", flush=True)
+    return 1 if failed else 0
+
+
+def _is_below(page: str, wanted: Sequence[str]) -> bool:
+    named = [os.path.relpath(Path(each).resolve(), ROOT) for each in wanted]
+    return any(page == name or page.startswith(f"{name}/") for name in named)
+
+
+def _follow(page: str, todo: list[Block], folder: Path, constraints: Path) -> int:
+    """One page, in an environment that has only what the page installs itself."""
+    home, work = folder / "home", folder / "work"
+    home.mkdir(parents=True)
+    work.mkdir()
+    if any("-m venv" in block.code for block in todo):
+        python = Path(getattr(sys, "_base_executable", sys.executable))
+    else:
+        venv.create(home / "python", with_pip=True, symlinks=True)
+        python = home / "python" / "bin" / "python3"
+    if page == "README.md":
+        # It speaks to somebody with a checkout.
+        shutil.copytree(ROOT / "examples", work / "examples")
+    environment = {
+        "HOME": os.environ.get("HOME", str(home)),
+        "LANG": "C.UTF-8",
+        "PATH": os.pathsep.join([str(python.parent), os.environ.get("PATH", "")]),
+        "PIP_CONSTRAINT": str(constraints),
+        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+        **{name: value for name, value in os.environ.items() if name.startswith(("PIP_", "SSL_"))},
+    }
+    reader = Reader(work, environment)
+    if not any('pip install "watchdog-lambda' in block.code for block in todo):
+        # Of those who have it already.
+        shown, status = reader.run(f"pip install {INSTALLED}")
+        if status:
+            raise DepartureError(f"pip install ends with {status}:\n{shown}")
+    return reader.follow(todo)
+
+
+def _constraints(folder: Path) -> Path:
+    """Build the wheel; a file that has pip take it, and of all else the pinned versions."""
+    build = [sys.executable, "-m", "hatchling", "build", "--target", "wheel"]
+    subprocess.run([*build, "--directory", str(folder)], cwd=ROOT, check=True, capture_output=True)
+    [wheel] = folder.glob("*.whl")
+    # Of the same version anywhere else, pip takes the one with the higher build number: this one.
+    # (Naming the file itself as a constraint is beyond pip 23.2, if extras are asked for.)
+    name, version, tags = wheel.name.split("-", 2)
+    wheel.rename(wheel.with_name(f"{name}-{version}-9-{tags}"))
+    pinned = (ROOT / "requirements" / "dev.txt").read_text(encoding="utf-8")
+    lines = re.findall(r"^([\w.-]+==.*?) *\\?$", pinned, re.MULTILINE)
+    path = folder / "constraints.txt"
+    first = [f"--find-links {folder}", f"watchdog-lambda=={version}"]
+    path.write_text("\n".join([*first, *lines]), encoding="utf-8")
+    return path
+
+
+if __name__ == "__main__":
+    sys.exit(main())
