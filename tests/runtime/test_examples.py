@@ -310,3 +310,75 @@ def test_async_fan_out(way: Way) -> None:
     assert after.answer == {"answers": {"stock": "STOCK"}, "missing": [], "connections": 1} | {
         "pid": pid
     }
+
+
+# ---- telemetry_flush ---------------------------------------------------------------------------
+
+
+QUICK: Final = {"id": "a", "seconds": 0.1}
+
+
+def spans(done: Call) -> list[tuple[str, str, str | None]]:
+    """Those that were exported: name, status, order."""
+    return [(s["span"], s["status"], s.get("order")) for s in logged(done) if "span" in s]
+
+
+def shipped_metrics(done: Call) -> list[list[float]]:
+    """The values of each metric line."""
+    return [record["Shipped"] for record in logged(done) if "_aws" in record]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_telemetry_flush(way: Way) -> None:
+    """Each span and each metric comes once, in time and after an interrupt."""
+    path = EXAMPLES / "telemetry_flush"
+    with running(
+        wrapped("app.handler", way=way, cwd=path, timeout=TIMEOUT, warm_up={})
+    ) as function:
+        normal = call(function, {"orders": [QUICK]})
+        timed_out = call(function, {"orders": [QUICK, {"id": "b", "seconds": 30}]})
+        after = call(function, {"orders": [QUICK]})
+
+    assert normal.answer == after.answer == {"statusCode": 200, "shipped": ["a"]}
+    assert timed_out.answer == {"statusCode": 504, "shipped": ["a"]}
+    assert_answered_at(timed_out, FIRES_AFTER)
+    ended = [("ship", "UNSET", "a"), ("handler", "UNSET", None)]
+    assert spans(normal) == spans(after) == ended
+    assert spans(timed_out) == [
+        ("ship", "UNSET", "a"),
+        ("ship", "ERROR", "b"),
+        ("handler", "ERROR", None),
+    ]
+    for done in (normal, timed_out, after):
+        assert shipped_metrics(done) == [[1.0]]
+    [report] = timed_out.reports
+    # The late hook is for a handler that has not ended.
+    assert [hook["name"] for hook in report["hooks"]] == ["app.flush_spans"]
+
+
+def test_telemetry_flush_when_stuck() -> None:
+    """Killed in the end, but what was gathered by then is out: both hooks have run."""
+    path = EXAMPLES / "telemetry_flush"
+    with running(wrapped("app.handler", cwd=path, timeout=TIMEOUT, warm_up={})) as function:
+        stuck = call(function, {"orders": [QUICK, {"id": "b", "seconds": 30, "in_c": True}]})
+
+    assert "Task timed out" in stuck.response.body
+    assert spans(stuck) == [("ship", "UNSET", "a")]
+    assert shipped_metrics(stuck) == [[1.0]]
+    [report] = stuck.reports
+    assert report["outcome"] == "stuck"
+    assert [(hook["name"], hook["outcome"]) for hook in report["hooks"]] == [
+        ("app.flush_spans", "ok"),
+        ("app.flush_metrics", "ok"),
+    ]
+
+
+def test_telemetry_flush_without_the_watchdog_loses_it() -> None:
+    """Under AWS's runtime alone nothing comes out of the buffers."""
+    path = EXAMPLES / "telemetry_flush"
+    with running(bare("app.handler", cwd=path, timeout=TIMEOUT, warm_up={})) as function:
+        killed = call(function, {"orders": [QUICK, {"id": "b", "seconds": 30}]})
+
+    assert "Task timed out" in killed.response.body
+    assert spans(killed) == []
+    assert shipped_metrics(killed) == []
