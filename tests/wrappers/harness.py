@@ -29,13 +29,14 @@ def function(
     environment: Mapping[str, str],
     *,
     module: str = "awslambdaric",
+    cwd: Path = HANDLERS,
     timeout: int = TIMEOUT,
     warm_up: object = None,
 ) -> Emulator:
     """Make an emulator for the runtime's `handler`, with the package from this checkout."""
     return Emulator(
         [str(PYTHON), "-m", module, handler],
-        cwd=HANDLERS,
+        cwd=cwd,
         timeout=timeout,
         environment={
             "PYTHONPATH": str(ROOT),

@@ -1,0 +1,82 @@
+"""The example with Mangum does what its README says, under the real runtime."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import pytest
+
+from tests.runtime.harness import REPORT, Call, call, running
+
+from .harness import ENTRYPOINT, TIMEOUT, function
+from .test_frameworks import request
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tools.emulator import Emulator
+
+pytestmark = pytest.mark.wrappers
+
+EXAMPLE: Final = Path(__file__).parents[2] / "examples" / "mangum_app"
+FIRES_AFTER: Final = TIMEOUT * 0.75
+
+
+@pytest.fixture
+def web() -> Iterator[Emulator]:
+    environment = {"WATCHDOG_LAMBDA_HANDLER": "app.handler"}
+    emulator = function(ENTRYPOINT, environment, cwd=EXAMPLE, warm_up=request("/"))
+    with running(emulator):
+        yield emulator
+
+
+def outcomes(done: Call) -> list[str]:
+    """How the timeouts ended, by the records in the log."""
+    text = "\n".join(line for line in done.lines if REPORT in line)
+    return re.findall(r'"outcome": "(returned|raised|fallback|stuck)", "request_id"', text)
+
+
+def answer(emulator: Emulator, path: str) -> tuple[Any, Call]:
+    """The body of a 504, and the call; and the next one finds the process as it was."""
+    before = json.loads(call(emulator, request("/")).answer["body"])
+    done = call(emulator, request(path))
+    assert done.answer["statusCode"] == 504
+    assert done.response.seconds < TIMEOUT
+    assert json.loads(call(emulator, request("/")).answer["body"]) == before
+    return json.loads(done.answer["body"]), done
+
+
+def test_mangum_example_cancels_a_route_that_waits(web: Emulator) -> None:
+    body, done = answer(web, "/await/30")
+
+    assert body["request_id"] == done.request_id
+    assert "connection closed" in done.lines
+    assert outcomes(done) == ["fallback"]
+
+
+def test_mangum_example_interrupts_a_route_that_blocks(web: Emulator) -> None:
+    body, done = answer(web, "/block/30")
+
+    assert body["detail"].startswith("interrupted after 3.0 s, 1.0 s before the 4.0 s limit")
+    assert "connection closed" in done.lines
+    assert outcomes(done) == ["returned"]
+
+
+def test_mangum_example_waits_for_no_thread(web: Emulator) -> None:
+    """The thread ends when it ends."""
+    body, done = answer(web, "/thread/4")
+
+    assert body["request_id"] == done.request_id
+    assert outcomes(done) == ["fallback"]
+
+
+def test_mangum_example_bounds_itself(web: Emulator) -> None:
+    """Before the watchdog fires."""
+    body, done = answer(web, "/bounded/30")
+
+    assert body == {"detail": "out of time"}
+    assert done.response.seconds == pytest.approx(FIRES_AFTER - 0.5, abs=0.3)
+    assert outcomes(done) == []
