@@ -233,6 +233,11 @@ def limits(arguments: list[str]) -> int:
     return _module("benchmarks.limits", ready)
 
 
+def grace(arguments: list[str]) -> int:
+    """What a grace period has to hold, at the share of a processor of a small function (root)."""
+    return _module("benchmarks.grace", arguments)
+
+
 def image(arguments: list[str]) -> int:
     """Build the container image for real and time a handler out in it (root, buildah)."""
     return _module("tools.image", arguments)
@@ -245,7 +250,7 @@ def wrappers(arguments: list[str]) -> int:
 
 
 def follow(arguments: list[str]) -> int:
-    """The documentation to the letter: the wheel, a fresh environment, a fresh folder, each page."""
+    """The documentation to the letter: from the wheel, each page in a fresh environment."""
     return _module("tools.follow", arguments)
 
 
@@ -356,6 +361,7 @@ COMMANDS = (
     flat,
     bench,
     limits,
+    grace,
     image,
     wrappers,
     follow,

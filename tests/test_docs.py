@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,11 +13,16 @@ from typing import Any
 
 import pytest
 
+import dev
 from tests.support import Context
+from tools import follow
+from tools.documents import blocks, commands
 from watchdog_lambda import _api, pytest_plugin, testing
 from watchdog_lambda._config import DEFAULTS, PARSERS
 
 ROOT = Path(__file__).parent.parent
+FOREIGN = ("PYTEST_", "WATCHDOG_", "COV_")
+"""What variables begin with that are for these tests only."""
 
 
 def text(*parts: str) -> str:
@@ -60,26 +66,38 @@ def test_the_readmes_code_runs() -> None:
     assert answer == {"statusCode": 200}
 
 
-def test_the_how_to_on_tests_runs(tmp_path: Path) -> None:
-    """Each snippet says which file it belongs to; pytest runs them, as a user's would."""
-    snippets = re.findall(
-        r"^```python\n(.*?)^```", text("docs/how-to/test-your-handler.md"), re.DOTALL | re.MULTILINE
-    )
-    files: dict[str, str] = {}
-    for snippet in snippets:
-        first, _, code = snippet.partition("\n")
-        name = first.removeprefix("# ")
-        assert re.fullmatch(r"(test_)?\w+\.py", name), first
-        files[name] = files.get(name, "") + code
-    for name, code in files.items():
-        (tmp_path / name).write_text(code, encoding="utf-8")
-    (tmp_path / "pytest.ini").write_text("[pytest]\nfilterwarnings = error\n")
+@pytest.mark.parametrize("page", [page for page in follow.pages() if follow.steps(page)])
+def test_pages_are_followed(page: str, tmp_path: Path) -> None:
+    """What a page has the reader write down and type works, and shows what the page shows.
 
-    done = run_pytest(tmp_path)
+    In this environment; `dev.py follow` does the same in a fresh one.
+    """
+    if page == "README.md":
+        shutil.copytree(ROOT / "examples", tmp_path / "examples")
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(FOREIGN)}
+    environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment["PATH"]])
+    reader = follow.Reader(tmp_path, environment, may_install=False)
 
-    tests = sum(len(re.findall(r"^ *def test_", code, re.MULTILINE)) for code in files.values())
-    assert f"{tests} passed" in done.stdout, done.stdout
-    assert done.returncode == 0
+    assert reader.follow(follow.steps(page)) > 0
+
+
+@pytest.mark.parametrize("page", [*follow.pages(), "CONTRIBUTING.md"])
+def test_no_block_escapes(page: str) -> None:
+    """Each is a step, a command of this checkout's that there is, or says why it is not run."""
+    followed = follow.steps(page)
+    for block in blocks(ROOT / page, page):
+        if block.language not in {"python", "console"} or block.unrun or block in followed:
+            continue
+        names = [command.text.split()[2] for command in commands(block)]
+        assert {*names} <= {*(command.__name__ for command in dev.COMMANDS), "--help"}, block
+
+
+def test_blocks_are_of_known_languages() -> None:
+    """So that nothing to be run hides behind another name."""
+    pages = [*follow.pages(), "CONTRIBUTING.md"]
+    languages = {block.language for page in pages for block in blocks(ROOT / page, page)}
+
+    assert languages <= {"", "console", "dockerfile", "hcl", "python", "sh"}
 
 
 def test_the_reference_of_testing_is_complete() -> None:
@@ -101,7 +119,7 @@ def test_the_examples_own_tests_pass() -> None:
 
 def run_pytest(folder: Path) -> subprocess.CompletedProcess[str]:
     """pytest in a folder, by somebody else."""
-    environ = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST_", "WATCHDOG_"))}
+    environ = {k: v for k, v in os.environ.items() if not k.startswith(FOREIGN)}
     return subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "."],
         cwd=folder,

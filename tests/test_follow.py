@@ -1,0 +1,161 @@
+"""Following a page finds what the page has wrong."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from tools.documents import Block, blocks, commands
+from tools.follow import DepartureError, Reader, is_alike, is_step
+
+
+@pytest.fixture
+def reader(tmp_path: Path) -> Reader:
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    (tmp_path / "work").mkdir()
+    return Reader(tmp_path / "work", {"PATH": path, "LANG": "C.UTF-8"}, may_install=False)
+
+
+def page(tmp_path: Path, text: str) -> list[Block]:
+    """The blocks of a page that has this text."""
+    path = tmp_path / "page.md"
+    path.write_text(text, encoding="utf-8")
+    return blocks(path, "page.md")
+
+
+def test_files_commands_and_pieces_are_done_in_order(tmp_path: Path, reader: Reader) -> None:
+    """A file that is shown again is another one, unless it is continued; the shell remembers."""
+    text = """
+# Begin
+
+```python
+# app.py
+print("first")
+```
+
+```console
+$ mkdir below
+$ export NAME=Ada
+$ python app.py
+first
+```
+
+```python
+# app.py
+import os
+```
+
+```python
+# app.py, continued
+print("hello", os.environ["NAME"], os.path.basename(os.getcwd()))
+```
+
+```console
+$ cd below
+$ python ../app.py
+```
+
+It says:
+
+```
+hello Ada below
+```
+
+```python
+assert 1 + 1 == 2
+```
+"""
+    assert reader.follow(page(tmp_path, text)) == 6
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("```console\n$ echo two\nthree\n```", "`echo two` shows"),
+        ("```console\n$ false\n```", "`false` ends with 1"),
+        ("```python\nassert 1 == 2\n```", "AssertionError"),
+        ("```python\nimport warnings\nwarnings.warn('no')\n```", "UserWarning"),
+        ("```python\n# app.py, continued\n```", "does not begin anywhere"),
+        ("```console\n$ echo two\n```\n\n```\nthree\n```", "`echo two` shows"),
+    ],
+)
+def test_departures_are_found(tmp_path: Path, reader: Reader, text: str, complaint: str) -> None:
+    """And told with the place on the page."""
+    with pytest.raises(DepartureError, match=r"page\.md:1") as departure:
+        reader.follow(page(tmp_path, text))
+
+    assert complaint in str(departure.value)
+
+
+def test_a_reason_not_to_run_is_for_one_block(tmp_path: Path) -> None:
+    """It stands in the text, right before the block."""
+    text = """
+*Not run by the tests: it needs an account.*
+
+```console
+$ deploy
+```
+
+```console
+$ undeploy
+```
+"""
+    assert [block.unrun for block in page(tmp_path, text)] == ["it needs an account.", ""]
+
+
+def test_commands_go_over_several_lines(tmp_path: Path) -> None:
+    """As the shell has it; what stands below is the output."""
+    [block] = page(tmp_path, "```console\n$ echo a \\\n    b\na b\n$ true\n```")
+
+    assert [(c.text, c.output) for c in commands(block)] == [
+        ("echo a \\\n    b", "a b"),
+        ("true", ""),
+    ]
+
+
+def test_commands_of_this_checkout_are_no_steps(tmp_path: Path) -> None:
+    """They speak to developers; a reader with the wheel has no dev.py."""
+    own, mixed = page(
+        tmp_path,
+        "```console\n$ python3 dev.py test\n```\n\n```console\n$ python3 dev.py layer\n$ ls\n```",
+    )
+
+    assert (is_step(own), is_step(mixed)) == (False, True)
+
+
+@pytest.mark.parametrize(
+    ("expected", "shown"),
+    [
+        ("after 2.25 s", "after 2.31 s"),
+        ("running  =======   2.25 s", "running  ========  2.31 s"),
+        ("left     .........   0.75 s", "left    .......   0.69 s"),
+        ("one\nsettle    s   3 ms\ntwo", "one\ntwo"),
+        ("pid 13441, 12 ms", "pid 1300, 250 ms"),
+        ('File ".../app.py"', 'File "/somewhere/else/app.py"'),
+        ("one\n...\nfour", "one\ntwo\nthree\nfour"),
+        ("id 9f84880f-4d85-489b-8863-4cf3cc5636ec", "id 2856a491-d01b-4db3-b465-6c215f21bdb2"),
+    ],
+)
+def test_figures_may_differ(expected: str, shown: str) -> None:
+    """Those that no two runs share."""
+    assert is_alike(expected, shown)
+
+
+@pytest.mark.parametrize(
+    ("expected", "shown"),
+    [
+        ("2 passed in 0.77s", "1 failed, 1 passed in 0.77s"),
+        ("3 passed in 0.77s", "2 passed in 0.77s"),
+        ('"statusCode": 504', '"statusCode": 200'),
+        ("outcome: caught", "outcome: killed"),
+        ("one\n...\nfour", "one\ntwo"),
+        ("interrupt   !   2.25 s", ""),
+        ("cleanup   ##   0.10 s", ""),
+    ],
+)
+def test_what_is_said_may_not_differ(expected: str, shown: str) -> None:
+    """Words, counts, statuses, and rows of a timeline."""
+    assert not is_alike(expected, shown)

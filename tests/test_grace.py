@@ -1,0 +1,33 @@
+"""The page on the grace period has the table that its command makes."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from benchmarks.grace import COLUMNS, MEMORY, TIMEOUT, WHOLE, Run, times
+
+PAGE = Path(__file__).parents[1] / "docs" / "how-to" / "grace-period.md"
+
+
+def test_the_table_is_that_of_the_command() -> None:
+    """Its columns, and a row for each size of memory with the share that goes with it."""
+    [table] = re.findall(r"<!-- grace: .*? -->\n(.*?)<!--", PAGE.read_text("utf-8"), re.DOTALL)
+    head, _, *rows = [line.strip("| ").split(" | ") for line in table.splitlines()]
+
+    assert tuple(head) == COLUMNS
+    assert [row[:2] for row in rows] == [[f"{m} MB", f"{m / WHOLE:.0%}"] for m in MEMORY]
+    assert all(re.fullmatch(r"\d+ ms \(\d+\)", cell) for row in rows for cell in row[2:])
+
+
+def test_times_are_those_of_the_hard_deadline() -> None:
+    """Which both clocks share; the watchdog's has started 20 ms after the caller's."""
+    record = {
+        "elapsed_ms": 4900,
+        "remaining_ms": TIMEOUT * 1000 - 20 - 4900,
+        "grace_period_ms": 1500,
+        "interrupts": [{"landed_after_ms": 4485}],
+        "ended_after_ms": 4890,
+    }
+
+    assert times({"record": record, "seconds": 4.915}) == Run(landed=5, cleanup=405, answer=5)
