@@ -289,7 +289,7 @@ def _follow(page: str, todo: list[Block], folder: Path, constraints: Path) -> in
         **{name: value for name, value in os.environ.items() if name.startswith(("PIP_", "SSL_"))},
     }
     reader = Reader(work, environment)
-    if not any('pip install "watchdog-lambda' in block.code for block in todo):
+    if 'pip install "watchdog-lambda' not in todo[0].code:
         # Of those who have it already.
         shown, status = reader.run(f"pip install {INSTALLED}")
         if status:
