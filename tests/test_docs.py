@@ -72,7 +72,7 @@ def test_pages_are_followed(page: str, tmp_path: Path) -> None:
 
     In this environment; `dev.py follow` does the same in a fresh one.
     """
-    if page == "README.md":
+    if follow.needs_examples(page):
         shutil.copytree(ROOT / "examples", tmp_path / "examples")
     environment = {k: v for k, v in os.environ.items() if not k.startswith(FOREIGN)}
     environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment["PATH"]])

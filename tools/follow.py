@@ -49,8 +49,8 @@ class DepartureError(Exception):
 
 
 def pages() -> list[str]:
-    """The README, and all of the documentation."""
-    found = sorted(ROOT.glob("docs/**/*.md"))
+    """The README, all of the documentation, and what the examples say of themselves."""
+    found = [*sorted(ROOT.glob("docs/**/*.md")), *sorted(ROOT.glob("examples/*/README.md"))]
     return ["README.md", *(path.relative_to(ROOT).as_posix() for path in found)]
 
 
@@ -58,6 +58,11 @@ def steps(page: str) -> list[Block]:
     """What a reader of the page is to do, and the outputs that go with it."""
     found = [block for block in blocks(ROOT / page, page) if not block.unrun]
     return [block for block in found if is_step(block) or _is_output(block, found)]
+
+
+def needs_examples(page: str) -> bool:
+    """Whether it speaks to somebody in a checkout, with the examples below."""
+    return page == "README.md" or page.startswith("examples/")
 
 
 def is_step(block: Block) -> bool:
@@ -277,8 +282,7 @@ def _follow(page: str, todo: list[Block], folder: Path, constraints: Path) -> in
     else:
         venv.create(home / "python", with_pip=True, symlinks=True)
         python = home / "python" / "bin" / "python3"
-    if page == "README.md":
-        # It speaks to somebody with a checkout.
+    if needs_examples(page):
         shutil.copytree(ROOT / "examples", work / "examples")
     environment = {
         "HOME": os.environ.get("HOME", str(home)),
