@@ -133,6 +133,10 @@ def test_commands_of_this_checkout_are_no_steps(tmp_path: Path) -> None:
         ("running  =======   2.25 s", "running  ========  2.31 s"),
         ("left     .........   0.75 s", "left    .......   0.69 s"),
         ("one\nsettle    s   3 ms\ntwo", "one\ntwo"),
+        (
+            "built-in Runtime API\n\nanswered after 1.20 s; new process, started in 0.09 s",
+            "AWS's emulator, /bin/rie\n\ninit   ii   counts\nanswered after 1.31 s",
+        ),
         ("pid 13441, 12 ms", "pid 1300, 250 ms"),
         ('File ".../app.py"', 'File "/somewhere/else/app.py"'),
         ("one\n...\nfour", "one\ntwo\nthree\nfour"),

@@ -196,7 +196,9 @@ class Reader:
 # ---- what is alike -----------------------------------------------------------------------------
 
 
-_MAY_BE_NOTHING: Final = re.compile(r"(settle|cleanup) .* \d+ ms")
+_MAY_BE_MISSING: Final = re.compile(
+    r"(settle|cleanup) .* \d+ ms|init +i.*|built-in Runtime API|AWS's emulator, .*"
+)
 
 
 def is_alike(expected: str, shown: str) -> bool:
@@ -210,12 +212,14 @@ def essence(text: str) -> str:
     """A text without what differs from run to run.
 
     That is numbers with a fraction or of two, four and more digits (times, process ids, versions),
-    the length of a timeline's bars, rows of a timeline that may take no time, and identifiers.
+    the length of a timeline's bars, rows of a timeline that may take no time, and identifiers;
+    and what it is that kills: AWS's emulator, if the machine has one, or the built-in Runtime API.
     Counts up to nine and statuses of three digits are kept.
     """
-    kept = [line for line in text.splitlines() if not _MAY_BE_NOTHING.fullmatch(line.rstrip())]
+    kept = [line for line in text.splitlines() if not _MAY_BE_MISSING.fullmatch(line.rstrip())]
+    text = re.sub(r"; new process, started in [\d.]+ s", "", "\n".join(kept))
     # The dots of a bar, and no others, come in fours or more.
-    text = re.sub(r"\.{4,}", "_", "\n".join(kept))
+    text = re.sub(r"\.{4,}", "_", text)
     text = re.sub(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "ID", text)
     text = re.sub(r"\b\d+ ms\b|\b\d+(\.\d+)+( ms)?", "N", text)
     text = re.sub(r"(?<![\w.])\d{2}(?!\d)|(?<![\w.])\d{4,}", "N", text)

@@ -1,54 +1,20 @@
-"""README and reference say what the command does."""
+"""The reference says what the command does; the README's session is in tests/test_docs.py."""
 
 from __future__ import annotations
 
 import re
-import shlex
-import subprocess
 from pathlib import Path
 
 from watchdog_lambda.cli.arguments import parser
 from watchdog_lambda.cli.outcome import EXIT_STATUS
 
-from .support import BOUND, COMMAND, document, environ, run
+from .support import document, run
 
 ROOT = Path(__file__).parents[2]
 
 
 def text(*parts: str) -> str:
     return ROOT.joinpath(*parts).read_text(encoding="utf-8")
-
-
-def essence(session: str) -> str:
-    """A session without its numbers and lengths, and without the row that may take no time."""
-    kept = [line for line in session.splitlines() if not line.startswith("settle ")]
-    figures = re.sub(r"\d+(\.\d+)*( ms)?", "N", "\n".join(kept).replace(" ms", ""))
-    figures = re.sub(r"([=!#.s-])\1+", r"\1", figures)
-    return re.sub(r"[ |]+", " ", figures).strip()
-
-
-def test_the_readmes_session_is_that_of_its_command() -> None:
-    """Run, and compared but for the figures."""
-    found = re.search(
-        r"```console\n.*?\$ (watchdog-lambda invoke .*?)\n```.*?```\n(.*?)\n```",
-        text("README.md"),
-        re.DOTALL,
-    )
-    assert found is not None
-
-    done = subprocess.run(
-        [*COMMAND, *shlex.split(found[1])[1:], "--emulator", "none"],
-        cwd=ROOT,
-        env=environ(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-        timeout=BOUND,
-    )
-
-    assert done.returncode == 3
-    assert essence(done.stdout) == essence(found[2])
 
 
 def test_every_option_is_in_the_reference() -> None:
