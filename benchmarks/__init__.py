@@ -1,1 +1,1 @@
-"""What watching costs, measured side by side with other ways to end a handler in time."""
+"""What watching costs, and what it reaches: measured side by side with other ways to do it."""

@@ -14,8 +14,9 @@ import pytest
 
 from benchmarks.limits import docs
 from benchmarks.limits.calls import CALLS
-from benchmarks.limits.cells import ROOT, Broken, read
+from benchmarks.limits.cells import Broken, read
 from benchmarks.limits.results import TITLES, Cell, Results
+from benchmarks.surroundings import ROOT
 from tests.support import BOUND, eventually
 
 if TYPE_CHECKING:

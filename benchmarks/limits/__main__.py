@@ -14,8 +14,6 @@ that cannot be interrupted is not tried again.
 from __future__ import annotations
 
 import argparse
-import os
-import platform
 import shutil
 import signal
 import subprocess
@@ -24,6 +22,8 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn
+
+from benchmarks.surroundings import machine
 
 from . import cells, docs
 from .calls import CALLS
@@ -58,7 +58,7 @@ def _run(options: argparse.Namespace) -> int:
         for call in CALLS.values()
         if (call.name in options.only or not options.only) and (call.is_quick or not options.quick)
     ]
-    results = Results(_machine(), cells.WINDOW, GRACE_PERIOD, options.runs, {})
+    results = Results(machine(), cells.WINDOW, GRACE_PERIOD, options.runs, {})
     broken: list[str] = []
     for version, python in options.interpreters.items():
         print(f"CPython {version}, {results.machine}; ms, median of up to {results.runs}")
@@ -122,10 +122,6 @@ def _runs(
         yield run
         if run.ms is None:
             return  # it costs the whole window, and would again
-
-
-def _machine() -> str:
-    return f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"
 
 
 def _end(_signum: int, _frame: FrameType | None) -> NoReturn:

@@ -13,10 +13,10 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from benchmarks.surroundings import environment
+
 if TYPE_CHECKING:
     import threading
-
-ROOT: Final = Path(__file__).resolve().parents[2]
 
 WINDOW: Final = 2.0
 """Seconds after it was due within which an interrupt counts."""
@@ -64,7 +64,7 @@ def run(python: str, name: str, way: str, stop: threading.Event) -> Run:
                 stdout=subprocess.PIPE,
                 stderr=stderr,
                 cwd=folder,
-                env=_environment(),
+                env=environment(),
                 # A group of its own, so that what the call starts can be ended with it.
                 start_new_session=True,
             )
@@ -80,16 +80,6 @@ def run(python: str, name: str, way: str, stop: threading.Event) -> Run:
             return read(told)
         except Broken as error:
             raise Broken(f"{name}, {way}: {error}\n{errors.read_text()[-2000:]}") from None
-
-
-def _environment() -> dict[str, str]:
-    kept = {k: v for k, v in os.environ.items() if not k.startswith("WATCHDOG_LAMBDA_")}
-    return {
-        **kept,
-        "PYTHONPATH": str(ROOT),
-        # Two threads that wait for each other's half would tell of the machine's load.
-        "OPENBLAS_NUM_THREADS": "1",
-    }
 
 
 def _listen(child: subprocess.Popen[bytes], stop: threading.Event) -> list[dict[str, Any]]:

@@ -9,17 +9,16 @@ of its own. If the call cannot be interrupted there is no last line, and whoever
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import resource
-import signal
 import sys
 import time
 import traceback
 from typing import TYPE_CHECKING, NoReturn
 
 import watchdog_lambda
+from benchmarks.child import end_with_parent
 
 from .calls import CALLS
 from .registry import Unavailable
@@ -28,14 +27,12 @@ from .ways import WAYS
 if TYPE_CHECKING:
     from .registry import Block
 
-_PR_SET_PDEATHSIG = 1
 _MOST_CPU = 60  # seconds
 
 
 def main(name: str, way: str) -> NoReturn:
     """Make the call; never returns, for what it has set going would hold it up."""
-    # Nobody is left to end us if whoever started us is killed.
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    end_with_parent()
     resource.setrlimit(resource.RLIMIT_CPU, (_MOST_CPU, _MOST_CPU))
     try:
         block = CALLS[name].prepare()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from .cells import ROOT
+from benchmarks.surroundings import ROOT
+
 from .page import fill_in
 from .results import Results
 

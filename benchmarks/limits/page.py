@@ -5,6 +5,8 @@ from __future__ import annotations
 import statistics
 from typing import TYPE_CHECKING
 
+from benchmarks import markdown
+
 from .calls import CALLS, GROUPS
 from .results import TITLES, in_ms
 
@@ -16,18 +18,12 @@ if TYPE_CHECKING:
 
 def fill_in(page: str, results: Results) -> str:
     """The page with its generated parts made anew; the prose around them stays."""
-    for name, lines in (
-        ("summary", _summary(results)),
-        ("unreached", _unreached(results)),
-        ("table", _table(results)),
-    ):
-        begin, end = f"<!-- {name}: made by dev.py limits -->", f"<!-- end of {name} -->"
-        if page.count(begin) != 1 or page.count(end) != 1:
-            raise ValueError(f"the page needs one {begin!r}, and one {end!r} behind it")
-        before, rest = page.split(begin)
-        behind = rest.split(end)[1]
-        page = before + "\n".join([begin, *lines, end]) + behind
-    return page
+    parts = {
+        "summary": _summary(results),
+        "unreached": _unreached(results),
+        "table": _table(results),
+    }
+    return markdown.fill_in(page, parts, command="limits")
 
 
 def _summary(results: Results) -> list[str]:

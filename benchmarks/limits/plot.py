@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import io
 from typing import TYPE_CHECKING, Any, Final
 
-import matplotlib as mpl
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+
+from benchmarks.drawing import ALARM, INK, OTHER, OURS, blank, strip, style, to_svg
 
 from .calls import CALLS, GROUPS
 from .results import TITLES
@@ -17,23 +16,10 @@ if TYPE_CHECKING:
 
     from .results import Results
 
-# Colours that keep their distance to white and to black alike, and to each other without red and
-# green; the shapes say the same.
-_INK: Final = "#7d8590"
 _STYLES: Final[dict[str, dict[str, Any]]] = {
-    "watchdog": {"color": "#2f81f7", "marker": "o"},
-    "alarm": {"color": "#c58a12", "marker": "D"},
-    "injection": {"color": "#bf4b8a", "marker": "s"},
-}
-_SETTINGS: Final[dict[Any, Any]] = {
-    # Text stays text, and nothing in the file depends on the day or the run.
-    "svg.fonttype": "none",
-    "svg.hashsalt": "limits",
-    "font.family": "sans-serif",
-    "font.size": 8,
-    **{f"{part}.color": _INK for part in ("text", "xtick", "ytick")},
-    "axes.labelcolor": _INK,
-    "axes.edgecolor": _INK,
+    "watchdog": {"color": OURS, "marker": "o"},
+    "alarm": {"color": ALARM, "marker": "D"},
+    "injection": {"color": OTHER, "marker": "s"},
 }
 _FIRST_MS: Final = 0.03
 _ROW: Final = 0.17  # inches
@@ -41,11 +27,10 @@ _ROW: Final = 0.17  # inches
 
 def draw(results: Results) -> str:
     """The plot, as SVG for light and dark pages alike."""
-    with mpl.rc_context(_SETTINGS):
+    with style("limits"):
         rows, groups = _layout()
         height = max(rows.values()) * _ROW + 1.4
-        figure = Figure(figsize=(8.6, height))
-        figure.patch.set_alpha(0)
+        figure = blank(8.6, height)
         axes = figure.add_axes((0.44, 0.5 / height, 0.54, 1 - 1.1 / height))
         late = results.window_s * 1000 * 2.4
         _set_up(axes, rows, groups, results.window_s * 1000, late)
@@ -53,18 +38,15 @@ def draw(results: Results) -> str:
             _plot_way(axes, results, way, rows, late)
         axes.legend(
             handles=[
-                Line2D([], [], linestyle="", markersize=4, label=TITLES[way], **style)
-                for way, style in _STYLES.items()
+                Line2D([], [], linestyle="", markersize=4, label=TITLES[way], **look)
+                for way, look in _STYLES.items()
             ],
             loc="lower left",
             bbox_to_anchor=(-0.02, 1.0 + 0.25 / height, 0, 0),
             ncols=len(_STYLES),
             frameon=False,
         )
-        written = io.StringIO()
-        figure.savefig(written, format="svg", metadata={"Date": None, "Creator": None})
-    # The library leaves blanks at the ends of lines.
-    return "\n".join(line.rstrip() for line in written.getvalue().splitlines()) + "\n"
+        return to_svg(figure)
 
 
 def _layout() -> tuple[dict[str, float], dict[str, float]]:
@@ -85,13 +67,13 @@ def _layout() -> tuple[dict[str, float], dict[str, float]]:
 def _set_up(
     axes: Axes, rows: dict[str, float], groups: dict[str, float], window: float, late: float
 ) -> None:
-    axes.patch.set_alpha(0)
+    strip(axes, "top", "right", "left")
     axes.set_xscale("log")
     axes.set_xlim(_FIRST_MS, late * 1.8)
     axes.set_ylim(max(rows.values()) + 0.8, -0.2)
-    axes.axvspan(window, late * 1.8, color=_INK, alpha=0.12, linewidth=0)
+    axes.axvspan(window, late * 1.8, color=INK, alpha=0.12, linewidth=0)
     axes.hlines(
-        list(rows.values()), _FIRST_MS, late * 1.8, color=_INK, alpha=0.2, linewidth=0.5, zorder=0
+        list(rows.values()), _FIRST_MS, late * 1.8, color=INK, alpha=0.2, linewidth=0.5, zorder=0
     )
     ticks = [0.1, 1, 10, 100, 1000]
     axes.set_xticks([*ticks, late], [*(f"{tick:g} ms" for tick in ticks), "no"], minor=False)
@@ -109,8 +91,6 @@ def _set_up(
             fontweight="bold",
             fontsize=8.5,
         )
-    for side in ("top", "right", "left"):
-        axes.spines[side].set_visible(False)
 
 
 def _plot_way(

@@ -1,0 +1,1 @@
+"""What watching costs, part by part, beside other ways to end a handler in time."""

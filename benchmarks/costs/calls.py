@@ -1,0 +1,158 @@
+"""The time that a call takes, by the way its handler is watched."""
+
+from __future__ import annotations
+
+import contextlib
+import statistics
+from typing import TYPE_CHECKING, Any, Final
+
+from .children import Child
+from .contenders import CONTENDERS, OURS, RECIPE, home_of
+from .parts import SKIPPED, Part
+from .report import Goal, Ratio, Table, digits
+
+if TYPE_CHECKING:
+    from .contenders import Contender
+    from .parts import Found, Tell
+
+_MOST_NS: Final = 1000
+_MOST_OF_RECIPE: Final = 0.25
+_SLOW_NS: Final = 20_000
+
+_SLOW_MACHINE: Final = (
+    "It is Python code of one page, whose time is the machine's: on a processor half as fast, or "
+    "shared with busy neighbours, it takes twice as long. Less of it would need a part in C."
+)
+_CHEAP_SYSTEM_CALLS: Final = (
+    "The recipe is four system calls, which cost less on this machine; our Python code does not."
+)
+_FIXED_LIMIT: Final = (
+    "It does less: it does not look at the context (the row *context read* says what that costs), "
+    "so it ends a message so many seconds after its start and not before a deadline; a thread "
+    "wakes every second to see to it. To be below it, the deadline could not be read."
+)
+
+
+def _measure(quick: bool, tell: Tell) -> Found:  # noqa: FBT001 - the parts' common signature
+    """All of them by turns, A B C A B C, so that they see the same machine."""
+    rounds = 100 if quick else 400
+    skipped: list[str] = []
+    with contextlib.ExitStack() as processes:
+        running: dict[str, Child] = {}
+        for contender in CONTENDERS.values():
+            if quick and contender.is_vendors:
+                continue
+            child = _start(contender, processes, skipped)
+            if child is not None:
+                running[contender.name] = child
+        times: dict[str, list[dict[str, float]]] = {name: [] for name in running}
+        for turn in range(rounds):
+            if turn % 50 == 0:
+                tell(f"round {turn} of {rounds}, {len(running)} ways")
+            for name, child in running.items():
+                child.say("batch")
+                times[name].append(child.hear())
+        rows = {}
+        for name, child in running.items():
+            tell(f"{name}: calls one by one")
+            rows[name] = _row(times[name])
+            slow = rows[name]["median"] > _SLOW_NS
+            child.say(f"singles {2_000 if slow else 20_000}")
+            rows[name]["single"] = child.hear()
+    return {"rounds": rounds, "ways": rows, SKIPPED: skipped}
+
+
+def _start(
+    contender: Contender, processes: contextlib.ExitStack, skipped: list[str]
+) -> Child | None:
+    python = home_of(contender)
+    if python is None:
+        skipped.append(f"{contender.name}: needs the environment of `dev.py wrappers`")
+        return None
+    child = processes.enter_context(Child("calls_child", contender.name, python=python))
+    told = child.hear()
+    if "missing" in told:
+        skipped.append(f"{contender.name}: {told['missing']}")
+        return None
+    return child
+
+
+def _row(times: list[dict[str, float]]) -> dict[str, Any]:
+    return {
+        "median": statistics.median(time["watched"] for time in times),
+        "bare": statistics.median(time["bare"] for time in times),
+        # The median of the differences from the unwatched batch just before.
+        "above": statistics.median(time["watched"] - time["bare"] for time in times),
+    }
+
+
+def _tables(found: Found) -> list[Table]:
+    ways = found["ways"]
+    recipe = ways.get(RECIPE, {}).get("above")
+    rows = [
+        (
+            name,
+            f"{row['median']:,.0f}",
+            f"{row['above']:,.0f}" if name != "bare" else "0",
+            digits(row["above"] / recipe) if recipe and name != "bare" else "",
+            f"{row['single']['p99']:,.0f}",
+        )
+        for name, row in ways.items()
+    ]
+    head = ("", "median", "above bare", "of the recipe's", "p99 of single calls")
+    title = f"One call of a handler that does nothing, ns ({found['rounds']} rounds of batches)"
+    return [Table(title, head, rows)]
+
+
+def _goals(found: Found) -> list[Goal]:
+    ways = found["ways"]
+    goals = []
+    for name in OURS:
+        mine = ways[name]["above"]
+        goals.append(Goal(f"{name}: above bare", mine, _MOST_NS, "ns", reason=_SLOW_MACHINE))
+        if RECIPE in ways:
+            share = mine / ways[RECIPE]["above"]
+            what = f"{name}: beside the SIGALRM recipe"
+            goals.append(
+                Goal(what, share, _MOST_OF_RECIPE, "times", limit=1, reason=_CHEAP_SYSTEM_CALLS)
+            )
+        rivals = [n for n in ways if CONTENDERS[n].is_rival]
+        for fixed, reason in ((False, _SLOW_MACHINE), (True, _FIXED_LIMIT)):
+            costs = [(ways[n]["above"], n) for n in rivals if ("fixed" in n) == fixed]
+            if not costs:
+                continue
+            least, cheapest = min(costs)
+            what = f"{name}: beside the cheapest other, {cheapest}"
+            if fixed:
+                what = f"{name}: beside {cheapest}"
+            goals.append(Goal(what, mine / least, 1, "times", reason=reason))
+    return goals
+
+
+def _ratios(found: Found) -> list[Ratio]:
+    ways = found["ways"]
+    if RECIPE not in ways:
+        return []
+    why = (
+        "both are timed by turns in one run; a neighbour that takes the cache hits Python code "
+        "harder than system calls"
+    )
+    recipe = ways[RECIPE]["above"]
+    return [
+        Ratio(f"{name}: above bare, beside the recipe", ways[name]["above"] / recipe, 1.7, why)
+        for name in OURS
+    ]
+
+
+PART: Final = Part(
+    name="calls",
+    title="What each invocation pays",
+    about="Each way to watch has a process of its own, around the same handler, which does "
+    "nothing, and with the context of awslambdaric. They are called by turns in batches of 2 ms, "
+    "each behind a batch of unwatched calls in the same process; what is above bare is the median "
+    "of the differences. The p99 is of calls timed one by one, two readings of the clock included.",
+    measure=_measure,
+    tables=_tables,
+    goals=_goals,
+    ratios=_ratios,
+)

@@ -1,0 +1,125 @@
+"""Processes that are measured: started, heard line by line, and ended in any case."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from benchmarks.surroundings import environment
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from types import TracebackType
+
+
+class Broken(Exception):
+    """A measured process did not do what it was to do; the message has what it wrote."""
+
+
+class Child:
+    """One process of ours, ended when the block is left."""
+
+    def __init__(
+        self,
+        module: str,
+        *arguments: object,
+        python: str = sys.executable,
+        launch: Sequence[str] = (),
+    ) -> None:
+        self._command = [*launch, python, "-m", f"benchmarks.costs.{module}"]
+        self._command += [str(argument) for argument in arguments]
+
+    def __enter__(self) -> Self:
+        self._folder = tempfile.TemporaryDirectory(prefix="costs-")
+        self._errors = Path(self._folder.name, "stderr")
+        with self._errors.open("w") as stderr:
+            self._process = subprocess.Popen(
+                self._command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                cwd=self._folder.name,
+                env=environment(),
+                start_new_session=True,
+            )
+        self._begun = b""
+        self._lines: list[bytes] = []
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                with contextlib.suppress(BrokenPipeError):
+                    pipe.close()
+        self._folder.cleanup()
+
+    @property
+    def pid(self) -> int:
+        """The process's."""
+        return self._process.pid
+
+    def say(self, what: str) -> None:
+        """Send it a line."""
+        pipe = self._process.stdin
+        if pipe is not None:
+            pipe.write(what.encode() + b"\n")
+            pipe.flush()
+
+    def hear(self, within: float = 60.0) -> dict[str, Any]:
+        """The next thing that it tells.
+
+        Raises:
+            Broken: It ended, or said nothing for so many seconds.
+        """
+        until = time.monotonic() + within
+        while not self._lines:
+            read = self._read(until - time.monotonic())
+            if not read:
+                status = self._process.poll()
+                why = "said nothing" if status is None else f"ended with {status}"
+                wrote = self._errors.read_text(errors="replace")[-3000:]
+                raise Broken(f"{' '.join(self._command)}: {why}\n{wrote}")
+            *whole, self._begun = (self._begun + read).split(b"\n")
+            self._lines += whole
+        told = json.loads(self._lines.pop(0))
+        if not isinstance(told, dict):
+            raise Broken(f"{' '.join(self._command)}: told {told!r}")
+        return told
+
+    def hear_all(self, count: int, within: float = 60.0) -> Iterator[dict[str, Any]]:
+        """So many things, each within so many seconds of the one before."""
+        for _ in range(count):
+            yield self.hear(within)
+
+    def wait(self, within: float = 60.0) -> None:
+        """Let it come to its end."""
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+        self._process.wait(within)
+
+    def _read(self, seconds: float) -> bytes:
+        pipe = self._process.stdout
+        if pipe is None:
+            return b""
+        with selectors.DefaultSelector() as selector:
+            selector.register(pipe, selectors.EVENT_READ)
+            if seconds <= 0 or not selector.select(seconds):
+                return b""
+        return os.read(pipe.fileno(), 65536)

@@ -1,0 +1,154 @@
+"""What a call costs the machine, as counts: system calls and context switches.
+
+Times depend on the machine and on its other tenants; these do not.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import tempfile
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from .children import Child
+from .contenders import CONTENDERS, OURS, RECIPE, home_of
+from .parts import SKIPPED, Part
+from .report import Goal, Table
+
+if TYPE_CHECKING:
+    from .contenders import Contender
+    from .parts import Found, Tell
+
+_TRACED: Final = 1000  # calls; strace slows each system call down some fifty times
+_CALLS: Final = 2000
+_WAKE_UP_CALLS: Final = 100_000
+_MOST_SYSTEM_CALLS: Final = 0.01
+"""Not 0: memory that is asked for now and then (brk, mmap) can remain in the difference."""
+
+
+def _measure(quick: bool, tell: Tell) -> Found:  # noqa: FBT001 - the parts' common signature
+    skipped: list[str] = []
+    found: Found = {"wake_ups": {"calls": _WAKE_UP_CALLS}, "ways": {}, SKIPPED: skipped}
+    with Child("counts_child", "thread", _WAKE_UP_CALLS) as child:
+        found["wake_ups"] |= child.hear()
+    reason = why_not_traced()
+    if reason is not None:
+        skipped.append(f"system calls: {reason}")
+    chosen = [CONTENDERS[n] for n in ("bare", *OURS, RECIPE)] if quick else CONTENDERS.values()
+
+    def count(contender: Contender) -> dict[str, Any] | str:
+        tell(f"{contender.name}: system calls and switches")
+        return _count(contender, is_traced=reason is None)
+
+    # Two at a time: a count does not depend on who else runs.
+    with ThreadPoolExecutor(2) as pool:
+        for contender, row in zip(chosen, pool.map(count, chosen), strict=True):
+            if isinstance(row, str):
+                skipped.append(f"{contender.name}: {row}")
+            else:
+                found["ways"][contender.name] = row
+    return found
+
+
+def _count(contender: Contender, *, is_traced: bool) -> dict[str, Any] | str:
+    """The counts of one; or why there are none."""
+    python = home_of(contender)
+    if python is None:
+        return "needs the environment of `dev.py wrappers`"
+    calls = _WAKE_UP_CALLS if contender.name in OURS else _CALLS
+    with Child("counts_child", contender.name, calls, python=python) as child:
+        told = child.hear()
+    if "missing" in told:
+        return f"{told['missing']}"
+    traced = _system_calls(contender.name, python) if is_traced else None
+    return {"calls": calls, **told, "system_calls": traced}
+
+
+def why_not_traced() -> str | None:
+    """What stands in the way of counting system calls; None if nothing does."""
+    if shutil.which("strace") is None:
+        return "strace is not installed (on Debian: apt-get install strace)"
+    probe = subprocess.run(
+        ["strace", "-c", "-f", "true"], capture_output=True, text=True, check=False
+    )
+    return None if probe.returncode == 0 else f"strace: {probe.stderr.strip()[-200:]}"
+
+
+def _system_calls(name: str, python: str) -> dict[str, float]:
+    """System calls for each call of the contender of that name, of all its threads.
+
+    The difference between a process that makes so many calls and one that makes twice as many, so
+    start and end cancel out.
+    """
+    once, twice = _trace(name, python, _TRACED), _trace(name, python, 2 * _TRACED)
+    difference = {call: (twice[call] - once[call]) / _TRACED for call in once | twice}
+    return {call: each for call, each in sorted(difference.items()) if each}
+
+
+def _trace(name: str, python: str, calls: int) -> Counter[str]:
+    with tempfile.TemporaryDirectory(prefix="strace-") as folder:
+        table = Path(folder, "table")
+        strace = ("strace", "-c", "-f", "-U", "name,calls", "-o", str(table))
+        with Child("counts_child", name, calls, python=python, launch=strace) as child:
+            child.hear(within=120)
+            child.wait()
+        found = (re.fullmatch(r"(\w+) +(\d+)", line.strip()) for line in table.open())
+        return Counter({row[1]: int(row[2]) for row in found if row and row[1] != "total"})
+
+
+def _tables(found: Found) -> list[Table]:
+    rows = [
+        (
+            name,
+            "-" if row["system_calls"] is None else f"{_total(row):z.2f}",
+            f"{row['voluntary'] / row['calls']:.2f}",
+            f"{row['forced'] / row['calls']:.2f}",
+            _most(row["system_calls"] or {}),
+        )
+        for name, row in found["ways"].items()
+    ]
+    head = ("", "system calls", "switches: waits", "forced", "which system calls most")
+    return [Table("For each call", head, rows)]
+
+
+def _total(row: dict[str, Any]) -> float:
+    return float(sum(row["system_calls"].values()))
+
+
+def _most(traced: dict[str, float]) -> str:
+    largest = sorted(traced.items(), key=lambda item: -item[1])[:4]
+    return ", ".join(f"{name} {each:.2f}" for name, each in largest if each >= 0.01)
+
+
+def _goals(found: Found) -> list[Goal]:
+    goals = []
+    if found["wake_ups"]["wake_ups"] is not None:
+        what = f"wake-ups of the watchdog's thread in {found['wake_ups']['calls']:,} calls"
+        reason = "Something has woken it that is none of the calls."
+        goals.append(Goal(what, found["wake_ups"]["wake_ups"], 0, "", limit=1, reason=reason))
+    for name in OURS:
+        row = found["ways"].get(name)
+        if row is not None and row["system_calls"] is not None:
+            what = f"{name}: system calls for each call"
+            each, reason = abs(_total(row)), "Memory was asked for more often than is usual."
+            most = _MOST_SYSTEM_CALLS
+            goals.append(Goal(what, each, most, "", limit=most, reason=reason))
+    return goals
+
+
+PART: Final = Part(
+    name="counts",
+    title="What each invocation asks of the machine",
+    about="System calls by strace, of all threads, as the difference between a process that makes "
+    f"{_TRACED:,} calls and one that makes twice as many. Context switches by `getrusage`: waits "
+    "are a thread that goes to sleep, forced is the processor taken away. They do not depend on "
+    "the machine's speed.",
+    measure=_measure,
+    tables=_tables,
+    goals=_goals,
+    ratios=lambda _found: [],
+)

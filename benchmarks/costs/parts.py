@@ -1,0 +1,39 @@
+"""The parts of the benchmarks: each measures one thing, and says what came of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .report import Goal, Ratio, Table
+
+    Found = dict[str, Any]
+    """What a part has measured, as it stands in the file."""
+
+SKIPPED: Final = "skipped"
+"""The key in what was found of the list of what could not be measured, and why."""
+
+
+class Tell(Protocol):
+    """Says what is under way."""
+
+    def __call__(self, what: str, /) -> None: ...
+
+
+class Part(NamedTuple):
+    """One part."""
+
+    name: str
+    title: str
+    about: str
+    """How it is measured."""
+    measure: Callable[[bool, Tell], Found]
+    """In short if the first argument says so."""
+    tables: Callable[[Found], list[Table]]
+    goals: Callable[[Found], list[Goal]]
+    ratios: Callable[[Found], list[Ratio]]
+    is_quick: bool = True
+    """Whether ``--quick`` has it."""
+

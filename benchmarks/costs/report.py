@@ -1,0 +1,113 @@
+"""What a part of the benchmarks has to say: tables, goals, and ratios for the baseline."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+
+class Table(NamedTuple):
+    """Rows of text under a head, for the terminal and for the page alike."""
+
+    title: str
+    head: tuple[str, ...]
+    rows: list[tuple[str, ...]]
+
+    def for_terminal(self) -> Iterator[str]:
+        """Names to the left, figures to the right."""
+        lines = [self.head, *self.rows]
+        widths = [max(len(line[column]) for line in lines) for column in range(len(self.head))]
+        is_text = self._text_columns()
+        yield self.title
+        for line in lines:
+            cells = (
+                cell.ljust(width) if text else cell.rjust(width)
+                for cell, width, text in zip(line, widths, is_text, strict=True)
+            )
+            yield "  " + "  ".join(cells).rstrip()
+
+    def for_page(self) -> Iterator[str]:
+        """As Markdown."""
+        yield f"**{self.title}**"
+        yield ""
+        yield f"| {' | '.join(self.head)} |"
+        yield "|" + "|".join("---" if text else "---:" for text in self._text_columns()) + "|"
+        for row in self.rows:
+            yield f"| {' | '.join(row)} |"
+        yield ""
+
+    def _text_columns(self) -> list[bool]:
+        return [
+            not any(row[column][:1].isdecimal() or row[column][:1] == "-" for row in self.rows)
+            for column in range(len(self.head))
+        ]
+
+
+class Goal(NamedTuple):
+    """What a figure is to stay below."""
+
+    what: str
+    figure: float
+    most: float
+    unit: str
+    limit: float | None = None
+    """What ``--check`` lets pass. None: not looked at, for the machine decides."""
+    reason: str = ""
+    """Why it is missed where it is, and what would be needed."""
+
+    @property
+    def is_met(self) -> bool:
+        """Whether the goal is reached."""
+        return self.figure <= self.most
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether ``--check`` fails for it."""
+        return self.limit is not None and self.figure > self.limit
+
+    def __str__(self) -> str:
+        verdict = "BROKEN" if self.is_broken else "met   " if self.is_met else "MISSED"
+        return f"{verdict}  {self.what}: {self.figures()}"
+
+    def figures(self) -> str:
+        """Figure and goal in words."""
+        return f"{digits(self.figure)} {self.unit}, goal {digits(self.most)}".replace(" ,", ",")
+
+
+class Ratio(NamedTuple):
+    """A figure that does not depend on the machine's speed, to be compared with the baseline's."""
+
+    name: str
+    value: float
+    tolerance: float
+    """How many times the baseline's it may be."""
+    why: str
+    """Why it may vary by so much."""
+    floor: float = 0.0
+    """What it may be in any case: below, a difference is noise."""
+
+
+def digits(figure: float) -> str:
+    """The digits that mean anything."""
+    if figure == 0:
+        return "0"
+    size = abs(figure)
+    if size >= 100:
+        return f"{figure:,.0f}"
+    return f"{figure:.2g}" if size < 0.1 else f"{figure:.1f}" if size >= 10 else f"{figure:.2f}"
+
+
+def above(figure: float, unit: str = "") -> str:
+    """A time in nanoseconds in a unit that can be read; `unit` forces one."""
+    for name, size in (("ms", 1e6), ("µs", 1e3)):
+        if unit == name or (not unit and abs(figure) >= size):
+            return f"{digits(figure / size)} {name}"
+    return f"{figure:,.0f} ns"
+
+
+def quantile(found: Iterable[float], share: float) -> float:
+    """The smallest figure that so much of them do not exceed."""
+    ordered: Sequence[float] = sorted(found)
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
