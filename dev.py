@@ -222,8 +222,10 @@ def flat(arguments: list[str]) -> int:
 
 
 def bench(arguments: list[str]) -> int:
-    """What a call and a cold start cost, beside the alternatives, in one run."""
-    return _module("benchmarks", arguments)
+    """What a call, a cold start and an interrupt cost, beside the alternatives, in one run."""
+    if not {"--quick", "--redraw", "-h", "--help"} & set(arguments):
+        os.environ["WRAPPERS_PYTHON"] = str(extra_environment("wrappers"))
+    return _module("benchmarks.costs", arguments)
 
 
 def limits(arguments: list[str]) -> int:

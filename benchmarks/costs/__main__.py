@@ -1,231 +1,156 @@
 """What watching a handler costs, beside other ways to do it, all in one run.
 
-    python -m benchmarks
-    python -m benchmarks --quick --check --json result.json
+    python3 dev.py bench                                   everything, some 7 minutes
+    python3 dev.py bench --quick --check                   what CI runs, half a minute
+    python3 dev.py bench --only interrupts --only growth   these parts
+    python3 dev.py bench --docs --update-baseline          everything, and keep it
 
-Calls: a handler that does nothing, watched by each of them in turn, many times over. Counts: system
-calls and wake-ups for each call. Start: whole processes that load AWS's runtime and a handler, with
-and without the package, by turns. Compare figures of one run only: the machine is part of each.
+The parts:
+
+{parts}
+
+How to read it. Compare figures of one run only: the machine is part of each. So what is compared
+with another run are ratios: one thing beside another one of the same run. {baseline} keeps them
+as they were on a quiet machine; --check fails where one is worse by more than it may be, which is
+said with each, or where a goal is missed that no machine is an excuse for. Measure on a quiet
+machine, for a neighbour that computes doubles most times.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import platform
+import signal
 import sys
+import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NoReturn
 
-from . import calls, counts, start
-from .contenders import contenders, runtime_is_here
+from benchmarks.surroundings import ROOT
+
+from . import baseline, docs
+from .parts import SKIPPED
+from .registry import PARTS
+from .results import Results, is_missing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable
+    from types import FrameType
 
-    from .contenders import Contender
-
-_MOST_ABOVE_BARE_NS = 1500
-_MOST_START_MS = 15
-_MOST_START_SHARE = 0.4  # of the runtime's own time: 15 ms of the 37 ms that it takes here
-_MOST_START_MB = 3
-_WAKE_UP_CALLS = 100_000
-
-
-class Target(NamedTuple):
-    """What a figure must not exceed."""
-
-    what: str
-    figure: float
-    most: float
-    unit: str
-    is_binding: bool
-    """For --check. Times alone are not: on a slow machine they say more about that."""
-
-    @property
-    def is_met(self) -> bool:
-        """Whether it does not."""
-        return self.figure <= self.most
-
-    def __str__(self) -> str:
-        remark = "" if self.is_binding else "  (this machine's time: not for --check)"
-        verdict = "met   " if self.is_met else "MISSED"
-        figures = f"{self.figure:,.3g} {self.unit}, at most {self.most:,g}"
-        return f"{verdict}  {self.what}: {figures}{remark}"
+    from .parts import Part
 
 
 def main() -> int:
     """Run the command; return its exit status."""
-    options = _parse()
-    everybody, skipped = contenders()
-    result: dict[str, Any] = {"python": platform.python_version(), "machine": platform.machine()}
-    targets: list[Target] = []
-    print(f"CPython {result['python']} on {result['machine']}\n", flush=True)
-
-    # Counts go first: they tell the watchdog's thread by its being new.
-    rows = _counts(everybody, result, skipped, targets)
-    _calls(everybody, options.rounds, result, targets)
-    _print_table("for each call", ("", "waits", "system calls", "which"), rows)
-    if not runtime_is_here():
-        skipped.append("SKIPPED: start: awslambdaric is not installed")
-    else:
-        _start(options.pairs, result, targets)
-
-    for line in (*targets, *skipped):
-        print(line)
-    result["targets"] = [{**target._asdict(), "met": target.is_met} for target in targets]
-    result["skipped"] = skipped
-    if options.json is not None:
-        options.json.write_text(json.dumps(result, indent=2) + "\n")
-    missed = [target for target in targets if target.is_binding and not target.is_met]
-    return 1 if options.check and missed else 0
+    signal.signal(signal.SIGTERM, _end)
+    try:
+        return _run(_parse())
+    except KeyboardInterrupt:
+        print("interrupted; what was under way has been ended")
+        return 130
 
 
-def _calls(
-    everybody: Sequence[Contender], rounds: int, result: dict[str, Any], targets: list[Target]
-) -> None:
-    times = calls.measure(everybody, rounds)
-    result["calls"] = [time._asdict() for time in times]
-    _print_table(
-        f"one call of a handler that does nothing, ns ({rounds} rounds)",
-        ("", "median", "above bare", "times bare", "p99", "calls"),
-        [
-            (
-                t.name,
-                f"{t.median:,.0f}",
-                f"{t.above_bare:,.0f}",
-                f"{t.ratio:,.1f}",
-                f"{t.p99:,.0f}",
-                f"{t.calls:,}",
-            )
-            for t in times
-        ],
-    )
-    above = {time.name: time.above_bare for time in times}
-    recipe = above["SIGALRM recipe"]
-    for name in (contender.name for contender in everybody if contender.is_ours):
-        targets += [
-            Target(
-                f"{name}: overhead beside the SIGALRM recipe's",
-                above[name] / recipe,
-                1,
-                "times",
-                is_binding=True,
-            ),
-            Target(f"{name}: above bare", above[name], _MOST_ABOVE_BARE_NS, "ns", is_binding=False),
-        ]
-
-
-def _counts(
-    everybody: Sequence[Contender],
-    result: dict[str, Any],
-    skipped: list[str],
-    targets: list[Target],
-) -> list[tuple[str, ...]]:
-    """Count what each call costs; the rows of the table, for when the times have been told."""
-    ours = next(contender for contender in everybody if contender.is_ours)
-    woken = counts.wake_ups(ours, _WAKE_UP_CALLS)
-    if woken is None:
-        skipped.append("SKIPPED: wake-ups of the watchdog's thread: no /proc")
-    else:
-        result["wake_ups"] = {"calls": _WAKE_UP_CALLS, "wake_ups": woken}
-        what = f"wake-ups of the watchdog's thread in {_WAKE_UP_CALLS:,} calls"
-        targets.append(Target(what, woken, 1, "times", is_binding=True))
-    reason = counts.why_not_traced()
-    if reason is not None:
-        skipped.append(f"SKIPPED: system calls: {reason}")
-    rows: list[tuple[str, ...]] = []
-    result["counts"] = []
-    for contender in everybody:
-        waits = counts.waits(contender, _WAKE_UP_CALLS if contender.is_ours else 2_000)
-        traced = counts.system_calls(contender.name) if reason is None else None
-        result["counts"].append({**waits._asdict(), "system_calls": traced})
-        rows.append(
-            (
-                contender.name,
-                f"{waits.switches / waits.calls:.3f}",
-                "-" if traced is None else f"{sum(traced.values()):z.2f}",
-                "" if traced is None else _most(traced),
-            )
-        )
-        if traced is not None and contender.is_ours:
-            # Not 0: memory that is asked for now and then (brk, mmap) can remain in the difference.
-            what = f"{contender.name}: system calls for each call"
-            each = abs(sum(traced.values()))
-            targets.append(Target(what, each, 0.01, "times", is_binding=True))
-    return rows
-
-
-def _most(traced: dict[str, float]) -> str:
-    largest = sorted(traced.items(), key=lambda item: -item[1])[:4]
-    return ", ".join(f"{name} {each:.2f}" for name, each in largest if each >= 0.01)
-
-
-def _start(pairs: int, result: dict[str, Any], targets: list[Target]) -> None:
-    found = start.measure(pairs)
-    result["start"] = found._asdict()
-    _print_table(
-        f"a process that loads AWS's runtime and a handler ({pairs} pairs)",
-        ("", "without", "the package adds"),
-        [
-            ("wall time, ms", f"{found.bare_ms:.1f}", f"{found.added_ms:.1f}"),
-            ("CPU time, ms", "", f"{found.added_cpu_ms:.1f}"),
-            ("resident memory, MB", f"{found.bare_mb:.1f}", f"{found.added_mb:.2f}"),
-            ("modules", "", f"{found.added_modules}"),
-        ],
-    )
-    powertools = float(found.loads_powertools)
-    targets += [
-        Target("start: time added", found.added_ms, _MOST_START_MS, "ms", is_binding=False),
-        Target(
-            "start: time added beside the runtime's own",
-            found.added_ms / found.bare_ms,
-            _MOST_START_SHARE,
-            "times",
-            is_binding=True,
-        ),
-        Target("start: memory added", found.added_mb, _MOST_START_MB, "MB", is_binding=True),
-        Target("start: Powertools is loaded", powertools, 0, "times", is_binding=True),
+def _run(options: argparse.Namespace) -> int:
+    if options.redraw:
+        docs.write(docs.read())
+        return 0
+    results = Results.new()
+    print(f"CPython {results.python}, {results.machine}, {results.processor}\n", flush=True)
+    chosen: list[Part] = [
+        part
+        for part in PARTS.values()
+        if (part.name in options.only or not options.only) and (part.is_quick or not options.quick)
     ]
+    for number, part in enumerate(chosen, 1):
+        began = time.monotonic()
+        tell = _teller(f"[{number}/{len(chosen)}] {part.name}")
+        results.parts[part.name] = found = part.measure(quick=options.quick, tell=tell)
+        tell(f"done in {time.monotonic() - began:.0f} s", last=True)
+        if not is_missing(found):
+            for table in part.tables(found):
+                print("\n".join([*table.for_terminal(), ""]))
+        for reason in found[SKIPPED]:
+            print(f"SKIPPED: {reason}\n", flush=True)
+    return _conclude(results, options)
 
 
-def _print_table(title: str, head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    lines = [head, *rows]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
-    print(title)
-    for line in lines:
-        # Names to the left, figures to the right, and the remarks of a last column to the left.
-        cells = (
-            cell.ljust(width) if not _is_figure(cell) else cell.rjust(width)
-            for cell, width in zip(line, widths, strict=True)
-        )
-        print("  " + "  ".join(cells).rstrip())
-    print(flush=True)
+def _conclude(results: Results, options: argparse.Namespace) -> int:
+    """Goals, ratios, files."""
+    goals = list(results.goals())
+    compared = list(baseline.compare(results.ratios(), baseline.read()))
+    print("\n".join(map(str, [*goals, "", *compared])))
+    if options.json is not None:
+        options.json.write_text(results.to_json(), encoding="utf-8")
+    if options.update_baseline:
+        baseline.update(results.ratios())
+    if options.docs:
+        if missing := docs.missing(results):
+            print(f"{docs.PAGE.name} is left as it was: no figures of {', '.join(missing)}")
+            return 1
+        docs.write(results)
+    failed = any(g.is_broken for g in goals) or any(c.is_worse for c in compared)
+    return 1 if options.check and failed else 0
 
 
-def _is_figure(cell: str) -> bool:
-    return cell[:1].isdecimal() or cell[:1] == "-"
+def _teller(prefix: str) -> Callable[..., None]:
+    """Says what is under way: on one line of a terminal, and once for each part elsewhere."""
+
+    def tell(what: str, *, last: bool = False) -> None:
+        if sys.stderr.isatty():
+            end = "\n" if last else ""
+            print(f"\r\x1b[K{prefix}: {what}", end=end, file=sys.stderr, flush=True)
+        elif last:
+            print(f"{prefix}: {what}", file=sys.stderr, flush=True)
+
+    return tell
+
+
+def _end(_signum: int, _frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+# ---- the command line ----------------------------------------------------------------------------
 
 
 def _parse() -> argparse.Namespace:
+    parts = "\n".join(
+        f"    {part.name:<12}{part.title}{'' if part.is_quick else ' (not with --quick)'}"
+        for part in PARTS.values()
+    )
+    file = baseline.FILE.relative_to(ROOT)
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks",
-        description=__doc__,
-        epilog="Exit status: 0, or with --check 1 if a target was missed.",
+        prog="python3 dev.py bench",
+        description=(__doc__ or "").format(parts=parts, baseline=file),
+        epilog="Exit status: 0; 1 with --check if something is worse, or if --docs has too little "
+        "for the page; 2 for a wrong call; 130 after Ctrl-C.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "--rounds", type=int, default=400, help="of calls of each of them (default: %(default)s)"
+        "--only",
+        action="append",
+        default=[],
+        metavar="PART",
+        choices=list(PARTS),
+        help="this part only; may be given again",
     )
     parser.add_argument(
-        "--pairs", type=int, default=25, help="of whole processes (default: %(default)s)"
+        "--quick", action="store_true", help="in short, and without the vendors' libraries"
     )
-    parser.add_argument("--quick", action="store_true", help="100 rounds and 15 pairs")
-    parser.add_argument("--check", action="store_true", help="exit 1 if a target is missed")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything there, too")
+    parser.add_argument(
+        "--check", action="store_true", help="exit 1 if a ratio is worse than the baseline's"
+    )
+    parser.add_argument(
+        "--update-baseline", action="store_true", help=f"keep this run's ratios in {file}"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure there, too")
+    parser.add_argument(
+        "--docs", action="store_true", help=f"write the tables and plots of {docs.PAGE.name}"
+    )
+    parser.add_argument(
+        "--redraw", action="store_true", help="measure nothing; --docs with the figures kept there"
+    )
     options = parser.parse_args()
-    if options.quick:
-        options.rounds, options.pairs = 100, 15
+    if options.docs and (options.only or options.quick):
+        parser.error("--docs needs every figure of one run: leave --only and --quick out")
     return options
 
 

@@ -33,18 +33,26 @@ _FIXED_LIMIT: Final = (
 )
 
 
-def _measure(quick: bool, tell: Tell) -> Found:  # noqa: FBT001 - the parts' common signature
+def _measure(*, quick: bool, tell: Tell) -> Found:
     """All of them by turns, A B C A B C, so that they see the same machine."""
-    rounds = 100 if quick else 400
+    rounds = 60 if quick else 400
     skipped: list[str] = []
     with contextlib.ExitStack() as processes:
+        tell("starting one process for each way")
+        begun = [
+            (contender, _start(contender, processes))
+            for contender in CONTENDERS.values()
+            if not (quick and contender.is_vendors)
+        ]
         running: dict[str, Child] = {}
-        for contender in CONTENDERS.values():
-            if quick and contender.is_vendors:
-                continue
-            child = _start(contender, processes, skipped)
+        for contender, child in begun:
+            missing = "needs the environment of `dev.py wrappers`"
             if child is not None:
+                missing = child.hear().get("missing", "")
+            if child is not None and not missing:
                 running[contender.name] = child
+            else:
+                skipped.append(f"{contender.name}: {missing}")
         times: dict[str, list[dict[str, float]]] = {name: [] for name in running}
         for turn in range(rounds):
             if turn % 50 == 0:
@@ -56,25 +64,17 @@ def _measure(quick: bool, tell: Tell) -> Found:  # noqa: FBT001 - the parts' com
         for name, child in running.items():
             tell(f"{name}: calls one by one")
             rows[name] = _row(times[name])
-            slow = rows[name]["median"] > _SLOW_NS
-            child.say(f"singles {2_000 if slow else 20_000}")
+            count = 20_000 // (10 if quick else 1) // (10 if rows[name]["median"] > _SLOW_NS else 1)
+            child.say(f"singles {count}")
             rows[name]["single"] = child.hear()
     return {"rounds": rounds, "ways": rows, SKIPPED: skipped}
 
 
-def _start(
-    contender: Contender, processes: contextlib.ExitStack, skipped: list[str]
-) -> Child | None:
+def _start(contender: Contender, processes: contextlib.ExitStack) -> Child | None:
     python = home_of(contender)
     if python is None:
-        skipped.append(f"{contender.name}: needs the environment of `dev.py wrappers`")
         return None
-    child = processes.enter_context(Child("calls_child", contender.name, python=python))
-    told = child.hear()
-    if "missing" in told:
-        skipped.append(f"{contender.name}: {told['missing']}")
-        return None
-    return child
+    return processes.enter_context(Child("calls_child", contender.name, python=python))
 
 
 def _row(times: list[dict[str, float]]) -> dict[str, Any]:

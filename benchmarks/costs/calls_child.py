@@ -28,7 +28,7 @@ def main(name: str) -> None:
     given = context()
     try:
         handler = CONTENDERS[name].wrap(noop)
-        size, bare_size = _size(handler, given), _size(noop, given)
+        size, bare_size = batch_size(handler, given), batch_size(noop, given)
     except ImportError as error:
         channel.tell(missing=str(error))
         return
@@ -38,11 +38,12 @@ def main(name: str) -> None:
             channel.tell(**_singles(handler, given, int(line.split()[1])))
             continue
         # The unwatched ones just before, in the same process: what is left is the watching.
-        bare = _batch(noop, given, bare_size) / bare_size
-        channel.tell(bare=bare, watched=_batch(handler, given, size) / size)
+        bare = batch(noop, given, bare_size) / bare_size
+        channel.tell(bare=bare, watched=batch(handler, given, size) / size)
 
 
-def _batch(handler: Handler, given: Any, size: int) -> int:
+def batch(handler: Handler, given: Any, size: int) -> int:
+    """Nanoseconds for so many calls."""
     calls = range(size)
     began = perf_counter_ns()
     for _ in calls:
@@ -52,15 +53,15 @@ def _batch(handler: Handler, given: Any, size: int) -> int:
 
 def _singles(handler: Handler, given: Any, calls: int) -> dict[str, float]:
     """Each call by itself, two readings of the clock included."""
-    found = [_batch(handler, given, 1) for _ in range(calls)]
+    found = [batch(handler, given, 1) for _ in range(calls)]
     return {"p50": quantile(found, 0.5), "p99": quantile(found, 0.99), "calls": calls}
 
 
-def _size(handler: Handler, given: Any) -> int:
+def batch_size(handler: Handler, given: Any) -> int:
     """How many calls make a batch."""
-    _batch(handler, given, 50)  # whatever starts at the first call has started
+    batch(handler, given, 50)  # whatever starts at the first call has started
     size = 1
-    while (taken := _batch(handler, given, size)) < _BATCH_NS // 4:
+    while (taken := batch(handler, given, size)) < _BATCH_NS // 4:
         size *= 2
     return max(1, size * _BATCH_NS // taken)
 

@@ -94,9 +94,7 @@ class Contender(NamedTuple):
 CONTENDERS: Final = {
     contender.name: contender
     for contender in (
-        Contender(
-            "bare", lambda handler: handler, "the handler, called straight", is_rival=False
-        ),
+        Contender("bare", lambda handler: handler, "the handler, called straight", is_rival=False),
         Contender(
             "context read",
             with_context_only,
@@ -186,4 +184,3 @@ RECIPE: Final = "SIGALRM recipe"
 def home_of(contender: Contender) -> str | None:
     """The interpreter that has what it needs; None if there is none."""
     return os.environ.get("WRAPPERS_PYTHON") if contender.is_vendors else sys.executable
-

@@ -30,7 +30,7 @@ _MOST_SYSTEM_CALLS: Final = 0.01
 """Not 0: memory that is asked for now and then (brk, mmap) can remain in the difference."""
 
 
-def _measure(quick: bool, tell: Tell) -> Found:  # noqa: FBT001 - the parts' common signature
+def _measure(*, quick: bool, tell: Tell) -> Found:
     skipped: list[str] = []
     found: Found = {"wake_ups": {"calls": _WAKE_UP_CALLS}, "ways": {}, SKIPPED: skipped}
     with Child("counts_child", "thread", _WAKE_UP_CALLS) as child:

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     Handler = Callable[[Any, Any], Any]
 
 MARGIN: Final = 3.0
-"""Seconds before the hard deadline at which each contender would act; our grace period's default."""
+"""Seconds before the hard deadline at which each would act; our grace period's default."""
 
 
 def noop(event: Any, context: Any) -> Any:  # noqa: ARG001 - what every handler is given

@@ -1,6 +1,6 @@
-"""Libraries that end a call in time, or warn before its end; each in the way it is meant to be used.
+"""Libraries that end a call in time, or warn before its end; each as it is meant to be used.
 
-What they import is imported once one of them is asked for: every contender has a process to itself.
+Nothing of them is imported before one is asked for: every contender has a process to itself.
 """
 
 from __future__ import annotations
@@ -68,9 +68,9 @@ def _with_dramatiq(handler: Handler, *, fixed: bool) -> Handler:
     from dramatiq.brokers.stub import StubBroker
     from dramatiq.middleware import TimeLimit
 
-    limit = TimeLimit()
+    limit: Any = TimeLimit()
     broker = StubBroker(middleware=[limit])
-    actor = dramatiq.actor(handler, broker=broker, time_limit=(900 - MARGIN) * 1000)
+    actor: Any = dramatiq.actor(broker=broker, time_limit=(900 - MARGIN) * 1000)(handler)
     message = actor.message()
     limit.after_process_boot(broker)
 

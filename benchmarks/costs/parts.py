@@ -19,7 +19,13 @@ SKIPPED: Final = "skipped"
 class Tell(Protocol):
     """Says what is under way."""
 
-    def __call__(self, what: str, /) -> None: ...
+    def __call__(self, what: str, /) -> None: ...  # noqa: D102 - the class says it
+
+
+class Measure(Protocol):
+    """Measures; in short if it is to be quick."""
+
+    def __call__(self, *, quick: bool, tell: Tell) -> Found: ...  # noqa: D102
 
 
 class Part(NamedTuple):
@@ -29,11 +35,9 @@ class Part(NamedTuple):
     title: str
     about: str
     """How it is measured."""
-    measure: Callable[[bool, Tell], Found]
-    """In short if the first argument says so."""
+    measure: Measure
     tables: Callable[[Found], list[Table]]
     goals: Callable[[Found], list[Goal]]
     ratios: Callable[[Found], list[Ratio]]
     is_quick: bool = True
     """Whether ``--quick`` has it."""
-

@@ -36,9 +36,9 @@ class Quota(NamedTuple):
     is_stopped_by_us: bool = False
 
     @contextlib.contextmanager
-    def held(self, pid: int) -> Iterator[None]:
+    def held(self, pid: int, *, wanted: bool = True) -> Iterator[None]:
         """For the block, hold the process to it if the kernel does not."""
-        if not self.is_stopped_by_us:
+        if not (wanted and self.is_stopped_by_us):
             yield
             return
         over = threading.Event()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -13,7 +14,7 @@ class Table(NamedTuple):
 
     title: str
     head: tuple[str, ...]
-    rows: list[tuple[str, ...]]
+    rows: Sequence[tuple[str, ...]]
 
     def for_terminal(self) -> Iterator[str]:
         """Names to the left, figures to the right."""
@@ -110,4 +111,4 @@ def above(figure: float, unit: str = "") -> str:
 def quantile(found: Iterable[float], share: float) -> float:
     """The smallest figure that so much of them do not exceed."""
     ordered: Sequence[float] = sorted(found)
-    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+    return ordered[max(0, math.ceil(share * len(ordered)) - 1)]

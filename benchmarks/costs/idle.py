@@ -1,0 +1,96 @@
+"""What a process costs while it has nothing to do."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from .children import Child
+from .parts import SKIPPED, Part
+from .report import Goal, Table, digits
+
+if TYPE_CHECKING:
+    from .parts import Found, Tell
+
+_STATES: Final = {
+    "bare": "without the package",
+    "parked": "after an invocation, whose deadline is over",
+    "invoked": "in an invocation that waits",
+}
+
+
+class _Used(NamedTuple):
+    """By all threads of a process so far."""
+
+    switches: int
+    cpu_ns: int
+
+
+def _measure(*, quick: bool, tell: Tell) -> Found:
+    if not Path("/proc/self/schedstat").exists():
+        return {SKIPPED: ["no /proc/*/schedstat on this system"]}
+    seconds = 3 if quick else 20
+    tell(f"{len(_STATES)} idle processes, {seconds} s")
+    found: Found = {"seconds": seconds, "states": {}, SKIPPED: []}
+    with contextlib.ExitStack() as processes:
+        # Beside each other: they do nothing.
+        children = {state: processes.enter_context(Child("idle_child", state)) for state in _STATES}
+        for child in children.values():
+            child.hear()
+        time.sleep(0.3)  # whatever telling has set going has come to rest
+        before = {state: _used(child.pid) for state, child in children.items()}
+        time.sleep(seconds)
+        for state, child in children.items():
+            after = _used(child.pid)
+            found["states"][state] = {
+                "wake_ups": after.switches - before[state].switches,
+                "cpu_us": (after.cpu_ns - before[state].cpu_ns) / 1000,
+            }
+    return found
+
+
+def _used(pid: int) -> _Used:
+    switches = cpu_ns = 0
+    tasks = Path("/proc", str(pid), "task")
+    for task in os.listdir(tasks):  # noqa: PTH208 - names are all that is wanted
+        status = (tasks / task / "status").read_text()
+        switches += sum(map(int, re.findall(r"^\w+_ctxt_switches:\s+(\d+)", status, re.MULTILINE)))
+        cpu_ns += int((tasks / task / "schedstat").read_text().split()[0])
+    return _Used(switches, cpu_ns)
+
+
+def _tables(found: Found) -> list[Table]:
+    if "states" not in found:
+        return []
+    to_minute = 60 / found["seconds"]
+    rows = [
+        (_STATES[state], digits(row["wake_ups"] * to_minute), digits(row["cpu_us"] * to_minute))
+        for state, row in found["states"].items()
+    ]
+    title = f"Each minute; seen for {found['seconds']} s and scaled"
+    return [Table(title, ("an idle process", "wake-ups", "CPU time, µs"), rows)]
+
+
+def _goals(found: Found) -> list[Goal]:
+    return [
+        Goal(f"idle {_STATES[state]}: wake-ups", row["wake_ups"], 0, "", limit=0)
+        for state, row in found.get("states", {}).items()
+        if state != "bare"
+    ]
+
+
+PART: Final = Part(
+    name="idle",
+    title="What an idle process costs",
+    about="Switches and CPU time of all threads from `/proc`, while the main thread waits in C, as "
+    "the runtime does between two invocations. One whose deadline has not come yet when it ends is "
+    "followed by one wake-up at most, when it would have come; the first row of ours is behind it.",
+    measure=_measure,
+    tables=_tables,
+    goals=_goals,
+    ratios=lambda _found: [],
+)

@@ -1,0 +1,47 @@
+"""A process that has nothing to do: waits for a line, before, in or after an invocation.
+
+python -m benchmarks.costs.idle_child STATE
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+
+from benchmarks.child import Channel, end_with_parent
+from watchdog_lambda import watch
+
+from .contenders import context
+
+
+class _Short:
+    """An invocation's context whose deadline comes soon, and goes by unused."""
+
+    aws_request_id = "idle"
+
+    def get_remaining_time_in_millis(self) -> int:
+        return 400
+
+
+def main(state: str) -> None:
+    """Tell when it is idle, and wait in C like the runtime does."""
+    end_with_parent()
+    channel = Channel()
+
+    def wait(_event: object = None, _context: object = None) -> None:
+        channel.tell(idle=True)
+        os.read(0, 1)
+
+    if state == "bare":
+        wait()
+    elif state == "invoked":
+        watch(wait)(None, context())
+    else:
+        watch(lambda _event, _context: time.sleep(0.05))(None, _Short())
+        time.sleep(0.5)  # the deadline that it had is over
+        wait()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

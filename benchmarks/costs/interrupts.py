@@ -1,0 +1,141 @@
+"""How long it takes from the instant that an interrupt is due until the handler sees it."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from .children import Broken, Child
+from .parts import SKIPPED, Part
+from .quota import SHARE, quota
+from .report import Ratio, Table, digits, quantile
+
+if TYPE_CHECKING:
+    from .parts import Found, Tell
+
+WAYS: Final = {"watchdog": "watchdog-lambda", "alarm": "SIGALRM recipe"}
+STATES: Final = {
+    "busy": "busy: computes in Python",
+    "blocked": "blocked: waits for a lock",
+    "gil held": "GIL held by C code that looks at signals",
+}
+_WITHIN: Final = 60.0  # seconds; a sample that takes longer ends the row
+
+
+class _Setting(NamedTuple):
+    """Beside how many busy threads, and how often."""
+
+    name: str
+    title: str
+    threads: int
+    grace: float
+    samples: int
+    under_quota: bool = False
+
+
+_SETTINGS: Final = (
+    _Setting("0", "no other thread", 0, 0.05, 60),
+    _Setting("3", "3 busy threads", 3, 0.15, 20),
+    _Setting("50", "50 busy threads", 50, 1.0, 5),
+    _Setting("quota", f"{SHARE:.2%} of a core", 0, 0.2, 15, under_quota=True),
+)
+_QUICK: Final = (_Setting("0", "no other thread", 0, 0.05, 15),)
+
+
+def _measure(*, quick: bool, tell: Tell) -> Found:
+    skipped: list[str] = []
+    found: Found = {"rows": {}, SKIPPED: skipped}
+    states = ("busy", "blocked") if quick else tuple(STATES)
+    ways = ("watchdog",) if quick else tuple(WAYS)
+    with quota() as held:
+        found["quota"] = held.means
+        for setting in _QUICK if quick else _SETTINGS:
+            launch = held.launch if setting.under_quota else ()
+            for state in states:
+                for way in ways:
+                    tell(f"{state}, {setting.title}, {WAYS[way]}: {setting.samples} times")
+                    arguments = (way, state, setting.threads, setting.grace, setting.samples)
+                    late: list[float] = []
+                    with Child("interrupts_child", *arguments, launch=launch) as child:
+                        try:
+                            with held.held(child.pid, wanted=setting.under_quota):
+                                late += (
+                                    told["ms"] for told in child.hear_all(setting.samples, _WITHIN)
+                                )
+                        except Broken as error:
+                            skipped.append(str(error))
+                    if late:
+                        row = found["rows"].setdefault(state, {}).setdefault(setting.name, {})
+                        row[way] = late
+    return found
+
+
+def _tables(found: Found) -> list[Table]:
+    titles = {setting.name: setting.title for setting in _SETTINGS}
+    rows = []
+    for state, by_setting in found["rows"].items():
+        for setting, by_way in by_setting.items():
+            figures: list[str] = []
+            for way in WAYS:
+                late = by_way.get(way)
+                figures += figures_of(late) if late else ["-", "-", "-"]
+            samples = max(len(late) for late in by_way.values())
+            rows.append((STATES[state].partition(":")[0], titles[setting], str(samples), *figures))
+    head = ("handler", "beside", "times", "p50", "p99", "max", "recipe: p50", "p99", "max")
+    title = f"From due until the handler saw it, ms (quota: {found['quota']})"
+    return [Table(title, head, rows)]
+
+
+def figures_of(late: list[float]) -> list[str]:
+    """Median, 99th percentile and the worst."""
+    return [digits(quantile(late, share)) for share in (0.5, 0.99, 1)]
+
+
+def _ratios(found: Found) -> list[Ratio]:
+    def median(state: str) -> float | None:
+        late: list[float] = found["rows"].get(state, {}).get("0", {}).get("watchdog", [])
+        return quantile(late, 0.5) if late else None
+
+    ratios = []
+    if (busy := median("busy")) is not None:
+        ratios.append(
+            Ratio(
+                "interrupts: a busy handler, in turns of the GIL",
+                busy / (sys.getswitchinterval() * 1000),
+                2.5,
+                "a turn is 5 ms on every machine, but a neighbour adds the scheduler's turns",
+                floor=4,
+            )
+        )
+    if (blocked := median("blocked")) is not None:
+        ratios.append(
+            Ratio(
+                "interrupts: a blocked handler, ms",
+                blocked,
+                5,
+                "it is the wake-up of a thread, which takes what the scheduler likes",
+                floor=5,
+            )
+        )
+    return ratios
+
+
+def medians(found: Found) -> dict[str, dict[str, dict[str, Any]]]:
+    """By state, setting and way: all figures; for the plot."""
+    rows: dict[str, dict[str, dict[str, Any]]] = found["rows"]
+    return rows
+
+
+PART: Final = Part(
+    name="interrupts",
+    title="From deadline to interrupt",
+    about="A handler is interrupted again and again in one process, and notes the monotonic clock "
+    "when it sees the exception. The handler computes in Python, waits for a lock, or sits in a "
+    "regular expression that keeps the GIL; alone, beside threads that compute in Python all the "
+    "while, and with a small share of a core. The recipe is `setitimer` with a signal's handler "
+    "that raises, in the same states. With few repetitions the p99 is the worst.",
+    measure=_measure,
+    tables=_tables,
+    goals=lambda _found: [],
+    ratios=_ratios,
+)

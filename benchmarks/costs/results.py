@@ -1,0 +1,114 @@
+"""What came of a whole run, and the file that it is kept in."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import platform
+import re
+from importlib import metadata
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from benchmarks.surroundings import ROOT, machine, processor
+
+from .parts import SKIPPED
+from .registry import PARTS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from .parts import Found
+    from .report import Goal, Ratio
+
+_COMPARED: Final = ("awslambdaric", "stopit", "func_timeout", "wrapt_timeout_decorator", "dramatiq")
+_VENDORS: Final = ("sentry-sdk", "ddtrace", "lumigo-tracer")
+_DIGITS: Final = 5
+
+
+class Results(NamedTuple):
+    """A run: where, with what, and what each part has found."""
+
+    date: str
+    machine: str
+    processor: str
+    kernel: str
+    python: str
+    versions: dict[str, str]
+    parts: dict[str, Found]
+
+    @classmethod
+    def new(cls) -> Results:
+        """Of this machine, today, with nothing measured yet."""
+        today = dt.datetime.now(dt.UTC).date().isoformat()
+        kernel = re.match(r"[\d.]+", platform.release())
+        return cls(
+            date=today,
+            machine=machine(),
+            processor=processor(),
+            kernel=kernel[0] if kernel else "",
+            python=platform.python_version(),
+            versions=dict(_versions()),
+            parts={},
+        )
+
+    def goals(self) -> Iterator[Goal]:
+        """Of all parts."""
+        for name, found in self.parts.items():
+            if not is_missing(found):
+                yield from PARTS[name].goals(found)
+
+    def ratios(self) -> Iterator[Ratio]:
+        """Of all parts."""
+        for name, found in self.parts.items():
+            if not is_missing(found):
+                yield from PARTS[name].ratios(found)
+
+    def skipped(self) -> Iterator[str]:
+        """What could not be measured, and why."""
+        for name, found in self.parts.items():
+            for reason in found[SKIPPED]:
+                yield f"{name}: {reason}"
+
+    def to_json(self) -> str:
+        """To be kept, with as many digits as mean anything; figures of one kind on one line."""
+        text = json.dumps(_rounded(self._asdict()), indent=1)
+        # One line for what has no further level, so that two runs can be compared by eye.
+        return re.sub(r"(\[|\{)[^][{}]*(\]|\})", _on_one_line, text) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> Results:
+        """Read what :meth:`to_json` has made."""
+        return cls(**json.loads(text))
+
+
+def is_missing(found: Found) -> bool:
+    """Whether a part has nothing but reasons why not."""
+    return set(found) == {SKIPPED}
+
+
+def _versions() -> Iterator[tuple[str, str]]:
+    for name in _COMPARED:
+        try:
+            yield name, metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    # Those live in another environment; what is pinned is what is there.
+    pinned = (ROOT / "requirements" / "wrappers.txt").read_text(encoding="utf-8")
+    for name in _VENDORS:
+        found = re.search(rf"^{name}==(\S+)", pinned, re.MULTILINE)
+        if found:
+            yield name, found[1]
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, float):
+        return float(f"{value:.{_DIGITS}g}")
+    if isinstance(value, dict):
+        return {key: _rounded(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_rounded(inner) for inner in value]
+    return value
+
+
+def _on_one_line(found: re.Match[str]) -> str:
+    return re.sub(r"\s+", " ", found[0])
