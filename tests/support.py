@@ -7,6 +7,7 @@ import os
 import threading
 import time
 import warnings
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from watchdog_lambda._config import Settings
@@ -14,7 +15,7 @@ from watchdog_lambda._hooks import HookRegistry
 from watchdog_lambda._invocation import NO_FALLBACK, Plan
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 BOUND = 10.0
 """Seconds after which a wait has failed: far beyond what a busy machine needs."""
@@ -90,6 +91,18 @@ def eventually(condition: Callable[[], object], what: str) -> None:
     while not condition():
         assert time.monotonic() < until, f"in vain: {what}"
         pause.wait(0.001)
+
+
+def children_of(parent: int) -> Iterator[int]:
+    """The processes that this one has started and that are still there."""
+    for process in os.listdir("/proc"):  # noqa: PTH208 - names are all that is wanted
+        try:
+            state = Path("/proc", process, "stat").read_text()
+        except OSError:
+            continue  # no process, or gone already
+        # Behind the name, which is in brackets: state, parent.
+        if process.isdecimal() and int(state.rpartition(")")[2].split()[1]) == parent:
+            yield int(process)
 
 
 def landed_outside(seconds: float = 0.03) -> list[BaseException]:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import pytest
 
@@ -17,10 +16,7 @@ from benchmarks.limits.calls import CALLS
 from benchmarks.limits.cells import Broken, read
 from benchmarks.limits.results import TITLES, Cell, Results
 from benchmarks.surroundings import ROOT
-from tests.support import BOUND, eventually
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from tests.support import BOUND, children_of, eventually
 
 COMMAND: Final = (sys.executable, "-m", "benchmarks.limits")
 
@@ -63,7 +59,7 @@ def test_ctrl_c_ends_what_is_under_way() -> None:
             children: list[int] = []
 
             def has_children() -> bool:
-                children[:] = _children(command.pid)
+                children[:] = children_of(command.pid)
                 return bool(children)
 
             eventually(has_children, "a call to be made")
@@ -74,17 +70,6 @@ def test_ctrl_c_ends_what_is_under_way() -> None:
 
     assert command.returncode == 130, errors
     assert not [child for child in children if Path(f"/proc/{child}").exists()]
-
-
-def _children(parent: int) -> Iterator[int]:
-    for process in os.listdir("/proc"):  # noqa: PTH208 - names are all that is wanted
-        try:
-            state = Path("/proc", process, "stat").read_text()
-        except OSError:
-            continue  # no process, or gone already
-        # Behind the name, which is in brackets: state, parent.
-        if process.isdecimal() and int(state.rpartition(")")[2].split()[1]) == parent:
-            yield int(process)
 
 
 def test_a_call_that_does_not_block_is_not_taken_for_one() -> None:

@@ -10,10 +10,10 @@ The parts:
 {parts}
 
 How to read it. Compare figures of one run only: the machine is part of each. So what is compared
-with another run are ratios: one thing beside another one of the same run. {baseline} keeps them
-as they were on a quiet machine; --check fails where one is worse by more than it may be, which is
-said with each, or where a goal is missed that no machine is an excuse for. Measure on a quiet
-machine, for a neighbour that computes doubles most times.
+with another run are ratios: one thing beside another one of the same run. They are kept, as they
+were on a quiet machine, in {baseline}; --check fails where one is worse by more
+than it may be, which is said with each, or where a goal is missed that no machine is an excuse
+for. Measure on a quiet machine: a neighbour that computes doubles most times.
 """
 
 from __future__ import annotations
@@ -120,8 +120,8 @@ def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python3 dev.py bench",
         description=(__doc__ or "").format(parts=parts, baseline=file),
-        epilog="Exit status: 0; 1 with --check if something is worse, or if --docs has too little "
-        "for the page; 2 for a wrong call; 130 after Ctrl-C.",
+        epilog="Exit status: 0; 1 with --check if something is worse, or with --docs if a part has "
+        "no figures;\n2 for a wrong call; 130 after Ctrl-C.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(

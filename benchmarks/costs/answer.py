@@ -70,8 +70,8 @@ PART: Final = Part(
     title="From interrupt to answer",
     about="A function in AWS's emulator with the real awslambdaric and a limit of 1 s. It notes "
     "the monotonic clock when it sees the interrupt; the caller, when it has the last byte. In "
-    "between are the handler's way out, the record in the log, the runtime's post and the emulator's own "
-    "work, which the first row has without any of ours.",
+    "between are the handler's way out, the record in the log, the runtime's post and the "
+    "emulator's own work, which the first row has without any of ours.",
     measure=_measure,
     tables=_tables,
     goals=lambda _found: [],

@@ -87,6 +87,8 @@ class Contender(NamedTuple):
     """How it is used, for the page."""
     is_rival: bool = True
     """Whether it is somebody else's way to end a handler, or to warn before its end."""
+    reads_context: bool = True
+    """Whether it knows the invocation's deadline."""
     is_vendors: bool = False
     """Whether it lives in the environment of the vendors' wrappers."""
 
@@ -130,6 +132,7 @@ CONTENDERS: Final = {
             "dramatiq, fixed limit",
             libraries.with_dramatiq_fixed,
             "the same with a limit that knows nothing of the invocation's deadline",
+            reads_context=False,
         ),
         Contender(
             "Sentry timeout_warning",

@@ -46,11 +46,15 @@ def _measure(*, quick: bool, tell: Tell) -> Found:
 
     # Two at a time: a count does not depend on who else runs.
     with ThreadPoolExecutor(2) as pool:
-        for contender, row in zip(chosen, pool.map(count, chosen), strict=True):
-            if isinstance(row, str):
-                skipped.append(f"{contender.name}: {row}")
-            else:
-                found["ways"][contender.name] = row
+        try:
+            for contender, row in zip(chosen, pool.map(count, chosen), strict=True):
+                if isinstance(row, str):
+                    skipped.append(f"{contender.name}: {row}")
+                else:
+                    found["ways"][contender.name] = row
+        finally:
+            # Whatever ends this early: the pool's end waits for all that was asked for.
+            pool.shutdown(wait=False, cancel_futures=True)
     return found
 
 

@@ -61,15 +61,15 @@ def main(series: str, amount: str, timeouts: str) -> None:
 
 def _call() -> float:
     """Nanoseconds above bare, of a watched call in the state that the process is in."""
-    given, watched = context(), watch(noop)
-    size, bare_size = batch_size(watched, given), batch_size(noop, given)
-    return quantile(
-        (
-            batch(watched, given, size) / size - batch(noop, given, bare_size) / bare_size
-            for _ in range(_ROUNDS)
-        ),
-        0.25,  # a neighbour adds, and takes nothing away
-    )
+    watched = watch(noop)
+    size, bare_size = batch_size(watched), batch_size(noop)
+
+    def above_bare() -> float:
+        given = context()  # each later than the one before; see calls_child
+        return batch(watched, given, size) / size - batch(noop, given, bare_size) / bare_size
+
+    # A neighbour adds, and takes nothing away.
+    return quantile((above_bare() for _ in range(_ROUNDS)), 0.25)
 
 
 def _late(wait: Callable[[], Any] = lambda: time.sleep(30)) -> float:

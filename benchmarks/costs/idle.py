@@ -23,6 +23,12 @@ _STATES: Final = {
 }
 
 
+_WOKEN: Final = (
+    "Something of ours has looked at the clock while there was nothing to do; or a signal came "
+    "from outside."
+)
+
+
 class _Used(NamedTuple):
     """By all threads of a process so far."""
 
@@ -77,7 +83,7 @@ def _tables(found: Found) -> list[Table]:
 
 def _goals(found: Found) -> list[Goal]:
     return [
-        Goal(f"idle {_STATES[state]}: wake-ups", row["wake_ups"], 0, "", limit=0)
+        Goal(f"idle {_STATES[state]}: wake-ups", row["wake_ups"], 0, "", limit=0, reason=_WOKEN)
         for state, row in found.get("states", {}).items()
         if state != "bare"
     ]

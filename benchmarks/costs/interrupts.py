@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from .children import Broken, Child
 from .parts import SKIPPED, Part
@@ -11,7 +12,10 @@ from .quota import SHARE, quota
 from .report import Ratio, Table, digits, quantile
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from .parts import Found, Tell
+    from .quota import Quota
 
 WAYS: Final = {"watchdog": "watchdog-lambda", "alarm": "SIGALRM recipe"}
 STATES: Final = {
@@ -50,24 +54,29 @@ def _measure(*, quick: bool, tell: Tell) -> Found:
     with quota() as held:
         found["quota"] = held.means
         for setting in _QUICK if quick else _SETTINGS:
-            launch = held.launch if setting.under_quota else ()
-            for state in states:
-                for way in ways:
-                    tell(f"{state}, {setting.title}, {WAYS[way]}: {setting.samples} times")
-                    arguments = (way, state, setting.threads, setting.grace, setting.samples)
-                    late: list[float] = []
-                    with Child("interrupts_child", *arguments, launch=launch) as child:
-                        try:
-                            with held.held(child.pid, wanted=setting.under_quota):
-                                late += (
-                                    told["ms"] for told in child.hear_all(setting.samples, _WITHIN)
-                                )
-                        except Broken as error:
-                            skipped.append(str(error))
-                    if late:
-                        row = found["rows"].setdefault(state, {}).setdefault(setting.name, {})
-                        row[way] = late
+            for state, way in itertools.product(states, ways):
+                tell(f"{state}, {setting.title}, {WAYS[way]}: {setting.samples} times")
+                late: list[float] = []
+                try:
+                    late.extend(_late(setting, state, way, held))
+                except Broken as error:
+                    skipped.append(str(error))
+                if late:
+                    row = found["rows"].setdefault(state, {}).setdefault(setting.name, {})
+                    row[way] = late
     return found
+
+
+def _late(setting: _Setting, state: str, way: str, held: Quota) -> Iterator[float]:
+    """Milliseconds, one by one: those before a failure count."""
+    arguments = (way, state, setting.threads, setting.grace, setting.samples)
+    launch = held.launch if setting.under_quota else ()
+    with (
+        Child("interrupts_child", *arguments, launch=launch) as child,
+        held.held(child.pid, wanted=setting.under_quota),
+    ):
+        for told in child.hear_all(setting.samples, _WITHIN):
+            yield told["ms"]
 
 
 def _tables(found: Found) -> list[Table]:
@@ -118,12 +127,6 @@ def _ratios(found: Found) -> list[Ratio]:
             )
         )
     return ratios
-
-
-def medians(found: Found) -> dict[str, dict[str, dict[str, Any]]]:
-    """By state, setting and way: all figures; for the plot."""
-    rows: dict[str, dict[str, dict[str, Any]]] = found["rows"]
-    return rows
 
 
 PART: Final = Part(

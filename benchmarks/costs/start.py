@@ -170,7 +170,14 @@ def _goals(found: Found) -> list[Goal]:
                 _MOST_SHARE,
                 reason=_BUSY,
             ),
-            Goal("start: Powertools is loaded", float(free["loads_powertools"]), 0, "times", 0),
+            Goal(
+                "start: Powertools is loaded",
+                float(free["loads_powertools"]),
+                0,
+                "times",
+                0,
+                reason="Something that a start imports has imported it.",
+            ),
         ]
     if "quota" in found:
         slow = found["quota"]

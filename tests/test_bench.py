@@ -1,0 +1,298 @@
+"""The costs: the command measures, a slow machine does not fail it, and its page is its figures."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from benchmarks.costs import baseline, counts, docs
+from benchmarks.costs.__main__ import _conclude
+from benchmarks.costs.children import Broken, Child
+from benchmarks.costs.contenders import CONTENDERS
+from benchmarks.costs.quota import Quota, by_turns, quota
+from benchmarks.costs.registry import PARTS
+from benchmarks.costs.report import Goal, Ratio, Table, quantile
+from benchmarks.costs.results import Results
+from benchmarks.surroundings import ROOT
+from tests.support import BOUND, children_of, eventually
+
+COMMAND: Final = (sys.executable, "-m", "benchmarks.costs")
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*COMMAND, *arguments], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+
+
+# ---- the command ---------------------------------------------------------------------------------
+
+
+def test_the_command_measures(tmp_path: Path) -> None:
+    """A part by itself: its table, its goals, and every figure in the file."""
+    figures = tmp_path / "figures.json"
+
+    done = run("--only=idle", "--quick", "--check", f"--json={figures}")
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "met     idle in an invocation that waits: wake-ups: 0" in done.stdout
+    results = Results.from_json(figures.read_text())
+    assert list(results.parts) == ["idle"]
+    assert results.parts["idle"]["states"]["invoked"]["wake_ups"] == 0
+
+
+def test_its_help_names_every_part() -> None:
+    """Whoever reads it knows what is measured, what to run, and how to read the outcome."""
+    told = run("--help").stdout
+
+    for part in PARTS.values():
+        assert f"    {part.name:<12}{part.title}" in told
+    assert "benchmarks/baseline.json" in told
+    assert "{" not in told
+
+
+def test_the_page_wants_every_figure_of_one_run() -> None:
+    """A page of two runs would compare two machines."""
+    done = run("--docs", "--only=idle")
+
+    assert done.returncode == 2
+    assert "leave --only and --quick out" in done.stderr
+
+
+def test_ctrl_c_ends_what_is_under_way() -> None:
+    """The command ends with 130, and no child is left behind."""
+    with subprocess.Popen(
+        [*COMMAND, "--only=interrupts"],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as command:
+        try:
+            children: list[int] = []
+
+            def has_children() -> bool:
+                children[:] = children_of(command.pid)
+                return bool(children)
+
+            eventually(has_children, "a handler to be interrupted")
+            command.send_signal(signal.SIGINT)
+            _, errors = command.communicate(timeout=BOUND)
+        finally:
+            command.kill()  # or the end of the block would wait for a command that has not heeded
+
+    assert command.returncode == 130, errors
+    assert not [child for child in children if Path(f"/proc/{child}").exists()]
+
+
+# ---- what fails it, and what does not ------------------------------------------------------------
+
+
+def conclude(results: Results, **options: object) -> int:
+    chosen = {"json": None, "update_baseline": False, "docs": False, "check": True, **options}
+    return _conclude(results, argparse.Namespace(**chosen))
+
+
+def slowed_down(value: Any, times: float) -> Any:
+    """Every time in what a part has found."""
+    if isinstance(value, dict):
+        return {k: slowed_down(inner, times) for k, inner in value.items()}
+    if isinstance(value, list):
+        return [slowed_down(inner, times) for inner in value]
+    return value * times if isinstance(value, float) else value
+
+
+def test_a_slow_machine_does_not_fail_it() -> None:
+    """Calls that all take three times as long are no worse than before."""
+    kept = docs.read()
+    slow = kept._replace(parts={"calls": slowed_down(kept.parts["calls"], 3.0)})
+
+    assert conclude(slow) == 0
+    assert [ratio.value for ratio in slow.ratios()] == pytest.approx(
+        [ratio.value for ratio in kept._replace(parts={"calls": kept.parts["calls"]}).ratios()]
+    )
+
+
+@pytest.mark.parametrize("name", ["entrypoint", "@watch"])
+def test_what_is_worse_fails_it(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Twice as much for one call of ours, with all others as they were."""
+    results = docs.read()._replace(parts={"calls": docs.read().parts["calls"]})
+    results.parts["calls"]["ways"][name]["quiet"] *= 2
+
+    assert conclude(results) == 1
+    assert f"WORSE   {name}: above bare, beside the recipe" in capsys.readouterr().out
+    assert conclude(results, check=False) == 0
+
+
+def test_a_wake_up_fails_it() -> None:
+    """An idle process that wakes up does so on every machine."""
+    results = docs.read()._replace(parts={"idle": docs.read().parts["idle"]})
+    results.parts["idle"]["states"]["parked"]["wake_ups"] = 1
+
+    assert conclude(results) == 1
+
+
+def test_a_difference_below_the_noise_is_none() -> None:
+    """Far above the baseline's, and yet as little as it may be in any case."""
+    ratio = Ratio("a", 3.9, tolerance=1.5, why="", floor=4.0)
+
+    assert not baseline.Comparison(ratio, 1.0).is_worse
+    assert baseline.Comparison(ratio._replace(value=4.1), 1.0).is_worse
+    assert not baseline.Comparison(ratio._replace(value=4.1), 3.0).is_worse
+    assert not baseline.Comparison(ratio._replace(value=9.9), None).is_worse
+
+
+def test_what_was_not_measured_stays_in_the_baseline(tmp_path: Path) -> None:
+    """A run of one part replaces that part's ratios only."""
+    file = tmp_path / "baseline.json"
+    baseline.update([Ratio("a", 1.0, 1, ""), Ratio("b", 2.0, 1, "")], file)
+
+    baseline.update([Ratio("b", 3.0, 1, "")], file)
+
+    assert baseline.read(file) == {"a": 1.0, "b": 3.0}
+
+
+def test_the_baseline_has_every_ratio() -> None:
+    """And none that nobody measures any more."""
+    assert sorted(ratio.name for ratio in docs.read().ratios()) == list(baseline.read())
+
+
+# ---- the page ------------------------------------------------------------------------------------
+
+
+def test_no_figure_is_made_by_hand() -> None:
+    """Tables and plots are what the figures beside them give."""
+    for path, text in docs.made_of(docs.read()).items():
+        assert path.read_text(encoding="utf-8") == text, f"{path.name}: dev.py bench --redraw"
+
+
+def test_the_figures_survive_their_file() -> None:
+    """What is written is what is read."""
+    results = docs.read()
+
+    assert Results.from_json(json.dumps(json.loads(results.to_json()))) == results
+
+
+def test_the_page_has_every_part_and_contender() -> None:
+    """All of one run, on a page that shows each."""
+    results = docs.read()
+    page = docs.PAGE.read_text(encoding="utf-8")
+
+    assert not docs.missing(results)
+    assert not list(results.skipped())
+    assert list(results.parts["calls"]["ways"]) == list(CONTENDERS)
+    for part in PARTS.values():
+        assert f"\n## {part.title}\n" in page
+
+
+def test_a_goal_that_is_missed_says_why() -> None:
+    """Every goal can be missed somewhere, and the page is no place for an excuse made later."""
+    for goal in docs.read().goals():
+        assert goal.reason, goal.what
+        if not goal.is_met:
+            assert f"- **{goal.what}** ({goal.figures()}). {goal.reason}" in docs.PAGE.read_text(
+                encoding="utf-8"
+            )
+
+
+# ---- what measures -------------------------------------------------------------------------------
+
+
+def share_of_a_core(held: Quota) -> float:
+    command = [*held.launch, sys.executable, "-c", "while True: pass"]
+    with subprocess.Popen(command) as process:
+        try:
+            schedstat = Path(f"/proc/{process.pid}/schedstat")
+            with held.held(process.pid):
+                began, before = time.monotonic(), int(schedstat.read_text().split()[0])
+                time.sleep(0.6)
+                used = int(schedstat.read_text().split()[0]) - before
+                passed = time.monotonic() - began
+            state = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0]
+            assert state != "T", "left stopped"
+        finally:
+            process.kill()
+    return used / 1e9 / passed
+
+
+def test_the_quota_holds() -> None:
+    """A process that would take a whole core gets 7 % of it, by whatever means there are here."""
+    with quota() as held:
+        assert 0 < share_of_a_core(held) < 0.2
+
+
+def test_turns_hold_where_the_kernel_sets_no_quota() -> None:
+    """Stopped and let go on by turns; roughly, for a thread wakes when it gets to."""
+    assert 0 < share_of_a_core(by_turns()) < 0.6
+
+
+def test_no_group_is_left_behind() -> None:
+    """The kernel's group of processes goes with the block."""
+    with quota():
+        pass
+
+    found = [*Path("/sys/fs/cgroup").glob("costs-*"), *Path("/sys/fs/cgroup/cpu").glob("costs-*")]
+    assert not [group for group in found if group.name == f"costs-{os.getpid()}"]
+
+
+def test_a_measured_process_that_fails_is_no_figure() -> None:
+    """Whoever measures is told what it wrote."""
+    with (
+        Child("calls_child", "nobody") as child,
+        pytest.raises(Broken, match="KeyError: 'nobody'"),
+    ):
+        child.hear()
+
+
+def test_what_is_not_installed_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its row is left out, with the reason: nobody takes it for measured."""
+    monkeypatch.delenv("WRAPPERS_PYTHON", raising=False)
+
+    told = counts._count(CONTENDERS["Lumigo"], is_traced=False)
+
+    assert told == "needs the environment of `dev.py wrappers`"
+
+
+@pytest.mark.parametrize(
+    ("share", "expected"), [(0.5, 50), (0.99, 99), (1, 100), (0.001, 1)], ids=str
+)
+def test_quantiles(share: float, expected: int) -> None:
+    """Of 100 figures, the 99th percentile is the 99th."""
+    assert quantile(range(1, 101), share) == expected
+
+
+def test_a_table_reads_the_same_on_both() -> None:
+    """Names to the left and figures to the right, on the terminal and on the page."""
+    table = Table("costs", ("", "ns"), [("bare", "30"), ("entrypoint", "1,000")])
+
+    assert list(table.for_terminal()) == [
+        "costs",
+        "                 ns",
+        "  bare           30",
+        "  entrypoint  1,000",
+    ]
+    assert list(table.for_page())[2:] == [
+        "|  | ns |",
+        "|---|---:|",
+        "| bare | 30 |",
+        "| entrypoint | 1,000 |",
+        "",
+    ]
+
+
+def test_a_goal_reads_as_a_sentence() -> None:
+    """Met, missed, or broken where no machine is an excuse."""
+    goal = Goal("a call", 900.0, 1000, "ns")
+
+    assert str(goal) == "met     a call: 900 ns, goal 1,000"
+    assert str(goal._replace(figure=1200.0)) == "MISSED  a call: 1,200 ns, goal 1,000"
+    assert str(goal._replace(figure=1200.0, limit=1100)).startswith("BROKEN")
