@@ -39,18 +39,21 @@ class Child:
         self._command += [str(argument) for argument in arguments]
 
     def __enter__(self) -> Self:
-        self._folder = tempfile.TemporaryDirectory(prefix="costs-")
-        self._errors = Path(self._folder.name, "stderr")
-        with self._errors.open("w") as stderr:
-            self._process = subprocess.Popen(
-                self._command,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=stderr,
-                cwd=self._folder.name,
-                env=environment(),
-                start_new_session=True,
-            )
+        with contextlib.ExitStack() as undo:
+            folder = undo.enter_context(tempfile.TemporaryDirectory(prefix="costs-"))
+            self._errors = Path(folder, "stderr")
+            with _held_back(), self._errors.open("w") as stderr:
+                self._process = subprocess.Popen(
+                    self._command,
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=stderr,
+                    cwd=folder,
+                    env=environment(),
+                    start_new_session=True,
+                )
+                undo.callback(_end, self._process)
+            self._undo = undo.pop_all()
         self._begun = b""
         self._lines: list[bytes] = []
         return self
@@ -61,14 +64,7 @@ class Child:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None:
-                with contextlib.suppress(BrokenPipeError):
-                    pipe.close()
-        self._folder.cleanup()
+        self._undo.close()
 
     @property
     def pid(self) -> int:
@@ -123,3 +119,23 @@ class Child:
             if seconds <= 0 or not selector.select(seconds):
                 return b""
         return os.read(pipe.fileno(), 65536)
+
+
+@contextlib.contextmanager
+def _held_back() -> Iterator[None]:
+    """Have Ctrl-C wait for the end of the block, or a process could be started and forgotten."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            with contextlib.suppress(BrokenPipeError):
+                pipe.close()

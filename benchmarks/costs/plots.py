@@ -8,7 +8,7 @@ from matplotlib.lines import Line2D
 
 from benchmarks.drawing import ALARM, INK, OTHER, OURS, blank, strip, style, to_svg
 
-from .contenders import CONTENDERS
+from .contenders import CONTENDERS, RECIPE
 from .contenders import OURS as OUR_WAYS
 from .growth import SERIES
 from .interrupts import STATES, WAYS
@@ -44,7 +44,7 @@ def calls(found: Found) -> str:
         first = 100
         for place, (cost, name) in enumerate(rows):
             ours, rival = name in OUR_WAYS, CONTENDERS[name].is_rival
-            color = OURS if ours else OTHER if rival else INK
+            color = OURS if ours else ALARM if name == RECIPE else OTHER if rival else INK
             axes.barh(place, max(cost, first), height=0.62, left=0, color=color)
             axes.annotate(
                 above(cost),
@@ -76,7 +76,7 @@ def interrupts(found: Found) -> str:
     with style("costs-interrupts"):
         height = len(places) * 0.26 + 1.2
         figure = blank(8.6, height)
-        axes = figure.add_axes((0.3, 0.5 / height, 0.66, 1 - 1.0 / height))
+        axes = figure.add_axes((0.22, 0.5 / height, 0.74, 1 - 1.0 / height))
         strip(axes, "top", "right", "left")
         axes.set_xscale("log")
         for place, (state, beside) in enumerate(places):
@@ -88,13 +88,14 @@ def interrupts(found: Found) -> str:
                 axes.hlines(at, min(late), max(late), color=_LOOKS[way]["color"], linewidth=1.2)
                 middle = quantile(late, 0.5)
                 axes.plot([middle], [at], markersize=4.5, markeredgewidth=0, **_LOOKS[way])
-        labels = [
-            f"{STATES[state].partition(':')[0]}, {_BESIDE[beside]}" for state, beside in places
-        ]
+        labels = [f"{state.replace('gil', 'GIL')}, {_BESIDE[beside]}" for state, beside in places]
         axes.set_yticks(range(len(places)), labels)
         axes.tick_params(axis="y", length=0)
         axes.set_ylim(len(places) - 0.4, -0.6)
-        axes.set_xlabel("ms from the instant it was due until the handler saw it (log)")
+        ticks = [0.1, 1, 10, 100, 1000]
+        axes.set_xticks(ticks, [f"{tick:g} ms" for tick in ticks])
+        axes.minorticks_off()
+        axes.set_xlabel("from the instant it was due until the handler saw it")
         axes.grid(visible=True, axis="x", color=INK, alpha=0.25, linewidth=0.5)
         axes.legend(
             handles=[
@@ -137,7 +138,7 @@ def growth(found: Found) -> str:
 
 def _in_time_units(axes: Axes) -> None:
     ticks = [100, 1_000, 10_000, 100_000]
-    axes.set_xticks(ticks, [above(tick) for tick in ticks])
+    axes.set_xticks(ticks, ["0.1 µs", "1 µs", "10 µs", "100 µs"])
     axes.minorticks_off()
 
 
