@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from benchmarks.child import Channel, end_with_parent
-from watchdog_lambda import remaining_time, shutdown_hook, watch
+from watchdog_lambda import remaining_time, scoped_hook, watch
 
 from .calls_child import batch, batch_size
 from .contenders import context
@@ -24,8 +24,9 @@ from .report import quantile
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_ROUNDS: Final = 60
-_GRACE: Final = 0.3
+_TURNS: Final = 3
+_ROUNDS: Final = 15
+_GRACE: Final = 0.2
 _BLOCK: Final = 250
 _BLOCKS: Final = 20
 """So many times so many calls are timed at each mark."""
@@ -47,16 +48,16 @@ def main(series: str, amount: str, timeouts: str) -> None:
     count, wanted = int(amount), int(timeouts)
     if series == "invocations":
         _invocations(channel, count)
-    elif series == "concurrent":
-        base = _call()
-        late = [_together(count) for _ in range(wanted)]
-        channel.tell(base=base, ns=_beside(count), ms=late)
+        return
+    amid = _SERIES[series]
+    # By turns, and the least of each: a neighbour adds, and takes nothing away.
+    turns = [(_call(), amid(count, _call)) for _ in range(_TURNS)]
+    base, ns = (min(found) for found in zip(*turns, strict=True))
+    if series == "concurrent":
+        ms = [_together(count) for _ in range(wanted)]
     else:
-        base = _call()
-        _SERIES[series](
-            count,
-            lambda: channel.tell(base=base, ns=_call(), ms=[_late() for _ in range(wanted)]),
-        )
+        ms = [amid(count, _late) for _ in range(wanted)]
+    channel.tell(base=base, ns=ns, ms=ms)
 
 
 def _call() -> float:
@@ -68,7 +69,6 @@ def _call() -> float:
         given = context()  # each later than the one before; see calls_child
         return batch(watched, given, size) / size - batch(noop, given, bare_size) / bare_size
 
-    # A neighbour adds, and takes nothing away.
     return quantile((above_bare() for _ in range(_ROUNDS)), 0.25)
 
 
@@ -88,27 +88,59 @@ def _late(wait: Callable[[], Any] = lambda: time.sleep(30)) -> float:
     return late[0] * 1000
 
 
-def _with_hooks(count: int, then: Callable[[], None]) -> None:
-    for _ in range(count):
-        shutdown_hook(lambda _details: None)
-    then()
+def _with_hooks(count: int, then: Callable[[], float]) -> float:
+    with contextlib.ExitStack() as hooks:
+        for _ in range(count):
+            hooks.enter_context(scoped_hook(int))
+        return then()
 
 
-def _at_depth(count: int, then: Callable[[], None]) -> None:
-    if count > 1:
-        _at_depth(count - 1, then)
-    else:
-        then()
+def _at_depth(count: int, then: Callable[[], float]) -> float:
+    return _at_depth(count - 1, then) if count > 1 else then()
 
 
-def _beside_threads(count: int, then: Callable[[], None]) -> None:
+def _beside_threads(count: int, then: Callable[[], float]) -> float:
     over = threading.Event()
-    for _ in range(count):
-        threading.Thread(target=over.wait, daemon=True).start()
-    then()
+    threads = [threading.Thread(target=over.wait) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    try:
+        return then()
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()
 
 
-_SERIES: Final = {"hooks": _with_hooks, "depth": _at_depth, "threads": _beside_threads}
+def _beside_calls(count: int, then: Callable[[], float]) -> float:
+    """With so many less one under way in other threads."""
+    over = threading.Event()
+    there = threading.Barrier(count)
+
+    def wait(_event: object, _context: object) -> None:
+        there.wait()
+        over.wait()
+
+    others = [
+        threading.Thread(target=watch(wait), args=(None, context())) for _ in range(count - 1)
+    ]
+    for other in others:
+        other.start()
+    there.wait()
+    try:
+        return then()
+    finally:
+        over.set()
+        for other in others:
+            other.join()
+
+
+_SERIES: Final = {
+    "hooks": _with_hooks,
+    "depth": _at_depth,
+    "threads": _beside_threads,
+    "concurrent": _beside_calls,
+}
 
 
 def _invocations(channel: Channel, count: int) -> None:
@@ -128,28 +160,6 @@ def _invocations(channel: Channel, count: int) -> None:
 def _resident() -> int:
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * resource.getpagesize()
-
-
-def _beside(count: int) -> float:
-    """A call, with so many less one under way in other threads."""
-    over = threading.Event()
-    there = threading.Barrier(count)
-
-    def wait(_event: object, _context: object) -> None:
-        there.wait()
-        over.wait()
-
-    others = [
-        threading.Thread(target=watch(wait), args=(None, context())) for _ in range(count - 1)
-    ]
-    for other in others:
-        other.start()
-    there.wait()
-    found = _call()
-    over.set()
-    for other in others:
-        other.join()
-    return found
 
 
 def _together(count: int) -> float:
