@@ -59,8 +59,6 @@ def test_a_handler_that_its_code_has_switched_off_is_told() -> None:
     assert any("nothing is watched" in text for text in findings(found, "warning"))
 
 
-
-
 def test_sources_stand_below_each_other() -> None:
     """Whatever is the longest value."""
     told = check("checked.plain").stdout.partition("settings\n")[2].partition("\n\n")[0]
