@@ -1,0 +1,128 @@
+"""When faulthandler would speak for a process that cannot: for which instant the timers are set."""
+
+from __future__ import annotations
+
+import faulthandler
+import signal
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+from watchdog_lambda import _last_words
+from watchdog_lambda._clock import Timeline
+from watchdog_lambda._last_words import LastWords
+from watchdog_lambda._timer import CLOCK_MONOTONIC, CLOCK_THREAD_CPUTIME
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+TIMELINE = Timeline(1000.0, 1030.0, grace_period=3.0, hook_budget=None, last_call=0.5)
+
+
+class KernelTimer:
+    """Keeps what it was set to; nothing rings."""
+
+    available = True
+
+    def __init__(self, number: int | None, native_id: int, clock: int) -> None:
+        self.clock = clock
+        self.number = number
+        self.seconds: float | None = None
+
+    def set(self, seconds: float, interval: float) -> None:
+        assert interval == 0.0
+        self.seconds = seconds
+
+    def stop(self) -> None:
+        self.seconds = None
+
+
+class Words:
+    """Last words on timers that do not ring."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.timers: dict[int, KernelTimer] = {}
+
+        def make(number: int | None, native_id: int, clock: int) -> KernelTimer:
+            timer = self.timers[clock] = KernelTimer(number, native_id, clock)
+            return timer
+
+        monkeypatch.setattr(_last_words, "ThreadTimer", make)
+        self.words = LastWords(signal.SIGURG, threading.get_native_id())
+
+    @property
+    def by_clock(self) -> float | None:
+        return self.timers[CLOCK_MONOTONIC].seconds
+
+    @property
+    def by_cpu(self) -> float | None:
+        return self.timers[CLOCK_THREAD_CPUTIME].seconds
+
+
+@pytest.fixture
+def words(monkeypatch: pytest.MonkeyPatch) -> Iterator[Words]:
+    made = Words(monkeypatch)
+    assert made.words.available
+    yield made
+    faulthandler.unregister(made.timers[CLOCK_MONOTONIC].number or 0)
+
+
+def test_a_watchdog_that_sleeps_is_overdue_halfway_between_grace_and_last_call(
+    words: Words,
+) -> None:
+    """By processor time; and by the clock a quarter of last call before the end."""
+    words.words.set(TIMELINE, 1000.0, is_open=True)
+
+    assert words.by_cpu == pytest.approx(28.25)
+    assert words.by_clock == pytest.approx(29.875)
+
+
+@pytest.mark.parametrize("now", [1027.0, 1028.249, 1028.25, 1029.7])
+def test_a_watchdog_that_acts_is_not_overdue(words: Words, now: float) -> None:
+    """It sleeps for 10 ms only, and a cleanup may well compute for that long."""
+    words.words.set(TIMELINE, now, is_open=True)
+
+    assert words.by_cpu == words.by_clock == pytest.approx(1029.875 - now)
+
+
+@pytest.mark.parametrize("is_open", [True, False])
+def test_past_the_last_words_nothing_is_set(words: Words, is_open: bool) -> None:  # noqa: FBT001
+    """Nobody has ended the process then, so nobody needs them."""
+    words.words.set(TIMELINE, 1000.0, is_open=True)
+    words.words.set(TIMELINE, 1029.875, is_open=is_open)
+
+    assert words.by_cpu is None
+    assert words.by_clock is None
+
+
+def test_with_little_time_nothing_is_set(words: Words) -> None:
+    """The watchdog's own work can take as long, and threads that run are not to be looked at."""
+    short = Timeline(1000.0, 1000.5, grace_period=3.0, hook_budget=None, last_call=0.5)
+
+    words.words.set(short, 1000.0, is_open=True)
+
+    assert words.by_cpu is None
+    assert words.by_clock is None
+
+
+def test_an_end_takes_back_the_one_by_the_clock(words: Words) -> None:
+    """The other one is for the invocations to come."""
+    words.words.set(TIMELINE, 1000.0, is_open=True)
+    words.words.close()
+
+    assert words.by_clock is None
+    assert words.by_cpu == pytest.approx(28.25)
+
+
+def test_a_signal_that_somebody_has_taken_is_theirs(words: Words) -> None:
+    """A ring would go to their handler."""
+    number = words.timers[CLOCK_MONOTONIC].number or 0
+    before = signal.signal(number, lambda _s, _f: None)
+    try:
+        words.words.set(TIMELINE, 1000.0, is_open=True)
+    finally:
+        signal.signal(number, before)
+
+    assert words.by_clock is None
+    assert words.by_cpu is None
