@@ -119,7 +119,9 @@ class Timeline:
     """The instants of one invocation, in order: start, stages, grace, last call, hard deadline.
 
     For every time left and every valid setting:
-    ``start <= grace_at < overdue_at < last_call_at < last_words_at < hard``.
+    ``start <= grace_at <= overdue_at <= last_call_at <= last_words_at <= hard``, and hooks that
+    take their whole budget end before last call. No two are equal unless less than a microsecond
+    has been asked for.
     """
 
     __slots__ = (

@@ -74,9 +74,9 @@ class Settings:
             store(self, name, values.get(name, default))
         store(self, "given", frozenset(values))
         if self.hook_budget is not None:
-            last_call = min(self.last_call, self.grace_period / 4)
-            most = self.grace_period - last_call
+            most = _longest_budget(self.grace_period, self.last_call)
             if self.hook_budget >= most:
+                last_call = self.grace_period - most
                 where = (sources or {}).get("hook_budget", "hook_budget")
                 raise ConfigurationError(
                     f"{where}: {self.hook_budget:g} s leave the handler no time to unwind: the "
@@ -127,12 +127,16 @@ class Settings:
         values = {name: getattr(self, name) for name in self.given}
         for name, value in options.items():
             values[name] = PARSERS[name](value, f"{name}={value!r}")
+        grace_period = values.get("grace_period", DEFAULT_GRACE_PERIOD)
         if "hook_budget" in self.given and "hook_budget" not in options:
             # It was chosen for the other grace period.
-            grace_period = values.get("grace_period", DEFAULT_GRACE_PERIOD)
             values["hook_budget"] = budget_within(
                 grace_period, values["hook_budget"], chosen_for=self.grace_period
             )
+        most = _longest_budget(grace_period, values.get("last_call", DEFAULT_LAST_CALL))
+        if values.get("hook_budget", 0.0) >= most:
+            # Each was right by itself, and an invocation is under way: the default always fits.
+            del values["hook_budget"]
         return Settings(values)
 
     def __setattr__(self, name: str, value: object) -> Never:
@@ -164,12 +168,17 @@ DEFAULTS: Mapping[str, Any] = {
 }
 
 
+def _longest_budget(grace_period: float, last_call: float) -> float:
+    """Seconds that hooks must stay below, or the handler has no time to unwind."""
+    return grace_period - min(last_call, grace_period / 4)
+
+
 def _seconds(example: str, most: float = math.inf) -> Callable[[object, str], float]:
     def parse(value: object, source: str) -> float:
         try:
             # bool is an int, and True no number of seconds.
             number = math.nan if isinstance(value, bool) else float(value)  # type: ignore[arg-type]
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             number = math.nan
         if math.isnan(number) or math.isinf(number):
             raise ConfigurationError(
@@ -242,7 +251,12 @@ def _wake_signal(value: object, source: str) -> str | int | None:
     sign = -1 if "-" in text else 1
     name, _, offset = text.partition("-" if sign < 0 else "+")
     number = getattr(signal, name if name.startswith("SIG") else f"SIG{name}", None)
-    if isinstance(number, signal.Signals) and (not offset or offset.isdecimal()):
+    # Of two digits: Python refuses to read thousands of them.
+    if (
+        isinstance(number, signal.Signals)
+        and (not offset or offset.isdecimal())
+        and len(offset) < 3
+    ):
         chosen = int(number) + sign * int(offset or 0)
         # SIGKILL and SIGSTOP cannot be caught; SIGALRM is what handlers have timers of their own
         # on; with a Python handler for a fault, C code would fault again and again.

@@ -26,6 +26,7 @@ class KernelTimer:
     available = True
 
     def __init__(self, number: int | None, native_id: int, clock: int) -> None:
+        del native_id
         self.clock = clock
         self.number = number
         self.seconds: float | None = None

@@ -1,0 +1,15 @@
+"""How many values are tried: few with every run of the tests, many when they are asked for."""
+
+from __future__ import annotations
+
+from hypothesis import HealthCheck, settings
+
+# No deadline: on a busy machine an example may take as long as it takes.
+settings.register_profile("short", deadline=None, max_examples=100, print_blob=True)
+settings.register_profile(
+    "long",
+    deadline=None,
+    max_examples=10_000,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow],
+)

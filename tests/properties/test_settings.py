@@ -1,0 +1,173 @@
+"""Any text in any variable either is a setting, or is refused in words that help."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from hypothesis import HealthCheck, example, given
+from hypothesis import settings as tuned
+from hypothesis import strategies as st
+
+from watchdog_lambda import ConfigurationError
+from watchdog_lambda._config import OPTIONS, PARSERS, PREFIX, Settings, _warned
+from watchdog_lambda._invocation import NO_FALLBACK, Plan
+
+if TYPE_CHECKING:
+    import pytest
+
+SPICE = (
+    "0", "1", "-1", "1e-320", "1e400", "nan", "inf", "86400", "86400.01", "0x10", "1_000", "٣",
+    "auto", "none", "AUTO", "base", "timeout-error", "exit", "restart", "report", "true", "yes",
+    "SIGURG", "SIGALRM", "SIGKILL", "SIGRTMIN", "SIGRTMIN+3", "SIGRTMIN+99", "RTMIN+1", "+3",
+    "SIGRTMIN+" + "9" * 5000, "_DFL", "SIG_DFL", "AWS/x", ":x", "Orders", "O" * 256,
+    "\x85", "\u2028",
+)  # fmt: skip
+"""What text alone would hardly come upon."""
+
+# No process can have a NUL in its environment.
+texts = st.one_of(
+    st.sampled_from(SPICE),
+    st.text(st.characters(exclude_characters="\0", exclude_categories=()), max_size=40),
+    st.floats().map(repr),
+    st.integers().map(str),
+)
+
+names = st.sampled_from(sorted(PARSERS))
+
+
+def remedies(message: str) -> list[str]:
+    """The values that the message offers."""
+    offered = re.search(r"use (?:less than \S+ )?for example '?([^' ]+)'?$", message)
+    if offered:
+        return [offered[1]]
+    offered = re.search(r"did you mean (\S+)\?$", message)
+    if offered:
+        return [offered[1]]
+    offered = re.search(r"; use (?:one of )?([^;]+)$", message)
+    assert offered, message
+    words = re.split(r", | or | ", offered[1])
+    known = {"1", "0", "auto", "none", "SIGURG", "SIGRTMIN+3", "timeout-error", "base"}
+    return [word for word in words if word in known | {"report", "exit", "restart"}]
+
+
+@given(names, texts)
+def test_any_text_is_a_setting_or_is_refused_with_a_remedy_that_works(name: str, text: str) -> None:
+    """The message names the variable, the value, and one that would do."""
+    variable = PREFIX + name.upper()
+    try:
+        read = Settings.from_environ({variable: text})
+    except ConfigurationError as refusal:
+        message = str(refusal)
+    else:
+        assert isinstance(read, Settings)
+        assert (name in read.given) == bool(text.strip())
+        return
+
+    assert message.startswith(f"{variable}={text.strip()!r}")
+    offered = remedies(message)
+    assert offered, message
+    for remedy in offered:
+        Settings.from_environ({variable: remedy})
+
+
+@given(st.dictionaries(names, texts, max_size=11))
+def test_any_environment_is_read_or_refused(variables: dict[str, str]) -> None:
+    """Values that do not fit together included; and what is read can be used."""
+    environ = {PREFIX + name.upper(): text for name, text in variables.items()}
+    try:
+        read = Settings.from_environ(environ)
+    except ConfigurationError as error:
+        assert any(str(error).startswith(name) for name in environ)  # noqa: PT017 - or it is read
+        return
+
+    assert 0 < read.grace_period <= 86_400
+    assert 0 < read.last_call <= 86_400
+    assert read.hook_budget is None or 0 < read.hook_budget < read.grace_period
+
+
+@given(st.text(st.characters(exclude_characters="\0=", codec="utf-8"), max_size=20), texts)
+@tuned(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_other_name_is_warned_of_and_nothing_else(
+    caplog: pytest.LogCaptureFixture, tail: str, text: str
+) -> None:
+    """A typing mistake changes no setting."""
+    if tail in {name.upper() for name in PARSERS}:
+        return
+    _warned.clear()
+    caplog.clear()
+
+    read = Settings.from_environ({PREFIX + tail: text})
+
+    assert read == Settings.from_environ({})
+    assert len(caplog.records) == 1
+    assert PREFIX + tail in caplog.records[0].getMessage()
+    assert repr(text) not in caplog.records[0].getMessage() or len(text) < 8  # may be a secret
+
+
+class Odd:
+    """A value that cannot even be shown."""
+
+    def __str__(self) -> str:
+        raise RuntimeError
+
+    __repr__ = __str__
+
+
+values = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.just(10**400),
+    st.floats(),
+    st.text(max_size=20),
+    st.binary(max_size=5),
+    st.lists(st.integers(), max_size=2),
+    st.builds(object),
+)
+
+
+@given(st.sampled_from(sorted(OPTIONS)), values)
+@example("grace_period", 10**400)
+def test_any_value_of_an_option_is_used_or_refused(name: str, value: Any) -> None:
+    """In code it need not be a text."""
+    try:
+        Settings.from_environ({}, **{name: value})
+    except ConfigurationError as error:
+        assert str(error).startswith(f"{name}=")  # noqa: PT017 - both ways are right
+
+
+spans = st.none() | st.floats(0.001, 900.0)
+
+
+@given(spans, spans, spans, spans, spans, spans)
+@example(None, 2.4, None, 1.0, None, None)
+@example(0.5, None, None, None, 1.0, None)
+def test_options_of_two_watched_handlers_always_go_together(  # noqa: PLR0917
+    grace: float | None,
+    budget: float | None,
+    last_call: float | None,
+    inner_grace: float | None,
+    inner_budget: float | None,
+    inner_last_call: float | None,
+) -> None:
+    """Each is right by itself, so the one inside of the other is no error in an invocation."""
+    plans = []
+    for one, two, three in (
+        (grace, budget, last_call),
+        (inner_grace, inner_budget, inner_last_call),
+    ):
+        options = {"grace_period": one, "hook_budget": two, "last_call": three}
+        try:
+            settings = Settings.from_environ({}, **options)
+        except ConfigurationError:
+            return
+        given_ = {name: value for name, value in options.items() if value is not None}
+        plans.append(Plan(settings, (), NO_FALLBACK, given_))
+    outer, inner = plans
+
+    merged = outer.with_inner(inner).settings
+
+    assert merged.grace_period == (inner_grace or grace or 3.0)
+    last = min(merged.last_call, merged.grace_period / 4)
+    assert merged.hook_budget is None or 0 < merged.hook_budget < merged.grace_period - last
