@@ -10,8 +10,7 @@ from collections import defaultdict
 
 from ._clock import SystemClock
 from ._invocation import active
-from ._loops import run_out, running_loop
-from ._stacks import coroutines
+from ._loops import coroutines, run_out, running_loop
 from .errors import Interrupt, LambdaTimeout
 
 TYPE_CHECKING = False

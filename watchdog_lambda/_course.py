@@ -10,8 +10,9 @@ import math
 
 from . import _metrics, _report
 from ._hooks import StageRun, stages
+from ._loops import with_awaited
 from ._record import attribute, other_stacks
-from ._stacks import all_stacks, awaited_stack, handled_by
+from ._stacks import all_stacks, handled_by
 from .details import TimeoutDetails
 
 TYPE_CHECKING = False
@@ -157,8 +158,7 @@ class Course:
         firing = self.firing
         stacks = all_stacks(firing.thread_id)
         stack = stacks.pop(firing.thread_id, [])
-        if not firing.code.has_own(stack):
-            stack = awaited_stack(firing.thread_id) + stack
+        stack = with_awaited(stack, firing.thread_id, firing.code)
         firing.other_stacks = other_stacks(firing.code, stacks)
         context = self._invocation.context
         return TimeoutDetails(

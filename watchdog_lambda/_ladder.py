@@ -28,9 +28,9 @@ from ._code import (
     protected_by,
     protected_lines,
 )
-from ._loops import running_loop, waits_in_c
+from ._loops import running_loop, waits_in_c, with_awaited
 from ._places import is_ours, waits_in_exit
-from ._stacks import awaited_stack, own_stack
+from ._stacks import own_stack
 from .errors import Interrupt, LambdaTimeout, LoopInterrupt
 
 TYPE_CHECKING = False
@@ -343,8 +343,7 @@ class Ladder:
             kind = Interrupt if base or hidden else LambdaTimeout
         else:
             kind = LoopInterrupt if self._has_loop() else Interrupt
-        awaited = [] if self._code.has_own(stack) else awaited_stack(self._thread_id)
-        place = self._code.location(awaited + stack)
+        place = self._code.location(with_awaited(stack, self._thread_id, self._code))
         error = kind(self.message(now, place))
         error.details = self._details
         wrappers = self._code.wrappers(stack)

@@ -1,4 +1,4 @@
-"""Event loops: which one runs here, and running out what an interrupt has left in one.
+"""Event loops: which one runs here, where its coroutines wait, and running out what is left in one.
 
 asyncio is never imported: a loop that runs has been.
 """
@@ -6,10 +6,32 @@ asyncio is never imported: a loop that runs has been.
 from __future__ import annotations
 
 import sys
+import types
+from _thread import get_ident
+
+from ._stacks import MOST_OWN_FRAMES, HeldOff, frame_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
+    from collections.abc import Iterator
+    from types import CoroutineType
+    from typing import Any
+
+    from ._places import CodeMap
+    from ._stacks import Stack
+
+coroutines: dict[int, CoroutineType[Any, Any, Any]] = {}
+"""Thread id -> the coroutine of the ``async def`` handler that is run there.
+
+Each thread writes its own entry.
+"""
+
+_AWAITED: dict[type[object], tuple[str, str]] = {
+    types.CoroutineType: ("cr_frame", "cr_await"),
+    types.GeneratorType: ("gi_frame", "gi_yieldfrom"),
+}
+"""Where a frame is to be had, and what it waits for."""
 
 
 def running_loop() -> AbstractEventLoop | None:
@@ -59,3 +81,63 @@ def run_out(loop: AbstractEventLoop, seconds: float) -> None:
     # that would stop the loop's next run at once.
     loop.call_soon(loop.stop)
     loop.run_forever()
+
+
+def with_awaited(stack: Stack, thread_id: int, code: CodeMap) -> Stack:
+    """A thread's stack, and in it what is awaited, where none of the user's own code runs.
+
+    A coroutine that waits is in no thread's stack; only its loop's is. Taken is the handler's own
+    coroutine, or else that task of the loop which waits the deepest in the user's code: a handler
+    such as Mangum's has its loop run by somebody else.
+
+    Thread: any.
+    """
+    if code.has_own(stack):
+        return stack
+    awaited = next((found for found in _awaited(thread_id) if code.has_own(found)), [])
+    return awaited + stack
+
+
+def _awaited(thread_id: int) -> Iterator[Stack]:
+    coroutine = coroutines.get(thread_id)
+    if coroutine is not None and coroutine.cr_frame is not None:
+        yield _chain(coroutine)
+    loop = running_loop() if thread_id == get_ident() else _loop_in(thread_id)
+    if loop is not None:
+        try:
+            tasks = sorted(sys.modules["asyncio"].all_tasks(loop), key=lambda task: task.get_name())
+        except (AttributeError, RuntimeError, TypeError):
+            return  # a loop that is no asyncio's, or that makes tasks all the time
+        yield from sorted((_chain(task.get_coro()) for task in tasks), key=len, reverse=True)
+
+
+def _chain(awaited: object) -> Stack:
+    """A coroutine's frame, and those of what it awaits, innermost first. Empty while it runs.
+
+    The walk ends at whatever is neither a coroutine nor a generator of Python's own (a future, a
+    class with an ``__await__``): its attributes could be the user's code.
+    """
+    stack: Stack = []
+    if getattr(awaited, "cr_running", False):
+        return stack
+    with HeldOff():
+        while (names := _AWAITED.get(type(awaited))) and len(stack) < MOST_OWN_FRAMES:
+            frame, awaited = getattr(awaited, names[0]), getattr(awaited, names[1])
+            if frame is None:
+                break  # it has ended
+            stack.append((frame.f_code.co_filename, frame.f_lineno or 0, frame.f_code.co_name))
+    stack.reverse()
+    return stack
+
+
+def _loop_in(thread_id: int) -> AbstractEventLoop | None:
+    """The loop that runs in another thread, if it is asyncio's own: from the frame that runs it."""
+    events = sys.modules.get("asyncio.base_events")
+    if events is None:
+        return None
+    runs = events.BaseEventLoop.run_forever.__code__
+    with HeldOff():
+        frame = frame_of(thread_id)
+        while frame is not None and frame.f_code is not runs:
+            frame = frame.f_back
+        return None if frame is None else frame.f_locals.get("self")

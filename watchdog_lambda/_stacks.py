@@ -16,31 +16,17 @@ import errno
 import gc
 import os
 import sys
-import types
 from _thread import allocate_lock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from types import CoroutineType, FrameType
-    from typing import Any
+    from types import FrameType
 
     Stack = list[tuple[str, int, str]]
     """File, line and function of each frame, innermost first."""
 
 MOST_OWN_FRAMES = 1000
 """Of a stack that is walked: a handler can be a million deep."""
-
-coroutines: dict[int, CoroutineType[Any, Any, Any]] = {}
-"""Thread id -> the coroutine of the ``async def`` handler that is run there.
-
-Each thread writes its own entry.
-"""
-
-_AWAITED: dict[type[object], tuple[str, str]] = {
-    types.CoroutineType: ("cr_frame", "cr_await"),
-    types.GeneratorType: ("gi_frame", "gi_yieldfrom"),
-}
-"""Where a frame is to be had, and what it waits for."""
 
 _spares: list[Spare] = []
 
@@ -169,30 +155,6 @@ def _dump(descriptor: int) -> str:
 def _walked(thread_id: int) -> Stack:
     with HeldOff():
         return own_stack(sys._current_frames().get(thread_id))
-
-
-def awaited_stack(thread_id: int) -> Stack:
-    """Where an ``async def`` handler waits: its frame, that of what it awaits, innermost first.
-
-    No thread's stack has them then, only the loop's. Empty where there is no such handler, and
-    while it runs. The walk ends at whatever is neither a coroutine nor a generator of Python's own
-    (a future, a class with an ``__await__``): its attributes could be the user's code.
-
-    Thread: any.
-    """
-    stack: Stack = []
-    coroutine = coroutines.get(thread_id)
-    if coroutine is None or coroutine.cr_running:
-        return stack
-    with HeldOff():
-        awaited: object = coroutine
-        while (names := _AWAITED.get(type(awaited))) and len(stack) < MOST_OWN_FRAMES:
-            frame, awaited = getattr(awaited, names[0]), getattr(awaited, names[1])
-            if frame is None:
-                break  # it has ended
-            stack.append((frame.f_code.co_filename, frame.f_lineno or 0, frame.f_code.co_name))
-    stack.reverse()
-    return stack
 
 
 def _new_file() -> int:

@@ -94,6 +94,47 @@ def test_a_waiting_handler_is_located_by_what_it_awaits() -> None:
     assert functions[-3:] == ["handler", "load_rows", "old_style"]
 
 
+def test_a_library_that_runs_the_loop_is_looked_through() -> None:
+    """As with Mangum: no code of the user's in the thread's stack, and no coroutine for handler."""
+    loop = asyncio.new_event_loop()
+
+    async def load_rows() -> None:
+        await asyncio.sleep(30)
+
+    async def application() -> None:
+        await load_rows()
+
+    async def background() -> None:
+        await asyncio.sleep(30)
+
+    others: list[asyncio.Task[None]] = []
+
+    def start() -> asyncio.Task[None]:
+        others.append(loop.create_task(background(), name="Task-0"))
+        return loop.create_task(application())
+
+    library: dict[str, Any] = {"loop": loop, "start": start}
+    source = "def handler(event, context):\n    loop.run_until_complete(start())\n"
+    exec(compile(source, "/opt/site-packages/library.py", "exec"), library)  # noqa: S102
+    watchdog = Watchdog(grace_period=0.2)
+    watchdog.shutdown_hook(seen.append)
+
+    place = r"tests/threads/test_async\.py:\d+ \(load_rows\)"
+    try:
+        with pytest.raises(LambdaTimeout, match=rf" in {place}$"):
+            watchdog.watch(library["handler"])({}, Context(0.8))
+    finally:
+        loop.close()
+
+    [details] = seen
+    assert re.fullmatch(place, details.location)
+    assert [re.sub(r".*\((.*)\)", r"\1", entry) for entry in details.stack[-3:]] == [
+        "application",
+        "load_rows",
+        "sleep",
+    ]
+
+
 def test_a_task_that_keeps_the_loop_busy_is_what_is_located() -> None:
     """The handler only waits for it; what runs is what one wants to know."""
 
