@@ -40,7 +40,8 @@ def choose(environ: Mapping[str, str], argument: str | None) -> str:
             )
         return name
     raise ConfigurationError(
-        "no handler to wrap; set WATCHDOG_LAMBDA_HANDLER to yours, for example app.handler"
+        "no handler to wrap; name yours on the command line, or set WATCHDOG_LAMBDA_HANDLER to it, "
+        "for example app.handler"
     )
 
 

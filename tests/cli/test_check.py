@@ -47,6 +47,7 @@ def test_settings_are_told_with_their_sources(tmp_path: Path) -> None:
     assert told["INTERRUPT"] == ("base", "--env-file")
     assert told["WAKE_SIGNAL"] == ("SIGURG", "environment")
     assert told["HOOK_BUDGET"] == (None, "default")
+    assert told["HANDLER"] == ("checked.handler", "argument")
 
 
 def test_a_handler_that_its_code_has_switched_off_is_told() -> None:
@@ -63,7 +64,7 @@ def test_sources_stand_below_each_other() -> None:
     """Whatever is the longest value."""
     told = check("checked.plain").stdout.partition("settings\n")[2].partition("\n\n")[0]
 
-    columns = {line.rindex("  default") for line in told.splitlines()}
+    columns = {re.search("  (default|argument)$", line).start() for line in told.splitlines()}  # type: ignore[union-attr]
     assert len(told.splitlines()) == len(DEFAULTS)
     assert len(columns) == 1
 

@@ -69,7 +69,7 @@ def test_completion_knows_the_options(shell: str) -> None:
         ((), "COMMAND"),
         (("invoke", "scenes.handler", "--timeout", "0"), "use for example 3 or 0.5"),
         (("invoke", "scenes.handler", "--event", "{"), "neither JSON"),
-        (("invoke",), "no handler to wrap; set WATCHDOG_LAMBDA_HANDLER"),
+        (("invoke",), "no handler to wrap; name yours on the command line"),
         (("invoke", "watchdog_lambda.watch"), "names watchdog_lambda itself"),
         (("invoke", "a.b", "--env", "WATCHDOG_LAMBDA_INTERRUPT=x"), "INTERRUPT='x'"),
         (("invoke", "a.b", "--emulator", "/no/where"), "--emulator=/no/where: not an executable"),

@@ -172,6 +172,10 @@ def _find_handler(
         if argument and PREFIX + "HANDLER" not in sources:
             # As for invoke: what is set in the shell is not meant for this one call.
             name = choose({}, argument)
+            report.settings = [
+                Setting("handler", name, "argument") if setting.name == "handler" else setting
+                for setting in report.settings
+            ]
         else:
             name = choose(environ, argument)
     except ConfigurationError as error:
