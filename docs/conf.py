@@ -60,6 +60,8 @@ _OUTSIDE = {
     "README.md": "/index.md",
     "CHANGELOG.md": "/project/changelog.md",
     "CONTRIBUTING.md": "/project/contributing.md",
+    "RELEASING.md": "/project/releasing.md",
+    "SECURITY.md": "/project/security.md",
 }
 
 # ---- the reference -----------------------------------------------------------------------------
