@@ -223,7 +223,11 @@ def flat(arguments: list[str]) -> int:
 
 def bench(arguments: list[str]) -> int:
     """What a call, a cold start and an interrupt cost, beside the alternatives, in one run."""
-    if not {"--quick", "--redraw", "-h", "--help"} & set(arguments):
+    parts = {argument.removeprefix("--only=") for argument in arguments}
+    is_short = {"--quick", "--redraw", "-h", "--help"} & parts
+    has_all = not any(argument.startswith("--only") for argument in arguments)
+    if not is_short and (has_all or {"calls", "counts"} & parts):
+        # The vendors' libraries are measured in the environment that they live in.
         os.environ["WRAPPERS_PYTHON"] = str(extra_environment("wrappers"))
     return _module("benchmarks.costs", arguments)
 

@@ -6,7 +6,7 @@ python -m benchmarks.costs.calls_child NAME
 from __future__ import annotations
 
 import sys
-from time import perf_counter_ns
+from time import perf_counter_ns, sleep
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.child import Channel, end_with_parent
@@ -18,7 +18,7 @@ from .report import quantile
 if TYPE_CHECKING:
     from .handlers import Handler
 
-_BATCH_NS = 2_000_000  # long beside the clock's resolution, short beside a scheduler's turn
+_BATCH_NS = 700_000  # long beside the clock's resolution; two are short beside a scheduler's turn
 
 
 def main(name: str) -> None:
@@ -33,16 +33,22 @@ def main(name: str) -> None:
         return
     channel.tell(size=size)
     for line in sys.stdin:
-        # Each later than the one before, as one invocation's deadline is than another's. The same
-        # one would seem to come earlier by up to a millisecond, since the runtime tells whole ones,
-        # and our thread be rung for that.
-        given = context()
+        given = later()
         if line.startswith("singles"):
             channel.tell(**_singles(handler, given, int(line.split()[1])))
             continue
         # The unwatched ones just before, in the same process: what is left is the watching.
         bare = batch(noop, given, bare_size) / bare_size
         channel.tell(bare=bare, watched=batch(handler, given, size) / size)
+
+
+def later() -> Any:
+    """A context whose deadline is later than that of the first calls, as every later one's is.
+
+    The same deadline would seem to come earlier by up to a millisecond, since the runtime tells
+    whole ones, and our thread be rung for that.
+    """
+    return context(later_ms=1000)
 
 
 def batch(handler: Handler, given: Any, size: int) -> int:
@@ -62,12 +68,12 @@ def _singles(handler: Handler, given: Any, calls: int) -> dict[str, float]:
 
 def batch_size(handler: Handler) -> int:
     """How many calls make a batch."""
-    given = context()
-    batch(handler, given, 50)  # whatever starts at the first call has started
+    batch(handler, context(), 50)
+    sleep(0.05)  # whatever starts at the first call has started, and has had its turn
     size = 1
     # The shortest of some: a turn of the scheduler's must not pass for the calls' own time, or a
     # batch would be a few calls with cold caches.
-    while (taken := min(batch(handler, given, size) for _ in range(3))) < _BATCH_NS // 4:
+    while (taken := min(batch(handler, later(), size) for _ in range(3))) < _BATCH_NS // 4:
         size *= 2
     return max(1, size * _BATCH_NS // taken)
 

@@ -93,8 +93,9 @@ PART: Final = Part(
     name="idle",
     title="What an idle process costs",
     about="Switches and CPU time of all threads from `/proc`, while the main thread waits in C, as "
-    "the runtime does between two invocations. One whose deadline has not come yet when it ends is "
-    "followed by one wake-up at most, when it would have come; the first row of ours is behind it.",
+    "the runtime does between two invocations. An invocation that ends before its deadline leaves "
+    "one wake-up behind at most, at that deadline; the row of an invocation that is over begins "
+    "after it.",
     measure=_measure,
     tables=_tables,
     goals=_goals,

@@ -40,10 +40,11 @@ class Table(NamedTuple):
         yield ""
 
     def _text_columns(self) -> list[bool]:
-        return [
-            not any(row[column][:1].isdecimal() or row[column][:1] == "-" for row in self.rows)
-            for column in range(len(self.head))
-        ]
+        def is_figure(cell: str) -> bool:
+            return not cell or cell[0].isdecimal() or cell[0] == "-"
+
+        columns = zip(*self.rows, strict=True)
+        return [not all(map(is_figure, column)) or not any(column) for column in columns]
 
 
 class Goal(NamedTuple):
