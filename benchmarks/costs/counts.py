@@ -138,7 +138,10 @@ def _goals(found: Found) -> list[Goal]:
         row = found["ways"].get(name)
         if row is not None and row["system_calls"] is not None:
             what = f"{name}: system calls for each call"
-            each, reason = abs(_total(row)), "Memory was asked for more often than is usual."
+            each, reason = (
+                abs(_total(row)),
+                "Calls have rung the thread, or memory was asked for more often than is usual.",
+            )
             most = _MOST_SYSTEM_CALLS
             goals.append(Goal(what, each, most, "", limit=most, reason=reason))
     return goals
