@@ -34,8 +34,6 @@ if TYPE_CHECKING:
 
     TwoArguments = Callable[[Any, Any], Any]
 
-_LONGEST_MS = LONGEST_TIMEOUT * 1000
-
 
 def guard(
     handler: Callable[..., Any], plan: Plan, watchdog: WatchdogThread = thread
@@ -47,26 +45,26 @@ def guard(
     standby = watchdog.standby
     grace_period = plan.settings.grace_period
     timeout = plan.settings.timeout
-    timeout_ms = None if timeout is None else timeout * 1000
 
     def guarded(event: Any, context: Any) -> Any:
         ident = get_ident()
         outer = active.get(ident)
         if outer is not None and outer.is_open:
             return _call_within(outer, plan, call, event, context)
-        remaining_ms: Any = timeout_ms
-        if timeout_ms is None:
+        remaining: Any = timeout
+        if remaining is None:
+            remaining_ms: Any = None
             try:
                 remaining_ms = context.get_remaining_time_in_millis()
-                usable = 0 < remaining_ms <= _LONGEST_MS
-            except (AttributeError, TypeError):
+                remaining = remaining_ms * 0.001
+                usable = 0 < remaining <= LONGEST_TIMEOUT
+            except (AttributeError, TypeError, ValueError, ArithmeticError):
                 # No more than these: what a signal handler of the user's raises here is theirs.
                 usable = False
             if not usable:
                 _explain(context, remaining_ms)
                 return call(event, context)
         start = monotonic()
-        remaining = remaining_ms * 0.001
         hard = start + remaining
         remaining *= 0.25
         invocation = Invocation(
@@ -199,21 +197,27 @@ def _call_within(
     return result
 
 
+_LONGEST_REPR = 100
+
 _explained: set[str] = set()
 
 
 def _explain(context: object, remaining_ms: object) -> None:
     """Say why an invocation is not watched; once for each reason, since it will come again."""
-    tells = hasattr(context, "get_remaining_time_in_millis")
+    try:
+        tells = hasattr(context, "get_remaining_time_in_millis")
+        told = f"{repr(remaining_ms)[:_LONGEST_REPR]} ms"
+    except Exception:  # noqa: BLE001 - the user's property, or __repr__
+        tells, told = True, "not to be had"
     kind = type(remaining_ms).__name__ if tells else "no context"
     if kind in _explained:
         return
     _explained.add(kind)
     if tells:
         logger().warning(
-            "not watched: the context's remaining time is %r ms; "
+            "not watched: the context's remaining time is %s; "
             "set WATCHDOG_LAMBDA_TIMEOUT to the function's timeout in seconds",
-            remaining_ms,
+            told,
         )
     else:
         logger().warning(
