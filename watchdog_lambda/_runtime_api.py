@@ -41,7 +41,9 @@ class RuntimeApi:
 
     def __init__(self, address: str) -> None:
         host, _, port = address.rpartition(":")
-        if not host or not port.isdecimal():
+        is_host = host.isascii() and host.isprintable() and not set(host) & set(" /@?#\\")
+        is_port = port.isascii() and port.isdecimal() and len(port) <= 5 and 0 < int(port) < 65_536
+        if not (host and is_host and is_port):
             raise ConfigurationError(
                 f"AWS_LAMBDA_RUNTIME_API={address!r} is not an address; Lambda sets it, for "
                 "example to 127.0.0.1:9001"

@@ -1,0 +1,139 @@
+"""Whatever comes back from the Runtime API, our own client says that it was taken, or why not."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, Self
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from watchdog_lambda import ConfigurationError
+from watchdog_lambda._runtime_api import Refused, RuntimeApi
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SECONDS = 0.05
+"""That an answer is waited for."""
+
+MOST = 3.0
+"""Seconds after which nobody has bounded the wait, however busy the machine."""
+
+
+class Server:
+    """Answers every connection with the same bytes, and then hangs up or says nothing more."""
+
+    def __init__(self) -> None:
+        self.says = b""
+        self.hangs_up = True
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
+        self._thread = threading.Thread(target=self._serve)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._thread.join()
+        self._listener.close()
+
+    def _serve(self) -> None:
+        with suppress(OSError):
+            while True:
+                connection, _ = self._listener.accept()
+                with connection, suppress(OSError):
+                    connection.recv(65_536)
+                    connection.sendall(self.says)
+                    if not self.hangs_up:
+                        connection.settimeout(MOST)
+                        connection.recv(1)  # until the other side has had enough
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with Server() as running:
+        yield running
+
+
+LINES = (
+    b"HTTP/1.1 202 Accepted", b"HTTP/1.1 200 OK", b"HTTP/1.0 403 No", b"HTTP/1.1 500 x", b"", b"\0",
+    b"HTTP/1.1 100 Continue", b"HTTP/1.1 99999 x", b"HTTP/9.9 200 OK", b"ICY 200 OK",
+)  # fmt: skip
+HEADERS = (
+    b"Content-Length: 2", b"Content-Length: 2000000000000", b"Content-Length: -1", b": ",
+    b"Content-Length: two", b"Transfer-Encoding: chunked", b"Connection: close", b"no header",
+    b"Lambda-Extension-Identifier: ext-1", b"Lambda-Extension-Identifier: \xff", b"a" * 70_000,
+)  # fmt: skip
+line, header = st.sampled_from(LINES), st.sampled_from(HEADERS)
+body = st.sampled_from([b"", b"{}", b"2\r\n{}\r\n0\r\n\r\n", b"zz\r\n", b"\xff\xfe", b"x" * 5000])
+answers = st.one_of(
+    st.binary(max_size=60),
+    st.tuples(line, st.lists(header, max_size=4), body).map(
+        lambda parts: b"\r\n".join([parts[0], *parts[1], b"", parts[2]])
+    ),
+    st.tuples(line, st.integers(0, 30)).map(lambda parts: (parts[0] + b"\r\n\r\n{}")[: parts[1]]),
+)
+
+
+@given(says=answers, hangs_up=st.integers(0, 9).map(bool))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@example(says=b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n", hangs_up=True)
+@example(says=b"HTTP/1.1 202 Accepted\r\nContent-Length: 10\r\n\r\n{", hangs_up=False)
+@example(says=b"", hangs_up=False)
+def test_any_answer_is_taken_or_refused_in_time(
+    server: Server,
+    says: bytes,
+    hangs_up: bool,  # noqa: FBT001
+) -> None:
+    """For a result, an error and a registration; nothing but the two errors that it promises."""
+    server.says, server.hangs_up = says, hangs_up
+    api = RuntimeApi(server.address)
+    began = time.monotonic()
+
+    for post in (
+        lambda: api.post_response("id-1", b"{}", {}, SECONDS),
+        lambda: api.post_error("id-1", {"errorType": "LambdaTimeout"}, {}, SECONDS),
+    ):
+        try:
+            post()
+        except (Refused, OSError):
+            pass
+        else:
+            assert b" 20" in says
+    if hangs_up:  # or it takes a whole second
+        try:
+            assert api.register_extension()
+        except (Refused, OSError):
+            pass
+
+    assert time.monotonic() - began < MOST
+
+
+@given(st.text(st.characters(exclude_characters="\0", exclude_categories=()), max_size=30))
+@example("127.0.0.1:99999")
+@example("127.0.0.1:0")
+@example("a b:80")
+@example("a/b:80")
+@example("me@host:80")
+@example("\u2028:80")
+def test_any_address_is_one_or_is_refused_at_the_start(address: str) -> None:
+    """And not only when the first request is made."""
+    try:
+        RuntimeApi(address)
+    except ConfigurationError as error:
+        message = str(error)
+        assert repr(address) in message
+        assert "127.0.0.1:9001" in message
+        return
+
+    host, _, port = address.rpartition(":")
+    assert 0 < int(port) < 65_536
+    assert host.isascii()
+    assert not set(host) & set(" /@?#\\\r\n\t")
