@@ -97,10 +97,13 @@ def test_any_answer_is_taken_or_refused_in_time(
     api = RuntimeApi(server.address)
     began = time.monotonic()
 
-    for post in (
-        lambda: api.post_response("id-1", b"{}", {}, SECONDS),
-        lambda: api.post_error("id-1", {"errorType": "LambdaTimeout"}, {}, SECONDS),
-    ):
+    def post_response() -> None:
+        api.post_response("id-1", b"{}", {}, SECONDS)
+
+    def post_error() -> None:
+        api.post_error("id-1", {"errorType": "LambdaTimeout"}, {}, SECONDS)
+
+    for post in (post_response, post_error):
         try:
             post()
         except (Refused, OSError):
