@@ -150,6 +150,10 @@ _FRAGILE_FILES = {STDLIB + name: functions for name, functions in _FRAGILE.items
 _FRAGILE_FILES["<frozen importlib._bootstrap>"] = frozenset(
     {"__enter__", "__exit__", "acquire", "release", "_get_module_lock", "cb"}
 )
+# coverage.py's tracer, in C, calls these around what it notes; a raise leaves its lock locked for
+# good, and the next file that is traced waits for it.
+_COVERAGES_FILE = os.path.join(os.sep, "coverage", "collector.py")
+_COVERAGES_OWN = frozenset({"lock_data", "unlock_data"})
 # Anybody's: between these and their caller a resource is held that nobody yet, or no longer, frees.
 _FRAGILE_ANYWHERE = frozenset({"__enter__", "__exit__", "__del__"})
 
@@ -161,6 +165,8 @@ def is_fragile(frame: FrameType) -> bool:
         return True
     functions = _FRAGILE_FILES.get(code.co_filename)
     if functions is not None and code.co_name in functions:
+        return True
+    if code.co_name in _COVERAGES_OWN and code.co_filename.endswith(_COVERAGES_FILE):
         return True
     return is_loops_own(code)
 

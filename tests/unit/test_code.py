@@ -9,6 +9,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from coverage.collector import Collector
 
 from watchdog_lambda import _code
 from watchdog_lambda._code import (
@@ -150,6 +151,26 @@ def test_frames_between_a_resource_and_its_release_are_fragile() -> None:
     assert is_fragile(held.frame)
     assert seen == [True]
     assert not is_fragile(sys._getframe())
+
+
+def test_a_coverage_tools_lock_is_fragile() -> None:
+    """An interrupt between its two ends would have every later file that is traced wait for it."""
+    seen: list[bool] = []
+
+    class Lock:
+        """Stands in for the collector's, and looks at the frames that call it."""
+
+        def acquire(self) -> None:
+            seen.append(is_fragile(sys._getframe(1)))
+
+        release = acquire
+
+    collector: Any = Collector.__new__(Collector)
+    collector.data_lock = Lock()
+    collector.lock_data()
+    collector.unlock_data()
+
+    assert seen == [True, True]
 
 
 def test_lines_of_a_block_are_those_whose_errors_go_to_its_handler() -> None:
