@@ -216,6 +216,12 @@ def soak(arguments: list[str]) -> int:
     return _module("tools.soak", arguments)
 
 
+def chaos(arguments: list[str]) -> int:
+    """The soak among signals, forks, debuggers, and short of memory, threads, descriptors."""
+    ready = [_environment_of(a) if a in INTERPRETERS else a for a in arguments]
+    return _module("tools.chaos", ready)
+
+
 def flat(arguments: list[str]) -> int:
     """A hundred thousand timeouts in one process: does anything grow? (long)."""
     return _module("tools.flat", arguments)
@@ -364,6 +370,7 @@ COMMANDS = (
     check,
     interpreters,
     soak,
+    chaos,
     flat,
     bench,
     limits,

@@ -147,7 +147,7 @@ class Command:
         deliveries = DELIVERIES if chosen == "both" else (chosen,)
         skipped = []
         for given in self.options.interpreter or [sys.executable]:
-            path, version, reason = _look_at(given)
+            path, version, reason = look_at(given)
             if reason:
                 skipped.append(f"SKIPPED: {given}: {reason}")
                 print(skipped[-1], file=sys.stderr, flush=True)
@@ -218,7 +218,7 @@ class Command:
         )
 
 
-def _look_at(given: str) -> tuple[str, str, str]:
+def look_at(given: str) -> tuple[str, str, str]:
     """An interpreter's path and version, or why it cannot be used."""
     path = shutil.which(given)
     if path is None:

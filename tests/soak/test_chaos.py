@@ -1,0 +1,66 @@
+"""Every weather for a moment, and that what is broken in one is found."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from .test_soak import SABOTAGE
+
+pytestmark = pytest.mark.soak
+
+CHAOS: Final = str(Path(__file__).resolve().parents[2] / "tools" / "chaos.py")
+
+
+def chaos(*options: str) -> subprocess.CompletedProcess[str]:
+    """Run it to its end."""
+    return subprocess.run(
+        [sys.executable, CHAOS, *options], stdout=subprocess.PIPE, text=True, check=False
+    )
+
+
+def test_every_weather_is_stood() -> None:
+    """For half a second each; what cannot be had here is told."""
+    done = chaos("--seconds=0.5")
+
+    assert done.returncode == 0, done.stdout
+    told = re.findall(r"^(?:SKIPPED: )?[\d.]+ (\w[\w ]*?)(?::| \()", done.stdout, re.MULTILINE)
+    listed = re.findall(r"^(\S+(?: \S+)*)  +", chaos("--list").stdout, re.MULTILINE)
+    assert told == listed
+    skipped = {"monitoring"} if sys.version_info < (3, 12) else set()
+    assert set(re.findall(r"^SKIPPED: [\d.]+ (\w+)", done.stdout, re.MULTILINE)) == skipped
+
+
+def test_an_interrupt_that_is_left_behind_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The weather hides nothing."""
+    (tmp_path / "sitecustomize.py").write_text(SABOTAGE)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+
+    done = chaos("--weather=clock", "--delivery=injection", "--seconds=2", "--seed=7")
+
+    assert done.returncode == 1, done.stdout
+    assert "VIOLATION: " in done.stdout
+    assert "--seed 7" in done.stdout.splitlines()[-1]
+
+
+def test_ctrl_c_prints_what_there_is() -> None:
+    """The weather under way ends with what it has; those to come are not begun."""
+    command = [sys.executable, CHAOS, "--seconds=60"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as running:
+        assert running.stdout is not None
+        assert running.stdout.readline().startswith("seed ")
+        running.send_signal(signal.SIGINT)
+        output, _ = running.communicate()
+
+    assert running.returncode == 130, output
+    assert "interrupted" in output.splitlines()[-1]
