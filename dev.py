@@ -222,6 +222,11 @@ def chaos(arguments: list[str]) -> int:
     return _module("tools.chaos", ready)
 
 
+def workers(arguments: list[str]) -> int:
+    """Ten thousand timeouts through the real awslambdaric, at several workers (long)."""
+    return _module("tools.workers", arguments)
+
+
 def flat(arguments: list[str]) -> int:
     """A hundred thousand timeouts in one process: does anything grow? (long)."""
     return _module("tools.flat", arguments)
@@ -371,6 +376,7 @@ COMMANDS = (
     interpreters,
     soak,
     chaos,
+    workers,
     flat,
     bench,
     limits,

@@ -1,0 +1,352 @@
+"""Thousands of timeouts through the real awslambdaric, at several workers at once.
+
+    python tools/workers.py                        # 10,000 timeouts for each style, 4 workers
+    python tools/workers.py --timeouts 200 --style instances --seed 7
+
+What a busy function gets in a day, in minutes: handlers that sleep, compute, swallow, clean up,
+answer, fail, run a loop, wait for a child, hold a shield, and among them those that end in time.
+Two styles: processes of their own, as Lambda scales a function out; and the workers of one process,
+as on Managed Instances. The Runtime API is built in, on loopback, and as strict as Lambda's: it
+takes one answer for each event.
+
+For every event: the answer is this event's own, and what this handler must come to; each timeout
+has one line in the log and nothing else has; no worker is lost, and none grows. An answer after the
+hard deadline is counted as late, and is no violation: it says how busy the machine was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from tests.runtime.runtime_api import NoAnswer, RuntimeApi  # noqa: E402
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import FrameType
+
+    from tests.runtime.runtime_api import Answer, Invocation
+
+STYLES: Final = ("processes", "instances")
+
+HANDLER: Final = """
+import asyncio, os, subprocess, threading, time
+from watchdog_lambda import shield
+
+def spin():
+    while True:
+        pass
+
+def swallow():
+    while True:
+        try:
+            while True:
+                time.sleep(0.001)
+        except Exception:
+            continue
+
+def clean_up(context):
+    try:
+        time.sleep(60)
+    finally:
+        time.sleep(0.002)
+
+def protect(context):
+    with shield():
+        time.sleep(context.get_remaining_time_in_millis() * 0.0008)
+    time.sleep(60)
+
+def handler(event, context):
+    do = event["do"]
+    said = {"number": event["number"], "pid": os.getpid(), "id": context.aws_request_id}
+    try:
+        if do == "sleep": time.sleep(60)
+        elif do == "spin": spin()
+        elif do == "swallow": swallow()
+        elif do == "clean up": clean_up(context)
+        elif do == "lock": threading.Event().wait(60)
+        elif do == "loop": asyncio.run(asyncio.sleep(60))
+        elif do == "child": subprocess.run(["sleep", "60"])
+        elif do == "shield": protect(context)
+        elif do == "answer": time.sleep(60)
+        elif do == "fail": time.sleep(60)
+        elif do == "end in time": time.sleep(0.001)
+        elif do == "end at the edge":
+            time.sleep(context.get_remaining_time_in_millis() * 0.00075)
+    except TimeoutError:
+        if do == "answer":
+            return {**said, "answered": True}
+        if do == "fail":
+            raise KeyError(event["number"])
+        raise
+    return said
+"""
+
+TIMES_OUT: Final = (
+    *("sleep", "spin", "swallow", "clean up", "lock", "loop", "child", "shield"),
+    *("answer", "fail"),
+)
+EITHER: Final = "end at the edge"
+IN_TIME: Final = "end in time"
+PROGRESS: Final = 4.0
+MOST_GROWTH_KB: Final = 8192
+"""Of one worker, from a fifth of the events on to the end."""
+
+
+class Sent(NamedTuple):
+    """One event under way."""
+
+    number: int
+    do: str
+    invocation: Invocation
+
+
+class Run:
+    """All events of one style."""
+
+    def __init__(self, style: str, options: argparse.Namespace, seed: int) -> None:
+        self.style = style
+        self.options = options
+        self.chance = random.Random(f"{seed} {style}")  # noqa: S311 - nothing secret
+        self.violations: collections.Counter[str] = collections.Counter()
+        self.samples: list[str] = []
+        self.count: collections.Counter[str] = collections.Counter()
+        self.must: set[str] = set()  # request ids that must have a line
+        self.may: set[str] = set()
+        self.pids: set[int] = set()
+        self.sizes: dict[int, int] = {}
+        self.is_over = False
+        self.began = time.monotonic()
+
+    def run(self) -> None:
+        """Send and judge all events."""
+        timeout: float = self.options.timeout
+        with tempfile.TemporaryDirectory() as folder, RuntimeApi(timeout=timeout) as api:
+            Path(folder, "busy.py").write_text(HANDLER, encoding="utf-8")
+            with Path(folder, "log").open("wb") as log:
+                processes = self._start(api, folder, log)
+                try:
+                    api.wait_for_pollers(self.options.workers, within=60)
+                    self._send_all(api)
+                    ended = [process.poll() for process in processes]
+                    if any(status is not None for status in ended):
+                        self._violated("a worker has ended", str(ended))
+                finally:
+                    for process in processes:
+                        os.killpg(process.pid, signal.SIGKILL)
+                        process.wait()
+            self._read(Path(folder, "log").read_text(encoding="utf-8", errors="replace"))
+
+    def _start(self, api: RuntimeApi, folder: str, log: Any) -> list[subprocess.Popen[bytes]]:
+        workers: int = self.options.workers
+        environment = {
+            "PATH": os.environ["PATH"],
+            # Its own test puts a defect into the workers.
+            "PYTHONPATH": os.pathsep.join([os.environ.get("WORKERS_PYTHONPATH", ""), str(ROOT)]),
+            "AWS_LAMBDA_RUNTIME_API": api.address,
+            "AWS_LAMBDA_FUNCTION_NAME": "busy",
+        }
+        if self.style == "instances":
+            environment["AWS_LAMBDA_MAX_CONCURRENCY"] = str(workers)
+        return [
+            subprocess.Popen(
+                [sys.executable, "-m", "watchdog_lambda", "busy.handler"],
+                cwd=folder,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+            for _ in range(1 if self.style == "instances" else workers)
+        ]
+
+    def _send_all(self, api: RuntimeApi) -> None:
+        waiting: collections.deque[Sent] = collections.deque()
+        told = time.monotonic()
+        number = 0
+        wanted: int = self.options.timeouts
+        while waiting or (self.count["timeouts"] < wanted and not self.is_over):
+            enough = self.count["timeouts"] + len(waiting) >= wanted or self.is_over
+            if len(waiting) < 2 * self.options.workers and not enough:
+                number += 1
+                do = self._draw()
+                waiting.append(Sent(number, do, api.send({"number": number, "do": do})))
+                continue
+            sent = waiting.popleft()
+            try:
+                self._judge(sent, sent.invocation.answer(within=30))
+            except NoAnswer as error:
+                self._violated("no answer", f"{sent.do}: {error}")
+                self.is_over = True
+                return
+            if time.monotonic() - told > PROGRESS:
+                told = time.monotonic()
+                self._tell()
+
+    def _draw(self) -> str:
+        share = self.chance.random()
+        if share < 0.1:
+            return IN_TIME
+        return EITHER if share < 0.2 else self.chance.choice(TIMES_OUT)
+
+    def _judge(self, sent: Sent, answer: Answer) -> None:
+        self.count["events"] += 1
+        request_id = sent.invocation.request_id
+        problem = self._problem(sent, answer)
+        if problem is not None:
+            self._violated(problem, f"{sent.do}: {answer.text[:300]}")
+        if sent.do in TIMES_OUT:
+            self.count["timeouts"] += 1
+            self.must.add(request_id)
+        elif sent.do == EITHER:
+            self.may.add(request_id)
+        if answer.seconds > self.options.timeout:
+            self.count["late"] += 1
+        if answer.kind == "response" and "pid" in answer.text:
+            self._weigh(answer.worker)
+
+    def _problem(self, sent: Sent, answer: Answer) -> str | None:
+        """What is wrong with an answer; None if nothing."""
+        body = answer.body
+        if answer.kind == "response":
+            if body["number"] != sent.number or body["id"] != sent.invocation.request_id:
+                return "somebody else's answer"
+            if sent.do in TIMES_OUT and not body.get("answered"):
+                return "was not interrupted"
+            return None
+        wanted = "KeyError" if sent.do == "fail" else "LambdaTimeout"
+        if sent.do in {IN_TIME, "answer"}:
+            return "a finished result was lost"
+        if body["errorType"] != wanted:
+            return f"{body['errorType']} in the place of {wanted}"
+        if sent.do == "fail" and str(sent.number) not in body["errorMessage"]:
+            return "somebody else's error"
+        return None
+
+    def _weigh(self, pid: int) -> None:
+        self.pids.add(pid)
+        pages = int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1])
+        size = pages * os.sysconf("SC_PAGE_SIZE") // 1024
+        if self.count["timeouts"] < self.options.timeouts // 5 or pid not in self.sizes:
+            self.sizes[pid] = size  # still warming up
+        elif size - self.sizes[pid] > MOST_GROWTH_KB:
+            self._violated("a worker grows", f"{size - self.sizes[pid]} KiB")
+            self.sizes[pid] = size
+
+    def _read(self, log: str) -> None:
+        lines: collections.Counter[str] = collections.Counter()
+        for line in log.splitlines():
+            if '"watchdog.' not in line:
+                if line.startswith(("Fatal Python error", "Current thread 0x")):
+                    self._violated("stacks in the log", line)
+                continue
+            try:
+                record = json.loads(line)
+            except ValueError:
+                self._violated("a torn line", line[:300])
+                continue
+            if record["event"] == "watchdog.failure":
+                self._violated("the watchdog has failed", line[:300])
+            else:
+                lines[record["request_id"]] += 1
+        for what, found in (
+            ("a timeout without a line", self.must - lines.keys()),
+            ("a line without a timeout", lines.keys() - self.must - self.may),
+            ("more than one line", {name for name, number in lines.items() if number > 1}),
+        ):
+            if found:
+                self._violated(what, min(found), len(found))
+        self.count["lines"] = lines.total()
+
+    def _violated(self, what: str, sample: str, number: int = 1) -> None:
+        if what not in self.violations:
+            self.samples.append(f"{what}: {sample}")
+        self.violations[what] += number
+
+    def _tell(self) -> None:
+        done, wanted = self.count["timeouts"], self.options.timeouts
+        rate = done / (time.monotonic() - self.began)
+        print(
+            f"{self.style}: {done:,} of {wanted:,} timeouts, {rate:.0f}/s, "
+            f"{(wanted - done) / max(rate, 0.001):.0f} s to go, "
+            f"{self.violations.total()} violations",
+            file=sys.stderr,
+            flush=True,
+        )
+
+    def rows(self) -> Iterator[str]:
+        """What it came to."""
+        yield (
+            f"{self.style:<10} {self.count['events']:>7,} events {self.count['timeouts']:>7,} "
+            f"timeouts {self.count['lines']:>7,} lines {self.count['late']:>5,} late "
+            f"{len(self.pids):>2} workers {self.violations.total():>3} violations "
+            f"{time.monotonic() - self.began:>5.0f} s"
+        )
+        for what, number in self.violations.items():
+            yield f"VIOLATION: {self.style}: {what}: {number}"
+        yield from self.samples
+
+
+def main() -> int:
+    """Run the command; return its exit status."""
+    options = _parse()
+    seed: int = options.seed if options.seed is not None else int(time.time())
+    print(f"seed {seed}", flush=True)
+    runs: list[Run] = []
+
+    def interrupt(_signum: int, _frame: FrameType | None) -> None:
+        for run in runs:
+            run.is_over = True
+
+    signal.signal(signal.SIGINT, interrupt)
+    for style in options.style or STYLES:
+        runs.append(Run(style, options, seed))
+        runs[-1].run()
+        print("\n".join(runs[-1].rows()), flush=True)
+        if runs[-1].is_over:
+            break
+    violations = sum(run.violations.total() for run in runs)
+    interrupted = any(run.is_over for run in runs) and not violations
+    verdict = "FAILED" if violations else "passed"
+    print(f"{verdict}{', interrupted' if interrupted else ''}: {violations} violations")
+    return 130 if interrupted else min(1, violations)
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python tools/workers.py",
+        description=__doc__,
+        epilog="Exit status: 0 no violation, 1 some, 130 interrupted. Ctrl-C waits for the events "
+        "under way and prints what there is.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--timeouts", type=int, default=10_000, metavar="N", help="for each style (%(default)s)"
+    )
+    parser.add_argument("--workers", type=int, default=4, metavar="N", help="(%(default)s)")
+    parser.add_argument(
+        "--style", action="append", choices=STYLES, help="this one only; may be given again"
+    )
+    parser.add_argument(
+        "--timeout", type=float, default=0.2, metavar="S", help="of each event (%(default)s)"
+    )
+    parser.add_argument("--seed", type=int, help="of what is drawn (default: the time)")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
