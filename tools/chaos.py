@@ -50,8 +50,11 @@ if TYPE_CHECKING:
 
 CELL: Final = Path(__file__).with_name("chaos_cell.py")
 
-ONLY_NUDGE: Final = {"settrace", "setprofile", "debugger", "cProfile", "recursion", "signals"}
-"""Tools that are set for one thread, and what only the main one is asked for."""
+ONLY_NUDGE: Final = {
+    *("settrace", "setprofile", "debugger", "cProfile", "recursion", "signals", "coverage"),
+}
+"""Tools that are set for one thread, and what only the main one is asked for. And coverage: where
+an injection lands is not seen, and in between its lock's two ends that stays locked for good."""
 
 SPOKEN: Final = ("Fatal Python error", "Current thread 0x", "Thread 0x")
 """How lines begin that ``faulthandler`` writes: nobody is to be spoken for here."""

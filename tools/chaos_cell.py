@@ -228,7 +228,9 @@ class CProfile(Weather):
         self._profile.enable()
 
     def after(self, _number: int) -> None:
-        self._profile.disable()
+        # Whatever is raised in its C code, an interrupt too, it later takes for want of memory.
+        with contextlib.suppress(MemoryError):
+            self._profile.disable()
 
 
 class Debugger(Weather):

@@ -90,13 +90,16 @@ def guard(
                 # and this one: what has been returned cannot be taken back by anything that lands.
                 invocation.is_open = False
             except BaseException as error:
-                invocation.is_open = False  # this first, then firing; see _invocation
+                failure = error  # this first, for what lands before the next line; see below
+                invocation.is_open = False  # then this, then firing; see _invocation
                 if invocation.firing is None:
+                    failure = None  # it holds this frame
                     if standby.speaks_for is invocation:
                         standby.ends(invocation)
                     active.pop(ident, None)
                     raise
-                failure = error
+                if result is not None and isinstance(error, LambdaTimeout | Interrupt):
+                    failure = None  # the handler had returned; see below
                 # In here, not behind the clause: the way out of it is a backward jump, and so a
                 # check point, at which 3.11 and 3.12 look the handler up for the instruction before
                 # the jump's target. Pinned by
@@ -114,6 +117,13 @@ def guard(
                 raise
             # One injected interrupt at most was on its way, and this is it. What the handler has
             # come to stays.
+            if invocation.is_open:
+                # Or a debugger or a profiler is in Python, and its code, which runs between any two
+                # of these lines, has been interrupted before it was known what the handler has come
+                # to. An error of its own is this one's context. Pinned by
+                # test_an_interrupt_in_a_tracer_never_makes_a_success_of_an_error.
+                invocation.is_open = False
+                failure = late
             invocation.firing.settle()
             if not isinstance(late, LambdaTimeout | Interrupt):
                 active.pop(ident, None)
