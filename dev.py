@@ -213,7 +213,11 @@ def interpreters(arguments: list[str]) -> int:
 
 def soak(arguments: list[str]) -> int:
     """Invocations that end within microseconds of the firing, in numbers."""
-    return _module("tools.soak", arguments)
+    ready = [_environment_of(a) if a in INTERPRETERS else a for a in arguments]
+    if "--full" in arguments and "--interpreter" not in arguments:
+        found = [interpreter for version in INTERPRETERS if (interpreter := _find(version))]
+        ready += [f"--interpreter={interpreter}" for interpreter in found]
+    return _module("tools.soak", ready)
 
 
 def chaos(arguments: list[str]) -> int:

@@ -42,6 +42,10 @@ CELL: Final = Path(__file__).with_name("soak_cell.py")
 RESULT: Final = "soak.result"
 """The event of a cell's last line."""
 
+CAP: Final = 1800.0
+_NO_CAP: Final = 10.0**7
+FULL: Final = 1_000_000
+
 DELIVERIES: Final = ("nudge", "injection")
 
 
@@ -292,9 +296,8 @@ def _parse() -> argparse.Namespace:
     parser.add_argument(
         "--seconds-cap",
         type=float,
-        default=1800.0,
         metavar="S",
-        help="end each cell after this long, with fewer invocations (default: %(default)s)",
+        help=f"end each cell after this long, with fewer invocations (default: {CAP:g})",
     )
     parser.add_argument(
         "--interpreter",
@@ -309,7 +312,21 @@ def _parse() -> argparse.Namespace:
         metavar="KIND",
         help="handlers of this kind only, by the name that violations give; may be given again",
     )
-    return parser.parse_args()
+    parser.add_argument(
+        "--full",
+        action="store_true",
+        help=f"{FULL:,} invocations per cell, on every supported interpreter that is found; "
+        "without a cap on the time unless one is given",
+    )
+    options = parser.parse_args()
+    if options.full:
+        options.invocations = FULL
+        options.seconds_cap = options.seconds_cap or _NO_CAP
+        if not options.interpreter:
+            found = [f"python3.{minor}" for minor in range(11, 15)]
+            options.interpreter = [name for name in found if shutil.which(name)] or [sys.executable]
+    options.seconds_cap = options.seconds_cap or CAP
+    return options
 
 
 if __name__ == "__main__":

@@ -715,10 +715,15 @@ class Cell:
                 print(
                     f"{sys.version.split()[0]} {soak.delivery}: {done:,} of "
                     f"{soak.invocations:,}, {done / (now - self._began):.0f}/s, "
+                    f"{self._seconds_to_go(done, now):,.0f} s to go, "
                     f"{soak.violations.total()} violations",
                     file=sys.stderr,
                     flush=True,
                 )
+
+    def _seconds_to_go(self, done: int, now: float) -> float:
+        at_this_rate = (self.soak.invocations - done) * (now - self._began) / max(done, 1)
+        return max(0.0, min(at_this_rate, self.soak.ends_at - now))
 
     def _write(self) -> None:
         print(json.dumps(self.soak.result()), flush=True)
