@@ -60,7 +60,7 @@ def guard(
                 usable = 0 < remaining <= LONGEST_TIMEOUT
             except (AttributeError, TypeError, ValueError, ArithmeticError):
                 # No more than these: what a signal handler of the user's raises here is theirs.
-                usable = False
+                remaining, usable = 0.0, False
             if not usable:
                 _explain(context, remaining_ms)
                 return call(event, context)

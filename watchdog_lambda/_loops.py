@@ -94,8 +94,10 @@ def with_awaited(stack: Stack, thread_id: int, code: CodeMap) -> Stack:
     """
     if code.has_own(stack):
         return stack
-    awaited = next((found for found in _awaited(thread_id) if code.has_own(found)), [])
-    return awaited + stack
+    for awaited in _awaited(thread_id):
+        if code.has_own(awaited):
+            return awaited + stack
+    return stack
 
 
 def _awaited(thread_id: int) -> Iterator[Stack]:
