@@ -44,6 +44,13 @@ def untyped(function: Any, *args: Any, **options: Any) -> Callable[[], object]:
     return lambda: function(*args, **options)
 
 
+async def flush(_details: object) -> None:
+    """A hook that nobody could await."""
+
+
+flush.__module__ = "app"
+
+
 CAUSES: list[Callable[[], object]] = [
     set_to(GRACE_PERIOD="2s"),
     set_to(LAST_CALL="0"),
@@ -58,6 +65,7 @@ CAUSES: list[Callable[[], object]] = [
     untyped(watch, 2.0),
     untyped(shutdown_hook, before="10 s"),
     untyped(shutdown_hook, "flush"),
+    untyped(shutdown_hook, flush),
     untyped(sandbox_shutdown_hook, "close_pool"),
     lambda: choose({"WATCHDOG_LAMBDA_HANDLER": "watchdog_lambda.entrypoint.handler"}, None),
     lambda: choose({}, None),

@@ -427,7 +427,7 @@ def _check_callable(function: object, name: str) -> None:
     if is_coroutine_function(function):
         # Its coroutine would be dropped, and the record say that all is well.
         raise ConfigurationError(
-            f"{name}({function!r}): an async function is called on a thread without an event loop; "
+            f"{name}({hook_name(function)}): an async function, and no event loop to run it; "
             "give it a plain one, for example lambda details: asyncio.run(flush(details))"
         )
 
