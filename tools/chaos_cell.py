@@ -374,8 +374,8 @@ WEATHERS: Final[dict[str, tuple[type[Weather], ...]]] = {
     "clock": (Clock,),
     "frozen": (Weather,),  # from outside: SIGSTOP and SIGCONT
     "attached": (Weather,),  # from outside: ptrace
-    # Not cProfile: from 3.12 on it follows all threads at once, and crashes where one of them lets
-    # the GIL go inside of it.
+    # Not cProfile: from 3.12 on it follows all threads at once, and beside finalisers that let the
+    # GIL go it crashes; 3.13.0 without the watchdog as well.
     "all at once": (Signals, Forks, Collector, Descriptors, Clock),
 }
 
