@@ -34,6 +34,10 @@ if TYPE_CHECKING:
 
     TwoArguments = Callable[[Any, Any], Any]
 
+# What a context that is none, or gives no time, raises. Not Exception: a timer of the user's may
+# raise its error in here, and that must get through.
+_NO_TIME = (AttributeError, TypeError, ValueError, ArithmeticError, LookupError)
+
 
 def guard(
     handler: Callable[..., Any], plan: Plan, watchdog: WatchdogThread = thread
@@ -58,8 +62,7 @@ def guard(
                 remaining_ms = context.get_remaining_time_in_millis()
                 remaining = remaining_ms * 0.001
                 usable = 0 < remaining <= LONGEST_TIMEOUT
-            except (AttributeError, TypeError, ValueError, ArithmeticError):
-                # No more than these: what a signal handler of the user's raises here is theirs.
+            except _NO_TIME:
                 remaining, usable = 0.0, False
             if not usable:
                 _explain(context, remaining_ms)
