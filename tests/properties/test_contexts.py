@@ -91,7 +91,7 @@ def told(context: object) -> float | None:
         milliseconds: Any = context.get_remaining_time_in_millis()  # type: ignore[attr-defined]
         seconds = milliseconds * 0.001
         usable = 0 < seconds <= LONGEST_TIMEOUT
-    except (AttributeError, TypeError, ValueError, ArithmeticError):
+    except (AttributeError, TypeError, ValueError, ArithmeticError, LookupError):
         return None
     return seconds if usable else None
 
