@@ -2,8 +2,7 @@
 """Every command of this project, from a fresh checkout with nothing but Python.
 
 Each sets up what it needs first: a virtual environment in ``.venv`` with the pinned tools (once),
-smaller ones in ``.venv-wrappers``, ``.venv-deploy`` and ``.venv-docs``, and AWS's Runtime Interface
-Emulator in ``.cache``.
+smaller ones in ``.venv-wrappers`` and the like, and AWS's Runtime Interface Emulator in ``.cache``.
 """
 
 from __future__ import annotations
@@ -35,6 +34,9 @@ TOUCHES_BOUNDS = (
     "tests/runtime/test_handler_choice.py",
 )
 """What meets the packages that the package depends on, or works with: `minimum --quick`."""
+
+MEASURED = ("tests/unit", "tests/threads", "tests/cli", "tests/test_api.py")
+"""What `coverage` runs; not what counts in microseconds."""
 
 SKIPPED = 77
 """Exit code of a command that could not run here at all, as automake has it."""
@@ -158,6 +160,27 @@ def test(arguments: list[str]) -> int:
     # Most of them wait most of the time. What counts in microseconds runs by itself.
     beside_each_other = _call([*pytest, "-m", "not soak", "-n", "3", "--dist", "worksteal"])
     return _call([*pytest, "-m", "soak"]) or beside_each_other
+
+
+def coverage(arguments: list[str]) -> int:
+    """Which lines and branches of the package no test runs; fails if there are any."""
+    folder = ROOT / "build" / "coverage"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    measure = [str(environment()), "-m", "coverage"]
+    pytest = ["run", "-m", "pytest", "-p", "tools.traced", "-n", "2"]
+    pytest += ["-m", "not soak and not untraced"]
+    # Subprocesses look for the settings where they stand.
+    os.environ["COVERAGE_RCFILE"] = str(ROOT / "pyproject.toml")
+    failed = _call([*measure, *pytest, *(arguments or MEASURED)])
+    _call([*measure, "combine", "--quiet"])
+    return _call([*measure, "report"]) or failed
+
+
+def mutation(arguments: list[str]) -> int:
+    """Does a test fail for each small mistake in the core modules? (hours for all of them)."""
+    os.environ["MUTATION_PYTHON"] = str(extra_environment("mutation"))
+    return _module("tools.mutation", arguments)
 
 
 def check(arguments: list[str]) -> int:
@@ -362,6 +385,7 @@ def lock(arguments: list[str]) -> int:
         "deploy": ["--group", "deploy", *newest],
         "docs": ["--group", "docs", *newest],
         "release": ["--group", "release", *newest],
+        "mutation": ["--group", "mutation", *newest],
         "minimum": [*package_itself, "--group", "test", "--group", "build", *lowest],
     }
     for name, options in what.items():
@@ -376,6 +400,8 @@ def lock(arguments: list[str]) -> int:
 COMMANDS = (
     demo,
     test,
+    coverage,
+    mutation,
     check,
     interpreters,
     soak,

@@ -85,6 +85,7 @@ def iterates(_event: object, _context: object) -> None:
         cleaned.append(1)
 
 
+@pytest.mark.untraced
 @pytest.mark.parametrize(
     "loop",
     [calls, counts, counts_on_one_line, does_nothing, several_lines, in_a_with, iterates],

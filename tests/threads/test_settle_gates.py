@@ -202,6 +202,7 @@ def test_a_nudge_in_a_finaliser_inside_of_a_decision_is_put_off(
     assert [type(decision) for decision in decisions] == [LambdaTimeout]
 
 
+@pytest.mark.untraced
 def test_late_injection_does_not_reach_the_next_invocation() -> None:
     """The watchdog has seen an open invocation; the handler returns; the watchdog injects."""
     gate = Gate()
@@ -230,6 +231,7 @@ def test_late_injection_does_not_reach_the_next_invocation() -> None:
     assert landed == []
 
 
+@pytest.mark.untraced
 @pytest.mark.parametrize("ends_with", ["a result", "an error"])
 def test_an_injection_that_lands_in_settle_leaves_the_result(ends_with: str) -> None:
     """Injected while the handler's last operation blocks, it lands at our first check point.

@@ -19,6 +19,9 @@ from watchdog_lambda.testing import FakeContext, expire
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+# Of a file that is not there, with a name that is no UTF-8, coverage can make nothing.
+pytestmark = pytest.mark.untraced
+
 FORGED = '{"event": "watchdog.timeout", "forged": true}'
 BREAKS = ["\n", "\r", "\r\n", "\v", "\f", "\x1c", "\x1d", "\x1e", "\x85", "\u2028", "\u2029"]
 """Whatever ``str.splitlines()`` takes for a line's end."""

@@ -291,6 +291,7 @@ def test_both_closed_is_no_error(tmp_path: Path) -> None:
     assert child_writes("os.close(1); os.close(2)", tmp_path) == ("", "", "")
 
 
+@pytest.mark.untraced
 def test_a_pipe_that_may_not_be_opened_again_is_spliced_into(pipe: tuple[int, int]) -> None:
     """Another user has made it, as Lambda's: opening it is refused, writing is not."""
     if os.getuid() != 0:

@@ -1,0 +1,59 @@
+"""What no test runs, and no test fails for, has a reason beside it."""
+
+from __future__ import annotations
+
+import re
+import tokenize
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).parent.parent
+EXPLAINED = re.compile(r"# pragma: no (cover|branch) - \w+")
+
+
+def pragmas(file: Path) -> Iterator[str]:
+    with tokenize.open(file) as source:
+        for token in tokenize.generate_tokens(source.readline):
+            if token.type == tokenize.COMMENT and "pragma" in token.string:
+                yield f"{file.relative_to(ROOT)}:{token.start[0]}: {token.string}"
+
+
+def test_what_coverage_leaves_out_says_why() -> None:
+    """``# pragma: no cover - why``, at the line."""
+    found = [p for file in ROOT.glob("watchdog_lambda/**/*.py") for p in pragmas(file)]
+
+    assert [pragma for pragma in found if not EXPLAINED.search(pragma)] == []
+
+
+@pytest.mark.parametrize(
+    ("comment", "holds"),
+    [
+        ("# pragma: no cover - a trace function is not traced", True),
+        ("# pragma: no branch - it never ends", True),
+        ("# pragma: no cover", False),
+        ("# pragma: no cover -", False),
+        ("# pragma: nocover - typing mistake", False),
+    ],
+)
+def test_a_pragma_without_a_reason_is_found(comment: str, *, holds: bool) -> None:
+    """The rule itself."""
+    assert bool(EXPLAINED.search(comment)) is holds
+
+
+def test_every_surviving_mutant_says_why() -> None:
+    """And each is listed once, of a function that is there."""
+    text = (ROOT / "tests" / "mutation-survivors.toml").read_text(encoding="utf-8")
+    entries = tomllib.loads(text).get("survivor", [])
+    keys = [(e["module"], e["in"], e["was"], e["becomes"]) for e in entries]
+
+    assert [entry for entry in entries if len(entry["why"].split()) < 3] == []
+    assert len(keys) == len(set(keys))
+    for entry in entries:
+        source = (ROOT / "watchdog_lambda" / f"{entry['module']}.py").read_text(encoding="utf-8")
+        assert entry["in"].rpartition(".")[2] in source

@@ -1,0 +1,415 @@
+"""Mutation testing of the core modules: does a test fail for every mistake that one could make?
+
+    python3 dev.py mutation                      # every core module (hours)
+    python3 dev.py mutation _clock _config       # these
+    python3 dev.py mutation _ladder --tests tests/unit tests/threads/test_loops.py
+
+For each module: the tests that run it are found with coverage's help, then every mutant gets those
+that come by the changed line, the quickest first, until one fails. A mutant that hangs is killed by
+its time limit and counts as killed.
+
+Survivors are compared with ``tests/mutation-survivors.toml``, where each has a reason; one that is
+not there fails the command, and so does an entry that is killed by now.
+
+Each mutant has a process of its own, forked from one that has imported what the tests need and
+nothing of the package; the mutated source is handed to the import, so no file is ever changed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import functools
+import hashlib
+import importlib.abc
+import importlib.machinery
+import importlib.util
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+import tomllib
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from types import ModuleType
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+PACKAGE: Final = "watchdog_lambda"
+SURVIVORS: Final = ROOT / "tests" / "mutation-survivors.toml"
+WORK: Final = ROOT / "build" / "mutation"
+
+CORE: Final = (
+    *("_clock", "_code", "_config", "_hooks", "_invocation", "_pace", "_record", "_standby"),
+    *("_answer", "_course", "_firing", "_handler", "_interrupt", "_ladder", "_last_resort"),
+    "_watchdog",
+)
+TESTS: Final = {
+    "_clock": ("tests/unit/test_clock.py",),
+    "_code": ("tests/unit/test_code.py",),
+    "_config": ("tests/unit/test_config.py",),
+    "_course": ("tests/unit/test_course.py",),
+    "_hooks": ("tests/unit/test_hook_shares.py", "tests/unit/test_hooks.py"),
+    "_interrupt": ("tests/unit/test_nudge.py",),
+    "_invocation": ("tests/unit/test_invocation.py",),
+    "_ladder": ("tests/unit/test_ladder.py",),
+    "_pace": ("tests/threads/test_pace.py",),
+    "_record": ("tests/unit/test_record.py",),
+    "_standby": ("tests/unit/test_standby.py",),
+}
+"""The tests of each module that has some to itself: they wait for nothing, so it takes minutes."""
+
+ALL_TESTS: Final = ("tests/unit", "tests/threads", "tests/test_api.py")
+"""Those of the others."""
+
+LONGEST: Final = 30.0
+"""Seconds of tests that a mutant gets at most; the quickest come first."""
+
+LONGEST_MAP: Final = 900.0
+"""Seconds that the tests may take at most to find out what they run."""
+
+PRELOADED: Final = (
+    "pytest",
+    "_pytest.pytester",
+    "_hypothesis_pytestplugin",
+    "hypothesis.strategies",
+    "jsonschema",
+    "asyncio",
+    "ctypes",
+    "concurrent.futures",
+    "aws_lambda_powertools",
+)
+
+_NO_TESTS: Final = 5
+"""pytest's exit code where nothing was selected."""
+
+_QUIET: Final = (
+    *("-q", "-x", "-p", "no:cacheprovider", "-p", "no:xdist", "--no-header", "--tb=line"),
+    # Rewriting would import the package's modules in its own way, past the mutant.
+    "--assert=plain",
+)
+
+
+class Mutant(NamedTuple):
+    """One change of one module."""
+
+    module: str
+    operator: str
+    line: int
+    owner: str  # the function or class it is in
+    was: str
+    becomes: str
+    source: str
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """What it is called in the list: no line number, for those change."""
+        return self.module, self.owner, self.was, self.becomes
+
+
+class Map:
+    """Which tests come by which line, and how long each takes."""
+
+    def __init__(self, read: dict[str, Any]) -> None:
+        self._lines = {m: {int(n): t for n, t in of.items()} for m, of in read["lines"].items()}
+        self._unseen: list[str] = read["unseen"]  # that coverage would disturb: for every line
+        self._seconds: dict[str, float] = read["seconds"]
+
+    def tests_of(self, mutant: Mutant) -> list[str]:
+        """The tests that can see this mutant, the quickest first, within the time."""
+        lines = self._lines.get(mutant.module, {})
+        # What runs at import only is seen by whatever runs the module at all.
+        tests = lines.get(mutant.line) or sorted({t for tests in lines.values() for t in tests})
+        chosen: list[str] = []
+        total = 0.0
+        for test in sorted({*tests, *self._unseen}, key=lambda t: self._seconds.get(t, 0.0)):
+            total += self._seconds.get(test, 0.0)
+            if total > LONGEST:
+                break
+            chosen.append(test)
+        return chosen
+
+    def seconds(self, tests: Sequence[str]) -> float:
+        return sum(self._seconds.get(test, 0.0) for test in tests)
+
+
+# ---- processes ---------------------------------------------------------------------------------
+
+
+class _Mutated(importlib.machinery.SourceFileLoader):
+    def __init__(self, name: str, path: str, source: str) -> None:
+        super().__init__(name, path)
+        self._source = source
+
+    def get_code(self, fullname: str) -> Any:
+        del fullname
+        return compile(self._source, self.path, "exec", dont_inherit=True)
+
+
+class _Finder(importlib.abc.MetaPathFinder):
+    """Imports one module of the package from a mutant's source."""
+
+    def __init__(self, mutant: Mutant) -> None:
+        self._name = f"{PACKAGE}.{mutant.module}"
+        self._path = str(ROOT / PACKAGE / f"{mutant.module}.py")
+        self._source = mutant.source
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        del path, target
+        if fullname != self._name:
+            return None
+        loader = _Mutated(fullname, self._path, self._source)
+        return importlib.util.spec_from_file_location(fullname, self._path, loader=loader)
+
+
+def _fork(work: Callable[[], int], output: Path) -> int:
+    """Start `work` in a process, and process group, of its own; its pid."""
+    pid = os.fork()
+    if pid:
+        return pid
+    status = 70
+    try:
+        os.setsid()
+        log = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        null = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(null, 0)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        status = work()
+    except BaseException:  # noqa: BLE001 - nobody else would print it
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+
+
+def _pytest(tests: Sequence[str], *plugins: object) -> int:
+    import pytest  # noqa: PLC0415 - preloaded
+
+    return int(pytest.main([*_QUIET, *tests], plugins=list(plugins)))
+
+
+def _kill(pid: int) -> None:
+    # It may have gone, and left nobody behind; or not have a group of its own yet.
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(pid, signal.SIGKILL)
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+
+
+# ---- which tests see a line --------------------------------------------------------------------
+
+
+class _Recorder:
+    """A plugin of pytest's: has coverage tell tests apart, and notes how long each takes."""
+
+    def __init__(self, coverage: Any) -> None:
+        self._coverage = coverage
+        self.seconds: dict[str, float] = {}
+        self.failed: set[str] = set()
+
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        if self._coverage is not None:
+            self._coverage.switch_context(nodeid)
+
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        seconds = self.seconds.get(report.nodeid, 0.0) + report.duration
+        self.seconds[report.nodeid] = seconds
+        if report.failed:
+            self.failed.add(report.nodeid)
+
+
+def _record(tests: Sequence[str], destination: Path) -> int:
+    """Run tests under coverage, and write the map down."""
+    from coverage import Coverage  # noqa: PLC0415 - in this process only
+
+    coverage = Coverage(data_file=None, source=[PACKAGE], config_file=False, messages=False)
+    coverage.start()
+    recorder = _Recorder(coverage)
+    options = ("--maxfail=10000", "-p", "tools.traced", "-m", "not soak and not untraced")
+    status = _pytest([*tests, *options], recorder)
+    coverage.stop()
+    if status not in {0, 1, _NO_TESTS}:
+        return status
+    # One that fails anyway would kill every mutant.
+    print("left out, for they fail without any mutant:", *sorted(recorder.failed))
+    data = coverage.get_data()
+    lines = {
+        Path(file).stem: {
+            line: [test for test in contexts if test and test not in recorder.failed]
+            for line, contexts in data.contexts_by_lineno(file).items()
+        }
+        for file in data.measured_files()
+    }
+    found = {"lines": lines, "unseen": [], "seconds": recorder.seconds}
+    destination.write_text(json.dumps(found))
+    return 0
+
+
+def _record_unseen(tests: Sequence[str], destination: Path) -> int:
+    """Run those that coverage would disturb without it, and add them to the map."""
+    recorder = _Recorder(None)
+    status = _pytest([*tests, "--maxfail=10000", "-m", "untraced"], recorder)
+    if status not in {0, 1, _NO_TESTS}:
+        return status
+    found = json.loads(destination.read_text())
+    found["seconds"].update(recorder.seconds)
+    found["unseen"] = sorted(recorder.seconds.keys() - recorder.failed)
+    destination.write_text(json.dumps(found))
+    return 0
+
+
+def find_tests(tests: Sequence[str]) -> Map:
+    """The map for these tests; kept until a test or the package changes."""
+    state = hashlib.sha256(repr(sorted(tests)).encode())
+    for folder in (PACKAGE, "tests", "tools"):
+        for file in sorted(ROOT.joinpath(folder).rglob("*.py")):
+            state.update(file.read_bytes())
+    kept = WORK / f"map-{state.hexdigest()[:16]}.json"
+    if not kept.exists():
+        print(f"which tests see which line: {' '.join(tests)}", flush=True)
+        log = WORK / "map.log"
+        for record in (_record, _record_unseen):
+            pid = _fork(functools.partial(record, tests, kept), log)
+            if not select.select([os.pidfd_open(pid)], [], [], LONGEST_MAP)[0]:
+                _kill(pid)
+            if _wait(pid):
+                kept.unlink(missing_ok=True)
+                raise RuntimeError(f"these tests cannot be run: {log}")
+    return Map(json.loads(kept.read_text()))
+
+
+def _wait(pid: int) -> int:
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+# ---- mutants -----------------------------------------------------------------------------------
+
+
+def mutants(module: str) -> list[Mutant]:
+    """Cosmic Ray's, made in the environment that has it."""
+    made = subprocess.run(
+        [os.environ["MUTATION_PYTHON"], ROOT / "tools" / "mutants.py", f"{PACKAGE}/{module}.py"],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+    )
+    unique: dict[tuple[str, ...], Mutant] = {}
+    for m in json.loads(made.stdout):
+        mutant = Mutant(
+            module, m["operator"], m["line"], m["in"], m["was"], m["becomes"], m["source"]
+        )
+        unique.setdefault((mutant.source,), mutant)
+    return sorted(unique.values(), key=lambda mutant: mutant.line)
+
+
+def survivors(found: Sequence[Mutant], tests: Map, jobs: int) -> Iterator[Mutant]:
+    """Run the mutants, some at a time; those that no test fails for."""
+    pending = list(reversed(found))
+    running: dict[int, tuple[int, Mutant, float]] = {}  # by pidfd
+    while pending or running:
+        while pending and len(running) < jobs:
+            mutant = pending.pop()
+            chosen = tests.tests_of(mutant)
+            if not chosen:
+                yield mutant
+                continue
+            # Several times what the tests take, for a machine that is busy.
+            until = time.monotonic() + 20.0 + 4 * tests.seconds(chosen)
+            pid = _fork(lambda m=mutant, c=chosen: _try(m, c), WORK / f"mutant-{len(pending)}.log")  # type: ignore[misc]
+            running[os.pidfd_open(pid)] = pid, mutant, until
+        ready, _, _ = select.select(running, [], [], 0.5)
+        for pidfd in list(running):
+            pid, mutant, until = running[pidfd]
+            if pidfd not in ready and time.monotonic() < until:
+                continue
+            _kill(pid)
+            del running[pidfd]
+            os.close(pidfd)
+            if _wait(pid) == 0 and pidfd in ready:
+                yield mutant
+
+
+def _try(mutant: Mutant, tests: Sequence[str]) -> int:
+    sys.meta_path.insert(0, _Finder(mutant))
+    return _pytest(tests)
+
+
+# ---- the command -------------------------------------------------------------------------------
+
+
+def explained() -> dict[tuple[str, ...], str]:
+    """The survivors that are known, with the reason of each."""
+    entries = tomllib.loads(SURVIVORS.read_text(encoding="utf-8")).get("survivor", [])
+    return {(e["module"], e["in"], e["was"], e["becomes"]): e["why"] for e in entries}
+
+
+def examine(module: str, tests: Map, jobs: int, known: dict[tuple[str, ...], str]) -> bool:
+    """Test one module; whether all is as the list has it."""
+    began = time.monotonic()
+    source = (ROOT / PACKAGE / f"{module}.py").read_text(encoding="utf-8")
+    if not list(survivors([Mutant(module, "none", 0, "", "", "", source)], tests, 1)):
+        # Every mutant would be killed by that.
+        raise RuntimeError(f"{module}'s tests fail without any mutant")
+    found = mutants(module)
+    lived = list(survivors(found, tests, jobs))
+    lived_keys = {mutant.key for mutant in lived}
+    new = [mutant for mutant in lived if mutant.key not in known]
+    gone = [key for key in known if key[0] == module and key not in lived_keys]
+    killed = len(found) - len(lived)
+    print(
+        f"{module}: {len(found)} mutants, {killed} killed, {len(lived) - len(new)} explained, "
+        f"{len(new)} survived ({time.monotonic() - began:.0f} s)",
+        flush=True,
+    )
+    for mutant in new:
+        print(f"\n# line {mutant.line}, {mutant.operator}\n{_entry(mutant)}")
+    for key in gone:
+        print(f"no survivor any more, take it out of {SURVIVORS.name}: {' | '.join(key)}")
+    return not new and not gone
+
+
+def _entry(mutant: Mutant) -> str:
+    """As the list would have it; a JSON string is one of TOML's too."""
+    pairs = zip(("module", "in", "was", "becomes"), mutant.key, strict=True)
+    lines = [f"{name} = {json.dumps(value, ensure_ascii=False)}" for name, value in pairs]
+    return "\n".join(["[[survivor]]", *lines, 'why = ""'])
+
+
+def main() -> int:
+    """0 if every survivor is explained; 1 if not, or if an explanation has become void."""
+    parser = argparse.ArgumentParser(prog="dev.py mutation", description="Mutation testing.")
+    parser.add_argument("modules", nargs="*", default=CORE, metavar="module")
+    parser.add_argument("--tests", nargs="+", help="the tests to use, as pytest takes them")
+    parser.add_argument("--jobs", type=int, default=2, help="mutants at a time (%(default)s)")
+    given = parser.parse_args()
+    for module in given.modules:
+        if module not in CORE:
+            parser.error(f"{module} is none of the core modules: {', '.join(CORE)}")
+    os.chdir(ROOT)
+    os.nice(10)
+    WORK.mkdir(parents=True, exist_ok=True)
+    sys.dont_write_bytecode = True
+    for name in PRELOADED:
+        importlib.import_module(name)
+    if PACKAGE in sys.modules:
+        raise RuntimeError(f"one of {PRELOADED} has imported {PACKAGE}: no mutant would be seen")
+    known = explained()
+    results = [
+        examine(module, find_tests(given.tests or TESTS.get(module, ALL_TESTS)), given.jobs, known)
+        for module in given.modules
+    ]
+    return 0 if all(results) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
