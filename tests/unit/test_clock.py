@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import time
+from _thread import TIMEOUT_MAX
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from watchdog_lambda._clock import SystemAlarm, Timeline
+from watchdog_lambda import _clock
+from watchdog_lambda._clock import SystemAlarm, SystemClock, Timeline, budget_within
 
 seconds = st.floats(min_value=0.001, max_value=900.0)
 settings = st.floats(min_value=0.001, max_value=86_400.0)
@@ -23,7 +28,8 @@ def test_instants_are_in_order(remaining: float, grace_period: float, last_call:
         last_call=last_call,
     )
 
-    assert line.start < line.grace_at < line.last_call_at < line.hard
+    assert line.start < line.grace_at < line.overdue_at < line.last_call_at
+    assert line.last_call_at < line.last_words_at < line.hard
     assert line.grace_at + line.hook_budget < line.hard
     assert line.grace_period <= remaining * 0.2501
 
@@ -40,7 +46,19 @@ def test_one_second_is_still_protected() -> None:
     """The default grace period of 3 s becomes 0.25 s for a function of 1 s."""
     line = Timeline(0.0, 1.0, grace_period=3.0, hook_budget=None, last_call=0.5)
 
-    assert (line.grace_at, line.last_call_at) == (0.75, 0.9375)
+    assert (line.start, line.grace_at, line.last_call_at, line.hard) == (0.0, 0.75, 0.9375, 1.0)
+    assert (line.overdue_at, line.last_words_at) == (0.84375, 0.984375)
+    assert line.hook_budget == pytest.approx(0.25 / 3)
+
+
+@pytest.mark.parametrize(("before", "at"), [(0.25, 0.75), (0.75, 0.25), (2.0, 0.25)])
+def test_a_stage_begins_when_it_asks_to_or_after_the_first_quarter(
+    before: float, at: float
+) -> None:
+    """In a function of 1 s."""
+    line = Timeline(8.0, 9.0, grace_period=3.0, hook_budget=None, last_call=0.5)
+
+    assert line.stage_at(before) == 8.0 + at
 
 
 def test_hooks_keep_their_share_of_a_grace_period_that_shrinks() -> None:
@@ -62,6 +80,12 @@ def test_a_hook_budget_that_still_fits_is_kept(budget: float, in_force: float) -
     assert line.grace_at + line.hook_budget < line.last_call_at
 
 
+@pytest.mark.parametrize("grace_period", [3.0, 4.0])
+def test_a_hook_budget_is_as_it_was_set_where_the_grace_period_is(grace_period: float) -> None:
+    """Even one of more than the share that a shorter one would leave it."""
+    assert budget_within(grace_period, 2.4, chosen_for=3.0) == 2.4
+
+
 def test_alarm_rung_before_the_wait_is_not_lost() -> None:
     """A ring that comes first ends the wait at once, and ringing twice is no error."""
     alarm = SystemAlarm(longest=5.0)
@@ -70,3 +94,77 @@ def test_alarm_rung_before_the_wait_is_not_lost() -> None:
     alarm.ring()
 
     alarm.wait(5.0)  # would run into the test's own timeout if the ring were lost
+
+
+class FakeLock:
+    """A lock that nobody waits for; it says what it was asked for."""
+
+    def __init__(self) -> None:
+        self.is_taken = False
+        self.waits: list[tuple[bool, float]] = []
+
+    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:  # noqa: FBT001, FBT002
+        self.waits.append((blocking, timeout))
+        self.is_taken = True
+        return True
+
+    def release(self) -> None:
+        self.is_taken = False
+
+
+def test_an_alarm_waits_no_longer_than_asked_nor_than_the_lock_can(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An instant that has passed is waited for not at all; less than 0 would mean for good."""
+    lock = FakeLock()
+    monkeypatch.setattr(_clock, "allocate_lock", lambda: lock)
+    alarm = SystemAlarm(longest=5.0)
+    assert lock.is_taken, "the first wait would not wait"
+    lock.waits.clear()
+
+    for seconds in (2.0, 7.0, 0.0, -3.0):
+        alarm.wait(seconds)
+
+    assert lock.waits == [(True, 2.0), (True, 5.0), (True, 0.0), (True, 0.0)]
+    alarm.ring()
+    assert not lock.is_taken, "nobody has been woken"
+
+
+@pytest.mark.parametrize(
+    ("libc", "longest"),
+    [
+        ("glibc 1.99", 1.0),
+        ("glibc 2.26", 1.0),
+        ("glibc 2.29", 1.0),
+        ("glibc 2.29.9000-dev", 1.0),
+        ("glibc 2.30", TIMEOUT_MAX),
+        ("glibc 2.40", TIMEOUT_MAX),
+        ("glibc 3.0", TIMEOUT_MAX),
+        ("glibc", TIMEOUT_MAX),
+        ("glibc unstable", TIMEOUT_MAX),
+        ("", TIMEOUT_MAX),
+        (None, TIMEOUT_MAX),
+        (ValueError("unrecognized configuration name"), TIMEOUT_MAX),
+        (OSError(22, "Invalid argument"), TIMEOUT_MAX),
+    ],
+)
+def test_a_wait_is_cut_into_seconds_where_it_follows_the_wall_clock(
+    libc: str | Exception | None, longest: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That is glibc before 2.30; what is no glibc, or does not say, is taken at its word."""
+
+    def confstr(_name: str) -> str | None:
+        if isinstance(libc, Exception):
+            raise libc
+        return libc
+
+    monkeypatch.setattr(os, "confstr", confstr)
+
+    assert SystemClock().make_alarm()._longest == longest
+
+
+def test_the_wall_clock_is_given_in_whole_milliseconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rounded down, as Lambda gives its deadline."""
+    monkeypatch.setattr(time, "time", lambda: 1_700_000_000.9879)
+
+    assert SystemClock().epoch_ms() == 1_700_000_000_987

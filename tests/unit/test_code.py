@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import dis
 import socket
+import os
+import re
 import sys
 import textwrap
 import threading
+from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,7 +18,12 @@ from coverage.collector import Collector
 
 from watchdog_lambda import _code
 from watchdog_lambda._code import (
+    _Opcodes,
+    catches,
+    hides_timeout,
+    is_back_edge,
     is_fragile,
+    is_loops_own,
     is_unprotected_back_edge,
     protected_by,
     protected_lines,
@@ -23,6 +32,8 @@ from watchdog_lambda._code import (
 
 if TYPE_CHECKING:
     from types import CodeType, FrameType
+
+STDLIB = Path(os.__file__).parent
 
 
 def compiled(source: str) -> CodeType:
@@ -64,6 +75,50 @@ def test_protected_by_gives_the_innermost_handler() -> None:
     assert protected_by(NESTED, 0) is None
 
 
+def test_protected_by_agrees_with_the_table_at_every_instruction() -> None:
+    """An entry's end belongs to it no more."""
+    entries = dis._parse_exception_table(NESTED)  # type: ignore[attr-defined]
+
+    for offset in range(0, len(NESTED.co_code), 2):
+        targets = [e.target for e in entries if e.start <= offset < e.end]
+        assert protected_by(NESTED, offset) == (targets[0] if targets else None)
+
+
+def test_the_compilers_own_handler_catches_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is told by its first instruction; every other handler is the source's."""
+    handlers = sorted({target for _, _, target in protected_ranges(NESTED)})
+    own = NESTED.co_code[handlers[0] : handlers[0] + 2]
+    monkeypatch.setattr(_Opcodes, "stop_iteration_error", own)
+
+    assert not catches(NESTED, None)
+    assert [catches(NESTED, handler) for handler in handlers] == [
+        NESTED.co_code[handler : handler + 2] != own for handler in handlers
+    ]
+    monkeypatch.setattr(_Opcodes, "stop_iteration_error", b"")
+    assert all(catches(NESTED, handler) for handler in handlers)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="3.11 puts none there")
+def test_a_generator_has_a_handler_of_the_compilers() -> None:
+    """Around all of it."""
+    _code.preload()
+    code = compiled("def f(work):\n    yield work()\n")
+
+    assert [catches(code, target) for _, _, target in protected_ranges(code)][-1] is False
+
+
+def test_loops_jump_back_by_these_instructions() -> None:
+    """All that look for signals, and no other."""
+    _code.preload()
+
+    back = {name for name, number in dis.opmap.items() if number in _Opcodes.backward_jumps}
+
+    # From 3.12 on some have a double, for whoever monitors.
+    jump = re.compile(r"(INSTRUMENTED_|POP_)?JUMP_BACKWARD(_IF_\w+)?")
+    assert back == {name for name in dis.opmap if jump.fullmatch(name)}
+    assert {name for name, n in dis.opmap.items() if n == _Opcodes.extended_arg} == {"EXTENDED_ARG"}
+
+
 def _back_edges(code: CodeType) -> list[int]:
     return [
         i.offset
@@ -72,7 +127,7 @@ def _back_edges(code: CodeType) -> list[int]:
     ]
 
 
-@pytest.mark.parametrize("statements", [1, 200], ids=["near", "far"])
+@pytest.mark.parametrize("statements", [1, 200, 11_000], ids=["near", "far", "farther still"])
 def test_back_edge_that_skips_a_finally_is_found(statements: int) -> None:
     """The shape that this interpreter gets wrong; the far jump has an extended argument.
 
@@ -114,10 +169,35 @@ def test_loop_without_a_try_is_no_obstacle() -> None:
     assert not any(is_unprotected_back_edge(code, offset) for offset in _back_edges(code))
 
 
-def test_offsets_outside_of_the_code_are_no_back_edges() -> None:
-    """A frame that has not begun has the offset -1."""
+@pytest.mark.skipif(sys.version_info >= (3, 13), reason="3.13 looks the jump itself up")
+@pytest.mark.parametrize("statements", [1, 200], ids=["near", "far"])
+def test_a_loop_whose_jump_is_looked_up_within_its_try_is_no_obstacle(statements: int) -> None:
+    """Before its target stands what the ``try`` begins with, and no more of it."""
+    _code.preload()
+    body = "; ".join(f"number += {n}" for n in range(statements))
+    code = compiled(
+        f"""
+        def f(work):
+            number = work()
+            try:
+                pass
+                while True: {body}
+            finally:
+                work(number)
+        """
+    )
+
+    assert _back_edges(code)
+    assert not any(is_unprotected_back_edge(code, offset) for offset in _back_edges(code))
+
+
+def test_offsets_outside_of_the_code_are_no_back_edges(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A frame that has not begun has the offset -1, and that is not the last byte."""
+    monkeypatch.setattr(_Opcodes, "backward_jumps", frozenset({NESTED.co_code[-1]}))
     assert not is_unprotected_back_edge(NESTED, -1)
     assert not is_unprotected_back_edge(NESTED, 10_000)
+    assert not is_back_edge(NESTED, -1)
+    assert not is_back_edge(NESTED, len(NESTED.co_code))
 
 
 class _Held:
@@ -206,3 +286,52 @@ def test_lines_of_a_block_are_those_whose_errors_go_to_its_handler() -> None:
     assert protected_lines(NESTED, handler) <= lines
     assert min(lines) > 1
     assert protected_lines(NESTED, -1) == frozenset()
+
+
+def test_lines_of_a_block_are_those_in_its_try() -> None:
+    """Neither the one before nor the one behind, nor the handler's own."""
+    code = compiled(
+        """
+        def f(work):
+            work(0)
+            try:
+                work(1)
+                work(2)
+            except ValueError:
+                work(3)
+            work(4)
+        """
+    )
+    handler = next(target for _, _, target in protected_ranges(code))
+
+    ranges = [(start, end) for start, end, target in protected_ranges(code) if target == handler]
+    begins = {
+        position[0]
+        for offset, position in zip(range(0, 9999, 2), code.co_positions(), strict=False)
+        if any(start <= offset < end for start, end in ranges)
+    }
+
+    assert protected_lines(code, handler) == begins
+    assert {5, 6} <= begins <= {4, 5, 6}  # some have an instruction for the try itself
+
+
+def test_frames_of_asyncio_are_the_loops_own() -> None:
+    """By file; its name may begin alike elsewhere."""
+    own, beside = (
+        NESTED.replace(co_filename=str(STDLIB / file))
+        for file in ("asyncio/events.py", "asyncio_extras.py")
+    )
+
+    assert is_loops_own(own)
+    assert not is_loops_own(beside)
+    assert is_fragile(SimpleNamespace(f_code=own))  # type: ignore[arg-type]
+    assert not is_fragile(SimpleNamespace(f_code=beside))  # type: ignore[arg-type]
+
+
+def test_a_timeout_is_hidden_where_a_child_process_is_waited_for() -> None:
+    """There alone: any OSError means that the child has ended."""
+    popen_fork = str(STDLIB / "multiprocessing" / "popen_fork.py")
+
+    assert hides_timeout(popen_fork, "poll")
+    assert not hides_timeout(popen_fork, "wait")
+    assert not hides_timeout("popen_fork.py", "poll")

@@ -16,7 +16,7 @@ from watchdog_lambda import (
     shutdown_hook,
     watch,
 )
-from watchdog_lambda._config import PREFIX, Settings, _warned
+from watchdog_lambda._config import PARSERS, PREFIX, Settings, _warned
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,6 +34,8 @@ def test_defaults_are_the_documented_ones() -> None:
     assert (settings.grace_period, settings.hook_budget, settings.last_call) == (3.0, None, 0.5)
     assert (settings.interrupt, settings.last_resort) == ("timeout-error", "report")
     assert (settings.wake_signal, settings.timeout, settings.disabled) == ("auto", None, False)
+    assert (settings.sigterm, settings.metrics_namespace) == (False, None)
+    assert settings.given == frozenset()
 
 
 def test_every_variable_is_read() -> None:
@@ -70,7 +72,7 @@ def test_every_variable_is_read() -> None:
         ("GRACE_PERIOD", "-1", "for example 3.0"),
         ("GRACE_PERIOD", "nan", "for example 3.0"),
         ("GRACE_PERIOD", "inf", "for example 3.0"),
-        ("GRACE_PERIOD", "90000", "for example 3.0"),
+        ("GRACE_PERIOD", "86400.5", "is more than 86400 s; use for example 3.0"),
         ("HOOK_BUDGET", "some", "for example 1.0"),
         ("HOOK_BUDGET", "2.5", "use less than 2.5"),
         ("INTERRUPT", "timeouterror", "did you mean timeout-error?"),
@@ -83,6 +85,9 @@ def test_every_variable_is_read() -> None:
         ("WAKE_SIGNAL", "SIGSEGV", "use auto, none, SIGURG or SIGRTMIN+3"),
         ("WAKE_SIGNAL", "SIGRTMAX-99", "use auto, none, SIGURG or SIGRTMIN+3"),
         ("WAKE_SIGNAL", "SIGRTMIN+99", "use auto, none, SIGURG or SIGRTMIN+3"),
+        ("WAKE_SIGNAL", "SIGRTMIN+three", "use auto, none, SIGURG or SIGRTMIN+3"),
+        ("WAKE_SIGNAL", "SIGRTMIN+003", "use auto, none, SIGURG or SIGRTMIN+3"),
+        ("WAKE_SIGNAL", "SIG_IGN", "use auto, none, SIGURG or SIGRTMIN+3"),
         ("WAKE_SIGNAL", "LOUD", "use auto, none, SIGURG or SIGRTMIN+3"),
         ("TIMEOUT", "3000000", "for example 30.0"),
         ("TIMEOUT", "1 minute", "for example 30.0"),
@@ -110,6 +115,53 @@ def test_bad_value_is_refused_with_its_name_value_and_remedy(
     assert remedy in message
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("GRACE_PERIOD", "86400", 86_400.0),
+        ("INTERRUPT", "Base", "base"),
+        ("WAKE_SIGNAL", "auto", "auto"),
+        ("WAKE_SIGNAL", "None", None),
+        ("WAKE_SIGNAL", "SIGURG", signal.SIGURG),
+        ("WAKE_SIGNAL", "usr1", signal.SIGUSR1),
+        ("WAKE_SIGNAL", "SIGRTMIN+12", signal.SIGRTMIN + 12),
+        ("SIGTERM", "True", True),
+        ("SIGTERM", "0", False),
+        ("DISABLED", "False", False),
+        ("METRICS_NAMESPACE", "O" * 255, "O" * 255),
+    ],
+)
+def test_value_is_read(name: str, text: str, value: object) -> None:
+    """Up to the very limits, and in whatever case."""
+    assert getattr(read(**{name: text}), name.lower()) == value
+
+
+@pytest.mark.parametrize("value", ["", 3, None])
+def test_what_is_no_text_is_no_name_of_a_handler(value: object) -> None:
+    """Nor is an empty one."""
+    with pytest.raises(ConfigurationError, match=r"^there is not a name; use for example"):
+        PARSERS["handler"](value, "there")
+
+
+def test_variables_of_others_are_passed_over() -> None:
+    """They come in any order."""
+    settings = Settings.from_environ({"HOME": "/", PREFIX + "TIMEOUT": "3", "PATH": "/bin"})
+
+    assert settings.timeout == 3.0
+
+
+def test_hook_budget_leaves_time_to_unwind() -> None:
+    """Last call is a quarter of a short grace period, and what is before it is not all hooks'."""
+    with pytest.raises(ConfigurationError) as caught:
+        Settings.from_environ({}, grace_period=1.0, hook_budget=0.75)
+
+    assert str(caught.value) == (
+        "hook_budget=0.75: 0.75 s leave the handler no time to unwind: the grace period is 1 s, "
+        "last call 0.25 s before its end; use less than 0.75, for example 0.33"
+    )
+    assert Settings.from_environ({}, grace_period=1.0, hook_budget=0.74).hook_budget == 0.74
+
+
 def test_unknown_name_is_warned_of_once_with_a_suggestion(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -122,7 +174,7 @@ def test_unknown_name_is_warned_of_once_with_a_suggestion(
 
     messages = [record.getMessage() for record in caplog.records]
     assert len(messages) == 1
-    assert "WATCHDOG_LAMBDA_GRACE_PERIODE is no setting" in messages[0]
+    assert messages[0].startswith("WATCHDOG_LAMBDA_GRACE_PERIODE is no setting")
     assert "did you mean WATCHDOG_LAMBDA_GRACE_PERIOD?" in messages[0]
 
 
@@ -221,6 +273,17 @@ def test_settings_are_frozen() -> None:
         Settings.from_environ({}).timeout = 3.0
 
 
+def test_settings_are_equal_by_value() -> None:
+    """To each other only; how they are shown says all of them."""
+    settings = Settings.from_environ({}, timeout=3.0)
+
+    assert settings == Settings.from_environ({PREFIX + "TIMEOUT": "3"})
+    assert settings != Settings.from_environ({})
+    assert settings != "timeout=3.0"
+    assert repr(settings).startswith("Settings(handler=None, grace_period=3.0, ")
+    assert "timeout=3.0" in repr(settings)
+
+
 def test_inner_options_keep_the_share_of_an_outer_hook_budget() -> None:
     """A hook budget chosen for another grace period shrinks with it."""
     outer = Settings.from_environ({}, grace_period=3.0, hook_budget=1.5)
@@ -228,3 +291,23 @@ def test_inner_options_keep_the_share_of_an_outer_hook_budget() -> None:
     merged = outer.replaced({"grace_period": 1.0})
 
     assert merged.hook_budget == pytest.approx(0.5)
+
+
+def test_inner_options_leave_the_rest_of_the_outer_ones() -> None:
+    """No hook budget stays none, and one that is given with the options is taken as it is."""
+    outer = Settings.from_environ({}, timeout=9.0)
+    budgeted = Settings.from_environ({}, grace_period=3.0, hook_budget=1.5)
+
+    merged = outer.replaced({"grace_period": 1.0})
+    given = budgeted.replaced({"grace_period": 1.0, "hook_budget": 0.25})
+
+    assert (merged.grace_period, merged.hook_budget, merged.timeout) == (1.0, None, 9.0)
+    assert (given.grace_period, given.hook_budget) == (1.0, 0.25)
+
+
+def test_a_hook_budget_that_does_not_fit_an_inner_last_call_is_none() -> None:
+    """An invocation is under way, so it is no error: the default always fits."""
+    outer = Settings.from_environ({}, grace_period=3.0, hook_budget=2.25)
+
+    assert outer.replaced({"last_call": 0.75}).hook_budget is None
+    assert outer.replaced({"last_call": 0.7}).hook_budget == 2.25

@@ -1,0 +1,420 @@
+"""What the watchdog does with one timeout, step by step, on a clock that stands still."""
+
+from __future__ import annotations
+
+import os
+from _thread import get_ident
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.support import FakeClock, plan
+from watchdog_lambda import _course, _hooks, _metrics, _report
+from watchdog_lambda._course import Course
+from watchdog_lambda._firing import Firing, Tools
+from watchdog_lambda._hooks import HookRegistry
+from watchdog_lambda._invocation import Invocation
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+START, GRACE_AT, LAST_CALL_AT, HARD = 1000.0, 1027.0, 1029.5, 1030.0
+DURABLE = {"DurableExecutionArn": "arn", "CheckpointToken": "token"}
+
+
+class Scene:
+    """A function of 30 s with a grace period of 3 s, and what the watchdog acts with."""
+
+    def __init__(self) -> None:
+        self.clock = FakeClock(START)
+        self.registry = HookRegistry()
+        self.runners: list[Callable[[], object]] = []
+        self.reported: list[tuple[Any, ...]] = []
+        self.sent = 0
+        self.injected: list[tuple[float, object]] = []
+        self.reaches = True
+        self.stacks: dict[int, list[tuple[str, int, str]]] = {}
+        self.handled: BaseException | None = None
+
+    def begin(
+        self,
+        *,
+        injector: bool = True,
+        resort: object = None,
+        event: object = None,
+        **settings: object,
+    ) -> Course:
+        made = plan(self.registry, **settings)
+        context = SimpleNamespace(aws_request_id="request-1", function_name="orders")
+        self.invocation = Invocation(made, event, context, START, HARD, GRACE_AT)
+        nudge = SimpleNamespace(reaches=lambda _ident: self.reaches, send=self.send)
+        tools = Tools(
+            self.clock,
+            self.clock.alarm,
+            nudge,  # type: ignore[arg-type]
+            SimpleNamespace(available=injector),  # type: ignore[arg-type]
+            resort,  # type: ignore[arg-type]
+        )
+        self.firing = Firing(self.invocation, get_ident(), tools)
+        self.course = Course(self.firing)
+        return self.course
+
+    def send(self) -> None:
+        self.sent += 1
+
+    def at(self, now: float) -> float | None:
+        """A step at that instant; when to go on."""
+        self.clock.now = now
+        return self.course.step()
+
+    def run_hooks(self) -> None:
+        for runner in self.runners:
+            runner()
+        self.runners.clear()
+
+
+@pytest.fixture
+def scene(monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
+    scene = Scene()
+
+    def start(function: Callable[..., object], arguments: tuple[Any, ...]) -> None:
+        scene.runners.append(lambda: function(*arguments))
+
+    def inject(_firing: Firing, now: float, handled: BaseException | None) -> None:
+        scene.injected.append((now, handled))
+
+    def write(_firing: Firing, *given: object, **named: object) -> None:
+        scene.reported.append((*given, named))
+
+    monkeypatch.setattr(_hooks, "start_new_thread", start)
+    monkeypatch.setattr(Firing, "inject", inject)
+    monkeypatch.setattr(_course, "all_stacks", lambda _ident: dict(scene.stacks))
+    monkeypatch.setattr(_course, "handled_by", lambda _ident: scene.handled)
+    monkeypatch.setattr(_report, "write", write)
+    monkeypatch.setattr(_metrics, "write", write)
+    yield scene
+    for hook in scene.registry.snapshot():
+        scene.registry.remove(hook.key)
+
+
+def nothing(_details: object) -> None:
+    """A hook with nothing to do."""
+
+
+# ---- stages ------------------------------------------------------------------------------------
+
+
+def test_stages_begin_at_their_instants(scene: Scene) -> None:
+    """An early one is no timeout yet; the grace period is."""
+    scene.registry.add("early", nothing, before=10.0)
+    scene.registry.add("last", nothing)
+    course = scene.begin()
+
+    assert scene.at(START) == 1020.0
+    assert (scene.firing.runs, course.is_urgent()) == ([], False)
+    assert scene.at(1020.0) == 1021.0, "the hooks' budget is a third of the grace period"
+    assert (scene.firing.fired_at, scene.firing.grace_run) == (None, None)
+    assert course.is_urgent()
+    scene.run_hooks()
+    assert not course.is_urgent()
+    assert scene.at(1022.0) == GRACE_AT
+    assert scene.at(GRACE_AT) == 1028.0
+    early, last = scene.firing.runs
+    assert [r.name for r in (*early.records, *last.records)] == ["early", "last"]
+    assert (scene.firing.fired_at, scene.firing.grace_run) == (GRACE_AT, last)
+    assert scene.sent == 0, "interrupts come after the hooks"
+    assert course.stages_to_come() == []
+
+
+def test_stages_that_are_late_begin_together(scene: Scene) -> None:
+    """In the order of their instants."""
+    for before in (5.0, 10.0):
+        scene.registry.add(f"{before:g}", nothing, before=before)
+    course = scene.begin()
+    assert course.stages_to_come() == [(1020.0, 10.0), (1025.0, 5.0), (GRACE_AT, None)]
+
+    scene.at(GRACE_AT + 1.0)
+
+    names = [[record.name for record in run.records] for run in scene.firing.runs]
+    assert names == [["10"], ["5"], []]
+    assert scene.firing.fired_at == GRACE_AT + 1.0
+
+
+def test_a_hook_that_comes_later_has_its_stage(scene: Scene) -> None:
+    """Whoever registers it says so; where there is no memory to see it, it is seen later."""
+    course = scene.begin()
+    assert scene.at(START) == GRACE_AT
+    scene.registry.add("early", nothing, before=10.0)
+    assert scene.at(START) == GRACE_AT, "nobody has said so"
+    course.is_outdated = True
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Course, "stages_to_come", _no_memory)
+        with pytest.raises(MemoryError):
+            scene.at(START)
+    assert course.is_outdated
+    assert scene.at(START) == 1020.0
+    assert not course.is_outdated
+
+
+def _no_memory(_course: object) -> None:
+    raise MemoryError
+
+
+def test_a_stage_that_has_begun_does_not_begin_again(scene: Scene) -> None:
+    """Whatever is registered meanwhile."""
+    course = scene.begin()
+    scene.at(GRACE_AT)
+
+    course.is_outdated = True
+    scene.at(GRACE_AT + 0.5)
+
+    assert len(scene.firing.runs) == 1
+
+
+def test_nothing_begins_once_the_handler_has_ended(scene: Scene) -> None:
+    """There is nothing left to do then."""
+    scene.begin()
+    scene.invocation.is_open = False
+
+    assert scene.at(GRACE_AT) is None
+    assert scene.firing.runs == []
+
+
+def test_it_ends_when_the_handlers_thread_has_concluded_and_no_hook_runs(scene: Scene) -> None:
+    """So that nothing of the invocation is kept alive."""
+    scene.registry.add("slow", nothing)
+    scene.begin()
+    scene.at(GRACE_AT)
+    scene.invocation.is_open = False
+    scene.firing.is_concluded = True
+
+    assert scene.at(GRACE_AT + 0.5) == GRACE_AT + 1.0
+    scene.run_hooks()
+    assert scene.at(GRACE_AT + 0.5) is None
+
+
+def test_hooks_are_told_where_everybody_is(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The handler's stack, the others' by themselves, and the times."""
+    told: list[Any] = []
+    scene.registry.add("hook", told.append)
+    here, there = (__file__, 7, "handler"), (__file__, 9, "waits")
+    scene.stacks = {get_ident(): [here], 7: [there]}
+    monkeypatch.setattr(_course, "other_stacks", lambda _code, stacks: {str(s): () for s in stacks})
+    monkeypatch.setattr(_course, "awaited_stack", lambda _ident: [there])
+    scene.begin()
+
+    scene.at(GRACE_AT + 0.5)
+    scene.run_hooks()
+
+    [details] = told
+    assert (details.request_id, details.function_name) == ("request-1", "orders")
+    assert (details.deadline, details.elapsed, details.grace_period) == (HARD, 27.5, 3.0)
+    assert details.location == scene.firing.code.location([here])
+    assert details.stack == scene.firing.code.places([here])
+    assert scene.firing.other_stacks == {"7": ()}
+
+
+def test_where_a_task_waits_stands_before_a_stack_that_is_not_the_users(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under an event loop the handler's stack is the loop's."""
+    told: list[Any] = []
+    scene.registry.add("hook", told.append)
+    scene.stacks = {get_ident(): [(os.__file__, 1, "run_forever")]}
+    waits = (__file__, 9, "waits")
+    monkeypatch.setattr(_course, "awaited_stack", lambda _ident: [waits])
+    scene.begin()
+
+    scene.at(GRACE_AT)
+    scene.run_hooks()
+
+    assert told[0].location == scene.firing.code.location([waits])
+
+
+# ---- interrupts --------------------------------------------------------------------------------
+
+
+def test_the_nudge_is_sent_again_and_again(scene: Scene) -> None:
+    """Once the hooks are over; seldom once nobody has killed the process."""
+    scene.registry.add("hook", nothing)
+    scene.begin()
+    scene.at(GRACE_AT)
+    waiting = scene.firing.ladder.is_waiting
+    scene.run_hooks()
+
+    assert scene.at(GRACE_AT + 0.5) == GRACE_AT + 0.5 + 0.01
+    assert (waiting, scene.firing.ladder.is_waiting) == (True, False)
+    assert (scene.sent, scene.injected, scene.firing.delivery) == (1, [], "nudge")
+    assert scene.at(LAST_CALL_AT) == LAST_CALL_AT + 0.01
+    scene.at(HARD - 0.001)
+    assert scene.at(HARD) == HARD + 0.25
+    assert scene.sent == 4
+
+
+def test_what_is_put_off_is_tried_again_soon(scene: Scene) -> None:
+    """The next nudge should meet another instruction."""
+    scene.begin()
+    scene.firing.ladder._put_off_since = GRACE_AT
+
+    assert scene.at(GRACE_AT) == GRACE_AT + 0.001
+
+
+def test_a_shield_is_not_even_disturbed(scene: Scene) -> None:
+    """Asked from here first."""
+    scene.begin()
+    scene.invocation.shields = 1
+
+    assert scene.at(GRACE_AT) == GRACE_AT + 0.01
+    assert (scene.sent, scene.firing.delivery) == (0, "nudge")
+
+
+def test_where_no_nudge_reaches_an_exception_is_injected(scene: Scene) -> None:
+    """With what the thread is handling."""
+    scene.reaches = False
+    scene.handled = KeyError()
+    scene.begin()
+
+    scene.at(GRACE_AT)
+
+    assert (scene.sent, scene.injected) == (0, [(GRACE_AT, scene.handled)])
+    assert scene.firing.delivery == "injection"
+
+
+def test_without_either_nothing_is_done(scene: Scene) -> None:
+    """The record says so."""
+    scene.reaches = False
+    scene.begin(injector=False)
+
+    scene.at(GRACE_AT)
+
+    assert (scene.sent, scene.injected, scene.firing.delivery) == (0, [], "none")
+
+
+@pytest.mark.parametrize("ended", [True, False])
+def test_it_looks_again_seldom_where_no_interrupt_is_due(scene: Scene, *, ended: bool) -> None:
+    """None are wanted, or the handler has ended and only its conclusion is waited for."""
+    scene.begin(interrupt="timeout-error" if ended else "none")
+    if ended:
+        scene.at(GRACE_AT)
+        scene.invocation.is_open = False
+    before = scene.sent
+
+    assert scene.at(GRACE_AT + 0.5) == GRACE_AT + 0.75
+    assert scene.sent == before
+
+
+# ---- giving up ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("last_resort", "fired_at", "stuck_at"),
+    [
+        ("report", GRACE_AT, 1029.75),
+        ("exit", GRACE_AT, 1029.75),
+        ("restart", GRACE_AT, 1029.55),
+        ("report", HARD - 0.001, 1029.75),
+        ("report", HARD, 1033.0),
+        ("restart", HARD + 1.0, 1034.0),
+    ],
+)
+def test_when_a_handler_is_given_up(
+    scene: Scene, last_resort: str, fired_at: float, stuck_at: float
+) -> None:
+    """In the time that is left after last call; later if the thread has come too late itself."""
+    course = scene.begin(last_resort=last_resort)
+
+    assert course.stuck_at(fired_at) == pytest.approx(stuck_at)
+
+
+def test_a_stuck_handler_is_reported_once(scene: Scene) -> None:
+    """And nothing is urgent any more; interrupts go on."""
+    course = scene.begin()
+    scene.at(GRACE_AT)
+    assert scene.at(1029.745) == 1029.75, "it comes before the next nudge"
+    assert (scene.reported, course.is_urgent()) == ([], True)
+
+    scene.stacks = {get_ident(): [(__file__, 9, "still_here")], 7: [(__file__, 9, "waits")]}
+    assert scene.at(1029.75) == 1029.76
+    assert list(scene.firing.other_stacks) == ["thread"], "the others, as they are now"
+    assert scene.at(1029.9) == 1029.91
+
+    assert scene.reported == [("stuck", 1029.75, {"last_resort": None}), ("stuck", 1029.75, {})]
+    assert not course.is_urgent()
+
+
+class Resort:
+    """A last resort that says why it has not come to it."""
+
+    def __init__(self, why_not: str | None) -> None:
+        self.why_not = why_not
+        self.asked: list[float] = []
+
+    def act(self, _firing: Firing, monotonic: Callable[[], float]) -> str | None:
+        self.asked.append(monotonic())
+        return self.why_not
+
+
+@pytest.mark.parametrize(
+    ("given", "resort", "remark"),
+    [
+        ({"last_resort": "report"}, Resort("unasked"), None),
+        ({"last_resort": "exit"}, None, "not exit: not available here"),
+        (
+            {"last_resort": "exit", "event": DURABLE},
+            Resort("unasked"),
+            "not exit: a durable function: an error would be final",
+        ),
+        ({"last_resort": "exit", "interrupt": "none"}, Resort("no id"), "not exit: no id"),
+        (
+            {"last_resort": "exit", "event": DURABLE, "interrupt": "none"},
+            Resort("no"),
+            "not exit: no",
+        ),
+        ({"last_resort": "restart"}, Resort("refused"), "not restart: refused"),
+        ({"last_resort": "restart"}, Resort(None), None),
+    ],
+)
+def test_a_last_resort_that_is_not_to_be_had_is_remarked_upon(
+    scene: Scene, given: dict[str, object], resort: Resort | None, remark: str | None
+) -> None:
+    """With the reason; it is asked once, before the report."""
+    scene.begin(resort=resort, **given)  # type: ignore[arg-type]
+    scene.at(GRACE_AT)
+
+    scene.at(1029.8)
+    scene.at(1029.9)
+
+    assert scene.reported[0] == ("stuck", 1029.8, {"last_resort": remark})
+    if resort is not None:
+        assert resort.asked == ([] if resort.why_not == "unasked" else [1029.8])
+        resort.asked.clear()
+
+
+def test_past_the_hard_deadline_there_is_only_a_report(scene: Scene) -> None:
+    """Nobody waits for an answer any more."""
+    resort = Resort(None)
+    scene.begin(resort=resort, last_resort="exit")
+    scene.at(GRACE_AT)
+
+    scene.at(HARD)
+
+    assert scene.reported[0] == ("stuck", HARD, {"last_resort": None})
+    assert resort.asked == []
+
+
+@pytest.mark.parametrize("why", ["it has come back", "it has been reported"])
+def test_no_report_is_made_twice_nor_of_one_that_has_come_back(scene: Scene, why: str) -> None:
+    """It makes its own."""
+    course = scene.begin()
+    scene.at(GRACE_AT)
+    if why == "it has come back":
+        scene.invocation.is_open = False
+    else:
+        assert scene.firing.claim_report()
+
+    scene.at(1029.8)
+
+    assert scene.reported == []
+    assert not course.is_urgent()

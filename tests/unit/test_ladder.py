@@ -1,0 +1,523 @@
+"""Which interrupt lands next, and when none may, on a clock that stands still."""
+
+from __future__ import annotations
+
+import os
+import sys
+from _thread import get_ident
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.support import FakeClock, plan
+from watchdog_lambda import Interrupt, LambdaTimeout, TimeoutDetails, _code, _ladder
+from watchdog_lambda._invocation import Invocation
+from watchdog_lambda._ladder import PAUSE, InterruptRecord, Ladder
+from watchdog_lambda._record import attribute
+from watchdog_lambda.errors import LoopInterrupt
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import FrameType
+
+START, GRACE_AT, LAST_CALL_AT, HARD = 1000.0, 1027.0, 1029.5, 1030.0
+DETAILS = TimeoutDetails(deadline=HARD, elapsed=27.0, grace_period=3.0)
+STDLIB = os.path.dirname(os.__file__) + os.sep  # noqa: PTH120 - as stacks have it
+HERE = [(__file__, 7, "handler")]
+WAITS = [(STDLIB + "threading.py", 1, "join"), (STDLIB + "threading.py", 2, "__exit__")]
+
+
+class Places:
+    """A CodeMap for which everything is the user's own, unless it is told otherwise."""
+
+    def __init__(self) -> None:
+        self.own = True
+
+    def has_own(self, _stack: object) -> bool:
+        return self.own
+
+    def is_own(self, _file: str) -> bool:
+        return self.own
+
+    def location(self, stack: list[tuple[str, int, str]]) -> str:
+        return f"app.py:{stack[0][1]} ({stack[0][2]})" if stack else "nowhere"
+
+    def wrappers(self, _stack: object) -> frozenset[tuple[str, str]]:
+        return frozenset({("wrapper.py", "wrapped")})
+
+
+class Rungs:
+    """A ladder of a function of 30 s with a grace period of 3 s, and what it stands on."""
+
+    def __init__(
+        self, *, thread_id: int | None = None, seconds: float = 30.0, **settings: Any
+    ) -> None:
+        _code.preload()
+        self.clock = FakeClock(GRACE_AT)
+        self.invocation = Invocation(plan(**settings), {}, None, START, START + seconds, GRACE_AT)
+        self.places = Places()
+        self.ladder = Ladder(
+            self.invocation,
+            get_ident() if thread_id is None else thread_id,
+            self.invocation.timeline(),
+            self.places,  # type: ignore[arg-type]
+            self.clock,
+        )
+        self.ladder.start(GRACE_AT, DETAILS)
+
+    def decide(
+        self,
+        now: float,
+        handled: BaseException | None = None,
+        *,
+        frame: FrameType | None = None,
+        stack: list[tuple[str, int, str]] | None = None,
+    ) -> LambdaTimeout | Interrupt | None:
+        self.clock.now = now
+        if stack is None and frame is None:
+            stack = HERE
+        return self.ladder.decide(now, frame or sys._getframe(), handled, stack=stack)
+
+    def land(self, now: float, **given: Any) -> LambdaTimeout | Interrupt:
+        """One that must be due, and that lands at once."""
+        error = self.decide(now, **given)
+        assert error is not None
+        error._witness.landed()  # type: ignore[union-attr]
+        return error
+
+
+@pytest.fixture
+def rungs() -> Rungs:
+    return Rungs()
+
+
+# ---- the first ---------------------------------------------------------------------------------
+
+
+def test_nothing_lands_before_the_hooks_have_had_their_time() -> None:
+    """Not before start(), and not before its instant."""
+    rungs = Rungs()
+    fresh = Ladder(
+        rungs.invocation,
+        get_ident(),
+        rungs.invocation.timeline(),
+        rungs.places,  # type: ignore[arg-type]
+        rungs.clock,
+    )
+
+    waiting = [fresh.is_waiting]
+    assert (fresh.is_at_back_edge, fresh._details) == (False, None)
+    assert fresh.decide(HARD, sys._getframe(), None) is None
+    fresh.start(1028.0, DETAILS)
+    waiting.append(fresh.is_waiting)
+    assert waiting == [True, False]
+    assert fresh.decide(1027.999, sys._getframe(), None, stack=HERE) is None
+    assert type(fresh.decide(1028.0, sys._getframe(), None, stack=HERE)) is LambdaTimeout
+
+
+def test_the_first_is_a_timeout_that_says_when_and_where(rungs: Rungs) -> None:
+    """With its details; it is pending until it has landed."""
+    error = rungs.decide(GRACE_AT)
+
+    assert type(error) is LambdaTimeout
+    assert error.details is DETAILS
+    assert str(error) == (
+        "interrupted after 27.0 s, 3.0 s before the 30.0 s limit, in app.py:7 (handler)"
+    )
+    [record] = rungs.ladder.records
+    assert error._witness is record
+    assert (record.name, record.at, record.landed_at) == ("LambdaTimeout", GRACE_AT, None)
+    assert record.place == "app.py:7 (handler)"
+    assert record.wrappers == rungs.places.wrappers(HERE)
+    assert rungs.ladder.outcome(record) == "pending"
+    rungs.clock.now = 1027.25
+    record.landed()
+    assert record.landed_at == 1027.25
+    assert rungs.ladder.outcome(record) == "delivered"
+    assert rungs.ladder.first_message() == str(error)
+
+
+@pytest.mark.parametrize(
+    ("now", "said"),
+    [
+        (HARD, "interrupted after 30.0 s, 0.0 s before the 30.0 s limit, in here"),
+        (HARD + 2.0, "interrupted after 32.0 s, 2.0 s after the 30.0 s limit, in here"),
+    ],
+)
+def test_the_message_says_on_which_side_of_the_limit(now: float, said: str, rungs: Rungs) -> None:
+    """Behind it where nobody kills."""
+    assert rungs.ladder.message(now, "here") == said
+
+
+def test_what_the_message_says_adds_up() -> None:
+    """1.25 s and 0.25 s are both rounded down, so 1.0 s have passed."""
+    assert Rungs(seconds=1.25).ladder.message(START + 1.0, "here") == (
+        "interrupted after 1.0 s, 0.2 s before the 1.2 s limit, in here"
+    )
+
+
+def test_the_first_message_is_the_firsts(rungs: Rungs) -> None:
+    """However many follow."""
+    first = str(rungs.land(GRACE_AT))
+    rungs.land(GRACE_AT + 1.0)
+
+    assert rungs.ladder.first_message() == first
+
+
+def test_where_a_task_waits_is_said_if_the_stack_has_nothing_of_the_users(
+    rungs: Rungs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under an event loop the stack is the loop's."""
+    monkeypatch.setattr(_ladder, "awaited_stack", lambda _ident: [("app.py", 3, "waits")])
+
+    own = rungs.land(GRACE_AT)
+    rungs.places.own = False
+    loops = rungs.land(GRACE_AT + 1.0)
+
+    assert str(own).endswith("in app.py:7 (handler)")
+    assert str(loops).endswith("in app.py:3 (waits)")
+
+
+def test_base_and_a_frame_that_hides_timeouts_have_an_interrupt_first() -> None:
+    """The handler would not learn of a TimeoutError there."""
+    popen = [(STDLIB + os.path.join("multiprocessing", "popen_fork.py"), 1, "poll"), *HERE]  # noqa: PTH118
+
+    assert type(Rungs(interrupt="base").decide(GRACE_AT)) is Interrupt
+    assert type(Rungs().decide(GRACE_AT, stack=popen)) is Interrupt
+    assert type(Rungs().decide(GRACE_AT, stack=[])) is LambdaTimeout
+
+
+def test_nothing_lands_in_a_closed_invocation_in_no_frame_or_in_ours(rungs: Rungs) -> None:
+    """Ours can be seen through a property that the package reads."""
+    ours: list[FrameType] = []
+
+    class Context:
+        @property
+        def name(self) -> str:
+            ours.append(sys._getframe(1))
+            return ""
+
+    attribute(Context(), "name")
+
+    assert rungs.decide(GRACE_AT, frame=ours[0]) is None
+    assert rungs.ladder.decide(GRACE_AT, None, None) is None
+    rungs.invocation.is_open = False
+    assert rungs.decide(GRACE_AT) is None
+    assert rungs.ladder.records == []
+
+
+def test_a_shield_holds_until_last_call(rungs: Rungs) -> None:
+    """Then it is cut through."""
+    rungs.invocation.shields = 1
+
+    assert rungs.decide(LAST_CALL_AT - 0.001) is None
+    assert type(rungs.decide(LAST_CALL_AT)) is LambdaTimeout
+
+
+# ---- the ones after it -------------------------------------------------------------------------
+
+
+def test_one_at_a_time_and_a_pause_between_two(rungs: Rungs) -> None:
+    """What is on its way has to land first."""
+    assert rungs.decide(GRACE_AT) is not None
+    assert rungs.decide(GRACE_AT + 1.0) is None
+    first = rungs.ladder.records[0]
+    first.landed()
+
+    assert rungs.decide(GRACE_AT + PAUSE / 2) is None
+    assert type(rungs.land(GRACE_AT + PAUSE)) is Interrupt
+    assert type(rungs.land(GRACE_AT + 3 * PAUSE)) is Interrupt
+    assert rungs.ladder.first_message().startswith("interrupted after 27.0 s")
+    assert [rungs.ladder.outcome(r) for r in rungs.ladder.records] == [
+        "swallowed",
+        "swallowed",
+        "delivered",
+    ]
+
+
+def test_a_cleanup_is_left_alone_until_last_call_and_cut_once(rungs: Rungs) -> None:
+    """What last call itself has set going is a cleanup too."""
+    error = rungs.land(GRACE_AT)
+
+    assert rungs.decide(LAST_CALL_AT - 0.001, error) is None
+    cut = rungs.land(LAST_CALL_AT, handled=error)
+    assert rungs.decide(HARD - 0.1, cut) is None
+    assert type(rungs.decide(HARD - 0.05)) is Interrupt
+
+
+def test_a_wait_in_the_place_of_a_cleanup_gets_half_of_the_time(rungs: Rungs) -> None:
+    """A pool's ``__exit__``, most often for what never comes."""
+    error = rungs.land(GRACE_AT)
+    half = (GRACE_AT + LAST_CALL_AT) / 2
+
+    assert rungs.decide(half - 0.001, error, stack=WAITS) is None
+    assert rungs.decide(half, error) is None, "a cleanup that does something"
+    assert type(rungs.decide(half, error, stack=WAITS)) is Interrupt
+
+
+def test_of_many_the_first_and_the_last_are_remembered(rungs: Rungs) -> None:
+    """Ten at the beginning, the others at the end."""
+    instants = [GRACE_AT + n * 2 * PAUSE for n in range(25)]
+    for instant in instants:
+        rungs.land(instant)
+
+    kept = [record.at for record in rungs.ladder.records]
+    assert kept == instants[:10] + instants[15:]
+    assert rungs.ladder.left_out == 5
+
+
+# ---- ours, or made of ours ---------------------------------------------------------------------
+
+
+def chain(length: int, innermost: BaseException) -> BaseException:
+    for _ in range(length):
+        outer = ValueError()
+        outer.__context__ = innermost
+        innermost = outer
+    return innermost
+
+
+def caused_by(error: BaseException) -> BaseException:
+    outer = ValueError()
+    outer.__cause__ = error
+    return outer
+
+
+@pytest.mark.parametrize(
+    ("make", "holds"),
+    [
+        (lambda ours: ours, True),
+        (caused_by, True),
+        (lambda ours: chain(1, ours), True),
+        (lambda ours: chain(99, ours), True),
+        (lambda ours: chain(100, ours), False),
+        (lambda ours: BaseExceptionGroup("", [ValueError(), ours]), True),
+        (lambda ours: caused_by(BaseExceptionGroup("", [chain(2, ours)])), True),
+        (lambda _ours: chain(3, ValueError()), False),
+        (lambda _ours: LambdaTimeout(), False),
+        (lambda _ours: None, False),
+    ],
+)
+def test_what_was_made_of_an_interrupt_is_still_this_timeout(
+    make: Callable[[BaseException], BaseException | None], *, holds: bool, rungs: Rungs
+) -> None:
+    """By cause, by context, in a group; so many in a chain are looked at."""
+    before = rungs.ladder.involves(make(ValueError()))
+    ours = rungs.land(GRACE_AT)
+
+    assert not before
+    assert rungs.ladder.involves(make(ours)) is holds
+
+
+def test_a_chain_that_bites_its_tail_is_looked_at_once(rungs: Rungs) -> None:
+    """Somebody has set a context by hand."""
+    ours = rungs.land(GRACE_AT)
+    one, other = ValueError(), ValueError()
+    one.__cause__, other.__cause__ = other, one
+
+    assert not rungs.ladder.involves(one)
+    other.__context__ = ours
+    assert rungs.ladder.involves(one)
+    one.__cause__, one.__context__ = ours, one
+    assert rungs.ladder.involves(one)
+
+
+@pytest.mark.parametrize(
+    ("changed", "lost"),
+    [
+        ({}, True),
+        ({"landed_at": None}, False),
+        ({"name": "LambdaTimeout"}, False),
+        ({"caught_by": lambda: None}, False),
+        ({"wrappers": frozenset()}, False),
+    ],
+)
+def test_an_interrupt_is_lost_in_a_wrapper(
+    changed: dict[str, Any], *, lost: bool, rungs: Rungs
+) -> None:
+    """It has landed, it is no TimeoutError, and a frame around the user's code has caught it."""
+    code = test_an_interrupt_is_lost_in_a_wrapper.__code__
+    record = {
+        "landed_at": GRACE_AT,
+        "name": "Interrupt",
+        "caught_by": lambda: (code, 0),
+        "wrappers": {(code.co_filename, code.co_name)},
+    }
+    assert not rungs.ladder.is_lost_in_a_wrapper()
+    rungs.land(GRACE_AT)  # the last one counts
+    assert not rungs.ladder.is_lost_in_a_wrapper()
+
+    rungs.ladder.records.append(SimpleNamespace(**{**record, **changed}))  # type: ignore[arg-type]
+
+    assert rungs.ladder.is_lost_in_a_wrapper() is lost
+
+
+# ---- put off, and winding up -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("grace_period", "longest"), [(3.0, 0.05), (0.25, 0.025)])
+def test_a_fragile_frame_puts_one_off_for_a_bounded_time(
+    grace_period: float, longest: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thread may block in one; in a short grace period it is a tenth of that."""
+    monkeypatch.setattr(_ladder, "is_fragile", lambda _frame: True)
+    rungs = Rungs(grace_period=grace_period)
+
+    assert rungs.decide(GRACE_AT) is None
+    assert rungs.ladder.is_put_off
+    assert rungs.decide(GRACE_AT + longest * 0.99) is None
+    assert not rungs.ladder.is_at_back_edge
+    rungs.land(GRACE_AT + longest)
+    assert not rungs.ladder.is_put_off
+
+
+def test_a_back_edge_puts_one_off_and_says_so(
+    rungs: Rungs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that the firing has the loop looked at instruction by instruction."""
+    monkeypatch.setattr(_ladder, "is_unprotected_back_edge", lambda *_: True)
+
+    assert rungs.decide(GRACE_AT) is None
+    assert rungs.ladder.is_at_back_edge
+    rungs.invocation.is_open = False
+    assert rungs.decide(GRACE_AT) is None
+    assert not rungs.ladder.is_at_back_edge
+
+
+@pytest.mark.parametrize(
+    ("is_edge", "handler", "puts_off"),
+    [(True, None, True), (True, 8, False), (False, None, False), (False, 8, False)],
+)
+def test_in_place_only_an_edge_that_nothing_protects_is_no_place(
+    is_edge: bool,  # noqa: FBT001
+    handler: int | None,
+    *,
+    puts_off: bool,
+    rungs: Rungs,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A tracer raises by the very instruction that it is at."""
+    monkeypatch.setattr(_ladder, "is_back_edge", lambda *_: is_edge)
+    monkeypatch.setattr(_ladder, "protected_by", lambda *_: handler)
+
+    error = rungs.ladder.decide(GRACE_AT, sys._getframe(), None, stack=HERE, in_place=True)
+
+    assert (error is None) is puts_off
+    assert rungs.ladder.is_at_back_edge is puts_off
+
+
+def test_a_loop_that_waits_in_c_is_no_obstacle(
+    rungs: Rungs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """asyncio's own frame is fragile, but not where uvloop waits without one.
+
+    It takes the third kind.
+    """
+    monkeypatch.setattr(_ladder, "is_fragile", lambda _frame: True)
+    monkeypatch.setattr(_ladder, "is_loops_own", lambda _code: True)
+    assert rungs.decide(GRACE_AT) is None
+
+    monkeypatch.setattr(_ladder, "waits_in_c", lambda: True)
+
+    assert type(rungs.decide(GRACE_AT)) is LoopInterrupt
+
+
+def test_a_handler_that_has_caught_it_winds_up(rungs: Rungs) -> None:
+    """Its own code goes on behind the ``try``: left alone until last call."""
+    try:
+        raise rungs.land(GRACE_AT)
+    except TimeoutError:
+        pass
+
+    frame = sys._getframe()
+    assert rungs.decide(GRACE_AT + 1.0, frame=frame) is None
+    rungs.places.own = False
+    assert type(rungs.land(GRACE_AT + 1.0, frame=frame)) is Interrupt, "a library goes on"
+
+
+def test_the_last_one_is_what_a_handler_winds_up_from(rungs: Rungs) -> None:
+    """The first was dropped, nobody knows where."""
+    rungs.land(GRACE_AT)
+    try:
+        raise rungs.land(GRACE_AT + 1.0)
+    except Interrupt:
+        pass
+
+    assert rungs.decide(GRACE_AT + 2.0, frame=sys._getframe()) is None
+
+
+def test_the_compilers_own_handler_is_no_catching(
+    rungs: Rungs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has only turned the error into another."""
+    try:
+        raise rungs.land(GRACE_AT)
+    except TimeoutError:
+        pass
+    monkeypatch.setattr(_ladder, "catches", lambda *_: False)
+
+    assert type(rungs.land(GRACE_AT + 1.0, frame=sys._getframe())) is Interrupt
+
+
+def test_who_has_caught_one_that_is_gone_without_a_word_is_unknown(rungs: Rungs) -> None:
+    """It was never raised."""
+    error = LambdaTimeout()
+    record = InterruptRecord(error, GRACE_AT, "here", frozenset(), rungs.clock)
+
+    del error
+
+    assert record.caught_by() is None
+
+
+def test_gevent_takes_the_third_kind(rungs: Rungs, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its hub prints the others."""
+    monkeypatch.setitem(sys.modules, "gevent", None)
+    rungs.land(GRACE_AT)
+
+    assert type(rungs.land(GRACE_AT + 1.0)) is LoopInterrupt
+
+
+def test_a_loop_that_comes_back_to_its_try_has_swallowed_it(rungs: Rungs) -> None:
+    """The block that it was interrupted in."""
+    frame = sys._getframe()
+    kinds: list[str] = []
+    for turn in range(2):
+        try:
+            raise rungs.land(GRACE_AT + turn, frame=frame)
+        except (TimeoutError, Interrupt) as error:
+            kinds.append(type(error).__name__)
+
+    assert kinds == ["LambdaTimeout", "Interrupt"]
+    assert rungs.decide(GRACE_AT + 2.0, frame=frame) is None
+
+
+def test_off_the_main_thread_its_lines_tell(rungs: Rungs) -> None:
+    """Its instructions cannot be seen."""
+    try:
+        raise rungs.land(GRACE_AT)  # this line
+    except TimeoutError:
+        pass
+    code = test_off_the_main_thread_its_lines_tell.__code__
+    in_the_try = next(n for n in range(code.co_firstlineno, 9999) if "# this line" in _line(n))
+    behind = (__file__, in_the_try + 4, code.co_name)
+    elsewhere = (__file__, in_the_try, "other")
+
+    assert rungs.decide(GRACE_AT + 1.0, stack=[elsewhere, behind]) is None
+    back = (__file__, in_the_try, code.co_name)
+    assert type(rungs.decide(GRACE_AT + 1.0, stack=[elsewhere, back])) is Interrupt
+
+
+def _line(number: int) -> str:
+    import linecache  # noqa: PLC0415
+
+    return linecache.getline(__file__, number)
+
+
+def test_for_another_thread_an_event_loop_is_taken_for_granted() -> None:
+    """It cannot be asked for one: better a KeyboardInterrupt too many."""
+    rungs = Rungs(thread_id=get_ident() + 1)
+
+    assert type(rungs.land(GRACE_AT)) is LambdaTimeout
+    loaded = "asyncio" in sys.modules
+    assert type(rungs.land(GRACE_AT + 1.0)) is (LoopInterrupt if loaded else Interrupt)

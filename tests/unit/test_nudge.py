@@ -1,0 +1,318 @@
+"""The nudge's signal, what its handler does, injection, and tracing for one landing."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from _thread import get_ident, get_native_id
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.support import BOUND, eventually
+from watchdog_lambda._interrupt import Injector, Nudge, trace_instructions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import FrameType
+
+
+class Signals:
+    """The process's signal handlers, as they would be."""
+
+    def __init__(self) -> None:
+        self.handlers: dict[int, Any] = {}
+        self.refusal: Exception | None = None
+        self.sent: list[tuple[int, int]] = []
+
+    def get(self, number: int) -> Any:
+        return self.handlers.get(number, signal.SIG_DFL)
+
+    def set(self, number: int, handler: object) -> None:
+        if self.refusal is not None:
+            raise self.refusal
+        self.handlers[number] = handler
+
+    def kill(self, thread_id: int, number: int) -> None:
+        self.sent.append((thread_id, number))
+
+
+@pytest.fixture
+def signals(monkeypatch: pytest.MonkeyPatch) -> Signals:
+    signals = Signals()
+    monkeypatch.setattr(signal, "getsignal", signals.get)
+    monkeypatch.setattr(signal, "signal", signals.set)
+    monkeypatch.setattr(signal, "pthread_kill", signals.kill)
+    return signals
+
+
+def nothing_is_due(_frame: FrameType | None) -> None:
+    """Decides that nothing lands."""
+
+
+# ---- the signal --------------------------------------------------------------------------------
+
+
+def test_the_first_signal_that_nobody_has_is_taken(signals: Signals) -> None:
+    """SIGURG, and then the real-time ones."""
+    first, second = Nudge(nothing_is_due), Nudge(nothing_is_due)
+
+    first.install("auto")
+    second.install("auto")
+
+    assert (first.number, first.refusal) == (signal.SIGURG, None)
+    assert (second.number, second.refusal) == (signal.SIGRTMIN, None)
+    assert signals.handlers == {
+        signal.SIGURG: first._handler,
+        signal.SIGRTMIN: second._handler,
+    }
+    assert first.native_id == get_native_id()
+
+
+def test_an_ignored_signal_is_somebodys(signals: Signals) -> None:
+    """Of all that could serve the last one is taken; and then none."""
+    taken = [signal.SIGURG, *range(signal.SIGRTMIN, signal.SIGRTMAX)]
+    signals.handlers.update(dict.fromkeys(taken, signal.SIG_IGN))
+    last, none = Nudge(nothing_is_due), Nudge(nothing_is_due)
+
+    last.install("auto")
+    none.install("auto")
+
+    assert last.number == signal.SIGRTMAX
+    assert (none.number, none.refusal) == (None, "every signal that could serve is in use")
+
+
+def test_the_wanted_signal_and_no_other(signals: Signals) -> None:
+    """It says which one is in use."""
+    first, second = Nudge(nothing_is_due), Nudge(nothing_is_due)
+
+    first.install(signal.SIGUSR1)
+    second.install(signal.SIGUSR1)
+
+    assert first.number == signal.SIGUSR1
+    assert (second.number, second.refusal) == (None, f"signal {signal.SIGUSR1:d} is in use")
+
+
+def test_none_is_wanted(signals: Signals) -> None:
+    """Then nothing is touched."""
+    nudge = Nudge(nothing_is_due)
+
+    nudge.install(None)
+    nudge.send()
+
+    assert (nudge.number, nudge.refusal) == (None, "WAKE_SIGNAL is none")
+    assert (signals.handlers, signals.sent) == ({}, [])
+
+
+@pytest.mark.parametrize("error", [ValueError("signal only works in main thread"), OSError("no")])
+def test_a_refusal_is_kept_until_it_works(error: Exception, signals: Signals) -> None:
+    """Off the main thread every signal is refused alike."""
+    nudge = Nudge(nothing_is_due)
+    signals.refusal = error
+
+    nudge.install("auto")
+    refused = nudge.number, nudge.refusal, nudge.reaches(get_ident())
+    signals.refusal = None
+    nudge.install("auto")
+
+    assert refused == (None, str(error), False)
+    assert (nudge.number, nudge.refusal) == (signal.SIGURG, None)
+
+
+def test_it_reaches_the_thread_that_took_it_while_it_is_ours(signals: Signals) -> None:
+    """No other thread, and not once somebody has taken it over."""
+    nudge = Nudge(nothing_is_due)
+    before = nudge.is_ours()
+    assert nudge.refusal is None, "nobody has tried yet"
+    nudge.install("auto")
+    nudge.send()
+
+    assert (before, nudge.is_ours()) == (False, True)
+    assert nudge.reaches(get_ident())
+    assert not nudge.reaches(get_ident() + 1)
+    assert signals.sent == [(get_ident(), signal.SIGURG)]
+    signals.handlers[signal.SIGURG] = signal.SIG_IGN
+    assert not nudge.is_ours()
+    assert not nudge.reaches(get_ident())
+
+
+# ---- its handler -------------------------------------------------------------------------------
+
+
+def test_what_is_decided_is_raised_or_nothing() -> None:
+    """In the frame that was interrupted."""
+    frames: list[FrameType | None] = []
+    error = KeyError("due")
+    frame = sys._getframe()
+
+    def due(asked: FrameType | None) -> BaseException:
+        frames.append(asked)
+        return error
+
+    Nudge(nothing_is_due)._on_nudge(0, frame)
+    with pytest.raises(KeyError) as caught:
+        Nudge(due)._on_nudge(0, frame)
+
+    assert caught.value is error
+    assert frames == [frame]
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_decision_that_finds_no_room_is_made_again_with_some(
+    times: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For its length only; where even that is too little, the next nudge has to do."""
+    limits: list[int] = []
+    asked: list[int] = []
+    before = sys.getrecursionlimit()
+    monkeypatch.setattr(sys, "setrecursionlimit", limits.append)
+
+    def decide(_frame: FrameType | None) -> BaseException | None:
+        asked.append(len(limits))
+        if len(asked) <= times:
+            raise RecursionError
+        return KeyError("due")
+
+    nudge = Nudge(decide)
+
+    if times == 1:
+        with pytest.raises(KeyError):
+            nudge._on_nudge(0, None)
+    else:
+        nudge._on_nudge(0, None)
+    assert asked == [0, 1]
+    assert limits == [before + 60, before]
+
+
+# ---- injection ---------------------------------------------------------------------------------
+
+
+class Blocked:
+    """A thread that is blocked in C, where nothing that is injected lands."""
+
+    def __init__(self) -> None:
+        self.caught: list[BaseException] = []
+        self._lock = threading.Lock()
+        self._lock.acquire()
+        self._blocks = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+        assert self._blocks.wait(BOUND)
+
+    @property
+    def ident(self) -> int:
+        assert self._thread.ident is not None
+        return self._thread.ident
+
+    def _run(self) -> None:
+        try:
+            self._blocks.set()
+            self._lock.acquire(timeout=BOUND)
+            for _ in range(1000):
+                pass
+        except BaseException as error:
+            self.caught.append(error)
+
+    def end(self) -> list[BaseException]:
+        self._lock.release()
+        self._thread.join(BOUND)
+        return self.caught
+
+
+@pytest.mark.untraced  # an exception that lands in coverage's frames leaves its lock taken
+def test_what_is_injected_lands_unless_it_is_withdrawn() -> None:
+    """In a thread that is there."""
+    injector = Injector()
+    injector.preload()
+    injector.preload()
+    landing, withdrawn = Blocked(), Blocked()
+
+    reached = [injector.inject(thread.ident, KeyError) for thread in (landing, withdrawn)]
+    injector.withdraw(withdrawn.ident)
+    injector.withdraw(withdrawn.ident)
+
+    assert [type(error) for error in landing.end()] == [KeyError]
+    assert withdrawn.end() == []
+    assert reached == [True, True]
+    eventually(lambda: not injector.inject(landing.ident, KeyError), "the thread to be gone")
+
+
+def test_without_ctypes_there_is_no_injection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in isolated sub-interpreters."""
+    injector = Injector()
+    before = injector.available
+    monkeypatch.setitem(sys.modules, "ctypes", None)
+
+    injector.preload()
+    without = injector.available
+    monkeypatch.undo()
+    injector.preload()
+
+    assert (before, without, injector.available) == (False, False, True)
+
+
+# ---- tracing for one landing -------------------------------------------------------------------
+
+
+@pytest.mark.untraced
+def test_tracing_asks_at_each_instruction_until_something_lands() -> None:
+    """In this very frame, and in none that it calls; nothing of it is left behind."""
+    asked: list[str] = []
+
+    def decide() -> BaseException | None:
+        event = sys._getframe(1).f_locals["event"]
+        asked.append(f"{sys._getframe(2).f_code.co_name}: {event}")
+        return KeyError("due") if len(asked) == 10 else None
+
+    def called() -> int:
+        return sum(n for n in range(3))
+
+    def traced(started: list[object]) -> None:
+        started.append(sys._getframe())
+        started.append(trace_instructions(sys._getframe(), decide))
+        while True:
+            called()
+
+    started: list[Any] = []
+    with pytest.raises(KeyError):
+        traced(started)
+
+    frame, is_traced = started
+    assert is_traced
+    assert asked == ["traced: opcode"] * 10
+    assert sys.gettrace() is None
+    assert (frame.f_trace, frame.f_trace_opcodes) == (None, False)
+
+
+@pytest.mark.untraced
+def test_tracing_ends_with_its_frame() -> None:
+    """Nothing was due in it."""
+    asked: list[None] = []
+
+    def traced() -> bool:
+        return trace_instructions(sys._getframe(), lambda: asked.append(None))
+
+    assert traced()
+    assert sys.gettrace() is None
+    assert asked
+
+
+@pytest.mark.untraced
+def test_a_tracer_that_is_there_goes_first() -> None:
+    """A debugger's; nobody is asked."""
+
+    def tracer(*_: object) -> None:
+        return None
+
+    asked: list[None] = []
+    decide: Callable[[], None] = lambda: asked.append(None)  # noqa: E731
+    sys.settrace(tracer)
+    try:
+        done = trace_instructions(sys._getframe(), decide)
+        left = sys.gettrace()
+    finally:
+        sys.settrace(None)
+
+    assert (done, asked) == (False, [])
+    assert left is tracer

@@ -1,0 +1,393 @@
+"""What the record says, to the millisecond, and what is left of it where there is too much."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from _thread import get_ident
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from tests.support import plan
+from watchdog_lambda import TimeoutDetails, _record
+from watchdog_lambda._clock import Timeline
+from watchdog_lambda._hooks import HookRecord
+from watchdog_lambda._record import MOST_BYTES, attribute, build, fitted, obstacle, other_stacks
+
+# ---- the whole of it ---------------------------------------------------------------------------
+
+
+def firing(**changed: Any) -> Any:
+    """What the record is made of: a timeout of a function of 30 s that began at 100 s."""
+    details = TimeoutDetails(
+        request_id="request-1",
+        function_name="orders",
+        deadline=130.0,
+        elapsed=27.0,
+        grace_period=3.0,
+        stack=("app.py:1 (handler)", "app.py:9 (work)"),
+        location="app.py:9 (work)",
+    )
+    hook = HookRecord("app.flush")
+    hook.started, hook.duration, hook.outcome = 127.25, 0.5, "ok"
+    landed = SimpleNamespace(name="LambdaTimeout", at=127.5, landed_at=127.75, place="app.py:9")
+    pending = SimpleNamespace(name="Interrupt", at=128.0, landed_at=None, place="app.py:7")
+    ladder = SimpleNamespace(
+        records=[landed, pending],
+        left_out=0,
+        is_waiting=False,
+        outcome=lambda interrupt: "swallowed" if interrupt is landed else "pending",
+    )
+    parts: dict[str, Any] = {
+        "details": details,
+        "timeline": Timeline(100.0, 130.0, grace_period=3.0, hook_budget=None, last_call=0.5),
+        "ladder": ladder,
+        "invocation": SimpleNamespace(context=SimpleNamespace(function_version=7), plan=plan()),
+        "other_stacks": {"poller": ("lib.py:3 (wait)",)},
+        "ended_at": 128.5,
+        "runs": [SimpleNamespace(records=[hook])],
+        "delivery": "nudge",
+        "interrupts": True,
+        "tools": SimpleNamespace(nudge=nudge()),
+    }
+    return SimpleNamespace(**{**parts, **changed})
+
+
+def nudge(*, refusal: str | None = None, number: int | None = 10, ours: bool = True) -> Any:
+    return SimpleNamespace(refusal=refusal, number=number, is_ours=lambda: ours)
+
+
+def test_the_record_has_every_instant_in_milliseconds_since_the_start() -> None:
+    """All of it, from a timeout whose instants are known."""
+    assert build(firing(), "raised", 129.0) == {
+        "event": "watchdog.timeout",
+        "outcome": "raised",
+        "request_id": "request-1",
+        "function_name": "orders",
+        "function_version": "7",
+        "elapsed_ms": 29_000,
+        "remaining_ms": 1_000,
+        "grace_period_ms": 3_000,
+        "location": "app.py:9 (work)",
+        "stack": ("app.py:1 (handler)", "app.py:9 (work)"),
+        "threads": {"poller": ("lib.py:3 (wait)",)},
+        "ended_after_ms": 28_500,
+        "hooks": [{"name": "app.flush", "outcome": "ok", "after_ms": 27_250, "duration_ms": 500.0}],
+        "interrupts": [
+            {
+                "exception": "LambdaTimeout",
+                "outcome": "swallowed",
+                "after_ms": 27_500,
+                "landed_after_ms": 27_750,
+                "location": "app.py:9",
+            },
+            {
+                "exception": "Interrupt",
+                "outcome": "pending",
+                "after_ms": 28_000,
+                "landed_after_ms": None,
+                "location": "app.py:7",
+            },
+        ],
+    }
+
+
+def test_what_is_not_known_is_empty() -> None:
+    """Before the first look at the handler there are no details; a stuck one has not ended."""
+    record = build(firing(details=None, ended_at=None), "stuck", 129.0)
+
+    assert (record["request_id"], record["function_name"], record["location"]) == ("", "", "")
+    assert (record["stack"], record["ended_after_ms"]) == ((), None)
+
+
+def test_what_is_not_always_there_is_there_where_it_says_something() -> None:
+    """Interrupts left out, an obstacle, a last resort."""
+    hindered = firing(delivery="injection")
+    hindered.ladder.left_out = 3
+
+    record = build(hindered, "stuck", 129.0, last_resort="exit")
+
+    assert record["interrupts_left_out"] == 3
+    assert record["obstacle"].startswith("no nudge")
+    assert record["last_resort"] == "exit"
+
+
+# ---- what held it up ---------------------------------------------------------------------------
+
+INJECTED = "no nudge ({}): an interrupt lands only once a blocked call has returned"
+
+
+@pytest.mark.parametrize(
+    ("changed", "outcome", "said"),
+    [
+        ({}, "raised", None),
+        (
+            {"delivery": "injection"},
+            "raised",
+            INJECTED.format("the handler is not on the main thread"),
+        ),
+        (
+            {
+                "delivery": "injection",
+                "tools": SimpleNamespace(nudge=nudge(number=None, ours=False)),
+            },
+            "raised",
+            INJECTED.format("the handler is not on the main thread"),
+        ),
+        (
+            {"delivery": "injection", "tools": SimpleNamespace(nudge=nudge(ours=False))},
+            "raised",
+            INJECTED.format("somebody has taken the wake signal over"),
+        ),
+        (
+            {"delivery": "injection", "tools": SimpleNamespace(nudge=nudge(refusal="in use"))},
+            "raised",
+            INJECTED.format("in use"),
+        ),
+        ({"delivery": "none", "interrupts": False}, "returned", "a durable function: "),
+        (
+            {"delivery": "none", "tools": SimpleNamespace(nudge=nudge(refusal="in use"))},
+            "stuck",
+            "no means to interrupt: no nudge (in use), no ctypes",
+        ),
+    ],
+)
+def test_an_obstacle_is_named(changed: dict[str, Any], outcome: str, said: str | None) -> None:
+    """One reason for each way of delivery; none where the nudge served."""
+    why = obstacle(firing(**changed), outcome)
+
+    assert why is None if said is None else (why or "").startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "said"),
+    [
+        ("stuck", "C code held the GIL: the watchdog has come to run only now"),
+        ("returned", "the handler ended before an interrupt was due"),
+    ],
+)
+def test_an_obstacle_before_the_first_interrupt(outcome: str, said: str) -> None:
+    """The hooks were not over yet, or the watchdog did not come to run."""
+    waiting = firing(delivery="none")
+    waiting.ladder.is_waiting = True
+
+    assert obstacle(waiting, outcome) == said
+
+
+def test_no_interrupt_wanted_is_no_obstacle() -> None:
+    """The setting says so."""
+    invocation = SimpleNamespace(plan=plan(interrupt="none"))
+
+    assert (
+        obstacle(firing(delivery="none", interrupts=False, invocation=invocation), "stuck") is None
+    )
+
+
+# ---- the user's objects ------------------------------------------------------------------------
+
+
+class Broken:
+    """Nothing of it can be read."""
+
+    def __str__(self) -> str:
+        raise ValueError("no")
+
+    @property
+    def name(self) -> str:
+        raise ValueError("no")
+
+
+def test_what_cannot_be_made_a_text_is_named_by_its_type() -> None:
+    """``str`` raises, a property raises, an attribute is missing, or is None."""
+    holder = SimpleNamespace(number=7, nothing=None, broken=Broken())
+
+    assert _record.text(Broken()) == "<Broken>"
+    assert attribute(holder, "number") == "7"
+    assert attribute(holder, "broken") == "<Broken>"
+    assert attribute(holder, "nothing") == attribute(holder, "missing") == ""
+    assert attribute(Broken(), "name") == ""
+
+
+def test_the_line_takes_what_json_does_not_know() -> None:
+    """As text; level, message and timestamp come first."""
+    line = json.loads(_record.dumps({"outcome": Broken()}))
+
+    assert list(line) == ["level", "message", "timestamp", "outcome"]
+    assert (line["level"], line["message"]) == ("ERROR", "watchdog.timeout")
+    assert line["outcome"] == "<Broken>"
+
+
+@pytest.mark.parametrize(
+    ("now", "told"),
+    [
+        (1_700_000_001.0429, "2023-11-14T22:13:21.042Z"),
+        (1_700_000_000.9879, "2023-11-14T22:13:20.987Z"),
+    ],
+)
+def test_the_timestamp_has_milliseconds_and_is_utc(
+    now: float, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rounded down, with three digits."""
+    monkeypatch.setattr(time, "time", lambda: now)
+
+    assert _record.timestamp() == told
+
+
+# ---- the other threads -------------------------------------------------------------------------
+
+
+class Places:
+    """Stands for a CodeMap: the stacks of these tests are places already."""
+
+    @staticmethod
+    def places(stack: list[str]) -> tuple[str, ...]:
+        return tuple(stack)
+
+
+def others(stacks: dict[int, list[str]], names: dict[int, str] | None = None) -> dict[str, Any]:
+    active = {ident: SimpleNamespace(name=name) for ident, name in (names or {}).items()}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(threading, "_active", active)
+        patch.setattr(_record, "_count", lambda: 45)
+        return other_stacks(Places(), stacks)  # type: ignore[arg-type]
+
+
+def test_threads_are_told_by_name() -> None:
+    """Neither the one that asks nor this package's own, which have no place that is not ours."""
+    stacks = {1: ["a"], 2: ["b"], 3: ["c"], 4: ["d"], 5: [], get_ident(): ["own"], 6: ["e"]}
+
+    told = others(stacks, {1: "pool", 2: "pool", 4: "", 6: "last"})
+
+    assert told == {
+        "pool": ("a",),
+        "pool (2)": ("b",),
+        "thread": ("c",),
+        "thread (4)": ("d",),
+        "last": ("e",),
+    }
+
+
+def test_of_a_deep_stack_the_innermost_frames_are_told() -> None:
+    """Twenty of them."""
+    assert others({1: [str(n) for n in range(25)]}) == {
+        "thread": tuple(str(n) for n in range(5, 25))
+    }
+
+
+@pytest.mark.parametrize(
+    ("count", "more"), [(30, None), (31, ("15 threads left out",)), (33, ("15 threads left out",))]
+)
+def test_of_many_threads_the_first_are_told(count: int, more: tuple[str, ...] | None) -> None:
+    """Thirty of them; how many are left out is the process's count, which has all of them."""
+    told = others({n: ["a"] for n in range(1, count + 1)})
+
+    assert told.pop("...", None) == more
+    assert len(told) == 30
+
+
+# ---- too much of it ----------------------------------------------------------------------------
+
+LONG = "b" * 66 + "m" * 1_000 + "e" * 134
+"""A text whose first third and last two thirds of 200 characters can be told from its middle."""
+
+
+def test_the_bound_is_what_a_pipe_takes_with_one_page_in_use() -> None:
+    """A line beyond it could block."""
+    assert MOST_BYTES == 61_440
+
+
+def long_record() -> dict[str, Any]:
+    return {
+        "outcome": "stuck",
+        "location": LONG,
+        "request_id": "r" * 200,
+        "stack": tuple(f"s{n}" for n in range(150)),
+        "threads": {f"t{n}": tuple(f"p{m}" for m in range(9)) for n in range(40)},
+        "hooks": [{"name": f"h{n}", LONG: n} for n in range(21)],
+        "interrupts": [{"at": n} for n in range(25)],
+    }
+
+
+def cut(times: int) -> tuple[list[dict[str, Any]], bytes]:
+    """What is tried for a record that is too long so many times, and the line that comes of it."""
+    tried: list[dict[str, Any]] = []
+
+    def make(record: dict[str, Any]) -> bytes:
+        tried.append(record)
+        return b"x" * (MOST_BYTES + 1 if len(tried) <= times else MOST_BYTES)
+
+    line = fitted(long_record(), make)
+    return tried, line
+
+
+def test_a_record_that_fits_is_not_cut() -> None:
+    """To the byte."""
+    tried, line = cut(0)
+
+    assert tried == [long_record()]
+    assert len(line) == MOST_BYTES
+
+
+def test_the_first_cut_keeps_the_innermost_frames_and_both_ends_of_lists_and_texts() -> None:
+    """The handler's last 100 frames, 30 threads with 5 each, 20 entries, 200 characters."""
+    (_, record), _ = cut(1)
+
+    shortened = "b" * 66 + "..." + "e" * 134
+    first_and_last_hooks = [*range(10), *range(11, 21)]
+    first_and_last = [*range(10), *range(15, 25)]
+    assert record == {
+        "outcome": "stuck",
+        "location": shortened,
+        "request_id": "r" * 200,
+        "stack": [f"s{n}" for n in range(50, 150)],
+        "threads": {f"t{n}": [f"p{m}" for m in range(4, 9)] for n in range(30)},
+        "hooks": [{"name": f"h{n}", shortened: n} for n in first_and_last_hooks],
+        "interrupts": [{"at": n} for n in first_and_last],
+        "shortened": True,
+    }
+
+
+def test_lists_that_are_short_enough_stay_whole() -> None:
+    """Where something else was too long."""
+    record = {**long_record(), "hooks": [{"name": "only"}], "interrupts": [1] * 20}
+    tried: list[dict[str, Any]] = []
+
+    def make(entry: dict[str, Any]) -> bytes:
+        tried.append(entry)
+        return b"x" * (MOST_BYTES + 2 - len(tried))
+
+    fitted(record, make)
+
+    assert tried[1]["hooks"] == [{"name": "only"}]
+    assert tried[1]["interrupts"] == [1] * 20
+
+
+@pytest.mark.parametrize(
+    ("times", "threads", "kept"),
+    [(2, (10, 5), (40, 10, 150)), (3, (0, 0), (20, 4, 100)), (4, (0, 0), (0, 0, 80))],
+)
+def test_further_cuts_keep_less(
+    times: int, threads: tuple[int, int], kept: tuple[int, int, int]
+) -> None:
+    """Of the whole record each time; what it says of itself stays to the end."""
+    (most_threads, frames), (stack, entries, characters) = threads, kept
+    tried, line = cut(times)
+    record = tried[-1]
+
+    assert len(tried) == times + 1
+    assert len(line) == MOST_BYTES
+    assert {len(places) for places in record["threads"].values()} <= {frames}
+    assert len(record["threads"]) == most_threads
+    assert record["stack"] == [f"s{n}" for n in range(150 - stack, 150)]
+    assert len(record["hooks"]) == len(record["interrupts"]) == entries
+    assert len(record["location"]) == characters + len("...")
+    assert (record["outcome"], record["shortened"]) == ("stuck", True)
+
+
+def test_what_is_too_long_after_every_cut_is_an_error() -> None:
+    """A formatter of the user's that adds more than there is room for."""
+    with pytest.raises(OverflowError):
+        cut(5)
