@@ -124,8 +124,8 @@ class Map:
     def tests_of(self, mutant: Mutant) -> list[str]:
         """The tests that can see this mutant, the quickest first, within the time."""
         lines = self._lines.get(mutant.module, {})
-        # What runs at import only is seen by whatever runs the module at all.
-        tests = lines.get(mutant.line) or sorted({t for tests in lines.values() for t in tests})
+        # What runs at import only is seen by a test that comes by no line at all.
+        tests = lines.get(mutant.line) or list(self._seconds)
         chosen: list[str] = []
         total = 0.0
         for test in sorted({*tests, *self._unseen}, key=lambda t: self._seconds.get(t, 0.0)):
@@ -250,7 +250,8 @@ def _record(tests: Sequence[str], destination: Path) -> int:
         }
         for file in data.measured_files()
     }
-    found = {"lines": lines, "unseen": [], "seconds": recorder.seconds}
+    passed = {t: s for t, s in recorder.seconds.items() if t not in recorder.failed}
+    found = {"lines": lines, "unseen": [], "seconds": passed}
     destination.write_text(json.dumps(found))
     return 0
 
