@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dis
-import socket
 import os
 import re
+import socket
 import sys
 import textwrap
 import threading
