@@ -45,6 +45,7 @@ def conclude(
     finally:
         firing.is_concluded = True
         thread.standby.ends(firing.invocation)
+        thread.standby.rest()
         active.pop(get_ident(), None)
 
 

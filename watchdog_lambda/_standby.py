@@ -113,9 +113,13 @@ class Standby:
                 self._words.close()
 
     def rest(self) -> None:
-        """The thread runs, so it can speak for itself. Thread: watchdog.
+        """Have no last words spoken until the thread goes to sleep the next time.
 
-        And ``faulthandler`` may only look at threads that do not run.
+        It runs, so it can speak for itself, and ``faulthandler`` may only look at threads that do
+        not; or a timeout is over, and the thread has yet to see it, which a long garbage collection
+        can hold up.
+
+        Thread: watchdog, or the handler's at the end of a timeout.
         """
         if self._words is not None:
             self._words.stop()

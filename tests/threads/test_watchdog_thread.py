@@ -502,3 +502,34 @@ def test_nobody_speaks_for_an_invocation_that_has_ended(when: str) -> None:
 
     assert not words.is_set
     assert watchdog.standby.speaks_for is None
+
+
+class Listening:
+    """The process's own standby, and what the main thread asks of it."""
+
+    def __init__(self) -> None:
+        self._standby = thread.standby
+        self._main = threading.get_ident()
+        self.asked: list[str] = []
+
+    def __getattr__(self, name: str) -> Any:
+        if threading.get_ident() == self._main:
+            self.asked.append(name)
+        return getattr(self._standby, name)
+
+
+def test_nobody_speaks_after_a_timeout_whose_end_the_watchdog_has_yet_to_see(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A long garbage collection can keep it from that, and take the processor time meanwhile."""
+    standby = Listening()
+    monkeypatch.setattr(thread, "standby", standby)
+
+    @watch(grace_period=0.2)
+    def handler(_event: object, _context: object) -> None:
+        block()
+
+    with pytest.raises(LambdaTimeout):
+        handler({}, Context(0.8))
+
+    assert standby.asked[-1] == "rest"

@@ -202,7 +202,7 @@ def test_hooks_are_told_where_everybody_is(scene: Scene, monkeypatch: pytest.Mon
     here, there = (__file__, 7, "handler"), (__file__, 9, "waits")
     scene.stacks = {get_ident(): [here], 7: [there]}
     monkeypatch.setattr(_course, "other_stacks", lambda _code, stacks: {str(s): () for s in stacks})
-    monkeypatch.setattr(_course, "awaited_stack", lambda _ident: [there])
+    monkeypatch.setattr(_course, "with_awaited", lambda stack, _ident, _code: stack)
     scene.begin()
 
     scene.at(GRACE_AT + 0.5)
@@ -224,7 +224,7 @@ def test_where_a_task_waits_stands_before_a_stack_that_is_not_the_users(
     scene.registry.add("hook", told.append)
     scene.stacks = {get_ident(): [(os.__file__, 1, "run_forever")]}
     waits = (__file__, 9, "waits")
-    monkeypatch.setattr(_course, "awaited_stack", lambda _ident: [waits])
+    monkeypatch.setattr(_course, "with_awaited", lambda stack, _ident, _code: [waits, *stack])
     scene.begin()
 
     scene.at(GRACE_AT)

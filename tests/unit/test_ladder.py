@@ -169,7 +169,11 @@ def test_where_a_task_waits_is_said_if_the_stack_has_nothing_of_the_users(
     rungs: Rungs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Under an event loop the stack is the loop's."""
-    monkeypatch.setattr(_ladder, "awaited_stack", lambda _ident: [("app.py", 3, "waits")])
+
+    def with_awaited(stack: Any, _ident: int, code: Any) -> Any:
+        return stack if code.has_own(stack) else [("app.py", 3, "waits"), *stack]
+
+    monkeypatch.setattr(_ladder, "with_awaited", with_awaited)
 
     own = rungs.land(GRACE_AT)
     rungs.places.own = False

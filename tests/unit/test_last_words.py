@@ -50,6 +50,8 @@ class Words:
             return timer
 
         monkeypatch.setattr(_last_words, "ThreadTimer", make)
+        # Not that of the process's own, which would be ended by it after the test.
+        monkeypatch.setattr(_last_words, "_spare", lambda _nudge: signal.SIGRTMAX - 9)
         self.words = LastWords(signal.SIGURG, threading.get_native_id())
 
     @property
