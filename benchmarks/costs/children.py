@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from benchmarks.surroundings import environment
+from benchmarks.surroundings import ROOT, environment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -91,7 +91,7 @@ class Child:
                 status = self._process.poll()
                 why = "said nothing" if status is None else f"ended with {status}"
                 wrote = self._errors.read_text(errors="replace")[-3000:]
-                raise Broken(f"{' '.join(self._command)}: {why}\n{wrote}")
+                raise Broken(_anywhere(f"{' '.join(self._command)}: {why}\n{wrote}"))
             *whole, self._begun = (self._begun + read).split(b"\n")
             self._lines += whole
         told = json.loads(self._lines.pop(0))
@@ -129,6 +129,13 @@ def _held_back() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _anywhere(text: str) -> str:
+    """Without this machine's folders: what went wrong may come to stand on the page."""
+    for folder in (sys.prefix, sys.base_prefix, str(ROOT)):
+        text = text.replace(f"{folder}{os.sep}", "")
+    return text
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
