@@ -35,8 +35,11 @@ TOUCHES_BOUNDS = (
 )
 """What meets the packages that the package depends on, or works with: `minimum --quick`."""
 
-MEASURED = ("tests/unit", "tests/threads", "tests/cli", "tests/test_api.py")
-"""What `coverage` runs; not what counts in microseconds."""
+MEASURED = (
+    *("tests/unit", "tests/cli", "tests/test_api.py"),
+    *(f"tests/threads/test_{name}.py" for name in ("async", "batch", "exits", "fork", "gil")),
+)
+"""What `coverage` runs: not what counts in microseconds, nor races that a tracer has hang."""
 
 SKIPPED = 77
 """Exit code of a command that could not run here at all, as automake has it."""
