@@ -166,7 +166,7 @@ def test(arguments: list[str]) -> int:
 
 
 def coverage(arguments: list[str]) -> int:
-    """Which lines and branches of the package no test runs; fails if there are any."""
+    """Lines and branches that no test runs which bears a tracer; short of its goal, 100 %, yet."""
     folder = ROOT / "build" / "coverage"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)

@@ -45,6 +45,9 @@ def conclude(
     finally:
         firing.is_concluded = True
         thread.standby.ends(firing.invocation)
+        # The timer by processor time, too, which the watchdog would take back at its next look: a
+        # garbage collection that holds the GIL can come before that. Pinned by
+        # test_nobody_speaks_after_a_timeout_whose_end_the_watchdog_has_yet_to_see.
         thread.standby.rest()
         active.pop(get_ident(), None)
 

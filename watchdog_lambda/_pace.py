@@ -12,7 +12,7 @@ import sys
 
 QUICK = 0.0005
 """Seconds. With a handler that computes and one hook, the median from deadline to interrupt was
-26 ms at the default, 24 ms at 1 ms, 8 ms at this, and no less below it (3.11, in one run)."""
+26 ms at the default, 24 ms at 1 ms, 8 ms at this, no less below it (3.11, a busy machine)."""
 
 
 class Pace:
