@@ -3,6 +3,7 @@
     python tools/soak.py                                   # 200,000 invocations for each delivery
     python tools/soak.py --interpreter python3.11 --interpreter python3.13
     python tools/soak.py --invocations 3000 --seed 7 --delivery injection --only spin
+    python tools/soak.py --full --jobs 4                   # 1,000,000 for each, on each interpreter
 
 Each invocation takes some milliseconds and ends within about 60 us of one of the two instants that
 matter: when the watchdog begins to act on it, and when it sends the interrupt. After each call:
@@ -31,6 +32,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -135,30 +137,32 @@ class Report(NamedTuple):
 
 
 class Command:
-    """Runs the cells one after the other."""
+    """Runs the cells: one after the other, or some side by side."""
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
         self.seed: int = options.seed if options.seed is not None else int(time.time())
         self.reports: list[Report] = []
         self.interrupted = 0
-        self._child: subprocess.Popen[str] | None = None
+        self._children: list[subprocess.Popen[str]] = []
 
     def run(self) -> int:
         signal.signal(signal.SIGINT, self._interrupt)
         signal.signal(signal.SIGTERM, self._interrupt)
         chosen = self.options.delivery
         deliveries = DELIVERIES if chosen == "both" else (chosen,)
-        skipped = []
+        skipped: list[str] = []
+        cells: list[tuple[str, str, str]] = []
         for given in self.options.interpreter or [sys.executable]:
             path, version, reason = look_at(given)
             if reason:
                 skipped.append(f"SKIPPED: {given}: {reason}")
                 print(skipped[-1], file=sys.stderr, flush=True)
                 continue
-            for delivery in deliveries:
-                if not self.interrupted:
-                    self.reports.append(self._run_cell(path, version, delivery))
+            cells += [(path, version, delivery) for delivery in deliveries]
+        with ThreadPoolExecutor(self.options.jobs) as pool:
+            reports = pool.map(self._run_cell, *zip(*cells, strict=True)) if cells else ()
+            self.reports += [report for report in reports if report is not None]
         self._print(skipped)
         if self.interrupted:
             return 130
@@ -166,7 +170,10 @@ class Command:
             return 2
         return min(1, sum(1 for report in self.reports for _ in report.violations()))
 
-    def _run_cell(self, path: str, version: str, delivery: str) -> Report:
+    def _run_cell(self, path: str, version: str, delivery: str) -> Report | None:
+        """What it came to; None if it did not begin any more."""
+        if self.interrupted > 0:
+            return None
         options = self.options
         command = [path, "-P", str(CELL), delivery, *map(str, (options.invocations, self.seed))]
         command += [str(options.seconds_cap), *options.only]
@@ -176,7 +183,10 @@ class Command:
         with subprocess.Popen(
             command, stdout=subprocess.PIPE, text=True, env=environment, errors="replace"
         ) as child:
-            self._child = child
+            # In the list before the look: an interrupt asks what is in there, and no other.
+            self._children.append(child)
+            if self.interrupted > 0:
+                child.send_signal(signal.SIGINT)
             # Longer than anything in there may take, in case nothing of it works any more.
             last_resort = threading.Timer(options.seconds_cap + 60, child.kill)
             last_resort.start()
@@ -192,9 +202,10 @@ class Command:
 
     def _interrupt(self, _signum: int, _frame: FrameType | None) -> None:
         self.interrupted += 1
-        if self._child is not None and self._child.poll() is None:
-            # Asked once it ends with what it has; a terminal's Ctrl-C has asked it, too.
-            self._child.send_signal(signal.SIGINT if self.interrupted == 1 else signal.SIGKILL)
+        for child in self._children:
+            if child.poll() is None:
+                # Asked once it ends with what it has; a terminal's Ctrl-C has asked it, too.
+                child.send_signal(signal.SIGINT if self.interrupted == 1 else signal.SIGKILL)
 
     def _print(self, skipped: list[str]) -> None:
         _print_table(self.reports)
@@ -269,6 +280,13 @@ def main() -> int:
     return Command(options).run()
 
 
+def _at_least_one(given: str) -> int:
+    number = int(given)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{number} is too few: 1 or more")
+    return number
+
+
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python tools/soak.py",
@@ -279,7 +297,7 @@ def _parse() -> argparse.Namespace:
     )
     parser.add_argument(
         "--invocations",
-        type=int,
+        type=_at_least_one,
         default=200_000,
         metavar="N",
         help="per cell (default: %(default)s)",
@@ -311,6 +329,13 @@ def _parse() -> argparse.Namespace:
         default=[],
         metavar="KIND",
         help="handlers of this kind only, by the name that violations give; may be given again",
+    )
+    parser.add_argument(
+        "--jobs",
+        type=_at_least_one,
+        default=1,
+        metavar="N",
+        help="cells at a time; each takes half a core (default: %(default)s)",
     )
     parser.add_argument(
         "--full",
