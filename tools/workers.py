@@ -2,6 +2,7 @@
 
     python tools/workers.py                        # 10,000 timeouts for each style, 4 workers
     python tools/workers.py --timeouts 200 --style instances --seed 7
+    python tools/workers.py --day                  # some 86,400 events, of which 1 % time out
 
 What a busy function gets in a day, in minutes: handlers that sleep, compute, swallow, clean up,
 answer, fail, run a loop, wait for a child, hold a shield, and among them those that end in time.
@@ -102,6 +103,15 @@ TIMES_OUT: Final = (
     *("answer", "fail"),
 )
 EITHER: Final = "end at the edge"
+MOST_EITHER: Final = 0.1
+"""Of all events: they wait."""
+
+DAY: Final = 86_400
+"""Events: one a second."""
+
+RARE: Final = 0.01
+"""Of a day's events run into their timeout."""
+
 IN_TIME: Final = "end in time"
 PROGRESS: Final = 4.0
 MOST_GROWTH_KB: Final = 8192
@@ -200,10 +210,11 @@ class Run:
                 self._tell()
 
     def _draw(self) -> str:
-        share = self.chance.random()
-        if share < 0.1:
-            return IN_TIME
-        return EITHER if share < 0.2 else self.chance.choice(TIMES_OUT)
+        drawn = self.chance.random()
+        share: float = self.options.share
+        if drawn < share:
+            return self.chance.choice(TIMES_OUT)
+        return EITHER if drawn < share + min((1 - share) / 2, MOST_EITHER) else IN_TIME
 
     def _judge(self, sent: Sent, answer: Answer) -> None:
         self.count["events"] += 1
@@ -341,6 +352,19 @@ def _parse() -> argparse.Namespace:
     parser.add_argument(
         "--timeouts", type=int, default=10_000, metavar="N", help="for each style (%(default)s)"
     )
+    parser.add_argument(
+        "--share",
+        type=float,
+        default=0.8,
+        metavar="S",
+        help="of the events that run into their timeout; a tenth at the most ends at the edge, and "
+        "the others at once (%(default)s)",
+    )
+    parser.add_argument(
+        "--day",
+        action="store_true",
+        help=f"what comes in a day, one event a second: --timeouts {DAY * RARE:.0f} --share {RARE}",
+    )
     parser.add_argument("--workers", type=int, default=4, metavar="N", help="(%(default)s)")
     parser.add_argument(
         "--style", action="append", choices=STYLES, help="this one only; may be given again"
@@ -349,7 +373,12 @@ def _parse() -> argparse.Namespace:
         "--timeout", type=float, default=0.2, metavar="S", help="of each event (%(default)s)"
     )
     parser.add_argument("--seed", type=int, help="of what is drawn (default: the time)")
-    return parser.parse_args()
+    options = parser.parse_args()
+    if options.day:
+        options.timeouts, options.share = round(DAY * RARE), RARE
+    if not 0 < options.share <= 1:
+        parser.error(f"--share {options.share}: more than 0, and 1 at the most, such as 0.8")
+    return options
 
 
 if __name__ == "__main__":
