@@ -8,21 +8,26 @@ smaller ones in ``.venv-wrappers`` and the like, and AWS's Runtime Interface Emu
 from __future__ import annotations
 
 import argparse
-import hashlib
-import itertools
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
-import venv
 from pathlib import Path
 from typing import IO
 
+from tools.environments import (
+    SUPPORTED,
+    SetUpError,
+    environment,
+    environment_of,
+    extra_environment,
+    find,
+    install_package,
+    say,
+)
+
 ROOT = Path(__file__).resolve().parent
-PINNED = ROOT / "requirements" / "dev.txt"
-OLDEST = (3, 11)
-INTERPRETERS = ("3.11", "3.12", "3.13", "3.14")
 
 TOUCHES_BOUNDS = (
     "tests/test_api.py",
@@ -43,107 +48,6 @@ MEASURED = (
 
 SKIPPED = 77
 """Exit code of a command that could not run here at all, as automake has it."""
-
-
-class SetUpError(Exception):
-    """The environment cannot be made; the message says what to do."""
-
-
-# ---- the environment ---------------------------------------------------------------------------
-
-
-def environment(interpreter: str = sys.executable) -> Path:
-    """The Python of an up-to-date virtual environment for `interpreter`; made if need be."""
-    version = _output(
-        [interpreter, "-c", "import sys; print('%d.%d.%d' % sys.version_info[:3])"]
-    ).strip()
-    if tuple(map(int, version.split(".")[:2])) < OLDEST:
-        raise SetUpError(
-            f"Python {version} is too old: use 3.11 or newer, for example python3.13 dev.py ..."
-        )
-    same = Path(interpreter).resolve() == Path(sys.executable).resolve()
-    folder = ROOT / (".venv" if same else f".venv-{version}")
-    python = folder / "bin" / "python"
-    stamp = folder / ".made-of"
-    made_of = hashlib.sha256(
-        PINNED.read_bytes() + (ROOT / "pyproject.toml").read_bytes() + version.encode()
-    ).hexdigest()
-    if python.exists() and stamp.exists() and stamp.read_text() == made_of:
-        return python
-    _say(f"setting up {folder.name} for Python {version} (once)")
-    if folder.exists():
-        shutil.rmtree(folder)
-    if same:
-        _make_venv(folder)
-    else:
-        _run([interpreter, "-m", "venv", str(folder)])
-    _install(python, PINNED)
-    _run([*_pip(python), "--no-deps", "--no-build-isolation", "--editable", str(ROOT)])
-    stamp.write_text(made_of)
-    return python
-
-
-def extra_environment(group: str, interpreter: str = sys.executable) -> Path:
-    """The Python of an environment with nothing but a group's pinned packages; made if need be."""
-    pinned = ROOT / "requirements" / f"{group}.txt"
-    version = _output([interpreter, "--version"]).split()[1]
-    folder = ROOT / f".venv-{group}"
-    python = folder / "bin" / "python"
-    stamp = folder / ".made-of"
-    made_of = hashlib.sha256(pinned.read_bytes() + version.encode()).hexdigest()
-    if stamp.exists() and stamp.read_text() == made_of:
-        return python
-    _say(f"setting up {folder.name} for Python {version} (once)")
-    if folder.exists():
-        shutil.rmtree(folder)
-    if Path(interpreter).resolve() == Path(sys.executable).resolve():
-        _make_venv(folder)
-    else:
-        _run([interpreter, "-m", "venv", str(folder)])
-    _install(python, pinned)
-    stamp.write_text(made_of)
-    return python
-
-
-def _install(python: Path, pinned: Path) -> None:
-    """Install what is pinned: by uv, which takes a fifth of pip's time."""
-    with tempfile.TemporaryDirectory() as scratch:
-        only_uv = Path(scratch, "uv.txt")
-        only_uv.write_text(_pin_of("uv"))
-        _run([*_pip(python), "--require-hashes", "-r", str(only_uv)])
-    uv = [str(python), "-m", "uv", "--system-certs", "pip", "install", "--quiet"]
-    # What builds the few that come as source is pinned as well.
-    uv += ["--python", str(python), "--build-constraints", str(PINNED)]
-    try:
-        _run([*uv, "--require-hashes", "-r", str(pinned)])
-    except subprocess.CalledProcessError:
-        # It does not read pip's settings, such as those of a mirror.
-        _say("uv could not install them; with pip it takes a minute or so")
-        _run([*_pip(python), "--require-hashes", "-r", str(pinned)])
-
-
-def _pip(python: Path) -> list[str]:
-    return [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-
-
-def _pin_of(package: str) -> str:
-    """The part of the pinned requirements that concerns one package."""
-    lines = iter(PINNED.read_text().splitlines(keepends=True))
-    part = [next(line for line in lines if line.startswith(f"{package}=="))]
-    part += itertools.takewhile(lambda line: line.startswith("    --hash"), lines)
-    # The last line's backslash would go on into nothing.
-    return "".join(part).rstrip().rstrip("\\") + "\n"
-
-
-def _make_venv(folder: Path) -> None:
-    try:
-        venv.create(folder, with_pip=True, symlinks=True)
-    except (subprocess.CalledProcessError, ModuleNotFoundError) as error:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise SetUpError(
-            "this Python cannot make virtual environments with pip; on Debian and Ubuntu: "
-            "apt install python3-venv"
-        ) from error
 
 
 # ---- commands ----------------------------------------------------------------------------------
@@ -202,7 +106,7 @@ def check(arguments: list[str]) -> int:
     ]
     failed = [" ".join(step[1:4]) for step in steps if _call(step, announce=True)]
     for name in failed:
-        _say(f"FAILED: {name}")
+        say(f"FAILED: {name}")
     return 1 if failed else 0
 
 
@@ -210,17 +114,17 @@ def interpreters(arguments: list[str]) -> int:
     """The tests on every supported interpreter found here (--others: but for this one)."""
     outcomes: dict[str, str] = {}
     running: dict[str, tuple[subprocess.Popen[bytes], IO[bytes]]] = {}
-    versions = list(INTERPRETERS)
+    versions = list(SUPPORTED)
     if "--others" in arguments:
         arguments = [argument for argument in arguments if argument != "--others"]
         versions.remove(f"{sys.version_info.major}.{sys.version_info.minor}")
     for version in versions:
-        interpreter = _find(version)
+        interpreter = find(version)
         if interpreter is None:
             outcomes[version] = "SKIPPED: not found on this machine"
             continue
         command = [str(environment(interpreter)), "-m", "pytest", *arguments]
-        _say(f"Python {version}: pytest {' '.join(arguments)}")
+        say(f"Python {version}: pytest {' '.join(arguments)}")
         # Beside each other, for they wait most of the time; each one's output in one piece.
         output: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - read and closed when it has ended
         process = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT)
@@ -230,10 +134,10 @@ def interpreters(arguments: list[str]) -> int:
         with said:
             said.seek(0)
             sys.stdout.write(said.read().decode(errors="replace"))
-        _say(f"Python {version}: {outcomes[version]}")
+        say(f"Python {version}: {outcomes[version]}")
     print()
     for version, outcome in outcomes.items():
-        _say(f"Python {version}: {outcome}")
+        say(f"Python {version}: {outcome}")
     if "failed" in outcomes.values():
         return 1
     return 0 if "passed" in outcomes.values() else SKIPPED
@@ -241,16 +145,16 @@ def interpreters(arguments: list[str]) -> int:
 
 def soak(arguments: list[str]) -> int:
     """Invocations that end within microseconds of the firing, in numbers."""
-    ready = [_environment_of(a) if a in INTERPRETERS else a for a in arguments]
+    ready = [environment_of(a) if a in SUPPORTED else a for a in arguments]
     if "--full" in arguments and "--interpreter" not in arguments:
-        found = [interpreter for version in INTERPRETERS if (interpreter := _find(version))]
+        found = [interpreter for version in SUPPORTED if (interpreter := find(version))]
         ready += [f"--interpreter={interpreter}" for interpreter in found]
     return _module("tools.soak", ready)
 
 
 def chaos(arguments: list[str]) -> int:
     """The soak among signals, forks, debuggers, and short of memory, threads, descriptors."""
-    ready = [_environment_of(a) if a in INTERPRETERS else a for a in arguments]
+    ready = [environment_of(a) if a in SUPPORTED else a for a in arguments]
     return _module("tools.chaos", ready)
 
 
@@ -278,7 +182,7 @@ def bench(arguments: list[str]) -> int:
 def limits(arguments: list[str]) -> int:
     """Which blocking calls a timeout can interrupt, and how fast, beside the alternatives."""
     # A version stands for its environment, for which the calls need more than a bare Python.
-    ready = [_environment_of(a) if a in INTERPRETERS else a for a in arguments]
+    ready = [environment_of(a) if a in SUPPORTED else a for a in arguments]
     return _module("benchmarks.limits", ready)
 
 
@@ -311,7 +215,7 @@ def template(arguments: list[str]) -> int:
 
 def layer(arguments: list[str]) -> int:
     """Build the Lambda layer, dist/watchdog-lambda-layer.zip, compiled for the Pythons found."""
-    found = [interpreter for version in INTERPRETERS if (interpreter := _find(version))]
+    found = [interpreter for version in SUPPORTED if (interpreter := find(version))]
     given = [f"--interpreter={interpreter}" for interpreter in found]
     return _module("tools.layer", [*given, *arguments])
 
@@ -329,7 +233,7 @@ def docs(arguments: list[str]) -> int:
     sphinx += ["--keep-going", "--fresh-env", "--quiet", "--doctree-dir", f"{site}-cache"]
     if status := _call([*sphinx, "docs", str(site)]):
         return status
-    _say(f"the site is there: {site / 'index.html'}")
+    say(f"the site is there: {site / 'index.html'}")
     if not given.serve:
         return 0
     serve = [python, "-m", "http.server", str(given.port), "--bind", "127.0.0.1"]
@@ -349,14 +253,14 @@ def package(arguments: list[str]) -> int:
 
 def minimum(arguments: list[str]) -> int:
     """Tests on the oldest Python with the lowest versions that pyproject.toml allows (--quick)."""
-    oldest = ".".join(map(str, OLDEST))
-    interpreter = _find(oldest)
+    oldest = SUPPORTED[0]
+    interpreter = find(oldest)
     if interpreter is None:
-        _say(f"SKIPPED: Python {oldest} was not found on this machine")
+        say(f"SKIPPED: Python {oldest} was not found on this machine")
         return SKIPPED
     python = extra_environment("minimum", interpreter)
     # Each time: its metadata are those of the day that it was installed.
-    _run([*_pip(python), "--no-deps", "--no-build-isolation", "--editable", str(ROOT)])
+    install_package(python)
     quick = "--quick" in arguments
     given = [argument for argument in arguments if argument != "--quick"]
     if not given:
@@ -466,30 +370,9 @@ def _module(name: str, arguments: list[str], *, cwd: Path = ROOT) -> int:
     return _call([str(environment()), "-m", name, *arguments], cwd=cwd)
 
 
-def _environment_of(version: str) -> str:
-    interpreter = _find(version)
-    if interpreter is None:
-        raise SetUpError(f"Python {version} was not found on this machine")
-    return str(environment(interpreter))
-
-
-def _find(version: str) -> str | None:
-    """An interpreter of this version: on PATH, or among pyenv's."""
-    if sys.version_info[:2] == tuple(map(int, version.split("."))):
-        return sys.executable
-    root = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
-    installed = sorted(root.glob(f"versions/{version}.*/bin/python"), reverse=True)
-    candidates = [*map(str, installed), shutil.which(f"python{version}")]
-    for candidate in candidates:
-        # A shim on PATH may stand for an interpreter that is not there.
-        if candidate and subprocess.run([candidate, "-c", ""], check=False).returncode == 0:
-            return candidate
-    return None
-
-
 def _call(command: list[str], *, announce: bool = False, cwd: Path = ROOT) -> int:
     if announce:
-        _say(" ".join([Path(command[0]).name, *command[1:]]))
+        say(" ".join([Path(command[0]).name, *command[1:]]))
     return _wait(subprocess.Popen(command, cwd=cwd))
 
 
@@ -500,18 +383,6 @@ def _wait(process: subprocess.Popen[bytes]) -> int:
         except KeyboardInterrupt:
             # The terminal has sent it Ctrl-C too: it ends in its own way, and we wait for that.
             continue
-
-
-def _run(command: list[str]) -> None:
-    subprocess.run(command, cwd=ROOT, check=True)
-
-
-def _output(command: list[str]) -> str:
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
-
-
-def _say(text: str) -> None:
-    print(f"» {text}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":
