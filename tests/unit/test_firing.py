@@ -1,0 +1,560 @@
+"""What the two threads do to one timeout, and who may still act, on a clock that stands still."""
+
+from __future__ import annotations
+
+import sys
+from _thread import get_ident
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.support import FakeClock, plan
+from watchdog_lambda import Interrupt, LambdaTimeout, TimeoutDetails, _firing, _ladder
+from watchdog_lambda._firing import Firing, Tools, is_durable
+from watchdog_lambda._invocation import Invocation
+from watchdog_lambda.errors import LANDING, LoopInterrupt, prepared
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from types import FrameType
+
+START, GRACE_AT, LAST_CALL_AT, HARD = 1000.0, 1027.0, 1029.5, 1030.0
+DETAILS = TimeoutDetails(deadline=HARD, elapsed=27.0, grace_period=3.0)
+DURABLE = {"DurableExecutionArn": "arn", "CheckpointToken": "token"}
+ELSEWHERE = -7
+"""The id of a thread that there is not."""
+
+
+class Injector:
+    """Takes down what it is asked for; nothing lands by itself."""
+
+    def __init__(self) -> None:
+        self.injected: list[tuple[int, type[BaseException]]] = []
+        self.withdrawn: list[int] = []
+        self.meanwhile: Callable[[], object] = lambda: None
+
+    def inject(self, thread_id: int, exception: type[BaseException]) -> bool:
+        self.injected.append((thread_id, exception))
+        return True
+
+    def withdraw(self, thread_id: int) -> None:
+        self.meanwhile()
+        self.withdrawn.append(thread_id)
+
+
+class Scene:
+    """A timeout of a function of 30 s with a grace period of 3 s, when that begins."""
+
+    def __init__(
+        self, *, thread_id: int | None = None, event: object = None, **settings: Any
+    ) -> None:
+        self.clock = FakeClock(GRACE_AT)
+        self.injector = Injector()
+        self.invocation = Invocation(plan(**settings), event, None, START, HARD, GRACE_AT)
+        self.tools = Tools(self.clock, self.clock.alarm, None, self.injector, None)  # type: ignore[arg-type]
+        thread_id = get_ident() if thread_id is None else thread_id
+        self.firing = Firing(self.invocation, thread_id, self.tools)
+
+    def let_interrupts_land(self) -> None:
+        self.firing.ladder.start(GRACE_AT, DETAILS)
+
+    def land(self, frame: FrameType | None) -> BaseException | None:
+        return self.firing.land(frame)
+
+
+@pytest.fixture(autouse=True)
+def nothing_stays_prepared() -> Iterator[None]:
+    yield
+    prepared.clear()
+
+
+@pytest.fixture
+def scene() -> Scene:
+    return Scene()
+
+
+def run(*, is_over: bool = True, said: list[str] | None = None) -> Any:
+    """In the place of a stage of hooks."""
+    told = [] if said is None else said
+    return SimpleNamespace(
+        is_over=lambda: is_over,
+        wait=lambda: told.append("wait"),
+        close=lambda: told.append("close"),
+    )
+
+
+# ---- at first ----------------------------------------------------------------------------------
+
+
+def test_at_first_nothing_has_happened(scene: Scene) -> None:
+    """What the report says of a timeout is then filled in by either thread."""
+    firing = scene.firing
+
+    assert (firing.invocation, firing.thread_id) == (scene.invocation, get_ident())
+    assert (firing.timeline.grace_at, firing.timeline.hard) == (GRACE_AT, HARD)
+    assert (firing.runs, firing.grace_run, firing.fired_at, firing.details) == (
+        [],
+        None,
+        None,
+        None,
+    )
+    assert (firing.other_stacks, firing.delivery, firing.loops) == ({}, "none", [])
+    assert (firing.ended_at, firing.ladder.records) == (None, [])
+    assert (firing.is_over, firing.is_concluded, firing.is_reported) == (False, False, False)
+
+
+def test_the_watchdog_acts_with_what_it_was_given() -> None:
+    """One set for all invocations of the process."""
+    given = [object() for _ in range(5)]
+
+    tools: Any = Tools(*given)  # type: ignore[arg-type]
+
+    acted_with = [tools.clock, tools.alarm, tools.nudge, tools.injector, tools.last_resort]
+    assert acted_with == given
+
+
+@pytest.mark.parametrize(
+    ("event", "durable"),
+    [
+        (DURABLE, True),
+        ({"DurableExecutionArn": "arn"}, False),
+        ({"CheckpointToken": "token"}, False),
+        ({}, False),
+        (None, False),
+        (["DurableExecutionArn", "CheckpointToken"], False),
+        (7, False),
+    ],
+)
+def test_a_durable_function_is_told_by_its_event(event: object, *, durable: bool) -> None:
+    """An object with both keys, and nothing else."""
+    assert is_durable(event) is durable
+
+
+@pytest.mark.parametrize(
+    ("event", "settings", "interrupts"),
+    [
+        ({}, {}, True),
+        ({}, {"interrupt": "none"}, False),
+        (DURABLE, {}, False),
+        (DURABLE, {"interrupt": "timeout-error"}, True),
+        (DURABLE, {"interrupt": "none"}, False),
+    ],
+)
+def test_a_durable_function_is_interrupted_only_if_it_is_asked_for(
+    event: object, settings: dict[str, Any], *, interrupts: bool
+) -> None:
+    """There an error is final."""
+    assert Scene(event=event, **settings).firing.interrupts is interrupts
+
+
+# ---- stages ------------------------------------------------------------------------------------
+
+
+def test_a_stage_is_published_as_it_begins(scene: Scene) -> None:
+    """An early one is no timeout yet; the grace period's is, and interrupts come after it."""
+    firing, early, grace = scene.firing, run(), run()
+    later = TimeoutDetails(deadline=HARD, elapsed=28.0, grace_period=3.0)
+
+    assert firing.begin(early, DETAILS, None)
+    after_early = (firing.runs[:], firing.grace_run, firing.fired_at, firing.details)
+    assert firing.begin(grace, later, GRACE_AT)
+
+    assert after_early == ([early], None, None, DETAILS)
+    assert firing.runs == [early, grace]
+    assert (firing.grace_run, firing.fired_at, firing.details) == (grace, GRACE_AT, later)
+
+
+def test_no_stage_begins_in_a_closed_invocation(scene: Scene) -> None:
+    """Its handler's thread has looked already which ones it must wait for."""
+    scene.invocation.is_open = False
+
+    assert scene.firing.begin(run(), DETAILS, GRACE_AT) is False
+    assert (scene.firing.runs, scene.firing.fired_at) == ([], None)
+
+
+def test_the_handlers_thread_sees_each_stage_to_its_end(scene: Scene) -> None:
+    """A hook would stop halfway, and go on in somebody else's invocation."""
+    said: list[str] = []
+    scene.firing.begin(run(said=said), DETAILS, None)
+    scene.firing.begin(run(said=said), DETAILS, GRACE_AT)
+
+    scene.firing.wait_for_hooks()
+
+    assert said == ["wait", "close"] * 2
+
+
+@pytest.mark.parametrize(
+    ("now", "hooks_run", "may_land", "caught_up"),
+    [
+        (GRACE_AT - 0.001, False, False, True),
+        (GRACE_AT - 0.001, True, False, False),
+        (GRACE_AT, False, False, False),
+        (GRACE_AT, False, True, True),
+        (GRACE_AT, True, True, False),
+    ],
+)
+def test_the_watchdog_has_caught_up_when_hooks_are_over_and_interrupts_may_land(
+    now: float, *, hooks_run: bool, may_land: bool, caught_up: bool, scene: Scene
+) -> None:
+    """Until then a nudge of the kernel's gives it the GIL."""
+    scene.firing.begin(run(), DETAILS, None)
+    scene.firing.begin(run(is_over=not hooks_run), DETAILS, GRACE_AT)
+    if may_land:
+        scene.let_interrupts_land()
+
+    assert scene.firing.has_caught_up(now) is caught_up
+
+
+# ---- landing by a nudge ------------------------------------------------------------------------
+
+
+def test_what_is_due_lands_in_the_frame_that_is_asked_for(scene: Scene) -> None:
+    """By the clock, and not before; it has then landed."""
+    early = scene.land(sys._getframe())
+    scene.let_interrupts_land()
+    scene.clock.now = GRACE_AT + 1.0
+
+    error = scene.land(sys._getframe())
+
+    assert early is None
+    assert type(error) is LambdaTimeout
+    assert error.details is DETAILS
+    [record] = scene.firing.ladder.records
+    assert (record.at, record.landed_at) == (GRACE_AT + 1.0, GRACE_AT + 1.0)
+
+
+def test_a_cleanup_is_known_by_what_is_being_handled(scene: Scene) -> None:
+    """One that last call has set going is left alone, until it is over."""
+    scene.let_interrupts_land()
+    scene.clock.now = LAST_CALL_AT
+    error = scene.land(sys._getframe())
+    assert error is not None
+    scene.clock.now = HARD - 0.1
+
+    try:
+        raise error
+    except LambdaTimeout:
+        in_the_cleanup = scene.land(sys._getframe())
+
+    assert in_the_cleanup is None
+    assert type(scene.land(sys._getframe())) is Interrupt
+
+
+def test_one_decision_at_a_time(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A finaliser that the collector runs in the middle of one is met by a nudge, too."""
+    scene.let_interrupts_land()
+    nested: list[BaseException | None] = []
+
+    def fragile(frame: FrameType) -> bool:
+        nested.append(scene.land(frame))
+        return False
+
+    monkeypatch.setattr(_ladder, "is_fragile", fragile)
+
+    assert type(scene.land(sys._getframe())) is LambdaTimeout
+    assert nested == [None]
+    assert len(scene.firing.ladder.records) == 1
+
+
+def test_a_decision_that_has_failed_bars_no_other(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where memory was short the next nudge decides."""
+    scene.let_interrupts_land()
+
+    def no_memory(_frame: FrameType) -> bool:
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_ladder, "is_fragile", no_memory)
+        with pytest.raises(MemoryError):
+            scene.land(sys._getframe())
+
+    assert type(scene.land(sys._getframe())) is LambdaTimeout
+
+
+class Edge:
+    """A frame at a jump back, where a signal's handler must not raise, and who traces it."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.traced: list[tuple[FrameType, Callable[[], BaseException | None]]] = []
+        self.holds_in_place = False
+        monkeypatch.setattr(_ladder, "is_unprotected_back_edge", lambda *_: True)
+        monkeypatch.setattr(_ladder, "is_back_edge", lambda *_: self.holds_in_place)
+        monkeypatch.setattr(_ladder, "protected_by", lambda *_: None)
+        monkeypatch.setattr(_firing, "trace_instructions", lambda *given: self.traced.append(given))
+
+
+def test_at_a_jump_back_the_loop_is_looked_at_instruction_by_instruction(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The tracer raises in place; where it cannot either it is not set anew."""
+    edge = Edge(monkeypatch)
+    scene.let_interrupts_land()
+    frame = sys._getframe()
+
+    assert scene.land(frame) is None
+    [(traced, decide)] = edge.traced
+    assert traced is frame
+    edge.holds_in_place = True
+    assert decide() is None
+    edge.holds_in_place = False
+    error = decide()
+
+    assert type(error) is LambdaTimeout
+    assert scene.firing.ladder.records[0].landed_at is not None
+    assert len(edge.traced) == 1
+
+
+def test_nothing_is_traced_while_nothing_is_due(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor for another obstacle than a jump back."""
+    edge = Edge(monkeypatch)
+    assert scene.land(sys._getframe()) is None
+    scene.let_interrupts_land()
+    monkeypatch.setattr(_ladder, "is_unprotected_back_edge", lambda *_: False)
+    monkeypatch.setattr(_ladder, "is_fragile", lambda _frame: True)
+
+    assert scene.land(sys._getframe()) is None
+    assert edge.traced == []
+
+
+def test_the_end_of_a_shield_is_asked_in_the_same_way(scene: Scene) -> None:
+    """What is due lands there."""
+    scene.let_interrupts_land()
+
+    assert type(scene.firing.land_at_shield(sys._getframe())) is LambdaTimeout
+    assert scene.firing.ladder.records[0].landed_at == GRACE_AT
+
+
+def test_event_loops_that_were_interrupted_are_remembered_once(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To be run out; where there is no loop there is none to be."""
+    loops: list[object] = [None, "first", "first", "second"]
+    monkeypatch.setattr(_firing, "running_loop", lambda: loops[0])
+    scene.let_interrupts_land()
+
+    while loops:
+        assert scene.land(sys._getframe()) is not None
+        scene.clock.advance(0.1)
+        del loops[0]
+
+    assert scene.firing.loops == ["first", "second"]
+
+
+# ---- landing by injection ----------------------------------------------------------------------
+
+
+@pytest.fixture
+def elsewhere(monkeypatch: pytest.MonkeyPatch) -> Scene:
+    """A handler that runs in another thread."""
+    frame = sys._getframe()
+    stack = [(__file__, 7, "handler")]
+    monkeypatch.setattr(_firing, "frame_of", {ELSEWHERE: frame}.get)
+    monkeypatch.setattr(_firing, "all_stacks", lambda wanted: {wanted: stack, 1: []})
+    scene = Scene(thread_id=ELSEWHERE)
+    scene.let_interrupts_land()
+    return scene
+
+
+def test_an_injection_is_of_a_class_that_gives_the_prepared_instance(elsewhere: Scene) -> None:
+    """It is on its way until it lands, and says where the thread is."""
+    elsewhere.firing.inject(GRACE_AT + 0.5, None)
+
+    error = prepared[ELSEWHERE]
+    assert elsewhere.injector.injected == [(ELSEWHERE, LANDING[LambdaTimeout])]
+    assert type(error) is LambdaTimeout
+    assert str(error).endswith("(handler)")
+    [record] = elsewhere.firing.ladder.records
+    assert (record.at, record.landed_at) == (GRACE_AT + 0.5, None)
+
+
+def test_nothing_is_injected_that_is_not_due(elsewhere: Scene) -> None:
+    """As before its instant, or while what was injected before is on its way."""
+    elsewhere.firing.inject(GRACE_AT - 0.5, None)
+    assert (elsewhere.injector.injected, prepared) == ([], {})
+    elsewhere.firing.inject(GRACE_AT, None)
+    elsewhere.firing.inject(GRACE_AT + 1.0, None)
+
+    assert len(elsewhere.injector.injected) == 1
+
+
+def test_nothing_is_injected_into_a_cleanup(elsewhere: Scene) -> None:
+    """What the thread handles is told by whoever asks."""
+    elsewhere.firing.inject(GRACE_AT, None)
+    ours = prepared.pop(ELSEWHERE)
+    elsewhere.firing.ladder.records[0].landed()
+
+    elsewhere.firing.inject(GRACE_AT + 1.0, ours)
+    in_the_cleanup = len(elsewhere.injector.injected)
+    elsewhere.firing.inject(GRACE_AT + 1.0, KeyError())
+
+    assert in_the_cleanup == 1
+    assert [kind for _, kind in elsewhere.injector.injected[1:]] in (
+        [LANDING[Interrupt]],
+        [LANDING[LoopInterrupt]],
+    )
+
+
+def test_nothing_is_injected_into_a_closed_invocation(elsewhere: Scene) -> None:
+    """The thread may have gone on to the next one."""
+    elsewhere.invocation.is_open = False
+
+    elsewhere.firing.inject(GRACE_AT, None)
+
+    assert (elsewhere.injector.injected, prepared) == ([], {})
+
+
+def test_an_injection_on_its_way_is_taken_back_by_a_shield(elsewhere: Scene) -> None:
+    """It has not been then, and the next one is the first again."""
+    elsewhere.firing.inject(GRACE_AT, None)
+
+    elsewhere.firing.hold_back()
+
+    assert elsewhere.injector.withdrawn == [ELSEWHERE]
+    assert (prepared, elsewhere.firing.ladder.records) == ({}, [])
+
+
+def test_an_injection_that_lands_first_is_not_forgotten(elsewhere: Scene) -> None:
+    """It has found its instance, just before the withdrawal."""
+    elsewhere.firing.inject(GRACE_AT, None)
+    elsewhere.injector.meanwhile = prepared.clear
+
+    elsewhere.firing.hold_back()
+
+    assert len(elsewhere.firing.ladder.records) == 1
+
+
+def test_a_shield_takes_nothing_back_where_nothing_is_on_its_way(elsewhere: Scene) -> None:
+    """What has landed stays in the record."""
+    elsewhere.firing.inject(GRACE_AT, None)
+    prepared.clear()
+
+    elsewhere.firing.hold_back()
+
+    assert elsewhere.injector.withdrawn == []
+    assert len(elsewhere.firing.ladder.records) == 1
+
+
+def test_settling_takes_back_what_is_on_its_way(elsewhere: Scene) -> None:
+    """As often as one likes."""
+    elsewhere.firing.inject(GRACE_AT, None)
+
+    elsewhere.firing.settle()
+    elsewhere.firing.settle()
+
+    assert elsewhere.injector.withdrawn == [ELSEWHERE]
+    assert prepared == {}
+
+
+# ---- answering, and the report -----------------------------------------------------------------
+
+
+def test_the_watchdog_may_answer_for_an_open_invocation(scene: Scene) -> None:
+    """Once, until it gives that back; the handler's thread then need not wait for it."""
+    claims = [scene.firing.claim_answer(), scene.firing.claim_answer()]
+    scene.firing.give_answer_back()
+    claims.append(scene.firing.claim_answer())
+    scene.firing.give_answer_back()
+    scene.firing.settle()
+
+    assert claims == [True, False, True]
+
+
+def test_the_watchdog_does_not_answer_for_a_handler_that_has_come_back(scene: Scene) -> None:
+    """It answers for itself, and waits for nobody."""
+    scene.invocation.is_open = False
+
+    assert scene.firing.claim_answer() is False
+    scene.firing.settle()
+
+
+def test_one_of_the_two_writes_the_report(scene: Scene) -> None:
+    """And none, as long as there is no timeout: an early stage alone is none."""
+    firing = scene.firing
+    firing.begin(run(), DETAILS, None)
+    early = firing.claim_report()
+    firing.begin(run(), DETAILS, GRACE_AT)
+
+    assert [early, firing.claim_report(), firing.claim_report()] == [False, True, False]
+    assert firing.is_reported
+
+
+# ---- until last call ---------------------------------------------------------------------------
+
+
+def settled(scene: Scene) -> Firing:
+    """As at the handler's end."""
+    scene.invocation.is_open = False
+    scene.firing.settle()
+    return scene.firing
+
+
+def test_what_others_are_to_do_is_done_in_an_open_invocation_behind_a_shield(
+    elsewhere: Scene,
+) -> None:
+    """Last call cuts it short; what was injected meanwhile is taken back."""
+    seen: list[tuple[bool, int]] = []
+    firing, invocation = settled(elsewhere), elsewhere.invocation
+
+    def action() -> None:
+        seen.append((invocation.is_open, invocation.shields))
+        firing.inject(LAST_CALL_AT - 0.001, None)
+        seen.append((ELSEWHERE in prepared, invocation.shields))
+        firing.inject(LAST_CALL_AT, None)
+
+    firing.run_until_last_call(action)
+
+    assert seen == [(True, 1), (False, 1)]
+    assert (invocation.is_open, invocation.shields) == (False, 0)
+    assert len(elsewhere.injector.injected) == 1
+    assert (elsewhere.injector.withdrawn, prepared) == ([ELSEWHERE], {})
+
+
+@pytest.mark.parametrize("error", [LambdaTimeout(), Interrupt(), LoopInterrupt()])
+def test_last_call_is_no_error_of_what_it_cuts_short(scene: Scene, error: BaseException) -> None:
+    """It ends there."""
+    firing = settled(scene)
+
+    def action() -> None:
+        raise error
+
+    firing.run_until_last_call(action)
+
+    assert (scene.invocation.is_open, scene.invocation.shields) == (False, 0)
+
+
+def test_an_error_of_its_own_gets_out(scene: Scene) -> None:
+    """With the invocation closed all the same."""
+    firing = settled(scene)
+
+    def action() -> None:
+        raise KeyError
+
+    with pytest.raises(KeyError):
+        firing.run_until_last_call(action)
+
+    assert (scene.invocation.is_open, scene.invocation.shields) == (False, 0)
+
+
+def test_loops_that_were_interrupted_are_run_out_until_last_call(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One after the other, each for what is left; last call cuts them short too."""
+    ran: list[object] = []
+
+    def run_out(loop: object, seconds: float) -> None:
+        ran.append((loop, seconds, scene.invocation.is_open))
+        scene.clock.advance(1.0)
+
+    monkeypatch.setattr(_firing, "run_out", run_out)
+    firing = settled(scene)
+    firing.loops += ["one", "other"]  # type: ignore[list-item]
+
+    firing.run_out_loops()
+
+    assert ran == [("one", 2.5, True), ("other", 1.5, True)]
+    assert not scene.invocation.is_open
