@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
     from collections.abc import Callable
     from types import FrameType
+    from typing import Any
 
     from ._clock import Alarm, Clock
     from ._hooks import StageRun
@@ -37,12 +38,16 @@ if TYPE_CHECKING:
     from .details import TimeoutDetails
 
 
-def is_durable(event: object) -> bool:
+_DURABLE = {"DurableExecutionArn", "CheckpointToken"}
+
+
+def is_durable(event: Any) -> bool:
     """Whether this invokes a durable function: there an error is final, and a timeout is retried.
 
-    From the event that Lambda's SDK for durable execution reads (3.0.0).
+    From the event that Lambda's SDK for durable execution reads (3.0.0). No code of the event's own
+    is run for it.
     """
-    return isinstance(event, dict) and "DurableExecutionArn" in event and "CheckpointToken" in event
+    return issubclass(type(event), dict) and dict[object, object].keys(event) >= _DURABLE
 
 
 class Tools:

@@ -121,6 +121,7 @@ def test_the_watchdog_acts_with_what_it_was_given() -> None:
         ({"DurableExecutionArn": "arn"}, False),
         ({"CheckpointToken": "token"}, False),
         ({}, False),
+        ({**DURABLE, "more": 1}, True),
         (None, False),
         (["DurableExecutionArn", "CheckpointToken"], False),
         (7, False),
@@ -129,6 +130,29 @@ def test_the_watchdog_acts_with_what_it_was_given() -> None:
 def test_a_durable_function_is_told_by_its_event(event: object, *, durable: bool) -> None:
     """An object with both keys, and nothing else."""
     assert is_durable(event) is durable
+
+
+class Picky(dict[str, object]):
+    """What a decorator around the handler may have made of the event."""
+
+    def __contains__(self, key: object) -> bool:
+        raise KeyError(key)
+
+
+class Unbound:
+    """A proxy that stands for nothing yet."""
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:
+        raise RuntimeError
+
+
+@pytest.mark.parametrize(
+    ("make", "durable"), [(Picky, False), (lambda: Picky(DURABLE), True), (Unbound, False)]
+)
+def test_an_event_is_asked_nothing(make: Callable[[], object], *, durable: bool) -> None:
+    """Its own code could fail, and the invocation would then not be watched."""
+    assert is_durable(make()) is durable
 
 
 @pytest.mark.parametrize(
@@ -333,7 +357,7 @@ def test_event_loops_that_were_interrupted_are_remembered_once(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """To be run out; where there is no loop there is none to be."""
-    loops: list[object] = [None, "first", "first", "second"]
+    loops: list[Any] = [None, "first", "first", "second"]
     monkeypatch.setattr(_firing, "running_loop", lambda: loops[0])
     scene.let_interrupts_land()
 
@@ -342,7 +366,7 @@ def test_event_loops_that_were_interrupted_are_remembered_once(
         scene.clock.advance(0.1)
         del loops[0]
 
-    assert scene.firing.loops == ["first", "second"]
+    assert list[object](scene.firing.loops) == ["first", "second"]
 
 
 # ---- landing by injection ----------------------------------------------------------------------
