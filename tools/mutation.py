@@ -63,6 +63,7 @@ TESTS: Final = {
     "_pace": ("tests/threads/test_pace.py",),
     "_record": ("tests/unit/test_record.py",),
     "_standby": ("tests/unit/test_standby.py",),
+    "_watchdog": ("tests/unit/test_watchdog.py",),
 }
 """The tests of each module that has some to itself: they wait for nothing, so it takes minutes."""
 

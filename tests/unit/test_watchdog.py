@@ -1,0 +1,883 @@
+"""The watchdog thread's looks, and what the other threads ask of it, without any thread.
+
+On a clock of decades to come, which stands still: the process's own thread, should it look
+meanwhile, finds nothing of all this due.
+"""
+
+from __future__ import annotations
+
+import _thread
+import logging
+import math
+import os
+import sys
+import threading
+from _thread import get_ident
+from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.support import BOUND, FakeAlarm, FakeClock, plan
+from watchdog_lambda import LambdaTimeout, TimeoutDetails, _code, _output, _report, _stacks
+from watchdog_lambda import _watchdog as module
+from watchdog_lambda._hooks import HookRegistry
+from watchdog_lambda._invocation import Invocation, active
+from watchdog_lambda._places import is_ours
+from watchdog_lambda._standby import LATE_BY
+from watchdog_lambda._watchdog import WatchdogThread
+from watchdog_lambda.errors import prepared
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from types import FrameType
+
+START = float(1 << 30)
+GRACE_AT, HARD = START + 7.0, START + 8.0
+DETAILS = TimeoutDetails(deadline=HARD, elapsed=7.0, grace_period=1.0)
+ELSEWHERE = -2
+"""The id of a thread that there is not."""
+
+
+class Nudge:
+    """A signal that is had for the asking, and reaches whom it is told to."""
+
+    def __init__(self) -> None:
+        self.number: int | None = 10
+        self.wanted: list[object] = []
+        self.reached: list[int] = []
+        self.moved = 0
+
+    def install(self, wanted: object) -> None:
+        self.wanted.append(wanted)
+
+    def reaches(self, ident: int) -> bool:
+        return ident in self.reached
+
+    def move_to_this_thread(self) -> None:
+        self.moved += 1
+
+
+class Standby:
+    """Takes down what is asked of the kernel."""
+
+    def __init__(self, did: list[object]) -> None:
+        self._did = did
+
+    def equip(self) -> None:
+        self._did.append("equip")
+
+    def forget(self) -> None:
+        self._did.append("forget")
+
+    def keep(self) -> None:
+        self._did.append("keep")
+
+    def rest(self) -> None:
+        self._did.append("rest")
+
+    def choose(self, invocations: Iterable[Invocation]) -> None:
+        self._did.append(("choose", *invocations))
+
+    def set(self, wake_at: float) -> None:
+        self._did.append(("set", wake_at))
+
+
+class Pace:
+    """Whether threads are to get the GIL soon."""
+
+    def __init__(self) -> None:
+        self.is_quick = False
+
+    def quicken(self) -> None:
+        self.is_quick = True
+
+    def relax(self) -> None:
+        self.is_quick = False
+
+
+class Aside:
+    """Asks the thread to end when it is told to, and notes what a nudge has met."""
+
+    def __init__(self) -> None:
+        self.registered = 0
+        self.asks: list[bool] = []
+        self.is_wanted = False
+        self.met: list[FrameType] = []
+
+    def register(self) -> None:
+        self.registered += 1
+
+    def leaves(self) -> bool:
+        return bool(self.asks) and self.asks.pop(0)
+
+    def note(self, frame: FrameType) -> None:
+        self.met.append(frame)
+
+
+class Watched(WatchdogThread):
+    """A watchdog with parts that only take things down; its thread is the test's own."""
+
+    def __init__(self) -> None:
+        self.did: list[object] = []
+        self.looks: list[Callable[[], object]] = []
+        """What happens just after a look, one look after the other."""
+        self.ran = threading.Event()
+        self.fake = FakeClock(START)
+        super().__init__(self.fake)
+        self.nudge: Any = Nudge()
+        self.standby: Any = Standby(self.did)
+        self._pace: Any = Pace()
+        self._aside: Any = Aside()
+        self._thread_id = -1  # as if it had been started
+        self.fake.alarm.wait = self._wait  # type: ignore[method-assign]
+
+    def _wait(self, seconds: float) -> None:
+        """The thread goes to sleep; for the test that is its end."""
+        self.did.append(("wait", seconds))
+        self._goes_on = seconds == module.SHORT_OF_MEMORY
+
+    def _look(self) -> float:
+        assert self.did.count("look") < 9, "it looks and looks"
+        self.did.append("look")
+        earliest = super()._look()
+        if self.looks:
+            self.looks.pop(0)()
+        return earliest
+
+    def live(self) -> list[object]:
+        """Run the thread until it goes to sleep; what it did."""
+        self.did.clear()
+        self._goes_on = True
+        self._run()
+        return [what for what in self.did if not isinstance(what, tuple) or what[0] != "choose"]
+
+
+@pytest.fixture
+def watched(monkeypatch: pytest.MonkeyPatch) -> Watched:
+    monkeypatch.setattr(os, "register_at_fork", lambda **_hooks: None)
+    return Watched()
+
+
+@pytest.fixture(autouse=True)
+def nothing_stays_behind_here() -> Iterator[None]:
+    yield
+    active.clear()
+    prepared.clear()
+
+
+def invocation(
+    *, due: float = GRACE_AT, registries: tuple[HookRegistry, ...] = (), **settings: Any
+) -> Invocation:
+    """Of a function of 8 s, with a grace period of 1 s."""
+    made = plan(*registries, grace_period=1.0, **settings)
+    return Invocation(made, None, None, START, HARD, due)
+
+
+def under_way(one: Invocation, ident: int = ELSEWHERE) -> Invocation:
+    active[ident] = one
+    return one
+
+
+@contextmanager
+def failing(name: str, error: BaseException) -> Iterator[None]:
+    """Have what the module makes an action of fail."""
+
+    def fail(*_given: object) -> None:
+        raise error
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, name, fail)
+        yield
+
+
+@pytest.fixture
+def failures(monkeypatch: pytest.MonkeyPatch) -> list[BaseException]:
+    """What the log is told of."""
+    told: list[BaseException] = []
+    monkeypatch.setattr(_report, "write_failure", told.append)
+    return told
+
+
+# ---- waking ------------------------------------------------------------------------------------
+
+
+def test_who_wakes_the_thread_stands_in_for_it_until_it_runs(watched: Watched) -> None:
+    """Its handler may hold the GIL from the first instruction on."""
+    one = invocation()
+
+    watched.wake(one)
+
+    assert watched.did == [("choose", one), ("set", GRACE_AT)]
+    assert watched.fake.alarm.rung == 1
+    assert watched.nudge.wanted == [], "it has its signal"
+
+
+def test_timers_are_had_by_who_is_nudged(watched: Watched) -> None:
+    """In the main thread, once the signal is installed."""
+    watched.nudge.reached = [get_ident()]
+
+    watched.wake(invocation())
+
+    assert watched.did[0] == "equip"
+
+
+def test_the_signal_is_the_invocations_choice(watched: Watched) -> None:
+    """Asked for again until there is one."""
+    watched.nudge.number = None
+
+    watched.wake(invocation(wake_signal="none"))
+    watched.wake(invocation(wake_signal="auto"))
+
+    assert watched.nudge.wanted == [None, "auto"]
+
+
+def test_every_invocation_rings_until_one_was_on_the_main_thread(watched: Watched) -> None:
+    """Only that can install the signal; whether it could is then no matter."""
+    watched.nudge.number = None
+    one = under_way(invocation())
+    on_a_thread(lambda: watched.wake(one))
+    watched.live()
+    before = watched.wake_at
+
+    watched.wake(one)
+    on_a_thread(lambda: watched.wake(one))
+    watched.live()
+
+    assert (before, watched.wake_at) == (math.inf, GRACE_AT)
+
+
+def on_a_thread(work: Callable[[], object]) -> None:
+    worker = threading.Thread(target=work)
+    worker.start()
+    worker.join(BOUND)
+
+
+def test_there_is_memory_to_let_go_of(watched: Watched) -> None:
+    """At least what an arena of Python's small objects takes; had anew once it is gone."""
+    arena = 1 << 20
+    watched.wake(invocation())
+    had = [len(watched._ballast or b"")]
+
+    watched._ballast = None
+    watched.wake(invocation())
+    had.append(len(watched._ballast or b""))
+
+    assert min(had) >= arena
+
+
+# ---- starting ----------------------------------------------------------------------------------
+
+
+class Loose(Watched):
+    """One whose thread can be started, and only says that it has been."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._thread_id = None
+        self.preloaded: list[str] = []
+
+    def _run(self) -> None:
+        self.did.append("runs")
+        self.ran.set()
+
+    def preload(self) -> None:
+        self.preloaded.append("watchdog")
+
+
+@pytest.fixture
+def loose(watched: Watched, caplog: pytest.LogCaptureFixture) -> Loose:
+    caplog.set_level(logging.WARNING)
+    return Loose()
+
+
+def test_the_first_invocation_starts_the_thread(
+    loose: Loose, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Once; it is then known, and nothing is complained of."""
+    loose.wake(invocation())
+    assert loose.ran.wait(BOUND)
+    loose.wake(invocation())
+    loose._start()
+
+    assert loose._thread_id is not None
+    assert loose.did.count("runs") == 1
+    assert (loose.preloaded, loose._aside.registered) == (["watchdog"], 1)
+    assert not loose._starting.locked()
+    assert caplog.messages == []
+
+
+def test_hooks_of_forks_are_registered_once(loose: Loose, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However often the thread ends and is started."""
+    hooks: list[dict[str, object]] = []
+    monkeypatch.setattr(os, "register_at_fork", lambda **given: hooks.append(given))
+    monkeypatch.setattr(module, "start_new_thread", {}.setdefault)  # of C, and starts nothing
+
+    for _ in range(2):
+        loose._thread_id = None
+        loose._start()
+
+    assert hooks == [{"after_in_child": loose._after_fork}]
+    assert loose._aside.registered == 1
+
+
+def test_a_last_resort_is_made_ready_with_the_thread(loose: Loose) -> None:
+    """Nothing may be imported while the watchdog fires."""
+    loose.last_resort = SimpleNamespace(preload=lambda: loose.preloaded.append("resort"))  # type: ignore[assignment]
+
+    loose._start()
+
+    assert loose.ran.wait(BOUND)
+    assert loose.preloaded == ["watchdog", "resort"]
+
+
+def test_whoever_comes_while_the_thread_is_being_started_goes_on(loose: Loose) -> None:
+    """The thread sees that invocation too."""
+    with loose._starting:
+        loose.wake(invocation())
+
+    assert loose._thread_id is None
+    assert loose.fake.alarm.rung == 1
+
+
+def test_where_threads_are_greenlets_the_log_says_so(
+    loose: Loose, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """gevent has patched before the import."""
+    monkeypatch.setattr(module, "start_new_thread", lambda *_: 7)
+
+    loose._start()
+
+    [message] = caplog.messages
+    assert "before gevent.monkey.patch_all()" in message
+
+
+@pytest.mark.parametrize("error", [RuntimeError("no more"), ImportError("no ctypes")])
+def test_no_thread_to_be_had_is_said_once_and_tried_again(
+    loose: Loose, caplog: pytest.LogCaptureFixture, error: Exception
+) -> None:
+    """The handler runs unwatched; should the next one have more luck it is watched."""
+    with failing("start_new_thread", error):
+        loose.wake(invocation())
+        loose.wake(invocation())
+    refused = loose._thread_id
+    loose.wake(invocation())
+
+    assert loose.ran.wait(BOUND)
+    assert (refused, loose._thread_id is None) == (None, False)
+    [message] = caplog.messages
+    assert message.startswith("invocations are not watched:")
+    assert str(error) in message
+
+
+def interpreter(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    """Have the process's interpreter be taken for another, as CPython 3.13 or 3.11 tell it."""
+    version, _, which = kind.partition(" ")
+    if version == "3.13":
+        monkeypatch.setattr(_thread, "_is_main_interpreter", lambda: which == "main", raising=False)
+        return
+    monkeypatch.delattr(_thread, "_is_main_interpreter", raising=False)
+    current = 0 if which == "main" else 1
+    asked = SimpleNamespace(get_current=lambda: current, get_main=lambda: 0)
+    monkeypatch.setitem(sys.modules, "_xxsubinterpreters", asked)
+    if which == "unknown":
+        monkeypatch.setitem(sys.modules, "_xxsubinterpreters", None)
+
+
+@pytest.mark.parametrize(
+    ("kind", "starts"),
+    [
+        ("3.13 main", True),
+        ("3.13 sub", False),
+        ("3.11 main", True),
+        ("3.11 sub", False),
+        ("3.11 unknown", True),
+    ],
+)
+def test_in_a_sub_interpreter_no_thread_is_started(
+    loose: Loose,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    kind: str,
+    *,
+    starts: bool,
+) -> None:
+    """It could not be ended any more."""
+    interpreter(monkeypatch, kind)
+
+    loose._start()
+
+    assert loose._thread_id is not None if starts else loose._thread_id is None
+    assert len(caplog.messages) == (0 if starts else 1)
+    assert not starts or loose.ran.wait(BOUND)
+
+
+def test_every_part_is_made_ready_before_it_is_needed(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An import while the watchdog fires could wait for a lock that the handler holds."""
+    ready: list[str] = []
+    for part in (_code, _stacks, _output):
+        monkeypatch.setattr(part, "preload", lambda name=part.__name__: ready.append(name))
+
+    watched.preload()
+
+    assert ready == [part.__name__ for part in (_code, _stacks, _output)]
+    assert watched.injector.available
+
+
+# ---- hooks that are registered meanwhile -------------------------------------------------------
+
+
+def test_what_is_under_way_looks_at_its_hooks_anew(watched: Watched) -> None:
+    """The thread is rung; its instants are the thread's own business."""
+    one = under_way(invocation())
+    course = watched.courses[one] = SimpleNamespace(is_outdated=False)  # type: ignore[assignment]
+
+    watched.reschedule()
+
+    assert course.is_outdated
+    assert (watched.fake.alarm.rung, one.due, watched.did) == (1, GRACE_AT, [])
+
+
+def test_what_has_not_begun_is_due_earlier(watched: Watched) -> None:
+    """The thread is woken for it."""
+    registry = HookRegistry()
+    one = under_way(invocation(registries=(registry,)))
+    key = registry.add("early", print, before=5.0)
+
+    watched.reschedule()
+    registry.remove(key)
+
+    assert one.due == START + 3.0
+    assert watched.did == [("choose", one), ("set", START + 3.0)]
+
+
+def test_what_is_over_stays_as_it_is(watched: Watched) -> None:
+    """It has been acted on, and there is nothing left to do."""
+    one = under_way(invocation(due=START))
+    one.firing = SimpleNamespace()  # type: ignore[assignment]
+
+    watched.reschedule()
+
+    assert (one.due, watched.did, watched.fake.alarm.rung) == (START, [], 0)
+
+
+# ---- a fork's child ----------------------------------------------------------------------------
+
+
+def test_a_child_of_fork_begins_afresh(watched: Watched) -> None:
+    """Neither thread nor invocation goes on there, and what the thread had locked stays locked."""
+    one = under_way(invocation())
+    one.firing = SimpleNamespace()  # type: ignore[assignment]
+    watched.courses[one] = SimpleNamespace()  # type: ignore[assignment]
+    prepared[ELSEWHERE] = LambdaTimeout()
+    alarms = [FakeAlarm()]
+    watched.fake.make_alarm = alarms.pop  # type: ignore[method-assign]
+    watched._starting.acquire()
+    watched._aside.is_wanted = True
+    watched._pace.quicken()
+    watched.last_resort = SimpleNamespace()  # type: ignore[assignment]
+    watched.wake_at = GRACE_AT
+    fresh = alarms[0]
+
+    watched._after_fork()
+
+    assert (one.firing, active, prepared, watched.courses) == (None, {}, {}, {})
+    assert not watched._starting.locked()
+    assert (watched._aside.is_wanted, watched._pace.is_quick) == (False, False)
+    assert (watched._thread_id, watched.last_resort, watched.wake_at) == (None, None, math.inf)
+    assert (watched.did, watched.nudge.moved) == (["forget"], 1)
+    assert watched._alarm is fresh
+
+
+# ---- the thread's life -------------------------------------------------------------------------
+
+
+def test_the_thread_looks_and_sleeps_until_something_is_due(watched: Watched) -> None:
+    """The kernel stands in while it sleeps, not while it runs."""
+    watched._has_met_main = True
+    watched.fake.now = START + 2.0
+    under_way(invocation())
+
+    assert watched.live() == ["rest", "look", ("set", GRACE_AT), ("wait", 5.0)]
+    assert watched.wake_at == GRACE_AT
+
+
+@pytest.mark.parametrize(
+    ("due", "is_open", "has_fired", "looks"),
+    [
+        (GRACE_AT - 1.0, True, False, 2),
+        (GRACE_AT - 1.0, False, False, 1),
+        (GRACE_AT - 1.0, True, True, 1),
+        (GRACE_AT, True, False, 1),
+        (GRACE_AT, False, False, 1),
+        (GRACE_AT + 1.0, True, False, 1),
+        (GRACE_AT + 1.0, False, False, 1),
+        (GRACE_AT + 1.0, True, True, 1),
+    ],
+)
+def test_what_comes_up_after_a_look_and_is_due_earlier_is_looked_at(
+    due: float, *, is_open: bool, has_fired: bool, looks: int, watched: Watched
+) -> None:
+    """It may not have rung. Not what has ended, or cannot be watched: that would never end."""
+    under_way(invocation())
+    late = invocation(due=due)
+    late.is_open = is_open
+    if has_fired:
+        late.firing = SimpleNamespace(is_over=True)  # type: ignore[assignment]
+    watched.looks.append(lambda: under_way(late, ELSEWHERE - 1))
+
+    did = watched.live()
+
+    assert did.count("look") == looks
+    assert did[-1] == ("wait", (due if looks == 2 else GRACE_AT) - START)
+
+
+def test_errands_are_done_in_order_with_a_look_after_each(watched: Watched) -> None:
+    """Time that a test moves is never compared with time that it has not moved."""
+    watched.errands += [lambda: watched.did.append("one"), lambda: watched.did.append("other")]
+
+    assert watched.live()[:6] == ["rest", "one", "look", "rest", "other", "look"]
+    assert watched.did.count("look") == 2
+    assert watched.errands == []
+
+
+def test_the_thread_ends_when_it_is_asked_to(watched: Watched) -> None:
+    """For a fork, after it has looked; started again it goes on as before."""
+    watched.fake.alarm.wait = lambda seconds: watched.did.append(("wait", seconds))  # type: ignore[method-assign]
+    watched._aside.asks = [False, True, True]
+
+    assert watched.live() == ["rest", "look", ("set", math.inf), ("wait", math.inf)] * 2
+    assert len(watched.live()) == 4
+
+
+def test_where_memory_is_short_the_thread_lets_go_of_some_and_tries_again_soon(
+    watched: Watched,
+) -> None:
+    """Sooner than the kernel's timer would nudge in its place; and no later looks are put off."""
+    watched.wake(under_way(invocation()))
+    had: list[bool] = []
+
+    def fail() -> None:
+        had.append(watched._ballast is not None)
+        raise MemoryError
+
+    watched.looks += [fail, lambda: had.append(watched._ballast is not None)]
+    did = watched.live()
+    afterwards = watched.live()
+
+    assert had == [True, False]
+    assert did[:3] == ["rest", "look", ("wait", module.SHORT_OF_MEMORY)]
+    assert did[3:] == afterwards == ["rest", "look", ("set", GRACE_AT), ("wait", 7.0)]
+    assert 0.0 < module.SHORT_OF_MEMORY < LATE_BY
+
+
+# ---- a look ------------------------------------------------------------------------------------
+
+
+def chosen(watched: Watched) -> object:
+    return [what for what in watched.did if what != "look"]
+
+
+def test_a_look_tells_when_the_first_is_due(watched: Watched) -> None:
+    """And nothing is done to what is not."""
+    first, later = under_way(invocation(due=GRACE_AT)), invocation(due=GRACE_AT + 0.5)
+    under_way(later, ELSEWHERE - 1)
+    watched.fake.now = GRACE_AT - 0.001
+
+    assert watched._look() == GRACE_AT
+    assert chosen(watched) == [("choose", first, later)]
+    assert (first.firing, later.firing, watched.courses) == (None, None, {})
+    assert not watched._pace.is_quick
+
+
+def test_what_is_due_is_acted_on_with_the_watchdogs_tools(watched: Watched) -> None:
+    """From that very instant on; and again at each look, for as long as it is under way."""
+    watched.last_resort = SimpleNamespace()  # type: ignore[assignment]
+    one = under_way(invocation())
+    watched.fake.now = GRACE_AT
+
+    due = watched._look()
+
+    assert one.firing is not None
+    assert (one.firing.thread_id, one.firing.fired_at) == (ELSEWHERE, GRACE_AT)
+    tools: Any = one.firing.tools
+    assert (tools.clock, tools.alarm) == (watched.fake, watched.fake.alarm)
+    assert (tools.nudge, tools.injector) == (watched.nudge, watched.injector)
+    assert tools.last_resort is watched.last_resort
+    assert watched._pace.is_quick
+    assert GRACE_AT < due == one.due
+    firing, course = one.firing, watched.courses[one]
+    one.is_open = False
+    firing.is_concluded = True
+    assert watched._look() == math.inf, "it had not been due"
+    assert (one.firing, firing.is_over, course in watched.courses.values()) == (firing, True, False)
+    assert not watched._pace.is_quick
+
+
+def test_only_a_course_that_is_urgent_has_threads_get_the_gil_soon(watched: Watched) -> None:
+    """Not the time between an early stage and the grace period."""
+    one = under_way(invocation())
+    urgent = [True, False]
+    watched.courses[one] = SimpleNamespace(step=lambda: GRACE_AT, is_urgent=urgent.pop)  # type: ignore[assignment]
+
+    watched._look()
+    after_an_early_stage = watched._pace.is_quick
+    watched._look()
+
+    assert (after_an_early_stage, watched._pace.is_quick) == (False, True)
+
+
+def test_what_has_ended_is_let_go_of(watched: Watched) -> None:
+    """Its frames are not ours to keep alive; who else is under way stays."""
+    one, other = under_way(invocation()), under_way(invocation(), ELSEWHERE - 1)
+    watched.fake.now = GRACE_AT
+    watched._look()
+    del active[ELSEWHERE]
+
+    watched._look()
+
+    assert one not in watched.courses
+    assert other in watched.courses
+
+
+def test_what_ends_just_before_it_is_acted_on_is_not(watched: Watched) -> None:
+    """First the firing is published, then looked whether it is still open."""
+    one = under_way(invocation())
+    one.is_open = False
+    watched.fake.now = GRACE_AT
+
+    assert watched._look() == math.inf
+    assert one.firing is not None
+    assert (one.firing.runs, watched.courses) == ([], {})
+    assert one.due == GRACE_AT
+
+
+def test_one_broken_timeout_is_said_and_left(
+    watched: Watched, failures: list[BaseException]
+) -> None:
+    """Once, and never in silence; the thread goes on, and no hook is called twice."""
+    one = under_way(invocation())
+    error = KeyError()
+    watched.fake.now = GRACE_AT
+
+    with failing("Course", error):
+        assert watched._look() == math.inf
+    assert watched._look() == math.inf
+
+    assert (failures, watched.courses) == ([error], {})
+    assert one.firing is not None
+    assert (one.firing.is_over, one.firing.runs) == (True, [])
+
+
+def test_a_course_that_breaks_is_left(watched: Watched, failures: list[BaseException]) -> None:
+    """Whatever it was at."""
+    one = under_way(invocation())
+    watched.fake.now = GRACE_AT
+    watched._look()
+    error = KeyError()
+
+    def fail() -> None:
+        raise error
+
+    watched.courses[one] = SimpleNamespace(step=fail)  # type: ignore[assignment]
+
+    assert watched._look() == math.inf
+    assert (failures, watched.courses) == ([error], {})
+
+
+def test_a_lack_of_memory_is_no_broken_timeout(
+    watched: Watched, failures: list[BaseException]
+) -> None:
+    """It goes on where it was as soon as there is some."""
+    under_way(invocation())
+    watched.fake.now = GRACE_AT
+
+    with failing("Course", MemoryError()), pytest.raises(MemoryError):
+        watched._look()
+
+    assert failures == []
+    assert GRACE_AT < watched._look() < math.inf
+
+
+def test_an_idle_process_sleeps_until_the_last_one_would_have_been_due(watched: Watched) -> None:
+    """So that those that come and go need not ring; after that for good."""
+    assert watched._look() == math.inf
+    assert chosen(watched) == [("choose",)], "nobody has rung"
+    watched.wake(invocation())
+    watched.did.clear()
+
+    assert watched._look() == GRACE_AT
+    assert chosen(watched) == ["keep"]
+    watched.did.clear()
+    watched.fake.now = GRACE_AT
+    assert watched._look() == math.inf
+    assert chosen(watched) == [("choose",)]
+
+
+def test_an_invocation_under_way_goes_before_one_that_has_ended(watched: Watched) -> None:
+    """However much later that would have been due."""
+    watched.wake(invocation(due=GRACE_AT + 0.5))
+    under_way(invocation())
+
+    assert watched._look() == GRACE_AT
+
+
+# ---- a nudge -----------------------------------------------------------------------------------
+
+
+def nudged(watched: Watched, frame: FrameType | None = None) -> BaseException | None:
+    """A nudge that meets this frame."""
+    return watched._decide(frame or sys._getframe())
+
+
+def about_to_be_interrupted(watched: Watched) -> Invocation:
+    """An invocation of this thread's in which an interrupt is due."""
+    one = under_way(invocation(), get_ident())
+    watched.fake.now = GRACE_AT
+    watched._look()
+    assert one.firing is not None
+    one.firing.ladder.start(GRACE_AT, DETAILS)
+    return one
+
+
+def test_what_is_due_lands_in_the_frame_that_a_nudge_meets(watched: Watched) -> None:
+    """The watchdog has done what comes before it, so nothing is waited for."""
+    about_to_be_interrupted(watched)
+
+    assert type(nudged(watched)) is LambdaTimeout
+    assert (watched.fake.now, watched._aside.met) == (GRACE_AT, [])
+
+
+def test_a_nudge_that_comes_too_late_or_too_early_does_nothing(watched: Watched) -> None:
+    """There is no invocation here, it has ended, or there is no frame to be had."""
+    under_way(invocation(), ELSEWHERE)
+    nobodys = nudged(watched)
+    one = about_to_be_interrupted(watched)
+    frameless = watched._decide(None)
+    one.is_open = False
+    closed = nudged(watched)
+
+    assert (nobodys, frameless, closed) == (None, None, None)
+    assert watched.fake.alarm.rung == 0
+
+
+def test_a_nudge_that_meets_a_frame_of_ours_says_so(watched: Watched) -> None:
+    """A fork may be in the making there."""
+    about_to_be_interrupted(watched)
+    ours: list[FrameType] = []
+    watched.did.clear()
+
+    class Frame:
+        def __call__(self) -> None:
+            ours.append(sys._getframe(1))
+
+    watched.errands.append(Frame())
+    watched.live()
+    [frame] = ours
+    assert is_ours(frame.f_code)
+
+    assert nudged(watched, frame) is None
+    assert watched._aside.met == [frame]
+
+
+def test_a_nudge_for_which_there_is_no_memory_lets_go_of_some(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The handler gets no MemoryError of ours; the next one lands."""
+    one = about_to_be_interrupted(watched)
+    watched.wake(one)
+
+    def no_memory(*_given: object) -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(one.firing), "land", no_memory)
+        assert nudged(watched) is None
+
+    assert watched._ballast is None
+    assert type(nudged(watched)) is LambdaTimeout
+
+
+def test_a_nudge_in_a_child_of_fork_starts_a_thread_there(
+    loose: Loose,
+) -> None:
+    """And lands nothing: the handler has not stored the child's id yet."""
+    one = under_way(invocation(), get_ident())
+    one.firing = SimpleNamespace(has_caught_up=lambda _now: True, land=lambda _frame: KeyError())  # type: ignore[assignment]
+
+    assert nudged(loose) is None
+    assert loose.ran.wait(BOUND)
+    assert isinstance(nudged(loose), KeyError)
+
+
+def test_a_nudge_starts_no_thread_where_nothing_is_under_way(loose: Loose) -> None:
+    """Nor where there is one."""
+    assert nudged(loose) is None
+    assert loose._thread_id is None
+
+
+# ---- a nudge of the kernel's, for a thread that is late ----------------------------------------
+
+
+class Late:
+    """A thread that gets the GIL only while a nudge pauses, and does its work at the n-th ring."""
+
+    def __init__(self, watched: Watched, one: Invocation, rings: int) -> None:
+        self._watched, self._one, self._rings = watched, one, rings
+        self.rung = 0
+
+    def ring(self) -> None:
+        self.rung += 1
+        if self.rung == self._rings:
+            self._one.firing = SimpleNamespace(  # type: ignore[assignment]
+                has_caught_up=lambda _now: True, land=lambda _frame: KeyError()
+            )
+
+
+@pytest.mark.parametrize(
+    ("late_by", "rings"),
+    [(0.0, 0), (LATE_BY * 0.45, 0), (LATE_BY * 0.5, 3), (LATE_BY * 0.7, 3), (LATE_BY, 3)],
+)
+def test_a_nudge_lets_a_thread_that_is_late_do_its_work(
+    watched: Watched, late_by: float, rings: int
+) -> None:
+    """Not one that is about to: half of what the kernel's timer gives it is far beyond that."""
+    one = under_way(invocation(), get_ident())
+    watched._alarm = late = Late(watched, one, 3)  # type: ignore[assignment]
+    watched.fake.now = GRACE_AT + late_by
+
+    error = nudged(watched)
+
+    assert late.rung == rings
+    assert isinstance(error, KeyError) is bool(rings)
+    assert 0.0 <= watched.fake.now - (GRACE_AT + late_by) <= 0.01, "pauses are short"
+
+
+def test_a_thread_that_never_gets_to_its_work_is_not_waited_for_any_longer(
+    watched: Watched,
+) -> None:
+    """As long as hooks may run, and a little more."""
+    under_way(invocation(hook_budget=0.25), get_ident())
+    watched._alarm = FakeAlarm()
+    watched.fake.now = GRACE_AT + 1.0
+
+    assert nudged(watched) is None
+
+    waited = watched.fake.now - (GRACE_AT + 1.0)
+    assert waited == pytest.approx(0.25 + LATE_BY, abs=0.002)
+
+
+def test_hooks_that_run_are_waited_for_before_an_interrupt_lands(watched: Watched) -> None:
+    """The thread has come to them, and they are not over."""
+    one = under_way(invocation(), get_ident())
+    waits = [False, False, False, True, True, True]
+    one.firing = SimpleNamespace(  # type: ignore[assignment]
+        has_caught_up=lambda _now: waits.pop(0), land=lambda _frame: KeyError()
+    )
+
+    assert isinstance(nudged(watched), KeyError)
+    assert watched.fake.alarm.rung == 2
+    assert watched.fake.now > START
