@@ -266,7 +266,10 @@ class WatchdogThread:
             due = None
         if due is None:
             self.courses.pop(invocation, None)
-            if firing is not None:
+            if firing is None:
+                # Not even that could be made. Due as before, it would be tried without end.
+                invocation.due = math.inf
+            else:
                 firing.is_over = True
             return math.inf
         return due

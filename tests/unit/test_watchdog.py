@@ -688,6 +688,22 @@ def test_a_course_that_breaks_is_left(watched: Watched, failures: list[BaseExcep
     assert (failures, watched.courses) == ([error], {})
 
 
+def test_a_timeout_that_cannot_even_begin_does_not_keep_the_thread_busy(
+    watched: Watched, failures: list[BaseException]
+) -> None:
+    """It is said once; a watchdog that tries and tries would take the handler's time."""
+    under_way(invocation())
+    watched.fake.now = GRACE_AT
+    error = KeyError()
+
+    with failing("Firing", error):
+        did = watched.live()
+        watched.live()
+
+    assert did == ["rest", "look", ("set", math.inf), ("wait", math.inf)]
+    assert failures == [error]
+
+
 def test_a_lack_of_memory_is_no_broken_timeout(
     watched: Watched, failures: list[BaseException]
 ) -> None:
