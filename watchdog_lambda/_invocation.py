@@ -86,7 +86,9 @@ class Invocation:
         self.context = context
         self.start = start
         self.hard = hard
-        self.due = due  # when the watchdog must look next; handler's thread until firing is set
+        # When the watchdog must look next; written by the handler's thread until firing is set, or
+        # cannot be.
+        self.due = due
         self.is_open = True  # handler's thread only
         self.firing: Firing | None = None  # watchdog thread only, once
         self.shields = 0  # handler's thread only

@@ -24,7 +24,7 @@ from watchdog_lambda import LambdaTimeout, TimeoutDetails, _code, _output, _repo
 from watchdog_lambda import _watchdog as module
 from watchdog_lambda._hooks import HookRegistry
 from watchdog_lambda._invocation import Invocation, active
-from watchdog_lambda._places import is_ours
+from watchdog_lambda._record import attribute
 from watchdog_lambda._standby import LATE_BY
 from watchdog_lambda._watchdog import WatchdogThread
 from watchdog_lambda.errors import prepared
@@ -270,6 +270,34 @@ def test_there_is_memory_to_let_go_of(watched: Watched) -> None:
 # ---- starting ----------------------------------------------------------------------------------
 
 
+def test_a_watchdog_as_it_is_made_waits_for_its_first_invocation(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """That rings, and starts a thread, which looks and sleeps until a fork has it end."""
+    started: dict[Callable[[], None], tuple[()]] = {}
+    clock = FakeClock(START)
+    watchdog = WatchdogThread(clock)
+    waits: list[float] = []
+
+    def wait(seconds: float) -> None:
+        waits.append(seconds)
+        watchdog._aside.is_wanted = True
+
+    clock.alarm.wait = wait  # type: ignore[method-assign]
+    monkeypatch.setattr(os, "register_at_fork", lambda **_hooks: None)
+    monkeypatch.setattr(module, "start_new_thread", started.setdefault)  # of C, and starts nothing
+    first = under_way(invocation(wake_signal="none"))
+    assert first.due < watchdog.wake_at
+
+    watchdog.wake(first)
+    [life] = started
+    life()
+
+    assert waits == [7.0]
+    assert watchdog.wake_at == math.inf
+    assert watchdog._thread_id is None
+
+
 class Loose(Watched):
     """One whose thread can be started, and only says that it has been."""
 
@@ -345,7 +373,14 @@ def test_where_threads_are_greenlets_the_log_says_so(
     loose: Loose, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """gevent has patched before the import."""
-    monkeypatch.setattr(module, "start_new_thread", lambda *_: 7)
+
+    class Spawn:
+        """Neither C's nor, for tools/traced.py, a function of Python's."""
+
+        def __call__(self, *_: object) -> int:
+            return 7
+
+    monkeypatch.setattr(module, "start_new_thread", Spawn())
 
     loose._start()
 
@@ -780,23 +815,28 @@ def test_a_nudge_that_comes_too_late_or_too_early_does_nothing(watched: Watched)
     assert watched.fake.alarm.rung == 0
 
 
-def test_a_nudge_that_meets_a_frame_of_ours_says_so(watched: Watched) -> None:
+def frame_of_ours() -> FrameType:
+    """As it is seen through a property of the context's that the package reads."""
+    frames: list[FrameType] = []
+
+    class Context:
+        @property
+        def name(self) -> str:
+            frames.append(sys._getframe(1))
+            return ""
+
+    attribute(Context(), "name")
+    [frame] = frames
+    return frame
+
+
+def test_a_nudge_that_meets_a_frame_of_ours_is_noted_and_lands_nothing(watched: Watched) -> None:
     """A fork may be in the making there."""
     about_to_be_interrupted(watched)
-    ours: list[FrameType] = []
-    watched.did.clear()
+    ours = frame_of_ours()
 
-    class Frame:
-        def __call__(self) -> None:
-            ours.append(sys._getframe(1))
-
-    watched.errands.append(Frame())
-    watched.live()
-    [frame] = ours
-    assert is_ours(frame.f_code)
-
-    assert nudged(watched, frame) is None
-    assert watched._aside.met == [frame]
+    assert nudged(watched, ours) is None
+    assert watched._aside.met == [ours]
 
 
 def test_a_nudge_for_which_there_is_no_memory_lets_go_of_some(
@@ -833,6 +873,15 @@ def test_a_nudge_starts_no_thread_where_nothing_is_under_way(loose: Loose) -> No
     """Nor where there is one."""
     assert nudged(loose) is None
     assert loose._thread_id is None
+
+
+def test_a_nudge_that_meets_a_frame_of_ours_waits_for_nobody(watched: Watched) -> None:
+    """No interrupt could land there, however late the thread is."""
+    under_way(invocation(), get_ident())
+    watched.fake.now = GRACE_AT + 1.0
+
+    assert nudged(watched, frame_of_ours()) is None
+    assert (watched.fake.alarm.rung, watched.fake.now) == (0, GRACE_AT + 1.0)
 
 
 # ---- a nudge of the kernel's, for a thread that is late ----------------------------------------
