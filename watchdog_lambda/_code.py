@@ -62,6 +62,8 @@ class _Opcodes:
     stop_iteration_error = b""  # the compiler's own handler, as it begins
     jump_caches = 1 if sys.version_info >= (3, 13) else 0  # in units of two bytes
     extended_arg = -1
+    call = -1
+    load_enter = b""  # what finds ``__enter__``, from 3.14 on
 
 
 def preload() -> None:
@@ -74,6 +76,10 @@ def preload() -> None:
         for name, number in opcode.opmap.items()
         if "JUMP_BACKWARD" in name and "NO_INTERRUPT" not in name
     )
+    if sys.version_info >= (3, 14):
+        _Opcodes.call = opcode.opmap["CALL"]
+        # SPECIAL___ENTER__ is 0 (pycore_ceval.h).
+        _Opcodes.load_enter = bytes((opcode.opmap["LOAD_SPECIAL"], 0))
     if sys.version_info >= (3, 12):
         # INTRINSIC_STOPITERATION_ERROR is 3 in every version that has it (pycore_intrinsics.h).
         _Opcodes.stop_iteration_error = bytes((opcode.opmap["CALL_INTRINSIC_1"], 3))
@@ -129,6 +135,20 @@ def protected_lines(code: CodeType, handler: int) -> frozenset[int]:
 def is_back_edge(code: CodeType, lasti: int) -> bool:
     """Whether the instruction at `lasti` is a loop's jump back."""
     return 0 <= lasti < len(code.co_code) and code.co_code[lasti] in _Opcodes.backward_jumps
+
+
+def is_entering_with(code: CodeType, lasti: int) -> bool:
+    """Whether what is raised at `lasti` could keep a ``with`` that has been entered from its exit.
+
+    Up to 3.13 one instruction entered the block. From 3.14 on ``__enter__`` is called by one like
+    any other, which looks at signals and injections behind the call and lies before the block
+    (gh-148874): what is raised there leaves a lock locked. A frame that waits inside of the call
+    stands at the same instruction.
+    """
+    bytecode = code.co_code
+    if not 2 <= lasti < len(bytecode) or bytecode[lasti] != _Opcodes.call:
+        return False
+    return bytecode[lasti - 2 : lasti] == _Opcodes.load_enter
 
 
 # ---- frames whose interruption would break what outlives the invocation ------------------------

@@ -4,9 +4,10 @@ The lock of a :class:`Firing` guards what must not happen once the invocation ha
 beginning a stage, injecting an exception, answering. The watchdog looks at ``is_open`` and acts
 under it; the handler's thread closes first and takes it then, so that it either prevents the act or
 sees all of it. It is held for microseconds, never while waiting and never around user code, so the
-handler's thread may take it without a timeout. It is taken with ``with`` on a bare lock only:
-CPython has no check point between taking it and being inside of the block, so an exception that
-lands there cannot leave it locked.
+handler's thread may take it without a timeout.
+
+What was injected can land there while it takes the lock, and ``with`` would leave that locked on
+3.14: see :func:`_holding`.
 
 What the watchdog does when is :mod:`._course`'s business.
 """
@@ -14,7 +15,7 @@ What the watchdog does when is :mod:`._course`'s business.
 from __future__ import annotations
 
 import sys
-from _thread import allocate_lock
+from _thread import RLock
 
 from ._interrupt import trace_instructions
 from ._ladder import Ladder
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
     from collections.abc import Callable
     from types import FrameType
-    from typing import Any
+    from typing import Any, TypeVar
 
     from ._clock import Alarm, Clock
     from ._hooks import StageRun
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from ._last_resort import LastResort
     from .details import TimeoutDetails
 
+    _T = TypeVar("_T")
 
 _DURABLE = {"DurableExecutionArn", "CheckpointToken"}
 
@@ -48,6 +50,28 @@ def is_durable(event: Any) -> bool:
     is run for it.
     """
     return issubclass(type(event), dict) and dict[object, object].keys(event) >= _DURABLE
+
+
+def _holding(lock: RLock, act: Callable[[], _T]) -> _T:
+    """Do it with the lock held, in a thread in which something may land meanwhile.
+
+    CPython 3.14 looks for that behind the call that enters a ``with`` and before its block
+    (gh-148874). Here the first check point lies behind the taking and inside of the ``try``, and
+    the next one outside of `act` behind the giving back. Pinned by
+    test_late_injection_does_not_reach_the_next_invocation, which is stuck otherwise.
+    """
+    try:
+        lock.acquire()
+        return act()
+    finally:
+        try:
+            lock.release()
+        except RuntimeError:
+            pass  # never taken: a signal's handler of the user's has raised while it was waited for
+
+
+def _nothing() -> None:
+    """Waiting for the lock was all."""
 
 
 class Tools:
@@ -125,8 +149,8 @@ class Firing:
         self.is_concluded = False  # at the very end
         self._is_landing = False
         # Either's.
-        self._lock = allocate_lock()
-        self._answer = allocate_lock()  # taken while the watchdog answers in the handler's place
+        self._lock = RLock()
+        self._answer = RLock()  # taken while the watchdog answers in the handler's place
         self.is_reported = False  # guarded by _lock
 
     # ---- the watchdog's side -----------------------------------------------------------------
@@ -217,9 +241,10 @@ class Firing:
                 loop = running_loop()
                 if loop is not None and loop not in self.loops:
                     self.loops.append(loop)
-            elif ladder.is_at_back_edge and frame is not None and not in_place:
-                # Most of the nudges meet a tight loop there (174 of 204 counted on 3.13), and
-                # where it calls nothing all do. So have it looked at instruction by instruction.
+            elif ladder.is_misplaced and frame is not None and not in_place:
+                # Most of the nudges meet a tight loop at its back edge (174 of 204 counted on
+                # 3.13), and where it calls nothing all do. So have it looked at instruction by
+                # instruction.
                 trace_instructions(frame, lambda: self._land(frame, in_place=True))
             return error
         finally:
@@ -227,14 +252,16 @@ class Firing:
 
     def land_at_shield(self, frame: FrameType) -> BaseException | None:
         """The same at the end of a shield, where the watchdog may be about to inject."""
-        with self._lock:
-            return self.land(frame)
+        return _holding(self._lock, lambda: self.land(frame))
 
     def hold_back(self) -> None:
         """Take back an injection on its way: a shield has just gone up. Thread: the handler's."""
-        with self._lock:
+
+        def take_back() -> None:
             if self._withdraw():
                 self.ladder.records.pop()
+
+        _holding(self._lock, take_back)
 
     def settle(self) -> None:
         """From here on nothing of this invocation lands anywhere. Idempotent.
@@ -243,12 +270,10 @@ class Firing:
 
         Thread: the handler's, with the invocation closed.
         """
-        with self._lock:
-            self._withdraw()
+        _holding(self._lock, self._withdraw)
         # Whoever comes back after the watchdog has answered must not answer again: it waits here
         # until the process goes, or the answer turns out not to have been taken.
-        with self._answer:
-            pass
+        _holding(self._answer, _nothing)
 
     def _withdraw(self) -> bool:
         if self.thread_id not in prepared:

@@ -3,9 +3,8 @@
 Two mechanisms, and which one serves is :mod:`._firing`'s business:
 
 - The *nudge*: a signal sent to the main thread. Its Python handler runs there, between two
-bytecodes
-  or inside a blocked system call, and raises what the decision that it is given returns. The
-  decision sees the exact state; a nudge that comes too late does nothing.
+  bytecodes or inside a blocked system call, and raises what the decision that it is given returns.
+  The decision sees the exact state; a nudge that comes too late does nothing.
 - *Injection*: ``PyThreadState_SetAsyncExc`` for a handler on another thread, or where somebody took
   our signal over. It lands at the next bytecode only: a blocked call ends first
   (python/cpython#144748, changed in 3.15).

@@ -22,6 +22,7 @@ from ._code import (
     catches,
     hides_timeout,
     is_back_edge,
+    is_entering_with,
     is_fragile,
     is_loops_own,
     is_unprotected_back_edge,
@@ -122,7 +123,7 @@ class Ladder:
         "_starts_at",
         "_thread_id",
         "_timeline",
-        "is_at_back_edge",
+        "is_misplaced",
         "left_out",
         "records",
     )
@@ -145,7 +146,7 @@ class Ladder:
         self.records: list[InterruptRecord] = []
         self.left_out = 0  # from the middle of the records
         self._put_off_since: float | None = None
-        self.is_at_back_edge = False
+        self.is_misplaced = False
 
     @property
     def is_waiting(self) -> bool:
@@ -176,10 +177,10 @@ class Ladder:
         `handled` is the exception that the thread is handling. Who asks for another thread gives
         its `stack`, for a frame that runs must not be walked. Whoever gets an interrupt raises it,
         `in_place` if CPython takes it for raised by the very instruction that the frame is at:
-        a tracer does, a signal's handler at a back edge does not. ``is_at_back_edge`` tells
-        afterwards whether that was what stood in the way.
+        a tracer does, a signal's handler at a back edge does not. ``is_misplaced`` tells
+        afterwards whether the instruction was what stood in the way: the next one may do.
         """
-        self.is_at_back_edge = False
+        self.is_misplaced = False
         if not self.is_wanted(now, handled):
             return None
         if frame is None or is_ours(frame.f_code):
@@ -193,7 +194,7 @@ class Ladder:
                     return None
             elif self._is_winding_up(frame, stack):
                 return None
-        if self._is_put_off(now, frame, in_place=in_place):
+        if self._is_put_off(now, frame, from_afar=stack is not None, in_place=in_place):
             return None
         error = self._make(now, own_stack(frame) if stack is None else stack)
         # The order matters for a nudge that strikes between these lines in a caller that is not
@@ -288,13 +289,19 @@ class Ladder:
             f"{limit:.1f} s limit, in {place}"
         )
 
-    def _is_put_off(self, now: float, frame: FrameType, *, in_place: bool) -> bool:
+    def _is_put_off(self, now: float, frame: FrameType, *, from_afar: bool, in_place: bool) -> bool:
         code, lasti = frame.f_code, frame.f_lasti
         if in_place:
-            self.is_at_back_edge = is_back_edge(code, lasti) and protected_by(code, lasti) is None
+            self.is_misplaced = is_back_edge(code, lasti) and protected_by(code, lasti) is None
+        elif is_entering_with(code, lasti):
+            self.is_misplaced = True
+            if from_afar:
+                # It would land behind the call at the earliest, so there is nothing to be gained.
+                # Pinned by test_an_injection_waits_for_a_with_to_be_entered.
+                return True
         else:
-            self.is_at_back_edge = is_unprotected_back_edge(code, lasti)
-        if not self.is_at_back_edge:
+            self.is_misplaced = is_unprotected_back_edge(code, lasti)
+        if not self.is_misplaced:
             if not is_fragile(frame):
                 return False
             # asyncio.run around a loop that has its queue elsewhere, and waits without a frame.

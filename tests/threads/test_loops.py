@@ -77,6 +77,18 @@ def in_a_with(_event: object, _context: object) -> None:
             cleaned.append(1)
 
 
+def branches(_event: object, _context: object) -> None:
+    number = 0
+    until = time.perf_counter() + 10.0
+    try:
+        while time.perf_counter() < until:
+            number += 1
+            if number < 0:
+                cleaned.append(number)
+    finally:
+        cleaned.append(1)
+
+
 def iterates(_event: object, _context: object) -> None:
     try:
         for _ in iter(int, 1):
@@ -88,7 +100,7 @@ def iterates(_event: object, _context: object) -> None:
 @pytest.mark.untraced
 @pytest.mark.parametrize(
     "loop",
-    [calls, counts, counts_on_one_line, does_nothing, several_lines, in_a_with, iterates],
+    [calls, counts, counts_on_one_line, does_nothing, several_lines, in_a_with, branches, iterates],
     ids=lambda f: f.__name__,
 )
 def test_a_tight_loop_is_interrupted_and_its_finally_runs(

@@ -22,6 +22,7 @@ from watchdog_lambda._code import (
     catches,
     hides_timeout,
     is_back_edge,
+    is_entering_with,
     is_fragile,
     is_loops_own,
     is_unprotected_back_edge,
@@ -134,24 +135,29 @@ def test_back_edge_that_skips_a_finally_is_found(statements: int) -> None:
     That a raise there does skip the ``finally`` is shown by tests/threads/test_loops.py.
     """
     _code.preload()
-    # 3.13 leaves out the jump of a loop with a condition; before, it is the loop on one line.
+    # 3.14 leaves out the jump of a condition at the loop's end, 3.13 that of the loop's own
+    # condition; before, it is the loop on one line.
     condition = "work()" if sys.version_info >= (3, 13) else "True"
-    body = "; ".join(f"number += {n}" for n in range(statements))
+    block = "; ".join(f"number += {n}" for n in range(statements))
+    if sys.version_info >= (3, 14):
+        indent = "\n" + " " * 20
+        block = f"{indent}{block}{indent}if work(1): number += 1"
     code = compiled(
         f"""
         def f(work):
             number = 0
             try:
-                while {condition}: {body}
+                while {condition}: {block}
             finally:
                 work(number)
         """
     )
     edges = _back_edges(code)
 
-    assert len(edges) == 1
-    assert is_unprotected_back_edge(code, edges[0])
-    assert not any(is_unprotected_back_edge(code, edges[0] + n) for n in (-2, 2, 4))
+    found = [offset for offset in edges if is_unprotected_back_edge(code, offset)]
+
+    assert len(found) == 1
+    assert not any(is_unprotected_back_edge(code, found[0] + n) for n in (-2, 2, 4))
 
 
 def test_loop_without_a_try_is_no_obstacle() -> None:
@@ -223,6 +229,7 @@ def test_frames_between_a_resource_and_its_release_are_fragile() -> None:
         """Stands in for a condition's lock, and looks at the frame that calls it."""
 
         def acquire(self) -> None: ...
+        def locked(self) -> None: ...
         def release(self) -> None:
             caller = sys._getframe(1)
             seen.append(caller.f_code.co_name == "_release_save" and is_fragile(caller))
@@ -335,3 +342,29 @@ def test_a_timeout_is_hidden_where_a_child_process_is_waited_for() -> None:
     assert hides_timeout(popen_fork, "poll")
     assert not hides_timeout(popen_fork, "wait")
     assert not hides_timeout("popen_fork.py", "poll")
+
+
+def test_the_call_that_enters_a_with_is_found() -> None:
+    """And no other call: from 3.14 on, signals are looked at behind it and before the block."""
+    _code.preload()
+    code = compiled(
+        """
+        def f(work):
+            work()
+            with work() as result:
+                result()
+            async def g():
+                async with work():
+                    pass
+        """
+    )
+    coroutine = next(constant for constant in code.co_consts if hasattr(constant, "co_code"))
+
+    found = [i.offset for i in dis.get_instructions(code) if is_entering_with(code, i.offset)]
+
+    assert len(found) == (1 if sys.version_info >= (3, 14) else 0)
+    for offset in found:
+        assert protected_by(code, offset) is None
+        [line] = [line for begin, end, line in code.co_lines() if begin <= offset < end]
+        assert line == code.co_firstlineno + 2
+    assert not any(is_entering_with(coroutine, n) for n in range(-2, len(coroutine.co_code) + 4))

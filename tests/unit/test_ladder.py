@@ -107,7 +107,7 @@ def test_nothing_lands_before_the_hooks_have_had_their_time() -> None:
     )
 
     waiting = [fresh.is_waiting]
-    assert (fresh.is_at_back_edge, fresh._details) == (False, None)
+    assert (fresh.is_misplaced, fresh._details) == (False, None)
     assert fresh.decide(HARD, sys._getframe(), None) is None
     fresh.start(1028.0, DETAILS)
     waiting.append(fresh.is_waiting)
@@ -371,7 +371,7 @@ def test_a_fragile_frame_puts_one_off_for_a_bounded_time(
     assert rungs.decide(GRACE_AT) is None
     assert rungs.ladder.is_put_off
     assert rungs.decide(GRACE_AT + longest * 0.99) is None
-    assert not rungs.ladder.is_at_back_edge
+    assert not rungs.ladder.is_misplaced
     rungs.land(GRACE_AT + longest)
     assert not rungs.ladder.is_put_off
 
@@ -383,10 +383,38 @@ def test_a_back_edge_puts_one_off_and_says_so(
     monkeypatch.setattr(_ladder, "is_unprotected_back_edge", lambda *_: True)
 
     assert rungs.decide(GRACE_AT) is None
-    assert rungs.ladder.is_at_back_edge
+    assert rungs.ladder.is_misplaced
     rungs.invocation.is_open = False
     assert rungs.decide(GRACE_AT) is None
-    assert not rungs.ladder.is_at_back_edge
+    assert not rungs.ladder.is_misplaced
+
+
+@pytest.mark.parametrize("from_afar", [False, True])
+def test_a_with_that_is_being_entered_puts_one_off(
+    *, from_afar: bool, rungs: Rungs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For a bounded time, for the thread may wait in there; an injection cannot end that wait."""
+    monkeypatch.setattr(_ladder, "is_entering_with", lambda *_: True)
+    stack = HERE if from_afar else None
+
+    for now in (GRACE_AT, GRACE_AT + 0.049, GRACE_AT + 0.05, GRACE_AT + 1.0):
+        error = rungs.ladder.decide(now, sys._getframe(), None, stack=stack)
+        assert rungs.ladder.is_misplaced
+        assert (error is None) is (from_afar or now < GRACE_AT + 0.05)
+        if error is not None:
+            break
+    assert rungs.ladder.is_put_off is False
+
+
+def test_a_with_that_is_about_to_be_entered_puts_nothing_off_in_place(
+    rungs: Rungs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A tracer raises before the call is made."""
+    monkeypatch.setattr(_ladder, "is_entering_with", lambda *_: True)
+
+    error = rungs.ladder.decide(GRACE_AT, sys._getframe(), None, stack=HERE, in_place=True)
+
+    assert error is not None
 
 
 @pytest.mark.parametrize(
@@ -408,7 +436,7 @@ def test_in_place_only_an_edge_that_nothing_protects_is_no_place(
     error = rungs.ladder.decide(GRACE_AT, sys._getframe(), None, stack=HERE, in_place=True)
 
     assert (error is None) is puts_off
-    assert rungs.ladder.is_at_back_edge is puts_off
+    assert rungs.ladder.is_misplaced is puts_off
 
 
 def test_a_loop_that_waits_in_c_is_no_obstacle(

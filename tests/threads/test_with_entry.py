@@ -1,0 +1,148 @@
+"""Interrupts that come while a ``with`` is entered: what it takes, it gives back.
+
+Up to CPython 3.13 entering is one instruction. On 3.14 it is a call, and what is raised right
+behind it leaves the block's resource taken for good (gh-148874).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import sys
+import threading
+from typing import TYPE_CHECKING, Any, Final
+
+import pytest
+
+from tests.support import BOUND, Context, eventually, plan
+from tests.threads.gates import Gate, GatedInjector, SilentNudge, parts
+from watchdog_lambda import LambdaTimeout, _ladder
+from watchdog_lambda._handler import guard
+from watchdog_lambda._watchdog import thread
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import CodeType
+
+SHORT: Final = 0.04
+"""Seconds of an invocation that is to fire soon."""
+
+ROUNDS: Final = 20
+
+
+def nudged() -> object:
+    """Nudge this thread, which is the main one, from C code that does not look at signals itself.
+
+    As :func:`signal.raise_signal` does.
+    """
+    assert thread.nudge.number is not None
+    return functools.partial(ctypes.CDLL(None)["raise"], thread.nudge.number)
+
+
+@pytest.mark.untraced
+def test_a_nudge_while_a_with_is_entered_lands_in_its_block() -> None:
+    """The signal comes in the middle of ``__enter__``, in C; Python looks at it right behind."""
+    gate = Gate()
+    exits: list[type[BaseException] | None] = []
+
+    class Resource:
+        def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+            exits.append(kind)
+
+    def handler(event: str, _context: object) -> None:
+        if event == "ok":
+            return
+        assert gate.passed.wait(BOUND)
+        with Resource():  # type: ignore[attr-defined]
+            for _ in range(1000):
+                pass
+
+    watched = guard(handler, plan(grace_period=0.01))
+    watched("ok", Context(60.0))
+    Resource.__enter__ = staticmethod(nudged())  # type: ignore[attr-defined]
+
+    with parts(nudge=SilentNudge(gate)), pytest.raises(LambdaTimeout):
+        watched("race", Context(SHORT))
+
+    assert exits == [LambdaTimeout]
+
+
+@pytest.mark.untraced
+def test_a_handler_that_enters_and_leaves_a_with_leaves_its_lock_free() -> None:
+    """Interrupted wherever it is; a third of the places where signals are looked at are these."""
+    lock = threading.Lock()
+
+    def handler(_event: object, _context: object) -> None:
+        while True:
+            with lock:
+                pass
+
+    watched = guard(handler, plan())
+    for _ in range(ROUNDS):
+        with pytest.raises(LambdaTimeout):
+            watched({}, Context(SHORT))
+        assert not lock.locked()
+
+
+@pytest.mark.untraced
+def test_a_handler_that_waits_for_a_lock_in_a_with_is_interrupted() -> None:
+    """It stands at the very instruction of one that has just got it."""
+    lock = threading.Lock()
+
+    def handler(_event: object, _context: object) -> None:
+        with lock:
+            pass
+
+    with lock, pytest.raises(LambdaTimeout):
+        guard(handler, plan(grace_period=0.1))({}, Context(0.4))
+
+    assert not lock.locked()
+
+
+@pytest.mark.untraced
+@pytest.mark.skipif(sys.version_info < (3, 14), reason="one instruction enters, up to 3.13")
+def test_an_injection_waits_for_a_with_to_be_entered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It could not end the wait for the lock, and would land behind it and before the block."""
+    lock = threading.Lock()
+    lock.acquire()
+    outcome: list[object] = []
+    looks: list[bool] = []
+    is_entering_with = _ladder.is_entering_with
+
+    def counted(code: CodeType, lasti: int) -> bool:
+        looks.append(is_entering_with(code, lasti))
+        return looks[-1]
+
+    def handler(_event: object, _context: object) -> None:
+        with lock:
+            for _ in ticks():
+                pass
+
+    def work() -> None:
+        try:
+            outcome.append(guard(handler, plan(grace_period=0.4))({}, Context(0.8)))
+        except LambdaTimeout as error:
+            outcome.append(error)
+
+    gate = Gate()
+    gate.open()
+    monkeypatch.setattr(_ladder, "is_entering_with", counted)
+    with parts(injector=GatedInjector(gate)):
+        worker = threading.Thread(target=work)
+        worker.start()
+        try:
+            # Beyond the 40 ms for which a fragile frame would put one off.
+            eventually(lambda: looks.count(True) > 8, "looks at a thread that enters a with")
+            assert not gate.passed.is_set(), "injected"
+        finally:
+            lock.release()
+            worker.join(BOUND)
+
+    assert [type(each) for each in outcome] == [LambdaTimeout]
+    assert not lock.locked()
+
+
+def ticks() -> Iterator[Any]:
+    """Without end, with check points."""
+    while True:
+        yield None
