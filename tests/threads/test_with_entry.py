@@ -17,6 +17,7 @@ import pytest
 from tests.support import BOUND, Context, eventually, plan
 from tests.threads.gates import Gate, GatedInjector, SilentNudge, parts
 from watchdog_lambda import LambdaTimeout, _ladder
+from watchdog_lambda._code import is_entering_with
 from watchdog_lambda._handler import guard
 from watchdog_lambda._watchdog import thread
 
@@ -107,7 +108,6 @@ def test_an_injection_waits_for_a_with_to_be_entered(monkeypatch: pytest.MonkeyP
     lock.acquire()
     outcome: list[object] = []
     looks: list[bool] = []
-    is_entering_with = _ladder.is_entering_with
 
     def counted(code: CodeType, lasti: int) -> bool:
         looks.append(is_entering_with(code, lasti))
