@@ -1,0 +1,452 @@
+"""Answering in a stuck handler's place, and leaving, on a clock that stands still."""
+
+from __future__ import annotations
+
+import json
+import sys
+from _thread import get_ident
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import pytest
+
+from tests.support import FakeClock, plan
+from watchdog_lambda import TimeoutDetails, _last_resort, _metrics, _report
+from watchdog_lambda._firing import Firing, Tools
+from watchdog_lambda._invocation import NO_FALLBACK, Invocation
+from watchdog_lambda._last_resort import LastResort
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+START, NOW, HARD = 1000.0, 1029.7, 1030.0
+DETAILS = TimeoutDetails(
+    deadline=HARD,
+    elapsed=27.0,
+    grace_period=3.0,
+    stack=("app.py:12 (handler)", "app.py:41 (load_rows)"),
+    location="app.py:41 (load_rows)",
+)
+JSON = "application/json"
+
+
+class Gone(BaseException):
+    """The process has ended; what comes behind that is not to happen."""
+
+
+class Lock:
+    """A lock on the scene's clock: a wait that nobody ends takes all of its time."""
+
+    def __init__(self, scene: Scene) -> None:
+        self._scene = scene
+        self._is_taken = False
+
+    def acquire(self, blocking: bool = True, seconds: float = 0.0) -> None:  # noqa: FBT001, FBT002
+        assert seconds >= 0, "no lock takes less"
+        if self._is_taken and blocking:
+            until = self._scene.clock.now + seconds
+            self._scene.run_thread()
+            if self._is_taken:
+                self._scene.clock.now = until
+        self._is_taken = True
+
+    def release(self) -> None:
+        self._is_taken = False
+
+
+class Scene:
+    """A function of 30 s whose handler is stuck, the API, and what a process can be asked for."""
+
+    def __init__(self) -> None:
+        self.clock = FakeClock(NOW)
+        self.cpu = 0.0
+        self.did: list[str] = []  # in this order
+        self.posted: list[tuple[object, ...]] = []
+        self.refusal: Exception | None = None
+        self.reported: list[tuple[object, ...]] = []
+        self.metrics: list[tuple[object, ...]] = []
+        self.failures: list[BaseException] = []
+        self.restarts: list[Mapping[str, str]] = []
+        self.restart_fails: Exception | None = None
+        self.no_thread: Exception | None = None
+        self.is_hanging = False  # the fallback
+        self.threads: list[Callable[[], object]] = []
+        self.preloaded = 0
+
+    # ---- the process -----
+
+    def start_thread(self, work: Callable[[], object], arguments: tuple[object, ...]) -> None:
+        assert not arguments
+        if self.no_thread is not None:
+            raise self.no_thread
+        self.threads.append(work)
+
+    def run_thread(self) -> None:
+        if not self.is_hanging:
+            self.threads.pop()()
+
+    def again(self, past: Mapping[str, str]) -> NoReturn:
+        self.did.append("restart")
+        self.restarts.append(past)
+        raise self.restart_fails or Gone
+
+    def end_children(self, spared: set[int]) -> None:
+        self.did.append(f"children but for {spared} end")
+
+    def exit(self, code: int) -> NoReturn:
+        self.did.append(f"exit {code}")
+        raise Gone
+
+    # ---- the API -----
+
+    def preload(self) -> None:
+        self.preloaded += 1
+
+    def post_error(self, *given: object) -> None:
+        self.post("error", *given)
+
+    def post_response(self, *given: object) -> None:
+        self.post("response", *given)
+
+    def post(self, *given: object) -> None:
+        if self.refusal is not None:
+            raise self.refusal
+        self.did.append("post")
+        self.posted.append(given)
+
+    # ---- the log -----
+
+    def report(self, _firing: Firing, *given: object, last_resort: str | None) -> None:
+        self.did.append("report")
+        self.reported.append((*given, last_resort))
+
+    def metric(self, _firing: Firing, *given: object) -> None:
+        self.metrics.append(given)
+
+    # ---- what a test asks for -----
+
+    def make(self, past: Mapping[str, str] | None = None) -> LastResort:
+        start = SimpleNamespace(children={7}, again=self.again)
+        return LastResort(self, start, past or {})  # type: ignore[arg-type]
+
+    def fire(self, *, fallback: object = NO_FALLBACK, action: str = "exit") -> Firing:
+        context = SimpleNamespace(aws_request_id="request-1")
+        made = plan(fallback=fallback, last_resort=action)
+        invocation = Invocation(made, {}, context, START, HARD, HARD)
+        nothing: Any = SimpleNamespace()
+        tools = Tools(self.clock, self.clock.alarm, nothing, nothing, None)
+        self.firing = invocation.firing = Firing(invocation, get_ident(), tools)
+        self.firing.details = DETAILS
+        self.firing.fired_at = 1027.0
+        return self.firing
+
+    def act(self, resort: LastResort | None = None) -> str | None:
+        """What it says, if the process goes on."""
+        return (resort or self.make()).act(self.firing, self.clock.monotonic)
+
+
+@pytest.fixture
+def scene(monkeypatch: pytest.MonkeyPatch) -> Scene:
+    scene = Scene()
+    monkeypatch.setattr(_last_resort, "start_new_thread", scene.start_thread)
+    monkeypatch.setattr(_last_resort, "allocate_lock", lambda: Lock(scene))
+    monkeypatch.setattr(_last_resort, "cpu_time", lambda: scene.cpu)
+    monkeypatch.setattr(_last_resort, "end_children", scene.end_children)
+    monkeypatch.setattr("os._exit", scene.exit)
+    monkeypatch.setattr(_report, "write", scene.report)
+    monkeypatch.setattr(_report, "write_failure", scene.failures.append)
+    monkeypatch.setattr(_metrics, "write", scene.metric)
+    monkeypatch.delitem(sys.modules, "awslambdaric.lambda_runtime_client", raising=False)
+    return scene
+
+
+# ---- the answer --------------------------------------------------------------------------------
+
+
+def test_an_exit_answers_with_an_error_first(scene: Scene) -> None:
+    """Then it says so, has the handler's children end, and goes."""
+    scene.fire()
+
+    with pytest.raises(Gone):
+        scene.act()
+
+    assert scene.did == ["post", "report", "children but for {7} end", "exit 1"]
+    [(kind, request_id, error, headers, left)] = scene.posted
+    assert (kind, request_id, headers) == ("error", "request-1", {})
+    assert left == HARD - NOW
+    assert error == {
+        "errorType": "LambdaTimeout",
+        "errorMessage": "gave up after 29.7 s, 0.3 s before the 30.0 s limit, in "
+        "app.py:41 (load_rows)",
+        "requestId": "request-1",
+        "stackTrace": ["  app.py:12 (handler)\n", "  app.py:41 (load_rows)\n"],
+    }
+    assert scene.reported == [("stuck", NOW, "exit")]
+    assert scene.metrics == [("stuck", NOW)]
+    assert scene.failures == []
+
+
+def test_what_is_not_known_is_not_told(scene: Scene) -> None:
+    """Nobody has looked where the handler is, and it is later than it should be."""
+    scene.fire().details = None
+    scene.clock.now = HARD + 1.25
+
+    with pytest.raises(Gone):
+        scene.act()
+
+    error: Any = scene.posted[0][2]
+    assert error["errorMessage"] == (
+        "gave up after 31.2 s, 0.0 s before the 30.0 s limit, in unknown"
+    )
+    assert error["stackTrace"] == []
+
+
+def test_the_answer_has_the_header_that_the_event_had(scene: Scene) -> None:
+    """awslambdaric's own frame knows it, some frames out."""
+    scene.fire()
+
+    def handler() -> None:
+        scene.act()
+
+    def handle_event_request(invocation_id: str) -> None:
+        handler()
+        raise AssertionError(invocation_id)
+
+    with pytest.raises(Gone):
+        handle_event_request("invocation-9")
+
+    assert scene.posted[0][3] == {"Lambda-Runtime-Invocation-Id": "invocation-9"}
+
+
+def test_an_invocation_without_a_request_id_cannot_be_answered(scene: Scene) -> None:
+    """Nothing is posted, and nobody leaves."""
+    scene.fire().invocation.context = SimpleNamespace()
+
+    assert scene.act() == "the context has no aws_request_id"
+    assert scene.did == []
+
+
+def test_a_handler_that_has_come_back_answers_for_itself(scene: Scene) -> None:
+    """There is nothing to say about it."""
+    scene.fire().invocation.is_open = False
+
+    assert scene.act() is None
+    assert scene.did == []
+
+
+def test_an_answer_that_is_not_taken_is_given_back(scene: Scene) -> None:
+    """The process goes on, and the handler can still answer for itself."""
+    scene.fire()
+    scene.refusal = ConnectionRefusedError("nobody there")
+
+    assert scene.act() == "the answer could not be posted: nobody there"
+    assert scene.did == []
+    assert scene.firing.claim_answer(), "it is to be had again"
+
+
+def test_what_was_reported_already_is_not_reported_again(scene: Scene) -> None:
+    """The process goes all the same."""
+    scene.fire().claim_report()
+
+    with pytest.raises(Gone):
+        scene.act()
+
+    assert scene.did == ["post", "children but for {7} end", "exit 1"]
+    assert scene.metrics == []
+
+
+# ---- the fallback ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "fallback",
+    [{"statusCode": 504}, lambda details: {"statusCode": 504 if details is DETAILS else 500}],
+    ids=["value", "callable"],
+)
+def test_a_fallback_is_the_answer(fallback: object, scene: Scene) -> None:
+    """As JSON, where the runtime is none of awslambdaric's."""
+    scene.fire(fallback=fallback)
+
+    with pytest.raises(Gone):
+        scene.act()
+
+    body = json.dumps({"statusCode": 504}).encode()
+    answer = "response", "request-1", body, {"Content-Type": JSON}, HARD - NOW
+    assert scene.posted == [answer]
+    assert scene.reported == [("stuck", NOW, "exit")]
+
+
+@pytest.mark.parametrize("body", ["marshalled", b"marshalled"])
+def test_a_fallback_is_marshalled_as_the_runtime_would(
+    body: str | bytes, scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the user's own marshaller, if there is one."""
+    given: list[object] = []
+
+    def marshal_response(value: object) -> tuple[str | bytes, str]:
+        given.append(value)
+        return body, "text/odd"
+
+    marshaller = SimpleNamespace(marshal_response=marshal_response)
+    client = SimpleNamespace(LambdaRuntimeClient=SimpleNamespace(marshaller=marshaller))
+    monkeypatch.setitem(sys.modules, "awslambdaric.lambda_runtime_client", client)  # type: ignore[arg-type]
+    scene.fire(fallback=None)
+
+    with pytest.raises(Gone):
+        scene.act()
+
+    assert given == [None], "null is an answer too"
+    assert scene.posted[0][2:4] == (b"marshalled", {"Content-Type": "text/odd"})
+
+
+def test_the_error_is_the_answer_where_the_fallback_fails(scene: Scene) -> None:
+    """The record says how."""
+
+    def fallback(_details: object) -> None:
+        raise KeyError("statusCode")
+
+    scene.fire(fallback=fallback)
+
+    with pytest.raises(Gone):
+        scene.act()
+
+    assert scene.posted[0][0] == "error"
+    assert scene.reported == [("stuck", NOW, "exit (the fallback raised KeyError)")]
+
+
+def test_a_fallback_that_hangs_leaves_time_for_the_error(scene: Scene) -> None:
+    """It has a third of what is left."""
+    scene.fire(fallback=lambda _details: {})
+    scene.is_hanging = True
+
+    with pytest.raises(Gone):
+        scene.act()
+
+    waited_until = NOW + (HARD - NOW) / 3
+    assert scene.posted[0][0] == "error"
+    assert scene.posted[0][4] == pytest.approx(HARD - waited_until)
+    [(_, now, said)] = scene.reported
+    assert (now, said) == (
+        pytest.approx(waited_until),
+        "exit (the fallback did not return in time)",
+    )
+
+
+def test_a_fallback_has_no_time_beyond_the_hard_deadline(scene: Scene) -> None:
+    """Where nobody has killed."""
+    scene.fire(fallback=lambda _details: {})
+    scene.is_hanging = True
+    scene.clock.now = HARD + 3.0
+
+    with pytest.raises(Gone):
+        scene.act()
+
+    assert scene.clock.now == HARD + 3.0
+
+
+def test_without_a_thread_there_is_no_fallback(scene: Scene) -> None:
+    """The error goes out all the same."""
+    scene.fire(fallback=lambda _details: {})
+    scene.no_thread = RuntimeError("can't start new thread")
+
+    with pytest.raises(Gone):
+        scene.act()
+
+    assert scene.posted[0][0] == "error"
+    assert scene.reported == [("stuck", NOW, "exit (no thread for the fallback)")]
+
+
+# ---- a restart ---------------------------------------------------------------------------------
+
+
+def test_a_restart_tells_the_new_program_what_it_has_cost(scene: Scene) -> None:
+    """The processor time of all so far, and what it was told itself."""
+    resort = scene.make({"cpu": "0.5", "restarts": "3"})
+    scene.cpu = 0.75
+    scene.fire(action="restart")
+
+    with pytest.raises(Gone):
+        scene.act(resort)
+
+    assert scene.did[:3] == ["post", "report", "restart"]
+    assert scene.restarts == [{"cpu": "0.750", "restarts": "3"}]
+    assert scene.reported == [("stuck", NOW, "restart")]
+
+
+@pytest.mark.parametrize(
+    ("past", "before", "after"),
+    [({}, 0.0, 0.25), ({"cpu": "2.0"}, 2.0, 2.25)],
+    ids=["first", "restarted"],
+)
+@pytest.mark.parametrize(
+    ("left", "said"),
+    [
+        (0.251, "restart"),
+        (0.25, "exit (a restart takes 0.25 s, 0.25 s are left)"),
+        (0.2, "exit (a restart takes 0.25 s, 0.20 s are left)"),
+    ],
+)
+def test_a_restart_that_takes_longer_than_there_is_time_is_an_exit(
+    past: dict[str, str], before: float, after: float, left: float, said: str, scene: Scene
+) -> None:
+    """How long is known from this program's own start, without what came before it."""
+    scene.cpu = before
+    resort = scene.make(past)
+    scene.cpu = after
+    resort.preload()
+    scene.cpu = 9.0
+    scene.fire(action="restart")
+    scene.clock.now = HARD - left
+
+    with pytest.raises(Gone):
+        scene.act(resort)
+
+    assert scene.reported == [("stuck", HARD - left, said)]
+    assert ("restart" in scene.did) is said.startswith("restart")
+    assert ("children but for {7} end" in scene.did) is said.startswith("exit")
+
+
+def test_an_exit_takes_no_time(scene: Scene) -> None:
+    """However long the start has taken."""
+    resort = scene.make()
+    scene.cpu = 9.0
+    resort.preload()
+    scene.fire()
+
+    with pytest.raises(Gone):
+        scene.act(resort)
+
+    assert scene.reported == [("stuck", NOW, "exit")]
+
+
+def test_there_is_no_restart_at_the_hard_deadline(scene: Scene) -> None:
+    """Not even one that is taken to cost nothing, as long as nobody has looked."""
+    scene.fire(action="restart")
+    scene.clock.now = HARD
+
+    with pytest.raises(Gone):
+        scene.act()
+
+    assert scene.restarts == []
+
+
+def test_a_restart_that_fails_is_an_exit(scene: Scene) -> None:
+    """It has been answered for, so the process must not go on; the log has the error."""
+    scene.restart_fails = OSError("no such interpreter")
+    scene.fire(action="restart")
+
+    with pytest.raises(Gone):
+        scene.act()
+
+    assert scene.did == ["post", "report", "restart", "exit 1"]
+    assert scene.failures == [scene.restart_fails]
+
+
+def test_imports_are_made_at_init_or_by_the_first_invocation(scene: Scene) -> None:
+    """A restarted program's init is short of time."""
+    first = scene.make()
+    at_init = scene.preloaded
+    first.preload()
+    scene.make({"cpu": "0.5"})
+
+    assert (at_init, scene.preloaded) == (1, 2)
