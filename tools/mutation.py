@@ -60,6 +60,7 @@ TESTS: Final = {
     "_interrupt": ("tests/unit/test_nudge.py",),
     "_invocation": ("tests/unit/test_invocation.py",),
     "_ladder": ("tests/unit/test_ladder.py",),
+    "_last_resort": ("tests/unit/test_last_resort.py",),
     "_pace": ("tests/threads/test_pace.py",),
     "_record": ("tests/unit/test_record.py",),
     "_standby": ("tests/unit/test_standby.py",),

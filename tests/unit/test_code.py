@@ -261,6 +261,19 @@ def test_a_coverage_tools_lock_is_fragile() -> None:
     assert seen == [True, True]
 
 
+def test_what_is_named_as_a_coverage_tools_is_not_fragile() -> None:
+    """Nor is what else that tool has in its file."""
+    file = Collector.lock_data.__code__.co_filename
+
+    assert is_fragile(frame_of("lock_data", file))
+    assert not is_fragile(frame_of("lock_data", "app.py"))
+    assert not is_fragile(frame_of("start", file))
+
+
+def frame_of(function: str, file: str) -> Any:
+    return SimpleNamespace(f_code=NESTED.replace(co_name=function, co_filename=file))
+
+
 def test_what_uvloop_calls_while_it_counts_as_running_is_fragile() -> None:
     """It makes a pair of sockets before it runs, and closes it after."""
     seen: dict[str, bool] = {}
@@ -320,6 +333,27 @@ def test_lines_of_a_block_are_those_in_its_try() -> None:
 
     assert protected_lines(code, handler) == begins
     assert {5, 6} <= begins <= {4, 5, 6}  # some have an instruction for the try itself
+
+
+def test_an_else_is_no_part_of_the_block() -> None:
+    """Its errors go elsewhere, though its code follows the block's at once."""
+    code = compiled(
+        """
+        def f(work):
+            try:
+                work(1)
+            except ValueError:
+                work(2)
+            else:
+                work(3)
+        """
+    )
+    handler = next(target for _, _, target in protected_ranges(code))
+
+    lines = protected_lines(code, handler)
+
+    assert 4 in lines
+    assert 8 not in lines
 
 
 def test_frames_of_asyncio_are_the_loops_own() -> None:

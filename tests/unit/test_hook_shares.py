@@ -149,6 +149,16 @@ def test_without_hooks_a_stage_is_over_when_it_begins(stage: Callable[..., Stage
     assert (before, made.run.is_over(), made.runners) == (False, True, [])
 
 
+def test_a_stage_that_has_yet_to_begin_is_looked_at_again_at_its_end(
+    stage: Callable[..., Stage],
+) -> None:
+    """It was published, and then there was no memory to begin it."""
+    made = stage(nothing)
+
+    assert made.step() == 3.0
+    assert made.runners == []
+
+
 def test_nobody_is_started_beside_the_last_hook(stage: Callable[..., Stage]) -> None:
     """There is none left; the watchdog looks again at the stage's end."""
 

@@ -1,0 +1,429 @@
+"""What the caller gets of a timeout, and what is seen to before: on a clock that stands still."""
+
+from __future__ import annotations
+
+import sys
+from _thread import get_ident
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.support import FakeClock, plan
+from watchdog_lambda import (
+    Interrupt,
+    LambdaTimeout,
+    TimeoutDetails,
+    _answer,
+    _metrics,
+    _report,
+    _tracing,
+)
+from watchdog_lambda._firing import Firing, Tools
+from watchdog_lambda._invocation import NO_FALLBACK, Invocation, active
+from watchdog_lambda._places import PACKAGE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from types import TracebackType
+
+START, GRACE_AT, ENDED, HARD = 1000.0, 1027.0, 1027.5, 1030.0
+DETAILS = TimeoutDetails(deadline=HARD, elapsed=27.0, grace_period=3.0, location="app.py:7 (f)")
+MESSAGE = "interrupted after 27.0 s, 3.0 s before the 30.0 s limit, in "
+
+
+class Scene:
+    """A function of 30 s that has come to its end 2.5 s before the hard deadline."""
+
+    def __init__(self) -> None:
+        self.clock = FakeClock(ENDED)
+        self.did: list[str] = []  # in this order
+        self.written: list[tuple[object, ...]] = []
+        self.annotating = 0.0  # how long that takes
+        self.standby = SimpleNamespace(
+            ends=lambda invocation: self.note("standby ends", invocation is self.invocation),
+            rest=lambda: self.note("standby rests"),
+        )
+        self.fire()
+
+    def fire(self, fallback: object = NO_FALLBACK) -> None:
+        self.invocation = Invocation(plan(fallback=fallback), {}, None, START, HARD, GRACE_AT)
+        nothing: Any = SimpleNamespace()
+        tools = Tools(self.clock, self.clock.alarm, nothing, nothing, None)
+        self.firing = self.invocation.firing = Firing(self.invocation, get_ident(), tools)
+        self.firing.fired_at = GRACE_AT
+        self.firing.details = DETAILS
+        self.ladder = self.firing.ladder
+        self.ladder.start(GRACE_AT, DETAILS)
+        self.invocation.is_open = False
+        active[get_ident()] = self.invocation
+
+    def note(self, what: str, *given: object) -> None:
+        self.did.append(" ".join(map(str, (what, *given))))
+
+    def interrupt(self) -> LambdaTimeout | Interrupt:
+        """The next interrupt, which lands."""
+        self.invocation.is_open = True
+        stack = [(__file__, 7, "handler")]
+        error = self.ladder.decide(HARD, sys._getframe(), None, stack=stack)
+        self.invocation.is_open = False
+        assert error is not None
+        assert error._witness is not None
+        error._witness.landed()
+        return error
+
+    def annotate(self, _firing: Firing, outcome: str, now: float) -> None:
+        self.written.append(("trace", outcome, now))
+        self.clock.advance(self.annotating)
+
+    def write(self, what: str) -> Callable[..., None]:
+        return lambda _firing, outcome, now: self.written.append((what, outcome, now))
+
+    def conclude(
+        self, result: object = None, failure: BaseException | None = None
+    ) -> tuple[Any, BaseException | None]:
+        return _answer.conclude(self.firing, result, failure)
+
+    @property
+    def outcome(self) -> object:
+        """What the record has it for."""
+        [(_, outcome, _)] = [entry for entry in self.written if entry[0] == "record"]
+        return outcome
+
+
+@pytest.fixture
+def scene(monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
+    scene = Scene()
+    monkeypatch.setattr(_answer, "thread", scene)
+    monkeypatch.setattr(_tracing, "annotate", scene.annotate)
+    monkeypatch.setattr(_report, "write", scene.write("record"))
+    monkeypatch.setattr(_metrics, "write", scene.write("metric"))
+    yield scene
+    active.pop(get_ident(), None)
+
+
+def raised(error: BaseException, *files: str) -> BaseException:
+    """The error with a traceback through code of these files, outermost first."""
+    function: Callable[[], object] = lambda: _raise(error)  # noqa: E731
+    for file in reversed(files):
+        function = _calling(function, file)
+    try:
+        function()
+    except BaseException as caught:
+        # Without this function's own frame.
+        assert caught.__traceback__ is not None
+        return caught.with_traceback(caught.__traceback__.tb_next)
+    raise AssertionError
+
+
+def _raise(error: BaseException) -> None:
+    raise error
+
+
+def _calling(function: Callable[[], object], file: str) -> Callable[[], object]:
+    namespace: dict[str, Any] = {"function": function}
+    exec(compile("def call(): function()", file, "exec"), namespace)  # noqa: S102
+    call: Callable[[], object] = namespace["call"]
+    return call
+
+
+def files(traceback: TracebackType | None) -> list[str]:
+    found = []
+    while traceback is not None:
+        found.append(traceback.tb_frame.f_code.co_filename)
+        traceback = traceback.tb_next
+    return found
+
+
+OURS = PACKAGE + "_made.py"
+OWN = "/srv/app.py"
+LIBRARYS = "/srv/site-packages/lib.py"
+
+
+# ---- what is seen to ---------------------------------------------------------------------------
+
+
+def test_the_invocation_is_over(scene: Scene) -> None:
+    """Nobody speaks for it any more, and the watchdog may let go of it."""
+    scene.conclude("result")
+
+    assert scene.firing.ended_at == ENDED
+    assert scene.firing.is_concluded
+    assert scene.did == ["standby ends True", "standby rests"]
+    assert get_ident() not in active
+
+
+def test_it_is_over_whatever_happens(scene: Scene) -> None:
+    """An error of a signal handler of the user's can come at any time."""
+    scene.firing.runs = [SimpleNamespace(wait=lambda: _raise(KeyError("signal")))]  # type: ignore[list-item]
+
+    with pytest.raises(KeyError):
+        scene.conclude("result")
+
+    assert scene.firing.is_concluded
+    assert scene.did == ["standby ends True", "standby rests"]
+    assert get_ident() not in active
+
+
+def test_loops_are_run_out_and_hooks_waited_for(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before the record, which tells of them; the end that it tells is the handler's."""
+    monkeypatch.setattr(Firing, "run_out_loops", lambda _firing: scene.note("loops"))
+
+    def wait() -> None:
+        scene.note("hooks")
+        scene.clock.advance(1.0)
+
+    run: Any = SimpleNamespace(wait=wait, close=lambda: None, is_over=lambda: True)
+    scene.firing.runs = [run]
+
+    scene.conclude("result")
+
+    assert scene.did[:2] == ["loops", "hooks"]
+    assert scene.firing.ended_at == ENDED
+    assert [now for _, _, now in scene.written] == [ENDED + 1.0] * 3
+
+
+def test_the_record_is_as_late_as_it_is(scene: Scene) -> None:
+    """Tracers take their time."""
+    scene.annotating = 0.25
+
+    scene.conclude("result")
+
+    assert scene.written == [
+        ("trace", "returned", ENDED),
+        ("record", "returned", ENDED + 0.25),
+        ("metric", "returned", ENDED + 0.25),
+    ]
+
+
+def test_what_was_reported_as_stuck_is_not_reported_again(scene: Scene) -> None:
+    """It came back after all, and its answer is what the caller gets."""
+    assert scene.firing.claim_report()
+
+    assert scene.conclude("result") == ("result", None)
+    assert scene.written == []
+
+
+@pytest.mark.parametrize("failure", [None, ValueError("own")], ids=["result", "error"])
+def test_an_end_before_the_grace_period_is_no_timeout(
+    failure: BaseException | None, scene: Scene
+) -> None:
+    """An early stage of hooks has begun, and that was all."""
+    scene.firing.fired_at = None
+    made = None if failure is None else raised(failure, OURS, OWN)
+
+    assert scene.conclude("result", made) == ("result", failure)
+    assert scene.written == []
+    assert files(failure and failure.__traceback__) == ([OWN, __file__, __file__] if failure else [])
+
+
+# ---- the answer --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("result", ["result", None])
+def test_what_the_handler_has_returned_is_the_answer(result: object, scene: Scene) -> None:
+    """None, too."""
+    assert scene.conclude(result) == (result, None)
+    assert scene.outcome == "returned"
+
+
+def lose_it_in_a_wrapper(scene: Scene) -> None:
+    record: Any = SimpleNamespace(
+        landed_at=GRACE_AT,
+        name="Interrupt",
+        caught_by=lambda: (_raise.__code__, 0),
+        wrappers={(_raise.__code__.co_filename, "_raise")},
+    )
+    scene.interrupt()
+    scene.ladder.records.append(record)
+
+
+def test_the_none_of_a_wrapper_is_no_answer(scene: Scene) -> None:
+    """It has dropped the interrupt, and the caller would take it for a success."""
+    lose_it_in_a_wrapper(scene)
+
+    result, failure = scene.conclude(None)
+
+    assert result is None
+    assert type(failure) is LambdaTimeout
+    assert failure.details is DETAILS
+    assert str(failure) == scene.ladder.first_message()
+    assert scene.outcome == "raised"
+
+
+def test_an_answer_that_a_wrapper_makes_is_believed(scene: Scene) -> None:
+    """Only None is nobody's."""
+    lose_it_in_a_wrapper(scene)
+
+    assert scene.conclude({"statusCode": 504}) == ({"statusCode": 504}, None)
+    assert scene.outcome == "returned"
+
+
+def test_a_timeout_leaves_as_it_is(scene: Scene) -> None:
+    """The very instance that landed, down to the handler's innermost frame and no further."""
+    landed = raised(scene.interrupt(), OURS, OWN, LIBRARYS)
+    innermost = raised(KeyError(), OURS).__traceback__
+    last = landed.__traceback__
+    assert last is not None
+    while last.tb_next is not None:
+        last = last.tb_next
+    last.tb_next = innermost
+    frames_of_ours = files(landed.__traceback__)
+    assert frames_of_ours[0] == OURS
+
+    result, failure = scene.conclude(None, landed)
+
+    assert (result, failure) == (None, landed)
+    assert type(landed) is LambdaTimeout
+    assert scene.outcome == "raised"
+    assert not hasattr(landed, "__notes__")
+    assert files(landed.__traceback__)[0] == OWN
+
+
+def of_ours(error: BaseException) -> BaseException:
+    """As the nudge's handler raises it: in a frame of the package's, at the inner end."""
+    namespace: dict[str, Any] = {"error": error}
+    exec(compile("def land(): raise error", OURS, "exec"), namespace)  # noqa: S102
+    function = namespace["land"]
+    for file in (OWN, OURS):
+        function = _calling(function, file)
+    try:
+        function()
+    except BaseException as caught:
+        assert caught.__traceback__ is not None
+        return caught.with_traceback(caught.__traceback__.tb_next)
+    raise AssertionError
+
+
+def test_a_traceback_has_no_frames_of_ours(scene: Scene) -> None:
+    """Neither around the handler nor where the interrupt was raised; both kinds."""
+    timeout = of_ours(scene.interrupt())
+    _, first = scene.conclude(None, timeout)
+    scene.fire()
+    scene.interrupt()
+    scene.written.clear()
+    interrupt = of_ours(scene.interrupt())
+    assert type(interrupt) is Interrupt
+    _, second = scene.conclude(None, interrupt)
+
+    assert first is timeout
+    assert files(first.__traceback__) == [OWN]
+    assert type(second) is LambdaTimeout
+    assert files(second.__traceback__) == [OWN]
+
+
+def test_an_interrupt_leaves_as_a_timeout(scene: Scene) -> None:
+    """Message and details are the first one's; the Interrupt is not its cause."""
+    scene.interrupt()
+    interrupt = raised(scene.interrupt(), OURS, OWN)
+
+    _, failure = scene.conclude(None, interrupt)
+
+    assert type(failure) is LambdaTimeout
+    assert failure.details is DETAILS
+    assert str(failure) == scene.ladder.first_message()
+    assert failure.__cause__ is None
+    assert scene.outcome == "raised"
+
+
+def made_of(error: BaseException, *places: str) -> BaseException:
+    """What somebody's code makes of an interrupt."""
+    outer = RuntimeError("made of it")
+    outer.__context__ = error
+    return _with_innermost(outer, *places)
+
+
+def _with_innermost(error: BaseException, *places: str) -> BaseException:
+    namespace: dict[str, Any] = {"error": error}
+    *around, innermost = places
+    exec(compile("def last(): raise error", innermost, "exec"), namespace)  # noqa: S102
+    function = namespace["last"]
+    for file in reversed(around):
+        function = _calling(function, file)
+    try:
+        function()
+    except BaseException as caught:
+        assert caught.__traceback__ is not None
+        return caught.with_traceback(caught.__traceback__.tb_next)
+    raise AssertionError
+
+
+def test_what_a_library_makes_of_it_is_this_timeout(scene: Scene) -> None:
+    """The caller gets that, with the library's error as its cause."""
+    made = made_of(scene.interrupt(), OURS, OWN, LIBRARYS)
+
+    _, failure = scene.conclude(None, made)
+
+    assert type(failure) is LambdaTimeout
+    assert failure.__cause__ is made
+    assert files(failure.__traceback__) == [OWN, LIBRARYS]
+    assert not hasattr(made, "__notes__")
+
+
+def test_what_the_users_own_code_makes_of_it_is_the_users(scene: Scene) -> None:
+    """It goes out as it is, with a note that names the timeout."""
+    made = made_of(scene.interrupt(), OURS, LIBRARYS, OWN)
+
+    assert scene.conclude(None, made) == (None, made)
+    assert scene.outcome == "raised"
+    assert made.__notes__ == [f"watchdog_lambda: {scene.ladder.first_message()}"]
+    assert files(made.__traceback__) == [LIBRARYS, OWN]
+
+
+def test_a_librarys_error_that_has_nothing_to_do_with_it_is_the_callers(scene: Scene) -> None:
+    """Not even the fallback takes its place; there is a note if anything has landed."""
+    scene.fire(fallback="unused")
+    made = _with_innermost(KeyError("order"), OURS, OWN, LIBRARYS)
+
+    assert scene.conclude(None, made) == (None, made)
+    assert not hasattr(made, "__notes__")
+    assert scene.outcome == "raised"
+
+
+def test_an_error_without_a_frame_is_handed_on(scene: Scene) -> None:
+    """Or with none but ours."""
+    bare = KeyError("order")
+    ours = _with_innermost(KeyError("order"), OURS)
+
+    assert scene.conclude(None, bare) == (None, bare)
+    assert bare.__traceback__ is None
+    assert scene.conclude(None, ours) == (None, ours)
+    assert files(ours.__traceback__) == [OURS]
+
+
+# ---- the fallback ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fallback", [{"statusCode": 504}, None], ids=["value", "null"])
+def test_the_fallback_takes_the_timeouts_place(fallback: object, scene: Scene) -> None:
+    """The very object."""
+    scene.fire(fallback=fallback)
+
+    result, failure = scene.conclude(None, raised(scene.interrupt(), OURS, OWN))
+
+    assert (result is fallback, failure) == (True, None)
+    assert scene.outcome == "fallback"
+
+
+def test_a_callable_fallback_is_given_the_details(scene: Scene) -> None:
+    """And its value is the answer."""
+    scene.fire(fallback=lambda details: ("made", details))
+
+    result, failure = scene.conclude(None, raised(scene.interrupt(), OURS, OWN))
+
+    assert (result, failure) == (("made", DETAILS), None)
+    assert scene.outcome == "fallback"
+
+
+def test_a_fallback_that_fails_leaves_the_timeout(scene: Scene) -> None:
+    """With the fallback's error as its cause, and a note that says so."""
+    broken = KeyError("statusCode")
+    scene.fire(fallback=lambda _details: _raise(broken))
+    landed = raised(scene.interrupt(), OURS, OWN)
+
+    assert scene.conclude(None, landed) == (None, landed)
+    assert landed.__cause__ is broken
+    assert landed.__notes__ == ["watchdog_lambda: the fallback raised KeyError"]
+    assert scene.outcome == "raised"
