@@ -51,11 +51,13 @@ CORE: Final = (
     "_watchdog",
 )
 TESTS: Final = {
+    "_answer": ("tests/unit/test_answer.py",),
     "_clock": ("tests/unit/test_clock.py",),
     "_code": ("tests/unit/test_code.py",),
     "_config": ("tests/unit/test_config.py",),
     "_course": ("tests/unit/test_course.py",),
     "_firing": ("tests/unit/test_firing.py",),
+    "_handler": ("tests/unit/test_handler.py",),
     "_hooks": ("tests/unit/test_hook_shares.py", "tests/unit/test_hooks.py"),
     "_interrupt": ("tests/unit/test_nudge.py",),
     "_invocation": ("tests/unit/test_invocation.py",),

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 START, GRACE_AT, ENDED, HARD = 1000.0, 1027.0, 1027.5, 1030.0
 DETAILS = TimeoutDetails(deadline=HARD, elapsed=27.0, grace_period=3.0, location="app.py:7 (f)")
-MESSAGE = "interrupted after 27.0 s, 3.0 s before the 30.0 s limit, in "
 
 
 class Scene:
@@ -46,8 +45,9 @@ class Scene:
         )
         self.fire()
 
-    def fire(self, fallback: object = NO_FALLBACK) -> None:
-        self.invocation = Invocation(plan(fallback=fallback), {}, None, START, HARD, GRACE_AT)
+    def fire(self, fallback: object = NO_FALLBACK, **settings: object) -> None:
+        made = plan(fallback=fallback, **settings)
+        self.invocation = Invocation(made, {}, None, START, HARD, GRACE_AT)
         nothing: Any = SimpleNamespace()
         tools = Tools(self.clock, self.clock.alarm, nothing, nothing, None)
         self.firing = self.invocation.firing = Firing(self.invocation, get_ident(), tools)
@@ -102,29 +102,35 @@ def scene(monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
     active.pop(get_ident(), None)
 
 
-def raised(error: BaseException, *files: str) -> BaseException:
-    """The error with a traceback through code of these files, outermost first."""
-    function: Callable[[], object] = lambda: _raise(error)  # noqa: E731
-    for file in reversed(files):
-        function = _calling(function, file)
+def thrown(error: BaseException, *places: str) -> BaseException:
+    """The error, raised through code of these files: the outermost first, raised in the last."""
+    function = _made("raise given", places[-1], error)
+    for place in reversed(places[:-1]):
+        function = _made("given()", place, function)
     try:
         function()
     except BaseException as caught:
-        # Without this function's own frame.
-        assert caught.__traceback__ is not None
-        return caught.with_traceback(caught.__traceback__.tb_next)
+        mine = caught.__traceback__
+        return caught.with_traceback(None if mine is None else mine.tb_next)
     raise AssertionError
 
 
-def _raise(error: BaseException) -> None:
+def _made(code: str, file: str, given: object) -> Callable[[], object]:
+    namespace: dict[str, Any] = {"given": given}
+    exec(compile(f"def made(): {code}", file, "exec"), namespace)  # noqa: S102
+    made: Callable[[], object] = namespace["made"]
+    return made
+
+
+def made_of(error: BaseException, *places: str) -> BaseException:
+    """What code of the last of these files makes of an interrupt."""
+    outer = RuntimeError("made of it")
+    outer.__context__ = error
+    return thrown(outer, *places)
+
+
+def fail(error: BaseException) -> None:
     raise error
-
-
-def _calling(function: Callable[[], object], file: str) -> Callable[[], object]:
-    namespace: dict[str, Any] = {"function": function}
-    exec(compile("def call(): function()", file, "exec"), namespace)  # noqa: S102
-    call: Callable[[], object] = namespace["call"]
-    return call
 
 
 def files(traceback: TracebackType | None) -> list[str]:
@@ -155,7 +161,7 @@ def test_the_invocation_is_over(scene: Scene) -> None:
 
 def test_it_is_over_whatever_happens(scene: Scene) -> None:
     """An error of a signal handler of the user's can come at any time."""
-    scene.firing.runs = [SimpleNamespace(wait=lambda: _raise(KeyError("signal")))]  # type: ignore[list-item]
+    scene.firing.runs = [SimpleNamespace(wait=lambda: fail(KeyError("signal")))]  # type: ignore[list-item]
 
     with pytest.raises(KeyError):
         scene.conclude("result")
@@ -212,11 +218,11 @@ def test_an_end_before_the_grace_period_is_no_timeout(
 ) -> None:
     """An early stage of hooks has begun, and that was all."""
     scene.firing.fired_at = None
-    made = None if failure is None else raised(failure, OURS, OWN)
+    made = None if failure is None else thrown(failure, OURS, OWN)
 
     assert scene.conclude("result", made) == ("result", failure)
     assert scene.written == []
-    assert files(failure and failure.__traceback__) == ([OWN, __file__, __file__] if failure else [])
+    assert made is None or files(made.__traceback__) == [OWN]
 
 
 # ---- the answer --------------------------------------------------------------------------------
@@ -233,8 +239,8 @@ def lose_it_in_a_wrapper(scene: Scene) -> None:
     record: Any = SimpleNamespace(
         landed_at=GRACE_AT,
         name="Interrupt",
-        caught_by=lambda: (_raise.__code__, 0),
-        wrappers={(_raise.__code__.co_filename, "_raise")},
+        caught_by=lambda: (fail.__code__, 0),
+        wrappers={(fail.__code__.co_filename, "fail")},
     )
     scene.interrupt()
     scene.ladder.records.append(record)
@@ -262,62 +268,21 @@ def test_an_answer_that_a_wrapper_makes_is_believed(scene: Scene) -> None:
 
 
 def test_a_timeout_leaves_as_it_is(scene: Scene) -> None:
-    """The very instance that landed, down to the handler's innermost frame and no further."""
-    landed = raised(scene.interrupt(), OURS, OWN, LIBRARYS)
-    innermost = raised(KeyError(), OURS).__traceback__
-    last = landed.__traceback__
-    assert last is not None
-    while last.tb_next is not None:
-        last = last.tb_next
-    last.tb_next = innermost
-    frames_of_ours = files(landed.__traceback__)
-    assert frames_of_ours[0] == OURS
+    """The instance that landed; without our frames, at the guard's end and where it was raised."""
+    landed = thrown(scene.interrupt(), OURS, OWN, LIBRARYS, OURS)
 
-    result, failure = scene.conclude(None, landed)
-
-    assert (result, failure) == (None, landed)
+    assert scene.conclude(None, landed) == (None, landed)
     assert type(landed) is LambdaTimeout
-    assert scene.outcome == "raised"
+    assert files(landed.__traceback__) == [OWN, LIBRARYS]
     assert not hasattr(landed, "__notes__")
-    assert files(landed.__traceback__)[0] == OWN
-
-
-def of_ours(error: BaseException) -> BaseException:
-    """As the nudge's handler raises it: in a frame of the package's, at the inner end."""
-    namespace: dict[str, Any] = {"error": error}
-    exec(compile("def land(): raise error", OURS, "exec"), namespace)  # noqa: S102
-    function = namespace["land"]
-    for file in (OWN, OURS):
-        function = _calling(function, file)
-    try:
-        function()
-    except BaseException as caught:
-        assert caught.__traceback__ is not None
-        return caught.with_traceback(caught.__traceback__.tb_next)
-    raise AssertionError
-
-
-def test_a_traceback_has_no_frames_of_ours(scene: Scene) -> None:
-    """Neither around the handler nor where the interrupt was raised; both kinds."""
-    timeout = of_ours(scene.interrupt())
-    _, first = scene.conclude(None, timeout)
-    scene.fire()
-    scene.interrupt()
-    scene.written.clear()
-    interrupt = of_ours(scene.interrupt())
-    assert type(interrupt) is Interrupt
-    _, second = scene.conclude(None, interrupt)
-
-    assert first is timeout
-    assert files(first.__traceback__) == [OWN]
-    assert type(second) is LambdaTimeout
-    assert files(second.__traceback__) == [OWN]
+    assert scene.outcome == "raised"
 
 
 def test_an_interrupt_leaves_as_a_timeout(scene: Scene) -> None:
     """Message and details are the first one's; the Interrupt is not its cause."""
-    scene.interrupt()
-    interrupt = raised(scene.interrupt(), OURS, OWN)
+    scene.fire(interrupt="base")
+    interrupt = thrown(scene.interrupt(), OURS, OWN, LIBRARYS, OURS)
+    assert type(interrupt) is Interrupt
 
     _, failure = scene.conclude(None, interrupt)
 
@@ -325,29 +290,8 @@ def test_an_interrupt_leaves_as_a_timeout(scene: Scene) -> None:
     assert failure.details is DETAILS
     assert str(failure) == scene.ladder.first_message()
     assert failure.__cause__ is None
+    assert files(failure.__traceback__) == [OWN, LIBRARYS]
     assert scene.outcome == "raised"
-
-
-def made_of(error: BaseException, *places: str) -> BaseException:
-    """What somebody's code makes of an interrupt."""
-    outer = RuntimeError("made of it")
-    outer.__context__ = error
-    return _with_innermost(outer, *places)
-
-
-def _with_innermost(error: BaseException, *places: str) -> BaseException:
-    namespace: dict[str, Any] = {"error": error}
-    *around, innermost = places
-    exec(compile("def last(): raise error", innermost, "exec"), namespace)  # noqa: S102
-    function = namespace["last"]
-    for file in reversed(around):
-        function = _calling(function, file)
-    try:
-        function()
-    except BaseException as caught:
-        assert caught.__traceback__ is not None
-        return caught.with_traceback(caught.__traceback__.tb_next)
-    raise AssertionError
 
 
 def test_what_a_library_makes_of_it_is_this_timeout(scene: Scene) -> None:
@@ -373,19 +317,22 @@ def test_what_the_users_own_code_makes_of_it_is_the_users(scene: Scene) -> None:
 
 
 def test_a_librarys_error_that_has_nothing_to_do_with_it_is_the_callers(scene: Scene) -> None:
-    """Not even the fallback takes its place; there is a note if anything has landed."""
-    scene.fire(fallback="unused")
-    made = _with_innermost(KeyError("order"), OURS, OWN, LIBRARYS)
+    """Not even the fallback takes its place; a note says so if anything has landed before."""
+    for lands in (False, True):
+        scene.fire(fallback="unused")
+        if lands:
+            scene.interrupt()
+        made = thrown(KeyError("order"), OURS, OWN, LIBRARYS)
 
-    assert scene.conclude(None, made) == (None, made)
-    assert not hasattr(made, "__notes__")
-    assert scene.outcome == "raised"
+        assert scene.conclude(None, made) == (None, made)
+        assert hasattr(made, "__notes__") is lands
+    assert {outcome for _, outcome, _ in scene.written} == {"raised"}
 
 
 def test_an_error_without_a_frame_is_handed_on(scene: Scene) -> None:
     """Or with none but ours."""
     bare = KeyError("order")
-    ours = _with_innermost(KeyError("order"), OURS)
+    ours = thrown(KeyError("order"), OURS)
 
     assert scene.conclude(None, bare) == (None, bare)
     assert bare.__traceback__ is None
@@ -401,7 +348,7 @@ def test_the_fallback_takes_the_timeouts_place(fallback: object, scene: Scene) -
     """The very object."""
     scene.fire(fallback=fallback)
 
-    result, failure = scene.conclude(None, raised(scene.interrupt(), OURS, OWN))
+    result, failure = scene.conclude(None, thrown(scene.interrupt(), OURS, OWN))
 
     assert (result is fallback, failure) == (True, None)
     assert scene.outcome == "fallback"
@@ -411,7 +358,7 @@ def test_a_callable_fallback_is_given_the_details(scene: Scene) -> None:
     """And its value is the answer."""
     scene.fire(fallback=lambda details: ("made", details))
 
-    result, failure = scene.conclude(None, raised(scene.interrupt(), OURS, OWN))
+    result, failure = scene.conclude(None, thrown(scene.interrupt(), OURS, OWN))
 
     assert (result, failure) == (("made", DETAILS), None)
     assert scene.outcome == "fallback"
@@ -420,8 +367,8 @@ def test_a_callable_fallback_is_given_the_details(scene: Scene) -> None:
 def test_a_fallback_that_fails_leaves_the_timeout(scene: Scene) -> None:
     """With the fallback's error as its cause, and a note that says so."""
     broken = KeyError("statusCode")
-    scene.fire(fallback=lambda _details: _raise(broken))
-    landed = raised(scene.interrupt(), OURS, OWN)
+    scene.fire(fallback=lambda _details: fail(broken))
+    landed = thrown(scene.interrupt(), OURS, OWN)
 
     assert scene.conclude(None, landed) == (None, landed)
     assert landed.__cause__ is broken

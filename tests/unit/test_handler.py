@@ -1,0 +1,673 @@
+"""The guard, line by line: what it arms, closes and hands on. The watchdog is the test's own."""
+
+from __future__ import annotations
+
+import functools
+import gc
+import logging
+import math
+import operator
+import types
+import weakref
+from _thread import get_ident
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.support import FakeClock, plan
+from watchdog_lambda import Interrupt, LambdaTimeout, _handler, _metrics
+from watchdog_lambda._handler import call_general, guard
+from watchdog_lambda._hooks import HookRegistry
+from watchdog_lambda._invocation import Invocation, active
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+NOW = 1000.0
+RESULT = object()
+
+
+class Remaining:
+    """A context of which the time left is all that matters."""
+
+    def __init__(self, milliseconds: Any = 30_000) -> None:
+        self.milliseconds = milliseconds
+
+    def get_remaining_time_in_millis(self) -> Any:
+        return self.milliseconds
+
+
+class Fired:
+    """In the place of a firing: notes what is asked of it, and can have an error land in settle."""
+
+    def __init__(self, invocation: Invocation) -> None:
+        self._invocation = invocation
+        self.landing: list[BaseException] = []  # one each time
+        self.settled = 0
+
+    def settle(self) -> None:
+        assert not self._invocation.is_open, "closed first, or what lands is not withdrawn"
+        self.settled += 1
+        if self.landing:
+            raise self.landing.pop(0)
+
+
+class Scene:
+    """In the watchdog's place, and in that of what comes after a timeout."""
+
+    def __init__(self) -> None:
+        self.clock = FakeClock(NOW)
+        self.wake_at = -math.inf  # the thread looks soon enough; nobody need ring
+        self.rung: list[Invocation] = []
+        self.ended: list[Invocation] = []
+        self.standby = SimpleNamespace(speaks_for=None, ends=self.ended.append)
+        self.concluded: list[tuple[object, object]] = []
+        self.seen: list[Invocation] = []
+
+    def wake(self, invocation: Invocation) -> None:
+        assert active[get_ident()] is invocation, "or the thread would not find it"
+        self.rung.append(invocation)
+
+    def conclude(
+        self, firing: Fired, result: object, failure: BaseException | None
+    ) -> tuple[object, BaseException | None]:
+        assert firing.settled
+        self.concluded.append((result, failure))
+        active.pop(get_ident())
+        return result, failure
+
+    def watch(self, handler: Callable[..., object], **options: Any) -> Callable[[Any, Any], Any]:
+        return guard(handler, plan(**options), self)  # type: ignore[arg-type]
+
+    def call(
+        self, handler: Callable[[], object], milliseconds: Any = 30_000, **options: Any
+    ) -> Any:
+        """Call a handler that needs neither event nor context."""
+        watched = self.watch(lambda _event, _context: handler(), **options)
+        return watched({}, Remaining(milliseconds))
+
+    def look(self) -> object:
+        """A handler: notes the invocation that it is in."""
+        self.seen.append(active[get_ident()])
+        return RESULT
+
+    def fire(self, *landing: BaseException) -> Fired:
+        """The watchdog acts on the invocation under way, of which these land in settle."""
+        fired: Any = Fired(active[get_ident()])
+        fired.landing.extend(landing)
+        active[get_ident()].firing = fired
+        return fired  # type: ignore[no-any-return]
+
+
+@pytest.fixture
+def scene(monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
+    scene = Scene()
+    monkeypatch.setattr(_handler, "conclude", scene.conclude)
+    monkeypatch.setattr(_handler, "thread", scene)
+    monkeypatch.setattr(_handler, "_explained", set())
+    yield scene
+    active.pop(get_ident(), None)
+
+
+def fail(error: BaseException) -> object:
+    raise error
+
+
+# ---- arming ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("milliseconds", "hard", "due"),
+    [(30_000, 1030.0, 1027.0), (4000, 1004.0, 1003.0), (500, 1000.5, 1000.375)],
+)
+def test_the_instants_are_worked_out_once(
+    milliseconds: int, hard: float, due: float, scene: Scene
+) -> None:
+    """The grace period is a quarter of the time at most."""
+    assert scene.call(scene.look, milliseconds) is RESULT
+
+    [invocation] = scene.seen
+    assert invocation.start == NOW
+    assert invocation.hard == pytest.approx(hard)
+    assert invocation.due == pytest.approx(due)
+    assert invocation.due == pytest.approx(invocation.timeline().grace_at)
+
+
+def test_the_timeout_setting_takes_the_contexts_place(scene: Scene) -> None:
+    """Which is not asked then."""
+    watched = scene.watch(lambda _event, _context: scene.look(), timeout=8.0)
+
+    assert watched({}, None) is RESULT
+
+    [invocation] = scene.seen
+    assert (invocation.hard, invocation.due) == (NOW + 8.0, NOW + 6.0)
+
+
+def test_a_stage_of_its_own_comes_first(scene: Scene) -> None:
+    """A hook has asked for more time than the grace period."""
+    registry = HookRegistry()
+    key = registry.add("early", lambda _details: None, before=10.0)
+    try:
+        watched = guard(lambda _e, _c: scene.look(), plan(registry), scene)  # type: ignore[arg-type]
+        watched({}, Remaining())
+    finally:
+        registry.remove(key)
+
+    assert scene.seen[0].due == NOW + 20.0
+
+
+@pytest.mark.parametrize(
+    ("wake_at", "rings"), [(NOW + 27.5, True), (NOW + 27.0, False), (NOW + 26.5, False)]
+)
+def test_the_thread_is_rung_only_if_it_would_come_too_late(
+    wake_at: float,
+    rings: bool,  # noqa: FBT001
+    scene: Scene,
+) -> None:
+    """Arming is two stores otherwise."""
+    scene.wake_at = wake_at
+
+    scene.call(scene.look)
+
+    assert scene.rung == (scene.seen if rings else [])
+
+
+def test_the_metrics_template_is_made_before_the_first_call(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The watchdog imports nothing when it fires."""
+    made: list[object] = []
+    monkeypatch.setattr(_metrics, "preload", made.append)
+
+    scene.watch(scene.look)
+
+    assert made == [None], "no namespace is set"
+
+
+# ---- not watched -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("milliseconds", "watched"),
+    [(0, False), (-500, False), (1, True), (86_400_000, True), (86_400_001, False)],
+)
+def test_some_time_up_to_a_day_is_usable(
+    milliseconds: int,
+    watched: bool,  # noqa: FBT001
+    scene: Scene,
+) -> None:
+    """The handler runs in any case, and what it returns is the answer."""
+    armed: list[bool] = []
+
+    def handler() -> object:
+        armed.append(get_ident() in active)
+        return RESULT
+
+    assert scene.call(handler, milliseconds) is RESULT
+    assert armed == [watched]
+
+
+@pytest.mark.parametrize(
+    "error", [AttributeError, TypeError, ValueError, OverflowError, KeyError, RuntimeError]
+)
+def test_a_context_that_fails_is_as_good_as_none(error: type[Exception], scene: Scene) -> None:
+    """An error of another kind can be one of a signal handler's, and goes through."""
+
+    class Broken:
+        def get_remaining_time_in_millis(self) -> int:
+            raise error
+
+    watched = scene.watch(lambda _event, _context: RESULT)
+
+    if error is RuntimeError:
+        with pytest.raises(RuntimeError):
+            watched({}, Broken())
+    else:
+        assert watched({}, Broken()) is RESULT
+
+
+class Endless:
+    """No number, and told at a length."""
+
+    def __repr__(self) -> str:
+        return "x" * 200
+
+
+class Unspeakable:
+    """No number, and not even to be told."""
+
+    def __repr__(self) -> str:
+        raise OSError
+
+
+class NoProperty:
+    """Cannot be asked whether it has the method."""
+
+    @property
+    def get_remaining_time_in_millis(self) -> object:
+        raise ValueError
+
+
+@pytest.mark.parametrize(
+    ("context", "said"),
+    [
+        (Remaining("soon"), "remaining time is 'soon' ms; set WATCHDOG_LAMBDA_TIMEOUT"),
+        (Remaining(Endless()), f"remaining time is {'x' * 100} ms; set"),
+        (Remaining(Unspeakable()), "remaining time is not to be had; set"),
+        (NoProperty(), "remaining time is not to be had; set"),
+        (object(), "the context, object, has no get_remaining_time_in_millis()"),
+    ],
+)
+def test_why_it_is_not_watched_is_said_in_so_many_words(
+    context: object, said: str, scene: Scene, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Within a line."""
+    with caplog.at_level(logging.DEBUG, "watchdog_lambda"):
+        scene.watch(lambda _event, _context: None)({}, context)
+
+    assert said in caplog.text
+
+
+def test_each_reason_is_said_once(scene: Scene, caplog: pytest.LogCaptureFixture) -> None:
+    """They come again with every invocation."""
+    watched = scene.watch(lambda _event, _context: None)
+    contexts = [Remaining("soon"), Remaining([]), Remaining("later"), object(), None, Remaining([])]
+    with caplog.at_level(logging.DEBUG, "watchdog_lambda"):
+        for context in contexts:
+            watched({}, context)
+
+    assert len(caplog.records) == 3
+
+
+# ---- an end in time ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("error", [None, KeyError("order")], ids=["result", "error"])
+@pytest.mark.parametrize("is_spoken_for", [False, True])
+def test_an_invocation_that_ends_in_time_is_closed_and_gone(
+    is_spoken_for: bool,  # noqa: FBT001
+    error: BaseException | None,
+    scene: Scene,
+) -> None:
+    """The kernel is told only where it was to speak for this very one."""
+
+    def handler() -> object:
+        scene.look()
+        if is_spoken_for:
+            scene.standby.speaks_for = scene.seen[0]
+        return RESULT if error is None else fail(error)
+
+    if error is None:
+        assert scene.call(handler) is RESULT
+    else:
+        with pytest.raises(KeyError) as caught:
+            scene.call(handler)
+        assert caught.value is error
+
+    assert not scene.seen[0].is_open
+    assert get_ident() not in active
+    assert scene.ended == (scene.seen if is_spoken_for else [])
+    assert scene.concluded == []
+
+
+class Own(Exception):
+    """That something can be known to be gone."""
+
+
+@pytest.mark.parametrize("fired", [False, True])
+def test_an_error_is_gone_with_its_last_reference(
+    fired: bool,  # noqa: FBT001
+    scene: Scene,
+) -> None:
+    """No frame of the guard's keeps it, and all that its traceback holds, for the collector."""
+
+    def handler() -> None:
+        if fired:
+            scene.fire()
+        raise Own
+
+    gc.disable()
+    try:
+        try:
+            scene.call(handler)
+        except Own as error:
+            left = weakref.ref(error)
+            del error
+        scene.concluded.clear()
+        assert left() is None
+    finally:
+        gc.enable()
+
+
+# ---- a timeout ---------------------------------------------------------------------------------
+
+
+def test_a_result_goes_through_settle(scene: Scene) -> None:
+    """Whatever the watchdog has done."""
+    fired: list[Fired] = []
+
+    def handler() -> object:
+        fired.append(scene.fire())
+        return RESULT
+
+    assert scene.call(handler) is RESULT
+    assert fired[0].settled == 1
+    assert scene.concluded == [(RESULT, None)]
+
+
+@pytest.mark.parametrize("error", [KeyError("order"), LambdaTimeout(), Interrupt()])
+def test_an_error_goes_through_settle(error: BaseException, scene: Scene) -> None:
+    """The handler's own, or the interrupt that has ended it."""
+    fired: list[Fired] = []
+
+    def handler() -> None:
+        fired.append(scene.fire())
+        raise error
+
+    with pytest.raises(type(error)) as caught:
+        scene.call(handler)
+
+    assert caught.value is error
+    assert fired[0].settled == 1
+    assert scene.concluded == [(None, error)]
+
+
+@pytest.mark.parametrize("late", [LambdaTimeout(), Interrupt()])
+@pytest.mark.parametrize("error", [None, KeyError("order")], ids=["result", "error"])
+def test_what_lands_in_settle_changes_nothing(
+    late: BaseException, error: BaseException | None, scene: Scene
+) -> None:
+    """Settle is called once more, and what the handler has come to stays."""
+    fired: list[Fired] = []
+
+    def handler() -> object:
+        fired.append(scene.fire(late))
+        return RESULT if error is None else fail(error)
+
+    if error is None:
+        assert scene.call(handler) is RESULT
+    else:
+        with pytest.raises(KeyError):
+            scene.call(handler)
+
+    assert fired[0].settled == 2
+    assert scene.concluded == [(RESULT, None) if error is None else (None, error)]
+
+
+def test_an_error_of_a_signal_handlers_gets_through_settle(scene: Scene) -> None:
+    """It is the user's, and ends the invocation."""
+    fired: list[Fired] = []
+    late = KeyError("signal")
+
+    def handler() -> object:
+        fired.append(scene.fire(late))
+        return RESULT
+
+    with pytest.raises(KeyError) as caught:
+        scene.call(handler)
+
+    assert caught.value is late
+    assert fired[0].settled == 2
+    assert scene.concluded == []
+    assert get_ident() not in active
+
+
+# ---- torn at a line, as where a debugger or a profiler runs between any two --------------------
+
+
+class Torn(Invocation):
+    """One in which something lands just before it is closed."""
+
+    __slots__ = ("landing",)
+
+    def __init__(self, *given: Any) -> None:
+        self.landing: list[BaseException] = []
+        super().__init__(*given)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name == "is_open" and not value and self.landing:
+            raise self.landing.pop(0)
+        super().__setattr__(name, value)
+
+
+@pytest.fixture
+def torn(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> Scene:
+    monkeypatch.setattr(_handler, "Invocation", Torn)
+    return scene
+
+
+def strike(*landing: BaseException) -> None:
+    invocation: Any = active[get_ident()]
+    invocation.landing.extend(landing)
+
+
+@pytest.mark.parametrize("late", [LambdaTimeout(), Interrupt()])
+def test_an_interrupt_between_return_and_close_leaves_the_result(
+    late: BaseException, torn: Scene
+) -> None:
+    """It has been returned and stored."""
+
+    def handler() -> object:
+        torn.fire()
+        strike(late)
+        return RESULT
+
+    assert torn.call(handler) is RESULT
+    assert torn.concluded == [(RESULT, None)]
+
+
+def test_an_error_of_a_signal_handlers_between_return_and_close_is_the_users(torn: Scene) -> None:
+    """No interrupt: it is what the invocation comes to."""
+    late = KeyError("signal")
+
+    def handler() -> object:
+        torn.fire()
+        strike(late)
+        return RESULT
+
+    with pytest.raises(KeyError) as caught:
+        torn.call(handler)
+
+    assert caught.value is late
+    assert torn.concluded == [(RESULT, late)]
+
+
+def test_an_interrupt_before_an_error_is_closed_is_no_success(torn: Scene) -> None:
+    """The handler's error is its context."""
+    own, late = KeyError("order"), LambdaTimeout()
+
+    def handler() -> object:
+        torn.fire()
+        strike(late)
+        raise own
+
+    with pytest.raises(LambdaTimeout) as caught:
+        torn.call(handler)
+
+    assert caught.value is late
+    assert late.__context__ is own
+    assert torn.concluded == [(None, late)]
+
+
+# ---- handlers of every form --------------------------------------------------------------------
+
+
+class Service:
+    """Callable, in Python."""
+
+    def method(self, event: object, context: object) -> object:
+        return self, event, context
+
+    def __call__(self, event: object, context: object) -> object:
+        return self.method(event, context)
+
+
+def plain(event: object, context: object) -> object:
+    """A handler."""
+    return event, context
+
+
+async def coroutine(event: object, context: object) -> object:
+    """Another."""
+    return plain(event, context)
+
+
+def test_python_functions_are_called_as_they_are() -> None:
+    """Nothing comes between them and the guard."""
+    service = Service()
+
+    assert _handler._plain(plain) is plain
+    assert _handler._plain(service.method) == service.method
+    assert _handler._plain(service) == types.MethodType(Service.__call__, service)
+
+
+@pytest.mark.parametrize(
+    "handler",
+    [
+        coroutine,
+        functools.partial(plain),
+        functools.partial(coroutine),
+        types.MethodType(operator.itemgetter(slice(None)), ()),
+        operator.add,
+    ],
+)
+def test_what_is_none_is_called_by_one(handler: Callable[..., object]) -> None:
+    """Its result could be lost otherwise: C code returns with a check point before the store."""
+    assert type(_handler._plain(handler)) is types.FunctionType
+
+
+def test_c_code_is_given_event_and_context(scene: Scene) -> None:
+    """And its value is the answer."""
+    context = Remaining()
+
+    assert scene.watch(functools.partial(plain))(1, context) == (1, context)
+    assert scene.watch(coroutine)(2, context) == (2, context)
+
+
+def test_what_cannot_be_called_fails_as_ever() -> None:
+    """When it is called."""
+    nothing: Any = 5
+
+    assert _handler._plain(nothing) is nothing
+
+
+# ---- called by other means ---------------------------------------------------------------------
+
+
+@pytest.fixture
+def general(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> Scene:
+    monkeypatch.setattr(_handler, "guard", functools.partial(guard, watchdog=scene))  # type: ignore[arg-type]
+    return scene
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_arguments_of_every_kind_reach_the_handler(
+    is_async: bool,  # noqa: FBT001
+    general: Scene,
+) -> None:
+    """The context is looked for among them: by its name, from behind, by its name elsewhere."""
+    one, other = Remaining(8000), Remaining(16_000)
+
+    def called(*args: object, **kwargs: object) -> object:
+        general.look()
+        return args, kwargs
+
+    async def awaited(*args: object, **kwargs: object) -> object:
+        return called(*args, **kwargs)
+
+    handler = awaited if is_async else called
+    calls: list[tuple[tuple[object, ...], dict[str, object]]] = [
+        ((1, other), {"context": one}),
+        ((1, other, one, 2), {"mode": 3}),
+        ((1,), {"mode": 3, "ctx": one}),
+    ]
+    for args, kwargs in calls:
+        assert call_general(handler, plan(), args, kwargs) == (args, kwargs)
+
+    assert [invocation.hard for invocation in general.seen] == [NOW + 8.0] * 3
+    assert {invocation.context for invocation in general.seen} == {one}
+
+
+def test_without_a_context_it_is_called_all_the_same(general: Scene) -> None:
+    """And not watched."""
+    assert call_general(lambda *args: (args, *active), plan(), (1, 2, 3), {}) == ((1, 2, 3),)
+
+
+# ---- one inside of another ---------------------------------------------------------------------
+
+
+def nested(
+    scene: Scene, inner: Callable[[], object], **options: Any
+) -> Callable[[], tuple[object, Invocation]]:
+    """A handler that calls another watched one."""
+    watched = scene.watch(lambda _event, _context: inner(), **options)
+
+    def outer() -> tuple[object, Invocation]:
+        invocation = active[get_ident()]
+        return watched({}, Remaining(1)), invocation
+
+    return outer
+
+
+def test_what_the_inner_one_is_given_holds_until_it_returns(scene: Scene) -> None:
+    """The watchdog is told of either change: it may have to look at another instant."""
+    held: list[tuple[object, float, int]] = []
+
+    def inner() -> object:
+        invocation = active[get_ident()]
+        settings, fallback = invocation.plan.settings, invocation.plan.fallback
+        held.append((fallback, settings.grace_period, len(scene.rung)))
+        assert invocation.due == NOW + 30.0 - settings.grace_period
+        return RESULT
+
+    outer = nested(scene, inner, fallback="inner", grace_period=5.0)
+    result, invocation = scene.call(outer, fallback="outer")
+
+    assert result is RESULT
+    assert held == [("inner", 5.0, 1)]
+    assert (invocation.plan.fallback, invocation.due) == ("outer", NOW + 27.0)
+    assert scene.rung == [invocation] * 2
+
+
+def test_an_inner_one_that_is_given_nothing_changes_nothing(scene: Scene) -> None:
+    """Nobody is woken."""
+    plans: list[object] = []
+    outer = nested(scene, lambda: plans.append(active[get_ident()].plan))
+
+    _, invocation = scene.call(outer, fallback="outer")
+
+    assert plans == [invocation.plan]
+    assert scene.rung == []
+
+
+def test_once_the_watchdog_acts_the_plan_stays(scene: Scene) -> None:
+    """Both ways: what an inner one gives comes too late, or is what it acts by."""
+    outer_plan: list[object] = []
+
+    def before() -> object:
+        scene.fire()
+        outer_plan.append(active[get_ident()].plan)
+        return inner()
+
+    inner = nested(scene, lambda: RESULT, fallback="inner")
+    _, invocation = scene.call(before)
+    assert [invocation.plan] == outer_plan
+    assert scene.rung == []
+
+    outer = nested(scene, scene.fire, fallback="inner")
+    _, invocation = scene.call(outer)
+    assert invocation.plan.fallback == "inner"
+    assert scene.rung == [invocation]
+
+
+def test_what_an_ended_call_has_left_behind_is_nobodys_outer_one(scene: Scene) -> None:
+    """A signal handler of the user's has torn it down between closing and removing."""
+    left = Invocation(plan(fallback="left"), {}, None, NOW, NOW + 1.0, NOW)
+    left.is_open = False
+    active[get_ident()] = left
+
+    assert scene.call(scene.look) is RESULT
+
+    assert scene.seen != [left]
+    assert get_ident() not in active
