@@ -175,6 +175,34 @@ def test_nobody_is_started_beside_the_last_hook(stage: Callable[..., Stage]) -> 
     assert made.outcomes == ["ok"]
 
 
+class NoMemory:
+    """A record that there is no memory to change."""
+
+    def __init__(self) -> None:
+        self.outcome = "not-run"
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if hasattr(self, "outcome"):
+            raise MemoryError
+        super().__setattr__(name, value)
+
+
+def test_a_runner_that_dies_with_the_last_hook_leaves_nothing_to_look_for(
+    stage: Callable[..., Stage],
+) -> None:
+    """The watchdog would look again and again for the next one, until the stage's end."""
+    made = stage(nothing, nothing)
+    made.run.records[1] = NoMemory()  # type: ignore[call-overload]
+    made.run.begin()
+    with pytest.raises(MemoryError):
+        made.runners.pop()()
+
+    made.clock.advance(1.5)
+
+    assert made.step() == 3.0
+    assert made.runners == []
+
+
 def test_no_hook_is_started_once_the_budget_is_spent(stage: Callable[..., Stage]) -> None:
     """At its very end the stage is over, and what has not begun is not begun any more."""
     made = stage(nothing, nothing)
