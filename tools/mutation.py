@@ -63,7 +63,7 @@ TESTS: Final = {
     "_invocation": ("tests/unit/test_invocation.py",),
     "_ladder": ("tests/unit/test_ladder.py",),
     "_last_resort": ("tests/unit/test_last_resort.py",),
-    "_pace": ("tests/threads/test_pace.py",),
+    "_pace": ("tests/unit/test_pace.py",),
     "_record": ("tests/unit/test_record.py",),
     "_standby": ("tests/unit/test_standby.py",),
     "_watchdog": ("tests/unit/test_watchdog.py",),

@@ -9,7 +9,7 @@ import pytest
 
 from tests.support import Context, block, eventually
 from watchdog_lambda import LambdaTimeout, Watchdog
-from watchdog_lambda._pace import QUICK, Pace
+from watchdog_lambda._pace import QUICK
 from watchdog_lambda._watchdog import thread
 
 if TYPE_CHECKING:
@@ -67,38 +67,3 @@ def test_it_is_the_programs_own_while_an_early_stages_work_is_done() -> None:
         for hook in watchdog._hooks.snapshot():
             watchdog._hooks.remove(hook.key)
     assert ran == [QUICK]
-
-
-def test_what_the_program_sets_meanwhile_stays() -> None:
-    """Its own wish is the later one."""
-    pace = Pace()
-
-    pace.quicken()
-    sys.setswitchinterval(0.003)
-    pace.relax()
-
-    assert sys.getswitchinterval() == 0.003
-
-
-def test_a_shorter_one_of_the_programs_stays() -> None:
-    """Nothing to do then, and nothing to put back."""
-    sys.setswitchinterval(QUICK / 2)
-    pace = Pace()
-
-    pace.quicken()
-    assert sys.getswitchinterval() == QUICK / 2
-    pace.relax()
-
-    assert sys.getswitchinterval() == QUICK / 2
-
-
-def test_doing_either_twice_is_as_once() -> None:
-    """The program's own is remembered, not the short one."""
-    pace = Pace()
-
-    pace.quicken()
-    pace.quicken()
-    pace.relax()
-    pace.relax()
-
-    assert sys.getswitchinterval() == OWN

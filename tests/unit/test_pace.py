@@ -1,0 +1,74 @@
+"""The switch interval: what is remembered of the program's own, and when that is put back."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from watchdog_lambda._pace import QUICK, Pace
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+OWN = 0.02
+
+
+@pytest.fixture(autouse=True)
+def own_interval() -> Iterator[None]:
+    """The program has an interval of its own."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(OWN)
+    yield
+    sys.setswitchinterval(before)
+
+
+def test_what_the_program_sets_meanwhile_stays() -> None:
+    """Its own wish is the later one."""
+    pace = Pace()
+
+    pace.quicken()
+    sys.setswitchinterval(0.003)
+    pace.relax()
+
+    assert sys.getswitchinterval() == 0.003
+
+
+def test_a_shorter_one_of_the_programs_stays() -> None:
+    """Nothing to do then, and nothing to put back."""
+    sys.setswitchinterval(QUICK / 2)
+    pace = Pace()
+
+    pace.quicken()
+    assert sys.getswitchinterval() == QUICK / 2
+    pace.relax()
+
+    assert sys.getswitchinterval() == QUICK / 2
+
+
+def test_doing_either_twice_is_as_once() -> None:
+    """The program's own is remembered, not the short one."""
+    pace = Pace()
+
+    pace.quicken()
+    pace.quicken()
+    assert sys.getswitchinterval() == QUICK
+    pace.relax()
+    pace.relax()
+
+    assert sys.getswitchinterval() == OWN
+
+
+def test_it_is_quickened_anew_each_time() -> None:
+    """There is more than one timeout in a process's life."""
+    pace = Pace()
+    pace.quicken()
+    pace.relax()
+    sys.setswitchinterval(OWN / 2)
+
+    pace.quicken()
+    assert sys.getswitchinterval() == QUICK
+    pace.relax()
+
+    assert sys.getswitchinterval() == OWN / 2
