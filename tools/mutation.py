@@ -58,7 +58,7 @@ TESTS: Final = {
     "_course": ("tests/unit/test_course.py",),
     "_firing": ("tests/unit/test_firing.py",),
     "_handler": ("tests/unit/test_handler.py",),
-    "_hooks": ("tests/unit/test_hook_shares.py", "tests/unit/test_hooks.py"),
+    "_hooks": ("tests/unit/test_hook_shares.py",),
     "_interrupt": ("tests/unit/test_nudge.py",),
     "_invocation": ("tests/unit/test_invocation.py",),
     "_ladder": ("tests/unit/test_ladder.py",),

@@ -13,7 +13,7 @@ import pytest
 
 from tests.support import FakeClock
 from watchdog_lambda import TimeoutDetails, _hooks
-from watchdog_lambda._hooks import Hook, HookRecord, HookRegistry, StageRun, hook_name
+from watchdog_lambda._hooks import Hook, HookRecord, HookRegistry, StageRun, hook_name, stages
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -376,3 +376,27 @@ def test_a_registry_forgets_what_is_removed_once_and_again() -> None:
 
     assert registry.snapshot() == []
     assert not _hooks.staged
+
+
+def test_each_stage_has_its_hooks_with_the_last_registered_first() -> None:
+    """Whatever registry they are in."""
+    one, other = HookRegistry(), HookRegistry()
+    keys = [
+        registry.add(name, nothing, before)
+        for registry, name, before in (
+            (one, "a", None),
+            (other, "b", 10.0),
+            (other, "c", None),
+            (one, "d", 10.0),
+            (one, "e", 5.0),
+            (one, "f", None),
+        )
+    ]
+
+    found = stages((one, other))
+    for registry in (one, other):
+        for key in keys:
+            registry.remove(key)
+
+    names = {before: [hook.name for hook in hooks] for before, hooks in found.items()}
+    assert names == {None: ["f", "c", "a"], 10.0: ["d", "b"], 5.0: ["e"]}
