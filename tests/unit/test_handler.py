@@ -24,7 +24,9 @@ from watchdog_lambda._invocation import Invocation, active
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-NOW = 1000.0
+NOW = 2.0**26
+"""Years ahead: the process's own watchdog may look at the same table, and finds nothing due."""
+
 RESULT = object()
 
 
@@ -40,6 +42,8 @@ class Remaining:
 
 class Fired:
     """In the place of a firing: notes what is asked of it, and can have an error land in settle."""
+
+    is_reported = True
 
     def __init__(self, invocation: Invocation) -> None:
         self._invocation = invocation
@@ -119,7 +123,7 @@ def fail(error: BaseException) -> object:
 
 @pytest.mark.parametrize(
     ("milliseconds", "hard", "due"),
-    [(30_000, 1030.0, 1027.0), (4000, 1004.0, 1003.0), (500, 1000.5, 1000.375)],
+    [(30_000, 30.0, 27.0), (4000, 4.0, 3.0), (500, 0.5, 0.375)],
 )
 def test_the_instants_are_worked_out_once(
     milliseconds: int, hard: float, due: float, scene: Scene
@@ -129,9 +133,9 @@ def test_the_instants_are_worked_out_once(
 
     [invocation] = scene.seen
     assert invocation.start == NOW
-    assert invocation.hard == pytest.approx(hard)
-    assert invocation.due == pytest.approx(due)
-    assert invocation.due == pytest.approx(invocation.timeline().grace_at)
+    assert invocation.hard - NOW == hard
+    assert invocation.due - NOW == due
+    assert invocation.due == invocation.timeline().grace_at
 
 
 def test_the_timeout_setting_takes_the_contexts_place(scene: Scene) -> None:
