@@ -22,7 +22,7 @@ from watchdog_lambda._handler import guard
 from watchdog_lambda._watchdog import thread
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from types import CodeType
 
 SHORT: Final = 0.04
@@ -31,7 +31,7 @@ SHORT: Final = 0.04
 ROUNDS: Final = 20
 
 
-def nudged() -> object:
+def nudged() -> Callable[[], object]:
     """Nudge this thread, which is the main one, from C code that does not look at signals itself.
 
     As :func:`signal.raise_signal` does.
