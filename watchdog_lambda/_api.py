@@ -340,7 +340,7 @@ def _watch(
 
 def is_watched(handler: object) -> bool:
     """Whether this very callable is what :func:`watch` has made."""
-    return getattr(handler, MARK, None) is handler
+    return handler is not None and getattr(handler, MARK, None) is handler
 
 
 def wrap(handler: Callable[..., Any], settings: Settings) -> Callable[[Any, Any], Any]:

@@ -161,11 +161,12 @@ def test_without_a_context_the_handler_runs_and_the_log_says_so_once(
     assert "FakeContext" in caplog.text
 
 
-def test_what_cannot_be_called_fails_as_it_does_without_the_watchdog() -> None:
+@pytest.mark.parametrize("handler", [5, None])
+def test_what_cannot_be_called_fails_as_it_does_without_the_watchdog(handler: Any) -> None:
     """The entrypoint is given whatever the handler's name stands for."""
-    handler: Any = 5
+    kind = type(handler).__name__
 
-    with pytest.raises(TypeError, match="'int' object is not callable"):
+    with pytest.raises(TypeError, match=f"'{kind}' object is not callable"):
         wrap(handler, Settings.from_environ({}))({}, Context(5.0))
 
 
