@@ -10,7 +10,7 @@ from collections import defaultdict
 
 from ._clock import SystemClock
 from ._invocation import active
-from ._loops import coroutines, run_out, running_loop
+from ._loops import coroutines, give_up, run_out, running_loop
 from .errors import Interrupt, LambdaTimeout
 
 TYPE_CHECKING = False
@@ -73,6 +73,7 @@ def as_function(handler: Callable[..., Any]) -> Callable[[Any, Any], Any]:
                 "asyncio.to_thread() call the handler"
             )
         loop = _loop()
+        give_up(loop)
         ident = get_ident()
         coroutine = coroutines[ident] = handler(event, context)
         task = loop.create_task(coroutine)

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import sys
 import types
+import weakref
 from _thread import get_ident
 
 from ._stacks import MOST_OWN_FRAMES, HeldOff, frame_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from asyncio import AbstractEventLoop
+    from asyncio import AbstractEventLoop, Task
     from collections.abc import Iterator
     from types import CoroutineType
     from typing import Any
@@ -26,6 +27,9 @@ coroutines: dict[int, CoroutineType[Any, Any, Any]] = {}
 
 Each thread writes its own entry.
 """
+
+_given_up: weakref.WeakSet[Task[Any]] = weakref.WeakSet()
+"""Tasks that were cancelled at the end of an invocation, and were still there in the next one."""
 
 _AWAITED: dict[type[object], tuple[str, str]] = {
     types.CoroutineType: ("cr_frame", "cr_await"),
@@ -54,6 +58,17 @@ def waits_in_c() -> bool:
     return sys.modules["asyncio"].current_task(loop) is None
 
 
+def give_up(loop: AbstractEventLoop) -> None:
+    """Wait no more for the tasks that are in a loop at the beginning of an invocation.
+
+    They have not ended although they were cancelled, and stay in their loop. Every later invocation
+    would otherwise last until last call for them, and be told as a timeout.
+
+    Thread: the loop's.
+    """
+    _given_up.update(sys.modules["asyncio"].all_tasks(loop))
+
+
 def run_out(loop: AbstractEventLoop, seconds: float) -> None:
     """Cancel a loop's tasks and run them to their end, for at most `seconds`.
 
@@ -66,7 +81,7 @@ def run_out(loop: AbstractEventLoop, seconds: float) -> None:
     if loop.is_closed() or loop.is_running():
         return
     asyncio = sys.modules["asyncio"]
-    tasks = asyncio.all_tasks(loop)
+    tasks = asyncio.all_tasks(loop).difference(_given_up)
     for task in tasks:
         task.cancel()
     if tasks:

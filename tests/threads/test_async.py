@@ -252,6 +252,36 @@ def test_tasks_left_behind_end_with_their_invocation() -> None:
     assert [name for name in seen if isinstance(name, str)] == ["first", "hang", "last"]
 
 
+def test_a_task_that_refuses_its_end_is_waited_for_once(capfd: pytest.CaptureFixture[str]) -> None:
+    """It costs its own invocation the time until last call, and no later one any."""
+
+    async def refuse() -> None:
+        while not stop:
+            try:
+                await asyncio.sleep(0.01)
+            except asyncio.CancelledError:
+                seen.append("cancelled")
+
+    @watch(grace_period=0.1)
+    async def handler(event: str, _context: object) -> str:
+        if event == "leave":
+            seen.append(asyncio.create_task(refuse()))
+            await asyncio.sleep(0)
+        return event
+
+    stop: list[bool] = []
+    assert handler("leave", Context(0.4)) == "leave"
+    assert "watchdog.timeout" in capfd.readouterr().out
+    try:
+        for _ in range(3):
+            assert handler("next", Context(5.0)) == "next"
+        assert "watchdog.timeout" not in capfd.readouterr().out
+        assert seen[1:] == ["cancelled"]
+    finally:
+        stop.append(True)
+        seen[0].get_loop().run_until_complete(seen[0])
+
+
 def test_gather_and_task_groups_are_this_timeout() -> None:
     """Whatever asyncio makes of the cancellation, the caller gets LambdaTimeout."""
 
