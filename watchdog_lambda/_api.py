@@ -433,7 +433,9 @@ def _check_callable(function: object, name: str) -> None:
 
 
 def _register(registry: HookRegistry, hook: Any, before: float | None) -> Any:
-    if before is not None and not (isinstance(before, int | float) and 0 < before < math.inf):
+    # bool is an int, and True no number of seconds.
+    is_number = isinstance(before, int | float) and not isinstance(before, bool)
+    if before is not None and not (is_number and 0 < before < math.inf):
         raise ConfigurationError(
             f"before={before!r} is not a number of seconds ahead of the hard deadline; "
             "use for example 10.0"

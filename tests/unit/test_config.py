@@ -235,7 +235,7 @@ def test_positional_option_is_refused_with_the_right_way() -> None:
         watch(2.0)  # type: ignore[call-overload]
 
 
-@pytest.mark.parametrize("before", [0, -1.0, float("inf"), float("nan"), "10"])
+@pytest.mark.parametrize("before", [0, -1.0, float("inf"), float("nan"), "10", True])
 def test_bad_stage_is_refused(before: object) -> None:
     """A stage needs a positive number of seconds."""
     with pytest.raises(ConfigurationError, match="before="):
