@@ -12,6 +12,7 @@ from .errors import Interrupt, LambdaTimeout
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
     from typing import Any
 
@@ -72,13 +73,40 @@ def _judge(
         return "raised", None, _as_timeout(firing, failure)
     if not callable(fallback):
         return "fallback", fallback, None
-    try:
-        return "fallback", fallback(firing.details), None
-    except Exception as broken:  # noqa: BLE001 - the caller still gets to know about the timeout
-        timeout = _as_timeout(firing, failure)
-        timeout.__cause__ = broken
-        timeout.add_note(f"watchdog_lambda: the fallback raised {type(broken).__name__}")
-        return "raised", None, timeout
+    made, broken = _call_fallback(firing, fallback)
+    if made:
+        return "fallback", made[0], None
+    # The caller still gets to know about the timeout.
+    timeout = _as_timeout(firing, failure)
+    timeout.__cause__ = broken
+    what = "did not return in time" if broken is None else f"raised {type(broken).__name__}"
+    timeout.add_note(f"watchdog_lambda: the fallback {what}")
+    return "raised", None, timeout
+
+
+def _call_fallback(
+    firing: Firing, fallback: Callable[[Any], Any]
+) -> tuple[list[Any], Exception | None]:
+    """What a fallback has returned, if it has, or what it raised; neither, if it was cut short.
+
+    It is the user's code, and could hang: until the kill, with no record. So last call ends it. One
+    that begins after that has what is left, for last call's interrupt would come at once.
+    """
+    made: list[Any] = []
+    broken: list[Exception] = []
+
+    def call() -> None:
+        try:
+            made.append(fallback(firing.details))
+        except Exception as error:  # noqa: BLE001 - see _judge
+            broken.append(error)
+
+    if thread.clock.monotonic() < firing.timeline.last_call_at:
+        firing.run_until_last_call(call)
+        firing.wait_for_hooks()  # of stages that have begun meanwhile
+    else:
+        call()
+    return made, broken[0] if broken else None
 
 
 def _is_this_timeout(firing: Firing, failure: BaseException) -> bool:

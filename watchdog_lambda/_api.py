@@ -276,7 +276,7 @@ def watch(
     Args:
         handler: a function, method, partial or other callable of event and context.
         fallback: what the caller gets instead of the error: a value, or a callable of
-            :class:`TimeoutDetails`.
+            :class:`TimeoutDetails`, which last call ends if it hangs.
         **options: `grace_period`, `hook_budget`, `interrupt`, `last_call`, `last_resort`,
             `wake_signal`, `timeout`, `metrics_namespace`, `disabled`; times in seconds. What each
             means is in the reference of the settings.

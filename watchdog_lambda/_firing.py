@@ -306,6 +306,7 @@ class Firing:
         invocation = self.invocation
         invocation.shields += 1
         invocation.is_open = True
+        self.tools.alarm.ring()  # the watchdog looks rarely at one that it has seen closed
         try:
             action()
         except (LambdaTimeout, Interrupt):

@@ -7,7 +7,8 @@ import logging
 import math
 import operator
 import threading
-from typing import Any
+import time
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -18,11 +19,15 @@ from watchdog_lambda import (
     TimeoutDetails,
     Watchdog,
     remaining_time,
+    shield,
     watch,
 )
 from watchdog_lambda._api import is_watched, wrap
 from watchdog_lambda._config import Settings
 from watchdog_lambda._handler import _explained
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 RESULT = object()
 
@@ -30,6 +35,13 @@ RESULT = object()
 def plain(_event: object, _context: object) -> object:
     """A handler."""
     return RESULT
+
+
+def spin() -> None:
+    """Compute as long as nobody interrupts it, within a bound."""
+    until = time.monotonic() + BOUND
+    while time.monotonic() < until:
+        pass
 
 
 class Service:
@@ -371,6 +383,56 @@ def test_a_fallback_that_fails_leaves_the_timeout() -> None:
         handler({}, Context(0.08))
 
     assert isinstance(caught.value.__cause__, KeyError)
+
+
+@pytest.mark.parametrize("hang", [block, spin])
+def test_a_fallback_that_hangs_is_cut_at_last_call(
+    hang: Callable[[], None], capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The caller has its error, and the log its record, before the hard deadline."""
+    context = Context(1.0)
+
+    @watch(fallback=lambda _details: hang())
+    def handler(_event: object, _context: object) -> None:
+        block()
+
+    with pytest.raises(LambdaTimeout, match=r"\(block\)") as caught:
+        handler({}, context)
+
+    assert context.get_remaining_time_in_millis() > 0
+    assert "watchdog_lambda: the fallback did not return in time" in caught.value.__notes__
+    assert '"outcome": "raised"' in capfd.readouterr().out
+
+
+def test_a_fallback_may_raise_a_timeout_of_its_own() -> None:
+    """It is an error like any other, and not taken for last call's."""
+
+    def broken(_details: TimeoutDetails) -> None:
+        raise LambdaTimeout("made by hand")
+
+    @watch(grace_period=0.02, fallback=broken)
+    def handler(_event: object, _context: object) -> None:
+        block()
+
+    with pytest.raises(LambdaTimeout, match=r"\(block\)") as caught:
+        handler({}, Context(0.08))
+
+    assert str(caught.value.__cause__) == "made by hand"
+
+
+def test_a_fallback_after_last_call_is_not_cut() -> None:
+    """A handler that has used its time up to then has its fallback all the same."""
+
+    def late(_details: TimeoutDetails) -> str:
+        threading.Event().wait(0.03)
+        return "late"
+
+    @watch(fallback=late)
+    def handler(_event: object, _context: object) -> None:
+        with shield():
+            block()
+
+    assert handler({}, Context(1.2)) == "late"
 
 
 def test_cleanup_of_every_shape_is_left_alone() -> None:
