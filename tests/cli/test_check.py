@@ -198,6 +198,7 @@ def test_nothing_to_object_to_is_strict_too() -> None:
     [
         (("nowhere.handler",), {}, "Runtime.ImportModuleError: Unable to import module 'nowhere'"),
         (("scenes.nothing",), {}, "Runtime.HandlerNotFound: Handler 'nothing' missing"),
+        (("scenes.__doc__",), {}, "scenes.__doc__: a str, which cannot be called"),
         (("scenes.handler",), {"env": "FAIL_AT_IMPORT"}, "ValueError: no such table"),
         ((), {}, "no handler to wrap"),
         (("watchdog_lambda.watch",), {}, "names watchdog_lambda itself"),

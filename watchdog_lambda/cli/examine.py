@@ -198,6 +198,14 @@ def _find_handler(
     except BaseException as error:  # noqa: BLE001 - the user's module may raise anything
         report.add("error", f"{name}: {_in_words(error)}")
         return None
+    if not callable(handler):
+        # The runtime takes it, and every invocation fails.
+        report.add(  # type: ignore[unreachable]
+            "error",
+            f"{name}: a {type(handler).__name__}, which cannot be called; "
+            "it is to be a function of event and context",
+        )
+        return None
     report.handler = _described(name, handler)
     return handler
 

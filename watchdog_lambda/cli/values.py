@@ -11,6 +11,7 @@ import math
 import sys
 from argparse import ArgumentTypeError
 from pathlib import Path
+from typing import NoReturn
 
 LONGEST = 900.0
 """Seconds; Lambda's own limit."""
@@ -21,7 +22,7 @@ def event(text: str) -> bytes:
     if text == "-":
         return _json(sys.stdin.read(), "standard input")
     try:
-        json.loads(text)
+        json.loads(text, parse_constant=_refuse)
     except ValueError as error:
         try:
             content = Path(text).read_text(encoding="utf-8")
@@ -34,9 +35,13 @@ def event(text: str) -> bytes:
     return text.encode()
 
 
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is Python's, and no JSON")
+
+
 def _json(text: str, source: str) -> bytes:
     try:
-        json.loads(text)
+        json.loads(text, parse_constant=_refuse)
     except ValueError as error:
         raise ArgumentTypeError(f"{source} is not JSON: {error}") from None
     return text.encode()
