@@ -33,7 +33,7 @@ def choose(environ: Mapping[str, str], argument: str | None) -> str:
     for source, name in candidates:
         if not name:
             continue
-        if name.replace("/", ".").split(".", 1)[0] == __package__:
+        if _names_us(name):
             raise ConfigurationError(
                 f"{source}={name!r} names watchdog_lambda itself: there is no handler to wrap; set "
                 "WATCHDOG_LAMBDA_HANDLER to your own, for example app.handler"
@@ -45,6 +45,10 @@ def choose(environ: Mapping[str, str], argument: str | None) -> str:
     )
 
 
+def _names_us(name: str) -> bool:
+    return name.replace("/", ".").split(".", 1)[0] == __package__
+
+
 def resolve(environ: MutableMapping[str, str], name: str) -> Callable[..., Any]:
     """Import the user's handler, as the runtime does at init.
 
@@ -53,7 +57,7 @@ def resolve(environ: MutableMapping[str, str], name: str) -> Callable[..., Any]:
             runtime's own error.
     """
     # Libraries read it to know the function's handler (tracers name their spans by it).
-    if environ.get("_HANDLER", "").replace("/", ".").startswith(f"{__package__}."):
+    if _names_us(environ.get("_HANDLER", "")):
         environ["_HANDLER"] = name
     root = environ.get("LAMBDA_TASK_ROOT")
     if root and root not in sys.path:

@@ -83,13 +83,17 @@ def test_no_handler_at_all_is_refused() -> None:
         _command.choose({}, None)
 
 
+@pytest.mark.parametrize("ours", ["watchdog_lambda.entrypoint.handler", "watchdog_lambda"])
 def test_libraries_read_the_real_handler_from_the_environment(
-    entrypoint: Any, monkeypatch: pytest.MonkeyPatch
+    entrypoint: Any, monkeypatch: pytest.MonkeyPatch, ours: str
 ) -> None:
-    """On AWS's images _HANDLER names us; tracers name their spans by it."""
+    """On AWS's images _HANDLER names us; tracers name their spans by it.
+
+    The emulator puts the last word of its command there.
+    """
     monkeypatch.delitem(sys.modules, "entry_app", raising=False)
     environ = {
-        "_HANDLER": "watchdog_lambda.entrypoint.handler",
+        "_HANDLER": ours,
         "WATCHDOG_LAMBDA_HANDLER": "entry_app.handler",
     }
 
