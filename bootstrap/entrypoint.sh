@@ -33,6 +33,11 @@ case ${1-} in
     ;;
 esac
 
+# Blank is as good as not set, as it is in Python.
+case ${WATCHDOG_LAMBDA_HANDLER-} in
+*[![:space:]]*) ;;
+*) unset WATCHDOG_LAMBDA_HANDLER ;;
+esac
 handler=${WATCHDOG_LAMBDA_HANDLER:-${1:-${_HANDLER:-}}}
 
 # The same for one that a variable gives; the words of CMD are looked at above, used or not.

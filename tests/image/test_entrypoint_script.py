@@ -93,6 +93,7 @@ def machine(request: pytest.FixtureRequest, tmp_path: Path) -> Machine:
         (None, {"_HANDLER": "aws.h"}, "aws.h"),
         # Set but empty, as `docker run -e NAME=` or a template leaves it, is as good as not set.
         ("cmd.h", {"WATCHDOG_LAMBDA_HANDLER": "", "_HANDLER": "aws.h"}, "cmd.h"),
+        ("cmd.h", {"WATCHDOG_LAMBDA_HANDLER": " \t"}, "cmd.h"),
         ("", {"_HANDLER": "aws.h"}, "aws.h"),
     ],
 )

@@ -139,6 +139,7 @@ def test_runtime_client_without_an_argument_is_given_one(sandbox: Sandbox) -> No
     [
         (AWS, {"WATCHDOG_LAMBDA_HANDLER": "own.h", "_HANDLER": "aws.h"}, "own.h"),
         (AWS, {"WATCHDOG_LAMBDA_HANDLER": "", "_HANDLER": "aws.h"}, "aws.h"),
+        (AWS, {"WATCHDOG_LAMBDA_HANDLER": " \t", "_HANDLER": "aws.h"}, "aws.h"),
         ((*CLIENT, "cmd.h"), {"WATCHDOG_LAMBDA_HANDLER": "own.h", "_HANDLER": "aws.h"}, "own.h"),
         ((*CLIENT, "cmd.h"), {"_HANDLER": "aws.h"}, "cmd.h"),
         # bootstrap/entrypoint.sh on AWS's base, with the wrapper set as well.
