@@ -15,6 +15,7 @@ from tests.support import Context, block
 from watchdog_lambda import (
     ConfigurationError,
     LambdaTimeout,
+    Watchdog,
     batch,
     errors,
     sandbox_shutdown_hook,
@@ -63,6 +64,7 @@ CAUSES: list[Callable[[], object]] = [
     set_to(METRICS_NAMESPACE="AWS/Orders"),
     untyped(watch, grace=2.0),
     untyped(watch, 2.0),
+    untyped(Watchdog().watch, 2.0),
     untyped(shutdown_hook, before="10 s"),
     untyped(shutdown_hook, "flush"),
     untyped(shutdown_hook, flush),

@@ -207,10 +207,15 @@ class Watchdog:
         same metadata. See :func:`watchdog_lambda.watch`.
 
         Raises:
-            ConfigurationError: a setting in the environment that cannot be used.
+            ConfigurationError: not a callable, or a setting in the environment that cannot be used.
 
         Thread: any.
         """
+        if not callable(handler):
+            raise ConfigurationError(
+                f"watch({handler!r}): not a handler; options are the class's, "
+                "for example Watchdog(grace_period=2.0)"
+            )
         return _watch(handler, self._options, self._fallback, (self._hooks, _hooks))
 
     @overload

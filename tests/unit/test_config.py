@@ -235,6 +235,12 @@ def test_positional_option_is_refused_with_the_right_way() -> None:
         watch(2.0)  # type: ignore[call-overload]
 
 
+def test_a_watchdog_refuses_what_is_no_handler() -> None:
+    """As ``watch`` does, and not at the first invocation."""
+    with pytest.raises(ConfigurationError, match=r"watch\(2\.0\): not a handler.*Watchdog\(grace"):
+        Watchdog().watch(2.0)  # type: ignore[call-overload]
+
+
 @pytest.mark.parametrize("before", [0, -1.0, float("inf"), float("nan"), "10", True])
 def test_bad_stage_is_refused(before: object) -> None:
     """A stage needs a positive number of seconds."""
