@@ -85,6 +85,7 @@ class WatchdogThread:
         self.last_resort: LastResort | None = None
         self.courses: dict[Invocation, Course] = {}  # those under way; watchdog thread only
         self._complained = False
+        self._has_warned = False  # that there is no nudge
         # Done one by one, a look after each, when no instant of any invocation is being compared
         # with another: watchdog_lambda.testing moves invocations in time. They raise nothing.
         self.errands: list[Callable[[], None]] = []
@@ -102,6 +103,8 @@ class WatchdogThread:
             # Again and again until it works: the first invocation may not be on the main thread.
             self.nudge.install(invocation.plan.settings.wake_signal)
             self._has_met_main = self._has_met_main or get_native_id() == os.getpid()
+            if self._has_met_main and invocation.plan.settings.wake_signal is not None:
+                self._check_nudge()
         if self.nudge.reaches(get_ident()):
             self.standby.equip()
         if self._ballast is None:
@@ -164,6 +167,17 @@ class WatchdogThread:
         if not self._complained:
             self._complained = True
             logger().warning("invocations are not watched: %s", why)
+
+    def _check_nudge(self) -> None:
+        """Say once that there is none, though one was wanted. Thread: any that runs a handler."""
+        # Without a thread nothing is watched at all, and that has been said.
+        if self.nudge.number is None and self._thread_id is not None and not self._has_warned:
+            self._has_warned = True
+            logger().warning(
+                "blocked calls are not interrupted: no nudge (%s); "
+                "leave WATCHDOG_LAMBDA_WAKE_SIGNAL out, or name a signal that nobody handles",
+                self.nudge.refusal,
+            )
 
     def _after_fork(self) -> None:
         # Neither the thread nor the invocation goes on in the child: it is not the runtime's

@@ -135,6 +135,21 @@ def test_a_normal_invocation_wakes_nobody() -> None:
     assert clock.alarm.rung == 0
 
 
+@pytest.mark.parametrize(("wake_signal", "warnings"), [("SIGINT", 1), ("none", 0)])
+def test_a_wake_signal_that_is_in_use_is_warned_of_once(
+    wake_signal: str, warnings: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Blocked calls are not interrupted then, and nobody has asked for that."""
+    observed = Observed(FakeClock())
+    observed._thread_id = -1  # as if it had been started
+    watched = guard(lambda _e, _c: "ended", plan(wake_signal=wake_signal), observed)
+
+    with caplog.at_level(logging.WARNING, "watchdog_lambda"):
+        assert [watched({}, Context(5.0)) for _ in range(3)] == ["ended"] * 3
+
+    assert caplog.text.count("no nudge (signal 2 is in use)") == len(caplog.records) == warnings
+
+
 COUNT = """
 import os, threading
 from tests.support import Context
