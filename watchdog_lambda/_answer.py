@@ -78,7 +78,8 @@ def _judge(
         return "fallback", made[0], None
     # The caller still gets to know about the timeout.
     timeout = _as_timeout(firing, failure)
-    timeout.__cause__ = broken
+    if broken is not None:
+        timeout.__cause__ = broken
     what = "did not return in time" if broken is None else f"raised {type(broken).__name__}"
     timeout.add_note(f"watchdog_lambda: the fallback {what}")
     return "raised", None, timeout

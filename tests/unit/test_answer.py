@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 START = 2.0**26
 """Years ahead: the process's own watchdog may look at the same table, and finds nothing due."""
 
-GRACE_AT, ENDED, HARD = START + 27.0, START + 27.5, START + 30.0
+GRACE_AT, ENDED, LAST_CALL_AT, HARD = START + 27.0, START + 27.5, START + 29.5, START + 30.0
 DETAILS = TimeoutDetails(deadline=HARD, elapsed=27.0, grace_period=3.0, location="app.py:7 (f)")
 
 
@@ -377,3 +377,47 @@ def test_a_fallback_that_fails_leaves_the_timeout(scene: Scene) -> None:
     assert landed.__cause__ is broken
     assert landed.__notes__ == ["watchdog_lambda: the fallback raised KeyError"]
     assert scene.outcome == "raised"
+
+
+@pytest.mark.parametrize(
+    ("now", "is_open"),
+    [(ENDED, True), (LAST_CALL_AT - 0.125, True), (LAST_CALL_AT, False), (HARD, False)],
+)
+def test_last_call_ends_a_fallback_that_began_before_it(
+    now: float,
+    is_open: bool,  # noqa: FBT001
+    scene: Scene,
+) -> None:
+    """Nothing else does; one that begins after it has what is left."""
+    seen: list[tuple[bool, int]] = []
+    scene.fire(
+        fallback=lambda _details: seen.append((scene.invocation.is_open, scene.invocation.shields))
+    )
+    scene.clock.now = now
+
+    result, failure = scene.conclude(None, thrown(scene.interrupt(), OURS, OWN))
+
+    assert (result, failure) == (None, None)
+    assert seen == [(is_open, int(is_open))]
+    assert not scene.invocation.is_open
+
+
+def test_a_fallback_that_last_call_has_ended_leaves_the_timeout(scene: Scene) -> None:
+    """A note says so; the interrupt that has ended it is no cause."""
+    scene.fire(fallback=lambda _details: fail(Interrupt()))
+    landed = thrown(scene.interrupt(), OURS, OWN)
+
+    assert scene.conclude(None, landed) == (None, landed)
+    assert landed.__cause__ is None
+    assert landed.__notes__ == ["watchdog_lambda: the fallback did not return in time"]
+    assert scene.outcome == "raised"
+
+
+def test_hooks_that_begin_during_a_fallback_are_waited_for(scene: Scene) -> None:
+    """As those before it."""
+    run: Any = SimpleNamespace(wait=lambda: scene.note("hooks"), close=lambda: None)
+    scene.fire(fallback=lambda _details: scene.firing.runs.append(run))
+
+    scene.conclude(None, thrown(scene.interrupt(), OURS, OWN))
+
+    assert scene.did[0] == "hooks"
