@@ -43,25 +43,37 @@ class Gone(Exception):
 
 
 class StayingOn(LastResort):
-    """Everything but the end of the process."""
+    """Everything but the end of the process, which the test has come when it opens the gate."""
 
-    left = False
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.end = Gate()
 
     def _leave(self, firing: Firing, remark: str, now: float) -> NoReturn:
-        del firing, remark, now
-        self.left = True
+        del remark, now
+        self.end.hold()
+        # Or a handler that has come back would wait for good: that is what it does until the end.
+        firing.give_answer_back()
         raise Gone
 
 
 @pytest.fixture
-def api() -> Iterator[Api]:
-    """The process's last resort, with an API that a test controls."""
-    api = Api()
+def last_resort() -> Iterator[StayingOn]:
+    """The process's own, with an API that a test controls."""
     before = thread.last_resort
-    thread.last_resort = StayingOn(api, None, {})  # type: ignore[arg-type]
+    thread.last_resort = last_resort = StayingOn(Api(), None, {})
+    yield last_resort
+    last_resort.end.open()
+    thread.last_resort = before
+
+
+@pytest.fixture
+def api(last_resort: StayingOn) -> Iterator[Api]:
+    """What it answers to."""
+    api = last_resort._api
+    assert isinstance(api, Api)
     yield api
     api.gate.open()
-    thread.last_resort = before
 
 
 def run_off_the_main_thread(free: threading.Event) -> tuple[threading.Thread, list[object]]:
@@ -80,7 +92,9 @@ def run_off_the_main_thread(free: threading.Event) -> tuple[threading.Thread, li
     return worker, results
 
 
-def test_a_handler_that_comes_back_during_the_last_resort_does_not_answer_again(api: Api) -> None:
+def test_a_handler_that_comes_back_during_the_last_resort_does_not_answer_again(
+    last_resort: StayingOn, api: Api
+) -> None:
     """The watchdog has claimed the answer and is posting it; the handler returns; it must wait."""
     free = threading.Event()
     worker, results = run_off_the_main_thread(free)
@@ -97,7 +111,7 @@ def test_a_handler_that_comes_back_during_the_last_resort_does_not_answer_again(
     worker.join(0.1)
     assert worker.is_alive(), "it waits until the process goes"
     assert results == []
-    firing.give_answer_back()  # or it would wait for good
+    last_resort.end.open()
     worker.join(BOUND)
 
 

@@ -45,6 +45,7 @@ class Nudge:
 
     def __init__(self) -> None:
         self.number: int | None = 10
+        self.refusal = "no signal is free"  # said where there is no number
         self.wanted: list[object] = []
         self.reached: list[int] = []
         self.moved = 0
