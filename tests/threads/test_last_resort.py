@@ -45,8 +45,8 @@ class Gone(Exception):
 class StayingOn(LastResort):
     """Everything but the end of the process, which the test has come when it opens the gate."""
 
-    def __init__(self, *arguments: Any) -> None:
-        super().__init__(*arguments)
+    def __init__(self, api: Any) -> None:
+        super().__init__(api, None, {})  # type: ignore[arg-type]
         self.end = Gate()
 
     def _leave(self, firing: Firing, remark: str, now: float) -> NoReturn:
@@ -58,22 +58,21 @@ class StayingOn(LastResort):
 
 
 @pytest.fixture
-def last_resort() -> Iterator[StayingOn]:
+def api() -> Iterator[Api]:
+    """What the process's last resort answers to."""
+    api = Api()
+    yield api
+    api.gate.open()
+
+
+@pytest.fixture(autouse=True)
+def last_resort(api: Api) -> Iterator[StayingOn]:
     """The process's own, with an API that a test controls."""
     before = thread.last_resort
-    thread.last_resort = last_resort = StayingOn(Api(), None, {})
+    thread.last_resort = last_resort = StayingOn(api)
     yield last_resort
     last_resort.end.open()
     thread.last_resort = before
-
-
-@pytest.fixture
-def api(last_resort: StayingOn) -> Iterator[Api]:
-    """What it answers to."""
-    api = last_resort._api
-    assert isinstance(api, Api)
-    yield api
-    api.gate.open()
 
 
 def run_off_the_main_thread(free: threading.Event) -> tuple[threading.Thread, list[object]]:
