@@ -18,8 +18,9 @@ behind; the next one fine. And no process crashes, hangs, or writes what nobody 
 standard error.
 
 The seed fixes what is drawn, not what the machine makes of it. Rows called "known" count what
-cannot be helped: Python code of a tool's is interrupted in the place of the handler's, and what the
-weather takes is missing to the handler as well.
+cannot be helped: Python code of a tool's is interrupted in the place of the handler's, what the
+weather takes is missing to the handler as well, and a line that is not read in time on standard
+output comes on standard error.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ from typing import IO, TYPE_CHECKING, Any, Final, NamedTuple
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from tools.chaos_cell import UNAVAILABLE, WEATHERS
-from tools.soak import DELIVERIES, Log, look_at
+from tools.soak import DELIVERIES, PIPE, Log, look_at
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -71,6 +72,7 @@ class Cell(NamedTuple):
     delivery: str
     seconds: float
     log: Log
+    late: int  # lines that its standard output did not take in time, so standard error did
     trouble: tuple[str, ...]
 
     @property
@@ -140,6 +142,7 @@ class Command:
                 text=True,
                 env=environment,
                 errors="replace",
+                pipesize=PIPE,
             ) as child,
         ):
             self._child = child
@@ -153,6 +156,10 @@ class Command:
                 last_resort.cancel()
             self._child = None
             said = _read(errors)
+        # Where a line goes that nobody reads on standard output: late, but not lost.
+        late = [line for line in said.splitlines() if line.startswith('{"')]
+        for line in late:
+            log.read(line)
         if status == UNAVAILABLE:
             self._skip(f"{version} {weather}: {said.splitlines()[-1]}")
             return
@@ -162,7 +169,8 @@ class Command:
             trouble.append(f"the process ended with {died} and no result")
         if any(line.startswith(SPOKEN) for line in said.splitlines()):
             trouble.append("stacks on standard error")
-        cell = Cell(version, weather, delivery, time.monotonic() - began, log, tuple(trouble))
+        seconds = time.monotonic() - began
+        cell = Cell(version, weather, delivery, seconds, log, len(late), tuple(trouble))
         self.cells.append(cell)
         self._tell(cell, said if trouble else "")
 
@@ -174,7 +182,7 @@ class Command:
         """One line for a cell, and what is wrong with it."""
         count = cell.counted
         known = sum(n for what, n in count.items() if what.startswith("known"))
-        known += count.get("dropped by C code", 0) + count.get("finally skipped", 0)
+        known += count.get("dropped by C code", 0) + count.get("finally skipped", 0) + cell.late
         violations = dict(cell.violations())
         print(
             f"{cell.name:<36} {count.get('invocations', 0):>8,} invocations "

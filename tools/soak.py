@@ -48,6 +48,9 @@ CAP: Final = 1800.0
 _NO_CAP: Final = 10.0**7
 FULL: Final = 1_000_000
 
+PIPE: Final = 1 << 20
+"""Bytes that a cell's lines may be read late by: on a busy machine, more than a line waits."""
+
 DELIVERIES: Final = ("nudge", "injection")
 
 
@@ -181,7 +184,12 @@ class Command:
         log = Log()
         began = time.monotonic()
         with subprocess.Popen(
-            command, stdout=subprocess.PIPE, text=True, env=environment, errors="replace"
+            command,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment,
+            errors="replace",
+            pipesize=PIPE,
         ) as child:
             # In the list before the look: an interrupt asks what is in there, and no other.
             self._children.append(child)
