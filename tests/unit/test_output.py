@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import pty
 import socket
 import subprocess
 import sys
@@ -195,7 +194,7 @@ def test_a_socket_that_nobody_reads_is_given_up(
 
 def test_a_terminal_that_nobody_reads_is_given_up() -> None:
     """A pseudo-terminal whose other end is full: its writes would block halfway."""
-    other, terminal = pty.openpty()
+    other, terminal = os.openpty()
     os.set_inheritable(terminal, True)
     try:
         assert _output._write_all(terminal, b"line\n")
