@@ -167,6 +167,8 @@ class Command:
             reports = pool.map(self._run_cell, *zip(*cells, strict=True)) if cells else ()
             self.reports += [report for report in reports if report is not None]
         self._print(skipped)
+        if self.options.save is not None:
+            self.options.save.write_text(self._document(), encoding="utf-8")
         if self.interrupted:
             return 130
         if not self.reports:
@@ -216,16 +218,18 @@ class Command:
                 child.send_signal(signal.SIGINT if self.interrupted == 1 else signal.SIGKILL)
 
     def _print(self, skipped: list[str]) -> None:
-        _print_table(self.reports)
-        violations = 0
+        print(table([(report.name, dict(report.rows())) for report in self.reports]))
         for report in self.reports:
             for what, number in report.violations():
-                violations += number
                 print(f"VIOLATION: {report.name}: {what}: {number}")
             for sample in (report.log.result or {}).get("samples", ()):
                 print(f"\n{report.name}: {sample}")
         for line in skipped:
             print(line)
+        print(self._verdict())
+
+    def _verdict(self) -> str:
+        violations = sum(n for report in self.reports for _, n in report.violations())
         total = sum(
             (report.log.result or {"count": {}})["count"].get("invocations", 0)
             for report in self.reports
@@ -235,10 +239,23 @@ class Command:
             verdict += ", interrupted"
         asked = self.options.invocations * len(self.reports)
         short = f" of {asked:,} asked for" if total < asked else ""
-        print(
+        return (
             f"{verdict}: {violations:,} violations in {total:,} invocations{short}; "
             f"--seed {self.seed}"
         )
+
+    def _document(self) -> str:
+        """What it has come to, for the documentation's page and picture; a line for each cell."""
+        cells = [
+            {
+                "name": report.name,
+                "rows": dict(report.rows()),
+                "distances": (report.log.result or {}).get("distances", {}),
+            }
+            for report in self.reports
+        ]
+        lines = ",\n".join(map(json.dumps, cells))
+        return f'{{"verdict": {json.dumps(self._verdict())}, "cells": [\n{lines}\n]}}\n'
 
 
 def look_at(given: str) -> tuple[str, str, str]:
@@ -268,18 +285,16 @@ def _name(version: str, delivery: str) -> str:
     return f"{version} {delivery}"
 
 
-def _print_table(reports: Sequence[Report]) -> None:
-    columns = [dict(report.rows()) for report in reports]
-    labels = list(dict.fromkeys(label for column in columns for label in column))
+def table(columns: Sequence[tuple[str, dict[str, str]]]) -> str:
+    """Cells beside each other: what each is called, and its rows."""
+    labels = list(dict.fromkeys(label for _, rows in columns for label in rows))
     width = max(map(len, labels), default=0)
-    widths = [
-        max(len(report.name), *(len(v) for v in column.values()), 0)
-        for report, column in zip(reports, columns, strict=True)
-    ]
-    print(" " * width, *(r.name.rjust(w) for r, w in zip(reports, widths, strict=True)), sep="  ")
+    widths = [max(len(name), *map(len, rows.values()), 0) for name, rows in columns]
+    lines = [[" " * width, *(n.rjust(w) for (n, _), w in zip(columns, widths, strict=True))]]
     for label in labels:
-        cells = (c.get(label, "-").rjust(w) for c, w in zip(columns, widths, strict=True))
-        print(label.ljust(width), *cells, sep="  ")
+        cells = (r.get(label, "-").rjust(w) for (_, r), w in zip(columns, widths, strict=True))
+        lines.append([label.ljust(width), *cells])
+    return "\n".join("  ".join(line) for line in lines)
 
 
 def main() -> int:
@@ -344,6 +359,12 @@ def _parse() -> argparse.Namespace:
         default=1,
         metavar="N",
         help="cells at a time; each takes half a core (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--save",
+        type=Path,
+        metavar="FILE",
+        help="write the result there as well, as JSON, with how close the ends came",
     )
     parser.add_argument(
         "--full",

@@ -18,6 +18,7 @@ import functools
 import itertools
 import json
 import logging
+import math
 import os
 import queue
 import random
@@ -52,6 +53,9 @@ RESULT: Final = "soak.result"
 
 CLOSE: Final = 50e-6
 """Seconds from the handler's end within which the watchdog's act counts as a race."""
+
+STEP: Final = 5e-6  # seconds: distances between the two are counted in steps of this,
+STEPS: Final = 20  # and so many to either side
 
 _SPREAD: Final = 60e-6  # an invocation aims this much to either side of the watchdog's act
 _SWITCH_INTERVAL: Final = 10e-6
@@ -501,6 +505,10 @@ class Soak:
         self.samples: list[str] = []
         self.reported: list[int] = []  # numbers of the invocations that must have a line
         self.lags: list[float] = []  # from due to the watchdog's first act
+        # By act and by who was first: how many came so many steps after the handler's end.
+        self.distances: collections.defaultdict[str, collections.Counter[int]] = (
+            collections.defaultdict(collections.Counter)
+        )
         self.kinds = [k for k in _kinds(delivery) if not only or k.name in only]
         weights = (kind.weight or float(bool(only)) for kind in self.kinds)
         self.weights = [*itertools.accumulate(weights)]
@@ -587,7 +595,11 @@ class Soak:
             self.lags.append(shot.fired - shot.due)
         # The wake-up shows where it came too late to act.
         for act, instant in (("fired", shot.fired or _Probe.woke), ("sent", shot.pressed)):
-            if shot.kind.aims and instant and abs(instant - shot.end) <= CLOSE:
+            distance = instant - shot.end
+            if not shot.kind.aims or not instant:
+                continue
+            self.distances[f"{act}, {side} first"][math.floor(distance / STEP)] += 1
+            if abs(distance) <= CLOSE:
                 self.count[f"{act} close"] += 1
                 self.count[f"{act} close, {side} first"] += 1
         if shot.kind.name in _CALIBRATORS:
@@ -666,6 +678,10 @@ class Soak:
             "violations": self.violations,
             "samples": self.samples,
             "reported": self.reported,
+            "distances": {
+                what: [steps[step] for step in range(-STEPS, STEPS)]
+                for what, steps in self.distances.items()
+            },
             "lag_us": [
                 round(self.lags[int(len(self.lags) * share)] * 1e6) if self.lags else 0
                 for share in (0.5, 0.99)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -50,11 +51,23 @@ def soak(
 
 
 @pytest.mark.parametrize("delivery", ["nudge", "injection"])
-def test_a_race_at_the_end_neither_leaks_nor_loses(delivery: str) -> None:
-    """Nothing lands outside of its invocation, and no finished result is lost."""
-    done = soak(f"--delivery={delivery}", "--invocations=1500", "--seconds-cap=8")
+def test_a_race_at_the_end_neither_leaks_nor_loses(delivery: str, tmp_path: Path) -> None:
+    """Nothing lands outside of its invocation, and no finished result is lost.
+
+    What is kept for the documentation is what was printed.
+    """
+    file = tmp_path / "soak.json"
+
+    done = soak(f"--delivery={delivery}", "--invocations=1500", "--seconds-cap=8", f"--save={file}")
 
     assert done.returncode == 0, done.stdout
+    kept = json.loads(file.read_text(encoding="utf-8"))
+    [cell] = kept["cells"]
+    assert done.stdout.splitlines()[-1] == kept["verdict"]
+    for row, value in cell["rows"].items():
+        assert re.search(rf"^{re.escape(row)} +{re.escape(value)}$", done.stdout, re.MULTILINE), row
+    close = sum(sum(n[10:30]) for what, n in cell["distances"].items() if what.startswith("fired"))
+    assert f"{close:,}" == cell["rows"]["woke within 50 us of the end"]
 
 
 def test_an_interrupt_that_is_left_behind_is_found(tmp_path: Path) -> None:
