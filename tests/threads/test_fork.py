@@ -488,6 +488,8 @@ def test_a_nudge_that_has_met_a_fork_has_the_next_one_leave_the_thread_alone() -
     def scene() -> None:
         real = _fork._threads
         nudged: list[object] = []
+        # Longer than a busy machine takes for a thread's end, and for two forks.
+        _fork.PATIENCE = _fork._STAND_BY = BOUND
 
         def count() -> int:
             if not nudged:
