@@ -28,7 +28,7 @@ SECONDS = 0.4
 
 def test_no_picture_is_made_by_hand() -> None:
     """Each is what is drawn of the figures beside it, and of the code's names and times."""
-    for path, text in docs.made_of(docs.read()).items():
+    for path, text in docs.made_of(docs.read(), docs.read_soak()).items():
         assert path.read_text(encoding="utf-8") == text, f"{path.name}: dev.py pictures --redraw"
 
 
@@ -45,7 +45,7 @@ def test_the_timeline_is_that_of_the_defaults() -> None:
     assert [row["phase"] for row in run.unwatched][-1] == "killed"
 
 
-@pytest.mark.parametrize("name", ["timeline.svg", "ladder.svg", "limits.svg"])
+@pytest.mark.parametrize("name", ["timeline.svg", "ladder.svg", "race.svg", "limits.svg"])
 def test_pictures_are_legible_on_light_and_on_dark(name: str) -> None:
     """No background; every colour is at least 2.9 times as bright, or as dark, as the page.
 

@@ -14,6 +14,7 @@ from aws_lambda_powertools import Logger
 from tests import log_schema
 from tests.support import BOUND, Context, block
 from watchdog_lambda import LambdaTimeout, Watchdog, _report
+from watchdog_lambda.testing import expire
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -131,9 +132,9 @@ def test_a_line_that_was_cut(capfd: pytest.CaptureFixture[str]) -> None:
     class Endless(Context):
         function_name = "x" * 100_000
 
-    watched = Watchdog(grace_period=0.02).watch(fail)
+    watched = Watchdog().watch(lambda *_: expire())
 
-    [record] = lines_of(capfd, lambda: watched({}, Endless(0.1)))
+    [record] = lines_of(capfd, lambda: watched({}, Endless(30.0)))
 
     assert record["shortened"] is True
 
@@ -155,9 +156,9 @@ def broken_formatter(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.mark.usefixtures("broken_formatter")
 def test_a_formatter_that_failed(capfd: pytest.CaptureFixture[str]) -> None:
     """The record is in the package's own format, and says why."""
-    watched = Watchdog(grace_period=0.02).watch(fail)
+    watched = Watchdog().watch(lambda *_: expire())
 
-    [record] = lines_of(capfd, lambda: watched({}, Context(0.1)))
+    [record] = lines_of(capfd, lambda: watched({}, Context(30.0)))
 
     assert record["report_error"] == "KeyError"
 
@@ -172,9 +173,9 @@ def test_a_line_that_says_less(
         raise MemoryError
 
     monkeypatch.setattr(_report, function, no_memory)
-    watched = Watchdog(grace_period=0.02).watch(fail)
+    watched = Watchdog().watch(lambda *_: expire())
 
-    [record] = lines_of(capfd, lambda: watched({}, Context(0.1)))
+    [record] = lines_of(capfd, lambda: watched({}, Context(30.0)))
 
     assert ("outcome" in record, record["report_error"]) == (function == "build", "MemoryError")
 

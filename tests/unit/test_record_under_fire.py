@@ -15,15 +15,23 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from aws_lambda_powertools import Logger
 
-from tests.support import BOUND, Context, block, eventually
+from tests.support import BOUND, Context, eventually
 from watchdog_lambda import LambdaTimeout, _formatter, _output, _record, _report, _stacks, watch
 from watchdog_lambda._places import CodeMap, current_path
 from watchdog_lambda._stacks import all_stacks
+from watchdog_lambda.testing import expire
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 EVENT = _record.EVENT
+LONG = 30.0
+"""Seconds, of which the last 3 are real: a formatter has its share of them on a busy machine."""
+
+
+@watch
+def run_out_of_time(_event: object, _context: object) -> None:
+    expire()
 
 
 @pytest.fixture
@@ -42,13 +50,8 @@ def formatter(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Callable[[A
 
 def time_out(capfd: pytest.CaptureFixture[str], context: Context | None = None) -> dict[str, Any]:
     """The record of one timeout, which is one line and within the bound."""
-
-    @watch(grace_period=0.1)
-    def handler(_event: object, _context: object) -> None:
-        block()
-
     with pytest.raises(LambdaTimeout):
-        handler({}, context or Context(0.4))
+        run_out_of_time({}, context or Context(LONG))
     out = capfd.readouterr().out
     [line] = out.splitlines()
     assert len(out.encode()) <= _record.MOST_BYTES
@@ -101,7 +104,7 @@ def test_a_formatter_that_emits_several_lines_gives_one(
     formatter(lambda entry: f"first {EVENT} {entry.outcome}\nsecond\r\nthird")
 
     with pytest.raises(LambdaTimeout):
-        watch(grace_period=0.02)(lambda _e, _c: block())({}, Context(0.1))
+        run_out_of_time({}, Context(LONG))
 
     assert capfd.readouterr().out == f"first {EVENT} raised\\nsecond\\r\\nthird\n"
 
@@ -153,7 +156,7 @@ def test_a_context_whose_attributes_raise_is_reported(capfd: pytest.CaptureFixtu
         def function_version(self) -> str:  # type: ignore[override]
             raise ValueError("canary")
 
-    record = time_out(capfd, Bad(0.1))
+    record = time_out(capfd, Bad(LONG))
 
     assert (record["request_id"], record["function_version"]) == ("<Raises>", "")
 
@@ -250,7 +253,7 @@ def test_without_memory_a_line_comes(
     monkeypatch.setattr(_report, "dumps", fail)
 
     with pytest.raises(LambdaTimeout):
-        watch(grace_period=0.02)(lambda _e, _c: block())({}, Context(0.1))
+        run_out_of_time({}, Context(LONG))
 
     record = json.loads(capfd.readouterr().out)
     assert (record["event"], record["report_error"]) == (EVENT, "MemoryError")
