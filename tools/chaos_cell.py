@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Any, Final
 # Run as a file, by whatever interpreter: the package is beside it, installed or not.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from tools.soak_cell import Cell, Shot, Soak
+from tools.soak_cell import Cell, Soak
 from watchdog_lambda import Interrupt, LambdaTimeout, watch
 from watchdog_lambda._invocation import active
 from watchdog_lambda._watchdog import thread
@@ -40,6 +40,8 @@ from watchdog_lambda._watchdog import thread
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from types import FrameType
+
+    from tools.soak_kinds import Shot
 
 UNAVAILABLE: Final = 77
 """Exit status where this weather cannot be had here; the reason is the last line on stderr."""

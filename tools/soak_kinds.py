@@ -1,0 +1,377 @@
+"""What the soak invokes: one invocation as the watchdog sees it, and some thirty kinds of handlers.
+
+:mod:`tools.soak_cell` runs them and judges what they came to.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import queue
+import threading
+from time import monotonic, sleep
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
+
+from watchdog_lambda import LambdaTimeout, shield, watch
+from watchdog_lambda._invocation import active
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    Handler = Callable[[Any, Any], Any]
+
+_BEFORE: Final = 300e-6
+"""Seconds before the watchdog is due from which on a handler computes."""
+_OVERRUN: Final = 3.0  # seconds past its due that a handler goes on which only ends if interrupted
+_SHARE: Final = 0.25  # of an invocation's time is its grace period, and of that its last call
+
+# ---- one invocation ------------------------------------------------------------------------------
+
+
+class Shot:
+    """One invocation: the context that the watchdog reads, and what its handler got to do."""
+
+    function_name = "soak"
+    function_version = "1"
+
+    __slots__ = (
+        "caught",
+        "cleaned",
+        "done",
+        "due",
+        "end",
+        "entered",
+        "error",
+        "fired",
+        "inside",
+        "kind",
+        "length",
+        "number",
+        "offset",
+        "open_shields",
+        "pressed",
+        "raising",
+        "shield_broken",
+        "started",
+        "token",
+    )
+
+    def __init__(self, number: int, kind: Kind, length: float, offset: float) -> None:
+        self.number = number
+        self.kind = kind
+        self.length = length  # seconds to the hard deadline
+        self.offset = offset  # of the handler's end from the instant at which the watchdog is due
+        self.token = object()  # what the handler returns
+        self.error = kind.error(f"the error of invocation {number}")  # or raises
+        self.started = self.due = self.end = 0.0
+        self.fired = self.pressed = 0.0  # by the watchdog thread: began to act, sent the interrupt
+        self.done = self.raising = False  # the last thing before return, and before raise
+        self.caught = 0
+        self.entered = self.cleaned = False
+        self.inside = self.shield_broken = False
+        self.open_shields = 0
+
+    @property
+    def aws_request_id(self) -> str:
+        return str(self.number)
+
+    def get_remaining_time_in_millis(self) -> float:
+        # The guard reads the clock right after this, so these are the watchdog's own instants, but
+        # for a fraction of a microsecond.
+        self.started = monotonic()
+        self.due = self.started + self.length * (1 - _SHARE)
+        self.end = self.due + self.offset
+        return self.length * 1000
+
+    def last_call_at(self) -> float:
+        return self.started + self.length * (1 - _SHARE * _SHARE)
+
+
+# ---- handlers ------------------------------------------------------------------------------------
+#
+# Where it says ``shot.done = True; return shot.token`` no interrupt can land from the store on:
+# stores and loads of slots and returns are no check points of CPython 3.11 and later. So a timeout
+# that leaves the guard after that store has taken the place of a finished result.
+
+
+def _rest(shot: Shot) -> None:
+    """Sleep through what comes before the race, so that the cells run side by side."""
+    sleep(max(0.0, shot.due - _BEFORE - monotonic()))
+
+
+def _spin_until(end: float) -> None:
+    while monotonic() < end:
+        pass
+
+
+def _spins(_token: object, shot: Shot) -> object:
+    _rest(shot)
+    while monotonic() < shot.end:
+        pass
+    shot.done = True
+    return shot.token
+
+
+def _sleeps(_token: object, shot: Shot) -> object:
+    sleep(max(0.0, shot.end - monotonic()))
+    shot.done = True
+    return shot.token
+
+
+def _waits(_token: object, shot: Shot) -> object:
+    threading.Event().wait(max(0.0, shot.end - monotonic()))
+    shot.done = True
+    return shot.token
+
+
+def _gets(_token: object, shot: Shot) -> object:
+    with contextlib.suppress(queue.Empty):
+        queue.Queue[None]().get(timeout=max(0.0, shot.end - monotonic()))
+    shot.done = True
+    return shot.token
+
+
+def _cleans_up(_token: object, shot: Shot) -> object:
+    _rest(shot)
+    try:
+        shot.entered = True
+        while monotonic() < shot.end:
+            pass
+    finally:
+        shot.cleaned = True
+    shot.done = True
+    return shot.token
+
+
+def _fails(_token: object, shot: Shot) -> NoReturn:
+    _rest(shot)
+    while monotonic() < shot.end:
+        pass
+    shot.raising = True
+    raise shot.error
+
+
+def _fails_after_sleep(_token: object, shot: Shot) -> NoReturn:
+    sleep(max(0.0, shot.end - monotonic()))
+    shot.raising = True
+    raise shot.error
+
+
+def _swallows(_token: object, shot: Shot) -> object:
+    _rest(shot)
+    try:
+        while monotonic() < shot.end:
+            pass
+    except Exception:  # noqa: BLE001 - what many handlers do
+        shot.caught += 1
+    shot.done = True
+    return shot.token
+
+
+def _swallows_on_and_on(_token: object, shot: Shot) -> object:
+    while monotonic() < shot.due + _OVERRUN:
+        try:
+            for _ in range(100):
+                pass
+        except Exception:  # noqa: BLE001 - what retrying libraries do
+            shot.caught += 1
+    shot.done = True
+    return shot.token
+
+
+def _overruns(_token: object, shot: Shot) -> object:
+    _rest(shot)
+    while monotonic() < shot.due + _OVERRUN:
+        pass
+    shot.done = True
+    return shot.token
+
+
+def _oversleeps(seconds: float) -> Handler:
+    def handler(_token: object, shot: Shot) -> object:
+        sleep(max(0.0, shot.due + seconds - monotonic()))
+        shot.done = True
+        return shot.token
+
+    return handler
+
+
+def _makes_timeouts(_token: object, shot: Shot) -> object:
+    _rest(shot)
+    while monotonic() < shot.end:
+        LambdaTimeout()  # as code does that tests or wraps it
+    shot.done = True
+    return shot.token
+
+
+def _ticks(end: float) -> Iterator[float]:
+    while (now := monotonic()) < end:
+        yield now
+
+
+def _iterates(_token: object, shot: Shot) -> object:
+    _rest(shot)
+    for _ in _ticks(shot.end):
+        pass
+    shot.done = True
+    return shot.token
+
+
+async def _awaits(_token: object, shot: Shot) -> object:
+    await asyncio.sleep(max(0.0, shot.end - monotonic()))
+    shot.done = True
+    return shot.token
+
+
+async def _computes(_token: object, shot: Shot) -> object:
+    _rest(shot)
+    while monotonic() < shot.end:
+        pass
+    shot.done = True
+    return shot.token
+
+
+def _runs_a_loop(_token: object, shot: Shot) -> object:
+    asyncio.run(asyncio.sleep(max(0.0, shot.end - monotonic())))
+    shot.done = True
+    return shot.token
+
+
+_loops: list[asyncio.AbstractEventLoop] = []
+
+
+def _keeps_a_loop(_token: object, shot: Shot) -> object:
+    # As Mangum and Powertools' async processor do.
+    if not _loops:
+        _loops.append(asyncio.new_event_loop())
+    _loops[0].run_until_complete(asyncio.sleep(max(0.0, shot.end - monotonic())))
+    shot.done = True
+    return shot.token
+
+
+def _holds_the_gil(_token: object, shot: Shot) -> object:
+    # Some 35 ms in one call of C code that looks at signals. The kernel's timer nudges after 20.
+    pow(3, 800_000)
+    shot.done = True
+    return shot.token
+
+
+def _shields(_token: object, shot: Shot) -> object:
+    _rest(shot)
+    try:
+        with shield():
+            shot.inside = True
+            # In a function of its own: a loop's back edge right inside of a `with` is left out of
+            # the exception table by CPython 3.13 (gh-130279).
+            _spin_until(shot.end)
+            shot.inside = False
+    except BaseException:
+        invocation = active.get(threading.get_ident())
+        if monotonic() < shot.last_call_at():
+            shot.shield_broken = shot.inside
+            shot.open_shields = invocation.shields if invocation is not None else 0
+        raise
+    shot.done = True
+    return shot.token
+
+
+def _with_more(_more: object, token: object, shot: Shot) -> object:
+    return _spins(token, shot)
+
+
+def _largest(candidate: object) -> int:
+    """Serve as the key of max(), a C function that calls back and then returns its argument."""
+    if not isinstance(candidate, Shot):
+        return 1
+    _rest(candidate)
+    while monotonic() < candidate.end:
+        pass
+    candidate.done = True
+    return 0
+
+
+class _Object:
+    """Handlers that are not functions."""
+
+    def __call__(self, token: object, shot: Shot) -> object:
+        return _sleeps(token, shot)
+
+    def method(self, token: object, shot: Shot) -> object:
+        return _spins(token, shot)
+
+
+def _only_spins(_token: object, shot: Shot) -> object:
+    _rest(shot)
+    while monotonic() < shot.end:
+        pass
+    return shot.token
+
+
+def _calls(inner: Handler) -> Handler:
+    def outer(token: object, shot: Shot) -> object:
+        result = inner(token, shot)
+        shot.done = True
+        return result
+
+    return outer
+
+
+class Kind(NamedTuple):
+    """One kind of handler."""
+
+    name: str
+    weight: float
+    handler: Handler
+    blocks: bool = False
+    """At its end it waits outside of the GIL, so the watchdog need not wait for that."""
+    endless: bool = False
+    """Ends only if it is interrupted."""
+    aims: bool = True
+    """Ends when its invocation has it end."""
+    length: float = 0.0
+    """Seconds to the hard deadline; 0: drawn."""
+    error: type[Exception] = OSError
+
+
+def kinds(delivery: str) -> list[Kind]:
+    """What is drawn from, for one way of delivery."""
+    is_nudge = delivery == "nudge"
+    # An injection that strikes the callback which stops a loop leaves it waiting, and breaks no
+    # wait. So loops are not among what is drawn for it; --only has them.
+    loops = float(is_nudge)
+    nested = _calls(watch(_only_spins))
+    nested_with_option = _calls(watch(grace_period=2.5)(_only_spins))
+    cached = functools.lru_cache(maxsize=0)
+    return [
+        Kind("spin", 14, _spins),
+        Kind("sleep", 14, _sleeps, blocks=True),
+        Kind("Event.wait", 6, _waits, blocks=True),
+        Kind("Queue.get", 4, _gets, blocks=True),
+        Kind("try/finally", 10, _cleans_up),
+        Kind("own error", 8, _fails),
+        Kind("own error after sleep", 4, _fails_after_sleep, blocks=True),
+        Kind("StopIteration", 3, _fails, error=StopIteration),
+        Kind("except Exception", 8, _swallows),
+        Kind("generator", 3, _iterates),
+        Kind("partial", 5, functools.partial(_with_more, "more")),
+        Kind("partial, StopIteration", 2, functools.partial(_fails), error=StopIteration),
+        Kind("C function", 4, functools.partial(max, key=_largest)),
+        Kind("lru_cache", 2, cached(_spins)),
+        Kind("callable object", 4, _Object(), blocks=True),
+        Kind("bound method", 2, _Object().method),
+        Kind("watched inside", 2, nested),
+        Kind("watched inside, option", 1, nested_with_option),
+        Kind("async def, waits", 2 * loops, _awaits, blocks=True),
+        Kind("async def, computes", 2 * loops, _computes),
+        Kind("asyncio.run", loops, _runs_a_loop, blocks=True, length=0.004),
+        Kind("kept loop", loops, _keeps_a_loop, blocks=True),
+        Kind("holds the GIL", 0.3, _holds_the_gil, aims=False),
+        Kind("shield", 4, _shields),
+        Kind("makes a LambdaTimeout", 2, _makes_timeouts),
+        Kind("overrun", 3, _overruns, endless=True, aims=False),
+        # A nudge ends a sleep, an injection does not.
+        Kind("oversleep", 3, _oversleeps(_OVERRUN if is_nudge else 0.001), True, is_nudge, False),
+        # Long enough for a second interrupt before last call.
+        Kind("swallowing loop", 0.1, _swallows_on_and_on, False, True, False, length=0.2),
+    ]
