@@ -299,7 +299,7 @@ class Soak:
         frames = [frame.f_code for frame, _ in traceback.walk_tb(event.exc_traceback)]
         landed_in = next((code for code in reversed(frames) if not is_ours(code)), None)
         in_callback = landed_in is not None and "weakref" in landed_in.co_filename
-        in_del = bool(frames) and frames[-1].co_name == "__del__"
+        in_del = any(code.co_name == "__del__" for code in frames)  # or what that calls
         if in_callback or (in_del and self.delivery == "injection"):
             self.count["dropped by C code"] += 1
             return

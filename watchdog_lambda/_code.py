@@ -202,6 +202,24 @@ def is_loops_own(code: CodeType) -> bool:
     return code.co_filename.startswith(_ASYNCIO)
 
 
+_SELECTORS = STDLIB + "selectors.py"
+
+
+def is_between_callbacks(frame: FrameType) -> bool:
+    """Whether a loop only looks what is ready there, since callbacks wait for their turn.
+
+    One of them may be that which ends the loop's run: left in the queue, it would end the next run
+    as soon as it begins. Where the loop waits there is none.
+
+    Thread: the frame's own, as its variables are read.
+    """
+    code = frame.f_code
+    if code.co_name != "select" or code.co_filename != _SELECTORS:
+        return False
+    timeout = frame.f_locals.get("timeout")
+    return type(timeout) in {int, float} and timeout == 0
+
+
 _TAKES_OSERROR_FOR_AN_ANSWER = (STDLIB + os.path.join("multiprocessing", "popen_fork.py"), "poll")
 """Process.join() waits in there, and any OSError has it return as if the child had ended."""
 

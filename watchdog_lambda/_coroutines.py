@@ -10,7 +10,7 @@ from collections import defaultdict
 
 from ._clock import SystemClock
 from ._invocation import active
-from ._loops import coroutines, give_up, run_out, running_loop
+from ._loops import coroutines, finish_turn, give_up, run_out, running_loop
 from .errors import Interrupt, LambdaTimeout
 
 TYPE_CHECKING = False
@@ -27,6 +27,7 @@ _UNWATCHED_END = 5.0
 """Seconds that leftover tasks get where no deadline is known."""
 
 _kept: dict[int, AbstractEventLoop] = {}  # thread id -> its loop; each thread's own entry
+_cut: set[int] = set()  # ids of threads whose loop last call has stopped in the middle of a turn
 
 
 def is_coroutine_function(handler: object) -> bool:
@@ -73,8 +74,8 @@ def as_function(handler: Callable[..., Any]) -> Callable[[Any, Any], Any]:
                 "asyncio.to_thread() call the handler"
             )
         loop = _loop()
-        give_up(loop)
         ident = get_ident()
+        give_up(loop)
         coroutine = coroutines[ident] = handler(event, context)
         task = loop.create_task(coroutine)
         invocation = active.get(ident)
@@ -98,7 +99,7 @@ def as_function(handler: Callable[..., Any]) -> Callable[[Any, Any], Any]:
             try:
                 run_out(loop, _time_left(invocation))
             except (LambdaTimeout, Interrupt):
-                pass  # last call
+                _cut.add(ident)  # by last call
             finally:
                 coroutines.pop(ident, None)
                 if invocation is not None:
@@ -127,6 +128,9 @@ def _loop() -> AbstractEventLoop:
         loop = _kept[ident] = asyncio.new_event_loop()
         asyncio.set_event_loop(loop)
         atexit.register(_close, loop)
+    elif ident in _cut:
+        finish_turn(loop)
+        _cut.discard(ident)
     return loop
 
 

@@ -22,6 +22,7 @@ from ._code import (
     catches,
     hides_timeout,
     is_back_edge,
+    is_between_callbacks,
     is_entering_with,
     is_fragile,
     is_loops_own,
@@ -302,7 +303,7 @@ class Ladder:
         else:
             self.is_misplaced = is_unprotected_back_edge(code, lasti)
         if not self.is_misplaced:
-            if not is_fragile(frame):
+            if not is_fragile(frame) and (from_afar or not is_between_callbacks(frame)):
                 return False
             # asyncio.run around a loop that has its queue elsewhere, and waits without a frame.
             if is_loops_own(code) and waits_in_c():

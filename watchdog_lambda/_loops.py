@@ -69,12 +69,50 @@ def give_up(loop: AbstractEventLoop) -> None:
     _given_up.update(sys.modules["asyncio"].all_tasks(loop))
 
 
+class _Stop:
+    """Ends a run of a loop. Once that is over, what the loop still has of it does nothing.
+
+    What is left in a loop's queue by a run that was cut would end the next one as soon as it
+    begins: "Event loop stopped before Future completed", in somebody else's invocation.
+    """
+
+    __slots__ = ("_loop", "is_wanted")
+
+    def __init__(self, loop: AbstractEventLoop) -> None:
+        self._loop = loop
+        self.is_wanted = True
+
+    def __call__(self, *_done: object) -> None:
+        if self.is_wanted:
+            self._loop.stop()
+
+
+def finish_turn(loop: AbstractEventLoop) -> None:
+    """Have a loop run once what waits for its turn in there.
+
+    An interrupt that lands in the very turn in which a task has ended leaves a callback of
+    ``run_until_complete`` behind that would stop the loop's next run at once. So this one is meant
+    to be stopped at once.
+
+    Thread: the loop's.
+    """
+    stop = _Stop(loop)
+    loop.call_soon(stop)
+    try:
+        loop.run_forever()
+    finally:
+        stop.is_wanted = False
+
+
 def run_out(loop: AbstractEventLoop, seconds: float) -> None:
     """Cancel a loop's tasks and run them to their end, for at most `seconds`.
 
     ``asyncio.run`` does that by itself. A bare ``run_until_complete`` (Mangum, Powertools' async
     processor) that an exception goes through leaves its tasks pending: their ``finally`` would
     never run, or run in the next invocation.
+
+    Cut short by an interrupt (last call's), it may leave such a callback in the loop as
+    :func:`finish_turn` is for.
 
     Thread: the one that the loop ran in.
     """
@@ -84,18 +122,21 @@ def run_out(loop: AbstractEventLoop, seconds: float) -> None:
     tasks = asyncio.all_tasks(loop).difference(_given_up)
     for task in tasks:
         task.cancel()
-    if tasks:
-        stop = loop.call_later(max(0.0, seconds), loop.stop)
-        try:
-            loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
-        except RuntimeError:
-            pass  # stopped before they had ended
-        finally:
-            stop.cancel()
-    # An interrupt that lands in the very turn in which a task has ended leaves a callback behind
-    # that would stop the loop's next run at once.
-    loop.call_soon(loop.stop)
-    loop.run_forever()
+    # Before the tasks' own run, or what is left of the handler's would end that. Pinned by
+    # test_what_is_left_of_a_run_does_not_cut_the_tasks_short.
+    finish_turn(loop)
+    pending = [task for task in tasks if not task.done()]
+    if not pending:
+        return
+    stop = _Stop(loop)
+    timer = loop.call_later(max(0.0, seconds), stop)
+    asyncio.gather(*pending, return_exceptions=True).add_done_callback(stop)
+    try:
+        loop.run_forever()
+    finally:
+        stop.is_wanted = False
+        timer.cancel()
+    finish_turn(loop)  # for what their ends have called for soon
 
 
 def with_awaited(stack: Stack, thread_id: int, code: CodeMap) -> Stack:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dis
 import os
 import re
+import selectors
 import socket
 import sys
 import textwrap
@@ -22,6 +23,7 @@ from watchdog_lambda._code import (
     catches,
     hides_timeout,
     is_back_edge,
+    is_between_callbacks,
     is_entering_with,
     is_fragile,
     is_loops_own,
@@ -402,3 +404,36 @@ def test_the_call_that_enters_a_with_is_found() -> None:
         [line] = [line for begin, end, line in code.co_lines() if begin <= offset < end]
         assert line == code.co_firstlineno + 2
     assert not any(is_entering_with(coroutine, n) for n in range(-2, len(coroutine.co_code) + 4))
+
+
+def test_a_selector_that_only_looks_is_asked_between_callbacks() -> None:
+    """As an event loop asks it while there are callbacks whose turn has come."""
+    found: dict[str, bool] = {}
+
+    class Polled:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def poll(self, *_: object) -> list[object]:
+            found[self.name] = is_between_callbacks(sys._getframe(1))
+            return []
+
+    for timeout in (None, 0, 0.0, -1.0, 0.001, 30):
+        selector: Any = selectors.EpollSelector()
+        selector.close()
+        selector._selector = Polled(f"{timeout}")
+        selector._fd_to_key = {}
+        selector.select(timeout)
+
+    assert [name for name, is_between in found.items() if is_between] == ["0", "0.0", "-1.0"]
+    assert not is_between_callbacks(sys._getframe())
+
+
+@pytest.mark.parametrize("timeout", ["0", None, True])
+def test_what_is_named_as_a_selectors_is_not(timeout: object) -> None:
+    """A function of the user's of that name; and what is no number is not compared."""
+    theirs = SimpleNamespace(co_name="select", co_filename="app.py")
+    ours = SimpleNamespace(co_name="select", co_filename=selectors.__file__)
+
+    assert not is_between_callbacks(SimpleNamespace(f_code=theirs, f_locals={"timeout": 0}))  # type: ignore[arg-type]
+    assert not is_between_callbacks(SimpleNamespace(f_code=ours, f_locals={"timeout": timeout}))  # type: ignore[arg-type]

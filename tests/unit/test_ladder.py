@@ -376,6 +376,17 @@ def test_a_fragile_frame_puts_one_off_for_a_bounded_time(
     assert not rungs.ladder.is_put_off
 
 
+def test_a_loop_that_has_callbacks_waiting_puts_a_nudge_off(
+    rungs: Rungs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An injection does not ask: another thread's variables are not read while it runs."""
+    monkeypatch.setattr(_ladder, "is_between_callbacks", lambda _frame: True)
+
+    assert rungs.decide(GRACE_AT, frame=sys._getframe()) is None
+    assert rungs.ladder.is_put_off
+    assert rungs.decide(GRACE_AT, stack=HERE) is not None
+
+
 def test_a_back_edge_puts_one_off_and_says_so(
     rungs: Rungs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
