@@ -439,7 +439,7 @@ def test_what_is_left_of_a_run_does_not_cut_the_tasks_short() -> None:
 
 @pytest.mark.parametrize("turn", ["first", "second"])
 def test_a_run_out_that_is_cut_leaves_nothing_of_its_own(turn: str) -> None:
-    """Last call lands in its first turn, or while it waits for the tasks: that ends no later run."""
+    """Last call lands in its first turn, or while tasks are waited for; no later run ends of it."""
     loop = asyncio.new_event_loop()
     struck: Any = Struck(loop._selector)  # type: ignore[attr-defined]
     loop._selector = struck  # type: ignore[attr-defined]
