@@ -286,6 +286,8 @@ class Soak:
             )
         story = "".join(traceback.format_exception(error)) if error is not None else ""
         self.samples.append(f"{what}: {about}\n{story}".rstrip())
+        # At once as well: the end may be an hour away.
+        print(self.samples[-1], file=sys.stderr, flush=True)
 
     def saw_unraisable(self, event: sys.UnraisableHookArgs) -> None:
         """Judge what CPython drops: what is raised in a ``__del__`` or a weak reference's callback.
