@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from _thread import get_ident
+import threading
+from _thread import RLock, get_ident
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -82,6 +83,37 @@ def run(*, is_over: bool = True, said: list[str] | None = None) -> Any:
         wait=lambda: told.append("wait"),
         close=lambda: told.append("close"),
     )
+
+
+def is_free(lock: Any) -> bool:
+    """Whether another thread could take it now."""
+    found: list[bool] = []
+
+    def look() -> None:
+        found.append(lock.acquire(blocking=False))
+        if found[0]:
+            lock.release()
+
+    worker = threading.Thread(target=look)
+    worker.start()
+    worker.join()
+    return found[0]
+
+
+class Waits(Exception):
+    """Stands for a wait, which a test cannot have."""
+
+
+class Taken:
+    """A lock that the other thread has."""
+
+    def acquire(self, blocking: bool = True) -> bool:  # noqa: FBT001, FBT002 - as a lock takes it
+        if blocking:
+            raise Waits
+        return False
+
+    def release(self) -> None:
+        raise RuntimeError("cannot release un-acquired lock")
 
 
 # ---- at first ----------------------------------------------------------------------------------
@@ -474,18 +506,55 @@ def test_settling_takes_back_what_is_on_its_way(elsewhere: Scene) -> None:
     assert prepared == {}
 
 
+def test_the_lock_is_held_for_as_long_as_that_takes() -> None:
+    """And free behind it, whatever comes of it."""
+    lock = RLock()
+
+    def fail() -> None:
+        raise KeyError
+
+    assert _firing._holding(lock, lambda: is_free(lock)) is False
+    after = is_free(lock)
+    with pytest.raises(KeyError):
+        _firing._holding(lock, fail)
+
+    assert after
+    assert is_free(lock)
+
+
+def test_what_lands_while_the_lock_is_waited_for_gets_out_as_it_is() -> None:
+    """It is not taken then, and cannot be given back."""
+    done: list[str] = []
+
+    with pytest.raises(Waits):
+        _firing._holding(Taken(), lambda: done.append("in vain"))  # type: ignore[arg-type]
+
+    assert done == []
+
+
 # ---- answering, and the report -----------------------------------------------------------------
 
 
 def test_the_watchdog_may_answer_for_an_open_invocation(scene: Scene) -> None:
     """And again, once it has given that back; the handler's thread need not wait for it then."""
-    claims = [scene.firing.claim_answer()]
-    scene.firing.give_answer_back()
-    claims.append(scene.firing.claim_answer())
-    scene.firing.give_answer_back()
-    scene.firing.settle()
+    firing = scene.firing
+    told: list[bool] = []
+    for _ in range(2):
+        told += [firing.claim_answer(), is_free(firing._answer)]
+        firing.give_answer_back()
+        told.append(is_free(firing._answer))
 
-    assert claims == [True, True]
+    assert told == [True, False, True] * 2
+
+
+def test_only_the_handlers_thread_waits_for_the_answer(scene: Scene) -> None:
+    """It comes back too late. The watchdog has other things to do, and is told no."""
+    scene.firing._answer = Taken()  # type: ignore[assignment]
+
+    assert scene.firing.claim_answer() is False
+    scene.invocation.is_open = False
+    with pytest.raises(Waits):
+        scene.firing.settle()
 
 
 def test_the_watchdog_does_not_answer_for_a_handler_that_has_come_back(scene: Scene) -> None:
@@ -520,11 +589,12 @@ def settled(scene: Scene) -> Firing:
 def test_what_others_are_to_do_is_done_in_an_open_invocation_behind_a_shield(
     elsewhere: Scene,
 ) -> None:
-    """Last call cuts it short; what was injected meanwhile is taken back."""
+    """Last call cuts it short, so the watchdog is told; what was injected is taken back."""
     seen: list[tuple[bool, int]] = []
     firing, invocation = settled(elsewhere), elsewhere.invocation
 
     def action() -> None:
+        assert elsewhere.clock.alarm.rung == 1
         seen.append((invocation.is_open, invocation.shields))
         firing.inject(LAST_CALL_AT - 0.001, None)
         seen.append((ELSEWHERE in prepared, invocation.shields))
