@@ -413,6 +413,18 @@ def test_a_fallback_that_last_call_has_ended_leaves_the_timeout(scene: Scene) ->
     assert scene.outcome == "raised"
 
 
+def test_a_fallback_that_last_call_has_ended_takes_no_cause_away(scene: Scene) -> None:
+    """What a library has made of the interrupt stays it; only an error of the fallback's is."""
+    for ended_by, has_its_own in ((Interrupt(), False), (KeyError("statusCode"), True)):
+        scene.fire(fallback=lambda _details, error=ended_by: fail(error))
+        made = made_of(scene.interrupt(), OURS, OWN, LIBRARYS)
+
+        _, failure = scene.conclude(None, made)
+
+        assert type(failure) is LambdaTimeout
+        assert failure.__cause__ is (ended_by if has_its_own else made)
+
+
 def test_hooks_that_begin_during_a_fallback_are_waited_for(scene: Scene) -> None:
     """As those before it."""
     run: Any = SimpleNamespace(wait=lambda: scene.note("hooks"), close=lambda: None)
