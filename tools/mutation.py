@@ -318,8 +318,13 @@ def mutants(module: str) -> list[Mutant]:
     return sorted(unique.values(), key=lambda mutant: mutant.line)
 
 
-def survivors(found: Sequence[Mutant], tests: Map, jobs: int) -> Iterator[Mutant]:
-    """Run the mutants, some at a time; those that no test fails for."""
+def survivors(
+    found: Sequence[Mutant], tests: Map, jobs: int, late: list[Mutant]
+) -> Iterator[Mutant]:
+    """Run the mutants, some at a time; those that no test fails for.
+
+    `late` gets those that their time limit has ended, which a busy machine may be to blame for.
+    """
     pending = list(reversed(found))
     running: dict[int, tuple[int, Mutant, float]] = {}  # by pidfd
     while pending or running:
@@ -341,7 +346,10 @@ def survivors(found: Sequence[Mutant], tests: Map, jobs: int) -> Iterator[Mutant
             _kill(pid)
             del running[pidfd]
             os.close(pidfd)
-            if _wait(pid) == 0 and pidfd in ready:
+            status = _wait(pid)
+            if pidfd not in ready:
+                late.append(mutant)
+            elif status == 0:
                 yield mutant
 
 
@@ -363,22 +371,26 @@ def examine(module: str, tests: Map, jobs: int, known: dict[tuple[str, ...], str
     """Test one module; whether all is as the list has it."""
     began = time.monotonic()
     source = (ROOT / PACKAGE / f"{module}.py").read_text(encoding="utf-8")
-    if not list(survivors([Mutant(module, "none", 0, "", "", "", source)], tests, 1)):
+    late: list[Mutant] = []
+    if not list(survivors([Mutant(module, "none", 0, "", "", "", source)], tests, 1, late)):
         # Every mutant would be killed by that.
         raise RuntimeError(f"{module}'s tests fail without any mutant")
     found = mutants(module)
-    lived = list(survivors(found, tests, jobs))
+    lived = list(survivors(found, tests, jobs, late))
     lived_keys = {mutant.key for mutant in lived}
     new = [mutant for mutant in lived if mutant.key not in known]
     gone = [key for key in known if key[0] == module and key not in lived_keys]
     killed = len(found) - len(lived)
     print(
-        f"{module}: {len(found)} mutants, {killed} killed, {len(lived) - len(new)} explained, "
+        f"{module}: {len(found)} mutants, {killed} killed ({len(late)} by their time limit), "
+        f"{len(lived) - len(new)} explained, "
         f"{len(new)} survived ({time.monotonic() - began:.0f} s)",
         flush=True,
     )
     for mutant in new:
         print(f"\n# line {mutant.line}, {mutant.operator}\n{_entry(mutant)}")
+    for mutant in late:
+        print(f"killed by its time limit, line {mutant.line}: {' | '.join(mutant.key)}")
     for key in gone:
         print(f"no survivor any more, take it out of {SURVIVORS.name}: {' | '.join(key)}")
     return not new and not gone
