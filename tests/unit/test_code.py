@@ -437,3 +437,17 @@ def test_what_is_named_as_a_selectors_is_not(timeout: object) -> None:
 
     assert not is_between_callbacks(SimpleNamespace(f_code=theirs, f_locals={"timeout": 0}))  # type: ignore[arg-type]
     assert not is_between_callbacks(SimpleNamespace(f_code=ours, f_locals={"timeout": timeout}))  # type: ignore[arg-type]
+
+
+def test_a_call_enters_a_with_if_it_stands_behind_what_finds_enter(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """By whatever numbers; neither another call nor an offset outside of the code does."""
+    find, find_another, call = b"\x5f\x00", b"\x5f\x01", b"\x34\x00"
+    monkeypatch.setattr(_Opcodes, "call", call[0])
+    monkeypatch.setattr(_Opcodes, "load_enter", find)
+    code: Any = SimpleNamespace(co_code=find + call + call + find_another + call + find + find)
+
+    offsets = range(-len(code.co_code), len(code.co_code) + 3)
+
+    assert [offset for offset in offsets if is_entering_with(code, offset)] == [2]
