@@ -162,6 +162,66 @@ def test_back_edge_that_skips_a_finally_is_found(statements: int) -> None:
     assert not any(is_unprotected_back_edge(code, found[0] + n) for n in (-2, 2, 4))
 
 
+def table(start: int, end: int, target: int) -> bytes:
+    """An exception table of one entry."""
+
+    def varint(value: int) -> bytes:
+        digits = [value & 63]
+        while value := value >> 6:
+            digits.insert(0, value & 63)
+        return bytes([*(digit | 64 for digit in digits[:-1]), digits[-1]])
+
+    return b"".join(map(varint, (start // 2, (end - start) // 2, target // 2, 0)))
+
+
+def protected_at(start: int, code: Any) -> Any:
+    """The same code, as if a handler at its end were for this instruction and no other."""
+    entry = table(start, start + 2, len(code.co_code) - 2)
+    return SimpleNamespace(co_code=code.co_code, co_exceptiontable=entry)
+
+
+def test_a_table_that_is_made_up_reads_as_a_true_one() -> None:
+    """Offsets of one, two and three digits."""
+    for given in ((2, 4, 6), (100, 300, 500), (20_000, 20_100, 30_000)):
+        assert list(protected_ranges(SimpleNamespace(co_exceptiontable=table(*given)))) == [given]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("statements", [1, 200], ids=["near", "far"])
+def test_a_jump_back_is_judged_by_where_it_goes(statements: int) -> None:
+    """To the very instruction that the standard library reads out of it."""
+    _code.preload()
+    code = compiled(
+        f"""
+        def f(work):
+            number = 0
+            for item in work:
+                {"; ".join(f"number += {n}" for n in range(statements))}
+        """
+    )
+    [edge] = _back_edges(code)
+    [jump] = [i for i in dis.get_instructions(code) if i.offset == edge]
+    near = range(jump.argval - 8, jump.argval + 10, 2)
+
+    found = [at for at in near if is_unprotected_back_edge(protected_at(at, code), jump.offset)]
+
+    assert found == [jump.argval]
+
+
+@pytest.mark.parametrize("caches", [0, 1, 2])
+def test_a_jumps_cache_lies_before_what_its_distance_counts_from(
+    caches: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As 3.13's has one."""
+    nothing, jump, back = b"\x09\x00", 7, 10
+    monkeypatch.setattr(_Opcodes, "backward_jumps", frozenset({jump}))
+    monkeypatch.setattr(_Opcodes, "jump_caches", caches)
+    code = SimpleNamespace(co_code=nothing * 20 + bytes((jump, back)) + nothing * 20)
+
+    found = [at for at in range(0, 80, 2) if is_unprotected_back_edge(protected_at(at, code), 40)]
+
+    assert found == [40 + 2 * (1 + caches - back)]
+
+
 def test_loop_without_a_try_is_no_obstacle() -> None:
     """A raise at the back edge of a loop that nothing protects skips nothing."""
     _code.preload()
