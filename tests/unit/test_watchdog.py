@@ -249,6 +249,42 @@ def test_every_invocation_rings_until_one_was_on_the_main_thread(watched: Watche
     assert (before, watched.wake_at) == (math.inf, GRACE_AT)
 
 
+NO_NUDGE = (
+    "blocked calls are not interrupted: no nudge (no signal is free); "
+    "leave WATCHDOG_LAMBDA_WAKE_SIGNAL out, or name a signal that nobody handles"
+)
+
+
+def test_that_there_is_no_nudge_is_said_once(
+    watched: Watched, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As soon as the main thread, which alone can install it, has tried in vain."""
+    caplog.set_level(logging.WARNING)
+    watched.nudge.number = None
+    on_a_thread(lambda: watched.wake(invocation()))
+    before = caplog.messages[:]
+
+    watched.wake(invocation())
+    watched.wake(invocation())
+
+    assert before == []
+    assert caplog.messages == [NO_NUDGE]
+
+
+def test_nothing_is_said_of_a_nudge_that_is_had_or_not_wanted(
+    watched: Watched, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What is installed at the first attempt was none a moment before."""
+    caplog.set_level(logging.WARNING)
+    watched.nudge.number = None
+    watched.wake(invocation(wake_signal="none"))
+    watched.nudge.install = lambda _wanted: setattr(watched.nudge, "number", 10)
+    watched.wake(invocation())
+
+    assert watched.nudge.number == 10
+    assert caplog.messages == []
+
+
 def on_a_thread(work: Callable[[], object]) -> None:
     worker = threading.Thread(target=work)
     worker.start()
@@ -359,6 +395,18 @@ def test_a_last_resort_is_made_ready_with_the_thread(loose: Loose) -> None:
 
     assert loose.ran.wait(BOUND)
     assert loose.preloaded == ["watchdog", "resort"]
+
+
+def test_where_there_is_no_thread_nothing_is_said_of_the_nudge(
+    loose: Loose, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nothing is watched at all, and that is what the log says."""
+    loose.nudge.number = None
+    with failing("start_new_thread", RuntimeError("none to be had")):
+        loose.wake(invocation())
+
+    [said] = caplog.messages
+    assert said.startswith("invocations are not watched")
 
 
 def test_whoever_comes_while_the_thread_is_being_started_goes_on(loose: Loose) -> None:
