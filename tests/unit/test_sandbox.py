@@ -1,0 +1,356 @@
+"""SIGTERM=1, piece by piece; the whole of it, in a real process, is in tests/runtime."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+import types
+from _thread import allocate_lock, start_new_thread
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.support import BOUND, in_a_fork
+from watchdog_lambda import _sandbox
+from watchdog_lambda._clock import SystemClock
+from watchdog_lambda._runtime_api import Refused
+from watchdog_lambda._sandbox import BUDGET, Sandbox, _Handler
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from types import FrameType
+
+
+class Ended(BaseException):
+    """The process would have ended here, with this status."""
+
+
+@pytest.fixture
+def sandbox(monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandbox]:
+    """One that ends no process, and listens to nothing yet."""
+
+    def end(status: int) -> None:
+        raise Ended(status)
+
+    monkeypatch.setattr(os, "_exit", end)
+    made = Sandbox(SystemClock())
+    yield made
+    os.close(made._read_end)
+    os.close(made._write_end)
+
+
+@pytest.fixture
+def hook() -> Iterator[Callable[[Callable[[], object]], None]]:
+    """Register a hook for one test."""
+    keys: list[int] = []
+    yield lambda function: keys.append(_sandbox.hooks.add("hook", lambda _details: function()))
+    for key in keys:
+        _sandbox.hooks.remove(key)
+
+
+@pytest.fixture
+def sigterm() -> Iterator[Callable[[Any], object]]:
+    """Set the process's handler of SIGTERM for one test."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield lambda handler: signal.signal(signal.SIGTERM, handler)
+    signal.signal(signal.SIGTERM, before)
+
+
+# ---- registering -------------------------------------------------------------------------------
+
+
+class Lambda:
+    """Takes the extension, or fails at some point."""
+
+    def __init__(self, registers: object = "ext-1", waits: object = None) -> None:
+        self._registers, self._waits = registers, waits
+        self.asked_for: list[str] = []
+
+    def register_extension(self) -> object:
+        if isinstance(self._registers, Exception):
+            raise self._registers
+        return self._registers
+
+    def wait_for_no_event(self, identifier: str) -> object:
+        self.asked_for.append(identifier)
+        if isinstance(self._waits, Exception):
+            raise self._waits
+        return self._waits
+
+
+def test_the_connection_for_no_event_is_kept_open(sandbox: Sandbox) -> None:
+    """Closed, Lambda would take the extension for ended."""
+    connection = object()
+    api: Any = Lambda(waits=connection)
+
+    assert sandbox.register(api) == "ext-1"
+    assert api.asked_for == ["ext-1"]
+    assert sandbox._event is connection
+
+
+@pytest.mark.parametrize(
+    "api", [Lambda(registers=Refused("403 no")), Lambda(waits=TimeoutError("no answer"))]
+)
+def test_a_refusal_is_warned_of_and_no_error(
+    sandbox: Sandbox, caplog: pytest.LogCaptureFixture, api: Any
+) -> None:
+    """The function starts all the same."""
+    assert sandbox.register(api) is None
+    assert "no extension could be registered (" in caplog.text
+
+
+# ---- listening ---------------------------------------------------------------------------------
+
+
+def in_a_child(scene: Callable[[], object]) -> Any:
+    """What a scene gives, in a process whose signals are its own."""
+    return json.loads(in_a_fork(lambda: json.dumps(scene()).encode()))
+
+
+@pytest.mark.parametrize("is_taken", [False, True])
+def test_the_descriptor_of_signals_is_taken_where_it_is_free(is_taken: bool) -> None:  # noqa: FBT001
+    """A loop's stays the loop's; the handler is installed either way, as nobody else's is there."""
+
+    def scene() -> list[bool]:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        made = Sandbox(SystemClock())
+        theirs = os.dup(made._write_end) if is_taken else -1
+        os.set_blocking(made._write_end, False)
+        signal.set_wakeup_fd(theirs)
+        made.listen()
+        expected = theirs if is_taken else made._write_end
+        return [
+            signal.set_wakeup_fd(-1) == expected,
+            signal.getsignal(signal.SIGTERM) == made._on_sigterm,
+        ]
+
+    assert in_a_child(scene) == [True, True]
+
+
+def test_a_handler_of_the_users_stays() -> None:
+    """Ours stands only where there is none."""
+
+    def scene() -> bool:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        Sandbox(SystemClock()).listen()
+        return signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
+
+    assert in_a_child(scene)
+
+
+def test_a_child_of_the_sandbox_is_not_the_sandbox() -> None:
+    """It is ended by SIGTERM as any process is, and its signals reach the parent's thread not."""
+
+    def scene() -> list[bool]:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        Sandbox(SystemClock()).listen()
+        child = in_a_child(
+            lambda: [
+                signal.set_wakeup_fd(-1) == -1,
+                signal.getsignal(signal.SIGTERM) is signal.SIG_DFL,
+            ]
+        )
+        return [*child, signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL]
+
+    assert in_a_child(scene) == [True, True, True]
+
+
+def test_what_is_not_ours_is_left_alone_in_a_child(
+    sandbox: Sandbox, sigterm: Callable[[Any], object]
+) -> None:
+    """Somebody else's descriptor, somebody else's handler."""
+    sigterm(signal.SIG_IGN)
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    before = signal.set_wakeup_fd(writer)
+    try:
+        sandbox._after_fork()
+        left = signal.set_wakeup_fd(before)
+    finally:
+        os.close(reader)
+        os.close(writer)
+
+    assert left == writer
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
+
+
+def test_a_fork_off_the_main_thread_is_no_error(sandbox: Sandbox) -> None:
+    """Signals cannot be set there; as in a sub-interpreter."""
+    failed: list[BaseException] = []
+
+    def fork() -> None:
+        try:
+            sandbox._after_fork()
+        except BaseException as error:
+            failed.append(error)
+
+    worker = threading.Thread(target=fork)
+    worker.start()
+    worker.join(BOUND)
+
+    assert failed == []
+
+
+def test_a_pipe_full_of_signals_is_no_error(sandbox: Sandbox) -> None:
+    """The thread is about to read them."""
+    sandbox._on_sigterm(signal.SIGTERM, None)
+    assert os.read(sandbox._read_end, 512) == bytes((signal.SIGTERM,))
+
+    try:
+        while True:
+            os.write(sandbox._write_end, bytes(4096))
+    except BlockingIOError:
+        sandbox._on_sigterm(signal.SIGTERM, None)
+
+
+# ---- the end -----------------------------------------------------------------------------------
+
+
+def announce(sandbox: Sandbox, number: int = signal.SIGTERM) -> None:
+    os.write(sandbox._write_end, bytes((number,)))
+
+
+def test_the_hooks_run_last_registered_first_and_the_process_ends(
+    sandbox: Sandbox,
+    hook: Callable[[Callable[[], object]], None],
+    sigterm: Callable[[Any], object],
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """At SIGTERM, not at another signal that Python handles; and one line says so."""
+    order: list[int] = []
+    hook(lambda: order.append(1))
+    hook(lambda: order.append(2))
+    sigterm(sandbox._on_sigterm)
+    announce(sandbox, signal.SIGURG)
+    threading.Timer(0.02, announce, (sandbox,)).start()
+
+    with pytest.raises(Ended) as ended:
+        sandbox._run()
+
+    assert ended.value.args == (0,)
+    assert order == [2, 1]
+    record = json.loads(capfd.readouterr().out)
+    assert record["event"] == "watchdog.sandbox_shutdown"
+    assert [run["outcome"] for run in record["hooks"]] == ["ok", "ok"]
+
+
+def test_a_hook_that_hangs_has_the_budget_and_no_more(
+    sandbox: Sandbox,
+    hook: Callable[[Callable[[], object]], None],
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """Lambda kills 500 ms after SIGTERM, and the line has to be written before."""
+    release = threading.Event()
+    hook(lambda: release.wait(BOUND))
+    began = SystemClock.monotonic()
+    try:
+        sandbox._run_hooks()
+    finally:
+        release.set()
+
+    assert BUDGET <= SystemClock.monotonic() - began < BUDGET + 0.4
+    [run] = json.loads(capfd.readouterr().out)["hooks"]
+    assert run["outcome"] == "timed-out"
+
+
+def test_without_hooks_nothing_is_written(
+    sandbox: Sandbox, sigterm: Callable[[Any], object], capfd: pytest.CaptureFixture[str]
+) -> None:
+    """And a handler of the user's that can run where it stands decides of the end."""
+    sigterm(signal.SIG_IGN)
+    announce(sandbox)
+
+    sandbox._run()
+
+    assert capfd.readouterr() == ("", "")
+
+
+def waiting_for_the_next_invocation(sandbox: Sandbox) -> None:
+    """Have the main thread seem to wait where it runs no Python handler."""
+    sandbox._main_waits_in_c = lambda: True  # type: ignore[method-assign]
+
+
+def test_the_users_handler_is_called_for_a_main_thread_that_waits(
+    sandbox: Sandbox, sigterm: Callable[[Any], object]
+) -> None:
+    """And what it exits with is what the process ends with."""
+    given: list[object] = []
+
+    def exits(number: int, frame: FrameType | None) -> None:
+        given.extend((number, frame))
+        raise SystemExit(3)
+
+    sigterm(exits)
+    waiting_for_the_next_invocation(sandbox)
+    announce(sandbox)
+
+    with pytest.raises(Ended) as ended:
+        sandbox._run()
+
+    assert given == [signal.SIGTERM, None]
+    assert ended.value.args == (3,)
+
+
+def test_the_main_thread_waits_in_c_where_the_runtimes_client_does(sandbox: Sandbox) -> None:
+    """By the name of its function, the innermost one that is Python's."""
+    waits: list[bool] = []
+    looked = allocate_lock()
+
+    def look() -> None:
+        waits.append(sandbox._main_waits_in_c())
+        looked.release()
+
+    def wait_next_invocation() -> None:
+        looked.acquire()
+        start_new_thread(look, ())
+        looked.acquire(True, BOUND)
+        looked.release()
+
+    wait_next_invocation()
+    wait_elsewhere = types.FunctionType(
+        wait_next_invocation.__code__.replace(co_name="wait"),
+        globals(),
+        closure=wait_next_invocation.__closure__,
+    )
+    wait_elsewhere()
+
+    assert waits == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("code", "status"), [(3, 3), (None, 0), ("a message", 1), (True, 1)], ids=repr
+)
+def test_exit_codes_are_the_interpreters(code: Any, status: int) -> None:
+    """None is success, whatever is no number is failure."""
+
+    def exits(_number: int, _frame: object) -> None:
+        raise SystemExit(code)
+
+    handler = _Handler(exits)
+    handler.start()
+
+    assert handler.exit_code() == status
+
+
+def test_a_handler_that_fails_is_told_and_ends_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+    """As it would on the main thread."""
+
+    def fails(_number: int, _frame: object) -> None:
+        raise KeyError("own")
+
+    handler = _Handler(fails)
+    handler.start()
+
+    assert handler.exit_code() is None
+    assert json.loads(capfd.readouterr().out)["error"] == "KeyError"
+
+
+@pytest.mark.parametrize("default", [signal.SIG_IGN, signal.SIG_DFL, None])
+def test_what_cannot_be_called_is_not(default: Any) -> None:
+    """Ignored, or set by C code; nothing is waited for."""
+    handler = _Handler(default)
+    handler.start()
+
+    assert handler.exit_code() is None
