@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import faulthandler
 import signal
+import sys
 import threading
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ import pytest
 
 from watchdog_lambda import _last_words
 from watchdog_lambda._clock import Timeline
-from watchdog_lambda._last_words import LastWords
+from watchdog_lambda._last_words import LastWords, _spare
 from watchdog_lambda._timer import CLOCK_MONOTONIC, CLOCK_THREAD_CPUTIME
 
 if TYPE_CHECKING:
@@ -129,3 +130,65 @@ def test_a_signal_that_somebody_has_taken_is_theirs(words: Words) -> None:
 
     assert words.by_clock is None
     assert words.by_cpu is None
+
+
+# ---- where they cannot be had ------------------------------------------------------------------
+
+
+class Untouchable(KernelTimer):
+    """A timer that cannot be set, nor stopped."""
+
+    set = stop = None  # type: ignore[assignment]
+
+
+def silent(words: LastWords) -> bool:
+    """Whether it does nothing, whatever it is asked for."""
+    words.set(TIMELINE, 1000.0, is_open=True)
+    words.close()
+    words.stop()
+    return not words.available
+
+
+@pytest.mark.parametrize("clock", [CLOCK_MONOTONIC, CLOCK_THREAD_CPUTIME])
+def test_without_one_of_the_timers_there_are_none(
+    monkeypatch: pytest.MonkeyPatch, clock: int
+) -> None:
+    """Both instants, or nothing."""
+
+    class Timer(Untouchable):
+        def __init__(self, number: int | None, native_id: int, its: int) -> None:
+            super().__init__(number, native_id, its)
+            self.available = its != clock
+
+    monkeypatch.setattr(_last_words, "ThreadTimer", Timer)
+
+    assert silent(LastWords(signal.SIGURG, threading.get_native_id()))
+
+
+def test_without_faulthandler_there_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in isolated sub-interpreters."""
+    monkeypatch.setattr(_last_words, "ThreadTimer", Untouchable)
+    monkeypatch.setitem(sys.modules, "faulthandler", None)
+
+    assert silent(LastWords(signal.SIGURG, threading.get_native_id()))
+
+
+def test_without_a_signal_to_spare_there_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of them are in use: nothing is registered."""
+    monkeypatch.setattr(_last_words, "ThreadTimer", Untouchable)
+    monkeypatch.setattr(signal, "getsignal", lambda _number: signal.SIG_IGN)
+
+    assert _spare(None) is None
+    assert silent(LastWords(signal.SIGURG, threading.get_native_id()))
+
+
+def test_the_signal_to_spare_is_the_highest_that_nobody_uses() -> None:
+    """And not the nudge's."""
+    top = signal.SIGRTMAX
+    assert _spare(None) == top
+    assert _spare(top) == top - 1
+    before = signal.signal(top, signal.SIG_IGN)
+    try:
+        assert _spare(None) == top - 1
+    finally:
+        signal.signal(top, before)

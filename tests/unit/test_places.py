@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
@@ -12,14 +14,13 @@ from watchdog_lambda import _code
 from watchdog_lambda._places import (
     MOST_FRAMES,
     CodeMap,
+    current_path,
     is_ours,
     of_the_handler,
+    shown,
     trim,
     waits_in_exit,
 )
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def test_own_code_and_libraries_are_told_apart(tmp_path: Path) -> None:
@@ -103,6 +104,7 @@ def test_waits_in_exit_are_the_standard_librarys_only() -> None:
     assert not waits_in_exit([join, ("app.py", 1, "h")])
     assert not waits_in_exit([("app.py", 1, "flush"), end])
     assert not waits_in_exit([])
+    assert not waits_in_exit([join, (futures.__file__, 1, "shutdown")])
 
 
 def test_trim_cuts_the_frames_that_raised_the_interrupt() -> None:
@@ -114,6 +116,27 @@ def test_trim_cuts_the_frames_that_raised_the_interrupt() -> None:
 
     assert trim(traceback) is traceback
     assert trim(None) is None
+
+
+def test_names_that_break_a_line_are_spelt_out() -> None:
+    """Generated code has any names, and nobody forges a line of the log with them."""
+    assert shown("load_rows") == "load_rows"
+    assert shown("größe") == "größe"
+    assert shown("a\nb\x1b[31m") == r"a\nb\x1b[31m"
+
+
+def test_a_path_with_a_folder_that_is_gone_has_the_root_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The empty entry is the working directory; what is no text is passed over, as imports do."""
+    monkeypatch.setattr(sys, "path", ["", "/task", Path("/opt")])
+    assert current_path() == [str(Path.cwd()), "/task"]
+
+    def removed() -> str:
+        raise FileNotFoundError
+
+    monkeypatch.setattr(os, "getcwd", removed)
+    assert current_path() == ["/", "/task"]
 
 
 def test_package_frames_are_ours_but_for_the_opaque_call() -> None:

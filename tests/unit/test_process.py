@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
-from watchdog_lambda._process import PAST, Start, _tell, end_children, take_past
+import pytest
+
+from tests.support import FakeClock, in_a_fork
+from watchdog_lambda import _process
+from watchdog_lambda._process import PAST, Start, _children, _tell, end_children, take_past
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def test_the_past_is_told_once() -> None:
@@ -34,6 +45,128 @@ def test_children_and_theirs_are_ended_but_for_those_of_before() -> None:
             assert spared.poll() is None
             assert not Path(f"/proc/{shell.pid}").exists(), "reaped as well"
         spared.terminate()
+
+
+def test_children_that_end_by_themselves_are_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the look and the signal, or when somebody else waits for them."""
+    nobody = 999_999_999
+    monkeypatch.setattr(_process, "_children", lambda: {os.getpid(): [nobody]})
+
+    assert end_children(set()) == [nobody]
+
+
+@pytest.mark.parametrize(("looks", "turns"), [(3, 2), (100, 20)])
+def test_an_ended_child_is_waited_for_but_not_for_long(
+    monkeypatch: pytest.MonkeyPatch, looks: int, turns: int
+) -> None:
+    """20 ms for all of them: one that the kernel does not let go stays behind."""
+    clock = FakeClock()
+    running = iter([True] * (looks - 1) + [False])
+    pauses: list[float] = []
+
+    def pause(seconds: float) -> None:
+        pauses.append(seconds)
+        clock.advance(seconds)
+
+    monkeypatch.setattr(_process, "_children", lambda: {os.getpid(): [999_999_999]})
+    monkeypatch.setattr(_process, "_is_running", lambda _pid: next(running))
+    monkeypatch.setattr(
+        _process, "SystemClock", SimpleNamespace(monotonic=clock.monotonic, pause=pause)
+    )
+
+    end_children(set())
+
+    assert len(pauses) == pytest.approx(turns, abs=1 if turns > 2 else 0)
+
+
+def test_a_process_that_is_gone_when_it_is_looked_at_is_left_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """And what is no process in /proc is passed over."""
+    parent = os.getppid()
+    listed = ["meminfo", "999999999", str(os.getpid())]
+    monkeypatch.setattr(os, "listdir", lambda _path: listed)
+
+    assert _children() == {parent: [os.getpid()]}
+
+
+def restarted(prepare: Callable[[Start], object], **environ: str) -> dict[str, Any]:
+    """What a process starts anew with, having prepared it; played in a child of this one."""
+
+    def child() -> bytes:
+        found: dict[str, Any] = {}
+
+        def execve(path: str, arguments: list[str], environment: dict[str, str]) -> None:
+            found.update(path=path, arguments=arguments, environ=environment, cwd=str(Path.cwd()))
+            found["mask"] = sorted(signal.pthread_sigmask(signal.SIG_BLOCK, ()))
+            found["timer"] = signal.getitimer(signal.ITIMER_REAL)[0]
+            found["kept"] = [fd for fd in found.pop("watched") if os.get_inheritable(fd)]
+
+        os.execve = execve  # type: ignore[assignment]
+        start = Start()
+        start.environ = {"HOME": "/", **environ}
+        found["watched"] = prepare(start) or []
+        start.again({"cpu": "0.5"})
+        return json.dumps(found).encode()  # type: ignore[unreachable]
+
+    said: dict[str, Any] = json.loads(in_a_fork(child))
+    return said
+
+
+def test_a_program_starts_anew_with_what_it_was_given(tmp_path: Path) -> None:
+    """Its arguments, environment, folder, blocked signals; not what has come since."""
+
+    def change(start: Start) -> list[int]:
+        given, opened = os.pipe()
+        start.descriptors.add(given)
+        for descriptor in (given, opened):
+            os.set_inheritable(descriptor, True)
+        os.chdir(tmp_path)
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
+        signal.setitimer(signal.ITIMER_REAL, 100.0)
+        os.environ["CHANGED_SINCE"] = "1"
+        return [given, opened]
+
+    before = str(Path.cwd())
+    found = restarted(change)
+
+    assert found["path"] == found["arguments"][0] == sys.executable
+    assert found["arguments"][1:] == sys.orig_argv[1:]
+    assert found["environ"] == {"HOME": "/", PAST: "cpu=0.5"}
+    assert found["cwd"] == before
+    assert signal.SIGUSR1 not in found["mask"]
+    assert found["timer"] == 0
+    assert len(found["kept"]) == 1
+
+
+def test_a_folder_that_was_gone_at_the_start_is_not_gone_back_to(tmp_path: Path) -> None:
+    """There is none to go to."""
+
+    def change(start: Start) -> None:
+        start.cwd = None
+        os.chdir(tmp_path)
+
+    assert restarted(change)["cwd"] == str(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["snap-start", "on-demand"])
+def test_a_snapshot_is_not_asked_for_again(kind: str) -> None:
+    """Lambda would have no answer; other ways of being initialized are told as they were."""
+    found = restarted(lambda _start: None, AWS_LAMBDA_INITIALIZATION_TYPE=kind)
+
+    told = found["environ"].get("AWS_LAMBDA_INITIALIZATION_TYPE")
+    assert told == (None if kind == "snap-start" else kind)
+
+
+def test_a_folder_that_has_been_removed_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The start goes on."""
+
+    def removed() -> str:
+        raise FileNotFoundError
+
+    monkeypatch.setattr(os, "getcwd", removed)
+
+    assert Start().cwd is None
 
 
 def test_a_start_knows_the_first_environment_and_the_inherited_descriptors() -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.support import BOUND
 from watchdog_lambda import ConfigurationError
 from watchdog_lambda._runtime_api import Refused, RuntimeApi
 
@@ -119,6 +120,24 @@ def test_nobody_there_and_nobody_speaking_http_are_errors_in_time() -> None:
             RuntimeApi(f"127.0.0.1:{port}").post_response("id-1", b"{}", {}, 0.05)
     with pytest.raises(OSError, match="refused"):
         RuntimeApi(f"127.0.0.1:{port}").post_response("id-1", b"{}", {}, 1.0)
+
+
+def test_an_answer_that_is_no_http_is_refused() -> None:
+    """Something else listens there."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+
+        def greet() -> None:
+            connection, _ = other.accept()
+            with connection:
+                connection.recv(1 << 16)
+                connection.sendall(b"SSH-2.0-OpenSSH_9.6\r\n")
+
+        greeting = threading.Thread(target=greet)
+        greeting.start()
+        api = RuntimeApi(f"127.0.0.1:{other.getsockname()[1]}")
+        with pytest.raises(Refused, match=r"no HTTP answer \(BadStatusLine\)"):
+            api.post_response("id-1", b"{}", {}, BOUND)
+        greeting.join(BOUND)
 
 
 @pytest.mark.parametrize("address", ["", "127.0.0.1", "127.0.0.1:", "http://127.0.0.1:80/"])

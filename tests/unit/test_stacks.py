@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import threading
 from typing import TYPE_CHECKING
 
+import pytest
+
 from tests.support import BOUND
-from watchdog_lambda._stacks import _parse, all_stacks, own_stack
+from watchdog_lambda import _stacks
+from watchdog_lambda._stacks import Spare, _parse, all_stacks, own_stack
 
 if TYPE_CHECKING:
-    import pytest
+    from pathlib import Path
 
 
 def test_every_thread_is_there_with_its_place() -> None:
@@ -51,6 +55,70 @@ def test_it_works_without_memory_files(monkeypatch: pytest.MonkeyPatch) -> None:
 
     assert all_stacks(threading.get_ident())[threading.get_ident()]
     assert set(os.listdir("/proc/self/fd")) <= before  # noqa: PTH208
+
+
+@pytest.fixture
+def spare(monkeypatch: pytest.MonkeyPatch) -> Spare:
+    """The file that is kept, and no other to be had."""
+    kept = Spare()
+
+    def none_left() -> int:
+        raise OSError(errno.EMFILE, "too many open files")
+
+    monkeypatch.setattr(_stacks, "_spares", [kept])
+    monkeypatch.setattr(_stacks, "_new_file", none_left)
+    return kept
+
+
+def test_without_descriptors_the_spare_file_serves(spare: Spare) -> None:
+    """Again and again, and not in the hands of two at once: then the one thread is walked."""
+    ident = threading.get_ident()
+    for _ in range(2):
+        assert all_stacks(ident)[ident][0][2] == "_dump"
+
+    with spare._lock:
+        assert list(all_stacks(ident)) == [ident]
+        assert all_stacks(ident)[ident][0][2] == "_walked"
+    os.close(spare._descriptor)
+
+
+def test_a_spare_file_that_has_become_another_is_left_alone(spare: Spare, tmp_path: Path) -> None:
+    """User code has closed everything, and has opened its own there."""
+    theirs = (tmp_path / "theirs").open("w+b")
+    os.dup2(theirs.fileno(), spare._descriptor)
+    try:
+        ident = threading.get_ident()
+        assert all_stacks(ident)[ident][0][2] == "_walked"
+        assert theirs.read() == b""
+    finally:
+        os.close(spare._descriptor)
+        theirs.close()
+
+
+@pytest.mark.usefixtures("spare")
+def test_a_start_without_descriptors_goes_on_without_a_spare_file(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """There may be some when it is needed; the one thread is walked in any case."""
+    spares: list[Spare] = []
+    monkeypatch.setattr(_stacks, "_spares", spares)
+
+    _stacks.preload()
+
+    assert spares == []
+    ident = threading.get_ident()
+    assert all_stacks(ident)[ident][0][2] == "_walked"
+
+
+def test_without_memory_there_is_no_stack(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And no error."""
+
+    def no_memory() -> str:
+        raise MemoryError
+
+    monkeypatch.setattr(_stacks, "_text", no_memory)
+
+    assert all_stacks(threading.get_ident()) == {}
 
 
 def test_what_faulthandler_writes_is_read() -> None:
