@@ -57,6 +57,28 @@ def nothing(_details: object) -> None:
     """A hook with nothing to do."""
 
 
+def test_hooks_that_end_after_they_were_judged_end_the_stage_once(
+    stage: Callable[..., Stage],
+) -> None:
+    """Two of them, one inside of the other's time."""
+
+    def first(_details: object) -> None:
+        made.clock.advance(1.6)
+        made.step()
+        made.runners[1]()
+
+    def second(_details: object) -> None:
+        made.run.close()
+
+    made = stage(first, second)
+    made.run.begin()
+
+    made.runners[0]()
+
+    assert made.outcomes == ["timed-out", "timed-out"]
+    assert made.run.is_over()
+
+
 def test_hooks_run_one_after_the_other_on_one_runner(stage: Callable[..., Stage]) -> None:
     """Each may take an equal part of what is left when it begins."""
     parts: list[float] = []

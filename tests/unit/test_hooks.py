@@ -163,6 +163,13 @@ def test_scoped_hook_is_called_inside_of_its_block_only() -> None:
     assert not _api._hooks.snapshot()
 
 
+def test_a_scoped_hook_that_was_never_entered_may_be_left() -> None:
+    """As where an interrupt lands in ``__enter__``: there is nothing to remove."""
+    scoped_hook(print).__exit__(None, None, None)
+
+    assert not _api._hooks.snapshot()
+
+
 def test_stages_run_at_their_own_time_and_a_handler_that_ends_then_is_no_timeout(
     capfd: object,
 ) -> None:

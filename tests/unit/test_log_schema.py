@@ -106,7 +106,7 @@ def test_many_interrupts(capfd: pytest.CaptureFixture[str]) -> None:
 
 def test_an_injection(capfd: pytest.CaptureFixture[str]) -> None:
     """Off the main thread there is an obstacle, and an interrupt that is still pending."""
-    watched = Watchdog(grace_period=0.1).watch(lambda *_: time.sleep(0.42))  # blocked, in C
+    watched = Watchdog(grace_period=0.1).watch(lambda *_: time.sleep(0.7))  # blocked, in C
 
     def run() -> None:
         thread = threading.Thread(target=quietly, args=(watched,))

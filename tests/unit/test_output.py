@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -317,6 +318,69 @@ sys.stderr.write(str(spliced))
         assert child.stderr.read() == b"[1]"
 
     assert bytes(text) == LINE
+
+
+# ---- what the system refuses -------------------------------------------------------------------
+
+
+def test_without_fcntl_room_is_not_waited_for(
+    pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """How full a pipe is cannot be told then; the line goes all the same."""
+    monkeypatch.setitem(sys.modules, "fcntl", None)
+
+    _output.preload()
+
+    assert _output._write_all(pipe[1], LINE)
+    assert os.read(pipe[0], 1 << 20) == LINE
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSYS, "no"), AttributeError("memfd_create")])
+def test_without_a_file_to_splice_from_it_goes_in_pieces(
+    pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """And where the pipe may not be opened again either."""
+
+    def refuse(*_: object) -> int:
+        raise error
+
+    monkeypatch.setattr(os, "memfd_create", refuse)
+    monkeypatch.setattr(os, "open", refuse if isinstance(error, OSError) else lambda *_: None)
+
+    assert _output._write_all(pipe[1], LINE)
+    assert os.read(pipe[0], 1 << 20) == LINE
+
+
+def test_one_that_others_are_always_faster_to_is_given_up(pipe: tuple[int, int]) -> None:
+    """Ready each time, and full when it is written to; once is not enough to give up."""
+    tries: list[int] = []
+
+    def put(_descriptor: int, rest: memoryview) -> int:
+        tries.append(len(rest))
+        if len(tries) == 3 and is_lucky:
+            return len(rest)
+        raise BlockingIOError
+
+    is_lucky = True
+    assert _output._push(pipe[1], put, b"line\n", time.monotonic() + BOUND)
+    assert tries == [5, 5, 5]
+
+    is_lucky = False
+    assert not _output._push(pipe[1], put, b"line\n", time.monotonic() - 1.0)
+    assert len(tries) == 4
+
+
+def test_a_socket_that_refuses_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the system's own number, as os.write() raises it."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.shutdown(socket.SHUT_WR)
+        with pytest.raises(BrokenPipeError):
+            _output._send(ours.fileno(), memoryview(b"line\n"))
+
+        monkeypatch.setitem(sys.modules, "ctypes", None)
+        assert _output._send(theirs.fileno(), memoryview(b"line\n")) == 5
+        assert ours.recv(10) == b"line\n"
 
 
 def test_line_breaks_and_surrogates_are_spelt_out() -> None:

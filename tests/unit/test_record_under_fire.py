@@ -109,6 +109,36 @@ def test_a_formatter_that_emits_several_lines_gives_one(
     assert capfd.readouterr().out == f"first {EVENT} raised\\nsecond\\r\\nthird\n"
 
 
+def test_a_line_that_is_json_but_no_object_is_taken_as_it_is(
+    capfd: pytest.CaptureFixture[str], formatter: Callable[[Callable[[Any], Any]], None]
+) -> None:
+    """There is no place for a location in it."""
+    formatter(lambda entry: json.dumps([EVENT, entry.outcome]))
+
+    with pytest.raises(LambdaTimeout):
+        watch(grace_period=0.1)(lambda _e, _c: block())({}, Context(0.4))
+
+    assert json.loads(capfd.readouterr().out) == [EVENT, "raised"]
+
+
+def test_without_a_thread_for_the_formatter_it_is_done_without(
+    capfd: pytest.CaptureFixture[str],
+    formatter: Callable[[Callable[[Any], Any]], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """And the next record may have one again."""
+    formatter(lambda entry: json.dumps({"event": EVENT, "outcome": entry.outcome, "own": True}))
+
+    def no_more(*_: object) -> int:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_formatter, "start_new_thread", no_more)
+        assert time_out(capfd)["report_error"] == "RuntimeError"
+
+    assert time_out(capfd)["own"]
+
+
 def test_a_formatter_that_hangs_keeps_back_neither_line_nor_answer(
     capfd: pytest.CaptureFixture[str], formatter: Callable[[Callable[[Any], Any]], None]
 ) -> None:

@@ -13,7 +13,7 @@ import pytest
 from aws_lambda_powertools import Logger
 
 from tests.support import Context, block
-from watchdog_lambda import LambdaTimeout, Watchdog, _output, watch
+from watchdog_lambda import LambdaTimeout, Watchdog, _output, _report, watch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -153,7 +153,7 @@ def test_off_the_main_thread_the_obstacle_is_named(capfd: pytest.CaptureFixture[
 
     def work() -> None:
         try:
-            watch(grace_period=0.05)(lambda _e, _c: threading.Event().wait(0.25))({}, Context(0.2))
+            watch(grace_period=0.05)(lambda _e, _c: threading.Event().wait(0.5))({}, Context(0.2))
         except LambdaTimeout:
             pass
 
@@ -275,3 +275,24 @@ def test_a_line_break_in_a_name_stays_one_line(capfd: pytest.CaptureFixture[str]
     out = capfd.readouterr().out
     assert len(out.splitlines()) == 1
     assert records(out)[0]["function_name"] == Forged.function_name
+
+
+def test_a_failure_of_our_own_is_told_with_its_innermost_place(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """Where it was raised, not where it was caught; none for one that was not raised."""
+
+    def fails() -> None:
+        raise KeyError("canary")
+
+    try:
+        fails()
+    except KeyError as error:
+        _report.write_failure(error)
+    _report.write_failure(ValueError("canary"))
+
+    raised, made = map(json.loads, capfd.readouterr().out.splitlines())
+    line = fails.__code__.co_firstlineno + 1
+    assert (raised["error"], raised["location"]) == ("KeyError", f"test_report.py:{line}")
+    assert (made["error"], made["location"]) == ("ValueError", "")
+    assert "canary" not in json.dumps([raised, made])

@@ -1,0 +1,111 @@
+"""What the settings ask of the process: once, and never at the price of its start."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from tests.support import FakeClock
+from watchdog_lambda import _prepare, _process, _sandbox
+from watchdog_lambda._config import Settings
+from watchdog_lambda._process import PAST
+
+LAMBDA = {"AWS_LAMBDA_RUNTIME_API": "127.0.0.1:9001"}
+
+
+class Sandbox:
+    """Takes down what is asked of it; or has no room for itself."""
+
+    made: list[Sandbox]
+    error: Exception | None
+    identifier: str | None
+
+    def __init__(self, _clock: object) -> None:
+        self.registered: list[object] = []
+        self.made.append(self)
+
+    def listen(self) -> None:
+        if self.error is not None:
+            raise self.error
+
+    def register(self, api: object) -> str | None:
+        self.registered.append(api)
+        return self.identifier
+
+
+@pytest.fixture(autouse=True)
+def fresh(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """The watchdog of a process in which nothing has been prepared."""
+    monkeypatch.setattr(_prepare, "_done", set())
+    monkeypatch.setattr(_prepare, "_past", {})
+    thread = SimpleNamespace(clock=FakeClock(), last_resort=None)
+    monkeypatch.setattr(_prepare, "thread", thread)
+    monkeypatch.setattr(_sandbox, "Sandbox", Sandbox)
+    Sandbox.made, Sandbox.error, Sandbox.identifier = [], None, "ext-1"
+    return thread
+
+
+def prepare(environ: dict[str, str] | None = None, **settings: Any) -> None:
+    given = {f"WATCHDOG_LAMBDA_{name.upper()}": value for name, value in settings.items()}
+    _prepare.prepare(Settings.from_environ(given), {**LAMBDA, **(environ or {})})
+
+
+def test_sigterm_is_listened_for_and_registered_once() -> None:
+    """The identifier is left to the program after a restart."""
+    prepare(sigterm="1")
+    prepare(sigterm="1")
+
+    [sandbox] = Sandbox.made
+    assert len(sandbox.registered) == 1
+    assert _prepare._past == {"extension": "ext-1"}
+
+
+def test_a_refused_extension_leaves_nothing() -> None:
+    """The program after a restart may try again."""
+    Sandbox.identifier = None
+
+    prepare(sigterm="1")
+
+    assert len(Sandbox.made[0].registered) == 1
+    assert _prepare._past == {}
+
+
+def test_after_a_restart_the_registration_is_still_there() -> None:
+    """A second one would be refused."""
+    prepare({PAST: "extension=ext-0"}, sigterm="1")
+
+    assert Sandbox.made[0].registered == []
+    assert _prepare._past == {"extension": "ext-0"}
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError("main thread only"), RuntimeError("no thread"), OSError("no pipe")]
+)
+def test_where_it_cannot_be_listened_the_start_goes_on(
+    caplog: pytest.LogCaptureFixture, error: Exception
+) -> None:
+    """With a warning; an extension that nobody listens for would cost 500 ms at each end."""
+    Sandbox.error = error
+
+    prepare(sigterm="1")
+
+    assert f"SIGTERM=1 has no effect: {error}" in caplog.text
+    assert Sandbox.made[0].registered == []
+
+
+def test_without_proc_there_is_no_last_resort(
+    fresh: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What the process was given cannot be told, nor its children found."""
+
+    def missing() -> None:
+        raise FileNotFoundError("/proc/self/environ")
+
+    monkeypatch.setattr(_process, "Start", missing)
+
+    prepare(last_resort="exit")
+
+    assert "LAST_RESORT=exit has no effect: /proc/self/environ" in caplog.text
+    assert fresh.last_resort is None
