@@ -76,11 +76,11 @@ def preload() -> None:
         for name, number in opcode.opmap.items()
         if "JUMP_BACKWARD" in name and "NO_INTERRUPT" not in name
     )
-    if sys.version_info >= (3, 14):
+    if sys.version_info >= (3, 14):  # pragma: no cover - from 3.14 on
         _Opcodes.call = opcode.opmap["CALL"]
         # SPECIAL___ENTER__ is 0 (pycore_ceval.h).
         _Opcodes.load_enter = bytes((opcode.opmap["LOAD_SPECIAL"], 0))
-    if sys.version_info >= (3, 12):
+    if sys.version_info >= (3, 12):  # pragma: no cover - from 3.12 on
         # INTRINSIC_STOPITERATION_ERROR is 3 in every version that has it (pycore_intrinsics.h).
         _Opcodes.stop_iteration_error = bytes((opcode.opmap["CALL_INTRINSIC_1"], 3))
 

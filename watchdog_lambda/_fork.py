@@ -61,7 +61,7 @@ class StepAside:
 
     def register(self) -> None:
         """Take part in this process's forks from now on; once."""
-        if sys.version_info >= (3, 12):  # before, they warn of nothing
+        if sys.version_info >= (3, 12):  # pragma: no cover - before, they warn of nothing
             os.register_at_fork(before=self.before, after_in_parent=self.after)
             # C code only: in any Python function, a hook's own among them, the signal would be
             # handled at once, before 3.13 counts.

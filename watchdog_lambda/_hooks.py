@@ -237,7 +237,7 @@ class StageRun:
             while traceback is not None and traceback.tb_next is not None:
                 traceback = traceback.tb_next
             where = ""
-            if traceback is not None:
+            if traceback is not None:  # pragma: no branch - what was raised has one
                 code = traceback.tb_frame.f_code
                 file = code.co_filename.rpartition("/")[2]
                 where = f" in {file}:{traceback.tb_lineno} ({code.co_name})"

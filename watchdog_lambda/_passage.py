@@ -371,7 +371,9 @@ def _frames() -> Iterator[FrameType]:
         frame = frame.f_back
 
 
-def _wait_until(done: Callable[[], bool], until: float) -> None:
+def _wait_until(  # pragma: no cover - runs under another file's name, see below
+    done: Callable[[], bool], until: float
+) -> None:
     """Block, in steps, until `done` or the bound: an interrupt lands in here.
 
     In steps, because off the main thread it lands between two of them only.

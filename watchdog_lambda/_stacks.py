@@ -99,18 +99,18 @@ def frame_of(thread_id: int) -> FrameType | None:
 
     Look at its code and its instruction, and go no further: see above.
     """
-    if sys.version_info >= (3, 12):
+    if sys.version_info >= (3, 12):  # pragma: no cover - from 3.12 on
         return sys._current_frames().get(thread_id)
-    with HeldOff():
+    with HeldOff():  # pragma: no cover - up to 3.11
         return sys._current_frames().get(thread_id)
 
 
 def handled_by(thread_id: int) -> BaseException | None:
     """The exception that a thread is handling in an ``except`` or ``finally`` now. Thread: any."""
-    if sys.version_info >= (3, 12):
+    if sys.version_info >= (3, 12):  # pragma: no cover - from 3.12 on
         return sys._current_exceptions().get(thread_id)
-    triple = sys._current_exceptions().get(thread_id)
-    return triple[1] if triple else None
+    triple = sys._current_exceptions().get(thread_id)  # pragma: no cover - up to 3.11
+    return triple[1] if triple else None  # pragma: no cover - up to 3.11
 
 
 class HeldOff:

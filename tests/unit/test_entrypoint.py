@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import types
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from watchdog_lambda import ConfigurationError, _command
+from watchdog_lambda.__main__ import main
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -163,3 +165,76 @@ def test_help_teaches() -> None:
     assert done.returncode == 0
     assert 'ENTRYPOINT ["python", "-m", "watchdog_lambda"]' in done.stdout
     assert "WATCHDOG_LAMBDA_HANDLER" in done.stdout
+
+
+# ---- handing over to the runtime ---------------------------------------------------------------
+
+
+@pytest.fixture
+def runtime(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
+    """A runtime interface client that runs nothing, in the place of AWS's."""
+    client, module = types.ModuleType("awslambdaric"), types.ModuleType("awslambdaric.__main__")
+    client.__path__ = []
+    monkeypatch.setitem(sys.modules, "awslambdaric", client)
+    monkeypatch.setitem(sys.modules, "awslambdaric.__main__", module)
+    monkeypatch.setattr(_command, "handler", None)
+    monkeypatch.setenv("AWS_LAMBDA_RUNTIME_API", "127.0.0.1:9001")
+    return module
+
+
+def test_the_runtime_is_given_the_entrypoint(runtime: types.ModuleType) -> None:
+    """And the handler that was named is kept for that."""
+    given: list[list[str]] = []
+    runtime.__dict__["main"] = given.append
+
+    assert main(["app.handler"]) == 0
+
+    assert [arguments[1:] for arguments in given] == [["watchdog_lambda.entrypoint.handler"]]
+    assert _command.handler == "app.handler"
+
+
+def test_an_option_is_no_handler(
+    runtime: types.ModuleType, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing is run."""
+    runtime.__dict__["main"] = None
+
+    assert main(["--verbose"]) == 2
+    assert "no such option: --verbose" in capsys.readouterr().err
+
+
+def test_a_wrong_setting_is_told_without_a_traceback(
+    runtime: types.ModuleType, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As any other wrong call."""
+
+    def fail(_arguments: list[str]) -> None:
+        raise ConfigurationError("GRACE_PERIOD='2s' is not a number")
+
+    runtime.__dict__["main"] = fail
+
+    assert main(["app.handler"]) == 2
+    assert capsys.readouterr().err == "watchdog_lambda: GRACE_PERIOD='2s' is not a number\n"
+
+
+def test_a_missing_runtime_is_told_with_what_to_install(
+    runtime: types.ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is an extra."""
+    monkeypatch.delitem(sys.modules, runtime.__name__)
+    monkeypatch.setitem(sys.modules, "awslambdaric", None)
+
+    assert main(["app.handler"]) == 2
+    assert "pip install 'watchdog-lambda[runtime]'" in capsys.readouterr().err
+
+
+def test_what_the_runtime_itself_lacks_is_not_told_as_a_missing_runtime(
+    runtime: types.ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Something else is to be installed then."""
+    (tmp_path / "__main__.py").write_text("import nowhere_to_be_found\n")
+    monkeypatch.delitem(sys.modules, runtime.__name__)
+    monkeypatch.setattr(sys.modules["awslambdaric"], "__path__", [str(tmp_path)])
+
+    with pytest.raises(ModuleNotFoundError, match="nowhere_to_be_found"):
+        main(["app.handler"])

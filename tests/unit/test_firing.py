@@ -652,3 +652,21 @@ def test_loops_that_were_interrupted_are_run_out_until_last_call(
 
     assert ran == [("one", 2.5, True), ("other", 1.5, True)]
     assert not scene.invocation.is_open
+
+
+# ---- the lock ----------------------------------------------------------------------------------
+
+
+def test_a_lock_that_was_never_taken_is_not_given_back() -> None:
+    """A signal's handler of the user's has raised while it was waited for: that goes on."""
+
+    class Lock:
+        def acquire(self) -> None:
+            raise KeyError("theirs")
+
+        def release(self) -> None:
+            raise RuntimeError("cannot release un-acquired lock")
+
+    lock: Any = Lock()
+    with pytest.raises(KeyError, match="theirs"):
+        _firing._holding(lock, _firing._nothing)

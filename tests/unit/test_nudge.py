@@ -238,6 +238,17 @@ def test_what_is_injected_lands_unless_it_is_withdrawn() -> None:
     eventually(lambda: not injector.inject(landing.ident, KeyError), "the thread to be gone")
 
 
+def test_what_is_withdrawn_is_asked_for_with_null() -> None:
+    """None as an object would arrive as an exception that is none."""
+    injector = Injector()
+    asked: list[tuple[int, None]] = []
+    injector._withdraw = lambda *given: len(asked.append(given) or asked)  # type: ignore[func-returns-value]
+
+    injector.withdraw(77)
+
+    assert asked == [(77, None)]
+
+
 def test_without_ctypes_there_is_no_injection(monkeypatch: pytest.MonkeyPatch) -> None:
     """As in isolated sub-interpreters."""
     injector = Injector()

@@ -1,0 +1,103 @@
+"""Instants of a batch that only chance brings about; whole batches are in tests/threads."""
+
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.support import plan
+from watchdog_lambda import Interrupt, LambdaTimeout, batch
+from watchdog_lambda._invocation import Invocation
+from watchdog_lambda.batch import _AsyncRun, _Watch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def landing(error: type[BaseException]) -> Callable[[], None]:
+    """In the place of ``hold_back``: what was injected has landed on the way."""
+
+    def hold_back() -> None:
+        raise error
+
+    return hold_back
+
+
+def watching(hold_back: Callable[[], None] | None = None) -> _Watch:
+    invocation = Invocation(plan(), {}, None, 0.0, 30.0, 27.0)
+    if hold_back is not None:
+        invocation.firing = SimpleNamespace(hold_back=hold_back, loops=[])  # type: ignore[assignment]
+    return _Watch(invocation)
+
+
+@pytest.mark.parametrize("error", [LambdaTimeout, Interrupt])
+def test_an_interrupt_that_lands_while_it_is_covered_leaves_it_covered(
+    error: type[BaseException],
+) -> None:
+    """The next look at the time ends the batch."""
+    watch = watching(landing(error))
+
+    watch.cover()
+
+    assert watch.invocation.shields == 1
+
+
+def test_a_record_whose_handler_had_returned_is_done() -> None:
+    """What lands behind it is not its own, and is raised where it covers itself again."""
+
+    class Late:
+        shields = 0
+
+        @property
+        def firing(self) -> None:
+            raise LambdaTimeout
+
+    watch = watching()
+    watch.cover()
+
+    def handler(record: str) -> str:
+        watch.invocation = Late()  # type: ignore[assignment]
+        return record + " is done"
+
+    assert watch.opened(handler)(record="one") == "one is done"
+
+
+def test_last_call_in_the_running_out_of_a_loop_leaves_the_others_their_turn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each has until last call, and what has no time left is given up."""
+    tried: list[object] = []
+
+    def run_out(loop: object, _seconds: float) -> None:
+        tried.append(loop)
+        raise LambdaTimeout
+
+    monkeypatch.setattr(batch, "run_out", run_out)
+    loops: list[Any] = [object(), object()]
+
+    watching().run_out(loops)
+
+    assert tried == loops
+
+
+def test_a_run_that_no_task_has_begun_in_has_no_loop() -> None:
+    """As where all of its records fail their model."""
+    run = _AsyncRun(watching(lambda: None))
+
+    async def begin_in_a_callback() -> None:
+        called = asyncio.Event()
+
+        def call() -> None:
+            run.begin()
+            called.set()
+
+        asyncio.get_running_loop().call_soon(call)
+        await called.wait()
+
+    asyncio.run(begin_in_a_callback())
+    run.end()
+
+    assert (run.loop, run.tasks) == (None, [])
