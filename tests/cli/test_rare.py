@@ -1,0 +1,387 @@
+"""What the command does where the machine, the function or the caller is an odd one."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import importlib
+import importlib.util
+import io
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import watchdog_lambda
+from watchdog_lambda._clock import Timeline
+from watchdog_lambda._config import Settings
+from watchdog_lambda.cli import arguments, examine, processes
+from watchdog_lambda.cli import check as check_module
+from watchdog_lambda.cli import invoke as invoke_module
+from watchdog_lambda.cli.builtin import Builtin
+from watchdog_lambda.cli.check_view import phases, show
+from watchdog_lambda.cli.emulator import Emulator
+from watchdog_lambda.cli.examine import Report, signal_name
+from watchdog_lambda.cli.function import CannotRun, Function, Invocation, environment
+from watchdog_lambda.cli.log import Log
+from watchdog_lambda.cli.loopback import Connection, Server, has_hung_up
+from watchdog_lambda.cli.view import People
+from watchdog_lambda.testing import isolated_hooks
+
+from .support import HANDLERS
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def function(folder: Path, **more: str) -> Function:
+    environ = environment(more, handler="scenes.handler", memory=128, is_watched=True)
+    return Function(
+        handler="scenes.handler",
+        folder=folder,
+        timeout=2.0,
+        memory=128,
+        environ=environ,
+        is_watched=True,
+    )
+
+
+# ---- hosts -------------------------------------------------------------------------------------
+
+
+def test_a_runtime_that_cannot_be_started_is_told(tmp_path: Path) -> None:
+    """As in a folder that is gone."""
+    with (
+        Builtin(function(tmp_path / "gone"), lambda _line: None) as host,
+        pytest.raises(CannotRun, match=r"the runtime could not be started: .*gone"),
+    ):
+        host.invoke(b"{}", lambda _what, _at: None)
+
+
+def test_an_emulator_that_cannot_be_started_is_told(tmp_path: Path) -> None:
+    """A file that is no program."""
+    program = tmp_path / "aws-lambda-rie"
+    program.write_text("no program")
+    program.chmod(0o755)
+
+    with (
+        pytest.raises(CannotRun, match="aws-lambda-rie could not be started"),
+        Emulator(str(program), function(HANDLERS), lambda _line: None),
+    ):
+        raise AssertionError
+
+
+@pytest.mark.parametrize(
+    ("said", "tries"), [("bind: address already in use", 5), ("no such flag", 1)]
+)
+def test_another_port_is_tried_where_one_is_taken(tmp_path: Path, said: str, tries: int) -> None:
+    """Five times; for another reason not once more. The last words of it are told."""
+    program, log = tmp_path / "aws-lambda-rie", tmp_path / "log"
+    program.write_text(f"#!/bin/sh\necho $2 >> {log}\necho '{said}' >&2\nexit 1\n")
+    program.chmod(0o755)
+
+    host = Emulator(str(program), function(HANDLERS), lambda _line: None)
+    with pytest.raises(
+        CannotRun, match=f"did not start; use another with --emulator PATH\n.*{said}"
+    ):
+        host.__enter__()
+
+    assert len(log.read_text().split()) == tries
+
+
+def test_an_emulator_that_gives_no_answer_is_told() -> None:
+    """It has ended in the middle, or somebody else is there."""
+    host = Emulator("/bin/rie", function(HANDLERS), lambda _line: None)
+    host._said.append("its last words")
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        host._port = unused.getsockname()[1]
+        try:
+            with pytest.raises(CannotRun, match=r"(?s)/bin/rie gave no answer.*its last words"):
+                host._post(b"{}")
+        finally:
+            host.close()
+
+
+def test_a_killed_invocation_is_shown_to_people(capsys: pytest.CaptureFixture[str]) -> None:
+    """The answer is Lambda's own, which is no JSON."""
+    view = People(function(HANDLERS), None, "")
+    assert view._elapsed() == 0.0
+
+    view.show(Invocation("Task timed out after 2.00 seconds", "killed", 2.0, 0.0, None))
+
+    assert capsys.readouterr().out == "Task timed out after 2.00 seconds\n"
+
+
+# ---- what hosts are made of --------------------------------------------------------------------
+
+
+def test_a_connection_that_is_closed_has_hung_up() -> None:
+    """One that was reset, too; one that is open has not."""
+    ours, theirs = socket.socketpair()
+    with ours:
+        assert not has_hung_up(ours)
+        theirs.close()
+        assert has_hung_up(ours)
+    assert has_hung_up(ours)
+
+
+def test_a_connection_that_has_ended_by_itself_is_no_error() -> None:
+    """All the others are ended."""
+
+    class Closed:
+        def shutdown(self, _how: int) -> None:
+            raise OSError(errno.ENOTCONN, "not connected")
+
+    server = Server(Connection)
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        server._connections = {Closed(), ours}  # type: ignore[arg-type]
+        server.hang_up()
+        assert theirs.recv(1) == b""
+    server.server_close()
+
+
+def test_what_never_ends_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel does not let it go: there is a bound."""
+    pauses: list[float] = []
+    monkeypatch.setattr(processes, "marked", lambda _mark: [999_999_999])
+    monkeypatch.setattr("watchdog_lambda.cli.processes.time.sleep", pauses.append)
+
+    processes.end_all("a mark")
+
+    assert len(pauses) == processes._ATTEMPTS
+
+
+def test_a_pipe_whose_other_end_is_gone_is_read_to_its_end() -> None:
+    """As after a fork that has closed it."""
+    log = Log("test", lambda _line: None)
+    os.close(log.write_end)
+
+    log._reader.join(10)
+
+    assert not log._reader.is_alive()
+    os.close(log._read_end)
+
+
+def test_an_installed_package_is_not_put_on_the_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is found anyway; a checkout is put behind what is there."""
+    monkeypatch.setenv("PYTHONPATH", "/theirs")
+    checkout = function(HANDLERS).environ["PYTHONPATH"]
+    installed = tmp_path / "site-packages" / "watchdog_lambda" / "__init__.py"
+    monkeypatch.setattr(watchdog_lambda, "__file__", str(installed))
+
+    assert function(HANDLERS).environ["PYTHONPATH"] == "/theirs"
+    assert checkout.startswith("/theirs" + os.pathsep)
+
+
+# ---- the command line --------------------------------------------------------------------------
+
+
+def test_the_module_that_is_only_imported_runs_nothing() -> None:
+    """As by whatever looks for modules."""
+    module = importlib.import_module("watchdog_lambda.cli.__main__")
+
+    assert callable(module.main)
+
+
+def test_a_timeout_that_is_no_number_is_refused() -> None:
+    """In the words of one that is too long."""
+    from watchdog_lambda.cli import values  # noqa: PLC0415
+
+    with pytest.raises(argparse.ArgumentTypeError, match="'soon' is not a number of seconds"):
+        values.seconds("soon")
+
+
+@pytest.mark.parametrize("is_ignored", [False, True])
+def test_nohup_holds(monkeypatch: pytest.MonkeyPatch, is_ignored: bool) -> None:  # noqa: FBT001
+    """A hangup that the caller has switched off ends nothing; output to no file is left alone."""
+    caught: list[int] = []
+    handler = signal.SIG_IGN if is_ignored else signal.SIG_DFL
+    monkeypatch.setattr(signal, "getsignal", lambda _number: handler)
+    monkeypatch.setattr(signal, "signal", lambda number, _handler: caught.append(number))
+    monkeypatch.setattr(sys, "stdout", io.StringIO())
+    monkeypatch.setattr(invoke_module, "invoke", lambda _options: 7)
+
+    assert arguments.main(["invoke", "scenes.handler"]) == 7
+
+    assert (signal.SIGHUP in caught) is not is_ignored
+    assert signal.SIGTERM in caught
+
+
+def test_without_the_runtime_nothing_can_be_invoked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is an extra."""
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
+
+    with pytest.raises(CannotRun, match=r"pip install 'watchdog-lambda\[runtime\]'"):
+        invoke_module.function_of(argparse.Namespace())
+
+
+# ---- check -------------------------------------------------------------------------------------
+
+
+def examined(argument: str | None = "checked.plain", **environ: str) -> Report:
+    return examine.examine(dict(environ), {}, argument, 60.0)
+
+
+@pytest.fixture
+def checked(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """The handler that is found, in the place of an import."""
+    found = SimpleNamespace(handler=lambda _event, _context: None)
+
+    def resolve(_environ: object, _name: str) -> Any:
+        if isinstance(found.handler, BaseException):
+            raise found.handler
+        return found.handler
+
+    monkeypatch.setattr(examine, "resolve", resolve)
+    return found
+
+
+def texts(report: Report, level: str) -> list[str]:
+    return [finding.text for finding in report.findings if finding.level == level]
+
+
+def test_a_missing_runtime_is_an_error(checked: SimpleNamespace) -> None:
+    """The handler cannot be found without it; other modules that are missing are the user's."""
+    checked.handler = ModuleNotFoundError("no", name="awslambdaric")
+    [text] = texts(examined(), "error")
+    assert "pip install 'watchdog-lambda[runtime]'" in text
+
+    checked.handler = ModuleNotFoundError("no", name="somewhere")
+    with pytest.raises(ModuleNotFoundError):
+        examined()
+
+
+def test_ctrl_c_in_an_import_ends_the_check(checked: SimpleNamespace) -> None:
+    """It is not taken for an error of the module's."""
+    checked.handler = KeyboardInterrupt()
+
+    with pytest.raises(KeyboardInterrupt):
+        examined()
+
+
+def test_a_handler_in_c_has_no_place(checked: SimpleNamespace, capsys: Any) -> None:
+    """It is called not Python."""
+    checked.handler = max
+
+    report = examined()
+
+    assert report.handler is not None
+    assert (report.handler.file, report.handler.line) == ("", 0)
+    show(report, 0, as_json=False)
+    assert "handler  checked.plain: not Python, def" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("checked")
+def test_a_shorter_timeout_of_the_settings_is_noted() -> None:
+    """Lambda lets it be."""
+    report = examined(WATCHDOG_LAMBDA_TIMEOUT="30")
+
+    assert "TIMEOUT=30 takes the place of what Lambda tells" in texts(report, "note")
+    assert report.timeout == 30.0
+
+
+@pytest.mark.usefixtures("checked")
+def test_an_empty_variable_is_none() -> None:
+    """As the settings themselves have it."""
+    report = examined(WATCHDOG_LAMBDA_GRACE_PERIOD=" ")
+
+    [setting] = [each for each in report.settings if each.name == "grace_period"]
+    assert (setting.value, setting.source) == (3.0, "default")
+
+
+@pytest.mark.usefixtures("checked")
+def test_no_wake_signal_and_no_effect_are_told() -> None:
+    """What a blocked call does then; and of two settings the one that is set."""
+    report = examined(
+        WATCHDOG_LAMBDA_WAKE_SIGNAL="none",
+        WATCHDOG_LAMBDA_LAST_RESORT="exit",
+        AWS_LAMBDA_MAX_CONCURRENCY="2",
+    )
+
+    assert any(
+        text.startswith("WAKE_SIGNAL=none: a blocked call") for text in texts(report, "note")
+    )
+    assert [t for t in texts(report, "warning") if "Managed" in t] == [
+        "LAST_RESORT=exit has no effect in Managed Instances"
+    ]
+
+
+def test_a_stage_that_may_run_into_the_grace_period_is_noted(checked: SimpleNamespace) -> None:
+    """Its budget is as long as what is between them, or longer."""
+    watchdog = watchdog_lambda.Watchdog()
+
+    @watchdog.watch
+    def handler(_event: object, _context: object) -> None:
+        """Never called by a check."""
+
+    checked.handler = handler
+    with isolated_hooks():
+        watchdog.shutdown_hook(before=3.5)(lambda _details: None)
+        notes = texts(examined(), "note")
+
+    assert any("before=3.5 (" in text and "may still be running" in text for text in notes)
+
+
+def test_without_settings_there_is_nothing_to_look_at() -> None:
+    """They cannot be used, and that has been told."""
+    report = Report(3.0)
+
+    examine._draw_up(report, 3.0, None)
+    examine._look_at_process(report, {})
+
+    assert (report.timeline, report.findings) == (None, [])
+
+
+def test_signals_have_their_names() -> None:
+    """Real-time ones by their distance."""
+    assert signal_name(signal.SIGURG) == "SIGURG"
+    assert signal_name(signal.SIGRTMIN + 3) == "SIGRTMIN+3"
+    assert signal_name(signal.SIGRTMIN) == "SIGRTMIN"
+
+
+def test_without_handler_and_timeline_the_settings_are_shown(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """And what is wrong."""
+    report = Report(3.0)
+    report.add("error", "no handler to wrap")
+
+    show(report, 2, as_json=False)
+
+    assert capsys.readouterr().out == "settings\n\nerror: no handler to wrap\n"
+
+
+def test_without_interrupts_there_is_no_cleanup() -> None:
+    """INTERRUPT=none: hooks, last call and the end."""
+    report = Report(30.0, in_force=Settings.from_environ({"WATCHDOG_LAMBDA_INTERRUPT": "none"}))
+    timeline = Timeline(0.0, 30.0, grace_period=3.0, hook_budget=None, last_call=0.5)
+
+    assert [phase.name for phase in phases(report, timeline)] == ["running", "last call", "killed"]
+
+
+def test_the_folder_is_put_on_the_path_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where it is there already it stays as it is."""
+    monkeypatch.setattr(sys, "path", [str(HANDLERS), "/elsewhere"])
+    monkeypatch.chdir(HANDLERS)
+    monkeypatch.setattr(check_module, "examine", lambda *_given: Report(3.0))
+    monkeypatch.setattr(check_module, "show", lambda *_given, as_json: None)
+    monkeypatch.setattr(threading, "enumerate", lambda: [threading.main_thread()])
+    logger = logging.getLogger("watchdog_lambda")
+    monkeypatch.setattr(logger, "disabled", logger.disabled)
+    options = argparse.Namespace(
+        env_file={}, env=[], path=HANDLERS, handler=None, timeout=3.0, strict=False, json=False
+    )
+
+    assert check_module.check(options) == 0
+
+    assert sys.path == [str(HANDLERS), "/elsewhere"]
