@@ -42,7 +42,10 @@ TOUCHES_BOUNDS = (
 
 MEASURED = (
     *("tests/unit", "tests/cli", "tests/test_api.py"),
-    *(f"tests/threads/test_{name}.py" for name in ("async", "batch", "exits", "fork", "gil")),
+    *(
+        f"tests/threads/test_{name}.py"
+        for name in ("async", "batch", "exits", "fork", "gil", "metrics", "shield", "tracing")
+    ),
 )
 """What `coverage` runs: not what counts in microseconds, nor races that a tracer has hang."""
 

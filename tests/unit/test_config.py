@@ -11,6 +11,7 @@ import pytest
 from watchdog_lambda import (
     ConfigurationError,
     Watchdog,
+    _sandbox,
     sandbox_shutdown_hook,
     scoped_hook,
     shutdown_hook,
@@ -317,3 +318,31 @@ def test_a_hook_budget_that_does_not_fit_an_inner_last_call_is_none() -> None:
 
     assert outer.replaced({"last_call": 0.75}).hook_budget is None
     assert outer.replaced({"last_call": 0.7}).hook_budget == 2.25
+
+
+@pytest.mark.parametrize(("sigterm", "warnings"), [("0", 1), ("1", 0)])
+def test_a_sandbox_hook_that_never_runs_is_warned_of_on_lambda(
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    sigterm: str,
+    warnings: int,
+) -> None:
+    """Without SIGTERM=1 Lambda gives no notice; elsewhere there is no sandbox."""
+
+    def close_pool() -> None:
+        """Never called."""
+
+    keys = {hook.key for hook in _sandbox.hooks.snapshot()}
+    monkeypatch.setenv("WATCHDOG_LAMBDA_SIGTERM", sigterm)
+    monkeypatch.delenv("AWS_LAMBDA_RUNTIME_API", raising=False)
+    sandbox_shutdown_hook(close_pool)
+    assert caplog.records == []
+
+    monkeypatch.setenv("AWS_LAMBDA_RUNTIME_API", "127.0.0.1:9001")
+    sandbox_shutdown_hook(close_pool)
+
+    for hook in _sandbox.hooks.snapshot():
+        if hook.key not in keys:
+            _sandbox.hooks.remove(hook.key)
+    assert len(caplog.records) == warnings
+    assert caplog.text.count("close_pool) never runs") == warnings

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 from unittest.mock import Mock
 
@@ -26,6 +27,7 @@ from watchdog_lambda import (
     scoped_hook,
     shield,
     shutdown_hook,
+    testing,
     watch,
 )
 from watchdog_lambda import _passage as passage
@@ -1039,6 +1041,184 @@ def test_a_watchdog_that_does_not_run_is_said(monkeypatch: pytest.MonkeyPatch) -
 
     with pytest.raises(ClockError, match="the watchdog thread does not run"):
         watch(lambda _e, _c: expire())({}, FakeContext())
+
+
+def test_what_cannot_land_in_a_coroutine_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The handler's task would wait for it for good."""
+    monkeypatch.setattr(testing, "BOUND", 0.2)
+    monkeypatch.setattr(Course, "_press", lambda self, now: now + 0.01)
+
+    @watch
+    async def handler(_event: object, _context: object) -> None:
+        await async_expire()
+
+    with pytest.raises(ClockError, match="the interrupt has not landed: "):
+        handler({}, FakeContext())
+
+
+def test_what_fails_between_two_looks_is_the_tests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the watchdog thread outlives it."""
+
+    def fail(_invocation: object, _seconds: float) -> None:
+        raise KeyError("no such instant")
+
+    @watch
+    def handler(_event: object, _context: object) -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(passage, "_move_back", fail)
+            with pytest.raises(KeyError, match="no such instant"):
+                clock.advance(1.0)
+        expire()
+
+    with pytest.raises(LambdaTimeout, match=FIRED):
+        handler({}, FakeContext())
+
+
+# ---- rarely seen -------------------------------------------------------------------------------
+
+
+def test_clock_and_context_say_what_they_are() -> None:
+    """In a failed assertion."""
+    assert repr(clock) == "<watchdog_lambda.testing.clock>"
+    assert repr(FakeContext(5.0, function_name="f", aws_request_id="r")) == (
+        "FakeContext(timeout=5.0, function_name='f', aws_request_id='r')"
+    )
+
+
+def test_a_context_of_another_invocation_counts_for_itself() -> None:
+    """What is under way has its own."""
+    other = FakeContext(7.0)
+
+    @watch
+    def handler(_event: object, _context: object) -> int:
+        clock.advance(5.0)
+        return other.get_remaining_time_in_millis()
+
+    assert handler({}, FakeContext()) / 1000 == near(7.0)
+
+
+def in_a_thread_of_the_handlers(call: Callable[[], object], times: int = 1) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        for _ in range(times):
+            pool.submit(call).result(BOUND)
+
+
+def test_expire_in_a_thread_of_the_handlers_without_interrupt_returns() -> None:
+    """There is nothing to wait for, nor is the second time."""
+
+    @watch(interrupt="none")
+    def handler(_event: object, _context: object) -> float:
+        in_a_thread_of_the_handlers(expire, times=2)
+        return remaining_time()
+
+    assert handler({}, FakeContext()) == near(3.0)
+
+
+def test_expire_in_a_thread_of_the_handlers_behind_a_shield_returns() -> None:
+    """It lands at the end of the shield, in the handler's own thread."""
+    order: list[str] = []
+
+    @watch
+    def handler(_event: object, _context: object) -> None:
+        with shield():
+            in_a_thread_of_the_handlers(expire)
+            order.append("committed")
+        order.append("unreachable")
+
+    with pytest.raises(LambdaTimeout, match=FIRED):
+        handler({}, FakeContext())
+
+    assert order == ["committed"]
+
+
+def test_async_expire_behind_a_shield_returns_each_time() -> None:
+    """No more time passes: production goes on there until the shield ends."""
+    left: list[float] = []
+
+    @watch
+    async def handler(_event: object, _context: object) -> None:
+        with shield():
+            for _ in range(2):
+                await async_expire()
+                left.append(remaining_time())
+
+    with pytest.raises(LambdaTimeout, match=FIRED):
+        handler({}, FakeContext())
+
+    assert left == [near(3.0), near(3.0)]
+
+
+def test_an_invocation_moves_after_the_thread_has_done_with_it() -> None:
+    """Its course is over, its instants are still told."""
+
+    @watch(interrupt="none")
+    def handler(_event: object, _context: object) -> tuple[float, float]:
+        expire()
+        [invocation] = active.values()
+        firing = invocation.firing
+        assert firing is not None
+        before = firing.timeline.hard
+        course = thread.courses.pop(invocation)
+        try:
+            passage._move_back(invocation, 1.0)
+        finally:
+            thread.courses[invocation] = course
+        return before, firing.timeline.hard
+
+    before, after = handler({}, FakeContext())
+    assert before - after == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("has_landed", [False, True])
+def test_the_time_of_a_landing_is_taken_out_wherever_it_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+    has_landed: bool,  # noqa: FBT001
+) -> None:
+    """Also where the record has not seen it land yet, or its error is gone."""
+    error = LambdaTimeout("27.1 s") if has_landed else None
+    record = SimpleNamespace(
+        at=1027.1, landed_at=1027.2 if has_landed else None, place="", error=lambda: error
+    )
+    ladder = SimpleNamespace(records=[record], message=lambda at, _place: f"{at - 1000:.1f} s")
+    firing = SimpleNamespace(
+        ladder=ladder, grace_run=None, timeline=SimpleNamespace(start=1000.0, hook_budget=1.0)
+    )
+    moved: list[float] = []
+    invocation: Any = SimpleNamespace(firing=firing)
+    monkeypatch.setattr(passage, "_moves", SimpleNamespace(get=lambda *_: 0))
+    monkeypatch.setattr(passage, "_move_back", lambda _invocation, by: moved.append(by))
+    monkeypatch.setattr(passage.Passage, "_have_done", lambda _self, errand: errand())
+
+    passage.Passage(invocation).realign(27.0)
+
+    assert moved == [pytest.approx(-0.1, abs=0.001)]
+    assert record.at == pytest.approx(1027.0, abs=0.001)
+    if error is not None:
+        assert record.landed_at == pytest.approx(1027.1, abs=0.001)
+        assert error.args == ("27.0 s",)
+
+
+# ---- pytest's fixtures -------------------------------------------------------------------------
+
+
+def test_the_fixtures_are_those_of_this_module(
+    watchdog_context: FakeContext,
+    watchdog_clock: object,
+    watchdog_timeouts: list[dict[str, Any]],
+    watchdog_hooks: None,
+) -> None:
+    """As users have them; in a pytest of its own in tests/test_pytest_plugin.py."""
+
+    @watch
+    def handler(_event: object, _context: object) -> None:
+        expire()
+
+    shutdown_hook(lambda _details: None)
+    with pytest.raises(LambdaTimeout, match=FIRED):
+        handler({}, watchdog_context)
+
+    assert watchdog_clock is clock
+    assert [record["outcome"] for record in watchdog_timeouts] == ["raised"]
 
 
 # ---- records and hooks -------------------------------------------------------------------------
