@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.support import BOUND, Context, block
+from tests.support import BOUND, Context, block, plan
 from watchdog_lambda import LambdaTimeout, shield, watch
+from watchdog_lambda._invocation import Invocation, active
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -103,3 +105,34 @@ def test_an_error_of_the_block_is_not_hidden() -> None:
 
     with pytest.raises(KeyError, match="commit"):
         handler({}, Context(5.0))
+
+
+@pytest.mark.parametrize("lands", [False, True])
+def test_a_shield_that_an_interrupt_lands_at_the_entry_of_is_not_up(
+    monkeypatch: pytest.MonkeyPatch,
+    lands: bool,  # noqa: FBT001
+) -> None:
+    """What was injected on the way is taken back; or has landed, and the block is not entered."""
+    seen: list[int] = []
+
+    def hold_back() -> None:
+        seen.append(invocation.shields)
+        if lands:
+            raise LambdaTimeout
+
+    invocation = Invocation(plan(), {}, None, 0.0, 30.0, 27.0)
+    invocation.firing = SimpleNamespace(  # type: ignore[assignment]
+        hold_back=hold_back, land_at_shield=lambda _frame: None
+    )
+    monkeypatch.setitem(active, threading.get_ident(), invocation)
+    entered: list[int] = []
+
+    try:
+        with shield():
+            entered.append(invocation.shields)
+    except LambdaTimeout:
+        assert lands
+
+    assert seen == [1]
+    assert entered == ([] if lands else [1])
+    assert invocation.shields == 0

@@ -26,7 +26,7 @@ from watchdog_lambda import LambdaTimeout, watch
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-SECONDS = 0.4
+SECONDS = 0.8
 
 
 @watch
@@ -70,6 +70,19 @@ def test_the_current_span_gets_an_event(spans: InMemorySpanExporter, tracer: tra
     assert attributes.pop("watchdog.elapsed_ms") > 0  # type: ignore[operator]
     assert not attributes
     assert span.status.is_unset
+
+
+def test_one_of_the_two_is_enough(
+    spans: InMemorySpanExporter, tracer: trace.Tracer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """X-Ray has not been loaded, and nobody loads it."""
+    monkeypatch.delitem(sys.modules, "aws_xray_sdk.core")
+
+    with tracer.start_as_current_span("handler"):
+        time_out()
+
+    assert [event.name for event in spans.get_finished_spans()[0].events] == ["watchdog.timeout"]
+    assert "aws_xray_sdk.core" not in sys.modules
 
 
 def test_no_span_no_event(spans: InMemorySpanExporter) -> None:

@@ -186,7 +186,7 @@ def test_the_record_goes_through_the_users_own_powertools_logger(
     """Service name, appended keys and format are the user's."""
     powertools.append_keys(order_id="o-7")
 
-    time_out(watch(grace_period=0.02)(blocks))
+    time_out(watch(grace_period=0.1)(blocks), 0.4)
 
     [record] = records(capfd.readouterr().out)
     assert (record["service"], record["order_id"], record["level"]) == ("payments", "o-7", "ERROR")
@@ -222,7 +222,7 @@ def test_a_formatter_that_fails_still_leaves_a_line(
 
     monkeypatch.setattr(powertools.handlers[0].formatter, "format", broken)
 
-    time_out(watch(grace_period=0.02)(blocks))
+    time_out(watch(grace_period=0.1)(blocks), 0.4)
 
     out = capfd.readouterr().out
     [record] = records(out)
@@ -238,7 +238,7 @@ def test_indented_powertools_output_is_still_one_line(
     with pytest.warns(UserWarning, match="POWERTOOLS_DEV"):
         logger = Logger(service="pretty", level="INFO")
     try:
-        time_out(watch(grace_period=0.02)(blocks))
+        time_out(watch(grace_period=0.1)(blocks), 0.4)
     finally:
         for handler in list(logger.handlers):
             logger._logger.removeHandler(handler)
