@@ -120,7 +120,8 @@ def test_a_shield_that_an_interrupt_lands_at_the_entry_of_is_not_up(
         if lands:
             raise LambdaTimeout
 
-    invocation = Invocation(plan(), {}, None, 0.0, 30.0, 27.0)
+    now = time.monotonic()  # not long past, or the watchdog itself would fire
+    invocation = Invocation(plan(), {}, None, now, now + 900.0, now + 897.0)
     invocation.firing = SimpleNamespace(  # type: ignore[assignment]
         hold_back=hold_back, land_at_shield=lambda _frame: None
     )

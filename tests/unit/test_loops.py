@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
+import time
 import types
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -177,7 +178,8 @@ def test_last_call_in_the_running_out_does_not_take_the_answer(
         assert invocation.shields == 1
         raise LambdaTimeout
 
-    invocation = Invocation(plan(), {}, None, 0.0, 30.0, 27.0)
+    now = time.monotonic()  # not long past, or the watchdog itself would fire
+    invocation = Invocation(plan(), {}, None, now, now + 900.0, now + 897.0)
     monkeypatch.setitem(active, IDENT, invocation)
     monkeypatch.setattr(_coroutines, "run_out", last_call)
 
