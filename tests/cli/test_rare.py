@@ -7,6 +7,7 @@ import errno
 import importlib
 import importlib.util
 import io
+import json
 import logging
 import os
 import signal
@@ -109,6 +110,38 @@ def test_an_emulator_that_gives_no_answer_is_told() -> None:
                 host._post(b"{}")
         finally:
             host.close()
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ("Process runtime-1 exited: exit status 0", "without providing a reason"),
+        ("Process runtime-1 exited: exit status 3", "with error: exit status 3"),
+        ("nothing of use", "with error: exit status unknown"),
+    ],
+)
+def test_a_process_that_ends_without_a_word_is_read_from_the_emulators_log(
+    monkeypatch: pytest.MonkeyPatch, said: str, message: str
+) -> None:
+    """The answer is empty then; how it has ended stands in a line of the emulator's own."""
+    host = Emulator("/bin/rie", function(HANDLERS), lambda _line: None)
+
+    def post(_event: bytes) -> tuple[int, str]:
+        host._said.append(said)
+        return 502, ""
+
+    monkeypatch.setattr(host, "_post", post)
+    try:
+        invocation = host.invoke(b"{}", lambda _what, _at: None)
+    finally:
+        host.close()
+
+    assert invocation.kind == "error"
+    assert invocation.init_seconds is None
+    assert json.loads(invocation.body) == {
+        "errorType": "Runtime.ExitError",
+        "errorMessage": f"Error: Runtime exited {message}",
+    }
 
 
 def test_a_killed_invocation_is_shown_to_people(capsys: pytest.CaptureFixture[str]) -> None:
