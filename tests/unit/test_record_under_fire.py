@@ -116,7 +116,7 @@ def test_a_line_that_is_json_but_no_object_is_taken_as_it_is(
     formatter(lambda entry: json.dumps([EVENT, entry.outcome]))
 
     with pytest.raises(LambdaTimeout):
-        watch(grace_period=0.1)(lambda _e, _c: block())({}, Context(0.4))
+        run_out_of_time({}, Context(LONG))
 
     assert json.loads(capfd.readouterr().out) == [EVENT, "raised"]
 

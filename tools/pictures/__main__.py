@@ -23,7 +23,7 @@ def main() -> int:
     given = parser.parse_args()
     if not given.redraw:
         docs.FIGURES.write_text(docs.to_json(docs.measure()), encoding="utf-8")
-    for path, text in docs.made_of(docs.read()).items():
+    for path, text in docs.made_of(docs.read(), docs.read_soak()).items():
         path.write_text(text, encoding="utf-8")
         print(path.relative_to(docs.ROOT))
     return 0

@@ -9,14 +9,19 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
+from benchmarks.markdown import fill_in
+from tools import soak
 from watchdog_lambda._config import DEFAULT_GRACE_PERIOD, DEFAULT_LAST_CALL
 
-from . import ladder, timeline
+from . import ladder, race, timeline
+from .race import Soak
 from .timeline import Run
 
 ROOT: Final = Path(__file__).resolve().parent.parent.parent
 FOLDER: Final = ROOT / "docs" / "explanation"
 FIGURES: Final = FOLDER / "timeline.json"
+SOAK: Final = FOLDER / "soak.json"
+PROOF: Final = FOLDER / "proof.md"
 
 TIMEOUT: Final = 4 * DEFAULT_GRACE_PERIOD
 """Of the function: the shortest one that has the default grace period whole."""
@@ -57,9 +62,28 @@ def read() -> Run:
     return Run(**json.loads(FIGURES.read_text(encoding="utf-8")))
 
 
-def made_of(run: Run) -> dict[Path, str]:
-    """What each picture must be then."""
+def read_soak() -> Soak:
+    """What the last long soak came to, as it was saved."""
+    return Soak(**json.loads(SOAK.read_text(encoding="utf-8")))
+
+
+def made_of(run: Run, soak: Soak) -> dict[Path, str]:
+    """What each picture must be then, and the page with the soak's table."""
     return {
         FOLDER / "timeline.svg": timeline.draw(run),
         FOLDER / "ladder.svg": ladder.draw(),
+        FOLDER / "race.svg": race.draw(soak),
+        PROOF: _page(soak),
     }
+
+
+def _page(found: Soak) -> str:
+    cells = [(cell["name"], cell["rows"]) for cell in found.cells]
+    tables = [
+        line
+        # Two of them side by side are what a page has room for.
+        for n in range(0, len(cells), 2)
+        for line in ("", "```", soak.table(cells[n : n + 2]), "```", "")
+    ]
+    page = PROOF.read_text(encoding="utf-8")
+    return fill_in(page, {"soak": [*tables, f"**{found.verdict}**"]}, command="pictures")
