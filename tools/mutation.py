@@ -48,13 +48,14 @@ WORK: Final = ROOT / "build" / "mutation"
 CORE: Final = (
     *("_clock", "_code", "_config", "_hooks", "_invocation", "_pace", "_record", "_standby"),
     *("_answer", "_course", "_firing", "_handler", "_interrupt", "_ladder", "_last_resort"),
-    "_watchdog",
+    *("_loops", "_coroutines", "_watchdog"),
 )
 TESTS: Final = {
     "_answer": ("tests/unit/test_answer.py",),
     "_clock": ("tests/unit/test_clock.py",),
     "_code": ("tests/unit/test_code.py",),
     "_config": ("tests/unit/test_config.py",),
+    "_coroutines": ("tests/unit/test_coroutines.py",),
     "_course": ("tests/unit/test_course.py",),
     "_firing": ("tests/unit/test_firing.py",),
     "_handler": ("tests/unit/test_handler.py",),
@@ -63,6 +64,7 @@ TESTS: Final = {
     "_invocation": ("tests/unit/test_invocation.py",),
     "_ladder": ("tests/unit/test_ladder.py",),
     "_last_resort": ("tests/unit/test_last_resort.py",),
+    "_loops": ("tests/unit/test_event_loops.py",),
     "_pace": ("tests/unit/test_pace.py",),
     "_record": ("tests/unit/test_record.py",),
     "_standby": ("tests/unit/test_standby.py",),

@@ -1,0 +1,357 @@
+"""``async def`` handlers: what is one, how its task comes to its end, the loop that is kept."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import functools
+from _thread import get_ident
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.unit.still_loop import StillLoop, still
+from watchdog_lambda import Interrupt, LambdaTimeout, _coroutines, _loops
+from watchdog_lambda._clock import SystemClock
+from watchdog_lambda._coroutines import as_function, call_opaque, is_coroutine_function
+from watchdog_lambda._invocation import active
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+__all__ = ["still"]
+
+seen: list[Any] = []
+
+
+@pytest.fixture(autouse=True)
+def nothing_seen() -> None:
+    """Each test starts with an empty note."""
+    seen.clear()
+
+
+@pytest.fixture
+def kept(still: StillLoop, monkeypatch: pytest.MonkeyPatch) -> StillLoop:
+    """The loop that is kept for this thread."""
+    monkeypatch.setattr(_coroutines, "_kept", {get_ident(): still})
+    monkeypatch.setattr(_coroutines, "_cut", set())
+    return still
+
+
+class UnderWay:
+    """As much of an invocation as is looked at."""
+
+    def __init__(self) -> None:
+        self.shields = 0
+        self.last_call_at = SystemClock.monotonic() + 50.0
+
+    def timeline(self) -> UnderWay:
+        return self
+
+
+@pytest.fixture
+def invocation() -> Iterator[UnderWay]:
+    """That of this thread."""
+    invocation: Any = UnderWay()
+    active[get_ident()] = invocation
+    yield invocation
+    del active[get_ident()]
+
+
+# ---- what is one -------------------------------------------------------------------------------
+
+
+def test_what_gives_a_coroutine() -> None:
+    """However it is wrapped; what is not written in Python cannot be looked into."""
+
+    async def function() -> None: ...
+
+    class Service:
+        async def method(self) -> None: ...
+
+        async def __call__(self) -> None: ...
+
+    class Plain:
+        def __call__(self) -> None: ...
+
+    inner = functools.partial(function)
+    inner.__dict__["note"] = "with one, it is not taken for what it has"
+    outer = functools.partial(inner)
+    assert outer.func is inner
+    for is_one in (function, Service().method, Service(), outer):
+        assert is_coroutine_function(is_one)
+    for is_none in (Service, Plain(), Plain().__call__, functools.partial(max), max, names, 1):
+        assert not is_coroutine_function(is_none)
+
+
+def names() -> None: ...
+
+
+def test_a_call_passes_everything_on() -> None:
+    """What it is given, what it returns, and what it raises."""
+
+    def handler(*args: object, **kwargs: object) -> object:
+        if not args:
+            raise StopIteration("own")
+        return args, kwargs
+
+    assert call_opaque(handler, (1, 2), {"three": 3}) == ((1, 2), {"three": 3})
+    with pytest.raises(StopIteration, match="own"):
+        call_opaque(handler, (), {})
+
+
+# ---- how its task ends -------------------------------------------------------------------------
+
+
+def test_the_handlers_own_coroutine_is_known_while_it_runs(kept: StillLoop) -> None:
+    """And its answer is the caller's."""
+
+    async def handler(event: object, context: object) -> object:
+        seen.append(_loops.coroutines[get_ident()].cr_code.co_name)
+        await asyncio.sleep(3)
+        return event, context
+
+    assert as_function(handler)("event", "context") == ("event", "context")
+
+    assert seen == ["handler"]
+    assert kept.now == 3.0
+    assert get_ident() not in _loops.coroutines
+
+
+def test_a_call_where_a_loop_runs_begins_nothing(kept: StillLoop) -> None:
+    """Not even the handler's coroutine: nobody would await it."""
+
+    async def handler(_event: object, _context: object) -> None: ...
+
+    def call() -> None:
+        with pytest.raises(RuntimeError, match=r"await handler\.__wrapped__"):
+            as_function(handler)({}, None)
+        seen.append(get_ident() in _loops.coroutines)
+
+    kept.call_soon(call)
+    _loops.finish_turn(kept)
+
+    assert seen == [False]
+
+
+async def answers() -> str:
+    return "answer"
+
+
+async def fails() -> str:
+    raise KeyError("own")
+
+
+async def is_cancelled() -> str:
+    raise asyncio.CancelledError
+
+
+@pytest.mark.parametrize("interrupt", [LambdaTimeout, Interrupt])
+@pytest.mark.parametrize(("end", "answer"), [(answers, "answer"), (fails, ""), (is_cancelled, "")])
+def test_an_interrupt_in_the_turn_after_the_tasks_end(
+    kept: StillLoop,
+    interrupt: type[BaseException],
+    end: Callable[[], Any],
+    answer: str,
+) -> None:
+    """An answer is one; of anything else the interrupt takes the place."""
+    strike = interrupt()
+
+    async def handler(_event: object, _context: object) -> Any:
+        kept.strikes = [strike]
+        return await end()
+
+    if answer:
+        assert as_function(handler)({}, None) == answer
+    else:
+        with pytest.raises(interrupt) as raised:
+            as_function(handler)({}, None)
+        assert raised.value is strike
+
+
+@pytest.mark.parametrize("interrupt", [LambdaTimeout, Interrupt])
+def test_an_interrupt_in_the_task_comes_out_by_it(
+    kept: StillLoop, interrupt: type[BaseException]
+) -> None:
+    """It is over, so there is nothing to be cancelled."""
+    strike = interrupt()
+
+    async def handler(_event: object, _context: object) -> None:
+        await asyncio.sleep(0)
+        raise strike
+
+    with pytest.raises(interrupt) as raised:
+        as_function(handler)({}, None)
+
+    assert raised.value is strike
+    assert kept.now == 0.0
+
+
+@pytest.mark.parametrize("interrupt", [LambdaTimeout, Interrupt])
+@pytest.mark.parametrize("answer", ["partial", None])
+def test_an_interrupt_where_the_loop_waits_cancels_the_task(
+    kept: StillLoop, interrupt: type[BaseException], answer: str | None
+) -> None:
+    """What that returns is the answer; if it ends of it, the interrupt goes on."""
+    strike = interrupt()
+
+    async def handler(_event: object, _context: object) -> object:
+        kept.strikes = [strike]
+        kept.call_soon(seen.append, "so that there is a turn after this one")
+        try:
+            await asyncio.sleep(1000)
+        except asyncio.CancelledError:
+            await asyncio.sleep(3)
+            if answer is None:
+                raise
+        return answer
+
+    if answer:
+        assert as_function(handler)({}, None) == answer
+    else:
+        with pytest.raises(interrupt) as raised:
+            as_function(handler)({}, None)
+        assert raised.value is strike
+    assert kept.now == 3.0
+
+
+# ---- what is left behind -----------------------------------------------------------------------
+
+
+async def lingers(note: Callable[[], object], seconds: float = 0.0) -> None:
+    """Wait until cancelled, then for so long; note something then."""
+    try:
+        await asyncio.sleep(1000)
+    finally:
+        await asyncio.sleep(seconds)
+        seen.append(note())
+
+
+def test_tasks_left_behind_end_behind_a_shield(kept: StillLoop, invocation: UnderWay) -> None:
+    """The handler has come to its end: the timeout must not take the answer's place."""
+
+    async def handler(_event: object, _context: object) -> str:
+        seen.append(asyncio.create_task(lingers(lambda: invocation.shields)))
+        await asyncio.sleep(0)
+        return f"shields: {invocation.shields}"
+
+    assert as_function(handler)({}, None) == "shields: 0"
+
+    assert seen[1:] == [1]
+    assert invocation.shields == 0
+
+
+def test_outside_of_an_invocation_tasks_get_a_time_of_their_own(kept: StillLoop) -> None:
+    """No deadline is known there."""
+
+    async def handler(_event: object, _context: object) -> None:
+        seen.append(asyncio.create_task(lingers(lambda: None, 20.0)))
+        await asyncio.sleep(0)
+
+    as_function(handler)({}, None)
+
+    assert kept.now == 5.0
+    kept.run_until_complete(asyncio.wait(seen))
+
+
+def test_in_an_invocation_tasks_get_the_time_until_last_call(
+    invocation: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is left of it."""
+    monkeypatch.setattr(SystemClock, "monotonic", lambda: 30.0)
+    invocation.last_call_at = 42.0
+
+    assert _coroutines._time_left(invocation) == 12.0
+
+
+def test_a_task_that_has_refused_its_end_is_not_cancelled_again(kept: StillLoop) -> None:
+    """Nor waited for: it would cost every later invocation its time."""
+
+    async def refuses() -> None:
+        try:
+            await asyncio.sleep(1000)
+        except asyncio.CancelledError:
+            seen.append("cancelled")
+            await refuses()
+
+    async def handler(event: str, _context: object) -> str:
+        if event == "leave":
+            seen.append(asyncio.create_task(refuses()))
+            await asyncio.sleep(0)
+        return event
+
+    watched = as_function(handler)
+    assert [watched(event, None) for event in ("leave", "next", "next")] == [
+        "leave",
+        "next",
+        "next",
+    ]
+
+    assert seen[1:] == ["cancelled"]
+    kept.run_until_complete(seen[0])
+
+
+@pytest.mark.parametrize("interrupt", [LambdaTimeout, Interrupt])
+def test_last_call_ends_the_wait_for_tasks_and_the_next_run_is_whole(
+    kept: StillLoop, invocation: UnderWay, interrupt: type[BaseException]
+) -> None:
+    """The answer stays; what the run has left in the loop is taken out before the next one."""
+
+    async def handler(event: str, _context: object) -> str:
+        if event == "cut":
+            # In the turn after this one, which leaves its stop in the loop, and in the next run.
+            kept.strikes = [LambdaTimeout(), interrupt()]
+        else:
+            await asyncio.sleep(3)
+        return event
+
+    watched = as_function(handler)
+
+    assert watched("cut", None) == "cut"
+    assert kept.strikes == []
+    assert invocation.shields == 0
+    assert get_ident() not in _loops.coroutines
+    assert _coroutines._cut == {get_ident()}
+    assert watched("next", None) == "next"
+    assert _coroutines._cut == set()
+
+
+# ---- the loop that is kept ---------------------------------------------------------------------
+
+
+def test_one_loop_is_made_and_kept(kept: StillLoop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until somebody closes it; it is its thread's current one, and closed with the process."""
+    registered: list[Any] = []
+    monkeypatch.setattr(atexit, "register", lambda *call: registered.append(call))
+    assert _coroutines._loop() is kept
+    assert registered == []
+
+    kept.close()
+    try:
+        loop = _coroutines._loop()
+
+        assert loop is not kept
+        assert _coroutines._loop() is loop
+        assert asyncio.get_event_loop() is loop
+        [(close, given)] = registered
+        assert given is loop
+        loop.call_soon(close, loop)
+        _loops.finish_turn(loop)
+        assert not loop.is_closed(), "it was running"
+        close(loop)
+        assert loop.is_closed()
+    finally:
+        loop.close()
+        asyncio.set_event_loop(None)
+
+
+def test_a_thread_without_a_loop_gets_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its first."""
+    monkeypatch.setattr(_coroutines, "_kept", {})
+    monkeypatch.setattr(atexit, "register", lambda *_call: None)
+
+    loop = _coroutines._loop()
+
+    assert _coroutines._kept == {get_ident(): loop}
+    loop.close()
+    asyncio.set_event_loop(None)

@@ -1,0 +1,510 @@
+"""Event loops: which one runs, what is awaited there, running out what is left."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import sys
+import threading
+import types
+from _thread import get_ident
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.support import BOUND
+from tests.unit.still_loop import StillLoop, still
+from watchdog_lambda import LambdaTimeout, _loops
+from watchdog_lambda._loops import (
+    finish_turn,
+    give_up,
+    run_out,
+    running_loop,
+    waits_in_c,
+    with_awaited,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterator
+
+    from watchdog_lambda._stacks import Stack
+
+__all__ = ["still"]
+
+seen: list[Any] = []
+
+
+@pytest.fixture(autouse=True)
+def nothing_seen() -> None:
+    """Each test starts with an empty note."""
+    seen.clear()
+
+
+# ---- which one runs ----------------------------------------------------------------------------
+
+
+def test_the_loop_that_runs_here(still: StillLoop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """None outside of one, and none where nobody has imported asyncio."""
+    assert running_loop() is None
+    still.call_soon(lambda: seen.append(running_loop()))
+    finish_turn(still)
+    assert seen == [still]
+
+    monkeypatch.delitem(sys.modules, "asyncio.events")
+    assert running_loop() is None
+
+
+class CLoop(StillLoop):
+    """As uvloop's are called."""
+
+
+CLoop.__module__ = "uvloop.loop"
+
+
+@pytest.mark.parametrize(("kind", "in_a_callback"), [(CLoop, True), (StillLoop, False)])
+def test_a_callback_of_a_loop_in_c_waits_there(
+    kind: type[StillLoop], *, in_a_callback: bool
+) -> None:
+    """A task of it does not, nor anything of asyncio's own loop, nor what runs in none."""
+
+    async def task() -> None:
+        seen.append(waits_in_c())
+
+    loop = kind()
+    loop.call_soon(lambda: seen.append(waits_in_c()))
+    loop.run_until_complete(task())
+    loop.close()
+
+    assert seen == [in_a_callback, False]
+    assert not waits_in_c()
+
+
+# ---- running out -------------------------------------------------------------------------------
+
+
+async def lingers(name: str, turns: int = 0, seconds: float = 0.0) -> None:
+    """Wait until cancelled; then it needs so many turns, and so long."""
+    try:
+        await asyncio.sleep(1000)
+    finally:
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        if seconds:
+            await asyncio.sleep(seconds)
+        seen.append(name)
+
+
+def left_in(loop: StillLoop, *coroutines: Any) -> list[asyncio.Task[Any]]:
+    """Tasks of these, each of which has begun."""
+    tasks = [loop.create_task(coroutine) for coroutine in coroutines]
+    finish_turn(loop)
+    return tasks
+
+
+def assert_nothing_ends_the_next_run(loop: StillLoop) -> None:
+    assert loop.run_until_complete(asyncio.sleep(500, "the next one")) == "the next one"
+
+
+def test_a_turn_is_finished_and_no_more(still: StillLoop) -> None:
+    """What waits for its turn runs; what that calls for has to wait."""
+    still.call_soon(lambda: still.call_soon(seen.append, "next turn"))
+    still.call_soon(seen.append, "this turn")
+
+    finish_turn(still)
+
+    assert seen == ["this turn"]
+    finish_turn(still)
+    assert seen == ["this turn", "next turn"]
+    assert still.now == 0.0
+
+
+def test_a_turn_that_was_not_finished_stops_no_later_run(still: StillLoop) -> None:
+    """An interrupt lands in it; what was to stop it stays in the loop, and does nothing."""
+    still.strikes = [LambdaTimeout()]
+    with pytest.raises(LambdaTimeout):
+        finish_turn(still)
+
+    assert_nothing_ends_the_next_run(still)
+
+
+def test_tasks_are_cancelled_and_run_to_their_end(still: StillLoop) -> None:
+    """All of them, for as long as it takes them."""
+    tasks = left_in(still, lingers("long", seconds=3.0), lingers("short", turns=5))
+
+    run_out(still, 5.0)
+
+    assert seen == ["short", "long"]
+    assert all(task.cancelled() for task in tasks)
+    assert still.now == 3.0
+    assert still.timers() == [], "one of its own is left, and would wake a later run"
+    assert_nothing_ends_the_next_run(still)
+
+
+def test_what_the_handlers_run_has_left_does_not_cut_the_tasks_short(still: StillLoop) -> None:
+    """The callback that stops a run that was cut in its last turn."""
+    left_in(still, lingers("cleaned up", turns=5))
+    still.call_soon(still.stop)
+
+    run_out(still, 5.0)
+
+    assert seen == ["cleaned up"]
+
+
+def test_one_that_fails_does_not_cut_the_others_short(still: StillLoop) -> None:
+    """The error stays in its task."""
+
+    async def fails() -> None:
+        try:
+            await lingers("failed", turns=2)
+        finally:
+            raise KeyError("own")
+
+    failing, _ = left_in(still, fails(), lingers("cleaned up", seconds=3.0))
+
+    run_out(still, 5.0)
+
+    assert seen == ["failed", "cleaned up"]
+    assert isinstance(failing.exception(), KeyError)
+
+
+def test_tasks_get_the_time_that_is_left_and_no_more(still: StillLoop) -> None:
+    """They stay in the loop, and go on with its next run."""
+    [slow] = left_in(still, lingers("cleaned up", seconds=20.0))
+
+    run_out(still, 5.0)
+
+    assert (still.now, slow.done()) == (5.0, False)
+    assert_nothing_ends_the_next_run(still)
+    assert slow.done()
+
+
+@pytest.mark.parametrize("seconds", [0.0, -3.0])
+def test_tasks_get_one_turn_where_no_time_is_left(still: StillLoop, seconds: float) -> None:
+    """And a second one, to see that it is over."""
+    [slow, quick] = left_in(still, lingers("slow", seconds=0.5), lingers("quick"))
+
+    run_out(still, seconds)
+
+    assert (still.now, slow.done(), quick.done()) == (0.0, False, True)
+    assert_nothing_ends_the_next_run(still)
+
+
+@pytest.mark.parametrize("turns", [0, 1])
+def test_nobody_is_waited_for_once_all_have_ended(still: StillLoop, turns: int) -> None:
+    """Whether that takes the tasks the first turn, or one more."""
+    left_in(still, lingers("cleaned up", turns=turns))
+
+    run_out(still, 5.0)
+    run_out(still, 5.0)
+
+    assert seen == ["cleaned up"]
+    assert still.now == 0.0
+
+
+def test_what_the_tasks_ends_call_for_soon_is_run(still: StillLoop) -> None:
+    """A transport that is closed hears of it in a turn of its own."""
+
+    async def closes() -> None:
+        try:
+            await lingers("cleaned up", turns=1)
+        finally:
+            call_in_turns(3)
+
+    def call_in_turns(left: int) -> None:
+        if left:
+            still.call_soon(call_in_turns, left - 1)
+        else:
+            seen.append("closed")
+
+    left_in(still, closes())
+
+    run_out(still, 5.0)
+
+    assert seen == ["cleaned up", "closed"]
+
+
+def test_a_run_out_that_is_cut_stops_no_later_run(still: StillLoop) -> None:
+    """The task ends in a later one; neither that nor the time it had been given ends that."""
+    [slow] = left_in(still, lingers("cleaned up", turns=2, seconds=20.0))
+    still.call_soon(lambda: still.call_soon(still.strikes.append, LambdaTimeout()))
+
+    with pytest.raises(LambdaTimeout):
+        run_out(still, 5.0)
+
+    assert not slow.done()
+    assert_nothing_ends_the_next_run(still)
+    assert slow.done()
+
+
+def test_tasks_that_were_given_up_are_left_alone(still: StillLoop) -> None:
+    """Those that a loop has already; not what is begun later."""
+    [old] = left_in(still, lingers("old"))
+    give_up(still)
+    [new] = left_in(still, lingers("new"))
+
+    run_out(still, 5.0)
+
+    assert (old.done(), new.done()) == (False, True)
+    old.cancel()
+    finish_turn(still)
+
+
+def test_a_loop_that_runs_or_is_closed_is_left_alone(still: StillLoop) -> None:
+    """The one is still somebody's; the other cannot run."""
+
+    async def main() -> None:
+        run_out(still, 5.0)
+        await asyncio.sleep(0)
+        seen.append("went on")
+
+    still.run_until_complete(main())
+    assert seen == ["went on"]
+
+    still.close()
+    run_out(still, 5.0)
+
+
+# ---- what is awaited ---------------------------------------------------------------------------
+
+
+class Own:
+    """Takes what these files have for the user's code."""
+
+    def __init__(self, *names: str) -> None:
+        self._names = names
+
+    def has_own(self, stack: Stack) -> bool:
+        return any(name in self._names for _, _, name in stack)
+
+
+def names(stack: Stack) -> list[str]:
+    return [function for _, _, function in stack]
+
+
+async def outer() -> None:
+    await inner()
+
+
+async def inner() -> None:
+    await old_style()
+
+
+@types.coroutine
+def old_style() -> Generator[Any]:
+    yield
+
+
+@pytest.fixture
+def waiting() -> Iterator[Any]:
+    """A coroutine that waits in ``old_style``, which ``inner`` awaits, which ``outer`` does."""
+    coroutine = outer()
+    coroutine.send(None)
+    yield coroutine
+    coroutine.close()
+
+
+def test_what_a_coroutine_awaits_is_its_stack(waiting: Any) -> None:
+    """Innermost first, with the line that each waits in; a generator's too."""
+    stack = _loops._chain(waiting)
+
+    assert stack == [
+        (__file__, old_style.__code__.co_firstlineno + 2, "old_style"),
+        (__file__, inner.__code__.co_firstlineno + 1, "inner"),
+        (__file__, outer.__code__.co_firstlineno + 1, "outer"),
+    ]
+    assert names(_loops._chain(waiting.cr_await.cr_await)) == ["old_style"]
+
+
+def test_a_line_that_is_unknown_is_none() -> None:
+    """Code that was made without line numbers."""
+    function = types.FunctionType(old_style.__code__.replace(co_linetable=b""), {})
+    generator = function()
+    next(generator)
+
+    assert _loops._chain(generator) == [(__file__, 0, "old_style")]
+
+
+def test_a_deep_chain_is_walked_so_far(waiting: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From its outer end."""
+    monkeypatch.setattr(_loops, "MOST_OWN_FRAMES", 2)
+
+    assert names(_loops._chain(waiting)) == ["inner", "outer"]
+
+
+def test_what_runs_or_has_ended_awaits_nothing(waiting: Any) -> None:
+    """The thread's stack has what runs; and what is neither is not looked into."""
+    running: Any = None
+
+    async def looks() -> None:
+        seen.append(_loops._chain(running))
+
+    running = looks()
+    with pytest.raises(StopIteration):
+        running.send(None)
+    waiting.close()
+
+    assert seen == [[]]
+    assert _loops._chain(waiting) == []
+    assert _loops._chain(object()) == []
+
+
+def test_a_stack_gets_what_is_awaited_where_none_of_it_is_the_users(
+    waiting: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the handler's own coroutine first; a stack that says something itself stays as it is."""
+    ident = get_ident()
+    stack: Stack = [("selectors.py", 1, "select")]
+    monkeypatch.setitem(_loops.coroutines, ident, waiting)
+
+    def told(code: Any) -> list[str]:
+        return names(with_awaited(stack, ident, code))
+
+    assert told(Own("outer")) == ["old_style", "inner", "outer", "select"]
+    assert told(Own("select", "outer")) == ["select"]
+    assert told(Own("somebody")) == ["select"]
+
+
+def test_a_handlers_coroutine_that_has_ended_is_passed_over(
+    waiting: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has no frame any more."""
+    monkeypatch.setitem(_loops.coroutines, get_ident(), waiting)
+    assert [names(stack) for stack in _loops._awaited(get_ident())] == [
+        ["old_style", "inner", "outer"]
+    ]
+
+    waiting.close()
+
+    assert list(_loops._awaited(get_ident())) == []
+
+
+def test_no_garbage_is_collected_while_frames_are_held(
+    waiting: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On 3.11 one that begins meanwhile can crash; afterwards it goes on."""
+
+    class Walked(dict[Any, Any]):
+        def get(self, *key: Any) -> Any:
+            seen.append(gc.isenabled())
+            return super().get(*key)
+
+    def frame_of(_ident: int) -> None:
+        seen.append(gc.isenabled())
+
+    monkeypatch.setattr(_loops, "_AWAITED", Walked(_loops._AWAITED))
+    monkeypatch.setattr(_loops, "frame_of", frame_of)
+    _loops._chain(waiting)
+    _loops._loop_in(get_ident())
+
+    assert seen == [False] * 5
+    assert gc.isenabled()
+
+
+async def waits(deeper: int) -> None:
+    await (waits(deeper - 1) if deeper else asyncio.sleep(1000))
+
+
+async def waits_longer() -> None:
+    await waits(1)
+
+
+def in_a_loop(loop: StillLoop, function: Callable[[], object]) -> None:
+    """Call it in a callback: where no task runs."""
+    loop.call_soon(function)
+    finish_turn(loop)
+
+
+@pytest.fixture
+def busy(still: StillLoop) -> Iterator[StillLoop]:
+    """A loop with tasks that wait at several depths: of each depth, the names are in a mess."""
+    tasks = [
+        still.create_task(waits(depth), name=f"{(number * 7) % 10}, depth {depth}")
+        for number in range(10)
+        for depth in (0, 1)
+    ]
+    tasks.append(still.create_task(waits_longer(), name="9, deepest"))
+    finish_turn(still)
+    yield still
+    for task in tasks:
+        task.cancel()
+    finish_turn(still)
+
+
+def test_the_task_that_waits_the_deepest_comes_first(busy: StillLoop) -> None:
+    """It says the most."""
+    in_a_loop(busy, lambda: seen.extend(_loops._awaited(get_ident())))
+
+    assert names(seen[0]) == ["sleep", "waits", "waits", "waits_longer"]
+    assert [len(stack) for stack in seen] == [4, *[3] * 10, *[2] * 10]
+
+
+def test_tasks_of_one_depth_come_in_the_order_of_their_names(
+    busy: StillLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A set has an order of its own each time."""
+    told: list[str] = []
+
+    def chain(coroutine: object) -> Stack:
+        [name] = [t.get_name() for t in asyncio.all_tasks(busy) if t.get_coro() is coroutine]
+        told.append(name)
+        return []
+
+    monkeypatch.setattr(_loops, "_chain", chain)
+    in_a_loop(busy, lambda: list(_loops._awaited(get_ident())))
+
+    assert len(told) == 21
+    assert told == sorted(told)
+
+
+def test_a_loop_of_any_make_is_known_in_its_own_thread(busy: StillLoop) -> None:
+    """There asyncio says which one it is, whoever's frames run it."""
+    asyncio._set_running_loop(busy)
+    try:
+        assert len(list(_loops._awaited(get_ident()))) == 21
+    finally:
+        asyncio._set_running_loop(None)
+
+
+@pytest.mark.parametrize("error", [AttributeError, RuntimeError, TypeError])
+def test_a_loop_that_cannot_tell_its_tasks_has_none(
+    still: StillLoop, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    """It is no asyncio's, or makes tasks all the time."""
+
+    def all_tasks(_loop: object) -> object:
+        raise error
+
+    monkeypatch.setattr(asyncio, "all_tasks", all_tasks)
+    in_a_loop(still, lambda: seen.append(list(_loops._awaited(get_ident()))))
+
+    assert seen == [[]]
+
+
+def test_a_loop_in_another_thread_is_found_by_the_frame_that_runs_it(
+    busy: StillLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """None where that thread runs none, has ended, or where nobody has imported asyncio."""
+    there, go_on = threading.Event(), threading.Event()
+
+    def wait() -> None:
+        there.set()
+        go_on.wait(BOUND)
+
+    for target, expected in (lambda: in_a_loop(busy, wait), busy), (wait, None):
+        there.clear()
+        go_on.clear()
+        thread = threading.Thread(target=target)
+        thread.start()
+        assert there.wait(BOUND)
+        ident = thread.ident or 0
+        try:
+            assert _loops._loop_in(ident) is expected
+            assert len(list(_loops._awaited(ident))) == (21 if expected else 0)
+            with monkeypatch.context() as patch:
+                patch.delitem(sys.modules, "asyncio.base_events")
+                assert _loops._loop_in(ident) is None
+        finally:
+            go_on.set()
+            thread.join()
+
+    assert _loops._loop_in(ident) is None
