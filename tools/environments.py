@@ -5,6 +5,8 @@ Nothing but the standard library: it runs before anything is installed.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import itertools
 import os
@@ -17,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 PINNED: Final = ROOT / "requirements" / "dev.txt"
@@ -95,16 +97,25 @@ def _made(
     python = folder / "bin" / "python"
     stamp = folder / ".made-of"
     made_of = hashlib.sha256(pinned.read_bytes() + more + version.encode()).hexdigest()
-    if python.exists() and stamp.exists() and stamp.read_text() == made_of:
-        return python
-    say(f"setting up {name} for Python {version} (once)")
-    if folder.exists():
-        shutil.rmtree(folder)
-    _make(folder, interpreter)
-    _install(python, pinned)
-    finish(python)
-    stamp.write_text(made_of)
+    with _alone(folder):
+        if python.exists() and stamp.exists() and stamp.read_text() == made_of:
+            return python
+        say(f"setting up {name} for Python {version} (once)")
+        if folder.exists():
+            shutil.rmtree(folder)
+        _make(folder, interpreter)
+        _install(python, pinned)
+        finish(python)
+        stamp.write_text(made_of)
     return python
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Wait for another command that sets up the same: they would take it apart for each other."""
+    with folder.with_name(f"{folder.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _make(folder: Path, interpreter: str) -> None:
