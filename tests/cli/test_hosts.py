@@ -242,8 +242,8 @@ def test_both_keep_a_process_that_restarts_in_place(tmp_path: Path) -> None:
     event = json.dumps({"do": "stuck_once", "marker": str(tmp_path / "{}")})
     both = []
     for number, host in enumerate(("none", emulator())):
-        # Six seconds, because the start must fit into a part of last call.
-        words = ["invoke", "scenes.handler", "--json", "--timeout", "6", "--repeat", "2"]
+        # Eight seconds, because the start must fit into a part of last call.
+        words = ["invoke", "scenes.handler", "--json", "--timeout", "8", "--repeat", "2"]
         words += ["--event", event.replace("{}", str(number), 1), "--emulator", host]
         words += ["--env", "WATCHDOG_LAMBDA_LAST_RESORT=restart"]
         both.append(start(*words))

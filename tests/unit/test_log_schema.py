@@ -106,6 +106,8 @@ def test_many_interrupts(capfd: pytest.CaptureFixture[str]) -> None:
 
 def test_an_injection(capfd: pytest.CaptureFixture[str]) -> None:
     """Off the main thread there is an obstacle, and an interrupt that is still pending."""
+    # Here, on the main thread, the watchdog is started in good time.
+    Watchdog().watch(lambda *_: None)({}, Context(5.0))
     watched = Watchdog(grace_period=0.1).watch(lambda *_: time.sleep(0.7))  # blocked, in C
 
     def run() -> None:

@@ -150,10 +150,12 @@ def test_a_handler_that_swallows_everything_does_not_flood_the_record(
 
 def test_off_the_main_thread_the_obstacle_is_named(capfd: pytest.CaptureFixture[str]) -> None:
     """An injected interrupt that a blocked call held up: pending, and why."""
+    # Here, on the main thread, it gets its nudge, and is there in good time.
+    watch(lambda _e, _c: None)({}, Context(5.0))
 
     def work() -> None:
         try:
-            watch(grace_period=0.05)(lambda _e, _c: threading.Event().wait(0.5))({}, Context(0.2))
+            watch(grace_period=0.1)(lambda _e, _c: time.sleep(0.7))({}, Context(0.4))
         except LambdaTimeout:
             pass
 

@@ -83,7 +83,7 @@ def _page(found: Soak) -> str:
         line
         # Two of them side by side are what a page has room for.
         for n in range(0, len(cells), 2)
-        for line in ("", "```", soak.table(cells[n : n + 2]), "```", "")
+        for line in ("```", soak.table(cells[n : n + 2]), "```", "")
     ]
     page = PROOF.read_text(encoding="utf-8")
-    return fill_in(page, {"soak": [*tables, f"**{found.verdict}**"]}, command="pictures")
+    return fill_in(page, {"soak": ["", *tables, f"**{found.verdict}**"]}, command="pictures")
