@@ -104,6 +104,7 @@ def test_many_interrupts(capfd: pytest.CaptureFixture[str]) -> None:
     assert {interrupt["outcome"] for interrupt in record["interrupts"]} >= {"swallowed"}
 
 
+@pytest.mark.untraced  # on 3.11 a traced thread stands still while an injection is pending
 def test_an_injection(capfd: pytest.CaptureFixture[str]) -> None:
     """Off the main thread there is an obstacle, and an interrupt that is still pending."""
     # Here, on the main thread, the watchdog is started in good time.

@@ -1266,3 +1266,19 @@ def test_hooks_of_a_block_only() -> None:
         assert (shared_hooks.snapshot(), staged) == (kept, kept_staged)
 
     assert (shared_hooks.snapshot(), staged) == ([], {})
+
+
+def test_an_instant_that_is_past_is_where_time_is() -> None:
+    """As one that real time has come to meanwhile: nothing is moved, and nothing goes back."""
+
+    @watch
+    def handler(_event: object, _context: object) -> str:
+        clock.advance(5.0)
+        found = passage.find()
+        assert found is not None
+        before = found.elapsed
+        found._move_to(1.0)
+        assert before <= found.elapsed < before + NEAR
+        return "answer"
+
+    assert handler({}, FakeContext()) == "answer"
