@@ -91,6 +91,11 @@ def _late(point: dict[str, Any]) -> str:
     return digits(quantile(point["ms"], 0.5)) if point["ms"] else "-"
 
 
+def _beside_bare(mark: dict[str, Any]) -> float:
+    # Results that were kept before a bare call was measured as well have none.
+    return float(mark["ns"] / mark.get("bare", 1.0))
+
+
 def _grown(found: Found) -> int:
     marks = found["invocations"]
     return int(marks[-1]["rss"]) - int(marks[0]["rss"])
@@ -109,7 +114,7 @@ def _ratios(found: Found) -> list[Ratio]:
     ratios = [
         Ratio(
             f"growth: a call after {_MILLION // 10:,} invocations, beside one after 1,000",
-            mark["ns"] / marks[0]["ns"],
+            _beside_bare(mark) / _beside_bare(marks[0]),
             1.3,
             why,
             floor=1.3,
@@ -124,7 +129,7 @@ def _ratios(found: Found) -> list[Ratio]:
             ratios.append(
                 Ratio(
                     f"growth: a call with {last['amount']:,} {SERIES[name].title}, beside none",
-                    last["ns"] / last["base"],
+                    last.get("ratio", last["ns"] / last["base"]),
                     1.3,
                     why,
                     floor=1.3,

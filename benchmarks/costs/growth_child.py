@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 _TURNS: Final = 3
 _ROUNDS: Final = 15
 _GRACE: Final = 0.2
+_SOON_THERE: Final = {"hooks", "depth"}
+"""Series of states that are entered and left in no time, so by turns for each single batch."""
 _BLOCK: Final = 250
 _BLOCKS: Final = 20
 """So many times so many calls are timed at each mark."""
@@ -50,25 +52,38 @@ def main(series: str, amount: str, timeouts: str) -> None:
         _invocations(channel, count)
         return
     amid = _SERIES[series]
-    # By turns, and the least of each: a neighbour adds, and takes nothing away.
-    turns = [(_call(), amid(count, _call)) for _ in range(_TURNS)]
-    base, ns = (min(found) for found in zip(*turns, strict=True))
+    is_soon_there = series in _SOON_THERE
+    rounds, times = (1, _ROUNDS * _TURNS) if is_soon_there else (_ROUNDS, _TURNS)
+    calls = _Calls()
+    turns = [(calls.time(rounds), amid(count, lambda: calls.time(rounds))) for _ in range(times)]
+    if is_soon_there:
+        # A neighbour makes everything slower for a while, but seldom begins between two batches.
+        ratio = quantile((with_them / without for without, with_them in turns), 0.5)
+        base, ns = (quantile(found, 0.25) for found in zip(*turns, strict=True))
+    else:
+        # By turns, and the least of each: a neighbour adds, and takes nothing away.
+        base, ns = (min(found) for found in zip(*turns, strict=True))
+        ratio = ns / base
     if series == "concurrent":
         ms = [_together(count) for _ in range(wanted)]
     else:
         ms = [amid(count, _late) for _ in range(wanted)]
-    channel.tell(base=base, ns=ns, ms=ms)
+    channel.tell(base=base, ns=ns, ratio=ratio, ms=ms)
 
 
-def _call() -> float:
-    """Nanoseconds above bare, of a watched call in the state that the process is in."""
-    watched = watch(noop)
-    size, bare_size = batch_size(watched), batch_size(noop)
+class _Calls:
+    """What a watched call costs."""
 
-    # Not of the differences: those are small where the unwatched batch was disturbed.
-    bare = quantile((batch(noop, later(), bare_size) for _ in range(_ROUNDS)), 0.25)
-    above = quantile((batch(watched, later(), size) for _ in range(_ROUNDS)), 0.25)
-    return above / size - bare / bare_size
+    def __init__(self) -> None:
+        self._watched = watch(noop)
+        self._size, self._bare_size = batch_size(self._watched), batch_size(noop)
+
+    def time(self, rounds: int) -> float:
+        """Nanoseconds above bare, in the state that the process is in."""
+        # Not of the differences: those are small where the unwatched batch was disturbed.
+        bare = quantile((batch(noop, later(), self._bare_size) for _ in range(rounds)), 0.25)
+        above = quantile((batch(self._watched, later(), self._size) for _ in range(rounds)), 0.25)
+        return above / self._size - bare / self._bare_size
 
 
 def _late(wait: Callable[[], Any] = lambda: time.sleep(30)) -> float:
@@ -150,8 +165,13 @@ def _invocations(channel: Channel, count: int) -> None:
             batch(watched, context(later_ms=made), _BLOCK)
             made += _BLOCK
         given = context(later_ms=made)
-        found = [batch(watched, given, _BLOCK) / _BLOCK for _ in range(_BLOCKS)]
-        channel.tell(invocations=mark, ns=quantile(found, 0.25), rss=_resident())
+        # By turns with a bare one, for what slows both down is not what is looked for: a neighbour
+        # that comes between two marks.
+        turns = [
+            (batch(watched, given, _BLOCK), batch(noop, given, _BLOCK)) for _ in range(_BLOCKS)
+        ]
+        ns, bare = (quantile(found, 0.25) / _BLOCK for found in zip(*turns, strict=True))
+        channel.tell(invocations=mark, ns=ns, bare=bare, rss=_resident())
         made += _BLOCK * _BLOCKS
         mark *= 10
 
