@@ -157,16 +157,23 @@ _CONDITION = frozenset(
     {"_release_save", "_acquire_restore", "_is_owned", "__enter__", "__exit__", "notify"}
 )
 _ASYNCIO = os.path.join(STDLIB, "asyncio") + os.sep
+# uvloop counts as running before it makes its pair of sockets and looks whose they are, and until
+# it has closed them, with nothing that would take it back: after a raise in here the loop would run
+# for good. Pinned by test_all_that_uvloop_calls_to_begin_and_to_end_a_run_is_fragile.
+_UVLOOP: dict[str, frozenset[str]] = {
+    "socket.py": frozenset({"socketpair", "__init__", "close", "_real_close", "_decref_socketios"}),
+    "threading.py": frozenset({"main_thread", "ident"}),
+    "weakref.py": frozenset({"__getitem__"}),
+}
 _FRAGILE: dict[str, frozenset[str]] = {
     # A raise in here leaves a Condition that says "release unlocked lock" ever after.
-    "threading.py": _CONDITION | {"acquire", "release"},
+    "threading.py": _CONDITION | {"acquire", "release", *_UVLOOP["threading.py"]},
     # Handler.handle() has no try around acquire(): a raise leaves the handler locked for good.
     os.path.join("logging", "__init__.py"): frozenset(
         {"acquire", "release", "_acquireLock", "_releaseLock", "createLock"}
     ),
-    # uvloop counts as running before it makes its pair of sockets, and until it has closed it, with
-    # nothing that would take it back: after a raise in here the loop would run for good.
-    "socket.py": frozenset({"socketpair", "__init__", "close", "_real_close"}),
+    "socket.py": _UVLOOP["socket.py"],
+    "weakref.py": _UVLOOP["weakref.py"],
 }
 _FRAGILE_FILES = {STDLIB + name: functions for name, functions in _FRAGILE.items()}
 # The import system's own frames hold module locks; the imported module's frames are not these.

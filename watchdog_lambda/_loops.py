@@ -136,7 +136,8 @@ def run_out(loop: AbstractEventLoop, seconds: float) -> None:
     finally:
         stop.is_wanted = False
         timer.cancel()
-    finish_turn(loop)  # for what their ends have called for soon
+    if all(task.done() for task in pending):
+        finish_turn(loop)  # for what their ends have called for soon
 
 
 def with_awaited(stack: Stack, thread_id: int, code: CodeMap) -> Stack:

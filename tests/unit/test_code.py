@@ -6,7 +6,6 @@ import dis
 import os
 import re
 import selectors
-import socket
 import sys
 import textwrap
 import threading
@@ -334,25 +333,6 @@ def test_what_is_named_as_a_coverage_tools_is_not_fragile() -> None:
 
 def frame_of(function: str, file: str) -> Any:
     return SimpleNamespace(f_code=NESTED.replace(co_name=function, co_filename=file))
-
-
-def test_what_uvloop_calls_while_it_counts_as_running_is_fragile() -> None:
-    """It makes a pair of sockets before it runs, and closes it after."""
-    seen: dict[str, bool] = {}
-
-    def look(frame: FrameType, event: str, _argument: object) -> None:
-        if event == "call" and frame.f_code.co_filename == socket.__file__:
-            seen[frame.f_code.co_name] = is_fragile(frame)
-
-    sys.setprofile(look)
-    try:
-        for each in socket.socketpair():
-            each.close()
-    finally:
-        sys.setprofile(None)
-
-    assert {"socketpair", "__init__", "close", "_real_close"} <= seen.keys()
-    assert all(seen.values())
 
 
 def test_lines_of_a_block_are_those_whose_errors_go_to_its_handler() -> None:

@@ -106,7 +106,7 @@ def test_a_stuck_handler_is_reported_before_the_hard_deadline_and_once(
 
     def handler(_event: object, _context: object) -> str:
         pause = threading.Event()
-        until = time.monotonic() + 0.45
+        until = time.monotonic() + 1.25
         while time.monotonic() < until:
             try:
                 pause.wait(0.5)
@@ -114,13 +114,13 @@ def test_a_stuck_handler_is_reported_before_the_hard_deadline_and_once(
                 continue
         return "came back late"
 
-    watched = watch(grace_period=0.1)(handler)
-    assert watched({}, Context(0.4)) == "came back late"
+    watched = watch(grace_period=0.3)(handler)
+    assert watched({}, Context(1.2)) == "came back late"
 
     [record] = records(capfd.readouterr().out)
     assert record["outcome"] == "stuck"
     assert record["ended_after_ms"] is None
-    assert 0 < record["remaining_ms"] < 20
+    assert 0 < record["remaining_ms"] < 60
     assert len(record["interrupts"]) > 2
 
 
