@@ -74,8 +74,8 @@ def as_function(handler: Callable[..., Any]) -> Callable[[Any, Any], Any]:
                 "asyncio.to_thread() call the handler"
             )
         loop = _loop()
-        ident = get_ident()
         give_up(loop)
+        ident = get_ident()
         coroutine = coroutines[ident] = handler(event, context)
         task = loop.create_task(coroutine)
         invocation = active.get(ident)
@@ -130,7 +130,7 @@ def _loop() -> AbstractEventLoop:
         atexit.register(_close, loop)
     elif ident in _cut:
         finish_turn(loop)
-        _cut.discard(ident)
+        _cut.discard(ident)  # behind it: an interrupt may cut this turn as well
     return loop
 
 

@@ -303,6 +303,7 @@ class Ladder:
         else:
             self.is_misplaced = is_unprotected_back_edge(code, lasti)
         if not self.is_misplaced:
+            # Not from afar: another thread's variables must not be read, for it may run on.
             if not is_fragile(frame) and (from_afar or not is_between_callbacks(frame)):
                 return False
             # asyncio.run around a loop that has its queue elsewhere, and waits without a frame.

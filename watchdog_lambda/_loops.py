@@ -123,7 +123,7 @@ def run_out(loop: AbstractEventLoop, seconds: float) -> None:
     for task in tasks:
         task.cancel()
     # Before the tasks' own run, or what is left of the handler's would end that. Pinned by
-    # test_what_is_left_of_a_run_does_not_cut_the_tasks_short.
+    # test_what_the_handlers_run_has_left_does_not_cut_the_tasks_short.
     finish_turn(loop)
     pending = [task for task in tasks if not task.done()]
     if not pending:

@@ -17,7 +17,6 @@ import pytest
 from tests.support import Context, block
 from watchdog_lambda import Interrupt, LambdaTimeout, Watchdog, watch
 from watchdog_lambda._coroutines import is_coroutine_function
-from watchdog_lambda._loops import run_out
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -407,60 +406,3 @@ def test_a_run_that_was_cut_in_its_last_turn_does_not_end_the_next_invocations()
     assert handler(struck, Context(5.0)) == "first"
     assert struck.left == []
     assert handler(None, Context(5.0)) == "second"
-
-
-def test_what_is_left_of_a_run_does_not_cut_the_tasks_short() -> None:
-    """A library's loop: its run was cut in its last turn, and a task of it has some way to go."""
-    loop = asyncio.new_event_loop()
-    struck: Any = Struck(loop._selector)  # type: ignore[attr-defined]
-    loop._selector = struck  # type: ignore[attr-defined]
-
-    async def cleans_up() -> None:
-        try:
-            await asyncio.sleep(30)
-        finally:
-            for _ in range(5):
-                await asyncio.sleep(0)
-            seen.append("cleaned up")
-
-    async def main() -> None:
-        seen.append(asyncio.ensure_future(cleans_up()))
-        await asyncio.sleep(0)
-        struck.is_armed, struck.left = True, [LambdaTimeout()]
-
-    with pytest.raises(LambdaTimeout):
-        loop.run_until_complete(main())
-    run_out(loop, 5.0)
-
-    assert seen[1:] == ["cleaned up"]
-    assert loop.run_until_complete(asyncio.sleep(0.001, "the next one")) == "the next one"
-    loop.close()
-
-
-@pytest.mark.parametrize("turn", ["first", "second"])
-def test_a_run_out_that_is_cut_leaves_nothing_of_its_own(turn: str) -> None:
-    """Last call lands in its first turn, or while tasks are waited for; no later run ends of it."""
-    loop = asyncio.new_event_loop()
-    struck: Any = Struck(loop._selector)  # type: ignore[attr-defined]
-    loop._selector = struck  # type: ignore[attr-defined]
-
-    async def takes_its_time() -> None:
-        try:
-            await asyncio.sleep(30)
-        finally:
-            struck.is_armed = True
-            await asyncio.sleep(0.001)  # ends in the next run
-
-    async def main() -> None:
-        seen.append(asyncio.ensure_future(takes_its_time()))
-        await asyncio.sleep(0)
-
-    loop.run_until_complete(main())
-    struck.left, struck.is_armed = [Interrupt()], turn == "first"
-    with pytest.raises(Interrupt):
-        run_out(loop, 0.005)
-
-    assert not seen[0].done()
-    assert loop.run_until_complete(asyncio.sleep(0.02, "the next one")) == "the next one"
-    assert seen[0].done()
-    loop.close()
