@@ -189,6 +189,8 @@ class Course:
                 tools.nudge.send()
             elif tools.injector.available:
                 firing.inject(now, handled)
+        else:
+            ladder.leave_alone()
         if ladder.is_put_off:
             return now + PUT_OFF_PERIOD
         return now + (NUDGE_PERIOD if now < self._timeline.hard else LATE_PERIOD)

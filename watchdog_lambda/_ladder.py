@@ -183,18 +183,15 @@ class Ladder:
         """
         self.is_misplaced = False
         if not self.is_wanted(now, handled):
+            self.leave_alone()
             return None
         if frame is None or is_ours(frame.f_code):
             # Never in our own: settle cannot be torn, a finished result cannot be lost, and a nudge
             # inside of this very function cannot see half of its stores.
             return None
-        if now < self._timeline.last_call_at and self.records:
-            if self.involves(handled):
-                # A wait in the place of a cleanup; see is_wanted.
-                if not waits_in_exit(own_stack(frame) if stack is None else stack):
-                    return None
-            elif self._is_winding_up(frame, stack):
-                return None
+        if self._is_left_alone(now, frame, handled, stack):
+            self.leave_alone()
+            return None
         if self._is_put_off(now, frame, from_afar=stack is not None, in_place=in_place):
             return None
         error = self._make(now, own_stack(frame) if stack is None else stack)
@@ -207,6 +204,14 @@ class Ladder:
             self.left_out += 1
         self._put_off_since = None
         return error
+
+    def leave_alone(self) -> None:
+        """No interrupt is due for now: the next one may be put off for as long as the first one.
+
+        Thread: any. The handler's can be in a decision meanwhile, which then goes on with the row
+        of put-offs that it has found, or begins another; both are right.
+        """
+        self._put_off_since = None
 
     def is_wanted(self, now: float, handled: BaseException | None) -> bool:
         """Whether an interrupt may be due in a thread that handles `handled`.
@@ -290,6 +295,17 @@ class Ladder:
             f"{limit:.1f} s limit, in {place}"
         )
 
+    def _is_left_alone(
+        self, now: float, frame: FrameType, handled: BaseException | None, stack: Stack | None
+    ) -> bool:
+        """Whether the handler is in the middle of an end that an earlier interrupt has begun."""
+        if now >= self._timeline.last_call_at or not self.records:
+            return False
+        if self.involves(handled):
+            # A wait in the place of a cleanup; see is_wanted.
+            return not waits_in_exit(own_stack(frame) if stack is None else stack)
+        return self._is_winding_up(frame, stack)
+
     def _is_put_off(self, now: float, frame: FrameType, *, from_afar: bool, in_place: bool) -> bool:
         code, lasti = frame.f_code, frame.f_lasti
         if in_place:
@@ -309,8 +325,10 @@ class Ladder:
             # asyncio.run around a loop that has its queue elsewhere, and waits without a frame.
             if is_loops_own(code) and waits_in_c():
                 return False
-        since = now if self._put_off_since is None else self._put_off_since
-        self._put_off_since = since
+        # Read once: the watchdog can end the row meanwhile.
+        since = self._put_off_since
+        if since is None:
+            since = self._put_off_since = now
         longest = min(LONGEST_PUT_OFF, self._timeline.grace_period * PUT_OFF_SHARE)
         return now < since + longest
 

@@ -261,6 +261,17 @@ def test_what_is_put_off_is_tried_again_soon(scene: Scene) -> None:
     assert scene.at(GRACE_AT) == GRACE_AT + 0.001
 
 
+def test_whoever_is_left_alone_is_not_looked_at_as_often(scene: Scene) -> None:
+    """As long as that, there is nothing that is put off."""
+    scene.begin()
+    scene.firing.ladder._put_off_since = GRACE_AT
+    scene.invocation.shields = 1
+
+    assert scene.at(GRACE_AT + 0.02) == GRACE_AT + 0.02 + 0.01
+    scene.invocation.shields = 0
+    assert scene.at(GRACE_AT + 0.04) == GRACE_AT + 0.04 + 0.01
+
+
 def test_a_shield_is_not_even_disturbed(scene: Scene) -> None:
     """Asked from here first."""
     scene.begin()

@@ -376,6 +376,47 @@ def test_a_fragile_frame_puts_one_off_for_a_bounded_time(
     assert not rungs.ladder.is_put_off
 
 
+@pytest.mark.parametrize("how", ["shield", "cleanup", "winding up"])
+def test_whoever_is_left_alone_is_put_off_for_as_long_again(
+    how: str, rungs: Rungs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What an earlier interrupt was put off by is over then."""
+    first = rungs.land(GRACE_AT)
+    monkeypatch.setattr(_ladder, "is_fragile", lambda _frame: True)
+    now = GRACE_AT + PAUSE
+    assert rungs.decide(now) is None
+    assert rungs.ladder.is_put_off
+
+    with monkeypatch.context() as patch:
+        handled = first if how == "cleanup" else None
+        if how == "shield":
+            rungs.invocation.shields = 1
+        elif how == "winding up":
+            patch.setattr(Ladder, "_is_winding_up", lambda *_: True)
+        assert rungs.decide(now + 0.01, handled) is None
+    rungs.invocation.shields = 0
+    assert not rungs.ladder.is_put_off
+
+    assert rungs.decide(now + 1.0) is None
+    assert rungs.decide(now + 1.049) is None
+    rungs.land(now + 1.05)
+
+
+def test_frames_of_ours_go_on_with_a_row_of_put_offs(
+    rungs: Rungs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The handler is not left alone there; it would never get its interrupt between the two."""
+    monkeypatch.setattr(_ladder, "is_fragile", lambda _frame: True)
+    assert rungs.decide(GRACE_AT) is None
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_ladder, "is_ours", lambda _code: True)
+        assert rungs.decide(GRACE_AT + 0.03) is None
+    assert rungs.ladder.is_put_off
+
+    rungs.land(GRACE_AT + 0.05)
+
+
 def test_a_loop_that_has_callbacks_waiting_puts_a_nudge_off(
     rungs: Rungs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
