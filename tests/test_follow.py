@@ -138,6 +138,8 @@ def test_commands_of_this_checkout_are_no_steps(tmp_path: Path) -> None:
             "AWS's emulator, /bin/rie\n\ninit   ii   counts\nanswered after 1.31 s",
         ),
         ("pid 13441, 12 ms", "pid 1300, 250 ms"),
+        ('{"pid": 13441}', '{"pid": 575}'),
+        ('{"pid": 13441}', '{"pid": 7}'),
         ('File ".../app.py"', 'File "/somewhere/else/app.py"'),
         ("one\n...\nfour", "one\ntwo\nthree\nfour"),
         ("id 9f84880f-4d85-489b-8863-4cf3cc5636ec", "id 2856a491-d01b-4db3-b465-6c215f21bdb2"),

@@ -212,7 +212,7 @@ def is_alike(expected: str, shown: str) -> bool:
 def essence(text: str) -> str:
     """A text without what differs from run to run.
 
-    That is numbers with a fraction or of two, four and more digits (times, process ids, versions),
+    That is numbers with a fraction or of two, four and more digits (times, versions), process ids,
     the length of a timeline's bars, rows of a timeline that may take no time, and identifiers;
     and what it is that kills: AWS's emulator, if the machine has one, or the built-in Runtime API.
     Counts up to nine and statuses of three digits are kept.
@@ -222,6 +222,8 @@ def essence(text: str) -> str:
     # The dots of a bar, and no others, come in fours or more.
     text = re.sub(r"\.{4,}", "_", text)
     text = re.sub(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "ID", text)
+    # In a container of its own a process can have a number of any length.
+    text = re.sub(r"(?<=\"pid\": )\d+", "N", text)
     text = re.sub(r"\b\d+ ms\b|\b\d+(\.\d+)+( ms)?", "N", text)
     text = re.sub(r"(?<![\w.])\d{2}(?!\d)|(?<![\w.])\d{4,}", "N", text)
     text = re.sub(r"([=!#sh|-])\1+", r"\1", text)
