@@ -385,7 +385,7 @@ def test_whoever_is_left_alone_is_put_off_for_as_long_again(
     monkeypatch.setattr(_ladder, "is_fragile", lambda _frame: True)
     now = GRACE_AT + PAUSE
     assert rungs.decide(now) is None
-    assert rungs.ladder.is_put_off
+    put_off = [rungs.ladder.is_put_off]
 
     with monkeypatch.context() as patch:
         handled = first if how == "cleanup" else None
@@ -395,8 +395,9 @@ def test_whoever_is_left_alone_is_put_off_for_as_long_again(
             patch.setattr(Ladder, "_is_winding_up", lambda *_: True)
         assert rungs.decide(now + 0.01, handled) is None
     rungs.invocation.shields = 0
-    assert not rungs.ladder.is_put_off
+    put_off.append(rungs.ladder.is_put_off)
 
+    assert put_off == [True, False]
     assert rungs.decide(now + 1.0) is None
     assert rungs.decide(now + 1.049) is None
     rungs.land(now + 1.05)
