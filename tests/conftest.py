@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,12 @@ from .support import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+
+# Whatever runs in a shell's background has Ctrl-C ignored, and so has all that it starts. What is
+# started here is to hear it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

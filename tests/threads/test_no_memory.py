@@ -63,7 +63,7 @@ def test_what_there_was_no_memory_for_is_tried_again(
     ident = thread._thread_id
     monkeypatch.setattr(holder, name, fails_twice(getattr(holder, name)))
 
-    context = Context(0.6)
+    context = Context(1.5)
     with pytest.raises(LambdaTimeout):
         watched("hang", context)
 
@@ -76,7 +76,7 @@ def test_what_there_was_no_memory_for_is_tried_again(
 
 
 def with_a_hook(ran: list[int]) -> Callable[..., Any]:
-    watchdog = Watchdog(grace_period=0.15)
+    watchdog = Watchdog(grace_period=1.0)
     watchdog.shutdown_hook(lambda _details: ran.append(1))
     return watchdog.watch
 
@@ -93,4 +93,4 @@ def test_a_thread_that_cannot_be_started_for_want_of_memory_is_no_error(
     watchdog = with_a_hook([])
 
     with pytest.raises(LambdaTimeout):
-        watchdog(lambda _e, _c: block())({}, Context(0.6))
+        watchdog(lambda _e, _c: block())({}, Context(1.5))
