@@ -96,7 +96,7 @@ class FakeContext:
         client_context: Any = None,
         tenant_id: str | None = None,
     ) -> None:
-        if not 0 < timeout <= _LONGEST:
+        if not (isinstance(timeout, int | float) and 0 < timeout <= _LONGEST):
             raise ValueError(
                 f"FakeContext(timeout={timeout!r}): not a function's timeout in seconds; "
                 "use for example 30.0"

@@ -101,8 +101,8 @@ def test_the_context_logs_to_standard_output(capsys: pytest.CaptureFixture[str])
     assert capsys.readouterr().out == "{'a': 1}"
 
 
-@pytest.mark.parametrize("timeout", [0, -1.0, math.nan, math.inf, 86_401])
-def test_a_context_with_no_functions_timeout_is_refused(timeout: float) -> None:
+@pytest.mark.parametrize("timeout", [0, -1.0, math.nan, math.inf, 86_401, "3", None])
+def test_a_context_with_no_functions_timeout_is_refused(timeout: Any) -> None:
     """The message names the value, and one that would do."""
     with pytest.raises(ValueError, match=r"timeout=.*use for example 30\.0"):
         FakeContext(timeout)
