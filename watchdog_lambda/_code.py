@@ -165,6 +165,7 @@ _UVLOOP: dict[str, frozenset[str]] = {
     "threading.py": frozenset({"main_thread", "ident"}),
     "weakref.py": frozenset({"__getitem__"}),
 }
+_WARNS = frozenset({"_warn_unawaited_coroutine", "_formatwarnmsg_impl", "_showwarnmsg_impl"})
 _FRAGILE: dict[str, frozenset[str]] = {
     # A raise in here leaves a Condition that says "release unlocked lock" ever after.
     "threading.py": _CONDITION | {"acquire", "release", *_UVLOOP["threading.py"]},
@@ -173,6 +174,9 @@ _FRAGILE: dict[str, frozenset[str]] = {
         {"acquire", "release", "_acquireLock", "_releaseLock", "createLock"}
     ),
     "socket.py": _UVLOOP["socket.py"],
+    # Called by C code that drops what is raised: a coroutine's end that nobody has awaited.
+    "warnings.py": _WARNS,
+    "_py_warnings.py": _WARNS,  # from 3.14 on
     "weakref.py": _UVLOOP["weakref.py"],
 }
 _FRAGILE_FILES = {STDLIB + name: functions for name, functions in _FRAGILE.items()}
@@ -202,11 +206,39 @@ def is_fragile(frame: FrameType) -> bool:
 
 
 def is_loops_own(code: CodeType) -> bool:
-    """Whether this is asyncio's own: a callback taken from the queue and not yet run would be lost.
-
-    Where such a loop waits, the frame is the selector's.
-    """
+    """Whether this is asyncio's own code. Where such a loop waits, the frame is the selector's."""
     return code.co_filename.startswith(_ASYNCIO)
+
+
+_TAKES_CALLBACKS = (_ASYNCIO + "base_events.py", "_run_once")
+_CALLS_CALLBACKS = (_ASYNCIO + "events.py", "_run")
+_RESUMABLE = 0x2A0  # inspect's CO_GENERATOR, CO_COROUTINE and CO_ASYNC_GENERATOR
+
+
+def loses_callback(frame: FrameType) -> bool:
+    """Whether a raise in this very frame would cost an event loop a callback.
+
+    Taken from the queue and not yet called, or asyncio's own and not yet through: what it was to
+    wake never wakes. A task whose turn is lost like that does not even end when it is cancelled.
+
+    Nothing waits in there, so it is over by the next nudge.
+
+    Thread: the frame's own, as it is walked and its variables are read.
+    """
+    inner: FrameType | None = frame
+    while inner is not None and is_loops_own(code := inner.f_code):
+        if code.co_flags & _RESUMABLE:
+            return False  # what is raised in a coroutine gets to whoever awaits it
+        place = code.co_filename, code.co_name
+        if place == _TAKES_CALLBACKS:
+            # From the selector's answer on; a jump back stands between two callbacks.
+            is_taking = inner is frame and "event_list" in frame.f_locals
+            return is_taking and not is_back_edge(code, frame.f_lasti)
+        if place == _CALLS_CALLBACKS:
+            # Once it has been called, the frame is in its ``try``.
+            return inner is not frame or protected_by(code, frame.f_lasti) is None
+        inner = inner.f_back
+    return False
 
 
 _SELECTORS = STDLIB + "selectors.py"

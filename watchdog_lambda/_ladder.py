@@ -27,6 +27,7 @@ from ._code import (
     is_fragile,
     is_loops_own,
     is_unprotected_back_edge,
+    loses_callback,
     protected_by,
     protected_lines,
 )
@@ -318,8 +319,10 @@ class Ladder:
                 return True
         else:
             self.is_misplaced = is_unprotected_back_edge(code, lasti)
+        is_losing = False
         if not self.is_misplaced:
             # Not from afar: another thread's variables must not be read, for it may run on.
+            is_losing = not from_afar and loses_callback(frame)
             if not is_fragile(frame) and (from_afar or not is_between_callbacks(frame)):
                 return False
             # asyncio.run around a loop that has its queue elsewhere, and waits without a frame.
@@ -330,7 +333,8 @@ class Ladder:
         if since is None:
             since = self._put_off_since = now
         longest = min(LONGEST_PUT_OFF, self._timeline.grace_period * PUT_OFF_SHARE)
-        return now < since + longest
+        # Only what a thread may block in has a bound.
+        return is_losing or now < since + longest
 
     def _is_winding_up(self, frame: FrameType, stack: Stack | None) -> bool:
         """Whether the last one was caught by the user's own code, which now goes on to an end.

@@ -9,6 +9,7 @@ import selectors
 import sys
 import textwrap
 import threading
+from asyncio import base_events, events
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,7 @@ from watchdog_lambda._code import (
     is_fragile,
     is_loops_own,
     is_unprotected_back_edge,
+    loses_callback,
     protected_by,
     protected_lines,
     protected_ranges,
@@ -409,6 +411,48 @@ def test_frames_of_asyncio_are_the_loops_own() -> None:
     assert not is_loops_own(beside)
     assert is_fragile(SimpleNamespace(f_code=own))  # type: ignore[arg-type]
     assert not is_fragile(SimpleNamespace(f_code=beside))  # type: ignore[arg-type]
+
+
+def called(code: CodeType, name: str) -> list[int]:
+    """The offsets of the calls of a method of that name."""
+    found: list[int] = []
+    is_next = False
+    for instruction in dis.get_instructions(code):
+        if instruction.argval == name and instruction.opname.startswith("LOAD_"):
+            is_next = True
+        elif is_next and instruction.opname.startswith("CALL"):
+            found.append(instruction.offset)
+            is_next = False
+    return found
+
+
+def test_a_callback_is_lost_between_its_turn_and_its_call() -> None:
+    """At every instruction in between, which all look alike but for the jumps back."""
+    code = base_events.BaseEventLoop._run_once.__code__  # type: ignore[attr-defined]
+    [taken], [*_, run] = called(code, "popleft"), called(code, "_run")
+
+    def loses(offset: int, **variables: object) -> bool:
+        frame = SimpleNamespace(f_code=code, f_lasti=offset, f_locals=variables, f_back=None)
+        return loses_callback(frame)  # type: ignore[arg-type]
+
+    between = [i.offset for i in dis.get_instructions(code) if taken <= i.offset <= run]
+    jumps = [offset for offset in between if is_back_edge(code, offset)]
+    assert [offset for offset in between if not loses(offset, event_list=None)] == jumps
+    # It waits in the selector, and only what has waited has an answer of it.
+    assert not loses(called(code, "select")[0], timeout=None)
+
+
+def test_a_callback_is_lost_where_its_handle_has_not_called_it() -> None:
+    """At the first instruction, where CPython looks at signals. At the call it has been called."""
+    code = events.Handle._run.__code__
+    by_name = {i.opname: i.offset for i in reversed(list(dis.get_instructions(code)))}
+
+    def loses(opname: str) -> bool:
+        frame = SimpleNamespace(f_code=code, f_lasti=by_name[opname], f_back=None)
+        return loses_callback(frame)  # type: ignore[arg-type]
+
+    assert loses("RESUME")
+    assert not loses("CALL_FUNCTION_EX")
 
 
 def test_a_timeout_is_hidden_where_a_child_process_is_waited_for() -> None:

@@ -1,0 +1,100 @@
+"""An interrupt never costs a loop a callback: the task that it is for would wait for good."""
+
+from __future__ import annotations
+
+import asyncio
+import operator
+import signal
+import sys
+from collections import deque
+from functools import partial
+from itertools import repeat
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.support import Context
+from watchdog_lambda import LambdaTimeout, watch
+from watchdog_lambda._code import loses_callback
+from watchdog_lambda._watchdog import thread
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import FrameType
+
+
+class NudgedQueue(deque[Any]):
+    """A loop's queue that is nudged right behind each popleft(), before its caller has the item.
+
+    All of it in C: there is no instruction in between that an interrupt could land at.
+    """
+
+    popleft: Any
+
+
+def nudged(queue: deque[Any], number: int) -> NudgedQueue:
+    made = NudgedQueue(queue)
+    popped: Iterator[Any] = iter(partial(deque.popleft, made), object())
+    signals = map(signal.raise_signal, repeat(number))
+    made.popleft = map(operator.itemgetter(0), zip(popped, signals, strict=False)).__next__
+    return made
+
+
+async def turn_and_turn_again() -> None:
+    for _ in repeat(None):
+        await asyncio.sleep(0)
+
+
+def test_a_nudge_between_a_callbacks_turn_and_its_call_loses_no_task() -> None:
+    """Its task is cancelled, and it cleans up, at the grace period and not at last call."""
+    seen: list[object] = []
+
+    @watch(grace_period=1.0)
+    async def handler(event: str, _context: object) -> str:
+        loop: Any = asyncio.get_running_loop()
+        if event == "spin":
+            loop._ready = nudged(loop._ready, thread.nudge.number or 0)
+            try:
+                await turn_and_turn_again()
+            except asyncio.CancelledError:
+                seen.append("cancelled")
+                raise
+            finally:
+                loop._ready = deque(loop._ready)
+        return event
+
+    assert handler("first", Context(5.0)) == "first"
+    context = Context(2.0)
+    with pytest.raises(LambdaTimeout):
+        handler("spin", context)
+
+    assert context.get_remaining_time_in_millis() > 300, "not only at last call"
+    assert handler("next", Context(5.0)) == "next"
+
+
+def test_asyncios_own_callbacks_are_seen_through() -> None:
+    """gather() would wait for good; a coroutine of asyncio's gets what is raised in it."""
+    verdicts: dict[str, set[bool]] = {}
+
+    def trace(frame: FrameType, event: str, _arg: object) -> Any:
+        if event == "line":
+            verdicts.setdefault(frame.f_code.co_name, set()).add(loses_callback(frame))
+        return trace
+
+    async def main() -> None:
+        await asyncio.gather(asyncio.sleep(0.001), asyncio.sleep(0.001))
+
+    loop = asyncio.new_event_loop()
+    sys.settrace(trace)
+    try:
+        loop.run_until_complete(main())
+    finally:
+        sys.settrace(None)
+        loop.close()
+
+    assert verdicts["_done_callback"] == {True}
+    assert verdicts["_set_result_unless_cancelled"] == {True}
+    assert verdicts["sleep"] == {False}
+    assert verdicts["main"] == {False}
+    assert verdicts["run_until_complete"] == {False}
+    assert verdicts["select"] == {False}
