@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import operator
 import signal
-import sys
 from collections import deque
 from functools import partial
 from itertools import repeat
@@ -15,12 +14,10 @@ import pytest
 
 from tests.support import Context
 from watchdog_lambda import LambdaTimeout, watch
-from watchdog_lambda._code import loses_callback
 from watchdog_lambda._watchdog import thread
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from types import FrameType
 
 
 class NudgedQueue(deque[Any]):
@@ -70,31 +67,3 @@ def test_a_nudge_between_a_callbacks_turn_and_its_call_loses_no_task() -> None:
 
     assert context.get_remaining_time_in_millis() > 300, "not only at last call"
     assert handler("next", Context(5.0)) == "next"
-
-
-def test_asyncios_own_callbacks_are_seen_through() -> None:
-    """gather() would wait for good; a coroutine of asyncio's gets what is raised in it."""
-    verdicts: dict[str, set[bool]] = {}
-
-    def trace(frame: FrameType, event: str, _arg: object) -> Any:
-        if event == "line":
-            verdicts.setdefault(frame.f_code.co_name, set()).add(loses_callback(frame))
-        return trace
-
-    async def main() -> None:
-        await asyncio.gather(asyncio.sleep(0.001), asyncio.sleep(0.001))
-
-    loop = asyncio.new_event_loop()
-    sys.settrace(trace)
-    try:
-        loop.run_until_complete(main())
-    finally:
-        sys.settrace(None)
-        loop.close()
-
-    assert verdicts["_done_callback"] == {True}
-    assert verdicts["_set_result_unless_cancelled"] == {True}
-    assert verdicts["sleep"] == {False}
-    assert verdicts["main"] == {False}
-    assert verdicts["run_until_complete"] == {False}
-    assert verdicts["select"] == {False}

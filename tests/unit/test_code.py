@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dis
 import os
 import re
@@ -453,6 +454,33 @@ def test_a_callback_is_lost_where_its_handle_has_not_called_it() -> None:
 
     assert loses("RESUME")
     assert not loses("CALL_FUNCTION_EX")
+
+
+def test_asyncios_own_callbacks_are_seen_through() -> None:
+    """gather() would wait for good; a coroutine of asyncio's gets what is raised in it."""
+    verdicts: dict[str, set[bool]] = {}
+
+    def trace(frame: FrameType, event: str, _arg: object) -> Any:
+        if event == "line":
+            verdicts.setdefault(frame.f_code.co_name, set()).add(loses_callback(frame))
+        return trace
+
+    async def main() -> None:
+        await asyncio.gather(asyncio.sleep(0), asyncio.sleep(0))
+
+    loop = asyncio.new_event_loop()
+    sys.settrace(trace)
+    try:
+        loop.run_until_complete(main())
+    finally:
+        sys.settrace(None)
+        loop.close()
+
+    assert verdicts["_done_callback"] == {True}
+    assert verdicts["sleep"] == {False}
+    assert verdicts["main"] == {False}
+    assert verdicts["run_until_complete"] == {False}
+    assert verdicts["select"] == {False}
 
 
 def test_a_timeout_is_hidden_where_a_child_process_is_waited_for() -> None:
