@@ -55,6 +55,10 @@ LONGEST_PUT_OFF = 0.05
 PUT_OFF_SHARE = 0.1
 """It is never more than this share of the grace period either."""
 
+LATE_PATIENCE = 1.0
+"""Seconds, or the grace period if that is longer, that a cleanup gets beyond the hard deadline if
+nobody kills (Managed Instances). One that hangs would otherwise cost a worker for good."""
+
 MOST_RECORDS = 20
 """Interrupts that are remembered, the first and the last: who swallows all gets no end of them."""
 
@@ -110,8 +114,9 @@ class Ladder:
 
     Left alone are a shield, the user's cleanup (an ``except``, ``finally`` or ``__exit__`` that
     handles our interrupt, or what was made of it), and a handler that has caught it in its own code
-    and goes on to wind up: all of that until last call. An ``__exit__`` that only waits gets half
-    of that time. Not left alone is what has swallowed it: a library that retries or goes on to the
+    and goes on to wind up: all of that until last call, and what last call has set going until it
+    is killed, or would long have been. An ``__exit__`` that only waits gets half of the time until
+    last call. Not left alone is what has swallowed it: a library that retries or goes on to the
     next record, C code that drops it, the user's own code once it is back in the block that it was
     interrupted in.
     """
@@ -237,8 +242,11 @@ class Ladder:
             return True
         if not self.involves(handled):
             return True
+        if last_call:
+            patience = max(self._timeline.grace_period, LATE_PATIENCE)
+            return now >= max(self._timeline.hard, last.at) + patience
         # A cleanup is left alone; a wait in the place of one for half of the time that there is.
-        return not last_call and now >= (last.at + self._timeline.last_call_at) / 2
+        return now >= (last.at + self._timeline.last_call_at) / 2
 
     def involves(self, error: BaseException | None) -> bool:
         """Whether `error` is one of our interrupts, or was made of one.

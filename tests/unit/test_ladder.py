@@ -250,6 +250,21 @@ def test_a_cleanup_is_left_alone_until_last_call_and_cut_once(rungs: Rungs) -> N
     assert type(rungs.decide(HARD - 0.05)) is Interrupt
 
 
+@pytest.mark.parametrize(("grace_period", "patience"), [(3.0, 3.0), (0.25, 1.0)])
+def test_what_last_call_has_set_going_is_cut_where_nobody_kills(
+    grace_period: float, patience: float
+) -> None:
+    """One grace period behind the hard deadline, and again, or a worker would hang for good."""
+    rungs = Rungs(grace_period=grace_period)
+    cut = rungs.land(HARD - 0.001)
+
+    assert rungs.decide(HARD + patience - 0.001, cut) is None
+    again = rungs.land(HARD + patience, handled=cut)
+    assert type(again) is Interrupt
+    assert rungs.decide(HARD + patience * 2 - 0.001, again) is None
+    rungs.land(HARD + patience * 2, handled=again)
+
+
 def test_a_wait_in_the_place_of_a_cleanup_gets_half_of_the_time(rungs: Rungs) -> None:
     """A pool's ``__exit__``, most often for what never comes."""
     error = rungs.land(GRACE_AT)
