@@ -135,6 +135,7 @@ class Report(NamedTuple):
         yield "known: hit inside a Condition", f"{count['conditions hit']:,}"
         yield "known: dropped by C code", f"{count['dropped by C code']:,}"
         yield "other errors that C code dropped", f"{count['other errors dropped']:,}"
+        yield "known: hung, and cut late", f"{count['cut late']:,}"
         yield "known: finally skipped (gh-130279)", f"{count['finally skipped']:,}"
         yield "VIOLATIONS", f"{sum(n for _, n in self.violations()):,}"
 

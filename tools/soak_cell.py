@@ -36,6 +36,7 @@ from watchdog_lambda._api import wrap
 from watchdog_lambda._config import Settings
 from watchdog_lambda._course import Course
 from watchdog_lambda._invocation import active
+from watchdog_lambda._ladder import LATE_PATIENCE
 from watchdog_lambda._places import is_ours
 from watchdog_lambda._watchdog import WatchdogThread, thread
 from watchdog_lambda.errors import prepared
@@ -181,7 +182,13 @@ class Soak:
             result = watched(shot.token, shot)
         except BaseException as caught:  # noqa: BLE001 - whatever it is, it is judged
             error = caught
+        lasted = monotonic() - self.began
         self.began = 0.0
+        if lasted > LATE_PATIENCE:
+            # Nobody kills here. An injection can land where it costs a loop a callback.
+            if self.delivery == "nudge":
+                self.violated("hung, and was cut late", shot, error)
+            self.count["cut late"] += 1
         try:
             self._stay(number)
         except BaseException as late:  # noqa: BLE001 - that it got here is the finding
