@@ -210,6 +210,15 @@ def is_loops_own(code: CodeType) -> bool:
     return code.co_filename.startswith(_ASYNCIO)
 
 
+def is_around_loop(code: CodeType) -> bool:
+    """Whether this is asyncio.run()'s own code.
+
+    A loop of C code (uvloop) that waits has no frame, so that this is the innermost one then. In
+    asyncio's other frames such a loop calls a callback, and does not wait.
+    """
+    return code.co_filename == _ASYNCIO + "runners.py"
+
+
 _TAKES_CALLBACKS = (_ASYNCIO + "base_events.py", "_run_once")
 _CALLS_CALLBACKS = (_ASYNCIO + "events.py", "_run")
 _RESUMABLE = 0x2A0  # inspect's CO_GENERATOR, CO_COROUTINE and CO_ASYNC_GENERATOR

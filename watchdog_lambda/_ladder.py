@@ -21,11 +21,11 @@ from _thread import get_ident
 from ._code import (
     catches,
     hides_timeout,
+    is_around_loop,
     is_back_edge,
     is_between_callbacks,
     is_entering_with,
     is_fragile,
-    is_loops_own,
     is_unprotected_back_edge,
     loses_callback,
     protected_by,
@@ -333,8 +333,7 @@ class Ladder:
             is_losing = not from_afar and loses_callback(frame)
             if not is_fragile(frame) and (from_afar or not is_between_callbacks(frame)):
                 return False
-            # asyncio.run around a loop that has its queue elsewhere, and waits without a frame.
-            if is_loops_own(code) and waits_in_c():
+            if is_around_loop(code) and waits_in_c():
                 return False
         # Read once: the watchdog can end the row meanwhile.
         since = self._put_off_since

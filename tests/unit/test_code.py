@@ -23,6 +23,7 @@ from watchdog_lambda._code import (
     _Opcodes,
     catches,
     hides_timeout,
+    is_around_loop,
     is_back_edge,
     is_between_callbacks,
     is_entering_with,
@@ -412,6 +413,17 @@ def test_frames_of_asyncio_are_the_loops_own() -> None:
     assert not is_loops_own(beside)
     assert is_fragile(SimpleNamespace(f_code=own))  # type: ignore[arg-type]
     assert not is_fragile(SimpleNamespace(f_code=beside))  # type: ignore[arg-type]
+
+
+def test_only_asyncio_run_is_around_a_loop() -> None:
+    """In a callback of asyncio's own nothing waits."""
+    runner, tasks = (
+        NESTED.replace(co_filename=str(STDLIB / "asyncio" / file))
+        for file in ("runners.py", "tasks.py")
+    )
+
+    assert is_around_loop(runner)
+    assert not is_around_loop(tasks)
 
 
 def called(code: CodeType, name: str) -> list[int]:

@@ -525,12 +525,12 @@ def test_in_place_only_an_edge_that_nothing_protects_is_no_place(
 def test_a_loop_that_waits_in_c_is_no_obstacle(
     rungs: Rungs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """asyncio's own frame is fragile, but not where uvloop waits without one.
+    """asyncio.run()'s own frame is fragile, but not where uvloop waits without one.
 
     It takes the third kind.
     """
     monkeypatch.setattr(_ladder, "is_fragile", lambda _frame: True)
-    monkeypatch.setattr(_ladder, "is_loops_own", lambda _code: True)
+    monkeypatch.setattr(_ladder, "is_around_loop", lambda _code: True)
     assert rungs.decide(GRACE_AT) is None
 
     monkeypatch.setattr(_ladder, "waits_in_c", lambda: True)
