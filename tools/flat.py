@@ -20,10 +20,12 @@ import asyncio
 import collections
 import gc
 import json
+import linecache
 import os
 import sys
 import threading
 import time
+import tracemalloc  # noqa: F401 - a warning that tells of a lost coroutine would import it on the way
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -222,6 +224,7 @@ class Sample:
     def __init__(self, number: int, seconds_each: float) -> None:
         self.number = number
         self.ms_each = seconds_each * 1000
+        linecache.clearcache()  # what is printed of a stack keeps whole files
         gc.collect()
         gc.collect()
         objects = gc.get_objects()
