@@ -219,16 +219,23 @@ def is_around_loop(code: CodeType) -> bool:
     return code.co_filename == _ASYNCIO + "runners.py"
 
 
+_BEGINS_AND_ENDS_RUNS = frozenset(
+    (_ASYNCIO + "base_events.py", name)
+    # The latter two from 3.12 on; before, they are the first one's.
+    for name in ("run_forever", "_run_forever_setup", "_run_forever_cleanup")
+)
 _TAKES_CALLBACKS = (_ASYNCIO + "base_events.py", "_run_once")
 _CALLS_CALLBACKS = (_ASYNCIO + "events.py", "_run")
 _RESUMABLE = 0x2A0  # inspect's CO_GENERATOR, CO_COROUTINE and CO_ASYNC_GENERATOR
 
 
-def loses_callback(frame: FrameType) -> bool:
-    """Whether a raise in this very frame would cost an event loop a callback.
+def breaks_loop(frame: FrameType) -> bool:
+    """Whether a raise in this very frame would break an event loop.
 
-    Taken from the queue and not yet called, or asyncio's own and not yet through: what it was to
-    wake never wakes. A task whose turn is lost like that does not even end when it is cancelled.
+    It would cost it a callback: taken from the queue and not yet called, or asyncio's own and not
+    yet through. What that was to wake never wakes, and a task whose turn is lost does not even end
+    when it is cancelled. Or it would leave the loop running for good, where a run begins or ends,
+    and the thread could run no other.
 
     Nothing waits in there, so it is over by the next nudge.
 
@@ -239,6 +246,8 @@ def loses_callback(frame: FrameType) -> bool:
         if code.co_flags & _RESUMABLE:
             return False  # what is raised in a coroutine gets to whoever awaits it
         place = code.co_filename, code.co_name
+        if place in _BEGINS_AND_ENDS_RUNS:
+            return True
         if place == _TAKES_CALLBACKS:
             # From the selector's answer on; a jump back stands between two callbacks.
             is_taking = inner is frame and "event_list" in frame.f_locals

@@ -19,6 +19,7 @@ import weakref
 from _thread import get_ident
 
 from ._code import (
+    breaks_loop,
     catches,
     hides_timeout,
     is_around_loop,
@@ -27,7 +28,6 @@ from ._code import (
     is_entering_with,
     is_fragile,
     is_unprotected_back_edge,
-    loses_callback,
     protected_by,
     protected_lines,
 )
@@ -317,6 +317,11 @@ class Ladder:
 
     def _is_put_off(self, now: float, frame: FrameType, *, from_afar: bool, in_place: bool) -> bool:
         code, lasti = frame.f_code, frame.f_lasti
+        # From afar nobody can tell: another thread's frames are not walked, for it may run on. And
+        # before all else: a loop's back edge in there is not to be traced, for nothing lands there.
+        if not from_afar and breaks_loop(frame):
+            self._row_since(now)  # without a bound
+            return True
         if in_place:
             self.is_misplaced = is_back_edge(code, lasti) and protected_by(code, lasti) is None
         elif is_entering_with(code, lasti):
@@ -327,21 +332,23 @@ class Ladder:
                 return True
         else:
             self.is_misplaced = is_unprotected_back_edge(code, lasti)
-        is_losing = False
         if not self.is_misplaced:
             # Not from afar: another thread's variables must not be read, for it may run on.
-            is_losing = not from_afar and loses_callback(frame)
             if not is_fragile(frame) and (from_afar or not is_between_callbacks(frame)):
                 return False
             if is_around_loop(code) and waits_in_c():
                 return False
+        # A thread may block in there.
+        longest = min(LONGEST_PUT_OFF, self._timeline.grace_period * PUT_OFF_SHARE)
+        return now < self._row_since(now) + longest
+
+    def _row_since(self, now: float) -> float:
+        """When the row of put-offs began that goes on or begins now."""
         # Read once: the watchdog can end the row meanwhile.
         since = self._put_off_since
         if since is None:
             since = self._put_off_since = now
-        longest = min(LONGEST_PUT_OFF, self._timeline.grace_period * PUT_OFF_SHARE)
-        # Only what a thread may block in has a bound.
-        return is_losing or now < since + longest
+        return since
 
     def _is_winding_up(self, frame: FrameType, stack: Stack | None) -> bool:
         """Whether the last one was caught by the user's own code, which now goes on to an end.

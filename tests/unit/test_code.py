@@ -21,6 +21,7 @@ from coverage.collector import Collector
 from watchdog_lambda import _code
 from watchdog_lambda._code import (
     _Opcodes,
+    breaks_loop,
     catches,
     hides_timeout,
     is_around_loop,
@@ -30,7 +31,6 @@ from watchdog_lambda._code import (
     is_fragile,
     is_loops_own,
     is_unprotected_back_edge,
-    loses_callback,
     protected_by,
     protected_lines,
     protected_ranges,
@@ -446,7 +446,7 @@ def test_a_callback_is_lost_between_its_turn_and_its_call() -> None:
 
     def loses(offset: int, **variables: object) -> bool:
         frame = SimpleNamespace(f_code=code, f_lasti=offset, f_locals=variables, f_back=None)
-        return loses_callback(frame)  # type: ignore[arg-type]
+        return breaks_loop(frame)  # type: ignore[arg-type]
 
     between = [i.offset for i in dis.get_instructions(code) if taken <= i.offset <= run]
     jumps = [offset for offset in between if is_back_edge(code, offset)]
@@ -462,7 +462,7 @@ def test_a_callback_is_lost_where_its_handle_has_not_called_it() -> None:
 
     def loses(opname: str) -> bool:
         frame = SimpleNamespace(f_code=code, f_lasti=by_name[opname], f_back=None)
-        return loses_callback(frame)  # type: ignore[arg-type]
+        return breaks_loop(frame)  # type: ignore[arg-type]
 
     assert loses("RESUME")
     assert not loses("CALL_FUNCTION_EX")
@@ -474,7 +474,7 @@ def test_asyncios_own_callbacks_are_seen_through() -> None:
 
     def trace(frame: FrameType, event: str, _arg: object) -> Any:
         if event == "line":
-            verdicts.setdefault(frame.f_code.co_name, set()).add(loses_callback(frame))
+            verdicts.setdefault(frame.f_code.co_name, set()).add(breaks_loop(frame))
         return trace
 
     async def main() -> None:
@@ -492,6 +492,10 @@ def test_asyncios_own_callbacks_are_seen_through() -> None:
     assert verdicts["sleep"] == {False}
     assert verdicts["main"] == {False}
     assert verdicts["run_until_complete"] == {False}
+    assert verdicts["run_forever"] == {True}, "between a run's beginning and its end"
+    assert verdicts["_set_coroutine_origin_tracking"] == {True}
+    assert verdicts.get("_run_forever_setup", {True}) == {True}
+    assert verdicts.get("_run_forever_cleanup", {True}) == {True}
     assert verdicts["select"] == {False}
 
 

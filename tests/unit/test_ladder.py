@@ -419,12 +419,12 @@ def test_whoever_is_left_alone_is_put_off_for_as_long_again(
 
 
 @pytest.mark.parametrize("from_afar", [False, True])
-def test_where_a_callback_would_be_lost_nothing_ever_lands(
+def test_where_a_loop_would_be_broken_nothing_ever_lands(
     *, from_afar: bool, rungs: Rungs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing waits there. From afar nobody can tell, so it is a fragile frame like others."""
     monkeypatch.setattr(_ladder, "is_fragile", lambda _frame: True)
-    monkeypatch.setattr(_ladder, "loses_callback", lambda _frame: True)
+    monkeypatch.setattr(_ladder, "breaks_loop", lambda _frame: True)
     frame, stack = (None, HERE) if from_afar else (sys._getframe(), None)
 
     assert rungs.decide(GRACE_AT, frame=frame, stack=stack) is None
