@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import os
+import signal
+import subprocess
 import threading
 import time
 import warnings
@@ -91,6 +93,21 @@ def eventually(condition: Callable[[], object], what: str) -> None:
     while not condition():
         assert time.monotonic() < until, f"in vain: {what}"
         pause.wait(0.001)
+
+
+def press_ctrl_c(command: subprocess.Popen[str]) -> str:
+    """Send SIGINT as a person would, until the command ends; what it has said on standard error.
+
+    The kernel may give a signal to another thread than the main one, which CPython has to handle it
+    in, and which does not wake then from a wait for a lock: the first one can be in vain.
+    """
+    until = time.monotonic() + BOUND
+    while True:
+        command.send_signal(signal.SIGINT)
+        try:
+            return command.communicate(timeout=1.0)[1]
+        except subprocess.TimeoutExpired:
+            assert time.monotonic() < until, "it does not heed Ctrl-C"
 
 
 def children_of(parent: int) -> Iterator[int]:

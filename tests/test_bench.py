@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -23,7 +22,7 @@ from benchmarks.costs.registry import PARTS
 from benchmarks.costs.report import Goal, Ratio, Table, quantile
 from benchmarks.costs.results import Results
 from benchmarks.surroundings import ROOT
-from tests.support import BOUND, children_of, eventually
+from tests.support import children_of, eventually, press_ctrl_c
 
 COMMAND: Final = (sys.executable, "-m", "benchmarks.costs")
 
@@ -85,8 +84,7 @@ def test_ctrl_c_ends_what_is_under_way() -> None:
                 return bool(children)
 
             eventually(has_children, "a handler to be interrupted")
-            command.send_signal(signal.SIGINT)
-            _, errors = command.communicate(timeout=BOUND)
+            errors = press_ctrl_c(command)
         finally:
             command.kill()  # or the end of the block would wait for a command that has not heeded
 

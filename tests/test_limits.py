@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +15,7 @@ from benchmarks.limits.calls import CALLS
 from benchmarks.limits.cells import Broken, read
 from benchmarks.limits.results import TITLES, Cell, Results
 from benchmarks.surroundings import ROOT
-from tests.support import BOUND, children_of, eventually
+from tests.support import children_of, eventually, press_ctrl_c
 
 COMMAND: Final = (sys.executable, "-m", "benchmarks.limits")
 
@@ -63,8 +62,7 @@ def test_ctrl_c_ends_what_is_under_way() -> None:
                 return bool(children)
 
             eventually(has_children, "a call to be made")
-            command.send_signal(signal.SIGINT)
-            _, errors = command.communicate(timeout=BOUND)
+            errors = press_ctrl_c(command)
         finally:
             command.kill()  # or the end of the block would wait for a command that has not heeded
 

@@ -16,7 +16,7 @@ from .support import BOUND, COMMAND, HANDLERS, environ, run
 STEERS = "\x1b]0;title\x07\x1b[2J\x9b2J\x85\u2028"
 """The handler's; not imported, for that registers its hook."""
 
-BUILT_IN = ("--timeout", "0.8", "--emulator", "none")
+BUILT_IN = ("--timeout", "2", "--emulator", "none")
 
 
 def steering(text: str) -> list[str]:
