@@ -23,7 +23,7 @@ def flat(*options: str) -> subprocess.CompletedProcess[str]:
 
 def test_nothing_grows() -> None:
     """Memory, descriptors, threads and objects, over some hundreds of timeouts of every kind."""
-    done = flat("--timeouts=1500", "--samples=10")
+    done = flat("--timeouts=1000", "--samples=10")
 
     assert done.returncode == 0, done.stdout
     assert "\nFLAT\n" in done.stdout
