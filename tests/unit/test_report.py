@@ -13,7 +13,7 @@ import pytest
 from aws_lambda_powertools import Logger
 
 from tests.support import Context, block
-from watchdog_lambda import LambdaTimeout, Watchdog, _output, _report, watch
+from watchdog_lambda import LambdaTimeout, Watchdog, _ladder, _output, _report, watch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -125,13 +125,15 @@ def test_a_stuck_handler_is_reported_before_the_hard_deadline_and_once(
 
 
 def test_a_handler_that_swallows_everything_does_not_flood_the_record(
-    capfd: pytest.CaptureFixture[str],
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first and the last interrupts, and how many there were between."""
+    # A busy machine has no time for more than the twenty that there are lines for.
+    monkeypatch.setattr(_ladder, "MOST_RECORDS", 4)
     caught: list[str] = []
 
     def handler(_event: object, _context: object) -> str:
-        until = time.monotonic() + 2.55
+        until = time.monotonic() + 1.55
         while time.monotonic() < until:
             try:
                 threading.Event().wait(1.0)
@@ -139,12 +141,12 @@ def test_a_handler_that_swallows_everything_does_not_flood_the_record(
                 caught.append(type(error).__name__)
         return "came back"
 
-    assert watch(grace_period=1.0, last_call=0.01)(handler)({}, Context(2.6)) == "came back"
+    assert watch(last_call=0.01)(handler)({}, Context(1.6)) == "came back"
 
     [record] = records(capfd.readouterr().out)
-    assert len(caught) > 20
-    assert len(record["interrupts"]) == 20
-    assert record["interrupts_left_out"] == len(caught) - 20
+    assert len(caught) > 4
+    assert len(record["interrupts"]) == 4
+    assert record["interrupts_left_out"] == len(caught) - 4
     assert record["interrupts"][0]["exception"] == "LambdaTimeout"
 
 
