@@ -10,7 +10,7 @@ from collections import defaultdict
 
 from ._clock import SystemClock
 from ._invocation import active
-from ._loops import coroutines, finish_turn, give_up, run_out, running_loop
+from ._loops import coroutines, end_run, finish_turn, give_up, run_out, running_loop
 from .errors import Interrupt, LambdaTimeout
 
 TYPE_CHECKING = False
@@ -87,6 +87,7 @@ def as_function(handler: Callable[..., Any]) -> Callable[[Any, Any], Any]:
                     return task.result()  # it had ended; the loop had not noticed
                 if task.done():
                     raise  # it landed in the task itself, and came out by it
+                end_run(loop)
                 task.cancel()
                 # In here the interrupt is being handled, so the task is left alone until last call.
                 if not _ends_cancelled(loop, task):

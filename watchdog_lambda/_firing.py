@@ -292,6 +292,10 @@ class Firing:
             for loop in self.loops:
                 run_out(loop, self.timeline.last_call_at - self.tools.clock.monotonic())
 
+        # One that an injection has left running, or one that runs us, to which nothing happens.
+        loop = running_loop()
+        if loop is not None and loop not in self.loops:
+            self.loops.append(loop)
         if self.loops:
             self.run_until_last_call(run_out_all)
 

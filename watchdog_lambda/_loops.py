@@ -16,7 +16,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Task
     from collections.abc import Iterator
-    from types import CoroutineType
+    from types import CoroutineType, FrameType
     from typing import Any
 
     from ._places import CodeMap
@@ -104,6 +104,36 @@ def finish_turn(loop: AbstractEventLoop) -> None:
         stop.is_wanted = False
 
 
+def end_run(loop: AbstractEventLoop) -> None:
+    """Clean up behind a run that an interrupt ended without its own cleanup; else do nothing.
+
+    From Python 3.13 on a run is cleaned up behind in a function, and an injection may land where
+    that begins. The loop would be taken for a running one for good, and so would its thread for one
+    that runs a loop: nothing could run in either any more.
+
+    Thread: the loop's.
+    """
+    base: Any = sys.modules["asyncio.base_events"].BaseEventLoop
+    runs, cleanup = base.run_forever, getattr(base, "_run_forever_cleanup", None)
+    own_runs: Any = getattr(type(loop), "run_forever", None)
+    # A loop that goes about it in its own way (uvloop's, Qt's, nest_asyncio's) cannot be judged.
+    if (
+        cleanup is None
+        or own_runs is not runs
+        or runs.__module__ != base.__module__
+        or not loop.is_running()
+    ):
+        return
+    frame: FrameType | None = sys._getframe()
+    while frame is not None:
+        if frame.f_code is runs.__code__:
+            return  # it does run, further down
+        frame = frame.f_back
+    # A greenlet's stack ends before that of the loop that runs it (SQLAlchemy's).
+    if "greenlet" not in sys.modules or sys.modules["greenlet"].getcurrent().parent is None:
+        cleanup(loop)
+
+
 def run_out(loop: AbstractEventLoop, seconds: float) -> None:
     """Cancel a loop's tasks and run them to their end, for at most `seconds`.
 
@@ -116,6 +146,7 @@ def run_out(loop: AbstractEventLoop, seconds: float) -> None:
 
     Thread: the one that the loop ran in.
     """
+    end_run(loop)
     if loop.is_closed() or loop.is_running():
         return
     asyncio = sys.modules["asyncio"]

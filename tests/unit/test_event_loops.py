@@ -16,6 +16,7 @@ from tests.support import BOUND
 from tests.unit.still_loop import StillLoop, still
 from watchdog_lambda import LambdaTimeout, _loops
 from watchdog_lambda._loops import (
+    end_run,
     finish_turn,
     give_up,
     run_out,
@@ -77,6 +78,106 @@ def test_a_callback_of_a_loop_in_c_waits_there(
 
     assert seen == [in_a_callback, False]
     assert not waits_in_c()
+
+
+# ---- a run without its end ---------------------------------------------------------------------
+
+BASE: Any = asyncio.BaseEventLoop
+leaves_runs = pytest.mark.skipif(
+    not hasattr(BASE, "_run_forever_cleanup"), reason="no function of its own there for the end"
+)
+
+
+def left_running(loop: asyncio.AbstractEventLoop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a run of it end as if an injection had landed before the first line of its cleanup."""
+    with monkeypatch.context() as patch:
+        patch.setattr(BASE, "_run_forever_cleanup", lambda _loop: None)
+        loop.call_soon(loop.stop)
+        loop.run_forever()
+    assert loop.is_running()
+    assert running_loop() is loop
+
+
+@leaves_runs
+def test_a_run_is_cleaned_up_behind(still: StillLoop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Afterwards the loop runs, and so does any other one in the thread."""
+    left_running(still, monkeypatch)
+
+    end_run(still)
+
+    assert not still.is_running()
+    assert running_loop() is None
+    assert_nothing_ends_the_next_run(still)
+
+
+@leaves_runs
+def test_tasks_are_run_out_of_a_loop_that_was_left_running(
+    still: StillLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a handler has left in there has its end as well."""
+    left_in(still, lingers("task"))
+    left_running(still, monkeypatch)
+
+    run_out(still, 5.0)
+
+    assert seen == ["task"]
+
+
+def test_a_loop_that_runs_this_is_let_run(still: StillLoop) -> None:
+    """It is further down in the stack."""
+
+    def look() -> None:
+        end_run(still)
+        seen.append(still.is_running())
+
+    still.call_soon(look)
+    finish_turn(still)
+
+    assert seen == [True]
+    end_run(still)  # and one that does not run is let be
+
+
+class LoopOfItsOwn(StillLoop):
+    """As Qt's: its run has no frame of asyncio's."""
+
+    def run_forever(self) -> None:
+        """Say that it runs, from outside of itself."""
+
+
+@leaves_runs
+def test_a_loop_with_a_run_of_its_own_is_let_be(
+    still: StillLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether it runs cannot be seen; so can it not be where somebody has replaced all runs."""
+    own = LoopOfItsOwn()
+    with monkeypatch.context() as patch:
+        patch.setattr(StillLoop, "is_running", lambda _loop: True)
+        patch.setattr(BASE, "_run_forever_cleanup", lambda _loop: seen.append("ended"))
+        end_run(own)
+        assert seen == []
+        end_run(still)
+        assert seen == ["ended"]
+        patch.setattr(BASE, "run_forever", lambda _loop: None)
+        end_run(still)
+    own.close()
+
+    assert seen == ["ended"]
+
+
+@leaves_runs
+@pytest.mark.parametrize(("parent", "ends"), [(None, True), (object(), False)])
+def test_a_loop_may_run_below_a_greenlet(
+    still: StillLoop, monkeypatch: pytest.MonkeyPatch, parent: object, *, ends: bool
+) -> None:
+    """SQLAlchemy runs plain functions so; the greenlet's own stack does not go down to the loop."""
+    greenlet = types.SimpleNamespace(getcurrent=lambda: types.SimpleNamespace(parent=parent))
+    monkeypatch.setitem(sys.modules, "greenlet", greenlet)
+    left_running(still, monkeypatch)
+
+    end_run(still)
+
+    assert still.is_running() != ends
+    BASE._run_forever_cleanup(still)
 
 
 # ---- running out -------------------------------------------------------------------------------
