@@ -83,25 +83,32 @@ def test_a_callback_of_a_loop_in_c_waits_there(
 # ---- a run without its end ---------------------------------------------------------------------
 
 BASE: Any = asyncio.BaseEventLoop
-leaves_runs = pytest.mark.skipif(
-    not hasattr(BASE, "_run_forever_cleanup"), reason="no function of its own there for the end"
-)
 
 
-def left_running(loop: asyncio.AbstractEventLoop, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have a run of it end as if an injection had landed before the first line of its cleanup."""
-    with monkeypatch.context() as patch:
-        patch.setattr(BASE, "_run_forever_cleanup", lambda _loop: None)
-        loop.call_soon(loop.stop)
-        loop.run_forever()
+def clean_up(loop: Any) -> None:
+    """As 3.13 and later do it."""
+    loop._thread_id = None
+    asyncio._set_running_loop(None)
+
+
+@pytest.fixture
+def cleanup(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A function of its own for the end of a run, where this Python has none."""
+    if not hasattr(BASE, "_run_forever_cleanup"):
+        monkeypatch.setattr(BASE, "_run_forever_cleanup", clean_up, raising=False)
+
+
+def left_running(loop: Any) -> None:
+    """As a run that an injection has ended at the first line of its cleanup."""
+    loop._thread_id = get_ident()
+    asyncio._set_running_loop(loop)
     assert loop.is_running()
-    assert running_loop() is loop
 
 
-@leaves_runs
-def test_a_run_is_cleaned_up_behind(still: StillLoop, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("cleanup")
+def test_a_run_is_cleaned_up_behind(still: StillLoop) -> None:
     """Afterwards the loop runs, and so does any other one in the thread."""
-    left_running(still, monkeypatch)
+    left_running(still)
 
     end_run(still)
 
@@ -110,19 +117,28 @@ def test_a_run_is_cleaned_up_behind(still: StillLoop, monkeypatch: pytest.Monkey
     assert_nothing_ends_the_next_run(still)
 
 
-@leaves_runs
-def test_tasks_are_run_out_of_a_loop_that_was_left_running(
-    still: StillLoop, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("cleanup")
+def test_tasks_are_run_out_of_a_loop_that_was_left_running(still: StillLoop) -> None:
     """What a handler has left in there has its end as well."""
     left_in(still, lingers("task"))
-    left_running(still, monkeypatch)
+    left_running(still)
 
     run_out(still, 5.0)
 
     assert seen == ["task"]
 
 
+def test_a_python_without_that_function_leaves_no_loop_running(
+    still: StillLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is nothing to do, and no way to do it."""
+    monkeypatch.delattr(BASE, "_run_forever_cleanup", raising=False)
+    with monkeypatch.context() as patch:
+        patch.setattr(StillLoop, "is_running", lambda _loop: True)
+        end_run(still)
+
+
+@pytest.mark.usefixtures("cleanup")
 def test_a_loop_that_runs_this_is_let_run(still: StillLoop) -> None:
     """It is further down in the stack."""
 
@@ -144,7 +160,7 @@ class LoopOfItsOwn(StillLoop):
         """Say that it runs, from outside of itself."""
 
 
-@leaves_runs
+@pytest.mark.usefixtures("cleanup")
 def test_a_loop_with_a_run_of_its_own_is_let_be(
     still: StillLoop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -164,7 +180,7 @@ def test_a_loop_with_a_run_of_its_own_is_let_be(
     assert seen == ["ended"]
 
 
-@leaves_runs
+@pytest.mark.usefixtures("cleanup")
 @pytest.mark.parametrize(("parent", "ends"), [(None, True), (object(), False)])
 def test_a_loop_may_run_below_a_greenlet(
     still: StillLoop, monkeypatch: pytest.MonkeyPatch, parent: object, *, ends: bool
@@ -172,12 +188,12 @@ def test_a_loop_may_run_below_a_greenlet(
     """SQLAlchemy runs plain functions so; the greenlet's own stack does not go down to the loop."""
     greenlet = types.SimpleNamespace(getcurrent=lambda: types.SimpleNamespace(parent=parent))
     monkeypatch.setitem(sys.modules, "greenlet", greenlet)
-    left_running(still, monkeypatch)
+    left_running(still)
 
     end_run(still)
 
     assert still.is_running() != ends
-    BASE._run_forever_cleanup(still)
+    clean_up(still)
 
 
 # ---- running out -------------------------------------------------------------------------------
