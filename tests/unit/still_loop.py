@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import selectors
+from _thread import get_ident
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -53,3 +54,26 @@ def still() -> Iterator[StillLoop]:
     loop = StillLoop()
     yield loop
     loop.close()
+
+
+BASE: Any = asyncio.BaseEventLoop
+
+
+def clean_up(loop: Any) -> None:
+    """As 3.13 and later do it."""
+    loop._thread_id = None
+    asyncio._set_running_loop(None)
+
+
+@pytest.fixture
+def cleanup(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A function of its own for the end of a run, where this Python has none."""
+    if not hasattr(BASE, "_run_forever_cleanup"):
+        monkeypatch.setattr(BASE, "_run_forever_cleanup", clean_up, raising=False)
+
+
+def left_running(loop: Any) -> None:
+    """As a run that an injection has ended at the first line of its cleanup."""
+    loop._thread_id = get_ident()
+    asyncio._set_running_loop(loop)
+    assert loop.is_running()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.unit.still_loop import StillLoop, still
+from tests.unit.still_loop import StillLoop, cleanup, left_running, still
 from watchdog_lambda import Interrupt, LambdaTimeout, _coroutines, _loops
 from watchdog_lambda._clock import SystemClock
 from watchdog_lambda._coroutines import as_function, call_opaque, is_coroutine_function
@@ -19,7 +19,7 @@ from watchdog_lambda._invocation import active
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["still"]
+__all__ = ["cleanup", "still"]
 
 seen: list[Any] = []
 
@@ -213,6 +213,33 @@ def test_an_interrupt_where_the_loop_waits_cancels_the_task(
             as_function(handler)({}, None)
         assert raised.value is strike
     assert kept.now == 3.0
+
+
+@pytest.mark.usefixtures("cleanup")
+def test_a_task_whose_loop_was_left_running_is_cancelled_all_the_same(
+    kept: StillLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An injection has ended the loop's run without its cleanup."""
+
+    async def handler(_event: object, _context: object) -> object:
+        kept.strikes = [LambdaTimeout()]
+        kept.call_soon(seen.append, "so that there is a turn after this one")
+        try:
+            await asyncio.sleep(1000)
+        except asyncio.CancelledError:
+            return "partial"
+
+    def run(task: Any) -> Any:
+        try:
+            return run_until_complete(task)
+        except LambdaTimeout:
+            left_running(kept)
+            raise
+
+    run_until_complete = kept.run_until_complete
+    monkeypatch.setattr(kept, "run_until_complete", run)
+
+    assert as_function(handler)({}, None) == "partial"
 
 
 # ---- what is left behind -----------------------------------------------------------------------

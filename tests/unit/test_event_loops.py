@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.support import BOUND
-from tests.unit.still_loop import StillLoop, still
+from tests.unit.still_loop import BASE, StillLoop, clean_up, cleanup, left_running, still
 from watchdog_lambda import LambdaTimeout, _loops
 from watchdog_lambda._loops import (
     end_run,
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from watchdog_lambda._stacks import Stack
 
-__all__ = ["still"]
+__all__ = ["cleanup", "still"]
 
 seen: list[Any] = []
 
@@ -81,28 +81,6 @@ def test_a_callback_of_a_loop_in_c_waits_there(
 
 
 # ---- a run without its end ---------------------------------------------------------------------
-
-BASE: Any = asyncio.BaseEventLoop
-
-
-def clean_up(loop: Any) -> None:
-    """As 3.13 and later do it."""
-    loop._thread_id = None
-    asyncio._set_running_loop(None)
-
-
-@pytest.fixture
-def cleanup(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A function of its own for the end of a run, where this Python has none."""
-    if not hasattr(BASE, "_run_forever_cleanup"):
-        monkeypatch.setattr(BASE, "_run_forever_cleanup", clean_up, raising=False)
-
-
-def left_running(loop: Any) -> None:
-    """As a run that an injection has ended at the first line of its cleanup."""
-    loop._thread_id = get_ident()
-    asyncio._set_running_loop(loop)
-    assert loop.is_running()
 
 
 @pytest.mark.usefixtures("cleanup")

@@ -654,6 +654,22 @@ def test_loops_that_were_interrupted_are_run_out_until_last_call(
     assert not scene.invocation.is_open
 
 
+@pytest.mark.parametrize("is_known", [True, False])
+def test_a_loop_that_is_marked_as_running_is_run_out_too(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, *, is_known: bool
+) -> None:
+    """Once. An injection tells nothing of the loop that it has ended a run of."""
+    ran: list[object] = []
+    monkeypatch.setattr(_firing, "run_out", lambda loop, _seconds: ran.append(loop))
+    monkeypatch.setattr(_firing, "running_loop", lambda: "left running")
+    firing = settled(scene)
+    firing.loops += ["left running"] if is_known else []  # type: ignore[list-item]
+
+    firing.run_out_loops()
+
+    assert ran == ["left running"]
+
+
 # ---- the lock ----------------------------------------------------------------------------------
 
 
