@@ -228,6 +228,7 @@ def test_a_task_whose_loop_was_left_running_is_cancelled_all_the_same(
             await asyncio.sleep(1000)
         except asyncio.CancelledError:
             return "partial"
+        return "complete"
 
     def run(task: Any) -> Any:
         try:
