@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import re
 import signal
 import subprocess
@@ -362,6 +363,8 @@ def test_no_thread_to_be_had_is_warned_of_once_and_the_handler_runs(
         raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr(_watchdog, "start_new_thread", refuse)
+    # For the rest of the process: it would start threads behind other tests' forks.
+    monkeypatch.setattr(os, "register_at_fork", lambda **_hooks: None)
     limited = WatchdogThread(thread.clock)
     limited.nudge = thread.nudge
     watched = guard(lambda _e, _c: "ended", plan(), limited)
