@@ -19,7 +19,7 @@ from _thread import RLock
 
 from ._interrupt import trace_instructions
 from ._ladder import Ladder
-from ._loops import run_out, running_loop
+from ._loops import run_out, running_loop, wake
 from ._places import CodeMap, current_path
 from ._stacks import all_stacks, frame_of
 from .errors import LANDING, Interrupt, LambdaTimeout, prepared
@@ -188,9 +188,11 @@ class Firing:
             frame = frame_of(self.thread_id)
             stack = all_stacks(self.thread_id).get(self.thread_id, [])
             error = self.ladder.decide(now, frame, handled, stack=stack)
-            if error is not None:
-                prepared[self.thread_id] = error
-                self.tools.injector.inject(self.thread_id, LANDING[type(error)])
+            if error is None:
+                return
+            prepared[self.thread_id] = error
+            self.tools.injector.inject(self.thread_id, LANDING[type(error)])
+        wake(self.thread_id)
 
     def claim_answer(self) -> bool:
         """Whether the watchdog is to answer in the place of a handler that has not come back.

@@ -171,6 +171,25 @@ def run_out(loop: AbstractEventLoop, seconds: float) -> None:
         finish_turn(loop)  # for what their ends have called for soon
 
 
+def wake(thread_id: int) -> None:
+    """Have a loop that waits in a thread come back from its wait, so that an injection lands there.
+
+    Call it behind the injection: a loop that had come back before could wait again by then.
+
+    Thread: any but that one.
+    """
+    loop = _loop_in(thread_id)
+    if loop is not None:
+        try:
+            loop.call_soon_threadsafe(_nothing)
+        except Exception:  # noqa: BLE001, S110 - closed by now, or has a way of its own
+            pass
+
+
+def _nothing() -> None:
+    """What a loop is woken for."""
+
+
 def with_awaited(stack: Stack, thread_id: int, code: CodeMap) -> Stack:
     """A thread's stack, and in it what is awaited, where none of the user's own code runs.
 

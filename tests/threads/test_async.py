@@ -7,6 +7,7 @@ import contextvars
 import functools
 import json
 import re
+import sys
 import threading
 import time
 import types
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.support import Context, block
+from tests.support import BOUND, Context, block
 from watchdog_lambda import Interrupt, LambdaTimeout, Watchdog, watch
 from watchdog_lambda._coroutines import is_coroutine_function
 
@@ -367,6 +368,45 @@ def test_off_the_main_thread_an_async_handler_has_a_loop_of_its_own() -> None:
     assert seen[0] is seen[1]
     assert seen[2] is not seen[0]
     seen[0].close()
+
+
+async def waits() -> str:
+    try:
+        await asyncio.sleep(BOUND)
+    finally:
+        seen.append(type(sys.exception()))
+    return "slept"
+
+
+async def awaits(_event: object, _context: object) -> str:
+    return await waits()
+
+
+def runs(_event: object, _context: object) -> str:
+    return asyncio.run(waits())
+
+
+@pytest.mark.parametrize("handler", [awaits, runs])
+def test_off_the_main_thread_a_loop_that_waits_is_woken(handler: Any) -> None:
+    """An injection alone would land when the wait is over."""
+    outcome: list[Any] = []
+
+    def work() -> None:
+        context = Context(1.0)
+        try:
+            watch(handler)("event", context)
+        except LambdaTimeout:
+            outcome.append(context.get_remaining_time_in_millis())
+        outcome.append(watch(lambda event, _context: event)("next", Context(BOUND)))
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    worker.join()
+
+    assert seen == [asyncio.CancelledError]
+    in_time, after = outcome
+    assert in_time > 0
+    assert after == "next"
 
 
 class Struck:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import selectors
 import sys
 import threading
 import types
@@ -603,3 +604,43 @@ def test_a_loop_in_another_thread_is_found_by_the_frame_that_runs_it(
             thread.join()
 
     assert _loops._loop_in(ident) is None
+
+
+class Waits(selectors.DefaultSelector):
+    """Tells of each wait before it begins."""
+
+    def __init__(self) -> None:
+        self.waits = threading.Event()
+        super().__init__()
+
+    def select(self, timeout: float | None = None) -> Any:
+        self.waits.set()
+        return super().select(timeout)
+
+
+def test_a_loop_that_waits_in_another_thread_is_woken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It waits again, for what it is woken for is nothing. One that cannot be woken is let be."""
+
+    def refuse(*_: object) -> None:
+        raise RuntimeError("Event loop is closed")
+
+    selector = Waits()
+    loop = asyncio.SelectorEventLoop(selector)
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    ident = thread.ident or 0
+    try:
+        assert selector.waits.wait(BOUND)
+        selector.waits.clear()
+        with monkeypatch.context() as patch:
+            patch.setattr(loop, "call_soon_threadsafe", refuse)
+            _loops.wake(ident)
+            assert not selector.waits.is_set()
+
+        _loops.wake(ident)
+        assert selector.waits.wait(BOUND)
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(BOUND)
+        loop.close()
+    _loops.wake(ident)  # nobody is there

@@ -413,7 +413,13 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch) -> Scene:
     monkeypatch.setattr(_firing, "all_stacks", lambda wanted: {wanted: stack, 1: []})
     scene = Scene(thread_id=ELSEWHERE)
     scene.let_interrupts_land()
+    woken.clear()
+    monkeypatch.setattr(_firing, "wake", lambda _thread: woken.append(dict(prepared)))
     return scene
+
+
+woken: list[object] = []
+"""What was on its way when a loop that waits was woken for it."""
 
 
 def test_an_injection_is_of_a_class_that_gives_the_prepared_instance(elsewhere: Scene) -> None:
@@ -426,6 +432,7 @@ def test_an_injection_is_of_a_class_that_gives_the_prepared_instance(elsewhere: 
     assert str(error).endswith("(handler)")
     [record] = elsewhere.firing.ladder.records
     assert (record.at, record.landed_at) == (GRACE_AT + 0.5, None)
+    assert woken == [{ELSEWHERE: error}]
 
 
 def test_nothing_is_injected_that_is_not_due(elsewhere: Scene) -> None:
@@ -436,6 +443,7 @@ def test_nothing_is_injected_that_is_not_due(elsewhere: Scene) -> None:
     elsewhere.firing.inject(GRACE_AT + 1.0, None)
 
     assert len(elsewhere.injector.injected) == 1
+    assert len(woken) == 1
 
 
 def test_nothing_is_injected_into_a_cleanup(elsewhere: Scene) -> None:
