@@ -19,7 +19,7 @@ from _thread import RLock
 
 from ._interrupt import trace_instructions
 from ._ladder import Ladder
-from ._loops import run_out, running_loop, wake
+from ._loops import loop_in, run_out, running_loop, wake
 from ._places import CodeMap, current_path
 from ._stacks import all_stacks, frame_of
 from .errors import LANDING, Interrupt, LambdaTimeout, prepared
@@ -144,7 +144,6 @@ class Firing:
         self.delivery = "none"
         self.is_over = False  # nothing is left to do
         # Handler's thread.
-        self.loops: list[AbstractEventLoop] = []  # that interrupts have landed in
         self.ended_at: float | None = None  # the handler's end
         self.is_concluded = False  # at the very end
         self._is_landing = False
@@ -152,6 +151,7 @@ class Firing:
         self._lock = RLock()
         self._answer = RLock()  # taken while the watchdog answers in the handler's place
         self.is_reported = False  # guarded by _lock
+        self.loops: list[AbstractEventLoop] = []  # interrupted; by a nudge, or under _lock
 
     # ---- the watchdog's side -----------------------------------------------------------------
 
@@ -192,7 +192,12 @@ class Firing:
                 return
             prepared[self.thread_id] = error
             self.tools.injector.inject(self.thread_id, LANDING[type(error)])
-        wake(self.thread_id)
+            loop = loop_in(self.thread_id)
+            if loop is None:
+                return
+            if loop not in self.loops:
+                self.loops.append(loop)
+        wake(loop)
 
     def claim_answer(self) -> bool:
         """Whether the watchdog is to answer in the place of a handler that has not come back.

@@ -171,19 +171,17 @@ def run_out(loop: AbstractEventLoop, seconds: float) -> None:
         finish_turn(loop)  # for what their ends have called for soon
 
 
-def wake(thread_id: int) -> None:
-    """Have a loop that waits in a thread come back from its wait, so that an injection lands there.
+def wake(loop: AbstractEventLoop) -> None:
+    """Have a loop that waits come back from its wait, so that an injection lands in its thread.
 
     Call it behind the injection: a loop that had come back before could wait again by then.
 
-    Thread: any but that one.
+    Thread: any but the loop's.
     """
-    loop = _loop_in(thread_id)
-    if loop is not None:
-        try:
-            loop.call_soon_threadsafe(_nothing)
-        except Exception:  # noqa: BLE001, S110 - closed by now, or has a way of its own
-            pass
+    try:
+        loop.call_soon_threadsafe(_nothing)
+    except Exception:  # noqa: BLE001, S110 - closed by now, or has a way of its own
+        pass
 
 
 def _nothing() -> None:
@@ -211,7 +209,7 @@ def _awaited(thread_id: int) -> Iterator[Stack]:
     coroutine = coroutines.get(thread_id)
     if coroutine is not None and coroutine.cr_frame is not None:
         yield _chain(coroutine)
-    loop = running_loop() if thread_id == get_ident() else _loop_in(thread_id)
+    loop = running_loop() if thread_id == get_ident() else loop_in(thread_id)
     if loop is not None:
         try:
             tasks = sorted(sys.modules["asyncio"].all_tasks(loop), key=lambda task: task.get_name())
@@ -239,7 +237,7 @@ def _chain(awaited: object) -> Stack:
     return stack
 
 
-def _loop_in(thread_id: int) -> AbstractEventLoop | None:
+def loop_in(thread_id: int) -> AbstractEventLoop | None:
     """The loop that runs in another thread, if it is asyncio's own: from the frame that runs it."""
     events = sys.modules.get("asyncio.base_events")
     if events is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import functools
 import json
@@ -386,17 +387,25 @@ def runs(_event: object, _context: object) -> str:
     return asyncio.run(waits())
 
 
-@pytest.mark.parametrize("handler", [awaits, runs])
+def leaves_a_task(event: asyncio.AbstractEventLoop, _context: object) -> None:
+    """As Mangum does, and Powertools' async processor."""
+    task = event.create_task(waits())
+    event.run_until_complete(asyncio.sleep(BOUND))
+    task.cancel()
+
+
+@pytest.mark.parametrize("handler", [awaits, runs, leaves_a_task])
 def test_off_the_main_thread_a_loop_that_waits_is_woken(handler: Any) -> None:
-    """An injection alone would land when the wait is over."""
+    """An injection alone would land when the wait is over. What is left in it is run out."""
     outcome: list[Any] = []
 
     def work() -> None:
         context = Context(1.0)
-        try:
-            watch(handler)("event", context)
-        except LambdaTimeout:
-            outcome.append(context.get_remaining_time_in_millis())
+        with contextlib.closing(asyncio.new_event_loop()) as loop:
+            try:
+                watch(handler)(loop, context)
+            except LambdaTimeout:
+                outcome.append(context.get_remaining_time_in_millis())
         outcome.append(watch(lambda event, _context: event)("next", Context(BOUND)))
 
     worker = threading.Thread(target=work)

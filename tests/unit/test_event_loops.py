@@ -490,7 +490,7 @@ def test_no_garbage_is_collected_while_frames_are_held(
     monkeypatch.setattr(_loops, "_AWAITED", Walked(_loops._AWAITED))
     monkeypatch.setattr(_loops, "frame_of", frame_of)
     _loops._chain(waiting)
-    _loops._loop_in(get_ident())
+    _loops.loop_in(get_ident())
 
     assert seen == [False] * 5
     assert gc.isenabled()
@@ -594,16 +594,16 @@ def test_a_loop_in_another_thread_is_found_by_the_frame_that_runs_it(
         assert there.wait(BOUND)
         ident = thread.ident or 0
         try:
-            assert _loops._loop_in(ident) is expected
+            assert _loops.loop_in(ident) is expected
             assert len(list(_loops._awaited(ident))) == (21 if expected else 0)
             with monkeypatch.context() as patch:
                 patch.delitem(sys.modules, "asyncio.base_events")
-                assert _loops._loop_in(ident) is None
+                assert _loops.loop_in(ident) is None
         finally:
             go_on.set()
             thread.join()
 
-    assert _loops._loop_in(ident) is None
+    assert _loops.loop_in(ident) is None
 
 
 class Waits(selectors.DefaultSelector):
@@ -628,19 +628,17 @@ def test_a_loop_that_waits_in_another_thread_is_woken(monkeypatch: pytest.Monkey
     loop = asyncio.SelectorEventLoop(selector)
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
-    ident = thread.ident or 0
     try:
         assert selector.waits.wait(BOUND)
         selector.waits.clear()
         with monkeypatch.context() as patch:
             patch.setattr(loop, "call_soon_threadsafe", refuse)
-            _loops.wake(ident)
+            _loops.wake(loop)
             assert not selector.waits.is_set()
 
-        _loops.wake(ident)
+        _loops.wake(loop)
         assert selector.waits.wait(BOUND)
     finally:
         loop.call_soon_threadsafe(loop.stop)
         thread.join(BOUND)
         loop.close()
-    _loops.wake(ident)  # nobody is there

@@ -413,13 +413,7 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch) -> Scene:
     monkeypatch.setattr(_firing, "all_stacks", lambda wanted: {wanted: stack, 1: []})
     scene = Scene(thread_id=ELSEWHERE)
     scene.let_interrupts_land()
-    woken.clear()
-    monkeypatch.setattr(_firing, "wake", lambda _thread: woken.append(dict(prepared)))
     return scene
-
-
-woken: list[object] = []
-"""What was on its way when a loop that waits was woken for it."""
 
 
 def test_an_injection_is_of_a_class_that_gives_the_prepared_instance(elsewhere: Scene) -> None:
@@ -432,7 +426,27 @@ def test_an_injection_is_of_a_class_that_gives_the_prepared_instance(elsewhere: 
     assert str(error).endswith("(handler)")
     [record] = elsewhere.firing.ladder.records
     assert (record.at, record.landed_at) == (GRACE_AT + 0.5, None)
-    assert woken == [{ELSEWHERE: error}]
+
+
+def test_a_loop_in_the_other_thread_is_woken_behind_the_injection(
+    elsewhere: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And remembered once, to be run out."""
+    woken: list[object] = []
+    monkeypatch.setattr(_firing, "loop_in", {ELSEWHERE: "its loop"}.get)
+    monkeypatch.setattr(
+        _firing, "wake", lambda loop: woken.append((loop, len(elsewhere.injector.injected)))
+    )
+
+    elsewhere.firing.inject(GRACE_AT - 0.5, None)
+    assert woken == []
+    elsewhere.firing.inject(GRACE_AT, None)
+    prepared.clear()
+    elsewhere.firing.ladder.records[0].landed()
+    elsewhere.firing.inject(GRACE_AT + 1.0, KeyError())
+
+    assert woken == [("its loop", 1), ("its loop", 2)]
+    assert list[object](elsewhere.firing.loops) == ["its loop"]
 
 
 def test_nothing_is_injected_that_is_not_due(elsewhere: Scene) -> None:
@@ -443,7 +457,6 @@ def test_nothing_is_injected_that_is_not_due(elsewhere: Scene) -> None:
     elsewhere.firing.inject(GRACE_AT + 1.0, None)
 
     assert len(elsewhere.injector.injected) == 1
-    assert len(woken) == 1
 
 
 def test_nothing_is_injected_into_a_cleanup(elsewhere: Scene) -> None:
