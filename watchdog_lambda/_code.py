@@ -205,6 +205,25 @@ def is_fragile(frame: FrameType) -> bool:
     return is_loops_own(code)
 
 
+_DROPS = frozenset({"__del__", "_warn_unawaited_coroutine"})
+
+
+def is_dropped(frame: FrameType) -> bool:
+    """Whether C code, further down, drops whatever leaves this frame.
+
+    As it does with what a finaliser raises, and the warning of a coroutine that nobody has awaited:
+    the handler would not learn of its timeout.
+
+    Thread: the frame's own, as it is walked.
+    """
+    inner: FrameType | None = frame
+    while inner is not None:
+        if inner.f_code.co_name in _DROPS:
+            return True
+        inner = inner.f_back
+    return False
+
+
 def is_loops_own(code: CodeType) -> bool:
     """Whether this is asyncio's own code. Where such a loop waits, the frame is the selector's."""
     return code.co_filename.startswith(_ASYNCIO)

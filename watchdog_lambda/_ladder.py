@@ -25,6 +25,7 @@ from ._code import (
     is_around_loop,
     is_back_edge,
     is_between_callbacks,
+    is_dropped,
     is_entering_with,
     is_fragile,
     is_unprotected_back_edge,
@@ -334,7 +335,9 @@ class Ladder:
             self.is_misplaced = is_unprotected_back_edge(code, lasti)
         if not self.is_misplaced:
             # Not from afar: another thread's variables must not be read, for it may run on.
-            if not is_fragile(frame) and (from_afar or not is_between_callbacks(frame)):
+            if not is_fragile(frame) and (
+                from_afar or not (is_between_callbacks(frame) or is_dropped(frame))
+            ):
                 return False
             if is_around_loop(code) and waits_in_c():
                 return False

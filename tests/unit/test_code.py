@@ -27,6 +27,7 @@ from watchdog_lambda._code import (
     is_around_loop,
     is_back_edge,
     is_between_callbacks,
+    is_dropped,
     is_entering_with,
     is_fragile,
     is_loops_own,
@@ -532,6 +533,56 @@ def test_the_call_that_enters_a_with_is_found() -> None:
         [line] = [line for begin, end, line in code.co_lines() if begin <= offset < end]
         assert line == code.co_firstlineno + 2
     assert not any(is_entering_with(coroutine, n) for n in range(-2, len(coroutine.co_code) + 4))
+
+
+def test_what_a_finaliser_calls_is_dropped() -> None:
+    """However far up; what it has been called by is not."""
+    seen: list[bool] = []
+
+    def look(deeper: int) -> None:
+        if deeper:
+            look(deeper - 1)
+        else:
+            seen.append(is_dropped(sys._getframe()))
+
+    class Finalised:
+        def __del__(self) -> None:
+            look(0)
+            look(3)
+
+    def collect() -> None:
+        look(0)
+        Finalised()
+        look(0)
+
+    collect()
+
+    assert seen == [False, True, True, False]
+
+
+def test_the_warning_of_a_coroutine_that_nobody_awaited_is_dropped() -> None:
+    """By the collector, with all that is called for it."""
+    called: dict[str, bool] = {}
+
+    async def forgotten() -> None: ...
+
+    def look(frame: FrameType, event: str, _argument: object) -> None:
+        if event == "call":
+            called[frame.f_code.co_name] = is_dropped(frame)
+
+    def forget() -> None:
+        coroutine = forgotten()
+        sys.setprofile(look)
+        try:
+            del coroutine
+        finally:
+            sys.setprofile(None)
+
+    with pytest.warns(RuntimeWarning, match="was never awaited"):
+        forget()
+
+    assert {"_warn_unawaited_coroutine", "_showwarnmsg"} <= called.keys()
+    assert [name for name, dropped in called.items() if not dropped] == []
 
 
 def test_a_selector_that_only_looks_is_asked_between_callbacks() -> None:

@@ -459,6 +459,17 @@ def test_a_loop_that_has_callbacks_waiting_puts_a_nudge_off(
     assert rungs.decide(GRACE_AT, stack=HERE) is not None
 
 
+def test_what_c_code_would_drop_is_put_off(rungs: Rungs, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For a bounded time. Another thread's frames are not walked while it runs."""
+    monkeypatch.setattr(_ladder, "is_dropped", lambda _frame: True)
+
+    assert rungs.decide(GRACE_AT, frame=sys._getframe()) is None
+    assert rungs.ladder.is_put_off
+    assert rungs.decide(GRACE_AT + 0.05, frame=sys._getframe()) is not None
+    rungs.ladder.records.clear()
+    assert rungs.decide(GRACE_AT, stack=HERE) is not None
+
+
 def test_a_back_edge_puts_one_off_and_says_so(
     rungs: Rungs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
