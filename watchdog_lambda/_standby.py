@@ -54,12 +54,14 @@ class Standby:
         """Have timers, if there are none yet. Thread: main, once the nudge is installed."""
         # By the main thread only, so once: a second timer would go on with nobody to stop it.
         if self._timer is None:
-            self._timer = ThreadTimer(self._nudge.number, self._nudge.native_id)
-            self._words = LastWords(self._nudge.number, self._nudge.native_id)
+            timer = ThreadTimer(self._nudge.number, self._nudge.native_id)
+            words = LastWords(self._nudge.number, self._nudge.native_id)
             # A real-time signal that comes when the interpreter has put the default handlers back
             # would end the process.
-            atexit.register(self._timer.stop)
-            atexit.register(self._words.stop)
+            atexit.register(timer.stop)
+            atexit.register(words.stop)
+            # At the end: a signal's handler of the user's can break this off, and it is done anew.
+            self._words, self._timer = words, timer
 
     def forget(self) -> None:
         """In a child of fork: the kernel does not hand timers on to it."""

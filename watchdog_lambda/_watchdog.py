@@ -23,7 +23,7 @@ from __future__ import annotations
 import _thread
 import math
 import os
-from _thread import allocate_lock, get_ident, get_native_id, start_new_thread
+from _thread import RLock, allocate_lock, get_ident, get_native_id, start_new_thread
 from types import BuiltinFunctionType
 
 from . import _code, _output, _report, _stacks
@@ -60,6 +60,10 @@ SHORT_OF_MEMORY = 0.01
 """Seconds after which the thread tries again what it had no memory for."""
 
 
+MAKES_WAY_WITHIN = 1.0
+"""Seconds that a new thread waits for the end of the one before it."""
+
+
 class WatchdogThread:
     """Watches every invocation of the process."""
 
@@ -77,7 +81,8 @@ class WatchdogThread:
         self._has_met_main = False
         self._hint = -math.inf  # when the invocation that rang last would have been due
         self._thread_id: int | None = None
-        self._starting = allocate_lock()
+        self._starting = RLock()
+        self._living = allocate_lock()  # held by the one thread that watches
         self._goes_on = True  # the process's thread goes on for good; tests end theirs
         self._is_fork_safe = False
         self._aside = StepAside(self)
@@ -135,19 +140,23 @@ class WatchdogThread:
                 self.wake(invocation)
 
     def _start(self) -> None:
-        # Not waited for: whoever holds it starts the thread, which then sees our invocation too.
-        if not self._starting.acquire(False):
-            return
+        starting = self._starting
         try:
+            # Not waited for: whoever holds it starts the thread, which then sees our invocation
+            # too. In here, and given back by whoever has it only: a signal's handler of the user's
+            # (the SIGALRM recipe's) can raise right behind the taking, and nothing would ever be
+            # watched again. Pinned by test_a_start_can_be_broken_off_behind_any_call.
+            if not starting.acquire(False):
+                return
             if self._thread_id is None:
                 _require_main_interpreter()
                 self.preload()
                 if self.last_resort is not None:
                     self.last_resort.preload()
                 if not self._is_fork_safe:
-                    self._is_fork_safe = True
                     os.register_at_fork(after_in_child=self._after_fork)
                     self._aside.register()
+                    self._is_fork_safe = True  # behind it: broken off, better twice than never
                 # Not threading.Thread: its start() waits for an Event, and takes a lock that user
                 # code can hold. Nor does a process wait for this thread at its end.
                 self._thread_id = start_new_thread(self._run, ())
@@ -160,7 +169,10 @@ class WatchdogThread:
             # No thread to be had, or no means to fire: the next invocation tries again.
             self._complain(f"no thread can be started ({error})")
         finally:
-            self._starting.release()
+            try:
+                starting.release()
+            except RuntimeError:
+                pass  # not ours
 
     def _complain(self, why: str) -> None:
         """Say once that protection is off."""
@@ -189,7 +201,8 @@ class WatchdogThread:
         prepared.clear()
         self.courses.clear()
         self._pace.relax()
-        self._starting = allocate_lock()
+        self._starting = RLock()
+        self._living = allocate_lock()
         self._aside.is_wanted = False
         self._thread_id = None
         self.standby.forget()
@@ -200,16 +213,24 @@ class WatchdogThread:
 
     def _run(self) -> None:
         """The thread's whole life."""
-        while self._goes_on:  # pragma: no branch - tests end it in _watch()
-            try:
-                self._watch()
-            except MemoryError:
-                # Nothing is made in here: there may be no memory at all. The handler is very likely
-                # what has taken it, and must be reached all the same.
-                self._ballast = None
-                self._is_short = True
-            else:
-                break
+        living = self._living
+        # One too many is started where a start is broken off before it has stored that there is
+        # one. One that makes way for a fork can be about to end while the next one comes.
+        if not living.acquire(True, MAKES_WAY_WITHIN):
+            return
+        try:
+            while self._goes_on:  # pragma: no branch - tests end it in _watch()
+                try:
+                    self._watch()
+                except MemoryError:
+                    # Nothing is made in here: there may be no memory at all. The handler is very
+                    # likely what has taken it, and must be reached all the same.
+                    self._ballast = None
+                    self._is_short = True
+                else:
+                    break
+        finally:
+            living.release()
 
     def _watch(self) -> None:
         alarm = self._alarm

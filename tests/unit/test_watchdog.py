@@ -7,6 +7,7 @@ meanwhile, finds nothing of all this due.
 from __future__ import annotations
 
 import _thread
+import dis
 import logging
 import math
 import os
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.support import BOUND, FakeAlarm, FakeClock, plan
+from tests.support import BOUND, FakeAlarm, FakeClock, eventually, plan
 from watchdog_lambda import LambdaTimeout, TimeoutDetails, _code, _output, _report, _stacks
 from watchdog_lambda import _watchdog as module
 from watchdog_lambda._hooks import HookRegistry
@@ -369,8 +370,117 @@ def test_the_first_invocation_starts_the_thread(
     assert loose._thread_id is not None
     assert loose.did.count("runs") == 1
     assert (loose.preloaded, loose._aside.registered) == (["watchdog"], 1)
-    assert not loose._starting.locked()
+    assert can_be_had(loose._starting)
     assert caplog.messages == []
+
+
+def can_be_had(lock: Any) -> bool:
+    """Whether another thread could take it."""
+    had: list[bool] = []
+
+    def take() -> None:
+        had.append(lock.acquire(False))
+        if had[0]:
+            lock.release()
+
+    thread = threading.Thread(target=take)
+    thread.start()
+    thread.join()
+    return had[0]
+
+
+class Recipe(Exception):
+    """What a signal's handler of the user's raises."""
+
+
+def break_off(function: Callable[[], object], behind: int) -> bool:
+    """Call it, and raise behind that one of the calls that it makes; whether it makes so many.
+
+    CPython looks at signals behind a call, before its result is stored.
+    """
+    calls = [0, -1]
+
+    def trace(frame: FrameType, event: str, _argument: object) -> Any:
+        if frame.f_code.co_name not in {"_start", "equip"}:
+            return None
+        frame.f_trace_opcodes = True
+        if event == "opcode":
+            code, before = frame.f_code.co_code, calls[1]
+            calls[1] = frame.f_lasti
+            if before >= 0 and dis.opname[code[before]].startswith("CALL"):
+                calls[0] += 1
+                if calls[0] == behind:
+                    raise Recipe
+        return trace
+
+    old = sys.gettrace()
+    sys._getframe().f_trace_opcodes = True  # 3.12 asks for it where tracing begins
+    sys.settrace(trace)
+    try:
+        function()
+    except Recipe:
+        return True
+    finally:
+        sys.settrace(old)
+    return False
+
+
+@pytest.mark.untraced
+def test_a_start_can_be_broken_off_behind_any_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next one starts the thread, in whichever thread it comes."""
+    monkeypatch.setattr(os, "register_at_fork", lambda **_hooks: None)
+    broken = 0
+    while True:
+        loose = Loose()
+        if not break_off(loose._start, broken + 1):
+            break
+        broken += 1
+        assert can_be_had(loose._starting), f"behind call {broken}"
+        loose._start()
+        assert loose.ran.wait(BOUND)
+        assert loose._thread_id is not None
+        assert loose._is_fork_safe
+
+    assert broken >= 7
+
+
+def test_of_two_threads_one_watches() -> None:
+    """The other one waits for the end of the first; then it is the one, or gone."""
+    watchdog = Watched()
+    entered: list[int] = []
+    goes_on = threading.Event()
+
+    def watch() -> None:
+        entered.append(get_ident())
+        goes_on.wait(BOUND)
+
+    watchdog._watch = watch  # type: ignore[method-assign]
+    threads = [threading.Thread(target=watchdog._run) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    eventually(lambda: entered != [], "one to watch")
+    assert len(entered) == 1
+    goes_on.set()
+    for thread in threads:
+        thread.join(BOUND)
+
+    assert len(entered) == 2
+    assert not watchdog._living.locked()
+
+
+def test_a_thread_too_many_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It goes, and leaves the one alone that watches."""
+    monkeypatch.setattr(module, "MAKES_WAY_WITHIN", 0.0)
+    watchdog = Watched()
+    watchdog._watch = lambda: watchdog.did.append("watches")  # type: ignore[method-assign]
+
+    with watchdog._living:
+        watchdog._run()
+        assert watchdog.did == []
+        assert watchdog._living.locked()
+    watchdog._run()
+
+    assert watchdog.did == ["watches"]
 
 
 def test_hooks_of_forks_are_registered_once(loose: Loose, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -411,8 +521,21 @@ def test_where_there_is_no_thread_nothing_is_said_of_the_nudge(
 
 def test_whoever_comes_while_the_thread_is_being_started_goes_on(loose: Loose) -> None:
     """The thread sees that invocation too."""
-    with loose._starting:
+    starting, goes_on = threading.Event(), threading.Event()
+
+    def start() -> None:
+        with loose._starting:
+            starting.set()
+            goes_on.wait(BOUND)
+
+    other = threading.Thread(target=start)
+    other.start()
+    assert starting.wait(BOUND)
+    try:
         loose.wake(invocation())
+    finally:
+        goes_on.set()
+        other.join()
 
     assert loose._thread_id is None
     assert loose.fake.alarm.rung == 1
@@ -560,6 +683,7 @@ def test_a_child_of_fork_begins_afresh(watched: Watched) -> None:
     alarms = [FakeAlarm()]
     watched.fake.make_alarm = alarms.pop  # type: ignore[method-assign]
     watched._starting.acquire()
+    watched._living.acquire()
     watched._aside.is_wanted = True
     watched._pace.quicken()
     watched.last_resort = SimpleNamespace()  # type: ignore[assignment]
@@ -569,7 +693,8 @@ def test_a_child_of_fork_begins_afresh(watched: Watched) -> None:
     watched._after_fork()
 
     assert (one.firing, active, prepared, watched.courses) == (None, {}, {}, {})
-    assert not watched._starting.locked()
+    assert can_be_had(watched._starting)
+    assert not watched._living.locked()
     assert (watched._aside.is_wanted, watched._pace.is_quick) == (False, False)
     assert (watched._thread_id, watched.last_resort, watched.wake_at) == (None, None, math.inf)
     assert (watched.did, watched.nudge.moved) == (["forget"], 1)
