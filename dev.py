@@ -50,7 +50,7 @@ MEASURED = (
 )
 """What `coverage` runs: not what counts in microseconds, nor races that a tracer has hang."""
 
-SECOND_CHANCES = 3
+SECOND_CHANCES = 5
 """How many tests of a run may fail beside others and pass by themselves. Most meet real deadlines,
 of a second or two, and on a machine that is busy elsewhere one of two thousand may come too late.
 A defect that shows by chance would pass too: those tests are named at the end of the run.
