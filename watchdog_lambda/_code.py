@@ -205,6 +205,9 @@ def is_fragile(frame: FrameType) -> bool:
     return is_loops_own(code)
 
 
+MOST_LOOKED_AT = 100
+"""How far below a frame a finaliser is looked for."""
+
 _DROPS = frozenset({"__del__", "_warn_unawaited_coroutine"})
 
 
@@ -217,7 +220,11 @@ def is_dropped(frame: FrameType) -> bool:
     Thread: the frame's own, as it is walked.
     """
     inner: FrameType | None = frame
-    while inner is not None:
+    # A bound, for a handler can be a million deep, and each frame that is looked at becomes an
+    # object.
+    for _ in range(MOST_LOOKED_AT):
+        if inner is None:
+            break
         if inner.f_code.co_name in _DROPS:
             return True
         inner = inner.f_back
