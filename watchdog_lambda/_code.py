@@ -224,7 +224,7 @@ def is_dropped(frame: FrameType) -> bool:
     # object.
     for _ in range(MOST_LOOKED_AT):
         if inner is None:
-            break
+            return False
         if inner.f_code.co_name in _DROPS:
             return True
         inner = inner.f_back
