@@ -16,6 +16,10 @@ invocation. Swapping either pair loses a wake-up; pinned by
 Nothing here trusts a wait: on every wake-up the instants are compared with the clock anew, so that
 a sandbox that was frozen and thawed, with or without the monotonic clock going on, fires nothing of
 an invocation that has ended.
+
+Two locks. `_starting` is held by whoever starts the thread, and waited for by nobody. `_living` is
+held by the thread that watches, for its whole life; only one that has come to take its place waits
+for it, and not for long.
 """
 
 from __future__ import annotations
