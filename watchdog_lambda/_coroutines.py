@@ -87,6 +87,8 @@ def as_function(handler: Callable[..., Any]) -> Callable[[Any, Any], Any]:
                     return task.result()  # it had ended; the loop had not noticed
                 if task.done():
                     raise  # it landed in the task itself, and came out by it
+                # First: in a loop that counts as running the task could not be run to its end.
+                # Pinned by test_a_task_whose_loop_was_left_running_is_cancelled_all_the_same.
                 end_run(loop)
                 task.cancel()
                 # In here the interrupt is being handled, so the task is left alone until last call.

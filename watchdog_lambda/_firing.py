@@ -197,6 +197,7 @@ class Firing:
                 return
             if loop not in self.loops:
                 self.loops.append(loop)
+        # Behind the injection, see there; and without the lock, as it is the loop's code that runs.
         wake(loop)
 
     def claim_answer(self) -> bool:

@@ -61,6 +61,7 @@ class Standby:
             atexit.register(timer.stop)
             atexit.register(words.stop)
             # At the end: a signal's handler of the user's can break this off, and it is done anew.
+            # The timer last, for it is what is asked for above.
             self._words, self._timer = words, timer
 
     def forget(self) -> None:
