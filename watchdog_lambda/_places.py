@@ -14,8 +14,11 @@ if TYPE_CHECKING:
 
     from ._stacks import Stack
 
-PACKAGE = os.path.dirname(__file__) + os.sep
-"""Where this package's files lie: an interrupt never lands in a frame of one of them."""
+PACKAGE = os.path.dirname(sys.modules[__name__.partition(".")[0]].__file__ or "") + os.sep
+"""The root of this package: an interrupt never lands in a frame of a file below it.
+
+Pinned for every file of the package by test_no_interrupt_lands_in_any_file_of_the_package.
+"""
 
 GUARD = "guarded"
 """The function around every watched handler; see :mod:`._handler`."""

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import watchdog_lambda
 from tests.support import block
 from watchdog_lambda import _code
 from watchdog_lambda._places import (
@@ -147,3 +148,15 @@ def test_package_frames_are_ours_but_for_the_opaque_call() -> None:
     assert is_ours(guard.__code__)
     assert not is_ours(call_opaque.__code__)
     assert not is_ours(block.__code__)
+
+
+def test_no_interrupt_lands_in_any_file_of_the_package() -> None:
+    """However deep a file lies in it: frames are judged by the package's root."""
+    root = Path(watchdog_lambda.__file__).parent
+    files = sorted(root.rglob("*.py"))
+
+    codes = [compile(path.read_bytes(), str(path), "exec") for path in files]
+
+    assert root / "cli" / "__init__.py" in files
+    assert [code.co_filename for code in codes if not is_ours(code)] == []
+    assert not is_ours(compile("", str(root) + "_of_the_users.py", "exec"))
