@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from watchdog_lambda import _api, _hooks
-from watchdog_lambda._invocation import active
+from watchdog_lambda._engine.invocation import active
 from watchdog_lambda.testing import timeout_records
 
 from . import log_schema

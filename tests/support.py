@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from watchdog_lambda._config import Settings
+from watchdog_lambda._engine.invocation import NO_FALLBACK, Plan
 from watchdog_lambda._hooks import HookRegistry
-from watchdog_lambda._invocation import NO_FALLBACK, Plan
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

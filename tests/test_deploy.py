@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from watchdog_lambda._config import PARSERS, PREFIX
-from watchdog_lambda._record import EVENT
+from watchdog_lambda._report.record import EVENT
 
 ROOT = Path(__file__).parent.parent
 PAGES = ("deploy/template.yaml", "docs/how-to/deploy.md", "docs/how-to/other-wrappers.md")

@@ -23,9 +23,9 @@ from watchdog_lambda import (
     testing,
     watch,
 )
-from watchdog_lambda._command import choose
 from watchdog_lambda._config import Settings
-from watchdog_lambda._runtime_api import RuntimeApi
+from watchdog_lambda._lambda.command import choose
+from watchdog_lambda._lambda.runtime_api import RuntimeApi
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -102,8 +102,9 @@ def caught(cause: Callable[[], object]) -> pytest.ExceptionInfo[ConfigurationErr
 
 
 def parsed() -> Iterator[tuple[Path, ast.Module]]:
-    for path in PACKAGE.glob("*.py"):
-        yield path, ast.parse(path.read_text(encoding="utf-8"))
+    for path in PACKAGE.rglob("*.py"):
+        if PACKAGE / "cli" not in path.parents:
+            yield path, ast.parse(path.read_text(encoding="utf-8"))
 
 
 def test_every_message_of_a_configuration_error_is_on_the_page_and_no_other() -> None:

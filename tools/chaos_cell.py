@@ -34,8 +34,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from tools.soak_cell import Cell, Soak
 from watchdog_lambda import Interrupt, LambdaTimeout, watch
-from watchdog_lambda._invocation import active
-from watchdog_lambda._watchdog import thread
+from watchdog_lambda._engine.invocation import active
+from watchdog_lambda._engine.watchdog import thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

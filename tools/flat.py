@@ -42,7 +42,7 @@ from watchdog_lambda import (  # noqa: E402
     shield,
     watch,
 )
-from watchdog_lambda._invocation import active  # noqa: E402
+from watchdog_lambda._engine.invocation import active  # noqa: E402
 from watchdog_lambda.errors import prepared  # noqa: E402
 
 RESULT: Final = "flat.result"

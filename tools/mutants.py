@@ -1,4 +1,4 @@
-"""The mutants of one module, as JSON: ``python tools/mutants.py watchdog_lambda/_clock.py``.
+"""The mutants of one module, as JSON: ``python tools/mutants.py watchdog_lambda/_engine/clock.py``.
 
 Cosmic Ray makes them. Left out are those that say nothing: in annotations, in what is for type
 checkers only, and those that compile to the very code that was there. Runs in an environment of its

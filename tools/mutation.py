@@ -1,8 +1,8 @@
 """Mutation testing of the core modules: does a test fail for every mistake that one could make?
 
     python3 dev.py mutation                      # every core module (hours)
-    python3 dev.py mutation _clock _config       # these
-    python3 dev.py mutation _ladder --tests tests/unit tests/threads/test_loops.py
+    python3 dev.py mutation _engine.clock _config       # these
+    python3 dev.py mutation _engine.interrupts --tests tests/unit tests/threads/test_loops.py
 
 For each module: the tests that run it are found with coverage's help, then every mutant gets those
 that come by the changed line, the quickest first, until one fails. A mutant that hangs is killed by
@@ -46,29 +46,46 @@ SURVIVORS: Final = ROOT / "tests" / "mutation-survivors.toml"
 WORK: Final = ROOT / "build" / "mutation"
 
 CORE: Final = (
-    *("_clock", "_code", "_config", "_hooks", "_invocation", "_pace", "_record", "_standby"),
-    *("_answer", "_course", "_firing", "_handler", "_interrupt", "_ladder", "_last_resort"),
-    *("_loops", "_coroutines", "_watchdog"),
+    *(
+        "_engine.clock",
+        "_cpython.bytecode",
+        "_config",
+        "_hooks",
+        "_engine.invocation",
+        "_cpython.pace",
+        "_report.record",
+        "_engine.standby",
+    ),
+    *(
+        "_outcome",
+        "_engine.escalation",
+        "_engine.firing",
+        "_handler",
+        "_cpython.delivery",
+        "_engine.interrupts",
+        "_lambda.last_resort",
+    ),
+    *("_cpython.loops", "_async", "_engine.watchdog"),
 )
 TESTS: Final = {
-    "_answer": ("tests/unit/test_answer.py",),
-    "_clock": ("tests/unit/test_clock.py",),
-    "_code": ("tests/unit/test_code.py",),
+    "_outcome": ("tests/unit/test_answer.py",),
+    "_engine.clock": ("tests/unit/test_clock.py",),
+    "_cpython.bytecode": ("tests/unit/test_code.py",),
     "_config": ("tests/unit/test_config.py",),
-    "_coroutines": ("tests/unit/test_coroutines.py",),
-    "_course": ("tests/unit/test_course.py",),
-    "_firing": ("tests/unit/test_firing.py",),
+    "_async": ("tests/unit/test_coroutines.py",),
+    "_engine.escalation": ("tests/unit/test_course.py",),
+    "_engine.firing": ("tests/unit/test_firing.py",),
     "_handler": ("tests/unit/test_handler.py",),
     "_hooks": ("tests/unit/test_hook_shares.py",),
-    "_interrupt": ("tests/unit/test_nudge.py",),
-    "_invocation": ("tests/unit/test_invocation.py",),
-    "_ladder": ("tests/unit/test_ladder.py",),
-    "_last_resort": ("tests/unit/test_last_resort.py",),
-    "_loops": ("tests/unit/test_event_loops.py",),
-    "_pace": ("tests/unit/test_pace.py",),
-    "_record": ("tests/unit/test_record.py",),
-    "_standby": ("tests/unit/test_standby.py",),
-    "_watchdog": ("tests/unit/test_watchdog.py",),
+    "_cpython.delivery": ("tests/unit/test_nudge.py",),
+    "_engine.invocation": ("tests/unit/test_invocation.py",),
+    "_engine.interrupts": ("tests/unit/test_ladder.py",),
+    "_lambda.last_resort": ("tests/unit/test_last_resort.py",),
+    "_cpython.loops": ("tests/unit/test_event_loops.py",),
+    "_cpython.pace": ("tests/unit/test_pace.py",),
+    "_report.record": ("tests/unit/test_record.py",),
+    "_engine.standby": ("tests/unit/test_standby.py",),
+    "_engine.watchdog": ("tests/unit/test_watchdog.py",),
 }
 """The tests of each module that has some to itself: they wait for nothing, so it takes minutes."""
 
@@ -164,7 +181,7 @@ class _Finder(importlib.abc.MetaPathFinder):
 
     def __init__(self, mutant: Mutant) -> None:
         self._name = f"{PACKAGE}.{mutant.module}"
-        self._path = str(ROOT / PACKAGE / f"{mutant.module}.py")
+        self._path = str(ROOT / PACKAGE / f"{mutant.module.replace('.', '/')}.py")
         self._source = mutant.source
 
     def find_spec(
@@ -306,7 +323,11 @@ def _wait(pid: int) -> int:
 def mutants(module: str) -> list[Mutant]:
     """Cosmic Ray's, made in the environment that has it."""
     made = subprocess.run(
-        [os.environ["MUTATION_PYTHON"], ROOT / "tools" / "mutants.py", f"{PACKAGE}/{module}.py"],
+        [
+            os.environ["MUTATION_PYTHON"],
+            ROOT / "tools" / "mutants.py",
+            f"{PACKAGE}/{module.replace('.', '/')}.py",
+        ],
         cwd=ROOT,
         check=True,
         capture_output=True,
@@ -372,7 +393,7 @@ def explained() -> dict[tuple[str, ...], str]:
 def examine(module: str, tests: Map, jobs: int, known: dict[tuple[str, ...], str]) -> bool:
     """Test one module; whether all is as the list has it."""
     began = time.monotonic()
-    source = (ROOT / PACKAGE / f"{module}.py").read_text(encoding="utf-8")
+    source = (ROOT / PACKAGE / f"{module.replace('.', '/')}.py").read_text(encoding="utf-8")
     late: list[Mutant] = []
     if not list(survivors([Mutant(module, "none", 0, "", "", "", source)], tests, 1, late)):
         # Every mutant would be killed by that.

@@ -34,11 +34,11 @@ from tools.soak_kinds import Shot, kinds
 from watchdog_lambda import Interrupt, LambdaTimeout
 from watchdog_lambda._api import wrap
 from watchdog_lambda._config import Settings
-from watchdog_lambda._course import Course
-from watchdog_lambda._invocation import active
-from watchdog_lambda._ladder import LATE_PATIENCE
-from watchdog_lambda._places import is_ours
-from watchdog_lambda._watchdog import WatchdogThread, thread
+from watchdog_lambda._cpython.source import is_ours
+from watchdog_lambda._engine.escalation import Course
+from watchdog_lambda._engine.interrupts import LATE_PATIENCE
+from watchdog_lambda._engine.invocation import active
+from watchdog_lambda._engine.watchdog import WatchdogThread, thread
 from watchdog_lambda.errors import prepared
 
 if TYPE_CHECKING:

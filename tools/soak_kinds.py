@@ -14,7 +14,7 @@ from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
 
 from watchdog_lambda import LambdaTimeout, shield, watch
-from watchdog_lambda._invocation import active
+from watchdog_lambda._engine.invocation import active
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -18,15 +18,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from watchdog_lambda import (
-    _firing,
-    _formatter,
-    _hooks,
-    _interrupt,
-    _last_resort,
-    _sandbox,
-    _watchdog,
-)
+from watchdog_lambda import _hooks
+from watchdog_lambda._cpython import delivery as _interrupt
+from watchdog_lambda._engine import firing as _firing
+from watchdog_lambda._engine import watchdog as _watchdog
+from watchdog_lambda._lambda import last_resort as _last_resort
+from watchdog_lambda._lambda import sandbox as _sandbox
+from watchdog_lambda._report import formatter as _formatter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

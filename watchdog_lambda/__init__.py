@@ -10,7 +10,7 @@ Importing this package starts no thread, installs no signal handler and reads no
 from __future__ import annotations
 
 from ._api import Watchdog, sandbox_shutdown_hook, scoped_hook, shield, shutdown_hook, watch
-from ._invocation import remaining_time
+from ._engine.invocation import remaining_time
 from .details import TimeoutDetails
 from .errors import ConfigurationError, Interrupt, LambdaTimeout
 

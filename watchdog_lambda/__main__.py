@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from . import _command
+from ._lambda import command
 from .errors import ConfigurationError
 
 _ENTRYPOINT = "watchdog_lambda.entrypoint.handler"
@@ -47,7 +47,7 @@ def main(arguments: list[str], program: str = "python -m watchdog_lambda") -> in
         return _complain(f"one handler at most, not {len(arguments)}: {' '.join(arguments)}")
     if arguments and arguments[0].startswith("-"):
         return _complain(f"no such option: {arguments[0]}")
-    _command.handler = arguments[0] if arguments else None
+    command.handler = arguments[0] if arguments else None
     if not os.environ.get("AWS_LAMBDA_RUNTIME_API"):
         return _complain(
             "AWS_LAMBDA_RUNTIME_API is not set: this is not Lambda, nor its emulator; to run the "

@@ -8,14 +8,14 @@ import os
 import sys
 from _thread import get_ident
 
+from ._async import is_coroutine_function
 from ._config import Settings
-from ._coroutines import is_coroutine_function
+from ._engine.invocation import NO_FALLBACK, Plan, active
+from ._engine.watchdog import thread
 from ._handler import call_general, guard
 from ._hooks import HookRegistry, hook_name
-from ._invocation import NO_FALLBACK, Plan, active
+from ._lambda.startup import prepare
 from ._log import logger
-from ._prepare import prepare
-from ._watchdog import thread
 from .errors import ConfigurationError
 
 TYPE_CHECKING = False
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any, Literal, ParamSpec, TypeVar, overload
 
-    from ._invocation import Invocation
+    from ._engine.invocation import Invocation
     from .details import TimeoutDetails
     from .typing import Decorator, Fallback
 
@@ -413,10 +413,10 @@ def sandbox_shutdown_hook(hook: SandboxHook, /) -> SandboxHook:
     Thread: any.
     """
     _check_callable(hook, "sandbox_shutdown_hook")
-    from . import _sandbox  # noqa: PLC0415 - for those who use it
+    from ._lambda import sandbox  # noqa: PLC0415 - for those who use it
 
     name = hook_name(hook)
-    _sandbox.hooks.add(name, lambda _details: hook())
+    sandbox.hooks.add(name, lambda _details: hook())
     if "AWS_LAMBDA_RUNTIME_API" in os.environ and not Settings.from_environ(os.environ).sigterm:
         logger().warning(
             "sandbox_shutdown_hook(%s) never runs: Lambda gives no notice of the sandbox's end; "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import signal
 
-from ._clock import budget_within
+from ._engine.clock import budget_within
 from ._log import logger
 from .errors import ConfigurationError
 

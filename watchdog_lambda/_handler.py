@@ -14,14 +14,14 @@ import functools
 import types
 from _thread import get_ident
 
-from . import _metrics
-from ._answer import conclude
+from ._async import as_function, call_opaque, is_coroutine_function
 from ._config import LONGEST_TIMEOUT
-from ._coroutines import as_function, call_opaque, is_coroutine_function
+from ._engine.invocation import Invocation, active
+from ._engine.watchdog import thread
 from ._hooks import staged
-from ._invocation import Invocation, active
 from ._log import logger
-from ._watchdog import thread
+from ._outcome import conclude
+from ._report import metrics
 from .errors import Interrupt, LambdaTimeout
 
 TYPE_CHECKING = False
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from ._invocation import Plan
-    from ._watchdog import WatchdogThread
+    from ._engine.invocation import Plan
+    from ._engine.watchdog import WatchdogThread
 
     TwoArguments = Callable[[Any, Any], Any]
 
@@ -43,7 +43,7 @@ def guard(
     handler: Callable[..., Any], plan: Plan, watchdog: WatchdogThread = thread
 ) -> TwoArguments:
     """A function of event and context that calls `handler`, watched."""
-    _metrics.preload(plan.settings.metrics_namespace)
+    metrics.preload(plan.settings.metrics_namespace)
     call = _plain(handler)
     monotonic = watchdog.clock.monotonic
     standby = watchdog.standby

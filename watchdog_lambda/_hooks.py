@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import Any
 
-    from ._clock import Alarm, Clock
+    from ._engine.clock import Alarm, Clock
     from .details import TimeoutDetails
 
     Call = Callable[[Any], object]

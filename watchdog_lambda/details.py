@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ._clock import SystemClock
+from ._engine.clock import SystemClock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -13,11 +13,11 @@ from __future__ import annotations
 
 import os
 
-from . import _command
 from ._api import wrap
 from ._config import Settings
-from ._prepare import prepare
-from ._watchdog import thread
+from ._engine.watchdog import thread
+from ._lambda import command
+from ._lambda.startup import prepare
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,10 +36,10 @@ def load(environ: MutableMapping[str, str], argument: str | None = None) -> Call
             runtime's own error.
     """
     settings = Settings.from_environ(environ)
-    name = _command.choose(environ, argument)
+    name = command.choose(environ, argument)
     if not settings.disabled:
         prepare(settings, environ)
-    resolved = _command.resolve(environ, name)
+    resolved = command.resolve(environ, name)
     if settings.disabled:
         return resolved
     # At init, where Lambda gives every function a full processor; the first invocation may have a
@@ -48,4 +48,4 @@ def load(environ: MutableMapping[str, str], argument: str | None = None) -> Call
     return wrap(resolved, settings)
 
 
-handler = load(os.environ, _command.handler)
+handler = load(os.environ, command.handler)

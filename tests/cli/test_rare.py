@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import watchdog_lambda
-from watchdog_lambda import _sandbox
-from watchdog_lambda._clock import Timeline
 from watchdog_lambda._config import Settings
+from watchdog_lambda._engine.clock import Timeline
 from watchdog_lambda._hooks import HookRegistry
+from watchdog_lambda._lambda import sandbox
 from watchdog_lambda.cli import arguments, examine, processes
 from watchdog_lambda.cli import check as check_module
 from watchdog_lambda.cli import invoke as invoke_module
@@ -354,7 +354,7 @@ def test_no_wake_signal_and_no_effect_are_told() -> None:
 @pytest.mark.usefixtures("checked")
 def test_a_notice_that_nobody_has_a_hook_for_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
     """SIGTERM=1 costs an extension for nothing."""
-    monkeypatch.setattr(_sandbox, "hooks", HookRegistry())
+    monkeypatch.setattr(sandbox, "hooks", HookRegistry())
 
     report = examined(WATCHDOG_LAMBDA_SIGTERM="1")
 

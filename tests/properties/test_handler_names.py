@@ -10,7 +10,8 @@ from awslambdaric.bootstrap import _get_handler
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from watchdog_lambda import ConfigurationError, _command
+from watchdog_lambda import ConfigurationError
+from watchdog_lambda._lambda import command
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -68,7 +69,7 @@ def outcome(look_up: Any) -> tuple[object, ...]:
 @example("leaving.handler")
 def test_any_name_is_found_or_refused_as_the_runtime_does(name: str) -> None:
     """Same handler, or same type and words."""
-    assert outcome(lambda: _command.resolve({}, name)) == outcome(lambda: _get_handler(name))
+    assert outcome(lambda: command.resolve({}, name)) == outcome(lambda: _get_handler(name))
 
 
 @given(st.none() | names, st.none() | names, st.none() | names)
@@ -81,7 +82,7 @@ def test_any_choice_is_one_of_the_names_or_says_what_to_set(
     candidates = [(setting or "").strip(), argument or "", lambdas or ""]
     first = next((name for name in candidates if name), None)
     try:
-        chosen = _command.choose(environ, argument)
+        chosen = command.choose(environ, argument)
     except ConfigurationError as error:
         assert "for example app.handler" in str(error)  # noqa: PT017 - or one is chosen
         assert first is None or first.startswith("watchdog_lambda")

@@ -47,7 +47,7 @@ from watchdog_lambda import (
     shield,
     watch,
 )
-from watchdog_lambda._places import PACKAGE
+from watchdog_lambda._cpython.source import PACKAGE
 from watchdog_lambda.testing import (
     ClockError,
     FakeContext,

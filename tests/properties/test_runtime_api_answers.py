@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from watchdog_lambda import ConfigurationError
-from watchdog_lambda._runtime_api import Refused, RuntimeApi
+from watchdog_lambda._lambda.runtime_api import Refused, RuntimeApi
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

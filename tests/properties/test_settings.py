@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from watchdog_lambda import ConfigurationError
 from watchdog_lambda._config import OPTIONS, PARSERS, PREFIX, Settings, _warned
-from watchdog_lambda._invocation import NO_FALLBACK, Plan
+from watchdog_lambda._engine.invocation import NO_FALLBACK, Plan
 
 if TYPE_CHECKING:
     import pytest

@@ -8,9 +8,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from watchdog_lambda import ConfigurationError
-from watchdog_lambda._clock import GRACE_SHARE, LAST_CALL_SHARE, Timeline
 from watchdog_lambda._config import LONGEST_TIMEOUT, Settings
-from watchdog_lambda._course import GIVE_UP_SHARES
+from watchdog_lambda._engine.clock import GRACE_SHARE, LAST_CALL_SHARE, Timeline
+from watchdog_lambda._engine.escalation import GIVE_UP_SHARES
 
 remaining = st.integers(1, 900_000).map(lambda milliseconds: milliseconds * 0.001)
 """From 1 ms to 15 minutes."""

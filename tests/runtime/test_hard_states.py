@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from watchdog_lambda._record import MOST_BYTES
+from watchdog_lambda._report.record import MOST_BYTES
 
 from .harness import REPORT, call, log_shown, running, wrapped
 

@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from tests.support import BOUND
-from watchdog_lambda._interrupt import Injector
-from watchdog_lambda._standby import Standby
-from watchdog_lambda._watchdog import thread
+from watchdog_lambda._cpython.delivery import Injector
+from watchdog_lambda._engine.standby import Standby
+from watchdog_lambda._engine.watchdog import thread
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -18,7 +18,7 @@ import pytest
 
 from tests.support import BOUND, Context, block
 from watchdog_lambda import Interrupt, LambdaTimeout, Watchdog, watch
-from watchdog_lambda._coroutines import is_coroutine_function
+from watchdog_lambda._async import is_coroutine_function
 
 if TYPE_CHECKING:
     from collections.abc import Generator

@@ -26,7 +26,7 @@ from tests import events
 from tests.support import BOUND, Context
 from watchdog_lambda import Interrupt, LambdaTimeout, batch, shutdown_hook, watch
 from watchdog_lambda._api import _hooks
-from watchdog_lambda._invocation import active
+from watchdog_lambda._engine.invocation import active
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -21,14 +21,16 @@ import pytest
 
 from tests.support import BOUND, Context, FakeClock, block, eventually, in_a_fork, plan
 from tests.threads.gates import Gate, NoTimer, SilentNudge, parts
-from watchdog_lambda import Interrupt, LambdaTimeout, _fork, _watchdog, shutdown_hook, watch
-from watchdog_lambda._invocation import Invocation, active
-from watchdog_lambda._watchdog import WatchdogThread, thread
+from watchdog_lambda import Interrupt, LambdaTimeout, shutdown_hook, watch
+from watchdog_lambda._engine import fork as fork_module
+from watchdog_lambda._engine import watchdog
+from watchdog_lambda._engine.invocation import Invocation, active
+from watchdog_lambda._engine.watchdog import WatchdogThread, thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from watchdog_lambda._clock import Alarm
+    from watchdog_lambda._engine.clock import Alarm
 
 warns = pytest.mark.skipif(sys.version_info < (3, 12), reason="3.12 and later warn of threads")
 
@@ -77,7 +79,7 @@ def starts() -> Iterator[list[int]]:
         return started[-1]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_watchdog, "start_new_thread", start)
+        patch.setattr(watchdog, "start_new_thread", start)
         yield started
 
 
@@ -190,7 +192,7 @@ def test_a_child_is_not_the_invocation_and_can_fork_and_watch_itself() -> None:
     def child() -> bytes:
         try:
             assert not active
-            assert _fork._threads() == 1
+            assert fork_module._threads() == 1
 
             @watch(grace_period=0.02)
             def handler(_event: object, _context: object) -> None:
@@ -361,7 +363,7 @@ def test_two_forks_at_once_leave_one_thread() -> None:
 
     def scene() -> None:
         gate = Gate()
-        real = _fork._threads
+        real = fork_module._threads
         counted: list[int] = []
 
         def count() -> int:
@@ -377,8 +379,8 @@ def test_two_forks_at_once_leave_one_thread() -> None:
 
         @watch(grace_period=0.02)
         def handler(_event: object, _context: object) -> None:
-            _fork._threads = count
-            _fork.PATIENCE = 2 * BOUND
+            fork_module._threads = count
+            fork_module.PATIENCE = 2 * BOUND
             first.start()
             gate.wait_until_reached()
             eventually(lambda: thread._thread_id is None, "the thread to end")
@@ -475,7 +477,7 @@ def test_a_thread_that_ends_while_a_second_fork_counts_is_not_asked(
         assert watchdog._aside.leaves()
         return 2
 
-    monkeypatch.setattr(_fork, "_threads", count)
+    monkeypatch.setattr(fork_module, "_threads", count)
     watchdog._aside.before()
 
     assert watchdog._aside._is_gone()
@@ -487,10 +489,10 @@ def test_a_nudge_that_has_met_a_fork_has_the_next_one_leave_the_thread_alone() -
     """Interrupts land in no frame of ours, and in a loop of forks they would meet no other."""
 
     def scene() -> None:
-        real = _fork._threads
+        real = fork_module._threads
         nudged: list[object] = []
         # Longer than a busy machine takes for a thread's end, and for two forks.
-        _fork.PATIENCE = _fork._STAND_BY = BOUND
+        fork_module.PATIENCE = fork_module._STAND_BY = BOUND
 
         def count() -> int:
             if not nudged:
@@ -499,7 +501,7 @@ def test_a_nudge_that_has_met_a_fork_has_the_next_one_leave_the_thread_alone() -
 
         @watch(grace_period=0.02)
         def handler(_event: object, _context: object) -> list[int]:
-            _fork._threads = count
+            fork_module._threads = count
             counts = []
             for _ in range(2):
                 with starts() as started, warnings.catch_warnings():

@@ -18,7 +18,7 @@ import pytest
 
 from tests.support import BOUND, Context, landed_outside
 from watchdog_lambda import LambdaTimeout, Watchdog, watch
-from watchdog_lambda._timer import ThreadTimer, _split
+from watchdog_lambda._cpython.timers import ThreadTimer, _split
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,15 +9,16 @@ import pytest
 
 from tests.support import BOUND, Context, eventually
 from tests.threads.gates import Gate
-from watchdog_lambda import _last_resort, watch
-from watchdog_lambda._last_resort import LastResort
-from watchdog_lambda._runtime_api import Refused
-from watchdog_lambda._watchdog import thread
+from watchdog_lambda import watch
+from watchdog_lambda._engine.watchdog import thread
+from watchdog_lambda._lambda import last_resort as last_resort_module
+from watchdog_lambda._lambda.last_resort import LastResort
+from watchdog_lambda._lambda.runtime_api import Refused
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from watchdog_lambda._firing import Firing
+    from watchdog_lambda._engine.firing import Firing
 
 
 class Api:
@@ -143,13 +144,13 @@ def test_a_handler_that_came_back_first_answers_for_itself(
 ) -> None:
     """The handler closes while the watchdog is about to claim: nothing is posted."""
     gate = Gate()
-    real = _last_resort._fallback
+    real = last_resort_module._fallback
 
     def held(*arguments: Any) -> Any:
         gate.hold()
         return real(*arguments)
 
-    monkeypatch.setattr(_last_resort, "_fallback", held)
+    monkeypatch.setattr(last_resort_module, "_fallback", held)
     free = threading.Event()
     worker, results = run_off_the_main_thread(free)
     gate.wait_until_reached()

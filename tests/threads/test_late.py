@@ -10,7 +10,7 @@ import pytest
 
 from tests.support import BOUND, Context
 from watchdog_lambda import LambdaTimeout, shield, watch
-from watchdog_lambda._ladder import LATE_PATIENCE
+from watchdog_lambda._engine.interrupts import LATE_PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -14,7 +14,7 @@ import pytest
 
 from tests.support import Context
 from watchdog_lambda import LambdaTimeout, watch
-from watchdog_lambda._watchdog import thread
+from watchdog_lambda._engine.watchdog import thread
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

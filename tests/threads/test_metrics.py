@@ -16,7 +16,8 @@ from aws_lambda_powertools import Metrics
 from aws_lambda_powertools.metrics import EphemeralMetrics
 
 from tests.support import BOUND, Context, block
-from watchdog_lambda import LambdaTimeout, Watchdog, _metrics, watch
+from watchdog_lambda import LambdaTimeout, Watchdog, watch
+from watchdog_lambda._report import metrics
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -27,11 +28,11 @@ SECONDS = 0.4
 @pytest.fixture(autouse=True)
 def no_template() -> Iterator[None]:
     """Each test makes its own."""
-    before = dict(_metrics._templates)
-    _metrics._templates.clear()
+    before = dict(metrics._templates)
+    metrics._templates.clear()
     yield
-    _metrics._templates.clear()
-    _metrics._templates.update(before)
+    metrics._templates.clear()
+    metrics._templates.update(before)
 
 
 class Lines:

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.support import Context, block
-from watchdog_lambda import LambdaTimeout, Watchdog, _course, _watchdog
-from watchdog_lambda._course import Course
-from watchdog_lambda._ladder import Ladder
-from watchdog_lambda._watchdog import thread
+from watchdog_lambda import LambdaTimeout, Watchdog
+from watchdog_lambda._engine import escalation, watchdog
+from watchdog_lambda._engine.escalation import Course
+from watchdog_lambda._engine.interrupts import Ladder
+from watchdog_lambda._engine.watchdog import thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,12 +33,12 @@ def fails_twice(function: Callable[..., Any]) -> Callable[..., Any]:
 @pytest.mark.parametrize(
     ("holder", "name"),
     [
-        (_watchdog, "Firing"),
-        (_watchdog, "Course"),
+        (watchdog, "Firing"),
+        (watchdog, "Course"),
         (Course, "stages_to_come"),
         (Course, "_look"),
         (Course, "_press"),
-        (_course, "StageRun"),
+        (escalation, "StageRun"),
         (type(thread), "_look"),
         (Ladder, "decide"),
     ],

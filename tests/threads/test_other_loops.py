@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 from tests.support import BOUND, Context, landed_outside
-from watchdog_lambda import LambdaTimeout, _coroutines, watch
-from watchdog_lambda._code import is_fragile
+from watchdog_lambda import LambdaTimeout, _async, watch
+from watchdog_lambda._cpython.bytecode import is_fragile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
@@ -107,17 +107,17 @@ def uvloop() -> Iterator[Any]:
     module = pytest.importorskip("uvloop", reason="uvloop cannot be installed here")
     seen.clear()
     ident = threading.get_ident()
-    kept = _coroutines._kept.pop(ident, None)
+    kept = _async._kept.pop(ident, None)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         module.install()
         yield module
         asyncio.set_event_loop_policy(None)
-    loop = _coroutines._kept.pop(ident, None)
+    loop = _async._kept.pop(ident, None)
     if loop is not None:
         loop.close()
     if kept is not None:
-        _coroutines._kept[ident] = kept
+        _async._kept[ident] = kept
 
 
 def test_all_that_uvloop_calls_to_begin_and_to_end_a_run_is_fragile(uvloop: Any) -> None:

@@ -9,8 +9,8 @@ import pytest
 
 from tests.support import Context, block, eventually
 from watchdog_lambda import LambdaTimeout, Watchdog
-from watchdog_lambda._pace import QUICK
-from watchdog_lambda._watchdog import thread
+from watchdog_lambda._cpython.pace import QUICK
+from watchdog_lambda._engine.watchdog import thread
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

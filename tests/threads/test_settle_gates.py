@@ -11,11 +11,13 @@ import pytest
 
 from tests.support import BOUND, Context, eventually, landed_outside, plan
 from tests.threads.gates import Gate, GatedInjector, GatedNudge, SilentNudge, parts
-from watchdog_lambda import LambdaTimeout, Watchdog, _course, _ladder, _record
+from watchdog_lambda import LambdaTimeout, Watchdog
+from watchdog_lambda._cpython.source import is_ours
+from watchdog_lambda._engine import escalation, interrupts
+from watchdog_lambda._engine.invocation import active
+from watchdog_lambda._engine.watchdog import thread
 from watchdog_lambda._handler import guard
-from watchdog_lambda._invocation import active
-from watchdog_lambda._places import is_ours
-from watchdog_lambda._watchdog import thread
+from watchdog_lambda._report import record
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -188,7 +190,7 @@ def test_a_nudge_in_a_finaliser_inside_of_a_decision_is_put_off(
     def handler(event: str, _context: object) -> object:
         if event == "race":
             assert gate.passed.wait(BOUND)
-            monkeypatch.setattr(_ladder, "is_fragile", fragile)
+            monkeypatch.setattr(interrupts, "is_fragile", fragile)
             decisions.append(thread._decide(sys._getframe()))
         return RESULT
 
@@ -310,13 +312,13 @@ def test_no_stage_begins_after_settle(monkeypatch: pytest.MonkeyPatch) -> None:
     called: list[str] = []
     watchdog = Watchdog(grace_period=0.01)
     watchdog.shutdown_hook(lambda _details: called.append("hook"))
-    real = _record.other_stacks
+    real = record.other_stacks
 
     def held(*arguments: Any) -> Any:
         gate.hold()
         return real(*arguments)
 
-    monkeypatch.setattr(_course, "other_stacks", held)
+    monkeypatch.setattr(escalation, "other_stacks", held)
 
     @watchdog.watch
     def handler(_event: object, _context: object) -> object:

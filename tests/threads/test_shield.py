@@ -11,7 +11,7 @@ import pytest
 
 from tests.support import BOUND, Context, block, plan
 from watchdog_lambda import LambdaTimeout, shield, watch
-from watchdog_lambda._invocation import Invocation, active
+from watchdog_lambda._engine.invocation import Invocation, active
 
 if TYPE_CHECKING:
     from collections.abc import Callable

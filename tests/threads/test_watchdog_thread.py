@@ -25,10 +25,11 @@ from tests.support import (
     plan,
 )
 from tests.threads.gates import NoTimer, parts
-from watchdog_lambda import LambdaTimeout, _watchdog, watch
+from watchdog_lambda import LambdaTimeout, watch
+from watchdog_lambda._engine import watchdog
+from watchdog_lambda._engine.invocation import Invocation, active
+from watchdog_lambda._engine.watchdog import WatchdogThread, thread
 from watchdog_lambda._handler import guard
-from watchdog_lambda._invocation import Invocation, active
-from watchdog_lambda._watchdog import WatchdogThread, thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -362,7 +363,7 @@ def test_no_thread_to_be_had_is_warned_of_once_and_the_handler_runs(
     def refuse(*_: object) -> int:
         raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr(_watchdog, "start_new_thread", refuse)
+    monkeypatch.setattr(watchdog, "start_new_thread", refuse)
     # For the rest of the process: it would start threads behind other tests' forks.
     monkeypatch.setattr(os, "register_at_fork", lambda **_hooks: None)
     limited = WatchdogThread(thread.clock)

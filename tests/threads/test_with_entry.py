@@ -16,10 +16,11 @@ import pytest
 
 from tests.support import BOUND, Context, eventually, plan
 from tests.threads.gates import Gate, GatedInjector, SilentNudge, parts
-from watchdog_lambda import LambdaTimeout, _ladder
-from watchdog_lambda._code import is_entering_with
+from watchdog_lambda import LambdaTimeout
+from watchdog_lambda._cpython.bytecode import is_entering_with
+from watchdog_lambda._engine import interrupts
+from watchdog_lambda._engine.watchdog import thread
 from watchdog_lambda._handler import guard
-from watchdog_lambda._watchdog import thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -126,7 +127,7 @@ def test_an_injection_waits_for_a_with_to_be_entered(monkeypatch: pytest.MonkeyP
 
     gate = Gate()
     gate.open()
-    monkeypatch.setattr(_ladder, "is_entering_with", counted)
+    monkeypatch.setattr(interrupts, "is_entering_with", counted)
     with parts(injector=GatedInjector(gate)):
         worker = threading.Thread(target=work)
         worker.start()

@@ -10,18 +10,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.support import FakeClock, plan
-from watchdog_lambda import (
-    Interrupt,
-    LambdaTimeout,
-    TimeoutDetails,
-    _answer,
-    _metrics,
-    _report,
-    _tracing,
-)
-from watchdog_lambda._firing import Firing, Tools
-from watchdog_lambda._invocation import NO_FALLBACK, Invocation, active
-from watchdog_lambda._places import PACKAGE
+from watchdog_lambda import Interrupt, LambdaTimeout, TimeoutDetails, _report
+from watchdog_lambda import _outcome as _answer
+from watchdog_lambda._cpython.source import PACKAGE
+from watchdog_lambda._engine.firing import Firing, Tools
+from watchdog_lambda._engine.invocation import NO_FALLBACK, Invocation, active
+from watchdog_lambda._report import metrics as _metrics
+from watchdog_lambda._report import tracing as _tracing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -10,7 +10,7 @@ import pytest
 
 from tests.support import plan
 from watchdog_lambda import Interrupt, LambdaTimeout, batch
-from watchdog_lambda._invocation import Invocation
+from watchdog_lambda._engine.invocation import Invocation
 from watchdog_lambda.batch import _AsyncRun, _Watch
 
 if TYPE_CHECKING:

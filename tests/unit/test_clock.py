@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from watchdog_lambda import _clock
-from watchdog_lambda._clock import SystemAlarm, SystemClock, Timeline, budget_within
+from watchdog_lambda._engine import clock
+from watchdog_lambda._engine.clock import SystemAlarm, SystemClock, Timeline, budget_within
 
 seconds = st.floats(min_value=0.001, max_value=900.0)
 settings = st.floats(min_value=0.001, max_value=86_400.0)
@@ -117,7 +117,7 @@ def test_an_alarm_waits_no_longer_than_asked_nor_than_the_lock_can(
 ) -> None:
     """An instant that has passed is waited for not at all; less than 0 would mean for good."""
     lock = FakeLock()
-    monkeypatch.setattr(_clock, "allocate_lock", lambda: lock)
+    monkeypatch.setattr(clock, "allocate_lock", lambda: lock)
     alarm = SystemAlarm(longest=5.0)
     assert lock.is_taken, "the first wait would not wait"
     lock.waits.clear()

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from coverage.collector import Collector
 
-from watchdog_lambda import _code
-from watchdog_lambda._code import (
+from watchdog_lambda._cpython import bytecode
+from watchdog_lambda._cpython.bytecode import (
     _Opcodes,
     breaks_loop,
     catches,
@@ -108,7 +108,7 @@ def test_the_compilers_own_handler_catches_nothing(monkeypatch: pytest.MonkeyPat
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="3.11 puts none there")
 def test_a_generator_has_a_handler_of_the_compilers() -> None:
     """Around all of it."""
-    _code.preload()
+    bytecode.preload()
     code = compiled("def f(work):\n    yield work()\n")
 
     assert [catches(code, target) for _, _, target in protected_ranges(code)][-1] is False
@@ -116,7 +116,7 @@ def test_a_generator_has_a_handler_of_the_compilers() -> None:
 
 def test_loops_jump_back_by_these_instructions() -> None:
     """All that look for signals, and no other."""
-    _code.preload()
+    bytecode.preload()
 
     back = {name for name, number in dis.opmap.items() if number in _Opcodes.backward_jumps}
 
@@ -140,7 +140,7 @@ def test_back_edge_that_skips_a_finally_is_found(statements: int) -> None:
 
     That a raise there does skip the ``finally`` is shown by tests/threads/test_loops.py.
     """
-    _code.preload()
+    bytecode.preload()
     # 3.14 leaves out the jump of a condition at the loop's end, 3.13 that of the loop's own
     # condition; before, it is the loop on one line.
     condition = "work()" if sys.version_info >= (3, 13) else "True"
@@ -193,7 +193,7 @@ def test_a_table_that_is_made_up_reads_as_a_true_one() -> None:
 @pytest.mark.parametrize("statements", [1, 200], ids=["near", "far"])
 def test_a_jump_back_is_judged_by_where_it_goes(statements: int) -> None:
     """To the very instruction that the standard library reads out of it."""
-    _code.preload()
+    bytecode.preload()
     code = compiled(
         f"""
         def f(work):
@@ -228,7 +228,7 @@ def test_a_jumps_cache_lies_before_what_its_distance_counts_from(
 
 def test_loop_without_a_try_is_no_obstacle() -> None:
     """A raise at the back edge of a loop that nothing protects skips nothing."""
-    _code.preload()
+    bytecode.preload()
     code = compiled(
         """
         def f(work):
@@ -245,7 +245,7 @@ def test_loop_without_a_try_is_no_obstacle() -> None:
 @pytest.mark.parametrize("statements", [1, 200], ids=["near", "far"])
 def test_a_loop_whose_jump_is_looked_up_within_its_try_is_no_obstacle(statements: int) -> None:
     """Before its target stands what the ``try`` begins with, and no more of it."""
-    _code.preload()
+    bytecode.preload()
     body = "; ".join(f"number += {n}" for n in range(statements))
     code = compiled(
         f"""
@@ -511,7 +511,7 @@ def test_a_timeout_is_hidden_where_a_child_process_is_waited_for() -> None:
 
 def test_the_call_that_enters_a_with_is_found() -> None:
     """And no other call: from 3.14 on, signals are looked at behind it and before the block."""
-    _code.preload()
+    bytecode.preload()
     code = compiled(
         """
         def f(work):
@@ -548,8 +548,8 @@ def test_what_a_finaliser_calls_is_dropped() -> None:
     class Finalised:
         def __del__(self) -> None:
             look(0)
-            look(_code.MOST_LOOKED_AT - 2)
-            look(_code.MOST_LOOKED_AT - 1)
+            look(bytecode.MOST_LOOKED_AT - 2)
+            look(bytecode.MOST_LOOKED_AT - 1)
 
     def collect() -> None:
         look(0)

@@ -11,13 +11,13 @@ import pytest
 from watchdog_lambda import (
     ConfigurationError,
     Watchdog,
-    _sandbox,
     sandbox_shutdown_hook,
     scoped_hook,
     shutdown_hook,
     watch,
 )
 from watchdog_lambda._config import PARSERS, PREFIX, Settings, _warned
+from watchdog_lambda._lambda import sandbox as _sandbox
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.unit.still_loop import StillLoop, cleanup, left_running, still
-from watchdog_lambda import Interrupt, LambdaTimeout, _coroutines, _loops
-from watchdog_lambda._clock import SystemClock
-from watchdog_lambda._coroutines import as_function, call_opaque, is_coroutine_function
-from watchdog_lambda._invocation import active
+from watchdog_lambda import Interrupt, LambdaTimeout, _async
+from watchdog_lambda._async import as_function, call_opaque, is_coroutine_function
+from watchdog_lambda._cpython import loops
+from watchdog_lambda._engine.clock import SystemClock
+from watchdog_lambda._engine.invocation import active
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -33,8 +34,8 @@ def nothing_seen() -> None:
 @pytest.fixture
 def kept(still: StillLoop, monkeypatch: pytest.MonkeyPatch) -> StillLoop:
     """The loop that is kept for this thread."""
-    monkeypatch.setattr(_coroutines, "_kept", {get_ident(): still})
-    monkeypatch.setattr(_coroutines, "_cut", set())
+    monkeypatch.setattr(_async, "_kept", {get_ident(): still})
+    monkeypatch.setattr(_async, "_cut", set())
     return still
 
 
@@ -107,7 +108,7 @@ def test_the_handlers_own_coroutine_is_known_while_it_runs(kept: StillLoop) -> N
     """And its answer is the caller's."""
 
     async def handler(event: object, context: object) -> object:
-        seen.append(_loops.coroutines[get_ident()].cr_code.co_name)
+        seen.append(loops.coroutines[get_ident()].cr_code.co_name)
         await asyncio.sleep(3)
         return event, context
 
@@ -115,7 +116,7 @@ def test_the_handlers_own_coroutine_is_known_while_it_runs(kept: StillLoop) -> N
 
     assert seen == ["handler"]
     assert kept.now == 3.0
-    assert get_ident() not in _loops.coroutines
+    assert get_ident() not in loops.coroutines
 
 
 def test_a_call_where_a_loop_runs_begins_nothing(kept: StillLoop) -> None:
@@ -126,10 +127,10 @@ def test_a_call_where_a_loop_runs_begins_nothing(kept: StillLoop) -> None:
     def call() -> None:
         with pytest.raises(RuntimeError, match=r"await handler\.__wrapped__"):
             as_function(handler)({}, None)
-        seen.append(get_ident() in _loops.coroutines)
+        seen.append(get_ident() in loops.coroutines)
 
     kept.call_soon(call)
-    _loops.finish_turn(kept)
+    loops.finish_turn(kept)
 
     assert seen == [False]
 
@@ -289,7 +290,7 @@ def test_in_an_invocation_tasks_get_the_time_until_last_call(
     monkeypatch.setattr(SystemClock, "monotonic", lambda: 30.0)
     invocation.last_call_at = 42.0
 
-    assert _coroutines._time_left(invocation) == 12.0
+    assert _async._time_left(invocation) == 12.0
 
 
 def test_a_task_that_has_refused_its_end_is_not_cancelled_again(kept: StillLoop) -> None:
@@ -338,10 +339,10 @@ def test_last_call_ends_the_wait_for_tasks_and_the_next_run_is_whole(
     assert watched("cut", None) == "cut"
     assert kept.strikes == []
     assert invocation.shields == 0
-    assert get_ident() not in _loops.coroutines
-    assert _coroutines._cut == {get_ident()}
+    assert get_ident() not in loops.coroutines
+    assert _async._cut == {get_ident()}
     assert watched("next", None) == "next"
-    assert _coroutines._cut == set()
+    assert _async._cut == set()
 
 
 # ---- the loop that is kept ---------------------------------------------------------------------
@@ -351,20 +352,20 @@ def test_one_loop_is_made_and_kept(kept: StillLoop, monkeypatch: pytest.MonkeyPa
     """Until somebody closes it; it is its thread's current one, and closed with the process."""
     registered: list[Any] = []
     monkeypatch.setattr(atexit, "register", lambda *call: registered.append(call))
-    assert _coroutines._loop() is kept
+    assert _async._loop() is kept
     assert registered == []
 
     kept.close()
     try:
-        loop = _coroutines._loop()
+        loop = _async._loop()
 
         assert loop is not kept
-        assert _coroutines._loop() is loop
+        assert _async._loop() is loop
         assert asyncio.get_event_loop() is loop
         [(close, given)] = registered
         assert given is loop
         loop.call_soon(close, loop)
-        _loops.finish_turn(loop)
+        loops.finish_turn(loop)
         assert not loop.is_closed(), "it was running"
         close(loop)
         assert loop.is_closed()
@@ -375,11 +376,11 @@ def test_one_loop_is_made_and_kept(kept: StillLoop, monkeypatch: pytest.MonkeyPa
 
 def test_a_thread_without_a_loop_gets_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its first."""
-    monkeypatch.setattr(_coroutines, "_kept", {})
+    monkeypatch.setattr(_async, "_kept", {})
     monkeypatch.setattr(atexit, "register", lambda *_call: None)
 
-    loop = _coroutines._loop()
+    loop = _async._loop()
 
-    assert _coroutines._kept == {get_ident(): loop}
+    assert _async._kept == {get_ident(): loop}
     loop.close()
     asyncio.set_event_loop(None)

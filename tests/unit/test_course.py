@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.support import FakeClock, plan
-from watchdog_lambda import _course, _hooks, _metrics, _report
-from watchdog_lambda._course import Course
-from watchdog_lambda._firing import Firing, Tools
+from watchdog_lambda import _hooks, _report
+from watchdog_lambda._engine import escalation
+from watchdog_lambda._engine.escalation import Course
+from watchdog_lambda._engine.firing import Firing, Tools
+from watchdog_lambda._engine.invocation import Invocation
 from watchdog_lambda._hooks import HookRegistry
-from watchdog_lambda._invocation import Invocation
+from watchdog_lambda._report import metrics
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -89,10 +91,10 @@ def scene(monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
 
     monkeypatch.setattr(_hooks, "start_new_thread", start)
     monkeypatch.setattr(Firing, "inject", inject)
-    monkeypatch.setattr(_course, "all_stacks", lambda _ident: dict(scene.stacks))
-    monkeypatch.setattr(_course, "handled_by", lambda _ident: scene.handled)
+    monkeypatch.setattr(escalation, "all_stacks", lambda _ident: dict(scene.stacks))
+    monkeypatch.setattr(escalation, "handled_by", lambda _ident: scene.handled)
     monkeypatch.setattr(_report, "write", write)
-    monkeypatch.setattr(_metrics, "write", write)
+    monkeypatch.setattr(metrics, "write", write)
     yield scene
     for hook in scene.registry.snapshot():
         scene.registry.remove(hook.key)
@@ -201,8 +203,10 @@ def test_hooks_are_told_where_everybody_is(scene: Scene, monkeypatch: pytest.Mon
     scene.registry.add("hook", told.append)
     here, there = (__file__, 7, "handler"), (__file__, 9, "waits")
     scene.stacks = {get_ident(): [here], 7: [there]}
-    monkeypatch.setattr(_course, "other_stacks", lambda _code, stacks: {str(s): () for s in stacks})
-    monkeypatch.setattr(_course, "with_awaited", lambda stack, _ident, _code: stack)
+    monkeypatch.setattr(
+        escalation, "other_stacks", lambda _code, stacks: {str(s): () for s in stacks}
+    )
+    monkeypatch.setattr(escalation, "with_awaited", lambda stack, _ident, _code: stack)
     scene.begin()
 
     scene.at(GRACE_AT + 0.5)
@@ -224,7 +228,7 @@ def test_where_a_task_waits_stands_before_a_stack_that_is_not_the_users(
     scene.registry.add("hook", told.append)
     scene.stacks = {get_ident(): [(os.__file__, 1, "run_forever")]}
     waits = (__file__, 9, "waits")
-    monkeypatch.setattr(_course, "with_awaited", lambda stack, _ident, _code: [waits, *stack])
+    monkeypatch.setattr(escalation, "with_awaited", lambda stack, _ident, _code: [waits, *stack])
     scene.begin()
 
     scene.at(GRACE_AT)

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from watchdog_lambda import ConfigurationError, _command
+from watchdog_lambda import ConfigurationError
 from watchdog_lambda.__main__ import main
+from watchdog_lambda._lambda import command as _command
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -15,8 +15,9 @@ import pytest
 
 from tests.support import BOUND
 from tests.unit.still_loop import BASE, StillLoop, clean_up, cleanup, left_running, still
-from watchdog_lambda import LambdaTimeout, _loops
-from watchdog_lambda._loops import (
+from watchdog_lambda import LambdaTimeout
+from watchdog_lambda._cpython import loops
+from watchdog_lambda._cpython.loops import (
     end_run,
     finish_turn,
     give_up,
@@ -29,7 +30,7 @@ from watchdog_lambda._loops import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
 
-    from watchdog_lambda._stacks import Stack
+    from watchdog_lambda._cpython.stacks import Stack
 
 __all__ = ["cleanup", "still"]
 
@@ -401,14 +402,14 @@ def waiting() -> Iterator[Any]:
 
 def test_what_a_coroutine_awaits_is_its_stack(waiting: Any) -> None:
     """Innermost first, with the line that each waits in; a generator's too."""
-    stack = _loops._chain(waiting)
+    stack = loops._chain(waiting)
 
     assert stack == [
         (__file__, old_style.__code__.co_firstlineno + 2, "old_style"),
         (__file__, inner.__code__.co_firstlineno + 1, "inner"),
         (__file__, outer.__code__.co_firstlineno + 1, "outer"),
     ]
-    assert names(_loops._chain(waiting.cr_await.cr_await)) == ["old_style"]
+    assert names(loops._chain(waiting.cr_await.cr_await)) == ["old_style"]
 
 
 def test_a_line_that_is_unknown_is_none() -> None:
@@ -417,14 +418,14 @@ def test_a_line_that_is_unknown_is_none() -> None:
     generator = function()
     next(generator)
 
-    assert _loops._chain(generator) == [(__file__, 0, "old_style")]
+    assert loops._chain(generator) == [(__file__, 0, "old_style")]
 
 
 def test_a_deep_chain_is_walked_so_far(waiting: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """From its outer end."""
-    monkeypatch.setattr(_loops, "MOST_OWN_FRAMES", 2)
+    monkeypatch.setattr(loops, "MOST_OWN_FRAMES", 2)
 
-    assert names(_loops._chain(waiting)) == ["inner", "outer"]
+    assert names(loops._chain(waiting)) == ["inner", "outer"]
 
 
 def test_what_runs_or_has_ended_awaits_nothing(waiting: Any) -> None:
@@ -432,7 +433,7 @@ def test_what_runs_or_has_ended_awaits_nothing(waiting: Any) -> None:
     running: Any = None
 
     async def looks() -> None:
-        seen.append(_loops._chain(running))
+        seen.append(loops._chain(running))
 
     running = looks()
     with pytest.raises(StopIteration):
@@ -440,8 +441,8 @@ def test_what_runs_or_has_ended_awaits_nothing(waiting: Any) -> None:
     waiting.close()
 
     assert seen == [[]]
-    assert _loops._chain(waiting) == []
-    assert _loops._chain(object()) == []
+    assert loops._chain(waiting) == []
+    assert loops._chain(object()) == []
 
 
 def test_a_stack_gets_what_is_awaited_where_none_of_it_is_the_users(
@@ -450,7 +451,7 @@ def test_a_stack_gets_what_is_awaited_where_none_of_it_is_the_users(
     """Of the handler's own coroutine first; a stack that says something itself stays as it is."""
     ident = get_ident()
     stack: Stack = [("selectors.py", 1, "select")]
-    monkeypatch.setitem(_loops.coroutines, ident, waiting)
+    monkeypatch.setitem(loops.coroutines, ident, waiting)
 
     def told(code: Any) -> list[str]:
         return names(with_awaited(stack, ident, code))
@@ -464,14 +465,14 @@ def test_a_handlers_coroutine_that_has_ended_is_passed_over(
     waiting: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It has no frame any more."""
-    monkeypatch.setitem(_loops.coroutines, get_ident(), waiting)
-    assert [names(stack) for stack in _loops._awaited(get_ident())] == [
+    monkeypatch.setitem(loops.coroutines, get_ident(), waiting)
+    assert [names(stack) for stack in loops._awaited(get_ident())] == [
         ["old_style", "inner", "outer"]
     ]
 
     waiting.close()
 
-    assert list(_loops._awaited(get_ident())) == []
+    assert list(loops._awaited(get_ident())) == []
 
 
 def test_no_garbage_is_collected_while_frames_are_held(
@@ -487,10 +488,10 @@ def test_no_garbage_is_collected_while_frames_are_held(
     def frame_of(_ident: int) -> None:
         seen.append(gc.isenabled())
 
-    monkeypatch.setattr(_loops, "_AWAITED", Walked(_loops._AWAITED))
-    monkeypatch.setattr(_loops, "frame_of", frame_of)
-    _loops._chain(waiting)
-    _loops.loop_in(get_ident())
+    monkeypatch.setattr(loops, "_AWAITED", Walked(loops._AWAITED))
+    monkeypatch.setattr(loops, "frame_of", frame_of)
+    loops._chain(waiting)
+    loops.loop_in(get_ident())
 
     assert seen == [False] * 5
     assert gc.isenabled()
@@ -528,7 +529,7 @@ def busy(still: StillLoop) -> Iterator[StillLoop]:
 
 def test_the_task_that_waits_the_deepest_comes_first(busy: StillLoop) -> None:
     """It says the most."""
-    in_a_loop(busy, lambda: seen.extend(_loops._awaited(get_ident())))
+    in_a_loop(busy, lambda: seen.extend(loops._awaited(get_ident())))
 
     assert names(seen[0]) == ["sleep", "waits", "waits", "waits_longer"]
     assert [len(stack) for stack in seen] == [4, *[3] * 10, *[2] * 10]
@@ -545,8 +546,8 @@ def test_tasks_of_one_depth_come_in_the_order_of_their_names(
         told.append(name)
         return []
 
-    monkeypatch.setattr(_loops, "_chain", chain)
-    in_a_loop(busy, lambda: list(_loops._awaited(get_ident())))
+    monkeypatch.setattr(loops, "_chain", chain)
+    in_a_loop(busy, lambda: list(loops._awaited(get_ident())))
 
     assert len(told) == 21
     assert told == sorted(told)
@@ -556,7 +557,7 @@ def test_a_loop_of_any_make_is_known_in_its_own_thread(busy: StillLoop) -> None:
     """There asyncio says which one it is, whoever's frames run it."""
     asyncio._set_running_loop(busy)
     try:
-        assert len(list(_loops._awaited(get_ident()))) == 21
+        assert len(list(loops._awaited(get_ident()))) == 21
     finally:
         asyncio._set_running_loop(None)
 
@@ -571,7 +572,7 @@ def test_a_loop_that_cannot_tell_its_tasks_has_none(
         raise error
 
     monkeypatch.setattr(asyncio, "all_tasks", all_tasks)
-    in_a_loop(still, lambda: seen.append(list(_loops._awaited(get_ident()))))
+    in_a_loop(still, lambda: seen.append(list(loops._awaited(get_ident()))))
 
     assert seen == [[]]
 
@@ -594,16 +595,16 @@ def test_a_loop_in_another_thread_is_found_by_the_frame_that_runs_it(
         assert there.wait(BOUND)
         ident = thread.ident or 0
         try:
-            assert _loops.loop_in(ident) is expected
-            assert len(list(_loops._awaited(ident))) == (21 if expected else 0)
+            assert loops.loop_in(ident) is expected
+            assert len(list(loops._awaited(ident))) == (21 if expected else 0)
             with monkeypatch.context() as patch:
                 patch.delitem(sys.modules, "asyncio.base_events")
-                assert _loops.loop_in(ident) is None
+                assert loops.loop_in(ident) is None
         finally:
             go_on.set()
             thread.join()
 
-    assert _loops.loop_in(ident) is None
+    assert loops.loop_in(ident) is None
 
 
 class Waits(selectors.DefaultSelector):
@@ -633,10 +634,10 @@ def test_a_loop_that_waits_in_another_thread_is_woken(monkeypatch: pytest.Monkey
         selector.waits.clear()
         with monkeypatch.context() as patch:
             patch.setattr(loop, "call_soon_threadsafe", refuse)
-            _loops.wake(loop)
+            loops.wake(loop)
             assert not selector.waits.is_set()
 
-        _loops.wake(loop)
+        loops.wake(loop)
         assert selector.waits.wait(BOUND)
     finally:
         loop.call_soon_threadsafe(loop.stop)

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.support import FakeClock, plan
-from watchdog_lambda import Interrupt, LambdaTimeout, TimeoutDetails, _firing, _ladder
-from watchdog_lambda._firing import Firing, Tools, is_durable
-from watchdog_lambda._invocation import Invocation
+from watchdog_lambda import Interrupt, LambdaTimeout, TimeoutDetails
+from watchdog_lambda._engine import firing as _firing
+from watchdog_lambda._engine import interrupts as _ladder
+from watchdog_lambda._engine.firing import Firing, Tools, is_durable
+from watchdog_lambda._engine.invocation import Invocation
 from watchdog_lambda.errors import LANDING, LoopInterrupt, prepared
 
 if TYPE_CHECKING:

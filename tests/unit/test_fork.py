@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.support import FakeClock
-from watchdog_lambda import _fork
-from watchdog_lambda._fork import PATIENCE, StepAside, _threads
+from watchdog_lambda._engine import fork
+from watchdog_lambda._engine.fork import PATIENCE, StepAside, _threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,8 +42,8 @@ class Scene:
         self.pauses = 0
         self.at_pause: Callable[[], object] = lambda: None
         clock = SimpleNamespace(monotonic=self.clock.monotonic, pause=self._pause)
-        monkeypatch.setattr(_fork, "SystemClock", clock)
-        monkeypatch.setattr(_fork, "_threads", lambda: self.threads)
+        monkeypatch.setattr(fork, "SystemClock", clock)
+        monkeypatch.setattr(fork, "_threads", lambda: self.threads)
 
     def _pause(self, seconds: float) -> None:
         self.clock.advance(seconds)
@@ -64,7 +64,7 @@ def scene(monkeypatch: pytest.MonkeyPatch) -> Scene:
 @pytest.fixture
 def something_to_watch(monkeypatch: pytest.MonkeyPatch) -> None:
     active: dict[int, Any] = {1: object()}
-    monkeypatch.setattr(_fork, "active", active)
+    monkeypatch.setattr(fork, "active", active)
 
 
 def test_the_thread_is_asked_to_end_and_waited_for(scene: Scene) -> None:

@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.support import FakeClock, plan
-from watchdog_lambda import Interrupt, LambdaTimeout, _handler, _metrics
+from watchdog_lambda import Interrupt, LambdaTimeout, _handler
+from watchdog_lambda._engine.invocation import Invocation, active
 from watchdog_lambda._handler import call_general, guard
 from watchdog_lambda._hooks import HookRegistry
-from watchdog_lambda._invocation import Invocation, active
+from watchdog_lambda._report import metrics
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -182,7 +183,7 @@ def test_the_metrics_template_is_made_before_the_first_call(
 ) -> None:
     """The watchdog imports nothing when it fires."""
     made: list[object] = []
-    monkeypatch.setattr(_metrics, "preload", made.append)
+    monkeypatch.setattr(metrics, "preload", made.append)
 
     scene.watch(scene.look)
 

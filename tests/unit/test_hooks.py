@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from tests.support import BOUND, Context, eventually
 from watchdog_lambda import TimeoutDetails, Watchdog, _api, scoped_hook, shutdown_hook, watch
-from watchdog_lambda._clock import SystemAlarm, SystemClock
+from watchdog_lambda._engine.clock import SystemAlarm, SystemClock
 from watchdog_lambda._hooks import Hook, HookRecord, HookRegistry, StageRun, hook_name, stages
 from watchdog_lambda.testing import expire
 

@@ -11,9 +11,10 @@ import pytest
 from aws_lambda_powertools import Logger
 
 from tests.support import BOUND, Context
-from watchdog_lambda import ConfigurationError, LambdaTimeout, Watchdog, _output, watch
+from watchdog_lambda import ConfigurationError, LambdaTimeout, Watchdog, watch
 from watchdog_lambda._config import Settings
-from watchdog_lambda._places import CodeMap
+from watchdog_lambda._cpython.source import CodeMap
+from watchdog_lambda._report import stdout
 from watchdog_lambda.testing import FakeContext, expire
 
 if TYPE_CHECKING:
@@ -126,7 +127,7 @@ def test_printable_names_stay_as_they_are() -> None:
 @pytest.mark.parametrize("text", ODD, ids=ascii)
 def test_what_is_no_json_stays_one_line_too(text: str) -> None:
     """A serialiser of the user's can make anything of a record."""
-    line = _output.as_line(f"level=ERROR name={text}")
+    line = stdout.as_line(f"level=ERROR name={text}")
 
     assert line.endswith(b"\n")
     assert len(line.decode().splitlines()) == 1

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support import FakeClock, plan
-from watchdog_lambda import _invocation
+from watchdog_lambda._engine import invocation as _invocation
+from watchdog_lambda._engine.invocation import Invocation, active, current, remaining_time
 from watchdog_lambda._hooks import HookRegistry
-from watchdog_lambda._invocation import Invocation, active, current, remaining_time
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

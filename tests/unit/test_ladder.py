@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.support import FakeClock, plan
-from watchdog_lambda import Interrupt, LambdaTimeout, TimeoutDetails, _code, _ladder
-from watchdog_lambda._invocation import Invocation
-from watchdog_lambda._ladder import PAUSE, InterruptRecord, Ladder
-from watchdog_lambda._record import attribute
+from watchdog_lambda import Interrupt, LambdaTimeout, TimeoutDetails
+from watchdog_lambda._cpython import bytecode
+from watchdog_lambda._engine import interrupts
+from watchdog_lambda._engine.interrupts import PAUSE, InterruptRecord, Ladder
+from watchdog_lambda._engine.invocation import Invocation
+from watchdog_lambda._report.record import attribute
 from watchdog_lambda.errors import LoopInterrupt
 
 if TYPE_CHECKING:
@@ -53,7 +55,7 @@ class Rungs:
     def __init__(
         self, *, thread_id: int | None = None, seconds: float = 30.0, **settings: Any
     ) -> None:
-        _code.preload()
+        bytecode.preload()
         self.clock = FakeClock(GRACE_AT)
         self.invocation = Invocation(plan(**settings), {}, None, START, START + seconds, GRACE_AT)
         self.places = Places()
@@ -173,7 +175,7 @@ def test_where_a_task_waits_is_said_if_the_stack_has_nothing_of_the_users(
     def with_awaited(stack: Any, _ident: int, code: Any) -> Any:
         return stack if code.has_own(stack) else [("app.py", 3, "waits"), *stack]
 
-    monkeypatch.setattr(_ladder, "with_awaited", with_awaited)
+    monkeypatch.setattr(interrupts, "with_awaited", with_awaited)
 
     own = rungs.land(GRACE_AT)
     rungs.places.own = False
@@ -380,7 +382,7 @@ def test_a_fragile_frame_puts_one_off_for_a_bounded_time(
     grace_period: float, longest: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A thread may block in one; in a short grace period it is a tenth of that."""
-    monkeypatch.setattr(_ladder, "is_fragile", lambda _frame: True)
+    monkeypatch.setattr(interrupts, "is_fragile", lambda _frame: True)
     rungs = Rungs(grace_period=grace_period)
 
     assert rungs.decide(GRACE_AT) is None
@@ -397,7 +399,7 @@ def test_whoever_is_left_alone_is_put_off_for_as_long_again(
 ) -> None:
     """What an earlier interrupt was put off by is over then."""
     first = rungs.land(GRACE_AT)
-    monkeypatch.setattr(_ladder, "is_fragile", lambda _frame: True)
+    monkeypatch.setattr(interrupts, "is_fragile", lambda _frame: True)
     now = GRACE_AT + PAUSE
     assert rungs.decide(now) is None
     put_off = [rungs.ladder.is_put_off]
@@ -423,8 +425,8 @@ def test_where_a_loop_would_be_broken_nothing_ever_lands(
     *, from_afar: bool, rungs: Rungs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing waits there. From afar nobody can tell, so it is a fragile frame like others."""
-    monkeypatch.setattr(_ladder, "is_fragile", lambda _frame: True)
-    monkeypatch.setattr(_ladder, "breaks_loop", lambda _frame: True)
+    monkeypatch.setattr(interrupts, "is_fragile", lambda _frame: True)
+    monkeypatch.setattr(interrupts, "breaks_loop", lambda _frame: True)
     frame, stack = (None, HERE) if from_afar else (sys._getframe(), None)
 
     assert rungs.decide(GRACE_AT, frame=frame, stack=stack) is None
@@ -437,11 +439,11 @@ def test_frames_of_ours_go_on_with_a_row_of_put_offs(
     rungs: Rungs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The handler is not left alone there; it would never get its interrupt between the two."""
-    monkeypatch.setattr(_ladder, "is_fragile", lambda _frame: True)
+    monkeypatch.setattr(interrupts, "is_fragile", lambda _frame: True)
     assert rungs.decide(GRACE_AT) is None
 
     with monkeypatch.context() as patch:
-        patch.setattr(_ladder, "is_ours", lambda _code: True)
+        patch.setattr(interrupts, "is_ours", lambda _code: True)
         assert rungs.decide(GRACE_AT + 0.03) is None
     assert rungs.ladder.is_put_off
 
@@ -452,7 +454,7 @@ def test_a_loop_that_has_callbacks_waiting_puts_a_nudge_off(
     rungs: Rungs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An injection does not ask: another thread's variables are not read while it runs."""
-    monkeypatch.setattr(_ladder, "is_between_callbacks", lambda _frame: True)
+    monkeypatch.setattr(interrupts, "is_between_callbacks", lambda _frame: True)
 
     assert rungs.decide(GRACE_AT, frame=sys._getframe()) is None
     assert rungs.ladder.is_put_off
@@ -461,7 +463,7 @@ def test_a_loop_that_has_callbacks_waiting_puts_a_nudge_off(
 
 def test_what_c_code_would_drop_is_put_off(rungs: Rungs, monkeypatch: pytest.MonkeyPatch) -> None:
     """For a bounded time. Another thread's frames are not walked while it runs."""
-    monkeypatch.setattr(_ladder, "is_dropped", lambda _frame: True)
+    monkeypatch.setattr(interrupts, "is_dropped", lambda _frame: True)
 
     assert rungs.decide(GRACE_AT, frame=sys._getframe()) is None
     assert rungs.ladder.is_put_off
@@ -474,7 +476,7 @@ def test_a_back_edge_puts_one_off_and_says_so(
     rungs: Rungs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """So that the firing has the loop looked at instruction by instruction."""
-    monkeypatch.setattr(_ladder, "is_unprotected_back_edge", lambda *_: True)
+    monkeypatch.setattr(interrupts, "is_unprotected_back_edge", lambda *_: True)
 
     assert rungs.decide(GRACE_AT) is None
     assert rungs.ladder.is_misplaced
@@ -488,7 +490,7 @@ def test_a_with_that_is_being_entered_puts_one_off(
     *, from_afar: bool, rungs: Rungs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """For a bounded time, for the thread may wait in there; an injection cannot end that wait."""
-    monkeypatch.setattr(_ladder, "is_entering_with", lambda *_: True)
+    monkeypatch.setattr(interrupts, "is_entering_with", lambda *_: True)
     stack = HERE if from_afar else None
 
     for now in (GRACE_AT, GRACE_AT + 0.049, GRACE_AT + 0.05, GRACE_AT + 1.0):
@@ -504,7 +506,7 @@ def test_a_with_that_is_about_to_be_entered_puts_nothing_off_in_place(
     rungs: Rungs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A tracer raises before the call is made."""
-    monkeypatch.setattr(_ladder, "is_entering_with", lambda *_: True)
+    monkeypatch.setattr(interrupts, "is_entering_with", lambda *_: True)
 
     error = rungs.ladder.decide(GRACE_AT, sys._getframe(), None, stack=HERE, in_place=True)
 
@@ -524,8 +526,8 @@ def test_in_place_only_an_edge_that_nothing_protects_is_no_place(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A tracer raises by the very instruction that it is at."""
-    monkeypatch.setattr(_ladder, "is_back_edge", lambda *_: is_edge)
-    monkeypatch.setattr(_ladder, "protected_by", lambda *_: handler)
+    monkeypatch.setattr(interrupts, "is_back_edge", lambda *_: is_edge)
+    monkeypatch.setattr(interrupts, "protected_by", lambda *_: handler)
 
     error = rungs.ladder.decide(GRACE_AT, sys._getframe(), None, stack=HERE, in_place=True)
 
@@ -540,11 +542,11 @@ def test_a_loop_that_waits_in_c_is_no_obstacle(
 
     It takes the third kind.
     """
-    monkeypatch.setattr(_ladder, "is_fragile", lambda _frame: True)
-    monkeypatch.setattr(_ladder, "is_around_loop", lambda _code: True)
+    monkeypatch.setattr(interrupts, "is_fragile", lambda _frame: True)
+    monkeypatch.setattr(interrupts, "is_around_loop", lambda _code: True)
     assert rungs.decide(GRACE_AT) is None
 
-    monkeypatch.setattr(_ladder, "waits_in_c", lambda: True)
+    monkeypatch.setattr(interrupts, "waits_in_c", lambda: True)
 
     assert type(rungs.decide(GRACE_AT)) is LoopInterrupt
 
@@ -581,7 +583,7 @@ def test_the_compilers_own_handler_is_no_catching(
         raise rungs.land(GRACE_AT)
     except TimeoutError:
         pass
-    monkeypatch.setattr(_ladder, "catches", lambda *_: False)
+    monkeypatch.setattr(interrupts, "catches", lambda *_: False)
 
     assert type(rungs.land(GRACE_AT + 1.0, frame=sys._getframe())) is Interrupt
 

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import pytest
 
 from tests.support import FakeClock, plan
-from watchdog_lambda import TimeoutDetails, _last_resort, _metrics, _report
-from watchdog_lambda._firing import Firing, Tools
-from watchdog_lambda._invocation import NO_FALLBACK, Invocation
-from watchdog_lambda._last_resort import LastResort
+from watchdog_lambda import TimeoutDetails, _report
+from watchdog_lambda._engine.firing import Firing, Tools
+from watchdog_lambda._engine.invocation import NO_FALLBACK, Invocation
+from watchdog_lambda._lambda import last_resort
+from watchdog_lambda._lambda.last_resort import LastResort
+from watchdog_lambda._report import metrics
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -148,14 +150,14 @@ class Scene:
 @pytest.fixture
 def scene(monkeypatch: pytest.MonkeyPatch) -> Scene:
     scene = Scene()
-    monkeypatch.setattr(_last_resort, "start_new_thread", scene.start_thread)
-    monkeypatch.setattr(_last_resort, "allocate_lock", lambda: Lock(scene))
-    monkeypatch.setattr(_last_resort, "cpu_time", lambda: scene.cpu)
-    monkeypatch.setattr(_last_resort, "end_children", scene.end_children)
+    monkeypatch.setattr(last_resort, "start_new_thread", scene.start_thread)
+    monkeypatch.setattr(last_resort, "allocate_lock", lambda: Lock(scene))
+    monkeypatch.setattr(last_resort, "cpu_time", lambda: scene.cpu)
+    monkeypatch.setattr(last_resort, "end_children", scene.end_children)
     monkeypatch.setattr("os._exit", scene.exit)
     monkeypatch.setattr(_report, "write", scene.report)
     monkeypatch.setattr(_report, "write_failure", scene.failures.append)
-    monkeypatch.setattr(_metrics, "write", scene.metric)
+    monkeypatch.setattr(metrics, "write", scene.metric)
     monkeypatch.delitem(sys.modules, "awslambdaric.lambda_runtime_client", raising=False)
     return scene
 

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from watchdog_lambda import _last_words
-from watchdog_lambda._clock import Timeline
-from watchdog_lambda._last_words import LastWords, _spare
-from watchdog_lambda._timer import CLOCK_MONOTONIC, CLOCK_THREAD_CPUTIME
+from watchdog_lambda._cpython import stack_dump
+from watchdog_lambda._cpython.stack_dump import LastWords, _spare
+from watchdog_lambda._cpython.timers import CLOCK_MONOTONIC, CLOCK_THREAD_CPUTIME
+from watchdog_lambda._engine.clock import Timeline
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,9 +50,9 @@ class Words:
             timer = self.timers[clock] = KernelTimer(number, native_id, clock)
             return timer
 
-        monkeypatch.setattr(_last_words, "ThreadTimer", make)
+        monkeypatch.setattr(stack_dump, "ThreadTimer", make)
         # Not that of the process's own, which would be ended by it after the test.
-        monkeypatch.setattr(_last_words, "_spare", lambda _nudge: signal.SIGRTMAX - 9)
+        monkeypatch.setattr(stack_dump, "_spare", lambda _nudge: signal.SIGRTMAX - 9)
         self.words = LastWords(signal.SIGURG, threading.get_native_id())
 
     @property
@@ -160,14 +160,14 @@ def test_without_one_of_the_timers_there_are_none(
             super().__init__(number, native_id, its)
             self.available = its != clock
 
-    monkeypatch.setattr(_last_words, "ThreadTimer", Timer)
+    monkeypatch.setattr(stack_dump, "ThreadTimer", Timer)
 
     assert silent(LastWords(signal.SIGURG, threading.get_native_id()))
 
 
 def test_without_faulthandler_there_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
     """As in isolated sub-interpreters."""
-    monkeypatch.setattr(_last_words, "ThreadTimer", Untouchable)
+    monkeypatch.setattr(stack_dump, "ThreadTimer", Untouchable)
     monkeypatch.setitem(sys.modules, "faulthandler", None)
 
     assert silent(LastWords(signal.SIGURG, threading.get_native_id()))
@@ -175,7 +175,7 @@ def test_without_faulthandler_there_are_none(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_without_a_signal_to_spare_there_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
     """All of them are in use: nothing is registered."""
-    monkeypatch.setattr(_last_words, "ThreadTimer", Untouchable)
+    monkeypatch.setattr(stack_dump, "ThreadTimer", Untouchable)
     monkeypatch.setattr(signal, "getsignal", lambda _number: signal.SIG_IGN)
 
     assert _spare(None) is None

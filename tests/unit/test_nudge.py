@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.support import BOUND, eventually
-from watchdog_lambda._interrupt import Injector, Nudge, trace_instructions
+from watchdog_lambda._cpython.delivery import Injector, Nudge, trace_instructions
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from tests.support import BOUND
-from watchdog_lambda import _output
-from watchdog_lambda._record import MOST_BYTES
+from watchdog_lambda._report import stdout
+from watchdog_lambda._report.record import MOST_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,9 +32,9 @@ WAYS: Final = ("opened again", "spliced", "in pieces")
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """How a pipe is written to: what the system refuses decides."""
     if request.param != "opened again":
-        monkeypatch.setattr(_output, "_open_again", lambda _descriptor: None)
+        monkeypatch.setattr(stdout, "_open_again", lambda _descriptor: None)
     if request.param == "in pieces":
-        monkeypatch.setattr(_output, "_splice", _output._put_piece)
+        monkeypatch.setattr(stdout, "_splice", stdout._put_piece)
     return str(request.param)
 
 
@@ -62,7 +62,7 @@ def fill(writer: int) -> None:
 
 def seconds_of_failing(descriptor: int) -> float:
     began = time.monotonic()
-    assert not _output._write_all(descriptor, b"line\n")
+    assert not stdout._write_all(descriptor, b"line\n")
     return time.monotonic() - began
 
 
@@ -74,7 +74,7 @@ def test_a_line_of_the_greatest_length_goes_into_an_empty_pipe(
     flags = fcntl.fcntl(writer, fcntl.F_GETFL)
     before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
 
-    assert _output._write_all(writer, LINE)
+    assert stdout._write_all(writer, LINE)
     assert os.read(reader, 1 << 20) == LINE
     assert fcntl.fcntl(writer, fcntl.F_GETFL) == flags
     assert len(os.listdir("/proc/self/fd")) == before, way  # noqa: PTH208
@@ -87,7 +87,7 @@ def test_what_nobody_reads_is_given_up(pipe: tuple[int, int], way: str) -> None:
 
     seconds = seconds_of_failing(writer)
 
-    assert _output.LONGEST_WAIT <= seconds < _output.LONGEST_WAIT + 0.2, way
+    assert stdout.LONGEST_WAIT <= seconds < stdout.LONGEST_WAIT + 0.2, way
 
 
 def test_a_reader_that_is_gone_is_not_waited_for(pipe: tuple[int, int], way: str) -> None:
@@ -95,7 +95,7 @@ def test_a_reader_that_is_gone_is_not_waited_for(pipe: tuple[int, int], way: str
     reader, writer = pipe
     os.close(reader)
 
-    assert seconds_of_failing(writer) < _output.LONGEST_WAIT, way
+    assert seconds_of_failing(writer) < stdout.LONGEST_WAIT, way
 
 
 def test_a_reader_that_comes_late_gets_the_whole_line(pipe: tuple[int, int], way: str) -> None:
@@ -111,7 +111,7 @@ def test_a_reader_that_comes_late_gets_the_whole_line(pipe: tuple[int, int], way
     thread = threading.Thread(target=read)
     thread.start()
     try:
-        assert _output._write_all(writer, LINE), way
+        assert stdout._write_all(writer, LINE), way
     finally:
         os.write(writer, b"\n")
         thread.join(BOUND)
@@ -130,9 +130,9 @@ def test_a_line_stays_whole_between_those_of_others(way: str) -> None:
     length = 20_000 if way == "opened again" else 8_000
     child = f"""
 import json, os, threading
-from watchdog_lambda import _output
-if {way != "opened again"}: _output._open_again = lambda descriptor: None
-_output.preload()
+from watchdog_lambda._report import stdout
+if {way != "opened again"}: stdout._open_again = lambda descriptor: None
+stdout.preload()
 goes_on = True
 pause = threading.Event()
 def write():
@@ -143,7 +143,7 @@ threads = [threading.Thread(target=write) for _ in range(3)]
 for thread in threads: thread.start()
 for number in range(100):
     record = {{"record": number, "filler": "r" * {length}}}
-    assert _output.write(_output.as_line(json.dumps(record)))
+    assert stdout.write(stdout.as_line(json.dumps(record)))
 goes_on = False
 """
     done = subprocess.run(
@@ -177,7 +177,7 @@ def test_a_socket_that_nobody_reads_is_given_up(
     with ours, theirs:
         ours.set_inheritable(True)
 
-        assert _output._write_all(ours.fileno(), b"line\n")
+        assert stdout._write_all(ours.fileno(), b"line\n")
         assert theirs.recv(100) == b"line\n"
 
         ours.setblocking(False)
@@ -186,11 +186,11 @@ def test_a_socket_that_nobody_reads_is_given_up(
                 ours.send(bytes(4096))
         except BlockingIOError:
             ours.setblocking(True)
-        assert seconds_of_failing(ours.fileno()) >= _output.LONGEST_WAIT
+        assert seconds_of_failing(ours.fileno()) >= stdout.LONGEST_WAIT
         assert os.get_blocking(ours.fileno())
 
         theirs.close()
-        assert seconds_of_failing(ours.fileno()) < _output.LONGEST_WAIT
+        assert seconds_of_failing(ours.fileno()) < stdout.LONGEST_WAIT
 
 
 def test_a_terminal_that_nobody_reads_is_given_up() -> None:
@@ -198,11 +198,11 @@ def test_a_terminal_that_nobody_reads_is_given_up() -> None:
     other, terminal = os.openpty()
     os.set_inheritable(terminal, True)
     try:
-        assert _output._write_all(terminal, b"line\n")
+        assert stdout._write_all(terminal, b"line\n")
         assert os.read(other, 100) == b"line\r\n"
 
         began = time.monotonic()
-        assert not _output._write_all(terminal, bytes(1 << 20))
+        assert not stdout._write_all(terminal, bytes(1 << 20))
         assert time.monotonic() - began < BOUND
         assert os.get_blocking(terminal)
     finally:
@@ -214,11 +214,11 @@ def test_a_signal_in_the_middle_changes_nothing(pipe: tuple[int, int]) -> None:
     """EINTR while it waits for room; the user's handler runs."""
     script = f"""
 import os, signal, sys, threading
-from watchdog_lambda import _output
+from watchdog_lambda._report import stdout
 ticks = []
 signal.signal(signal.SIGALRM, lambda *_: ticks.append(1))
 signal.setitimer(signal.ITIMER_REAL, 0.005, 0.005)
-written = _output.write({LINE!r}) and _output.write({LINE!r})
+written = stdout.write({LINE!r}) and stdout.write({LINE!r})
 signal.setitimer(signal.ITIMER_REAL, 0)
 sys.stderr.write(f"{{written}} {{bool(ticks)}}")
 """
@@ -246,8 +246,8 @@ def child_writes(setup: str, tmp_path: Path) -> tuple[str, str, str]:
 import os, socket
 kept = os.dup(1)
 {setup}
-from watchdog_lambda import _output
-_output.write(b"line\\n")
+from watchdog_lambda._report import stdout
+stdout.write(b"line\\n")
 """
     done = subprocess.run(
         [sys.executable, "-c", script],
@@ -298,12 +298,12 @@ def test_a_pipe_that_may_not_be_opened_again_is_spliced_into(pipe: tuple[int, in
         pytest.skip("only root can make a pipe that another user writes to")
     script = f"""
 import os, sys
-from watchdog_lambda import _output
+from watchdog_lambda._report import stdout
 spliced = []
-splice = _output._splice
-_output._splice = lambda *given: spliced.append(1) or splice(*given)
+splice = stdout._splice
+stdout._splice = lambda *given: spliced.append(1) or splice(*given)
 os.setresuid(65534, 65534, 65534)
-assert _output.write({LINE!r})
+assert stdout.write({LINE!r})
 sys.stderr.write(str(spliced))
 """
     reader, writer = pipe
@@ -329,9 +329,9 @@ def test_without_fcntl_room_is_not_waited_for(
     """How full a pipe is cannot be told then; the line goes all the same."""
     monkeypatch.setitem(sys.modules, "fcntl", None)
 
-    _output.preload()
+    stdout.preload()
 
-    assert _output._write_all(pipe[1], LINE)
+    assert stdout._write_all(pipe[1], LINE)
     assert os.read(pipe[0], 1 << 20) == LINE
 
 
@@ -347,7 +347,7 @@ def test_without_a_file_to_splice_from_it_goes_in_pieces(
     monkeypatch.setattr(os, "memfd_create", refuse)
     monkeypatch.setattr(os, "open", refuse if isinstance(error, OSError) else lambda *_: None)
 
-    assert _output._write_all(pipe[1], LINE)
+    assert stdout._write_all(pipe[1], LINE)
     assert os.read(pipe[0], 1 << 20) == LINE
 
 
@@ -362,11 +362,11 @@ def test_one_that_others_are_always_faster_to_is_given_up(pipe: tuple[int, int])
         raise BlockingIOError
 
     is_lucky = True
-    assert _output._push(pipe[1], put, b"line\n", time.monotonic() + BOUND)
+    assert stdout._push(pipe[1], put, b"line\n", time.monotonic() + BOUND)
     assert tries == [5, 5, 5]
 
     is_lucky = False
-    assert not _output._push(pipe[1], put, b"line\n", time.monotonic() - 1.0)
+    assert not stdout._push(pipe[1], put, b"line\n", time.monotonic() - 1.0)
     assert len(tries) == 4
 
 
@@ -376,13 +376,13 @@ def test_a_socket_that_refuses_is_an_error(monkeypatch: pytest.MonkeyPatch) -> N
     with ours, theirs:
         ours.shutdown(socket.SHUT_WR)
         with pytest.raises(BrokenPipeError):
-            _output._send(ours.fileno(), memoryview(b"line\n"))
+            stdout._send(ours.fileno(), memoryview(b"line\n"))
 
         monkeypatch.setitem(sys.modules, "ctypes", None)
-        assert _output._send(theirs.fileno(), memoryview(b"line\n")) == 5
+        assert stdout._send(theirs.fileno(), memoryview(b"line\n")) == 5
         assert ours.recv(10) == b"line\n"
 
 
 def test_line_breaks_and_surrogates_are_spelt_out() -> None:
     """Nobody forges a second line, and nothing is beyond encoding."""
-    assert _output.as_line("a\nb\r\n\udcff") == b"a\\nb\\r\\n\\udcff\n"
+    assert stdout.as_line("a\nb\r\n\udcff") == b"a\\nb\\r\\n\\udcff\n"

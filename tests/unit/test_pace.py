@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from watchdog_lambda._pace import QUICK, Pace
+from watchdog_lambda._cpython.pace import QUICK, Pace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,8 +11,8 @@ import pytest
 
 import watchdog_lambda
 from tests.support import block
-from watchdog_lambda import _code
-from watchdog_lambda._places import (
+from watchdog_lambda._cpython import bytecode
+from watchdog_lambda._cpython.source import (
     MOST_FRAMES,
     CodeMap,
     current_path,
@@ -37,7 +37,7 @@ def test_own_code_and_libraries_are_told_apart(tmp_path: Path) -> None:
     assert not code.is_own(pytest.__file__)
     assert not code.is_own("/opt/python/layer.py")
     assert not code.is_own("/var/runtime/bootstrap.py")
-    assert not code.is_own(_code.__file__)
+    assert not code.is_own(bytecode.__file__)
     assert not code.is_own("<frozen importlib._bootstrap>")
 
 
@@ -67,7 +67,7 @@ def test_a_deep_stack_is_cut_in_the_middle() -> None:
 
 def test_the_handlers_part_of_a_stack_is_between_the_runtime_and_us() -> None:
     """What is outside of the outermost guard is the runtime; frames of ours are left out."""
-    ours = _code.__file__
+    ours = bytecode.__file__
     stack = [("lib.py", 3, "read"), (ours, 1, "land"), ("app.py", 2, "handler")]
     stack += [(ours, 9, "guarded"), ("outer.py", 1, "wraps"), (ours, 9, "guarded")]
     stack += [("runtime.py", 1, "run")]
@@ -142,7 +142,7 @@ def test_a_path_with_a_folder_that_is_gone_has_the_root_for_it(
 
 def test_package_frames_are_ours_but_for_the_opaque_call() -> None:
     """An interrupt lands in no frame of the package, except the one that stands for C code."""
-    from watchdog_lambda._coroutines import call_opaque  # noqa: PLC0415
+    from watchdog_lambda._async import call_opaque  # noqa: PLC0415
     from watchdog_lambda._handler import guard  # noqa: PLC0415
 
     assert is_ours(guard.__code__)

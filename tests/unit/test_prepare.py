@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from tests.support import FakeClock
-from watchdog_lambda import _prepare, _process, _sandbox
 from watchdog_lambda._config import Settings
-from watchdog_lambda._process import PAST
+from watchdog_lambda._lambda import process, sandbox, startup
+from watchdog_lambda._lambda.process import PAST
 
 LAMBDA = {"AWS_LAMBDA_RUNTIME_API": "127.0.0.1:9001"}
 
@@ -38,18 +38,18 @@ class Sandbox:
 @pytest.fixture(autouse=True)
 def fresh(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """The watchdog of a process in which nothing has been prepared."""
-    monkeypatch.setattr(_prepare, "_done", set())
-    monkeypatch.setattr(_prepare, "_past", {})
+    monkeypatch.setattr(startup, "_done", set())
+    monkeypatch.setattr(startup, "_past", {})
     thread = SimpleNamespace(clock=FakeClock(), last_resort=None)
-    monkeypatch.setattr(_prepare, "thread", thread)
-    monkeypatch.setattr(_sandbox, "Sandbox", Sandbox)
+    monkeypatch.setattr(startup, "thread", thread)
+    monkeypatch.setattr(sandbox, "Sandbox", Sandbox)
     Sandbox.made, Sandbox.error, Sandbox.identifier = [], None, "ext-1"
     return thread
 
 
 def prepare(environ: dict[str, str] | None = None, **settings: Any) -> None:
     given = {f"WATCHDOG_LAMBDA_{name.upper()}": value for name, value in settings.items()}
-    _prepare.prepare(Settings.from_environ(given), {**LAMBDA, **(environ or {})})
+    startup.prepare(Settings.from_environ(given), {**LAMBDA, **(environ or {})})
 
 
 def test_sigterm_is_listened_for_and_registered_once() -> None:
@@ -59,7 +59,7 @@ def test_sigterm_is_listened_for_and_registered_once() -> None:
 
     [sandbox] = Sandbox.made
     assert len(sandbox.registered) == 1
-    assert _prepare._past == {"extension": "ext-1"}
+    assert startup._past == {"extension": "ext-1"}
 
 
 def test_a_refused_extension_leaves_nothing() -> None:
@@ -69,7 +69,7 @@ def test_a_refused_extension_leaves_nothing() -> None:
     prepare(sigterm="1")
 
     assert len(Sandbox.made[0].registered) == 1
-    assert _prepare._past == {}
+    assert startup._past == {}
 
 
 def test_after_a_restart_the_registration_is_still_there() -> None:
@@ -77,7 +77,7 @@ def test_after_a_restart_the_registration_is_still_there() -> None:
     prepare({PAST: "extension=ext-0"}, sigterm="1")
 
     assert Sandbox.made[0].registered == []
-    assert _prepare._past == {"extension": "ext-0"}
+    assert startup._past == {"extension": "ext-0"}
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_without_proc_there_is_no_last_resort(
     def missing() -> None:
         raise FileNotFoundError("/proc/self/environ")
 
-    monkeypatch.setattr(_process, "Start", missing)
+    monkeypatch.setattr(process, "Start", missing)
 
     prepare(last_resort="exit")
 

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.support import FakeClock, in_a_fork
-from watchdog_lambda import _process
-from watchdog_lambda._process import PAST, Start, _children, _tell, end_children, take_past
+from watchdog_lambda._lambda import process
+from watchdog_lambda._lambda.process import PAST, Start, _children, _tell, end_children, take_past
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,7 +50,7 @@ def test_children_and_theirs_are_ended_but_for_those_of_before() -> None:
 def test_children_that_end_by_themselves_are_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
     """Between the look and the signal, or when somebody else waits for them."""
     nobody = 999_999_999
-    monkeypatch.setattr(_process, "_children", lambda: {os.getpid(): [nobody]})
+    monkeypatch.setattr(process, "_children", lambda: {os.getpid(): [nobody]})
 
     assert end_children(set()) == [nobody]
 
@@ -68,10 +68,10 @@ def test_an_ended_child_is_waited_for_but_not_for_long(
         pauses.append(seconds)
         clock.advance(seconds)
 
-    monkeypatch.setattr(_process, "_children", lambda: {os.getpid(): [999_999_999]})
-    monkeypatch.setattr(_process, "_is_running", lambda _pid: next(running))
+    monkeypatch.setattr(process, "_children", lambda: {os.getpid(): [999_999_999]})
+    monkeypatch.setattr(process, "_is_running", lambda _pid: next(running))
     monkeypatch.setattr(
-        _process, "SystemClock", SimpleNamespace(monotonic=clock.monotonic, pause=pause)
+        process, "SystemClock", SimpleNamespace(monotonic=clock.monotonic, pause=pause)
     )
 
     end_children(set())
@@ -190,7 +190,7 @@ PREPARE = """
 import logging, os, sys
 logging.basicConfig(format="%(message)s")
 from watchdog_lambda import watch
-from watchdog_lambda._watchdog import thread
+from watchdog_lambda._engine.watchdog import thread
 watch(last_resort="restart")(print)
 print(thread.last_resort is not None, "http.client" in sys.modules)
 """

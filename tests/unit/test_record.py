@@ -12,10 +12,18 @@ from typing import Any
 import pytest
 
 from tests.support import plan
-from watchdog_lambda import TimeoutDetails, _record
-from watchdog_lambda._clock import Timeline
+from watchdog_lambda import TimeoutDetails
+from watchdog_lambda._engine.clock import Timeline
 from watchdog_lambda._hooks import HookRecord
-from watchdog_lambda._record import MOST_BYTES, attribute, build, fitted, obstacle, other_stacks
+from watchdog_lambda._report import record
+from watchdog_lambda._report.record import (
+    MOST_BYTES,
+    attribute,
+    build,
+    fitted,
+    obstacle,
+    other_stacks,
+)
 
 # ---- the whole of it ---------------------------------------------------------------------------
 
@@ -204,7 +212,7 @@ def test_what_cannot_be_made_a_text_is_named_by_its_type() -> None:
     """``str`` raises, a property raises, an attribute is missing, or is None."""
     holder = SimpleNamespace(number=7, nothing=None, broken=Broken())
 
-    assert _record.text(Broken()) == "<Broken>"
+    assert record.text(Broken()) == "<Broken>"
     assert attribute(holder, "number") == "7"
     assert attribute(holder, "broken") == "<Broken>"
     assert attribute(holder, "nothing") == attribute(holder, "missing") == ""
@@ -213,7 +221,7 @@ def test_what_cannot_be_made_a_text_is_named_by_its_type() -> None:
 
 def test_the_line_takes_what_json_does_not_know() -> None:
     """As text; level, message and timestamp come first."""
-    line = json.loads(_record.dumps({"outcome": Broken()}))
+    line = json.loads(record.dumps({"outcome": Broken()}))
 
     assert list(line) == ["level", "message", "timestamp", "outcome"]
     assert (line["level"], line["message"]) == ("ERROR", "watchdog.timeout")
@@ -233,7 +241,7 @@ def test_the_timestamp_has_milliseconds_and_is_utc(
     """Rounded down, with three digits."""
     monkeypatch.setattr(time, "time", lambda: now)
 
-    assert _record.timestamp() == told
+    assert record.timestamp() == told
 
 
 # ---- the other threads -------------------------------------------------------------------------
@@ -251,7 +259,7 @@ def others(stacks: dict[int, list[str]], names: dict[int, str] | None = None) ->
     active = {ident: SimpleNamespace(name=name) for ident, name in (names or {}).items()}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(threading, "_active", active)
-        patch.setattr(_record, "_count", lambda: 45)
+        patch.setattr(record, "_count", lambda: 45)
         return other_stacks(Places(), stacks)  # type: ignore[arg-type]
 
 

@@ -16,9 +16,13 @@ import pytest
 from aws_lambda_powertools import Logger
 
 from tests.support import BOUND, Context, eventually
-from watchdog_lambda import LambdaTimeout, _formatter, _output, _record, _report, _stacks, watch
-from watchdog_lambda._places import CodeMap, current_path
-from watchdog_lambda._stacks import all_stacks
+from watchdog_lambda import LambdaTimeout, _report, watch
+from watchdog_lambda._cpython import stacks as _stacks
+from watchdog_lambda._cpython.source import CodeMap, current_path
+from watchdog_lambda._cpython.stacks import all_stacks
+from watchdog_lambda._report import formatter as _formatter
+from watchdog_lambda._report import record as _record
+from watchdog_lambda._report import stdout as _output
 from watchdog_lambda.testing import expire
 
 if TYPE_CHECKING:

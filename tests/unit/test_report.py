@@ -13,7 +13,9 @@ import pytest
 from aws_lambda_powertools import Logger
 
 from tests.support import Context, block
-from watchdog_lambda import LambdaTimeout, Watchdog, _ladder, _output, _report, watch
+from watchdog_lambda import LambdaTimeout, Watchdog, _report, watch
+from watchdog_lambda._engine import interrupts
+from watchdog_lambda._report import stdout
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -129,7 +131,7 @@ def test_a_handler_that_swallows_everything_does_not_flood_the_record(
 ) -> None:
     """The first and the last interrupts, and how many there were between."""
     # A busy machine has no time for more than the twenty that there are lines for.
-    monkeypatch.setattr(_ladder, "MOST_RECORDS", 4)
+    monkeypatch.setattr(interrupts, "MOST_RECORDS", 4)
     caught: list[str] = []
 
     def handler(_event: object, _context: object) -> str:
@@ -262,9 +264,9 @@ def test_a_reader_that_does_not_read_is_not_waited_for() -> None:
     except BlockingIOError:
         os.set_blocking(writer, True)
 
-    assert not _output._write_all(writer, b"line\n")
+    assert not stdout._write_all(writer, b"line\n")
     os.close(reader)
-    assert not _output._write_all(writer, b"line\n"), "nor one that is gone"
+    assert not stdout._write_all(writer, b"line\n"), "nor one that is gone"
     os.close(writer)
 
 

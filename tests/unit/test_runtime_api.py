@@ -11,7 +11,7 @@ import pytest
 
 from tests.support import BOUND
 from watchdog_lambda import ConfigurationError
-from watchdog_lambda._runtime_api import Refused, RuntimeApi
+from watchdog_lambda._lambda.runtime_api import Refused, RuntimeApi
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

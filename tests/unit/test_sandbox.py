@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.support import BOUND, in_a_fork
-from watchdog_lambda import _sandbox
-from watchdog_lambda._clock import SystemClock
-from watchdog_lambda._runtime_api import Refused
-from watchdog_lambda._sandbox import BUDGET, Sandbox, _Handler
+from watchdog_lambda._engine.clock import SystemClock
+from watchdog_lambda._lambda import sandbox as _sandbox
+from watchdog_lambda._lambda.runtime_api import Refused
+from watchdog_lambda._lambda.sandbox import BUDGET, Sandbox, _Handler
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support import BOUND
-from watchdog_lambda import _stacks
-from watchdog_lambda._stacks import Spare, _parse, all_stacks, own_stack
+from watchdog_lambda._cpython import stacks
+from watchdog_lambda._cpython.stacks import Spare, _parse, all_stacks, own_stack
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -65,8 +65,8 @@ def spare(monkeypatch: pytest.MonkeyPatch) -> Spare:
     def none_left() -> int:
         raise OSError(errno.EMFILE, "too many open files")
 
-    monkeypatch.setattr(_stacks, "_spares", [kept])
-    monkeypatch.setattr(_stacks, "_new_file", none_left)
+    monkeypatch.setattr(stacks, "_spares", [kept])
+    monkeypatch.setattr(stacks, "_new_file", none_left)
     return kept
 
 
@@ -101,9 +101,9 @@ def test_a_start_without_descriptors_goes_on_without_a_spare_file(
 ) -> None:
     """There may be some when it is needed; the one thread is walked in any case."""
     spares: list[Spare] = []
-    monkeypatch.setattr(_stacks, "_spares", spares)
+    monkeypatch.setattr(stacks, "_spares", spares)
 
-    _stacks.preload()
+    stacks.preload()
 
     assert spares == []
     ident = threading.get_ident()
@@ -116,7 +116,7 @@ def test_without_memory_there_is_no_stack(monkeypatch: pytest.MonkeyPatch) -> No
     def no_memory() -> str:
         raise MemoryError
 
-    monkeypatch.setattr(_stacks, "_text", no_memory)
+    monkeypatch.setattr(stacks, "_text", no_memory)
 
     assert all_stacks(threading.get_ident()) == {}
 

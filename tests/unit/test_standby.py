@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.support import FakeClock, plan
-from watchdog_lambda import _standby
-from watchdog_lambda._invocation import Invocation
-from watchdog_lambda._standby import Standby
+from watchdog_lambda._engine import standby
+from watchdog_lambda._engine.invocation import Invocation
+from watchdog_lambda._engine.standby import Standby
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,8 +52,8 @@ def kernel(monkeypatch: pytest.MonkeyPatch) -> Kernel:
     """Equipped, at 1000 s."""
     nudge = SimpleNamespace(number=10, native_id=77, is_ours=lambda: True)
     kernel = Kernel(Standby(FakeClock(START), nudge), nudge)  # type: ignore[arg-type]
-    monkeypatch.setattr(_standby, "ThreadTimer", kernel.make(kernel.timer))
-    monkeypatch.setattr(_standby, "LastWords", kernel.make(kernel.words))
+    monkeypatch.setattr(standby, "ThreadTimer", kernel.make(kernel.timer))
+    monkeypatch.setattr(standby, "LastWords", kernel.make(kernel.words))
     monkeypatch.setattr(atexit, "register", kernel.at_exit.append)
     kernel.standby.equip()
     return kernel

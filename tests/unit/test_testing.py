@@ -30,14 +30,13 @@ from watchdog_lambda import (
     testing,
     watch,
 )
-from watchdog_lambda import _passage as passage
 from watchdog_lambda._api import _hooks as shared_hooks
-from watchdog_lambda._course import Course
-from watchdog_lambda._firing import Firing
+from watchdog_lambda._engine.escalation import Course
+from watchdog_lambda._engine.firing import Firing
+from watchdog_lambda._engine.invocation import active
+from watchdog_lambda._engine.watchdog import thread
 from watchdog_lambda._hooks import staged
-from watchdog_lambda._invocation import active
 from watchdog_lambda._report import listeners
-from watchdog_lambda._watchdog import thread
 from watchdog_lambda.testing import (
     ClockError,
     FakeContext,
@@ -47,6 +46,7 @@ from watchdog_lambda.testing import (
     isolated_hooks,
     timeout_records,
 )
+from watchdog_lambda.testing import time_travel as passage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from watchdog_lambda import _timer
-from watchdog_lambda._timer import ThreadTimer, _library, _split
+from watchdog_lambda._cpython import timers
+from watchdog_lambda._cpython.timers import ThreadTimer, _library, _split
 
 
 def made(number: int | None = signal.SIGURG) -> ThreadTimer:
@@ -45,7 +45,7 @@ def test_without_the_librarys_function_there_is_none(
     def fail(_ctypes: object) -> None:
         raise error
 
-    monkeypatch.setattr(_timer, "_library", fail)
+    monkeypatch.setattr(timers, "_library", fail)
 
     assert not made().available
 
@@ -60,7 +60,7 @@ def test_on_a_machine_of_32_bits_there_is_none(monkeypatch: pytest.MonkeyPatch) 
 def test_what_the_kernel_refuses_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     """As where too many signals are queued."""
     refusing = SimpleNamespace(timer_create=lambda *_given: -1)
-    monkeypatch.setattr(_timer, "_library", lambda _ctypes: refusing)
+    monkeypatch.setattr(timers, "_library", lambda _ctypes: refusing)
 
     assert not made().available
 
@@ -85,7 +85,7 @@ def test_in_infinity_means_not_at_all() -> None:
     """One that was set rings no more."""
     timer = made()
     asked: list[list[int]] = []
-    timer._settime = lambda _timer, _flags, spec, _old: asked.append(list(spec))
+    timer._settime = lambda timers, _flags, spec, _old: asked.append(list(spec))
 
     timer.set(math.inf, 0.01)
     assert asked == []

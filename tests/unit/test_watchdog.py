@@ -21,13 +21,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.support import BOUND, FakeAlarm, FakeClock, eventually, plan
-from watchdog_lambda import LambdaTimeout, TimeoutDetails, _code, _output, _report, _stacks
-from watchdog_lambda import _watchdog as module
+from watchdog_lambda import LambdaTimeout, TimeoutDetails, _report
+from watchdog_lambda._cpython import bytecode, stacks
+from watchdog_lambda._engine import watchdog as module
+from watchdog_lambda._engine.invocation import Invocation, active
+from watchdog_lambda._engine.standby import LATE_BY
+from watchdog_lambda._engine.watchdog import WatchdogThread
 from watchdog_lambda._hooks import HookRegistry
-from watchdog_lambda._invocation import Invocation, active
-from watchdog_lambda._record import attribute
-from watchdog_lambda._standby import LATE_BY
-from watchdog_lambda._watchdog import WatchdogThread
+from watchdog_lambda._report import stdout
+from watchdog_lambda._report.record import attribute
 from watchdog_lambda.errors import prepared
 
 if TYPE_CHECKING:
@@ -625,12 +627,12 @@ def test_every_part_is_made_ready_before_it_is_needed(
 ) -> None:
     """An import while the watchdog fires could wait for a lock that the handler holds."""
     ready: list[str] = []
-    for part in (_code, _stacks, _output):
+    for part in (bytecode, stacks, stdout):
         monkeypatch.setattr(part, "preload", lambda name=part.__name__: ready.append(name))
 
     watched.preload()
 
-    assert ready == [part.__name__ for part in (_code, _stacks, _output)]
+    assert ready == [part.__name__ for part in (bytecode, stacks, stdout)]
     assert watched.injector.available
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from watchdog_lambda._ladder import PAUSE
+from watchdog_lambda._engine.interrupts import PAUSE
 from watchdog_lambda.errors import Interrupt, LambdaTimeout, LoopInterrupt
 
 from .svg import AMBER, BLUE, INK, PINK, SIZE, Drawing

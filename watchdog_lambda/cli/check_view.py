@@ -12,7 +12,7 @@ from .screen import Screen, Styled
 from .timeline import Row, draw_large, figure
 
 if TYPE_CHECKING:
-    from watchdog_lambda._clock import Timeline
+    from watchdog_lambda._engine.clock import Timeline
 
     from .examine import Report, Setting
 

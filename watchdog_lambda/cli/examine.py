@@ -18,16 +18,16 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from watchdog_lambda import ConfigurationError
 from watchdog_lambda._api import is_watched, plan_of
-from watchdog_lambda._clock import STAGE_SHARE, Timeline
-from watchdog_lambda._command import choose, resolve
+from watchdog_lambda._async import is_coroutine_function
 from watchdog_lambda._config import DEFAULTS, PARSERS, PREFIX, Settings, _suggest
-from watchdog_lambda._coroutines import is_coroutine_function
+from watchdog_lambda._engine.clock import STAGE_SHARE, Timeline
 from watchdog_lambda._hooks import stages
+from watchdog_lambda._lambda.command import choose, resolve
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping, MutableMapping
 
-    from watchdog_lambda._invocation import Plan
+    from watchdog_lambda._engine.invocation import Plan
 
 _LEAST_PART = 0.05
 """Seconds of the budget below which a hook has hardly time for one request."""
@@ -354,7 +354,7 @@ def _look_at_process(report: Report, environ: Mapping[str, str]) -> None:
             f"WAKE_SIGNAL={signal_name(wanted)} is in use by somebody else, so a blocked call is "
             "not interrupted until it returns; use auto",
         )
-    sandbox = sys.modules.get("watchdog_lambda._sandbox")
+    sandbox = sys.modules.get("watchdog_lambda._lambda.sandbox")
     hooks = [] if sandbox is None else [hook.name for hook in sandbox.hooks.snapshot()]
     if hooks and not settings.sigterm:
         report.add(

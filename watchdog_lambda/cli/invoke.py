@@ -7,8 +7,8 @@ import os
 from typing import TYPE_CHECKING
 
 from watchdog_lambda import ConfigurationError
-from watchdog_lambda._command import choose
 from watchdog_lambda._config import PARSERS, PREFIX, Settings
+from watchdog_lambda._lambda.command import choose
 
 from . import emulator
 from .builtin import Builtin

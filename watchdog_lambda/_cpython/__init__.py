@@ -1,0 +1,1 @@
+"""The mechanisms of CPython and the kernel that the engine uses; no policy."""

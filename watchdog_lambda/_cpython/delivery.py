@@ -1,0 +1,201 @@
+"""Landing an exception in another thread: the only signal and ctypes code.
+
+Two mechanisms, and which one serves is :mod:`.._engine.firing`'s business:
+
+- The *nudge*: a signal sent to the main thread. Its Python handler runs there, between two
+  bytecodes or inside a blocked system call, and raises what the decision that it is given returns.
+  The decision sees the exact state; a nudge that comes too late does nothing.
+- *Injection*: ``PyThreadState_SetAsyncExc`` for a handler on another thread, or where somebody took
+  our signal over. It lands at the next bytecode only: a blocked call ends first
+  (python/cpython#144748, changed in 3.15).
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from _thread import get_ident, get_native_id
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import FrameType
+    from typing import Any
+
+    TraceFunction = Callable[[FrameType, str, Any], Any]
+    Decide = Callable[[FrameType | None], BaseException | None]
+
+_ROOM = 60
+"""Frames that a decision may need, and calls from C code in them."""
+
+
+class Nudge:
+    """The signal that wakes the main thread, and its handler.
+
+    One per process. SIGALRM and every handler that the user installs stay as they are: a signal
+    that somebody handles is not taken, and one that somebody took over later is not used any more.
+    """
+
+    __slots__ = ("_decide", "_handler", "_main", "native_id", "number", "refusal")
+
+    def __init__(self, decide: Decide) -> None:
+        self._decide = decide
+        self._main = 0
+        self.native_id = 0
+        self.number: int | None = None  # written by the main thread, once; None: no nudge
+        self.refusal: str | None = None
+        # One bound method, kept: signal.getsignal() must give this very object.
+        self._handler = self._on_nudge
+
+    def install(self, wanted: str | int | None) -> None:
+        """Take the first usable signal of those `wanted`; ``refusal`` says why there is none.
+
+        Thread: main.
+        """
+        if wanted is None:
+            self.refusal = "WAKE_SIGNAL is none"
+            return
+        for number in _automatic() if wanted == "auto" else (int(wanted),):
+            # Handled by somebody, or ignored on purpose (except SIGURG, ignored by default, whose
+            # disposition reads SIG_DFL like everybody's).
+            if signal.getsignal(number) is not signal.SIG_DFL:
+                continue
+            try:
+                signal.signal(number, self._handler)
+            except (OSError, ValueError) as error:
+                # ValueError: not the main thread of the main interpreter.
+                self.refusal = str(error)
+                return
+            self.move_to_this_thread()
+            self.number = number
+            self.refusal = None
+            return
+        self.refusal = (
+            "every signal that could serve is in use"
+            if wanted == "auto"
+            else f"signal {int(wanted)} is in use"
+        )
+
+    def move_to_this_thread(self) -> None:
+        """Nudge this thread from now on: in a child of fork it is the main one. Thread: main."""
+        self._main = get_ident()
+        self.native_id = get_native_id()
+
+    def reaches(self, thread_id: int) -> bool:
+        """Whether a nudge lands in this thread now. Thread: any."""
+        return thread_id == self._main and self.is_ours()
+
+    def is_ours(self) -> bool:
+        """Whether the signal is still ours: somebody may have taken it over, and keeps it."""
+        return self.number is not None and signal.getsignal(self.number) is self._handler
+
+    def send(self) -> None:
+        """Wake the main thread and have it decide. Thread: any, after :meth:`reaches`."""
+        if self.number is not None:
+            signal.pthread_kill(self._main, self.number)
+
+    def _on_nudge(self, _signum: int, frame: FrameType | None) -> None:
+        """Runs in the main thread, wherever that is; raises what is due there, or does nothing."""
+        try:
+            error = self._decide(frame)
+        except RecursionError:
+            # The handler is nearly as deep as it may be. It would get a RecursionError of ours, for
+            # none of its own doing, and never the interrupt, should it be blocked there.
+            try:
+                limit = sys.getrecursionlimit()
+                sys.setrecursionlimit(limit + _ROOM)
+                try:
+                    error = self._decide(frame)
+                finally:
+                    # The last frame of all does not get it back; some more room does no harm.
+                    sys.setrecursionlimit(limit)
+            except RecursionError:
+                return
+        if error is not None:
+            raise error
+
+
+def _automatic() -> tuple[int, ...]:
+    # SIGURG first: its default action is to be ignored, so a nudge that outlives the handler kills
+    # nobody. glibc and musl keep the first two or three real-time signals, SIGRTMIN counts from
+    # there.
+    return (signal.SIGURG, *range(signal.SIGRTMIN, signal.SIGRTMAX + 1))
+
+
+class Injector:
+    """``PyThreadState_SetAsyncExc``, through function objects of our own.
+
+    ``ctypes.pythonapi``'s are shared by the whole process: setting argument types on them breaks
+    whoever else uses them. Absent (``available`` is False) where ctypes cannot be imported.
+    """
+
+    __slots__ = ("_inject", "_withdraw", "available")
+
+    def __init__(self) -> None:
+        self.available = False
+        self._inject: Callable[[int, Any], int]
+        self._withdraw: Callable[[int, None], int]
+
+    def preload(self) -> None:
+        """Import ctypes now: nothing may be imported while the watchdog fires."""
+        if self.available:
+            return
+        try:
+            import ctypes  # noqa: PLC0415 - 1.5 ms, not before there is something to watch
+        except ImportError:
+            return  # isolated sub-interpreters
+        # PyDLL keeps the GIL during the call. A handle each, because None as py_object is Py_None,
+        # which the target would see as a SystemError; only NULL withdraws.
+        inject = ctypes.PyDLL(None).PyThreadState_SetAsyncExc
+        inject.argtypes = (ctypes.c_ulong, ctypes.py_object)
+        inject.restype = ctypes.c_int
+        withdraw = ctypes.PyDLL(None).PyThreadState_SetAsyncExc
+        withdraw.argtypes = (ctypes.c_ulong, ctypes.c_void_p)
+        withdraw.restype = ctypes.c_int
+        self._inject = inject
+        self._withdraw = withdraw
+        self.available = True
+
+    def inject(self, thread_id: int, exception: type[BaseException]) -> bool:
+        """Have `exception` raised in the thread at its next bytecode; False if it is gone.
+
+        The class is called without arguments there: an instance would arrive as a SystemError.
+        """
+        return self._inject(thread_id, exception) == 1
+
+    def withdraw(self, thread_id: int) -> None:
+        """Take back what was injected and has not landed yet; nothing, if nothing is pending."""
+        self._withdraw(thread_id, None)
+
+
+def trace_instructions(  # pragma: no cover - it traces in coverage's place: test_nudge.py
+    frame: FrameType, decide: Callable[[], BaseException | None]
+) -> bool:
+    """Ask `decide` before each instruction of `frame`, until it gives what is then raised there.
+
+    For a place where a signal's handler must not raise. Ends with the frame at the latest, and does
+    nothing (False) where a debugger or a coverage tool traces this thread already.
+
+    Thread: the frame's own.
+    """
+    if sys.gettrace() is not None:
+        return False
+
+    def trace(traced: FrameType, event: str, _argument: object) -> TraceFunction | None:
+        error = decide() if event == "opcode" else None
+        if error is not None or event == "return":
+            sys.settrace(None)
+            traced.f_trace = None
+            traced.f_trace_opcodes = False
+        if error is not None:
+            raise error
+        return trace
+
+    frame.f_trace_opcodes = True
+    frame.f_trace = trace
+    sys.settrace(_trace_no_call)
+    return True
+
+
+def _trace_no_call(_frame: FrameType, _event: str, _argument: object) -> None:
+    """Frames that are entered meanwhile are not traced."""

@@ -1,0 +1,196 @@
+"""Whose code a frame is, and how a place in it is named: file names and stacks, nothing else.
+
+Pure functions, used only once the watchdog has fired.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import CodeType, TracebackType
+
+    from .stacks import Stack
+
+PACKAGE = os.path.dirname(sys.modules[__name__.partition(".")[0]].__file__ or "") + os.sep
+"""The root of this package: an interrupt never lands in a frame of a file below it.
+
+Pinned for every file of the package by test_no_interrupt_lands_in_any_file_of_the_package.
+"""
+
+GUARD = "guarded"
+"""The function around every watched handler; see :mod:`._handler`."""
+
+OPAQUE = "call_opaque"
+"""The exception to PACKAGE: a handler that is C code has no other frame."""
+
+STDLIB = os.path.dirname(os.__file__) + os.sep
+
+_LAYERS = "/opt/python/"
+_RUNTIME = "/var/runtime/"
+_INSTALLED = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
+
+MOST_FRAMES = 200
+"""Frames taken from one stack: a runaway recursion must not flood the log."""
+
+
+def is_ours(code: CodeType) -> bool:
+    """Whether this is a frame of the package's, in which no interrupt may land."""
+    return code.co_filename.startswith(PACKAGE) and code.co_name != OPAQUE
+
+
+_WAITS = (STDLIB + "threading.py", STDLIB + "subprocess.py", STDLIB + "multiprocessing" + os.sep)
+
+
+def waits_in_exit(stack: Stack) -> bool:
+    """Whether a context manager of the standard library waits at its end, and does nothing else.
+
+    ``with ThreadPoolExecutor()`` and ``with Popen()`` wait in ``__exit__`` for what they have
+    started. Interrupted in the block, that is most often for the very thing that never comes.
+    """
+    if not stack or not stack[0][0].startswith(_WAITS):
+        return False
+    for file, _, function in stack:
+        if not file.startswith(STDLIB):
+            return False
+        if function == "__exit__":
+            return True
+    return False
+
+
+class CodeMap:
+    """Tells the user's own code from libraries, and names places in it.
+
+    A file is a library's if it belongs to the standard library, lies in ``site-packages``, in a
+    layer or beside Lambda's runtime, or in a folder that a ``*.dist-info`` beside it names
+    (packages installed flat into the task root, as Lambda's zip and image layouts have them).
+    """
+
+    def __init__(self, path: list[str]) -> None:
+        roots = {entry.rstrip(os.sep) + os.sep for entry in path}
+        # The longest first: a root may lie inside another.
+        self._roots = sorted(roots, key=len, reverse=True)
+        self._own: dict[str, bool] = {}
+        self._distributions: dict[str, frozenset[str]] = {}
+
+    def is_own(self, filename: str) -> bool:
+        known = self._own.get(filename)
+        if known is None:
+            known = self._own[filename] = self._decide(filename)
+        return known
+
+    def name(self, filename: str) -> str:
+        """The file as its importer would name it: relative to its entry of ``sys.path``."""
+        for root in self._roots:
+            if filename.startswith(root):
+                return filename[len(root) :]
+        return filename
+
+    def place(self, file: str, line: int, function: str) -> str:
+        return f"{shown(self.name(file))}:{line} ({shown(function)})" if function else shown(file)
+
+    def has_own(self, stack: Stack) -> bool:
+        """Whether the handler's part of a stack goes through the user's own code."""
+        return any(self.is_own(entry[0]) for entry in of_the_handler(stack))
+
+    def location(self, stack: Stack) -> str:
+        """The innermost frame of the user's own code; the innermost of all if none is."""
+        stack = of_the_handler(stack)
+        own = (entry for entry in stack if self.is_own(entry[0]))
+        chosen = next(own, stack[0] if stack else None)
+        return "" if chosen is None else self.place(*chosen)
+
+    def places(self, stack: Stack) -> tuple[str, ...]:
+        """The handler's frames, outermost first; a deep stack is cut in the middle."""
+        places = [self.place(*entry) for entry in reversed(of_the_handler(stack))]
+        left_out = len(places) - MOST_FRAMES
+        if left_out > 0:
+            middle = MOST_FRAMES // 2
+            places[middle : middle + left_out] = [f"... {left_out} frames left out ..."]
+        return tuple(places)
+
+    def wrappers(self, stack: Stack) -> frozenset[tuple[str, str]]:
+        """File and function of the frames around the user's own code, which are others' wrappers.
+
+        None if no code of the user's is in the stack: one cannot tell then.
+        """
+        around: set[tuple[str, str]] = set()
+        for file, _, function in reversed(of_the_handler(stack)):
+            if self.is_own(file):
+                return frozenset(around)
+            around.add((file, function))
+        return frozenset()
+
+    def _decide(self, filename: str) -> bool:
+        if filename.startswith("<"):
+            return False  # frozen or generated
+        if filename.startswith((PACKAGE, _LAYERS, _RUNTIME)):
+            return False
+        if any(part in filename for part in _INSTALLED) or filename.startswith(STDLIB):
+            return False
+        for root in self._roots:
+            if filename.startswith(root):
+                top = filename[len(root) :].split(os.sep, 1)[0]
+                return top.removesuffix(".py") not in self._installed_in(root)
+        return True
+
+    def _installed_in(self, root: str) -> frozenset[str]:
+        names = self._distributions.get(root)
+        if names is None:
+            try:
+                entries = os.listdir(root)
+            except OSError:
+                entries = []
+            names = self._distributions[root] = frozenset(
+                entry.split("-", 1)[0].lower() for entry in entries if entry.endswith(".dist-info")
+            )
+        return names
+
+
+def shown(name: str) -> str:
+    """A name as it may stand in a line of text: what breaks lines or steers a terminal spelt out.
+
+    Code that is generated gives its functions and files any names; the runtime writes an error's
+    message, where one is, to the log as it is.
+    """
+    if name.isprintable():
+        return name
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in name)
+
+
+def of_the_handler(stack: Stack) -> Stack:
+    """The handler's part of a stack: without this package's frames and the runtime's."""
+    kept: Stack = []
+    handlers = None
+    for entry in stack:
+        if not entry[0].startswith(PACKAGE):
+            kept.append(entry)
+        elif entry[2] == GUARD:
+            handlers = len(kept)
+    return kept[:handlers]
+
+
+def trim(traceback: TracebackType | None) -> TracebackType | None:
+    """The traceback without this package's frames at its inner end, where ours are raised."""
+    last: TracebackType | None = None
+    entry = traceback
+    while entry is not None:
+        if not entry.tb_frame.f_code.co_filename.startswith(PACKAGE):
+            last = entry
+        entry = entry.tb_next
+    if last is None:
+        return traceback
+    last.tb_next = None
+    return traceback
+
+
+def current_path() -> list[str]:
+    """``sys.path`` as it is now, the working directory spelt out."""
+    try:
+        here = os.getcwd()
+    except OSError:  # it has been removed
+        here = os.sep
+    # Users put Path objects there too, which imports pass over.
+    return [entry or here for entry in sys.path if isinstance(entry, str)]

@@ -1,0 +1,106 @@
+"""Every thread's stack in the log, although C code holds the GIL and will not let go of it.
+
+Nothing in Python can act then, the watchdog included. ``faulthandler``'s dump is written by a
+signal's handler in C, which needs no GIL; a kernel timer sends the signal shortly before the hard
+deadline. As with :mod:`.timers`, the watchdog sets it when it goes to sleep and takes it back when
+it wakes.
+
+It must not speak of an invocation that is over, least of all when a frozen sandbox thaws, far
+beyond every deadline. An invocation sets no timer itself, so there are two:
+
+- One on the monotonic clock, set while the invocation that it is for is open: its end takes it back
+  (:meth:`WatchdogThread.ends`), which costs one comparison, and a system call once for each time
+  that the watchdog goes to sleep.
+- One on the main thread's processor time, for the invocations that come and go while the watchdog
+  sleeps. It counts nothing while the process idles or is frozen, and no faster than time passes.
+  Set to an instant at which the watchdog is overdue, it rings only if that could not run. It comes
+  too late for code that waited for long before, or has much less than a whole processor.
+
+The dump goes to file descriptor 2 in ``faulthandler``'s own format; no line of ours can stand
+before it.
+"""
+
+from __future__ import annotations
+
+import signal
+
+from .timers import CLOCK_MONOTONIC, CLOCK_THREAD_CPUTIME, ThreadTimer
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from watchdog_lambda._engine.clock import Timeline
+
+STDERR = 2
+
+LEAST = 0.01
+"""Seconds that they must leave to the hard deadline. With less (a function with less than a second)
+the watchdog's own work can take longer, and a dump among threads that run is not safe."""
+
+
+class LastWords:
+    """The dump's signal and its timers. ``available`` is False where there are no such timers.
+
+    Thread: made by the main one, then used by whoever goes to sleep or wakes.
+    """
+
+    __slots__ = ("_by_clock", "_by_cpu", "_number", "available")
+
+    def __init__(self, nudge: int | None, native_id: int) -> None:
+        self.available = False
+        self._number = _spare(nudge)
+        self._by_clock = ThreadTimer(self._number, native_id, CLOCK_MONOTONIC)
+        self._by_cpu = ThreadTimer(self._number, native_id, CLOCK_THREAD_CPUTIME)
+        if self._number is None or not (self._by_clock.available and self._by_cpu.available):
+            return
+        try:
+            import faulthandler  # noqa: PLC0415 - preloaded; see _stacks
+        except ImportError:
+            return
+        # Not dump_traceback_later(): there is one of those in a process, test runners use it, and
+        # each call starts a thread.
+        faulthandler.register(self._number, file=STDERR, all_threads=True, chain=False)
+        self.available = True
+
+    def set(self, timeline: Timeline, now: float, *, is_open: bool) -> None:
+        """Have them written for an invocation, whether it `is_open` or the next ones count.
+
+        Nothing, if its last words are past: nobody has ended the process, so nobody needs them.
+        """
+        if not self.available:
+            return
+        seconds = timeline.last_words_at - now
+        # Somebody may have taken the signal for themselves. Python does not know of faulthandler's
+        # handlers: where nobody else has come it still says SIG_DFL.
+        too_short = timeline.hard - timeline.last_words_at < LEAST
+        if seconds <= 0 or too_short or signal.getsignal(self._number or 0) is not signal.SIG_DFL:
+            self.stop()
+            return
+        # From the grace period on the watchdog wakes every few milliseconds, and that instant can
+        # come between two of them: a cleanup that computes would have a watchdog that runs well
+        # spoken for. And a dump among threads that run can crash the process. Pinned by
+        # test_a_watchdog_that_acts_is_not_overdue.
+        overdue = timeline.overdue_at if now < timeline.grace_at else timeline.last_words_at
+        self._by_cpu.set(overdue - now, 0.0)
+        if is_open:
+            self._by_clock.set(seconds, 0.0)
+        else:
+            self._by_clock.stop()
+
+    def close(self) -> None:
+        """The invocation that they were for is over."""
+        if self.available:
+            self._by_clock.stop()
+
+    def stop(self) -> None:
+        """Write nothing; nothing to do, if nothing was set."""
+        if self.available:
+            self._by_clock.stop()
+            self._by_cpu.stop()
+
+
+def _spare(nudge: int | None) -> int | None:
+    """A signal that nobody uses; from the top, as those who want one count from below."""
+    for number in range(signal.SIGRTMAX, signal.SIGRTMIN - 1, -1):
+        if number != nudge and signal.getsignal(number) is signal.SIG_DFL:
+            return number
+    return None

@@ -1,0 +1,217 @@
+"""What the watchdog does with one timeout, and when: stages of hooks, interrupts, giving up.
+
+All of it in the watchdog's thread, a step at a time. What the handler's thread may meet it in is
+guarded in :mod:`.firing`.
+"""
+
+from __future__ import annotations
+
+import math
+
+from watchdog_lambda import _report
+from watchdog_lambda._cpython.loops import with_awaited
+from watchdog_lambda._cpython.stacks import all_stacks, handled_by
+from watchdog_lambda._hooks import StageRun, stages
+from watchdog_lambda._report import metrics
+from watchdog_lambda._report.record import attribute, other_stacks
+from watchdog_lambda.details import TimeoutDetails
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .firing import Firing
+
+NUDGE_PERIOD = 0.01
+"""Seconds between nudges. A single one is lost in up to 39 % of the bad windows: it strikes
+just before the system call that it should have ended."""
+
+PUT_OFF_PERIOD = 0.001
+"""The same while an interrupt is put off: the next nudge should meet another instruction."""
+
+LATE_PERIOD = 0.25
+"""The same once the hard deadline has passed and nobody kills the process (Managed Instances)."""
+
+GIVE_UP_SHARES = {"report": 0.5, "exit": 0.5, "restart": 0.1}
+"""How much of the time from last call to the hard deadline a handler gets before it is given up.
+
+It is for the interrupt that cuts even a cleanup short: whom it brings back reports its own end. A
+restart needs the rest: the runtime must be there again before the hard deadline.
+"""
+
+
+class Course:
+    """The course of one timeout. Thread: watchdog."""
+
+    __slots__ = (
+        "_begun",
+        "_has_given_up",
+        "_invocation",
+        "_timeline",
+        "_todo",
+        "firing",
+        "is_outdated",
+    )
+
+    def __init__(self, firing: Firing) -> None:
+        self.firing = firing
+        self._invocation = firing.invocation
+        self._timeline = firing.timeline
+        self._has_given_up = False
+        self._begun: set[float | None] = set()  # stages, by their hooks' `before`
+        self._todo: list[tuple[float, float | None]] = []  # the stages to come
+        self.is_outdated = True  # of _todo; set by whoever registers a hook, in any thread
+
+    def step(self) -> float | None:
+        """Do what is due; when to go on, or None once there is nothing left to do.
+
+        May be called at any time, and again where memory was short: what has been begun is not
+        begun anew.
+        """
+        firing = self.firing
+        # Looked at again soon after the handler's end (_press sees to that), so that what the
+        # invocation holds is not kept alive by us.
+        if firing.is_concluded and all(run.is_over() for run in firing.runs):
+            return None
+        if self.is_outdated:
+            # In this order: a hook that is registered in between is seen the next time, for whoever
+            # registers it sets this afterwards, and rings.
+            self.is_outdated = False
+            try:
+                self._todo = self.stages_to_come()
+            except MemoryError:
+                self.is_outdated = True
+                raise
+        now = firing.tools.clock.monotonic()
+        if not self._begin_due(now):
+            return None
+        wake = self._todo[0][0] if self._todo else math.inf
+        for run in firing.runs:
+            if not run.is_over():
+                wake = min(wake, run.step(now))
+        if firing.grace_run is not None and firing.grace_run.is_over():
+            wake = min(wake, self._press(now))
+        if firing.fired_at is not None and not self._has_given_up:
+            stuck_at = self.stuck_at(firing.fired_at)
+            if now >= stuck_at:
+                self._give_up(now)
+            else:
+                wake = min(wake, stuck_at)
+        return wake
+
+    def is_urgent(self) -> bool:
+        """Whether hooks run or interrupts are due, so that threads should not wait for the GIL."""
+        firing = self.firing
+        if any(not run.is_over() for run in firing.runs):
+            return True
+        return firing.fired_at is not None and not self._has_given_up
+
+    def stages_to_come(self) -> list[tuple[float, float | None]]:
+        """The stages that have not begun, in order: instant, and ``before`` of their hooks.
+
+        Thread: any.
+        """
+        timeline = self._timeline
+        befores = stages(self._invocation.plan.registries).keys() | {None}
+        return sorted(
+            (
+                (timeline.grace_at if before is None else timeline.stage_at(before), before)
+                for before in befores - self._begun
+            ),
+            key=lambda stage: stage[0],
+        )
+
+    def stuck_at(self, fired_at: float) -> float:
+        """When a handler that has not come back is reported as stuck."""
+        if fired_at >= self._timeline.hard:
+            # C code held the GIL beyond the hard deadline, and nobody has killed (Managed
+            # Instances): hooks and interrupts come first.
+            return fired_at + self._timeline.grace_period
+        timeline = self._timeline
+        share = GIVE_UP_SHARES[self._invocation.plan.settings.last_resort]
+        return timeline.last_call_at + share * (timeline.hard - timeline.last_call_at)
+
+    def _begin_due(self, now: float) -> bool:
+        """Begin the stages that are due; False if the invocation has settled."""
+        todo = self._todo
+        while todo and todo[0][0] <= now:
+            before = todo[0][1]
+            if not self._begin(now, before):
+                return False
+            # Afterwards: where memory was short, it is begun again.
+            self._begun.add(before)
+            del todo[0]
+        return True
+
+    def _begin(self, now: float, before: float | None) -> bool:
+        """Begin one stage; False if the invocation has settled."""
+        firing = self.firing
+        details = self._look(now)
+        # Looked up now: a block of the handler's may have come and gone since the stage before.
+        hooks = stages(self._invocation.plan.registries).get(before, [])
+        tools = firing.tools
+        run = StageRun(hooks, details, self._timeline.hook_budget, tools.clock, tools.alarm)
+        if not firing.begin(run, details, now if before is None else None):
+            return False
+        run.begin()
+        return True
+
+    def _look(self, now: float) -> TimeoutDetails:
+        """Where everybody is, for the hooks and for the record."""
+        firing = self.firing
+        stacks = all_stacks(firing.thread_id)
+        stack = stacks.pop(firing.thread_id, [])
+        stack = with_awaited(stack, firing.thread_id, firing.code)
+        firing.other_stacks = other_stacks(firing.code, stacks)
+        context = self._invocation.context
+        return TimeoutDetails(
+            request_id=attribute(context, "aws_request_id"),
+            function_name=attribute(context, "function_name"),
+            deadline=self._timeline.hard,
+            elapsed=now - self._timeline.start,
+            grace_period=self._timeline.grace_period,
+            stack=firing.code.places(stack),
+            location=firing.code.location(stack),
+        )
+
+    def _press(self, now: float) -> float:
+        """Try to land an interrupt; when to try again."""
+        firing = self.firing
+        if not self._invocation.is_open or not firing.interrupts:
+            return now + LATE_PERIOD
+        tools, ladder, thread_id = firing.tools, firing.ladder, firing.thread_id
+        nudges = tools.nudge.reaches(thread_id)
+        if nudges or tools.injector.available:
+            firing.delivery = "nudge" if nudges else "injection"
+        if ladder.is_waiting and firing.details is not None:
+            ladder.start(now, firing.details)
+        handled = handled_by(thread_id)
+        # Asked from here first, so that a cleanup that is left alone is not disturbed either.
+        if ladder.is_wanted(now, handled):
+            if nudges:
+                tools.nudge.send()
+            elif tools.injector.available:
+                firing.inject(now, handled)
+        else:
+            ladder.leave_alone()
+        if ladder.is_put_off:
+            return now + PUT_OFF_PERIOD
+        return now + (NUDGE_PERIOD if now < self._timeline.hard else LATE_PERIOD)
+
+    def _give_up(self, now: float) -> None:
+        """Last call has passed and the handler has not come back: say where it is, and leave."""
+        self._has_given_up = True
+        firing, tools = self.firing, self.firing.tools
+        self._look(now)
+        action = self._invocation.plan.settings.last_resort
+        if action == "report" or now >= self._timeline.hard:
+            why_not = None
+        elif tools.last_resort is None:
+            why_not = "not available here"
+        elif not firing.interrupts and self._invocation.plan.settings.interrupt != "none":
+            why_not = "a durable function: an error would be final"
+        else:
+            # Returns only if it has not come to it.
+            why_not = tools.last_resort.act(firing, tools.clock.monotonic)
+        if self._invocation.is_open and firing.claim_report():
+            remark = None if why_not is None else f"not {action}: {why_not}"
+            _report.write(firing, "stuck", now, last_resort=remark)
+            metrics.write(firing, "stuck", now)

@@ -1,0 +1,409 @@
+"""The ladder: which interrupt lands next, and when none may.
+
+:meth:`Ladder.decide` is asked again about every 10 ms from the grace period on, until the
+invocation has settled. On the main thread it is asked by the nudge's handler, in the very frame
+that an exception would land in, so what it sees is exact. For any other thread the watchdog asks
+it, under the firing's lock, about a frame that may have moved on.
+
+No lock is taken in here. On the main thread a nudge can strike inside of an earlier nudge's
+decision. Mostly it finds itself in a frame of this package and puts itself off; but a finaliser or
+another signal's handler, which can run in the middle of a decision, has frames of its own. So the
+firing lets only one decision be under way at a time.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+import weakref
+from _thread import get_ident
+
+from watchdog_lambda._cpython.bytecode import (
+    breaks_loop,
+    catches,
+    hides_timeout,
+    is_around_loop,
+    is_back_edge,
+    is_between_callbacks,
+    is_dropped,
+    is_entering_with,
+    is_fragile,
+    is_unprotected_back_edge,
+    protected_by,
+    protected_lines,
+)
+from watchdog_lambda._cpython.loops import running_loop, waits_in_c, with_awaited
+from watchdog_lambda._cpython.source import is_ours, waits_in_exit
+from watchdog_lambda._cpython.stacks import own_stack
+from watchdog_lambda.errors import Interrupt, LambdaTimeout, LoopInterrupt
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import CodeType, FrameType, TracebackType
+
+    from watchdog_lambda._cpython.source import CodeMap
+    from watchdog_lambda._cpython.stacks import Stack
+    from watchdog_lambda.details import TimeoutDetails
+
+    from .clock import Clock, Timeline
+    from .invocation import Invocation
+
+PAUSE = 0.02
+"""Seconds between two interrupts: what the first one set going gets time to show itself."""
+
+LONGEST_PUT_OFF = 0.05
+"""Seconds for which fragile frames may put one interrupt off: a thread may block in one."""
+
+PUT_OFF_SHARE = 0.1
+"""It is never more than this share of the grace period either."""
+
+LATE_PATIENCE = 1.0
+"""Seconds, or the grace period if that is longer, that a cleanup gets beyond the hard deadline if
+nobody kills (Managed Instances). One that hangs would otherwise cost a worker for good."""
+
+MOST_RECORDS = 20
+"""Interrupts that are remembered, the first and the last: who swallows all gets no end of them."""
+
+_MOST_EXCEPTIONS = 100  # looked at in one chain
+
+
+class InterruptRecord:
+    """One interrupt, and what became of it."""
+
+    __slots__ = ("_catcher", "_clock", "at", "error", "landed_at", "name", "place", "wrappers")
+
+    def __init__(
+        self,
+        error: LambdaTimeout | Interrupt,
+        at: float,
+        place: str,
+        wrappers: frozenset[tuple[str, str]],
+        clock: Clock,
+    ) -> None:
+        self.name = type(error).__name__
+        self._clock = clock
+        self.at = at
+        self.place = place
+        self.wrappers = wrappers
+        self.landed_at: float | None = None
+        # Weak: the traceback holds the handler's frames, and they are not ours to keep alive.
+        self.error = weakref.ref(error)
+        self._catcher: tuple[CodeType, int] | None = None
+
+    def landed(self) -> None:
+        """It has been raised in its thread. Thread: the handler's."""
+        self.landed_at = self._clock.monotonic()
+
+    def died(self, traceback: TracebackType | None) -> None:
+        """Nothing holds it any more; `traceback` says how far it got. Thread: any."""
+        self._catcher = _catcher(traceback)
+
+    def caught_by(self) -> tuple[CodeType, int] | None:
+        """The code that the interrupt got to, and the offset it came by at; None if unknown."""
+        error = self.error()
+        return self._catcher if error is None else _catcher(error.__traceback__)
+
+
+def _catcher(traceback: TracebackType | None) -> tuple[CodeType, int] | None:
+    # A traceback's first entry is the outermost frame that the exception has reached so far.
+    if traceback is None:
+        return None
+    return traceback.tb_frame.f_code, traceback.tb_lasti
+
+
+class Ladder:
+    """The interrupts of one invocation: ``LambdaTimeout``, then ``Interrupt`` until it ends.
+
+    Left alone are a shield, the user's cleanup (an ``except``, ``finally`` or ``__exit__`` that
+    handles our interrupt, or what was made of it), and a handler that has caught it in its own code
+    and goes on to wind up: all of that until last call, and what last call has set going until it
+    is killed, or would long have been. An ``__exit__`` that only waits gets half of the time until
+    last call. Not left alone is what has swallowed it: a library that retries or goes on to the
+    next record, C code that drops it, the user's own code once it is back in the block that it was
+    interrupted in.
+    """
+
+    __slots__ = (
+        "_clock",
+        "_code",
+        "_details",
+        "_invocation",
+        "_put_off_since",
+        "_starts_at",
+        "_thread_id",
+        "_timeline",
+        "is_misplaced",
+        "left_out",
+        "records",
+    )
+
+    def __init__(
+        self,
+        invocation: Invocation,
+        thread_id: int,
+        timeline: Timeline,
+        code: CodeMap,
+        clock: Clock,
+    ) -> None:
+        self._clock = clock
+        self._invocation = invocation
+        self._thread_id = thread_id
+        self._timeline = timeline
+        self._code = code
+        self._details: TimeoutDetails | None = None
+        self._starts_at = math.inf  # not before the hooks have had their time
+        self.records: list[InterruptRecord] = []
+        self.left_out = 0  # from the middle of the records
+        self._put_off_since: float | None = None
+        self.is_misplaced = False
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether :meth:`start` has not been called yet."""
+        return self._starts_at == math.inf
+
+    @property
+    def is_put_off(self) -> bool:
+        """Whether an interrupt that is due has met a fragile frame the last time."""
+        return self._put_off_since is not None
+
+    def start(self, now: float, details: TimeoutDetails) -> None:
+        """From now on interrupts may land. Thread: watchdog."""
+        self._details = details
+        self._starts_at = now
+
+    def decide(
+        self,
+        now: float,
+        frame: FrameType | None,
+        handled: BaseException | None,
+        *,
+        stack: Stack | None = None,
+        in_place: bool = False,
+    ) -> LambdaTimeout | Interrupt | None:
+        """The interrupt to land in `frame` now, or None: not now.
+
+        `handled` is the exception that the thread is handling. Who asks for another thread gives
+        its `stack`, for a frame that runs must not be walked. Whoever gets an interrupt raises it,
+        `in_place` if CPython takes it for raised by the very instruction that the frame is at:
+        a tracer does, a signal's handler at a back edge does not. ``is_misplaced`` tells
+        afterwards whether the instruction was what stood in the way: the next one may do.
+        """
+        self.is_misplaced = False
+        if not self.is_wanted(now, handled):
+            self.leave_alone()
+            return None
+        if frame is None or is_ours(frame.f_code):
+            # Never in our own: settle cannot be torn, a finished result cannot be lost, and a nudge
+            # inside of this very function cannot see half of its stores.
+            return None
+        if self._is_left_alone(now, frame, handled, stack):
+            self.leave_alone()
+            return None
+        if self._is_put_off(now, frame, from_afar=stack is not None, in_place=in_place):
+            return None
+        error = self._make(now, own_stack(frame) if stack is None else stack)
+        # The order matters for a nudge that strikes between these lines in a caller that is not
+        # ours, such as a user's signal handler that runs here: the record is complete before it is
+        # seen.
+        self.records.append(error._witness)  # type: ignore[arg-type]
+        if len(self.records) > MOST_RECORDS:
+            del self.records[MOST_RECORDS // 2]
+            self.left_out += 1
+        self._put_off_since = None
+        return error
+
+    def leave_alone(self) -> None:
+        """No interrupt is due for now: the next one may be put off for as long as the first one.
+
+        Thread: any. The handler's can be in a decision meanwhile, which then goes on with the row
+        of put-offs that it has found, or begins another; both are right.
+        """
+        self._put_off_since = None
+
+    def is_wanted(self, now: float, handled: BaseException | None) -> bool:
+        """Whether an interrupt may be due in a thread that handles `handled`.
+
+        The watchdog asks this before it disturbs the thread; :meth:`decide` looks closer.
+        """
+        invocation = self._invocation
+        if not invocation.is_open or now < self._starts_at:
+            return False
+        last_call = now >= self._timeline.last_call_at
+        if invocation.shields and not last_call:
+            return False
+        if not self.records:
+            return True
+        last = self.records[-1]
+        if last.landed_at is None:  # injected, on its way: one at a time
+            return False
+        if now < last.at + PAUSE:
+            return False
+        # At last call nothing is left alone any more, but what last call itself has set going.
+        if last_call and last.at < self._timeline.last_call_at:
+            return True
+        if not self.involves(handled):
+            return True
+        if last_call:
+            patience = max(self._timeline.grace_period, LATE_PATIENCE)
+            return now >= max(self._timeline.hard, last.at) + patience
+        # A cleanup is left alone; a wait in the place of one for half of the time that there is.
+        return now >= (last.at + self._timeline.last_call_at) / 2
+
+    def involves(self, error: BaseException | None) -> bool:
+        """Whether `error` is one of our interrupts, or was made of one.
+
+        ``raise X from timeout``, a library's own error raised while ours was handled, and a group
+        that holds ours count: it is still this timeout.
+        """
+        if error is None or not self.records:
+            return False
+        ours = [interrupt for r in self.records if (interrupt := r.error()) is not None]
+        pending = [error]
+        seen: set[int] = set()
+        while pending and len(seen) < _MOST_EXCEPTIONS:
+            candidate = pending.pop()
+            if id(candidate) in seen:
+                continue
+            seen.add(id(candidate))
+            if any(candidate is interrupt for interrupt in ours):
+                return True
+            pending.extend(e for e in (candidate.__cause__, candidate.__context__) if e is not None)
+            pending.extend(getattr(candidate, "exceptions", ()))  # of a group
+        return False
+
+    def outcome(self, record: InterruptRecord) -> str:
+        """``delivered``, ``swallowed`` (another had to follow) or ``pending`` (has not landed)."""
+        if record.landed_at is None:
+            return "pending"
+        return "delivered" if record is self.records[-1] else "swallowed"
+
+    def is_lost_in_a_wrapper(self) -> bool:
+        """Whether an ``Interrupt`` has gone through the user's code, to be swallowed around it.
+
+        A ``LambdaTimeout`` does not count: it is a TimeoutError, which a wrapper may mean to
+        answer.
+        """
+        last = self.records[-1] if self.records else None
+        if last is None or last.landed_at is None or last.name == LambdaTimeout.__name__:
+            return False
+        caught = last.caught_by()
+        return caught is not None and (caught[0].co_filename, caught[0].co_name) in last.wrappers
+
+    def first_message(self) -> str:
+        """The first interrupt's message: where the handler was when its time was up."""
+        first = self.records[0]
+        return self.message(first.at, first.place)
+
+    def message(self, now: float, place: str) -> str:
+        start, hard = self._timeline.start, self._timeline.hard
+        # After it where nobody kills, as in Managed Instances, and C code was not to be reached.
+        side = "before" if now <= hard else "after"
+        # What is read must add up: 0.75 and 0.25 of 1.0 s can be rounded to 0.7 and 0.2.
+        left, limit = round(hard - now, 1), round(hard - start, 1)
+        return (
+            f"interrupted after {limit - left:.1f} s, {abs(left):.1f} s {side} the "
+            f"{limit:.1f} s limit, in {place}"
+        )
+
+    def _is_left_alone(
+        self, now: float, frame: FrameType, handled: BaseException | None, stack: Stack | None
+    ) -> bool:
+        """Whether the handler is in the middle of an end that an earlier interrupt has begun."""
+        if now >= self._timeline.last_call_at or not self.records:
+            return False
+        if self.involves(handled):
+            # A wait in the place of a cleanup; see is_wanted.
+            return not waits_in_exit(own_stack(frame) if stack is None else stack)
+        return self._is_winding_up(frame, stack)
+
+    def _is_put_off(self, now: float, frame: FrameType, *, from_afar: bool, in_place: bool) -> bool:
+        code, lasti = frame.f_code, frame.f_lasti
+        # From afar nobody can tell: another thread's frames are not walked, for it may run on. And
+        # before all else: a loop's back edge in there is not to be traced, for nothing lands there.
+        if not from_afar and breaks_loop(frame):
+            self._row_since(now)  # without a bound
+            return True
+        if in_place:
+            self.is_misplaced = is_back_edge(code, lasti) and protected_by(code, lasti) is None
+        elif is_entering_with(code, lasti):
+            self.is_misplaced = True
+            if from_afar:
+                # It would land behind the call at the earliest, so there is nothing to be gained.
+                # Pinned by test_an_injection_waits_for_a_with_to_be_entered.
+                return True
+        else:
+            self.is_misplaced = is_unprotected_back_edge(code, lasti)
+        if not self.is_misplaced:
+            # Not from afar: another thread's variables must not be read, for it may run on.
+            if not is_fragile(frame) and (
+                from_afar or not (is_between_callbacks(frame) or is_dropped(frame))
+            ):
+                return False
+            if is_around_loop(code) and waits_in_c():
+                return False
+        # A thread may block in there.
+        longest = min(LONGEST_PUT_OFF, self._timeline.grace_period * PUT_OFF_SHARE)
+        return now < self._row_since(now) + longest
+
+    def _row_since(self, now: float) -> float:
+        """When the row of put-offs began that goes on or begins now."""
+        # Read once: the watchdog can end the row meanwhile.
+        since = self._put_off_since
+        if since is None:
+            since = self._put_off_since = now
+        return since
+
+    def _is_winding_up(self, frame: FrameType, stack: Stack | None) -> bool:
+        """Whether the last one was caught by the user's own code, which now goes on to an end.
+
+        A handler written for the SIGALRM recipe catches the timeout and then flushes, answers or
+        runs a ``finally`` that is not handling anything any more. A loop that swallows looks the
+        same at first, but comes back to the block that it was interrupted in.
+        """
+        caught = self.records[-1].caught_by()
+        if caught is None:
+            return False
+        code, lasti = caught
+        handler = protected_by(code, lasti)
+        # No handler there: it left that frame, and C code further out dropped it (a task's, say).
+        if handler is None or not catches(code, handler) or not self._code.is_own(code.co_filename):
+            return False
+        if stack is not None:
+            lines = protected_lines(code, handler)
+            place = (code.co_filename, code.co_name)
+            return not any((f, name) == place and line in lines for f, line, name in stack)
+        inner: FrameType | None = frame
+        while inner is not None:
+            if inner.f_code is code and protected_by(code, inner.f_lasti) == handler:
+                return False
+            inner = inner.f_back
+        return True
+
+    def _make(self, now: float, stack: Stack) -> LambdaTimeout | Interrupt:
+        kind: type[LambdaTimeout | Interrupt]
+        if get_ident() == self._thread_id and waits_in_c():
+            kind = LoopInterrupt
+        elif not self.records:
+            base = self._invocation.plan.settings.interrupt == "base"
+            # In such a frame the handler would not learn of its timeout, and could end before the
+            # next interrupt, with a result that it has not got.
+            hidden = bool(stack) and hides_timeout(stack[0][0], stack[0][2])
+            kind = Interrupt if base or hidden else LambdaTimeout
+        else:
+            kind = LoopInterrupt if self._has_loop() else Interrupt
+        place = self._code.location(with_awaited(stack, self._thread_id, self._code))
+        error = kind(self.message(now, place))
+        error.details = self._details
+        wrappers = self._code.wrappers(stack)
+        error._witness = InterruptRecord(error, now, place, wrappers, self._clock)
+        return error
+
+    def _has_loop(self) -> bool:
+        if "gevent" in sys.modules:
+            return True
+        if get_ident() == self._thread_id:
+            return running_loop() is not None
+        # Only the thread itself can be asked for its loop; for another one, better a
+        # KeyboardInterrupt too many than an interrupt that its loop stores away.
+        return "asyncio" in sys.modules

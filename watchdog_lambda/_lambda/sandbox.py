@@ -1,0 +1,182 @@
+"""Sandbox shutdown (``SIGTERM=1``): hooks that run when Lambda ends the sandbox.
+
+Without an extension Lambda kills the runtime at once; for one with an internal extension it sends
+SIGTERM first and kills 500 ms later (document "Understanding the Lambda execution environment
+lifecycle"). So we register one that wants no events.
+
+A signal's Python handler runs only once the main thread executes bytecode, and outside of AWS's
+images from 3.12 on that thread waits for the next event in C. So a thread reads the descriptor that
+CPython's own C handler writes signal numbers to (``signal.set_wakeup_fd``), and runs the hooks. Our
+Python handler stands only where nobody else's does: it keeps the default action from ending the
+process at once, and tells the thread where somebody has taken the descriptor over (asyncio's
+``add_signal_handler`` does).
+
+The user's own SIGTERM handler stays. Where the main thread cannot run it, the thread here does.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from _thread import allocate_lock, get_ident, start_new_thread
+
+from watchdog_lambda import _report
+from watchdog_lambda._cpython.stacks import frame_of
+from watchdog_lambda._hooks import HookRegistry, StageRun
+from watchdog_lambda._log import logger
+from watchdog_lambda._report.record import timestamp
+
+from .runtime_api import Refused
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from http.client import HTTPConnection
+    from types import FrameType
+    from typing import Any
+
+    from watchdog_lambda._engine.clock import Clock
+
+    from .runtime_api import RuntimeApi
+
+EVENT = "watchdog.sandbox_shutdown"
+
+BUDGET = 0.4
+"""Seconds for all hooks, of the 500 ms that Lambda gives: a line has to be written, too."""
+
+hooks = HookRegistry()
+
+
+class Sandbox:
+    """Waits for SIGTERM, runs the hooks, and ends the process as SIGTERM would have.
+
+    Thread: made by the main one.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._main = get_ident()
+        self._event: HTTPConnection | None = None  # open for as long as the process lives
+        self._read_end, self._write_end = os.pipe()
+        os.set_blocking(self._write_end, False)
+
+    def register(self, api: RuntimeApi) -> str | None:
+        """Register the extension; its identifier, or None if Lambda did not take it.
+
+        Never raises: then there is no announcement, unless an external extension brings one.
+        """
+        try:
+            identifier = api.register_extension()
+            self._event = api.wait_for_no_event(identifier)
+        except (OSError, Refused) as error:
+            logger().warning(
+                "SIGTERM=1: no extension could be registered (%s), so Lambda may end the sandbox "
+                "without a SIGTERM",
+                error,
+            )
+            return None
+        return identifier
+
+    def listen(self) -> None:
+        """Install the handler and start the thread.
+
+        Raises:
+            ValueError: this is not the main thread of the main interpreter.
+            RuntimeError: no thread can be started.
+        """
+        before = signal.set_wakeup_fd(self._write_end, warn_on_full_buffer=False)
+        if before != -1:
+            # Somebody's loop needs it. What is left is our Python handler.
+            signal.set_wakeup_fd(before)
+        os.register_at_fork(after_in_child=self._after_fork)
+        # Before the handler: with that and without the thread SIGTERM would do nothing at all.
+        start_new_thread(self._run, ())
+        if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+            signal.signal(signal.SIGTERM, self._on_sigterm)
+
+    def _on_sigterm(self, signum: int, _frame: FrameType | None) -> None:
+        try:
+            os.write(self._write_end, bytes((signum,)))
+        except BlockingIOError:
+            pass  # full of signals, and the thread about to read them
+
+    def _after_fork(self) -> None:
+        # The child is not the sandbox's runtime: Process.terminate() must end it, and what it is
+        # sent must not reach the parent through the pipe that they share.
+        try:
+            descriptor = signal.set_wakeup_fd(-1)
+            if descriptor not in {-1, self._write_end}:
+                signal.set_wakeup_fd(descriptor)
+            if signal.getsignal(signal.SIGTERM) == self._on_sigterm:
+                signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        except ValueError:
+            pass  # not in the main interpreter
+
+    def _run(self) -> None:
+        while signal.SIGTERM not in os.read(self._read_end, 512):
+            pass  # any other signal that Python has a handler for
+        # Beside each other: neither has time to lose by the other.
+        handler = _Handler(signal.getsignal(signal.SIGTERM))
+        if handler.call != self._on_sigterm and self._main_waits_in_c():
+            handler.start()
+        self._run_hooks()
+        if handler.call == self._on_sigterm:
+            # What the default action would have done. Not sys.exit(): the main thread may be stuck.
+            os._exit(0)
+        code = handler.exit_code()
+        if code is not None:
+            os._exit(code)
+
+    def _main_waits_in_c(self) -> bool:
+        """Whether the main thread waits for an event where it runs no Python handler."""
+        frame = frame_of(self._main)
+        return frame is not None and frame.f_code.co_name == "wait_next_invocation"
+
+    def _run_hooks(self) -> None:
+        registered = sorted(hooks.snapshot(), key=lambda hook: hook.key, reverse=True)
+        if not registered:
+            return
+        alarm = self._clock.make_alarm()
+        run = StageRun(registered, None, BUDGET, self._clock, alarm)
+        began = self._clock.monotonic()
+        run.begin()
+        while not run.is_over():
+            now = self._clock.monotonic()
+            alarm.wait(run.step(now) - now)
+        run.close()
+        _report.write_line(
+            json.dumps(
+                {"level": "INFO", "message": EVENT, "timestamp": timestamp()}
+                | {"event": EVENT, "hooks": [record.as_dict(began) for record in run.records]}
+            )
+        )
+
+
+class _Handler:
+    """The user's own SIGTERM handler, called on a thread of its own in the main thread's place."""
+
+    def __init__(self, call: Any) -> None:
+        self.call = call
+        self._code: int | None = None
+        self._done = allocate_lock()
+
+    def start(self) -> None:
+        if callable(self.call):
+            self._done.acquire()
+            start_new_thread(self._run, ())
+
+    def exit_code(self) -> int | None:
+        """What it has exited with, once it has ended; None if it has not exited, or not run."""
+        with self._done:
+            return self._code
+
+    def _run(self) -> None:
+        try:
+            self.call(signal.SIGTERM, None)
+        except SystemExit as end:
+            # The most usual thing for such a handler to do; here it would end this thread only.
+            self._code = end.code if isinstance(end.code, int) else int(end.code is not None)
+        except BaseException as error:  # noqa: BLE001 - the user's code
+            _report.write_failure(error)
+        finally:
+            self._done.release()

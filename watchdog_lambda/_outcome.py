@@ -1,0 +1,156 @@
+"""What the caller gets after a timeout: an answer, an error, the fallback or LambdaTimeout."""
+
+from __future__ import annotations
+
+from _thread import get_ident
+
+from . import _report
+from ._cpython.source import PACKAGE, trim
+from ._engine.invocation import NO_FALLBACK, active
+from ._engine.watchdog import thread
+from ._report import metrics, tracing
+from .errors import Interrupt, LambdaTimeout
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+    from typing import Any
+
+    from ._engine.firing import Firing
+
+
+def conclude(
+    firing: Firing, result: Any, failure: BaseException | None
+) -> tuple[Any, BaseException | None]:
+    """End an invocation that the watchdog has acted on; the value to return, or the error to raise.
+
+    Runs out event loops that were interrupted, waits for hooks that are under way, within their
+    budget, and writes the report.
+
+    Thread: the handler's, after :meth:`Firing.settle`.
+    """
+    try:
+        firing.ended_at = thread.clock.monotonic()
+        firing.run_out_loops()
+        firing.wait_for_hooks()
+        if firing.fired_at is None:
+            # An early stage only: it ended in time after all, and that is no timeout.
+            return result, _without_front(failure)
+        outcome, result, failure = _judge(firing, result, failure)
+        if firing.claim_report():
+            tracing.annotate(firing, outcome, thread.clock.monotonic())
+            now = thread.clock.monotonic()
+            _report.write(firing, outcome, now)
+            metrics.write(firing, outcome, now)
+        return result, _without_front(failure)
+    finally:
+        firing.is_concluded = True
+        thread.standby.ends(firing.invocation)
+        # The timer by processor time, too, which the watchdog would take back at its next look: a
+        # garbage collection that holds the GIL can come before that. Pinned by
+        # test_nobody_speaks_after_a_timeout_whose_end_the_watchdog_has_yet_to_see.
+        thread.standby.rest()
+        active.pop(get_ident(), None)
+
+
+def _judge(
+    firing: Firing, result: Any, failure: BaseException | None
+) -> tuple[str, Any, BaseException | None]:
+    """How it ended (a word for the report), and what that makes for the caller."""
+    if failure is None:
+        if result is not None or not firing.ladder.is_lost_in_a_wrapper():
+            return "returned", result, None
+        # Nobody has made that None: datadog_lambda's wrapper drops every BaseException that is not
+        # its own. The caller would take it for a success.
+        failure = LambdaTimeout(firing.ladder.first_message())
+        failure.details = firing.details
+    if not _is_this_timeout(firing, failure):
+        if firing.ladder.records:
+            _add_note(firing, failure)
+        return "raised", None, failure
+    fallback = firing.invocation.plan.fallback
+    if fallback is NO_FALLBACK:
+        return "raised", None, _as_timeout(firing, failure)
+    if not callable(fallback):
+        return "fallback", fallback, None
+    made, broken = _call_fallback(firing, fallback)
+    if made:
+        return "fallback", made[0], None
+    # The caller still gets to know about the timeout.
+    timeout = _as_timeout(firing, failure)
+    if broken is not None:
+        timeout.__cause__ = broken
+    what = "did not return in time" if broken is None else f"raised {type(broken).__name__}"
+    timeout.add_note(f"watchdog_lambda: the fallback {what}")
+    return "raised", None, timeout
+
+
+def _call_fallback(
+    firing: Firing, fallback: Callable[[Any], Any]
+) -> tuple[list[Any], Exception | None]:
+    """What a fallback has returned, if it has, or what it raised; neither, if it was cut short.
+
+    It is the user's code, and could hang: until the kill, with no record. So last call ends it. One
+    that begins after that has what is left, for last call's interrupt would come at once.
+    """
+    made: list[Any] = []
+    broken: list[Exception] = []
+
+    def call() -> None:
+        try:
+            made.append(fallback(firing.details))
+        except Exception as error:  # noqa: BLE001 - see _judge
+            broken.append(error)
+
+    if thread.clock.monotonic() < firing.timeline.last_call_at:
+        firing.run_until_last_call(call)
+        firing.wait_for_hooks()  # of stages that have begun meanwhile
+    else:
+        call()
+    return made, broken[0] if broken else None
+
+
+def _is_this_timeout(firing: Firing, failure: BaseException) -> bool:
+    """Whether the handler ended because of the interrupt, not with an error of its own choosing.
+
+    An error that a library makes of the interrupt (urllib3's ReadTimeoutError, a RuntimeError from
+    a condition, the group of a TaskGroup) is this timeout. One that the user's own code raises,
+    even out of ``except TimeoutError``, is what the caller is meant to get.
+    """
+    if isinstance(failure, LambdaTimeout | Interrupt):
+        return True
+    if not firing.ladder.involves(failure):
+        return False
+    innermost = failure.__traceback__
+    while innermost is not None and innermost.tb_next is not None:
+        innermost = innermost.tb_next
+    raised_in = innermost.tb_frame.f_code.co_filename if innermost is not None else ""
+    return not firing.code.is_own(raised_in)
+
+
+def _as_timeout(firing: Firing, failure: BaseException) -> LambdaTimeout:
+    """The LambdaTimeout that leaves the wrapper, with the traceback of where the handler was."""
+    if isinstance(failure, LambdaTimeout):
+        failure.__traceback__ = trim(failure.__traceback__)
+        return failure
+    timeout = LambdaTimeout(firing.ladder.first_message())
+    timeout.details = firing.details
+    timeout.__traceback__ = trim(failure.__traceback__)
+    if not isinstance(failure, Interrupt):
+        timeout.__cause__ = failure
+    return timeout
+
+
+def _add_note(firing: Firing, failure: BaseException) -> None:
+    failure.add_note(f"watchdog_lambda: {firing.ladder.first_message()}")
+
+
+def _without_front(failure: BaseException | None) -> BaseException | None:
+    """The error without this package's frames at the outer end; raising it adds one again."""
+    if failure is None:
+        return None
+    entry: TracebackType | None = failure.__traceback__
+    while entry is not None and entry.tb_frame.f_code.co_filename.startswith(PACKAGE):
+        entry = entry.tb_next
+    return failure.with_traceback(entry or failure.__traceback__)

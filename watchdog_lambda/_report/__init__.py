@@ -1,0 +1,88 @@
+"""The one line that a timeout leaves in the log, written whatever state the process is in.
+
+No logging call: the handler may hang with a logging handler's lock held. Whatever happens while the
+line is made, one comes, that says less at worst.
+"""
+
+from __future__ import annotations
+
+import json
+
+from . import stdout
+from .formatter import LONGEST_FORMAT, formatted, users_formatter
+from .record import EVENT, build, dumps, fitted, timestamp
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from watchdog_lambda._engine.firing import Firing
+
+listeners: list[Callable[[dict[str, Any]], None]] = []
+"""Given each record too, whoever writes it: for tests. They raise nothing."""
+
+_SAYS_LEAST = (
+    b'{"level": "ERROR", "message": "watchdog.timeout", "event": "watchdog.timeout", '
+    b'"report_error": "MemoryError"}\n'
+)
+_FAILED = b'{"level": "ERROR", "message": "watchdog.failure", "event": "watchdog.failure"}\n'
+
+
+def write(firing: Firing, outcome: str, now: float, last_resort: str | None = None) -> None:
+    """Write the line. Never raises, never waits long.
+
+    Thread: the handler's at its end, or the watchdog's for a handler that is stuck.
+    """
+    line = _SAYS_LEAST
+    try:
+        record = build(firing, outcome, now, last_resort)
+        for listen in listeners:
+            listen(record)
+        line = _line(record, firing, outcome, now)
+    except Exception as error:  # noqa: BLE001 - a line that says less beats none
+        try:
+            line = stdout.as_line(
+                dumps({"event": EVENT, "outcome": outcome, "report_error": type(error).__name__})
+            )
+        except Exception:  # noqa: BLE001, S110 - not even memory for that
+            pass
+    stdout.write(line)
+
+
+def write_failure(error: BaseException) -> None:
+    """Say that the watchdog itself has failed on an invocation: a defect, and never in silence."""
+    traceback = error.__traceback__
+    while traceback is not None and traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    place = ""
+    if traceback is not None:
+        file = traceback.tb_frame.f_code.co_filename.rpartition("/")[2]
+        place = f"{file}:{traceback.tb_lineno}"
+    try:
+        write_line(
+            json.dumps(
+                {"level": "ERROR", "message": "watchdog.failure", "timestamp": timestamp()}
+                | {"event": "watchdog.failure", "error": type(error).__name__, "location": place}
+            )
+        )
+    except MemoryError:
+        stdout.write(_FAILED)
+
+
+def write_line(line: str) -> bool:
+    """Write one line of text to standard output; False if nobody took it. Thread: any."""
+    return stdout.write(stdout.as_line(line))
+
+
+def _line(record: dict[str, Any], firing: Firing, outcome: str, now: float) -> bytes:
+    # A formatter is the user's code, and a stuck handler may be what it waits for.
+    formatter = users_formatter() if outcome != "stuck" else None
+    if formatter is not None:
+        time_left = firing.timeline.hard - now
+        seconds = min(LONGEST_FORMAT, max(0.0, time_left / 4))
+        line, error = formatted(formatter, record, seconds)
+        if line is not None:
+            return line
+        record["report_error"] = error
+    return fitted(record, lambda entry: stdout.as_line(dumps(entry)))

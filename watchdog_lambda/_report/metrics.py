@@ -1,0 +1,73 @@
+"""A CloudWatch metric for each timeout, as a line in Embedded Metric Format (EMF).
+
+Powertools makes the line, but once only, at start: a template, of which each timeout fills in its
+own copy. So a handler that is stuck gets its metric too. That one is written by the watchdog
+thread, which must neither import anything nor take a lock that user code can hold, as Powertools'
+logging does. Powertools' own way out is ``print``; ours is the record's.
+
+The instance is nobody else's: the user's metrics, dimensions and service stay as they are.
+"""
+
+from __future__ import annotations
+
+import json
+
+from watchdog_lambda._engine.clock import SystemClock
+
+from . import write_line
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from watchdog_lambda._engine.firing import Firing
+
+_UNKNOWN = "unknown"  # CloudWatch takes no empty dimension
+
+_templates: dict[str, Any] = {}
+"""By namespace; None where Powertools' metrics are switched off. Written at start only."""
+
+
+def preload(namespace: str | None) -> None:
+    """Have Powertools make the template for this namespace, if there is one. Thread: any."""
+    if namespace is None or namespace in _templates:
+        return
+    from aws_lambda_powertools.metrics import functions  # noqa: PLC0415 - for those who set it
+    from aws_lambda_powertools.metrics.provider.cloudwatch_emf.cloudwatch import (  # noqa: PLC0415
+        AmazonCloudWatchEMFProvider,
+    )
+
+    # The first 3.x releases have no such switch.
+    is_disabled = getattr(functions, "is_metrics_disabled", bool)
+    if is_disabled():
+        _templates[namespace] = None
+        return
+    metrics: Any = AmazonCloudWatchEMFProvider(namespace=namespace)
+    metrics.service = None  # it would be one more dimension wherever POWERTOOLS_SERVICE_NAME is set
+    metrics.add_dimension("function_name", _UNKNOWN)
+    metrics.add_dimension("outcome", _UNKNOWN)
+    metrics.add_metric("Timeout", "Count", 1)
+    metrics.add_metric("RemainingTime", "Milliseconds", 0)
+    _templates[namespace] = metrics.serialize_metric_set()
+
+
+def write(firing: Firing, outcome: str, now: float) -> None:
+    """Write the metric of one timeout, if its handler has a namespace for it. Never raises.
+
+    Thread: the one that writes the record.
+    """
+    template = _templates.get(firing.invocation.plan.settings.metrics_namespace or "")
+    if template is None:
+        return
+    details = firing.details
+    write_line(
+        json.dumps(
+            template
+            | {
+                "_aws": template["_aws"] | {"Timestamp": SystemClock.epoch_ms()},
+                "function_name": (details and details.function_name) or _UNKNOWN,
+                "outcome": outcome,
+                "RemainingTime": [float(round((firing.timeline.hard - now) * 1000))],
+            }
+        )
+    )

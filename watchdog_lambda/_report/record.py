@@ -1,0 +1,206 @@
+"""What a timeout's record says, and how it becomes one line within a bound.
+
+What the user has put into the context, into names and places may raise or be endless. The event
+never appears in it, nor does any exception's message but our own: they may quote the event.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import sys
+import time
+from _thread import _count, get_ident
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any
+
+    from watchdog_lambda._cpython.source import CodeMap
+    from watchdog_lambda._cpython.stacks import Stack
+    from watchdog_lambda._engine.firing import Firing
+
+EVENT = "watchdog.timeout"
+
+MOST_THREADS = 30
+MOST_THREAD_FRAMES = 20
+
+MOST_BYTES = 15 * 4096
+"""Of a line: what an ordinary pipe (16 pages) takes at once with one of its pages in use."""
+
+
+def text(value: object) -> str:
+    """``str`` of what may be anything: it never raises. Thread: any."""
+    try:
+        return str(value)
+    except Exception:  # noqa: BLE001 - the user's __str__
+        return f"<{type(value).__name__}>"
+
+
+def attribute(holder: object, name: str) -> str:
+    """An attribute of an object of the user's as text; empty if it has none. Thread: any."""
+    try:
+        value = getattr(holder, name, None)
+    except Exception:  # noqa: BLE001 - the user's property
+        return ""
+    return "" if value is None else text(value)
+
+
+def other_stacks(code: CodeMap, stacks: dict[int, Stack]) -> dict[str, tuple[str, ...]]:
+    """What the other threads are at, by name; this package's own threads left out.
+
+    Thread: any.
+    """
+    # Not threading.enumerate(): it takes a lock that user code can hold.
+    named: dict[int, Any] = getattr(sys.modules.get("threading"), "_active", {})
+    others: dict[str, tuple[str, ...]] = {}
+    for ident, stack in stacks.items():
+        places = code.places(stack)[-MOST_THREAD_FRAMES:]
+        if not places or ident == get_ident():
+            continue
+        if len(others) == MOST_THREADS:
+            # Not by `stacks`: those are of a hundred threads at most.
+            others["..."] = (f"{_count() - MOST_THREADS} threads left out",)
+            break
+        name = attribute(named.get(ident), "name") or "thread"
+        others[name if name not in others else f"{name} ({ident})"] = places
+    return others
+
+
+def build(
+    firing: Firing, outcome: str, now: float, last_resort: str | None = None
+) -> dict[str, Any]:
+    """The record: what a timeout was, and how it ended."""
+    details, timeline, ladder = firing.details, firing.timeline, firing.ladder
+    context = firing.invocation.context
+    record: dict[str, Any] = {
+        "event": EVENT,
+        "outcome": outcome,
+        "request_id": details.request_id if details else "",
+        "function_name": details.function_name if details else "",
+        "function_version": attribute(context, "function_version"),
+        "elapsed_ms": round((now - timeline.start) * 1000),
+        "remaining_ms": round((timeline.hard - now) * 1000),
+        "grace_period_ms": round(timeline.grace_period * 1000),
+        "location": details.location if details else "",
+        "stack": details.stack if details else (),
+        "threads": firing.other_stacks,
+        "ended_after_ms": None
+        if firing.ended_at is None
+        else round((firing.ended_at - timeline.start) * 1000),
+        "hooks": [hook.as_dict(timeline.start) for run in firing.runs for hook in run.records],
+        "interrupts": [
+            {
+                "exception": interrupt.name,
+                "outcome": ladder.outcome(interrupt),
+                "after_ms": round((interrupt.at - timeline.start) * 1000),
+                "landed_after_ms": None
+                if interrupt.landed_at is None
+                else round((interrupt.landed_at - timeline.start) * 1000),
+                "location": interrupt.place,
+            }
+            for interrupt in ladder.records
+        ],
+    }
+    if ladder.left_out:
+        record["interrupts_left_out"] = ladder.left_out
+    why = obstacle(firing, outcome)
+    if why:
+        record["obstacle"] = why
+    if last_resort:
+        record["last_resort"] = last_resort
+    return record
+
+
+def obstacle(firing: Firing, outcome: str) -> str | None:
+    """What held the interrupt up, or could have; None if nothing did. Thread: any."""
+    if firing.delivery == "injection":
+        nudge = firing.tools.nudge
+        if nudge.refusal is not None:
+            why = nudge.refusal
+        elif nudge.number is None or nudge.is_ours():
+            why = "the handler is not on the main thread"
+        else:
+            why = "somebody has taken the wake signal over"
+        return f"no nudge ({why}): an interrupt lands only once a blocked call has returned"
+    if firing.delivery == "nudge" or firing.invocation.plan.settings.interrupt == "none":
+        return None
+    if not firing.interrupts:
+        return (
+            "a durable function: an interrupt's error would be final, while Lambda retries "
+            "after a timeout; set INTERRUPT to have it all the same"
+        )
+    if firing.ladder.is_waiting:
+        if outcome == "stuck":
+            return "C code held the GIL: the watchdog has come to run only now"
+        return "the handler ended before an interrupt was due"
+    return f"no means to interrupt: no nudge ({firing.tools.nudge.refusal}), no ctypes"
+
+
+def dumps(record: dict[str, Any]) -> str:
+    return json.dumps(
+        {"level": "ERROR", "message": EVENT, "timestamp": timestamp(), **record}, default=text
+    )
+
+
+def fitted(record: dict[str, Any], make: Callable[[dict[str, Any]], bytes]) -> bytes:
+    """The first line within the bound that `make` makes of the record, or of less of it."""
+    line = make(record)
+    for sizes in _CUTS:
+        if len(line) <= MOST_BYTES:
+            break
+        line = make(_cut(record, sizes))
+    if len(line) > MOST_BYTES:
+        raise OverflowError  # a formatter that adds more than there is room for
+    return line
+
+
+# Other threads, frames of each, the handler's frames, entries of a list, characters of a text.
+_CUTS = ((30, 5, 100, 20, 200), (10, 5, 40, 10, 150), (0, 0, 20, 4, 100), (0, 0, 0, 0, 80))
+
+
+def _cut(record: dict[str, Any], sizes: tuple[int, int, int, int, int]) -> dict[str, Any]:
+    """Less of the record: the innermost frames, the first and last entries, no long names."""
+    threads, frames, stack, entries, most = sizes
+
+    def shorter(value: Any) -> Any:
+        kind = value.__class__  # not narrowed: strict checkers want the items named
+        if kind is str and len(value) > most:
+            # A name's beginning, and a place's end.
+            return f"{value[: most // 3]}...{value[-(most - most // 3) :]}"
+        if kind is dict:
+            return {shorter(key): shorter(entry) for key, entry in value.items()}
+        if kind in {list, tuple}:
+            return [shorter(entry) for entry in value]
+        return value
+
+    def some(values: list[Any]) -> list[Any]:
+        left_out = len(values) - entries
+        return (
+            values
+            if left_out <= 0
+            else values[: entries - entries // 2] + (values[len(values) - entries // 2 :])
+        )
+
+    less = {
+        **record,
+        "stack": _innermost(record["stack"], stack),
+        "threads": {
+            name: _innermost(places, frames)
+            for name, places in itertools.islice(record["threads"].items(), threads)
+        },
+        "hooks": some(record["hooks"]),
+        "interrupts": some(record["interrupts"]),
+        "shortened": True,
+    }
+    return {key: shorter(value) for key, value in less.items()}
+
+
+def _innermost(places: Sequence[str], most: int) -> Sequence[str]:
+    return places[len(places) - most :] if len(places) > most else places
+
+
+def timestamp() -> str:
+    now = time.time()
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)) + f".{int(now % 1 * 1000):03d}Z"

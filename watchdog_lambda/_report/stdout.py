@@ -1,0 +1,187 @@
+"""Writing one line to standard output, whoever reads it or does not.
+
+No ``sys.stdout``: a hook may have replaced it, and a thread may hang in ``print`` with its buffer's
+lock held. The line goes to file descriptor 1, or to 2 if that is gone. Other threads and the
+handler's children write there too, so it goes in one system call that cannot block; what is bounded
+is the wait for a reader that does not read.
+
+A pipe takes in one piece what it has room for, and the rest when the reader has made some. Where
+others keep it nearly full, room for the whole line is waited for first.
+
+What cannot block needs a file description of our own: ``O_NONBLOCK`` on the one that is there would
+be seen by everybody who writes to it. Opening the pipe anew through ``/proc`` is not allowed where
+another user made it; splicing into it always is.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import stat
+import sys
+
+from watchdog_lambda._engine.clock import SystemClock
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Put = Callable[[int, memoryview], int]
+
+LONGEST_WAIT = 0.1
+"""Seconds, for each of the two descriptors, for a reader that does not read."""
+
+_PAUSE = 0.0002
+_PAGE = 4096
+_FIONREAD = 0x541B
+
+_ATOMIC = select.PIPE_BUF  # a pipe that is ready takes this much without blocking
+_SEND_FLAGS = 0x40 | 0x4000  # MSG_DONTWAIT | MSG_NOSIGNAL
+
+
+def preload() -> None:
+    """Import now what must not be imported while the watchdog fires."""
+    try:
+        import fcntl  # noqa: PLC0415
+    except ImportError:
+        return
+    del fcntl  # loaded, which is all
+
+
+# Whatever some reader takes for a line's end (as str.splitlines() does), and the eight-bit controls
+# of terminals. Inside of JSON strings, the only place where they can be in JSON, they are spelt
+# the same.
+_SPELT_OUT = {
+    number: f"\\u{number:04x}"
+    for number in (0x0B, 0x0C, 0x1C, 0x1D, 0x1E, *range(0x7F, 0xA0), 0x2028, 0x2029)
+} | {0x0A: "\\n", 0x0D: "\\r"}
+
+
+def as_line(text: str) -> bytes:
+    """One line, ready to be written: line breaks in it are spelt out, so nobody forges a second."""
+    return text.translate(_SPELT_OUT).encode("utf-8", "backslashreplace") + b"\n"
+
+
+def write(line: bytes) -> bool:
+    """Write one line; False if nobody took it, or not all of it. Never raises, never waits long.
+
+    Thread: any.
+    """
+    return any(_write_all(descriptor, line) for descriptor in (1, 2))
+
+
+def _write_all(descriptor: int, data: bytes) -> bool:
+    opened = None
+    try:
+        if not is_standard(descriptor):
+            return False
+        kind = stat.S_IFMT(os.fstat(descriptor).st_mode)
+        put: Put = _put_piece
+        if kind in {stat.S_IFIFO, stat.S_IFCHR}:
+            opened = _open_again(descriptor)
+        if opened is not None:
+            put = os.write
+        elif kind == stat.S_IFIFO:
+            put = _splice
+        elif kind == stat.S_IFSOCK:
+            put = _send
+        until = SystemClock.monotonic() + LONGEST_WAIT
+        if kind == stat.S_IFIFO:
+            _wait_for_room(descriptor, len(data), until - LONGEST_WAIT / 2)
+        return _push(descriptor if opened is None else opened, put, data, until)
+    except (OSError, MemoryError):
+        return False
+    finally:
+        if opened is not None:
+            os.close(opened)
+
+
+def is_standard(descriptor: int) -> bool:
+    """Whether a descriptor is still what the process was started with, or was put in its place.
+
+    What user code opens once it has closed the descriptor gets the free number, and would get our
+    line. Python opens everything close-on-exec; what is meant to be standard output is inherited,
+    or put there by ``os.dup2()``, and is not.
+    """
+    return os.get_inheritable(descriptor)
+
+
+def _open_again(descriptor: int) -> int | None:
+    """The same pipe or terminal, opened so that writing to it does not block; None if refused."""
+    flags = os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+    try:
+        return os.open(f"/proc/self/fd/{descriptor}", flags)
+    except OSError:
+        return None  # no /proc, no permission, no descriptor to be had, or no reader
+
+
+def _wait_for_room(pipe: int, size: int, until: float) -> None:
+    """Wait until a pipe takes `size` bytes at once, as far as that can be told."""
+    fcntl = sys.modules.get("fcntl")
+    if fcntl is None:
+        return
+    capacity = fcntl.fcntl(pipe, fcntl.F_GETPIPE_SZ)
+    poll = select.poll()
+    poll.register(pipe, select.POLLOUT)
+    while True:
+        queued = int.from_bytes(fcntl.ioctl(pipe, _FIONREAD, bytes(4)), sys.byteorder)
+        # The last of the pages in use may not be full.
+        if not queued or queued + _PAGE + size <= capacity:
+            return
+        # In this order: a full pipe that has just been read from is the best moment.
+        SystemClock.pause(_PAUSE)
+        left = until - SystemClock.monotonic()
+        if left <= 0:
+            return
+        poll.poll(left * 1000)
+
+
+def _push(descriptor: int, put: Put, data: bytes, until: float) -> bool:
+    poll = select.poll()
+    poll.register(descriptor, select.POLLOUT)
+    monotonic = SystemClock.monotonic
+    rest = memoryview(data)
+    while rest:
+        # One look at least, however long the last piece has taken.
+        ready = poll.poll(max(0.0, until - monotonic()) * 1000)
+        # POLLERR: the reader is gone. Writing would raise SIGPIPE, which user code may have set
+        # back to what it does by default.
+        if not ready or ready[0][1] != select.POLLOUT:
+            return False
+        try:
+            rest = rest[put(descriptor, rest) :]
+        except (BlockingIOError, InterruptedError):
+            if monotonic() >= until:  # somebody else was faster, each time
+                return False
+    return True
+
+
+def _put_piece(descriptor: int, rest: memoryview) -> int:
+    return os.write(descriptor, rest[:_ATOMIC])
+
+
+def _splice(descriptor: int, rest: memoryview) -> int:
+    try:
+        # A file for this line alone: the pipe refers to its pages until they have been read.
+        file = os.memfd_create("watchdog_lambda")
+    except (AttributeError, OSError):
+        return _put_piece(descriptor, rest)
+    try:
+        length = os.write(file, rest)
+        return os.splice(file, descriptor, length, 0, None, os.SPLICE_F_NONBLOCK)
+    finally:
+        os.close(file)
+
+
+def _send(descriptor: int, rest: memoryview) -> int:
+    # Not the socket module's object: making one of a descriptor can change the flags that others
+    # see (socket.setdefaulttimeout).
+    ctypes = sys.modules.get("ctypes")
+    if ctypes is None:
+        return _put_piece(descriptor, rest)
+    libc = ctypes.CDLL(None, use_errno=True)
+    sent: int = libc.send(descriptor, bytes(rest), ctypes.c_size_t(len(rest)), _SEND_FLAGS)
+    if sent < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+    return sent

@@ -1,0 +1,79 @@
+"""A timeout in the trace that is open: an annotation in X-Ray, an event in OpenTelemetry.
+
+A tracer is one that the user's code has loaded; nothing is imported here.
+"""
+
+from __future__ import annotations
+
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from watchdog_lambda._engine.firing import Firing
+
+EVENT = "watchdog.timeout"
+
+
+def annotate(firing: Firing, outcome: str, now: float) -> None:
+    """Note the timeout in the user's traces. Never raises; cut short at last call.
+
+    The status of a span or segment is left to whoever owns it: an error that leaves the handler
+    marks it anyway, and an answer is an answer.
+
+    Thread: the handler's, after :meth:`Firing.settle`.
+    """
+    xray = sys.modules.get("aws_xray_sdk.core")
+    opentelemetry = sys.modules.get("opentelemetry.trace")
+    if xray is None and opentelemetry is None:
+        return
+    facts = {
+        "outcome": outcome,
+        "location": firing.details.location if firing.details else "",
+        "elapsed_ms": round((now - firing.timeline.start) * 1000),
+        "remaining_ms": round((firing.timeline.hard - now) * 1000),
+    }
+
+    def annotate_all() -> None:
+        for tracer, note in ((xray, _annotate_segment), (opentelemetry, _add_event)):
+            try:
+                if tracer is not None:
+                    note(tracer, facts)
+            except Exception:  # noqa: BLE001, S110 - the record says it all
+                pass
+
+    firing.run_until_last_call(annotate_all)
+
+
+def _annotate_segment(xray: Any, facts: dict[str, Any]) -> None:
+    """On the subsegment that is open; or, where there is none, on one of our own.
+
+    Lambda's own segment cannot be changed. It is all that is left where the Tracer's decorator is
+    inside of the watchdog.
+    """
+    recorder = xray.xray_recorder
+    # Asked for one that is not there, the recorder logs an error, except in Lambda.
+    in_lambda = type(recorder.context).__name__ == "LambdaContext"
+    if not in_lambda and not getattr(recorder.context._local, "entities", None):
+        return
+    entity = recorder.get_trace_entity()
+    if not entity.sampled:
+        return  # as where Lambda has given no trace, of which the recorder would complain
+    is_open = not in_lambda or recorder.current_subsegment() is not None
+    if not is_open:
+        recorder.begin_subsegment(EVENT)
+    try:
+        recorder.put_annotation("watchdog_timeout", True)
+        for name, value in facts.items():
+            recorder.put_annotation(f"watchdog_{name}", value)
+    finally:
+        if not is_open:
+            recorder.end_subsegment()
+
+
+def _add_event(opentelemetry: Any, facts: dict[str, Any]) -> None:
+    """On the span that is current, if it is recorded."""
+    span = opentelemetry.get_current_span()
+    if span.is_recording():
+        span.add_event(EVENT, {f"watchdog.{name}": value for name, value in facts.items()})
