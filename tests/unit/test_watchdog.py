@@ -101,25 +101,6 @@ class Pace:
         self.is_quick = False
 
 
-class Aside:
-    """Asks the thread to end when it is told to, and notes what a nudge has met."""
-
-    def __init__(self) -> None:
-        self.registered = 0
-        self.asks: list[bool] = []
-        self.is_wanted = False
-        self.met: list[FrameType] = []
-
-    def register(self) -> None:
-        self.registered += 1
-
-    def leaves(self) -> bool:
-        return bool(self.asks) and self.asks.pop(0)
-
-    def note(self, frame: FrameType) -> None:
-        self.met.append(frame)
-
-
 class Watched(WatchdogThread):
     """A watchdog with parts that only take things down; its thread is the test's own."""
 
@@ -133,7 +114,6 @@ class Watched(WatchdogThread):
         self.nudge: Any = Nudge()
         self.standby: Any = Standby(self.did)
         self._pace: Any = Pace()
-        self._aside: Any = Aside()
         self._thread_id = -1  # as if it had been started
         self.fake.alarm.wait = self._wait  # type: ignore[method-assign]
 
@@ -313,7 +293,7 @@ def test_there_is_memory_to_let_go_of(watched: Watched) -> None:
 def test_a_watchdog_as_it_is_made_waits_for_its_first_invocation(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """That rings, and starts a thread, which looks and sleeps until a fork has it end."""
+    """That rings, and starts a thread, which looks and sleeps until something is due."""
     started: dict[Callable[[], None], tuple[()]] = {}
     clock = FakeClock(START)
     watchdog = WatchdogThread(clock)
@@ -321,7 +301,7 @@ def test_a_watchdog_as_it_is_made_waits_for_its_first_invocation(
 
     def wait(seconds: float) -> None:
         waits.append(seconds)
-        watchdog._aside.is_wanted = True
+        watchdog._goes_on = False
 
     clock.alarm.wait = wait  # type: ignore[method-assign]
     monkeypatch.setattr(os, "register_at_fork", lambda **_hooks: None)
@@ -334,8 +314,7 @@ def test_a_watchdog_as_it_is_made_waits_for_its_first_invocation(
     life()
 
     assert waits == [7.0]
-    assert watchdog.wake_at == math.inf
-    assert watchdog._thread_id is None
+    assert not watchdog._living.locked()
 
 
 class Loose(Watched):
@@ -371,7 +350,7 @@ def test_the_first_invocation_starts_the_thread(
 
     assert loose._thread_id is not None
     assert loose.did.count("runs") == 1
-    assert (loose.preloaded, loose._aside.registered) == (["watchdog"], 1)
+    assert loose.preloaded == ["watchdog"]
     assert can_be_had(loose._starting)
     assert caplog.messages == []
 
@@ -447,7 +426,7 @@ def test_a_start_can_be_broken_off_behind_any_call(monkeypatch: pytest.MonkeyPat
 
 
 def test_of_two_threads_one_watches() -> None:
-    """The other one waits for the end of the first; then it is the one, or gone."""
+    """The other one ends at once, and leaves the first alone."""
     watchdog = Watched()
     entered: list[int] = []
     goes_on = threading.Event()
@@ -460,29 +439,14 @@ def test_of_two_threads_one_watches() -> None:
     threads = [threading.Thread(target=watchdog._run) for _ in range(2)]
     for thread in threads:
         thread.start()
-    eventually(lambda: entered != [], "one to watch")
+    eventually(lambda: sum(t.is_alive() for t in threads) == 1, "the other one to end")
     assert len(entered) == 1
     goes_on.set()
     for thread in threads:
         thread.join(BOUND)
 
-    assert len(entered) == 2
+    assert len(entered) == 1
     assert not watchdog._living.locked()
-
-
-def test_a_thread_too_many_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It goes, and leaves the one alone that watches."""
-    monkeypatch.setattr(module, "MAKES_WAY_WITHIN", 0.0)
-    watchdog = Watched()
-    watchdog._watch = lambda: watchdog.did.append("watches")  # type: ignore[method-assign]
-
-    with watchdog._living:
-        watchdog._run()
-        assert watchdog.did == []
-        assert watchdog._living.locked()
-    watchdog._run()
-
-    assert watchdog.did == ["watches"]
 
 
 def test_hooks_of_forks_are_registered_once(loose: Loose, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -496,7 +460,6 @@ def test_hooks_of_forks_are_registered_once(loose: Loose, monkeypatch: pytest.Mo
         loose._start()
 
     assert hooks == [{"after_in_child": loose._after_fork}]
-    assert loose._aside.registered == 1
 
 
 def test_a_last_resort_is_made_ready_with_the_thread(loose: Loose) -> None:
@@ -686,7 +649,6 @@ def test_a_child_of_fork_begins_afresh(watched: Watched) -> None:
     watched.fake.make_alarm = alarms.pop  # type: ignore[method-assign]
     watched._starting.acquire()
     watched._living.acquire()
-    watched._aside.is_wanted = True
     watched._pace.quicken()
     watched.last_resort = SimpleNamespace()  # type: ignore[assignment]
     watched.wake_at = GRACE_AT
@@ -697,7 +659,7 @@ def test_a_child_of_fork_begins_afresh(watched: Watched) -> None:
     assert (one.firing, active, prepared, watched.courses) == (None, {}, {}, {})
     assert can_be_had(watched._starting)
     assert not watched._living.locked()
-    assert (watched._aside.is_wanted, watched._pace.is_quick) == (False, False)
+    assert not watched._pace.is_quick
     assert (watched._thread_id, watched.last_resort, watched.wake_at) == (None, None, math.inf)
     assert (watched.did, watched.nudge.moved) == (["forget"], 1)
     assert watched._alarm is fresh
@@ -753,15 +715,6 @@ def test_errands_are_done_in_order_with_a_look_after_each(watched: Watched) -> N
     assert watched.live()[:6] == ["rest", "one", "look", "rest", "other", "look"]
     assert watched.did.count("look") == 2
     assert watched.errands == []
-
-
-def test_the_thread_ends_when_it_is_asked_to(watched: Watched) -> None:
-    """For a fork, after it has looked; started again it goes on as before."""
-    watched.fake.alarm.wait = lambda seconds: watched.did.append(("wait", seconds))  # type: ignore[method-assign]
-    watched._aside.asks = [False, True, True]
-
-    assert watched.live() == ["rest", "look", ("set", math.inf), ("wait", math.inf)] * 2
-    assert len(watched.live()) == 4
 
 
 def test_where_memory_is_short_the_thread_lets_go_of_some_and_tries_again_soon(
@@ -975,7 +928,7 @@ def test_what_is_due_lands_in_the_frame_that_a_nudge_meets(watched: Watched) -> 
     about_to_be_interrupted(watched)
 
     assert type(nudged(watched)) is LambdaTimeout
-    assert (watched.fake.now, watched._aside.met) == (GRACE_AT, [])
+    assert watched.fake.now == GRACE_AT
 
 
 def test_a_nudge_that_comes_too_late_or_too_early_does_nothing(watched: Watched) -> None:
@@ -1006,13 +959,12 @@ def frame_of_ours() -> FrameType:
     return frame
 
 
-def test_a_nudge_that_meets_a_frame_of_ours_is_noted_and_lands_nothing(watched: Watched) -> None:
-    """A fork may be in the making there."""
+def test_a_nudge_that_meets_a_frame_of_ours_lands_nothing(watched: Watched) -> None:
+    """Nor does it wait there for what is due before the interrupt."""
     about_to_be_interrupted(watched)
-    ours = frame_of_ours()
 
-    assert nudged(watched, ours) is None
-    assert watched._aside.met == [ours]
+    assert nudged(watched, frame_of_ours()) is None
+    assert watched.fake.alarm.rung == 0
 
 
 def test_a_nudge_for_which_there_is_no_memory_lets_go_of_some(
@@ -1031,18 +983,6 @@ def test_a_nudge_for_which_there_is_no_memory_lets_go_of_some(
 
     assert watched._ballast is None
     assert type(nudged(watched)) is LambdaTimeout
-
-
-def test_a_nudge_in_a_child_of_fork_starts_a_thread_there(
-    loose: Loose,
-) -> None:
-    """And lands nothing: the handler has not stored the child's id yet."""
-    one = under_way(invocation(), get_ident())
-    one.firing = SimpleNamespace(has_caught_up=lambda _now: True, land=lambda _frame: KeyError())  # type: ignore[assignment]
-
-    assert nudged(loose) is None
-    assert loose.ran.wait(BOUND)
-    assert isinstance(nudged(loose), KeyError)
 
 
 def test_a_nudge_starts_no_thread_where_nothing_is_under_way(loose: Loose) -> None:

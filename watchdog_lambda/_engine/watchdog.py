@@ -17,9 +17,8 @@ Nothing here trusts a wait: on every wake-up the instants are compared with the 
 a sandbox that was frozen and thawed, with or without the monotonic clock going on, fires nothing of
 an invocation that has ended.
 
-Two locks. `_starting` is held by whoever starts the thread, and waited for by nobody. `_living` is
-held by the thread that watches, for its whole life; only one that has come to take its place waits
-for it, and not for long.
+Two locks, and nobody waits for either. `_starting` is held while the thread is started, `_living`
+by the thread that watches, for its whole life.
 """
 
 from __future__ import annotations
@@ -42,7 +41,6 @@ from watchdog_lambda.errors import prepared
 from .clock import SystemClock
 from .escalation import Course
 from .firing import Firing, Tools
-from .fork import StepAside
 from .invocation import active
 from .standby import LATE_BY, Standby
 
@@ -68,10 +66,6 @@ SHORT_OF_MEMORY = 0.01
 """Seconds after which the thread tries again what it had no memory for."""
 
 
-MAKES_WAY_WITHIN = 1.0
-"""Seconds that a new thread waits for the end of the one before it."""
-
-
 class WatchdogThread:
     """Watches every invocation of the process."""
 
@@ -93,7 +87,6 @@ class WatchdogThread:
         self._living = allocate_lock()  # held by the one thread that watches
         self._goes_on = True  # the process's thread goes on for good; tests end theirs
         self._is_fork_safe = False
-        self._aside = StepAside(self)
         # Once the settings have asked for it; see _prepare.
         self.last_resort: LastResort | None = None
         self.courses: dict[Invocation, Course] = {}  # those under way; watchdog thread only
@@ -163,7 +156,6 @@ class WatchdogThread:
                     self.last_resort.preload()
                 if not self._is_fork_safe:
                     os.register_at_fork(after_in_child=self._after_fork)
-                    self._aside.register()
                     self._is_fork_safe = True  # behind it: broken off, better twice than never
                 # Not threading.Thread: its start() waits for an Event, and takes a lock that user
                 # code can hold. Nor does a process wait for this thread at its end.
@@ -211,7 +203,6 @@ class WatchdogThread:
         self._pace.relax()
         self._starting = RLock()
         self._living = allocate_lock()
-        self._aside.is_wanted = False
         self._thread_id = None
         self.standby.forget()
         self.last_resort = None  # a child answers to nobody
@@ -223,8 +214,8 @@ class WatchdogThread:
         """The thread's whole life."""
         living = self._living
         # One too many is started where a start is broken off before it has stored that there is
-        # one. One that makes way for a fork can be about to end while the next one comes.
-        if not living.acquire(True, MAKES_WAY_WITHIN):
+        # one. Pinned by test_a_start_can_be_broken_off_behind_any_call.
+        if not living.acquire(False):
             return
         try:
             while self._goes_on:  # pragma: no branch - tests end it in _watch()
@@ -260,8 +251,6 @@ class WatchdogThread:
                 continue
             self.standby.set(earliest)
             alarm.wait(earliest - monotonic())
-            if self._aside.leaves():
-                return
 
     def _look(self) -> float:
         """Advance every invocation that has something due; when the next thing is."""
@@ -319,16 +308,8 @@ class WatchdogThread:
 
     def _decide(self, frame: FrameType | None) -> BaseException | None:
         """What the nudge's handler raises. Thread: main, in the middle of anything."""
-        if self._thread_id is None and active:
-            # The process has forked, most likely just now: no interrupt lands here, where the
-            # handler has not stored the child's pid yet.
-            self._start()
-            return None
         invocation = active.get(get_ident())
-        if invocation is None or not invocation.is_open or frame is None:
-            return None
-        if is_ours(frame.f_code):
-            self._aside.note(frame)
+        if invocation is None or not invocation.is_open or frame is None or is_ours(frame.f_code):
             return None
         try:
             if not self._has_caught_up(invocation):
