@@ -55,5 +55,7 @@ def test_every_surviving_mutant_says_why() -> None:
     assert [entry for entry in entries if len(entry["why"].split()) < 3] == []
     assert len(keys) == len(set(keys))
     for entry in entries:
-        source = (ROOT / "watchdog_lambda" / f"{entry['module']}.py").read_text(encoding="utf-8")
+        source = (ROOT / "watchdog_lambda" / f"{entry['module'].replace('.', '/')}.py").read_text(
+            encoding="utf-8"
+        )
         assert entry["in"].rpartition(".")[2] in source
