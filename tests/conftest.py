@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from watchdog_lambda import _api, _hooks
+from watchdog_lambda import _api, _hooks, _log
 from watchdog_lambda._engine.invocation import active
 from watchdog_lambda.testing import timeout_records
 
@@ -29,6 +29,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 def nothing_stays_behind() -> Iterator[None]:
     """Fail a test that leaves a thread, a hook or an open invocation to the next one."""
     before = set(threading.enumerate())
+    _log.said.clear()
     yield
     eventually(lambda: set(threading.enumerate()) <= before, "threads to end")
     assert not active, "an invocation has not been removed"

@@ -12,8 +12,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from watchdog_lambda._config import Settings
-from watchdog_lambda._engine.invocation import NO_FALLBACK, Plan
+from watchdog_lambda._config import NO_FALLBACK, Plan, Settings
 from watchdog_lambda._hooks import HookRegistry
 
 if TYPE_CHECKING:

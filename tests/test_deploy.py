@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from watchdog_lambda._config import PARSERS, PREFIX
+from watchdog_lambda._config import SETTINGS
 from watchdog_lambda._report.record import EVENT
+from watchdog_lambda._setting import PREFIX
 
 ROOT = Path(__file__).parent.parent
 PAGES = ("deploy/template.yaml", "docs/how-to/deploy.md", "docs/how-to/other-wrappers.md")
@@ -32,7 +33,7 @@ def test_variables_are_settings(page: str) -> None:
     names = set(re.findall(rf"\b{PREFIX}([A-Z_]+)", text))
 
     assert names
-    assert {name.lower() for name in names} <= set(PARSERS)
+    assert {name.lower() for name in names} <= set(SETTINGS)
 
 
 def test_the_template_builds_the_image_of_this_project() -> None:

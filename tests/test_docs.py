@@ -18,7 +18,7 @@ from tests.support import Context
 from tools import follow
 from tools.documents import blocks, commands
 from watchdog_lambda import _api, pytest_plugin, testing
-from watchdog_lambda._config import DEFAULTS, PARSERS
+from watchdog_lambda._config import SETTINGS
 
 ROOT = Path(__file__).parent.parent
 FOREIGN = ("PYTEST_", "WATCHDOG_", "COV_")
@@ -35,10 +35,10 @@ def test_every_setting_is_in_the_reference_with_its_default() -> None:
         re.findall(r"^\| `([A-Z_]+)` \| (.*?) \|", text("docs/reference/settings.md"), re.MULTILINE)
     )
 
-    assert {name.lower() for name in rows} == set(PARSERS)
-    for name, default in DEFAULTS.items():
-        if isinstance(default, str | float) and not isinstance(default, bool):
-            assert rows[name.upper()] == f"`{default}`"
+    assert {name.lower() for name in rows} == set(SETTINGS)
+    for name, setting in SETTINGS.items():
+        if isinstance(setting.default, str | float) and not isinstance(setting.default, bool):
+            assert rows[name.upper()] == f"`{setting.default}`"
 
 
 def test_every_key_of_the_record_is_in_the_reference() -> None:

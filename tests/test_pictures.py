@@ -14,13 +14,15 @@ import pytest
 from tests.support import Context
 from tools.pictures import docs, ladder
 from watchdog_lambda import LambdaTimeout, Watchdog
-from watchdog_lambda._config import DEFAULT_GRACE_PERIOD, DEFAULT_LAST_CALL
+from watchdog_lambda._config import Settings
 from watchdog_lambda.testing import FakeContext, clock, expire, timeout_records
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     Handler = Callable[[Any, Any], Any]
+
+DEFAULTS = Settings({})
 
 SECONDS = 0.4
 """Of the invocations whose time is real; the watchdog comes after three quarters of it."""
@@ -37,7 +39,7 @@ def test_the_timeline_is_that_of_the_defaults() -> None:
     run = docs.read()
     rows = {row["phase"]: row for row in run.watched}
 
-    assert (run.grace_period, run.last_call) == (DEFAULT_GRACE_PERIOD, DEFAULT_LAST_CALL)
+    assert (run.grace_period, run.last_call) == (DEFAULTS.grace_period, DEFAULTS.last_call)
     grace = run.timeout - run.grace_period
     assert grace == pytest.approx(rows["hook"]["start"], abs=0.25)
     assert rows["hook"]["end"] == pytest.approx(rows["interrupt"]["start"], abs=0.1)
@@ -135,7 +137,7 @@ def path(record: dict[str, Any] | None) -> list[str]:
     if record is None:
         return ["runs", "settled"]
     states = ["runs", "hooks"]
-    last_call_ms = record["elapsed_ms"] + record["remaining_ms"] - DEFAULT_LAST_CALL * 1000
+    last_call_ms = record["elapsed_ms"] + record["remaining_ms"] - DEFAULTS.last_call * 1000
     landed_ms: float | None = None
     for interrupt in record["interrupts"]:
         if landed_ms is not None and landed_ms < last_call_ms <= interrupt["landed_after_ms"]:

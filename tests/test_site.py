@@ -11,7 +11,7 @@ from typing import Any
 import watchdog_lambda
 from benchmarks.limits import docs as limits
 from watchdog_lambda import batch, testing, typing
-from watchdog_lambda._config import INTERRUPTS, LAST_RESORTS
+from watchdog_lambda._config import SETTINGS
 
 DOCS = Path(__file__).parent.parent / "docs"
 
@@ -67,8 +67,8 @@ def test_the_api_page_names_what_options_may_be() -> None:
     """Two aliases exist for type checkers only, and are written down on the page by hand."""
     page = text("reference/api.md")
 
-    for name, choices in (("InterruptKind", INTERRUPTS), ("LastResort", LAST_RESORTS)):
-        listed = ", ".join(f'"{choice}"' for choice in choices)
+    for name, setting in (("InterruptKind", "interrupt"), ("LastResort", "last_resort")):
+        listed = ", ".join(f'"{choice}"' for choice in SETTINGS[setting].choices)
         assert f".. py:type:: {name}\n   :canonical: Literal[{listed}]\n" in page
 
 

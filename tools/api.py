@@ -21,7 +21,7 @@ import griffe
 
 import watchdog_lambda
 from watchdog_lambda import pytest_plugin
-from watchdog_lambda._config import DEFAULTS, OPTIONS, PREFIX
+from watchdog_lambda._config import SETTINGS
 from watchdog_lambda.cli.arguments import parser
 
 if TYPE_CHECKING:
@@ -65,9 +65,9 @@ def as_text() -> str:
         lines += [module.path, *(f"    {line}" for line in _module(module)), ""]
     lines += ["entrypoint", f"    {HANDLER}", ""]
     lines += ["environment"]
-    for setting, default in DEFAULTS.items():
-        also = "  (also an option of watch)" if setting in OPTIONS else ""
-        lines.append(f"    {PREFIX}{setting.upper()} = {default!r}{also}")
+    for setting in SETTINGS.values():
+        also = "  (also an option of watch)" if setting.is_option else ""
+        lines.append(f"    {setting.variable} = {setting.default!r}{also}")
     lines += ["", "command", *(f"    {line}" for line in _command()), ""]
     lines += ["pytest fixtures", *(f"    {name}" for name in sorted(_fixtures()))]
     return "\n".join(lines) + "\n"

@@ -9,8 +9,8 @@ import sys
 from _thread import get_ident
 
 from ._async import is_coroutine_function
-from ._config import Settings
-from ._engine.invocation import NO_FALLBACK, Plan, active
+from ._config import NO_FALLBACK, Plan, Settings
+from ._engine.invocation import active
 from ._engine.watchdog import thread
 from ._handler import call_general, guard
 from ._hooks import HookRegistry, hook_name
@@ -22,18 +22,16 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
     from types import TracebackType
-    from typing import Any, Literal, ParamSpec, TypeVar, overload
+    from typing import Any, ParamSpec, TypeVar, Unpack, overload
 
     from ._engine.invocation import Invocation
     from .details import TimeoutDetails
-    from .typing import Decorator, Fallback
+    from .typing import Decorator, Fallback, Options
 
     P = ParamSpec("P")
     R = TypeVar("R")
     Hook = TypeVar("Hook", bound=Callable[[TimeoutDetails], object])
     SandboxHook = TypeVar("SandboxHook", bound=Callable[[], object])
-    InterruptKind = Literal["timeout-error", "base", "none"]
-    LastResort = Literal["report", "exit", "restart"]
 else:
 
     def overload(function: object) -> object:
@@ -164,29 +162,11 @@ class Watchdog:
     def __init__(
         self,
         *,
-        grace_period: float | None = None,
-        hook_budget: float | None = None,
-        interrupt: InterruptKind | None = None,
-        last_call: float | None = None,
-        last_resort: LastResort | None = None,
-        wake_signal: str | None = None,
-        timeout: float | None = None,
-        metrics_namespace: str | None = None,
-        disabled: bool | None = None,
         fallback: Fallback = _MISSING,
+        **options: Unpack[Options],
     ) -> None:
         self._hooks = HookRegistry()
-        self._options: dict[str, Any] = {
-            "grace_period": grace_period,
-            "hook_budget": hook_budget,
-            "interrupt": interrupt,
-            "last_call": last_call,
-            "last_resort": last_resort,
-            "wake_signal": wake_signal,
-            "timeout": timeout,
-            "metrics_namespace": metrics_namespace,
-            "disabled": disabled,
-        }
+        self._options: dict[str, Any] = {**options}
         if callable(fallback):
             _check_callable(fallback, "fallback")
         self._fallback = NO_FALLBACK if fallback is _MISSING else fallback
@@ -244,19 +224,7 @@ def watch(handler: Callable[P, Coroutine[Any, Any, R]], /) -> Callable[P, R]: ..
 @overload
 def watch(handler: Callable[P, R], /) -> Callable[P, R]: ...
 @overload
-def watch(
-    *,
-    grace_period: float | None = None,
-    hook_budget: float | None = None,
-    interrupt: InterruptKind | None = None,
-    last_call: float | None = None,
-    last_resort: LastResort | None = None,
-    wake_signal: str | None = None,
-    timeout: float | None = None,
-    metrics_namespace: str | None = None,
-    disabled: bool | None = None,
-    fallback: Fallback = _MISSING,
-) -> Decorator: ...
+def watch(*, fallback: Fallback = _MISSING, **options: Unpack[Options]) -> Decorator: ...
 def watch(
     handler: Callable[..., Any] | None = None, /, *, fallback: Fallback = _MISSING, **options: Any
 ) -> Any:

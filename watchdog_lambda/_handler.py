@@ -15,13 +15,14 @@ import types
 from _thread import get_ident
 
 from ._async import as_function, call_opaque, is_coroutine_function
-from ._config import LONGEST_TIMEOUT
+from ._config import GRACE_SHARE
 from ._engine.invocation import Invocation, active
 from ._engine.watchdog import thread
 from ._hooks import staged
-from ._log import logger
+from ._log import warn_once
 from ._outcome import conclude
 from ._report import metrics
+from ._setting import LONGEST_TIMEOUT
 from .errors import Interrupt, LambdaTimeout
 
 TYPE_CHECKING = False
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from ._engine.invocation import Plan
+    from ._config import Plan
     from ._engine.watchdog import WatchdogThread
 
     TwoArguments = Callable[[Any, Any], Any]
@@ -48,6 +49,7 @@ def guard(
     monotonic = watchdog.clock.monotonic
     standby = watchdog.standby
     grace_period = plan.settings.grace_period
+    grace_share = GRACE_SHARE
     timeout = plan.settings.timeout
 
     def guarded(event: Any, context: Any) -> Any:
@@ -55,21 +57,23 @@ def guard(
         outer = active.get(ident)
         if outer is not None and outer.is_open:
             return _call_within(outer, plan, call, event, context)
-        remaining: Any = timeout
-        if remaining is None:
-            remaining_ms: Any = None
-            try:
-                remaining_ms = context.get_remaining_time_in_millis()
-                remaining = remaining_ms * 0.001
-                usable = 0 < remaining <= LONGEST_TIMEOUT
-            except _NO_TIME:
-                remaining, usable = 0.0, False
-            if not usable:
-                _explain(context, remaining_ms)
-                return call(event, context)
+        remaining: Any = None
+        remaining_ms: Any = None
+        try:
+            remaining_ms = context.get_remaining_time_in_millis()
+            remaining = remaining_ms * 0.001
+            usable = 0 < remaining <= LONGEST_TIMEOUT
+        except _NO_TIME:
+            usable = False
+        # The function's caller may give up before Lambda does, and a context may be wrong.
+        if timeout is not None and (not usable or timeout < remaining):
+            remaining = timeout
+        elif not usable:
+            _explain(context, remaining_ms)
+            return call(event, context)
         start = monotonic()
         hard = start + remaining
-        remaining *= 0.25
+        remaining *= grace_share
         invocation = Invocation(
             plan,
             event,
@@ -212,8 +216,6 @@ def _call_within(
 
 _LONGEST_REPR = 100
 
-_explained: set[str] = set()
-
 
 def _explain(context: object, remaining_ms: object) -> None:
     """Say why an invocation is not watched; once for each reason, since it will come again."""
@@ -222,18 +224,16 @@ def _explain(context: object, remaining_ms: object) -> None:
         told = f"{repr(remaining_ms)[:_LONGEST_REPR]} ms"
     except Exception:  # noqa: BLE001 - the user's property, or __repr__
         tells, told = True, "not to be had"
-    kind = type(remaining_ms).__name__ if tells else "no context"
-    if kind in _explained:
-        return
-    _explained.add(kind)
     if tells:
-        logger().warning(
+        warn_once(
+            ("remaining time", type(remaining_ms)),
             "not watched: the context's remaining time is %s; "
             "set WATCHDOG_LAMBDA_TIMEOUT to the function's timeout in seconds",
             told,
         )
     else:
-        logger().warning(
+        warn_once(
+            "no context",
             "not watched: the context, %s, has no get_remaining_time_in_millis(); "
             "in tests use watchdog_lambda.testing.FakeContext",
             type(context).__name__,

@@ -5,8 +5,9 @@ from __future__ import annotations
 from _thread import get_ident
 
 from . import _report
+from ._config import NO_FALLBACK
 from ._cpython.source import PACKAGE, trim
-from ._engine.invocation import NO_FALLBACK, active
+from ._engine.invocation import active
 from ._engine.watchdog import thread
 from ._report import metrics, tracing
 from .errors import Interrupt, LambdaTimeout

@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeAlias, TypeVar, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Literal,
+    ParamSpec,
+    Protocol,
+    TypeAlias,
+    TypedDict,
+    TypeVar,
+    overload,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -12,7 +22,17 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 
-__all__ = ["Decorator", "Fallback", "Handler", "Json", "LambdaContext", "ShutdownHook"]
+__all__ = [
+    "Decorator",
+    "Fallback",
+    "Handler",
+    "InterruptKind",
+    "Json",
+    "LambdaContext",
+    "LastResort",
+    "Options",
+    "ShutdownHook",
+]
 
 
 class LambdaContext(Protocol):
@@ -46,6 +66,31 @@ class Decorator(Protocol):
     def __call__(self, handler: Callable[P, Coroutine[Any, Any, R]], /) -> Callable[P, R]: ...
     @overload
     def __call__(self, handler: Callable[P, R], /) -> Callable[P, R]: ...
+
+
+InterruptKind: TypeAlias = Literal["timeout-error", "base", "none"]
+"""The setting ``INTERRUPT``, as an option in code."""
+
+LastResort: TypeAlias = Literal["report", "exit", "restart"]
+"""The setting ``LAST_RESORT``, as an option in code."""
+
+
+class Options(TypedDict, total=False):
+    """The settings that can be given in code, to ``watch`` and ``Watchdog``.
+
+    Times are in seconds. None is the same as leaving an option out: the environment's value holds,
+    or the default.
+    """
+
+    grace_period: float | None
+    hook_budget: float | None
+    interrupt: InterruptKind | None
+    last_call: float | None
+    last_resort: LastResort | None
+    wake_signal: str | None
+    timeout: float | None
+    metrics_namespace: str | None
+    disabled: bool | None
 
 
 Json: TypeAlias = "dict[str, Any] | list[Any] | str | float | bool | None"

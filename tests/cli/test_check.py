@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from watchdog_lambda._config import DEFAULTS
+from watchdog_lambda._config import SETTINGS
 
 from .support import BOUND, HANDLERS, document, environ, run
 
@@ -40,7 +40,7 @@ def test_settings_are_told_with_their_sources(tmp_path: Path) -> None:
 
     found = document(done)
     told = {s["name"]: (s["value"], s["source"]) for s in found["settings"]}
-    assert list(told) == [name.upper() for name in DEFAULTS]
+    assert list(told) == [name.upper() for name in SETTINGS]
     assert told["GRACE_PERIOD"] == (2.0, "code")
     assert told["LAST_RESORT"] == ("exit", "code")
     assert told["LAST_CALL"] == (0.25, "--env")
@@ -65,7 +65,7 @@ def test_sources_stand_below_each_other() -> None:
     told = check("checked.plain").stdout.partition("settings\n")[2].partition("\n\n")[0]
 
     columns = {re.search("  (default|argument)$", line).start() for line in told.splitlines()}  # type: ignore[union-attr]
-    assert len(told.splitlines()) == len(DEFAULTS)
+    assert len(told.splitlines()) == len(SETTINGS)
     assert len(columns) == 1
 
 
@@ -137,7 +137,6 @@ def test_text_is_for_people() -> None:
         (("--timeout", "3"), {"LAST_CALL": "0.5"}, "last call at 0.5 s shrinks to 0.1875 s"),
         (("--timeout", "0.3"), {}, "one hook has 25 ms (checked.flush)"),
         (("--timeout", "12"), {}, "before=10 (checked.warn) is more than three quarters"),
-        (("--timeout", "30"), {"TIMEOUT": "60"}, "Lambda kills before the watchdog fires"),
         ((), {"WAKE_SIGNAL": "SIGINT"}, "WAKE_SIGNAL=SIGINT is in use by somebody else"),
         ((), {"DISABLED": "1"}, "nothing is watched"),
         ((), {"SIGTERM": "0"}, "sandbox_shutdown_hook (checked.close_pool) never runs"),

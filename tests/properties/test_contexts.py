@@ -14,9 +14,8 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from watchdog_lambda import LambdaTimeout, remaining_time, watch
-from watchdog_lambda._config import LONGEST_TIMEOUT
-from watchdog_lambda._handler import _explained
+from watchdog_lambda import LambdaTimeout, _log, remaining_time, watch
+from watchdog_lambda._setting import LONGEST_TIMEOUT
 from watchdog_lambda.testing import expire, timeout_records
 
 if TYPE_CHECKING:
@@ -107,7 +106,7 @@ def test_the_handler_runs_once_with_any_context(
     """Its very value comes back; it is watched if there is a time, and the log says if not."""
     given_: list[object] = []
     value, watched = object(), []
-    _explained.clear()
+    _log.said.clear()
     caplog.clear()
     caplog.set_level(logging.DEBUG)
 

@@ -8,9 +8,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from watchdog_lambda import ConfigurationError
-from watchdog_lambda._config import LONGEST_TIMEOUT, Settings
-from watchdog_lambda._engine.clock import GRACE_SHARE, LAST_CALL_SHARE, Timeline
+from watchdog_lambda._config import GRACE_SHARE, LAST_CALL_SHARE, Settings
+from watchdog_lambda._engine.clock import Timeline
 from watchdog_lambda._engine.escalation import GIVE_UP_SHARES
+from watchdog_lambda._setting import LONGEST_GRACE_PERIOD
 
 remaining = st.integers(1, 900_000).map(lambda milliseconds: milliseconds * 0.001)
 """From 1 ms to 15 minutes."""
@@ -21,10 +22,10 @@ clocks = st.floats(0.0, 1e7)
 RESOLUTION = 1e-8
 """Seconds that a float cannot tell apart so long after the start, with room for some additions."""
 
-ordinary = st.floats(0.001, 900.0)
+ordinary = st.floats(0.001, LONGEST_GRACE_PERIOD)
 """A span that somebody might set."""
 
-any_span = st.floats(0.0, LONGEST_TIMEOUT, exclude_min=True, allow_subnormal=True)
+any_span = st.floats(0.0, LONGEST_GRACE_PERIOD, exclude_min=True, allow_subnormal=True)
 """Any that a setting takes, down to the smallest number there is."""
 
 
@@ -50,7 +51,7 @@ def timeline(chosen: Settings, start: float, seconds: float) -> Timeline:
 
 @given(remaining, clocks, any_span, st.none() | any_span, any_span)
 @example(0.001, 1e7, 5e-324, None, 5e-324)
-@example(0.001, 1e7, 86_400.0, 21_600.0, 5e-324)
+@example(0.001, 1e7, 225.0, 56.25, 5e-324)
 def test_no_instant_comes_before_the_one_before_it(
     seconds: float, start: float, grace: float, budget: float | None, last_call: float
 ) -> None:

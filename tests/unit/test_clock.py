@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from watchdog_lambda._config import budget_within
 from watchdog_lambda._engine import clock
-from watchdog_lambda._engine.clock import SystemAlarm, SystemClock, Timeline, budget_within
+from watchdog_lambda._engine.clock import SystemAlarm, SystemClock, Timeline
 
 seconds = st.floats(min_value=0.001, max_value=900.0)
 settings = st.floats(min_value=0.001, max_value=86_400.0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import signal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
 import pytest
 
@@ -14,10 +14,13 @@ from watchdog_lambda import (
     sandbox_shutdown_hook,
     scoped_hook,
     shutdown_hook,
+    typing,
     watch,
 )
-from watchdog_lambda._config import PARSERS, PREFIX, Settings, _warned
+from watchdog_lambda._config import SETTINGS, Settings
 from watchdog_lambda._lambda import sandbox as _sandbox
+from watchdog_lambda._parsers import parse
+from watchdog_lambda._setting import PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -73,7 +76,14 @@ def test_every_variable_is_read() -> None:
         ("GRACE_PERIOD", "-1", "for example 3.0"),
         ("GRACE_PERIOD", "nan", "for example 3.0"),
         ("GRACE_PERIOD", "inf", "for example 3.0"),
-        ("GRACE_PERIOD", "86400.5", "is more than 86400 s; use for example 3.0"),
+        (
+            "GRACE_PERIOD",
+            "2000",
+            "is more than 225 s, a quarter of the longest timeout that Lambda allows: seconds",
+        ),
+        ("HOOK_BUDGET", "500", "seconds, not milliseconds?"),
+        ("LAST_CALL", "225.5", "seconds, not milliseconds?"),
+        ("TIMEOUT", "86400.5", "is more than 86400 s: seconds, not milliseconds?"),
         ("HOOK_BUDGET", "some", "for example 1.0"),
         ("HOOK_BUDGET", "2.5", "use less than 2.5"),
         ("INTERRUPT", "timeouterror", "did you mean timeout-error?"),
@@ -119,7 +129,8 @@ def test_bad_value_is_refused_with_its_name_value_and_remedy(
 @pytest.mark.parametrize(
     ("name", "text", "value"),
     [
-        ("GRACE_PERIOD", "86400", 86_400.0),
+        ("GRACE_PERIOD", "225", 225.0),
+        ("TIMEOUT", "86400", 86_400.0),
         ("INTERRUPT", "Base", "base"),
         ("WAKE_SIGNAL", "auto", "auto"),
         ("WAKE_SIGNAL", "None", None),
@@ -141,7 +152,17 @@ def test_value_is_read(name: str, text: str, value: object) -> None:
 def test_what_is_no_text_is_no_name_of_a_handler(value: object) -> None:
     """Nor is an empty one."""
     with pytest.raises(ConfigurationError, match=r"^there is not a name; use for example"):
-        PARSERS["handler"](value, "there")
+        parse(SETTINGS["handler"], value, "there")
+
+
+def test_the_options_of_type_checkers_are_those_of_the_table() -> None:
+    """A TypedDict cannot be derived from a table, so it is compared with it."""
+    options = get_type_hints(typing.Options)
+
+    assert list(options) == [name for name in SETTINGS if SETTINGS[name].is_option]
+    for name, kind in options.items():
+        assert get_args(get_args(kind)[0]) == SETTINGS[name].choices
+        assert type(None) in get_args(kind)
 
 
 def test_variables_of_others_are_passed_over() -> None:
@@ -167,8 +188,6 @@ def test_unknown_name_is_warned_of_once_with_a_suggestion(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """A typing mistake in a name does not pass in silence, nor fill the log."""
-    _warned.discard(PREFIX + "GRACE_PERIODE")
-
     with caplog.at_level(logging.WARNING):
         read(GRACE_PERIODE="2")
         read(GRACE_PERIODE="2")
@@ -181,8 +200,6 @@ def test_unknown_name_is_warned_of_once_with_a_suggestion(
 
 def test_name_in_lower_case_is_suggested_in_upper_case(caplog: pytest.LogCaptureFixture) -> None:
     """It is one of the settings, and not whichever looks most like the prefix."""
-    _warned.discard(PREFIX + "grace_period")
-
     with caplog.at_level(logging.WARNING):
         read(grace_period="2")
 

@@ -110,7 +110,6 @@ def scene(monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
     scene = Scene()
     monkeypatch.setattr(_handler, "conclude", scene.conclude)
     monkeypatch.setattr(_handler, "thread", scene)
-    monkeypatch.setattr(_handler, "_explained", set())
     yield scene
     active.pop(get_ident(), None)
 
@@ -139,14 +138,31 @@ def test_the_instants_are_worked_out_once(
     assert invocation.due == invocation.timeline().grace_at
 
 
-def test_the_timeout_setting_takes_the_contexts_place(scene: Scene) -> None:
-    """Which is not asked then."""
+@pytest.mark.parametrize(
+    ("context", "seconds"),
+    [
+        (Remaining(30_000), 8.0),
+        (Remaining(8_001), 8.0),
+        (Remaining(7_999), 7.999),
+        (Remaining(86_400_000), 8.0),
+        (Remaining(3_000_000_000), 8.0),
+        (Remaining(0), 8.0),
+        (Remaining("soon"), 8.0),
+        (None, 8.0),
+    ],
+)
+def test_the_time_is_the_earlier_of_the_setting_and_the_contexts(
+    scene: Scene, caplog: pytest.LogCaptureFixture, context: object, seconds: float
+) -> None:
+    """A caller may give up first; a context that gives no time, or a wrong one, does not count."""
     watched = scene.watch(lambda _event, _context: scene.look(), timeout=8.0)
 
-    assert watched({}, None) is RESULT
+    assert watched({}, context) is RESULT
 
     [invocation] = scene.seen
-    assert (invocation.hard, invocation.due) == (NOW + 8.0, NOW + 6.0)
+    assert invocation.hard == NOW + seconds
+    assert invocation.due == NOW + seconds * 0.75
+    assert not caplog.records
 
 
 def test_a_stage_of_its_own_comes_first(scene: Scene) -> None:

@@ -12,8 +12,9 @@ import pytest
 
 from tests.support import FakeClock, plan
 from watchdog_lambda import TimeoutDetails, _report
+from watchdog_lambda._config import NO_FALLBACK
 from watchdog_lambda._engine.firing import Firing, Tools
-from watchdog_lambda._engine.invocation import NO_FALLBACK, Invocation
+from watchdog_lambda._engine.invocation import Invocation
 from watchdog_lambda._lambda import last_resort
 from watchdog_lambda._lambda.last_resort import LastResort
 from watchdog_lambda._report import metrics

@@ -25,7 +25,7 @@ from watchdog_lambda import (
 )
 from watchdog_lambda._api import is_watched, wrap
 from watchdog_lambda._config import Settings
-from watchdog_lambda._handler import _explained
+from watchdog_lambda._log import said
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -165,7 +165,7 @@ def test_without_a_context_the_handler_runs_and_the_log_says_so_once(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """A local test that calls the handler works, and protection is not off in silence."""
-    _explained.clear()
+    said.clear()
     with caplog.at_level(logging.DEBUG, "watchdog_lambda"):
         assert watch(plain)({}, None) is RESULT
         assert watch(plain)({}, {"a": "dict"}) is RESULT
@@ -198,7 +198,7 @@ def test_an_absurd_remaining_time_is_warned_of_once_and_the_handler_runs(
         def get_remaining_time_in_millis(self) -> Any:
             return remaining
 
-    _explained.clear()
+    said.clear()
     with caplog.at_level(logging.DEBUG, "watchdog_lambda"):
         assert watch(plain)({}, Odd()) is RESULT
         assert watch(plain)({}, Odd()) is RESULT
@@ -209,7 +209,7 @@ def test_an_absurd_remaining_time_is_warned_of_once_and_the_handler_runs(
 
 
 def test_timeout_setting_corrects_an_absurd_remaining_time() -> None:
-    """The emulator's Managed Instances mode gives 3,000,000 s; TIMEOUT takes its place."""
+    """The emulator's Managed Instances mode gives 3,000,000 s; TIMEOUT counts alone."""
 
     class Odd:
         def get_remaining_time_in_millis(self) -> int:

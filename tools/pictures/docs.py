@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from benchmarks.markdown import fill_in
 from tools import soak
-from watchdog_lambda._config import DEFAULT_GRACE_PERIOD, DEFAULT_LAST_CALL
+from watchdog_lambda._config import Settings
 
 from . import ladder, race, timeline
 from .race import Soak
@@ -23,7 +23,8 @@ FIGURES: Final = FOLDER / "timeline.json"
 SOAK: Final = FOLDER / "soak.json"
 PROOF: Final = FOLDER / "proof.md"
 
-TIMEOUT: Final = 4 * DEFAULT_GRACE_PERIOD
+DEFAULTS: Final = Settings({})
+TIMEOUT: Final = 4 * DEFAULTS.grace_period
 """Of the function: the shortest one that has the default grace period whole."""
 
 
@@ -34,7 +35,7 @@ def measure() -> Run:
     return Run(
         timeout=watched["timeout"],
         grace_period=call["record"]["grace_period_ms"] / 1000,
-        last_call=DEFAULT_LAST_CALL,
+        last_call=DEFAULTS.last_call,
         python=watched["python"],
         awslambdaric=watched["awslambdaric"],
         watched=call["timeline"],

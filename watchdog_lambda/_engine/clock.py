@@ -11,6 +11,8 @@ import os
 import time
 from _thread import TIMEOUT_MAX, allocate_lock
 
+from watchdog_lambda._config import GRACE_SHARE, HOOK_SHARE, LAST_CALL_SHARE, budget_within
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Protocol
@@ -29,36 +31,11 @@ if TYPE_CHECKING:
         def wait(self, seconds: float) -> None: ...
 
 
-GRACE_SHARE = 0.25
-"""The grace period is never more than this share of the time that the invocation has."""
-
-LAST_CALL_SHARE = 0.25
-"""Last call is never more than this share of the grace period in force."""
-
 LAST_WORDS_SHARE = 0.25
 """So much of last call is left when faulthandler speaks for a process that cannot."""
 
 STAGE_SHARE = 0.75
 """No stage begins in the first quarter of an invocation, however large its ``before``."""
-
-
-HOOK_SHARE = 1 / 3
-"""What hooks have of the grace period in force if nothing is set."""
-
-MOST_HOOK_SHARE = 0.7
-"""What they have at most of a grace period that has shrunk: they end before last call."""
-
-
-def budget_within(grace_period: float, budget: float, *, chosen_for: float) -> float:
-    """What is left in force of a hook budget that was set beside another grace period.
-
-    All of it, as long as it is no more than hooks would have without it; otherwise its share.
-    """
-    if grace_period >= chosen_for:
-        return budget
-    share = min(max(budget / chosen_for, HOOK_SHARE), MOST_HOOK_SHARE)
-    return min(budget, grace_period * share)
-
 
 cpu_time = time.process_time
 """Seconds that all threads of this process have had a processor for, over restarts."""

@@ -23,55 +23,11 @@ from .clock import SystemClock, Timeline
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from typing import Any
-
-    from watchdog_lambda._config import Settings
-    from watchdog_lambda._hooks import HookRegistry
+    from watchdog_lambda._config import Plan
 
     from .firing import Firing
 
 __all__ = ["remaining_time"]
-
-
-NO_FALLBACK = object()
-
-
-class Plan:
-    """What is to happen to a handler's invocations: settings, hooks, fallback. Immutable."""
-
-    __slots__ = ("_merged", "fallback", "given", "registries", "settings")
-
-    def __init__(
-        self,
-        settings: Settings,
-        registries: tuple[HookRegistry, ...],
-        fallback: object,
-        given: Mapping[str, Any],
-    ) -> None:
-        self.settings = settings
-        self.registries = registries
-        self.fallback = fallback
-        self.given = given  # the options that were given in code
-        self._merged: dict[Plan, Plan] = {}
-
-    @property
-    def is_bare(self) -> bool:
-        """Whether it adds nothing to a plan that it would be put inside of."""
-        return not self.given and self.fallback is NO_FALLBACK and len(self.registries) == 1
-
-    def with_inner(self, inner: Plan) -> Plan:
-        """This plan, with what an inner watched handler gives in its code."""
-        merged = self._merged.get(inner)
-        if merged is None:
-            given = {**self.given, **inner.given}
-            merged = self._merged[inner] = Plan(
-                self.settings.replaced(inner.given),
-                tuple(dict.fromkeys((*inner.registries, *self.registries))),
-                self.fallback if inner.fallback is NO_FALLBACK else inner.fallback,
-                given,
-            )
-        return merged
 
 
 class Invocation:

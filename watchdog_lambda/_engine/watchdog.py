@@ -34,7 +34,7 @@ from watchdog_lambda._cpython import bytecode, stacks
 from watchdog_lambda._cpython.delivery import Injector, Nudge
 from watchdog_lambda._cpython.pace import Pace
 from watchdog_lambda._cpython.source import is_ours
-from watchdog_lambda._log import logger
+from watchdog_lambda._log import warn_once
 from watchdog_lambda._report import stdout
 from watchdog_lambda.errors import prepared
 
@@ -90,8 +90,6 @@ class WatchdogThread:
         # Once the settings have asked for it; see _prepare.
         self.last_resort: LastResort | None = None
         self.courses: dict[Invocation, Course] = {}  # those under way; watchdog thread only
-        self._complained = False
-        self._has_warned = False  # that there is no nudge
         # Done one by one, a look after each, when no instant of any invocation is being compared
         # with another: watchdog_lambda.testing moves invocations in time. They raise nothing.
         self.errands: list[Callable[[], None]] = []
@@ -176,16 +174,14 @@ class WatchdogThread:
 
     def _complain(self, why: str) -> None:
         """Say once that protection is off."""
-        if not self._complained:
-            self._complained = True
-            logger().warning("invocations are not watched: %s", why)
+        warn_once("not watched", "invocations are not watched: %s", why)
 
     def _check_nudge(self) -> None:
         """Say once that there is none, though one was wanted. Thread: any that runs a handler."""
         # Without a thread nothing is watched at all, and that has been said.
-        if self.nudge.number is None and self._thread_id is not None and not self._has_warned:
-            self._has_warned = True
-            logger().warning(
+        if self.nudge.number is None and self._thread_id is not None:
+            warn_once(
+                "no nudge",
                 "blocked calls are not interrupted: no nudge (%s); "
                 "leave WATCHDOG_LAMBDA_WAKE_SIGNAL out, or name a signal that nobody handles",
                 self.nudge.refusal,

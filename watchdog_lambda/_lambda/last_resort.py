@@ -18,9 +18,9 @@ import sys
 from _thread import allocate_lock, start_new_thread
 
 from watchdog_lambda import _report
+from watchdog_lambda._config import NO_FALLBACK
 from watchdog_lambda._cpython.stacks import HeldOff, frame_of
 from watchdog_lambda._engine.clock import cpu_time
-from watchdog_lambda._engine.invocation import NO_FALLBACK
 from watchdog_lambda._report import metrics
 from watchdog_lambda._report.record import attribute
 

@@ -21,11 +21,6 @@ SCHEMA = 1
 
 _NAME = 18
 _LEVELS = {"error": "red", "warning": "yellow", "note": ""}
-_LAST_RESORTS = {
-    "report": "stuck: a record is left",
-    "exit": "stuck: answered for, exit",
-    "restart": "stuck: answered for, restart",
-}
 _UNSET = {"hook_budget": "a third of the grace period", "sigterm": "0", "disabled": "0"}
 
 
@@ -110,7 +105,8 @@ def phases(report: Report, timeline: Timeline) -> list[Phase]:
         spare = f"{_figure(timeline.last_call_at - latest)} s for except, finally, with"
         found.append(Phase("cleanup", latest, timeline.last_call_at, spare))
     last_resort = "report" if settings is None else settings.last_resort
-    text = f"{_figure(timeline.last_call_at)} s {_LAST_RESORTS[last_resort]}"
+    answered = "a record is left" if last_resort == "report" else f"answered for, {last_resort}"
+    text = f"{_figure(timeline.last_call_at)} s stuck: {answered}"
     found.append(Phase("last call", timeline.last_call_at, hard, text))
     found.append(Phase("killed", hard, hard, "at the hard deadline"))
     return found

@@ -19,15 +19,16 @@ from typing import TYPE_CHECKING, Any, Literal
 from watchdog_lambda import ConfigurationError
 from watchdog_lambda._api import is_watched, plan_of
 from watchdog_lambda._async import is_coroutine_function
-from watchdog_lambda._config import DEFAULTS, PARSERS, PREFIX, Settings, _suggest
+from watchdog_lambda._config import SETTINGS, Settings
 from watchdog_lambda._engine.clock import STAGE_SHARE, Timeline
 from watchdog_lambda._hooks import stages
 from watchdog_lambda._lambda.command import choose, resolve
+from watchdog_lambda._parsers import Reading
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping, MutableMapping
 
-    from watchdog_lambda._engine.invocation import Plan
+    from watchdog_lambda._config import Plan
 
 _LEAST_PART = 0.05
 """Seconds of the budget below which a hook has hardly time for one request."""
@@ -67,7 +68,7 @@ class Report:
     """All that the check has found."""
 
     timeout: float
-    """Seconds that an invocation has: --timeout, or the setting TIMEOUT in its place."""
+    """Seconds that an invocation has: --timeout, or the setting TIMEOUT if that is earlier."""
     settings: list[Setting] = field(default_factory=list["Setting"])
     findings: list[Finding] = field(default_factory=list["Finding"])
     handler: Resolved | None = None
@@ -115,35 +116,22 @@ def examine(
 
 
 def _read_settings(report: Report, environ: Mapping[str, str], sources: Mapping[str, str]) -> None:
-    values: dict[str, str] = {}
-    for variable in sorted(environ):
-        if not variable.startswith(PREFIX):
-            continue
-        name = variable[len(PREFIX) :].lower()
-        if name not in PARSERS or variable != PREFIX + name.upper():
-            known = [PREFIX + each.upper() for each in PARSERS]
-            report.add(
-                "warning",
-                f"{variable} is no setting and has no effect; {_suggest(variable.upper(), known)}",
-            )
-        elif environ[variable].strip():
-            values[name] = environ[variable].strip()
-    for name, default in DEFAULTS.items():
-        variable = PREFIX + name.upper()
-        value: object = default
+    read = Reading(environ, SETTINGS)
+    for variable, suggestion in sorted(read.unknown.items()):
+        report.add("warning", f"{variable} is no setting and has no effect; {suggestion}")
+    for name, setting in SETTINGS.items():
+        value: object = setting.default
         source = "default"
-        if name in values:
-            source = sources.get(variable, "environment")
-            value = values[name]
-            try:
-                value = PARSERS[name](values[name], f"{variable}={values[name]!r}")
-            except ConfigurationError as error:
-                report.add("error", str(error))
+        if name in read.sources:
+            source = sources.get(setting.variable, "environment")
+            value = read.values.get(name, environ[setting.variable].strip())
+        if name in read.errors:
+            report.add("error", str(read.errors[name]))
         report.settings.append(Setting(name, value, source))
-    if report.has("error"):
+    if read.errors:
         return
     try:
-        report.in_force = Settings.from_environ({PREFIX + n.upper(): v for n, v in values.items()})
+        report.in_force = Settings(read.values, read.sources)
     except ConfigurationError as error:
         report.add("error", str(error))
 
@@ -169,7 +157,7 @@ def _find_handler(
     argument: str | None,
 ) -> Callable[..., Any] | None:
     try:
-        if argument and PREFIX + "HANDLER" not in sources:
+        if argument and SETTINGS["handler"].variable not in sources:
             # As for invoke: what is set in the shell is not meant for this one call.
             name = choose({}, argument)
             report.settings = [
@@ -258,13 +246,14 @@ def _draw_up(report: Report, timeout: float, plan: Plan | None) -> None:
     if settings is None:
         return
     if settings.timeout is not None:
-        report.timeout = settings.timeout
-        text = f"TIMEOUT={settings.timeout:g} takes the place of what Lambda tells"
+        # As the guard has it, for a context that gives the whole timeout.
+        report.timeout = min(timeout, settings.timeout)
         if settings.timeout > timeout:
-            text += f": with a timeout of {timeout:g} s Lambda kills before the watchdog fires"
-            report.add("warning", text)
-        else:
-            report.add("note", text)
+            report.add(
+                "note",
+                f"TIMEOUT={settings.timeout:g} is later than the function's own timeout of "
+                f"{timeout:g} s: it has no effect unless the context gives no time",
+            )
     timeline = report.timeline = Timeline(
         0.0,
         report.timeout,

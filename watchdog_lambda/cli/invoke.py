@@ -7,7 +7,7 @@ import os
 from typing import TYPE_CHECKING
 
 from watchdog_lambda import ConfigurationError
-from watchdog_lambda._config import PARSERS, PREFIX, Settings
+from watchdog_lambda._config import SETTINGS, Settings
 from watchdog_lambda._lambda.command import choose
 
 from . import emulator
@@ -60,7 +60,7 @@ def function_of(options: argparse.Namespace) -> Function:
     given = {**options.env_file, **dict(options.env)}
     try:
         handler = handler_of(options.handler, given)
-        known = {PREFIX + name.upper() for name in PARSERS}
+        known = {setting.variable for setting in SETTINGS.values()}
         # The runtime warns of the others in the function's log.
         settings = {n: v for n, v in {**inherited(), **given}.items() if n in known}
         Settings.from_environ(settings)

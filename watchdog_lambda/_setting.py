@@ -1,0 +1,51 @@
+"""What one setting is: a row of the table in :mod:`._config`."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Literal
+
+    Kind = Literal["text", "seconds", "word", "signal", "flag", "namespace"]
+
+PREFIX = "WATCHDOG_LAMBDA_"
+
+LONGEST_TIMEOUT = 86_400.0
+"""Seconds. Lambda allows 900; what says more than a day is not a deadline (the emulator's Managed
+Instances mode gives 3,000,000)."""
+
+LONGEST_GRACE_PERIOD = 225.0
+"""Seconds: a quarter of the 900 s that Lambda allows. No grace period in force can be longer."""
+
+
+class Setting:
+    """One setting: what it is called, what it may be, and what it means. Immutable."""
+
+    __slots__ = ("choices", "default", "example", "is_option", "kind", "meaning", "most", "name")
+
+    def __init__(
+        self,
+        default: Any,
+        kind: Kind,
+        meaning: str,
+        *,
+        example: str = "",
+        most: float = LONGEST_GRACE_PERIOD,
+        choices: tuple[str, ...] = (),
+        is_option: bool = True,
+    ) -> None:
+        self.default = default
+        self.kind: Kind = kind
+        self.meaning = meaning
+        self.example = example or str(default)  # a value that would do, for messages
+        self.most = most  # the largest number of seconds
+        self.choices = choices
+        self.is_option = is_option  # of watch; the others are the process's, not a handler's
+
+    def __set_name__(self, owner: type[object], name: str) -> None:
+        self.name = name
+
+    @property
+    def variable(self) -> str:
+        """The name of its environment variable."""
+        return PREFIX + self.name.upper()
