@@ -2,7 +2,7 @@
 
 Cosmic Ray makes them. Left out are those that say nothing: in annotations, in what is for type
 checkers only, and those that compile to the very code that was there. Runs in an environment of its
-own (``.venv-mutation``), for Cosmic Ray brings some forty packages.
+own (``.nox/mutation``), for Cosmic Ray brings some forty packages.
 """
 
 from __future__ import annotations

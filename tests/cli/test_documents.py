@@ -1,4 +1,4 @@
-"""The reference says what the command does; the README's session is in tests/test_docs.py."""
+"""The reference says what the command does; the README's session: tests/project/test_docs.py."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from benchmarks.limits import docs as limits
 from watchdog_lambda import batch, testing, typing
 from watchdog_lambda._config import SETTINGS
 
-DOCS = Path(__file__).parent.parent / "docs"
+DOCS = Path(__file__).parents[2] / "docs"
 
 
 def text(page: str) -> str:

@@ -30,7 +30,7 @@ from watchdog_lambda._lambda.runtime_api import RuntimeApi
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 PACKAGE = Path(watchdog_lambda.__file__).parent
 PAGE = (ROOT / "docs" / "reference" / "errors.md").read_text(encoding="utf-8")
 

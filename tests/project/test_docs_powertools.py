@@ -13,7 +13,7 @@ from tests import events
 from tests.support import Context, block
 from watchdog_lambda import watch
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 SECONDS = 0.8
 
 

@@ -11,7 +11,7 @@ from watchdog_lambda._config import SETTINGS
 from watchdog_lambda._report.record import EVENT
 from watchdog_lambda._setting import PREFIX
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 PAGES = ("deploy/template.yaml", "docs/how-to/deploy.md", "docs/how-to/other-wrappers.md")
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from benchmarks.grace import COLUMNS, MEMORY, TIMEOUT, WHOLE, Run, times
 
-PAGE = Path(__file__).parents[1] / "docs" / "how-to" / "grace-period.md"
+PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "grace-period.md"
 
 
 def test_the_table_is_that_of_the_command() -> None:
