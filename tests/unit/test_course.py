@@ -50,7 +50,9 @@ class Scene:
         made = plan(self.registry, **settings)
         context = SimpleNamespace(aws_request_id="request-1", function_name="orders")
         self.invocation = Invocation(made, event, context, START, HARD, GRACE_AT)
-        nudge = SimpleNamespace(reaches=lambda _ident: self.reaches, send=self.send)
+        nudge = SimpleNamespace(
+            reaches=lambda _ident: self.reaches, send=self.send, heard=0, native_id=0
+        )
         tools = Tools(
             self.clock,
             self.clock.alarm,

@@ -36,12 +36,13 @@ class Nudge:
     that somebody handles is not taken, and one that somebody took over later is not used any more.
     """
 
-    __slots__ = ("_decide", "_handler", "_main", "native_id", "number", "refusal")
+    __slots__ = ("_decide", "_handler", "_main", "heard", "native_id", "number", "refusal")
 
     def __init__(self, decide: Decide) -> None:
         self._decide = decide
         self._main = 0
         self.native_id = 0
+        self.heard = 0  # how often the handler has run; written by the main thread
         self.number: int | None = None  # written by the main thread, once; None: no nudge
         self.refusal: str | None = None
         # One bound method, kept: signal.getsignal() must give this very object.
@@ -96,6 +97,7 @@ class Nudge:
 
     def _on_nudge(self, _signum: int, frame: FrameType | None) -> None:
         """Runs in the main thread, wherever that is; raises what is due there, or does nothing."""
+        self.heard += 1
         try:
             error = self._decide(frame)
         except RecursionError:

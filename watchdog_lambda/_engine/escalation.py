@@ -16,13 +16,11 @@ from watchdog_lambda._report import metrics
 from watchdog_lambda._report.record import attribute, other_stacks
 from watchdog_lambda.details import TimeoutDetails
 
+from .cadence import NUDGE_PERIOD, Cadence
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .firing import Firing
-
-NUDGE_PERIOD = 0.01
-"""Seconds between nudges. A single one is lost in up to 39 % of the bad windows: it strikes
-just before the system call that it should have ended."""
 
 PUT_OFF_PERIOD = 0.001
 """The same while an interrupt is put off: the next nudge should meet another instruction."""
@@ -43,6 +41,7 @@ class Course:
 
     __slots__ = (
         "_begun",
+        "_cadence",
         "_has_given_up",
         "_invocation",
         "_timeline",
@@ -56,6 +55,7 @@ class Course:
         self._invocation = firing.invocation
         self._timeline = firing.timeline
         self._has_given_up = False
+        self._cadence = Cadence(firing.tools.nudge)
         self._begun: set[float | None] = set()  # stages, by their hooks' `before`
         self._todo: list[tuple[float, float | None]] = []  # the stages to come
         self.is_outdated = True  # of _todo; set by whoever registers a hook, in any thread
@@ -183,18 +183,21 @@ class Course:
             firing.delivery = "nudge" if nudges else "injection"
         if ladder.is_waiting and firing.details is not None:
             ladder.start(now, firing.details)
+        if nudges and self._cadence.is_quiet(now):
+            return self._cadence.quiet_until
         handled = handled_by(thread_id)
+        pause = NUDGE_PERIOD
         # Asked from here first, so that a cleanup that is left alone is not disturbed either.
         if ladder.is_wanted(now, handled):
             if nudges:
-                tools.nudge.send()
+                pause = self._cadence.send(now, self._timeline.last_call_at)
             elif tools.injector.available:
                 firing.inject(now, handled)
         else:
             ladder.leave_alone()
         if ladder.is_put_off:
             return now + PUT_OFF_PERIOD
-        return now + (NUDGE_PERIOD if now < self._timeline.hard else LATE_PERIOD)
+        return now + (pause if now < self._timeline.hard else LATE_PERIOD)
 
     def _give_up(self, now: float) -> None:
         """Last call has passed and the handler has not come back: say where it is, and leave."""

@@ -1,0 +1,187 @@
+"""Which system call a thread is blocked in, asked of the kernel about a real one."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import select
+import socket
+import subprocess
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support import BOUND, eventually
+from watchdog_lambda._cpython import syscalls
+from watchdog_lambda._cpython.syscalls import NAMES, Blocked, blocked_in, state_of, turns
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+@contextmanager
+def in_a_thread(work: Callable[[], object]) -> Iterator[int]:
+    """A thread at work; its native id. The block has to bring it back."""
+    ids: list[int] = []
+
+    def run() -> None:
+        ids.append(threading.get_native_id())
+        work()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    eventually(lambda: ids, "the thread has started")
+    yield ids[0]
+    thread.join(BOUND)
+    assert not thread.is_alive()
+
+
+def wait_of(native_id: int) -> Blocked:
+    found: list[Blocked] = []
+
+    def look() -> bool:
+        blocked = blocked_in(native_id)
+        if blocked is not None:
+            found.append(blocked)
+        return blocked is not None
+
+    eventually(look, "the thread is blocked in a call of interest")
+    return found[0]
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        yield ours, theirs
+
+
+Pair = tuple[socket.socket, socket.socket]
+
+
+def test_a_receive(pair: Pair) -> None:
+    """Of one descriptor, without a limit, and of no child."""
+    ours, theirs = pair
+    with in_a_thread(lambda: ours.recv(1)) as native_id:
+        blocked = wait_of(native_id)
+        theirs.send(b"x")
+
+    assert blocked.descriptors() == [ours.fileno()]
+    assert (blocked.limit(), blocked.child()) == (None, None)
+
+
+@pytest.mark.parametrize(("milliseconds", "limit"), [(9000, 9.0), (None, None)])
+def test_a_poll(milliseconds: int | None, limit: float | None, pair: Pair) -> None:
+    """All that it waits for, and for how long."""
+    ours, theirs = pair
+    poll = select.poll()
+    poll.register(ours, select.POLLIN)
+    poll.register(theirs, select.POLLPRI)
+    with in_a_thread(lambda: poll.poll(milliseconds)) as native_id:
+        blocked = wait_of(native_id)
+        assert sorted(blocked.descriptors()) == sorted([ours.fileno(), theirs.fileno()])
+        assert blocked.limit() == limit
+        theirs.send(b"x")
+
+
+def test_a_select(pair: Pair) -> None:
+    """The same in sets of bits."""
+    ours, theirs = pair
+    with in_a_thread(lambda: select.select([ours], [], [theirs], 9.0)) as native_id:
+        blocked = wait_of(native_id)
+        assert sorted(blocked.descriptors()) == sorted([ours.fileno(), theirs.fileno()])
+        assert blocked.limit() == pytest.approx(9.0, abs=1.0)
+        theirs.send(b"x")
+
+
+def test_an_epoll(pair: Pair) -> None:
+    """The descriptors are in the kernel; it tells them all the same."""
+    ours, theirs = pair
+    with select.epoll() as epoll:
+        epoll.register(ours, select.EPOLLIN)
+        with in_a_thread(lambda: epoll.poll(9.0)) as native_id:
+            blocked = wait_of(native_id)
+            assert (blocked.descriptors(), blocked.limit()) == ([ours.fileno()], 9.0)
+            theirs.send(b"x")
+
+
+def test_a_child() -> None:
+    """By its process id."""
+    with subprocess.Popen(["sleep", "60"]) as child, in_a_thread(child.wait) as native_id:
+        blocked = wait_of(native_id)
+        child.kill()
+
+    assert (blocked.child(), blocked.descriptors(), blocked.limit()) == (child.pid, [], None)
+
+
+@pytest.mark.parametrize("arguments", [(1, 77), (2, 0)], ids=["of one", "of a group"])
+def test_a_waitid(arguments: tuple[int, int]) -> None:
+    """Only that which is for one process."""
+    blocked = Blocked(247, (*arguments, 0, 0, 0, 0), "waitid")
+
+    assert blocked.child() == (77 if arguments[0] == 1 else None)
+
+
+def test_whoever_waits_has_no_turn(pair: Pair) -> None:
+    """And has had one once it is back."""
+    ours, theirs = pair
+    go_on = threading.Event()
+
+    def work() -> None:
+        ours.recv(1)
+        go_on.wait(BOUND)
+
+    with in_a_thread(work) as native_id:
+        wait_of(native_id)
+        before = turns(native_id)
+        assert before == turns(native_id)
+        assert state_of(native_id) == "S"
+        theirs.send(b"x")
+        eventually(lambda: turns(native_id) != before, "it has had a turn")
+        go_on.set()
+    assert (blocked_in(native_id), turns(native_id), state_of(native_id)) == (None, None, "")
+
+
+def test_a_thread_that_runs_is_blocked_in_nothing() -> None:
+    """This one."""
+    native_id = threading.get_native_id()
+    assert native_id in syscalls.threads()
+    assert state_of(native_id) == "R"
+    # The kernel has this one in the reading of that very file.
+    blocked = blocked_in(native_id)
+    assert blocked is None or blocked.name == "read"
+
+
+def test_memory_that_is_not_there_is_no_memory() -> None:
+    """Where a pointer would end the process."""
+    nowhere = Blocked(7, (8, 1, 5, 0, 0, 0), "poll")
+    assert (nowhere.descriptors(), nowhere.limit()) == ([], 0.005)
+    assert Blocked(271, (0, 1, 8, 0, 0, 0), "ppoll").limit() is None
+    assert Blocked(271, (0, 1, 0, 0, 0, 0), "ppoll").limit() is None
+
+
+def test_a_timespec_is_read() -> None:
+    """As ppoll() has it."""
+    content = (ctypes.c_int64 * 2)(3, 250_000_000)
+    address = ctypes.addressof(content)
+    assert Blocked(271, (0, 0, address, 0, 0, 0), "ppoll").limit() == pytest.approx(3.25)
+    assert Blocked(23, (0, 0, 0, 0, address, 0), "select").limit() == pytest.approx(253.0)
+
+
+def test_where_there_is_no_proc_nothing_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor on a machine whose numbers are not known."""
+    monkeypatch.setattr(syscalls, "_read", lambda _path: "")
+    assert not syscalls.is_told()
+    assert (blocked_in(1), turns(1), state_of(1)) == (None, None, "")
+    monkeypatch.setattr(syscalls, "_read", lambda _path: "7 what 0 0 0 0 0 0 0")
+    assert blocked_in(1) is None
+    monkeypatch.setattr(os, "listdir", lambda _path: (_ for _ in ()).throw(OSError()))
+    assert syscalls.threads() == []
+
+
+def test_the_numbers_of_the_two_machines_name_the_same_calls() -> None:
+    """But for those that arm64 never had: it has their newer forms."""
+    older = {"poll", "select", "epoll_wait"}
+    assert set(NAMES["x86_64"].values()) - older == set(NAMES["aarch64"].values())

@@ -1,0 +1,131 @@
+"""How soon the handler's thread is nudged again, on a clock that stands still."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from watchdog_lambda._cpython import syscalls
+from watchdog_lambda._cpython.syscalls import Blocked
+from watchdog_lambda._engine.cadence import (
+    LONGEST_WAIT,
+    MARGIN,
+    NUDGE_PERIOD,
+    QUICK,
+    Cadence,
+)
+
+LAST_CALL_AT = 2.5
+
+
+class Thread:
+    """A thread that waits in C, what its nudges come to, and the clock of it all."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 0.0
+        self.sent: list[float] = []
+        self.wait: Blocked | None = None
+        self.nudge: Any = SimpleNamespace(heard=0, native_id=7, send=self._nudged)
+        self.cadence = Cadence(self.nudge)
+        monkeypatch.setattr(syscalls, "is_told", lambda: True)
+        monkeypatch.setattr(syscalls, "blocked_in", lambda _native_id: self.wait)
+
+    def _nudged(self) -> None:
+        self.sent.append(self.now)
+
+    def polls(self, milliseconds: int) -> None:
+        self.wait = Blocked(7, (0, 1, milliseconds, 0, 0, 0), "poll")
+
+    def go_on(self, until: float) -> None:
+        """As the watchdog does, up to that instant."""
+        while self.now < until:
+            if self.cadence.is_quiet(self.now):
+                self.now = self.cadence.quiet_until
+            else:
+                self.now += self.cadence.send(self.now, LAST_CALL_AT)
+
+    def longest_pause(self) -> float:
+        return max(after - before for before, after in pairwise(self.sent))
+
+
+@pytest.fixture
+def thread(monkeypatch: pytest.MonkeyPatch) -> Thread:
+    return Thread(monkeypatch)
+
+
+def test_a_thread_that_runs_is_nudged_every_10_ms(thread: Thread) -> None:
+    """It looks once it is back, however often it has been nudged."""
+    thread.go_on(1.0)
+
+    assert thread.longest_pause() == pytest.approx(NUDGE_PERIOD)
+
+
+def test_whoever_hears_is_nudged_every_10_ms(thread: Thread) -> None:
+    """A nudge that is heard and put off is no reason to wait."""
+    thread.polls(100)
+    for _ in range(3 * QUICK):
+        assert thread.cadence.send(thread.now, LAST_CALL_AT) == NUDGE_PERIOD
+        thread.nudge.heard += 1
+
+
+@pytest.mark.parametrize(("milliseconds", "looks_at"), [(100, 0.15), (200, 0.25)])
+def test_a_wait_that_begins_anew_runs_out_once(
+    milliseconds: int, looks_at: float, thread: Thread
+) -> None:
+    """Five nudges come as ever, then none for as long as the wait takes: psycopg's, and gRPC's."""
+    thread.polls(milliseconds)
+    thread.go_on(1.0)
+
+    assert thread.sent[:QUICK] == pytest.approx([0.0, 0.01, 0.02, 0.03, 0.04])
+    assert thread.sent[QUICK] == pytest.approx(0.04 + milliseconds / 1000 + MARGIN)
+    assert thread.sent[QUICK] > looks_at - 0.01 + MARGIN - 0.001
+    assert thread.sent[QUICK] < 0.4
+
+
+@pytest.mark.parametrize(
+    "milliseconds", [-1, round(LONGEST_WAIT * 1000) + 1], ids=["for good", "for long"]
+)
+def test_a_wait_without_a_useful_limit_is_not_waited_for(milliseconds: int, thread: Thread) -> None:
+    """The time for it is not there."""
+    thread.polls(milliseconds)
+    thread.go_on(1.0)
+
+    assert thread.longest_pause() == pytest.approx(NUDGE_PERIOD)
+
+
+def test_nobody_is_left_alone_into_last_call(thread: Thread) -> None:
+    """Then every nudge counts."""
+    thread.polls(200)
+    thread.now = LAST_CALL_AT - 0.2
+    thread.go_on(LAST_CALL_AT + 0.2)
+
+    assert thread.longest_pause() == pytest.approx(NUDGE_PERIOD)
+
+
+def test_whoever_has_heard_meanwhile_is_left_alone_no_longer(thread: Thread) -> None:
+    """What it does next may swallow the interrupt, or wait again."""
+    thread.polls(200)
+    while not thread.cadence.is_quiet(thread.now):
+        thread.cadence.send(thread.now, LAST_CALL_AT)
+    thread.nudge.heard += 1
+
+    assert not thread.cadence.is_quiet(thread.now)
+    assert thread.cadence.send(thread.now, LAST_CALL_AT) == NUDGE_PERIOD
+    assert thread.cadence.unheard == 1
+
+
+def test_where_the_kernel_does_not_tell_the_pauses_are_long_ones_in_turn(
+    thread: Thread, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 125 and 250 ms: a wait of 100 ms is over by 0.15 s, one of 200 ms by 0.4 s."""
+    monkeypatch.setattr(syscalls, "is_told", lambda: False)
+    thread.go_on(0.5)
+
+    pauses = [round(after - before, 3) for before, after in pairwise(thread.sent)]
+    assert pauses[: QUICK - 1] == [NUDGE_PERIOD] * (QUICK - 1)
+    assert sorted(pauses[QUICK - 1 : QUICK + 1]) == [0.125, 0.25]
+    thread.now = LAST_CALL_AT
+    assert thread.cadence.send(thread.now, LAST_CALL_AT) == NUDGE_PERIOD

@@ -1,0 +1,232 @@
+"""The system call that a thread of this process is blocked in, read from ``/proc``.
+
+``/proc/self/task/TID/syscall`` has the call's number and arguments while the thread is off its
+processor in there, and ``running`` otherwise. What the arguments point to is read through
+``/proc/self/mem``: the call may be over by then, and its memory unmapped, which is an error there
+and would be a crash through a pointer.
+
+Nothing in here raises: where the kernel does not tell, nothing is known.
+
+Thread: any.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_X86_64 = {
+    0: "read",
+    1: "write",
+    7: "poll",
+    19: "readv",
+    20: "writev",
+    23: "select",
+    42: "connect",
+    44: "sendto",
+    45: "recvfrom",
+    46: "sendmsg",
+    47: "recvmsg",
+    61: "wait4",
+    232: "epoll_wait",
+    247: "waitid",
+    270: "pselect6",
+    271: "ppoll",
+    281: "epoll_pwait",
+    299: "recvmmsg",
+    441: "epoll_pwait2",
+}
+_ARM64 = {
+    22: "epoll_pwait",
+    63: "read",
+    64: "write",
+    65: "readv",
+    66: "writev",
+    72: "pselect6",
+    73: "ppoll",
+    95: "waitid",
+    203: "connect",
+    206: "sendto",
+    207: "recvfrom",
+    211: "sendmsg",
+    212: "recvmsg",
+    243: "recvmmsg",
+    260: "wait4",
+    441: "epoll_pwait2",
+}
+NAMES: dict[str, dict[int, str]] = {"x86_64": _X86_64, "aarch64": _ARM64}
+"""The calls of interest by machine, as in the kernel's ``unistd.h``. Python runs as 64-bit code."""
+
+_ON_ONE = {
+    *("read", "write", "readv", "writev", "connect"),
+    *("sendto", "recvfrom", "sendmsg", "recvmsg", "recvmmsg"),
+}
+_MILLISECONDS = {"poll": 2, "epoll_wait": 3, "epoll_pwait": 3}
+# A timespec's or a timeval's fraction of a second, and which argument points to it.
+_POINTED_TO = {
+    "ppoll": (2, 1e-9),
+    "pselect6": (4, 1e-9),
+    "epoll_pwait2": (3, 1e-9),
+    "select": (4, 1e-6),
+}
+_MOST_DESCRIPTORS = 1024
+_P_PID = 1  # of waitid
+
+
+class Blocked:
+    """One wait of one thread: which call, and with which arguments."""
+
+    __slots__ = ("arguments", "name", "number")
+
+    def __init__(self, number: int, arguments: tuple[int, ...], name: str) -> None:
+        self.number = number
+        self.arguments = arguments
+        self.name = name
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Blocked):
+            return NotImplemented
+        return (self.number, self.arguments) == (other.number, other.arguments)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def limit(self) -> float | None:
+        """Seconds after which a wait for descriptors ends by itself; None without a limit.
+
+        Of the whole wait, not of what is left of it.
+        """
+        index = _MILLISECONDS.get(self.name)
+        if index is not None:
+            return _none_if_negative(_signed(self.arguments[index]) / 1000)
+        pointed_to = _POINTED_TO.get(self.name)
+        if pointed_to is None:
+            return None
+        index, unit = pointed_to
+        content = _memory(self.arguments[index], 16)
+        if content is None:
+            return None
+        seconds, fraction = struct.unpack("=qq", content)
+        return _none_if_negative(seconds + fraction * unit)
+
+    def descriptors(self) -> list[int]:
+        """What it waits for, or on; empty for a child process, or where it cannot be told."""
+        return [fd for fd in self._descriptors() if fd >= 0][:_MOST_DESCRIPTORS]
+
+    def child(self) -> int | None:
+        """The process whose end it waits for; None if it waits for another thing, or for any."""
+        if self.name == "wait4":
+            pid = _signed(self.arguments[0])
+        elif self.name == "waitid" and self.arguments[0] == _P_PID:
+            pid = _signed(self.arguments[1])
+        else:
+            return None
+        return pid if pid > 0 else None
+
+    def _descriptors(self) -> Iterator[int]:
+        name, arguments = self.name, self.arguments
+        if name in _ON_ONE:
+            yield _signed(arguments[0])
+        elif name in {"poll", "ppoll"}:
+            count = min(arguments[1], _MOST_DESCRIPTORS)
+            for descriptor, _, _ in struct.iter_unpack(
+                "=ihh", _memory(arguments[0], 8 * count) or b""
+            ):
+                yield descriptor
+        elif name in {"select", "pselect6"}:
+            count = min(_signed(arguments[0]), _MOST_DESCRIPTORS)
+            for pointer in arguments[1:4]:
+                bits = _memory(pointer, (count + 63) // 64 * 8) or b""
+                number = int.from_bytes(bits, "little")
+                yield from (fd for fd in range(count) if number >> fd & 1)
+        elif name.startswith("epoll"):
+            yield from _in_epoll(arguments[0])
+
+
+def blocked_in(native_id: int) -> Blocked | None:
+    """The call of interest that a thread is blocked in now; None if it is in none, or runs."""
+    names = NAMES.get(os.uname().machine)
+    line = _read(f"/proc/self/task/{native_id}/syscall").split()
+    if names is None or len(line) < 7:
+        return None  # "running", or no such file
+    try:
+        name = names.get(int(line[0]))
+        arguments = tuple(int(argument, 16) for argument in line[1:7])
+    except ValueError:
+        return None
+    return None if name is None else Blocked(int(line[0]), arguments, name)
+
+
+def is_told() -> bool:
+    """Whether the kernel tells which call a thread is in; in some sandboxes it does not."""
+    return bool(_read("/proc/thread-self/syscall"))
+
+
+def turns(native_id: int) -> int | None:
+    """How often a thread has been given a processor so far; None where the kernel does not tell.
+
+    The same number twice: it has not run in between, and so is in the very call that it was in.
+    """
+    for line in _read(f"/proc/self/task/{native_id}/status").splitlines():
+        # It counts the times that the thread has gone to sleep by itself: one for each wait.
+        if line.startswith("voluntary_ctxt_switches:"):
+            return int(line.rpartition("\t")[2])
+    return None
+
+
+def state_of(native_id: int) -> str:
+    """A thread's state as ``ps`` has it: R for one that runs or could, S for one that waits."""
+    # Behind the name, in brackets, which may hold anything.
+    fields = _read(f"/proc/self/task/{native_id}/stat").rpartition(")")[2].split()
+    return fields[0] if fields else ""
+
+
+def threads() -> list[int]:
+    """The native ids of this process's threads."""
+    try:
+        return [int(name) for name in os.listdir("/proc/self/task")]
+    except OSError:
+        return []
+
+
+def _in_epoll(descriptor: int) -> Iterator[int]:
+    for line in _read(f"/proc/self/fdinfo/{descriptor}").splitlines():
+        # "tfd:        7 events:       19 data: ...", for each descriptor in there.
+        if line.startswith("tfd:"):
+            yield int(line.split()[1])
+
+
+def _signed(argument: int) -> int:
+    """An ``int`` as the kernel takes it: the register's lower half."""
+    low = argument & 0xFFFFFFFF
+    return low - (1 << 32) if low >> 31 else low
+
+
+def _none_if_negative(seconds: float) -> float | None:
+    return seconds if seconds >= 0 else None
+
+
+def _memory(address: int, size: int) -> bytes | None:
+    """`size` bytes of this process at `address`; None where there are none."""
+    if not address or size <= 0:
+        return None
+    try:
+        descriptor = os.open("/proc/self/mem", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            content = os.pread(descriptor, size, address)
+        finally:
+            os.close(descriptor)
+    except (OSError, OverflowError):
+        return None
+    return content if len(content) == size else None
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read()
+    except OSError:
+        return ""
