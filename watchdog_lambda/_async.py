@@ -60,9 +60,9 @@ def as_function(handler: Callable[..., Any]) -> Callable[[Any, Any], Any]:
     """A plain function that runs the ``async def`` `handler` to its end.
 
     Loop, open connections and ``contextvars`` set outside survive from one invocation to the next;
-    tasks that an invocation leaves behind are cancelled at its end. An interrupt that lands while
-    the loop waits cancels the handler's task, which sees ``CancelledError``; what it then returns
-    is the answer.
+    the user's own tasks that an invocation leaves behind are cancelled at its end. An interrupt
+    that lands while the loop waits cancels the handler's task, which sees ``CancelledError``; what
+    it then returns is the answer.
     """
 
     def run(event: Any, context: Any) -> Any:

@@ -28,7 +28,8 @@ class Thread:
         self.now = 0.0
         self.sent: list[float] = []
         self.wait: Blocked | None = None
-        self.nudge: Any = SimpleNamespace(heard=0, native_id=7, send=self._nudged)
+        nudge: Any = SimpleNamespace(heard=0, native_id=7, send=self._nudged)
+        self.nudge = nudge
         self.cadence = Cadence(self.nudge)
         monkeypatch.setattr(syscalls, "is_told", lambda: True)
         monkeypatch.setattr(syscalls, "blocked_in", lambda _native_id: self.wait)

@@ -17,6 +17,7 @@ from tests.support import BOUND
 from tests.unit.still_loop import BASE, StillLoop, clean_up, cleanup, left_running, still
 from watchdog_lambda import LambdaTimeout
 from watchdog_lambda._cpython import loops
+from watchdog_lambda._cpython import tasks as tasks_
 from watchdog_lambda._cpython.loops import (
     end_run,
     finish_turn,
@@ -402,14 +403,14 @@ def waiting() -> Iterator[Any]:
 
 def test_what_a_coroutine_awaits_is_its_stack(waiting: Any) -> None:
     """Innermost first, with the line that each waits in; a generator's too."""
-    stack = loops._chain(waiting)
+    stack = tasks_.awaited_stack(waiting)
 
     assert stack == [
         (__file__, old_style.__code__.co_firstlineno + 2, "old_style"),
         (__file__, inner.__code__.co_firstlineno + 1, "inner"),
         (__file__, outer.__code__.co_firstlineno + 1, "outer"),
     ]
-    assert names(loops._chain(waiting.cr_await.cr_await)) == ["old_style"]
+    assert names(tasks_.awaited_stack(waiting.cr_await.cr_await)) == ["old_style"]
 
 
 def test_a_line_that_is_unknown_is_none() -> None:
@@ -418,14 +419,14 @@ def test_a_line_that_is_unknown_is_none() -> None:
     generator = function()
     next(generator)
 
-    assert loops._chain(generator) == [(__file__, 0, "old_style")]
+    assert tasks_.awaited_stack(generator) == [(__file__, 0, "old_style")]
 
 
 def test_a_deep_chain_is_walked_so_far(waiting: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """From its outer end."""
-    monkeypatch.setattr(loops, "MOST_OWN_FRAMES", 2)
+    monkeypatch.setattr(tasks_, "MOST_OWN_FRAMES", 2)
 
-    assert names(loops._chain(waiting)) == ["inner", "outer"]
+    assert names(tasks_.awaited_stack(waiting)) == ["inner", "outer"]
 
 
 def test_what_runs_or_has_ended_awaits_nothing(waiting: Any) -> None:
@@ -433,7 +434,7 @@ def test_what_runs_or_has_ended_awaits_nothing(waiting: Any) -> None:
     running: Any = None
 
     async def looks() -> None:
-        seen.append(loops._chain(running))
+        seen.append(tasks_.awaited_stack(running))
 
     running = looks()
     with pytest.raises(StopIteration):
@@ -441,8 +442,8 @@ def test_what_runs_or_has_ended_awaits_nothing(waiting: Any) -> None:
     waiting.close()
 
     assert seen == [[]]
-    assert loops._chain(waiting) == []
-    assert loops._chain(object()) == []
+    assert tasks_.awaited_stack(waiting) == []
+    assert tasks_.awaited_stack(object()) == []
 
 
 def test_a_stack_gets_what_is_awaited_where_none_of_it_is_the_users(
@@ -488,9 +489,9 @@ def test_no_garbage_is_collected_while_frames_are_held(
     def frame_of(_ident: int) -> None:
         seen.append(gc.isenabled())
 
-    monkeypatch.setattr(loops, "_AWAITED", Walked(loops._AWAITED))
+    monkeypatch.setattr(tasks_, "_AWAITED", Walked(tasks_._AWAITED))
     monkeypatch.setattr(loops, "frame_of", frame_of)
-    loops._chain(waiting)
+    tasks_.awaited_stack(waiting)
     loops.loop_in(get_ident())
 
     assert seen == [False] * 5
@@ -546,7 +547,7 @@ def test_tasks_of_one_depth_come_in_the_order_of_their_names(
         told.append(name)
         return []
 
-    monkeypatch.setattr(loops, "_chain", chain)
+    monkeypatch.setattr(loops, "awaited_stack", chain)
     in_a_loop(busy, lambda: list(loops._awaited(get_ident())))
 
     assert len(told) == 21

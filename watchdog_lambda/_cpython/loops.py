@@ -6,11 +6,11 @@ asyncio is never imported: a loop that runs has been.
 from __future__ import annotations
 
 import sys
-import types
 import weakref
 from _thread import get_ident
 
-from .stacks import MOST_OWN_FRAMES, HeldOff, frame_of
+from .stacks import HeldOff, frame_of
+from .tasks import awaited_stack, users_own
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,12 +30,6 @@ Each thread writes its own entry.
 
 _given_up: weakref.WeakSet[Task[Any]] = weakref.WeakSet()
 """Tasks that were cancelled at the end of an invocation, and were still there in the next one."""
-
-_AWAITED: dict[type[object], tuple[str, str]] = {
-    types.CoroutineType: ("cr_frame", "cr_await"),
-    types.GeneratorType: ("gi_frame", "gi_yieldfrom"),
-}
-"""Where a frame is to be had, and what it waits for."""
 
 
 def running_loop() -> AbstractEventLoop | None:
@@ -135,11 +129,14 @@ def end_run(loop: AbstractEventLoop) -> None:
 
 
 def run_out(loop: AbstractEventLoop, seconds: float) -> None:
-    """Cancel a loop's tasks and run them to their end, for at most `seconds`.
+    """Cancel the user's own tasks in a loop and run them to their end, for at most `seconds`.
 
-    ``asyncio.run`` does that by itself. A bare ``run_until_complete`` (Mangum, Powertools' async
-    processor) that an exception goes through leaves its tasks pending: their ``finally`` would
-    never run, or run in the next invocation.
+    Those of libraries (a connection's reader, a heartbeat, a pool's workers) live on: what they
+    serve is meant to outlive the invocation.
+
+    ``asyncio.run`` ends all tasks by itself. A bare ``run_until_complete`` (Mangum, Powertools'
+    async processor) that an exception goes through leaves its tasks pending: their ``finally``
+    would never run, or run in the next invocation.
 
     Cut short by an interrupt (last call's), it may leave such a callback in the loop as
     :func:`finish_turn` is for.
@@ -150,7 +147,7 @@ def run_out(loop: AbstractEventLoop, seconds: float) -> None:
     if loop.is_closed() or loop.is_running():
         return
     asyncio = sys.modules["asyncio"]
-    tasks = asyncio.all_tasks(loop).difference(_given_up)
+    tasks = users_own(asyncio.all_tasks(loop).difference(_given_up))
     for task in tasks:
         task.cancel()
     # Before the tasks' own run, or what is left of the handler's would end that. Pinned by
@@ -208,33 +205,14 @@ def with_awaited(stack: Stack, thread_id: int, code: CodeMap) -> Stack:
 def _awaited(thread_id: int) -> Iterator[Stack]:
     coroutine = coroutines.get(thread_id)
     if coroutine is not None and coroutine.cr_frame is not None:
-        yield _chain(coroutine)
+        yield awaited_stack(coroutine)
     loop = running_loop() if thread_id == get_ident() else loop_in(thread_id)
     if loop is not None:
         try:
             tasks = sorted(sys.modules["asyncio"].all_tasks(loop), key=lambda task: task.get_name())
         except (AttributeError, RuntimeError, TypeError):
             return  # a loop that is no asyncio's, or that makes tasks all the time
-        yield from sorted((_chain(task.get_coro()) for task in tasks), key=len, reverse=True)
-
-
-def _chain(awaited: object) -> Stack:
-    """A coroutine's frame, and those of what it awaits, innermost first. Empty while it runs.
-
-    The walk ends at whatever is neither a coroutine nor a generator of Python's own (a future, a
-    class with an ``__await__``): its attributes could be the user's code.
-    """
-    stack: Stack = []
-    if getattr(awaited, "cr_running", False):
-        return stack
-    with HeldOff():
-        while (names := _AWAITED.get(type(awaited))) and len(stack) < MOST_OWN_FRAMES:
-            frame, awaited = getattr(awaited, names[0]), getattr(awaited, names[1])
-            if frame is None:
-                break  # it has ended
-            stack.append((frame.f_code.co_filename, frame.f_lineno or 0, frame.f_code.co_name))
-    stack.reverse()
-    return stack
+        yield from sorted((awaited_stack(task.get_coro()) for task in tasks), key=len, reverse=True)
 
 
 def loop_in(thread_id: int) -> AbstractEventLoop | None:

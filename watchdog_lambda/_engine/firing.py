@@ -20,7 +20,8 @@ from _thread import RLock
 from watchdog_lambda._cpython.delivery import trace_instructions
 from watchdog_lambda._cpython.loops import loop_in, run_out, running_loop, wake
 from watchdog_lambda._cpython.source import CodeMap, current_path
-from watchdog_lambda._cpython.stacks import all_stacks, frame_of
+from watchdog_lambda._cpython.stacks import HeldOff, all_stacks, frame_of
+from watchdog_lambda._cpython.tasks import note_run
 from watchdog_lambda.errors import LANDING, Interrupt, LambdaTimeout, prepared
 
 from .interrupts import Ladder
@@ -197,6 +198,8 @@ class Firing:
             loop = loop_in(self.thread_id)
             if loop is None:
                 return
+            with HeldOff():
+                note_run(frame_of(self.thread_id))
             if loop not in self.loops:
                 self.loops.append(loop)
         # Behind the injection, see there; and without the lock, as it is the loop's code that runs.
@@ -249,8 +252,10 @@ class Firing:
             if error is not None and error._witness is not None:
                 error._witness.landed()
                 loop = running_loop()
-                if loop is not None and loop not in self.loops:
-                    self.loops.append(loop)
+                if loop is not None:
+                    note_run(frame)
+                    if loop not in self.loops:
+                        self.loops.append(loop)
             elif ladder.is_misplaced and frame is not None and not in_place:
                 # Most of the nudges meet a tight loop at its back edge (174 of 204 counted on
                 # 3.13), and where it calls nothing all do. So have it looked at instruction by

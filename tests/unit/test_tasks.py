@@ -1,0 +1,125 @@
+"""Which tasks of a loop end with the invocation, and which are libraries' and live on."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.unit.still_loop import StillLoop, still
+from watchdog_lambda._cpython import tasks
+from watchdog_lambda._cpython.loops import finish_turn, run_out
+from watchdog_lambda._cpython.tasks import note_run, users_own
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+__all__ = ["still"]
+
+LIBRARY = """
+import asyncio
+
+async def reads():
+    await asyncio.sleep(30)
+
+async def calls(back):
+    await back()
+
+async def waits_for(awaitable):
+    return await asyncio.wait([asyncio.ensure_future(awaitable)])
+"""
+
+
+def library() -> dict[str, Any]:
+    """The functions of a module as pip would have installed it."""
+    namespace: dict[str, Any] = {}
+    exec(compile(LIBRARY, "/opt/app/site-packages/broker/reader.py", "exec"), namespace)  # noqa: S102
+    return namespace
+
+
+async def waits() -> None:
+    await asyncio.sleep(30)
+
+
+def begun(loop: StillLoop, coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+    """A task that waits, with nobody waiting for it."""
+    task = loop.create_task(coroutine)
+    finish_turn(loop)
+    return task
+
+
+def end(loop: StillLoop) -> None:
+    for task in asyncio.all_tasks(loop):
+        task.cancel()
+    finish_turn(loop)
+    finish_turn(loop)
+
+
+def test_a_librarys_task_lives_on(still: StillLoop) -> None:
+    """A connection's reader, which the next invocation needs."""
+    reader, own = begun(still, library()["reads"]()), begun(still, waits())
+
+    run_out(still, 5.0)
+
+    assert (reader.done(), own.cancelled(), still.now) == (False, True, 0.0)
+    end(still)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        pytest.param(waits, id="its coroutine"),
+        pytest.param(lambda: library()["calls"](waits), id="called by a library"),
+        pytest.param(lambda: asyncio.sleep(30), id="asyncio's own, and nobody waits"),
+    ],
+)
+def test_a_task_of_the_users_ends(
+    make: Callable[[], Coroutine[Any, Any, Any]], still: StillLoop
+) -> None:
+    """Wherever the user's own code is in it."""
+    task = begun(still, make())
+
+    run_out(still, 5.0)
+
+    assert task.cancelled()
+
+
+def test_what_a_library_waits_for_lives_on(still: StillLoop) -> None:
+    """Cancelled, it would have the library's own task end with it."""
+    waiting = begun(still, library()["waits_for"](asyncio.sleep(30)))
+    assert len(asyncio.all_tasks(still)) == 2
+
+    assert users_own(asyncio.all_tasks(still)) == set()
+    assert not waiting.done()
+    end(still)
+
+
+def test_the_task_of_a_run_that_was_interrupted_ends(still: StillLoop) -> None:
+    """Whose coroutine it may be: a framework runs its own, and the endpoint in a thread."""
+    task = still.create_task(library()["reads"]())
+
+    def strike() -> None:
+        note_run(sys._getframe())
+        raise KeyboardInterrupt
+
+    still.call_soon(strike)
+    with pytest.raises(KeyboardInterrupt):
+        still.run_until_complete(task)
+
+    assert users_own(asyncio.all_tasks(still)) == {task}
+    run_out(still, 5.0)
+    assert task.cancelled()
+
+
+def test_outside_of_a_run_there_is_nothing_to_note(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor where nobody has imported asyncio."""
+    before = set(tasks._interrupted)
+    note_run(sys._getframe())
+    monkeypatch.delitem(sys.modules, "asyncio.base_events")
+    note_run(sys._getframe())
+    note_run(None)
+
+    assert set(tasks._interrupted) == before
+    assert users_own(set()) == set()

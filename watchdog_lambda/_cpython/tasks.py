@@ -1,0 +1,89 @@
+"""asyncio's tasks: where one waits, and which of them end with the invocation.
+
+A task belongs to the user if the user's own code is in it, be it as its coroutine or as what that
+awaits. One of asyncio's own coroutines (``asyncio.sleep()``) belongs to the user if nobody waits
+for it: those that libraries make, they wait for. The others are libraries' (the reader of a
+connection, a heartbeat, a pool's workers): they were made to outlive the invocation, and what they
+serve breaks for good without them. So the task of a run that was interrupted ends, whoever it
+belongs to (Mangum's, with an endpoint in a thread), and so do the user's own; nothing else does.
+"""
+
+from __future__ import annotations
+
+import sys
+import types
+import weakref
+
+from .source import STDLIB, CodeMap, current_path
+from .stacks import MOST_OWN_FRAMES, HeldOff
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from asyncio import Task
+    from types import FrameType
+    from typing import Any
+
+    from .stacks import Stack
+
+_interrupted: weakref.WeakSet[Any] = weakref.WeakSet()
+"""The futures of runs that an interrupt has landed in. Written by the handlers' threads."""
+
+_AWAITED: dict[type[object], tuple[str, str]] = {
+    types.CoroutineType: ("cr_frame", "cr_await"),
+    types.GeneratorType: ("gi_frame", "gi_yieldfrom"),
+}
+"""Where a frame is to be had, and what it waits for."""
+
+
+def note_run(frame: FrameType | None) -> None:
+    """Remember whose run of a loop an interrupt lands in, if `frame` is in one.
+
+    Thread: the frame's own, or one in which no garbage is collected meanwhile.
+    """
+    events = sys.modules.get("asyncio.base_events")
+    if events is None:
+        return
+    runs = events.BaseEventLoop.run_until_complete.__code__
+    while frame is not None:
+        if frame.f_code is runs:
+            # A future by then, made of what was given.
+            future = frame.f_locals.get("future")
+            if future is not None and hasattr(future, "cancel"):
+                _interrupted.add(future)
+        frame = frame.f_back
+
+
+def users_own(tasks: set[Task[Any]]) -> set[Task[Any]]:
+    """Those of `tasks` that end with the invocation. Thread: their loop's."""
+    if not tasks:
+        return tasks
+    code = CodeMap(current_path())
+    return {task for task in tasks if task in _interrupted or _is_own(task, code)}
+
+
+def _is_own(task: Task[Any], code: CodeMap) -> bool:
+    files = [file for file, _, _ in awaited_stack(task.get_coro())]
+    if any(code.is_own(file) for file in files):
+        return True
+    # Whoever waits for a task has had a callback added; gather(), wait() and wait_for() as well.
+    is_awaited = bool(getattr(task, "_callbacks", True))
+    return not is_awaited and all(file.startswith(STDLIB) for file in files)
+
+
+def awaited_stack(awaited: object) -> Stack:
+    """A coroutine's frame, and those of what it awaits, innermost first. Empty while it runs.
+
+    The walk ends at whatever is neither a coroutine nor a generator of Python's own (a future, a
+    class with an ``__await__``): its attributes could be the user's code.
+    """
+    stack: Stack = []
+    if getattr(awaited, "cr_running", False):
+        return stack
+    with HeldOff():
+        while (names := _AWAITED.get(type(awaited))) and len(stack) < MOST_OWN_FRAMES:
+            frame, awaited = getattr(awaited, names[0]), getattr(awaited, names[1])
+            if frame is None:
+                break  # it has ended
+            stack.append((frame.f_code.co_filename, frame.f_lineno or 0, frame.f_code.co_name))
+    stack.reverse()
+    return stack
