@@ -35,8 +35,7 @@ _PAUSE = 0.0002
 _PAGE = 4096
 _FIONREAD = 0x541B
 
-_ATOMIC = select.PIPE_BUF  # a pipe that is ready takes this much without blocking
-_SEND_FLAGS = 0x40 | 0x4000  # MSG_DONTWAIT | MSG_NOSIGNAL
+_ATOMIC = select.PIPE_BUF  # a pipe or socket that is ready takes this much without blocking
 
 
 def preload() -> None:
@@ -83,8 +82,6 @@ def _write_all(descriptor: int, data: bytes) -> bool:
             put = os.write
         elif kind == stat.S_IFIFO:
             put = _splice
-        elif kind == stat.S_IFSOCK:
-            put = _send
         until = SystemClock.monotonic() + LONGEST_WAIT
         if kind == stat.S_IFIFO:
             _wait_for_room(descriptor, len(data), until - LONGEST_WAIT / 2)
@@ -171,17 +168,3 @@ def _splice(descriptor: int, rest: memoryview) -> int:
         return os.splice(file, descriptor, length, 0, None, os.SPLICE_F_NONBLOCK)
     finally:
         os.close(file)
-
-
-def _send(descriptor: int, rest: memoryview) -> int:
-    # Not the socket module's object: making one of a descriptor can change the flags that others
-    # see (socket.setdefaulttimeout).
-    ctypes = sys.modules.get("ctypes")
-    if ctypes is None:
-        return _put_piece(descriptor, rest)
-    libc = ctypes.CDLL(None, use_errno=True)
-    sent: int = libc.send(descriptor, bytes(rest), ctypes.c_size_t(len(rest)), _SEND_FLAGS)
-    if sent < 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))
-    return sent
