@@ -35,7 +35,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from tools.soak_cell import Cell, Soak
 from watchdog_lambda import Interrupt, LambdaTimeout, watch
 from watchdog_lambda._engine.invocation import active
-from watchdog_lambda._engine.watchdog import thread
+from watchdog_lambda._engine.watchdog import process_watchdog
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -302,7 +302,10 @@ class Threads(Weather):
         self._limits = resource.getrlimit(resource.RLIMIT_NPROC)
         # In the very first invocation the watchdog's own thread cannot be started either.
         self.before(0)
-        if watch(_answers)("an event", _Second()) != "an event" or thread._thread_id is not None:
+        if (
+            watch(_answers)("an event", _Second()) != "an event"
+            or process_watchdog._thread_id is not None
+        ):
             raise AssertionError("without a thread the handler must run, unwatched")
         self.before(1)
 
@@ -410,7 +413,7 @@ class Chaos(Soak):
 
     def _problem(self, shot: Shot, result: object, error: BaseException | None) -> str | None:
         problem = super()._problem(shot, result, error)
-        if problem == "was not interrupted" and thread._thread_id is None:
+        if problem == "was not interrupted" and process_watchdog._thread_id is None:
             self.count["known: no thread to be had"] += 1
             return None
         if problem is not None and error is not None and _is_the_weathers(error):

@@ -54,7 +54,7 @@ CORE: Final = (
         "_engine.invocation",
         "_cpython.pace",
         "_report.record",
-        "_engine.standby",
+        "_engine.kernel_timers",
     ),
     *(
         "_outcome",
@@ -68,23 +68,23 @@ CORE: Final = (
     *("_cpython.loops", "_async", "_engine.watchdog"),
 )
 TESTS: Final = {
-    "_outcome": ("tests/unit/test_answer.py",),
+    "_outcome": ("tests/unit/test_outcome.py",),
     "_engine.clock": ("tests/unit/test_clock.py",),
     "_cpython.bytecode": ("tests/unit/test_code.py",),
     "_config": ("tests/unit/test_config.py",),
     "_async": ("tests/unit/test_coroutines.py",),
-    "_engine.escalation": ("tests/unit/test_course.py",),
+    "_engine.escalation": ("tests/unit/test_escalation.py",),
     "_engine.firing": ("tests/unit/test_firing.py",),
     "_handler": ("tests/unit/test_handler.py",),
     "_hooks": ("tests/unit/test_hook_shares.py",),
     "_cpython.delivery": ("tests/unit/test_nudge.py",),
     "_engine.invocation": ("tests/unit/test_invocation.py",),
-    "_engine.interrupts": ("tests/unit/test_ladder.py",),
+    "_engine.interrupts": ("tests/unit/test_interrupts.py",),
     "_lambda.last_resort": ("tests/unit/test_last_resort.py",),
     "_cpython.loops": ("tests/unit/test_event_loops.py",),
     "_cpython.pace": ("tests/unit/test_pace.py",),
     "_report.record": ("tests/unit/test_record.py",),
-    "_engine.standby": ("tests/unit/test_standby.py",),
+    "_engine.kernel_timers": ("tests/unit/test_kernel_timers.py",),
     "_engine.watchdog": ("tests/unit/test_watchdog.py",),
 }
 """The tests of each module that has some to itself: they wait for nothing, so it takes minutes."""

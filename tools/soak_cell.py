@@ -35,10 +35,10 @@ from watchdog_lambda import Interrupt, LambdaTimeout
 from watchdog_lambda._api import wrap
 from watchdog_lambda._config import Settings
 from watchdog_lambda._cpython.source import is_ours
-from watchdog_lambda._engine.escalation import Course
+from watchdog_lambda._engine.escalation import Escalation
 from watchdog_lambda._engine.interrupts import LATE_PATIENCE
 from watchdog_lambda._engine.invocation import active
-from watchdog_lambda._engine.watchdog import WatchdogThread, thread
+from watchdog_lambda._engine.watchdog import WatchdogThread, process_watchdog
 from watchdog_lambda.errors import prepared
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def _watch_the_watchdog() -> None:
     """Have it leave the instants of its acts on the invocation's context, which is a shot."""
     look = WatchdogThread._look
     advance = WatchdogThread._advance
-    press = Course._press
+    press = Escalation._press
 
     def stamped_look(*arguments: Any) -> float:
         _Probe.woke = monotonic()
@@ -120,7 +120,7 @@ def _watch_the_watchdog() -> None:
 
     WatchdogThread._look = stamped_look  # type: ignore[method-assign,assignment]
     WatchdogThread._advance = stamped_advance  # type: ignore[method-assign,assignment]
-    Course._press = stamped_press  # type: ignore[method-assign,assignment]
+    Escalation._press = stamped_press  # type: ignore[method-assign,assignment]
 
 
 # ---- one delivery, in a process of its own -------------------------------------------------------
@@ -319,7 +319,7 @@ class Soak:
         self.lags.sort()
         if not self.count["fired close"] and self.count["invocations"] > _FEW:
             self.violated("nothing is shown: no invocation came close to the race")
-        if thread._thread_id not in sys._current_frames():
+        if process_watchdog._thread_id not in sys._current_frames():
             self.violated("the watchdog thread is gone")
         return {
             "event": RESULT,

@@ -11,7 +11,7 @@ from _thread import get_ident
 from ._async import is_coroutine_function
 from ._config import NO_FALLBACK, Plan, Settings
 from ._engine.invocation import active
-from ._engine.watchdog import thread
+from ._engine.watchdog import process_watchdog
 from ._handler import call_general, guard
 from ._hooks import HookRegistry, hook_name
 from ._lambda.startup import prepare
@@ -117,7 +117,7 @@ class shield:  # noqa: N801 - used like a function
             invocation.shields += 1
             if invocation.firing is not None:
                 try:
-                    invocation.firing.hold_back()
+                    invocation.firing.withdraw_for_shield()
                 except BaseException:
                     # It has landed on the way: the block is not entered, so nobody would take the
                     # shield down.
@@ -418,7 +418,7 @@ def _register(registry: HookRegistry, hook: Any, before: float | None) -> Any:
         _check_callable(hook, "shutdown_hook")
         registry.add(hook_name(hook), hook, before)
         if before is not None:
-            thread.reschedule()
+            process_watchdog.reschedule()
         return hook
 
     return register if hook is None else register(hook)

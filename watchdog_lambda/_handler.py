@@ -17,7 +17,7 @@ from _thread import get_ident
 from ._async import as_function, call_opaque, is_coroutine_function
 from ._config import GRACE_SHARE
 from ._engine.invocation import Invocation, active
-from ._engine.watchdog import thread
+from ._engine.watchdog import process_watchdog
 from ._hooks import staged
 from ._log import warn_once
 from ._outcome import conclude
@@ -41,13 +41,13 @@ _NO_TIME = (AttributeError, TypeError, ValueError, ArithmeticError, LookupError)
 
 
 def guard(
-    handler: Callable[..., Any], plan: Plan, watchdog: WatchdogThread = thread
+    handler: Callable[..., Any], plan: Plan, watchdog: WatchdogThread = process_watchdog
 ) -> TwoArguments:
     """A function of event and context that calls `handler`, watched."""
     metrics.preload(plan.settings.metrics_namespace)
     call = _plain(handler)
     monotonic = watchdog.clock.monotonic
-    standby = watchdog.standby
+    kernel_timers = watchdog.kernel_timers
     grace_period = plan.settings.grace_period
     grace_share = GRACE_SHARE
     timeout = plan.settings.timeout
@@ -101,8 +101,8 @@ def guard(
                 invocation.is_open = False  # then this, then firing; see _invocation
                 if invocation.firing is None:
                     failure = None  # it holds this frame
-                    if standby.speaks_for is invocation:
-                        standby.ends(invocation)
+                    if kernel_timers.dump_for is invocation:
+                        kernel_timers.ends(invocation)
                     active.pop(ident, None)
                     raise
                 if result is not None and isinstance(error, LambdaTimeout | Interrupt):
@@ -114,8 +114,8 @@ def guard(
                 invocation.firing.settle()
             else:
                 if invocation.firing is None:
-                    if standby.speaks_for is invocation:
-                        standby.ends(invocation)
+                    if kernel_timers.dump_for is invocation:
+                        kernel_timers.ends(invocation)
                     active.pop(ident, None)
                     return result
                 invocation.firing.settle()
@@ -205,12 +205,12 @@ def _call_within(
     if not plan.is_bare and outer.firing is None:
         outer.plan = previous.with_inner(plan)
         outer.reschedule()
-        thread.wake(outer)
+        process_watchdog.wake(outer)
     result = call(event, context)
     if outer.plan is not previous and outer.firing is None:
         outer.plan = previous
         outer.reschedule()
-        thread.wake(outer)
+        process_watchdog.wake(outer)
     return result
 
 

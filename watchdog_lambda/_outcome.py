@@ -8,7 +8,7 @@ from . import _report
 from ._config import NO_FALLBACK
 from ._cpython.source import PACKAGE, trim
 from ._engine.invocation import active
-from ._engine.watchdog import thread
+from ._engine.watchdog import process_watchdog
 from ._report import metrics, tracing
 from .errors import Interrupt, LambdaTimeout
 
@@ -32,7 +32,7 @@ def conclude(
     Thread: the handler's, after :meth:`Firing.settle`.
     """
     try:
-        firing.ended_at = thread.clock.monotonic()
+        firing.ended_at = process_watchdog.clock.monotonic()
         firing.run_out_loops()
         firing.wait_for_hooks()
         if firing.fired_at is None:
@@ -40,18 +40,18 @@ def conclude(
             return result, _without_front(failure)
         outcome, result, failure = _judge(firing, result, failure)
         if firing.claim_report():
-            tracing.annotate(firing, outcome, thread.clock.monotonic())
-            now = thread.clock.monotonic()
+            tracing.annotate(firing, outcome, process_watchdog.clock.monotonic())
+            now = process_watchdog.clock.monotonic()
             _report.write(firing, outcome, now)
             metrics.write(firing, outcome, now)
         return result, _without_front(failure)
     finally:
         firing.is_concluded = True
-        thread.standby.ends(firing.invocation)
+        process_watchdog.kernel_timers.ends(firing.invocation)
         # The timer by processor time, too, which the watchdog would take back at its next look: a
         # garbage collection that holds the GIL can come before that. Pinned by
         # test_nobody_speaks_after_a_timeout_whose_end_the_watchdog_has_yet_to_see.
-        thread.standby.rest()
+        process_watchdog.kernel_timers.rest()
         active.pop(get_ident(), None)
 
 
@@ -60,14 +60,14 @@ def _judge(
 ) -> tuple[str, Any, BaseException | None]:
     """How it ended (a word for the report), and what that makes for the caller."""
     if failure is None:
-        if result is not None or not firing.ladder.is_lost_in_a_wrapper():
+        if result is not None or not firing.policy.is_lost_in_a_wrapper():
             return "returned", result, None
         # Nobody has made that None: datadog_lambda's wrapper drops every BaseException that is not
         # its own. The caller would take it for a success.
-        failure = LambdaTimeout(firing.ladder.first_message())
+        failure = LambdaTimeout(firing.policy.first_message())
         failure.details = firing.details
     if not _is_this_timeout(firing, failure):
-        if firing.ladder.records:
+        if firing.policy.records:
             _add_note(firing, failure)
         return "raised", None, failure
     fallback = firing.invocation.plan.fallback
@@ -104,7 +104,7 @@ def _call_fallback(
         except Exception as error:  # noqa: BLE001 - see _judge
             broken.append(error)
 
-    if thread.clock.monotonic() < firing.timeline.last_call_at:
+    if process_watchdog.clock.monotonic() < firing.timeline.last_call_at:
         firing.run_until_last_call(call)
         firing.wait_for_hooks()  # of stages that have begun meanwhile
     else:
@@ -121,7 +121,7 @@ def _is_this_timeout(firing: Firing, failure: BaseException) -> bool:
     """
     if isinstance(failure, LambdaTimeout | Interrupt):
         return True
-    if not firing.ladder.involves(failure):
+    if not firing.policy.involves(failure):
         return False
     innermost = failure.__traceback__
     while innermost is not None and innermost.tb_next is not None:
@@ -135,7 +135,7 @@ def _as_timeout(firing: Firing, failure: BaseException) -> LambdaTimeout:
     if isinstance(failure, LambdaTimeout):
         failure.__traceback__ = trim(failure.__traceback__)
         return failure
-    timeout = LambdaTimeout(firing.ladder.first_message())
+    timeout = LambdaTimeout(firing.policy.first_message())
     timeout.details = firing.details
     timeout.__traceback__ = trim(failure.__traceback__)
     if not isinstance(failure, Interrupt):
@@ -144,7 +144,7 @@ def _as_timeout(firing: Firing, failure: BaseException) -> LambdaTimeout:
 
 
 def _add_note(firing: Firing, failure: BaseException) -> None:
-    failure.add_note(f"watchdog_lambda: {firing.ladder.first_message()}")
+    failure.add_note(f"watchdog_lambda: {firing.policy.first_message()}")
 
 
 def _without_front(failure: BaseException | None) -> BaseException | None:

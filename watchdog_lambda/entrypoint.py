@@ -15,7 +15,7 @@ import os
 
 from ._api import wrap
 from ._config import Settings
-from ._engine.watchdog import thread
+from ._engine.watchdog import process_watchdog
 from ._lambda import command
 from ._lambda.startup import prepare
 
@@ -44,7 +44,7 @@ def load(environ: MutableMapping[str, str], argument: str | None = None) -> Call
         return resolved
     # At init, where Lambda gives every function a full processor; the first invocation may have a
     # fourteenth of one.
-    thread.preload()
+    process_watchdog.preload()
     return wrap(resolved, settings)
 
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.child import Channel, end_with_parent
 from watchdog_lambda import watch
-from watchdog_lambda._engine.watchdog import thread
+from watchdog_lambda._engine.watchdog import process_watchdog
 
 from .contenders import CONTENDERS, OURS, context
 from .handlers import noop
@@ -75,7 +75,7 @@ def _start_the_thread() -> None:
 def _takes_its_time(_event: Any, _context: Any) -> None:
     """Until the thread sleeps; traced, or on a busy machine, that takes a while."""
     until = monotonic() + _BOUND
-    while thread.wake_at == math.inf and monotonic() < until:
+    while process_watchdog.wake_at == math.inf and monotonic() < until:
         sleep(0.01)
     sleep(0.05)
 

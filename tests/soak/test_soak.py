@@ -27,11 +27,11 @@ SABOTAGE: Final = f"""
 import sys
 sys.path.insert(0, {str(ROOT)!r})
 from watchdog_lambda import LambdaTimeout, _handler
-from watchdog_lambda._engine.watchdog import thread
+from watchdog_lambda._engine.watchdog import process_watchdog
 conclude = _handler.conclude
 def leave_one_behind(firing, *rest):
     outcome = conclude(firing, *rest)
-    thread.injector.inject(firing.thread_id, LambdaTimeout)
+    process_watchdog.injector.inject(firing.thread_id, LambdaTimeout)
     return outcome
 _handler.conclude = leave_one_behind
 """

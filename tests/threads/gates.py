@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from tests.support import BOUND
 from watchdog_lambda._cpython.delivery import Injector
-from watchdog_lambda._engine.standby import Standby
-from watchdog_lambda._engine.watchdog import thread
+from watchdog_lambda._engine.kernel_timers import KernelTimers
+from watchdog_lambda._engine.watchdog import process_watchdog
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,7 +40,7 @@ class GatedNudge:
     """The process's nudge, held just before the signal is sent."""
 
     def __init__(self, gate: Gate) -> None:
-        self._real = thread.nudge
+        self._real = process_watchdog.nudge
         self._gate = gate
         self.refusal = None
 
@@ -103,17 +103,19 @@ class NoTimer:
 @contextmanager
 def parts(**replaced: object) -> Iterator[None]:
     """Give the process's watchdog other parts for a while."""
-    thread.preload()
+    process_watchdog.preload()
     if "nudge" in replaced:
-        if thread.standby._timer is not None:
-            thread.standby._timer.stop()
-        standby = replaced["standby"] = Standby(thread.clock, thread.nudge)
-        standby._timer = NoTimer()  # type: ignore[assignment]
-    before = {name: getattr(thread, name) for name in replaced}
+        if process_watchdog.kernel_timers._timer is not None:
+            process_watchdog.kernel_timers._timer.stop()
+        kernel_timers = replaced["kernel_timers"] = KernelTimers(
+            process_watchdog.clock, process_watchdog.nudge
+        )
+        kernel_timers._timer = NoTimer()  # type: ignore[assignment]
+    before = {name: getattr(process_watchdog, name) for name in replaced}
     for name, part in replaced.items():
-        setattr(thread, name, part)
+        setattr(process_watchdog, name, part)
     try:
         yield
     finally:
         for name, part in before.items():
-            setattr(thread, name, part)
+            setattr(process_watchdog, name, part)

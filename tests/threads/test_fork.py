@@ -17,7 +17,7 @@ import pytest
 from tests.support import Context, block, in_a_fork
 from watchdog_lambda import Interrupt, LambdaTimeout, shutdown_hook, watch
 from watchdog_lambda._engine.invocation import active
-from watchdog_lambda._engine.watchdog import thread
+from watchdog_lambda._engine.watchdog import process_watchdog
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,7 +60,7 @@ def test_the_parent_is_watched_on_by_the_same_thread() -> None:
         def handler(_event: object, _context: object) -> None:
             for _ in range(10):
                 fork()
-                threads.add(thread._thread_id)
+                threads.add(process_watchdog._thread_id)
             block()
 
         with pytest.raises(LambdaTimeout):
@@ -77,7 +77,7 @@ def test_a_child_is_not_the_invocation_and_can_watch_handlers_itself() -> None:
     def child() -> bytes:
         try:
             assert not active
-            assert thread._thread_id is None
+            assert process_watchdog._thread_id is None
             assert [p.name for p in Path("/proc/self/task").iterdir()] == [str(os.getpid())]
 
             watch(grace_period=0.02)(lambda _e, _c: block())({}, Context(0.1))
@@ -134,12 +134,12 @@ def test_a_handler_that_does_nothing_but_fork_is_interrupted() -> None:
         begun: list[float] = []
 
         def handler(_event: object, _context: object) -> None:
-            begun.append(thread.clock.monotonic())
+            begun.append(process_watchdog.clock.monotonic())
             while True:
                 fork()
 
         with pytest.raises(LambdaTimeout):
             watch(grace_period=0.4, last_call=0.1)(handler)({}, Context(1.6))
-        assert thread.clock.monotonic() < begun[0] + 1.5
+        assert process_watchdog.clock.monotonic() < begun[0] + 1.5
 
     play(scene)

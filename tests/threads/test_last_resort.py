@@ -10,7 +10,7 @@ import pytest
 from tests.support import BOUND, Context, eventually
 from tests.threads.gates import Gate
 from watchdog_lambda import watch
-from watchdog_lambda._engine.watchdog import thread
+from watchdog_lambda._engine.watchdog import process_watchdog
 from watchdog_lambda._lambda import last_resort as last_resort_module
 from watchdog_lambda._lambda.last_resort import LastResort
 from watchdog_lambda._lambda.runtime_api import Refused
@@ -69,11 +69,11 @@ def api() -> Iterator[Api]:
 @pytest.fixture(autouse=True)
 def last_resort(api: Api) -> Iterator[StayingOn]:
     """The process's own, with an API that a test controls."""
-    before = thread.last_resort
-    thread.last_resort = last_resort = StayingOn(api)
+    before = process_watchdog.last_resort
+    process_watchdog.last_resort = last_resort = StayingOn(api)
     yield last_resort
     last_resort.end.open()
-    thread.last_resort = before
+    process_watchdog.last_resort = before
 
 
 def run_off_the_main_thread(free: threading.Event) -> tuple[threading.Thread, list[object]]:
@@ -99,7 +99,7 @@ def test_a_handler_that_comes_back_during_the_last_resort_does_not_answer_again(
     free = threading.Event()
     worker, results = run_off_the_main_thread(free)
     api.gate.wait_until_reached()
-    firing = next(iter(thread.courses)).firing
+    firing = next(iter(process_watchdog.escalations)).firing
     assert firing is not None
 
     free.set()
@@ -160,5 +160,5 @@ def test_a_handler_that_came_back_first_answers_for_itself(
     assert results == ["the handler's own"]
 
     gate.open()
-    eventually(lambda: not thread.courses, "the watchdog is done with it")
+    eventually(lambda: not process_watchdog.escalations, "the watchdog is done with it")
     assert api.posted == []

@@ -14,7 +14,7 @@ import pytest
 
 from tests.support import Context
 from watchdog_lambda import LambdaTimeout, watch
-from watchdog_lambda._engine.watchdog import thread
+from watchdog_lambda._engine.watchdog import process_watchdog
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,7 +50,7 @@ def test_a_nudge_between_a_callbacks_turn_and_its_call_loses_no_task() -> None:
     async def handler(event: str, _context: object) -> str:
         loop: Any = asyncio.get_running_loop()
         if event == "spin":
-            loop._ready = nudged(loop._ready, thread.nudge.number or 0)
+            loop._ready = nudged(loop._ready, process_watchdog.nudge.number or 0)
             try:
                 await turn_and_turn_again()
             except asyncio.CancelledError:

@@ -9,9 +9,9 @@ import pytest
 from tests.support import Context, block
 from watchdog_lambda import LambdaTimeout, Watchdog
 from watchdog_lambda._engine import escalation, watchdog
-from watchdog_lambda._engine.escalation import Course
-from watchdog_lambda._engine.interrupts import Ladder
-from watchdog_lambda._engine.watchdog import thread
+from watchdog_lambda._engine.escalation import Escalation
+from watchdog_lambda._engine.interrupts import InterruptPolicy
+from watchdog_lambda._engine.watchdog import process_watchdog
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,13 +34,13 @@ def fails_twice(function: Callable[..., Any]) -> Callable[..., Any]:
     ("holder", "name"),
     [
         (watchdog, "Firing"),
-        (watchdog, "Course"),
-        (Course, "stages_to_come"),
-        (Course, "_look"),
-        (Course, "_press"),
+        (watchdog, "Escalation"),
+        (Escalation, "stages_to_come"),
+        (Escalation, "_look"),
+        (Escalation, "_press"),
         (escalation, "StageRun"),
-        (type(thread), "_look"),
-        (Ladder, "decide"),
+        (type(process_watchdog), "_look"),
+        (InterruptPolicy, "decide"),
     ],
     ids=lambda value: value if isinstance(value, str) else None,
 )
@@ -61,7 +61,7 @@ def test_what_there_was_no_memory_for_is_tried_again(
 
     watched = watchdog(handler)
     assert watched("ok", Context(5.0)) == "ok"
-    ident = thread._thread_id
+    ident = process_watchdog._thread_id
     monkeypatch.setattr(holder, name, fails_twice(getattr(holder, name)))
 
     context = Context(1.5)
@@ -71,7 +71,7 @@ def test_what_there_was_no_memory_for_is_tried_again(
     assert context.get_remaining_time_in_millis() > 0
     assert capfd.readouterr().out.count('"message": "watchdog.timeout"') == 1
     assert ran == [1]
-    assert thread._thread_id == ident
+    assert process_watchdog._thread_id == ident
     monkeypatch.undo()
     assert watched("ok", Context(5.0)) == "ok"
 

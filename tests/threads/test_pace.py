@@ -10,7 +10,7 @@ import pytest
 from tests.support import Context, block, eventually
 from watchdog_lambda import LambdaTimeout, Watchdog
 from watchdog_lambda._cpython.pace import QUICK
-from watchdog_lambda._engine.watchdog import thread
+from watchdog_lambda._engine.watchdog import process_watchdog
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,7 +43,7 @@ def test_it_is_short_in_a_timeout_and_the_programs_own_afterwards() -> None:
 
     with pytest.raises(LambdaTimeout):
         handler({}, Context(0.8))
-    eventually(lambda: not thread.courses, "the watchdog to be done")
+    eventually(lambda: not process_watchdog.escalations, "the watchdog to be done")
     eventually(lambda: sys.getswitchinterval() == OWN, "the interval to be back")
 
     assert seen == [OWN, QUICK, QUICK]

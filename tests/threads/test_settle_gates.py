@@ -15,7 +15,7 @@ from watchdog_lambda import LambdaTimeout, Watchdog
 from watchdog_lambda._cpython.source import is_ours
 from watchdog_lambda._engine import escalation, interrupts
 from watchdog_lambda._engine.invocation import active
-from watchdog_lambda._engine.watchdog import thread
+from watchdog_lambda._engine.watchdog import process_watchdog
 from watchdog_lambda._handler import guard
 from watchdog_lambda._report import record
 
@@ -114,8 +114,8 @@ def test_no_instruction_of_ours_lets_an_interrupt_land(ends_with: str) -> None:
         assert gate.passed.wait(BOUND)
         invocation = active[threading.get_ident()]
         assert invocation.firing is not None
-        control = invocation.firing.ladder
-        assert control.is_wanted(thread.clock.monotonic(), None)
+        control = invocation.firing.policy
+        assert control.is_wanted(process_watchdog.clock.monotonic(), None)
         sys.settrace(trace)
         sys._getframe(1).f_trace = trace_ours
         sys._getframe(1).f_trace_opcodes = True
@@ -128,7 +128,7 @@ def test_no_instruction_of_ours_lets_an_interrupt_land(ends_with: str) -> None:
 
     def trace_ours(frame: FrameType, _kind: str, _argument: object) -> Any:
         frame.f_trace_opcodes = True
-        decisions.append((frame.f_code.co_name, thread._decide(frame)))
+        decisions.append((frame.f_code.co_name, process_watchdog._decide(frame)))
         return trace_ours
 
     watched = guard(handler, plan(grace_period=0.01))
@@ -160,7 +160,7 @@ def test_an_interrupt_lands_in_the_handlers_own_frame() -> None:
     def handler(event: str, _context: object) -> object:
         if event == "race":
             assert gate.passed.wait(BOUND)
-            decisions.append(thread._decide(sys._getframe()))
+            decisions.append(process_watchdog._decide(sys._getframe()))
         return RESULT
 
     watched = guard(handler, plan(grace_period=0.01))
@@ -181,7 +181,7 @@ def test_a_nudge_in_a_finaliser_inside_of_a_decision_is_put_off(
     decisions: list[BaseException | None] = []
 
     def finaliser() -> None:
-        nested.append(thread._decide(sys._getframe()))
+        nested.append(process_watchdog._decide(sys._getframe()))
 
     def fragile(_frame: FrameType) -> bool:
         finaliser()
@@ -191,7 +191,7 @@ def test_a_nudge_in_a_finaliser_inside_of_a_decision_is_put_off(
         if event == "race":
             assert gate.passed.wait(BOUND)
             monkeypatch.setattr(interrupts, "is_fragile", fragile)
-            decisions.append(thread._decide(sys._getframe()))
+            decisions.append(process_watchdog._decide(sys._getframe()))
         return RESULT
 
     watched = guard(handler, plan(grace_period=0.01))
@@ -327,7 +327,7 @@ def test_no_stage_begins_after_settle(monkeypatch: pytest.MonkeyPatch) -> None:
 
     assert handler({}, Context(SHORT)) is RESULT
     gate.open()
-    eventually(lambda: not thread.courses, "the watchdog to let go of it")
+    eventually(lambda: not process_watchdog.escalations, "the watchdog to let go of it")
 
     assert called == []
     assert landed_outside() == []

@@ -115,7 +115,7 @@ def test_a_shield_that_an_interrupt_lands_at_the_entry_of_is_not_up(
     """What was injected on the way is taken back; or has landed, and the block is not entered."""
     seen: list[int] = []
 
-    def hold_back() -> None:
+    def withdraw_for_shield() -> None:
         seen.append(invocation.shields)
         if lands:
             raise LambdaTimeout
@@ -123,7 +123,7 @@ def test_a_shield_that_an_interrupt_lands_at_the_entry_of_is_not_up(
     now = time.monotonic()  # not long past, or the watchdog itself would fire
     invocation = Invocation(plan(), {}, None, now, now + 900.0, now + 897.0)
     invocation.firing = SimpleNamespace(  # type: ignore[assignment]
-        hold_back=hold_back, land_at_shield=lambda _frame: None
+        withdraw_for_shield=withdraw_for_shield, land_at_shield=lambda _frame: None
     )
     monkeypatch.setitem(active, threading.get_ident(), invocation)
     entered: list[int] = []

@@ -28,7 +28,7 @@ from tests.threads.gates import NoTimer, parts
 from watchdog_lambda import LambdaTimeout, watch
 from watchdog_lambda._engine import watchdog
 from watchdog_lambda._engine.invocation import Invocation, active
-from watchdog_lambda._engine.watchdog import WatchdogThread, thread
+from watchdog_lambda._engine.watchdog import WatchdogThread, process_watchdog
 from watchdog_lambda._handler import guard
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ def test_a_normal_invocation_wakes_nobody() -> None:
     observed = Observed(clock)
     observed._thread_id = -1  # as if it had been started
     with parts():
-        observed.nudge = thread.nudge
+        observed.nudge = process_watchdog.nudge
     watched = guard(lambda _e, _c: "ended", plan(), observed)
     observed.wake_at = clock.now + 1.0
 
@@ -297,7 +297,7 @@ def test_a_wake_signal_that_somebody_took_over_stays_theirs() -> None:
     """Injection serves then; nothing is sent to theirs, by the watchdog or by its timer."""
     watched = watch(grace_period=0.02)(lambda e, c: e())
     watched(lambda: None, Context(5.0))
-    number = thread.nudge.number
+    number = process_watchdog.nudge.number
     assert number is not None
     ours = signal.getsignal(number)
 
@@ -309,9 +309,12 @@ def test_a_wake_signal_that_somebody_took_over_stays_theirs() -> None:
         raise AssertionError("we have sent a signal that is not ours")
 
     signal.signal(number, theirs)
-    thread._alarm.ring()
+    process_watchdog._alarm.ring()
     eventually(
-        lambda: thread.standby._timer is None or not thread.standby._timer.is_set,
+        lambda: (
+            process_watchdog.kernel_timers._timer is None
+            or not process_watchdog.kernel_timers._timer.is_set
+        ),
         "the timer to stop",
     )
     try:
@@ -326,7 +329,9 @@ def test_other_signals_and_timers_stay_as_they_are() -> None:
     """SIGALRM ticks on before, during and after a timeout; no other handler is touched."""
     ticks: list[str] = []
     phase = ["before"]
-    others = {s: signal.getsignal(s) for s in signal.valid_signals() if s != thread.nudge.number}
+    others = {
+        s: signal.getsignal(s) for s in signal.valid_signals() if s != process_watchdog.nudge.number
+    }
     signal.signal(signal.SIGALRM, lambda _s, _f: ticks.append(phase[0]))
     signal.setitimer(signal.ITIMER_REAL, 0.005, 0.005)
     try:
@@ -351,8 +356,8 @@ def test_other_signals_and_timers_stay_as_they_are() -> None:
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
 
     assert set(ticks) == {"before", "during", "cleanup", "after"}
-    now = {s: signal.getsignal(s) for s in others if s != thread.nudge.number}
-    assert now == {s: h for s, h in others.items() if s != thread.nudge.number}
+    now = {s: signal.getsignal(s) for s in others if s != process_watchdog.nudge.number}
+    assert now == {s: h for s, h in others.items() if s != process_watchdog.nudge.number}
 
 
 def test_no_thread_to_be_had_is_warned_of_once_and_the_handler_runs(
@@ -366,8 +371,8 @@ def test_no_thread_to_be_had_is_warned_of_once_and_the_handler_runs(
     monkeypatch.setattr(watchdog, "start_new_thread", refuse)
     # For the rest of the process: it would start threads behind other tests' forks.
     monkeypatch.setattr(os, "register_at_fork", lambda **_hooks: None)
-    limited = WatchdogThread(thread.clock)
-    limited.nudge = thread.nudge
+    limited = WatchdogThread(process_watchdog.clock)
+    limited.nudge = process_watchdog.nudge
     watched = guard(lambda _e, _c: "ended", plan(), limited)
 
     with caplog.at_level(logging.WARNING):
@@ -451,7 +456,7 @@ def test_the_thread_lives_on() -> None:
     """After all of the above it still watches."""
     with pytest.raises(LambdaTimeout):
         watch(grace_period=0.02)(lambda _e, _c: block())({}, Context(0.1))
-    eventually(lambda: not thread.courses, "the watchdog to be done")
+    eventually(lambda: not process_watchdog.escalations, "the watchdog to be done")
 
 
 def test_a_look_follows_every_errand() -> None:
@@ -468,14 +473,14 @@ def test_a_look_follows_every_errand() -> None:
 
     def first() -> None:
         order.append("first")
-        watchdog.errands.append(second)
+        watchdog.pending_calls.append(second)
 
     def second() -> None:
         order.append("second")
 
     clock = FakeClock()
     watchdog = Thread(clock)
-    watchdog.errands.append(first)
+    watchdog.pending_calls.append(first)
     watchdog.live_once(clock)
 
     assert order == ["first", "look", "second", "look"]
@@ -504,15 +509,15 @@ def test_nobody_speaks_for_an_invocation_that_has_ended(when: str) -> None:
     clock = FakeClock()
     watchdog = WatchdogThread(clock)
     words = Words()
-    watchdog.standby._timer = NoTimer()  # type: ignore[assignment]
-    watchdog.standby._words = words  # type: ignore[assignment]
+    watchdog.kernel_timers._timer = NoTimer()  # type: ignore[assignment]
+    watchdog.kernel_timers._words = words  # type: ignore[assignment]
     one = Invocation(plan(), None, None, clock.now, clock.now + 8.0, clock.now + 7.0)
     active[-1] = one
 
     def end() -> None:
         one.is_open = False  # as the guard does it: this first, then the look
-        if watchdog.standby.speaks_for is one:
-            watchdog.standby.ends(one)
+        if watchdog.kernel_timers.dump_for is one:
+            watchdog.kernel_timers.ends(one)
         active.pop(-1)
 
     try:
@@ -521,7 +526,7 @@ def test_nobody_speaks_for_an_invocation_that_has_ended(when: str) -> None:
             end()
         if when == "while":
             words.meanwhile = end
-        watchdog.standby.set(one.due)
+        watchdog.kernel_timers.set(one.due)
         if when == "after":
             assert words.is_set
             end()
@@ -529,29 +534,29 @@ def test_nobody_speaks_for_an_invocation_that_has_ended(when: str) -> None:
         active.pop(-1, None)
 
     assert not words.is_set
-    assert watchdog.standby.speaks_for is None
+    assert watchdog.kernel_timers.dump_for is None
 
 
 class Listening:
-    """The process's own standby, and what the main thread asks of it."""
+    """The process's own kernel_timers, and what the main thread asks of it."""
 
     def __init__(self) -> None:
-        self._standby = thread.standby
+        self._kernel_timers = process_watchdog.kernel_timers
         self._main = threading.get_ident()
         self.asked: list[str] = []
 
     def __getattr__(self, name: str) -> Any:
         if threading.get_ident() == self._main:
             self.asked.append(name)
-        return getattr(self._standby, name)
+        return getattr(self._kernel_timers, name)
 
 
 def test_nobody_speaks_after_a_timeout_whose_end_the_watchdog_has_yet_to_see(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A long garbage collection can keep it from that, and take the processor time meanwhile."""
-    standby = Listening()
-    monkeypatch.setattr(thread, "standby", standby)
+    kernel_timers = Listening()
+    monkeypatch.setattr(process_watchdog, "kernel_timers", kernel_timers)
 
     @watch(grace_period=0.2)
     def handler(_event: object, _context: object) -> None:
@@ -560,4 +565,4 @@ def test_nobody_speaks_after_a_timeout_whose_end_the_watchdog_has_yet_to_see(
     with pytest.raises(LambdaTimeout):
         handler({}, Context(0.8))
 
-    assert standby.asked[-1] == "rest"
+    assert kernel_timers.asked[-1] == "rest"

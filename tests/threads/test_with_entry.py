@@ -19,7 +19,7 @@ from tests.threads.gates import Gate, GatedInjector, SilentNudge, parts
 from watchdog_lambda import LambdaTimeout
 from watchdog_lambda._cpython.bytecode import is_entering_with
 from watchdog_lambda._engine import interrupts
-from watchdog_lambda._engine.watchdog import thread
+from watchdog_lambda._engine.watchdog import process_watchdog
 from watchdog_lambda._handler import guard
 
 if TYPE_CHECKING:
@@ -37,8 +37,8 @@ def nudged() -> Callable[[], object]:
 
     As :func:`signal.raise_signal` does.
     """
-    assert thread.nudge.number is not None
-    return functools.partial(ctypes.CDLL(None)["raise"], thread.nudge.number)
+    assert process_watchdog.nudge.number is not None
+    return functools.partial(ctypes.CDLL(None)["raise"], process_watchdog.nudge.number)
 
 
 @pytest.mark.untraced

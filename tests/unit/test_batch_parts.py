@@ -18,18 +18,18 @@ if TYPE_CHECKING:
 
 
 def landing(error: type[BaseException]) -> Callable[[], None]:
-    """In the place of ``hold_back``: what was injected has landed on the way."""
+    """In the place of ``withdraw_for_shield``: what was injected has landed on the way."""
 
-    def hold_back() -> None:
+    def withdraw_for_shield() -> None:
         raise error
 
-    return hold_back
+    return withdraw_for_shield
 
 
-def watching(hold_back: Callable[[], None] | None = None) -> _Watch:
+def watching(withdraw_for_shield: Callable[[], None] | None = None) -> _Watch:
     invocation = Invocation(plan(), {}, None, 0.0, 30.0, 27.0)
-    if hold_back is not None:
-        invocation.firing = SimpleNamespace(hold_back=hold_back, loops=[])  # type: ignore[assignment]
+    if withdraw_for_shield is not None:
+        invocation.firing = SimpleNamespace(withdraw_for_shield=withdraw_for_shield, loops=[])  # type: ignore[assignment]
     return _Watch(invocation)
 
 

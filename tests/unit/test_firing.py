@@ -13,8 +13,8 @@ import pytest
 from tests.support import FakeClock, plan
 from watchdog_lambda import Interrupt, LambdaTimeout, TimeoutDetails
 from watchdog_lambda._engine import firing as _firing
-from watchdog_lambda._engine import interrupts as _ladder
-from watchdog_lambda._engine.firing import Firing, Tools, is_durable
+from watchdog_lambda._engine import interrupts
+from watchdog_lambda._engine.firing import Firing, Services, is_durable
 from watchdog_lambda._engine.invocation import Invocation
 from watchdog_lambda.errors import LANDING, LoopInterrupt, prepared
 
@@ -55,12 +55,12 @@ class Scene:
         self.clock = FakeClock(GRACE_AT)
         self.injector = Injector()
         self.invocation = Invocation(plan(**settings), event, None, START, HARD, GRACE_AT)
-        self.tools = Tools(self.clock, self.clock.alarm, None, self.injector, None)  # type: ignore[arg-type]
+        self.tools = Services(self.clock, self.clock.alarm, None, self.injector, None)  # type: ignore[arg-type]
         thread_id = get_ident() if thread_id is None else thread_id
         self.firing = Firing(self.invocation, thread_id, self.tools)
 
     def let_interrupts_land(self) -> None:
-        self.firing.ladder.start(GRACE_AT, DETAILS)
+        self.firing.policy.start(GRACE_AT, DETAILS)
 
     def land(self, frame: FrameType | None) -> BaseException | None:
         return self.firing.land(frame)
@@ -134,7 +134,7 @@ def test_at_first_nothing_has_happened(scene: Scene) -> None:
         None,
     )
     assert (firing.other_stacks, firing.delivery, firing.loops) == ({}, "none", [])
-    assert (firing.ended_at, firing.ladder.records) == (None, [])
+    assert (firing.ended_at, firing.policy.records) == (None, [])
     assert (firing.is_over, firing.is_concluded, firing.is_reported) == (False, False, False)
 
 
@@ -142,7 +142,7 @@ def test_the_watchdog_acts_with_what_it_was_given() -> None:
     """One set for all invocations of the process."""
     given = [object() for _ in range(5)]
 
-    tools: Any = Tools(*given)  # type: ignore[arg-type]
+    tools: Any = Services(*given)  # type: ignore[arg-type]
 
     acted_with = [tools.clock, tools.alarm, tools.nudge, tools.injector, tools.last_resort]
     assert acted_with == given
@@ -203,7 +203,7 @@ def test_a_durable_function_is_interrupted_only_if_it_is_asked_for(
     event: object, settings: dict[str, Any], *, interrupts: bool
 ) -> None:
     """There an error is final."""
-    assert Scene(event=event, **settings).firing.interrupts is interrupts
+    assert Scene(event=event, **settings).firing.may_interrupt is interrupts
 
 
 # ---- stages ------------------------------------------------------------------------------------
@@ -278,7 +278,7 @@ def test_what_is_due_lands_in_the_frame_that_is_asked_for(scene: Scene) -> None:
     assert early is None
     assert type(error) is LambdaTimeout
     assert error.details is DETAILS
-    [record] = scene.firing.ladder.records
+    [record] = scene.firing.policy.records
     assert (record.at, record.landed_at) == (GRACE_AT + 1.0, GRACE_AT + 1.0)
 
 
@@ -308,11 +308,11 @@ def test_one_decision_at_a_time(scene: Scene, monkeypatch: pytest.MonkeyPatch) -
         nested.append(scene.land(frame))
         return False
 
-    monkeypatch.setattr(_ladder, "is_fragile", fragile)
+    monkeypatch.setattr(interrupts, "is_fragile", fragile)
 
     assert type(scene.land(sys._getframe())) is LambdaTimeout
     assert nested == [None]
-    assert len(scene.firing.ladder.records) == 1
+    assert len(scene.firing.policy.records) == 1
 
 
 def test_a_decision_that_has_failed_bars_no_other(
@@ -325,7 +325,7 @@ def test_a_decision_that_has_failed_bars_no_other(
         raise MemoryError
 
     with monkeypatch.context() as patch:
-        patch.setattr(_ladder, "is_fragile", no_memory)
+        patch.setattr(interrupts, "is_fragile", no_memory)
         with pytest.raises(MemoryError):
             scene.land(sys._getframe())
 
@@ -338,9 +338,9 @@ class Edge:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.traced: list[tuple[FrameType, Callable[[], BaseException | None]]] = []
         self.holds_in_place = False
-        monkeypatch.setattr(_ladder, "is_unprotected_back_edge", lambda *_: True)
-        monkeypatch.setattr(_ladder, "is_back_edge", lambda *_: self.holds_in_place)
-        monkeypatch.setattr(_ladder, "protected_by", lambda *_: None)
+        monkeypatch.setattr(interrupts, "is_unprotected_back_edge", lambda *_: True)
+        monkeypatch.setattr(interrupts, "is_back_edge", lambda *_: self.holds_in_place)
+        monkeypatch.setattr(interrupts, "protected_by", lambda *_: None)
         monkeypatch.setattr(_firing, "trace_instructions", lambda *given: self.traced.append(given))
 
 
@@ -361,7 +361,7 @@ def test_at_a_jump_back_the_loop_is_looked_at_instruction_by_instruction(
     error = decide()
 
     assert type(error) is LambdaTimeout
-    assert scene.firing.ladder.records[0].landed_at is not None
+    assert scene.firing.policy.records[0].landed_at is not None
     assert len(edge.traced) == 1
 
 
@@ -372,8 +372,8 @@ def test_nothing_is_traced_while_nothing_is_due(
     edge = Edge(monkeypatch)
     assert scene.land(sys._getframe()) is None
     scene.let_interrupts_land()
-    monkeypatch.setattr(_ladder, "is_unprotected_back_edge", lambda *_: False)
-    monkeypatch.setattr(_ladder, "is_fragile", lambda _frame: True)
+    monkeypatch.setattr(interrupts, "is_unprotected_back_edge", lambda *_: False)
+    monkeypatch.setattr(interrupts, "is_fragile", lambda _frame: True)
 
     assert scene.land(sys._getframe()) is None
     assert edge.traced == []
@@ -384,7 +384,7 @@ def test_the_end_of_a_shield_is_asked_in_the_same_way(scene: Scene) -> None:
     scene.let_interrupts_land()
 
     assert type(scene.firing.land_at_shield(sys._getframe())) is LambdaTimeout
-    assert scene.firing.ladder.records[0].landed_at == GRACE_AT
+    assert scene.firing.policy.records[0].landed_at == GRACE_AT
 
 
 def test_event_loops_that_were_interrupted_are_remembered_once(
@@ -426,7 +426,7 @@ def test_an_injection_is_of_a_class_that_gives_the_prepared_instance(elsewhere: 
     assert elsewhere.injector.injected == [(ELSEWHERE, LANDING[LambdaTimeout])]
     assert type(error) is LambdaTimeout
     assert str(error).endswith("(handler)")
-    [record] = elsewhere.firing.ladder.records
+    [record] = elsewhere.firing.policy.records
     assert (record.at, record.landed_at) == (GRACE_AT + 0.5, None)
 
 
@@ -444,7 +444,7 @@ def test_a_loop_in_the_other_thread_is_woken_behind_the_injection(
     assert woken == []
     elsewhere.firing.inject(GRACE_AT, None)
     prepared.clear()
-    elsewhere.firing.ladder.records[0].landed()
+    elsewhere.firing.policy.records[0].landed()
     elsewhere.firing.inject(GRACE_AT + 1.0, KeyError())
 
     assert woken == [("its loop", 1), ("its loop", 2)]
@@ -465,7 +465,7 @@ def test_nothing_is_injected_into_a_cleanup(elsewhere: Scene) -> None:
     """What the thread handles is told by whoever asks."""
     elsewhere.firing.inject(GRACE_AT, None)
     ours = prepared.pop(ELSEWHERE)
-    elsewhere.firing.ladder.records[0].landed()
+    elsewhere.firing.policy.records[0].landed()
 
     elsewhere.firing.inject(GRACE_AT + 1.0, ours)
     in_the_cleanup = len(elsewhere.injector.injected)
@@ -491,10 +491,10 @@ def test_an_injection_on_its_way_is_taken_back_by_a_shield(elsewhere: Scene) -> 
     """It has not been then, and the next one is the first again."""
     elsewhere.firing.inject(GRACE_AT, None)
 
-    elsewhere.firing.hold_back()
+    elsewhere.firing.withdraw_for_shield()
 
     assert elsewhere.injector.withdrawn == [ELSEWHERE]
-    assert (prepared, elsewhere.firing.ladder.records) == ({}, [])
+    assert (prepared, elsewhere.firing.policy.records) == ({}, [])
 
 
 def test_an_injection_that_lands_first_is_not_forgotten(elsewhere: Scene) -> None:
@@ -502,9 +502,9 @@ def test_an_injection_that_lands_first_is_not_forgotten(elsewhere: Scene) -> Non
     elsewhere.firing.inject(GRACE_AT, None)
     elsewhere.injector.meanwhile = prepared.clear
 
-    elsewhere.firing.hold_back()
+    elsewhere.firing.withdraw_for_shield()
 
-    assert len(elsewhere.firing.ladder.records) == 1
+    assert len(elsewhere.firing.policy.records) == 1
 
 
 def test_a_shield_takes_nothing_back_where_nothing_is_on_its_way(elsewhere: Scene) -> None:
@@ -512,10 +512,10 @@ def test_a_shield_takes_nothing_back_where_nothing_is_on_its_way(elsewhere: Scen
     elsewhere.firing.inject(GRACE_AT, None)
     prepared.clear()
 
-    elsewhere.firing.hold_back()
+    elsewhere.firing.withdraw_for_shield()
 
     assert elsewhere.injector.withdrawn == []
-    assert len(elsewhere.firing.ladder.records) == 1
+    assert len(elsewhere.firing.policy.records) == 1
 
 
 def test_settling_takes_back_what_is_on_its_way(elsewhere: Scene) -> None:

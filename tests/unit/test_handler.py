@@ -66,7 +66,7 @@ class Scene:
         self.wake_at = -math.inf  # the thread looks soon enough; nobody need ring
         self.rung: list[Invocation] = []
         self.ended: list[Invocation] = []
-        self.standby = SimpleNamespace(speaks_for=None, ends=self.ended.append)
+        self.kernel_timers = SimpleNamespace(dump_for=None, ends=self.ended.append)
         self.concluded: list[tuple[object, object]] = []
         self.seen: list[Invocation] = []
 
@@ -109,7 +109,7 @@ class Scene:
 def scene(monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
     scene = Scene()
     monkeypatch.setattr(_handler, "conclude", scene.conclude)
-    monkeypatch.setattr(_handler, "thread", scene)
+    monkeypatch.setattr(_handler, "process_watchdog", scene)
     yield scene
     active.pop(get_ident(), None)
 
@@ -316,7 +316,7 @@ def test_an_invocation_that_ends_in_time_is_closed_and_gone(
     def handler() -> object:
         scene.look()
         if is_spoken_for:
-            scene.standby.speaks_for = scene.seen[0]
+            scene.kernel_timers.dump_for = scene.seen[0]
         return RESULT if error is None else fail(error)
 
     if error is None:

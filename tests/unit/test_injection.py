@@ -13,7 +13,7 @@ from aws_lambda_powertools import Logger
 from tests.support import BOUND, Context
 from watchdog_lambda import ConfigurationError, LambdaTimeout, Watchdog, watch
 from watchdog_lambda._config import Settings
-from watchdog_lambda._cpython.source import CodeMap
+from watchdog_lambda._cpython.source import SourceMap
 from watchdog_lambda._report import stdout
 from watchdog_lambda.testing import FakeContext, expire
 
@@ -118,7 +118,7 @@ def test_the_errors_message_stays_one_line(text: str) -> None:
 
 def test_printable_names_stay_as_they_are() -> None:
     """Of any script."""
-    code = CodeMap(["/task"])
+    code = SourceMap(["/task"])
 
     assert code.place("/task/größe.py", 7, "näher") == "größe.py:7 (näher)"
     assert code.place("/task/a\nb.py", 7, "<lambda>") == "a\\nb.py:7 (<lambda>)"

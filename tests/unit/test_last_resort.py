@@ -13,7 +13,7 @@ import pytest
 from tests.support import FakeClock, plan
 from watchdog_lambda import TimeoutDetails, _report
 from watchdog_lambda._config import NO_FALLBACK
-from watchdog_lambda._engine.firing import Firing, Tools
+from watchdog_lambda._engine.firing import Firing, Services
 from watchdog_lambda._engine.invocation import Invocation
 from watchdog_lambda._lambda import last_resort
 from watchdog_lambda._lambda.last_resort import LastResort
@@ -137,7 +137,7 @@ class Scene:
         made = plan(fallback=fallback, last_resort=action)
         invocation = Invocation(made, {}, context, START, HARD, HARD)
         nothing: Any = SimpleNamespace()
-        tools = Tools(self.clock, self.clock.alarm, nothing, nothing, None)
+        tools = Services(self.clock, self.clock.alarm, nothing, nothing, None)
         self.firing = invocation.firing = Firing(invocation, get_ident(), tools)
         self.firing.details = DETAILS
         self.firing.fired_at = 1027.0

@@ -14,7 +14,7 @@ from tests.support import block
 from watchdog_lambda._cpython import bytecode
 from watchdog_lambda._cpython.source import (
     MOST_FRAMES,
-    CodeMap,
+    SourceMap,
     current_path,
     is_ours,
     of_the_handler,
@@ -28,7 +28,7 @@ def test_own_code_and_libraries_are_told_apart(tmp_path: Path) -> None:
     """The standard library, site-packages, layers and what a dist-info names are libraries."""
     task = tmp_path / "task"
     (task / "urllib3-2.8.0.dist-info").mkdir(parents=True)
-    code = CodeMap([str(task)])
+    code = SourceMap([str(task)])
 
     assert code.is_own(str(task / "app.py"))
     assert code.is_own(str(task / "jobs" / "load.py"))
@@ -43,12 +43,12 @@ def test_own_code_and_libraries_are_told_apart(tmp_path: Path) -> None:
 
 def test_a_path_that_cannot_be_listed_makes_everything_own() -> None:
     """A zip file on the path, or one that is gone, is no error."""
-    assert CodeMap(["/nowhere.zip"]).is_own("/nowhere.zip/app.py")
+    assert SourceMap(["/nowhere.zip"]).is_own("/nowhere.zip/app.py")
 
 
 def test_places_are_named_as_imports_name_them(tmp_path: Path) -> None:
     """Relative to the innermost entry of the path, so that no machine's folders are in a log."""
-    code = CodeMap([str(tmp_path), str(tmp_path / "src")])
+    code = SourceMap([str(tmp_path), str(tmp_path / "src")])
 
     assert code.name(str(tmp_path / "src" / "jobs" / "load.py")) == "jobs/load.py"
     assert code.name("/elsewhere/x.py") == "/elsewhere/x.py"
@@ -58,7 +58,7 @@ def test_a_deep_stack_is_cut_in_the_middle() -> None:
     """A runaway recursion leaves its beginning and its end in the log."""
     stack = [(f"file{n}.py", n, "deep") for n in range(MOST_FRAMES + 100)]
 
-    places = CodeMap([]).places(stack)
+    places = SourceMap([]).places(stack)
 
     assert len(places) == MOST_FRAMES + 1
     assert "frames left out" in places[MOST_FRAMES // 2]
@@ -88,9 +88,9 @@ def test_location_is_the_innermost_frame_of_own_code() -> None:
         ("/task/app.py", 7, "h"),
     ]
 
-    assert CodeMap(["/task"]).location(stack) == "app.py:41 (load)"
-    assert CodeMap([]).location(stack[:1]).endswith("threading.py:327 (wait)")
-    assert CodeMap([]).location([]) == ""
+    assert SourceMap(["/task"]).location(stack) == "app.py:41 (load)"
+    assert SourceMap([]).location(stack[:1]).endswith("threading.py:327 (wait)")
+    assert SourceMap([]).location([]) == ""
 
 
 def test_waits_in_exit_are_the_standard_librarys_only() -> None:

@@ -41,7 +41,7 @@ def fresh(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     monkeypatch.setattr(startup, "_done", set())
     monkeypatch.setattr(startup, "_past", {})
     thread = SimpleNamespace(clock=FakeClock(), last_resort=None)
-    monkeypatch.setattr(startup, "thread", thread)
+    monkeypatch.setattr(startup, "process_watchdog", thread)
     monkeypatch.setattr(sandbox, "Sandbox", Sandbox)
     Sandbox.made, Sandbox.error, Sandbox.identifier = [], None, "ext-1"
     return thread

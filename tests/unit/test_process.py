@@ -190,9 +190,9 @@ PREPARE = """
 import logging, os, sys
 logging.basicConfig(format="%(message)s")
 from watchdog_lambda import watch
-from watchdog_lambda._engine.watchdog import thread
+from watchdog_lambda._engine.watchdog import process_watchdog
 watch(last_resort="restart")(print)
-print(thread.last_resort is not None, "http.client" in sys.modules)
+print(process_watchdog.last_resort is not None, "http.client" in sys.modules)
 """
 
 

@@ -43,7 +43,7 @@ def firing(**changed: Any) -> Any:
     hook.started, hook.duration, hook.outcome = 127.25, 0.5, "ok"
     landed = SimpleNamespace(name="LambdaTimeout", at=127.5, landed_at=127.75, place="app.py:9")
     pending = SimpleNamespace(name="Interrupt", at=128.0, landed_at=None, place="app.py:7")
-    ladder = SimpleNamespace(
+    policy = SimpleNamespace(
         records=[landed, pending],
         left_out=0,
         is_waiting=False,
@@ -52,13 +52,13 @@ def firing(**changed: Any) -> Any:
     parts: dict[str, Any] = {
         "details": details,
         "timeline": Timeline(100.0, 130.0, grace_period=3.0, hook_budget=None, last_call=0.5),
-        "ladder": ladder,
+        "policy": policy,
         "invocation": SimpleNamespace(context=SimpleNamespace(function_version=7), plan=plan()),
         "other_stacks": {"poller": ("lib.py:3 (wait)",)},
         "ended_at": 128.5,
         "runs": [SimpleNamespace(records=[hook])],
         "delivery": "nudge",
-        "interrupts": True,
+        "may_interrupt": True,
         "tools": SimpleNamespace(nudge=nudge()),
     }
     return SimpleNamespace(**{**parts, **changed})
@@ -114,7 +114,7 @@ def test_what_is_not_known_is_empty() -> None:
 def test_what_is_not_always_there_is_there_where_it_says_something() -> None:
     """Interrupts left out, an obstacle, a last resort."""
     hindered = firing(delivery="injection")
-    hindered.ladder.left_out = 3
+    hindered.policy.left_out = 3
 
     record = build(hindered, "stuck", 129.0, last_resort="exit")
 
@@ -155,7 +155,7 @@ INJECTED = "no nudge ({}): an interrupt lands only once a blocked call has retur
             "raised",
             INJECTED.format("in use"),
         ),
-        ({"delivery": "none", "interrupts": False}, "returned", "a durable function: "),
+        ({"delivery": "none", "may_interrupt": False}, "returned", "a durable function: "),
         (
             {"delivery": "none", "tools": SimpleNamespace(nudge=nudge(refusal="in use"))},
             "stuck",
@@ -180,7 +180,7 @@ def test_an_obstacle_is_named(changed: dict[str, Any], outcome: str, said: str |
 def test_an_obstacle_before_the_first_interrupt(outcome: str, said: str) -> None:
     """The hooks were not over yet, or the watchdog did not come to run."""
     waiting = firing(delivery="none")
-    waiting.ladder.is_waiting = True
+    waiting.policy.is_waiting = True
 
     assert obstacle(waiting, outcome) == said
 
@@ -190,7 +190,8 @@ def test_no_interrupt_wanted_is_no_obstacle() -> None:
     invocation = SimpleNamespace(plan=plan(interrupt="none"))
 
     assert (
-        obstacle(firing(delivery="none", interrupts=False, invocation=invocation), "stuck") is None
+        obstacle(firing(delivery="none", may_interrupt=False, invocation=invocation), "stuck")
+        is None
     )
 
 
@@ -248,7 +249,7 @@ def test_the_timestamp_has_milliseconds_and_is_utc(
 
 
 class Places:
-    """Stands for a CodeMap: the stacks of these tests are places already."""
+    """Stands for a SourceMap: the stacks of these tests are places already."""
 
     @staticmethod
     def places(stack: list[str]) -> tuple[str, ...]:

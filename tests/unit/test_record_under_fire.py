@@ -18,7 +18,7 @@ from aws_lambda_powertools import Logger
 from tests.support import BOUND, Context, eventually
 from watchdog_lambda import LambdaTimeout, _report, watch
 from watchdog_lambda._cpython import stacks as _stacks
-from watchdog_lambda._cpython.source import CodeMap, current_path
+from watchdog_lambda._cpython.source import SourceMap, current_path
 from watchdog_lambda._cpython.stacks import all_stacks
 from watchdog_lambda._report import formatter as _formatter
 from watchdog_lambda._report import record as _record
@@ -366,4 +366,4 @@ def test_a_path_object_in_sys_path_is_passed_over(monkeypatch: pytest.MonkeyPatc
     """Users put those there; it ended the watchdog thread."""
     monkeypatch.setattr(sys, "path", [Path("/task"), "/task", *sys.path])
 
-    assert CodeMap(current_path()).name("/task/app.py") == "app.py"
+    assert SourceMap(current_path()).name("/task/app.py") == "app.py"

@@ -31,10 +31,10 @@ from watchdog_lambda import (
     watch,
 )
 from watchdog_lambda._api import _hooks as shared_hooks
-from watchdog_lambda._engine.escalation import Course
+from watchdog_lambda._engine.escalation import Escalation
 from watchdog_lambda._engine.firing import Firing
 from watchdog_lambda._engine.invocation import active
-from watchdog_lambda._engine.watchdog import thread
+from watchdog_lambda._engine.watchdog import process_watchdog
 from watchdog_lambda._hooks import staged
 from watchdog_lambda._report import listeners
 from watchdog_lambda.testing import (
@@ -516,7 +516,7 @@ def has_landed() -> bool:
     """Whether the one invocation under way has its first interrupt."""
     [invocation] = active.values()
     assert invocation.firing is not None
-    return invocation.firing.ladder.records[0].landed_at is not None
+    return invocation.firing.policy.records[0].landed_at is not None
 
 
 def in_thread(call: Callable[[], object]) -> Any:
@@ -958,10 +958,10 @@ def test_every_instant_of_an_invocation_moves(monkeypatch: pytest.MonkeyPatch) -
         watchdog.watch(look)({}, FakeContext())
     [firing] = held
     assert firing is not None
-    firing.ladder._put_off_since = 1.0  # mostly there is none
-    parts: list[Any] = [firing, firing.invocation, firing.timeline, firing.ladder, *firing.runs]
+    firing.policy._put_off_since = 1.0  # mostly there is none
+    parts: list[Any] = [firing, firing.invocation, firing.timeline, firing.policy, *firing.runs]
     parts += [record for run in firing.runs for record in run.records]
-    parts += [*firing.ladder.records, firing.details]
+    parts += [*firing.policy.records, firing.details]
 
     assert {type(part) for part in parts} == set(passage.INSTANTS)
     for part in parts:
@@ -1023,7 +1023,7 @@ def test_the_test_is_told_whatever_the_handler_catches() -> None:
 def test_what_cannot_land_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     """With the reason that the record would give."""
     monkeypatch.setattr(passage, "BOUND", 0.2)
-    monkeypatch.setattr(Course, "_press", lambda self, now: now + 0.01)
+    monkeypatch.setattr(Escalation, "_press", lambda self, now: now + 0.01)
 
     with pytest.raises(ClockError, match="the interrupt has not landed: C code held the GIL"):
         watch(lambda _e, _c: expire())({}, FakeContext())
@@ -1037,7 +1037,7 @@ def test_a_watchdog_that_does_not_run_is_said(monkeypatch: pytest.MonkeyPatch) -
         def append(self, _errand: object) -> None:
             """Nobody does it."""
 
-    monkeypatch.setattr(thread, "errands", Lost())
+    monkeypatch.setattr(process_watchdog, "pending_calls", Lost())
 
     with pytest.raises(ClockError, match="the watchdog thread does not run"):
         watch(lambda _e, _c: expire())({}, FakeContext())
@@ -1046,7 +1046,7 @@ def test_a_watchdog_that_does_not_run_is_said(monkeypatch: pytest.MonkeyPatch) -
 def test_what_cannot_land_in_a_coroutine_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     """The handler's task would wait for it for good."""
     monkeypatch.setattr(testing, "BOUND", 0.2)
-    monkeypatch.setattr(Course, "_press", lambda self, now: now + 0.01)
+    monkeypatch.setattr(Escalation, "_press", lambda self, now: now + 0.01)
 
     @watch
     async def handler(_event: object, _context: object) -> None:
@@ -1158,11 +1158,11 @@ def test_an_invocation_moves_after_the_thread_has_done_with_it() -> None:
         firing = invocation.firing
         assert firing is not None
         before = firing.timeline.hard
-        course = thread.courses.pop(invocation)
+        course = process_watchdog.escalations.pop(invocation)
         try:
             passage._move_back(invocation, 1.0)
         finally:
-            thread.courses[invocation] = course
+            process_watchdog.escalations[invocation] = course
         return before, firing.timeline.hard
 
     before, after = handler({}, FakeContext())
@@ -1181,15 +1181,15 @@ def test_the_time_of_a_landing_is_taken_out_wherever_it_is_told(
     )
     ladder = SimpleNamespace(records=[record], message=lambda at, _place: f"{at - 1000:.1f} s")
     firing = SimpleNamespace(
-        ladder=ladder, grace_run=None, timeline=SimpleNamespace(start=1000.0, hook_budget=1.0)
+        policy=ladder, grace_run=None, timeline=SimpleNamespace(start=1000.0, hook_budget=1.0)
     )
     moved: list[float] = []
     invocation: Any = SimpleNamespace(firing=firing)
     monkeypatch.setattr(passage, "_moves", SimpleNamespace(get=lambda *_: 0))
     monkeypatch.setattr(passage, "_move_back", lambda _invocation, by: moved.append(by))
-    monkeypatch.setattr(passage.Passage, "_have_done", lambda _self, errand: errand())
+    monkeypatch.setattr(passage.TimeTravel, "_have_done", lambda _self, errand: errand())
 
-    passage.Passage(invocation).realign(27.0)
+    passage.TimeTravel(invocation).realign(27.0)
 
     assert moved == [pytest.approx(-0.1, abs=0.001)]
     assert record.at == pytest.approx(1027.0, abs=0.001)

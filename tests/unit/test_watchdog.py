@@ -25,7 +25,7 @@ from watchdog_lambda import LambdaTimeout, TimeoutDetails, _report
 from watchdog_lambda._cpython import bytecode, stacks
 from watchdog_lambda._engine import watchdog as module
 from watchdog_lambda._engine.invocation import Invocation, active
-from watchdog_lambda._engine.standby import LATE_BY
+from watchdog_lambda._engine.kernel_timers import LATE_BY
 from watchdog_lambda._engine.watchdog import WatchdogThread
 from watchdog_lambda._hooks import HookRegistry
 from watchdog_lambda._report import stdout
@@ -63,7 +63,7 @@ class Nudge:
         self.moved += 1
 
 
-class Standby:
+class KernelTimers:
     """Takes down what is asked of the kernel."""
 
     def __init__(self, did: list[object]) -> None:
@@ -112,7 +112,7 @@ class Watched(WatchdogThread):
         self.fake = FakeClock(START)
         super().__init__(self.fake)
         self.nudge: Any = Nudge()
-        self.standby: Any = Standby(self.did)
+        self.kernel_timers: Any = KernelTimers(self.did)
         self._pace: Any = Pace()
         self._thread_id = -1  # as if it had been started
         self.fake.alarm.wait = self._wait  # type: ignore[method-assign]
@@ -605,7 +605,7 @@ def test_every_part_is_made_ready_before_it_is_needed(
 def test_what_is_under_way_looks_at_its_hooks_anew(watched: Watched) -> None:
     """The thread is rung; its instants are the thread's own business."""
     one = under_way(invocation())
-    course = watched.courses[one] = SimpleNamespace(is_outdated=False)  # type: ignore[assignment]
+    course = watched.escalations[one] = SimpleNamespace(is_outdated=False)  # type: ignore[assignment]
 
     watched.reschedule()
 
@@ -643,7 +643,7 @@ def test_a_child_of_fork_begins_afresh(watched: Watched) -> None:
     """Neither thread nor invocation goes on there, and what the thread had locked stays locked."""
     one = under_way(invocation())
     one.firing = SimpleNamespace()  # type: ignore[assignment]
-    watched.courses[one] = SimpleNamespace()  # type: ignore[assignment]
+    watched.escalations[one] = SimpleNamespace()  # type: ignore[assignment]
     prepared[ELSEWHERE] = LambdaTimeout()
     alarms = [FakeAlarm()]
     watched.fake.make_alarm = alarms.pop  # type: ignore[method-assign]
@@ -656,7 +656,7 @@ def test_a_child_of_fork_begins_afresh(watched: Watched) -> None:
 
     watched._after_fork()
 
-    assert (one.firing, active, prepared, watched.courses) == (None, {}, {}, {})
+    assert (one.firing, active, prepared, watched.escalations) == (None, {}, {}, {})
     assert can_be_had(watched._starting)
     assert not watched._living.locked()
     assert not watched._pace.is_quick
@@ -710,11 +710,14 @@ def test_what_comes_up_after_a_look_and_is_due_earlier_is_looked_at(
 
 def test_errands_are_done_in_order_with_a_look_after_each(watched: Watched) -> None:
     """Time that a test moves is never compared with time that it has not moved."""
-    watched.errands += [lambda: watched.did.append("one"), lambda: watched.did.append("other")]
+    watched.pending_calls += [
+        lambda: watched.did.append("one"),
+        lambda: watched.did.append("other"),
+    ]
 
     assert watched.live()[:6] == ["rest", "one", "look", "rest", "other", "look"]
     assert watched.did.count("look") == 2
-    assert watched.errands == []
+    assert watched.pending_calls == []
 
 
 def test_where_memory_is_short_the_thread_lets_go_of_some_and_tries_again_soon(
@@ -753,7 +756,7 @@ def test_a_look_tells_when_the_first_is_due(watched: Watched) -> None:
 
     assert watched._look() == GRACE_AT
     assert chosen(watched) == [("choose", first, later)]
-    assert (first.firing, later.firing, watched.courses) == (None, None, {})
+    assert (first.firing, later.firing, watched.escalations) == (None, None, {})
     assert not watched._pace.is_quick
 
 
@@ -773,11 +776,15 @@ def test_what_is_due_is_acted_on_with_the_watchdogs_tools(watched: Watched) -> N
     assert tools.last_resort is watched.last_resort
     assert watched._pace.is_quick
     assert GRACE_AT < due == one.due
-    firing, course = one.firing, watched.courses[one]
+    firing, course = one.firing, watched.escalations[one]
     one.is_open = False
     firing.is_concluded = True
     assert watched._look() == math.inf, "it had not been due"
-    assert (one.firing, firing.is_over, course in watched.courses.values()) == (firing, True, False)
+    assert (one.firing, firing.is_over, course in watched.escalations.values()) == (
+        firing,
+        True,
+        False,
+    )
     assert not watched._pace.is_quick
 
 
@@ -785,7 +792,7 @@ def test_only_a_course_that_is_urgent_has_threads_get_the_gil_soon(watched: Watc
     """Not the time between an early stage and the grace period."""
     one = under_way(invocation())
     urgent = [True, False]
-    watched.courses[one] = SimpleNamespace(step=lambda: GRACE_AT, is_urgent=urgent.pop)  # type: ignore[assignment]
+    watched.escalations[one] = SimpleNamespace(step=lambda: GRACE_AT, is_urgent=urgent.pop)  # type: ignore[assignment]
 
     watched._look()
     after_an_early_stage = watched._pace.is_quick
@@ -803,8 +810,8 @@ def test_what_has_ended_is_let_go_of(watched: Watched) -> None:
 
     watched._look()
 
-    assert one not in watched.courses
-    assert other in watched.courses
+    assert one not in watched.escalations
+    assert other in watched.escalations
 
 
 def test_what_ends_just_before_it_is_acted_on_is_not(watched: Watched) -> None:
@@ -815,7 +822,7 @@ def test_what_ends_just_before_it_is_acted_on_is_not(watched: Watched) -> None:
 
     assert watched._look() == math.inf
     assert one.firing is not None
-    assert (one.firing.runs, watched.courses) == ([], {})
+    assert (one.firing.runs, watched.escalations) == ([], {})
     assert one.due == GRACE_AT
 
 
@@ -827,11 +834,11 @@ def test_one_broken_timeout_is_said_and_left(
     error = KeyError()
     watched.fake.now = GRACE_AT
 
-    with failing("Course", error):
+    with failing("Escalation", error):
         assert watched._look() == math.inf
     assert watched._look() == math.inf
 
-    assert (failures, watched.courses) == ([error], {})
+    assert (failures, watched.escalations) == ([error], {})
     assert one.firing is not None
     assert (one.firing.is_over, one.firing.runs) == (True, [])
 
@@ -846,10 +853,10 @@ def test_a_course_that_breaks_is_left(watched: Watched, failures: list[BaseExcep
     def fail() -> None:
         raise error
 
-    watched.courses[one] = SimpleNamespace(step=fail)  # type: ignore[assignment]
+    watched.escalations[one] = SimpleNamespace(step=fail)  # type: ignore[assignment]
 
     assert watched._look() == math.inf
-    assert (failures, watched.courses) == ([error], {})
+    assert (failures, watched.escalations) == ([error], {})
 
 
 def test_a_timeout_that_cannot_even_begin_does_not_keep_the_thread_busy(
@@ -875,7 +882,7 @@ def test_a_lack_of_memory_is_no_broken_timeout(
     under_way(invocation())
     watched.fake.now = GRACE_AT
 
-    with failing("Course", MemoryError()), pytest.raises(MemoryError):
+    with failing("Escalation", MemoryError()), pytest.raises(MemoryError):
         watched._look()
 
     assert failures == []
@@ -919,7 +926,7 @@ def about_to_be_interrupted(watched: Watched) -> Invocation:
     watched.fake.now = GRACE_AT
     watched._look()
     assert one.firing is not None
-    one.firing.ladder.start(GRACE_AT, DETAILS)
+    one.firing.policy.start(GRACE_AT, DETAILS)
     return one
 
 

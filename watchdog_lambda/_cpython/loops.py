@@ -9,7 +9,7 @@ import sys
 import weakref
 from _thread import get_ident
 
-from .stacks import HeldOff, frame_of
+from .stacks import frame_of, gc_paused
 from .tasks import awaited_stack, users_own
 
 TYPE_CHECKING = False
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from types import CoroutineType, FrameType
     from typing import Any
 
-    from .source import CodeMap
+    from .source import SourceMap
     from .stacks import Stack
 
 coroutines: dict[int, CoroutineType[Any, Any, Any]] = {}
@@ -185,7 +185,7 @@ def _nothing() -> None:
     """What a loop is woken for."""
 
 
-def with_awaited(stack: Stack, thread_id: int, code: CodeMap) -> Stack:
+def with_awaited(stack: Stack, thread_id: int, code: SourceMap) -> Stack:
     """A thread's stack, and in it what is awaited, where none of the user's own code runs.
 
     A coroutine that waits is in no thread's stack; only its loop's is. Taken is the handler's own
@@ -221,7 +221,7 @@ def loop_in(thread_id: int) -> AbstractEventLoop | None:
     if events is None:
         return None
     runs = events.BaseEventLoop.run_forever.__code__
-    with HeldOff():
+    with gc_paused():
         frame = frame_of(thread_id)
         while frame is not None and frame.f_code is not runs:
             frame = frame.f_back

@@ -60,7 +60,7 @@ def waits_in_exit(stack: Stack) -> bool:
     return False
 
 
-class CodeMap:
+class SourceMap:
     """Tells the user's own code from libraries, and names places in it.
 
     A file is a library's if it belongs to the standard library, lies in ``site-packages``, in a

@@ -37,7 +37,7 @@ LEAST = 0.01
 the watchdog's own work can take longer, and a dump among threads that run is not safe."""
 
 
-class LastWords:
+class StackDumpTimer:
     """The dump's signal and its timers. ``available`` is False where there are no such timers.
 
     Thread: made by the main one, then used by whoever goes to sleep or wakes.

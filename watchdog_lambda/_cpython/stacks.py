@@ -101,7 +101,7 @@ def frame_of(thread_id: int) -> FrameType | None:
     """
     if sys.version_info >= (3, 12):  # pragma: no cover - from 3.12 on
         return sys._current_frames().get(thread_id)
-    with HeldOff():  # pragma: no cover - up to 3.11
+    with gc_paused():  # pragma: no cover - up to 3.11
         return sys._current_frames().get(thread_id)
 
 
@@ -113,7 +113,7 @@ def handled_by(thread_id: int) -> BaseException | None:
     return triple[1] if triple else None  # pragma: no cover - up to 3.11
 
 
-class HeldOff:
+class gc_paused:  # noqa: N801 - used like a function
     """A block in which no garbage is collected: see above. Thread: any; not for several at once."""
 
     __slots__ = ("_was_enabled",)
@@ -153,7 +153,7 @@ def _dump(descriptor: int) -> str:
 
 
 def _walked(thread_id: int) -> Stack:
-    with HeldOff():
+    with gc_paused():
         return own_stack(sys._current_frames().get(thread_id))
 
 

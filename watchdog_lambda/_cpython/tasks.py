@@ -14,8 +14,8 @@ import sys
 import types
 import weakref
 
-from .source import STDLIB, CodeMap, current_path
-from .stacks import MOST_OWN_FRAMES, HeldOff
+from .source import STDLIB, SourceMap, current_path
+from .stacks import MOST_OWN_FRAMES, gc_paused
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -57,11 +57,11 @@ def users_own(tasks: set[Task[Any]]) -> set[Task[Any]]:
     """Those of `tasks` that end with the invocation. Thread: their loop's."""
     if not tasks:
         return tasks
-    code = CodeMap(current_path())
+    code = SourceMap(current_path())
     return {task for task in tasks if task in _interrupted or _is_own(task, code)}
 
 
-def _is_own(task: Task[Any], code: CodeMap) -> bool:
+def _is_own(task: Task[Any], code: SourceMap) -> bool:
     files = [file for file, _, _ in awaited_stack(task.get_coro())]
     if any(code.is_own(file) for file in files):
         return True
@@ -79,7 +79,7 @@ def awaited_stack(awaited: object) -> Stack:
     stack: Stack = []
     if getattr(awaited, "cr_running", False):
         return stack
-    with HeldOff():
+    with gc_paused():
         while (names := _AWAITED.get(type(awaited))) and len(stack) < MOST_OWN_FRAMES:
             frame, awaited = getattr(awaited, names[0]), getattr(awaited, names[1])
             if frame is None:

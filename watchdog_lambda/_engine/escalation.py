@@ -36,7 +36,7 @@ restart needs the rest: the runtime must be there again before the hard deadline
 """
 
 
-class Course:
+class Escalation:
     """The course of one timeout. Thread: watchdog."""
 
     __slots__ = (
@@ -175,27 +175,27 @@ class Course:
     def _press(self, now: float) -> float:
         """Try to land an interrupt; when to try again."""
         firing = self.firing
-        if not self._invocation.is_open or not firing.interrupts:
+        if not self._invocation.is_open or not firing.may_interrupt:
             return now + LATE_PERIOD
-        tools, ladder, thread_id = firing.tools, firing.ladder, firing.thread_id
+        tools, policy, thread_id = firing.tools, firing.policy, firing.thread_id
         nudges = tools.nudge.reaches(thread_id)
         if nudges or tools.injector.available:
             firing.delivery = "nudge" if nudges else "injection"
-        if ladder.is_waiting and firing.details is not None:
-            ladder.start(now, firing.details)
+        if policy.is_waiting and firing.details is not None:
+            policy.start(now, firing.details)
         if nudges and self._cadence.is_quiet(now):
             return self._cadence.quiet_until
         handled = handled_by(thread_id)
         pause = NUDGE_PERIOD
         # Asked from here first, so that a cleanup that is left alone is not disturbed either.
-        if ladder.is_wanted(now, handled):
+        if policy.is_wanted(now, handled):
             if nudges:
                 pause = self._cadence.send(now, self._timeline.last_call_at)
             elif tools.injector.available:
                 firing.inject(now, handled)
         else:
-            ladder.leave_alone()
-        if ladder.is_put_off:
+            policy.leave_alone()
+        if policy.is_put_off:
             return now + PUT_OFF_PERIOD
         return now + (pause if now < self._timeline.hard else LATE_PERIOD)
 
@@ -209,7 +209,7 @@ class Course:
             why_not = None
         elif tools.last_resort is None:
             why_not = "not available here"
-        elif not firing.interrupts and self._invocation.plan.settings.interrupt != "none":
+        elif not firing.may_interrupt and self._invocation.plan.settings.interrupt != "none":
             why_not = "a durable function: an error would be final"
         else:
             # Returns only if it has not come to it.

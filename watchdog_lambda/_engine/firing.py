@@ -19,12 +19,12 @@ from _thread import RLock
 
 from watchdog_lambda._cpython.delivery import trace_instructions
 from watchdog_lambda._cpython.loops import loop_in, run_out, running_loop, wake
-from watchdog_lambda._cpython.source import CodeMap, current_path
-from watchdog_lambda._cpython.stacks import HeldOff, all_stacks, frame_of
+from watchdog_lambda._cpython.source import SourceMap, current_path
+from watchdog_lambda._cpython.stacks import all_stacks, frame_of, gc_paused
 from watchdog_lambda._cpython.tasks import note_run
 from watchdog_lambda.errors import LANDING, Interrupt, LambdaTimeout, prepared
 
-from .interrupts import Ladder
+from .interrupts import InterruptPolicy
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def _nothing() -> None:
     """Waiting for the lock was all."""
 
 
-class Tools:
+class Services:
     """What the watchdog acts with; one set per process."""
 
     __slots__ = ("alarm", "clock", "injector", "last_resort", "nudge")
@@ -113,29 +113,29 @@ class Firing:
         "ended_at",
         "fired_at",
         "grace_run",
-        "interrupts",
         "invocation",
         "is_concluded",
         "is_over",
         "is_reported",
-        "ladder",
         "loops",
+        "may_interrupt",
         "other_stacks",
+        "policy",
         "runs",
         "thread_id",
         "timeline",
         "tools",
     )
 
-    def __init__(self, invocation: Invocation, thread_id: int, tools: Tools) -> None:
+    def __init__(self, invocation: Invocation, thread_id: int, tools: Services) -> None:
         self.invocation = invocation
         self.thread_id = thread_id
         self.tools = tools
         self.timeline = invocation.timeline()
-        self.code = CodeMap(current_path())
-        self.ladder = Ladder(invocation, thread_id, self.timeline, self.code, tools.clock)
+        self.code = SourceMap(current_path())
+        self.policy = InterruptPolicy(invocation, thread_id, self.timeline, self.code, tools.clock)
         settings = invocation.plan.settings
-        self.interrupts = settings.interrupt != "none" and (
+        self.may_interrupt = settings.interrupt != "none" and (
             "interrupt" in settings.given or not is_durable(invocation.event)
         )
         # Watchdog's thread.
@@ -190,7 +190,7 @@ class Firing:
                 return
             frame = frame_of(self.thread_id)
             stack = all_stacks(self.thread_id).get(self.thread_id, [])
-            error = self.ladder.decide(now, frame, handled, stack=stack)
+            error = self.policy.decide(now, frame, handled, stack=stack)
             if error is None:
                 return
             prepared[self.thread_id] = error
@@ -198,7 +198,7 @@ class Firing:
             loop = loop_in(self.thread_id)
             if loop is None:
                 return
-            with HeldOff():
+            with gc_paused():
                 note_run(frame_of(self.thread_id))
             if loop not in self.loops:
                 self.loops.append(loop)
@@ -227,7 +227,7 @@ class Firing:
         """
         if any(not run.is_over() for run in self.runs):
             return False
-        return now < self.timeline.grace_at or not self.ladder.is_waiting
+        return now < self.timeline.grace_at or not self.policy.is_waiting
 
     # ---- the handler's side ------------------------------------------------------------------
 
@@ -246,9 +246,9 @@ class Firing:
             return None
         self._is_landing = True
         try:
-            ladder = self.ladder
+            policy = self.policy
             now = self.tools.clock.monotonic()
-            error = ladder.decide(now, frame, sys.exc_info()[1], in_place=in_place)
+            error = policy.decide(now, frame, sys.exc_info()[1], in_place=in_place)
             if error is not None and error._witness is not None:
                 error._witness.landed()
                 loop = running_loop()
@@ -256,7 +256,7 @@ class Firing:
                     note_run(frame)
                     if loop not in self.loops:
                         self.loops.append(loop)
-            elif ladder.is_misplaced and frame is not None and not in_place:
+            elif policy.is_misplaced and frame is not None and not in_place:
                 # Most of the nudges meet a tight loop at its back edge (174 of 204 counted on
                 # 3.13), and where it calls nothing all do. So have it looked at instruction by
                 # instruction.
@@ -269,12 +269,12 @@ class Firing:
         """The same at the end of a shield, where the watchdog may be about to inject."""
         return _holding(self._lock, lambda: self.land(frame))
 
-    def hold_back(self) -> None:
+    def withdraw_for_shield(self) -> None:
         """Take back an injection on its way: a shield has just gone up. Thread: the handler's."""
 
         def take_back() -> None:
             if self._withdraw():
-                self.ladder.records.pop()
+                self.policy.records.pop()
 
         _holding(self._lock, take_back)
 

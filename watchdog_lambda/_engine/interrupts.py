@@ -1,6 +1,6 @@
-"""The ladder: which interrupt lands next, and when none may.
+"""Which interrupt lands next, and when none may.
 
-:meth:`Ladder.decide` is asked again about every 10 ms from the grace period on, until the
+:meth:`InterruptPolicy.decide` is asked again about every 10 ms from the grace period on, until the
 invocation has settled. On the main thread it is asked by the nudge's handler, in the very frame
 that an exception would land in, so what it sees is exact. For any other thread the watchdog asks
 it, under the firing's lock, about a frame that may have moved on.
@@ -41,7 +41,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import CodeType, FrameType, TracebackType
 
-    from watchdog_lambda._cpython.source import CodeMap
+    from watchdog_lambda._cpython.source import SourceMap
     from watchdog_lambda._cpython.stacks import Stack
     from watchdog_lambda.details import TimeoutDetails
 
@@ -111,7 +111,7 @@ def _catcher(traceback: TracebackType | None) -> tuple[CodeType, int] | None:
     return traceback.tb_frame.f_code, traceback.tb_lasti
 
 
-class Ladder:
+class InterruptPolicy:
     """The interrupts of one invocation: ``LambdaTimeout``, then ``Interrupt`` until it ends.
 
     Left alone are a shield, the user's cleanup (an ``except``, ``finally`` or ``__exit__`` that
@@ -142,7 +142,7 @@ class Ladder:
         invocation: Invocation,
         thread_id: int,
         timeline: Timeline,
-        code: CodeMap,
+        code: SourceMap,
         clock: Clock,
     ) -> None:
         self._clock = clock

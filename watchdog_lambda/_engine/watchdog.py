@@ -39,10 +39,10 @@ from watchdog_lambda._report import stdout
 from watchdog_lambda.errors import prepared
 
 from .clock import SystemClock
-from .escalation import Course
-from .firing import Firing, Tools
+from .escalation import Escalation
+from .firing import Firing, Services
 from .invocation import active
-from .standby import LATE_BY, Standby
+from .kernel_timers import LATE_BY, KernelTimers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class WatchdogThread:
         self.wake_at = math.inf
         self.nudge = Nudge(self._decide)
         self.injector = Injector()
-        self.standby = Standby(clock, self.nudge)
+        self.kernel_timers = KernelTimers(clock, self.nudge)
         self._pace = Pace()
         self._alarm = clock.make_alarm()
         # Until then every invocation rings, for only the main thread can install the nudge.
@@ -89,10 +89,10 @@ class WatchdogThread:
         self._is_fork_safe = False
         # Once the settings have asked for it; see _prepare.
         self.last_resort: LastResort | None = None
-        self.courses: dict[Invocation, Course] = {}  # those under way; watchdog thread only
+        self.escalations: dict[Invocation, Escalation] = {}  # those under way; watchdog thread only
         # Done one by one, a look after each, when no instant of any invocation is being compared
         # with another: watchdog_lambda.testing moves invocations in time. They raise nothing.
-        self.errands: list[Callable[[], None]] = []
+        self.pending_calls: list[Callable[[], None]] = []
         self._ballast: bytes | None = None
         self._is_short = False  # of memory; watchdog thread only
 
@@ -110,14 +110,14 @@ class WatchdogThread:
             if self._has_met_main and invocation.plan.settings.wake_signal is not None:
                 self._check_nudge()
         if self.nudge.reaches(get_ident()):
-            self.standby.equip()
+            self.kernel_timers.equip()
         if self._ballast is None:
             self._ballast = bytes(BALLAST)
         # Should the invocation have ended before the thread comes to look, the thread still sleeps
         # until then and no longer: the invocations to come need not ring for it again.
         self._hint = invocation.due
-        self.standby.choose((invocation,))
-        self.standby.set(invocation.due)
+        self.kernel_timers.choose((invocation,))
+        self.kernel_timers.set(invocation.due)
         self._alarm.ring()
 
     def preload(self) -> None:
@@ -130,7 +130,7 @@ class WatchdogThread:
     def reschedule(self) -> None:
         """Hooks have changed: see to invocations that are under way. Thread: any."""
         for invocation in list(active.values()):
-            course = self.courses.get(invocation)
+            course = self.escalations.get(invocation)
             if course is not None:
                 course.is_outdated = True
                 self._alarm.ring()
@@ -195,12 +195,12 @@ class WatchdogThread:
             invocation.firing = None
         active.clear()
         prepared.clear()
-        self.courses.clear()
+        self.escalations.clear()
         self._pace.relax()
         self._starting = RLock()
         self._living = allocate_lock()
         self._thread_id = None
-        self.standby.forget()
+        self.kernel_timers.forget()
         self.last_resort = None  # a child answers to nobody
         self.nudge.move_to_this_thread()
         self._alarm = self.clock.make_alarm()
@@ -234,18 +234,18 @@ class WatchdogThread:
             self._is_short = False
             alarm.wait(SHORT_OF_MEMORY)
         while self._goes_on:
-            self.standby.rest()
-            if self.errands:
-                self.errands.pop(0)()
+            self.kernel_timers.rest()
+            if self.pending_calls:
+                self.pending_calls.pop(0)()
             earliest = self._look()
             self.wake_at = earliest if self._has_met_main else math.inf
             # After the store, not before: an invocation armed in between has read the old wake_at
             # and may not have rung.
-            if self.errands or any(
+            if self.pending_calls or any(
                 i.due < earliest and i.is_open and i.firing is None for i in list(active.values())
             ):
                 continue
-            self.standby.set(earliest)
+            self.kernel_timers.set(earliest)
             alarm.wait(earliest - monotonic())
 
     def _look(self) -> float:
@@ -253,23 +253,23 @@ class WatchdogThread:
         now = self.clock.monotonic()
         earliest = math.inf
         invocations = list(active.items())
-        for ended in self.courses.keys() - {i for _, i in invocations}:
-            del self.courses[ended]
+        for ended in self.escalations.keys() - {i for _, i in invocations}:
+            del self.escalations[ended]
         for thread_id, invocation in invocations:
             due = invocation.due
             # What is under way is also advanced before its time: a hook may have ended and rung.
-            if due <= now or invocation in self.courses:
+            if due <= now or invocation in self.escalations:
                 due = self._advance(invocation, thread_id)
                 if due < math.inf:
                     invocation.due = due
             earliest = min(earliest, due)
-        if not any(course.is_urgent() for course in self.courses.values()):
+        if not any(course.is_urgent() for course in self.escalations.values()):
             self._pace.relax()
         # An idle process sleeps for good once that has passed as well.
         if not invocations and self._hint > now:
-            self.standby.keep()
+            self.kernel_timers.keep()
             return self._hint
-        self.standby.choose(invocation for _, invocation in invocations)
+        self.kernel_timers.choose(invocation for _, invocation in invocations)
         return earliest
 
     def _advance(self, invocation: Invocation, thread_id: int) -> float:
@@ -278,14 +278,16 @@ class WatchdogThread:
         self._pace.quicken()
         try:
             if firing is None:
-                tools = Tools(self.clock, self._alarm, self.nudge, self.injector, self.last_resort)
+                tools = Services(
+                    self.clock, self._alarm, self.nudge, self.injector, self.last_resort
+                )
                 # First publish, then look whether it is still open; see _invocation.
                 firing = invocation.firing = Firing(invocation, thread_id, tools)
-            course = self.courses.get(invocation)
+            course = self.escalations.get(invocation)
             if course is None:
                 if firing.is_over or not invocation.is_open:
                     return math.inf
-                course = self.courses[invocation] = Course(firing)
+                course = self.escalations[invocation] = Escalation(firing)
             due = course.step()
         except MemoryError:
             raise  # it goes on where it was, as soon as there is some again
@@ -293,7 +295,7 @@ class WatchdogThread:
             _report.write_failure(error)
             due = None
         if due is None:
-            self.courses.pop(invocation, None)
+            self.escalations.pop(invocation, None)
             if firing is None:
                 # Not even that could be made. Due as before, it would be tried without end.
                 invocation.due = math.inf
@@ -357,5 +359,5 @@ def _require_main_interpreter() -> None:
         raise RuntimeError("in a sub-interpreter, which could not be ended any more")
 
 
-thread = WatchdogThread(SystemClock())
+process_watchdog = WatchdogThread(SystemClock())
 """The process's one."""

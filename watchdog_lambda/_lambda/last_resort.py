@@ -19,7 +19,7 @@ from _thread import allocate_lock, start_new_thread
 
 from watchdog_lambda import _report
 from watchdog_lambda._config import NO_FALLBACK
-from watchdog_lambda._cpython.stacks import HeldOff, frame_of
+from watchdog_lambda._cpython.stacks import frame_of, gc_paused
 from watchdog_lambda._engine.clock import cpu_time
 from watchdog_lambda._report import metrics
 from watchdog_lambda._report.record import attribute
@@ -179,7 +179,7 @@ def _headers(thread_id: int) -> dict[str, str]:
 
     It is in the frame of the runtime's function that has called the handler, and nowhere else.
     """
-    with HeldOff():  # see _stacks, which says why nobody walks another thread's frames otherwise
+    with gc_paused():  # see _stacks, which says why nobody walks another thread's frames otherwise
         frame = frame_of(thread_id)
         while frame is not None and frame.f_code.co_name != "handle_event_request":
             frame = frame.f_back

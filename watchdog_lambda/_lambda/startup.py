@@ -6,7 +6,7 @@ and something that must be seen or registered before the first invocation.
 
 from __future__ import annotations
 
-from watchdog_lambda._engine.watchdog import thread
+from watchdog_lambda._engine.watchdog import process_watchdog
 from watchdog_lambda._log import logger
 
 TYPE_CHECKING = False
@@ -55,12 +55,12 @@ def prepare(settings: Settings, environ: MutableMapping[str, str]) -> None:
     _past.update(take_past(environ))
     if "SIGTERM=1" in wanted:
         _listen(api)
-    if settings.last_resort != "report" and thread.last_resort is None:
+    if settings.last_resort != "report" and process_watchdog.last_resort is None:
         from .last_resort import LastResort  # noqa: PLC0415
         from .process import Start  # noqa: PLC0415
 
         try:
-            thread.last_resort = LastResort(api, Start(), _past)
+            process_watchdog.last_resort = LastResort(api, Start(), _past)
         except OSError as error:  # no /proc
             logger().warning("LAST_RESORT=%s has no effect: %s", settings.last_resort, error)
 
@@ -69,7 +69,7 @@ def _listen(api: RuntimeApi) -> None:
     from .sandbox import Sandbox  # noqa: PLC0415
 
     try:
-        sandbox = Sandbox(thread.clock)
+        sandbox = Sandbox(process_watchdog.clock)
         sandbox.listen()
     except (ValueError, RuntimeError, OSError) as error:
         # Not the main thread, no thread or no descriptor to be had: the start goes on.

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any
 
-    from watchdog_lambda._cpython.source import CodeMap
+    from watchdog_lambda._cpython.source import SourceMap
     from watchdog_lambda._cpython.stacks import Stack
     from watchdog_lambda._engine.firing import Firing
 
@@ -47,7 +47,7 @@ def attribute(holder: object, name: str) -> str:
     return "" if value is None else text(value)
 
 
-def other_stacks(code: CodeMap, stacks: dict[int, Stack]) -> dict[str, tuple[str, ...]]:
+def other_stacks(code: SourceMap, stacks: dict[int, Stack]) -> dict[str, tuple[str, ...]]:
     """What the other threads are at, by name; this package's own threads left out.
 
     Thread: any.
@@ -72,7 +72,7 @@ def build(
     firing: Firing, outcome: str, now: float, last_resort: str | None = None
 ) -> dict[str, Any]:
     """The record: what a timeout was, and how it ended."""
-    details, timeline, ladder = firing.details, firing.timeline, firing.ladder
+    details, timeline, policy = firing.details, firing.timeline, firing.policy
     context = firing.invocation.context
     record: dict[str, Any] = {
         "event": EVENT,
@@ -93,18 +93,18 @@ def build(
         "interrupts": [
             {
                 "exception": interrupt.name,
-                "outcome": ladder.outcome(interrupt),
+                "outcome": policy.outcome(interrupt),
                 "after_ms": round((interrupt.at - timeline.start) * 1000),
                 "landed_after_ms": None
                 if interrupt.landed_at is None
                 else round((interrupt.landed_at - timeline.start) * 1000),
                 "location": interrupt.place,
             }
-            for interrupt in ladder.records
+            for interrupt in policy.records
         ],
     }
-    if ladder.left_out:
-        record["interrupts_left_out"] = ladder.left_out
+    if policy.left_out:
+        record["interrupts_left_out"] = policy.left_out
     why = obstacle(firing, outcome)
     if why:
         record["obstacle"] = why
@@ -126,12 +126,12 @@ def obstacle(firing: Firing, outcome: str) -> str | None:
         return f"no nudge ({why}): an interrupt lands only once a blocked call has returned"
     if firing.delivery == "nudge" or firing.invocation.plan.settings.interrupt == "none":
         return None
-    if not firing.interrupts:
+    if not firing.may_interrupt:
         return (
             "a durable function: an interrupt's error would be final, while Lambda retries "
             "after a timeout; set INTERRUPT to have it all the same"
         )
-    if firing.ladder.is_waiting:
+    if firing.policy.is_waiting:
         if outcome == "stuck":
             return "C code held the GIL: the watchdog has come to run only now"
         return "the handler ended before an interrupt was due"

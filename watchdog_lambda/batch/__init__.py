@@ -129,7 +129,7 @@ class _Watch:
         self.invocation.shields += 1
         if self.invocation.firing is not None:
             try:
-                self.invocation.firing.hold_back()
+                self.invocation.firing.withdraw_for_shield()
             except (LambdaTimeout, Interrupt):
                 pass  # an injected one has landed on the way: the next look at the time ends it all
 
@@ -143,7 +143,7 @@ class _Watch:
     def is_interrupted(self) -> bool:
         """Whether an interrupt has been made for this invocation."""
         firing = self.invocation.firing
-        return firing is not None and bool(firing.ladder.records)
+        return firing is not None and bool(firing.policy.records)
 
     def is_timeout(self, error: BaseException) -> bool:
         """Whether `error` is one of the interrupts, or what one has led to."""
@@ -152,7 +152,7 @@ class _Watch:
             return False
         if isinstance(error, LambdaTimeout | Interrupt | asyncio.CancelledError):
             return True
-        return firing.ladder.involves(error)
+        return firing.policy.involves(error)
 
     def run_out(self, loops: list[asyncio.AbstractEventLoop]) -> None:
         """Cancel what loops have been left with and run it to its end, until last call."""

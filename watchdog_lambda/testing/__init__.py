@@ -25,7 +25,7 @@ from watchdog_lambda import _api, _hooks, _report
 from watchdog_lambda._cpython.source import is_ours
 from watchdog_lambda._engine.clock import SystemClock
 from watchdog_lambda._engine.invocation import active
-from watchdog_lambda._engine.watchdog import thread
+from watchdog_lambda._engine.watchdog import process_watchdog
 from watchdog_lambda.errors import Interrupt, LambdaTimeout
 
 from .time_travel import BOUND, ClockError, find
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from watchdog_lambda._hooks import Hook
 
-    from .time_travel import Passage
+    from .time_travel import TimeTravel
 
 __all__ = [
     "Clock",
@@ -216,7 +216,7 @@ def expire(*_args: object, **_kwargs: object) -> None:
     has landed in the handler's own.
 
     Raises:
-        LambdaTimeout: or ``Interrupt``, as the ladder has it: what lands in the handler.
+        LambdaTimeout: or ``Interrupt``, whichever is due: what lands in the handler.
         ClockError: no watched invocation is under way; or nothing lands any more, and Lambda would
             kill the process here.
 
@@ -268,7 +268,7 @@ async def async_expire(*_args: object, **_kwargs: object) -> None:
 
     loop = asyncio.get_running_loop()
     never: asyncio.Future[None] = loop.create_future()
-    if not thread.nudge.reaches(get_ident()):
+    if not process_watchdog.nudge.reaches(get_ident()):
         _keep_turning(loop, never)
     try:
         async with asyncio.timeout(BOUND):
@@ -341,7 +341,7 @@ class isolated_hooks:  # noqa: N801 - used like a function
             registered.update(before)
 
 
-def _require(name: str) -> Passage:
+def _require(name: str) -> TimeTravel:
     passage = find()
     if passage is None:
         raise ClockError(_why_none(name))
@@ -361,7 +361,7 @@ def _why_none(name: str) -> str:
     )
 
 
-def _goes_on(passage: Passage) -> bool:
+def _goes_on(passage: TimeTravel) -> bool:
     """Whether production would let the handler go on, too."""
     invocation = passage.invocation
     if invocation.plan.settings.interrupt == "none":
@@ -369,7 +369,7 @@ def _goes_on(passage: Passage) -> bool:
     return bool(invocation.shields) and passage.elapsed < passage.last_call_after
 
 
-def _end(passage: Passage) -> None:
+def _end(passage: TimeTravel) -> None:
     """Nothing lands any more: go on to where Lambda kills."""
     __tracebackhide__ = True
     passage.go_to(passage.hard_after)

@@ -8,7 +8,7 @@ Time moves from one instant at which something is due to the next, and at each i
 time, until what is due has been done. So what a test sees does not depend on the machine's speed.
 
 The watchdog thread itself moves the instants, between two looks at them (see
-:attr:`WatchdogThread.errands`): it never compares one that has moved with one that has not.
+:attr:`WatchdogThread.pending_calls`): it never compares one that has moved with one that has not.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from _thread import allocate_lock, get_ident
 from watchdog_lambda._cpython.source import PACKAGE
 from watchdog_lambda._engine.clock import SystemClock, Timeline
 from watchdog_lambda._engine.firing import Firing
-from watchdog_lambda._engine.interrupts import InterruptRecord, Ladder
+from watchdog_lambda._engine.interrupts import InterruptPolicy, InterruptRecord
 from watchdog_lambda._engine.invocation import Invocation, active, current
-from watchdog_lambda._engine.watchdog import thread
+from watchdog_lambda._engine.watchdog import process_watchdog
 from watchdog_lambda._hooks import HookRecord, StageRun
 from watchdog_lambda._report.record import obstacle
 from watchdog_lambda.details import TimeoutDetails
@@ -40,13 +40,13 @@ INSTANTS: dict[type, tuple[str, ...]] = {
     Invocation: ("start", "hard", "due"),
     Firing: ("fired_at", "ended_at"),
     Timeline: ("start", "hard", "grace_at", "last_call_at", "last_words_at", "overdue_at"),
-    Ladder: ("_starts_at", "_put_off_since"),
+    InterruptPolicy: ("_starts_at", "_put_off_since"),
     InterruptRecord: ("at", "landed_at"),
     StageRun: ("ends_at", "_takeover_at"),
     HookRecord: ("started",),
     TimeoutDetails: ("deadline",),
 }
-"""What of an invocation is an instant, and not a span. All there is; ``Course`` has none itself.
+"""What of an invocation is an instant, and not a span. All there is.
 
 Pinned by test_every_instant_of_an_invocation_moves.
 """
@@ -67,7 +67,7 @@ class ClockError(BaseException):
     __context__ = None
 
 
-class Passage:
+class TimeTravel:
     """Time passing for one invocation, for the thread that asks for it."""
 
     def __init__(self, invocation: Invocation) -> None:
@@ -162,15 +162,15 @@ class Passage:
         is_last_call = self.elapsed >= self.last_call_after
         if invocation.shields and not is_last_call:
             return False
-        if firing is None or not firing.ladder.records:
+        if firing is None or not firing.policy.records:
             return True
-        ladder = firing.ladder
+        policy = firing.policy
         handled = sys.exc_info()[1]
         if is_last_call:
-            cut_short = ladder.records[-1].at >= firing.timeline.last_call_at
-            return not (cut_short and ladder.involves(handled))
+            cut_short = policy.records[-1].at >= firing.timeline.last_call_at
+            return not (cut_short and policy.involves(handled))
         caller = next(f for f in _frames() if not f.f_code.co_filename.startswith(PACKAGE))
-        return not (ladder.involves(handled) or ladder._is_winding_up(caller, None))
+        return not (policy.involves(handled) or policy._is_winding_up(caller, None))
 
     def why_nothing_lands(self) -> str:
         """For the message about an interrupt that has not come."""
@@ -186,13 +186,13 @@ class Passage:
         Thread: the handler's, which handles the interrupt.
         """
         firing = self.invocation.firing
-        if after is None or firing is None or not firing.ladder.records:
+        if after is None or firing is None or not firing.policy.records:
             return
         if not self._is_alone or _moves.get(self.invocation, 0) != self._move:
             return  # a hook or a thread of the handler's has moved it on: time does not go back
-        record = firing.ladder.records[-1]
+        record = firing.policy.records[-1]
         run = firing.grace_run
-        if len(firing.ladder.records) == 1 and run is not None and run._done.locked():
+        if len(firing.policy.records) == 1 and run is not None and run._done.locked():
             after += firing.timeline.hook_budget  # a hook has hung, and that took its time
         drift = record.at - (firing.timeline.start + after + _EPSILON)
         if drift <= 0:
@@ -207,7 +207,7 @@ class Passage:
         self._have_done(take_out)
         error = record.error()
         if error is not None:
-            error.args = (firing.ladder.message(record.at, record.place),)
+            error.args = (firing.policy.message(record.at, record.place),)
 
     # ---- steps -------------------------------------------------------------------------------
 
@@ -218,7 +218,7 @@ class Passage:
         if firing is None:
             return invocation.due - start
         timeline = firing.timeline
-        course = thread.courses.get(invocation)
+        course = process_watchdog.escalations.get(invocation)
         instants = [] if course is None else [at for at, _ in course.stages_to_come()]
         if course is not None and firing.fired_at is not None:
             instants += [timeline.last_call_at, course.stuck_at(firing.fired_at)]
@@ -255,12 +255,12 @@ class Passage:
             finally:
                 done.release()
 
-        thread.errands.append(do)
+        process_watchdog.pending_calls.append(do)
         if self.is_handlers:
             # Not only rung: the nudge may not have been installed yet.
-            thread.wake(self.invocation)
+            process_watchdog.wake(self.invocation)
         else:
-            thread._alarm.ring()
+            process_watchdog._alarm.ring()
         if not done.acquire(True, BOUND):
             raise ClockError("time does not pass: the watchdog thread does not run")
         if failures:
@@ -284,7 +284,7 @@ class Passage:
         until = SystemClock.monotonic() + BOUND
         if invocation.plan.settings.interrupt != "none":
             # Then the end of a shield lands it.
-            _wait_until(lambda: not firing.ladder.is_waiting or not invocation.is_open, until)
+            _wait_until(lambda: not firing.policy.is_waiting or not invocation.is_open, until)
         if not self.is_handlers:
             _wait_until(lambda: self._is_over_elsewhere(firing), until)
         elif self.is_interrupt_expected():
@@ -298,11 +298,11 @@ class Passage:
             return True
         if invocation.shields and self.elapsed < self.last_call_after:
             return True
-        return any(record.landed_at is not None for record in firing.ladder.records)
+        return any(record.landed_at is not None for record in firing.policy.records)
 
     def _interrupts(self) -> int:
         firing = self.invocation.firing
-        return 0 if firing is None else len(firing.ladder.records)
+        return 0 if firing is None else len(firing.policy.records)
 
     def _held_at(self, after: float | None) -> _Held:
         return _Held(self, after)
@@ -311,7 +311,7 @@ class Passage:
 class _Held:
     """A block in which an interrupt may land, `after` seconds from the start."""
 
-    def __init__(self, passage: Passage, after: float | None) -> None:
+    def __init__(self, passage: TimeTravel, after: float | None) -> None:
         self._passage = passage
         self._after = after
 
@@ -327,12 +327,12 @@ _moves: dict[Invocation, int] = {}
 """How often time has been moved for each invocation, by whichever thread."""
 
 
-def find() -> Passage | None:
+def find() -> TimeTravel | None:
     """The passage of the invocation that this thread works for, if there is one."""
     for ended in _moves.keys() - set(active.values()):
         _moves.pop(ended, None)
     invocation = current()
-    return None if invocation is None else Passage(invocation)
+    return None if invocation is None else TimeTravel(invocation)
 
 
 def _move_back(invocation: Invocation, seconds: float) -> None:
@@ -344,15 +344,15 @@ def _move_back(invocation: Invocation, seconds: float) -> None:
     firing = invocation.firing
     if firing is None:
         return
-    course = thread.courses.get(invocation)
+    course = process_watchdog.escalations.get(invocation)
     if course is not None:
         course.is_outdated = True
-    runs, ladder = firing.runs, firing.ladder
-    told = (firing.details, ladder._details, *(run._details for run in runs))
+    runs, policy = firing.runs, firing.policy
+    told = (firing.details, policy._details, *(run._details for run in runs))
     details = {id(one): one for one in told if one is not None}
     hooks = [record for run in runs for record in run.records]
     timeline = firing.timeline
-    for holder in (firing, timeline, ladder, *ladder.records, *runs, *hooks, *details.values()):
+    for holder in (firing, timeline, policy, *policy.records, *runs, *hooks, *details.values()):
         _shift(holder, seconds)
 
 

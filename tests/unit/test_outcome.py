@@ -14,7 +14,7 @@ from watchdog_lambda import Interrupt, LambdaTimeout, TimeoutDetails, _report
 from watchdog_lambda import _outcome as _answer
 from watchdog_lambda._config import NO_FALLBACK
 from watchdog_lambda._cpython.source import PACKAGE
-from watchdog_lambda._engine.firing import Firing, Tools
+from watchdog_lambda._engine.firing import Firing, Services
 from watchdog_lambda._engine.invocation import Invocation, active
 from watchdog_lambda._report import metrics as _metrics
 from watchdog_lambda._report import tracing as _tracing
@@ -38,9 +38,9 @@ class Scene:
         self.did: list[str] = []  # in this order
         self.written: list[tuple[object, ...]] = []
         self.annotating = 0.0  # how long that takes
-        self.standby = SimpleNamespace(
-            ends=lambda invocation: self.note("standby ends", invocation is self.invocation),
-            rest=lambda: self.note("standby rests"),
+        self.kernel_timers = SimpleNamespace(
+            ends=lambda invocation: self.note("kernel_timers ends", invocation is self.invocation),
+            rest=lambda: self.note("kernel_timers rests"),
         )
         self.fire()
 
@@ -48,12 +48,12 @@ class Scene:
         made = plan(fallback=fallback, **settings)
         self.invocation = Invocation(made, {}, None, START, HARD, GRACE_AT)
         nothing: Any = SimpleNamespace()
-        tools = Tools(self.clock, self.clock.alarm, nothing, nothing, None)
+        tools = Services(self.clock, self.clock.alarm, nothing, nothing, None)
         self.firing = self.invocation.firing = Firing(self.invocation, get_ident(), tools)
         self.firing.fired_at = GRACE_AT
         self.firing.details = DETAILS
-        self.ladder = self.firing.ladder
-        self.ladder.start(GRACE_AT, DETAILS)
+        self.policy = self.firing.policy
+        self.policy.start(GRACE_AT, DETAILS)
         self.invocation.is_open = False
         active[get_ident()] = self.invocation
 
@@ -64,7 +64,7 @@ class Scene:
         """The next interrupt, which lands."""
         self.invocation.is_open = True
         stack = [(__file__, 7, "handler")]
-        error = self.ladder.decide(HARD, sys._getframe(), None, stack=stack)
+        error = self.policy.decide(HARD, sys._getframe(), None, stack=stack)
         self.invocation.is_open = False
         assert error is not None
         assert error._witness is not None
@@ -93,7 +93,7 @@ class Scene:
 @pytest.fixture
 def scene(monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
     scene = Scene()
-    monkeypatch.setattr(_answer, "thread", scene)
+    monkeypatch.setattr(_answer, "process_watchdog", scene)
     monkeypatch.setattr(_tracing, "annotate", scene.annotate)
     monkeypatch.setattr(_report, "write", scene.write("record"))
     monkeypatch.setattr(_metrics, "write", scene.write("metric"))
@@ -154,7 +154,7 @@ def test_the_invocation_is_over(scene: Scene) -> None:
 
     assert scene.firing.ended_at == ENDED
     assert scene.firing.is_concluded
-    assert scene.did == ["standby ends True", "standby rests"]
+    assert scene.did == ["kernel_timers ends True", "kernel_timers rests"]
     assert get_ident() not in active
 
 
@@ -166,7 +166,7 @@ def test_it_is_over_whatever_happens(scene: Scene) -> None:
         scene.conclude("result")
 
     assert scene.firing.is_concluded
-    assert scene.did == ["standby ends True", "standby rests"]
+    assert scene.did == ["kernel_timers ends True", "kernel_timers rests"]
     assert get_ident() not in active
 
 
@@ -242,7 +242,7 @@ def lose_it_in_a_wrapper(scene: Scene) -> None:
         wrappers={(fail.__code__.co_filename, "fail")},
     )
     scene.interrupt()
-    scene.ladder.records.append(record)
+    scene.policy.records.append(record)
 
 
 def test_the_none_of_a_wrapper_is_no_answer(scene: Scene) -> None:
@@ -254,7 +254,7 @@ def test_the_none_of_a_wrapper_is_no_answer(scene: Scene) -> None:
     assert result is None
     assert type(failure) is LambdaTimeout
     assert failure.details is DETAILS
-    assert str(failure) == scene.ladder.first_message()
+    assert str(failure) == scene.policy.first_message()
     assert scene.outcome == "raised"
 
 
@@ -287,7 +287,7 @@ def test_an_interrupt_leaves_as_a_timeout(scene: Scene) -> None:
 
     assert type(failure) is LambdaTimeout
     assert failure.details is DETAILS
-    assert str(failure) == scene.ladder.first_message()
+    assert str(failure) == scene.policy.first_message()
     assert failure.__cause__ is None
     assert files(failure.__traceback__) == [OWN, LIBRARYS]
     assert scene.outcome == "raised"
@@ -311,7 +311,7 @@ def test_what_the_users_own_code_makes_of_it_is_the_users(scene: Scene) -> None:
 
     assert scene.conclude(None, made) == (None, made)
     assert scene.outcome == "raised"
-    assert made.__notes__ == [f"watchdog_lambda: {scene.ladder.first_message()}"]
+    assert made.__notes__ == [f"watchdog_lambda: {scene.policy.first_message()}"]
     assert files(made.__traceback__) == [LIBRARYS, OWN]
 
 

@@ -12,8 +12,8 @@ import pytest
 from tests.support import FakeClock, plan
 from watchdog_lambda import _hooks, _report
 from watchdog_lambda._engine import escalation
-from watchdog_lambda._engine.escalation import Course
-from watchdog_lambda._engine.firing import Firing, Tools
+from watchdog_lambda._engine.escalation import Escalation
+from watchdog_lambda._engine.firing import Firing, Services
 from watchdog_lambda._engine.invocation import Invocation
 from watchdog_lambda._hooks import HookRegistry
 from watchdog_lambda._report import metrics
@@ -46,14 +46,14 @@ class Scene:
         resort: object = None,
         event: object = None,
         **settings: object,
-    ) -> Course:
+    ) -> Escalation:
         made = plan(self.registry, **settings)
         context = SimpleNamespace(aws_request_id="request-1", function_name="orders")
         self.invocation = Invocation(made, event, context, START, HARD, GRACE_AT)
         nudge = SimpleNamespace(
             reaches=lambda _ident: self.reaches, send=self.send, heard=0, native_id=0
         )
-        tools = Tools(
+        tools = Services(
             self.clock,
             self.clock.alarm,
             nudge,  # type: ignore[arg-type]
@@ -61,7 +61,7 @@ class Scene:
             resort,  # type: ignore[arg-type]
         )
         self.firing = Firing(self.invocation, get_ident(), tools)
-        self.course = Course(self.firing)
+        self.course = Escalation(self.firing)
         return self.course
 
     def send(self) -> None:
@@ -154,7 +154,7 @@ def test_a_hook_that_comes_later_has_its_stage(scene: Scene) -> None:
     course.is_outdated = True
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Course, "stages_to_come", _no_memory)
+        patch.setattr(Escalation, "stages_to_come", _no_memory)
         with pytest.raises(MemoryError):
             scene.at(START)
     assert course.is_outdated
@@ -247,11 +247,11 @@ def test_the_nudge_is_sent_again_and_again(scene: Scene) -> None:
     scene.registry.add("hook", nothing)
     scene.begin()
     scene.at(GRACE_AT)
-    waiting = scene.firing.ladder.is_waiting
+    waiting = scene.firing.policy.is_waiting
     scene.run_hooks()
 
     assert scene.at(GRACE_AT + 0.5) == GRACE_AT + 0.5 + 0.01
-    assert (waiting, scene.firing.ladder.is_waiting) == (True, False)
+    assert (waiting, scene.firing.policy.is_waiting) == (True, False)
     assert (scene.sent, scene.injected, scene.firing.delivery) == (1, [], "nudge")
     assert scene.at(LAST_CALL_AT) == LAST_CALL_AT + 0.01
     scene.at(HARD - 0.001)
@@ -262,7 +262,7 @@ def test_the_nudge_is_sent_again_and_again(scene: Scene) -> None:
 def test_what_is_put_off_is_tried_again_soon(scene: Scene) -> None:
     """The next nudge should meet another instruction."""
     scene.begin()
-    scene.firing.ladder._put_off_since = GRACE_AT
+    scene.firing.policy._put_off_since = GRACE_AT
 
     assert scene.at(GRACE_AT) == GRACE_AT + 0.001
 
@@ -270,7 +270,7 @@ def test_what_is_put_off_is_tried_again_soon(scene: Scene) -> None:
 def test_whoever_is_left_alone_is_not_looked_at_as_often(scene: Scene) -> None:
     """As long as that, there is nothing that is put off."""
     scene.begin()
-    scene.firing.ladder._put_off_since = GRACE_AT
+    scene.firing.policy._put_off_since = GRACE_AT
     scene.invocation.shields = 1
 
     assert scene.at(GRACE_AT + 0.02) == GRACE_AT + 0.02 + 0.01

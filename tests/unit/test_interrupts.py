@@ -14,7 +14,7 @@ from tests.support import FakeClock, plan
 from watchdog_lambda import Interrupt, LambdaTimeout, TimeoutDetails
 from watchdog_lambda._cpython import bytecode
 from watchdog_lambda._engine import interrupts
-from watchdog_lambda._engine.interrupts import PAUSE, InterruptRecord, Ladder
+from watchdog_lambda._engine.interrupts import PAUSE, InterruptPolicy, InterruptRecord
 from watchdog_lambda._engine.invocation import Invocation
 from watchdog_lambda._report.record import attribute
 from watchdog_lambda.errors import LoopInterrupt
@@ -31,7 +31,7 @@ WAITS = [(STDLIB + "threading.py", 1, "join"), (STDLIB + "threading.py", 2, "__e
 
 
 class Places:
-    """A CodeMap for which everything is the user's own, unless it is told otherwise."""
+    """A SourceMap for which everything is the user's own, unless it is told otherwise."""
 
     def __init__(self) -> None:
         self.own = True
@@ -59,14 +59,14 @@ class Rungs:
         self.clock = FakeClock(GRACE_AT)
         self.invocation = Invocation(plan(**settings), {}, None, START, START + seconds, GRACE_AT)
         self.places = Places()
-        self.ladder = Ladder(
+        self.policy = InterruptPolicy(
             self.invocation,
             get_ident() if thread_id is None else thread_id,
             self.invocation.timeline(),
             self.places,  # type: ignore[arg-type]
             self.clock,
         )
-        self.ladder.start(GRACE_AT, DETAILS)
+        self.policy.start(GRACE_AT, DETAILS)
 
     def decide(
         self,
@@ -79,7 +79,7 @@ class Rungs:
         self.clock.now = now
         if stack is None and frame is None:
             stack = HERE
-        return self.ladder.decide(now, frame or sys._getframe(), handled, stack=stack)
+        return self.policy.decide(now, frame or sys._getframe(), handled, stack=stack)
 
     def land(self, now: float, **given: Any) -> LambdaTimeout | Interrupt:
         """One that must be due, and that lands at once."""
@@ -100,7 +100,7 @@ def rungs() -> Rungs:
 def test_nothing_lands_before_the_hooks_have_had_their_time() -> None:
     """Not before start(), and not before its instant."""
     rungs = Rungs()
-    fresh = Ladder(
+    fresh = InterruptPolicy(
         rungs.invocation,
         get_ident(),
         rungs.invocation.timeline(),
@@ -127,17 +127,17 @@ def test_the_first_is_a_timeout_that_says_when_and_where(rungs: Rungs) -> None:
     assert str(error) == (
         "interrupted after 27.0 s, 3.0 s before the 30.0 s limit, in app.py:7 (handler)"
     )
-    [record] = rungs.ladder.records
+    [record] = rungs.policy.records
     assert error._witness is record
     assert (record.name, record.at, record.landed_at) == ("LambdaTimeout", GRACE_AT, None)
     assert record.place == "app.py:7 (handler)"
     assert record.wrappers == rungs.places.wrappers(HERE)
-    assert rungs.ladder.outcome(record) == "pending"
+    assert rungs.policy.outcome(record) == "pending"
     rungs.clock.now = 1027.25
     record.landed()
     assert record.landed_at == 1027.25
-    assert rungs.ladder.outcome(record) == "delivered"
-    assert rungs.ladder.first_message() == str(error)
+    assert rungs.policy.outcome(record) == "delivered"
+    assert rungs.policy.first_message() == str(error)
 
 
 @pytest.mark.parametrize(
@@ -149,12 +149,12 @@ def test_the_first_is_a_timeout_that_says_when_and_where(rungs: Rungs) -> None:
 )
 def test_the_message_says_on_which_side_of_the_limit(now: float, said: str, rungs: Rungs) -> None:
     """Behind it where nobody kills."""
-    assert rungs.ladder.message(now, "here") == said
+    assert rungs.policy.message(now, "here") == said
 
 
 def test_what_the_message_says_adds_up() -> None:
     """1.25 s and 0.25 s are both rounded down, so 1.0 s have passed."""
-    assert Rungs(seconds=1.25).ladder.message(START + 1.0, "here") == (
+    assert Rungs(seconds=1.25).policy.message(START + 1.0, "here") == (
         "interrupted after 1.0 s, 0.2 s before the 1.2 s limit, in here"
     )
 
@@ -164,7 +164,7 @@ def test_the_first_message_is_the_firsts(rungs: Rungs) -> None:
     first = str(rungs.land(GRACE_AT))
     rungs.land(GRACE_AT + 1.0)
 
-    assert rungs.ladder.first_message() == first
+    assert rungs.policy.first_message() == first
 
 
 def test_where_a_task_waits_is_said_if_the_stack_has_nothing_of_the_users(
@@ -207,10 +207,10 @@ def test_nothing_lands_in_a_closed_invocation_in_no_frame_or_in_ours(rungs: Rung
     attribute(Context(), "name")
 
     assert rungs.decide(GRACE_AT, frame=ours[0]) is None
-    assert rungs.ladder.decide(GRACE_AT, None, None) is None
+    assert rungs.policy.decide(GRACE_AT, None, None) is None
     rungs.invocation.is_open = False
     assert rungs.decide(GRACE_AT) is None
-    assert rungs.ladder.records == []
+    assert rungs.policy.records == []
 
 
 def test_a_shield_holds_until_last_call(rungs: Rungs) -> None:
@@ -228,14 +228,14 @@ def test_one_at_a_time_and_a_pause_between_two(rungs: Rungs) -> None:
     """What is on its way has to land first."""
     assert rungs.decide(GRACE_AT) is not None
     assert rungs.decide(GRACE_AT + 1.0) is None
-    first = rungs.ladder.records[0]
+    first = rungs.policy.records[0]
     first.landed()
 
     assert rungs.decide(GRACE_AT + PAUSE / 2) is None
     assert type(rungs.land(GRACE_AT + PAUSE)) is Interrupt
     assert type(rungs.land(GRACE_AT + 3 * PAUSE)) is Interrupt
-    assert rungs.ladder.first_message().startswith("interrupted after 27.0 s")
-    assert [rungs.ladder.outcome(r) for r in rungs.ladder.records] == [
+    assert rungs.policy.first_message().startswith("interrupted after 27.0 s")
+    assert [rungs.policy.outcome(r) for r in rungs.policy.records] == [
         "swallowed",
         "swallowed",
         "delivered",
@@ -283,9 +283,9 @@ def test_of_many_the_first_and_the_last_are_remembered(rungs: Rungs) -> None:
     for instant in instants:
         rungs.land(instant)
 
-    kept = [record.at for record in rungs.ladder.records]
+    kept = [record.at for record in rungs.policy.records]
     assert kept == instants[:10] + instants[15:]
-    assert rungs.ladder.left_out == 5
+    assert rungs.policy.left_out == 5
 
 
 # ---- ours, or made of ours ---------------------------------------------------------------------
@@ -324,11 +324,11 @@ def test_what_was_made_of_an_interrupt_is_still_this_timeout(
     make: Callable[[BaseException], BaseException | None], *, holds: bool, rungs: Rungs
 ) -> None:
     """By cause, by context, in a group; so many in a chain are looked at."""
-    before = rungs.ladder.involves(make(ValueError()))
+    before = rungs.policy.involves(make(ValueError()))
     ours = rungs.land(GRACE_AT)
 
     assert not before
-    assert rungs.ladder.involves(make(ours)) is holds
+    assert rungs.policy.involves(make(ours)) is holds
 
 
 def test_a_chain_that_bites_its_tail_is_looked_at_once(rungs: Rungs) -> None:
@@ -337,11 +337,11 @@ def test_a_chain_that_bites_its_tail_is_looked_at_once(rungs: Rungs) -> None:
     one, other = ValueError(), ValueError()
     one.__cause__, other.__cause__ = other, one
 
-    assert not rungs.ladder.involves(one)
+    assert not rungs.policy.involves(one)
     other.__context__ = ours
-    assert rungs.ladder.involves(one)
+    assert rungs.policy.involves(one)
     one.__cause__, one.__context__ = ours, one
-    assert rungs.ladder.involves(one)
+    assert rungs.policy.involves(one)
 
 
 @pytest.mark.parametrize(
@@ -365,13 +365,13 @@ def test_an_interrupt_is_lost_in_a_wrapper(
         "caught_by": lambda: (code, 0),
         "wrappers": {(code.co_filename, code.co_name)},
     }
-    assert not rungs.ladder.is_lost_in_a_wrapper()
+    assert not rungs.policy.is_lost_in_a_wrapper()
     rungs.land(GRACE_AT)  # the last one counts
-    assert not rungs.ladder.is_lost_in_a_wrapper()
+    assert not rungs.policy.is_lost_in_a_wrapper()
 
-    rungs.ladder.records.append(SimpleNamespace(**{**record, **changed}))  # type: ignore[arg-type]
+    rungs.policy.records.append(SimpleNamespace(**{**record, **changed}))  # type: ignore[arg-type]
 
-    assert rungs.ladder.is_lost_in_a_wrapper() is lost
+    assert rungs.policy.is_lost_in_a_wrapper() is lost
 
 
 # ---- put off, and winding up -------------------------------------------------------------------
@@ -386,11 +386,11 @@ def test_a_fragile_frame_puts_one_off_for_a_bounded_time(
     rungs = Rungs(grace_period=grace_period)
 
     assert rungs.decide(GRACE_AT) is None
-    assert rungs.ladder.is_put_off
+    assert rungs.policy.is_put_off
     assert rungs.decide(GRACE_AT + longest * 0.99) is None
-    assert not rungs.ladder.is_misplaced
+    assert not rungs.policy.is_misplaced
     rungs.land(GRACE_AT + longest)
-    assert not rungs.ladder.is_put_off
+    assert not rungs.policy.is_put_off
 
 
 @pytest.mark.parametrize("how", ["shield", "cleanup", "winding up"])
@@ -402,17 +402,17 @@ def test_whoever_is_left_alone_is_put_off_for_as_long_again(
     monkeypatch.setattr(interrupts, "is_fragile", lambda _frame: True)
     now = GRACE_AT + PAUSE
     assert rungs.decide(now) is None
-    put_off = [rungs.ladder.is_put_off]
+    put_off = [rungs.policy.is_put_off]
 
     with monkeypatch.context() as patch:
         handled = first if how == "cleanup" else None
         if how == "shield":
             rungs.invocation.shields = 1
         elif how == "winding up":
-            patch.setattr(Ladder, "_is_winding_up", lambda *_: True)
+            patch.setattr(InterruptPolicy, "_is_winding_up", lambda *_: True)
         assert rungs.decide(now + 0.01, handled) is None
     rungs.invocation.shields = 0
-    put_off.append(rungs.ladder.is_put_off)
+    put_off.append(rungs.policy.is_put_off)
 
     assert put_off == [True, False]
     assert rungs.decide(now + 1.0) is None
@@ -430,7 +430,7 @@ def test_where_a_loop_would_be_broken_nothing_ever_lands(
     frame, stack = (None, HERE) if from_afar else (sys._getframe(), None)
 
     assert rungs.decide(GRACE_AT, frame=frame, stack=stack) is None
-    assert rungs.ladder.is_put_off
+    assert rungs.policy.is_put_off
     late = rungs.decide(GRACE_AT + 1.0, frame=frame, stack=stack)
     assert (late is not None) is from_afar
 
@@ -445,7 +445,7 @@ def test_frames_of_ours_go_on_with_a_row_of_put_offs(
     with monkeypatch.context() as patch:
         patch.setattr(interrupts, "is_ours", lambda _code: True)
         assert rungs.decide(GRACE_AT + 0.03) is None
-    assert rungs.ladder.is_put_off
+    assert rungs.policy.is_put_off
 
     rungs.land(GRACE_AT + 0.05)
 
@@ -457,7 +457,7 @@ def test_a_loop_that_has_callbacks_waiting_puts_a_nudge_off(
     monkeypatch.setattr(interrupts, "is_between_callbacks", lambda _frame: True)
 
     assert rungs.decide(GRACE_AT, frame=sys._getframe()) is None
-    assert rungs.ladder.is_put_off
+    assert rungs.policy.is_put_off
     assert rungs.decide(GRACE_AT, stack=HERE) is not None
 
 
@@ -466,9 +466,9 @@ def test_what_c_code_would_drop_is_put_off(rungs: Rungs, monkeypatch: pytest.Mon
     monkeypatch.setattr(interrupts, "is_dropped", lambda _frame: True)
 
     assert rungs.decide(GRACE_AT, frame=sys._getframe()) is None
-    assert rungs.ladder.is_put_off
+    assert rungs.policy.is_put_off
     assert rungs.decide(GRACE_AT + 0.05, frame=sys._getframe()) is not None
-    rungs.ladder.records.clear()
+    rungs.policy.records.clear()
     assert rungs.decide(GRACE_AT, stack=HERE) is not None
 
 
@@ -479,10 +479,10 @@ def test_a_back_edge_puts_one_off_and_says_so(
     monkeypatch.setattr(interrupts, "is_unprotected_back_edge", lambda *_: True)
 
     assert rungs.decide(GRACE_AT) is None
-    assert rungs.ladder.is_misplaced
+    assert rungs.policy.is_misplaced
     rungs.invocation.is_open = False
     assert rungs.decide(GRACE_AT) is None
-    assert not rungs.ladder.is_misplaced
+    assert not rungs.policy.is_misplaced
 
 
 @pytest.mark.parametrize("from_afar", [False, True])
@@ -494,12 +494,12 @@ def test_a_with_that_is_being_entered_puts_one_off(
     stack = HERE if from_afar else None
 
     for now in (GRACE_AT, GRACE_AT + 0.049, GRACE_AT + 0.05, GRACE_AT + 1.0):
-        error = rungs.ladder.decide(now, sys._getframe(), None, stack=stack)
-        assert rungs.ladder.is_misplaced
+        error = rungs.policy.decide(now, sys._getframe(), None, stack=stack)
+        assert rungs.policy.is_misplaced
         assert (error is None) is (from_afar or now < GRACE_AT + 0.05)
         if error is not None:
             break
-    assert rungs.ladder.is_put_off is False
+    assert rungs.policy.is_put_off is False
 
 
 def test_a_with_that_is_about_to_be_entered_puts_nothing_off_in_place(
@@ -508,7 +508,7 @@ def test_a_with_that_is_about_to_be_entered_puts_nothing_off_in_place(
     """A tracer raises before the call is made."""
     monkeypatch.setattr(interrupts, "is_entering_with", lambda *_: True)
 
-    error = rungs.ladder.decide(GRACE_AT, sys._getframe(), None, stack=HERE, in_place=True)
+    error = rungs.policy.decide(GRACE_AT, sys._getframe(), None, stack=HERE, in_place=True)
 
     assert error is not None
 
@@ -529,10 +529,10 @@ def test_in_place_only_an_edge_that_nothing_protects_is_no_place(
     monkeypatch.setattr(interrupts, "is_back_edge", lambda *_: is_edge)
     monkeypatch.setattr(interrupts, "protected_by", lambda *_: handler)
 
-    error = rungs.ladder.decide(GRACE_AT, sys._getframe(), None, stack=HERE, in_place=True)
+    error = rungs.policy.decide(GRACE_AT, sys._getframe(), None, stack=HERE, in_place=True)
 
     assert (error is None) is puts_off
-    assert rungs.ladder.is_misplaced is puts_off
+    assert rungs.policy.is_misplaced is puts_off
 
 
 def test_a_loop_that_waits_in_c_is_no_obstacle(

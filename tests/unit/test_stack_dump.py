@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from watchdog_lambda._cpython import stack_dump
-from watchdog_lambda._cpython.stack_dump import LastWords, _spare
+from watchdog_lambda._cpython.stack_dump import StackDumpTimer, _spare
 from watchdog_lambda._cpython.timers import CLOCK_MONOTONIC, CLOCK_THREAD_CPUTIME
 from watchdog_lambda._engine.clock import Timeline
 
@@ -53,7 +53,7 @@ class Words:
         monkeypatch.setattr(stack_dump, "ThreadTimer", make)
         # Not that of the process's own, which would be ended by it after the test.
         monkeypatch.setattr(stack_dump, "_spare", lambda _nudge: signal.SIGRTMAX - 9)
-        self.words = LastWords(signal.SIGURG, threading.get_native_id())
+        self.words = StackDumpTimer(signal.SIGURG, threading.get_native_id())
 
     @property
     def by_clock(self) -> float | None:
@@ -141,7 +141,7 @@ class Untouchable(KernelTimer):
     set = stop = None  # type: ignore[assignment]
 
 
-def silent(words: LastWords) -> bool:
+def silent(words: StackDumpTimer) -> bool:
     """Whether it does nothing, whatever it is asked for."""
     words.set(TIMELINE, 1000.0, is_open=True)
     words.close()
@@ -162,7 +162,7 @@ def test_without_one_of_the_timers_there_are_none(
 
     monkeypatch.setattr(stack_dump, "ThreadTimer", Timer)
 
-    assert silent(LastWords(signal.SIGURG, threading.get_native_id()))
+    assert silent(StackDumpTimer(signal.SIGURG, threading.get_native_id()))
 
 
 def test_without_faulthandler_there_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -170,7 +170,7 @@ def test_without_faulthandler_there_are_none(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(stack_dump, "ThreadTimer", Untouchable)
     monkeypatch.setitem(sys.modules, "faulthandler", None)
 
-    assert silent(LastWords(signal.SIGURG, threading.get_native_id()))
+    assert silent(StackDumpTimer(signal.SIGURG, threading.get_native_id()))
 
 
 def test_without_a_signal_to_spare_there_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -179,7 +179,7 @@ def test_without_a_signal_to_spare_there_are_none(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(signal, "getsignal", lambda _number: signal.SIG_IGN)
 
     assert _spare(None) is None
-    assert silent(LastWords(signal.SIGURG, threading.get_native_id()))
+    assert silent(StackDumpTimer(signal.SIGURG, threading.get_native_id()))
 
 
 def test_the_signal_to_spare_is_the_highest_that_nobody_uses() -> None:
