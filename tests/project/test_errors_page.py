@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import os
 import re
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -52,6 +53,13 @@ async def flush(_details: object) -> None:
 flush.__module__ = "app"
 
 
+def without_gil() -> object:
+    """What a free-threaded build of Python says of itself."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "_is_gil_enabled", lambda: False, raising=False)
+        return watch(lambda _event, _context: None)
+
+
 CAUSES: list[Callable[[], object]] = [
     set_to(GRACE_PERIOD="2s"),
     set_to(LAST_CALL="0"),
@@ -72,6 +80,7 @@ CAUSES: list[Callable[[], object]] = [
     lambda: choose({"WATCHDOG_LAMBDA_HANDLER": "watchdog_lambda.entrypoint.handler"}, None),
     lambda: choose({}, None),
     lambda: RuntimeApi("localhost"),
+    without_gil,
 ]
 """One at least for each place that raises a ConfigurationError."""
 

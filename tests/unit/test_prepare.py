@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,6 +12,7 @@ from tests.support import FakeClock
 from watchdog_lambda._config import Settings
 from watchdog_lambda._lambda import process, sandbox, startup
 from watchdog_lambda._lambda.process import PAST
+from watchdog_lambda.errors import ConfigurationError
 
 LAMBDA = {"AWS_LAMBDA_RUNTIME_API": "127.0.0.1:9001"}
 
@@ -109,3 +111,23 @@ def test_without_proc_there_is_no_last_resort(
 
     assert "LAST_RESORT=exit has no effect: /proc/self/environ" in caplog.text
     assert fresh.last_resort is None
+
+
+@pytest.mark.parametrize("environ", [{}, {"AWS_LAMBDA_MAX_CONCURRENCY": "2"}])
+def test_without_the_gil_nothing_is_prepared(
+    monkeypatch: pytest.MonkeyPatch, environ: dict[str, str]
+) -> None:
+    """Whether or not the settings ask for anything: the start fails, with what would do."""
+    monkeypatch.setattr(sys, "_is_gil_enabled", lambda: False, raising=False)
+
+    with pytest.raises(ConfigurationError, match="set PYTHON_GIL=1"):
+        prepare(environ)
+
+
+def test_with_the_gil_a_free_threaded_build_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As awslambdaric's client turns it on."""
+    monkeypatch.setattr(sys, "_is_gil_enabled", lambda: True, raising=False)
+
+    prepare(sigterm="1")
+
+    assert len(Sandbox.made) == 1

@@ -543,6 +543,33 @@ def test_no_thread_to_be_had_is_said_once_and_tried_again(
     assert str(error) in message
 
 
+def test_without_the_gil_no_thread_is_started(
+    loose: Loose, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What is watched without a decorator, and so was not refused there: said once."""
+    monkeypatch.setattr(sys, "_is_gil_enabled", lambda: False, raising=False)
+
+    loose.wake(invocation())
+    loose.wake(invocation())
+
+    assert loose._thread_id is None
+    [message] = caplog.messages
+    assert message.startswith("invocations are not watched:")
+    assert "set PYTHON_GIL=1" in message
+
+
+def test_a_free_threaded_build_with_its_gil_is_watched(
+    loose: Loose, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As awslambdaric's client leaves it."""
+    monkeypatch.setattr(sys, "_is_gil_enabled", lambda: True, raising=False)
+
+    loose.wake(invocation())
+
+    assert loose.ran.wait(BOUND)
+    assert caplog.messages == []
+
+
 def interpreter(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     """Have the process's interpreter be taken for another, as CPython 3.13 or 3.11 tell it."""
     version, _, which = kind.partition(" ")

@@ -170,6 +170,23 @@ class Injector:
         self._withdraw(thread_id, None)
 
 
+def refusal_without_gil() -> str | None:
+    """Why nothing can be watched in this process as it stands; None where Python has its GIL.
+
+    A handler's end and the watchdog's acting are told apart by stores and loads of which the GIL
+    makes a sequence, and another thread's frames are walked while the GIL keeps that thread from
+    running. Without it an interrupt could land in the next invocation, and the walk has crashed the
+    process.
+    """
+    ask: Callable[[], bool] | None = getattr(sys, "_is_gil_enabled", None)  # from 3.13 on
+    if ask is None or ask():
+        return None
+    return (
+        "this free-threaded Python runs without its GIL (sys._is_gil_enabled() is False), and the "
+        "watchdog needs it; set PYTHON_GIL=1, or use the ordinary build of Python"
+    )
+
+
 def trace_instructions(  # pragma: no cover - it traces in coverage's place: test_nudge.py
     frame: FrameType, decide: Callable[[], BaseException | None]
 ) -> bool:

@@ -31,7 +31,7 @@ from types import BuiltinFunctionType
 
 from watchdog_lambda import _report
 from watchdog_lambda._cpython import bytecode, stacks
-from watchdog_lambda._cpython.delivery import Injector, Nudge
+from watchdog_lambda._cpython.delivery import Injector, Nudge, refusal_without_gil
 from watchdog_lambda._cpython.pace import Pace
 from watchdog_lambda._cpython.source import is_ours
 from watchdog_lambda._log import warn_once
@@ -149,6 +149,7 @@ class WatchdogThread:
                 return
             if self._thread_id is None:
                 _require_main_interpreter()
+                _require_gil()
                 self.preload()
                 if self.last_resort is not None:
                     self.last_resort.preload()
@@ -338,6 +339,13 @@ class WatchdogThread:
         while monotonic() < until and not self._has_caught_up(invocation):
             self._alarm.ring()
             self.clock.pause(_YIELD)
+
+
+def _require_gil() -> None:
+    """Raise a RuntimeError without it: for what is watched by no decorator, which would refuse."""
+    refusal = refusal_without_gil()
+    if refusal is not None:
+        raise RuntimeError(refusal)
 
 
 def _require_main_interpreter() -> None:

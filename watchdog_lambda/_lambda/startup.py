@@ -1,13 +1,15 @@
 """What the settings ask of the process, done once, at its start.
 
-Nothing for most: only ``LAST_RESORT`` other than ``report`` and ``SIGTERM=1`` need the Runtime API
+A check for most: only ``LAST_RESORT`` other than ``report`` and ``SIGTERM=1`` need the Runtime API
 and something that must be seen or registered before the first invocation.
 """
 
 from __future__ import annotations
 
+from watchdog_lambda._cpython.delivery import refusal_without_gil
 from watchdog_lambda._engine.watchdog import process_watchdog
 from watchdog_lambda._log import logger
+from watchdog_lambda.errors import ConfigurationError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,8 +34,13 @@ def prepare(settings: Settings, environ: MutableMapping[str, str]) -> None:
     neither is to be had, since ending a process there ends others' invocations or a worker for
     good, and the log says so.
 
+    Raises:
+        ConfigurationError: Python runs without its GIL.
+
     Thread: main, before the first invocation.
     """
+    if (refusal := refusal_without_gil()) is not None:
+        raise ConfigurationError(refusal)
     wanted: set[str] = set()
     if settings.sigterm:
         wanted.add("SIGTERM=1")
