@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import signal
 
-from .timers import CLOCK_MONOTONIC, CLOCK_THREAD_CPUTIME, ThreadTimer
+from .timers import CLOCK_MONOTONIC, CLOCK_THREAD_CPUTIME, ThreadTimer, handler_addresses
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class StackDumpTimer:
     Thread: made by the main one, then used by whoever goes to sleep or wakes.
     """
 
-    __slots__ = ("_by_clock", "_by_cpu", "_number", "available")
+    __slots__ = ("_by_clock", "_by_cpu", "_handler", "_handler_of", "_number", "available")
 
     def __init__(self, nudge: int | None, native_id: int) -> None:
         self.available = False
@@ -59,6 +59,8 @@ class StackDumpTimer:
         # Not dump_traceback_later(): there is one of those in a process, test runners use it, and
         # each call starts a thread.
         faulthandler.register(self._number, file=STDERR, all_threads=True, chain=False)
+        self._handler_of = handler_addresses()
+        self._handler = self._handler_of(self._number)
         self.available = True
 
     def set(self, timeline: Timeline, now: float, *, is_open: bool) -> None:
@@ -69,10 +71,8 @@ class StackDumpTimer:
         if not self.available:
             return
         seconds = timeline.last_words_at - now
-        # Somebody may have taken the signal for themselves. Python does not know of faulthandler's
-        # handlers: where nobody else has come it still says SIG_DFL.
         too_short = timeline.hard - timeline.last_words_at < LEAST
-        if seconds <= 0 or too_short or signal.getsignal(self._number or 0) is not signal.SIG_DFL:
+        if seconds <= 0 or too_short or not self._is_ours():
             self.stop()
             return
         # From the grace period on the watchdog wakes every few milliseconds, and that instant can
@@ -85,6 +85,15 @@ class StackDumpTimer:
             self._by_clock.set(seconds, 0.0)
         else:
             self._by_clock.stop()
+
+    def _is_ours(self) -> bool:
+        """Whether the signal still has faulthandler's handler.
+
+        Asked of the kernel: Python says SIG_DFL while faulthandler has it. So code that notes what
+        :func:`signal.getsignal` says, takes the signal for itself and puts back what it has noted,
+        leaves the default action behind, which ends the process.
+        """
+        return self._handler_of(self._number or 0) == self._handler
 
     def close(self) -> None:
         """The invocation that they were for is over."""
