@@ -14,289 +14,97 @@ one. Without the watchdog it runs as AWS's runtime runs it; a @watch in its code
 from __future__ import annotations
 
 import argparse
-import contextlib
-import importlib.metadata
-import io
 import json
 import os
-import platform
-import re
 import signal
 import sys
-import threading
 import time
 from dataclasses import dataclass
-from http import HTTPStatus
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from tools.demo_screen import Screen
-from tools.emulator import Emulator, EmulatorError, EmulatorUnavailable, fetch_emulator
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from tools.emulator import EmulatorUnavailable, fetch_emulator
+from watchdog_lambda.cli.arguments import parser as command_parser
+from watchdog_lambda.cli.emulator import Emulator
+from watchdog_lambda.cli.function import CannotRun, record_in
+from watchdog_lambda.cli.invoke import function_of
+from watchdog_lambda.cli.outcome import drawn, phases
+from watchdog_lambda.cli.screen import Screen, printable
+from watchdog_lambda.cli.view import spoken
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from tools.emulator import Line, Response
+    from watchdog_lambda.cli.function import Function, Invocation
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 SKIPPED: Final = 77
 """The exit status for "cannot run here", as automake and others have it."""
 
-_REPORT: Final = "watchdog.timeout"
-_PROCESS: Final = "demo.process "
-# The shell tells its process id and becomes the runtime, so that it is known for any handler.
-_LAUNCH: Final = ("/bin/sh", "-c", f'echo "{_PROCESS}$$"; exec "$@"', "sh")
-_PLATFORM: Final = re.compile(rf"(START|END|REPORT) RequestId: |{re.escape(_PROCESS)}")
-_KILL: Final = re.compile(r"Sending SIGKILL to runtime\S*\((\d+)\)")
-_TICK: Final = 5  # seconds between two signs of life
+_MOST_CHARACTERS: Final = 400  # of an answer or of a line of the log
 
 
-class UnusableError(RuntimeError):
-    """The demo says nothing with this handler and these events; the message says why."""
-
-
-# ---- one run -----------------------------------------------------------------------------------
-
-
-class Entry(NamedTuple):
-    """A line of the log of the call that timed out."""
-
-    at: float
-    """Seconds since the request."""
-    level: str
-    """The logger's; empty for what is printed."""
-    message: str
-
-    @property
-    def is_report(self) -> bool:
-        return self.message == _REPORT
-
-
-class Phase(NamedTuple):
-    """A part of that call: running, hooks, interrupt, cleanup, left, kill."""
-
-    name: str
-    start: float
-    end: float
+class UnusableError(Exception):
+    """The demo shows nothing with this handler and these events; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What came of one handler in one way to run it."""
+    """What came of the handler in one of the two ways to run it."""
 
-    command: str
-    timeout: int
-    answer: Response
-    log: list[Entry]
-    report: dict[str, Any] | None
+    function: Function
     cleanup_marker: str
-    process: int
-    next_answer: Response
-    next_process: int
+    late: Invocation
+    """The call that takes too long."""
+    after: Invocation
+    """The quick call that comes after it."""
 
     @property
     def was_killed(self) -> bool:
-        return self.answer.body.startswith("Task timed out")
+        return self.late.kind == "killed"
 
     @property
     def spare(self) -> float:
         """Seconds between the answer and the hard deadline."""
-        return self.timeout - self.answer.seconds
+        return self.function.timeout - self.late.seconds
 
     @property
     def answered_in_time(self) -> bool:
-        return self.answer.status == HTTPStatus.OK and not self.was_killed and self.spare > 0
+        return not self.was_killed and self.spare > 0
 
     @property
-    def next_is_warm(self) -> bool:
-        return self.next_process == self.process and self.next_answer.status == HTTPStatus.OK
+    def is_warm(self) -> bool:
+        """Whether the process of the late call served the next one."""
+        return self.after.init_seconds is None and self.after.kind == "response"
 
     @property
     def cleanup_at(self) -> float | None:
         """When the handler's cleanup wrote its line; None if it never did."""
-        marked = (entry.at for entry in self.log if self.cleanup_marker in entry.message)
-        return next(marked, None)
-
-    def phases(self) -> list[Phase]:
-        """The call that timed out, from the request to the hard deadline."""
-        limit = float(self.timeout)
-        answered = limit if self.was_killed else min(self.answer.seconds, limit)
-        last = Phase("kill", limit, limit) if self.was_killed else Phase("left", answered, limit)
-        report = self.report
-        if report is None:
-            return [Phase("running", 0.0, answered), last]
-        # The watchdog's clock started a moment after ours: both meet where it wrote its record.
-        written = next(entry.at for entry in self.log if entry.is_report)
-        start = written - report["elapsed_ms"] / 1000
-        landed = [
-            start + interrupt["landed_after_ms"] / 1000
-            for interrupt in report["interrupts"]
-            if interrupt["landed_after_ms"] is not None
-        ]
-        cleans_up = bool(landed) and report["outcome"] != "stuck"
-        first = landed[0] if cleans_up else answered
-        phases = [Phase("running", 0.0, first), *(Phase("interrupt", at, at) for at in landed)]
-        if report["hooks"]:
-            fired = written + (report["remaining_ms"] - report["grace_period_ms"]) / 1000
-            took = sum(hook["duration_ms"] for hook in report["hooks"]) / 1000
-            phases.append(Phase("hooks", fired, min(fired + took, first)))
-        if cleans_up:
-            phases.append(Phase("cleanup", first, answered))
-        return [*phases, last]
+        marked = (line.at for line in self.late.lines if self.cleanup_marker in line.text)
+        at = next(marked, None)
+        return None if at is None else at - self.late.began
 
     def as_dict(self) -> dict[str, Any]:
+        timeline = [phase.as_dict() for phase in phases(self.late, self.function.timeout)]
         return {
-            "command": self.command,
-            "status": self.answer.status,
-            "answer": self.answer.body,
-            "seconds": self.answer.seconds,
+            "command": " ".join(["python", *self.function.command[1:]]),
+            "answer": self.late.body,
+            "seconds": self.late.seconds,
             "killed": self.was_killed,
             "cleanup_at": self.cleanup_at,
-            "log": [entry._asdict() for entry in self.log],
-            "report": self.report,
-            "timeline": [phase._asdict() for phase in self.phases()],
-            "process": self.process,
+            "log": [line.text for line in self.late.lines],
+            "report": self.late.record and self.late.record[1],
+            "timeline": timeline,
             "next": {
-                "status": self.next_answer.status,
-                "answer": self.next_answer.body,
-                "seconds": self.next_answer.seconds,
-                "process": self.next_process,
-                "is_warm": self.next_is_warm,
+                "answer": self.after.body,
+                "seconds": self.after.seconds,
+                "is_warm": self.is_warm,
             },
         }
-
-
-@dataclass(frozen=True, slots=True)
-class Demo:
-    """A handler, its two events, its timeout."""
-
-    handler: str
-    path: Path
-    event: object
-    quick_event: object
-    timeout: int
-    cleanup_marker: str
-    environment: dict[str, str]
-
-    def run(self, module: str, environment: dict[str, str], *, name: str) -> Run:
-        """Run the handler under this module's runtime.
-
-        Raises:
-            UnusableError: It did not answer the quick event.
-            EmulatorError: The emulator itself failed.
-        """
-        say(f"{name}: starting the emulator and the runtime")
-        python_path = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-        emulator = Emulator(
-            [*_LAUNCH, sys.executable, "-m", module, self.handler],
-            cwd=self.path,
-            environment={"PYTHONPATH": os.pathsep.join(python_path)}
-            | self.environment
-            | environment,
-            timeout=self.timeout,
-        )
-        with emulator:
-            self._check(emulator.invoke(self.quick_event), emulator)
-            process = _process(emulator.lines)
-            say(f"{name}: calling the handler; the emulator kills it at {self.timeout} s")
-            since, start = len(emulator.lines), time.monotonic()
-            with _signs_of_life():
-                answer = emulator.invoke(self.event)
-            lines = emulator.lines[since:]
-            say(f"{name}: the caller has an answer after {answer.seconds:.2f} s; calling again")
-            next_answer = emulator.invoke(self.quick_event)
-            next_process = _process(emulator.lines)
-        log, report = _read(lines, start)
-        return Run(
-            command=f"python -m {module} {self.handler}",
-            timeout=self.timeout,
-            answer=answer,
-            log=log,
-            report=report,
-            cleanup_marker=self.cleanup_marker,
-            process=process,
-            next_answer=next_answer,
-            next_process=next_process,
-        )
-
-    def _check(self, answer: Response, emulator: Emulator) -> None:
-        event, error = json.dumps(self.quick_event), _decoded(answer.body)
-        kind = str(error.get("errorType", ""))
-        if kind.startswith("Runtime.") or (kind and answer.status != HTTPStatus.OK):
-            raise UnusableError(f"{kind}: {error.get('errorMessage')}")
-        if answer.status != HTTPStatus.OK:
-            raise UnusableError(f"the function's process ended in its start\n{emulator.log_text}")
-        if answer.body.startswith("Task timed out"):
-            raise UnusableError(
-                f"the handler, its import included, did not answer {event} within {self.timeout} "
-                "s; name an event that it answers at once with --quick-event, or raise --timeout"
-            )
-        if kind:
-            say(f"the handler answers {event} with an error ({kind}); going on")
-
-
-def _process(lines: Sequence[Line]) -> int:
-    told = [line.text for line in lines if line.text.startswith(_PROCESS)]
-    return int(told[-1].removeprefix(_PROCESS))
-
-
-def _read(lines: Sequence[Line], start: float) -> tuple[list[Entry], dict[str, Any] | None]:
-    """The log of one call: what the handler and the watchdog wrote, and the platform's kill."""
-    log: list[Entry] = []
-    report = None
-    for line in lines:
-        at = round(line.at - start, 3)
-        if line.stream == "stderr":
-            if killed := _KILL.search(line.text):
-                log.append(Entry(at, "", f"the emulator: SIGKILL to {killed[1]}"))
-            continue
-        if _PLATFORM.match(line.text):
-            continue
-        record = _decoded(line.text)
-        if record.get("event") == _REPORT:
-            report = record
-            log.append(Entry(at, "", _REPORT))
-            continue
-        # The runtime separates the lines of one traceback with \r.
-        message = record.get("message", line.text.partition("\r")[0])
-        text = message if isinstance(message, str) else json.dumps(message)
-        log.append(Entry(at, str(record.get("level", "")), text))
-    return log, report
-
-
-def _decoded(text: str) -> dict[str, Any]:
-    with contextlib.suppress(ValueError):
-        value = json.loads(text)
-        if isinstance(value, dict):
-            return value
-    return {}
-
-
-@contextlib.contextmanager
-def _signs_of_life() -> Iterator[None]:
-    """Say every few seconds how long it has been waiting."""
-    is_over = threading.Event()
-
-    def tell() -> None:
-        start = time.monotonic()
-        while not is_over.wait(_TICK):
-            say(f"    ... {time.monotonic() - start:.0f} s")
-
-    teller = threading.Thread(target=tell, name="signs of life", daemon=True)
-    teller.start()
-    try:
-        yield
-    finally:
-        is_over.set()
-        teller.join()
-
-
-def say(text: str) -> None:
-    """Tell who waits; what they wait for goes to the other stream."""
-    print(f"demo: {text}", file=sys.stderr, flush=True)
-
-
-# ---- what it shows -----------------------------------------------------------------------------
 
 
 class Claim(NamedTuple):
@@ -309,15 +117,143 @@ class Claim(NamedTuple):
 def claims(without: Run, watched: Run) -> list[Claim]:
     """The three things that make the difference."""
     killed, in_time = without.was_killed, watched.answered_in_time
-    limit = f"{without.timeout} s limit"
+    limit = f"{without.function.timeout:g} s limit"
     before = f"had an answer {watched.spare:.2f} s" if in_time else "had no answer"
     was = "was" if killed else "was not"
-    found = "found" if watched.next_is_warm else "did not find"
+    found = "found" if watched.is_warm else "did not find"
     return [
         Claim(killed, f"without the watchdog the handler {was} killed at its {limit}"),
         Claim(in_time, f"with it the caller {before} before the {limit}"),
-        Claim(watched.next_is_warm, f"and the next call {found} the process warm"),
+        Claim(watched.is_warm, f"and the next call {found} the process warm"),
     ]
+
+
+# ---- running -----------------------------------------------------------------------------------
+
+
+def run(options: argparse.Namespace, emulator: Path, *, is_watched: bool) -> Run:
+    """Run the handler with the watchdog, or without.
+
+    Raises:
+        UnusableError: It did not answer the quick event.
+        CannotRun: The handler's settings are wrong, or the emulator failed.
+    """
+    arguments = ["invoke", options.handler, f"--path={options.path}"]
+    arguments += [f"--timeout={options.timeout}", *(f"--env={each}" for each in options.env)]
+    arguments += [] if is_watched else ["--unwatched"]
+    function = function_of(command_parser().parse_args(arguments))
+    way = "with" if is_watched else "without"
+    say(f"{way}: the emulator and the runtime start")
+    with Emulator(str(emulator), function, lambda _line: None) as host:
+
+        def call(event: str) -> Invocation:
+            return host.invoke(event.encode(), lambda _what, _at: None)
+
+        _check(call(options.quick_event), options)
+        say(f"{way}: calling the handler; the emulator kills it at {options.timeout} s")
+        began = time.monotonic()
+        with Screen(sys.stderr).waiting(
+            options.handler, function.timeout, lambda: time.monotonic() - began
+        ):
+            late = call(options.event)
+        say(f"{way}: the caller has an answer after {late.seconds:.2f} s; calling again")
+        return Run(function, options.cleanup_marker, late, call(options.quick_event))
+
+
+def _check(first: Invocation, options: argparse.Namespace) -> None:
+    event = options.quick_event
+    if first.kind == "killed":
+        raise UnusableError(
+            f"the handler, its import included, did not answer {event} within {options.timeout} "
+            "s; name an event that it answers at once with --quick-event, or raise --timeout"
+        )
+    if first.kind == "error":
+        if first.error_type.startswith("Runtime."):
+            raise UnusableError(f"{first.error_type}: {first.answer.get('errorMessage')}")
+        say(f"the handler answers {event} with an error ({first.error_type}); going on")
+
+
+def say(text: str) -> None:
+    """Tell the person who waits; the result goes to the other stream."""
+    print(f"demo: {text}", file=sys.stderr, flush=True)
+
+
+# ---- showing -----------------------------------------------------------------------------------
+
+
+def show(heading: str, without: Run, watched: Run, shown: list[Claim]) -> None:
+    """Print both runs beside each other, and the timelines below."""
+    screen = Screen(sys.stdout)
+    console = Console(width=screen.width, highlight=False)
+    table = Table.grid(padding=(0, 2, 0, 0), expand=True)
+    table.add_column(width=10)
+    table.add_column(ratio=43)
+    table.add_column(ratio=57)  # with the watchdog there is more to tell
+    runs = (without, watched)
+    table.add_row("", Text("WITHOUT THE WATCHDOG", "bold"), Text("WITH THE WATCHDOG", "bold"))
+    for label, cell in (
+        ("runtime", lambda run: Text(run.as_dict()["command"], "dim")),
+        ("caller got", _answer),
+        ("after", _after),
+        ("cleanup", _cleanup),
+        ("next call", _next),
+        ("log", lambda run: Text("\n").join(_log(run))),
+    ):
+        table.add_row(label, *map(cell, runs))
+    console.print(f"{heading}\n", table)
+    for way, run in zip(("without", "with"), runs, strict=True):
+        screen.show("")
+        screen.show(f"{way} the watchdog:")
+        for line in drawn(run.late, run.function.timeout, screen.width):
+            screen.show(*line)
+    console.print()
+    for claim in shown:
+        mark = ("shown", "green") if claim.shown else ("NOT SHOWN", "red")
+        console.print(Text.assemble(mark, f": {claim.text}"))
+
+
+def _answer(run: Run) -> Text:
+    return Text(_short(run.late.body) or "nothing", "red" if run.was_killed else "green")
+
+
+def _after(run: Run) -> Text:
+    where = "past the limit" if run.spare < 0 else f"{run.spare:.2f} s before the limit"
+    return Text(f"{run.late.seconds:.2f} s, {where}")
+
+
+def _cleanup(run: Run) -> Text:
+    if run.cleanup_at is not None:
+        return Text(f"`{run.cleanup_marker}` ran after {run.cleanup_at:.2f} s", "green")
+    if run.was_killed:
+        return Text(f"no `{run.cleanup_marker}` ran: killed", "red")
+    return Text(f"its log has no `{run.cleanup_marker}`")
+
+
+def _next(run: Run) -> Text:
+    took = f"{run.after.seconds * 1000:.0f} ms"
+    if run.is_warm:
+        return Text(f"{took}, warm: the same process", "green")
+    if run.after.kind != "response":
+        return Text(f"{took}, failed: {_short(run.after.body)}", "red")
+    return Text(f"{took}, cold: a new process", "red")
+
+
+def _log(run: Run) -> Iterator[Text]:
+    for line in run.late.lines:
+        at = f"{line.at - run.late.began:.2f}"
+        if (record := record_in(line.text)) is None:
+            yield Text(f"{at} {_short(spoken(line.text))}")
+        else:
+            yield Text(f"{at} watchdog.timeout in {record['location']}", "bold")
+            times = f"{record['elapsed_ms'] / 1000:.2f} s"
+            left = f"{record['remaining_ms'] / 1000:.2f} s left"
+            yield Text(f"     {record['outcome']} after {times}, {left}")
+
+
+def _short(text: str) -> str:
+    # The runtime separates the lines of one traceback with \r.
+    text = printable(text.partition("\r")[0])
+    return text if len(text) <= _MOST_CHARACTERS else f"{text[:_MOST_CHARACTERS]} ..."
 
 
 # ---- the command -------------------------------------------------------------------------------
@@ -326,76 +262,28 @@ def claims(without: Run, watched: Run) -> list[Claim]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
     options = _parse(arguments)
-    reason = _unavailable()
-    if reason is not None:
+    say("looking for AWS's Lambda emulator (downloaded once)")
+    try:
+        emulator = fetch_emulator()
+    except EmulatorUnavailable as error:
+        reason = str(error)
         print(json.dumps({"skipped": reason}) if options.json else f"SKIPPED: no demo: {reason}")
         return SKIPPED
-    demo = Demo(
-        handler=options.handler,
-        path=options.path.resolve(),
-        event=options.event,
-        quick_event=options.quick_event,
-        timeout=options.timeout,
-        cleanup_marker=options.cleanup_marker,
-        environment=dict(options.env),
-    )
     try:
-        disabled = {"WATCHDOG_LAMBDA_DISABLED": "1"}
-        without = demo.run("awslambdaric", disabled, name="1/2 without")
-        watched = demo.run("watchdog_lambda", {}, name="2/2 with")
-    except (UnusableError, EmulatorError) as error:
+        without, watched = (run(options, emulator, is_watched=each) for each in (False, True))
+    except (UnusableError, CannotRun) as error:
         print(f"demo: {error}", file=sys.stderr)
         return 1
     shown = claims(without, watched)
     if options.json:
-        print(json.dumps(_result(demo, without, watched, shown), indent=2))
+        result = {"without": without.as_dict(), "with": watched.as_dict()}
+        print(json.dumps({**result, "claims": [claim._asdict() for claim in shown]}, indent=2))
     else:
-        _print(demo, without, watched, shown)
+        where = os.path.relpath(options.path)
+        what = f"{options.handler} in {where}, called with {options.event}"
+        limit = f"AWS's Lambda emulator, limit {options.timeout} s"
+        show(f"{what}\n{limit}, Python {sys.version.split()[0]}", without, watched, shown)
     return 0 if all(claim.shown for claim in shown) else 1
-
-
-def _result(demo: Demo, without: Run, watched: Run, shown: list[Claim]) -> dict[str, Any]:
-    return {
-        "handler": demo.handler,
-        "path": _name(demo.path),
-        "event": demo.event,
-        "timeout": demo.timeout,
-        "python": platform.python_version(),
-        "awslambdaric": importlib.metadata.version("awslambdaric"),
-        "without": without.as_dict(),
-        "with": watched.as_dict(),
-        "claims": [claim._asdict() for claim in shown],
-    }
-
-
-def _print(demo: Demo, without: Run, watched: Run, shown: list[Claim]) -> None:
-    versions = f"awslambdaric {importlib.metadata.version('awslambdaric')}"
-    versions += f", Python {platform.python_version()}"
-    heading = [
-        f"{demo.handler} in {_name(demo.path)}, called with {json.dumps(demo.event)}",
-        f"AWS's Lambda emulator, limit {demo.timeout} s; {versions}",
-    ]
-    if sys.stdout.isatty():
-        print(file=sys.stderr)  # apart from what has been said while it took its time
-    Screen().show(heading, without, watched, shown)
-
-
-def _name(path: Path) -> str:
-    return str(path.relative_to(ROOT) if path.is_relative_to(ROOT) else path)
-
-
-def _unavailable() -> str | None:
-    """Why there can be no demo on this machine; None if there can."""
-    try:
-        importlib.metadata.version("awslambdaric")
-    except importlib.metadata.PackageNotFoundError:
-        return "awslambdaric, Lambda's runtime, is not installed: pip install awslambdaric"
-    say("looking for AWS's Lambda emulator (downloaded once)")
-    try:
-        fetch_emulator()
-    except EmulatorUnavailable as error:
-        return str(error)
-    return None
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -420,89 +308,40 @@ more to see:
 """,
     )
     add = parser.add_argument
-    add(
-        "--path",
-        type=_folder,
-        default=ROOT / "examples" / "sigalrm_recipe",
-        metavar="DIR",
-        help="the handler's folder (default: examples/sigalrm_recipe)",
-    )
-    add(
-        "--handler",
-        default="app.handler",
-        metavar="NAME",
-        help="module.function in there (default: %(default)s)",
-    )
-    add(
-        "--event",
-        type=_json,
-        default='{"sleep": 30}',
-        metavar="JSON",
-        help="one that takes longer than the timeout (default: %(default)s)",
-    )
-    add(
-        "--quick-event",
-        type=_json,
-        default="{}",
-        metavar="JSON",
-        help="one that is answered at once (default: %(default)s)",
-    )
-    add(
-        "--timeout",
-        type=_timeout,
-        default="3",
-        metavar="SECONDS",
-        help="the function's timeout in whole seconds, as in Lambda (default: %(default)s)",
-    )
-    add(
-        "--env",
-        type=_variable,
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="an environment variable of the function; may be given again and again",
-    )
-    add(
-        "--cleanup-marker",
-        default="finally",
-        metavar="TEXT",
-        help="a piece of what the handler's cleanup writes to its log (default: %(default)s)",
-    )
+    recipe = ROOT / "examples" / "sigalrm_recipe"
+    add("--path", type=Path, default=recipe, metavar="DIR", help="the handler's folder")
+    add("--handler", default="app.handler", metavar="NAME", help="module.function in there")
+    add("--event", type=_json, default='{"sleep": 30}', help="one that takes too long")
+    add("--quick-event", type=_json, default="{}", help="one that is answered at once")
+    add("--timeout", type=_seconds, default=3, help="the function's timeout in whole seconds")
+    add("--env", action="append", default=[], metavar="NAME=VALUE", help="may be given again")
+    marker = "a piece of what the handler's cleanup writes to its log (default: %(default)s)"
+    add("--cleanup-marker", default="finally", metavar="TEXT", help=marker)
     add("--json", action="store_true", help="everything as JSON")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if not options.path.is_dir():
+        parser.error(f"--path {options.path} is not a folder")
+    return options
 
 
-def _folder(text: str) -> Path:
-    path = Path(text)
-    if not path.is_dir():
-        raise argparse.ArgumentTypeError(f"{text} is not a folder")
-    return path
-
-
-def _json(text: str) -> object:
+def _json(text: str) -> str:
     try:
-        return json.loads(text)
+        json.loads(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"{text!r} is not JSON: {error}") from None
+    return text
 
 
-def _timeout(text: str) -> int:
-    if not re.fullmatch("[1-9][0-9]{0,2}", text) or int(text) > 900:
+def _seconds(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= 900:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of seconds, 1 to 900")
     return int(text)
-
-
-def _variable(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not name or not equals:
-        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
-    return name, value
 
 
 _ENDS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-def _interrupted(_signum: int, _frame: object) -> NoReturn:
+def _interrupted(_signum: int, _frame: object) -> None:
     for number in _ENDS:
         signal.signal(number, signal.SIG_IGN)  # what follows is short, and must not be cut short
     raise KeyboardInterrupt
@@ -511,8 +350,6 @@ def _interrupted(_signum: int, _frame: object) -> NoReturn:
 if __name__ == "__main__":
     for each in _ENDS:
         signal.signal(each, _interrupted)
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # what the handler has written is beyond us
     try:
         sys.exit(main())
     except KeyboardInterrupt:

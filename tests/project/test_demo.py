@@ -9,24 +9,25 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import pytest
 
 from tools import demo
-from tools.demo import Claim, Entry, Run
-from tools.demo_screen import Screen
-from tools.emulator import EmulatorUnavailable, Response
+from tools.demo import Claim, Run
+from tools.emulator import EmulatorUnavailable
+from watchdog_lambda.cli.function import Function, Invocation
+from watchdog_lambda.cli.log import Line
 
 ROOT: Final = Path(__file__).parents[2]
-TIMEOUT: Final = 3
-REPORT: Final[dict[str, Any]] = {
+REPORT: Final = {
+    "event": "watchdog.timeout",
     "location": "app.py:27 (load_page)",
     "outcome": "returned",
     "elapsed_ms": 2500,
     "remaining_ms": 500,
-    "grace_period_ms": 750,
-    "hooks": [{"name": "app.flush", "outcome": "ok", "duration_ms": 10.0}],
+    "ended_after_ms": 2500,
+    "hooks": [],
     "interrupts": [
         {
             "exception": "LambdaTimeout",
@@ -38,34 +39,32 @@ REPORT: Final[dict[str, Any]] = {
 }
 
 
-def run(answer: Response, *entries: Entry, report: dict[str, Any] | None, is_warm: bool) -> Run:
+def run(late: Invocation, *texts: str, init_seconds: float | None) -> Run:
     """Make a run up."""
-    return Run(
-        command="python -m runtime app.handler",
-        timeout=TIMEOUT,
-        answer=answer,
-        log=list(entries),
-        report=report,
-        cleanup_marker="finally",
-        process=100,
-        next_answer=Response(200, "{}", 0.002),
-        next_process=100 if is_warm else 200,
+    function = Function(
+        handler="app.handler",
+        folder=ROOT,
+        timeout=3.0,
+        memory=128,
+        environ={},
+        is_watched=init_seconds is None,
     )
+    late.lines = [Line(2.5, text) for text in texts]
+    after = Invocation("{}", "response", 0.002, 0.0, init_seconds)
+    return Run(function, "finally", late, after)
 
 
 KILLED: Final = run(
-    Response(200, "Task timed out after 3.00 seconds", 3.1),
-    Entry(0.01, "INFO", "begins"),
-    report=None,
-    is_warm=False,
+    Invocation("Task timed out after 3.00 seconds", "killed", 3.1, 0.0),
+    "begins",
+    init_seconds=0.2,
 )
 ANSWERED: Final = run(
-    Response(200, '{"statusCode": 504}', 2.51),
-    Entry(0.01, "INFO", "begins"),
-    Entry(2.5, "INFO", "finally: closed"),
-    Entry(2.5, "", "watchdog.timeout"),
-    report=REPORT,
-    is_warm=True,
+    Invocation('{"statusCode": 504}', "response", 2.51, 0.0),
+    "begins",
+    "finally: closed",
+    json.dumps(REPORT),
+    init_seconds=None,
 )
 
 
@@ -91,10 +90,11 @@ def test_demo_shows_what_it_claims() -> None:
     without, watched = result["without"], result["with"]
     assert without["answer"] == "Task timed out after 2.00 seconds"
     assert without["cleanup_at"] is None
-    assert without["next"]["process"] != without["process"]
+    assert not without["next"]["is_warm"]
     assert json.loads(watched["answer"])["statusCode"] == 504
     assert watched["cleanup_at"] == pytest.approx(1.6, abs=0.3)
-    assert json.loads(watched["next"]["answer"])["pid"] == watched["process"]
+    pids = [json.loads(each["answer"])["pid"] for each in (watched, watched["next"])]
+    assert pids[0] == pids[1]
 
 
 def test_handler_that_is_in_time_shows_nothing() -> None:
@@ -174,20 +174,18 @@ def test_claims_are_what_was_seen(without: Run, watched: Run, shown: list[bool])
     assert [claim.shown for claim in demo.claims(without, watched)] == shown
 
 
-def test_timeline_is_to_scale(capsys: pytest.CaptureFixture[str]) -> None:
-    """Each part of a bar is as long as it lasted, and the hard deadlines are below each other."""
-    Screen().show(["title"], KILLED, ANSWERED, [Claim(shown=True, text="seen")])
+def test_both_runs_are_on_one_screen(capsys: pytest.CaptureFixture[str]) -> None:
+    """Beside each other, and the timelines' hard deadlines below each other."""
+    demo.show("title", KILLED, ANSWERED, [Claim(shown=True, text="seen")])
 
-    lines = capsys.readouterr().out.splitlines()
-    [without] = [line for line in lines if line.startswith("without  ")]
-    [watched] = [line for line in lines if line.startswith("with  ")]
-    bar = re.search(r"(=+)(h+)=*(!)(#+)(\.+)\|  0\.49 s to spare", watched)
-    assert bar is not None
-    deadline = without.index("X")
-    assert watched.index("|") == deadline
-    second = (deadline - bar.start()) / TIMEOUT
-    assert len(bar[1]) == pytest.approx(2.25 * second, abs=2)
-    assert len(bar[4]) == pytest.approx(0.24 * second, abs=2)
-    assert len(bar[5]) == pytest.approx(0.49 * second, abs=2)
-    assert max(map(len, lines)) < 100
-    assert not any("\x1b" in line for line in lines)
+    shown = capsys.readouterr().out
+    lines = shown.splitlines()
+    [caller] = [line for line in lines if line.startswith("caller got")]
+    assert re.search(r"Task timed out after 3\.00 seconds +\{.statusCode", caller)
+    [killed] = [line for line in lines if line.startswith("killed")]
+    rulers = [line for line in lines if re.fullmatch(r" +\|[-|]+\|", line)]
+    assert {len(ruler) for ruler in rulers} == {killed.index("X") + 1}
+    assert "LambdaTimeout: delivered" in shown
+    assert lines[-1] == "shown: seen"
+    assert max(map(len, lines)) <= 100
+    assert "\x1b" not in shown
