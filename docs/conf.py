@@ -34,6 +34,7 @@ extensions = [
     "sphinx.ext.intersphinx",
     "sphinx.ext.napoleon",
     "sphinx_copybutton",
+    "sphinxcontrib.mermaid",
 ]
 exclude_patterns = ["conf.py", "_site"]
 
@@ -41,6 +42,7 @@ exclude_patterns = ["conf.py", "_site"]
 
 myst_heading_anchors = 4
 myst_enable_extensions = ["attrs_block", "colon_fence"]
+myst_fence_as_directive = ["mermaid"]
 nitpicky = True
 
 html_theme = "furo"

@@ -51,7 +51,7 @@ def main() -> int:
 
 def _run(options: argparse.Namespace) -> int:
     if options.redraw:
-        docs.write(docs.read())
+        docs.redraw()
         return 0
     results = Results.new()
     print(f"CPython {results.python}, {results.machine}, {results.processor}\n", flush=True)
@@ -86,7 +86,8 @@ def _conclude(results: Results, options: argparse.Namespace) -> int:
         if missing := docs.missing(results):
             print(f"{docs.PAGE.name} is left as it was: no figures of {', '.join(missing)}")
             return 1
-        docs.write(results)
+        docs.FIGURES.write_text(results.to_json(), encoding="utf-8")
+        docs.redraw()
     failed = any(g.is_broken for g in goals) or any(c.is_worse for c in compared)
     return 1 if options.check and failed else 0
 

@@ -1,12 +1,12 @@
-"""The parts of the page that are made of the results, each between two markers in its prose."""
+"""The parts of the page that are made of the results; cog puts each where the page asks for it."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from benchmarks import markdown
-
+from . import docs
 from .baseline import compare
+from .baseline import read as read_baseline
 from .contenders import CONTENDERS
 from .registry import PARTS
 from .report import digits
@@ -19,16 +19,17 @@ if TYPE_CHECKING:
     from .results import Results
 
 
-def fill_in(page: str, results: Results, kept: dict[str, float]) -> str:
-    """The page with its generated parts made anew; the prose around them stays."""
+def show(name: str) -> None:
+    """Print the part of this name."""
+    results = docs.read()
     parts = {
         "machine": _machine(results),
         "goals": _goals(results),
         "contenders": _contenders(results),
-        "baseline": _baseline(results, kept),
+        "baseline": _baseline(results, read_baseline()),
     }
     parts |= {name: _part(part, results) for name, part in PARTS.items()}
-    return markdown.fill_in(page, parts, command="bench")
+    print(*parts[name], sep="\n")
 
 
 def _machine(results: Results) -> Iterator[str]:

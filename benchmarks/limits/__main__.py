@@ -51,7 +51,7 @@ def main() -> int:
 
 def _run(options: argparse.Namespace) -> int:
     if options.redraw:
-        docs.write(docs.read())
+        docs.redraw()
         return 0
     chosen = [
         call
@@ -68,7 +68,8 @@ def _run(options: argparse.Namespace) -> int:
         if options.json is not None:
             options.json.write_text(results.to_json())
     if options.docs and not broken:
-        docs.write(results)
+        docs.FIGURES.write_text(results.to_json(), encoding="utf-8")
+        docs.redraw()
     troubles = [f"WORSE than SIGALRM: {line}" for line in results.worse()]
     troubles += [f"BROKEN: {line}" for line in broken]
     for line in troubles:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
+from benchmarks.pages import remake
 from benchmarks.surroundings import ROOT
 
-from .page import fill_in
 from .results import Results
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 FOLDER: Final = ROOT / "docs" / "explanation"
 PAGE: Final = FOLDER / "limits.md"
@@ -23,18 +20,14 @@ def read() -> Results:
     return Results.from_json(FIGURES.read_text(encoding="utf-8"))
 
 
-def made_of(results: Results) -> dict[Path, str]:
-    """What each file must say then."""
+def drawn() -> str:
+    """What the plot must be."""
     from .plot import draw  # noqa: PLC0415 - matplotlib: a second, and only for the page
 
-    return {
-        FIGURES: results.to_json(),
-        PAGE: fill_in(PAGE.read_text(encoding="utf-8"), results),
-        PLOT: draw(results),
-    }
+    return draw(read())
 
 
-def write(results: Results) -> None:
-    """Make the page's files anew; its prose stays."""
-    for path, text in made_of(results).items():
-        path.write_text(text, encoding="utf-8")
+def redraw() -> None:
+    """Make page and plot of the figures that are kept."""
+    PLOT.write_text(drawn(), encoding="utf-8")
+    remake(PAGE)

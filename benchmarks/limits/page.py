@@ -1,12 +1,11 @@
-"""The parts of the page that are made of the results, each between two markers in its prose."""
+"""The parts of the page that are made of the results; cog puts each where the page asks for it."""
 
 from __future__ import annotations
 
 import statistics
 from typing import TYPE_CHECKING
 
-from benchmarks import markdown
-
+from . import docs
 from .calls import CALLS, GROUPS
 from .results import TITLES, in_ms
 
@@ -16,14 +15,10 @@ if TYPE_CHECKING:
     from .results import Cell, Results
 
 
-def fill_in(page: str, results: Results) -> str:
-    """The page with its generated parts made anew; the prose around them stays."""
-    parts = {
-        "summary": _summary(results),
-        "unreached": _unreached(results),
-        "table": _table(results),
-    }
-    return markdown.fill_in(page, parts, command="limits")
+def show(name: str) -> None:
+    """Print the part of this name."""
+    make = {"summary": _summary, "unreached": _unreached, "table": _table}[name]
+    print(*make(docs.read()), sep="\n")
 
 
 def _summary(results: Results) -> list[str]:

@@ -21,6 +21,7 @@ from benchmarks.costs.quota import Quota, by_turns, quota
 from benchmarks.costs.registry import PARTS
 from benchmarks.costs.report import Goal, Ratio, Table, quantile
 from benchmarks.costs.results import Results
+from benchmarks.pages import is_made
 from benchmarks.surroundings import ROOT
 from tests.support import children_of, eventually, press_ctrl_c
 
@@ -169,7 +170,8 @@ def test_the_baseline_has_every_ratio() -> None:
 
 def test_no_figure_is_made_by_hand() -> None:
     """Tables and plots are what the figures beside them give."""
-    for path, text in docs.made_of(docs.read()).items():
+    assert is_made(docs.PAGE), "dev.py bench --redraw"
+    for path, text in docs.drawn().items():
         assert path.read_text(encoding="utf-8") == text, f"{path.name}: dev.py bench --redraw"
 
 

@@ -11,10 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from benchmarks.pages import is_made
 from tests.support import Context
-from tools.pictures import docs, ladder
-from watchdog_lambda import LambdaTimeout, Watchdog
+from tools.pictures import __main__ as pictures
+from watchdog_lambda import Interrupt, LambdaTimeout, Watchdog
 from watchdog_lambda._config import Settings
+from watchdog_lambda._engine.interrupts import PAUSE
+from watchdog_lambda.errors import LoopInterrupt
 from watchdog_lambda.testing import FakeContext, clock, expire, timeout_records
 
 if TYPE_CHECKING:
@@ -29,14 +32,15 @@ SECONDS = 0.4
 
 
 def test_no_picture_is_made_by_hand() -> None:
-    """Each is what is drawn of the figures beside it, and of the code's names and times."""
-    for path, text in docs.made_of(docs.read(), docs.read_soak()).items():
+    """Each is what is drawn of the figures beside it, and so is the soak's table."""
+    for path, text in pictures.drawn().items():
         assert path.read_text(encoding="utf-8") == text, f"{path.name}: dev.py pictures --redraw"
+    assert is_made(pictures.PROOF), "dev.py pictures --redraw"
 
 
 def test_the_timeline_is_that_of_the_defaults() -> None:
     """The run had the default grace period whole, and each phase follows from the one before."""
-    run = docs.read()
+    run = pictures.read()
     rows = {row["phase"]: row for row in run.watched}
 
     assert (run.grace_period, run.last_call) == (DEFAULTS.grace_period, DEFAULTS.last_call)
@@ -47,13 +51,13 @@ def test_the_timeline_is_that_of_the_defaults() -> None:
     assert [row["phase"] for row in run.unwatched][-1] == "killed"
 
 
-@pytest.mark.parametrize("name", ["timeline.svg", "ladder.svg", "race.svg", "limits.svg"])
+@pytest.mark.parametrize("name", ["timeline.svg", "race.svg", "limits.svg"])
 def test_pictures_are_legible_on_light_and_on_dark(name: str) -> None:
     """No background; every colour is at least 2.9 times as bright, or as dark, as the page.
 
     White text stands on bars of the picture's own only.
     """
-    drawn = (docs.FOLDER / name).read_text(encoding="utf-8")
+    drawn = (pictures.FOLDER / name).read_text(encoding="utf-8")
     pages = (luminance("#ffffff"), luminance("#131416"))
 
     colours = set(re.findall(r"#[0-9a-f]{6}\b", drawn)) - {"#ffffff"}
@@ -185,4 +189,9 @@ def test_every_arrow_of_the_ladder_is_taken_and_no_other() -> None:
         taken |= set(itertools.pairwise(path(records[0] if records else None)))
     release.set()
 
-    assert taken == {(step.origin, step.target) for step in ladder.STEPS}
+    page = (pictures.FOLDER / "design.md").read_text(encoding="utf-8")
+    [diagram] = re.findall(r"```mermaid\n(stateDiagram.*?)```", page, re.DOTALL)
+    assert taken == set(re.findall(r"^ +(\w+) --> (\w+):", diagram, re.MULTILINE))
+    for name in (kind.__name__ for kind in (LambdaTimeout, Interrupt, LoopInterrupt)):
+        assert re.search(rf"\b{name}\b", diagram)
+    assert diagram.count(f"swallowed, {PAUSE * 1000:g} ms later") == 2

@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass
 from typing import Any, Final
 
+from benchmarks.drawing import INK, OTHER, OURS, blank, strip, style, to_svg
 from tools.soak_cell import STEP, STEPS
 
-from .svg import BLUE, INK, PINK, Drawing
-
-WIDTH: Final = 900
-PLOT: Final = 130
-"""Height of one plot's bars."""
-TOP: Final = 62
-BETWEEN: Final = 76
-LEFT: Final = 24
-BAR: Final = (WIDTH - 2 * LEFT) / (2 * STEPS)
-
-SIDES: Final = {"interrupt": PINK, "handler": BLUE}
+SIDES: Final = {
+    "interrupt": (OTHER, "the interrupt was first: the caller has a LambdaTimeout"),
+    "handler": (OURS, "the handler was first: the caller has its result"),
+}
 ACTS: Final = {
     "fired": "the watchdog wakes to act",
     "sent": "the watchdog sends the interrupt",
@@ -42,42 +35,31 @@ def counted(soak: Soak, act: str, side: str) -> list[int]:
 
 def draw(soak: Soak) -> str:
     """The picture of a soak."""
-    height = TOP + 2 * PLOT + BETWEEN + 44
-    drawing = Drawing(WIDTH, height, "How close handlers ended to the watchdog's acts")
-    for n, (text, colour) in enumerate(
-        (
-            ("the handler was first: the caller has its result", BLUE),
-            ("the interrupt was first: the caller has a LambdaTimeout", PINK),
-        )
-    ):
-        drawing.rectangle(LEFT + 420 * n, 12, 12, 12, colour, opacity=0.85)
-        drawing.text(LEFT + 420 * n + 20, 18, text)
-    for n, act in enumerate(ACTS):
-        _draw_act(drawing, soak, act, TOP + n * (PLOT + BETWEEN))
-    return str(drawing)
-
-
-def _draw_act(drawing: Drawing, soak: Soak, act: str, top: float) -> None:
-    sides = {side: counted(soak, act, side) for side in SIDES}
-    most = max(map(sum, zip(*sides.values(), strict=True))) or 1
-    base = top + PLOT
-    for step in range(2 * STEPS):
-        y = base
-        for side, colour in SIDES.items():
-            bar = PLOT * sides[side][step] / most
-            y -= bar
-            drawing.rectangle(LEFT + step * BAR + 1, y, BAR - 2, bar, colour, opacity=0.85)
-    drawing.line([(LEFT, base), (WIDTH - LEFT, base)])
-    end = LEFT + STEPS * BAR
-    drawing.line([(end, top - 2), (end, base + 4)], dashed=True)
-    total = sum(itertools.chain(*sides.values()))
-    drawing.text(LEFT, top - 14, f"{ACTS[act]}: {total:,} times, {most:,} in the highest bar")
-    width = STEP * 1e6
-    for step in range(-STEPS, STEPS + 1, STEPS // 2):
-        text = (
-            "the handler's end is due"
-            if not step
-            else f"{step * width:+g} µs".replace("-", "\N{MINUS SIGN}")
-        )
-        anchor = {-STEPS: "start", STEPS: "end"}.get(step, "middle")
-        drawing.text(end + step * BAR, base + 16, text, anchor=anchor, colour=INK)
+    places = [(step + 0.5) * STEP * 1e6 for step in range(-STEPS, STEPS)]
+    with style("race"):
+        figure = blank(9.4, 4.2)
+        for row, (act, what) in enumerate(ACTS.items()):
+            axes = figure.add_axes((0.02, 0.55 - 0.47 * row, 0.96, 0.32))
+            strip(axes, "top", "left", "right")
+            bottom = [0] * len(places)
+            for side, (color, label) in SIDES.items():
+                bars = counted(soak, act, side)
+                width = STEP * 0.9e6
+                axes.bar(places, bars, width, bottom, color=color, alpha=0.85, label=label)
+                bottom = [low + bar for low, bar in zip(bottom, bars, strict=True)]
+            axes.axvline(0, color=INK, linewidth=0.8, linestyle=":")
+            title = f"{what}: {sum(bottom):,} times, {max(bottom):,} in the highest bar"
+            axes.set_title(title, loc="left", fontsize=8)
+            ticks = [STEP * 1e6 * step for step in range(-STEPS, STEPS + 1, STEPS // 2)]
+            names = [f"{tick:+g} µs" if tick else "the handler's end is due" for tick in ticks]
+            axes.set_xticks(ticks, names)
+            axes.set_yticks([])
+            axes.margins(x=0)
+            if not row:
+                place: dict[str, Any] = {
+                    "loc": "lower left",
+                    "bbox_to_anchor": (0, 1.15),
+                    "ncols": 2,
+                }
+                axes.legend(frameon=False, borderaxespad=0, **place)
+        return to_svg(figure)

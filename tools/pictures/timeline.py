@@ -3,25 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-from .svg import AMBER, BLUE, INK, PINK, Drawing
+from benchmarks.drawing import ALARM, INK, OTHER, OURS, blank, strip, style, to_svg
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-LEFT: Final = 24
-RIGHT: Final = 24
-WIDTH: Final = 900
-TOP: Final = 74
-ROW: Final = 30
-BAR: Final = 16
-
-_COLOURS: Final = {
-    "running": BLUE,
-    "hook": AMBER,
-    "interrupt": PINK,
-    "cleanup": PINK,
+_LOOKS: Final = {
+    "running": OURS,
+    "hook": ALARM,
+    "interrupt": OTHER,
+    "cleanup": OTHER,
     "left": INK,
     "killed": INK,
 }
@@ -46,75 +36,61 @@ class Run:
 def draw(run: Run) -> str:
     """The picture of a run."""
     rows = [row for row in run.watched if row["phase"] not in {"init", "settle"}]
-    height = TOP + (len(rows) + 1) * ROW + 52
-    drawing = Drawing(WIDTH, height, "One invocation to scale, with the watchdog and without")
-    bottom = TOP + (len(rows) + 1) * ROW + 14
-    # The first one ends where the texts of the rows below would cross it.
-    behind_hook = TOP + ROW * next(n for n, row in enumerate(rows, 1) if row["phase"] == "hook")
-    _mark_instants(drawing, run, [behind_hook, bottom, bottom])
-    for number, row in enumerate(rows):
-        _draw_row(drawing, run, TOP + number * ROW, row)
-    below = TOP + len(rows) * ROW + 14
-    drawing.line([(LEFT, below - 8), (WIDTH - RIGHT, below - 8)], dashed=True)
     killed = next(row["start"] for row in run.unwatched if row["phase"] == "killed")
-    drawing.rectangle(LEFT, below, _x(run, killed) - LEFT, BAR, INK, opacity=0.2)
-    _cross(drawing, _x(run, killed), below + BAR / 2)
-    drawing.text(
-        LEFT + 8, below + BAR / 2, f"without the watchdog: killed; the caller has “{run.error}”"
-    )
-    _draw_ruler(drawing, run, bottom + 8)
-    return str(drawing)
+    with style("timeline"):
+        figure = blank(9.4, 3.4)
+        axes = figure.add_axes((0.02, 0.09, 0.96, 0.73))
+        strip(axes, "top", "left", "right")
+        for place, row in enumerate(rows):
+            start, end = row["start"], row["end"]
+            thickness = 0.1 if row["phase"] == "left" else 0.6
+            width = max(end - start, 0.05)
+            axes.barh(place, width, left=start, height=thickness, color=_LOOKS[row["phase"]])
+            inside = row["phase"] == "running"
+            axes.annotate(
+                _text(run, row),
+                (0.1 if inside else start - 0.1, place),
+                ha="left" if inside else "right",
+                va="center",
+                color="#ffffff" if inside else INK,
+            )
+        below = len(rows)
+        axes.barh(below, killed, height=0.6, color=INK, alpha=0.2)
+        axes.plot([killed], [below], marker="x", color=INK, clip_on=False)
+        without = f"without the watchdog: killed; the caller has “{run.error}”"
+        axes.annotate(without, (0.1, below), va="center")
+        _mark_instants(axes, run)
+        axes.set_xlim(0, run.timeout)
+        axes.set_ylim(below + 0.6, -0.6)
+        axes.set_yticks([])
+        ticks = range(0, round(run.timeout) + 1, 3)
+        axes.set_xticks(ticks, [f"{second} s" for second in ticks])
+        return to_svg(figure)
 
 
-def _x(run: Run, seconds: float) -> float:
-    return LEFT + (WIDTH - LEFT - RIGHT) * seconds / run.timeout
-
-
-def _instants(run: Run) -> Iterable[tuple[float, str]]:
+def _mark_instants(axes: Any, run: Run) -> None:
     grace, last = run.timeout - run.grace_period, run.timeout - run.last_call
-    yield grace, f"{grace:g} s: the grace period begins"
-    yield last, f"{last:g} s: last call, nothing is left alone any more"
-    yield run.timeout, f"{run.timeout:g} s: hard deadline, Lambda kills"
+    for height, low, instant, what in (
+        # The first line ends above the texts of the rows below, which it would cross.
+        (1.02, 0.66, grace, f"{grace:g} s: the grace period begins"),
+        (1.10, 0.0, last, f"{last:g} s: last call, nothing is left alone any more"),
+        (1.18, 0.0, run.timeout, f"{run.timeout:g} s: hard deadline, Lambda kills"),
+    ):
+        axes.axvline(instant, low, color=INK, linewidth=0.8, linestyle=":", clip_on=False)
+        place: dict[str, Any] = {
+            "xycoords": ("data", "axes fraction"),
+            "ha": "right",
+            "va": "bottom",
+        }
+        axes.annotate(what, (instant, height), **place)
 
 
-def _mark_instants(drawing: Drawing, run: Run, bottoms: list[float]) -> None:
-    for number, ((instant, what), bottom) in enumerate(zip(_instants(run), bottoms, strict=True)):
-        x, y = _x(run, instant), 54 - number * 20
-        drawing.line([(x, y), (x, bottom)], dashed=True)
-        drawing.text(x - 6, y, what, anchor="end")
-
-
-def _draw_row(drawing: Drawing, run: Run, y: float, row: dict[str, Any]) -> None:
-    phase, start, end = row["phase"], row["start"], row["end"]
-    x, stop, middle = _x(run, start), _x(run, end), y + BAR / 2
-    colour = _COLOURS[phase]
-    if phase == "left":
-        drawing.line([(x, middle), (stop, middle)])
-        drawing.line([(x, y), (x, y + BAR)])
-    else:
-        drawing.rectangle(x, y, max(stop - x, 4), BAR, colour, opacity=0.85)
-    text = {
+def _text(run: Run, row: dict[str, Any]) -> str:
+    took = f"{row['end'] - row['start']:.1f} s"
+    return {
         "running": "the handler runs",
-        "hook": f"a shutdown hook runs, {end - start:.1f} s",
-        "interrupt": f"`LambdaTimeout` lands in the handler, at {start:.2f} s",
-        "cleanup": f"its `except` and `finally` run, {end - start:.1f} s",
-        "left": f"the caller has `{run.answer}`, {end - start:.1f} s to spare",
-    }[phase]
-    if phase == "running":
-        drawing.text(x + 8, middle, text, colour="#ffffff")
-    else:
-        drawing.text(x - 8, middle, text, anchor="end")
-
-
-def _cross(drawing: Drawing, x: float, y: float) -> None:
-    for sign in (1, -1):
-        drawing.line([(x - 6, y - 6 * sign), (x + 6, y + 6 * sign)])
-
-
-def _draw_ruler(drawing: Drawing, run: Run, y: float) -> None:
-    drawing.line([(LEFT, y), (WIDTH - RIGHT, y)])
-    for second in range(round(run.timeout) + 1):
-        drawing.line([(_x(run, second), y), (_x(run, second), y + 4)])
-        if second % 3 == 0:
-            anchor = "start" if not second else "middle"
-            drawing.text(_x(run, second), y + 14, f"{second} s", anchor=anchor)
+        "hook": f"a shutdown hook runs, {took}",
+        "interrupt": f"LambdaTimeout lands in the handler, at {row['start']:.2f} s",
+        "cleanup": f"its except and finally run, {took}",
+        "left": f"the caller has {run.answer}, {took} to spare",
+    }[row["phase"]]

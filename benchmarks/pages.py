@@ -1,0 +1,25 @@
+"""Pages of the documentation whose figures are made by code: what cog finds between its markers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from cogapp import Cog
+
+from benchmarks.surroundings import ROOT
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_COG: Final = ("cog", "-P", "-I", str(ROOT), "--verbosity=0")
+
+
+def remake(*pages: Path) -> None:
+    """Make the generated parts of the pages anew; the prose around them stays."""
+    if Cog().main([*_COG, "-r", *map(str, pages)]):
+        raise RuntimeError(f"cog failed on {', '.join(map(str, pages))}")
+
+
+def is_made(page: Path) -> bool:
+    """Whether its generated parts are what the code makes now."""
+    return not Cog().main([*_COG, "--check", str(page)])
