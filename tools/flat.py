@@ -78,7 +78,7 @@ WATCHED_TYPES: Final = (
     "Escalation",
     "InterruptPolicy",
     "InterruptRecord",
-    "StageRun",
+    "Stage",
     "TimeoutDetails",
     "Task",
     "_UnixSelectorEventLoop",

@@ -6,7 +6,7 @@ from _thread import get_ident
 
 from . import _report
 from ._config import NO_FALLBACK
-from ._cpython.source import PACKAGE, trim
+from ._cpython.source import PACKAGE, innermost, trim
 from ._engine.invocation import active
 from ._engine.watchdog import process_watchdog
 from ._report import metrics, tracing
@@ -123,10 +123,8 @@ def _is_this_timeout(firing: Firing, failure: BaseException) -> bool:
         return True
     if not firing.policy.involves(failure):
         return False
-    innermost = failure.__traceback__
-    while innermost is not None and innermost.tb_next is not None:
-        innermost = innermost.tb_next
-    raised_in = innermost.tb_frame.f_code.co_filename if innermost is not None else ""
+    raised_at = innermost(failure)
+    raised_in = "" if raised_at is None else raised_at.tb_frame.f_code.co_filename
     return not firing.code.is_own(raised_in)
 
 

@@ -38,7 +38,7 @@ def fails_twice(function: Callable[..., Any]) -> Callable[..., Any]:
         (Escalation, "stages_to_come"),
         (Escalation, "_look"),
         (Escalation, "_press"),
-        (escalation, "StageRun"),
+        (escalation, "Stage"),
         (type(process_watchdog), "_look"),
         (InterruptPolicy, "decide"),
     ],
@@ -90,7 +90,7 @@ def test_a_thread_that_cannot_be_started_for_want_of_memory_is_no_error(
     def refuse(*_: object) -> int:
         raise MemoryError
 
-    monkeypatch.setattr("watchdog_lambda._hooks.start_new_thread", refuse)
+    monkeypatch.setattr("watchdog_lambda._engine.stage.start_new_thread", refuse)
     watchdog = with_a_hook([])
 
     with pytest.raises(LambdaTimeout):

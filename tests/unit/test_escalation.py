@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.support import FakeClock, plan
-from watchdog_lambda import _hooks, _report
-from watchdog_lambda._engine import escalation
+from watchdog_lambda import _report
+from watchdog_lambda._engine import escalation, stage
 from watchdog_lambda._engine.escalation import Escalation
 from watchdog_lambda._engine.firing import Firing, Services
 from watchdog_lambda._engine.invocation import Invocation
@@ -83,7 +83,10 @@ def scene(monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
     scene = Scene()
 
     def start(function: Callable[..., object], arguments: tuple[Any, ...]) -> None:
-        scene.runners.append(lambda: function(*arguments))
+        if arguments:
+            function(*arguments)  # a hook, which its runner has started
+        else:
+            scene.runners.append(function)
 
     def inject(_firing: Firing, now: float, handled: BaseException | None) -> None:
         scene.injected.append((now, handled))
@@ -91,7 +94,7 @@ def scene(monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
     def write(_firing: Firing, *given: object, **named: object) -> None:
         scene.reported.append((*given, named))
 
-    monkeypatch.setattr(_hooks, "start_new_thread", start)
+    monkeypatch.setattr(stage, "start_new_thread", start)
     monkeypatch.setattr(Firing, "inject", inject)
     monkeypatch.setattr(escalation, "all_stacks", lambda _ident: dict(scene.stacks))
     monkeypatch.setattr(escalation, "handled_by", lambda _ident: scene.handled)

@@ -15,6 +15,7 @@ from watchdog_lambda import TimeoutDetails, _report
 from watchdog_lambda._config import NO_FALLBACK
 from watchdog_lambda._engine.firing import Firing, Services
 from watchdog_lambda._engine.invocation import Invocation
+from watchdog_lambda._engine.stage import BoundedCall
 from watchdog_lambda._lambda import last_resort
 from watchdog_lambda._lambda.last_resort import LastResort
 from watchdog_lambda._report import metrics
@@ -37,26 +38,6 @@ class Gone(BaseException):
     """The process has ended; what comes behind that is not to happen."""
 
 
-class Lock:
-    """A lock on the scene's clock: a wait that nobody ends takes all of its time."""
-
-    def __init__(self, scene: Scene) -> None:
-        self._scene = scene
-        self._is_taken = False
-
-    def acquire(self, blocking: bool = True, seconds: float = 0.0) -> None:  # noqa: FBT001, FBT002
-        assert seconds >= 0, "no lock takes less"
-        if self._is_taken and blocking:
-            until = self._scene.clock.now + seconds
-            self._scene.run_thread()
-            if self._is_taken:
-                self._scene.clock.now = until
-        self._is_taken = True
-
-    def release(self) -> None:
-        self._is_taken = False
-
-
 class Scene:
     """A function of 30 s whose handler is stuck, the API, and what a process can be asked for."""
 
@@ -73,20 +54,20 @@ class Scene:
         self.restart_fails: Exception | None = None
         self.no_thread: Exception | None = None
         self.is_hanging = False  # the fallback
-        self.threads: list[Callable[[], object]] = []
         self.preloaded = 0
 
     # ---- the process -----
 
-    def start_thread(self, work: Callable[[], object], arguments: tuple[object, ...]) -> None:
-        assert not arguments
+    def call(self, function: Callable[[], object], seconds: float) -> BoundedCall:
+        """On the scene's clock: a call that hangs takes all of its time."""
         if self.no_thread is not None:
             raise self.no_thread
-        self.threads.append(work)
-
-    def run_thread(self) -> None:
-        if not self.is_hanging:
-            self.threads.pop()()
+        call = BoundedCall(function)
+        if self.is_hanging:
+            self.clock.advance(max(0.0, seconds))
+        else:
+            call.run()
+        return call
 
     def again(self, past: Mapping[str, str]) -> NoReturn:
         self.did.append("restart")
@@ -151,8 +132,7 @@ class Scene:
 @pytest.fixture
 def scene(monkeypatch: pytest.MonkeyPatch) -> Scene:
     scene = Scene()
-    monkeypatch.setattr(last_resort, "start_new_thread", scene.start_thread)
-    monkeypatch.setattr(last_resort, "allocate_lock", lambda: Lock(scene))
+    monkeypatch.setattr(last_resort, "call_bounded", scene.call)
     monkeypatch.setattr(last_resort, "cpu_time", lambda: scene.cpu)
     monkeypatch.setattr(last_resort, "end_children", scene.end_children)
     monkeypatch.setattr("os._exit", scene.exit)

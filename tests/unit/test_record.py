@@ -14,7 +14,7 @@ import pytest
 from tests.support import plan
 from watchdog_lambda import TimeoutDetails
 from watchdog_lambda._engine.clock import Timeline
-from watchdog_lambda._hooks import HookRecord
+from watchdog_lambda._engine.stage import HookRecord
 from watchdog_lambda._report import record
 from watchdog_lambda._report.record import (
     MOST_BYTES,
@@ -40,7 +40,7 @@ def firing(**changed: Any) -> Any:
         location="app.py:9 (work)",
     )
     hook = HookRecord("app.flush")
-    hook.started, hook.duration, hook.outcome = 127.25, 0.5, "ok"
+    hook.started, hook.duration, hook.outcome = 27.25, 0.5, "ok"
     landed = SimpleNamespace(name="LambdaTimeout", at=127.5, landed_at=127.75, place="app.py:9")
     pending = SimpleNamespace(name="Interrupt", at=128.0, landed_at=None, place="app.py:7")
     policy = SimpleNamespace(

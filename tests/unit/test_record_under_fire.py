@@ -20,6 +20,7 @@ from watchdog_lambda import LambdaTimeout, _report, watch
 from watchdog_lambda._cpython import stacks as _stacks
 from watchdog_lambda._cpython.source import SourceMap, current_path
 from watchdog_lambda._cpython.stacks import all_stacks
+from watchdog_lambda._engine import stage as _stage
 from watchdog_lambda._report import formatter as _formatter
 from watchdog_lambda._report import record as _record
 from watchdog_lambda._report import stdout as _output
@@ -137,7 +138,7 @@ def test_without_a_thread_for_the_formatter_it_is_done_without(
         raise RuntimeError("can't start new thread")
 
     with monkeypatch.context() as patch:
-        patch.setattr(_formatter, "start_new_thread", no_more)
+        patch.setattr(_stage, "start_new_thread", no_more)
         assert time_out(capfd)["report_error"] == "RuntimeError"
 
     assert time_out(capfd)["own"]
@@ -161,7 +162,7 @@ def test_a_formatter_that_hangs_keeps_back_neither_line_nor_answer(
         assert len(calls) == 1
     finally:
         release.set()
-    eventually(lambda: not _formatter._given_up[0].locked(), "the formatter to end")
+    eventually(lambda: _formatter._hung[0].has_ended(), "the formatter to end")
     assert time_out(capfd)["own"] is True
 
 

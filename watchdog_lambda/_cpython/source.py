@@ -186,6 +186,14 @@ def trim(traceback: TracebackType | None) -> TracebackType | None:
     return traceback
 
 
+def innermost(error: BaseException) -> TracebackType | None:
+    """The traceback's entry of the frame that the error was raised in; None if it has not been."""
+    entry = error.__traceback__
+    while entry is not None and entry.tb_next is not None:
+        entry = entry.tb_next
+    return entry
+
+
 def current_path() -> list[str]:
     """``sys.path`` as it is now, the working directory spelt out."""
     try:

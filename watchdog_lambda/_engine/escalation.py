@@ -11,12 +11,13 @@ import math
 from watchdog_lambda import _report
 from watchdog_lambda._cpython.loops import with_awaited
 from watchdog_lambda._cpython.stacks import all_stacks, handled_by
-from watchdog_lambda._hooks import StageRun, stages
+from watchdog_lambda._hooks import stages
 from watchdog_lambda._report import metrics
 from watchdog_lambda._report.record import attribute, other_stacks
 from watchdog_lambda.details import TimeoutDetails
 
 from .cadence import NUDGE_PERIOD, Cadence
+from .stage import Stage
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ class Escalation:
         wake = self._todo[0][0] if self._todo else math.inf
         for run in firing.runs:
             if not run.is_over():
-                wake = min(wake, run.step(now))
+                wake = min(wake, self._invocation.start + run.ends_at)
         if firing.grace_run is not None and firing.grace_run.is_over():
             wake = min(wake, self._press(now))
         if firing.fired_at is not None and not self._has_given_up:
@@ -148,7 +149,14 @@ class Escalation:
         # Looked up now: a block of the handler's may have come and gone since the stage before.
         hooks = stages(self._invocation.plan.registries).get(before, [])
         tools = firing.tools
-        run = StageRun(hooks, details, self._timeline.hook_budget, tools.clock, tools.alarm)
+        run = Stage(
+            hooks,
+            details,
+            self._timeline.hook_budget,
+            firing.elapsed,
+            tools.clock,
+            tools.alarm.ring,
+        )
         if not firing.begin(run, details, now if before is None else None):
             return False
         run.begin()

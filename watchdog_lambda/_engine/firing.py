@@ -34,12 +34,12 @@ if TYPE_CHECKING:
     from typing import Any, TypeVar
 
     from watchdog_lambda._cpython.delivery import Injector, Nudge
-    from watchdog_lambda._hooks import StageRun
     from watchdog_lambda._lambda.last_resort import LastResort
     from watchdog_lambda.details import TimeoutDetails
 
     from .clock import Alarm, Clock
     from .invocation import Invocation
+    from .stage import Stage
 
     _T = TypeVar("_T")
 
@@ -139,8 +139,8 @@ class Firing:
             "interrupt" in settings.given or not is_durable(invocation.event)
         )
         # Watchdog's thread.
-        self.runs: list[StageRun] = []  # read by the handler's after settling
-        self.grace_run: StageRun | None = None  # the one of them that interrupts come after
+        self.runs: list[Stage] = []  # read by the handler's after settling
+        self.grace_run: Stage | None = None  # the one of them that interrupts come after
         self.fired_at: float | None = None  # the beginning of the grace period, as it was kept
         self.details: TimeoutDetails | None = None
         self.other_stacks: dict[str, tuple[str, ...]] = {}
@@ -158,7 +158,7 @@ class Firing:
 
     # ---- the watchdog's side -----------------------------------------------------------------
 
-    def begin(self, run: StageRun, details: TimeoutDetails, fired_at: float | None) -> bool:
+    def begin(self, run: Stage, details: TimeoutDetails, fired_at: float | None) -> bool:
         """Publish a stage of hooks that is about to begin; False if the invocation has settled.
 
         `fired_at` is given with the grace period's own.
@@ -348,6 +348,10 @@ class Firing:
             run.close()
 
     # ---- either's ----------------------------------------------------------------------------
+
+    def elapsed(self) -> float:
+        """Seconds since the invocation's start. Thread: any."""
+        return self.tools.clock.monotonic() - self.invocation.start
 
     def claim_report(self) -> bool:
         """Whether the caller is the one to write this timeout's line. Thread: any, once each."""

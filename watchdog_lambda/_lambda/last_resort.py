@@ -15,12 +15,12 @@ from __future__ import annotations
 import json
 import os
 import sys
-from _thread import allocate_lock, start_new_thread
 
 from watchdog_lambda import _report
 from watchdog_lambda._config import NO_FALLBACK
 from watchdog_lambda._cpython.stacks import frame_of, gc_paused
 from watchdog_lambda._engine.clock import cpu_time
+from watchdog_lambda._engine.stage import call_bounded
 from watchdog_lambda._report import metrics
 from watchdog_lambda._report.record import attribute
 
@@ -128,25 +128,19 @@ def _fallback(firing: Firing, left: float) -> tuple[tuple[bytes, str] | None, st
     fallback = firing.invocation.plan.fallback
     if fallback is NO_FALLBACK:
         return None, ""
-    made: list[tuple[bytes, str]] = []
-    remarks = [" (the fallback did not return in time)"]
-    done = allocate_lock()
-    done.acquire()
 
-    def make() -> None:
-        try:
-            made.append(_encode(fallback(firing.details) if callable(fallback) else fallback))
-        except BaseException as error:  # noqa: BLE001 - the error is posted in its place
-            remarks[0] = f" (the fallback raised {type(error).__name__})"
-        finally:
-            done.release()
+    def make() -> tuple[bytes, str]:
+        return _encode(fallback(firing.details) if callable(fallback) else fallback)
 
     try:
-        start_new_thread(make, ())
+        call = call_bounded(make, left * FALLBACK_SHARE)
     except RuntimeError:
         return None, " (no thread for the fallback)"
-    done.acquire(True, max(0.0, left * FALLBACK_SHARE))
-    return (made[0], "") if made else (None, remarks[0])
+    if call.has_returned:
+        return call.result, ""
+    if call.error:
+        return None, f" (the fallback raised {call.error})"
+    return None, " (the fallback did not return in time)"
 
 
 def _encode(value: object) -> tuple[bytes, str]:

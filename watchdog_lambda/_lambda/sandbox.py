@@ -23,7 +23,8 @@ from _thread import allocate_lock, get_ident, start_new_thread
 
 from watchdog_lambda import _report
 from watchdog_lambda._cpython.stacks import frame_of
-from watchdog_lambda._hooks import HookRegistry, StageRun
+from watchdog_lambda._engine.stage import Stage
+from watchdog_lambda._hooks import HookRegistry
 from watchdog_lambda._log import logger
 from watchdog_lambda._report.record import timestamp
 
@@ -136,20 +137,24 @@ class Sandbox:
         registered = sorted(hooks.snapshot(), key=lambda hook: hook.key, reverse=True)
         if not registered:
             return
-        alarm = self._clock.make_alarm()
-        run = StageRun(registered, None, BUDGET, self._clock, alarm)
-        began = self._clock.monotonic()
-        run.begin()
-        while not run.is_over():
-            now = self._clock.monotonic()
-            alarm.wait(run.step(now) - now)
-        run.close()
+        monotonic = self._clock.monotonic
+        began = monotonic()
+        stage = Stage(
+            registered, None, BUDGET, lambda: monotonic() - began, self._clock, _nobody_waits
+        )
+        stage.begin()
+        stage.wait()
+        stage.close()
         _report.write_line(
             json.dumps(
                 {"level": "INFO", "message": EVENT, "timestamp": timestamp()}
-                | {"event": EVENT, "hooks": [record.as_dict(began) for record in run.records]}
+                | {"event": EVENT, "hooks": [record.as_dict() for record in stage.records]}
             )
         )
+
+
+def _nobody_waits() -> None:
+    """The stage's end is waited for by :meth:`Stage.wait` alone."""
 
 
 class _Handler:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 
+from watchdog_lambda._cpython.source import innermost
+
 from . import stdout
 from .formatter import LONGEST_FORMAT, formatted, users_formatter
 from .record import EVENT, build, dumps, fitted, timestamp
@@ -52,9 +54,7 @@ def write(firing: Firing, outcome: str, now: float, last_resort: str | None = No
 
 def write_failure(error: BaseException) -> None:
     """Say that the watchdog itself has failed on an invocation: a defect, and never in silence."""
-    traceback = error.__traceback__
-    while traceback is not None and traceback.tb_next is not None:
-        traceback = traceback.tb_next
+    traceback = innermost(error)
     place = ""
     if traceback is not None:
         file = traceback.tb_frame.f_code.co_filename.rpartition("/")[2]

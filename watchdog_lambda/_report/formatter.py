@@ -9,14 +9,15 @@ from __future__ import annotations
 import json
 import sys
 from _contextvars import copy_context  # without the module's Python part
-from _thread import allocate_lock, start_new_thread
+from _thread import allocate_lock
+
+from watchdog_lambda._engine.stage import BoundedCall, call_bounded
 
 from . import stdout
 from .record import EVENT, fitted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from _thread import LockType
     from collections.abc import Callable
     from typing import Any
 
@@ -82,42 +83,31 @@ def _with_location(line: object, record: dict[str, Any]) -> str:
     return json.dumps(formatted, ensure_ascii=False)
 
 
-_under_way = allocate_lock()
-"""Taken while a formatter runs."""
+_turn = allocate_lock()
+"""Held while a formatter is waited for: one call at a time."""
 
-_given_up: list[LockType] = []
-"""Released when the formatter that was not waited for any more has ended after all."""
+_hung: list[BoundedCall] = []
+"""The call that was not waited for any longer, until it ends after all."""
 
 
 def _in_time(make: Callable[[], bytes], seconds: float) -> tuple[bytes | None, str]:
-    """What user code makes on a thread of its own, or what went wrong, as the name of an error.
+    """What user code makes within a bound, or what went wrong, as the name of an error.
 
-    Code that hangs is not asked again: Python cannot end a thread, and one is enough to lose.
+    Code that hangs is not called again: Python cannot end a thread, and one is enough to lose.
     """
-    if (_given_up and _given_up[0].locked()) or not _under_way.acquire(True, seconds):
+    if not _turn.acquire(True, seconds):
         return None, "TimeoutError"
-    _given_up.clear()
-    done = allocate_lock()
-    done.acquire()
-    lines: list[bytes] = []
-    errors: list[str] = []
-
-    def run() -> None:
-        try:
-            lines.append(make())
-        except BaseException as error:  # noqa: BLE001 - recorded; SystemExit too
-            errors.append(type(error).__name__)
-        finally:
-            _under_way.release()
-            done.release()
-
     try:
+        if _hung and not _hung[0].has_ended():
+            return None, "TimeoutError"
+        _hung.clear()
         # Keys that a Powertools Logger keeps for one thread are context variables.
-        start_new_thread(copy_context().run, (run,))
+        call = call_bounded(make, seconds, within=copy_context().run)
+        if not call.has_ended():
+            _hung.append(call)
+            return None, "TimeoutError"
     except RuntimeError as error:  # no thread to be had
-        _under_way.release()
         return None, type(error).__name__
-    if not done.acquire(True, seconds):
-        _given_up.append(done)
-        return None, "TimeoutError"
-    return (lines[0], "") if lines else (None, errors[0])
+    finally:
+        _turn.release()
+    return (call.result, "") if call.has_returned else (None, call.error)

@@ -89,7 +89,7 @@ def build(
         "ended_after_ms": None
         if firing.ended_at is None
         else round((firing.ended_at - timeline.start) * 1000),
-        "hooks": [hook.as_dict(timeline.start) for run in firing.runs for hook in run.records],
+        "hooks": [hook.as_dict() for run in firing.runs for hook in run.records],
         "interrupts": [
             {
                 "exception": interrupt.name,

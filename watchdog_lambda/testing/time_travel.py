@@ -22,8 +22,8 @@ from watchdog_lambda._engine.clock import SystemClock, Timeline
 from watchdog_lambda._engine.firing import Firing
 from watchdog_lambda._engine.interrupts import InterruptPolicy, InterruptRecord
 from watchdog_lambda._engine.invocation import Invocation, active, current
+from watchdog_lambda._engine.stage import Stage
 from watchdog_lambda._engine.watchdog import process_watchdog
-from watchdog_lambda._hooks import HookRecord, StageRun
 from watchdog_lambda._report.record import obstacle
 from watchdog_lambda.details import TimeoutDetails
 from watchdog_lambda.errors import Interrupt, LambdaTimeout
@@ -42,8 +42,6 @@ INSTANTS: dict[type, tuple[str, ...]] = {
     Timeline: ("start", "hard", "grace_at", "last_call_at", "last_words_at", "overdue_at"),
     InterruptPolicy: ("_starts_at", "_put_off_since"),
     InterruptRecord: ("at", "landed_at"),
-    StageRun: ("ends_at", "_takeover_at"),
-    HookRecord: ("started",),
     TimeoutDetails: ("deadline",),
 }
 """What of an invocation is an instant, and not a span. All there is.
@@ -74,7 +72,7 @@ class TimeTravel:
         self.invocation = invocation
         self.ident = get_ident()
         self.is_handlers = active.get(self.ident) is invocation
-        self.is_hooks = any(f.f_code is StageRun._run.__code__ for f in _frames())
+        self.is_hooks = any(f.f_code is Stage._call.__code__ for f in _frames())
         self._move = _moves.get(invocation, 0)  # the last that we know of
         self._is_alone = True  # nobody else has moved it since
 
@@ -192,7 +190,7 @@ class TimeTravel:
             return  # a hook or a thread of the handler's has moved it on: time does not go back
         record = firing.policy.records[-1]
         run = firing.grace_run
-        if len(firing.policy.records) == 1 and run is not None and run._done.locked():
+        if len(firing.policy.records) == 1 and run is not None and not run.has_ended():
             after += firing.timeline.hook_budget  # a hook has hung, and that took its time
         drift = record.at - (firing.timeline.start + after + _EPSILON)
         if drift <= 0:
@@ -348,11 +346,12 @@ def _move_back(invocation: Invocation, seconds: float) -> None:
     if course is not None:
         course.is_outdated = True
     runs, policy = firing.runs, firing.policy
-    told = (firing.details, policy._details, *(run._details for run in runs))
+    told = (firing.details, policy._details, *(run.details for run in runs))
     details = {id(one): one for one in told if one is not None}
-    hooks = [record for run in runs for record in run.records]
     timeline = firing.timeline
-    for holder in (firing, timeline, policy, *policy.records, *runs, *hooks, *details.values()):
+    for run in runs:
+        run.wake()
+    for holder in (firing, timeline, policy, *policy.records, *details.values()):
         _shift(holder, seconds)
 
 

@@ -1,0 +1,476 @@
+"""The hooks of one stage share its budget: who runs when, to the instant, on a clock of the test's.
+
+No threads are started. The runner is the test's own, and a hook comes to run while the runner
+sleeps: for as long as the test says, or not at all if it hangs.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.support import BOUND, FakeClock
+from watchdog_lambda import TimeoutDetails, _hooks
+from watchdog_lambda._engine import stage as _stage
+from watchdog_lambda._engine.stage import BoundedCall, HookRecord, Stage, call_bounded
+from watchdog_lambda._hooks import Hook, HookRegistry, hook_name, stages
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+DETAILS = TimeoutDetails(deadline=0.0, elapsed=0.0, grace_period=0.0)
+START = 1000.0
+HANGS = 1e9
+
+
+class Scene:
+    """A stage, its clock, and the threads that it wanted started."""
+
+    def __init__(self, calls: list[Callable[[Any], object]], budget: float) -> None:
+        self.clock = FakeClock(START)
+        self.clock.alarm.wait = self._sleep  # type: ignore[method-assign]
+        self.rung = 0
+        self.started: list[float] = []
+        self.under_way: list[tuple[float, Callable[[], object]]] = []
+        self.lasts = dict.fromkeys(range(len(calls)), 0.0)
+        """How long each hook takes, by its number; ``HANGS`` if it does not end by itself."""
+        self.runner: Callable[[], object] | None = None
+        hooks = [Hook(n, f"hook-{n}", call, None) for n, call in enumerate(calls)]
+        self.stage = Stage(hooks, DETAILS, budget, self.elapsed, self.clock, self._ring)
+
+    def elapsed(self) -> float:
+        return self.clock.now - START
+
+    def start(self, function: Callable[..., object], arguments: tuple[Any, ...]) -> None:
+        if not arguments:
+            self.runner = function
+            return
+        lasts = self.lasts[len(self.started)]
+        self.started.append(self.elapsed())
+        self.under_way.append((self.clock.now + lasts, functools.partial(function, *arguments)))
+
+    def _ring(self) -> None:
+        self.rung += 1
+
+    def _sleep(self, seconds: float) -> None:
+        """The runner sleeps until a hook ends, or for so many seconds."""
+        until = self.clock.now + seconds
+        ends_at, hook = min(self.under_way, key=lambda one: one[0])
+        if ends_at > until:
+            self.clock.now = until
+            return
+        self.clock.now = ends_at
+        self.under_way.remove((ends_at, hook))
+        hook()
+
+    def let_end(self) -> None:
+        """What still runs ends now."""
+        while self.under_way:
+            self.under_way.pop(0)[1]()
+
+    def run(self) -> None:
+        """Have the stage begin, and its runner run until it ends."""
+        self.stage.begin()
+        if self.runner is not None:
+            self.runner()
+
+    @property
+    def outcomes(self) -> list[str]:
+        return [record.outcome for record in self.stage.records]
+
+    @property
+    def told(self) -> list[tuple[str, float | None, float]]:
+        return [(r.outcome, r.started, r.duration) for r in self.stage.records]
+
+
+@pytest.fixture
+def make(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Scene]:
+    def make(*calls: Callable[[Any], object], budget: float = 3.0) -> Scene:
+        made = Scene(list(calls), budget)
+        monkeypatch.setattr(_stage, "start_new_thread", made.start)
+        return made
+
+    return make
+
+
+def nothing(_details: object) -> None:
+    """A hook with nothing to do."""
+
+
+def test_hooks_run_one_after_the_other_and_are_given_the_details(
+    make: Callable[..., Scene],
+) -> None:
+    """The next one begins when the one before has ended; with the last one the stage has."""
+    given: list[object] = []
+    scene = make(given.append, given.append, given.append)
+    scene.lasts = {0: 0.5, 1: 0.25, 2: 0.75}
+
+    scene.run()
+
+    assert given == [DETAILS] * 3
+    assert scene.told == [("ok", 0.0, 0.5), ("ok", 0.5, 0.25), ("ok", 0.75, 0.75)]
+    assert scene.stage.is_over()
+    assert scene.stage.has_ended()
+    assert scene.rung == 1
+
+
+def test_the_next_hook_is_started_beside_one_that_has_had_its_share(
+    make: Callable[..., Scene],
+) -> None:
+    """Each may take an equal share of what is left when it begins."""
+    scene = make(nothing, nothing, nothing)
+    scene.lasts = {0: HANGS, 1: 0.25, 2: 0.0}
+
+    scene.run()
+
+    assert scene.started == [0.0, 1.0, 1.25]
+    assert scene.outcomes == ["running", "ok", "ok"]
+    assert not scene.stage.is_over(), "one is still under way"
+    scene.clock.now = START + 2.5
+    scene.let_end()
+    assert scene.told == [("ok", 0.0, 2.5), ("ok", 1.0, 0.25), ("ok", 1.25, 0.0)]
+    assert scene.stage.is_over()
+    assert scene.rung == 1
+
+
+@pytest.mark.parametrize(
+    ("lasts", "starts"),
+    [
+        ({0: 0.5, 1: HANGS, 2: 0.0}, [0.0, 0.5, 0.5 + 2.5 / 2]),
+        ({0: HANGS, 1: HANGS, 2: HANGS}, [0.0, 1.0, 2.0]),
+        ({0: 0.999, 1: HANGS, 2: 0.0}, [0.0, 0.999, 0.999 + 2.001 / 2]),
+    ],
+)
+def test_what_a_hook_leaves_is_shared_by_those_behind_it(
+    make: Callable[..., Scene], lasts: dict[int, float], starts: list[float]
+) -> None:
+    """And nobody has more than the budget."""
+    scene = make(nothing, nothing, nothing)
+    scene.lasts = lasts
+
+    scene.run()
+
+    assert scene.started == pytest.approx(starts)
+    assert scene.clock.now <= START + 3.0
+
+
+def test_without_hooks_a_stage_is_over_when_it_begins(make: Callable[..., Scene]) -> None:
+    """By no clock."""
+    scene = make()
+    before = scene.stage.is_over()
+
+    scene.run()
+
+    assert (before, scene.stage.is_over(), scene.runner) == (False, True, None)
+
+
+def test_no_hook_is_started_once_the_budget_is_spent(make: Callable[..., Scene]) -> None:
+    """At its very end the stage is over, and what has not begun is not begun any more."""
+    scene = make(nothing, nothing)
+    scene.stage.begin()
+    scene.clock.now = START + 3.0
+    assert scene.runner is not None
+
+    scene.runner()
+
+    assert scene.stage.is_over()
+    assert not scene.stage.has_ended()
+    assert scene.outcomes == ["not-run", "not-run"]
+
+
+def test_what_still_runs_when_the_stage_is_closed_has_timed_out(
+    make: Callable[..., Scene],
+) -> None:
+    """Its end changes nothing any more, and the runner starts no other."""
+
+    def fail(_details: object) -> None:
+        raise ValueError
+
+    scene = make(fail, nothing)
+    scene.lasts[0] = HANGS
+
+    def close(_seconds: float) -> None:
+        scene.clock.advance(0.75)
+        scene.stage.close()
+
+    scene.clock.alarm.wait = close  # type: ignore[assignment, method-assign]
+    scene.run()
+    assert scene.clock.alarm.rung == 1, "the runner is woken to see it"
+    scene.clock.advance(1.0)
+    scene.let_end()
+
+    assert scene.outcomes == ["timed-out", "not-run"]
+    assert (scene.stage.records[0].duration, scene.stage.records[0].error) == (0.75, None)
+    assert len(scene.started) == 1
+
+
+def test_closing_changes_no_hook_that_has_ended(make: Callable[..., Scene]) -> None:
+    """Nor when it is done twice."""
+    scene = make(nothing)
+    scene.run()
+    scene.clock.advance(1.0)
+
+    scene.stage.close()
+    scene.stage.close()
+
+    assert scene.told == [("ok", 0.0, 0.0)]
+
+
+def test_hooks_that_end_after_they_were_judged_end_the_stage_once(
+    make: Callable[..., Scene],
+) -> None:
+    """Their records stand."""
+    scene = make(nothing, nothing)
+    scene.lasts = {0: HANGS, 1: HANGS}
+    scene.run()
+    scene.stage.close()
+
+    scene.let_end()
+
+    assert scene.outcomes == ["timed-out", "timed-out"]
+    assert scene.stage.has_ended()
+    assert scene.rung == 1
+
+
+@pytest.mark.parametrize("error", [RuntimeError("can't start new thread"), MemoryError()])
+@pytest.mark.parametrize("at", [0, 1, 2])
+def test_where_no_thread_is_to_be_had_no_more_hooks_run(
+    make: Callable[..., Scene], monkeypatch: pytest.MonkeyPatch, error: Exception, at: int
+) -> None:
+    """For the runner or a hook: it is not tried again and again, and nothing is waited for."""
+    scene = make(nothing, nothing)
+    real, tries = scene.start, []
+
+    def start(function: Callable[..., object], arguments: tuple[Any, ...]) -> None:
+        tries.append(function)
+        if len(tries) > at:
+            raise error
+        real(function, arguments)
+
+    monkeypatch.setattr(_stage, "start_new_thread", start)
+
+    scene.run()
+
+    assert scene.outcomes == [["not-run", "not-run"], ["not-run", "not-run"], ["ok", "not-run"]][at]
+    assert [r.started for r in scene.stage.records][1] is None
+    assert len(tries) == at + 1
+    assert scene.stage.has_ended()
+    assert scene.rung == min(at, 1), "the watchdog's thread itself has begun it"
+
+
+def test_a_hook_under_way_is_waited_for_where_no_thread_is_to_be_had_for_the_next(
+    make: Callable[..., Scene], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has begun, so it is seen through."""
+    scene = make(nothing, nothing)
+    scene.lasts[0] = HANGS
+    real = scene.start
+
+    def start(function: Callable[..., object], arguments: tuple[Any, ...]) -> None:
+        if scene.started:
+            raise RuntimeError
+        real(function, arguments)
+
+    monkeypatch.setattr(_stage, "start_new_thread", start)
+    scene.run()
+    before = scene.stage.is_over()
+
+    scene.let_end()
+
+    assert (before, scene.stage.has_ended()) == (False, True)
+    assert scene.outcomes == ["ok", "not-run"]
+
+
+class FakeLock:
+    """The lock that says whether a stage is over, and how long it was waited for."""
+
+    def __init__(self, *, taken: bool) -> None:
+        self.taken = taken
+        self.waits: list[tuple[bool, float]] = []
+
+    def acquire(self, blocking: bool, timeout: float) -> bool:  # noqa: FBT001
+        self.waits.append((blocking, timeout))
+        was_taken, self.taken = self.taken, True
+        return not was_taken
+
+    def release(self) -> None:
+        self.taken = False
+
+
+@pytest.mark.parametrize(("elapsed", "wait"), [(0.0, 3.0), (1.0, 2.0), (3.0, 0.0), (9.0, 0.0)])
+def test_a_stage_is_waited_for_until_its_budget_ends(
+    elapsed: float, wait: float, make: Callable[..., Scene]
+) -> None:
+    """Not at all afterwards: a negative time would mean for good."""
+    scene = make(nothing)
+    lock = FakeLock(taken=True)
+    scene.stage._done = lock  # type: ignore[assignment]
+    scene.clock.advance(elapsed)
+
+    scene.stage.wait()
+
+    assert lock.waits == [(True, wait)]
+    assert lock.taken, "nobody has ended it"
+
+
+def test_a_stage_that_is_over_can_be_waited_for_again(make: Callable[..., Scene]) -> None:
+    """By the watchdog and by the handler's thread."""
+    scene = make(nothing)
+    lock = FakeLock(taken=False)
+    scene.stage._done = lock  # type: ignore[assignment]
+
+    scene.stage.wait()
+
+    assert not lock.taken
+
+
+# ---- one call ----------------------------------------------------------------------------------
+
+
+def test_a_call_within_its_bound_has_its_result() -> None:
+    """And runs on a thread of its own."""
+    call = call_bounded(threading.get_ident, BOUND)
+
+    assert (call.has_ended(), call.has_returned, call.error) == (True, True, "")
+    assert call.result != threading.get_ident()
+
+
+def test_a_call_that_raises_tells_type_and_place() -> None:
+    """Not the message; whatever it raises, SystemExit too."""
+
+    def leave() -> None:
+        raise SystemExit("secret")
+
+    call = call_bounded(leave, BOUND)
+
+    line = leave.__code__.co_firstlineno + 1
+    assert (call.has_ended(), call.has_returned, call.result) == (True, False, None)
+    assert (call.error, call.place) == ("SystemExit", f"test_stage.py:{line} (leave)")
+
+
+@pytest.mark.parametrize("seconds", [0.01, 0.0, -1.0])
+def test_a_call_that_hangs_is_waited_for_no_longer_than_its_bound(seconds: float) -> None:
+    """A bound that is past is none that waits for good."""
+    goes_on = threading.Event()
+
+    call = call_bounded(lambda: goes_on.wait(BOUND), seconds)
+    before = (call.has_ended(), call.has_returned, call.wait(0.0))
+    goes_on.set()
+
+    assert before == (False, False, False)
+    assert call.wait(BOUND)
+    assert call.wait(), "and again"
+    assert call.has_returned
+
+
+def test_a_call_can_be_run_in_a_context() -> None:
+    """It is the thread's outermost frame but one."""
+    ran: list[str] = []
+
+    def within(run: Callable[[], None]) -> None:
+        ran.append("within")
+        run()
+
+    assert call_bounded(lambda: ran.append("call"), BOUND, within).has_returned
+    assert ran == ["within", "call"]
+
+
+def test_without_a_thread_to_be_had_a_call_raises(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is the caller's to say so."""
+
+    def refuse(*_given: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(_stage, "start_new_thread", refuse)
+
+    with pytest.raises(RuntimeError, match="start new thread"):
+        call_bounded(int, BOUND)
+    assert not BoundedCall(int).has_ended()
+
+
+# ---- what is told of a hook --------------------------------------------------------------------
+
+
+def test_a_record_tells_milliseconds() -> None:
+    """Since the invocation's start; with a tenth for how long it took."""
+    record = HookRecord("app.flush")
+    record.started, record.duration, record.outcome = 1.5, 0.12345, "ok"
+
+    told = record.as_dict()
+    record.error = "ValueError"
+
+    assert told == {"name": "app.flush", "outcome": "ok", "after_ms": 1500, "duration_ms": 123.5}
+    assert record.as_dict() == {**told, "error": "ValueError"}
+    assert HookRecord("b").as_dict() == {
+        "name": "b",
+        "outcome": "not-run",
+        "after_ms": None,
+        "duration_ms": 0.0,
+    }
+
+
+def test_an_error_is_told_by_type_and_innermost_place(make: Callable[..., Scene]) -> None:
+    """File without its folders, line, function."""
+
+    def inner() -> None:
+        raise KeyError("secret")
+
+    scene = make(lambda _details: inner())
+    scene.run()
+
+    line = inner.__code__.co_firstlineno + 1
+    assert scene.outcomes == ["raised"]
+    assert scene.stage.records[0].error == f"KeyError in test_stage.py:{line} (inner)"
+
+
+def test_what_has_no_name_is_named_by_its_type() -> None:
+    """And without a module where there is none."""
+
+    class Flusher:
+        __module__ = None  # type: ignore[assignment]
+
+    assert hook_name(nothing) == "tests.unit.test_stage.nothing"
+    assert hook_name(functools.partial(nothing)) == "functools.partial"
+    assert hook_name(Flusher()) == "Flusher"
+
+
+def test_a_registry_forgets_what_is_removed_once_and_again() -> None:
+    """A hook with a stage of its own is known for the whole process, until it is removed."""
+    registry = HookRegistry()
+    plain = registry.add("plain", nothing)
+    staged = registry.add("staged", nothing, before=5.0)
+    assert [hook.name for hook in registry.snapshot()] == ["plain", "staged"]
+    assert set(_hooks.staged) == {staged}
+
+    for key in (plain, staged, staged):
+        registry.remove(key)
+
+    assert registry.snapshot() == []
+    assert not _hooks.staged
+
+
+def test_each_stage_has_its_hooks_with_the_last_registered_first() -> None:
+    """Whatever registry they are in."""
+    one, other = HookRegistry(), HookRegistry()
+    keys = [
+        registry.add(name, nothing, before)
+        for registry, name, before in (
+            (one, "a", None),
+            (other, "b", 10.0),
+            (other, "c", None),
+            (one, "d", 10.0),
+            (one, "e", 5.0),
+            (one, "f", None),
+        )
+    ]
+
+    found = stages((one, other))
+    for registry in (one, other):
+        for key in keys:
+            registry.remove(key)
+
+    names = {before: [hook.name for hook in hooks] for before, hooks in found.items()}
+    assert names == {None: ["f", "c", "a"], 10.0: ["d", "b"], 5.0: ["e"]}
