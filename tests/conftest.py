@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from watchdog_lambda import _api, _hooks, _log
+from watchdog_lambda import _hooks, _log
 from watchdog_lambda._engine.invocation import active
 from watchdog_lambda.testing import timeout_records
 
@@ -33,7 +33,7 @@ def nothing_stays_behind() -> Iterator[None]:
     yield
     eventually(lambda: set(threading.enumerate()) <= before, "threads to end")
     assert not active, "an invocation has not been removed"
-    assert not _api._hooks.snapshot(), "a hook is still registered"
+    assert not _hooks.shared.snapshot(), "a hook is still registered"
     assert not _hooks.staged, "a staged hook is still registered"
 
 

@@ -12,8 +12,9 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from watchdog_lambda._config import NO_FALLBACK, Plan, Settings
+from watchdog_lambda._config import Settings
 from watchdog_lambda._hooks import HookRegistry
+from watchdog_lambda._plan import NO_FALLBACK, Plan
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -80,7 +80,7 @@ def test_importing_starts_nothing_reads_nothing_and_imports_little() -> None:
         (r"^\s*import time|from time ", {"_engine.clock", "_report.record"}),
         (r"^\s*import ctypes", {"_cpython.delivery", "_cpython.timers"}),
         (r"\bsignal\.(signal|pthread_kill)\(", {"_cpython.delivery", "_lambda.sandbox"}),
-        (r"os\.environ", {"_api", "entrypoint", "__main__"}),
+        (r"os\.environ", {"_register", "_watched", "entrypoint", "__main__"}),
         (r"sys\.settrace", {"_cpython.delivery"}),
         (r"setswitchinterval", {"_cpython.pace"}),
         (r"gc\.disable", {"_cpython.stacks"}),

@@ -42,7 +42,7 @@ import app
 import pytest
 
 from watchdog_lambda import shutdown_hook
-from watchdog_lambda._api import _hooks
+from watchdog_lambda._hooks import shared
 from watchdog_lambda.testing import expire
 
 @pytest.mark.parametrize("turn", range(6))
@@ -68,7 +68,7 @@ def test_own_hook(turn, monkeypatch, watchdog_context, watchdog_clock, watchdog_
     assert ran == [turn]
 
 def test_no_hook_is_left():
-    assert len(_hooks.snapshot()) == 1
+    assert len(shared.snapshot()) == 1
 """
 
 HANGS = """

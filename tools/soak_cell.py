@@ -32,13 +32,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from tools.soak_kinds import Shot, kinds
 from watchdog_lambda import Interrupt, LambdaTimeout
-from watchdog_lambda._api import wrap
 from watchdog_lambda._config import Settings
 from watchdog_lambda._cpython.source import is_ours
 from watchdog_lambda._engine.escalation import Escalation
 from watchdog_lambda._engine.interrupts import LATE_PATIENCE
 from watchdog_lambda._engine.invocation import active
 from watchdog_lambda._engine.watchdog import WatchdogThread, process_watchdog
+from watchdog_lambda._watched import wrap
 from watchdog_lambda.errors import prepared
 
 if TYPE_CHECKING:

@@ -9,8 +9,9 @@ Importing this package starts no thread, installs no signal handler and reads no
 
 from __future__ import annotations
 
-from ._api import Watchdog, sandbox_shutdown_hook, scoped_hook, shield, shutdown_hook, watch
+from ._api import Watchdog, shield, watch
 from ._engine.invocation import remaining_time
+from ._register import sandbox_shutdown_hook, scoped_hook, shutdown_hook
 from .details import TimeoutDetails
 from .errors import ConfigurationError, Interrupt, LambdaTimeout
 

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any, Never, Self
 
-    from ._hooks import HookRegistry
-
 GRACE_SHARE = 0.25
 """The grace period is never more than this share of the time that the invocation has."""
 
@@ -214,43 +212,3 @@ def budget_within(grace_period: float, budget: float, *, chosen_for: float) -> f
         return budget
     share = min(max(budget / chosen_for, HOOK_SHARE), MOST_HOOK_SHARE)
     return min(budget, grace_period * share)
-
-
-NO_FALLBACK = object()
-
-
-class Plan:
-    """What is to happen to a handler's invocations: settings, hooks, fallback. Immutable."""
-
-    __slots__ = ("_merged", "fallback", "given", "registries", "settings")
-
-    def __init__(
-        self,
-        settings: Settings,
-        registries: tuple[HookRegistry, ...],
-        fallback: object,
-        given: Mapping[str, Any],
-    ) -> None:
-        self.settings = settings
-        self.registries = registries
-        self.fallback = fallback
-        self.given = given  # the options that were given in code
-        self._merged: dict[Plan, Plan] = {}
-
-    @property
-    def is_bare(self) -> bool:
-        """Whether it adds nothing to a plan that it would be put inside of."""
-        return not self.given and self.fallback is NO_FALLBACK and len(self.registries) == 1
-
-    def with_inner(self, inner: Plan) -> Plan:
-        """This plan, with what an inner watched handler gives in its code."""
-        merged = self._merged.get(inner)
-        if merged is None:
-            given = {**self.given, **inner.given}
-            merged = self._merged[inner] = Plan(
-                self.settings.replaced(inner.given),
-                tuple(dict.fromkeys((*inner.registries, *self.registries))),
-                self.fallback if inner.fallback is NO_FALLBACK else inner.fallback,
-                given,
-            )
-        return merged

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from ._config import Plan
     from ._engine.watchdog import WatchdogThread
+    from ._plan import Plan
 
     TwoArguments = Callable[[Any, Any], Any]
 

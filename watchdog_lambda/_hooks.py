@@ -60,6 +60,10 @@ class HookRegistry:
         return list(self._hooks.values())
 
 
+shared = HookRegistry()
+"""The hooks that every watched handler shares."""
+
+
 def stages(registries: Iterable[HookRegistry]) -> dict[float | None, list[Hook]]:
     """The hooks by ``before``, each stage with the last registered first."""
     hooks = sorted(

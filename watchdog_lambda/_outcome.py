@@ -5,16 +5,15 @@ from __future__ import annotations
 from _thread import get_ident
 
 from . import _report
-from ._config import NO_FALLBACK
-from ._cpython.source import PACKAGE, innermost, trim
+from ._cpython.source import PACKAGE, innermost, place_of, trim
 from ._engine.invocation import active
 from ._engine.watchdog import process_watchdog
+from ._plan import NO_FALLBACK
 from ._report import metrics, tracing
 from .errors import Interrupt, LambdaTimeout
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from types import TracebackType
     from typing import Any
 
@@ -75,21 +74,22 @@ def _judge(
         return "raised", None, _as_timeout(firing, failure)
     if not callable(fallback):
         return "fallback", fallback, None
-    made, broken = _call_fallback(firing, fallback)
+    made, broken = _call_fallback(firing)
     if made:
         return "fallback", made[0], None
     # The caller still gets to know about the timeout.
     timeout = _as_timeout(firing, failure)
     if broken is not None:
         timeout.__cause__ = broken
-    what = "did not return in time" if broken is None else f"raised {type(broken).__name__}"
+        firing.fallback_error = f"{type(broken).__name__} in {place_of(broken)}"
+        what = f"raised {type(broken).__name__}"
+    else:
+        firing.fallback_error = what = "did not return in time"
     timeout.add_note(f"watchdog_lambda: the fallback {what}")
     return "raised", None, timeout
 
 
-def _call_fallback(
-    firing: Firing, fallback: Callable[[Any], Any]
-) -> tuple[list[Any], Exception | None]:
+def _call_fallback(firing: Firing) -> tuple[list[Any], Exception | None]:
     """What a fallback has returned, if it has, or what it raised; neither, if it was cut short.
 
     It is the user's code, and could hang: until the kill, with no record. So last call ends it. One
@@ -97,10 +97,11 @@ def _call_fallback(
     """
     made: list[Any] = []
     broken: list[Exception] = []
+    invocation = firing.invocation
 
     def call() -> None:
         try:
-            made.append(fallback(firing.details))
+            made.append(invocation.plan.answer(firing.details, invocation.event))
         except Exception as error:  # noqa: BLE001 - see _judge
             broken.append(error)
 

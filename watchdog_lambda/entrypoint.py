@@ -13,11 +13,11 @@ from __future__ import annotations
 
 import os
 
-from ._api import wrap
 from ._config import Settings
 from ._engine.watchdog import process_watchdog
 from ._lambda import command
 from ._lambda.startup import prepare
+from ._watched import wrap
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -95,5 +95,8 @@ class Options(TypedDict, total=False):
 
 Json: TypeAlias = "dict[str, Any] | list[Any] | str | float | bool | None"
 
-Fallback: TypeAlias = "Callable[[TimeoutDetails], Any] | Json"
-"""What the caller gets instead of the error: a value, or a callable of the details."""
+Fallback: TypeAlias = (
+    "Callable[[TimeoutDetails], Any] | Callable[[TimeoutDetails, Any], Any] | Json"
+)
+"""What the caller gets instead of the error: a value, or a callable of details, or of details and
+event."""

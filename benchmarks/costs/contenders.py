@@ -11,8 +11,8 @@ import time
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
 
 from watchdog_lambda import watch
-from watchdog_lambda._api import wrap
 from watchdog_lambda._config import Settings
+from watchdog_lambda._watched import wrap
 
 from . import libraries
 from .handlers import MARGIN

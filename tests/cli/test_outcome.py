@@ -87,6 +87,20 @@ def test_phases_are_the_records_on_this_clock() -> None:
     ]
 
 
+def test_a_hook_and_a_fallback_that_failed_say_why() -> None:
+    """As the record has it: type and place."""
+    hook = {**RECORD["hooks"][0], "outcome": "raised", "error": "KeyError in app.py:7 (flush)"}
+    failed = {"hooks": [hook], "fallback_error": "TypeError in app.py:9 (answer)"}
+    found = invocation("error", record=RECORD | failed)
+
+    [phase] = [phase for phase in phases(found, 3.0) if phase.name == "hook"]
+    words, style = in_words(found, 3.0)
+
+    assert phase.text == f"{hook['name']}: raised KeyError in app.py:7 (flush)"
+    assert words.endswith("; the fallback failed: TypeError in app.py:9 (answer)")
+    assert style == "yellow"
+
+
 def test_a_stuck_handler_ran_until_the_kill() -> None:
     """Nobody knows of an end; interrupts that have not landed are where they were sent."""
     pending = {**RECORD["interrupts"][0], "landed_after_ms": None, "outcome": "pending"}

@@ -17,7 +17,7 @@ from tests.project.commands import COMMANDS
 from tests.support import Context
 from tools import follow
 from tools.documents import blocks, commands
-from watchdog_lambda import _api, pytest_plugin, testing
+from watchdog_lambda import _hooks, pytest_plugin, testing
 from watchdog_lambda._config import SETTINGS
 
 ROOT = Path(__file__).parents[2]
@@ -59,8 +59,8 @@ def test_the_readmes_code_runs() -> None:
         exec(compile(snippet, "README.md", "exec"), namespace)  # noqa: S102
         answer = namespace["handler"]({"order": 7}, Context(5.0))
     finally:
-        for hook in _api._hooks.snapshot():
-            _api._hooks.remove(hook.key)
+        for hook in _hooks.shared.snapshot():
+            _hooks.shared.remove(hook.key)
 
     assert answer == {"statusCode": 200}
 

@@ -20,6 +20,7 @@ from watchdog_lambda import (
     batch,
     errors,
     sandbox_shutdown_hook,
+    scoped_hook,
     shutdown_hook,
     testing,
     watch,
@@ -50,7 +51,11 @@ async def flush(_details: object) -> None:
     """A hook that nobody could await."""
 
 
-flush.__module__ = "app"
+def nothing() -> None:
+    """Called by nobody, for it takes nothing."""
+
+
+flush.__module__ = nothing.__module__ = "app"
 
 
 def without_gil() -> object:
@@ -75,7 +80,10 @@ CAUSES: list[Callable[[], object]] = [
     untyped(Watchdog().watch, 2.0),
     untyped(shutdown_hook, before="10 s"),
     untyped(shutdown_hook, "flush"),
-    untyped(shutdown_hook, flush),
+    untyped(shutdown_hook, nothing),
+    untyped(scoped_hook, nothing, "lock-1", force=True),
+    untyped(watch, fallback=flush),
+    untyped(watch, fallback=nothing),
     untyped(sandbox_shutdown_hook, "close_pool"),
     lambda: choose({"WATCHDOG_LAMBDA_HANDLER": "watchdog_lambda.entrypoint.handler"}, None),
     lambda: choose({}, None),

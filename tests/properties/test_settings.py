@@ -10,8 +10,9 @@ from hypothesis import settings as tuned
 from hypothesis import strategies as st
 
 from watchdog_lambda import ConfigurationError
-from watchdog_lambda._config import NO_FALLBACK, SETTINGS, Plan, Settings
+from watchdog_lambda._config import SETTINGS, Settings
 from watchdog_lambda._log import said
+from watchdog_lambda._plan import NO_FALLBACK, Plan
 from watchdog_lambda._setting import PREFIX
 
 if TYPE_CHECKING:

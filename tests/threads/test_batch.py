@@ -25,8 +25,8 @@ from pydantic import model_validator
 from tests import events
 from tests.support import BOUND, Context
 from watchdog_lambda import Interrupt, LambdaTimeout, batch, shutdown_hook, watch
-from watchdog_lambda._api import _hooks
 from watchdog_lambda._engine.invocation import active
+from watchdog_lambda._hooks import shared
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -523,8 +523,8 @@ def test_hooks_run_for_a_batch_that_stopped_by_the_clock(run: Run) -> None:
     try:
         outcome = run(processor, events.sqs("a", "b"), handler, seconds=BOUND)
     finally:
-        for hook in _hooks.snapshot():
-            _hooks.remove(hook.key)
+        for hook in shared.snapshot():
+            shared.remove(hook.key)
 
     assert outcome.failed == names(1)
     assert begun == ["a"]

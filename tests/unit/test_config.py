@@ -12,7 +12,6 @@ from watchdog_lambda import (
     ConfigurationError,
     Watchdog,
     sandbox_shutdown_hook,
-    scoped_hook,
     shutdown_hook,
     typing,
     watch,
@@ -274,8 +273,8 @@ def test_what_cannot_be_called_is_no_hook() -> None:
         shutdown_hook(3)  # type: ignore[call-overload]
 
 
-def test_what_would_never_be_awaited_is_no_hook() -> None:
-    """An async hook or fallback would do nothing, and the record say that it was ok."""
+def test_what_would_never_be_awaited_is_refused() -> None:
+    """An async fallback or sandbox hook would do nothing, and the record say that it was ok."""
 
     async def flush(*_details: object) -> None: ...
 
@@ -286,7 +285,7 @@ def test_what_would_never_be_awaited_is_no_hook() -> None:
         Watchdog(fallback=fallback)
 
     register: Callable[[Any], object]
-    for register in (shutdown_hook, scoped_hook, sandbox_shutdown_hook, watched, owned):
+    for register in (sandbox_shutdown_hook, watched, owned):
         with pytest.raises(ConfigurationError, match=r"flush.*give it a plain one"):
             register(flush)
 

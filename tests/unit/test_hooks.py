@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from tests.support import BOUND, Context, eventually
-from watchdog_lambda import TimeoutDetails, Watchdog, _api, scoped_hook, shutdown_hook, watch
+from watchdog_lambda import TimeoutDetails, Watchdog, _hooks, scoped_hook, shutdown_hook, watch
 from watchdog_lambda._engine.clock import SystemClock
 from watchdog_lambda._engine.stage import HookRecord, Stage
 from watchdog_lambda._hooks import Hook, HookRegistry, hook_name, stages
@@ -161,14 +161,14 @@ def test_scoped_hook_is_called_inside_of_its_block_only() -> None:
     assert released == []
     assert handler(True, Context(30.0)) == "caught"
     assert released == ["lock-1"]
-    assert not _api._hooks.snapshot()
+    assert not _hooks.shared.snapshot()
 
 
 def test_a_scoped_hook_that_was_never_entered_may_be_left() -> None:
     """As where an interrupt lands in ``__enter__``: there is nothing to remove."""
     scoped_hook(print).__exit__(None, None, None)
 
-    assert not _api._hooks.snapshot()
+    assert not _hooks.shared.snapshot()
 
 
 def test_stages_run_at_their_own_time_and_a_handler_that_ends_then_is_no_timeout(
@@ -217,8 +217,8 @@ def test_a_stage_registered_during_an_invocation_counts_for_it() -> None:
     try:
         assert handler({}, Context(0.3)) == "seen"
     finally:
-        for hook in _api._hooks.snapshot():
-            _api._hooks.remove(hook.key)
+        for hook in _hooks.shared.snapshot():
+            _hooks.shared.remove(hook.key)
 
 
 def test_names_of_hooks() -> None:

@@ -12,12 +12,12 @@ import pytest
 
 from tests.support import FakeClock, plan
 from watchdog_lambda import TimeoutDetails, _report
-from watchdog_lambda._config import NO_FALLBACK
 from watchdog_lambda._engine.firing import Firing, Services
 from watchdog_lambda._engine.invocation import Invocation
 from watchdog_lambda._engine.stage import BoundedCall
 from watchdog_lambda._lambda import last_resort
 from watchdog_lambda._lambda.last_resort import LastResort
+from watchdog_lambda._plan import NO_FALLBACK
 from watchdog_lambda._report import metrics
 
 if TYPE_CHECKING:

@@ -12,10 +12,10 @@ import pytest
 from tests.support import FakeClock, plan
 from watchdog_lambda import Interrupt, LambdaTimeout, TimeoutDetails, _report
 from watchdog_lambda import _outcome as _answer
-from watchdog_lambda._config import NO_FALLBACK
 from watchdog_lambda._cpython.source import PACKAGE
 from watchdog_lambda._engine.firing import Firing, Services
 from watchdog_lambda._engine.invocation import Invocation, active
+from watchdog_lambda._plan import NO_FALLBACK
 from watchdog_lambda._report import metrics as _metrics
 from watchdog_lambda._report import tracing as _tracing
 

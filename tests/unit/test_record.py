@@ -59,6 +59,7 @@ def firing(**changed: Any) -> Any:
         "runs": [SimpleNamespace(records=[hook])],
         "delivery": "nudge",
         "may_interrupt": True,
+        "fallback_error": None,
         "tools": SimpleNamespace(nudge=nudge()),
     }
     return SimpleNamespace(**{**parts, **changed})

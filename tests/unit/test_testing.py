@@ -30,11 +30,11 @@ from watchdog_lambda import (
     testing,
     watch,
 )
-from watchdog_lambda._api import _hooks as shared_hooks
 from watchdog_lambda._engine.escalation import Escalation
 from watchdog_lambda._engine.firing import Firing
 from watchdog_lambda._engine.invocation import active
 from watchdog_lambda._engine.watchdog import process_watchdog
+from watchdog_lambda._hooks import shared as shared_hooks
 from watchdog_lambda._hooks import staged
 from watchdog_lambda._report import listeners
 from watchdog_lambda.testing import (

@@ -23,9 +23,9 @@ from watchdog_lambda import (
     shield,
     watch,
 )
-from watchdog_lambda._api import is_watched, wrap
 from watchdog_lambda._config import Settings
 from watchdog_lambda._log import said
+from watchdog_lambda._watched import is_watched, wrap
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -194,6 +194,15 @@ def innermost(error: BaseException) -> TracebackType | None:
     return entry
 
 
+def place_of(error: BaseException) -> str:
+    """Where an error was raised, as ``app.py:41 (load_rows)``; empty if it has not been."""
+    entry = innermost(error)
+    if entry is None:
+        return ""
+    code = entry.tb_frame.f_code
+    return f"{code.co_filename.rpartition(os.sep)[2]}:{entry.tb_lineno} ({code.co_name})"
+
+
 def current_path() -> list[str]:
     """``sys.path`` as it is now, the working directory spelt out."""
     try:

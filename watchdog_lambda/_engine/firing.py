@@ -111,6 +111,7 @@ class Firing:
         "delivery",
         "details",
         "ended_at",
+        "fallback_error",
         "fired_at",
         "grace_run",
         "invocation",
@@ -148,6 +149,7 @@ class Firing:
         self.is_over = False  # nothing is left to do
         # Handler's thread.
         self.ended_at: float | None = None  # the handler's end
+        self.fallback_error: str | None = None  # type and place, if there is one and it failed
         self.is_concluded = False  # at the very end
         self._is_landing = False
         # Either's.

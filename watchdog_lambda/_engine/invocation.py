@@ -23,7 +23,7 @@ from .clock import SystemClock, Timeline
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from watchdog_lambda._config import Plan
+    from watchdog_lambda._plan import Plan
 
     from .firing import Firing
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from _thread import allocate_lock, start_new_thread
 from functools import partial
 
-from watchdog_lambda._cpython.source import innermost
+from watchdog_lambda._cpython.source import place_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -51,11 +51,7 @@ class BoundedCall:
             self.has_returned = True
         except BaseException as error:  # noqa: BLE001 - recorded; SystemExit would end this thread only
             self.error = type(error).__name__
-            traceback = innermost(error)
-            if traceback is not None:  # pragma: no branch - what was raised has one
-                code = traceback.tb_frame.f_code
-                file = code.co_filename.rpartition("/")[2]
-                self.place = f"{file}:{traceback.tb_lineno} ({code.co_name})"
+            self.place = place_of(error)
         finally:
             self._ended.release()
 

@@ -17,10 +17,10 @@ import os
 import sys
 
 from watchdog_lambda import _report
-from watchdog_lambda._config import NO_FALLBACK
 from watchdog_lambda._cpython.stacks import frame_of, gc_paused
 from watchdog_lambda._engine.clock import cpu_time
 from watchdog_lambda._engine.stage import call_bounded
+from watchdog_lambda._plan import NO_FALLBACK
 from watchdog_lambda._report import metrics
 from watchdog_lambda._report.record import attribute
 
@@ -125,12 +125,15 @@ def _fallback(firing: Firing, left: float) -> tuple[tuple[bytes, str] | None, st
 
     A callable is the user's code: it runs on a thread of its own, for a bounded time.
     """
-    fallback = firing.invocation.plan.fallback
+    invocation = firing.invocation
+    fallback = invocation.plan.fallback
     if fallback is NO_FALLBACK:
         return None, ""
 
     def make() -> tuple[bytes, str]:
-        return _encode(fallback(firing.details) if callable(fallback) else fallback)
+        if callable(fallback):
+            return _encode(invocation.plan.answer(firing.details, invocation.event))
+        return _encode(fallback)
 
     try:
         call = call_bounded(make, left * FALLBACK_SHARE)

@@ -105,6 +105,8 @@ def build(
     }
     if policy.left_out:
         record["interrupts_left_out"] = policy.left_out
+    if firing.fallback_error is not None:
+        record["fallback_error"] = firing.fallback_error
     why = obstacle(firing, outcome)
     if why:
         record["obstacle"] = why

@@ -17,18 +17,18 @@ from types import CodeType
 from typing import TYPE_CHECKING, Any, Literal
 
 from watchdog_lambda import ConfigurationError
-from watchdog_lambda._api import is_watched, plan_of
 from watchdog_lambda._async import is_coroutine_function
 from watchdog_lambda._config import SETTINGS, Settings
 from watchdog_lambda._engine.clock import STAGE_SHARE, Timeline
 from watchdog_lambda._hooks import stages
 from watchdog_lambda._lambda.command import choose, resolve
 from watchdog_lambda._parsers import Reading
+from watchdog_lambda._watched import is_watched, plan_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping, MutableMapping
 
-    from watchdog_lambda._config import Plan
+    from watchdog_lambda._plan import Plan
 
 _LEAST_PART = 0.05
 """Seconds of the budget below which a hook has hardly time for one request."""

@@ -99,7 +99,9 @@ def _of_record(
         if hook["after_ms"] is not None:
             begun = at(hook["after_ms"])
             took = hook["duration_ms"]
-            text = f"{hook['name']}: {hook['outcome']} in {took:.0f} ms"
+            # The error says more than how long it took to come to it.
+            rest = hook.get("error", f"in {took:.0f} ms")
+            text = f"{hook['name']}: {hook['outcome']} {rest}"
             found.append(Phase("hook", begun, min(begun + took / 1000, answered), text))
     for interrupt in record["interrupts"]:
         sent = interrupt["landed_after_ms"]
@@ -165,4 +167,6 @@ def in_words(invocation: Invocation, timeout: float) -> tuple[str, str]:
     if outcome == "failed":
         return f"failed {after}: {invocation.error_type}", "red"
     what = "an answer" if invocation.kind == "response" else "an error"
-    return f"timed out and caught: the caller has {what} {after}, {spare}", "green"
+    words = f"timed out and caught: the caller has {what} {after}, {spare}"
+    failed = invocation.record and invocation.record[1].get("fallback_error")
+    return (f"{words}; the fallback failed: {failed}", "yellow") if failed else (words, "green")

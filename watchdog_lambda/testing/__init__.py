@@ -21,7 +21,7 @@ import math
 import sys
 from _thread import get_ident
 
-from watchdog_lambda import _api, _hooks, _report
+from watchdog_lambda import _hooks, _report
 from watchdog_lambda._cpython.source import is_ours
 from watchdog_lambda._engine.clock import SystemClock
 from watchdog_lambda._engine.invocation import active
@@ -324,7 +324,7 @@ class isolated_hooks:  # noqa: N801 - used like a function
         self._staged: dict[int, Hook] = {}
 
     def __enter__(self) -> None:
-        self._shared = dict(_api._hooks._hooks)
+        self._shared = dict(_hooks.shared._hooks)
         self._staged = dict(_hooks.staged)
 
     def __exit__(
@@ -334,7 +334,7 @@ class isolated_hooks:  # noqa: N801 - used like a function
         traceback: TracebackType | None,
     ) -> None:
         for registered, before in (
-            (_api._hooks._hooks, self._shared),
+            (_hooks.shared._hooks, self._shared),
             (_hooks.staged, self._staged),
         ):
             registered.clear()

@@ -1,0 +1,303 @@
+"""What hooks and fallbacks are called with, and what is refused where they are given."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.support import Context, block
+from watchdog_lambda import (
+    ConfigurationError,
+    LambdaTimeout,
+    TimeoutDetails,
+    Watchdog,
+    _hooks,
+    sandbox_shutdown_hook,
+    scoped_hook,
+    shutdown_hook,
+    watch,
+)
+from watchdog_lambda._signatures import signature_of, takes_event
+from watchdog_lambda.testing import FakeContext, expire, isolated_hooks, timeout_records
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+EVENT = {"order": 7}
+
+
+def none() -> None: ...
+def one(a: Any) -> None: ...
+def two(a: Any, b: Any) -> None: ...
+def three(a: Any, b: Any, c: Any) -> None: ...
+def one_or_two(a: Any, b: Any = None) -> None: ...
+def any_number(*args: Any) -> None: ...
+def named(a: Any, *, b: Any) -> None: ...
+def any_names(a: Any, **names: Any) -> None: ...
+def handler_like(event: Any, context: Any) -> None: ...
+def with_event(details: Any, event: Any = None) -> None: ...
+
+
+class Kinds:
+    """A callable object, and each kind of method."""
+
+    def __call__(self, a: Any) -> None: ...
+
+    def method(self, a: Any) -> None: ...
+
+    @classmethod
+    def of_class(cls, a: Any) -> None: ...
+
+    @staticmethod
+    def static(a: Any) -> None: ...
+
+
+TAKES_ONE: list[Any] = [
+    one,
+    one_or_two,
+    any_number,
+    any_names,
+    Kinds(),
+    Kinds().method,
+    Kinds.of_class,
+    Kinds.static,
+    functools.partial(two, 1),
+    functools.partial(two, b=1),
+    functools.partial(named, b=1),
+    functools.partial(functools.partial(three, 1), 2),
+    functools.partial(Kinds.method, Kinds()),
+    lambda *_: None,
+    print,  # C code, of which nothing is known
+    [].append,
+    Exception,
+]
+
+DOES_NOT: list[Any] = [
+    none,
+    two,
+    three,
+    named,
+    Kinds.method,
+    functools.partial(one, 1),
+    functools.partial(two, a=1),
+    lambda: None,
+]
+
+
+@pytest.mark.parametrize("function", TAKES_ONE)
+def test_what_takes_the_details_is_a_hook_and_a_fallback(function: Any) -> None:
+    """Whatever kind of callable it is; nothing is called to find out."""
+    with isolated_hooks():
+        assert shutdown_hook(function) is function
+    assert takes_event(function) is False
+
+
+@pytest.mark.parametrize("function", DOES_NOT)
+def test_what_does_not_take_the_details_is_no_hook(function: Any) -> None:
+    """The error shows what would do, and nothing has been registered."""
+    with pytest.raises(ConfigurationError, match=r"is called with \(details\); write it as"):
+        shutdown_hook(function)
+    with pytest.raises(ConfigurationError, match=r"is called with \(details\)"):
+        Watchdog().shutdown_hook(before=5.0)(function)
+    assert not _hooks.shared.snapshot()
+
+
+@pytest.mark.parametrize(
+    ("function", "shown"),
+    [
+        (none, "()"),
+        (one_or_two, "(a, b=...)"),
+        (any_number, "(*args)"),
+        (named, "(a, *, b)"),
+        (any_names, "(a, **kwargs)"),
+        (functools.partial(three, 1, b=2), "(*, b=..., c)"),
+        (Kinds().method, "(a)"),
+    ],
+)
+def test_a_signature_is_shown_as_it_is_written(function: Any, shown: str) -> None:
+    """Without values: a default may be anything."""
+    assert str(signature_of(function)) == shown
+
+
+@pytest.mark.parametrize("function", [two, with_event, functools.partial(three, 1)])
+def test_a_fallback_that_takes_two_gets_the_event(function: Any) -> None:
+    """Required, or optional and called so."""
+    assert takes_event(function) is True
+
+
+@pytest.mark.parametrize("function", [none, three, named, handler_like, functools.partial(one, 1)])
+def test_what_takes_neither_is_no_fallback(function: Any) -> None:
+    """Nor is what takes the event first, as handlers do: it would get the details there."""
+    for register in (lambda: watch(fallback=function), lambda: Watchdog(fallback=function)):
+        with pytest.raises(ConfigurationError, match=r"\(details\) or \(details, event\); write"):
+            register()
+    with pytest.raises(ConfigurationError):
+        watch(fallback=function)(one)
+
+
+def test_an_optional_argument_of_another_name_is_left_alone() -> None:
+    """It may be anything: a number of retries, a client."""
+    assert takes_event(one_or_two) is False
+
+
+def release(lock_id: str, *, force: bool = False) -> None: ...
+def notify(channel: str, /, *, text: str) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("function", "args", "kwargs", "fits"),
+    [
+        (release, ("a",), {}, True),
+        (release, ("a",), {"force": True}, True),
+        (release, (), {"lock_id": "a"}, True),
+        (release, (), {}, False),
+        (release, ("a", "b"), {}, False),
+        (release, ("a",), {"lock_id": "b"}, False),
+        (release, ("a",), {"soon": True}, False),
+        (notify, ("a",), {"text": "b"}, True),
+        (notify, ("a",), {}, False),
+        (any_names, ("a",), {"soon": True}, True),
+        (one, (), {}, False),
+        ([].append, (), {}, True),
+    ],
+)
+def test_a_scoped_hook_takes_what_it_is_given(
+    function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], *, fits: bool
+) -> None:
+    """By position and by name; the error shows no value of the user's."""
+    if fits:
+        scoped_hook(function, *args, **kwargs)
+        return
+
+    with pytest.raises(ConfigurationError, match="give scoped_hook the arguments that it takes"):
+        scoped_hook(function, *args, **kwargs)
+
+
+def test_a_sandbox_hook_takes_nothing() -> None:
+    """There are no details to be had."""
+    with pytest.raises(ConfigurationError, match=r"takes \(a\), and is called with \(\)"):
+        sandbox_shutdown_hook(one)  # type: ignore[type-var]
+
+
+@pytest.mark.parametrize("fallback", [3, None, {"statusCode": 504}])
+def test_a_value_is_a_fallback(fallback: Any) -> None:
+    """As ever, None among them."""
+    assert watch(fallback=fallback)(expire)({}, FakeContext()) == fallback
+
+
+# ---- what they get -----------------------------------------------------------------------------
+
+
+def test_a_fallback_gets_details_and_event() -> None:
+    """The request that it is to answer; a nested handler's too."""
+    given: list[tuple[TimeoutDetails, object]] = []
+
+    def answer(details: TimeoutDetails, event: object) -> str:
+        given.append((details, event))
+        return "late"
+
+    handler = watch(fallback=answer)(expire)
+    outer = watch(lambda event, context: handler(event, context))
+
+    for called in (handler, outer):
+        assert called(EVENT, FakeContext(function_name="orders")) == "late"
+        details, event = given.pop()
+        assert details.function_name == "orders"
+        assert event is EVENT
+
+
+def test_a_fallback_that_fails_is_in_the_record() -> None:
+    """Type and place; the message may quote the event."""
+
+    def answer(_details: TimeoutDetails) -> None:
+        raise KeyError("secret")
+
+    with timeout_records() as records, pytest.raises(LambdaTimeout) as caught:
+        watch(fallback=answer)(expire)(EVENT, FakeContext())
+
+    [record] = records
+    assert record["outcome"] == "raised"
+    line = answer.__code__.co_firstlineno + 1
+    assert record["fallback_error"] == f"KeyError in test_signatures.py:{line} (answer)"
+    assert "secret" not in str(record)
+    assert isinstance(caught.value.__cause__, KeyError)
+
+
+def test_a_fallback_that_hangs_is_in_the_record() -> None:
+    """Last call ends it."""
+
+    def answer(_details: TimeoutDetails) -> None:
+        block()
+
+    with timeout_records() as records, pytest.raises(LambdaTimeout):
+        watch(fallback=answer)(lambda _e, _c: block())(EVENT, Context(1.0))
+
+    assert [record["fallback_error"] for record in records] == ["did not return in time"]
+
+
+def test_an_async_hook_runs_to_its_end_on_a_loop_of_its_own() -> None:
+    """Also a scoped one; an async handler's loop is another."""
+    ran: list[tuple[str, object]] = []
+
+    async def flush(details: TimeoutDetails) -> None:
+        await asyncio.sleep(0)
+        ran.append((details.function_name, asyncio.get_running_loop()))
+
+    async def unlock(lock_id: str) -> None:
+        await asyncio.sleep(0)
+        ran.append((lock_id, asyncio.get_running_loop()))
+
+    async def handler(_event: object, _context: object) -> None:
+        loops.append(asyncio.get_running_loop())
+        with scoped_hook(unlock, "lock-1"):
+            expire()
+
+    loops: list[object] = []
+    with isolated_hooks(), timeout_records() as records:
+        assert shutdown_hook(flush) is flush
+        with pytest.raises(LambdaTimeout):
+            watch(handler)(EVENT, FakeContext())
+
+    assert [name for name, _ in ran] == ["lock-1", "test-function"]
+    assert len({id(loop) for loop in (*loops, *(loop for _, loop in ran))}) == 3
+    assert [hook["outcome"] for hook in records[0]["hooks"]] == ["ok", "ok"]
+
+
+def test_an_async_hook_that_fails_is_recorded_like_any_other() -> None:
+    """With the place in its own code."""
+
+    async def flush(_details: TimeoutDetails) -> None:
+        raise KeyError("secret")
+
+    with isolated_hooks(), timeout_records() as records:
+        shutdown_hook(flush)
+        with pytest.raises(LambdaTimeout):
+            watch(expire)(EVENT, FakeContext())
+
+    [hook] = records[0]["hooks"]
+    line = flush.__code__.co_firstlineno + 1
+    assert (hook["outcome"], hook["error"]) == (
+        "raised",
+        f"KeyError in test_signatures.py:{line} (flush)",
+    )
+
+
+def test_an_async_hook_keeps_to_the_budget() -> None:
+    """One that awaits what never comes does not keep the interrupt from landing."""
+    begun: list[Callable[[], object]] = []
+
+    async def flush(_details: TimeoutDetails) -> None:
+        loop, never = asyncio.get_running_loop(), asyncio.Event()
+        begun.append(lambda: loop.call_soon_threadsafe(never.set))
+        await never.wait()
+
+    with isolated_hooks(), timeout_records() as records:
+        shutdown_hook(flush)
+        with pytest.raises(LambdaTimeout):
+            watch(lambda _e, _c: block())(EVENT, Context(0.6))
+
+    begun[0]()
+    assert [hook["outcome"] for hook in records[0]["hooks"]] == ["timed-out"]

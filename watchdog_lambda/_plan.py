@@ -1,0 +1,60 @@
+"""What is to happen to a handler's invocations: settings, hooks, fallback."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from ._config import Settings
+    from ._hooks import HookRegistry
+
+NO_FALLBACK = object()
+"""In the place of a fallback: none was given. None itself would be an answer."""
+
+
+class Plan:
+    """What is to happen to a handler's invocations: settings, hooks, fallback. Immutable."""
+
+    __slots__ = ("_merged", "fallback", "given", "registries", "settings", "takes_event")
+
+    def __init__(
+        self,
+        settings: Settings,
+        registries: tuple[HookRegistry, ...],
+        fallback: object,
+        given: Mapping[str, Any],
+        *,
+        takes_event: bool = False,
+    ) -> None:
+        self.settings = settings
+        self.registries = registries
+        self.fallback = fallback
+        self.takes_event = takes_event  # a callable fallback: beside the details
+        self.given = given  # the options that were given in code
+        self._merged: dict[Plan, Plan] = {}
+
+    def answer(self, details: Any, event: object) -> Any:
+        """What a callable fallback gives. Thread: the handler's, or one of the last resort's."""
+        fallback: Any = self.fallback
+        return fallback(details, event) if self.takes_event else fallback(details)
+
+    @property
+    def is_bare(self) -> bool:
+        """Whether it adds nothing to a plan that it would be put inside of."""
+        return not self.given and self.fallback is NO_FALLBACK and len(self.registries) == 1
+
+    def with_inner(self, inner: Plan) -> Plan:
+        """This plan, with what an inner watched handler gives in its code."""
+        merged = self._merged.get(inner)
+        if merged is None:
+            answering = self if inner.fallback is NO_FALLBACK else inner
+            merged = self._merged[inner] = Plan(
+                self.settings.replaced(inner.given),
+                tuple(dict.fromkeys((*inner.registries, *self.registries))),
+                answering.fallback,
+                {**self.given, **inner.given},
+                takes_event=answering.takes_event,
+            )
+        return merged

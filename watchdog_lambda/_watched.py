@@ -1,0 +1,106 @@
+"""From a handler to a watched one: in code, and under the entrypoint."""
+
+from __future__ import annotations
+
+import functools
+import os
+
+from ._config import Settings
+from ._handler import call_general, guard
+from ._hooks import shared
+from ._lambda.startup import prepare
+from ._plan import NO_FALLBACK, Plan
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from ._hooks import HookRegistry
+
+MARK = "__watchdog_lambda__"
+"""On a watched handler, itself: a decorator above copies the attribute, but is not its value."""
+
+_PLAN = "__watchdog_lambda_plan__"
+"""Beside it: what is to happen to its invocations."""
+
+_OFF = "__watchdog_lambda_disabled__"
+"""On a handler that its own code has switched off: the entrypoint leaves it alone, too."""
+
+MISSING: Any = object()
+"""Stands for a fallback, or an argument, that was not given."""
+
+
+def watched(
+    handler: Callable[..., Any],
+    options: dict[str, Any],
+    fallback: object,
+    registries: tuple[HookRegistry, ...],
+) -> Callable[..., Any]:
+    """A transparent wrapper of a handler, by the environment's settings and these options."""
+    settings = Settings.from_environ(os.environ, **options)
+    if settings.disabled:
+        if options.get("disabled"):
+            try:
+                setattr(handler, _OFF, True)
+            except (AttributeError, TypeError):
+                pass  # C code, a bound method
+        return handler
+    prepare(settings, os.environ)
+    given = {name: value for name, value in options.items() if value is not None}
+    plan = Plan(settings, registries, fallback, given, takes_event=_takes_event(fallback))
+    guarded = guard(handler, plan)
+
+    def watched(event: Any = MISSING, context: Any = MISSING, /, *args: Any, **kwargs: Any) -> Any:
+        if args or kwargs or context is MISSING:
+            given = [argument for argument in (event, context) if argument is not MISSING]
+            return call_general(handler, plan, (*given, *args), kwargs)
+        return guarded(event, context)
+
+    functools.update_wrapper(watched, handler)
+    watched.__dict__[MARK] = watched
+    watched.__dict__[_PLAN] = plan
+    return watched
+
+
+def check(options: dict[str, Any], fallback: object) -> None:
+    """Refuse options and fallbacks where they are written, before there is a handler.
+
+    Raises:
+        ConfigurationError: one of them cannot be used.
+    """
+    Settings.from_environ(os.environ, **options)
+    _takes_event(fallback)
+
+
+def _takes_event(fallback: object) -> bool:
+    if fallback is NO_FALLBACK or not callable(fallback):
+        return False
+    from ._signatures import takes_event  # noqa: PLC0415 - for those who give a callable
+
+    return takes_event(fallback)
+
+
+def is_watched(handler: object) -> bool:
+    """Whether this very callable is what :func:`watched` has made."""
+    return handler is not None and getattr(handler, MARK, None) is handler
+
+
+def wrap(handler: Callable[..., Any], settings: Settings) -> Callable[[Any, Any], Any]:
+    """The entrypoint's wrapper: two arguments; a handler that is watched already stays as it is."""
+    plan = plan_of(handler, settings)
+    if is_watched(handler) or plan.settings.disabled:
+        return handler
+    return guard(handler, plan)
+
+
+def plan_of(handler: Callable[..., Any], settings: Settings) -> Plan:
+    """What is to happen to a handler's invocations under the entrypoint."""
+    if is_watched(handler):
+        plan: Plan = getattr(handler, _PLAN)
+        return plan
+    given: dict[str, Any] = {}
+    if getattr(handler, _OFF, None) is True:
+        given["disabled"] = True
+        settings = settings.replaced(given)
+    return Plan(settings, (shared,), NO_FALLBACK, given)
