@@ -12,7 +12,8 @@ import pytest
 
 from tests.support import FakeClock, plan
 from watchdog_lambda import Interrupt, LambdaTimeout, TimeoutDetails
-from watchdog_lambda._cpython import bytecode
+from watchdog_lambda._cpython import bytecode, clauses, syscalls
+from watchdog_lambda._cpython.waits import LOOKS
 from watchdog_lambda._engine import interrupts
 from watchdog_lambda._engine.interrupts import PAUSE, InterruptPolicy, InterruptRecord
 from watchdog_lambda._engine.invocation import Invocation
@@ -42,6 +43,9 @@ class Places:
     def is_own(self, _file: str) -> bool:
         return self.own
 
+    def is_installed(self, _file: str) -> bool:
+        return not self.own
+
     def location(self, stack: list[tuple[str, int, str]]) -> str:
         return f"app.py:{stack[0][1]} ({stack[0][2]})" if stack else "nowhere"
 
@@ -56,6 +60,7 @@ class Rungs:
         self, *, thread_id: int | None = None, seconds: float = 30.0, **settings: Any
     ) -> None:
         bytecode.preload()
+        clauses.preload()
         self.clock = FakeClock(GRACE_AT)
         self.invocation = Invocation(plan(**settings), {}, None, START, START + seconds, GRACE_AT)
         self.places = Places()
@@ -267,14 +272,33 @@ def test_what_last_call_has_set_going_is_cut_where_nobody_kills(
     rungs.land(HARD + patience * 2, handled=again)
 
 
-def test_a_wait_in_the_place_of_a_cleanup_gets_half_of_the_time(rungs: Rungs) -> None:
+def test_a_wait_in_the_place_of_a_cleanup_gets_half_of_the_time(
+    rungs: Rungs, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A pool's ``__exit__``, most often for what never comes."""
+    monkeypatch.setattr(syscalls, "threads", list)
     error = rungs.land(GRACE_AT)
     half = (GRACE_AT + LAST_CALL_AT) / 2
+    rungs.places.own = False
 
     assert rungs.decide(half - 0.001, error, stack=WAITS) is None
-    assert rungs.decide(half, error) is None, "a cleanup that does something"
-    assert type(rungs.decide(half, error, stack=WAITS)) is Interrupt
+    assert rungs.decide(half, error, stack=HERE) is None, "a cleanup that does something"
+    landed = [rungs.decide(half, error, stack=WAITS) for _ in range(LOOKS)]
+    assert [type(each) for each in landed] == [type(None)] * (LOOKS - 1) + [Interrupt]
+
+
+def test_a_wait_for_threads_that_compute_is_left_alone_until_last_call(
+    rungs: Rungs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What they work on could be freed under their hands."""
+    monkeypatch.setattr(syscalls, "threads", lambda: [-1])
+    monkeypatch.setattr(syscalls, "state_of", lambda _native_id: "R")
+    error = rungs.land(GRACE_AT)
+    half = (GRACE_AT + LAST_CALL_AT) / 2
+    rungs.places.own = False
+
+    assert not any(rungs.decide(half, error, stack=WAITS) for _ in range(2 * LOOKS))
+    assert type(rungs.decide(LAST_CALL_AT, error, stack=WAITS)) is Interrupt
 
 
 def test_of_many_the_first_and_the_last_are_remembered(rungs: Rungs) -> None:

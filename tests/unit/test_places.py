@@ -20,7 +20,6 @@ from watchdog_lambda._cpython.source import (
     of_the_handler,
     shown,
     trim,
-    waits_in_exit,
 )
 
 
@@ -91,21 +90,6 @@ def test_location_is_the_innermost_frame_of_own_code() -> None:
     assert SourceMap(["/task"]).location(stack) == "app.py:41 (load)"
     assert SourceMap([]).location(stack[:1]).endswith("threading.py:327 (wait)")
     assert SourceMap([]).location([]) == ""
-
-
-def test_waits_in_exit_are_the_standard_librarys_only() -> None:
-    """A pool's end that joins is a wait; user code in between, or another library's end, is not."""
-    import concurrent.futures._base as futures  # noqa: PLC0415
-
-    join = (threading.__file__, 1, "join")
-    end = (futures.__file__, 1, "__exit__")
-
-    assert waits_in_exit([join, (futures.__file__, 1, "shutdown"), end, ("app.py", 1, "h")])
-    assert not waits_in_exit([join, ("app.py", 1, "close"), end])
-    assert not waits_in_exit([join, ("app.py", 1, "h")])
-    assert not waits_in_exit([("app.py", 1, "flush"), end])
-    assert not waits_in_exit([])
-    assert not waits_in_exit([join, (futures.__file__, 1, "shutdown")])
 
 
 def test_trim_cuts_the_frames_that_raised_the_interrupt() -> None:

@@ -320,7 +320,7 @@ def test_who_swallows_gets_the_next_one(timeouts: list[dict[str, Any]]) -> None:
 
 
 def test_powertools_batches_can_be_tested() -> None:
-    """The processor takes the first for a bad record, and goes on; it gets no further."""
+    """The processor takes a TimeoutError for a bad record and goes on, so none lands there."""
     from aws_lambda_powertools.utilities.batch import (  # noqa: PLC0415
         BatchProcessor,
         EventType,
@@ -343,7 +343,7 @@ def test_powertools_batches_can_be_tested() -> None:
     with pytest.raises(LambdaTimeout, match=FIRED):
         handler({"Records": records}, FakeContext())
 
-    assert begun == ["a", "b", "c"]
+    assert begun == ["a", "b"]
 
 
 def test_a_cleanup_that_blocks_is_cut_at_last_call(timeouts: list[dict[str, Any]]) -> None:

@@ -41,23 +41,9 @@ def is_ours(code: CodeType) -> bool:
     return code.co_filename.startswith(PACKAGE) and code.co_name != OPAQUE
 
 
-_WAITS = (STDLIB + "threading.py", STDLIB + "subprocess.py", STDLIB + "multiprocessing" + os.sep)
-
-
-def waits_in_exit(stack: Stack) -> bool:
-    """Whether a context manager of the standard library waits at its end, and does nothing else.
-
-    ``with ThreadPoolExecutor()`` and ``with Popen()`` wait in ``__exit__`` for what they have
-    started. Interrupted in the block, that is most often for the very thing that never comes.
-    """
-    if not stack or not stack[0][0].startswith(_WAITS):
-        return False
-    for file, _, function in stack:
-        if not file.startswith(STDLIB):
-            return False
-        if function == "__exit__":
-            return True
-    return False
+def is_stdlib(filename: str) -> bool:
+    """Whether it is the standard library's. Without a virtual environment others lie below it."""
+    return filename.startswith(STDLIB) and not any(part in filename for part in _INSTALLED)
 
 
 class SourceMap:
@@ -80,6 +66,12 @@ class SourceMap:
         if known is None:
             known = self._own[filename] = self._decide(filename)
         return known
+
+    def is_installed(self, filename: str) -> bool:
+        """Whether it is a library's that somebody has installed: not the standard library's."""
+        if filename.startswith(("<", PACKAGE)) or is_stdlib(filename):
+            return False
+        return not self.is_own(filename)
 
     def name(self, filename: str) -> str:
         """The file as its importer would name it: relative to its entry of ``sys.path``."""

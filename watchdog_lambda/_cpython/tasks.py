@@ -14,7 +14,7 @@ import sys
 import types
 import weakref
 
-from .source import STDLIB, SourceMap, current_path
+from .source import SourceMap, current_path, is_stdlib
 from .stacks import MOST_OWN_FRAMES, gc_paused
 
 TYPE_CHECKING = False
@@ -67,7 +67,7 @@ def _is_own(task: Task[Any], code: SourceMap) -> bool:
         return True
     # Whoever waits for a task has had a callback added; gather(), wait() and wait_for() as well.
     is_awaited = bool(getattr(task, "_callbacks", True))
-    return not is_awaited and all(file.startswith(STDLIB) for file in files)
+    return not is_awaited and all(map(is_stdlib, files))
 
 
 def awaited_stack(awaited: object) -> Stack:

@@ -33,9 +33,12 @@ from watchdog_lambda._cpython.bytecode import (
     protected_lines,
 )
 from watchdog_lambda._cpython.loops import running_loop, waits_in_c, with_awaited
-from watchdog_lambda._cpython.source import is_ours, waits_in_exit
+from watchdog_lambda._cpython.source import is_ours
 from watchdog_lambda._cpython.stacks import own_stack
+from watchdog_lambda._cpython.waits import AtRest, waits_in_cleanup, waits_in_exit
 from watchdog_lambda.errors import Interrupt, LambdaTimeout, LoopInterrupt
+
+from .rungs import cancels, first_kind, first_kind_from_afar
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -47,6 +50,7 @@ if TYPE_CHECKING:
 
     from .clock import Clock, Timeline
     from .invocation import Invocation
+    from .rungs import Kind
 
 PAUSE = 0.02
 """Seconds between two interrupts: what the first one set going gets time to show itself."""
@@ -124,6 +128,7 @@ class InterruptPolicy:
     """
 
     __slots__ = (
+        "_at_rest",
         "_clock",
         "_code",
         "_details",
@@ -156,6 +161,7 @@ class InterruptPolicy:
         self.left_out = 0  # from the middle of the records
         self._put_off_since: float | None = None
         self.is_misplaced = False
+        self._at_rest = AtRest()
 
     @property
     def is_waiting(self) -> bool:
@@ -202,7 +208,7 @@ class InterruptPolicy:
             return None
         if self._is_put_off(now, frame, from_afar=stack is not None, in_place=in_place):
             return None
-        error = self._make(now, own_stack(frame) if stack is None else stack)
+        error = self._make(now, frame, stack)
         # The order matters for a nudge that strikes between these lines in a caller that is not
         # ours, such as a user's signal handler that runs here: the record is complete before it is
         # seen.
@@ -314,7 +320,12 @@ class InterruptPolicy:
             return False
         if self.involves(handled):
             # A wait in the place of a cleanup; see is_wanted.
-            return not waits_in_exit(own_stack(frame) if stack is None else stack)
+            waits = (
+                waits_in_cleanup(frame, self._code)
+                if stack is None
+                else waits_in_exit(stack, self._code)
+            )
+            return not waits or not self._at_rest.is_certain()
         return self._is_winding_up(frame, stack)
 
     def _is_put_off(self, now: float, frame: FrameType, *, from_afar: bool, in_place: bool) -> bool:
@@ -380,24 +391,30 @@ class InterruptPolicy:
             inner = inner.f_back
         return True
 
-    def _make(self, now: float, stack: Stack) -> LambdaTimeout | Interrupt:
-        kind: type[LambdaTimeout | Interrupt]
-        if get_ident() == self._thread_id and waits_in_c():
-            kind = LoopInterrupt
-        elif not self.records:
-            base = self._invocation.plan.settings.interrupt == "base"
-            # In such a frame the handler would not learn of its timeout, and could end before the
-            # next interrupt, with a result that it has not got.
-            hidden = bool(stack) and hides_timeout(stack[0][0], stack[0][2])
-            kind = Interrupt if base or hidden else LambdaTimeout
-        else:
-            kind = LoopInterrupt if self._has_loop() else Interrupt
+    def _make(self, now: float, frame: FrameType, afar: Stack | None) -> LambdaTimeout | Interrupt:
+        stack = own_stack(frame) if afar is None else afar
+        kind = self._kind(frame, stack, from_afar=afar is not None)
         place = self._code.location(with_awaited(stack, self._thread_id, self._code))
         error = kind(self.message(now, place))
         error.details = self._details
         wrappers = self._code.wrappers(stack)
         error._witness = InterruptRecord(error, now, place, wrappers, self._clock)
         return error
+
+    def _kind(self, frame: FrameType, stack: Stack, *, from_afar: bool) -> Kind:
+        if get_ident() == self._thread_id and waits_in_c():
+            return LoopInterrupt
+        if self.records:
+            is_cancelled = not from_afar and cancels(frame, self._code)
+            return LoopInterrupt if is_cancelled or self._has_loop() else Interrupt
+        # In such a frame the handler would not learn of its timeout, and could end before the
+        # next interrupt, with a result that it has not got.
+        hidden = bool(stack) and hides_timeout(stack[0][0], stack[0][2])
+        kind = (
+            first_kind_from_afar(stack, self._code) if from_afar else first_kind(frame, self._code)
+        )
+        base = hidden or self._invocation.plan.settings.interrupt == "base"
+        return Interrupt if base and kind is LambdaTimeout else kind
 
     def _has_loop(self) -> bool:
         if "gevent" in sys.modules:

@@ -30,7 +30,7 @@ from _thread import RLock, allocate_lock, get_ident, get_native_id, start_new_th
 from types import BuiltinFunctionType
 
 from watchdog_lambda import _report
-from watchdog_lambda._cpython import bytecode, stacks
+from watchdog_lambda._cpython import bytecode, clauses, stacks
 from watchdog_lambda._cpython.delivery import Injector, Nudge, refusal_without_gil
 from watchdog_lambda._cpython.pace import Pace
 from watchdog_lambda._cpython.source import is_ours
@@ -123,6 +123,7 @@ class WatchdogThread:
     def preload(self) -> None:
         """Import what must not be imported while the watchdog fires."""
         bytecode.preload()
+        clauses.preload()
         stacks.preload()
         stdout.preload()
         self.injector.preload()

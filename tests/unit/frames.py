@@ -1,0 +1,39 @@
+"""Functions as libraries have them, and the frames of a call that goes through several."""
+
+from __future__ import annotations
+
+import functools
+import sys
+import textwrap
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import FrameType
+
+LIBRARY = "/opt/app/site-packages/client/core.py"
+OWN = "/opt/app/app.py"
+
+
+def made(source: str, *, file: str = LIBRARY, **names: Any) -> Callable[..., Any]:
+    """The function ``call(back)`` of a module with that source, in a file that is none."""
+    namespace: dict[str, Any] = dict(names)
+    exec(compile(textwrap.dedent(source), file, "exec"), namespace)  # noqa: S102
+    function: Callable[..., Any] = namespace["call"]
+    return function
+
+
+def innermost(look: Callable[[FrameType], object], *calls: Callable[..., Any]) -> list[Any]:
+    """Call the functions, one inside of the other; what `look` says about the innermost frame."""
+    said: list[Any] = []
+
+    def back() -> None:
+        caller = sys._getframe(1)
+        said.append(look(caller))
+
+    function: Callable[[], Any] = back
+    for call in reversed(calls):
+        # Of C code, so that there is no frame in between.
+        function = functools.partial(call, function)
+    function()
+    return said

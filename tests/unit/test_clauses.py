@@ -1,0 +1,210 @@
+"""What a frame's except clauses make of an exception, read from its bytecode."""
+
+from __future__ import annotations
+
+import threading
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.unit.frames import innermost, made
+from watchdog_lambda import Interrupt, LambdaTimeout
+from watchdog_lambda._cpython import clauses
+from watchdog_lambda._cpython.clauses import PASSES, RAISED_ON, SUPPRESSED, TAKEN, fate, is_handling
+from watchdog_lambda.errors import LoopInterrupt
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+
+class Swallows:
+    """Takes what is raised in its block if it is told so."""
+
+    def __enter__(self) -> None:
+        """Nothing."""
+
+    def __exit__(self, *given: object) -> bool:
+        return len(given) > 5
+
+
+class LetsPass:
+    """Takes nothing."""
+
+    def __enter__(self) -> None:
+        """Nothing."""
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+
+NAMES: dict[str, Any] = {
+    "network": SimpleNamespace(faults=(ConnectionError, TimeoutError)),
+    "FAULTS": (KeyError, (OSError, ValueError)),
+    "swallows": Swallows,
+    "lets_pass": LetsPass,
+    "lock": threading.Lock(),
+}
+
+
+@pytest.fixture(autouse=True)
+def preloaded() -> None:
+    clauses.preload()
+
+
+def fates(body: str) -> list[str]:
+    """Of a LambdaTimeout, an Interrupt and a LoopInterrupt in the function with that body."""
+    source = "def call(back):\n" + "\n".join(f"    {line}" for line in body.splitlines())
+
+    def look(frame: FrameType) -> list[str]:
+        return [fate(frame, kind) for kind in (LambdaTimeout, Interrupt, LoopInterrupt)]
+
+    [said] = innermost(look, made(source, **NAMES))
+    return list(said)
+
+
+ALL_PASS, NONE_PASSES = [PASSES] * 3, [TAKEN] * 3
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ("back()", ALL_PASS),
+        ("try: back()\nexcept KeyError: pass", ALL_PASS),
+        ("try: back()\nexcept TimeoutError: pass", [TAKEN, PASSES, PASSES]),
+        ("try: back()\nexcept OSError as e: raise KeyError from e", [TAKEN, PASSES, PASSES]),
+        ("try: back()\nexcept Exception: return 1", [TAKEN, PASSES, PASSES]),
+        ("try: back()\nexcept BaseException: pass", NONE_PASSES),
+        ("try: back()\nexcept: back = 1", NONE_PASSES),
+        ("try: back()\nexcept KeyboardInterrupt: pass", [PASSES, PASSES, TAKEN]),
+        ("try: back()\nexcept FAULTS: pass", [TAKEN, PASSES, PASSES]),
+        ("try: back()\nexcept network.faults: pass", [TAKEN, PASSES, PASSES]),
+        ("try: back()\nexcept (KeyError, OSError): pass", [TAKEN, PASSES, PASSES]),
+        ("faults = OSError\ntry: back()\nexcept faults: pass", [TAKEN, PASSES, PASSES]),
+        ("try: back()\nexcept KeyError: pass\nexcept OSError: pass", [TAKEN, PASSES, PASSES]),
+        (
+            "while True:\n  try:\n    back()\n    break\n  except OSError: pass",
+            [TAKEN, *[PASSES] * 2],
+        ),
+    ],
+)
+def test_whether_a_clause_takes_it(body: str, expected: list[str]) -> None:
+    """Goes on in its own way, be it with an error of its own."""
+    assert fates(body) == expected
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ("try: back()\nexcept OSError: raise", [RAISED_ON, PASSES, PASSES]),
+        ("try: back()\nexcept OSError as e:\n  print(e)\n  raise", [RAISED_ON, PASSES, PASSES]),
+        ("try: back()\nexcept: raise", [RAISED_ON] * 3),
+        ("try: back()\nexcept KeyboardInterrupt: raise", [PASSES, PASSES, RAISED_ON]),
+        (
+            "try: back()\nexcept OSError:\n  for n in ():\n    print(n)\n  raise",
+            [RAISED_ON, *[PASSES] * 2],
+        ),
+        (
+            "try: back()\nexcept OSError:\n  try: print()\n  except KeyError: pass\n  raise",
+            [RAISED_ON, PASSES, PASSES],
+        ),
+        (
+            "try:\n  try: back()\n  except OSError: raise\nexcept BaseException: pass",
+            NONE_PASSES,
+        ),
+    ],
+)
+def test_whether_it_is_raised_on(body: str, expected: list[str]) -> None:
+    """By a clause that does no more than to clean up, up to the next one around it."""
+    assert fates(body) == expected
+
+
+@pytest.mark.parametrize("condition", ["if back: raise", "raise e.__class__('again')"])
+def test_a_clause_that_may_not_raise_it_on_takes_it(condition: str) -> None:
+    """It may try again instead, or tell of it as another fault."""
+    assert fates(f"try: back()\nexcept OSError as e:\n  {condition}") == [TAKEN, PASSES, PASSES]
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ("try: back()\nfinally: print()", ALL_PASS),
+        ("try: back()\nfinally:\n  if not back: print()", ALL_PASS),
+        ("with lock: back()", ALL_PASS),
+        ("manager = lets_pass()\nwith manager: back()", ALL_PASS),
+        ("with swallows(): back()", ALL_PASS),
+        ("manager = swallows()\nwith manager: back()", [SUPPRESSED] * 3),
+        ("manager = swallows()\nwith manager as value, lock: back()", [SUPPRESSED] * 3),
+    ],
+)
+def test_what_ends_a_block_lets_it_pass(body: str, expected: list[str]) -> None:
+    """But for the manager of a ``with`` that is known to answer something."""
+    assert fates(body) == expected
+
+
+def test_a_finally_that_returns_takes_it() -> None:
+    """As Python has it."""
+    source = "try: back()\nfinally:\n  if back: return 1"
+    assert fates(source) == NONE_PASSES
+
+
+@pytest.mark.parametrize(
+    "clause", ["dict(a=OSError)['a']", "missing", "network.missing", "(missing, KeyError)"]
+)
+def test_what_cannot_be_worked_out_counts_as_taken(clause: str) -> None:
+    """Better an interrupt that no clause takes than a request that is sent again."""
+    assert fates(f"try: back()\nexcept {clause}: pass")[0] == TAKEN
+
+
+def test_no_code_runs_to_work_a_clause_out() -> None:
+    """An attribute that is a property is not asked for."""
+
+    class Asked:
+        @property
+        def fault(self) -> type[BaseException]:
+            raise AssertionError("asked")
+
+    def look(frame: FrameType) -> str:
+        return fate(frame, LambdaTimeout)
+
+    source = "def call(back):\n  try: back()\n  except asked.fault: pass"
+    assert innermost(look, made(source, asked=Asked())) == [TAKEN]
+
+
+def test_closures_and_arguments_are_read() -> None:
+    """As a decorator has what its retries are for (backoff)."""
+    source = """
+    def decorate(faults):
+        def call(back, more=KeyError):
+            try: back()
+            except faults: return 1
+            except more: return 2
+        return call
+    call = decorate(OSError)
+    """
+
+    def look(frame: FrameType) -> list[str]:
+        return [fate(frame, kind) for kind in (LambdaTimeout, Interrupt, KeyError)]
+
+    assert innermost(look, made(source)) == [[TAKEN, PASSES, TAKEN]]
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ("try: print()\nfinally: back()", False),
+        ("try: 1 / 0\nexcept ArithmeticError: back()", True),
+        ("try: 1 / 0\nexcept ArithmeticError as e: back()", True),
+        ("try:\n  try: 1 / 0\n  finally: back()\nexcept ArithmeticError: pass", True),
+        ("back()", False),
+        ("try: back()\nexcept KeyError: pass", False),
+    ],
+)
+def test_whether_it_is_handling_something(body: str, *, expected: bool) -> None:
+    """An ``except`` or a ``finally`` that an exception has led to."""
+    source = "def call(back):\n" + "\n".join(f"    {line}" for line in body.splitlines())
+
+    def look(frame: FrameType) -> bool:
+        return is_handling(frame.f_code, frame.f_lasti)
+
+    assert innermost(look, made(source)) == [expected]

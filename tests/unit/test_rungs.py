@@ -1,0 +1,135 @@
+"""Which exception goes through the libraries between an interrupt and the user's code."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.unit.frames import LIBRARY, OWN, innermost, made
+from watchdog_lambda import Interrupt, LambdaTimeout
+from watchdog_lambda._cpython import clauses
+from watchdog_lambda._cpython.source import PACKAGE, STDLIB, SourceMap
+from watchdog_lambda._engine.rungs import cancels, first_kind, first_kind_from_afar
+from watchdog_lambda.errors import LoopInterrupt
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import FrameType
+
+CODE = SourceMap(["/opt/app"])
+PLAIN = "def call(back): back()"
+RETRIES = """
+def call(back):
+    for attempt in range(3):
+        try: return back()
+        except Exception: pass
+"""
+CANCELS = """
+def call(back):
+    try: return back()
+    except KeyboardInterrupt:
+        print("cancel what the server is doing")
+        raise
+"""
+CATCHES = """
+def call(back):
+    try: return back()
+    except TimeoutError: return "partial"
+"""
+ONCE_MORE = """
+class Attempt:
+    def __enter__(self): pass
+    def __exit__(self, *given): return given[0] is not None
+
+def call(back):
+    attempt = Attempt()
+    with attempt: back()
+"""
+
+
+@pytest.fixture(autouse=True)
+def preloaded() -> None:
+    clauses.preload()
+
+
+def own(source: str) -> Callable[..., Any]:
+    return made(source, file=OWN)
+
+
+def library(source: str) -> Callable[..., Any]:
+    return made(source, file=LIBRARY)
+
+
+def lands(*calls: Callable[..., Any]) -> type[BaseException]:
+    """What lands first in the last one of these, each of which calls the next."""
+
+    def look(frame: FrameType) -> type[BaseException]:
+        return first_kind(frame, CODE)
+
+    # As an invocation has it: what is further out is not the handler's.
+    guard = made("def guarded(back): back()\ncall = guarded", file=f"{PACKAGE}_handler.py")
+    [kind] = innermost(look, guard, *calls)
+    assert isinstance(kind, type)
+    return kind
+
+
+@pytest.mark.parametrize(
+    "calls",
+    [
+        pytest.param([own(PLAIN)], id="the user's own code"),
+        pytest.param([own(PLAIN), library(PLAIN)], id="a library that does nothing"),
+        pytest.param([own(CATCHES), library(PLAIN)], id="the user catches it"),
+        pytest.param([own(PLAIN), library(RETRIES), own(CATCHES)], id="the user catches it first"),
+        pytest.param([library(RETRIES), own(PLAIN)], id="a wrapper is not asked"),
+        pytest.param([library(RETRIES)], id="no code of the user's"),
+    ],
+)
+def test_a_timeout_lands_where_the_users_code_is_reached(calls: list[Callable[..., Any]]) -> None:
+    """And no library takes it on the way there."""
+    assert lands(*calls) is LambdaTimeout
+
+
+@pytest.mark.parametrize(
+    "calls",
+    [
+        pytest.param([own(PLAIN), library(RETRIES)], id="right there"),
+        pytest.param([own(PLAIN), library(RETRIES), library(PLAIN)], id="further out"),
+        pytest.param([own(PLAIN), library(RETRIES), own(PLAIN)], id="around the user's code"),
+        pytest.param([own(CATCHES), library(RETRIES)], id="before the user could catch it"),
+        pytest.param([own(PLAIN), library(ONCE_MORE)], id="by a with"),
+        pytest.param([made(ONCE_MORE, file=OWN)], id="by a with in the user's code"),
+        pytest.param([own(PLAIN), made(RETRIES, file=f"{STDLIB}socket.py")], id="the standard one"),
+    ],
+)
+def test_an_interrupt_lands_where_a_library_would_try_again(
+    calls: list[Callable[..., Any]],
+) -> None:
+    """It would take a timeout for a fault of the network."""
+    assert lands(*calls) is Interrupt
+
+
+def test_what_a_library_takes_for_cancelling_lands_there() -> None:
+    """And again, should it be swallowed; the standard library's are left to their own devices."""
+    assert lands(own(PLAIN), library(CANCELS), library(PLAIN)) is LoopInterrupt
+    assert lands(own(CATCHES), library(RETRIES), library(CANCELS)) is LoopInterrupt
+    assert lands(own(PLAIN), made(CANCELS, file=f"{STDLIB}subprocess.py")) is LambdaTimeout
+
+    def look(frame: FrameType) -> bool:
+        return cancels(frame, CODE)
+
+    assert innermost(look, own(PLAIN), library(CANCELS), library(PLAIN)) == [True]
+    assert innermost(look, library(CANCELS), own(PLAIN)) == [False]
+    assert innermost(look, own(PLAIN), library(PLAIN)) == [False]
+
+
+def test_from_afar_any_library_in_between_may_take_it() -> None:
+    """Another thread's clauses cannot be read, for its frames must not be walked."""
+    own_place, installed = (OWN, 1, "h"), (LIBRARY, 1, "get")
+    standard = (f"{STDLIB}socket.py", 1, "recv")
+
+    assert first_kind_from_afar([standard, own_place], CODE) is LambdaTimeout
+    assert first_kind_from_afar([standard, installed, own_place], CODE) is Interrupt
+    assert first_kind_from_afar([own_place, installed], CODE) is LambdaTimeout
+    assert first_kind_from_afar([installed], CODE) is LambdaTimeout
+    assert first_kind_from_afar([], CODE) is LambdaTimeout

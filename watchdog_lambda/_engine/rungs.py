@@ -1,0 +1,94 @@
+"""Which exception goes through the libraries that stand between an interrupt and the user's code.
+
+A client takes a ``TimeoutError`` for a fault of the network and sends its request again. So before
+a ``LambdaTimeout`` lands, the ``except`` clauses of the frames that it would go through are read:
+
+- a library would take it: an ``Interrupt`` lands in its place, which is not taken for a fault;
+- a library catches ``KeyboardInterrupt`` to cancel what it has begun, and raises it on (psycopg):
+  a ``LoopInterrupt`` lands, which is one;
+- otherwise it is a ``LambdaTimeout``, and ``except TimeoutError`` in the user's code is reached.
+
+What counts is what happens between the landing place and the user's code that catches it, or else
+the outermost frame of the user's code. What wraps the handler is not asked: it sends nothing.
+"""
+
+from __future__ import annotations
+
+from watchdog_lambda._cpython import clauses
+from watchdog_lambda._cpython.source import GUARD, is_ours
+from watchdog_lambda.errors import Interrupt, LambdaTimeout, LoopInterrupt
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from watchdog_lambda._cpython.source import SourceMap
+    from watchdog_lambda._cpython.stacks import Stack
+
+    Kind = type[LambdaTimeout | Interrupt]
+
+MOST_FRAMES = 200
+"""Frames that are looked at: a handler can be a million deep."""
+
+
+def first_kind(frame: FrameType, code: SourceMap) -> Kind:
+    """What lands first in `frame`. Thread: the frame's own."""
+    kind: Kind = LambdaTimeout
+    found: Kind = LambdaTimeout  # in the libraries since the last frame of the user's
+    inner: FrameType | None = frame
+    for _ in range(MOST_FRAMES):
+        if inner is None or (is_ours(inner.f_code) and inner.f_code.co_name == GUARD):
+            break
+        if code.is_own(inner.f_code.co_filename):
+            kind = found
+            if kind is not LambdaTimeout:
+                break
+            fate = clauses.fate(inner, LambdaTimeout)
+            if fate == clauses.SUPPRESSED:
+                return Interrupt  # a library's ``with`` in the user's code, for one more try
+            if fate != clauses.PASSES:
+                break
+        elif not is_ours(inner.f_code):
+            found = _stronger(found, _of_library(inner, code))
+        inner = inner.f_back
+    return kind
+
+
+def first_kind_from_afar(stack: Stack, code: SourceMap) -> Kind:
+    """The same for a thread whose frames must not be walked: any library may take it.
+
+    Thread: any.
+    """
+    outermost = max((i for i, (file, _, _) in enumerate(stack) if code.is_own(file)), default=-1)
+    between = stack[: max(outermost, 0)]
+    return Interrupt if any(code.is_installed(file) for file, _, _ in between) else LambdaTimeout
+
+
+def cancels(frame: FrameType, code: SourceMap) -> bool:
+    """Whether a library in whose call the thread is cancels it for a ``KeyboardInterrupt``.
+
+    Thread: the frame's own.
+    """
+    inner: FrameType | None = frame
+    for _ in range(MOST_FRAMES):
+        if inner is None or code.is_own(inner.f_code.co_filename) or is_ours(inner.f_code):
+            return False
+        if _of_library(inner, code) is LoopInterrupt:
+            return True
+        inner = inner.f_back
+    return False
+
+
+def _of_library(frame: FrameType, code: SourceMap) -> Kind:
+    if (
+        code.is_installed(frame.f_code.co_filename)
+        and clauses.fate(frame, LoopInterrupt) == clauses.RAISED_ON
+        and clauses.fate(frame, Interrupt) == clauses.PASSES
+    ):
+        return LoopInterrupt
+    takes = clauses.fate(frame, LambdaTimeout) in {clauses.TAKEN, clauses.SUPPRESSED}
+    return Interrupt if takes else LambdaTimeout
+
+
+def _stronger(one: Kind, other: Kind) -> Kind:
+    return max(one, other, key=(LambdaTimeout, Interrupt, LoopInterrupt).index)
