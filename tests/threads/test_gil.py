@@ -18,7 +18,7 @@ import pytest
 
 from tests.support import BOUND, Context, landed_outside
 from watchdog_lambda import LambdaTimeout, Watchdog, watch
-from watchdog_lambda._cpython.timers import ThreadTimer, _split
+from watchdog_lambda._cpython.timers import ThreadTimer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -106,9 +106,3 @@ def test_timer_rings_once_set_and_not_once_stopped() -> None:
     finally:
         timer.stop()
         signal.signal(number, before)
-
-
-def test_seconds_are_split_for_the_kernel() -> None:
-    """struct timespec: whole seconds and nanoseconds."""
-    assert _split(1.5) == (1, 500_000_000)
-    assert _split(0.001) == (0, 1_000_000)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.support import BOUND, eventually
+from watchdog_lambda import _cpython
 from watchdog_lambda._cpython.delivery import Injector, Nudge, trace_instructions
 
 if TYPE_CHECKING:
@@ -253,7 +254,9 @@ def test_without_ctypes_there_is_no_injection(monkeypatch: pytest.MonkeyPatch) -
     """As in isolated sub-interpreters."""
     injector = Injector()
     before = injector.available
-    monkeypatch.setitem(sys.modules, "ctypes", None)
+    monkeypatch.delitem(sys.modules, "watchdog_lambda._cpython.libc", raising=False)
+    monkeypatch.delattr(_cpython, "libc", raising=False)
+    monkeypatch.setitem(sys.modules, "_ctypes", None)
 
     injector.preload()
     without = injector.available

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import ctypes
 import math
 import signal
+import struct
 import sys
 import threading
-from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pytest
+from watchdog_lambda import _cpython
+from watchdog_lambda._cpython import libc
+from watchdog_lambda._cpython.timers import ThreadTimer, _spec
 
-from watchdog_lambda._cpython import timers
-from watchdog_lambda._cpython.timers import ThreadTimer, _library, _split
+if TYPE_CHECKING:
+    import pytest
 
 
 def made(number: int | None = signal.SIGURG) -> ThreadTimer:
@@ -31,61 +32,69 @@ def test_without_a_signal_there_is_none() -> None:
 
 def test_without_ctypes_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     """As in isolated sub-interpreters."""
-    monkeypatch.setitem(sys.modules, "ctypes", None)
+    monkeypatch.delitem(sys.modules, "watchdog_lambda._cpython.libc")
+    monkeypatch.delattr(_cpython, "libc")
+    monkeypatch.setitem(sys.modules, "_ctypes", None)
 
     assert not made().available
 
 
-@pytest.mark.parametrize("error", [OSError("no librt.so.1"), AttributeError("timer_create")])
-def test_without_the_librarys_function_there_is_none(
-    monkeypatch: pytest.MonkeyPatch, error: Exception
-) -> None:
-    """Whatever C library it is."""
+def test_without_the_librarys_function_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever C library it is, and whether or not it has a librt beside it."""
 
-    def fail(_ctypes: object) -> None:
-        raise error
+    def fail(_name: str, *_types: object, library: str | None = None) -> Any:
+        raise OSError(library)
 
-    monkeypatch.setattr(timers, "_library", fail)
+    monkeypatch.setattr(libc, "function", fail)
 
     assert not made().available
 
 
 def test_on_a_machine_of_32_bits_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     """The structures are laid out for 64."""
-    monkeypatch.setattr(ctypes, "sizeof", lambda _kind: 4)
+    monkeypatch.setattr(libc, "IS_64_BIT", False)
 
     assert not made().available
 
 
 def test_what_the_kernel_refuses_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     """As where too many signals are queued."""
-    refusing = SimpleNamespace(timer_create=lambda *_given: -1)
-    monkeypatch.setattr(timers, "_library", lambda _ctypes: refusing)
+    monkeypatch.setattr(libc, "function", lambda _name, *_types: lambda *_given: -1)
 
     assert not made().available
 
 
-def test_the_function_is_in_librt_before_glibc_2_34() -> None:
-    """Only where the C library has it not."""
-    opened: list[str | None] = []
+def test_the_functions_are_in_librt_before_glibc_2_34(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only where the C library has them not."""
+    asked: list[tuple[str, str | None]] = []
 
-    def library(name: str | None) -> Any:
-        opened.append(name)
-        return SimpleNamespace() if name is None else SimpleNamespace(timer_create=len)
+    def function(name: str, *_types: object, library: str | None = None) -> Any:
+        asked.append((name, library))
+        if library is None:
+            raise OSError(name)
+        return lambda *_given: 0
 
-    old: Any = _library(SimpleNamespace(PyDLL=library))
-    assert old.timer_create is len
-    assert opened == [None, "librt.so.1"]
+    monkeypatch.setattr(libc, "function", function)
 
-    new = SimpleNamespace(timer_create=max)
-    assert _library(SimpleNamespace(PyDLL=lambda _name: new)) is new
+    assert made().available
+    assert asked == [
+        ("timer_create", None),
+        ("timer_create", "librt.so.1"),
+        ("timer_settime", None),
+        ("timer_settime", "librt.so.1"),
+    ]
 
 
 def test_in_infinity_means_not_at_all() -> None:
     """One that was set rings no more."""
     timer = made()
-    asked: list[list[int]] = []
-    timer._settime = lambda timers, _flags, spec, _old: asked.append(list(spec))
+    asked: list[tuple[int, ...]] = []
+
+    def settime(_timer: int, _flags: int, spec: bytes, _old: None) -> int:
+        asked.append(struct.unpack("=4q", spec))
+        return 0
+
+    timer._settime = settime
 
     timer.set(math.inf, 0.01)
     assert asked == []
@@ -93,10 +102,9 @@ def test_in_infinity_means_not_at_all() -> None:
     timer.set(math.inf, 0.01)
     timer.set(0.0, 0.0)
 
-    assert asked == [[0, 10_000_000, 2, 500_000_000], [0, 0, 0, 0], [0, 0, 0, 1000]]
+    assert asked == [(0, 10_000_000, 2, 500_000_000), (0, 0, 0, 0), (0, 0, 0, 1000)]
 
 
 def test_seconds_are_split_as_the_kernel_has_them() -> None:
-    """Whole ones, and nanoseconds."""
-    assert _split(3.25) == (3, 250_000_000)
-    assert _split(0.0) == (0, 0)
+    """Whole ones, and nanoseconds; the interval first."""
+    assert struct.unpack("=4q", _spec(0.0, 3.25)) == (0, 0, 3, 250_000_000)

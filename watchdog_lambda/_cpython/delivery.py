@@ -1,4 +1,4 @@
-"""Landing an exception in another thread: the only signal and ctypes code.
+"""Landing an exception in another thread: by a signal, or by injection.
 
 Two mechanisms, and which one serves is :mod:`.._engine.firing`'s business:
 
@@ -125,11 +125,7 @@ def _automatic() -> tuple[int, ...]:
 
 
 class Injector:
-    """``PyThreadState_SetAsyncExc``, through function objects of our own.
-
-    ``ctypes.pythonapi``'s are shared by the whole process: setting argument types on them breaks
-    whoever else uses them. Absent (``available`` is False) where ctypes cannot be imported.
-    """
+    """``PyThreadState_SetAsyncExc``. Absent (``available`` is False) where there is no ctypes."""
 
     __slots__ = ("_inject", "_withdraw", "available")
 
@@ -139,23 +135,18 @@ class Injector:
         self._withdraw: Callable[[int, None], int]
 
     def preload(self) -> None:
-        """Import ctypes now: nothing may be imported while the watchdog fires."""
+        """Import now what must not be imported while the watchdog fires."""
         if self.available:
             return
         try:
-            import ctypes  # noqa: PLC0415 - 1.5 ms, not before there is something to watch
+            from . import libc  # noqa: PLC0415 - not before there is something to watch
         except ImportError:
             return  # isolated sub-interpreters
-        # PyDLL keeps the GIL during the call. A handle each, because None as py_object is Py_None,
-        # which the target would see as a SystemError; only NULL withdraws.
-        inject = ctypes.PyDLL(None).PyThreadState_SetAsyncExc
-        inject.argtypes = (ctypes.c_ulong, ctypes.py_object)
-        inject.restype = ctypes.c_int
-        withdraw = ctypes.PyDLL(None).PyThreadState_SetAsyncExc
-        withdraw.argtypes = (ctypes.c_ulong, ctypes.c_void_p)
-        withdraw.restype = ctypes.c_int
-        self._inject = inject
-        self._withdraw = withdraw
+        # Two function objects, because None as an object is Py_None, which the target would see as
+        # a SystemError; only NULL withdraws.
+        name = "PyThreadState_SetAsyncExc"
+        self._inject = libc.function(name, libc.UnsignedLong, libc.Object)
+        self._withdraw = libc.function(name, libc.UnsignedLong, libc.Pointer)
         self.available = True
 
     def inject(self, thread_id: int, exception: type[BaseException]) -> bool:

@@ -5,13 +5,14 @@ regular expression, ``pow`` of big integers) but looks at signals. The watchdog 
 little beyond its own next wake-up whenever it goes to sleep; only if it does not wake in time does
 the timer ring. An invocation pays nothing for it.
 
-POSIX ``timer_create`` with Linux's ``SIGEV_THREAD_ID``, through ctypes. In libc from glibc 2.34 and
-in musl, in librt before (Amazon Linux 2). Where it is not to be had, the watchdog does without.
+POSIX ``timer_create`` with Linux's ``SIGEV_THREAD_ID``. In libc from glibc 2.34 and in musl, in
+librt before (Amazon Linux 2). Where it is not to be had, the watchdog does without.
 """
 
 from __future__ import annotations
 
 import math
+import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ class ThreadTimer:
     Thread: any, once made; the last to set it wins.
     """
 
-    __slots__ = ("_settime", "_spec", "_stop", "_timer", "available", "is_set")
+    __slots__ = ("_settime", "_timer", "available", "is_set")
 
     def __init__(self, number: int | None, native_id: int, clock: int = CLOCK_MONOTONIC) -> None:
         self.available = False
@@ -41,39 +42,24 @@ class ThreadTimer:
         if number is None:
             return
         try:
-            import ctypes  # noqa: PLC0415 - preloaded; see WatchdogThread.preload
+            from . import libc  # noqa: PLC0415 - preloaded; see process_watchdog.preload
 
-            libc = _library(ctypes)
-        except (ImportError, OSError, AttributeError):
-            return
-        if ctypes.sizeof(ctypes.c_long) != 8:
-            return  # the layouts below are those of 64-bit Linux
-
-        class SigEvent(ctypes.Structure):
-            _fields_ = (
-                ("value", ctypes.c_void_p),
-                ("signo", ctypes.c_int),
-                ("notify", ctypes.c_int),
-                ("thread_id", ctypes.c_int),
-                ("padding", ctypes.c_char * 44),
+            create = _function(libc, "timer_create", libc.Int, libc.Bytes, libc.Pointer)
+            settime = _function(
+                libc, "timer_settime", libc.Pointer, libc.Int, libc.Bytes, libc.Pointer
             )
-
-        four_longs = (
-            ctypes.c_long * 4
-        )  # struct itimerspec: interval, then value; seconds, nanoseconds
-        self._timer: Any = ctypes.c_void_p()
-        event = SigEvent(None, number, _SIGEV_THREAD_ID, native_id)
-        if libc.timer_create(clock, ctypes.byref(event), ctypes.byref(self._timer)):
+        except (ImportError, OSError):
             return
-        self._settime: Any = libc.timer_settime
-        self._settime.argtypes = (
-            ctypes.c_void_p,
-            ctypes.c_int,
-            ctypes.POINTER(four_longs),
-            ctypes.c_void_p,
-        )
-        self._spec: Any = four_longs
-        self._stop: Any = four_longs()
+        if not libc.IS_64_BIT:
+            return
+        # struct sigevent: a value, the signal, how to notify, the thread, and padding.
+        fields = ((0, 8), (number, 4), (_SIGEV_THREAD_ID, 4), (native_id, 4), (0, 44))
+        event = b"".join(value.to_bytes(size, sys.byteorder) for value, size in fields)
+        made = libc.Words()
+        if create(clock, event, libc.address(made)):
+            return
+        self._timer: int = made[0]
+        self._settime: Callable[..., int] = settime
         self.available = True
 
     def set(self, seconds: float, interval: float) -> None:
@@ -81,45 +67,49 @@ class ThreadTimer:
         if seconds == math.inf:
             self.stop()
             return
-        # A new one each time: two threads may set it, and one that is shared could be torn.
-        spec = self._spec(*_split(interval), *_split(max(seconds, 1e-6)))
-        self._settime(self._timer, 0, spec, None)
+        self._settime(self._timer, 0, _spec(interval, max(seconds, 1e-6)), None)
         self.is_set = True
 
     def stop(self) -> None:
         """Ring no more; nothing, if it was not set."""
         if self.is_set:
             self.is_set = False
-            self._settime(self._timer, 0, self._stop, None)
+            self._settime(self._timer, 0, _STOPPED, None)
 
 
-def _split(seconds: float) -> tuple[int, int]:
-    whole = int(seconds)
-    return whole, int((seconds - whole) * 1e9)
+def _spec(interval: float, seconds: float) -> bytes:
+    """A ``struct itimerspec``: interval, then value; each in whole seconds and nanoseconds."""
+    return b"".join(
+        part.to_bytes(8, sys.byteorder)
+        for span in (interval, seconds)
+        for part in (int(span), int(span % 1 * 1e9))
+    )
 
 
-def _library(ctypes: Any) -> Any:
-    # PyDLL: the calls take no time worth releasing the GIL for.
-    libc = ctypes.PyDLL(None)
-    return libc if hasattr(libc, "timer_create") else ctypes.PyDLL("librt.so.1")
+_STOPPED = bytes(32)
+
+
+def _function(libc: Any, name: str, *argument_types: object) -> Callable[..., int]:
+    try:
+        found: Callable[..., int] = libc.function(name, *argument_types)
+    except OSError:  # glibc before 2.34
+        found = libc.function(name, *argument_types, library="librt.so.1")
+    return found
 
 
 def handler_addresses() -> Callable[[int], int | None]:
     """What tells where the kernel finds a signal's handler; None for the default action.
 
-    For whoever has a timer: :func:`signal.getsignal` knows only of handlers that are Python's.
+    For code that has a timer: :func:`signal.getsignal` knows only of handlers that are Python's.
     """
-    import ctypes  # noqa: PLC0415 - the timer has imported it
+    from . import libc  # noqa: PLC0415 - the timer has imported it
 
-    # PyDLL: the call takes no time worth releasing the GIL for.
-    sigaction = ctypes.PyDLL(None).sigaction
-    room = ctypes.c_void_p * 32
+    sigaction = libc.function("sigaction", libc.Int, libc.Pointer, libc.Pointer)
 
     def address_of(number: int) -> int | None:
         # struct sigaction begins with it, in glibc and musl, on x86_64 and arm64, and is shorter.
-        told = room()
-        sigaction(number, None, told)
-        address: int | None = told[0]
-        return address
+        told = libc.Words()
+        sigaction(number, None, libc.address(told))
+        return told[0] or None
 
     return address_of
