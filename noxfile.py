@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 ROOT: Final = Path(__file__).resolve().parent
 SUPPORTED: Final = nox.project.python_versions(nox.project.load_toml(ROOT / "pyproject.toml"))
+TRIED: Final = ("3.15",)
+"""Not supported yet: the tests run on them all the same, where there is one."""
 THIS: Final = f"{sys.version_info.major}.{sys.version_info.minor}"
 MODULE: Final = (sys.executable, "-m")
 DEV: Final = "requirements/dev.txt"
@@ -87,9 +89,9 @@ def test(session: nox.Session) -> None:
     _all_of(session, (*MODULE, "pytest", *beside), (*MODULE, "pytest", "-m", "soak or alone"))
 
 
-@nox.session(python=SUPPORTED, venv_backend="uv", reuse_venv=True, allow_parallel=True)
+@nox.session(python=[*SUPPORTED, *TRIED], venv_backend="uv", reuse_venv=True, allow_parallel=True)
 def interpreters(session: nox.Session) -> None:
-    """The tests on every supported Python found here (--others: but for this one)."""
+    """The tests on every supported Python found here, and the next (--others: not on this one)."""
     arguments = [argument for argument in session.posargs if argument != "--others"]
     if session.python == THIS and len(arguments) < len(session.posargs):
         session.log(f"left out: `test` runs on Python {THIS}")
@@ -97,6 +99,12 @@ def interpreters(session: nox.Session) -> None:
     _install_dev(session)
     cache = ("-o", f"cache_dir=build/pytest/{session.python}")  # they run beside each other
     _run(session, "python", "-m", "pytest", *cache, *SECOND_CHANCES, *arguments)
+
+
+@here
+def pythons(session: nox.Session) -> None:
+    """Fetch Debian's Pythons that are newer than this machine's, for `interpreters` (root)."""
+    _python(session, "-m", "tools.debian_python", *session.posargs)
 
 
 @nox.session(python=SUPPORTED[0], venv_backend="uv", reuse_venv=True)
@@ -367,7 +375,7 @@ def _python_made_for(name: str) -> str:
 def _environments_in(session: nox.Session) -> Iterator[str]:
     """The arguments; a version such as 3.12 stands for the Python of its environment."""
     for argument in session.posargs:
-        is_version = argument in SUPPORTED
+        is_version = argument in {*SUPPORTED, *TRIED}
         yield _python_made_for(f"interpreters-{argument}") if is_version else argument
 
 
@@ -387,4 +395,7 @@ def _pyenv() -> Iterator[str]:
         yield from map(str, sorted(root.glob(f"versions/{version}.*/bin"), reverse=True))
 
 
-os.environ["PATH"] = os.pathsep.join([*_pyenv(), os.environ["PATH"]])
+FETCHED: Final = ROOT / ".cache" / "debian-python" / "bin"
+"""Where `pythons` leaves what it fetches."""
+
+os.environ["PATH"] = os.pathsep.join([*_pyenv(), str(FETCHED), os.environ["PATH"]])

@@ -113,7 +113,7 @@ def fetch_emulator() -> Path:
     pin = re.search(r"--hash=sha256:([0-9a-f]{64})", _PIN.read_text(encoding="utf-8"))
     if pin is None:
         raise EmulatorUnavailable(f"{_PIN} pins no sha256; restore the file from version control")
-    binary = _CACHE / pin[1][:12] / "aws-lambda-rie"
+    binary = _CACHE / pin[1][:12] / architecture / "aws-lambda-rie"
     if not binary.exists():
         binary.parent.mkdir(parents=True, exist_ok=True)
         # Beside its final place, for a rename is atomic only within one file system. Two that fetch
