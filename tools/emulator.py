@@ -20,14 +20,10 @@ Traps of the emulator that this module does not hide, for they decide what a tes
 
 from __future__ import annotations
 
-import contextlib
-import http.client
 import json
 import os
 import platform
 import re
-import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -37,10 +33,13 @@ import zipfile
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final, Self
+
+from watchdog_lambda.cli import emulator, log
+from watchdog_lambda.cli.function import CannotRun, Function
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from types import TracebackType
 
 __all__ = [
@@ -56,7 +55,6 @@ _ROOT: Final = Path(__file__).resolve().parent.parent
 _PIN: Final = _ROOT / "requirements" / "emulator.txt"
 _CACHE: Final = _ROOT / ".cache" / "emulator"
 _MEMBERS: Final = {"x86_64": "x86_64", "amd64": "x86_64", "aarch64": "arm64", "arm64": "arm64"}
-_INVOCATIONS: Final = "/2015-03-31/functions/function/invocations"
 
 # What the emulator sets for the function, or what would steer it: never taken over from the shell
 # that runs the tests, or a developer's settings would decide over them.
@@ -162,6 +160,41 @@ def _extract(wheel: Path, architecture: str) -> Path:
             ) from error
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Function(Function):
+    """A function whose process is started by any command."""
+
+    runtime: Sequence[str]
+
+    @property
+    def command(self) -> list[str]:
+        return list(self.runtime)
+
+
+class _Host(emulator.Emulator):
+    """The command's own, which tells all that it reads: the platform's and its own lines too."""
+
+    def __init__(self, function: Function, take: Callable[[str, log.Line], None]) -> None:
+        self._take = take  # first: the reading begins in there
+        super().__init__(str(fetch_emulator()), function, lambda _line: None)
+
+    def _add(self, line: log.Line) -> None:
+        self._take("stdout", line)
+        super()._add(line)
+
+    def _add_own(self, line: log.Line) -> None:
+        self._take("stderr", line)
+        super()._add_own(line)
+
+    def post(self, body: bytes) -> tuple[int, str]:
+        return self._post(body)
+
+    @property
+    def pid(self) -> int | None:
+        """The emulator's, while it runs."""
+        return self._process.pid if self._process is not None and self._is_running() else None
+
+
 class Emulator:
     """One function in the emulator: started on entry, ended with all it started on exit.
 
@@ -194,22 +227,23 @@ class Emulator:
         if timeout < 1:
             raise ValueError(f"timeout={timeout!r} is not a whole number of seconds from 1 up")
         self.timeout = timeout
-        self._command = list(command)
-        self._cwd = cwd
         self._warm_up = warm_up
-        self._environment = {
-            name: value for name, value in os.environ.items() if not _NOT_INHERITED.match(name)
-        }
-        self._environment |= {
-            "AWS_LAMBDA_FUNCTION_TIMEOUT": str(timeout),
+        inherited = {n: v for n, v in os.environ.items() if not _NOT_INHERITED.match(n)}
+        told = {
             "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(memory_size),
             "AWS_LAMBDA_FUNCTION_NAME": function_name,
-            **(environment or {}),
         }
-        self._process: subprocess.Popen[bytes] | None = None
-        self._port = 0
-        self._drains: list[threading.Thread] = []
-        self._lines: list[Line] = []  # guarded by _news; written by the drains
+        self._function = _Function(
+            handler="",
+            folder=Path(cwd or "."),
+            timeout=timeout,
+            memory=memory_size,
+            environ={**inherited, **told, **(environment or {})},
+            is_watched=False,
+            runtime=command,
+        )
+        self._host: _Host | None = None
+        self._lines: list[Line] = []  # guarded by _news; written by the host's readers
         self._news = threading.Condition()
         self._invoking = threading.Lock()
 
@@ -232,13 +266,16 @@ class Emulator:
             EmulatorUnavailable: See ``fetch_emulator``.
             EmulatorError: It did not come up, or the warm-up ended the function's process.
         """
-        if self._process is not None:
+        if self._host is not None:
             raise EmulatorError("the emulator runs already; close it first")
-        binary = fetch_emulator()
+        self._host = _Host(self._function, self._take)
         try:
-            self._come_up(binary)
+            self._host.__enter__()
             if self._warm_up is not None:
                 self._warm()
+        except CannotRun as error:
+            self.close()
+            raise EmulatorError(f"the emulator did not start\n{self.log_text}") from error
         except BaseException:
             self.close()
             raise
@@ -247,24 +284,11 @@ class Emulator:
         if self.invoke(self._warm_up).status != HTTPStatus.OK:
             raise EmulatorError(f"the function did not survive its start\n{self.log_text}")
 
-    def _come_up(self, binary: Path) -> None:
-        # The ports are free when they are chosen; a moment later they still are, most likely.
-        for _ in range(5):
-            before = len(self.lines)
-            self._launch(binary)
-            if self._is_listening():
-                return
-            self.close()
-            if not any("address already in use" in line.text for line in self.lines[before:]):
-                break
-        raise EmulatorError(f"the emulator did not start\n{self.log_text}")
-
-    def invoke(self, event: object, *, timeout: float | None = None) -> Response:
+    def invoke(self, event: object) -> Response:
         """Invoke the function and wait for its answer, and for the log to catch up with it.
 
         Args:
             event: Anything that ``json.dumps`` takes.
-            timeout: Seconds to wait for; by default the function's timeout and 10 s more.
 
         Raises:
             EmulatorError: No answer in time, or the emulator is gone.
@@ -273,9 +297,7 @@ class Emulator:
             raise EmulatorError("two invocations at once crash the emulator; make them serial")
         try:
             since = len(self.lines)
-            response = self._post(
-                json.dumps(event), self.timeout + 10 if timeout is None else timeout
-            )
+            response = self._post(json.dumps(event))
             if response.status == HTTPStatus.OK:
                 # The answer overtakes the log. This line is written once the runtime has asked for
                 # the next event, into the pipe that the function writes to: what the function wrote
@@ -285,29 +307,31 @@ class Emulator:
         finally:
             self._invoking.release()
 
-    def _post(self, body: str, timeout: float) -> Response:
-        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=timeout)
+    def _post(self, body: str) -> Response:
+        if self._host is None:
+            raise EmulatorError("the emulator has not been started")
         start = time.monotonic()
         try:
-            connection.request("POST", _INVOCATIONS, body)
-            answer = connection.getresponse()
-            text = answer.read().decode()
-        except (OSError, http.client.HTTPException) as error:
+            status, text = self._host.post(body.encode())
+        except CannotRun as error:
             waited = time.monotonic() - start
-            # The connection may be reset a moment before the process counts as ended.
-            is_gone = self._process is None or _has_ended(self._process.pid, within=0.2)
+            # The connection may be reset a moment before the process has ended.
+            time.sleep(0.2)
             raise EmulatorError(
-                f"no answer to {body} within {waited:.1f} s: {error!r}; "
-                f"the emulator {'is gone' if is_gone else 'still runs'}\n{self.log_text}"
+                f"no answer to {body} within {waited:.1f} s; the emulator "
+                f"{'still runs' if self.is_running else 'is gone'}\n{self.log_text}"
             ) from error
-        finally:
-            connection.close()
-        return Response(answer.status, text, time.monotonic() - start)
+        return Response(status, text, time.monotonic() - start)
+
+    @property
+    def pid(self) -> int | None:
+        """The emulator's own process; None if it does not run. Says nothing of the function's."""
+        return None if self._host is None else self._host.pid
 
     @property
     def is_running(self) -> bool:
-        """Whether the emulator's own process is alive; says nothing of the function's."""
-        return self._process is not None and not _has_ended(self._process.pid, within=0)
+        """Whether that process is alive."""
+        return self.pid is not None
 
     @property
     def lines(self) -> list[Line]:
@@ -336,126 +360,26 @@ class Emulator:
         Raises:
             EmulatorError: No such line in time.
         """
-        deadline = time.monotonic() + timeout
+
+        def found() -> Line | None:
+            return next((line for line in self._lines[since:] if predicate(line.text)), None)
+
         with self._news:
-            while True:
-                for line in self._lines[since:]:
-                    if predicate(line.text):
-                        return line
-                remaining = deadline - time.monotonic()
-                if remaining <= 0:
-                    break
-                self._news.wait(remaining)
-        raise EmulatorError(f"the line did not come within {timeout} s\n{self.log_text}")
+            line = self._news.wait_for(found, timeout)
+        if line is None:
+            raise EmulatorError(f"the line did not come within {timeout} s\n{self.log_text}")
+        return line
 
     def close(self) -> None:
         """End the emulator and all that it started. Idempotent, and at ease with a dead one."""
-        process = self._process
-        if process is None:
-            return
-        self._process = None
-        # It kills the function by itself on SIGTERM; one with an extension gets its own SIGTERM
-        # first, and 600 ms.
-        os.kill(process.pid, signal.SIGTERM)
-        if not _has_ended(process.pid, within=3.0):
-            os.kill(process.pid, signal.SIGKILL)
-            _has_ended(process.pid, within=3.0)
-        # The emulator leads a session of its own, which its children stay in although each of them
-        # leads a process group. So nobody is forgotten, not even after a crash, and nobody else is
-        # touched: the session's id is that of the emulator, which is not given to another process
-        # before the emulator is reaped (which is why nothing here calls poll()).
-        for _ in range(100):
-            members = list(_session_members(process.pid))
-            if not members:
-                break
-            for pid in members:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-            time.sleep(0.01)
-        process.wait(timeout=5)
-        for drain in self._drains:
-            drain.join(timeout=2)
-        self._drains.clear()
+        if self._host is not None:
+            self._host.close()
+            self._host = None
 
-    def _launch(self, binary: Path) -> None:
-        self._port, runtime_port = _free_ports(2)
-        self._process = subprocess.Popen(
-            [
-                str(binary),
-                "--runtime-interface-emulator-address",
-                f"127.0.0.1:{self._port}",
-                "--runtime-api-address",
-                f"127.0.0.1:{runtime_port}",
-                *self._command,
-            ],
-            cwd=self._cwd,
-            env=self._environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            start_new_session=True,
-        )
-        for name in ("stdout", "stderr"):
-            stream: IO[bytes] = getattr(self._process, name)
-            # A full pipe would block the function in its print, and the emulator with it.
-            drain = threading.Thread(
-                target=self._drain, args=(name, stream), name=f"emulator-{name}", daemon=True
-            )
-            drain.start()
-            self._drains.append(drain)
-
-    def _drain(self, name: str, stream: IO[bytes]) -> None:
-        with stream:
-            for raw in stream:
-                # The runtime separates the lines of one traceback with \r.
-                text = raw.decode(errors="replace").rstrip("\n")
-                with self._news:
-                    self._lines.append(Line(time.monotonic(), name, text))
-                    self._news.notify_all()
-
-    def _is_listening(self) -> bool:
-        deadline = time.monotonic() + 10
-        while self.is_running and time.monotonic() < deadline:
-            try:
-                socket.create_connection(("127.0.0.1", self._port), timeout=1).close()
-            except OSError:
-                time.sleep(0.01)
-            else:
-                # It listens for callers first; the other port may still be taken, and end it.
-                time.sleep(0.02)
-                return self.is_running
-        return False
-
-
-def _free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        # All at once, so that they differ.
-        taken = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in taken:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in taken]
-
-
-def _has_ended(pid: int, *, within: float) -> bool:
-    """Wait for a child's end without reaping it."""
-    deadline = time.monotonic() + within
-    while os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
-        if time.monotonic() >= deadline:
-            return False
-        time.sleep(0.01)
-    return True
-
-
-def _session_members(session: int) -> Iterator[int]:
-    for entry in os.scandir("/proc"):
-        if entry.name.isdigit() and int(entry.name) != session:
-            with contextlib.suppress(OSError):
-                stat = Path(entry.path, "stat").read_text(encoding="utf-8", errors="replace")
-                # Behind the command's name, which may hold spaces and parentheses itself:
-                # state, parent, process group, session.
-                state, _, _, member_of = stat.rpartition(")")[2].split()[:4]
-                if int(member_of) == session and state != "Z":
-                    yield int(entry.name)
+    def _take(self, stream: str, line: log.Line) -> None:
+        with self._news:
+            self._lines.append(Line(line.at, stream, line.text))
+            self._news.notify_all()
 
 
 if __name__ == "__main__":

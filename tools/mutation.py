@@ -4,23 +4,22 @@
     python3 dev.py mutation _engine.clock _config       # these
     python3 dev.py mutation _engine.interrupts --tests tests/unit tests/threads/test_loops.py
 
-For each module: the tests that run it are found with coverage's help, then every mutant gets those
-that come by the changed line, the quickest first, until one fails. A mutant that hangs is killed by
-its time limit and counts as killed.
+For each module every mutant gets the module's tests, until one fails. A mutant that hangs is killed
+by its time limit and counts as killed.
 
 Survivors are compared with ``tests/mutation-survivors.toml``, where each has a reason; one that is
 not there fails the command, and so does an entry that is killed by now.
 
 Each mutant has a process of its own, forked from one that has imported what the tests need and
 nothing of the package; the mutated source is handed to the import, so no file is ever changed.
+Cosmic Ray's own runner changes the files and starts Python anew for each mutant, and mutmut's
+trampolines put frames and check points of their own into the code under test.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import functools
-import hashlib
 import importlib.abc
 import importlib.machinery
 import importlib.util
@@ -45,29 +44,6 @@ PACKAGE: Final = "watchdog_lambda"
 SURVIVORS: Final = ROOT / "tests" / "mutation-survivors.toml"
 WORK: Final = ROOT / "build" / "mutation"
 
-CORE: Final = (
-    *(
-        "_engine.clock",
-        "_cpython.bytecode",
-        "_config",
-        "_engine.stage",
-        "_hooks",
-        "_engine.invocation",
-        "_cpython.pace",
-        "_report.record",
-        "_engine.kernel_timers",
-    ),
-    *(
-        "_outcome",
-        "_engine.escalation",
-        "_engine.firing",
-        "_handler",
-        "_cpython.delivery",
-        "_engine.interrupts",
-        "_lambda.last_resort",
-    ),
-    *("_cpython.loops", "_async", "_engine.watchdog"),
-)
 TESTS: Final = {
     "_outcome": ("tests/unit/test_outcome.py",),
     "_engine.clock": ("tests/unit/test_clock.py",),
@@ -89,16 +65,10 @@ TESTS: Final = {
     "_engine.kernel_timers": ("tests/unit/test_kernel_timers.py",),
     "_engine.watchdog": ("tests/unit/test_watchdog.py",),
 }
-"""The tests of each module that has some to itself: they wait for nothing, so it takes minutes."""
+"""The core modules, and the tests of each: they wait for nothing, so it takes minutes."""
 
-ALL_TESTS: Final = ("tests/unit", "tests/threads", "tests/test_api.py")
-"""Those of the others."""
-
-LONGEST: Final = 30.0
-"""Seconds of tests that a mutant gets at most; the quickest come first."""
-
-LONGEST_MAP: Final = 900.0
-"""Seconds that the tests may take at most to find out what they run."""
+MOST_SECONDS: Final = 300.0
+"""For a module's tests without any mutant."""
 
 PRELOADED: Final = (
     "pytest",
@@ -111,9 +81,6 @@ PRELOADED: Final = (
     "concurrent.futures",
     "aws_lambda_powertools",
 )
-
-_NO_TESTS: Final = 5
-"""pytest's exit code where nothing was selected."""
 
 _QUIET: Final = (
     *("-q", "-x", "-p", "no:cacheprovider", "-p", "no:xdist", "--no-header", "--tb=line"),
@@ -137,32 +104,6 @@ class Mutant(NamedTuple):
     def key(self) -> tuple[str, ...]:
         """What it is called in the list: no line number, for those change."""
         return self.module, self.owner, self.was, self.becomes
-
-
-class Map:
-    """Which tests come by which line, and how long each takes."""
-
-    def __init__(self, read: dict[str, Any]) -> None:
-        self._lines = {m: {int(n): t for n, t in of.items()} for m, of in read["lines"].items()}
-        self._unseen: list[str] = read["unseen"]  # that coverage would disturb: for every line
-        self._seconds: dict[str, float] = read["seconds"]
-
-    def tests_of(self, mutant: Mutant) -> list[str]:
-        """The tests that can see this mutant, the quickest first, within the time."""
-        lines = self._lines.get(mutant.module, {})
-        # What runs at import only is seen by a test that comes by no line at all.
-        tests = lines.get(mutant.line) or list(self._seconds)
-        chosen: list[str] = []
-        total = 0.0
-        for test in sorted({*tests, *self._unseen}, key=lambda t: self._seconds.get(t, 0.0)):
-            total += self._seconds.get(test, 0.0)
-            if total > LONGEST:
-                break
-            chosen.append(test)
-        return chosen
-
-    def seconds(self, tests: Sequence[str]) -> float:
-        return sum(self._seconds.get(test, 0.0) for test in tests)
 
 
 # ---- processes ---------------------------------------------------------------------------------
@@ -218,10 +159,10 @@ def _fork(work: Callable[[], int], output: Path) -> int:
         os._exit(status)
 
 
-def _pytest(tests: Sequence[str], *plugins: object) -> int:
+def _pytest(tests: Sequence[str]) -> int:
     import pytest  # noqa: PLC0415 - preloaded
 
-    return int(pytest.main([*_QUIET, *tests], plugins=list(plugins)))
+    return int(pytest.main([*_QUIET, *tests]))
 
 
 def _kill(pid: int) -> None:
@@ -230,93 +171,6 @@ def _kill(pid: int) -> None:
         os.killpg(pid, signal.SIGKILL)
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
-
-
-# ---- which tests see a line --------------------------------------------------------------------
-
-
-class _Recorder:
-    """A plugin of pytest's: has coverage tell tests apart, and notes how long each takes."""
-
-    def __init__(self, coverage: Any) -> None:
-        self._coverage = coverage
-        self.seconds: dict[str, float] = {}
-        self.failed: set[str] = set()
-
-    def pytest_runtest_logstart(self, nodeid: str) -> None:
-        if self._coverage is not None:
-            self._coverage.switch_context(nodeid)
-
-    def pytest_runtest_logreport(self, report: Any) -> None:
-        seconds = self.seconds.get(report.nodeid, 0.0) + report.duration
-        self.seconds[report.nodeid] = seconds
-        if report.failed:
-            self.failed.add(report.nodeid)
-
-
-def _record(tests: Sequence[str], destination: Path) -> int:
-    """Run tests under coverage, and write the map down."""
-    from coverage import Coverage  # noqa: PLC0415 - in this process only
-
-    coverage = Coverage(data_file=None, source=[PACKAGE], config_file=False, messages=False)
-    coverage.start()
-    recorder = _Recorder(coverage)
-    options = ("--maxfail=10000", "-p", "tools.traced", "-m", "not soak and not untraced")
-    status = _pytest([*tests, *options], recorder)
-    coverage.stop()
-    if status not in {0, 1, _NO_TESTS}:
-        return status
-    # One that fails anyway would kill every mutant.
-    print("left out, for they fail without any mutant:", *sorted(recorder.failed))
-    data = coverage.get_data()
-    lines = {
-        Path(file).stem: {
-            line: [test for test in contexts if test and test not in recorder.failed]
-            for line, contexts in data.contexts_by_lineno(file).items()
-        }
-        for file in data.measured_files()
-    }
-    passed = {t: s for t, s in recorder.seconds.items() if t not in recorder.failed}
-    found = {"lines": lines, "unseen": [], "seconds": passed}
-    destination.write_text(json.dumps(found))
-    return 0
-
-
-def _record_unseen(tests: Sequence[str], destination: Path) -> int:
-    """Run those that coverage would disturb without it, and add them to the map."""
-    recorder = _Recorder(None)
-    status = _pytest([*tests, "--maxfail=10000", "-m", "untraced"], recorder)
-    if status not in {0, 1, _NO_TESTS}:
-        return status
-    found = json.loads(destination.read_text())
-    found["seconds"].update(recorder.seconds)
-    found["unseen"] = sorted(recorder.seconds.keys() - recorder.failed)
-    destination.write_text(json.dumps(found))
-    return 0
-
-
-def find_tests(tests: Sequence[str]) -> Map:
-    """The map for these tests; kept until a test or the package changes."""
-    state = hashlib.sha256(repr(sorted(tests)).encode())
-    for folder in (PACKAGE, "tests", "tools"):
-        for file in sorted(ROOT.joinpath(folder).rglob("*.py")):
-            state.update(file.read_bytes())
-    kept = WORK / f"map-{state.hexdigest()[:16]}.json"
-    if not kept.exists():
-        print(f"which tests see which line: {' '.join(tests)}", flush=True)
-        log = WORK / "map.log"
-        for record in (_record, _record_unseen):
-            pid = _fork(functools.partial(record, tests, kept), log)
-            if not select.select([os.pidfd_open(pid)], [], [], LONGEST_MAP)[0]:
-                _kill(pid)
-            if _wait(pid):
-                kept.unlink(missing_ok=True)
-                raise RuntimeError(f"these tests cannot be run: {log}")
-    return Map(json.loads(kept.read_text()))
-
-
-def _wait(pid: int) -> int:
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
 # ---- mutants -----------------------------------------------------------------------------------
@@ -344,25 +198,20 @@ def mutants(module: str) -> list[Mutant]:
 
 
 def survivors(
-    found: Sequence[Mutant], tests: Map, jobs: int, late: list[Mutant]
+    found: Sequence[Mutant], tests: Sequence[str], jobs: int, seconds: float, late: list[Mutant]
 ) -> Iterator[Mutant]:
     """Run the mutants, some at a time; those that no test fails for.
 
-    `late` gets those that their time limit has ended, which a busy machine may be to blame for.
+    Each has so many seconds. `late` gets those that this has ended, which a busy machine may be to
+    blame for.
     """
     pending = list(reversed(found))
     running: dict[int, tuple[int, Mutant, float]] = {}  # by pidfd
     while pending or running:
         while pending and len(running) < jobs:
             mutant = pending.pop()
-            chosen = tests.tests_of(mutant)
-            if not chosen:
-                yield mutant
-                continue
-            # Several times what the tests take, for a machine that is busy.
-            until = time.monotonic() + 20.0 + 4 * tests.seconds(chosen)
-            pid = _fork(lambda m=mutant, c=chosen: _try(m, c), WORK / f"mutant-{len(pending)}.log")  # type: ignore[misc]
-            running[os.pidfd_open(pid)] = pid, mutant, until
+            pid = _fork(lambda m=mutant: _try(m, tests), WORK / f"mutant-{len(pending)}.log")  # type: ignore[misc]
+            running[os.pidfd_open(pid)] = pid, mutant, time.monotonic() + seconds
         ready, _, _ = select.select(running, [], [], 0.5)
         for pidfd in list(running):
             pid, mutant, until = running[pidfd]
@@ -371,7 +220,7 @@ def survivors(
             _kill(pid)
             del running[pidfd]
             os.close(pidfd)
-            status = _wait(pid)
+            status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
             if pidfd not in ready:
                 late.append(mutant)
             elif status == 0:
@@ -392,16 +241,21 @@ def explained() -> dict[tuple[str, ...], str]:
     return {(e["module"], e["in"], e["was"], e["becomes"]): e["why"] for e in entries}
 
 
-def examine(module: str, tests: Map, jobs: int, known: dict[tuple[str, ...], str]) -> bool:
+def examine(
+    module: str, tests: Sequence[str], jobs: int, known: dict[tuple[str, ...], str]
+) -> bool:
     """Test one module; whether all is as the list has it."""
     began = time.monotonic()
     source = (ROOT / PACKAGE / f"{module.replace('.', '/')}.py").read_text(encoding="utf-8")
     late: list[Mutant] = []
-    if not list(survivors([Mutant(module, "none", 0, "", "", "", source)], tests, 1, late)):
+    unchanged = Mutant(module, "none", 0, "", "", "", source)
+    if not list(survivors([unchanged], tests, 1, MOST_SECONDS, late)):
         # Every mutant would be killed by that.
         raise RuntimeError(f"{module}'s tests fail without any mutant")
+    # Several times what the tests take, for a machine that is busy.
+    seconds = 20.0 + 4 * (time.monotonic() - began)
     found = mutants(module)
-    lived = list(survivors(found, tests, jobs, late))
+    lived = list(survivors(found, tests, jobs, seconds, late))
     lived_keys = {mutant.key for mutant in lived}
     new = [mutant for mutant in lived if mutant.key not in known]
     gone = [key for key in known if key[0] == module and key not in lived_keys]
@@ -431,13 +285,13 @@ def _entry(mutant: Mutant) -> str:
 def main() -> int:
     """0 if every survivor is explained; 1 if not, or if an explanation has become void."""
     parser = argparse.ArgumentParser(prog="dev.py mutation", description="Mutation testing.")
-    parser.add_argument("modules", nargs="*", default=CORE, metavar="module")
+    parser.add_argument("modules", nargs="*", default=list(TESTS), metavar="module")
     parser.add_argument("--tests", nargs="+", help="the tests to use, as pytest takes them")
     parser.add_argument("--jobs", type=int, default=2, help="mutants at a time (%(default)s)")
     given = parser.parse_args()
     for module in given.modules:
-        if module not in CORE:
-            parser.error(f"{module} is none of the core modules: {', '.join(CORE)}")
+        if module not in TESTS:
+            parser.error(f"{module} is none of the core modules: {', '.join(TESTS)}")
     os.chdir(ROOT)
     os.nice(10)
     WORK.mkdir(parents=True, exist_ok=True)
@@ -448,8 +302,7 @@ def main() -> int:
         raise RuntimeError(f"one of {PRELOADED} has imported {PACKAGE}: no mutant would be seen")
     known = explained()
     results = [
-        examine(module, find_tests(given.tests or TESTS.get(module, ALL_TESTS)), given.jobs, known)
-        for module in given.modules
+        examine(module, given.tests or TESTS[module], given.jobs, known) for module in given.modules
     ]
     return 0 if all(results) else 1
 

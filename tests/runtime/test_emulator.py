@@ -55,8 +55,8 @@ def test_crash_leaves_nothing_behind_either(function: Emulator) -> None:
     with running(function):
         pids = function.invoke({"spawn": True}).json()
         assert isinstance(pids, list)
-        assert function._process is not None
-        os.kill(function._process.pid, signal.SIGKILL)
+        assert function.pid is not None
+        os.kill(function.pid, signal.SIGKILL)
         with pytest.raises(EmulatorError, match="is gone"):
             function.invoke({})
 

@@ -29,7 +29,8 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import pytest
 
 import watchdog_lambda
-from tools.emulator import _free_ports, fetch_emulator
+from tools.emulator import fetch_emulator
+from watchdog_lambda.cli.emulator import _free_ports
 
 from .runtime_api import Answer, NoAnswer, RuntimeApi
 
