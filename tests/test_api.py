@@ -79,7 +79,10 @@ def test_importing_starts_nothing_reads_nothing_and_imports_little() -> None:
     [
         (r"^\s*import time|from time ", {"_engine.clock", "_report.record"}),
         (r"^\s*import _?ctypes", {"_cpython.libc"}),
-        (r"\bsignal\.(signal|pthread_kill)\(", {"_cpython.delivery", "_lambda.sandbox"}),
+        (
+            r"\bsignal\.(signal|pthread_kill)\(",
+            {"_cpython.delivery", "_lambda.sandbox", "_lambda.supervisor"},
+        ),
         (r"os\.environ", {"_register", "_watched", "entrypoint", "__main__"}),
         (r"sys\.settrace", {"_cpython.delivery"}),
         (r"setswitchinterval", {"_cpython.pace"}),

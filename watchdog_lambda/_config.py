@@ -71,8 +71,9 @@ class Settings:
     last_resort: str = _setting(
         "report",
         "word",
-        "who answers for a handler that cannot be reached: report, exit or restart",
-        choices=("report", "exit", "restart"),
+        "who answers for a handler that cannot be reached: report, exit or supervise",
+        choices=("report", "exit", "supervise"),
+        gone={"restart": "supervise"},
     )
     wake_signal: str | int | None = _setting(
         "auto", "signal", "the signal that wakes a blocked call: auto, a name, or none"

@@ -94,6 +94,11 @@ def _seconds(setting: Setting, value: object, source: str) -> float:
 def _word(setting: Setting, value: object, source: str) -> str:
     if isinstance(value, str) and value.lower() in setting.choices:
         return value.lower()
+    successor = setting.gone.get(value.lower()) if isinstance(value, str) else None
+    if successor is not None:
+        raise ConfigurationError(
+            f"{source} is gone, and {successor} takes its place; use {successor}"
+        )
     raise ConfigurationError(
         f"{source} is not one of {', '.join(setting.choices)}; "
         f"{_suggestion(str(value), setting.choices)}"

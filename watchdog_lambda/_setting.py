@@ -4,6 +4,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Any, Literal
 
     Kind = Literal["text", "seconds", "word", "signal", "flag", "namespace"]
@@ -21,7 +22,17 @@ LONGEST_GRACE_PERIOD = 225.0
 class Setting:
     """One setting: what it is called, what it may be, and what it means. Immutable."""
 
-    __slots__ = ("choices", "default", "example", "is_option", "kind", "meaning", "most", "name")
+    __slots__ = (
+        "choices",
+        "default",
+        "example",
+        "gone",
+        "is_option",
+        "kind",
+        "meaning",
+        "most",
+        "name",
+    )
 
     def __init__(
         self,
@@ -32,6 +43,7 @@ class Setting:
         example: str = "",
         most: float = LONGEST_GRACE_PERIOD,
         choices: tuple[str, ...] = (),
+        gone: Mapping[str, str] | None = None,
         is_option: bool = True,
     ) -> None:
         self.default = default
@@ -40,6 +52,7 @@ class Setting:
         self.example = example or str(default)  # a value that would do, for messages
         self.most = most  # the largest number of seconds
         self.choices = choices
+        self.gone = gone or {}  # former choices, and what takes the place of each
         self.is_option = is_option  # of watch; the others are the process's, not a handler's
 
     def __set_name__(self, owner: type[object], name: str) -> None:

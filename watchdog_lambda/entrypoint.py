@@ -16,8 +16,8 @@ import os
 from ._config import Settings
 from ._engine.watchdog import process_watchdog
 from ._lambda import command
-from ._lambda.startup import prepare
-from ._watched import wrap
+from ._lambda.startup import prepare, publish
+from ._watched import plan_of, wrap
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,13 +38,14 @@ def load(environ: MutableMapping[str, str], argument: str | None = None) -> Call
     settings = Settings.from_environ(environ)
     name = command.choose(environ, argument)
     if not settings.disabled:
-        prepare(settings, environ)
+        prepare(settings, environ, is_entrypoint=True)
     resolved = command.resolve(environ, name)
     if settings.disabled:
         return resolved
     # At init, where Lambda gives every function a full processor; the first invocation may have a
     # fourteenth of one.
     process_watchdog.preload()
+    publish(plan_of(resolved, settings).fallback)
     return wrap(resolved, settings)
 
 

@@ -71,7 +71,7 @@ class Decorator(Protocol):
 InterruptKind: TypeAlias = Literal["timeout-error", "base", "none"]
 """The setting ``INTERRUPT``, as an option in code."""
 
-LastResort: TypeAlias = Literal["report", "exit", "restart"]
+LastResort: TypeAlias = Literal["report", "exit", "supervise"]
 """The setting ``LAST_RESORT``, as an option in code."""
 
 

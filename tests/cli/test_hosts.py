@@ -237,22 +237,21 @@ def test_both_start_anew_after_a_kill_and_keep_what_has_survived(tmp_path: Path)
         assert starts == [True, True, False]
 
 
-def test_both_keep_a_process_that_restarts_in_place(tmp_path: Path) -> None:
-    """LAST_RESORT=restart answers, and the same process serves the next one."""
+def test_both_are_served_on_by_a_supervised_function(tmp_path: Path) -> None:
+    """LAST_RESORT=supervise answers, and the next one finds the same sandbox."""
     event = json.dumps({"do": "stuck_once", "marker": str(tmp_path / "{}")})
     both = []
     for number, host in enumerate(("none", emulator())):
-        # Eight seconds, because the start must fit into a part of last call.
-        words = ["invoke", "scenes.handler", "--json", "--timeout", "8", "--repeat", "2"]
+        words = ["invoke", "scenes.handler", "--json", "--timeout", "3", "--repeat", "2"]
         words += ["--event", event.replace("{}", str(number), 1), "--emulator", host]
-        words += ["--env", "WATCHDOG_LAMBDA_LAST_RESORT=restart"]
+        words += ["--env", "WATCHDOG_LAMBDA_LAST_RESORT=supervise"]
         both.append(start(*words))
 
     for found in [document(done) for done in [finish(process) for process in both]]:
         assert found["exit_status"] == 3
         first, second = found["invocations"]
         assert first["error"]["errorType"] == "LambdaTimeout"
-        assert first["record"]["last_resort"] == "restart"
+        assert first["record"]["last_resort"] == "supervise"
         assert second["response"] == {"calls": 1}
         assert second["init_seconds"] is None
 

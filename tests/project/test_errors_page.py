@@ -72,6 +72,7 @@ CAUSES: list[Callable[[], object]] = [
     set_to(HOOK_BUDGET="2.8"),
     set_to(INTERRUPT="timeout"),
     set_to(LAST_RESORT="die"),
+    set_to(LAST_RESORT="restart"),
     set_to(WAKE_SIGNAL="SIGALRM"),
     set_to(DISABLED="yes"),
     set_to(METRICS_NAMESPACE="AWS/Orders"),

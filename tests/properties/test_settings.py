@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 SPICE = (
     "0", "1", "-1", "1e-320", "1e400", "nan", "inf", "86400", "86400.01", "0x10", "1_000", "٣",
     "225", "225.01",
-    "auto", "none", "AUTO", "base", "timeout-error", "exit", "restart", "report", "true", "yes",
+    "auto", "none", "AUTO", "base", "timeout-error", "exit", "restart", "supervise", "report",
+    "true", "yes",
     "SIGURG", "SIGALRM", "SIGKILL", "SIGRTMIN", "SIGRTMIN+3", "SIGRTMIN+99", "RTMIN+1", "+3",
     "SIGRTMIN+" + "9" * 5000, "_DFL", "SIG_DFL", "AWS/x", ":x", "Orders", "O" * 256,
     "\x85", "\u2028",
@@ -51,7 +52,7 @@ def remedies(message: str) -> list[str]:
     assert offered, message
     words = re.split(r", | or | ", offered[1])
     known = {"1", "0", "auto", "none", "SIGURG", "SIGRTMIN+3", "timeout-error", "base"}
-    return [word for word in words if word in known | {"report", "exit", "restart"}]
+    return [word for word in words if word in known | {"report", "exit", "supervise"}]
 
 
 @given(names, texts)

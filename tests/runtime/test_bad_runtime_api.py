@@ -217,7 +217,7 @@ def test_a_registration_that_is_answered_with_nonsense_does_not_hold_up_the_star
         scene,
         ["watchdog_lambda", "app.handler"],
         tmp_path,
-        {"WATCHDOG_LAMBDA_SIGTERM": "1", "WATCHDOG_LAMBDA_LAST_RESORT": "restart"},
+        {"WATCHDOG_LAMBDA_SIGTERM": "1", "WATCHDOG_LAMBDA_LAST_RESORT": "supervise"},
     )[0]
 
     assert seen[0] == ("/2020-01-01/extension/register", {"events": []})

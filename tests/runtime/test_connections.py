@@ -67,7 +67,7 @@ def trap() -> Iterator[Trap]:
 
 
 def function(log: Path, trap: Trap, *, timeout: int = 2, **environment: str) -> Emulator:
-    """The function under strace, which follows children, threads and a restart in place."""
+    """The function under strace, which follows children and threads."""
     strace = [str(STRACE), "-f", "--seccomp-bpf", "-qq", "-o", str(log)]
     strace += ["-e", "trace=connect,sendto,sendmsg,sendmmsg"]
     proxies = dict.fromkeys(PROXIES, f"http://{trap.address}")
@@ -107,7 +107,7 @@ def assert_one_address(emulator: Emulator, log: Path, trap: Trap) -> None:
     assert trap.caught == 0
 
 
-@pytest.mark.parametrize("last_resort", ["report", "exit"])
+@pytest.mark.parametrize("last_resort", ["report", "exit", "supervise"])
 def test_nothing_but_the_runtime_api(tmp_path: Path, trap: Trap, last_resort: str) -> None:
     """Returned, interrupted, stuck and answered for, the extension registered: one address."""
     log = tmp_path / "strace.log"
@@ -116,21 +116,7 @@ def test_nothing_but_the_runtime_api(tmp_path: Path, trap: Trap, last_resort: st
     with running(emulator):
         emulator.invoke({"do": "sleep"})
         answer = emulator.invoke({"do": "stuck"}).body
-        assert ("gave up" in answer) == (last_resort == "exit")
-        assert_one_address(emulator, log, trap)
-
-
-def test_nothing_but_the_runtime_api_from_a_restarted_program(tmp_path: Path, trap: Trap) -> None:
-    """The program that last call has started anew goes where the first one went."""
-    log = tmp_path / "strace.log"
-    # The longest last call that there is: under strace, on a busy machine, a start takes long,
-    # and a restart that there is no time for becomes an exit.
-    settings = {"WATCHDOG_LAMBDA_LAST_RESORT": "restart", "WATCHDOG_LAMBDA_LAST_CALL": "2"}
-    emulator = function(log, trap, timeout=12, **settings)
-
-    with running(emulator):
-        emulator.invoke({"do": "stuck"})
-        assert '"last_resort": "restart"' in emulator.log_text
+        assert ("gave up" in answer) == (last_resort != "report")
         assert_one_address(emulator, log, trap)
 
 

@@ -250,12 +250,11 @@ def test_chained_with_another_vendors_wrapper(aws: AwsStart, order: str) -> None
         assert after.answer["vendor"]["call"] == 4
 
 
-def test_restart_keeps_the_wrapping(aws: AwsStart) -> None:
-    """Started anew in place, the runtime is given our handler again."""
+def test_a_fresh_process_keeps_the_wrapping(aws: AwsStart) -> None:
+    """Under a supervisor, what takes the place of a stuck process has our handler again."""
     (aws.task / "stuck.py").write_text(STUCK, encoding="utf-8")
-    environment = with_wrapper(aws, WATCHDOG_LAMBDA_LAST_RESORT="restart")
-    # Long enough for half a second of last call, in which a busy machine starts the runtime too.
-    stuck = aws.function("stuck.handler", environment=environment, timeout=8, warm_up={})
+    environment = with_wrapper(aws, WATCHDOG_LAMBDA_LAST_RESORT="supervise")
+    stuck = aws.function("stuck.handler", environment=environment, timeout=3, warm_up={})
 
     with running(stuck) as function:
         pid, calls, watched = call(function, {}).answer

@@ -1,4 +1,4 @@
-"""C code that cannot be interrupted: last call answers for the handler, and ends or restarts."""
+"""C code that cannot be interrupted: last call answers for the handler, and leaves."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from tests import log_schema
 
-from .harness import WAYS, Way, call, running, wrapped
+from .harness import Way, call, running, wrapped
 
 if TYPE_CHECKING:
     from tools.emulator import Emulator, Response
@@ -48,48 +48,6 @@ def record(emulator: Emulator, since: int) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_restart_answers_and_serves_on_in_the_same_process(way: Way) -> None:
-    """The caller gets the error before the hard deadline; the same pid serves the next calls."""
-    with running(function("restart", way=way)) as emulator:
-        before: Any = emulator.invoke(LOOK).json()
-        timed_out = call(emulator, STUCK)
-        after: Any = emulator.invoke(LOOK).json()
-        again: Any = emulator.invoke(LOOK).json()
-
-        assert_gave_up(timed_out.response)
-        assert [r["outcome"] for r in timed_out.reports] == ["stuck"]
-        assert timed_out.reports[0]["last_resort"] == "restart"
-        assert after["pid"] == again["pid"] == before["pid"]
-        assert (before["calls"], after["calls"], again["calls"]) == (2, 1, 2)
-
-
-def test_restart_again_and_again() -> None:
-    """A restarted runtime can be restarted; nothing is handed on twice, nothing gets lost."""
-    with running(function("restart")) as emulator:
-        first: Any = emulator.invoke(LOOK).json()
-        for _ in range(2):
-            assert_gave_up(emulator.invoke(STUCK))
-        last: Any = emulator.invoke(LOOK).json()
-
-        assert last == {**first, "calls": 1}
-
-
-def test_restart_gives_the_new_program_what_the_first_one_was_given() -> None:
-    """Directory, environment, signals, timers, descriptors; and ends the handler's children."""
-    with running(function("restart")) as emulator:
-        before: Any = emulator.invoke(LOOK).json()
-        since = len(emulator.lines)
-        assert_gave_up(
-            emulator.invoke({**STUCK, "child": True, "away": True, "timer": TIMEOUT + 0.5})
-        )
-        child = emulator.wait_for_line(lambda text: text.startswith("child "), since=since)
-        after: Any = emulator.invoke(LOOK).json()
-
-        assert after == {**before, "calls": 1}
-        assert not Path("/proc", child.text.split()[1]).exists()
-
-
 def test_exit_answers_and_ends_the_process() -> None:
     """The caller gets the error before the hard deadline; the next call gets a new process."""
     with running(function("exit")) as emulator:
@@ -119,17 +77,6 @@ def test_report_leaves_it_to_lambda() -> None:
         assert "last_resort" not in found
 
 
-def test_a_restart_that_there_is_no_time_for_becomes_an_exit() -> None:
-    """Killed in the middle of its start it would take the answer with it; the record says why."""
-    with running(function("restart", WATCHDOG_LAMBDA_LAST_CALL="0.05")) as emulator:
-        since = len(emulator.lines)
-        response = emulator.invoke(STUCK)
-        body: Any = response.json()
-
-        assert body["errorType"] == "LambdaTimeout"
-        assert record(emulator, since)["last_resort"].startswith("exit (a restart takes 0.")
-
-
 FALLBACKS = """
 import ctypes, json, os, time
 from watchdog_lambda import watch
@@ -153,11 +100,11 @@ def stuck(event, context):
     libc.pthread_mutex_lock(mutex)
     libc.pthread_mutex_lock(mutex)
 
-constant = watch(last_resort="restart", fallback={"constant": 1})(stuck)
-called = watch(last_resort="restart", fallback=partial)(stuck)
-fails = watch(last_resort="restart", fallback=failing)(stuck)
-hangs = watch(last_resort="restart", last_call=0.75, fallback=hanging)(stuck)
-is_unfit = watch(last_resort="restart", fallback=unfit)(stuck)
+constant = watch(last_resort="exit", fallback={"constant": 1})(stuck)
+called = watch(last_resort="exit", fallback=partial)(stuck)
+fails = watch(last_resort="exit", fallback=failing)(stuck)
+hangs = watch(last_resort="exit", last_call=0.75, fallback=hanging)(stuck)
+is_unfit = watch(last_resort="exit", fallback=unfit)(stuck)
 """
 
 
@@ -176,9 +123,7 @@ def test_the_fallback_is_posted_if_it_works(
 ) -> None:
     """Chosen in code; a fallback that fails or hangs costs nobody the error."""
     (tmp_path / "app.py").write_text(FALLBACKS, encoding="utf-8")
-    # The one that hangs takes a third of what a restart has, so it gets more.
-    timeout = 12 if name == "hangs" else TIMEOUT
-    with running(wrapped(f"app.{name}", cwd=tmp_path, timeout=timeout)) as emulator:
+    with running(wrapped(f"app.{name}", cwd=tmp_path, timeout=TIMEOUT)) as emulator:
         emulator.invoke(None)
         timed_out = call(emulator, {})
         body = timed_out.answer
@@ -187,7 +132,7 @@ def test_the_fallback_is_posted_if_it_works(
             assert {key: body[key] for key in answer} == answer
         else:
             assert body["errorType"] == answer
-        assert timed_out.reports[0]["last_resort"] == "restart" + remark
+        assert timed_out.reports[0]["last_resort"] == "exit" + remark
         assert "secret" not in emulator.log_text
         assert emulator.invoke(None).json() == "ok"
 

@@ -315,10 +315,9 @@ def test_unreachable_code_is_interrupted_once_it_returns(tmp_path: Path, *, gil:
         assert report["outcome"] == ("raised" if gil else "stuck")
 
 
-@pytest.mark.parametrize("last_resort", ["exit", "restart"])
-def test_there_is_no_last_resort(tmp_path: Path, last_resort: str) -> None:
+def test_there_is_no_exit(tmp_path: Path) -> None:
     """A worker that ends is not replaced: the log says that the settings have no effect."""
-    settings = {"WATCHDOG_LAMBDA_LAST_RESORT": last_resort, "WATCHDOG_LAMBDA_SIGTERM": "1"}
+    settings = {"WATCHDOG_LAMBDA_LAST_RESORT": "exit", "WATCHDOG_LAMBDA_SIGTERM": "1"}
     with instance(tmp_path, environment=settings) as (api, started):
         before = started.workers
         blind = TIMEOUT + 0.5
@@ -328,8 +327,8 @@ def test_there_is_no_last_resort(tmp_path: Path, last_resort: str) -> None:
         assert {answer.worker for answer in both(api, {})} == before == started.workers
         [report] = started.reports()
         assert report["outcome"] == "stuck"
-        assert report["last_resort"] == f"not {last_resort}: not available here"
-        warning = f"LAST_RESORT={last_resort}, SIGTERM=1 has no effect in Managed Instances"
+        assert report["last_resort"] == "not exit: not available here"
+        warning = "LAST_RESORT=exit, SIGTERM=1 has no effect in Managed Instances"
         assert started.log.count(warning) == WORKERS
 
 

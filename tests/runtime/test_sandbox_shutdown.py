@@ -110,9 +110,9 @@ def test_child_processes_can_be_terminated() -> None:
         assert emulator.invoke(OK).status == 200
 
 
-def test_the_restart_of_last_call_keeps_the_announcement() -> None:
-    """The registration outlives execve; the new program listens, and does not register again."""
-    settings = {"WATCHDOG_LAMBDA_SIGTERM": "1", "WATCHDOG_LAMBDA_LAST_RESORT": "restart"}
+def test_a_supervisor_keeps_the_announcement() -> None:
+    """It has registered; the fresh process listens, and does not register again."""
+    settings = {"WATCHDOG_LAMBDA_SIGTERM": "1", "WATCHDOG_LAMBDA_LAST_RESORT": "supervise"}
     with running(
         wrapped("hard_to_stop.handler", timeout=4, environment=settings, warm_up={"do": "look"})
     ) as emulator:
@@ -121,7 +121,7 @@ def test_the_restart_of_last_call_keeps_the_announcement() -> None:
         after: Any = emulator.invoke({"do": "look"}).json()
         lines = end(emulator)
 
-    assert after["pid"] == before["pid"]
+    assert (after["pid"] != before["pid"], after["parent"]) == (True, before["parent"])
     assert after["ours"] == []
     assert "no extension could be registered" not in emulator.log_text
     assert not any("SIGKILL" in line for line in lines)

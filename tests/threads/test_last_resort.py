@@ -12,7 +12,7 @@ from tests.threads.gates import Gate
 from watchdog_lambda import watch
 from watchdog_lambda._engine.watchdog import process_watchdog
 from watchdog_lambda._lambda import last_resort as last_resort_module
-from watchdog_lambda._lambda.last_resort import LastResort
+from watchdog_lambda._lambda.last_resort import Exit
 from watchdog_lambda._lambda.runtime_api import Refused
 
 if TYPE_CHECKING:
@@ -43,11 +43,11 @@ class Gone(Exception):
     """Stands for the process's end, which a test cannot have."""
 
 
-class StayingOn(LastResort):
+class StayingOn(Exit):
     """Everything but the end of the process, which the test has come when it opens the gate."""
 
     def __init__(self, api: Any) -> None:
-        super().__init__(api, None, {})  # type: ignore[arg-type]
+        super().__init__(api, set())
         self.end = Gate()
 
     def _leave(self, firing: Firing, remark: str, now: float) -> NoReturn:
@@ -85,8 +85,7 @@ def run_off_the_main_thread(free: threading.Event) -> tuple[threading.Thread, li
         free.wait(BOUND)
         return "the handler's own"
 
-    # A restart is decided on as early as may be, which leaves a busy machine the most time.
-    call = watch(interrupt="none", last_resort="restart")(handler)
+    call = watch(interrupt="none", last_resort="exit")(handler)
     worker = threading.Thread(target=lambda: results.append(call({}, Context(1.5))), daemon=True)
     worker.start()
     return worker, results
@@ -144,13 +143,13 @@ def test_a_handler_that_came_back_first_answers_for_itself(
 ) -> None:
     """The handler closes while the watchdog is about to claim: nothing is posted."""
     gate = Gate()
-    real = last_resort_module._fallback
+    real = last_resort_module.make_fallback
 
     def held(*arguments: Any) -> Any:
         gate.hold()
         return real(*arguments)
 
-    monkeypatch.setattr(last_resort_module, "_fallback", held)
+    monkeypatch.setattr(last_resort_module, "make_fallback", held)
     free = threading.Event()
     worker, results = run_off_the_main_thread(free)
     gate.wait_until_reached()

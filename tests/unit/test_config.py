@@ -49,7 +49,7 @@ def test_every_variable_is_read() -> None:
         HOOK_BUDGET="0.5",
         INTERRUPT="base",
         LAST_CALL="0.25",
-        LAST_RESORT="restart",
+        LAST_RESORT="supervise",
         WAKE_SIGNAL="SIGRTMIN+3",
         TIMEOUT="30",
         SIGTERM="1",
@@ -63,7 +63,7 @@ def test_every_variable_is_read() -> None:
     assert settings.wake_signal == signal.SIGRTMIN + 3
     assert read(WAKE_SIGNAL="SIGRTMAX-1").wake_signal == signal.SIGRTMAX - 1
     assert settings.timeout == 30.0
-    assert (settings.last_resort, settings.sigterm) == ("restart", True)
+    assert (settings.last_resort, settings.sigterm) == ("supervise", True)
     assert settings.disabled is True
 
 
@@ -89,7 +89,8 @@ def test_every_variable_is_read() -> None:
         ("INTERRUPT", "yes", "use one of timeout-error, base, none"),
         ("LAST_CALL", "", None),
         ("LAST_CALL", "0", "for example 0.5"),
-        ("LAST_RESORT", "reboot", "report, exit, restart"),
+        ("LAST_RESORT", "reboot", "report, exit, supervise"),
+        ("LAST_RESORT", "restart", "is gone, and supervise takes its place; use supervise"),
         ("WAKE_SIGNAL", "SIGKILL", "use auto, none, SIGURG or SIGRTMIN+3"),
         ("WAKE_SIGNAL", "SIGALRM", "use auto, none, SIGURG or SIGRTMIN+3"),
         ("WAKE_SIGNAL", "SIGSEGV", "use auto, none, SIGURG or SIGRTMIN+3"),

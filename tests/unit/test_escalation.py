@@ -333,10 +333,10 @@ def test_it_looks_again_seldom_where_no_interrupt_is_due(scene: Scene, *, ended:
     [
         ("report", GRACE_AT, 1029.75),
         ("exit", GRACE_AT, 1029.75),
-        ("restart", GRACE_AT, 1029.55),
+        ("supervise", GRACE_AT, 1029.55),
         ("report", HARD - 0.001, 1029.75),
         ("report", HARD, 1033.0),
-        ("restart", HARD + 1.0, 1034.0),
+        ("supervise", HARD + 1.0, 1034.0),
     ],
 )
 def test_when_a_handler_is_given_up(
@@ -392,8 +392,8 @@ class Resort:
             Resort("no"),
             "not exit: no",
         ),
-        ({"last_resort": "restart"}, Resort("refused"), "not restart: refused"),
-        ({"last_resort": "restart"}, Resort(None), None),
+        ({"last_resort": "supervise"}, Resort("refused"), "not supervise: refused"),
+        ({"last_resort": "supervise"}, Resort(None), None),
     ],
 )
 def test_a_last_resort_that_is_not_to_be_had_is_remarked_upon(

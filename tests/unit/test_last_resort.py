@@ -16,12 +16,12 @@ from watchdog_lambda._engine.firing import Firing, Services
 from watchdog_lambda._engine.invocation import Invocation
 from watchdog_lambda._engine.stage import BoundedCall
 from watchdog_lambda._lambda import last_resort
-from watchdog_lambda._lambda.last_resort import LastResort
+from watchdog_lambda._lambda.last_resort import Exit
 from watchdog_lambda._plan import NO_FALLBACK
 from watchdog_lambda._report import metrics
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
 START, NOW, HARD = 1000.0, 1029.7, 1030.0
 DETAILS = TimeoutDetails(
@@ -43,15 +43,12 @@ class Scene:
 
     def __init__(self) -> None:
         self.clock = FakeClock(NOW)
-        self.cpu = 0.0
         self.did: list[str] = []  # in this order
         self.posted: list[tuple[object, ...]] = []
         self.refusal: Exception | None = None
         self.reported: list[tuple[object, ...]] = []
         self.metrics: list[tuple[object, ...]] = []
         self.failures: list[BaseException] = []
-        self.restarts: list[Mapping[str, str]] = []
-        self.restart_fails: Exception | None = None
         self.no_thread: Exception | None = None
         self.is_hanging = False  # the fallback
         self.preloaded = 0
@@ -68,11 +65,6 @@ class Scene:
         else:
             call.run()
         return call
-
-    def again(self, past: Mapping[str, str]) -> NoReturn:
-        self.did.append("restart")
-        self.restarts.append(past)
-        raise self.restart_fails or Gone
 
     def end_children(self, spared: set[int]) -> None:
         self.did.append(f"children but for {spared} end")
@@ -109,13 +101,12 @@ class Scene:
 
     # ---- what a test asks for -----
 
-    def make(self, past: Mapping[str, str] | None = None) -> LastResort:
-        start = SimpleNamespace(children={7}, again=self.again)
-        return LastResort(self, start, past or {})  # type: ignore[arg-type]
+    def make(self) -> Exit:
+        return Exit(self, {7})  # type: ignore[arg-type]
 
-    def fire(self, *, fallback: object = NO_FALLBACK, action: str = "exit") -> Firing:
+    def fire(self, *, fallback: object = NO_FALLBACK) -> Firing:
         context = SimpleNamespace(aws_request_id="request-1")
-        made = plan(fallback=fallback, last_resort=action)
+        made = plan(fallback=fallback, last_resort="exit")
         invocation = Invocation(made, {}, context, START, HARD, HARD)
         nothing: Any = SimpleNamespace()
         tools = Services(self.clock, self.clock.alarm, nothing, nothing, None)
@@ -124,7 +115,7 @@ class Scene:
         self.firing.fired_at = 1027.0
         return self.firing
 
-    def act(self, resort: LastResort | None = None) -> str | None:
+    def act(self, resort: Exit | None = None) -> str | None:
         """What it says, if the process goes on."""
         return (resort or self.make()).act(self.firing, self.clock.monotonic)
 
@@ -133,7 +124,6 @@ class Scene:
 def scene(monkeypatch: pytest.MonkeyPatch) -> Scene:
     scene = Scene()
     monkeypatch.setattr(last_resort, "call_bounded", scene.call)
-    monkeypatch.setattr(last_resort, "cpu_time", lambda: scene.cpu)
     monkeypatch.setattr(last_resort, "end_children", scene.end_children)
     monkeypatch.setattr("os._exit", scene.exit)
     monkeypatch.setattr(_report, "write", scene.report)
@@ -339,93 +329,32 @@ def test_without_a_thread_there_is_no_fallback(scene: Scene) -> None:
     assert scene.reported == [("stuck", NOW, "exit (no thread for the fallback)")]
 
 
-# ---- a restart ---------------------------------------------------------------------------------
+# ---- the start ---------------------------------------------------------------------------------
 
 
-def test_a_restart_tells_the_new_program_what_it_has_cost(scene: Scene) -> None:
-    """The processor time of all so far, and what it was told itself."""
-    resort = scene.make({"cpu": "0.5", "restarts": "3"})
-    scene.cpu = 0.75
-    scene.fire(action="restart")
+def test_imports_are_made_at_init(scene: Scene) -> None:
+    """No invocation pays for them."""
+    made = scene.make()
+    at_init = scene.preloaded
+    made.preload()
 
-    with pytest.raises(Gone):
-        scene.act(resort)
-
-    assert scene.did[:3] == ["post", "report", "restart"]
-    assert scene.restarts == [{"cpu": "0.750", "restarts": "3"}]
-    assert scene.reported == [("stuck", NOW, "restart")]
+    assert (at_init, scene.preloaded) == (1, 1)
 
 
-@pytest.mark.parametrize("before", [0.0, 2.0], ids=["first", "restarted"])
-@pytest.mark.parametrize(
-    ("left", "said"),
-    [
-        (0.251, "restart"),
-        (0.25, "exit (a restart takes 0.25 s, 0.25 s are left)"),
-        (0.2, "exit (a restart takes 0.25 s, 0.20 s are left)"),
-    ],
-)
-def test_a_restart_that_takes_longer_than_there_is_time_is_an_exit(
-    before: float, left: float, said: str, scene: Scene
+def test_a_leaving_that_fails_ends_the_process_all_the_same(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """How long is known from this program's own start, without what came before it."""
-    scene.cpu = before
-    resort = scene.make({"cpu": f"{before}"} if before else {})
-    scene.cpu = before + 0.25
-    resort.preload()
-    scene.cpu = 9.0
-    scene.fire(action="restart")
-    scene.clock.now = HARD - left
+    """It has been answered for, so the process must not go on; the log has the error."""
+    error = OSError("no /proc")
 
-    with pytest.raises(Gone):
-        scene.act(resort)
+    def fail(_spared: set[int]) -> None:
+        raise error
 
-    assert scene.reported == [("stuck", HARD - left, said)]
-    assert ("restart" in scene.did) is said.startswith("restart")
-    assert ("children but for {7} end" in scene.did) is said.startswith("exit")
-
-
-def test_an_exit_takes_no_time(scene: Scene) -> None:
-    """However long the start has taken."""
-    resort = scene.make()
-    scene.cpu = 9.0
-    resort.preload()
+    monkeypatch.setattr(last_resort, "end_children", fail)
     scene.fire()
 
     with pytest.raises(Gone):
-        scene.act(resort)
-
-    assert scene.reported == [("stuck", NOW, "exit")]
-
-
-def test_there_is_no_restart_at_the_hard_deadline(scene: Scene) -> None:
-    """Not even one that is taken to cost nothing, as long as nobody has looked."""
-    scene.fire(action="restart")
-    scene.clock.now = HARD
-
-    with pytest.raises(Gone):
         scene.act()
 
-    assert scene.restarts == []
-
-
-def test_a_restart_that_fails_is_an_exit(scene: Scene) -> None:
-    """It has been answered for, so the process must not go on; the log has the error."""
-    scene.restart_fails = OSError("no such interpreter")
-    scene.fire(action="restart")
-
-    with pytest.raises(Gone):
-        scene.act()
-
-    assert scene.did == ["post", "report", "restart", "exit 1"]
-    assert scene.failures == [scene.restart_fails]
-
-
-def test_imports_are_made_at_init_or_by_the_first_invocation(scene: Scene) -> None:
-    """A restarted program's init is short of time."""
-    first = scene.make()
-    at_init = scene.preloaded
-    first.preload()
-    scene.make({"cpu": "0.5"})
-
-    assert (at_init, scene.preloaded) == (1, 2)
+    assert scene.did == ["post", "report", "exit 1"]
+    assert scene.failures == [error]

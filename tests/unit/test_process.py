@@ -15,7 +15,8 @@ import pytest
 
 from tests.support import FakeClock, in_a_fork
 from watchdog_lambda._lambda import process
-from watchdog_lambda._lambda.process import PAST, Start, _children, _tell, end_children, take_past
+from watchdog_lambda._lambda.kernel import processes_by_parent
+from watchdog_lambda._lambda.process import PAST, Start, _tell, end_children, take_past
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,7 +51,7 @@ def test_children_and_theirs_are_ended_but_for_those_of_before() -> None:
 def test_children_that_end_by_themselves_are_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
     """Between the look and the signal, or when somebody else waits for them."""
     nobody = 999_999_999
-    monkeypatch.setattr(process, "_children", lambda: {os.getpid(): [nobody]})
+    monkeypatch.setattr(process, "processes_by_parent", lambda: {os.getpid(): [nobody]})
 
     assert end_children(set()) == [nobody]
 
@@ -68,7 +69,7 @@ def test_an_ended_child_is_waited_for_but_not_for_long(
         pauses.append(seconds)
         clock.advance(seconds)
 
-    monkeypatch.setattr(process, "_children", lambda: {os.getpid(): [999_999_999]})
+    monkeypatch.setattr(process, "processes_by_parent", lambda: {os.getpid(): [999_999_999]})
     monkeypatch.setattr(process, "_is_running", lambda _pid: next(running))
     monkeypatch.setattr(
         process, "SystemClock", SimpleNamespace(monotonic=clock.monotonic, pause=pause)
@@ -87,7 +88,7 @@ def test_a_process_that_is_gone_when_it_is_looked_at_is_left_out(
     listed = ["meminfo", "999999999", str(os.getpid())]
     monkeypatch.setattr(os, "listdir", lambda _path: listed)
 
-    assert _children() == {parent: [os.getpid()]}
+    assert processes_by_parent() == {parent: [os.getpid()]}
 
 
 def restarted(prepare: Callable[[Start], object], **environ: str) -> dict[str, Any]:
@@ -191,7 +192,7 @@ import logging, os, sys
 logging.basicConfig(format="%(message)s")
 from watchdog_lambda import watch
 from watchdog_lambda._engine.watchdog import process_watchdog
-watch(last_resort="restart")(print)
+watch(last_resort="exit")(print)
 print(process_watchdog.last_resort is not None, "http.client" in sys.modules)
 """
 
@@ -214,12 +215,6 @@ def test_the_last_resort_is_prepared_on_lambda_only() -> None:
     assert prepared(AWS_LAMBDA_RUNTIME_API="127.0.0.1:9001") == ("True True", "")
 
 
-def test_a_restarted_program_leaves_the_import_to_its_first_invocation() -> None:
-    """Its init must be over before the hard deadline of the invocation that it was given up for."""
-    past = {PAST: _tell({"cpu": "0.1"})}
-    assert prepared(AWS_LAMBDA_RUNTIME_API="127.0.0.1:9001", **past) == ("True False", "")
-
-
 def test_managed_instances_are_told_that_there_is_no_last_resort() -> None:
     """Ending the process there would end a worker for good."""
     stdout, stderr = prepared(
@@ -227,4 +222,4 @@ def test_managed_instances_are_told_that_there_is_no_last_resort() -> None:
     )
 
     assert stdout == "False False"
-    assert "LAST_RESORT=restart has no effect in Managed Instances" in stderr
+    assert "LAST_RESORT=exit has no effect in Managed Instances" in stderr

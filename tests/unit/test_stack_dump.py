@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from watchdog_lambda._cpython import stack_dump
-from watchdog_lambda._cpython.stack_dump import StackDumpTimer, _spare
+from watchdog_lambda._cpython.stack_dump import StackDumpTimer, spare_signal
 from watchdog_lambda._cpython.timers import CLOCK_MONOTONIC, CLOCK_THREAD_CPUTIME
 from watchdog_lambda._engine.clock import Timeline
 
@@ -52,7 +52,7 @@ class Words:
 
         monkeypatch.setattr(stack_dump, "ThreadTimer", make)
         # Not that of the process's own, which would be ended by it after the test.
-        monkeypatch.setattr(stack_dump, "_spare", lambda _nudge: signal.SIGRTMAX - 9)
+        monkeypatch.setattr(stack_dump, "spare_signal", lambda _nudge: signal.SIGRTMAX - 9)
         self.words = StackDumpTimer(signal.SIGURG, threading.get_native_id())
 
     @property
@@ -190,7 +190,7 @@ def test_without_a_signal_to_spare_there_are_none(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(stack_dump, "ThreadTimer", Untouchable)
     monkeypatch.setattr(signal, "getsignal", lambda _number: signal.SIG_IGN)
 
-    assert _spare(None) is None
+    assert spare_signal(None) is None
     assert silent(StackDumpTimer(signal.SIGURG, threading.get_native_id()))
 
 
@@ -205,7 +205,7 @@ def test_the_signal_to_spare_is_the_highest_that_nobody_uses(
     monkeypatch.setattr(
         signal, "getsignal", lambda number: signal.SIG_IGN if number in used else signal.SIG_DFL
     )
-    assert _spare(None) == top
-    assert _spare(top) == top - 1
+    assert spare_signal(None) == top
+    assert spare_signal(top) == top - 1
     used.add(top)
-    assert _spare(None) == top - 1
+    assert spare_signal(None) == top - 1

@@ -464,7 +464,7 @@ def test_hooks_of_forks_are_registered_once(loose: Loose, monkeypatch: pytest.Mo
 
 def test_a_last_resort_is_made_ready_with_the_thread(loose: Loose) -> None:
     """Nothing may be imported while the watchdog fires."""
-    loose.last_resort = SimpleNamespace(preload=lambda: loose.preloaded.append("resort"))  # type: ignore[assignment]
+    loose.last_resort = SimpleNamespace(preload=lambda: loose.preloaded.append("resort"))
 
     loose._start()
 
@@ -677,7 +677,7 @@ def test_a_child_of_fork_begins_afresh(watched: Watched) -> None:
     watched._starting.acquire()
     watched._living.acquire()
     watched._pace.quicken()
-    watched.last_resort = SimpleNamespace()  # type: ignore[assignment]
+    watched.last_resort = SimpleNamespace()
     watched.wake_at = GRACE_AT
     fresh = alarms[0]
 
@@ -687,7 +687,9 @@ def test_a_child_of_fork_begins_afresh(watched: Watched) -> None:
     assert can_be_had(watched._starting)
     assert not watched._living.locked()
     assert not watched._pace.is_quick
-    assert (watched._thread_id, watched.last_resort, watched.wake_at) == (None, None, math.inf)
+    assert (watched._thread_id, watched.wake_at) == (None, math.inf)
+    last_resort: object = watched.last_resort
+    assert last_resort is None
     assert (watched.did, watched.nudge.moved) == (["forget"], 1)
     assert watched._alarm is fresh
 
@@ -789,7 +791,7 @@ def test_a_look_tells_when_the_first_is_due(watched: Watched) -> None:
 
 def test_what_is_due_is_acted_on_with_the_watchdogs_tools(watched: Watched) -> None:
     """From that very instant on; and again at each look, for as long as it is under way."""
-    watched.last_resort = SimpleNamespace()  # type: ignore[assignment]
+    watched.last_resort = SimpleNamespace()
     one = under_way(invocation())
     watched.fake.now = GRACE_AT
 

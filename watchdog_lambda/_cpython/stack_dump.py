@@ -47,7 +47,7 @@ class StackDumpTimer:
 
     def __init__(self, nudge: int | None, native_id: int) -> None:
         self.available = False
-        self._number = _spare(nudge)
+        self._number = spare_signal(nudge)
         self._by_clock = ThreadTimer(self._number, native_id, CLOCK_MONOTONIC)
         self._by_cpu = ThreadTimer(self._number, native_id, CLOCK_THREAD_CPUTIME)
         if self._number is None or not (self._by_clock.available and self._by_cpu.available):
@@ -107,9 +107,16 @@ class StackDumpTimer:
             self._by_cpu.stop()
 
 
-def _spare(nudge: int | None) -> int | None:
+reserved: set[int] = set()
+"""Signals that somebody in this package has for good: of faulthandler's handlers Python does not
+know, and says SIG_DFL."""
+
+
+def spare_signal(nudge: int | None = None) -> int | None:
     """A signal that nobody uses; from the top, as those who want one count from below."""
     for number in range(signal.SIGRTMAX, signal.SIGRTMIN - 1, -1):
-        if number != nudge and signal.getsignal(number) is signal.SIG_DFL:
+        if number in reserved or number == nudge:
+            continue
+        if signal.getsignal(number) is signal.SIG_DFL:
             return number
     return None

@@ -94,6 +94,11 @@ def all_stacks(wanted: int) -> dict[int, Stack]:
     return stacks
 
 
+def stack_in(text: str) -> Stack:
+    """The one stack, or the first one, in what ``faulthandler`` has written. Thread: any."""
+    return next((stack for stack in _stacks_in(text) if stack), [])
+
+
 def frame_of(thread_id: int) -> FrameType | None:
     """The innermost frame of a thread as it is now; gone by the time you look. Thread: any.
 
@@ -177,17 +182,32 @@ def _identity(descriptor: int) -> tuple[int, ...]:
 
 
 def _parse(text: str) -> dict[int, Stack]:
-    """What ``faulthandler`` writes: a line for each thread, then one for each of its frames."""
+    """What ``faulthandler`` writes of all threads, by thread id."""
     stacks: dict[int, Stack] = {}
     stack: Stack = []
     for line in text.splitlines():
         if line.startswith(("Thread 0x", "Current thread 0x")):
             ident = line[line.index("0x") :].split(maxsplit=1)[0]
             stack = stacks[int(ident, 16)] = []
-        elif line.startswith('  File "'):
-            file, _, rest = line[8:].rpartition('", line ')
-            number, _, function = rest.partition(" in ")
-            stack.append((file, int(number) if number.isdecimal() else 0, function))
-        elif line.startswith("  ..."):
-            stack.append(("...", 0, ""))
+        else:
+            _add_frame(stack, line)
     return stacks
+
+
+def _stacks_in(text: str) -> list[Stack]:
+    stacks: list[Stack] = [[]]
+    for line in text.splitlines():
+        if line.endswith("(most recent call first):"):
+            stacks.append([])
+        else:
+            _add_frame(stacks[-1], line)
+    return stacks
+
+
+def _add_frame(stack: Stack, line: str) -> None:
+    if line.startswith('  File "'):
+        file, _, rest = line[8:].rpartition('", line ')
+        number, _, function = rest.partition(" in ")
+        stack.append((file, int(number) if number.isdecimal() else 0, function))
+    elif line.startswith("  ..."):
+        stack.append(("...", 0, ""))

@@ -41,6 +41,15 @@ cpu_time = time.process_time
 """Seconds that all threads of this process have had a processor for, over restarts."""
 
 
+wall = time.time
+"""Seconds of the wall clock: Lambda's deadlines are of that."""
+
+
+def since_boot() -> float:
+    """Seconds since the system's start: the kernel's times of processes are of that."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
 class SystemAlarm:
     """A wake-up that is kept if it comes before the wait; any thread may ring, one thread waits."""
 

@@ -29,11 +29,11 @@ PUT_OFF_PERIOD = 0.001
 LATE_PERIOD = 0.25
 """The same once the hard deadline has passed and nobody kills the process (Managed Instances)."""
 
-GIVE_UP_SHARES = {"report": 0.5, "exit": 0.5, "restart": 0.1}
+GIVE_UP_SHARES = {"report": 0.5, "exit": 0.5, "supervise": 0.1}
 """How much of the time from last call to the hard deadline a handler gets before it is given up.
 
 It is for the interrupt that cuts even a cleanup short: whom it brings back reports its own end. A
-restart needs the rest: the runtime must be there again before the hard deadline.
+supervisor needs the rest: it answers a quarter of a second before the hard deadline at the latest.
 """
 
 

@@ -1,10 +1,8 @@
-"""What last call does with a handler that has not come back: answer in its place, then leave.
+"""What last call does with a handler that has not come back (``exit``): answer for it, then leave.
 
-``exit`` posts the error or the fallback and ends the process, which Lambda replaces for the next
-invocation. ``restart`` posts the same and starts the runtime anew in this very process: measured
-with AWS's emulator, the caller has the answer then and the next invocations are served by the same
-pid. Whether the real service delivers what was posted before an exit has not been verified; a
-restart ends the invocation in the documented way, by asking for the next event.
+It posts the error or the fallback and ends the process, which Lambda replaces for the next
+invocation. Whether the real service delivers what was posted before an exit has not been verified.
+``supervise``, the other way, is in :mod:`.supervise`.
 
 Who answers is decided under the firing's lock, before anything is posted: from then on the
 handler's thread, should it come back, waits in settle and never returns to the runtime.
@@ -18,23 +16,35 @@ import sys
 
 from watchdog_lambda import _report
 from watchdog_lambda._cpython.stacks import frame_of, gc_paused
-from watchdog_lambda._engine.clock import cpu_time
 from watchdog_lambda._engine.stage import call_bounded
 from watchdog_lambda._plan import NO_FALLBACK
 from watchdog_lambda._report import metrics
 from watchdog_lambda._report.record import attribute
 
+from .crash import timeout_message
 from .process import end_children
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from typing import NoReturn
+    from collections.abc import Callable
+    from typing import NoReturn, Protocol
 
     from watchdog_lambda._engine.firing import Firing
 
-    from .process import Start
     from .runtime_api import RuntimeApi
+
+    class LastResort(Protocol):
+        """Who answers for a handler that is stuck; one per process."""
+
+        def preload(self) -> None:
+            """Import what must not be imported while the watchdog fires. Thread: a handler's."""
+
+        def act(self, firing: Firing, monotonic: Callable[[], float], /) -> str | None:
+            """Answer for the handler. Thread: watchdog.
+
+            Returns only if it has not come to it: why, or None if it is no longer needed.
+            """
+
 
 FALLBACK_SHARE = 1 / 3
 """A fallback gets this share of the time to the hard deadline; the error is posted without it."""
@@ -43,29 +53,21 @@ _FAILED = 1
 """The exit code: Lambda replaces a process that has ended whatever the code."""
 
 
-class LastResort:
-    """Answers for stuck handlers and ends or restarts the process; one per process.
+class Exit:
+    """Answers for stuck handlers and ends the process; one per process.
 
     Thread: made by the main one, at the start; used by the watchdog's.
     """
 
-    def __init__(self, api: RuntimeApi, start: Start, past: Mapping[str, str]) -> None:
+    def __init__(self, api: RuntimeApi, spared: set[int]) -> None:
+        """Answer over `api`; the children that are `spared` are not ended with the process."""
         self._api = api
-        self._start = start
-        self._past = past
-        # Of the processor, not of the clock: what came from a cold disk the first time is in the
-        # page cache when the same program starts again.
-        self._init_began = float(past.get("cpu", 0.0))
-        self._init_seconds = 0.0
-        if not past:
-            # At init, which Lambda gives a full processor. A restarted program's init is short of
-            # time, so there the first invocation pays.
-            api.preload()
+        self._spared = spared
+        # At init, which Lambda gives a full processor.
+        api.preload()
 
     def preload(self) -> None:
-        """Import what must not be imported while the watchdog fires. Thread: a handler's."""
-        self._init_seconds = cpu_time() - self._init_began
-        self._api.preload()
+        """Nothing is left to be imported at last call."""
 
     def act(self, firing: Firing, monotonic: Callable[[], float]) -> str | None:
         """Answer for the handler and leave; if that cannot be, say why (None: it has come back).
@@ -75,7 +77,7 @@ class LastResort:
         request_id = attribute(firing.invocation.context, "aws_request_id")
         if not request_id:
             return "the context has no aws_request_id"
-        answer, remark = _fallback(firing, firing.timeline.hard - monotonic())
+        answer, remark = make_fallback(firing, firing.timeline.hard - monotonic())
         if not firing.claim_answer():
             return None
         try:
@@ -100,27 +102,17 @@ class LastResort:
 
     def _leave(self, firing: Firing, remark: str, now: float) -> NoReturn:
         try:
-            action = firing.invocation.plan.settings.last_resort
-            left = firing.timeline.hard - now
-            if action == "restart" and self._init_seconds >= left:
-                # Killed in the middle of its start it would be no use, and might take the answer
-                # with it (AWS's emulator hands it on once the runtime asks for the next event or
-                # has ended).
-                remark = f" (a restart takes {self._init_seconds:.2f} s, {left:.2f} s are left)"
-                action = "exit"
             if firing.claim_report():
-                _report.write(firing, "stuck", now, last_resort=action + remark)
+                _report.write(firing, "stuck", now, last_resort="exit" + remark)
                 metrics.write(firing, "stuck", now)
-            if action == "restart":
-                self._start.again({**self._past, "cpu": f"{cpu_time():.3f}"})
-            end_children(self._start.children)
+            end_children(self._spared)
         except Exception as error:  # noqa: BLE001 - it has been answered for, so it must not go on
             _report.write_failure(error)
         finally:
             os._exit(_FAILED)
 
 
-def _fallback(firing: Firing, left: float) -> tuple[tuple[bytes, str] | None, str]:
+def make_fallback(firing: Firing, left: float) -> tuple[tuple[bytes, str] | None, str]:
     """The fallback's body and content type, if there is one and it works; and a remark if not.
 
     A callable is the user's code: it runs on a thread of its own, for a bounded time.
@@ -132,8 +124,8 @@ def _fallback(firing: Firing, left: float) -> tuple[tuple[bytes, str] | None, st
 
     def make() -> tuple[bytes, str]:
         if callable(fallback):
-            return _encode(invocation.plan.answer(firing.details, invocation.event))
-        return _encode(fallback)
+            return encoded(invocation.plan.answer(firing.details, invocation.event))
+        return encoded(fallback)
 
     try:
         call = call_bounded(make, left * FALLBACK_SHARE)
@@ -146,7 +138,7 @@ def _fallback(firing: Firing, left: float) -> tuple[tuple[bytes, str] | None, st
     return None, " (the fallback did not return in time)"
 
 
-def _encode(value: object) -> tuple[bytes, str]:
+def encoded(value: object) -> tuple[bytes, str]:
     """A handler's result as awslambdaric sends it: body and content type."""
     client = sys.modules.get("awslambdaric.lambda_runtime_client")
     if client is None:
@@ -159,13 +151,10 @@ def _encode(value: object) -> tuple[bytes, str]:
 def _error(firing: Firing, request_id: str, now: float) -> dict[str, object]:
     """What awslambdaric makes of an exception that leaves the handler."""
     timeline, details = firing.timeline, firing.details
-    start, hard = timeline.start, timeline.hard
+    location = details.location if details else ""
     return {
         "errorType": "LambdaTimeout",
-        "errorMessage": (
-            f"gave up after {now - start:.1f} s, {max(0.0, hard - now):.1f} s before the "
-            f"{hard - start:.1f} s limit, in {details.location if details else 'unknown'}"
-        ),
+        "errorMessage": timeout_message(now - timeline.start, timeline.hard - now, location),
         "requestId": request_id,
         "stackTrace": [f"  {place}\n" for place in details.stack] if details else [],
     }

@@ -15,6 +15,8 @@ import sys
 
 from watchdog_lambda._engine.clock import SystemClock
 
+from .kernel import processes_by_parent
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, MutableMapping
@@ -42,7 +44,7 @@ class Start:
         self.descriptors = {fd for fd in _descriptors() if _is_inheritable(fd)}
         # Started by whoever ran before us in this process, such as an image's start script: they
         # would not be started again.
-        self.children = set(_children().get(os.getpid(), ()))
+        self.children = set(processes_by_parent().get(os.getpid(), ()))
 
     def again(self, past: Mapping[str, str]) -> NoReturn:
         """Start the program anew in this very process, with its first environment and a `past`.
@@ -92,7 +94,7 @@ def end_children(spared: set[int]) -> list[int]:
 
     Those that have put themselves under another parent are not found.
     """
-    children = _children()
+    children = processes_by_parent()
     found: list[int] = []
     pending = [pid for pid in children.get(os.getpid(), ()) if pid not in spared]
     while pending:
@@ -116,22 +118,6 @@ def _is_running(pid: int) -> bool:
         return os.waitpid(pid, os.WNOHANG) == (0, 0)
     except OSError:
         return False  # somebody has waited for it, or it is no child of ours but a child's
-
-
-def _children() -> dict[int, list[int]]:
-    """All processes, by parent."""
-    children: dict[int, list[int]] = {}
-    for name in os.listdir("/proc"):
-        if not name.isdecimal():
-            continue
-        try:
-            with open(f"/proc/{name}/stat", "rb") as file:
-                # The command's name, in parentheses, may hold anything.
-                fields = file.read().rpartition(b")")[2].split()
-        except OSError:
-            continue
-        children.setdefault(int(fields[1]), []).append(int(name))
-    return children
 
 
 def _descriptors() -> list[int]:

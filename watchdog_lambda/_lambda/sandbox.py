@@ -70,11 +70,7 @@ class Sandbox:
             identifier = api.register_extension()
             self._event = api.wait_for_no_event(identifier)
         except (OSError, Refused) as error:
-            logger().warning(
-                "SIGTERM=1: no extension could be registered (%s), so Lambda may end the sandbox "
-                "without a SIGTERM",
-                error,
-            )
+            warn_of_no_extension(error)
             return None
         return identifier
 
@@ -155,6 +151,15 @@ class Sandbox:
 
 def _nobody_waits() -> None:
     """The stage's end is waited for by :meth:`Stage.wait` alone."""
+
+
+def warn_of_no_extension(error: Exception) -> None:
+    """Say that the registration has failed, and what follows. Thread: any."""
+    logger().warning(
+        "SIGTERM=1: no extension could be registered (%s), so Lambda may end the sandbox without a "
+        "SIGTERM",
+        error,
+    )
 
 
 class _Handler:

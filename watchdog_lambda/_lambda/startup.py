@@ -18,58 +18,125 @@ if TYPE_CHECKING:
     from watchdog_lambda._config import Settings
 
     from .runtime_api import RuntimeApi
+    from .supervised import Supervised
+
+_ADDRESS = "AWS_LAMBDA_RUNTIME_API"
 
 _done: set[str] = set()
 _past: dict[str, str] = {}
-"""What the program that ran in this process before a restart has left, and what the next is left.
+"""What the process has behind it, and the one that takes its place must not do again.
 
 Filled once; a mutable one, since what is done here comes in the settings' order.
 """
 
+_supervised: list[Supervised] = []
+"""This process's side of its supervisor, if it has one."""
 
-def prepare(settings: Settings, environ: MutableMapping[str, str]) -> None:
+_NOT_IMPORTED_FIRST = (
+    "only the entrypoint, which Lambda imports before the handler, can start it; "
+    "see Choosing the handler"
+)
+
+
+def prepare(
+    settings: Settings, environ: MutableMapping[str, str], *, is_entrypoint: bool = False
+) -> None:
     """Do what `settings` ask for and has not been done.
 
     Outside of Lambda, where no Runtime API is, there is nothing to be done. In Managed Instances
-    neither is to be had, since ending a process there ends others' invocations or a worker for
-    good, and the log says so.
+    only ``supervise`` is to be had: ending a process there ends a worker for good, and the log says
+    so.
+
+    With ``supervise`` it returns in another process than it was called in; see :mod:`.supervise`.
 
     Raises:
         ConfigurationError: Python runs without its GIL.
 
-    Thread: main, before the first invocation.
+    Thread: main, before the first invocation; `is_entrypoint` says that nothing of the user's has
+    been imported.
     """
     if (refusal := refusal_without_gil()) is not None:
         raise ConfigurationError(refusal)
-    wanted: set[str] = set()
-    if settings.sigterm:
-        wanted.add("SIGTERM=1")
-    if settings.last_resort != "report":
-        wanted.add(f"LAST_RESORT={settings.last_resort}")
-    wanted -= _done
-    address = environ.get("AWS_LAMBDA_RUNTIME_API")
+    wanted = _wanted(settings) - _done
+    address = environ.get(_ADDRESS)
     if not wanted or not address:
         return
     _done.update(wanted)
-    if environ.get("AWS_LAMBDA_MAX_CONCURRENCY"):
-        logger().warning("%s has no effect in Managed Instances", ", ".join(sorted(wanted)))
-        return
 
     from .process import take_past  # noqa: PLC0415 - for those who use it
     from .runtime_api import RuntimeApi  # noqa: PLC0415
 
     api = RuntimeApi(address)
     _past.update(take_past(environ))
+    is_managed = bool(environ.get("AWS_LAMBDA_MAX_CONCURRENCY"))
+    if settings.last_resort == "supervise" and process_watchdog.last_resort is None:
+        # First of all: from here on this is another process.
+        wanted.discard("LAST_RESORT=supervise")
+        sigterm = settings.sigterm and not is_managed
+        if not _supervise(settings, environ, sigterm=sigterm, is_entrypoint=is_entrypoint):
+            wanted.add("LAST_RESORT=exit")
+    if is_managed:
+        if wanted:
+            logger().warning("%s has no effect in Managed Instances", ", ".join(sorted(wanted)))
+        return
     if "SIGTERM=1" in wanted:
         _listen(api)
-    if settings.last_resort != "report" and process_watchdog.last_resort is None:
-        from .last_resort import LastResort  # noqa: PLC0415
-        from .process import Start  # noqa: PLC0415
+    if "LAST_RESORT=exit" in wanted and process_watchdog.last_resort is None:
+        _answer_and_exit(api)
 
+
+def _wanted(settings: Settings) -> set[str]:
+    wanted: set[str] = set()
+    if settings.sigterm:
+        wanted.add("SIGTERM=1")
+    if settings.last_resort != "report":
+        wanted.add(f"LAST_RESORT={settings.last_resort}")
+    return wanted
+
+
+def publish(fallback: object) -> None:
+    """Leave a handler's fallback where a supervisor finds it, if there is one.
+
+    Thread: main, at the end of the init.
+    """
+    for supervised in _supervised:
+        supervised.publish(fallback)
+
+
+def _supervise(
+    settings: Settings, environ: MutableMapping[str, str], *, sigterm: bool, is_entrypoint: bool
+) -> bool:
+    """Start the supervisor; False if there can be none, which has been said."""
+    why = _NOT_IMPORTED_FIRST
+    if is_entrypoint:
+        from .runtime_api import EXTENSION  # noqa: PLC0415
+        from .supervise import Refusal, begin  # noqa: PLC0415
+
+        registers = sigterm and "extension" not in _past
         try:
-            process_watchdog.last_resort = LastResort(api, Start(), _past)
-        except OSError as error:  # no /proc
-            logger().warning("LAST_RESORT=%s has no effect: %s", settings.last_resort, error)
+            supervised = begin(
+                environ[_ADDRESS], settings, environ, EXTENSION if registers else None
+            )
+        except Refusal as refusal:
+            why = str(refusal)
+        else:
+            _supervised.append(supervised)
+            process_watchdog.last_resort = supervised
+            if registers:
+                _past["extension"] = ""  # the supervisor's
+            return True
+    logger().warning("LAST_RESORT=supervise cannot be had, exit takes its place: %s", why)
+    return False
+
+
+def _answer_and_exit(api: RuntimeApi) -> None:
+    from .last_resort import Exit  # noqa: PLC0415
+    from .process import Start  # noqa: PLC0415
+
+    try:
+        process_watchdog.last_resort = Exit(api, Start().children)
+    except OSError as error:  # no /proc
+        logger().warning("LAST_RESORT=exit has no effect: %s", error)
 
 
 def _listen(api: RuntimeApi) -> None:
@@ -82,7 +149,7 @@ def _listen(api: RuntimeApi) -> None:
         # Not the main thread, no thread or no descriptor to be had: the start goes on.
         logger().warning("SIGTERM=1 has no effect: %s", error)
         return
-    # A restart keeps the registration; a second one would be refused.
+    # One that has been registered stays; a second one would be refused.
     if "extension" not in _past:
         identifier = sandbox.register(api)
         if identifier is not None:

@@ -356,10 +356,29 @@ def _look_at_process(report: Report, environ: Mapping[str, str]) -> None:
     if environ.get("AWS_LAMBDA_MAX_CONCURRENCY"):
         for name, is_set in (
             ("SIGTERM=1", settings.sigterm),
-            (f"LAST_RESORT={settings.last_resort}", settings.last_resort != "report"),
+            ("LAST_RESORT=exit", settings.last_resort == "exit"),
         ):
             if is_set:
                 report.add("warning", f"{name} has no effect in Managed Instances")
+    if settings.last_resort == "supervise":
+        _find_supervisor(report)
+
+
+def _find_supervisor(report: Report) -> None:
+    from watchdog_lambda._lambda.supervise import refusal  # noqa: PLC0415 - for those who use it
+
+    why = refusal()
+    if why is None:
+        report.add(
+            "note",
+            "LAST_RESORT=supervise: a second process answers for crashes, too; it takes some 3 ms "
+            "and 5 MB at each cold start, and must find no other thread running",
+        )
+    else:
+        report.add(
+            "warning",
+            f"LAST_RESORT=supervise cannot be had here, and exit takes its place: {why}",
+        )
 
 
 def signal_name(number: int) -> str:

@@ -54,6 +54,7 @@ def look() -> dict[str, Any]:
     """What this process is like."""
     return {
         "pid": os.getpid(),
+        "parent": os.getppid(),
         "calls": calls,
         "cwd": str(Path.cwd()),
         "left_behind": "LEFT_BEHIND" in os.environ,

@@ -1,0 +1,123 @@
+"""A handler that hangs or dies in every way that there is, in whichever state it is told to."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from watchdog_lambda import watch
+
+calls = 0
+
+HOLDING = ctypes.PyDLL(None)  # its calls keep the GIL
+LIBC = ctypes.CDLL(None)
+
+
+def crash() -> None:
+    """Read from where nothing is."""
+    ctypes.string_at(0)
+
+
+def crash_elsewhere() -> None:
+    """The same on another thread, while the main one waits."""
+    thread = threading.Thread(target=crash)
+    thread.start()
+    thread.join()
+
+
+def grow() -> None:
+    """Take memory until there is none."""
+    blocks: list[bytes] = []
+    while True:
+        blocks.append(b"x" * (4 << 20))
+
+
+def deadlock(libc: Any) -> None:
+    """Wait in C for a lock that this very thread has."""
+    mutex = ctypes.create_string_buffer(64)
+    libc.pthread_mutex_lock(mutex)
+    libc.pthread_mutex_lock(mutex)
+
+
+def swallow() -> None:
+    """Catch whatever lands here, again and again."""
+    while True:
+        try:
+            while True:
+                time.sleep(60)
+        except BaseException:  # noqa: S110
+            pass
+
+
+WAYS = {
+    "sum": lambda: sum(range(10**12)),
+    "sorted": lambda: sorted([float(-i) for i in range(3_000_000)] * 20),
+    "json": lambda: json.loads("[" + "1," * 120_000_000 + "1]"),
+    "deadlock with the GIL": lambda: deadlock(HOLDING),
+    "deadlock": lambda: deadlock(LIBC),
+    "swallow": swallow,
+    "segfault": crash,
+    "segfault elsewhere": crash_elsewhere,
+    "abort": os.abort,
+    "exit": lambda: os._exit(7),
+    "sys.exit": lambda: sys.exit(3),
+    "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
+    "terminate": lambda: os.kill(os.getpid(), signal.SIGTERM),
+    "grow": grow,
+}
+
+
+def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
+    """Do what `event` says, after as many seconds."""
+    del context
+    global calls  # noqa: PLW0603 - shows whether this is the same process's same memory
+    calls += 1
+    time.sleep(event.get("after", 0.0))
+    if event.get("child"):
+        # Its own output, or the emulator would wait for it to close ours.
+        child = subprocess.Popen(
+            ["sh", "-c", "sleep 60 & sleep 60"],
+            stdout=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        print(f"child {child.pid}", flush=True)
+    if event.get("idle"):
+        threading.Timer(0.2, WAYS[event["do"]]).start()
+    elif event["do"] != "look":
+        WAYS[event["do"]]()
+    return {
+        "pid": os.getpid(),
+        "supervisor": os.getppid(),
+        "calls": calls,
+        "descriptors": len(list(Path("/proc/self/fd").iterdir())),
+        "group": os.getpgrp(),
+        "initialization": os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE"),
+    }
+
+
+def answering(event: dict[str, Any], context: object) -> object:
+    """Die while the answer is being sent."""
+    if event["do"] == "look":
+        return handler(event, context)
+    from awslambdaric import lambda_runtime_client  # noqa: PLC0415
+
+    def die(*_arguments: object) -> None:
+        WAYS[event["do"]]()
+
+    lambda_runtime_client.runtime_client = type("Client", (), {"post_invocation_result": die})
+    return {}
+
+
+constant = watch(fallback={"constant": 1})(handler)
+called = watch(fallback=lambda details: {"asked": details.function_name})(handler)
+
+if os.environ.get("DIE_IN_INIT"):
+    WAYS[os.environ["DIE_IN_INIT"]]()

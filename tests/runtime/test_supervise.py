@@ -1,0 +1,315 @@
+"""A supervisor answers for whatever way a handler has to hang or to die, and the sandbox stays."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import pytest
+
+from tests import log_schema
+
+from .harness import WAYS, Call, Way, call, running, wrapped
+
+if TYPE_CHECKING:
+    from tools.emulator import Emulator
+
+TIMEOUT: Final = 3
+LOOK: Final = {"do": "look"}
+CRASH: Final = "watchdog.crash"
+AT_ONCE: Final = 1.0
+"""Seconds, on a busy machine."""
+
+
+def function(handler: str = "handler", *, way: Way = "command", **environment: str) -> Emulator:
+    settings = {
+        "WATCHDOG_LAMBDA_LAST_RESORT": "supervise",
+        "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "3008",
+        **environment,
+    }
+    return wrapped(f"dying.{handler}", way=way, timeout=TIMEOUT, environment=settings, warm_up=LOOK)
+
+
+def crashes(emulator: Emulator, since: int = 0) -> list[dict[str, Any]]:
+    """The records of crashes, as their schema has them."""
+    found = [json.loads(line.text) for line in emulator.lines[since:] if CRASH in line.text]
+    for record in found:
+        log_schema.check(record)
+    return found
+
+
+def look(emulator: Emulator) -> dict[str, Any]:
+    answer: Any = emulator.invoke(LOOK).json()
+    assert isinstance(answer, dict)
+    return answer
+
+
+def assert_same_sandbox(before: dict[str, Any], after: dict[str, Any]) -> None:
+    """Another process, of the same supervisor, with nothing left over."""
+    assert after["pid"] != before["pid"]
+    assert after["supervisor"] == before["supervisor"]
+    assert after["calls"] == 1
+    assert after["descriptors"] <= before["descriptors"]
+    assert after["group"] == after["pid"]
+
+
+def assert_gave_up(timed_out: Call, place: str) -> None:
+    answer = timed_out.answer
+    assert answer["errorType"] == "LambdaTimeout"
+    assert re.fullmatch(
+        rf"gave up after 2\.\d s, 0\.[0-3] s before the 3\.0 s limit, in {place}",
+        answer["errorMessage"],
+    )
+    assert TIMEOUT - 0.3 < timed_out.response.seconds < TIMEOUT
+
+
+@pytest.mark.parametrize(
+    ("do", "place"),
+    [
+        ("sum", r"dying\.py:\d+ \(<lambda>\)"),
+        ("sorted", r"dying\.py:\d+ \(<lambda>\)"),
+        ("json", r"dying\.py:\d+ \(<lambda>\)"),
+        ("deadlock with the GIL", r"dying\.py:\d+ \(deadlock\)"),
+        ("deadlock", r"dying\.py:\d+ \(deadlock\)"),
+        ("swallow", r"dying\.py:\d+ \(swallow\)"),
+    ],
+)
+def test_each_way_to_hang_is_answered_before_the_limit(do: str, place: str) -> None:
+    """With the place; one record; the next call is served by the same sandbox."""
+    with running(function()) as emulator:
+        before = look(emulator)
+        timed_out = call(emulator, {"do": do})
+        after = look(emulator)
+
+        assert_gave_up(timed_out, place)
+        assert_same_sandbox(before, after)
+        emulator.wait_for_line(lambda text: "watchdog.timeout" in text)
+        [record] = [json.loads(x.text) for x in emulator.lines if "watchdog.timeout" in x.text]
+        log_schema.check(record)
+        assert (record["outcome"], record["last_resort"]) == ("stuck", "supervise")
+        assert re.fullmatch(place, record["location"])
+
+
+@pytest.mark.parametrize(
+    ("do", "message", "place"),
+    [
+        ("segfault", "killed by SIGSEGV after 0.2 s", r" in dying\.py:\d+ \(crash\)"),
+        ("segfault elsewhere", "killed by SIGSEGV after 0.2 s", r" in dying\.py:\d+ \(crash\)"),
+        ("abort", "killed by SIGABRT after 0.2 s", r" in dying\.py:\d+ \(handler\)"),
+        ("exit", "exited with status 7 after 0.2 s", ""),
+        ("sys.exit", "exited with status 3 after 0.2 s", ""),
+        ("terminate", "killed by SIGTERM after 0.2 s", ""),
+        (
+            "kill",
+            "killed by SIGKILL after 0.2 s",
+            r", memory peaked at \d+ of 3008 MB",
+        ),
+    ],
+)
+def test_each_way_to_die_is_answered_at_once(do: str, message: str, place: str) -> None:
+    """With the signal or status, and the place where it is known; the sandbox serves on."""
+    with running(function()) as emulator:
+        before = look(emulator)
+        crashed = call(emulator, {"do": do, "after": 0.2})
+        after = look(emulator)
+
+        answer = crashed.answer
+        assert answer["errorType"] == "RuntimeCrash"
+        seconds = re.escape(message).replace(r"0\.2", r"\d\.\d")
+        assert re.fullmatch(seconds + place, answer["errorMessage"]), answer["errorMessage"]
+        assert ("dying.py" in "".join(answer["stackTrace"])) == place.startswith(" in")
+        assert crashed.response.seconds < 0.2 + AT_ONCE
+        assert_same_sandbox(before, after)
+        [record] = crashes(emulator)
+        assert (record["request_id"], record["outcome"]) == (crashed.request_id, "answered")
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_both_ways_to_get_hold_of_the_handler(way: Way) -> None:
+    """As the image's command, and by the setting, where the runtime polls from another thread."""
+    with running(function(way=way)) as emulator:
+        before = look(emulator)
+        crashed = call(emulator, {"do": "segfault"})
+        after = look(emulator)
+        timed_out = call(emulator, {"do": "sum"})
+        again = look(emulator)
+
+        assert crashed.answer["errorType"] == "RuntimeCrash"
+        assert timed_out.answer["errorType"] == "LambdaTimeout"
+        assert_same_sandbox(before, after)
+        assert_same_sandbox(after, again)
+
+
+@pytest.mark.parametrize("do", ["sum", "segfault", "exit"])
+def test_a_death_while_the_answer_is_sent_is_answered_once(do: str) -> None:
+    """Whatever the platform has taken counts; here it has taken nothing."""
+    with running(function("answering")) as emulator:
+        before = look(emulator)
+        answer = call(emulator, {"do": do})
+        if do == "sum":
+            # The state says that an answer is on its way: only the platform can end that.
+            assert "Task timed out" in answer.response.body
+            return
+        assert answer.answer["errorType"] == "RuntimeCrash"
+        assert_same_sandbox(before, look(emulator))
+
+
+@pytest.mark.parametrize(("do", "said"), [("segfault", "SIGSEGV"), ("exit", "exit status 7")])
+def test_a_death_between_two_invocations_is_the_platforms(do: str, said: str) -> None:
+    """The supervisor ends as the runtime has; nobody waits for an answer."""
+    with running(function()) as emulator:
+        before = look(emulator)
+        emulator.invoke({"do": do, "idle": True})
+        emulator.wait_for_line(lambda text: "exited" in text and "runtime-" in text)
+        assert emulator.invoke(LOOK).body  # the emulator notices only now
+        after = look(emulator)
+
+        assert after["supervisor"] != before["supervisor"]
+        assert crashes(emulator) == []
+        words = {"SIGSEGV": "segmentation fault"}.get(said, said)
+        assert any(words in line.text for line in emulator.lines)
+
+
+@pytest.mark.parametrize(
+    ("do", "message"),
+    [
+        ("segfault", r"killed by SIGSEGV in its init in dying\.py:\d+ \(crash\)"),
+        ("exit", "exited with status 7 in its init"),
+    ],
+)
+def test_a_crash_in_init_is_reported_with_the_place(do: str, message: str) -> None:
+    """As the platform reports it: nothing is started anew by us."""
+    emulator = wrapped(
+        "dying.handler",
+        timeout=TIMEOUT,
+        environment={"WATCHDOG_LAMBDA_LAST_RESORT": "supervise", "DIE_IN_INIT": do},
+    )
+    with running(emulator):
+        body: Any = json.loads(emulator.invoke(LOOK).body)
+        assert body["errorType"] == "Runtime.ExitError"
+        assert re.fullmatch(message, body["errorMessage"])
+        record = crashes(emulator)[0]
+        assert (record["outcome"], record["request_id"], record["elapsed_ms"]) == ("init", "", None)
+
+
+def test_an_error_in_init_is_the_runtimes_own() -> None:
+    """Posted once, in its words."""
+    environment = {"WATCHDOG_LAMBDA_LAST_RESORT": "supervise"}
+    with running(wrapped("missing.handler", environment=environment)) as emulator:
+        body: Any = json.loads(emulator.invoke(LOOK).body)
+
+        assert body["errorType"] == "Runtime.ImportModuleError"
+        assert crashes(emulator) == []
+
+
+@pytest.mark.parametrize(
+    ("handler", "answer"), [("constant", {"constant": 1}), ("called", "LambdaTimeout")]
+)
+def test_a_static_fallback_is_posted_for_a_timeout(handler: str, answer: object) -> None:
+    """A callable one cannot be called where nothing acts; a crash is never answered by one."""
+    with running(function(handler)) as emulator:
+        timed_out = call(emulator, {"do": "sum"}).answer
+        crashed = call(emulator, {"do": "exit"}).answer
+
+        assert (timed_out if isinstance(answer, dict) else timed_out["errorType"]) == answer
+        assert crashed["errorType"] == "RuntimeCrash"
+        assert look(emulator)["calls"] == 1
+
+
+def test_a_callable_fallback_is_called_where_the_watchdog_runs() -> None:
+    """At last call, of which there is time enough in longer timeouts."""
+    emulator = wrapped(
+        "dying.called",
+        timeout=6,
+        environment={"WATCHDOG_LAMBDA_LAST_RESORT": "supervise"},
+        warm_up=LOOK,
+    )
+    with running(emulator):
+        timed_out = call(emulator, {"do": "deadlock"})
+
+        assert timed_out.answer == {"asked": "function"}
+        [record] = timed_out.reports
+        assert (record["outcome"], record["last_resort"]) == ("stuck", "supervise")
+
+
+@pytest.mark.parametrize("do", ["deadlock", "segfault"])
+def test_what_the_handler_has_started_is_ended(do: str) -> None:
+    """Also in a session of its own, and what that has started."""
+    with running(function()) as emulator:
+        look(emulator)
+        since = len(emulator.lines)
+        call(emulator, {"do": do, "child": True})
+        line = emulator.wait_for_line(lambda text: text.startswith("child "), since=since)
+        look(emulator)
+
+        session = line.text.split()[1]
+        until = time.monotonic() + 5
+        while members(session) and time.monotonic() < until:
+            time.sleep(0.01)
+        assert members(session) == []
+
+
+def members(session: str) -> list[str]:
+    """The processes of a session that have not ended."""
+    found: list[str] = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, _, _, of = path.read_text(encoding="utf-8").rpartition(")")[2].split()[:4]
+        except OSError:
+            continue
+        if of == session and state != "Z":
+            found.append(path.parent.name)
+    return found
+
+
+def test_the_runtime_ends_with_its_supervisor() -> None:
+    """Killed, it takes the runtime's process along; the platform starts both anew."""
+    with running(function()) as emulator:
+        before = look(emulator)
+        os.kill(before["supervisor"], signal.SIGKILL)
+        until = time.monotonic() + 5
+        while Path(f"/proc/{before['pid']}/stat").exists() and time.monotonic() < until:
+            time.sleep(0.01)
+
+        assert not Path(f"/proc/{before['pid']}").exists()
+        emulator.invoke(LOOK)  # the emulator notices only now
+        assert look(emulator)["supervisor"] != before["supervisor"]
+
+
+def test_crash_after_crash_leaves_nothing_behind() -> None:
+    """No descriptor, no process, no memory worth mentioning in the supervisor."""
+    with running(function()) as emulator:
+        before = look(emulator)
+        supervisor = before["supervisor"]
+        memory, descriptors = resident_kb(supervisor), open_descriptors(supervisor)
+        for number in range(100):
+            answer: Any = emulator.invoke({"do": "exit" if number % 2 else "segfault"}).json()
+            assert answer["errorType"] == "RuntimeCrash"
+        after = look(emulator)
+
+        assert_same_sandbox(before, after)
+        # The connection that the last process's first event came on is there until the next one.
+        assert open_descriptors(supervisor) <= descriptors + 1
+        assert resident_kb(supervisor) < memory + 1024
+        assert children_of(supervisor) == [after["pid"]]
+
+
+def resident_kb(pid: int) -> int:
+    status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
+    found = re.search(r"RssAnon:\s+(\d+)", status)
+    assert found is not None
+    return int(found[1])
+
+
+def open_descriptors(pid: int) -> int:
+    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
+
+
+def children_of(pid: int) -> list[int]:
+    text = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii")
+    return [int(child) for child in text.split()]

@@ -1,0 +1,115 @@
+"""What is said about a process that has ended, or was ended, in the middle of an invocation.
+
+Words and records only: to the caller an error as awslambdaric makes one of an exception, to the log
+one line.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+
+from watchdog_lambda._report.record import timestamp
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Final
+
+    from watchdog_lambda._cpython.source import SourceMap
+    from watchdog_lambda._cpython.stacks import Stack
+
+    from .runtime_process import Ended
+
+EVENT: Final = "watchdog.crash"
+TYPE: Final = "RuntimeCrash"
+INIT_TYPE: Final = "Runtime.ExitError"
+"""The platform's own word for a runtime that has ended."""
+
+
+class Place:
+    """Where a thread was, as far as it is known."""
+
+    __slots__ = ("location", "stack")
+
+    def __init__(self, stack: Stack, code: SourceMap) -> None:
+        self.location = code.location(stack)
+        self.stack = code.places(stack)
+
+    @property
+    def trace(self) -> list[str]:
+        """As ``stackTrace`` in an error."""
+        return [f"  {place}\n" for place in self.stack]
+
+
+def how(exit_code: int) -> str:
+    """``killed by SIGSEGV`` or ``exited with status 7``."""
+    if exit_code >= 0:
+        return f"exited with status {exit_code}"
+    return f"killed by {_name(-exit_code)}"
+
+
+def _name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def memory_in_words(peak_mb: int, limit_mb: int | None) -> str:
+    """``memory peaked at 128 of 128 MB``."""
+    of = "" if limit_mb is None else f" of {limit_mb}"
+    return f"memory peaked at {peak_mb}{of} MB"
+
+
+def message(
+    ended: Ended, seconds: float | None, place: Place, peak_mb: int, limit_mb: int | None
+) -> str:
+    """One line about the end of a process, `seconds` after its invocation began."""
+    words = how(ended.exit_code)
+    words += " in its init" if seconds is None else f" after {max(seconds, 0.0):.1f} s"
+    if place.location:
+        words += f" in {place.location}"
+    if ended.exit_code == -signal.SIGKILL:
+        # Nobody else kills so, as a rule, but the kernel that is short of memory.
+        words += f", {memory_in_words(peak_mb, limit_mb)}"
+    return words
+
+
+def timeout_message(elapsed: float, remaining: float, location: str) -> str:
+    """One line about a handler that has been given up."""
+    limit = elapsed + remaining
+    return (
+        f"gave up after {elapsed:.1f} s, {max(0.0, remaining):.1f} s before the "
+        f"{limit:.1f} s limit, in {location or 'unknown'}"
+    )
+
+
+def error_body(kind: str, text: str, request_id: str, place: Place) -> bytes:
+    """What awslambdaric makes of an exception that leaves the handler."""
+    error = {
+        "errorType": kind,
+        "errorMessage": text,
+        "requestId": request_id,
+        "stackTrace": place.trace,
+    }
+    return json.dumps(error).encode()
+
+
+def record(
+    ended: Ended, place: Place, memory: tuple[int, int | None], outcome: str
+) -> dict[str, Any]:
+    """The line of a crash, but for what is known of the function and its invocation."""
+    code = ended.exit_code
+    return {
+        "level": "ERROR",
+        "message": EVENT,
+        "timestamp": timestamp(),
+        "event": EVENT,
+        "outcome": outcome,
+        "signal": _name(-code) if code < 0 else None,
+        "exit_status": code if code >= 0 else None,
+        "location": place.location,
+        "stack": place.stack,
+        "memory_peak_mb": memory[0],
+        "memory_limit_mb": memory[1],
+    }

@@ -1,0 +1,57 @@
+"""How much memory this sandbox may use, and what a process that has ended had used at the most."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Final
+
+MEBIBYTE: Final = 1 << 20
+
+_LIMITS: Final = (
+    "/sys/fs/cgroup/memory.max",
+    "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+)
+
+
+def limit_mb(environ: Mapping[str, str]) -> int | None:
+    """The function's memory in MB, as Lambda says it, else the control group's limit.
+
+    None if neither is known, or there is no limit.
+    """
+    told = environ.get("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "")
+    if told.isascii() and told.isdecimal() and int(told):
+        return int(told)
+    for path in (*_own_groups(), *_LIMITS):
+        try:
+            with open(path, "rb") as file:
+                value = file.read().strip()
+        except OSError:
+            continue
+        # Version 1 says "no limit" with a number beyond any machine's memory.
+        if value.isdigit() and 0 < int(value) < 1 << 60:
+            return int(value) // MEBIBYTE
+    return None
+
+
+def peak_mb(maximum_resident_kb: int) -> int:
+    """A process's peak in MB, of what ``wait4()`` says about it in KB."""
+    return maximum_resident_kb >> 10
+
+
+def _own_groups() -> list[str]:
+    """This process's control group, where it is not the root of what it sees."""
+    try:
+        with open("/proc/self/cgroup", "rb") as file:
+            lines = file.read().decode("utf-8", "replace").splitlines()
+    except OSError:
+        return []
+    found: list[str] = []
+    for line in lines:
+        _, controllers, path = (*line.split(":", 2), "", "", "")[:3]
+        if not controllers:
+            found.append(f"/sys/fs/cgroup{path}/memory.max")
+        elif "memory" in controllers.split(","):
+            found.append(f"/sys/fs/cgroup/memory{path}/memory.limit_in_bytes")
+    return found

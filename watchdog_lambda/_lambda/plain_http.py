@@ -1,0 +1,177 @@
+"""The Runtime API over a bare socket, for a process that imports nothing.
+
+``http.client`` would be 15 ms and some megabytes in the supervisor, which has to be small and to
+act at once. One request goes over one connection, to the address that Lambda has given.
+"""
+
+from __future__ import annotations
+
+from _socket import AF_INET, IPPROTO_TCP, SOCK_STREAM, TCP_NODELAY, socket
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Final
+
+CONNECTS_WITHIN: Final = 1.0
+"""Seconds: the API is on this machine."""
+
+_RUNTIME: Final = "/2018-06-01/runtime/"
+_EXTENSION: Final = "/2020-01-01/extension/"
+_PIECE: Final = 65_536
+
+
+class Unanswered(OSError):
+    """The request may have been taken, but nothing has said so."""
+
+
+class PlainApi:
+    """The Runtime API at one address, host and port.
+
+    Every method raises OSError if the API cannot be reached.
+
+    Thread: any.
+    """
+
+    __slots__ = ("_address", "_host", "_port")
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+        host, _, port = address.rpartition(":")
+        self._host, self._port = host, int(port)
+
+    def connect(self, seconds: float = CONNECTS_WITHIN) -> socket:
+        """Open a connection that waits so long for whatever is done on it."""
+        connection = socket(AF_INET, SOCK_STREAM)
+        try:
+            connection.settimeout(max(seconds, 0.001))
+            connection.connect((self._host, self._port))
+            connection.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
+        except OSError:
+            connection.close()
+            raise
+        return connection
+
+    def post(
+        self, path: str, body: bytes, headers: Mapping[str, str], seconds: float
+    ) -> tuple[int, str]:
+        """Post to ``/runtime/`` and return the status and the beginning of what was said.
+
+        Raises:
+            OSError: the API could not be reached, and has taken nothing.
+            Unanswered: the request was sent, wholly or in part, and no answer came.
+        """
+        head = self._head("POST", _RUNTIME + path, {**headers, "Connection": "close"}, body)
+        connection = self.connect(min(seconds, CONNECTS_WITHIN))
+        try:
+            connection.sendall(head + body)
+            return _answer(connection)
+        except OSError as error:
+            raise Unanswered(str(error)) from error
+        finally:
+            connection.close()
+
+    def ask_for_event(self, connection: socket) -> None:
+        """Send ``GET /next`` over an open connection; :class:`Event` reads the answer."""
+        path = _RUNTIME + "invocation/next"
+        connection.sendall(self._head("GET", path, {"User-Agent": "watchdog-lambda"}))
+
+    def register_extension(self, name: str, seconds: float) -> socket:
+        """Register an internal extension that wants no event, and ask for the event that is none.
+
+        Before the runtime asks for its first event only. Keep the connection that this returns.
+
+        Raises:
+            OSError: the API did not take it; the message says what it said.
+        """
+        body = b'{"events": []}'
+        headers = {"Lambda-Extension-Name": name, "Content-Type": "application/json"}
+        connection = self.connect(seconds)
+        try:
+            head = self._head("POST", f"{_EXTENSION}register", headers, body)
+            connection.sendall(head + body)
+            event = Event(connection)
+            answer = event.read()
+            identifier = event.headers.get("Lambda-Extension-Identifier")
+            if event.status != 200 or not identifier:
+                raise OSError(f"{event.status} {answer[:200].decode('utf-8', 'replace')}")
+        finally:
+            connection.close()
+        connection = self.connect(seconds)
+        path, wanted = f"{_EXTENSION}event/next", {"Lambda-Extension-Identifier": identifier}
+        connection.sendall(self._head("GET", path, wanted))
+        return connection
+
+    def _head(
+        self, method: str, path: str, headers: Mapping[str, str], body: bytes | None = None
+    ) -> bytes:
+        lines = [f"{method} {path} HTTP/1.1", f"Host: {self._address}"]
+        if body is not None:
+            lines.append(f"Content-Length: {len(body)}")
+        lines += [f"{name}: {value}" for name, value in headers.items()]
+        return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1", "replace")
+
+
+class Event:
+    """Reads one answer off a connection: status, headers, body."""
+
+    __slots__ = ("_buffer", "_connection", "headers", "status")
+
+    def __init__(self, connection: socket) -> None:
+        self._connection = connection
+        self._buffer = bytearray()
+        self.status = 0
+        self.headers: dict[str, str] = {}
+
+    def read(self) -> bytes:
+        """The body; the status and the headers are there afterwards, names in Title-Case.
+
+        Raises:
+            OSError: the connection was closed, or what came over it was no HTTP.
+        """
+        first, *lines = self._until(b"\r\n\r\n").decode("latin-1").split("\r\n")
+        words = first.split()
+        if len(words) < 2 or not words[1].isdecimal():
+            raise OSError(f"no HTTP answer: {first[:60]!r}")
+        self.status = int(words[1])
+        for line in lines:
+            name, _, value = line.partition(":")
+            self.headers[name.strip().title()] = value.strip()
+        if self.headers.get("Transfer-Encoding", "").lower() == "chunked":
+            return self._chunks()
+        return self._exactly(int(self.headers.get("Content-Length", "0")))
+
+    def _chunks(self) -> bytes:
+        body = bytearray()
+        while size := int(self._until(b"\r\n").partition(b";")[0], 16):
+            body += self._exactly(size)
+            self._exactly(2)
+        while self._until(b"\r\n"):
+            pass  # trailers
+        return bytes(body)
+
+    def _more(self) -> None:
+        piece = self._connection.recv(_PIECE)
+        if not piece:
+            raise OSError("the Runtime API has closed the connection")
+        self._buffer += piece
+
+    def _until(self, mark: bytes) -> bytes:
+        while (end := self._buffer.find(mark)) < 0:
+            self._more()
+        found = bytes(self._buffer[:end])
+        del self._buffer[: end + len(mark)]
+        return found
+
+    def _exactly(self, size: int) -> bytes:
+        while len(self._buffer) < size:
+            self._more()
+        found = bytes(self._buffer[:size])
+        del self._buffer[:size]
+        return found
+
+
+def _answer(connection: socket) -> tuple[int, str]:
+    event = Event(connection)
+    body = event.read()
+    return event.status, body[:200].decode("utf-8", "replace")

@@ -1,0 +1,155 @@
+"""awslambdaric's client, made to say in the shared page what it is about to do.
+
+The stores stand around the client's calls and not around the handler: so they cover reading the
+event, making the answer and sending it, too. Methods of the base class are replaced, as the one
+object that there is has been made before the entrypoint is imported.
+
+What this adds to an invocation is some stores to memory, and no system call.
+"""
+
+from __future__ import annotations
+
+from watchdog_lambda._engine.clock import SystemClock, wall
+
+from . import shared_state
+from .plain_http import Event
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from _socket import socket
+    from collections.abc import Callable
+    from typing import Any
+
+    from .shared_state import SharedState
+
+_DURABLE = (b'"DurableExecutionArn"', b'"CheckpointToken"')
+
+
+class WatchedClient:
+    """The client's methods, and what stands around them.
+
+    Thread: main, in the runtime's process, while the entrypoint is imported.
+    """
+
+    def __init__(
+        self,
+        state: SharedState,
+        *,
+        timeout: float | None,
+        first: socket | None,
+        ring: Callable[[], None],
+    ) -> None:
+        """Take note of what the process is told.
+
+        Args:
+            state: the page that the supervisor reads.
+            timeout: the function's timeout in seconds where a setting says it.
+            first: the connection that the first event comes on, asked for by the supervisor;
+                None for the runtime's own.
+            ring: has the supervisor look.
+        """
+        from awslambdaric import lambda_runtime_client  # noqa: PLC0415 - the runtime's own
+
+        self._module: Any = lambda_runtime_client
+        self._state = state
+        self._timeout = timeout
+        self._first = first
+        self._ring = ring
+        self._began = SystemClock.monotonic()
+
+    def install(self) -> None:
+        """Put the stores around the client's calls."""
+        base: Any = self._module.BaseLambdaRuntimeClient
+        state = self._state
+        open_, store, timeout = state.open, state.store, self._timeout
+        next_, result, error = (
+            base.wait_next_invocation,
+            base.post_invocation_result,
+            base.post_invocation_error,
+        )
+        init_error = base.post_init_error
+
+        def wait_next_invocation(client: Any) -> Any:
+            store(shared_state.IDLE)
+            request = next_(client)
+            body = request.event_body
+            if isinstance(body, str):
+                body = body.encode()
+            # An error is final there, while Lambda goes on from the last checkpoint after a
+            # process's end or a timeout.
+            if _DURABLE[0] in body and _DURABLE[1] in body:
+                store(shared_state.ASIDE)
+                return request
+            deadline_ms = request.deadline_time_in_ms
+            if not isinstance(deadline_ms, int):
+                store(shared_state.ASIDE)
+                return request
+            deadline = deadline_ms * 0.001
+            if timeout is not None:
+                deadline = min(deadline, wall() + timeout)
+            open_(request.invoke_id, getattr(request, "invocation_id", None) or "", deadline)
+            return request
+
+        def first_invocation(client: Any) -> Any:
+            base.wait_next_invocation = wait_next_invocation
+            state.ready(SystemClock.monotonic() - self._began)
+            request = self._take_first(lambda: wait_next_invocation(client))
+            state.served()
+            # Once in the process's life, and the only system call: the supervisor learns how long
+            # an invocation may take, and so how long it may sleep.
+            self._ring()
+            return request
+
+        def post_invocation_result(client: Any, *arguments: Any, **options: Any) -> Any:
+            store(shared_state.ANSWERING)
+            return result(client, *arguments, **options)
+
+        def post_invocation_error(client: Any, *arguments: Any, **options: Any) -> Any:
+            store(shared_state.ANSWERING)
+            return error(client, *arguments, **options)
+
+        def post_init_error(client: Any, *arguments: Any, **options: Any) -> Any:
+            store(shared_state.FAILED)
+            return init_error(client, *arguments, **options)
+
+        base.wait_next_invocation = first_invocation
+        base.post_invocation_result = post_invocation_result
+        base.post_invocation_error = post_invocation_error
+        base.post_init_error = post_init_error
+
+    def _take_first(self, wait: Callable[[], Any]) -> Any:
+        """The first event, from the supervisor's connection where there is one."""
+        if self._first is None:
+            return wait()
+        native = self._module.runtime_client
+        # The client of the module, not a result of our own: what the runtime does around its call,
+        # such as waiting on another thread, is done as ever.
+        self._module.runtime_client = _FirstEvent(self._first, self._ring)
+        try:
+            return wait()
+        finally:
+            self._module.runtime_client = native
+            self._first.close()
+            self._first = None
+
+
+class _FirstEvent:
+    """Stands in for the native client for one call of ``next()``."""
+
+    def __init__(self, connection: socket, ring: Callable[[], None]) -> None:
+        self._connection = connection
+        self._ring = ring
+
+    def next(self) -> tuple[bytes, dict[str, Any]]:
+        """The event's body and headers, as the native client returns them."""
+        self._ring()  # the supervisor asks for it, if it has not done so yet
+        self._connection.settimeout(None)
+        event = Event(self._connection)
+        body = event.read()
+        if event.status != 200:
+            raise RuntimeError(f"GET /next: {event.status}")
+        headers: dict[str, Any] = dict(event.headers)
+        deadline = "Lambda-Runtime-Deadline-Ms"
+        if deadline in headers:
+            headers[deadline] = int(headers[deadline])
+        return body, headers

@@ -1,0 +1,147 @@
+"""The runtime's process as its supervisor has it: started, stopped, ended, with all it has started.
+
+A descendant whose parent ends becomes the supervisor's own child (``PR_SET_CHILD_SUBREAPER``), even
+if it has made a session of its own. So nothing that a handler starts survives the process that it
+was started in, but for what the init has started in a session of its own: such a daemon is the
+user's, who may have it look after itself.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+
+from watchdog_lambda._engine.clock import SystemClock
+
+from .kernel import TICKS, processes_by_parent, started_at
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Final
+
+_LOOK_AGAIN: Final = 0.0005
+"""Seconds between two looks at whether a process has stopped."""
+
+
+class Ended:
+    """How a process has ended."""
+
+    __slots__ = ("exit_code", "peak_kb")
+
+    def __init__(self, exit_code: int, peak_kb: int) -> None:
+        self.exit_code = exit_code  # or the signal's number, negative
+        self.peak_kb = peak_kb
+
+
+class RuntimeProcess:
+    """The process that runs the runtime, one after the other. Thread: the supervisor's only one."""
+
+    def __init__(self) -> None:
+        self.pid = 0
+        self._started_at = 0.0
+        self._served_at = 0.0  # when the first event of the one before came; 0.0 if there was none
+
+    def start(self, mask: set[int]) -> bool:
+        """Fork; True in the new process, with the signals blocked that are in `mask`.
+
+        Raises:
+            OSError: no process can be had.
+        """
+        pid = os.fork()
+        if pid == 0:
+            # In both, so that it is done whoever of the two goes on first.
+            os.setpgid(0, 0)
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            return True
+        try:
+            os.setpgid(pid, pid)
+        except OSError:
+            pass  # it has ended already
+        self.pid = pid
+        self._started_at = started_at(pid) or 0.0
+        return False
+
+    def stop(self, within: float) -> bool:
+        """Stop it, and wait until it cannot run any more; False if it has ended, or does not stop.
+
+        A call of the system's that cannot be interrupted (a dead network file system) is seen to
+        its end before the process stops.
+        """
+        os.kill(self.pid, signal.SIGSTOP)
+        until = SystemClock.monotonic() + within
+        while True:
+            found = os.waitid(
+                os.P_PID, self.pid, os.WSTOPPED | os.WEXITED | os.WNOHANG | os.WNOWAIT
+            )
+            if found is not None:
+                return found.si_code == os.CLD_STOPPED
+            if SystemClock.monotonic() >= until:
+                return False
+            SystemClock.pause(_LOOK_AGAIN)
+
+    def go_on(self) -> None:
+        """Take a stop back."""
+        self.signal(signal.SIGCONT)
+
+    def signal(self, number: int) -> None:
+        """Send a signal to it alone, if it is still there."""
+        try:
+            os.kill(self.pid, number)
+        except OSError:
+            pass
+
+    def end(self, served_at: float, *, has_ended: bool) -> None:
+        """Kill it and whatever it has started since `served_at`, when its first event came.
+
+        It is not waited for: the kernel takes long to free gigabytes, and the deadline does not
+        wait. What comes to be ours once it has ended is killed by :meth:`reap`.
+        """
+        self._served_at = served_at
+        _kill(os.killpg, self.pid)
+        if not has_ended:
+            _kill(os.kill, self.pid)
+        children = processes_by_parent()
+        pending = [*children.get(self.pid, ()), *children.get(os.getpid(), ())]
+        while pending:
+            pid = pending.pop()
+            if pid != self.pid and self._is_the_handlers(pid):
+                _kill(os.kill, pid)
+                pending += children.get(pid, ())
+
+    def reap(self) -> Ended | None:
+        """Take note of every child that has ended; how the runtime's has, if it is among them."""
+        found: Ended | None = None
+        has_lost = False
+        while True:
+            try:
+                pid, status, usage = os.wait4(-1, os.WNOHANG)
+            except ChildProcessError:
+                break
+            if pid == 0:
+                break
+            if pid == self.pid:
+                found = Ended(os.waitstatus_to_exitcode(status), usage.ru_maxrss)
+            else:
+                has_lost = True
+        if has_lost and self._served_at:
+            # The children of what has just been buried are ours now.
+            for pid in processes_by_parent().get(os.getpid(), ()):
+                at = started_at(pid)
+                is_older = at is not None and at < self._started_at
+                if pid != self.pid and is_older and self._is_the_handlers(pid):
+                    _kill(os.kill, pid)
+        return found
+
+    def _is_the_handlers(self, pid: int) -> bool:
+        """Whether a process was started since the first event came, and not by the init."""
+        at = started_at(pid)
+        # As fine as the clock behind it is.
+        return at is not None and at + 1 / TICKS >= self._served_at
+
+
+def _kill(kill: Callable[[int, int], None], pid: int) -> None:
+    try:
+        kill(pid, signal.SIGKILL)
+    except OSError:
+        pass  # it has ended by itself

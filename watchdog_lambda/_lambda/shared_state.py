@@ -1,0 +1,182 @@
+"""What the runtime's process and its supervisor share: one page of anonymous memory.
+
+Only the runtime's process writes it, on its main thread but for :meth:`SharedState.give_up`; the
+supervisor sets it to zero before it forks. There is no lock. Two rules make that right:
+
+- The runtime stores the text of an invocation first and ``OPEN`` afterwards, and ``ANSWERING``
+  before the first byte of an answer is sent. Swapped, the supervisor could answer an invocation
+  whose identifier is half written, or one that is answered already. Pinned by the mutants of
+  ``dev.py race``.
+- The supervisor decides only on what it has read while the runtime's process could not run: that
+  has ended, or is stopped. What it reads at any other time says when to look again, and no more.
+"""
+
+from __future__ import annotations
+
+from mmap import mmap
+from struct import Struct
+
+from watchdog_lambda._engine.clock import since_boot, wall
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
+
+INIT: Final = 0
+"""The runtime has not asked for an event yet."""
+IDLE: Final = 1
+"""It has asked for the next event."""
+OPEN: Final = 2
+"""It has an event, and has sent no byte of an answer."""
+ANSWERING: Final = 3
+"""It is sending its answer, or has sent it."""
+ASIDE: Final = 4
+"""It has an event for which the supervisor must not answer."""
+FAILED: Final = 5
+"""It has posted the error of its init itself."""
+RECYCLED: Final = 6
+"""It has answered, and is about to end so that a fresh process serves the next event."""
+
+# Single bytes.
+_STATE: Final = 0
+_IS_READY: Final = 1
+_DUMP_SIGNAL: Final = 2
+_HAS_REPORTED: Final = 3
+
+_SECONDS: Final = Struct("<d")
+_INIT_SECONDS: Final = 8
+_SERVED_AT: Final = 16
+_GIVEN_UP: Final = 24
+
+LONGEST_ID: Final = 128
+_INVOCATION: Final = Struct(f"<ddHH{LONGEST_ID}s{LONGEST_ID}s")
+_INVOCATION_AT: Final = 64
+_SIZE: Final = 4096
+
+
+class Seen:
+    """One invocation as the supervisor has read it. Times are of the wall clock, in seconds."""
+
+    __slots__ = ("deadline", "invocation_id", "opened_at", "request_id", "state")
+
+    def __init__(
+        self, state: int, request_id: str, invocation_id: str, opened_at: float, deadline: float
+    ) -> None:
+        self.state = state
+        self.request_id = request_id
+        self.invocation_id = invocation_id
+        self.opened_at = opened_at
+        self.deadline = deadline
+
+    def is_same(self, other: Seen) -> bool:
+        return self.request_id == other.request_id and self.opened_at == other.opened_at
+
+
+class SharedState:
+    """The page. See the module for who may write what.
+
+    Raises:
+        OSError: the system gives no shared memory.
+    """
+
+    __slots__ = ("_memory",)
+
+    def __init__(self) -> None:
+        self._memory = mmap(-1, _SIZE)
+
+    # ---- the runtime's process ---------------------------------------------------------------
+
+    def store(self, state: int) -> None:
+        """Thread: main, in the runtime's process."""
+        self._memory[_STATE] = state
+
+    def open(self, request_id: str, invocation_id: str, deadline: float) -> None:
+        """Store an invocation that has just begun; `deadline` in seconds of the wall clock."""
+        request, invocation = request_id.encode(), invocation_id.encode()
+        sizes = len(request), len(invocation)
+        if max(sizes) > LONGEST_ID:
+            self._memory[_STATE] = ASIDE
+            return
+        # In this order; see the module.
+        _INVOCATION.pack_into(
+            self._memory, _INVOCATION_AT, wall(), deadline, *sizes, request, invocation
+        )
+        self._memory[_STATE] = OPEN
+
+    def ready(self, init_seconds: float) -> None:
+        """The init is over, and the first event is about to be asked for."""
+        _SECONDS.pack_into(self._memory, _INIT_SECONDS, init_seconds)
+        self._memory[_IS_READY] = 1
+
+    def served(self) -> None:
+        """The first event has come: whatever process is started from now on is not the init's."""
+        _SECONDS.pack_into(self._memory, _SERVED_AT, since_boot())
+
+    def give_up(self, request_id: str, *, has_reported: bool) -> None:
+        """The watchdog has given the handler of this invocation up. Thread: watchdog."""
+        # The instant first, then whose it is. The other way round the main thread could go on to
+        # the next invocation in between, and that would be given up.
+        opened_at = bytes(self._memory[_INVOCATION_AT : _INVOCATION_AT + _SECONDS.size])
+        seen = self.look()
+        if seen is None or seen.request_id != request_id:
+            return
+        self._memory[_HAS_REPORTED] = has_reported
+        self._memory[_GIVEN_UP : _GIVEN_UP + _SECONDS.size] = opened_at
+
+    def set_dump_signal(self, number: int) -> None:
+        """From now on this signal has the main thread's stack written down."""
+        self._memory[_DUMP_SIGNAL] = number
+
+    # ---- the supervisor ----------------------------------------------------------------------
+
+    def clear(self) -> None:
+        """Make it that of a process that is about to begin. No runtime's process may be running."""
+        self._memory[:] = bytes(_SIZE)
+
+    @property
+    def state(self) -> int:
+        return self._memory[_STATE]
+
+    @property
+    def is_ready(self) -> bool:
+        return bool(self._memory[_IS_READY])
+
+    def has_given_up(self, seen: Seen) -> bool:
+        """Whether the watchdog has given this invocation's handler up."""
+        given_up: float = _SECONDS.unpack_from(self._memory, _GIVEN_UP)[0]
+        return given_up == seen.opened_at
+
+    def has_reported(self, seen: Seen) -> bool:
+        """Whether the watchdog has written this invocation's record."""
+        return self.has_given_up(seen) and bool(self._memory[_HAS_REPORTED])
+
+    @property
+    def dump_signal(self) -> int:
+        return self._memory[_DUMP_SIGNAL]
+
+    @property
+    def init_seconds(self) -> float:
+        seconds: float = _SECONDS.unpack_from(self._memory, _INIT_SECONDS)[0]
+        return seconds
+
+    @property
+    def served_at(self) -> float:
+        """When the first event came, in seconds since the system's start; 0.0 if none has."""
+        seconds: float = _SECONDS.unpack_from(self._memory, _SERVED_AT)[0]
+        return seconds
+
+    def look(self) -> Seen | None:
+        """The invocation that is open or being answered; None if there is none."""
+        state = self._memory[_STATE]
+        if state not in {OPEN, ANSWERING}:
+            return None
+        opened_at, deadline, *sizes, request, invocation = _INVOCATION.unpack_from(
+            self._memory, _INVOCATION_AT
+        )
+        return Seen(
+            state,
+            request[: sizes[0]].decode("ascii", "replace"),
+            invocation[: sizes[1]].decode("ascii", "replace"),
+            opened_at,
+            deadline,
+        )

@@ -1,0 +1,148 @@
+"""``LAST_RESORT=supervise``: the process forks, and the one that there was looks after the other.
+
+While the entrypoint is imported, from a state that is still pristine: the runtime is there, nothing
+of the user's. So there is one way for every packaging, and the fresh process that takes a crashed
+one's place is forked from that same state.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+
+from watchdog_lambda._engine.clock import Timeline
+
+from .answers import Answers
+from .fallback_file import FallbackFile
+from .kernel import Kernel, threads_of_this_process
+from .plain_http import PlainApi
+from .runtime_api import LONGEST_WAIT
+from .runtime_client import WatchedClient
+from .sandbox import warn_of_no_extension
+from .shared_state import SharedState
+from .stack_files import StackFiles
+from .supervised import Supervised
+from .supervisor import RING, WAITED_FOR, Supervisor
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from _socket import socket
+    from collections.abc import MutableMapping
+
+    from watchdog_lambda._config import Settings
+
+_OOM_SCORE = b"500"
+"""Raised for the runtime's process, so that the kernel never takes the supervisor for it."""
+
+
+class Refusal(Exception):
+    """There can be no supervisor; the message says why."""
+
+
+def refusal() -> str | None:
+    """Why this system allows no supervisor; None if it does. Changes nothing. Thread: any."""
+    try:
+        _kernel()
+    except Refusal as error:
+        return str(error)
+    return None if hasattr(os, "memfd_create") else "no files in memory (memfd_create)"
+
+
+def _kernel() -> Kernel:
+    if not hasattr(os, "fork") or not hasattr(signal, "sigtimedwait"):
+        raise Refusal(f"no fork on {sys.platform}")
+    try:
+        return Kernel()
+    except (ImportError, OSError) as error:
+        raise Refusal(str(error)) from error
+
+
+def _check_threads() -> None:
+    try:
+        threads = threads_of_this_process()
+    except OSError as error:
+        raise Refusal(f"no /proc: {error}") from error
+    if threads > 1:
+        raise Refusal(
+            f"{threads} threads run already, and a fork would take one of them along; "
+            "start them in the handler's module"
+        )
+
+
+def begin(
+    address: str, settings: Settings, environ: MutableMapping[str, str], extension: str | None
+) -> Supervised:
+    """Fork; returns in the runtime's process, and in each that takes its place.
+
+    `extension` is the name of the internal extension to be registered first, if there is to be one:
+    the supervisor keeps it, whichever process it looks after.
+
+    Raises:
+        Refusal: there can be no supervisor. Nothing has been changed.
+
+    Thread: main, and there is no other.
+    """
+    _check_threads()
+    kernel = _kernel()
+    try:
+        state, files, fallback = SharedState(), StackFiles(), FallbackFile()
+        kernel.adopt_orphans()
+    except (OSError, AttributeError, ImportError) as error:
+        raise Refusal(str(error)) from error
+    api = PlainApi(address)
+    announced = _register(api, extension)
+
+    def grace_period(seconds: float) -> float:
+        """The one in force for an invocation that has so many seconds."""
+        return Timeline(
+            0.0,
+            seconds,
+            grace_period=settings.grace_period,
+            hook_budget=settings.hook_budget,
+            last_call=settings.last_call,
+        ).grace_period
+
+    answers = Answers(api, kernel, fallback, grace_period, environ)
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, WAITED_FOR)
+    supervisor = Supervisor(api, answers, state, files, environ=environ, mask=set(mask))
+    parent = os.getpid()
+    try:
+        first = supervisor.serve()
+    except OSError as error:
+        if os.getpid() != parent:
+            raise
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        raise Refusal(f"no process can be had: {error}") from error
+    # From here on in the runtime's process.
+    if announced is not None:
+        announced.close()  # the supervisor's
+    kernel.end_with_parent(signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)  # it has ended before that
+    _offer_to_the_oom_killer()
+    state.set_dump_signal(files.catch())
+    client = WatchedClient(
+        state, timeout=settings.timeout, first=first, ring=lambda: os.kill(parent, RING)
+    )
+    client.install()
+    return Supervised(state, fallback, lambda: os.kill(parent, RING))
+
+
+def _register(api: PlainApi, extension: str | None) -> socket | None:
+    """Register an extension, if there is to be one; the connection that keeps it."""
+    if extension is None:
+        return None
+    try:
+        return api.register_extension(extension, LONGEST_WAIT)
+    except OSError as error:
+        warn_of_no_extension(error)
+        return None
+
+
+def _offer_to_the_oom_killer() -> None:
+    try:
+        with open("/proc/self/oom_score_adj", "wb", 0) as file:
+            file.write(_OOM_SCORE)
+    except OSError:
+        pass  # then the kernel chooses by size, and the runtime is the larger one

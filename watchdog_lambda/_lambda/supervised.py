@@ -1,0 +1,89 @@
+"""The runtime's process as far as it knows of its supervisor: what it leaves to that, and how."""
+
+from __future__ import annotations
+
+import os
+
+from watchdog_lambda import _report
+from watchdog_lambda._plan import NO_FALLBACK
+from watchdog_lambda._report import metrics
+from watchdog_lambda._report.record import attribute
+
+from .last_resort import encoded, make_fallback
+from .shared_state import RECYCLED
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import NoReturn
+
+    from watchdog_lambda._engine.firing import Firing
+
+    from .fallback_file import FallbackFile
+    from .shared_state import SharedState
+
+
+class Supervised:
+    """Hands a stuck handler over to the supervisor; one per process.
+
+    Thread: made by the main one, at the start; used by the watchdog's.
+    """
+
+    def __init__(
+        self,
+        state: SharedState,
+        fallback: FallbackFile,
+        ring: Callable[[], None],
+    ) -> None:
+        self._state = state
+        self._fallback = fallback
+        self._ring = ring
+
+    def preload(self) -> None:
+        """Nothing is imported at last call."""
+
+    def publish(self, fallback: object) -> None:
+        """Leave a handler's static fallback for the supervisor. Thread: main, at the end of init.
+
+        One that is a function cannot be called where nothing in the process can act, and one that
+        the runtime cannot send is left out: the caller then gets the error.
+        """
+        if fallback is NO_FALLBACK or callable(fallback):
+            return
+        try:
+            body, kind = encoded(fallback)
+        except Exception:  # noqa: BLE001 - the user's marshaller
+            return
+        self._fallback.write("", kind, body)
+
+    def act(self, firing: Firing, monotonic: Callable[[], float]) -> str | None:
+        """Say where the handler is, and have the supervisor answer for it.
+
+        Returns: the process is stopped in the middle of what follows, unless the handler comes back
+        first; then its own answer counts.
+
+        Thread: watchdog.
+        """
+        request_id = attribute(firing.invocation.context, "aws_request_id")
+        answer, remark = make_fallback(firing, firing.timeline.hard - monotonic())
+        if answer is not None:
+            self._fallback.write(request_id, answer[1], answer[0])
+        has_reported = firing.claim_report()
+        if has_reported:
+            now = monotonic()
+            _report.write(firing, "stuck", now, last_resort="supervise" + remark)
+            metrics.write(firing, "stuck", now)
+        self._state.give_up(request_id, has_reported=has_reported)
+        self._ring()
+        return None
+
+    def recycle(self) -> NoReturn:
+        """End this process, between two invocations, and have a fresh one serve the next event.
+
+        Call it once the answer has been taken and before the next event is asked for. Nothing of
+        the interpreter's own end is run.
+
+        Thread: main.
+        """
+        self._state.store(RECYCLED)
+        os._exit(0)
