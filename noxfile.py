@@ -258,9 +258,9 @@ def audit(session: nox.Session) -> None:
 
 @own
 def template(session: nox.Session) -> None:
-    """Check the deployment's template, deploy/template.yaml, with cfn-lint."""
+    """Check SAM, CDK and Terraform in deploy/, and that all three describe the same function."""
     _install(session, "deploy")
-    _run(session, "cfn-lint", "deploy/template.yaml", *session.posargs)
+    _run(session, "python", "-m", "tools.deployment", *session.posargs)
 
 
 @here

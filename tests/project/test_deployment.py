@@ -4,25 +4,28 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tools import deployment
 from watchdog_lambda._config import SETTINGS
 from watchdog_lambda._report.record import EVENT
 from watchdog_lambda._setting import PREFIX
 
 ROOT = Path(__file__).parents[2]
-PAGES = ("deploy/template.yaml", "docs/how-to/deploy.md", "docs/how-to/other-wrappers.md")
+KITS = ("deploy/template.yaml", "deploy/cdk/app.py", "deploy/terraform/main.tf")
+PAGES = (*KITS, "docs/how-to/deploy.md", "docs/how-to/other-wrappers.md")
 
 
-@pytest.mark.parametrize("page", PAGES[:2])
+@pytest.mark.parametrize("page", PAGES[:4])
 def test_metric_filters_look_for_the_record(page: str) -> None:
-    """The pattern names the record's event, in the template and in what the page shows."""
+    """The patterns name the records' events, in each deployment and in what the page shows."""
     text = (ROOT / page).read_text(encoding="utf-8")
 
     events = set(re.findall(r"\$\.event = \\?\"([\w.]+)\\?\"", text))
 
-    assert events == {EVENT}
+    assert events == {EVENT, "watchdog.crash"}
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -38,10 +41,51 @@ def test_variables_are_settings(page: str) -> None:
 
 def test_the_template_builds_the_image_of_this_project() -> None:
     """Its paths exist, as SAM resolves them."""
-    text = (ROOT / PAGES[0]).read_text(encoding="utf-8")
+    text = (ROOT / KITS[0]).read_text(encoding="utf-8")
     settings = dict(re.findall(r"^ +(DockerContext|Dockerfile|APP): (.+)$", text, re.MULTILINE))
 
     context = (ROOT / "deploy" / settings["DockerContext"]).resolve()
     assert context == ROOT
     assert (context / settings["Dockerfile"]).is_file()
     assert (context / settings["APP"] / "app.py").is_file()
+
+
+def kit(**parts: Any) -> deployment.Kit:
+    return {"filters": {"Kills": ("pattern", "1")}, "alarms": {"Kills": 1}, **parts}
+
+
+def test_deployments_that_agree_pass() -> None:
+    """And what they agree in is left to cfn-lint."""
+    assert deployment.differences({"SAM": kit(), "CDK": kit()}) == []
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        (kit(filters={}), "CDK: filters {}, but SAM has {'Kills': ('pattern', '1')}"),
+        (kit(alarms={"Kills": 0}), "CDK: the alarm Kills has no action"),
+    ],
+)
+def test_deployments_that_differ_are_found(other: deployment.Kit, message: str) -> None:
+    """A metric that one of them lacks, or an alarm that tells nobody."""
+    assert message in deployment.differences({"SAM": kit(), "CDK": other})
+
+
+def test_references_of_terraform_must_be_declared() -> None:
+    """Resources, data, variables and locals; and a variable must be used."""
+    source = {
+        "variable": [{"name": {}, "forgotten": {}}],
+        "locals": [{"queries": {}}],
+        "resource": [{"aws_sns_topic": {"alarms": {}}}],
+        "data": [{"aws_region": {"current": {}}}],
+    }
+    text = """
+    # aws_sns_topic.remark
+    a = [var.name, local.queries, aws_sns_topic.alarms.arn, data.aws_region.current.id]
+    b = [var.nam, local.filters, aws_sns_topic.alarm.arn, data.aws_region.here.id]
+    """
+
+    assert deployment.undeclared(source, text) == {
+        *("var.nam", "local.filters", "aws_sns_topic.alarm", "data.aws_region.here"),
+        "var.forgotten, which nothing uses",
+    }
