@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -36,6 +37,22 @@ def test_what_is_not_pinned_is_found(tmp_path: Path, loose: str) -> None:
     file.write_text(f"# a remark\na==1 \\\n    --hash=sha256:00\n    # via b\n{loose}\n")
 
     assert list(audit.unpinned(file)) == [f"some.txt: {loose}"]
+
+
+def test_the_readmes_links_lead_to_the_repository_from_an_index() -> None:
+    """Each relative one becomes absolute in the package's description, and names what exists."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    hook = project["tool"]["hatch"]["metadata"]["hooks"]["fancy-pypi-readme"]
+    [rule] = hook["substitutions"]
+    base = project["project"]["urls"]["Source"] + "/blob/main/"
+
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    links = re.findall(r"\]\(([^)]+)\)", re.sub(rule["pattern"], rule["replacement"], text))
+
+    assert len(links) > 20
+    for link in links:
+        assert link.startswith(base)
+        assert (ROOT / link.removeprefix(base).partition("#")[0]).exists(), link
 
 
 VULNERABLE = {"id": "PYSEC-1", "fix_versions": ["1.24.2"]}
