@@ -68,10 +68,10 @@ def _tables(found: Found) -> list[Table]:
 PART: Final = Part(
     name="answer",
     title="From interrupt to answer",
-    about="A function in AWS's emulator with the real awslambdaric and a limit of 1 s. It notes "
-    "the monotonic clock when it sees the interrupt; the caller, when it has the last byte. In "
-    "between are the handler's way out, the record in the log, the runtime's post and the "
-    "emulator's own work, which the first row has without any of ours.",
+    about="A function runs in AWS's emulator with the real awslambdaric and a limit of 1 s. It "
+    "notes the monotonic clock when it sees the interrupt, and the caller notes it when it has the "
+    "last byte. The time between consists of the handler's way out, the record in the log, the "
+    "runtime's post and the emulator's own work; the first row has only the latter two.",
     measure=_measure,
     tables=_tables,
     goals=lambda _found: [],

@@ -19,16 +19,17 @@ _MOST_OF_RECIPE: Final = 0.25
 _SLOW_NS: Final = 20_000
 
 _SLOW_MACHINE: Final = (
-    "It is Python code of one page, whose time is the machine's: on a processor half as fast, or "
-    "shared with busy neighbours, it takes twice as long. Less of it would need a part in C."
+    "It is one page of Python code, whose time depends on the machine: on a processor half as "
+    "fast, or shared with busy neighbours, it takes twice as long. To reduce it, a part would have "
+    "to be written in C."
 )
 _CHEAP_SYSTEM_CALLS: Final = (
-    "The recipe is four system calls, which cost less on this machine; our Python code does not."
+    "The recipe makes four system calls, which are cheaper on this machine; our Python code is not."
 )
 _FIXED_LIMIT: Final = (
-    "It does less: it does not look at the context (the row *context read* says what that costs), "
-    "so it ends a message so many seconds after its start and not before a deadline; a thread "
-    "wakes every second to see to it. To be below it for sure, the deadline could not be read."
+    "It does less: it does not read the context (the row *context read* shows what that costs), so "
+    "it ends a message a fixed time after its start and not before a deadline, and its thread "
+    "wakes every second. Only without reading the deadline could we be below it for certain."
 )
 
 
@@ -142,7 +143,7 @@ def _ratios(found: Found) -> list[Ratio]:
     if RECIPE not in ways:
         return []
     why = (
-        "both are timed by turns in one run, and the quieter quarter of it counts; a neighbour "
+        "both are timed in turns in one run, of which the quieter quarter counts; a neighbour "
         "that takes the cache hits Python code harder than system calls"
     )
     recipe = ways[RECIPE]["quiet"]
@@ -155,11 +156,11 @@ def _ratios(found: Found) -> list[Ratio]:
 PART: Final = Part(
     name="calls",
     title="What each invocation pays",
-    about="Each way to watch has a process of its own, around the same handler, which does "
-    "nothing, and with the context of awslambdaric. They are called by turns in batches of 0.7 ms, "
-    "each behind a batch of unwatched calls in the same process; what is above bare is the median "
-    "of the differences; one is set beside another by the quieter quarter of both. The "
-    "p99 is of calls timed one by one, two readings of the clock included.",
+    about="Each way to watch a handler runs in a process of its own, around the same handler, "
+    "which does nothing, and with the context of awslambdaric. The ways take turns in batches of "
+    "0.7 ms, and each batch follows one of unwatched calls in the same process. *Above bare* is "
+    "the median of the differences; two ways are compared by the quieter quarter of both. The p99 "
+    "is that of calls that are timed one by one, and includes two readings of the clock.",
     measure=_measure,
     tables=_tables,
     goals=_goals,

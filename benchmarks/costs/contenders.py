@@ -96,11 +96,11 @@ class Contender(NamedTuple):
 CONTENDERS: Final = {
     contender.name: contender
     for contender in (
-        Contender("bare", lambda handler: handler, "the handler, called straight", is_rival=False),
+        Contender("bare", lambda handler: handler, "the handler, called directly", is_rival=False),
         Contender(
             "context read",
             with_context_only,
-            "`context.get_remaining_time_in_millis()` and nothing else: watches nothing",
+            "`context.get_remaining_time_in_millis()` and nothing else; it watches nothing",
             is_rival=False,
         ),
         Contender("entrypoint", with_entrypoint, "`python -m watchdog_lambda`", is_rival=False),
@@ -108,7 +108,7 @@ CONTENDERS: Final = {
         Contender(
             "SIGALRM recipe",
             with_alarm,
-            "`signal.signal` and `setitimer` before, both put back behind",
+            "`signal.signal` and `setitimer` before the handler, both restored after it",
         ),
         Contender("threading.Timer", with_timer, "one for each call, cancelled and joined"),
         Contender("stopit", libraries.with_stopit, "`with ThreadingTimeout(remaining):`"),
@@ -131,7 +131,7 @@ CONTENDERS: Final = {
         Contender(
             "dramatiq, fixed limit",
             libraries.with_dramatiq_fixed,
-            "the same with a limit that knows nothing of the invocation's deadline",
+            "the same with a limit that does not depend on the invocation's deadline",
             reads_context=False,
         ),
         Contender(

@@ -150,10 +150,10 @@ def _goals(found: Found) -> list[Goal]:
 PART: Final = Part(
     name="counts",
     title="What each invocation asks of the machine",
-    about="System calls by strace, of all threads, as the difference between a process that makes "
-    f"{_TRACED:,} calls and one that makes twice as many. Context switches by `getrusage`: waits "
-    "are a thread that goes to sleep, forced is the processor taken away. They do not depend on "
-    "the machine's speed.",
+    about="The system calls are those of all threads, counted by strace, as the difference between "
+    f"a process that makes {_TRACED:,} calls and one that makes twice as many. The context "
+    "switches are those that `getrusage` counts: *waits* means that a thread went to sleep, "
+    "*forced* that it lost the processor. These counts do not depend on the machine's speed.",
     measure=_measure,
     tables=_tables,
     goals=_goals,

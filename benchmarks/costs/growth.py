@@ -141,11 +141,11 @@ def _ratios(found: Found) -> list[Ratio]:
 PART: Final = Part(
     name="growth",
     title="How the costs grow",
-    about="A process for each point. A call's cost is as above; an interrupt's is the time from "
-    f"due until a waiting handler saw it, the median of {_TIMEOUTS}. Without is "
-    "in the same process without them, by turns, the least of each. Watched calls at once are in "
-    "threads of their own and look up every millisecond, for off the main thread nothing else can "
-    "be interrupted.",
+    about="Each point has a process of its own. A call's cost is measured as above; an interrupt's "
+    f"is the time from due until a waiting handler saw it, the median of {_TIMEOUTS}. *Without* is "
+    "the same process without them, in turns, and the least of each is shown. The watched calls at "
+    "once are in threads of their own and return to Python every millisecond, because off the main "
+    "thread nothing else can be interrupted.",
     measure=_measure,
     tables=_tables,
     goals=_goals,

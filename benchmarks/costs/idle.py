@@ -92,10 +92,10 @@ def _goals(found: Found) -> list[Goal]:
 PART: Final = Part(
     name="idle",
     title="What an idle process costs",
-    about="Switches and CPU time of all threads from `/proc`, while the main thread waits in C, as "
-    "the runtime does between two invocations. An invocation that ends before its deadline leaves "
-    "one wake-up behind at most, at that deadline; the row of an invocation that is over begins "
-    "after it.",
+    about="The switches and CPU time are those of all threads, from `/proc`, while the main thread "
+    "waits in C, as the runtime does between two invocations. An invocation that ends before its "
+    "deadline leaves at most one wake-up, at that deadline; the row of an invocation that is over "
+    "begins after it.",
     measure=_measure,
     tables=_tables,
     goals=_goals,

@@ -21,7 +21,7 @@ WAYS: Final = {"watchdog": "watchdog-lambda", "alarm": "SIGALRM recipe"}
 STATES: Final = {
     "busy": "busy: computes in Python",
     "blocked": "blocked: waits for a lock",
-    "gil held": "GIL held by C code that looks at signals",
+    "gil held": "GIL held by C code that checks for signals",
 }
 _WITHIN: Final = 60.0  # seconds; a sample that takes longer ends the row
 
@@ -122,7 +122,7 @@ def _ratios(found: Found) -> list[Ratio]:
                 "interrupts: a blocked handler, ms",
                 blocked,
                 5,
-                "it is the wake-up of a thread, which takes what the scheduler likes",
+                "it is the wake-up of a thread, which depends on the scheduler",
                 floor=5,
             )
         )
@@ -133,10 +133,10 @@ PART: Final = Part(
     name="interrupts",
     title="From deadline to interrupt",
     about="A handler is interrupted again and again in one process, and notes the monotonic clock "
-    "when it sees the exception. The handler computes in Python, waits for a lock, or sits in a "
-    "regular expression that keeps the GIL; alone, beside threads that compute in Python all the "
-    "while, and with a small share of a core. The recipe is `setitimer` with a signal's handler "
-    "that raises, in the same states. With few repetitions the p99 is the worst.",
+    "when it sees the exception. The handler computes in Python, waits for a lock, or runs a "
+    "regular expression that keeps the GIL: alone, next to threads that compute in Python all the "
+    "time, and with a small share of a core. The recipe is `setitimer` with a signal handler that "
+    "raises, in the same situations. With few repetitions the p99 is the worst case.",
     measure=_measure,
     tables=_tables,
     goals=lambda _found: [],

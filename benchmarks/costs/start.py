@@ -192,15 +192,16 @@ def _goals(found: Found) -> list[Goal]:
 
 
 _BUSY: Final = (
-    "It is the time that this machine takes to read and run some forty small modules, and it "
-    "follows the speed of the processor: where it is slow or busy, the runtime's own start, in "
-    "the same table, takes longer too. Less of it would need fewer modules, or a part in C."
+    "It is the time that this machine takes to read and run some forty small modules, so it "
+    "depends on the speed of the processor: on a slow or busy one, the runtime's own start in the "
+    "same table takes longer too. To reduce it, there would have to be fewer modules, or a part in "
+    "C."
 )
 _LARGE: Final = (
     "It is the code of those modules; fewer of them would have to be loaded at the start."
 )
 _QUOTA: Final = (
-    "The added CPU time is what it is without a quota, and "
+    "The added CPU time is the same as without a quota, and "
     f"{SHARE:.2%} of a core takes {1 / SHARE:.0f} times as long for it: a wall time of 8 ms would "
     "be 0.6 ms of CPU time, which is less than the start of one thread and the import of two "
     "modules. It could be met only by doing nothing at the start, or where the platform lends a "
@@ -229,7 +230,7 @@ def _ratios(found: Found) -> list[Ratio]:
             "start: modules added",
             free["added_modules"],
             1.1,
-            "a count: it varies with the Python version only",
+            "this is a count, which varies only with the Python version",
         ),
     ]
 
@@ -237,10 +238,10 @@ def _ratios(found: Found) -> list[Ratio]:
 PART: Final = Part(
     name="start",
     title="What a cold start pays",
-    about="Whole processes from `exec` to their end, by turns: one loads awslambdaric and a "
-    "handler, the other one the same with our entrypoint between. What is added is the median of "
-    f"the differences within the pairs. Again with {SHARE:.2%} of a core, in periods of 20 ms, "
-    "which is what Lambda gives a function of 128 MB.",
+    about="Whole processes are measured from `exec` to their end, in turns: one loads awslambdaric "
+    "and a handler, the other one the same with our entrypoint between them. *Added* is the median "
+    f"of the differences within the pairs. The second table has {SHARE:.2%} of a core, in periods "
+    "of 20 ms, which is what Lambda gives a function of 128 MB.",
     measure=_measure,
     tables=_tables,
     goals=_goals,
