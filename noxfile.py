@@ -197,6 +197,12 @@ def workers(session: nox.Session) -> None:
 
 
 @here
+def race(session: nox.Session) -> None:
+    """Invocations that end at the instant at which the supervisor decides (long)."""
+    _python(session, "-m", "tools.race", *session.posargs)
+
+
+@here
 def flat(session: nox.Session) -> None:
     """A hundred thousand timeouts in one process: does anything grow? (long)."""
     _python(session, "-m", "tools.flat", *session.posargs)

@@ -125,6 +125,24 @@ SCENES = {
         env={"WATCHDOG_LAMBDA_LAST_RESORT": "exit"},
         timeout="4",  # it has a 32nd part of that to post the answer in
     ),
+    "last resort: supervise": Scene(
+        *("stuck", 3, "caught"),
+        error="LambdaTimeout: gave up after",
+        record="stuck",
+        phases=("running", "left"),
+        env={"WATCHDOG_LAMBDA_LAST_RESORT": "supervise"},
+        timeout="3",
+    ),
+    "supervised crash": Scene(
+        *("crash", 1, "crashed"),
+        error="RuntimeCrash: killed by SIGSEGV after 0.",
+        env={"WATCHDOG_LAMBDA_LAST_RESORT": "supervise"},
+    ),
+    "supervised exit": Scene(
+        *("leave", 1, "crashed"),
+        error="RuntimeCrash: exited with status 3 after 0.",
+        env={"WATCHDOG_LAMBDA_LAST_RESORT": "supervise"},
+    ),
 }
 
 
@@ -143,7 +161,8 @@ def summary(found: dict[str, Any]) -> dict[str, Any]:
     if error is not None:
         told = f"{error['errorType']}: {error['errorMessage']}"
         told = re.sub(r"RequestId: [0-9a-f-]{36}", "RequestId: ID", told)
-        told = told.split(" after ", 1)[0] if "LambdaTimeout" in told else told
+        if error["errorType"] in {"LambdaTimeout", "RuntimeCrash"}:
+            told = told.split(" after ", 1)[0]
     record = found["record"]
     lines = [line["text"] for line in found["log"] if line["text"].startswith(PRINTED)]
     return {

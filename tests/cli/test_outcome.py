@@ -45,7 +45,7 @@ def invocation(
     record: dict[str, Any] | None = None,
     **more: Any,
 ) -> Invocation:
-    lines = [Line(BEGAN + 0.1, "watchdog.timeout is not always a record")]
+    lines = more.pop("lines", [Line(BEGAN + 0.1, "watchdog.timeout is not always a record")])
     if record is not None:
         # 20 ms after the watchdog's own clock started.
         lines.append(Line(BEGAN + record["elapsed_ms"] / 1000 + 0.02, json.dumps(record)))
@@ -67,6 +67,45 @@ def test_outcome_and_exit_status(found: Invocation, outcome: str, status: int) -
     """A kill is a kill, whatever was recorded before; a record makes the difference otherwise."""
     assert outcome_of(found) == outcome
     assert EXIT_STATUS[outcome_of(found)] == status
+
+
+CRASH: dict[str, Any] = {
+    "event": "watchdog.crash",
+    "outcome": "answered",
+    "signal": "SIGSEGV",
+    "exit_status": None,
+    "location": "app.py:24 (load)",
+    "memory_peak_mb": 61,
+    "memory_limit_mb": 128,
+}
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({}, "killed by SIGSEGV in app.py:24 (load), memory peaked at 61 of 128 MB"),
+        (
+            {"signal": None, "exit_status": 7, "location": "", "memory_limit_mb": None},
+            "exited with status 7, memory peaked at 61 MB",
+        ),
+    ],
+)
+def test_a_crash_and_what_became_of_it(more: dict[str, Any], words: str) -> None:
+    """The caller has an error, and the sandbox stays."""
+    found = invocation("error", 1.25, lines=[Line(BEGAN, json.dumps(CRASH | more))])
+
+    assert (outcome_of(found), EXIT_STATUS[outcome_of(found)]) == ("crashed", 1)
+    assert in_words(found, 3.0) == (
+        f"crashed after 1.25 s: {words}; the caller has an error, and a fresh process serves on",
+        "red",
+    )
+
+
+def test_a_crash_that_nobody_has_answered_is_a_failure() -> None:
+    """In the init: there was no invocation yet."""
+    found = invocation("error", 1.25, lines=[Line(BEGAN, json.dumps(CRASH | {"outcome": "init"}))])
+
+    assert outcome_of(found) == "failed"
 
 
 def spans(found: Invocation) -> list[tuple[str, float, float]]:

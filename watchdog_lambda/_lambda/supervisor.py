@@ -163,10 +163,9 @@ class Supervisor:
             self._refused = seen
             self._process.go_on()
             return False
-        has_reported = self._state.has_reported(seen)
-        self._replace(seen, has_ended=False)
-        if not has_reported:
+        if not self._state.has_reported(seen):
             self._answers.report_timeout(seen, place)
+        self._replace(seen, has_ended=False)
         return True
 
     def _write_stack(self) -> None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .log import Line
 
 RECORD: Final = "watchdog.timeout"
+CRASH: Final = "watchdog.crash"
 
 # What the platform sets for a function, or what would steer it; the shell that the command is
 # called from may be one in Lambda itself.
@@ -119,13 +120,27 @@ class Invocation:
                 return line.at - self.began, record
         return None
 
+    @property
+    def crash(self) -> dict[str, Any] | None:
+        """The supervisor's record of a crash; None if there is none."""
+        return next((found for line in self.lines if (found := crash_in(line.text))), None)
+
 
 def record_in(text: str) -> dict[str, Any] | None:
     """The record of a timeout, if this line is one."""
-    if RECORD not in text:
+    return _event_in(text, RECORD)
+
+
+def crash_in(text: str) -> dict[str, Any] | None:
+    """The record of a crash, if this line is one."""
+    return _event_in(text, CRASH)
+
+
+def _event_in(text: str, event: str) -> dict[str, Any] | None:
+    if event not in text:
         return None
     found = object_in(text)
-    return found if found.get("event") == RECORD else None
+    return found if found.get("event") == event else None
 
 
 def object_in(text: str) -> dict[str, Any]:

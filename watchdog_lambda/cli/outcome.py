@@ -14,10 +14,17 @@ if TYPE_CHECKING:
     from .function import Invocation
     from .screen import Styled
 
-Outcome = Literal["answered", "failed", "caught", "killed"]
+Outcome = Literal["answered", "failed", "caught", "crashed", "killed"]
 
-EXIT_STATUS: dict[Outcome, int] = {"answered": 0, "failed": 1, "caught": 3, "killed": 4}
-"""`caught`: timed out, and the watchdog saw to an answer or an error before the hard deadline."""
+EXIT_STATUS: dict[Outcome, int] = {
+    "answered": 0,
+    "failed": 1,
+    "caught": 3,
+    "crashed": 1,
+    "killed": 4,
+}
+"""`caught`: timed out, and the watchdog or a supervisor saw to an answer or an error before the
+hard deadline; `crashed`: the process ended, and its supervisor has answered."""
 
 _STYLES = {
     "init": ("i", "dim"),
@@ -58,6 +65,9 @@ def outcome_of(invocation: Invocation) -> Outcome:
         return "killed"
     if invocation.record is not None:
         return "caught"
+    crash = invocation.crash
+    if crash is not None and crash["outcome"] == "answered":
+        return "crashed"
     return "answered" if invocation.kind == "response" else "failed"
 
 
@@ -166,7 +176,20 @@ def in_words(invocation: Invocation, timeout: float) -> tuple[str, str]:
         return f"killed at the hard deadline of {timeout:g} s", "red"
     if outcome == "failed":
         return f"failed {after}: {invocation.error_type}", "red"
+    if outcome == "crashed" and invocation.crash is not None:
+        text = f"crashed after {_seconds(invocation.seconds)}: {crash_in_words(invocation.crash)}"
+        return f"{text}; the caller has an error, and a fresh process serves on", "red"
     what = "an answer" if invocation.kind == "response" else "an error"
     words = f"timed out and caught: the caller has {what} {after}, {spare}"
     failed = invocation.record and invocation.record[1].get("fallback_error")
     return (f"{words}; the fallback failed: {failed}", "yellow") if failed else (words, "green")
+
+
+def crash_in_words(crash: dict[str, Any]) -> str:
+    """What has ended the process, where, and how much memory it had."""
+    signal, location = crash["signal"], crash["location"]
+    what = f"killed by {signal}" if signal else f"exited with status {crash['exit_status']}"
+    where = f" in {location}" if location else ""
+    limit = crash["memory_limit_mb"]
+    of = f" of {limit}" if limit else ""
+    return f"{what}{where}, memory peaked at {crash['memory_peak_mb']}{of} MB"

@@ -10,8 +10,8 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any, Literal
 
-from .function import object_in, record_in
-from .outcome import drawn, in_words, outcome_of, phases
+from .function import crash_in, object_in, record_in
+from .outcome import crash_in_words, drawn, in_words, outcome_of, phases
 from .screen import Screen, Styled
 
 if TYPE_CHECKING:
@@ -48,6 +48,11 @@ class People:
         if record is not None:
             where = f" in {record['location']}" if record.get("location") else ""
             text = f"watchdog.timeout{where}: {record['outcome']}"
+            self._screen.show(Styled(at, "dim"), "  ", Styled(text, "bold"))
+            return
+        crash = crash_in(line.text)
+        if crash is not None:
+            text = f"watchdog.crash: {crash_in_words(crash)}"
             self._screen.show(Styled(at, "dim"), "  ", Styled(text, "bold"))
             return
         # The runtime separates the lines of one traceback with \r.
@@ -129,6 +134,7 @@ class Machine:
                 else round(invocation.init_seconds, 3),
                 "init_counts": invocation.init_counts,
                 "record": None if record is None else record[1],
+                "crash": invocation.crash,
                 "timeline": [
                     phase.as_dict() for phase in phases(invocation, self._function.timeout)
                 ],

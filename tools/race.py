@@ -1,0 +1,199 @@
+"""Invocations that end at the very instant at which the supervisor decides.
+
+    python tools/race.py                              # 100,000 invocations
+    python tools/race.py --count 2000 --seed 7
+    python tools/race.py --mutant "no second look"    # must be found
+
+A handler comes back, exits or crashes within a few milliseconds of the instant at which its
+supervisor stops it; that instant is homed in on, so that about as many end before it as after it.
+The Runtime API is built in, on loopback, and stricter than Lambda's: an answer that it has to
+refuse is a violation, and so is an event that is asked for while another one is open.
+
+For every event: one answer, which is this event's own; nothing refused; the next event asked for.
+How late an answer is says how busy the machine was, and is no violation.
+
+Exit status: 0 if there was no violation, 1 if there was; with --mutant the other way round.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from http import HTTPStatus
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from tests.runtime.runtime_api import NoAnswer, RuntimeApi  # noqa: E402
+from tools.race_cell import MUTANTS  # noqa: E402
+from watchdog_lambda._lambda.decision import margin  # noqa: E402
+
+if TYPE_CHECKING:
+    import socket
+    from typing import Literal
+
+    from tests.runtime.runtime_api import Answer, Invocation
+
+TIMEOUT: Final = 0.1
+"""Seconds of the function: as short as the runtime's own work allows."""
+LONG: Final = 1.0
+"""Of the events in which the fresh process's init has time before the next event is asked for."""
+KINDS: Final = ("hold", "hold", "free", "spin", "exit", "segfault")
+SPREAD: Final = (-0.004, 0.006)
+STEP: Final = 0.0004
+ANSWERS_WITHIN: Final = 20.0
+
+
+class StrictApi(RuntimeApi):
+    """Takes one event and one answer at a time, and notes whatever is out of turn."""
+
+    def __init__(self) -> None:
+        super().__init__(timeout=TIMEOUT)
+        self.violations: list[str] = []
+        self.seconds = TIMEOUT
+        self._open: Invocation | None = None
+
+    def deadline_ms(self) -> int:
+        """The hard deadline of an event that is taken now."""
+        return int((time.time() + self.seconds) * 1000)
+
+    def take(self, connection: socket.socket) -> Invocation | None:
+        """The next event; not while one is open."""
+        if self._open is not None and self._open.posted is None:
+            self.violations.append("the next event asked for while one was open")
+        taken = super().take(connection)
+        self._open = taken or self._open
+        return taken
+
+    def post(
+        self, request_id: str, kind: Literal["response", "error"], text: str, error: str | None
+    ) -> HTTPStatus:
+        """An answer; a second one is a violation."""
+        status = super().post(request_id, kind, text, error)
+        if status != HTTPStatus.ACCEPTED:
+            self.violations.append(f"{kind} refused with {int(status)}: {text[:80]}")
+        return status
+
+
+class Race:
+    """One function, and what has come of its invocations."""
+
+    def __init__(self, seed: int, mutant: str | None, python: str) -> None:
+        self._random = random.Random(seed)  # noqa: S311 - no secret
+        self._mutant = mutant
+        self._python = python
+        self._shift = dict.fromkeys(KINDS, 0.0)
+        self.counts: collections.Counter[tuple[str, str]] = collections.Counter()
+        self.violations: list[str] = []
+        self.late = 0
+
+    def run(self, count: int) -> int:
+        """Race so often, or until the first violation; how many invocations there were."""
+        with StrictApi() as api, tempfile.TemporaryFile() as log:
+            process = self._start(api, log.fileno())
+            try:
+                for number in range(1, count + 1):
+                    self._one(api, number)
+                    self.violations += api.violations
+                    if self.violations:
+                        return number
+                return count
+            finally:
+                process.send_signal(signal.SIGTERM)
+                try:
+                    process.wait(5)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                    process.wait()
+                if self.violations:
+                    log.seek(0)
+                    print(log.read().decode(errors="replace")[-2000:])
+
+    def _start(self, api: StrictApi, log: int) -> subprocess.Popen[bytes]:
+        names = ("AWS_", "WATCHDOG_LAMBDA_", "_HANDLER", "PYTHON")
+        environ = {n: v for n, v in os.environ.items() if not n.startswith(names)}
+        environ |= {
+            "AWS_LAMBDA_RUNTIME_API": api.address,
+            "AWS_LAMBDA_FUNCTION_NAME": "race",
+            "PYTHONPATH": str(ROOT / "tools"),
+            "WATCHDOG_LAMBDA_LAST_RESORT": "supervise",
+            # Or it would be the watchdog that ends the handler.
+            "WATCHDOG_LAMBDA_INTERRUPT": "none",
+        }
+        words = [self._python, str(ROOT / "tools" / "race_cell.py")]
+        words += [self._mutant] if self._mutant else []
+        return subprocess.Popen(words, env=environ, cwd=ROOT / "tools", stdout=log, stderr=log)
+
+    def _one(self, api: StrictApi, number: int) -> None:
+        do = self._random.choice(KINDS)
+        is_long = do in {"exit", "segfault"} and self._random.random() < 0.3
+        api.seconds = LONG if is_long else TIMEOUT
+        try:
+            api.wait_for_pollers(1, within=ANSWERS_WITHIN)
+            # At once, where there is time for the init; else at the instant of the decision.
+            aimed = api.seconds - margin(api.seconds) + self._shift[do]
+            after = 0.01 if is_long else aimed + self._random.uniform(*SPREAD)
+            event = {
+                "do": do,
+                "number": number,
+                "until": time.monotonic() + after,
+                "large": self._random.random() < 0.1,
+            }
+            answer = api.send(event).answer(within=ANSWERS_WITHIN)
+        except NoAnswer as error:
+            self.violations.append(f"lost: {error}")
+            return
+        self._judge(do, number, answer, is_long=is_long)
+
+    def _judge(self, do: str, number: int, answer: Answer, *, is_long: bool) -> None:
+        body: Any = answer.body
+        if answer.kind == "response":
+            who = "the handler"
+            if body["number"] != number:
+                self.violations.append(f"another event's answer: {str(body)[:80]}")
+        else:
+            who = body["errorType"]
+        if not is_long:
+            # Towards the instant at which it is either's.
+            self._shift[do] += STEP if who in {"the handler", "RuntimeCrash"} else -STEP
+        self.counts[do, who] += 1
+        self.late += answer.seconds > (LONG if is_long else TIMEOUT)
+
+
+def main(arguments: list[str]) -> int:
+    """Run the command; the exit status."""
+    parser = argparse.ArgumentParser(prog="race", description=__doc__.partition("\n")[0])
+    parser.add_argument("--count", type=int, default=100_000, help="invocations")
+    parser.add_argument("--seed", type=int, default=random.randrange(1_000_000))  # noqa: S311
+    parser.add_argument("--mutant", choices=MUTANTS)
+    parser.add_argument("--interpreter", default=sys.executable)
+    options = parser.parse_args(arguments)
+    race = Race(options.seed, options.mutant, options.interpreter)
+    began = time.monotonic()
+    done = race.run(options.count)
+    seconds = time.monotonic() - began
+    for (do, who), count in sorted(race.counts.items()):
+        print(f"{do:>10}: {count:6} answered by {who}")
+    print(
+        f"{done} invocations in {seconds:.0f} s, seed {options.seed}, {race.late} late: "
+        f"{len(race.violations)} violations"
+    )
+    for violation in race.violations:
+        print(f"  {violation}")
+    if options.mutant:
+        print(f"the mutant, {options.mutant}, was {'found' if race.violations else 'NOT found'}")
+        return int(not race.violations)
+    return int(bool(race.violations))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))
