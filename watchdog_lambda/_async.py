@@ -70,8 +70,8 @@ def as_function(handler: Callable[..., Any]) -> Callable[[Any, Any], Any]:
             # Before anything is begun that only a loop of ours could end.
             raise RuntimeError(
                 "a watched async handler runs on a loop of its own, and cannot be called where one "
-                "is running; in an async test await handler.__wrapped__(event, context), or have "
-                "asyncio.to_thread() call the handler"
+                "is running; make the test a plain def and call handler(event, context) as Lambda "
+                "does, or await handler.__wrapped__(event, context) to test it without the watchdog"
             )
         loop = _loop()
         give_up(loop)

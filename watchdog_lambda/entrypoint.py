@@ -18,6 +18,7 @@ from ._engine.watchdog import process_watchdog
 from ._lambda import command
 from ._lambda.startup import prepare, publish
 from ._watched import plan_of, wrap
+from .errors import ConfigurationError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -49,4 +50,7 @@ def load(environ: MutableMapping[str, str], argument: str | None = None) -> Call
     return wrap(resolved, settings)
 
 
-handler = load(os.environ, command.handler)
+try:
+    handler = load(os.environ, command.handler)
+except ConfigurationError as error:
+    raise command.as_init_error(error) from None

@@ -36,6 +36,12 @@ if TYPE_CHECKING:
 
 __all__ = ["ConfigurationError", "Interrupt", "LambdaTimeout"]
 
+NO_POWERTOOLS = (
+    "needs aws-lambda-powertools, which is not installed; add Powertools' layer "
+    "(AWSLambdaPowertoolsPythonV3), or pip install aws-lambda-powertools"
+)
+"""A layer or a zip file may have this package without what it depends on."""
+
 # Thread id -> the instance that is to land there by injection; see LANDING.
 prepared: dict[int, LambdaTimeout | Interrupt] = {}
 

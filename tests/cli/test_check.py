@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from watchdog_lambda._config import SETTINGS
+from watchdog_lambda.cli.template import _yaml
 
 from .support import BOUND, HANDLERS, document, environ, run
 
@@ -124,7 +125,7 @@ def test_text_is_for_people() -> None:
     assert "imported" in done.stderr
     assert re.search(r"^  SIGTERM +1 +environment$", done.stdout, re.MULTILINE)
     assert re.search(r"^hook +h+ +27 s checked\.flush: up to 1 s$", done.stdout, re.MULTILINE)
-    assert done.stdout.endswith("\nnothing to object to\n")
+    assert done.stdout.endswith("\nno problems found\n")
 
 
 @pytest.mark.parametrize(
@@ -199,6 +200,8 @@ def test_nothing_to_object_to_is_strict_too() -> None:
         (("scenes.nothing",), {}, "Runtime.HandlerNotFound: Handler 'nothing' missing"),
         (("scenes.__doc__",), {}, "scenes.__doc__: a str, which cannot be called"),
         (("scenes.handler",), {"env": "FAIL_AT_IMPORT"}, "ValueError: no such table"),
+        (("scenes:handler",), {}, "did you mean scenes.handler?"),
+        (("odd.Handler",), {}, "odd.Handler is a class"),
         ((), {}, "no handler to wrap"),
         (("watchdog_lambda.watch",), {}, "names watchdog_lambda itself"),
         (("scenes.handler",), {"GRACE_PERIOD": "2s"}, "GRACE_PERIOD='2s' is not a number"),
@@ -215,6 +218,163 @@ def test_errors(arguments: tuple[str, ...], settings: dict[str, str], error: str
     assert done.returncode == 2
     assert any(error in text for text in findings(document(done), "error"))
     assert "Traceback" not in done.stderr
+
+
+def test_errors_come_first() -> None:
+    """Before settings and timeline, which are of no use until they are mended."""
+    done = check("scenes:handler")
+
+    assert done.stdout.startswith("error: scenes:handler: Runtime.MalformedHandlerName: Bad")
+    assert done.stdout.index("error: ") < done.stdout.index("settings") < len(done.stdout)
+    assert done.stdout.count("error: ") == 1
+
+
+def test_an_answer_that_is_a_class_is_none_of_ours() -> None:
+    """A class of dicts makes answers."""
+    assert document(check("odd.Answer", "--json"))["handler"]["name"] == "odd.Answer"
+
+
+# ---- the caller --------------------------------------------------------------------------------
+
+TEMPLATE = """
+Transform: AWS::Serverless-2016-10-31
+Parameters:
+  Patience: {Type: Number, Default: 60}
+Globals:
+  Function: {Timeout: 20}
+Resources:
+  Table: {Type: AWS::DynamoDB::Table}
+  Orders:
+    Type: AWS::Serverless::Function
+    Properties:
+      Handler: checked.handler
+      Timeout: !Ref Patience
+      Environment: {Variables: {TABLE: !GetAtt Table.Arn}}
+      Events:
+        Http: {Type: HttpApi}
+        Rest: {Type: Api, Properties: {Path: /, Method: any}}
+        Queue: {Type: SQS, Properties: {Queue: !Sub "${Table}-queue"}}
+  Image:
+    Type: AWS::Serverless::Function
+    Properties:
+      ImageConfig: {Command: [checked.plain]}
+      Events:
+        Http: {Type: HttpApi, Properties: {TimeoutInMillis: 5000}}
+  Unknown:
+    Type: AWS::Lambda::Function
+    Properties:
+      Timeout: !If [IsLarge, 60, 30]
+      Environment: {Variables: {WATCHDOG_LAMBDA_HANDLER: scenes.handler}}
+"""
+
+
+def too_late(seconds: str, caller: str, enough: str) -> str:
+    return (
+        f"an invocation may take {seconds} s, and its caller waits {caller}: it would not get the "
+        f"answer to a timeout; set WATCHDOG_LAMBDA_TIMEOUT={enough}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "settings", "warning"),
+    [
+        (("--timeout", "60"), {}, too_late("60", "29 s (--caller-timeout)", "28")),
+        (("--timeout", "60"), {"TIMEOUT": "30"}, too_late("30", "29 s (--caller-timeout)", "28")),
+        (("--timeout", "60"), {"TIMEOUT": "28"}, None),
+        (("--timeout", "29"), {}, None),
+    ],
+)
+def test_a_caller_that_gives_up_first_is_warned_of(
+    arguments: tuple[str, ...], settings: dict[str, str], warning: str | None
+) -> None:
+    """By what an invocation has, TIMEOUT included."""
+    words = ("checked.plain", "--json", "--caller-timeout", "29", *arguments)
+    found = findings(document(check(*words, **{"SIGTERM": "1"} | settings)), "warning")
+
+    assert [text for text in found if "its caller" in text] == ([warning] if warning else [])
+
+
+def test_a_short_patience_leaves_a_tenth() -> None:
+    """A second of two would be half of it."""
+    found = document(check("checked.plain", "--json", "--timeout", "9", "--caller-timeout", "1.5"))
+
+    assert too_late("9", "1.5 s (--caller-timeout)", "1.35") in findings(found, "warning")
+
+
+@pytest.mark.parametrize(
+    ("handler", "timeout", "caller"),
+    [
+        ("checked.handler", 60.0, too_late("60", "29 s (API Gateway)", "28")),
+        ("checked.plain", 20.0, too_late("20", "5 s (API Gateway's HTTP API)", "4")),
+    ],
+)
+@pytest.mark.parametrize("name", ["template.yaml", "template.json"])
+def test_the_template_says_what_the_command_line_does_not(
+    tmp_path: Path, handler: str, timeout: float, caller: str, name: str
+) -> None:
+    """The function's timeout, by its handler, a parameter's default among them; and its caller."""
+    template = tmp_path / name
+    is_yaml = name.endswith("yaml")
+    template.write_text(TEMPLATE if is_yaml else json.dumps(_yaml(template, TEMPLATE)))
+    words = (handler, "--json", "--template", str(template))
+
+    found = document(check(*words))
+    assert found["timeout"] == timeout
+    assert caller in findings(found, "warning")
+    given = document(check(*words, "--timeout", "4", "--caller-timeout", "10"))
+    assert given["timeout"] == 4.0
+    assert not [text for text in findings(given, "warning") if "its caller" in text]
+
+
+@pytest.mark.parametrize(
+    ("handler", "text", "problem"),
+    [
+        ("odd.handler", TEMPLATE, "it has 3 functions, of which 3 may be meant"),
+        ("scenes.handler", TEMPLATE, "the function's Timeout is not a number"),
+        ("scenes.handler", "{}", "it has 0 functions, of which none may be meant"),
+        ("scenes.handler", "[1, 2", "cannot be read: "),
+        ("scenes.handler", "{1", "cannot be read: "),
+    ],
+)
+def test_a_template_that_does_not_say_is_refused(
+    tmp_path: Path, handler: str, text: str, problem: str
+) -> None:
+    """With what to give instead."""
+    template = tmp_path / "template.yaml"
+    template.write_text(text)
+
+    done = check(handler, "--template", str(template))
+
+    assert done.returncode == 2
+    assert f"--template {template}: {problem}" in done.stderr
+
+
+def test_yaml_needs_a_library_and_says_which(tmp_path: Path) -> None:
+    """JSON does not."""
+    template = tmp_path / "template.yaml"
+    template.write_text(TEMPLATE)
+    program = "import sys; sys.modules.update(yaml=None); from watchdog_lambda.cli import main; "
+    program += f"sys.exit(main(['check', 'scenes.handler', '--template', {str(template)!r}]))"
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=HANDLERS,
+        env=environ(),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=BOUND,
+    )
+
+    assert done.returncode == 2
+    assert "pip install 'watchdog-lambda[cli]'" in done.stderr
+
+
+def test_a_template_is_a_file() -> None:
+    """Not a folder, for example."""
+    done = check("scenes.handler", "--template", "/nowhere.yaml")
+
+    assert done.returncode == 2
+    assert "argument --template: '/nowhere.yaml' is not a file" in done.stderr
 
 
 def test_every_bad_setting_is_told_at_once() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from watchdog_lambda.cli import emulator
+from watchdog_lambda.cli import emulator_path
 from watchdog_lambda.cli.function import CannotRun
 from watchdog_lambda.cli.invoke import host_for
 
@@ -25,7 +25,7 @@ def bare_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "bin"
     folder.mkdir()
     monkeypatch.setenv("PATH", str(folder))
-    monkeypatch.delenv(emulator.VARIABLE, raising=False)
+    monkeypatch.delenv(emulator_path.VARIABLE, raising=False)
     return folder
 
 
@@ -59,14 +59,14 @@ def test_the_copy_of_an_aws_sam_cli_serves(
     sam = tmp_path / "venvs" / "sam"
     executable(sam / "bin" / "sam")
     (bare_machine / "sam").symlink_to(sam / "bin" / "sam")
-    assert emulator.find() is None
+    assert emulator_path.find() is None
     rapid = sam / "lib" / "python3.12" / "site-packages" / "samcli" / "local" / "rapid"
     executable(rapid / "aws-lambda-rie-arm64")
-    assert emulator.find() is None
+    assert emulator_path.find() is None
 
     found = executable(rapid / "aws-lambda-rie-x86_64")
 
-    assert emulator.find() == found
+    assert emulator_path.find() == found
 
 
 def test_the_one_that_is_named_goes_before(
@@ -75,7 +75,7 @@ def test_the_one_that_is_named_goes_before(
     """The option, then the variable, then what is found."""
     executable(bare_machine / "aws-lambda-rie")
     variable, option = executable(tmp_path / "variable"), executable(tmp_path / "option")
-    monkeypatch.setenv(emulator.VARIABLE, variable)
+    monkeypatch.setenv(emulator_path.VARIABLE, variable)
 
     assert host_for(None, 3.0) == (variable, "")
     assert host_for(option, 3.0) == (option, "")
@@ -88,6 +88,6 @@ def test_the_one_that_is_named_must_serve(tmp_path: Path, monkeypatch: pytest.Mo
         host_for("/no/where", 3.0)
     with pytest.raises(CannotRun, match=r"takes whole seconds; use for example --timeout 3"):
         host_for(executable(tmp_path / "rie"), 2.5)
-    monkeypatch.setenv(emulator.VARIABLE, str(tmp_path))
-    with pytest.raises(CannotRun, match=rf"{emulator.VARIABLE}={tmp_path}: not an executable"):
+    monkeypatch.setenv(emulator_path.VARIABLE, str(tmp_path))
+    with pytest.raises(CannotRun, match=rf"{emulator_path.VARIABLE}={tmp_path}: not an executable"):
         host_for(None, 3.0)

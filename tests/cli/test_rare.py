@@ -24,16 +24,19 @@ from watchdog_lambda._config import Settings
 from watchdog_lambda._engine.clock import Timeline
 from watchdog_lambda._hooks import HookRegistry
 from watchdog_lambda._lambda import sandbox
-from watchdog_lambda.cli import arguments, examine, processes
+from watchdog_lambda.cli import arguments, examine, processes, timing
 from watchdog_lambda.cli import check as check_module
+from watchdog_lambda.cli import handler as handler_module
 from watchdog_lambda.cli import invoke as invoke_module
 from watchdog_lambda.cli.builtin import Builtin
 from watchdog_lambda.cli.check_view import phases, show
 from watchdog_lambda.cli.emulator import Emulator
-from watchdog_lambda.cli.examine import Report, signal_name
+from watchdog_lambda.cli.examine import signal_name
 from watchdog_lambda.cli.function import CannotRun, Function, Invocation, environment
 from watchdog_lambda.cli.log import Log
 from watchdog_lambda.cli.loopback import Connection, Server, has_hung_up
+from watchdog_lambda.cli.report import Report
+from watchdog_lambda.cli.template import Deadlines
 from watchdog_lambda.cli.view import People
 from watchdog_lambda.testing import isolated_hooks
 
@@ -264,7 +267,7 @@ def test_without_the_runtime_nothing_can_be_invoked(monkeypatch: pytest.MonkeyPa
 
 
 def examined(argument: str | None = "checked.plain", **environ: str) -> Report:
-    return examine.examine(dict(environ), {}, argument, 60.0)
+    return examine.examine(dict(environ), {}, argument, Deadlines(60.0))
 
 
 @pytest.fixture
@@ -277,7 +280,7 @@ def checked(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
             raise found.handler
         return found.handler
 
-    monkeypatch.setattr(examine, "resolve", resolve)
+    monkeypatch.setattr(handler_module, "resolve", resolve)
     return found
 
 
@@ -317,12 +320,17 @@ def test_a_handler_in_c_has_no_place(checked: SimpleNamespace, capsys: Any) -> N
 
 
 @pytest.mark.usefixtures("checked")
-def test_a_shorter_timeout_of_the_settings_is_noted() -> None:
-    """Lambda lets it be."""
-    report = examined(WATCHDOG_LAMBDA_TIMEOUT="30")
+def test_the_time_is_the_earlier_of_the_timeout_and_the_setting() -> None:
+    """A later one is noted: it has no effect."""
+    earlier = examined(WATCHDOG_LAMBDA_TIMEOUT="30")
+    later = examined(WATCHDOG_LAMBDA_TIMEOUT="90")
 
-    assert "TIMEOUT=30 takes the place of what Lambda tells" in texts(report, "note")
-    assert report.timeout == 30.0
+    assert (earlier.timeout, later.timeout) == (30.0, 60.0)
+    assert not any("TIMEOUT=" in text for text in texts(earlier, "note"))
+    assert (
+        "TIMEOUT=90 is later than the function's own timeout of 60 s: it has no effect unless the "
+        "context gives no time"
+    ) in texts(later, "note")
 
 
 @pytest.mark.usefixtures("checked")
@@ -382,7 +390,7 @@ def test_without_settings_there_is_nothing_to_look_at() -> None:
     """They cannot be used, and that has been told."""
     report = Report(3.0)
 
-    examine._draw_up(report, 3.0, None)
+    timing.draw_up(report, 3.0, None)
     examine._look_at_process(report, {})
 
     assert (report.timeline, report.findings) == (None, [])
@@ -404,7 +412,7 @@ def test_without_handler_and_timeline_the_settings_are_shown(
 
     show(report, 2, as_json=False)
 
-    assert capsys.readouterr().out == "settings\n\nerror: no handler to wrap\n"
+    assert capsys.readouterr().out == "error: no handler to wrap\n\nsettings\n"
 
 
 def test_without_interrupts_there_is_no_cleanup() -> None:
@@ -425,7 +433,15 @@ def test_the_folder_is_put_on_the_path_once(monkeypatch: pytest.MonkeyPatch) -> 
     logger = logging.getLogger("watchdog_lambda")
     monkeypatch.setattr(logger, "disabled", logger.disabled)
     options = argparse.Namespace(
-        env_file={}, env=[], path=HANDLERS, handler=None, timeout=3.0, strict=False, json=False
+        env_file={},
+        env=[],
+        path=HANDLERS,
+        handler=None,
+        timeout=3.0,
+        caller_timeout=None,
+        template=None,
+        strict=False,
+        json=False,
     )
 
     assert check_module.check(options) == 0

@@ -17,7 +17,6 @@ from watchdog_lambda import (
     ConfigurationError,
     LambdaTimeout,
     Watchdog,
-    batch,
     errors,
     sandbox_shutdown_hook,
     scoped_hook,
@@ -28,6 +27,9 @@ from watchdog_lambda import (
 from watchdog_lambda._config import Settings
 from watchdog_lambda._lambda.command import choose
 from watchdog_lambda._lambda.runtime_api import RuntimeApi
+from watchdog_lambda._report import metrics
+from watchdog_lambda.batch._async import INTERRUPTED
+from watchdog_lambda.batch._watch import NOT_BEGUN
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -56,6 +58,14 @@ def nothing() -> None:
 
 
 flush.__module__ = nothing.__module__ = "app"
+
+
+def without_powertools() -> None:
+    """A layer with nothing but this package."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "aws_lambda_powertools.metrics", None)
+        patch.setattr(metrics, "_templates", {})
+        metrics.preload("Orders")
 
 
 def without_gil() -> object:
@@ -89,6 +99,7 @@ CAUSES: list[Callable[[], object]] = [
     lambda: choose({"WATCHDOG_LAMBDA_HANDLER": "watchdog_lambda.entrypoint.handler"}, None),
     lambda: choose({}, None),
     lambda: RuntimeApi("localhost"),
+    without_powertools,
     without_gil,
 ]
 """One at least for each place that raises a ConfigurationError."""
@@ -208,7 +219,7 @@ def test_the_messages_of_a_timeout() -> None:
     assert figures.sub("N", said) == figures.sub("N", usual.split(", in ")[0])
     assert re.fullmatch(r"\S+\.py:\d+ \(\w+\)", place)
     assert f"`{failed.value.__notes__[0]}`" in part
-    assert [str(error) for _, error, _ in (batch._NOT_BEGUN, batch._INTERRUPTED)] == [
+    assert [str(error) for _, error, _ in (NOT_BEGUN, INTERRUPTED)] == [
         not_begun,
         interrupted,
     ]

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.support import plan
-from watchdog_lambda import Interrupt, LambdaTimeout, batch
+from watchdog_lambda import Interrupt, LambdaTimeout
 from watchdog_lambda._engine.invocation import Invocation
-from watchdog_lambda.batch import _AsyncRun, _Watch
+from watchdog_lambda.batch import _watch
+from watchdog_lambda.batch._async import AsyncRun
+from watchdog_lambda.batch._watch import Watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,11 +28,11 @@ def landing(error: type[BaseException]) -> Callable[[], None]:
     return withdraw_for_shield
 
 
-def watching(withdraw_for_shield: Callable[[], None] | None = None) -> _Watch:
+def watching(withdraw_for_shield: Callable[[], None] | None = None) -> Watch:
     invocation = Invocation(plan(), {}, None, 0.0, 30.0, 27.0)
     if withdraw_for_shield is not None:
         invocation.firing = SimpleNamespace(withdraw_for_shield=withdraw_for_shield, loops=[])  # type: ignore[assignment]
-    return _Watch(invocation)
+    return Watch(invocation)
 
 
 @pytest.mark.parametrize("error", [LambdaTimeout, Interrupt])
@@ -75,7 +77,7 @@ def test_last_call_in_the_running_out_of_a_loop_leaves_the_others_their_turn(
         tried.append(loop)
         raise LambdaTimeout
 
-    monkeypatch.setattr(batch, "run_out", run_out)
+    monkeypatch.setattr(_watch, "run_out", run_out)
     loops: list[Any] = [object(), object()]
 
     watching().run_out(loops)
@@ -85,7 +87,7 @@ def test_last_call_in_the_running_out_of_a_loop_leaves_the_others_their_turn(
 
 def test_a_run_that_no_task_has_begun_in_has_no_loop() -> None:
     """As where all of its records fail their model."""
-    run = _AsyncRun(watching(lambda: None))
+    run = AsyncRun(watching(lambda: None))
 
     async def begin_in_a_callback() -> None:
         called = asyncio.Event()

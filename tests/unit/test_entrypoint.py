@@ -5,12 +5,14 @@ And the command around it. The real runtime is in runtime/.
 
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
 import types
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from awslambdaric.lambda_runtime_exception import FaultException
 
 from watchdog_lambda import ConfigurationError
 from watchdog_lambda.__main__ import main
@@ -45,6 +47,44 @@ def test_importing_it_resolves_and_wraps_the_handler(entrypoint: Any) -> None:
     """What the runtime asks for is there, and calls the user's."""
     assert entrypoint.handler({"a": 1}, None) == {"a": 1}
     assert entrypoint.handler.__name__ == "guarded"
+
+
+def test_a_bad_setting_is_shown_without_the_frames_of_the_import(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The runtime shows type and message; and the user's own line, if that is the cause."""
+    (tmp_path / "entry_app.py").write_text(APP)
+    (tmp_path / "entry_bad.py").write_text("import watchdog_lambda\nwatchdog_lambda.watch(grace=2)")
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    def start(name: str) -> Any:
+        monkeypatch.delitem(sys.modules, "watchdog_lambda.entrypoint", raising=False)
+        monkeypatch.setenv("WATCHDOG_LAMBDA_HANDLER", name)
+        with pytest.raises(ConfigurationError) as caught:
+            importlib.import_module("watchdog_lambda.entrypoint")
+        error = caught.value
+        assert isinstance(error, FaultException)
+        assert (type(error).__name__, error.exception_type) == ("ConfigurationError",) * 2
+        assert error.msg == str(error)
+        return error
+
+    in_code: Any = start("entry_bad.handler")
+    assert str(in_code) == "grace=2 is no option; did you mean grace_period?"
+    assert len(in_code.trace) == 1
+    assert "entry_bad.py" in in_code.trace[0]
+    monkeypatch.setenv("WATCHDOG_LAMBDA_GRACE_PERIOD", "2s")
+    in_variable: Any = start("entry_app.handler")
+    assert str(in_variable).startswith("WATCHDOG_LAMBDA_GRACE_PERIOD='2s' is not a number")
+    assert in_variable.trace == []
+
+
+def test_without_the_runtime_a_bad_setting_is_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody is there to show it."""
+    monkeypatch.setitem(sys.modules, "awslambdaric.lambda_runtime_exception", None)
+    monkeypatch.delitem(sys.modules, "watchdog_lambda._lambda.init_error", raising=False)
+    error = ConfigurationError("bad")
+
+    assert _command.as_init_error(error) is error
 
 
 @pytest.mark.parametrize(

@@ -986,15 +986,14 @@ def test_advance_refuses_what_is_no_time(seconds: Any) -> None:
 # ---- where it cannot be ------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("context", [FakeContext(), None], ids=["not watched", "no context"])
-def test_expire_outside_of_an_invocation(context: object) -> None:
+def test_expire_outside_of_an_invocation() -> None:
     """The message says what may be missing."""
 
     def handler(_event: object, _context: object) -> None:
         expire()
 
     with pytest.raises(ClockError, match=r"watch\(app\.handler\)\(event, FakeContext\(\)\)"):
-        (handler if context else watch(handler))({}, context)
+        handler({}, FakeContext())
 
 
 def test_expire_in_a_disabled_handler(monkeypatch: pytest.MonkeyPatch) -> None:

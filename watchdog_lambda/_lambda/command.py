@@ -49,6 +49,15 @@ def _names_us(name: str) -> bool:
     return name.replace("/", ".").split(".", 1)[0] == __name__.split(".", 1)[0]
 
 
+def as_init_error(error: ConfigurationError) -> ConfigurationError:
+    """The error as the runtime shows it best; see :mod:`.init_error`."""
+    try:
+        from .init_error import InitError  # noqa: PLC0415 - a start that fails may take its time
+    except ModuleNotFoundError:
+        return error  # the runtime is not installed
+    return InitError(error)
+
+
 def resolve(environ: MutableMapping[str, str], name: str) -> Callable[..., Any]:
     """Import the user's handler, as the runtime does at init.
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 
 from watchdog_lambda._engine.clock import SystemClock
+from watchdog_lambda.errors import NO_POWERTOOLS, ConfigurationError
 
 from . import write_line
 
@@ -29,13 +30,24 @@ _templates: dict[str, Any] = {}
 
 
 def preload(namespace: str | None) -> None:
-    """Have Powertools make the template for this namespace, if there is one. Thread: any."""
+    """Have Powertools make the template for this namespace, if there is one. Thread: any.
+
+    Raises:
+        ConfigurationError: Powertools is not installed.
+    """
     if namespace is None or namespace in _templates:
         return
-    from aws_lambda_powertools.metrics import functions  # noqa: PLC0415 - for those who set it
-    from aws_lambda_powertools.metrics.provider.cloudwatch_emf.cloudwatch import (  # noqa: PLC0415
-        AmazonCloudWatchEMFProvider,
-    )
+    try:
+        from aws_lambda_powertools.metrics import functions  # noqa: PLC0415 - for those who set it
+        from aws_lambda_powertools.metrics.provider.cloudwatch_emf.cloudwatch import (  # noqa: PLC0415
+            AmazonCloudWatchEMFProvider,
+        )
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "aws_lambda_powertools":
+            raise  # one that Powertools itself needs
+        raise ConfigurationError(
+            f"METRICS_NAMESPACE={namespace!r} {NO_POWERTOOLS}, or leave the setting out"
+        ) from None
 
     # The first 3.x releases have no such switch.
     is_disabled = getattr(functions, "is_metrics_disabled", bool)

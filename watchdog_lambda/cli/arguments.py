@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import watchdog_lambda
 
-from . import values
+from . import texts, values
 from .function import CannotRun
 from .screen import complain
 
@@ -26,75 +26,13 @@ INTERRUPTED = 130
 UNREAD = 141
 """Nobody reads what is written: 128 and SIGPIPE, as a shell has it."""
 
-_DESCRIPTION = """\
-Lambda handlers that end gracefully at their timeout: try them out, check them, run them.
-"""
-
-_EPILOG = """\
-examples:
-  watchdog-lambda invoke app.handler --event '{"id": 7}' --timeout 3
-  watchdog-lambda check app.handler --timeout 30
-  watchdog-lambda run app.handler                     in a container image, as its entrypoint
-
-Each has a --help of its own. Settings are environment variables, WATCHDOG_LAMBDA_...
-"""
-
-_INVOKE = """\
-Run one handler on one event, on this machine, as Lambda would: the real runtime (awslambdaric), the
-watchdog, and a hard kill at the timeout. Then see what happened, drawn to scale.
-
-It runs under AWS's Runtime Interface Emulator where there is one: --emulator, AWS_LAMBDA_RIE,
-aws-lambda-rie on PATH, or the copy of an aws-sam-cli. Otherwise, and for timeouts of fractions of
-seconds, under a small Runtime API of its own, which kills as hard.
-
-Standard output has the answer and nothing else; standard error has what the handler writes, as it
-writes it, and the timeline.
-"""
-
-_INVOKE_EPILOG = """\
-examples:
-  watchdog-lambda invoke app.handler
-  watchdog-lambda invoke app.handler --event event.json --timeout 10 --repeat 2
-  watchdog-lambda invoke app.handler --event '{}' --event slow.json --event '{}'
-  echo '{"id": 7}' | watchdog-lambda invoke app.handler --event - | jq .statusCode
-  watchdog-lambda invoke app.handler --timeout 0.8 --env WATCHDOG_LAMBDA_GRACE_PERIOD=0.3
-  watchdog-lambda invoke app.handler --unwatched        what Lambda does without the watchdog
-
-exit status, of several invocations the highest:
-  0    the handler answered
-  1    it ended with an error, or its process did
-  2    wrong usage or configuration
-  3    it timed out and the watchdog caught it: the caller has an answer or an error in time
-  4    it was killed at the hard deadline
-  130  Ctrl-C; nothing is left running
-"""
-
-_CHECK = """\
-Look at the settings and where each comes from, at the handler that they lead to, and at the
-timeline that a timeout would have. The handler's module is imported, and nothing is invoked.
-"""
-
-_CHECK_EPILOG = """\
-examples:
-  watchdog-lambda check app.handler --timeout 30
-  watchdog-lambda check app.handler --env-file production.env --strict
-  watchdog-lambda check --json                        the handler from WATCHDOG_LAMBDA_HANDLER
-
-exit status:
-  0    it can be run (with warnings, if not --strict)
-  1    there are warnings, and --strict
-  2    wrong usage, settings that cannot be used, a handler that cannot be found
-"""
-
-_RUN_HELP = "run a handler in Lambda, as a container image's entrypoint"
-
 
 def parser() -> argparse.ArgumentParser:
     """The command's parser; also what shell completion is made of."""
     top = argparse.ArgumentParser(
         prog="watchdog-lambda",
-        description=_DESCRIPTION,
-        epilog=_EPILOG,
+        description=texts.DESCRIPTION,
+        epilog=texts.EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
@@ -102,9 +40,18 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=version)
     _add_completion(top)
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    invoke = _add(commands, "invoke", "run one handler on one event here", _INVOKE, _INVOKE_EPILOG)
+    invoke = _add(
+        commands, "invoke", "run one handler on one event here", texts.INVOKE, texts.INVOKE_EPILOG
+    )
     _add_function(invoke)
     option = invoke.add_argument
+    option(
+        "--timeout",
+        type=values.seconds,
+        default="3",
+        metavar="SECONDS",
+        help="the function's timeout (default: %(default)s, as in Lambda)",
+    )
     option(
         "--event",
         type=values.event,
@@ -134,13 +81,33 @@ def parser() -> argparse.ArgumentParser:
         help="AWS's emulator; none: the built-in Runtime API (default: the emulator if found)",
     )
     option("--json", action="store_true", help="everything as JSON, on standard output")
-    check = _add(commands, "check", "look at settings, handler and timeline", _CHECK, _CHECK_EPILOG)
+    check = _add(
+        commands, "check", "look at settings, handler and timeline", texts.CHECK, texts.CHECK_EPILOG
+    )
     _add_function(check)
     option = check.add_argument
+    option(
+        "--timeout",
+        type=values.seconds,
+        metavar="SECONDS",
+        help="the function's timeout (default: the template's, or 3, as in Lambda)",
+    )
+    option(
+        "--caller-timeout",
+        type=values.seconds,
+        metavar="SECONDS",
+        help="how long the function's caller waits, 29 for API Gateway (default: the template's)",
+    )
+    option(
+        "--template",
+        type=values.file,
+        metavar="FILE",
+        help="a SAM or CloudFormation template that has the function",
+    )
     option("--strict", action="store_true", help="exit status 1 if there are warnings")
     option("--json", action="store_true", help="everything as JSON")
     # For the listing and for completion: whoever says "run" does not come here.
-    run = commands.add_parser("run", help=_RUN_HELP, add_help=False)
+    run = commands.add_parser("run", help=texts.RUN_HELP, add_help=False)
     run.add_argument("handler", nargs="?", metavar="HANDLER")
     return top
 
@@ -171,13 +138,6 @@ def _add_function(command: argparse.ArgumentParser) -> None:
         help="module.function (default: WATCHDOG_LAMBDA_HANDLER, or _HANDLER)",
     )
     option(
-        "--timeout",
-        type=values.seconds,
-        default="3",
-        metavar="SECONDS",
-        help="the function's timeout (default: %(default)s, as in Lambda)",
-    )
-    option(
         "--path",
         type=values.folder,
         default=".",
@@ -197,7 +157,7 @@ def _add_function(command: argparse.ArgumentParser) -> None:
         type=values.variables,
         default={},
         metavar="FILE",
-        help="a file of them, one a line; --env goes before it",
+        help="a file of them, one a line; --env overrides it",
     )
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from .check_view import show
 from .examine import examine
+from .template import deadlines
 
 if TYPE_CHECKING:
     import argparse
@@ -26,7 +27,8 @@ def check(options: argparse.Namespace) -> int:
     here = str(options.path)
     if sys.path[:1] != [here]:
         sys.path.insert(0, here)
-    report = examine(os.environ, sources, options.handler, options.timeout)
+    found = deadlines(options.timeout, options.caller_timeout, options.template, options.handler)
+    report = examine(os.environ, sources, options.handler, found)
     status = 0
     if report.has("error"):
         status = 2

@@ -14,7 +14,7 @@ from .timeline import Row, draw_large, figure
 if TYPE_CHECKING:
     from watchdog_lambda._engine.clock import Timeline
 
-    from .examine import Report, Setting
+    from .report import Report, Setting
 
 SCHEMA = 1
 """Of the JSON; a new one if a key goes or changes its meaning."""
@@ -31,6 +31,10 @@ def show(report: Report, status: int, *, as_json: bool) -> None:
         sys.stdout.flush()
         return
     screen = Screen(sys.stdout)
+    # First what must be mended before anything else is of interest.
+    if report.has("error"):
+        _show_findings(screen, report, "error")
+        screen.show()
     handler = report.handler
     if handler is not None:
         kind = "async def" if handler.is_async else "def"
@@ -51,13 +55,18 @@ def show(report: Report, status: int, *, as_json: bool) -> None:
         screen.show(Styled("timeline", "bold"), f"  {title}")
         for line in _drawn(report, report.timeline, screen.width):
             screen.show(*line)
-    if report.findings:
+    if report.has("warning") or report.has("note"):
         screen.show()
-    for finding in report.findings:
-        screen.show(Styled(finding.level, _LEVELS[finding.level]), f": {finding.text}")
+        _show_findings(screen, report, "warning", "note")
     if not report.has("error") and not report.has("warning"):
         screen.show()
-        screen.show(Styled("nothing to object to", "green"))
+        screen.show(Styled("no problems found", "green"))
+
+
+def _show_findings(screen: Screen, report: Report, *levels: str) -> None:
+    for finding in report.findings:
+        if finding.level in levels:
+            screen.show(Styled(finding.level, _LEVELS[finding.level]), f": {finding.text}")
 
 
 def _value(setting: Setting) -> str:

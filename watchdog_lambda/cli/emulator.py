@@ -10,10 +10,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
-import os
-import platform
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -21,7 +18,6 @@ import threading
 import time
 import uuid
 from http import HTTPStatus
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from .function import CannotRun, Invocation
@@ -29,17 +25,12 @@ from .log import Log
 from .processes import MARK, end_all
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from types import TracebackType
 
     from .function import Function, OnStart
     from .log import Line
 
-VARIABLE: Final = "AWS_LAMBDA_RIE"
-"""The environment variable with the emulator's path; bootstrap/entrypoint.sh reads it too."""
-
-_NAME: Final = "aws-lambda-rie"
-_ARCHITECTURES: Final = {"x86_64": "x86_64", "amd64": "x86_64", "aarch64": "arm64"}
 _INVOCATIONS: Final = "/2015-03-31/functions/function/invocations"
 _UP_WITHIN: Final = 10.0  # seconds
 _SHUTDOWN_WITHIN: Final = 3.0  # seconds; it gives a function with an extension 600 ms of them
@@ -54,22 +45,6 @@ _INIT: Final = re.compile(r"INIT REPORT\(durationMs: ([0-9.]+)\)")
 _EXITED: Final = re.compile(r"Process runtime-\d+ exited: (.*)$")
 _ERROR_KEYS: Final = {"errorType", "errorMessage", "requestId", "stackTrace"}
 """What awslambdaric posts for an error. A handler may return the first two; nobody returns all."""
-
-
-def find() -> str | None:
-    """An emulator on this machine: on PATH, where AWS's images have it, or aws-sam-cli's copy."""
-    candidates = [shutil.which(_NAME), f"/usr/local/bin/{_NAME}", *_of_sam()]
-    return next((path for path in candidates if path and os.access(path, os.X_OK)), None)
-
-
-def _of_sam() -> Iterator[str]:
-    sam = shutil.which("sam")
-    architecture = _ARCHITECTURES.get(platform.machine().lower())
-    if sam is None or architecture is None:
-        return
-    environment = Path(sam).resolve().parent.parent
-    where = f"lib/python3*/site-packages/samcli/local/rapid/{_NAME}-{architecture}"
-    yield from map(str, sorted(environment.glob(where)))
 
 
 class Emulator:

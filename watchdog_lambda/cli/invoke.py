@@ -10,7 +10,7 @@ from watchdog_lambda import ConfigurationError
 from watchdog_lambda._config import SETTINGS, Settings
 from watchdog_lambda._lambda.command import choose
 
-from . import emulator
+from . import emulator_path
 from .builtin import Builtin
 from .emulator import Emulator
 from .function import CannotRun, Function, environment, inherited
@@ -104,8 +104,8 @@ def host_for(wanted: str | None, timeout: float) -> tuple[str | None, str]:
     if wanted == "none":
         return None, ""
     source = "--emulator"
-    if wanted is None and os.environ.get(emulator.VARIABLE):
-        source, wanted = emulator.VARIABLE, os.environ[emulator.VARIABLE]
+    if wanted is None and os.environ.get(emulator_path.VARIABLE):
+        source, wanted = emulator_path.VARIABLE, os.environ[emulator_path.VARIABLE]
     is_whole = timeout == int(timeout)
     if wanted is not None:
         if not os.path.isfile(wanted) or not os.access(wanted, os.X_OK):
@@ -119,7 +119,7 @@ def host_for(wanted: str | None, timeout: float) -> tuple[str | None, str]:
                 f"--timeout {int(timeout) + 1}, or --emulator none for the built-in Runtime API"
             )
         return os.path.abspath(wanted), ""
-    found = emulator.find()
+    found = emulator_path.find()
     if found is not None and not is_whole:
         return None, "the emulator takes whole seconds"
     return found, ""

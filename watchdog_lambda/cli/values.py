@@ -84,6 +84,14 @@ def folder(text: str) -> Path:
     return path.resolve()
 
 
+def file(text: str) -> Path:
+    """A file that is there."""
+    path = Path(text)
+    if not path.is_file():
+        raise ArgumentTypeError(f"{text!r} is not a file")
+    return path.resolve()
+
+
 def variable(text: str) -> tuple[str, str]:
     """An environment variable."""
     name, equals, value = text.partition("=")

@@ -28,6 +28,7 @@ from watchdog_lambda._engine.invocation import active
 from watchdog_lambda._engine.watchdog import process_watchdog
 from watchdog_lambda.errors import Interrupt, LambdaTimeout
 
+from ._unwatched import why_unwatched
 from .time_travel import BOUND, ClockError, find
 
 TYPE_CHECKING = False
@@ -53,7 +54,7 @@ __all__ = [
 _advanced = 0.0
 """Seconds by which time has been moved outside of any watched invocation."""
 
-_LONGEST = 86_400.0
+_LONGEST = 900.0  # as in Lambda
 
 
 class FakeContext:
@@ -65,7 +66,7 @@ class FakeContext:
     :meth:`get_remaining_time_in_millis` always agree.
 
     Args:
-        timeout: the function's timeout in seconds: more than 0, a day at most.
+        timeout: the function's timeout in seconds: more than 0, 900 at most, as in Lambda.
         function_name: the rest is what the attributes of these names give.
         function_version: as in Lambda.
         aws_request_id: the same in every context, unless you give one.
@@ -100,8 +101,8 @@ class FakeContext:
     ) -> None:
         if not (isinstance(timeout, int | float) and 0 < timeout <= _LONGEST):
             raise ValueError(
-                f"FakeContext(timeout={timeout!r}): not a function's timeout in seconds; "
-                "use for example 30.0"
+                f"FakeContext(timeout={timeout!r}): not a function's timeout, which is more than 0 "
+                f"and at most {_LONGEST:g} s: seconds, not milliseconds? use for example 30.0"
             )
         self.timeout = timeout
         self.function_name = function_name
@@ -344,21 +345,8 @@ class isolated_hooks:  # noqa: N801 - used like a function
 def _require(name: str) -> TimeTravel:
     passage = find()
     if passage is None:
-        raise ClockError(_why_none(name))
+        raise ClockError(why_unwatched(name))
     return passage
-
-
-def _why_none(name: str) -> str:
-    if len(active) > 1:
-        return (
-            f"{name}(): {len(active)} invocations are under way, and this thread belongs to none "
-            "of them; call it in a handler's own thread"
-        )
-    return (
-        f"{name}(): no watched invocation is under way. Call it inside of a handler that is "
-        "watched: decorated with @watch, or in the test, watch(app.handler)(event, FakeContext()); "
-        "with a context that tells the remaining time, and without WATCHDOG_LAMBDA_DISABLED=1"
-    )
 
 
 def _goes_on(passage: TimeTravel) -> bool:

@@ -1,0 +1,74 @@
+"""A test that moves time where nothing is watched is told why."""
+
+from __future__ import annotations
+
+import threading
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import Mock
+
+import pytest
+
+from watchdog_lambda import watch
+from watchdog_lambda.testing import ClockError, FakeContext, expire
+
+NAMES_IT = r"; call the handler with a watchdog_lambda\.testing\.FakeContext\(\)"
+
+
+@watch
+def handler(_event: object, _context: object) -> None:
+    expire()
+
+
+@pytest.mark.parametrize(
+    ("context", "why"),
+    [
+        (None, r"its context, NoneType, has no get_remaining_time_in_millis\(\)"),
+        ({}, r"its context, dict, has no get_remaining_time_in_millis\(\)"),
+        (Mock(), "its context, Mock, gives no usable remaining time, but Mock"),
+        (
+            SimpleNamespace(get_remaining_time_in_millis=lambda: 0),
+            "its context, SimpleNamespace, gives no usable remaining time, but int",
+        ),
+    ],
+)
+def test_a_context_without_a_time_is_named(context: Any, why: str) -> None:
+    """And what to call the handler with; the log's warning would not be seen."""
+    with pytest.raises(ClockError, match=rf"^expire\(\): the handler is not watched, for {why}"):
+        handler({}, context)
+    with pytest.raises(ClockError, match=NAMES_IT):
+        handler({}, context)
+
+
+def test_a_handler_that_is_not_watched_is_told_how() -> None:
+    """By the decorator, or in the test."""
+    with pytest.raises(ClockError, match=r"no watched invocation is under way.*FakeContext"):
+        expire()
+
+
+def test_a_thread_of_an_unwatched_handler_is_told_the_same() -> None:
+    """The guard is not in its stack."""
+    raised: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            expire()
+        except ClockError as error:
+            raised.append(error)
+
+    @watch
+    def starts(_event: object, _context: object) -> None:
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+
+    starts({}, None)
+
+    assert "no watched invocation is under way" in str(raised[0])
+
+
+@pytest.mark.parametrize("timeout", [30_000, 900.5, 0, -1.0, float("nan"), "30"])
+def test_a_context_has_a_timeout_that_a_function_can_have(timeout: Any) -> None:
+    """Lambda's longest is 900 s; more was most likely meant as milliseconds."""
+    with pytest.raises(ValueError, match="at most 900 s: seconds, not milliseconds"):
+        FakeContext(timeout)

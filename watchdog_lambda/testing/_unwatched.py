@@ -1,0 +1,51 @@
+"""Why no invocation is watched where a test moves its time."""
+
+from __future__ import annotations
+
+import sys
+
+from watchdog_lambda._cpython.source import GUARD, PACKAGE
+from watchdog_lambda._engine.invocation import active
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import FrameType
+
+
+def why_unwatched(name: str) -> str:
+    """What to do, for the function `name` of this package's. Thread: the one that has called it."""
+    if len(active) > 1:
+        return (
+            f"{name}(): {len(active)} invocations are under way, and this thread belongs to none "
+            "of them; call it in a handler's own thread"
+        )
+    frame = _guard(sys._getframe(1))
+    if frame is not None:
+        return (
+            f"{name}(): the handler is not watched, for {_what_is_wrong(frame.f_locals)}; call the "
+            "handler with a watchdog_lambda.testing.FakeContext()"
+        )
+    return (
+        f"{name}(): no watched invocation is under way. Call it inside of a handler that is "
+        "watched: decorated with @watch, or in the test, watch(app.handler)(event, FakeContext()); "
+        "and without WATCHDOG_LAMBDA_DISABLED=1"
+    )
+
+
+def _guard(frame: FrameType | None) -> FrameType | None:
+    """The frame around a watched handler, if this thread is in one."""
+    while frame is not None:
+        code = frame.f_code
+        if code.co_name == GUARD and code.co_filename.startswith(PACKAGE):
+            return frame
+        frame = frame.f_back
+    return None
+
+
+def _what_is_wrong(guard: dict[str, object]) -> str:
+    """Of the context that the handler was called with."""
+    kind = type(guard.get("context")).__name__
+    if not hasattr(guard.get("context"), "get_remaining_time_in_millis"):
+        return f"its context, {kind}, has no get_remaining_time_in_millis()"
+    time = type(guard.get("remaining_ms")).__name__
+    return f"its context, {kind}, gives no usable remaining time, but {time}"
