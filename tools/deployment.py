@@ -2,7 +2,7 @@
 
     python3 dev.py template
 
-* cfn-lint checks the SAM template, the repository's, and what CDK synthesises.
+* cfn-lint checks the SAM template, the repository's, the self-test's, and what CDK synthesises.
 * The Terraform files are parsed, and every reference in them must name something that is declared.
   The provider's schema is checked by ``terraform validate`` only, which is not run here.
 * Metric filters, alarms, queries, and the function's format of log must be the same in all three.
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 DEPLOY: Final = ROOT / "deploy"
-TEMPLATES: Final = ("template.yaml", "repository.yaml")
+TEMPLATES: Final = ("template.yaml", "repository.yaml", "selftest/template.yaml")
 
 Kit = dict[str, Any]
 """What a deployment has of the things that must be the same."""
