@@ -237,7 +237,7 @@ def grace(session: nox.Session) -> None:
 
 @here
 def image(session: nox.Session) -> None:
-    """Build the container image for real and time a handler out in it (root, buildah)."""
+    """Build the container image for real and time a handler out in it (root, podman)."""
     _python(session, "-m", "tools.image", *session.posargs)
 
 

@@ -31,23 +31,22 @@ import ctypes
 import os
 import random
 import signal
-import subprocess
 import sys
 import tempfile
 import threading
 import time
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 # Run as a file, by whatever interpreter.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from tools import soak
 from tools.chaos_cell import UNAVAILABLE, WEATHERS
-from tools.soak import DELIVERIES, PIPE, Log, look_at
+from tools.soak import DELIVERIES, Log
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from types import FrameType
 
 CELL: Final = Path(__file__).with_name("chaos_cell.py")
 
@@ -97,86 +96,51 @@ class Cell(NamedTuple):
                 yield f"{what} (say {which})", number
 
 
-class Command:
+class Command(soak.Command):
     """Runs the cells one after the other."""
 
     def __init__(self, options: argparse.Namespace) -> None:
-        self.options = options
-        self.seed: int = options.seed if options.seed is not None else int(time.time())
+        super().__init__(options)
         self.chance = random.Random(self.seed)  # noqa: S311 - nothing secret
         self.cells: list[Cell] = []
-        self.skipped: list[str] = []
-        self.interrupted = 0
-        self._child: subprocess.Popen[str] | None = None
 
     def run(self) -> int:
-        signal.signal(signal.SIGINT, self._interrupt)
-        signal.signal(signal.SIGTERM, self._interrupt)
         print(f"seed {self.seed}", flush=True)
-        chosen = self.options.weather or list(WEATHERS)
-        for given in self.options.interpreter or [sys.executable]:
-            path, version, reason = look_at(given)
-            if reason:
-                self._skip(f"{given}: {reason}")
-                continue
-            for weather in chosen:
-                if self.interrupted:
-                    break
-                self._run_cell(path, version, weather)
-        return self._verdict()
+        for path, version in self.interpreters():
+            for weather in self.options.weather or WEATHERS:
+                if not self.interrupted:
+                    self._stand(path, version, weather)
+        return self._conclude()
 
-    def _run_cell(self, path: str, version: str, weather: str) -> None:
+    def _stand(self, path: str, version: str, weather: str) -> None:
         delivery = "nudge" if weather in ONLY_NUDGE else self.chance.choice(DELIVERIES)
         delivery = self.options.delivery or delivery
         seconds: float = self.options.seconds
         command = [path, "-P", str(CELL), weather, delivery, str(self.seed), str(seconds)]
-        environment = {k: v for k, v in os.environ.items() if not k.startswith("WATCHDOG_LAMBDA_")}
-        log = Log()
         began = time.monotonic()
-        with (
-            tempfile.TemporaryFile("w+") as errors,
-            subprocess.Popen(
+        with tempfile.TemporaryFile("w+") as errors:
+            log, status = self.watch(
                 command,
-                stdout=subprocess.PIPE,
+                seconds,
                 stderr=errors,
-                text=True,
-                env=environment,
-                errors="replace",
-                pipesize=PIPE,
-            ) as child,
-        ):
-            self._child = child
-            with _Outside(weather, child.pid, self.seed):
-                # Longer than anything in there may take, in case nothing of it works any more.
-                last_resort = threading.Timer(seconds + 60, child.kill)
-                last_resort.start()
-                for line in child.stdout or ():
-                    log.read(line)
-                status = child.wait()
-                last_resort.cancel()
-            self._child = None
-            said = _read(errors)
+                beside=lambda pid: _Outside(weather, pid, self.seed),
+            )
+            errors.seek(0)
+            said = errors.read()
         # Where a line goes that nobody reads on standard output: late, but not lost.
         late = [line for line in said.splitlines() if line.startswith('{"')]
         for line in late:
             log.read(line)
         if status == UNAVAILABLE:
-            self._skip(f"{version} {weather}: {said.splitlines()[-1]}")
+            self.skip(f"{version} {weather}: {said.splitlines()[-1]}")
             return
-        trouble = []
-        if log.result is None and not self.interrupted:
-            died = f"signal {-status}" if status < 0 else f"status {status}"
-            trouble.append(f"the process ended with {died} and no result")
+        trouble = list(filter(None, [self.trouble_of(log, status)]))
         if any(line.startswith(SPOKEN) for line in said.splitlines()):
             trouble.append("stacks on standard error")
         seconds = time.monotonic() - began
         cell = Cell(version, weather, delivery, seconds, log, len(late), tuple(trouble))
         self.cells.append(cell)
         self._tell(cell, said if trouble else "")
-
-    def _skip(self, why: str) -> None:
-        self.skipped.append(f"SKIPPED: {why}")
-        print(self.skipped[-1], flush=True)
 
     def _tell(self, cell: Cell, said: str) -> None:
         """One line for a cell, and what is wrong with it."""
@@ -197,7 +161,7 @@ class Command:
         if said:
             print("\n".join(said.splitlines()[-80:]), flush=True)
 
-    def _verdict(self) -> int:
+    def _conclude(self) -> int:
         violations = sum(number for cell in self.cells for _, number in cell.violations())
         invocations = sum(cell.counted.get("invocations", 0) for cell in self.cells)
         verdict = "FAILED" if violations else "passed" if invocations else "nothing ran"
@@ -210,12 +174,6 @@ class Command:
         if self.interrupted:
             return 130
         return 2 if not self.cells else min(1, violations)
-
-    def _interrupt(self, _signum: int, _frame: FrameType | None) -> None:
-        self.interrupted += 1
-        if self._child is not None and self._child.poll() is None:
-            # Asked once it ends with what it has; a terminal's Ctrl-C has asked it, too.
-            self._child.send_signal(signal.SIGINT if self.interrupted == 1 else signal.SIGKILL)
 
 
 class _Outside:
@@ -266,11 +224,6 @@ class _Outside:
             libc.ptrace(DETACH, thread, None, again)
 
 
-def _read(file: IO[str]) -> str:
-    file.seek(0)
-    return file.read()
-
-
 def main() -> int:
     """Run the command; return its exit status."""
     options = _parse()
@@ -296,33 +249,16 @@ def _parse() -> argparse.Namespace:
         "Ctrl-C prints what there is so far; twice: without what is under way.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "--weather",
-        action="append",
-        choices=list(WEATHERS),
-        metavar="NAME",
-        help="this one only, by its name in --list; may be given again",
-    )
-    parser.add_argument("--list", action="store_true", help="name the weathers and end")
-    parser.add_argument(
-        "--seconds",
-        type=float,
-        default=30.0,
-        metavar="S",
-        help="for each weather and interpreter (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--seed", type=int, help="of what is drawn (default: the time, and printed)"
-    )
-    parser.add_argument(
-        "--delivery", choices=DELIVERIES, help="for all (default: as the seed has it)"
-    )
-    parser.add_argument(
-        "--interpreter",
-        action="append",
-        metavar="PATH",
-        help="run with this one; may be given again for more (default: this one)",
-    )
+    add = parser.add_argument
+    about = "this one only, by its name in --list; may be given again"
+    add("--weather", action="append", choices=list(WEATHERS), metavar="NAME", help=about)
+    add("--list", action="store_true", help="name the weathers and end")
+    about = "for each weather and interpreter (default: %(default)s)"
+    add("--seconds", type=float, default=30.0, metavar="S", help=about)
+    add("--seed", type=int, help="of what is drawn (default: the time, and printed)")
+    add("--delivery", choices=DELIVERIES, help="for all (default: as the seed has it)")
+    about = "run with this one; may be given again for more (default: this one)"
+    add("--interpreter", action="append", metavar="PATH", help=about)
     return parser.parse_args()
 
 

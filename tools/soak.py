@@ -33,11 +33,13 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import IO, TYPE_CHECKING, Any, Final, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
+    from contextlib import AbstractContextManager
     from types import FrameType
 
 CELL: Final = Path(__file__).with_name("soak_cell.py")
@@ -147,27 +149,20 @@ class Command:
         self.options = options
         self.seed: int = options.seed if options.seed is not None else int(time.time())
         self.reports: list[Report] = []
+        self.skipped: list[str] = []
         self.interrupted = 0
         self._children: list[subprocess.Popen[str]] = []
-
-    def run(self) -> int:
         signal.signal(signal.SIGINT, self._interrupt)
         signal.signal(signal.SIGTERM, self._interrupt)
+
+    def run(self) -> int:
         chosen = self.options.delivery
         deliveries = DELIVERIES if chosen == "both" else (chosen,)
-        skipped: list[str] = []
-        cells: list[tuple[str, str, str]] = []
-        for given in self.options.interpreter or [sys.executable]:
-            path, version, reason = look_at(given)
-            if reason:
-                skipped.append(f"SKIPPED: {given}: {reason}")
-                print(skipped[-1], file=sys.stderr, flush=True)
-                continue
-            cells += [(path, version, delivery) for delivery in deliveries]
+        cells = [(*found, delivery) for found in self.interpreters() for delivery in deliveries]
         with ThreadPoolExecutor(self.options.jobs) as pool:
             reports = pool.map(self._run_cell, *zip(*cells, strict=True)) if cells else ()
             self.reports += [report for report in reports if report is not None]
-        self._print(skipped)
+        self._print()
         if self.options.save is not None:
             self.options.save.write_text(self._document(), encoding="utf-8")
         if self.interrupted:
@@ -176,6 +171,19 @@ class Command:
             return 2
         return min(1, sum(1 for report in self.reports for _ in report.violations()))
 
+    def interpreters(self) -> Iterator[tuple[str, str]]:
+        """Path and version of those that can be used."""
+        for given in self.options.interpreter or [sys.executable]:
+            path, version, reason = look_at(given)
+            if reason:
+                self.skip(f"{given}: {reason}")
+            else:
+                yield path, version
+
+    def skip(self, why: str) -> None:
+        self.skipped.append(f"SKIPPED: {why}")
+        print(self.skipped[-1], flush=True)
+
     def _run_cell(self, path: str, version: str, delivery: str) -> Report | None:
         """What it came to; None if it did not begin any more."""
         if self.interrupted > 0:
@@ -183,12 +191,29 @@ class Command:
         options = self.options
         command = [path, "-P", str(CELL), delivery, *map(str, (options.invocations, self.seed))]
         command += [str(options.seconds_cap), *options.only]
+        began = time.monotonic()
+        log, status = self.watch(command, options.seconds_cap)
+        trouble = self.trouble_of(log, status)
+        return Report(version, delivery, time.monotonic() - began, log, trouble)
+
+    def watch(
+        self,
+        command: Sequence[str],
+        seconds: float,
+        *,
+        stderr: IO[str] | None = None,
+        beside: Callable[[int], AbstractContextManager[object]] = nullcontext,
+    ) -> tuple[Log, int]:
+        """Run a cell to its end; the lines that it left, and its exit status.
+
+        `beside` is given its process id, and is entered as long as it runs.
+        """
         environment = {k: v for k, v in os.environ.items() if not k.startswith("WATCHDOG_LAMBDA_")}
         log = Log()
-        began = time.monotonic()
         with subprocess.Popen(
             command,
             stdout=subprocess.PIPE,
+            stderr=stderr,
             text=True,
             env=environment,
             errors="replace",
@@ -198,18 +223,22 @@ class Command:
             self._children.append(child)
             if self.interrupted > 0:
                 child.send_signal(signal.SIGINT)
-            # Longer than anything in there may take, in case nothing of it works any more.
-            last_resort = threading.Timer(options.seconds_cap + 60, child.kill)
-            last_resort.start()
-            for line in child.stdout or ():
-                log.read(line)
-            status = child.wait()
-            last_resort.cancel()
-        trouble = ""
-        if log.result is None and not self.interrupted:
-            died = f"signal {-status}" if status < 0 else f"status {status}"
-            trouble = f"the process ended with {died} and no result"
-        return Report(version, delivery, time.monotonic() - began, log, trouble)
+            with beside(child.pid):
+                # Longer than anything in there may take, in case nothing of it works any more.
+                last_resort = threading.Timer(seconds + 60, child.kill)
+                last_resort.start()
+                for line in child.stdout or ():
+                    log.read(line)
+                status = child.wait()
+                last_resort.cancel()
+        return log, status
+
+    def trouble_of(self, log: Log, status: int) -> str:
+        """What is wrong with how the process ended; empty if nothing."""
+        if log.result is not None or self.interrupted:
+            return ""
+        died = f"signal {-status}" if status < 0 else f"status {status}"
+        return f"the process ended with {died} and no result"
 
     def _interrupt(self, _signum: int, _frame: FrameType | None) -> None:
         self.interrupted += 1
@@ -218,15 +247,13 @@ class Command:
                 # Asked once it ends with what it has; a terminal's Ctrl-C has asked it, too.
                 child.send_signal(signal.SIGINT if self.interrupted == 1 else signal.SIGKILL)
 
-    def _print(self, skipped: list[str]) -> None:
+    def _print(self) -> None:
         print(table([(report.name, dict(report.rows())) for report in self.reports]))
         for report in self.reports:
             for what, number in report.violations():
                 print(f"VIOLATION: {report.name}: {what}: {number}")
             for sample in (report.log.result or {}).get("samples", ()):
                 print(f"\n{report.name}: {sample}")
-        for line in skipped:
-            print(line)
         print(self._verdict())
 
     def _verdict(self) -> str:
@@ -319,67 +346,27 @@ def _parse() -> argparse.Namespace:
         "Ctrl-C prints what there is so far; twice: without what is under way.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "--invocations",
-        type=_at_least_one,
-        default=200_000,
-        metavar="N",
-        help="per cell (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--delivery",
-        choices=(*DELIVERIES, "both"),
-        default="both",
-        help="nudge: handlers on the main thread. injection: on another. (default: both)",
-    )
-    parser.add_argument(
-        "--seed", type=int, help="of what is drawn (default: the time, and printed)"
-    )
-    parser.add_argument(
-        "--seconds-cap",
-        type=float,
-        metavar="S",
-        help=f"end each cell after this long, with fewer invocations (default: {CAP:g})",
-    )
-    parser.add_argument(
-        "--interpreter",
-        action="append",
-        metavar="PATH",
-        help="run with this one; may be given again for more (default: this one)",
-    )
-    parser.add_argument(
-        "--only",
-        action="append",
-        default=[],
-        metavar="KIND",
-        help="handlers of this kind only, by the name that violations give; may be given again",
-    )
-    parser.add_argument(
-        "--jobs",
-        type=_at_least_one,
-        default=1,
-        metavar="N",
-        help="cells at a time; each takes half a core (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--save",
-        type=Path,
-        metavar="FILE",
-        help="write the result there as well, as JSON, with how close the ends came",
-    )
-    parser.add_argument(
-        "--full",
-        action="store_true",
-        help=f"{FULL:,} invocations per cell, on every supported interpreter that is found; "
-        "without a cap on the time unless one is given",
-    )
+    add = parser.add_argument
+    add("--invocations", type=_at_least_one, default=200_000, help="per cell (%(default)s)")
+    about = "nudge: handlers on the main thread. injection: on another. (default: both)"
+    add("--delivery", choices=(*DELIVERIES, "both"), default="both", help=about)
+    add("--seed", type=int, help="of what is drawn (default: the time, and printed)")
+    about = f"end each cell after this long, with fewer invocations (default: {CAP:g})"
+    add("--seconds-cap", type=float, metavar="S", help=about)
+    about = "run with this one; may be given again for more (default: this one)"
+    add("--interpreter", action="append", metavar="PATH", help=about)
+    about = "handlers of this kind only, by the name that violations give; may be given again"
+    add("--only", action="append", default=[], metavar="KIND", help=about)
+    about = "cells at a time; each takes half a core (default: %(default)s)"
+    add("--jobs", type=_at_least_one, default=1, metavar="N", help=about)
+    about = "write the result there as well, as JSON, with how close the ends came"
+    add("--save", type=Path, metavar="FILE", help=about)
+    about = f"{FULL:,} invocations per cell, without a cap on the time unless one is given"
+    add("--full", action="store_true", help=about)
     options = parser.parse_args()
     if options.full:
         options.invocations = FULL
         options.seconds_cap = options.seconds_cap or _NO_CAP
-        if not options.interpreter:
-            found = [f"python3.{minor}" for minor in range(11, 15)]
-            options.interpreter = [name for name in found if shutil.which(name)] or [sys.executable]
     options.seconds_cap = options.seconds_cap or CAP
     return options
 
