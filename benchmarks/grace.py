@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -23,6 +22,8 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from benchmarks.quota import quota
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -35,9 +36,6 @@ WHOLE: Final = 1769
 """MB of memory that come with one whole processor, as AWS documents it."""
 MEMORY: Final = (128, 256, 512, 1024, WHOLE)
 TIMEOUT: Final = 6
-PERIOD: Final = 20_000
-"""Microseconds in which the quota is used up; what Lambda's is AWS does not say."""
-
 COLUMNS: Final = (
     "memory",
     "share of a processor",
@@ -46,9 +44,6 @@ COLUMNS: Final = (
     "cleanup",
     "answer",
 )
-
-_CPU: Final = (Path("/sys/fs/cgroup/cpu"), Path("/sys/fs/cgroup"))
-"""Where the processor's quotas are set: in cgroups of the first version, and of the second."""
 
 _APP: Final = """
 import gzip, json, os, time, urllib.request
@@ -102,15 +97,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"|{'---:|' * len(COLUMNS)}")
     for memory in options.memory or MEMORY:
         share = min(memory / WHOLE, 1.0)
-        try:
-            with _quota(share) as members, _intake() as intake:
-                runs = {
-                    computes: [_run(members, intake, computes) for _ in range(options.runs)]
-                    for computes in (False, True)
-                }
-        except OSError as error:
-            print(f"SKIPPED: no quota can be set here: {error}", file=sys.stderr)
-            return SKIPPED
+        with quota(share) as held, _intake() as intake:
+            if held.members is None:
+                print("SKIPPED: the kernel sets no quota here; it needs root", file=sys.stderr)
+                return SKIPPED
+            runs = {
+                computes: [_run(held.members, intake, computes) for _ in range(options.runs)]
+                for computes in (False, True)
+            }
         both = runs[False] + runs[True]
         cells = [
             *(_median_and_most([run.landed for run in each]) for each in runs.values()),
@@ -148,24 +142,6 @@ def times(invocation: dict[str, Any]) -> Run:
     answered = invocation["seconds"] * 1000 - (TIMEOUT * 1000 - hard)
     landed, ended = record["interrupts"][0]["landed_after_ms"], record["ended_after_ms"]
     return Run(landed - (hard - record["grace_period_ms"]), ended - landed, answered - ended)
-
-
-@contextlib.contextmanager
-def _quota(share: float) -> Iterator[Path]:
-    """A group of processes with this share; the file that a process joins it by."""
-    parent = next(path for path in _CPU if path.is_dir())
-    group = parent / f"watchdog-lambda-{os.getpid()}"
-    group.mkdir()
-    try:
-        quota = int(share * PERIOD)
-        if (group / "cpu.cfs_quota_us").exists():
-            (group / "cpu.cfs_period_us").write_text(str(PERIOD))
-            (group / "cpu.cfs_quota_us").write_text(str(quota))
-        else:
-            (group / "cpu.max").write_text(f"{quota} {PERIOD}")
-        yield group / "cgroup.procs"
-    finally:
-        group.rmdir()
 
 
 @contextlib.contextmanager

@@ -68,7 +68,12 @@ def as_text() -> str:
     for setting in SETTINGS.values():
         also = "  (also an option of watch)" if setting.is_option else ""
         lines.append(f"    {setting.variable} = {setting.default!r}{also}")
-    lines += ["", "command", *(f"    {line}" for line in _command()), ""]
+    lines += [
+        "",
+        "command",
+        *(f"    {line}" for line in _arguments("watchdog-lambda", parser())),
+        "",
+    ]
     lines += ["pytest fixtures", *(f"    {name}" for name in sorted(_fixtures()))]
     return "\n".join(lines) + "\n"
 
@@ -138,39 +143,11 @@ def _signature(name: str, function: Any) -> str:
     head = "async def" if "async" in function.labels else "def"
     if "property" in function.labels:
         head = "property"
-    parts: list[str] = []
-    last = None
-    for parameter in function.parameters:
-        kind = parameter.kind
-        if last is griffe.ParameterKind.positional_only and kind is not last:
-            parts.append("/")
-        if kind is griffe.ParameterKind.keyword_only and last not in {
-            griffe.ParameterKind.keyword_only,
-            griffe.ParameterKind.var_positional,
-        }:
-            parts.append("*")
-        parts.append(_parameter(parameter))
-        last = kind
-    if last is griffe.ParameterKind.positional_only:
-        parts.append("/")
-    return f"{head} {name}({', '.join(parts)}) -> {function.returns}"
-
-
-def _parameter(parameter: Any) -> str:
-    stars = {
-        griffe.ParameterKind.var_positional: "*",
-        griffe.ParameterKind.var_keyword: "**",
-    }.get(parameter.kind, "")
-    text = f"{stars}{parameter.name}"
-    if parameter.annotation is not None:
-        text += f": {parameter.annotation}"
-    if parameter.default is not None and not stars:
-        text += f" = {parameter.default}"
-    return text
-
-
-def _command() -> Iterator[str]:
-    yield from _arguments("watchdog-lambda", parser())
+    text = function.signature(name=name)
+    first, *others = [parameter.name for parameter in function.parameters] or [""]
+    if first in {"self", "cls"}:  # left out by griffe
+        text = text.replace("(", f"({first}, " if others else f"({first}", 1)
+    return f"{head} {text}"
 
 
 def _arguments(words: str, of: argparse.ArgumentParser) -> Iterator[str]:

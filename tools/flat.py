@@ -19,9 +19,9 @@ import argparse
 import asyncio
 import collections
 import gc
-import json
 import linecache
 import os
+import statistics
 import sys
 import threading
 import time
@@ -45,7 +45,6 @@ from watchdog_lambda import (  # noqa: E402
 from watchdog_lambda._engine.invocation import active  # noqa: E402
 from watchdog_lambda.errors import prepared  # noqa: E402
 
-RESULT: Final = "flat.result"
 SECONDS: Final = 0.008
 """Of an invocation: its hard deadline is that far away, and the grace period a quarter of it."""
 
@@ -58,38 +57,11 @@ SELDOM: Final = 8
 WARM_UP: Final = 0.2
 """Share of the timeouts that are not judged."""
 
-ALLOWED: Final = {
-    "rss_kb": 2048,
-    "descriptors": 0,
-    "threads": 0,
-    "objects": 60,
-}
+ALLOWED: Final = {"rss_kb": 2048, "descriptors": 0, "threads": 0, "objects": 60}
 """Growth that is no leak. Memory: what the allocator keeps back, half an arena's worth or two; the
 objects: a cache that meets a new kind late."""
 
-WATCHED_TYPES: Final = (
-    "frame",
-    "traceback",
-    "LambdaTimeout",
-    "Interrupt",
-    "LoopInterrupt",
-    "Invocation",
-    "Firing",
-    "Escalation",
-    "InterruptPolicy",
-    "InterruptRecord",
-    "Stage",
-    "TimeoutDetails",
-    "Task",
-    "_UnixSelectorEventLoop",
-    "Context",
-    "cell",
-    "function",
-    "method",
-    "dict",
-    "list",
-    "tuple",
-)
+ALLOWED_OF_A_TYPE: Final = 15
 
 _leaked: list[object] = []
 
@@ -227,22 +199,18 @@ class Sample:
         linecache.clearcache()  # what is printed of a stack keeps whole files
         gc.collect()
         gc.collect()
-        objects = gc.get_objects()
-        self.objects = len(objects)
-        types = collections.Counter(type(each).__name__ for each in objects)
-        del objects
-        self.types = {name: types[name] for name in WATCHED_TYPES}
-        self.rss_kb = _rss_kb()
+        self.types = collections.Counter(type(each).__name__ for each in gc.get_objects())
+        self.objects = self.types.total()
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+        self.rss_kb = pages * os.sysconf("SC_PAGE_SIZE") // 1024
         self.descriptors = len(list(Path("/proc/self/fd").iterdir()))
         self.threads = len(list(Path("/proc/self/task").iterdir()))
 
-    def as_dict(self) -> dict[str, Any]:
-        return vars(self)
-
-
-def _rss_kb() -> int:
-    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") // 1024
+    def __str__(self) -> str:
+        return (
+            f"{self.number:>8,}  {self.rss_kb:>7,} KiB  {self.descriptors:>3} fds  "
+            f"{self.threads:>3} threads  {self.objects:>7,} objects  {self.ms_each:6.2f} ms each"
+        )
 
 
 class Flat:
@@ -277,7 +245,7 @@ class Flat:
                 now = time.monotonic()
                 sample = Sample(number, (now - began) / (number - done))
                 self.samples.append(sample)
-                _show(sample)
+                print(sample, file=sys.stderr, flush=True)
                 began, done = time.monotonic(), number
 
     def _work(self, turn: threading.Semaphore, back: threading.Semaphore) -> None:
@@ -300,60 +268,39 @@ class Flat:
             self.outcomes["STATE LEFT BEHIND"] += 1
 
 
-def _show(sample: Sample) -> None:
-    interesting = ("frame", "traceback", "LambdaTimeout", "Firing", "Invocation", "Task")
-    print(
-        f"{sample.number:>8,}  {sample.rss_kb:>7,} KiB  {sample.descriptors:>3} fds  "
-        f"{sample.threads:>3} threads  {sample.objects:>7,} objects  "
-        f"{sample.ms_each:6.2f} ms each  "
-        + ", ".join(f"{name} {sample.types[name]}" for name in interesting),
-        file=sys.stderr,
-        flush=True,
-    )
-
-
 # ---- the verdict ------------------------------------------------------------------------------
 
 
-def growth(values: Sequence[float]) -> tuple[float, float]:
-    """How much the least has grown from the first half to the second; and the slope by fit.
+def growth(values: Sequence[float]) -> float:
+    """How much the least has grown from the first half to the second.
 
     The least, because what is in the middle of things comes and goes.
     """
     half = len(values) // 2
-    grown = min(values[half:]) - min(values[:half])
-    n = len(values)
-    middle_x, middle_y = (n - 1) / 2, sum(values) / n
-    above = sum((x - middle_x) * (y - middle_y) for x, y in enumerate(values))
-    below = sum((x - middle_x) ** 2 for x in range(n))
-    return grown, above / below
+    return min(values[half:]) - min(values[:half])
 
 
 def verdict(samples: list[Sample], every: int) -> tuple[list[str], bool]:
     """The table's lines, and whether all is flat."""
     judged = samples[int(len(samples) * WARM_UP) :]
-    lines, flat = [], True
-    for name, allowed in ALLOWED.items():
-        values = [float(getattr(sample, name)) for sample in judged]
-        grown, slope = growth(values)
-        ok = grown <= allowed
-        flat &= ok
-        lines.append(
-            f"{name:<12} {values[0]:>10,.0f} -> {values[-1]:>10,.0f}   grown {grown:>+8,.0f} "
-            f"(allowed {allowed:,})   slope {slope * 1000 / every:+.3f} per 1,000 timeouts"
-            f"{'' if ok else '   GROWS'}"
-        )
-    for name in WATCHED_TYPES:
-        grown, slope = growth([float(sample.types[name]) for sample in judged])
-        if grown > ALLOWED["objects"] // 4:
-            flat = False
+    series = {name: [float(getattr(each, name)) for each in judged] for name in ALLOWED}
+    kinds = set().union(*(each.types for each in judged))
+    series |= {f"{kind} objects": [each.types[kind] for each in judged] for kind in kinds}
+    lines, is_flat = [], True
+    for name, values in series.items():
+        allowed = ALLOWED.get(name, ALLOWED_OF_A_TYPE)
+        grown = growth(values)
+        slope = statistics.linear_regression(range(len(values)), values).slope * 1000 / every
+        if name in ALLOWED or grown > allowed:
+            is_flat &= grown <= allowed
             lines.append(
-                f"  {name} objects grown {grown:+,.0f}, "
-                f"{slope * 1000 / every:+.3f} per 1,000   GROWS"
+                f"{name:<12} {values[0]:>10,.0f} -> {values[-1]:>10,.0f}   grown {grown:>+8,.0f} "
+                f"(allowed {allowed:,})   slope {slope:+.3f} per 1,000 timeouts"
+                f"{'' if grown <= allowed else '   GROWS'}"
             )
     first, last = judged[0].ms_each, judged[-1].ms_each
     lines.append(f"{'ms each':<12} {first:>10.2f} -> {last:>10.2f}")
-    return lines, flat
+    return lines, is_flat
 
 
 def main() -> int:
@@ -364,9 +311,10 @@ def main() -> int:
         epilog="Exit status: 0 flat, 1 something grows or is left behind, 2 a wrong call.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--timeouts", type=int, default=100_000, metavar="N")
-    parser.add_argument("--samples", type=int, default=25, metavar="N", help="10 at least")
-    parser.add_argument("--leak", action="store_true", help="add a handler that leaks")
+    add = parser.add_argument
+    add("--timeouts", type=int, default=100000, metavar="N")
+    add("--samples", type=int, default=25, metavar="N", help="10 at least")
+    add("--leak", action="store_true", help="add a handler that leaks")
     options = parser.parse_args()
     if options.samples < 10 or options.timeouts < options.samples * 10:
         parser.error("10 samples at least, and 10 timeouts for each: --timeouts 1000 --samples 10")
@@ -387,12 +335,6 @@ def main() -> int:
     lines.append("FLAT" if is_flat and not left else "NOT FLAT")
     with os.fdopen(own, "w", encoding="utf-8") as out:
         print("\n".join(lines), file=out)
-        print(
-            json.dumps(
-                {"event": RESULT, "flat": is_flat, "samples": [s.as_dict() for s in flat.samples]}
-            ),
-            file=out,
-        )
     return 0 if is_flat and not left else 1
 
 

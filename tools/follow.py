@@ -247,8 +247,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         epilog=epilog,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("pages", nargs="*", help="pages, or folders of pages (default: all)")
-    parser.add_argument("--quick", action="store_true", help="what a newcomer meets first, only")
+    add = parser.add_argument
+    add("pages", nargs="*", help="pages, or folders of pages (default: all)")
+    add("--quick", action="store_true", help="what a newcomer meets first, only")
     options = parser.parse_args(arguments)
     wanted = ["README.md", TUTORIAL] if options.quick else options.pages
     chosen = [page for page in pages() if not wanted or _is_below(page, wanted)]

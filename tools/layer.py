@@ -93,16 +93,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        "--output", type=Path, default=LAYER, metavar="FILE", help="(default: %(default)s)"
-    )
-    parser.add_argument(
-        "--interpreter",
-        action="append",
-        default=[],
-        metavar="PYTHON",
-        help="compile for this one; may be repeated (dev.py gives all that it finds)",
-    )
+    add = parser.add_argument
+    add("--output", type=Path, default=LAYER, metavar="FILE", help="(default: %(default)s)")
+    about = "compile for this one; may be repeated (dev.py gives all that it finds)"
+    add("--interpreter", action="append", default=[], metavar="PYTHON", help=about)
     options = parser.parse_args()
     build(options.output, options.interpreter or [sys.executable])
     data = options.output.read_bytes()

@@ -285,9 +285,10 @@ def _entry(mutant: Mutant) -> str:
 def main() -> int:
     """0 if every survivor is explained; 1 if not, or if an explanation has become void."""
     parser = argparse.ArgumentParser(prog="dev.py mutation", description="Mutation testing.")
-    parser.add_argument("modules", nargs="*", default=list(TESTS), metavar="module")
-    parser.add_argument("--tests", nargs="+", help="the tests to use, as pytest takes them")
-    parser.add_argument("--jobs", type=int, default=2, help="mutants at a time (%(default)s)")
+    add = parser.add_argument
+    add("modules", nargs="*", default=list(TESTS), metavar="module")
+    add("--tests", nargs="+", help="the tests to use, as pytest takes them")
+    add("--jobs", type=int, default=2, help="mutants at a time (%(default)s)")
     given = parser.parse_args()
     for module in given.modules:
         if module not in TESTS:

@@ -29,7 +29,7 @@ import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from tools.emulator import Emulator, fetch_emulator
+from tools.emulator import fetch_emulator
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -168,23 +168,19 @@ def _look_into_wheel(wheel: Path, files: Sequence[str]) -> None:
         names = set(archive.namelist())
     [about] = {name.split("/")[0] for name in names if ".dist-info/" in name}
     expected = {name for name in files if name.startswith(f"{PACKAGE}/")}
-    expected |= {f"{about}/{name}" for name in _METADATA}
+    # py.typed, or type checkers would not look at it.
+    expected |= {f"{about}/{name}" for name in _METADATA} | {f"{PACKAGE}/py.typed"}
     _expect_contents("the wheel", expected, names)
-    if f"{PACKAGE}/py.typed" not in names:
-        raise Unfit("the wheel has no py.typed: type checkers would not look at it")
-    _say(f"the wheel has what it should: {len(names)} files")
 
 
 def _look_into_sdist(sdist: Path, files: Sequence[str]) -> None:
     with tarfile.open(sdist) as archive:
         members = archive.getmembers()
-    odd = [member.name for member in members if not (member.isfile() or member.isdir())]
-    if odd:
+    if odd := [member.name for member in members if not (member.isfile() or member.isdir())]:
         raise Unfit(f"the sdist has what is no plain file: {odd}")
     names = {member.name.partition("/")[2] for member in members if member.isfile()}
     expected = {name for name in files if not name.startswith(_REPOSITORY_ONLY)}
     _expect_contents("the sdist", expected | {"PKG-INFO"}, names)
-    _say(f"the sdist has what it should: {len(names)} files")
 
 
 def _expect_contents(what: str, expected: set[str], found: set[str]) -> None:
@@ -192,6 +188,7 @@ def _expect_contents(what: str, expected: set[str], found: set[str]) -> None:
         raise Unfit(f"{what} misses {', '.join(missing)}")
     if surplus := sorted(found - expected):
         raise Unfit(f"{what} has what version control has not: {', '.join(surplus)}")
+    _say(f"{what} has what it should: {len(found)} files")
 
 
 def _unpack(sdist: Path, folder: Path) -> Path:
@@ -224,26 +221,16 @@ def _try_out(python: Path, folder: Path) -> None:
     _run([python, "-I", "-c", _IMPORT.format(root=str(ROOT))], cwd=folder)
     command = python.with_name("watchdog-lambda")
     _run([command, "check", "app.handler", "--timeout", "30"], cwd=folder, quiet=True)
-    invoke = [command, "invoke", "app.handler", "--event", '{"sleep": 30}', "--timeout", "1"]
-    done = _run([*invoke, "--json"], cwd=folder, quiet=True, status=TIMED_OUT)
-    [invocation] = json.loads(done.stdout)["invocations"]
-    _expect_answer("watchdog-lambda invoke", invocation["response"], done.stdout)
-    _say("the command, installed elsewhere: check, and invoke of a handler that times out")
-
-    emulator = Emulator(
-        [str(python), "-I", "-m", PACKAGE, "app.handler"],
-        cwd=folder,
-        timeout=1,
-        environment={"LAMBDA_TASK_ROOT": str(folder)},
-        warm_up={"sleep": 0},
+    invoke = [command, "invoke", "app.handler", "--event", '{"sleep": 0}', "--json"]
+    invoke += ["--event", '{"sleep": 30}', "--timeout", "1"]
+    for emulator in ("none", fetch_emulator()):
+        done = _run([*invoke, "--emulator", emulator], cwd=folder, quiet=True, status=TIMED_OUT)
+        answer = json.loads(done.stdout)["invocations"][-1]["response"]
+        if answer != {"statusCode": 504}:
+            raise Unfit(f"watchdog-lambda invoke answered {answer!r}\n{done.stdout}")
+    _say(
+        "installed elsewhere: check, and invoke of a handler that times out, under the emulator too"
     )
-    with emulator:
-        answer = emulator.invoke({"sleep": 30})
-    try:
-        _expect_answer("the entrypoint", json.loads(answer.body), emulator.log_text)
-    except ValueError:
-        raise Unfit(f"the entrypoint answered {answer.body}\n{emulator.log_text}") from None
-    _say(f"the entrypoint, under {fetch_emulator().name}: the same")
 
 
 _IMPORT: Final = """
@@ -253,11 +240,6 @@ assert importlib.resources.files("watchdog_lambda").joinpath("py.typed").is_file
 assert "site-packages" in watchdog_lambda.__file__, watchdog_lambda.__file__
 assert not watchdog_lambda.__file__.startswith({root!r} + "/watchdog_lambda")
 """
-
-
-def _expect_answer(what: str, answer: object, shown: str) -> None:
-    if answer != {"statusCode": 504}:
-        raise Unfit(f"{what} answered {answer!r}\n{shown}")
 
 
 def _test(python: Path, unpacked: Path) -> None:
@@ -273,12 +255,9 @@ def _test(python: Path, unpacked: Path) -> None:
 
 def _git(*arguments: str) -> str:
     try:
-        done = subprocess.run(
-            ["git", *arguments], cwd=ROOT, check=True, capture_output=True, text=True
-        )
+        return subprocess.check_output(["git", *arguments], cwd=ROOT, text=True)
     except (FileNotFoundError, subprocess.CalledProcessError) as error:
         raise Unfit(f"git {arguments[0]} failed; run this in a clone of the repository") from error
-    return done.stdout
 
 
 def _run(

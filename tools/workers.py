@@ -349,30 +349,19 @@ def _parse() -> argparse.Namespace:
         "under way and prints what there is.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "--timeouts", type=int, default=10_000, metavar="N", help="for each style (%(default)s)"
+    add = parser.add_argument
+    add("--timeouts", type=int, default=10000, metavar="N", help="for each style (%(default)s)")
+    about = (
+        "of the events that run into their timeout; a tenth at the most ends at the edge, and "
+        "the others at once (%(default)s)"
     )
-    parser.add_argument(
-        "--share",
-        type=float,
-        default=0.8,
-        metavar="S",
-        help="of the events that run into their timeout; a tenth at the most ends at the edge, and "
-        "the others at once (%(default)s)",
-    )
-    parser.add_argument(
-        "--day",
-        action="store_true",
-        help=f"what comes in a day, one event a second: --timeouts {DAY * RARE:.0f} --share {RARE}",
-    )
-    parser.add_argument("--workers", type=int, default=4, metavar="N", help="(%(default)s)")
-    parser.add_argument(
-        "--style", action="append", choices=STYLES, help="this one only; may be given again"
-    )
-    parser.add_argument(
-        "--timeout", type=float, default=0.2, metavar="S", help="of each event (%(default)s)"
-    )
-    parser.add_argument("--seed", type=int, help="of what is drawn (default: the time)")
+    add("--share", type=float, default=0.8, metavar="S", help=about)
+    about = f"what comes in a day, one event a second: --timeouts {DAY * RARE:.0f} --share {RARE}"
+    add("--day", action="store_true", help=about)
+    add("--workers", type=int, default=4, metavar="N", help="(%(default)s)")
+    add("--style", action="append", choices=STYLES, help="this one only; may be given again")
+    add("--timeout", type=float, default=0.2, metavar="S", help="of each event (%(default)s)")
+    add("--seed", type=int, help="of what is drawn (default: the time)")
     options = parser.parse_args()
     if options.day:
         options.timeouts, options.share = round(DAY * RARE), RARE

@@ -125,30 +125,15 @@ def _parse() -> argparse.Namespace:
         "no figures;\n2 for a wrong call; 130 after Ctrl-C.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "--only",
-        action="append",
-        default=[],
-        metavar="PART",
-        choices=list(PARTS),
-        help="this part only; may be given again",
-    )
-    parser.add_argument(
-        "--quick", action="store_true", help="in short, and without the vendors' libraries"
-    )
-    parser.add_argument(
-        "--check", action="store_true", help="exit 1 if a ratio is worse than the baseline's"
-    )
-    parser.add_argument(
-        "--update-baseline", action="store_true", help=f"keep this run's ratios in {file}"
-    )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure there, too")
-    parser.add_argument(
-        "--docs", action="store_true", help=f"write the tables and plots of {docs.PAGE.name}"
-    )
-    parser.add_argument(
-        "--redraw", action="store_true", help="measure nothing; --docs with the figures kept there"
-    )
+    add = parser.add_argument
+    about = "this part only; may be given again"
+    add("--only", action="append", default=[], metavar="PART", choices=list(PARTS), help=about)
+    add("--quick", action="store_true", help="in short, and without the vendors' libraries")
+    add("--check", action="store_true", help="exit 1 if a ratio is worse than the baseline's")
+    add("--update-baseline", action="store_true", help=f"keep this run's ratios in {file}")
+    add("--json", type=Path, metavar="FILE", help="write every figure there, too")
+    add("--docs", action="store_true", help=f"write the tables and plots of {docs.PAGE.name}")
+    add("--redraw", action="store_true", help="measure nothing; --docs with the figures kept there")
     options = parser.parse_args()
     if options.docs and (options.only or options.quick):
         parser.error("--docs needs every figure of one run: leave --only and --quick out")

@@ -6,7 +6,8 @@ import contextlib
 import statistics
 from typing import TYPE_CHECKING, Any, Final
 
-from .children import Child
+from benchmarks.children import Child
+
 from .contenders import CONTENDERS, OURS, RECIPE, home_of
 from .parts import SKIPPED, Part
 from .report import Goal, Ratio, Table, digits, quantile
@@ -69,7 +70,7 @@ def _start(
         if python is None:
             skipped.append(f"{contender.name}: needs the environment of `dev.py wrappers`")
             continue
-        child = Child("calls_child", contender.name, python=python)
+        child = Child("costs.calls_child", contender.name, python=python)
         begun[contender.name] = processes.enter_context(child)
     running = {}
     for name, child in begun.items():

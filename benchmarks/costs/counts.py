@@ -14,7 +14,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from .children import Child
+from benchmarks.children import Child
+
 from .contenders import CONTENDERS, OURS, RECIPE, home_of
 from .parts import SKIPPED, Part
 from .report import Goal, Table
@@ -33,7 +34,7 @@ _MOST_SYSTEM_CALLS: Final = 0.01
 def _measure(*, quick: bool, tell: Tell) -> Found:
     skipped: list[str] = []
     found: Found = {"wake_ups": {"calls": _WAKE_UP_CALLS}, "ways": {}, SKIPPED: skipped}
-    with Child("counts_child", "thread", _WAKE_UP_CALLS) as child:
+    with Child("costs.counts_child", "thread", _WAKE_UP_CALLS) as child:
         found["wake_ups"] |= child.hear()
     reason = why_not_traced()
     if reason is not None:
@@ -64,7 +65,7 @@ def _count(contender: Contender, *, is_traced: bool) -> dict[str, Any] | str:
     if python is None:
         return "needs the environment of `dev.py wrappers`"
     calls = _WAKE_UP_CALLS if contender.name in OURS else _CALLS
-    with Child("counts_child", contender.name, calls, python=python) as child:
+    with Child("costs.counts_child", contender.name, calls, python=python) as child:
         told = child.hear()
     if "missing" in told:
         return f"{told['missing']}"
@@ -97,7 +98,7 @@ def _trace(name: str, python: str, calls: int) -> Counter[str]:
     with tempfile.TemporaryDirectory(prefix="strace-") as folder:
         table = Path(folder, "table")
         strace = ("strace", "-c", "-f", "-U", "name,calls", "-o", str(table))
-        with Child("counts_child", name, calls, python=python, launch=strace) as child:
+        with Child("costs.counts_child", name, calls, python=python, launch=strace) as child:
             child.hear(within=120)
             child.wait()
         found = (re.fullmatch(r"(\w+) +(\d+)", line.strip()) for line in table.open())

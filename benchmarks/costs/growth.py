@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from .children import Broken, Child
+from benchmarks.children import Broken, Child
+
 from .parts import SKIPPED, Part
 from .report import Goal, Ratio, Table, digits, quantile
 
@@ -41,7 +42,7 @@ def _measure(*, quick: bool, tell: Tell) -> Found:
     found: Found = {"series": {}, SKIPPED: skipped}
     most = _MILLION // 10 if quick else _MILLION
     tell(f"{most:,} invocations in one process")
-    with Child("growth_child", "invocations", most, 0) as child:
+    with Child("costs.growth_child", "invocations", most, 0) as child:
         marks = len(str(most)) - 3
         found["invocations"] = list(child.hear_all(marks))
     chosen = ("hooks", "depth") if quick else tuple(SERIES)
@@ -51,7 +52,9 @@ def _measure(*, quick: bool, tell: Tell) -> Found:
         for amount in amounts:
             tell(f"{amount:,} {series.title}")
             try:
-                with Child("growth_child", series.name, amount, 0 if quick else _TIMEOUTS) as child:
+                with Child(
+                    "costs.growth_child", series.name, amount, 0 if quick else _TIMEOUTS
+                ) as child:
                     points.append({"amount": amount, **child.hear()})
             except Broken as error:
                 skipped.append(str(error))

@@ -9,7 +9,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from .children import Child
+from benchmarks.children import Child
+
 from .parts import SKIPPED, Part
 from .report import Goal, Table, digits
 
@@ -44,7 +45,9 @@ def _measure(*, quick: bool, tell: Tell) -> Found:
     found: Found = {"seconds": seconds, "states": {}, SKIPPED: []}
     with contextlib.ExitStack() as processes:
         # Beside each other: they do nothing.
-        children = {state: processes.enter_context(Child("idle_child", state)) for state in _STATES}
+        children = {
+            state: processes.enter_context(Child("costs.idle_child", state)) for state in _STATES
+        }
         for child in children.values():
             child.hear()
         time.sleep(0.3)  # whatever telling has set going has come to rest

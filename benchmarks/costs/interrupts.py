@@ -6,16 +6,18 @@ import itertools
 import sys
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from .children import Broken, Child
+from benchmarks.children import Broken, Child
+from benchmarks.quota import SHARE, quota
+
 from .parts import SKIPPED, Part
-from .quota import SHARE, quota
 from .report import Ratio, Table, digits, quantile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from benchmarks.quota import Quota
+
     from .parts import Found, Tell
-    from .quota import Quota
 
 WAYS: Final = {"watchdog": "watchdog-lambda", "alarm": "SIGALRM recipe"}
 STATES: Final = {
@@ -72,7 +74,7 @@ def _late(setting: _Setting, state: str, way: str, held: Quota) -> Iterator[floa
     arguments = (way, state, setting.threads, setting.grace, setting.samples)
     launch = held.launch if setting.under_quota else ()
     with (
-        Child("interrupts_child", *arguments, launch=launch) as child,
+        Child("costs.interrupts_child", *arguments, launch=launch) as child,
         held.held(child.pid, wanted=setting.under_quota),
     ):
         for told in child.hear_all(setting.samples, _WITHIN):

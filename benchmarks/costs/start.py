@@ -14,10 +14,10 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from benchmarks.quota import SHARE, Quota, quota
 from benchmarks.surroundings import ROOT, environment
 
 from .parts import SKIPPED, Part
-from .quota import SHARE, Quota, quota
 from .report import Goal, Ratio, Table
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class Process(NamedTuple):
     modules: int
 
 
-_NO_QUOTA: Final = Quota("", ())
+_NO_QUOTA: Final = Quota("", 1.0)
 
 
 def _measure(*, quick: bool, tell: Tell) -> Found:
@@ -119,7 +119,7 @@ def _run(script: str, folder: str, held: Quota) -> Process:
             stdout=subprocess.PIPE,
             text=True,
         ) as process,
-        held.held(process.pid),
+        held.held(process.pid, wanted=held.share < 1),
     ):
         told, _ = process.communicate()
     if process.returncode:

@@ -23,6 +23,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn
 
+from benchmarks.children import Broken
 from benchmarks.surroundings import machine
 
 from . import cells, docs
@@ -93,7 +94,7 @@ def _measure(
             if check:
                 cells.run(python, call.name, "nothing", stop)
             return {way: Cell.of(_runs(python, call.name, way, runs, stop)) for way in TITLES}
-        except cells.Broken as error:
+        except Broken as error:
             broken.append(str(error))
             return {}
 
@@ -140,40 +141,22 @@ def _parse() -> argparse.Namespace:
         "did not block; 2 for a wrong call; 130 after Ctrl-C.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "--interpreter",
-        action="append",
-        metavar="PYTHON",
-        help="run with this one: a version such as 3.12, whose environment dev.py makes, or a path;"
-        " may be given again for more (default: this one)",
+    add = parser.add_argument
+    about = (
+        "run with this one: a version such as 3.12, whose environment dev.py makes, or a path; "
+        "may be given again for more (default: this one)"
     )
-    parser.add_argument(
-        "--only",
-        action="append",
-        default=[],
-        metavar="NAME",
-        choices=list(CALLS),
-        help="this call only; may be given again",
-    )
-    parser.add_argument("--list", action="store_true", help="print the names of all calls, and end")
-    parser.add_argument(
-        "--runs", type=int, metavar="N", help="of what can be interrupted (default: 3)"
-    )
-    parser.add_argument(
-        "--quick", action="store_true", help="a dozen calls that stand for the rest, once each"
-    )
-    parser.add_argument(
-        "--check-calls",
-        action="store_true",
-        help="first see that each call blocks by itself for as long as it is looked at",
-    )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything there, too")
-    parser.add_argument(
-        "--docs", action="store_true", help=f"write the table and the plot of {docs.PAGE.name}"
-    )
-    parser.add_argument(
-        "--redraw", action="store_true", help="measure nothing; --docs with the figures kept there"
-    )
+    add("--interpreter", action="append", metavar="PYTHON", help=about)
+    about = "this call only; may be given again"
+    add("--only", action="append", default=[], metavar="NAME", choices=list(CALLS), help=about)
+    add("--list", action="store_true", help="print the names of all calls, and end")
+    add("--runs", type=int, metavar="N", help="of what can be interrupted (default: 3)")
+    add("--quick", action="store_true", help="a dozen calls that stand for the rest, once each")
+    about = "first see that each call blocks by itself for as long as it is looked at"
+    add("--check-calls", action="store_true", help=about)
+    add("--json", type=Path, metavar="FILE", help="write everything there, too")
+    add("--docs", action="store_true", help=f"write the table and the plot of {docs.PAGE.name}")
+    add("--redraw", action="store_true", help="measure nothing; --docs with the figures kept there")
     options = parser.parse_args()
     if options.list:
         print("\n".join(f"{call.name:<28}{call.label}" for call in CALLS.values()))

@@ -3,17 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import os
-import selectors
-import signal
-import subprocess
-import tempfile
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from benchmarks.surroundings import environment
+from benchmarks.children import Broken, Child
 
 if TYPE_CHECKING:
     import threading
@@ -23,9 +16,6 @@ WINDOW: Final = 2.0
 
 _SET_UP: Final = 60.0
 """Seconds for a child to get ready, on a busy machine."""
-
-_LOOK: Final = 0.1
-"""Seconds between looks at whether to stop."""
 
 
 class Run(NamedTuple):
@@ -45,67 +35,33 @@ class Run(NamedTuple):
     """Why the call cannot be made here."""
 
 
-class Broken(Exception):
-    """The call did not block, or failed by itself: the table cannot have it."""
-
-
-class Stopped(Exception):
-    """Whoever asked has changed their mind."""
-
-
 def run(python: str, name: str, way: str, stop: threading.Event) -> Run:
-    """Make one call in a child of its own, and end that whatever comes of it."""
-    with tempfile.TemporaryDirectory(prefix="limits-") as folder:
-        errors = Path(folder, "stderr")
-        with errors.open("w") as stderr:
-            child = subprocess.Popen(
-                [python, "-m", "benchmarks.limits.child", name, way],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=stderr,
-                cwd=folder,
-                env=environment(),
-                # A group of its own, so that what the call starts can be ended with it.
-                start_new_session=True,
-            )
-            try:
-                told = _listen(child, stop)
-            finally:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(child.pid, signal.SIGKILL)
-                child.wait()
-                if child.stdout is not None:
-                    child.stdout.close()
+    """Make one call in a child of its own, and end that whatever comes of it.
+
+    Raises:
+        Broken: The call did not block, or failed by itself: the table cannot have it.
+        Stopped: `stop` was set meanwhile.
+    """
+    with Child("limits.child", name, way, python=python) as child:
+        told = _listen(child, stop)
         try:
             return read(told)
         except Broken as error:
-            raise Broken(f"{name}, {way}: {error}\n{errors.read_text()[-2000:]}") from None
+            raise Broken(f"{name}, {way}: {error}\n{child.wrote}") from None
 
 
-def _listen(child: subprocess.Popen[bytes], stop: threading.Event) -> list[dict[str, Any]]:
+def _listen(child: Child, stop: threading.Event) -> list[dict[str, Any]]:
     """All that the child says, until it has ended or its time is up."""
-    if child.stdout is None:
-        raise Broken("no pipe")
     until = time.monotonic() + _SET_UP
     told: list[dict[str, Any]] = []
-    begun = b""
-    with selectors.DefaultSelector() as selector:
-        selector.register(child.stdout, selectors.EVENT_READ)
-        while (left := until - time.monotonic()) > 0:
-            if stop.is_set():
-                raise Stopped
-            if not selector.select(min(left, _LOOK)):
-                continue
-            read = os.read(child.stdout.fileno(), 65536)
-            if not read:
+    with contextlib.suppress(Broken):
+        while True:
+            line = child.hear(until - time.monotonic(), stop)
+            told.append(line)
+            if line.get("told") == "due":
+                until = line["at"] + WINDOW
+            elif line.get("told") not in {"hook", None}:
                 break
-            *lines, begun = (begun + read).split(b"\n")
-            for line in map(json.loads, lines):
-                told.append(line)
-                if line.get("told") == "due":
-                    until = line["at"] + WINDOW
-                elif line.get("told") not in {"hook", None}:
-                    return told
     return told
 
 

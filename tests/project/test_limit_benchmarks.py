@@ -10,9 +10,10 @@ from typing import Final
 
 import pytest
 
+from benchmarks.children import Broken
 from benchmarks.limits import docs
 from benchmarks.limits.calls import CALLS
-from benchmarks.limits.cells import Broken, read
+from benchmarks.limits.cells import read
 from benchmarks.limits.results import TITLES, Cell, Results
 from benchmarks.pages import is_made
 from benchmarks.surroundings import ROOT

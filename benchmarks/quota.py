@@ -22,27 +22,33 @@ PERIOD_US: Final = 20_000
 SHARE: Final = 0.0725
 """Of a core; 128 MB of the 1,769 that come with a whole one."""
 
-_V2: Final = Path("/sys/fs/cgroup")
-_V1: Final = Path("/sys/fs/cgroup/cpu")
-
 
 class Quota(NamedTuple):
     """How processes are put under it."""
 
     means: str
     """What enforces it, for the page."""
-    launch: tuple[str, ...]
-    """What a command is started by, so that it is under it from its first instruction."""
-    is_stopped_by_us: bool = False
+    share: float
+    """Of a processor."""
+    members: Path | None = None
+    """The file by which a process joins; None if the kernel does not enforce it."""
+
+    @property
+    def launch(self) -> tuple[str, ...]:
+        """What a command is started by, so that it is under it from its first instruction."""
+        if self.members is None:
+            return ()
+        # By a shell, which becomes the process: no instruction of it is outside.
+        return "/bin/sh", "-c", f'echo $$ > {self.members} && exec "$@"', "sh"
 
     @contextlib.contextmanager
     def held(self, pid: int, *, wanted: bool = True) -> Iterator[None]:
         """For the block, hold the process to it if the kernel does not."""
-        if not (wanted and self.is_stopped_by_us):
+        if self.members is not None or not wanted:
             yield
             return
         over = threading.Event()
-        turns = threading.Thread(target=_by_turns, args=(pid, over), daemon=True)
+        turns = threading.Thread(target=_by_turns, args=(pid, self.share, over), daemon=True)
         turns.start()
         try:
             yield
@@ -52,57 +58,39 @@ class Quota(NamedTuple):
 
 
 @contextlib.contextmanager
-def quota() -> Iterator[Quota]:
+def quota(share: float = SHARE) -> Iterator[Quota]:
     """Make one for the block; its processes must have ended by then."""
-    for make in (_version_2, _version_1):
-        group = make()
-        if group is None:
-            continue
-        folder, means = group
-        procs = folder / "cgroup.procs"
+    used = int(PERIOD_US * share)
+    for root, means, settings in (
+        (Path("/sys/fs/cgroup"), "cgroup v2", {"cpu.max": f"{used} {PERIOD_US}"}),
+        (
+            Path("/sys/fs/cgroup/cpu"),
+            "cgroup v1",
+            {"cpu.cfs_period_us": str(PERIOD_US), "cpu.cfs_quota_us": str(used)},
+        ),
+    ):
+        group = root / f"costs-{os.getpid()}"
         try:
-            # Of a shell, which becomes the process: no instruction of it is outside.
-            yield Quota(means, ("/bin/sh", "-c", f'echo $$ > {procs} && exec "$@"', "sh"))
+            group.mkdir()
+        except OSError:
+            continue
+        try:
+            for name, value in settings.items():
+                _set(group / name, value)
+        except OSError:
+            _remove(group)
+            continue
+        try:
+            yield Quota(f"{means}, {list(settings)[-1]}", share, group / "cgroup.procs")
         finally:
-            _remove(folder)
+            _remove(group)
         return
-    yield by_turns()
+    yield by_turns(share)
 
 
-def by_turns() -> Quota:
+def by_turns(share: float = SHARE) -> Quota:
     """The one that needs no permission."""
-    return Quota("SIGSTOP and SIGCONT by turns", (), is_stopped_by_us=True)
-
-
-def _version_2() -> tuple[Path, str] | None:
-    folder = _V2 / f"costs-{os.getpid()}"
-    try:
-        if "cpu" not in (_V2 / "cgroup.subtree_control").read_text().split():
-            return None
-        folder.mkdir()
-    except OSError:
-        return None
-    try:
-        _set(folder / "cpu.max", f"{int(PERIOD_US * SHARE)} {PERIOD_US}")
-    except OSError:
-        _remove(folder)
-        return None
-    return folder, "cgroup v2, cpu.max"
-
-
-def _version_1() -> tuple[Path, str] | None:
-    folder = _V1 / f"costs-{os.getpid()}"
-    try:
-        folder.mkdir()
-    except OSError:
-        return None
-    try:
-        _set(folder / "cpu.cfs_period_us", str(PERIOD_US))
-        _set(folder / "cpu.cfs_quota_us", str(int(PERIOD_US * SHARE)))
-    except OSError:
-        _remove(folder)
-        return None
-    return folder, "cgroup v1, cpu.cfs_quota_us"
+    return Quota("SIGSTOP and SIGCONT by turns", share)
 
 
 def _set(file: Path, value: str) -> None:
@@ -123,8 +111,8 @@ def _remove(folder: Path) -> None:
             return
 
 
-def _by_turns(pid: int, over: threading.Event) -> None:
-    runs, waits = PERIOD_US * SHARE / 1e6, PERIOD_US * (1 - SHARE) / 1e6
+def _by_turns(pid: int, share: float, over: threading.Event) -> None:
+    runs, waits = PERIOD_US * share / 1e6, PERIOD_US * (1 - share) / 1e6
     with contextlib.suppress(ProcessLookupError):
         while not over.is_set():
             os.kill(pid, signal.SIGCONT)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import selectors
+import select
 import signal
 import subprocess
 import sys
@@ -17,12 +17,21 @@ from typing import TYPE_CHECKING, Any, Self
 from benchmarks.surroundings import ROOT, environment
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Iterator, Sequence
     from types import TracebackType
 
 
 class Broken(Exception):
     """A measured process did not do what it was to do; the message has what it wrote."""
+
+
+class Stopped(Exception):
+    """The caller does not want to know any more."""
+
+
+_LOOK = 0.1
+"""Seconds between looks at whether to stop."""
 
 
 class Child:
@@ -35,12 +44,12 @@ class Child:
         python: str = sys.executable,
         launch: Sequence[str] = (),
     ) -> None:
-        self._command = [*launch, python, "-m", f"benchmarks.costs.{module}"]
+        self._command = [*launch, python, "-m", f"benchmarks.{module}"]
         self._command += [str(argument) for argument in arguments]
 
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as undo:
-            folder = undo.enter_context(tempfile.TemporaryDirectory(prefix="costs-"))
+            folder = undo.enter_context(tempfile.TemporaryDirectory(prefix="measured-"))
             self._errors = Path(folder, "stderr")
             with _held_back(), self._errors.open("w") as stderr:
                 self._process = subprocess.Popen(
@@ -78,20 +87,24 @@ class Child:
             pipe.write(what.encode() + b"\n")
             pipe.flush()
 
-    def hear(self, within: float = 60.0) -> dict[str, Any]:
+    def hear(self, within: float = 60.0, stop: threading.Event | None = None) -> dict[str, Any]:
         """The next thing that it tells.
 
         Raises:
             Broken: It ended, or said nothing for so many seconds.
+            Stopped: `stop` was set meanwhile.
         """
         until = time.monotonic() + within
         while not self._lines:
-            read = self._read(until - time.monotonic())
+            read = self._read(min(until - time.monotonic(), _LOOK))
+            if stop is not None and stop.is_set():
+                raise Stopped
+            if read is None and time.monotonic() < until:
+                continue
             if not read:
                 status = self._process.poll()
                 why = "said nothing" if status is None else f"ended with {status}"
-                wrote = self._errors.read_text(errors="replace")[-3000:]
-                raise Broken(_anywhere(f"{' '.join(self._command)}: {why}\n{wrote}"))
+                raise Broken(_anywhere(f"{' '.join(self._command)}: {why}\n{self.wrote}"))
             *whole, self._begun = (self._begun + read).split(b"\n")
             self._lines += whole
         told = json.loads(self._lines.pop(0))
@@ -110,15 +123,18 @@ class Child:
             self._process.stdin.close()
         self._process.wait(within)
 
-    def _read(self, seconds: float) -> bytes:
+    @property
+    def wrote(self) -> str:
+        """The end of what it has written to its standard error."""
+        return self._errors.read_text(errors="replace")[-3000:]
+
+    def _read(self, seconds: float) -> bytes | None:
+        """What has come; nothing at its end; None if nothing has come in time."""
         pipe = self._process.stdout
         if pipe is None:
             return b""
-        with selectors.DefaultSelector() as selector:
-            selector.register(pipe, selectors.EVENT_READ)
-            if seconds <= 0 or not selector.select(seconds):
-                return b""
-        return os.read(pipe.fileno(), 65536)
+        ready, _, _ = select.select([pipe], [], [], max(seconds, 0.0))
+        return os.read(pipe.fileno(), 65536) if ready else None
 
 
 @contextlib.contextmanager
