@@ -141,7 +141,7 @@ def coverage(session: nox.Session) -> None:
     folder.mkdir(parents=True)
     # Subprocesses look for the settings where they stand.
     os.environ["COVERAGE_RCFILE"] = str(ROOT / "pyproject.toml")
-    pytest = ("-m", "pytest", "-p", "tools.traced", "-m", "not soak and not untraced")
+    pytest = ("-m", "pytest", "-p", "tests.traced", "-m", "not soak and not untraced")
     several = ("-n", "2", "--dist", "worksteal", *SECOND_CHANCES)
     _all_of(
         session,

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import sys
+import json
 import tempfile
-import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-from benchmarks.surroundings import ROOT
-from tools.emulator import Emulator, EmulatorUnavailable, fetch_emulator
+from tools.emulator import EmulatorUnavailable, fetch_emulator
+from watchdog_lambda.cli.arguments import parser
+from watchdog_lambda.cli.emulator import Emulator
+from watchdog_lambda.cli.invoke import function_of
 
 from .interrupts import figures_of
 from .parts import SKIPPED, Part
@@ -28,31 +29,28 @@ _WAYS: Final = {
 
 def _measure(*, quick: bool, tell: Tell) -> Found:  # noqa: ARG001 - never in short
     try:
-        fetch_emulator()
+        path = str(fetch_emulator())
     except EmulatorUnavailable as error:
         return {SKIPPED: [f"AWS's emulator: {error}"]}
     found: Found = {SKIPPED: []}
-    command = [sys.executable, "-m", "watchdog_lambda", "late.handler"]
-    with tempfile.TemporaryDirectory(prefix="answer-") as folder:
+    function = ["invoke", "late.handler", f"--path={_FOLDER}", "--timeout=1"]
+    with (
+        tempfile.TemporaryDirectory(prefix="answer-") as folder,
+        Emulator(path, function_of(parser().parse_args(function)), lambda _line: None) as emulator,
+    ):
         note = Path(folder, "note")
-        event = {"do": "answer", "note": str(note)}
-        environment = {"PYTHONPATH": str(ROOT), "NO_PROXY": "127.0.0.1"}
-        with Emulator(
-            command, cwd=_FOLDER, timeout=1, environment=environment, warm_up=event
-        ) as emulator:
-            for what, (title, samples) in _WAYS.items():
-                tell(f"{title}: {samples} times")
-                found[what] = [
-                    _after_the_note(emulator, {**event, "do": what}, note) for _ in range(samples)
-                ]
+        _after_the_note(emulator, "answer", note)  # the start of the process
+        for what, (title, samples) in _WAYS.items():
+            tell(f"{title}: {samples} times")
+            found[what] = [_after_the_note(emulator, what, note) for _ in range(samples)]
     return found
 
 
-def _after_the_note(emulator: Emulator, event: dict[str, Any], note: Path) -> float:
+def _after_the_note(emulator: Emulator, do: str, note: Path) -> float:
     """Milliseconds from what the handler has noted to the last byte of the answer."""
-    began = time.monotonic()
-    response = emulator.invoke(event)
-    return (began + response.seconds - float(note.read_text())) * 1000
+    event = json.dumps({"do": do, "note": str(note)}).encode()
+    call = emulator.invoke(event, lambda _what, _at: None)
+    return (call.began + call.seconds - float(note.read_text())) * 1000
 
 
 def _tables(found: Found) -> list[Table]:

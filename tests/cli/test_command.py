@@ -342,7 +342,7 @@ def test_run_imports_nothing_of_the_others() -> None:
 @pytest.mark.parametrize("where", ["working directory", "task root"])
 def test_run_finds_the_handlers_module(where: str, tmp_path: Path) -> None:
     """A script has its own folder on the path; what Lambda has there is put in its place."""
-    from tools.emulator import Emulator  # noqa: PLC0415 - for this one only
+    from tests.runtime.emulator import Emulator  # noqa: PLC0415 - for this one only
 
     (tmp_path / "here.py").write_text(
         "import sys\ndef handler(event, context): return sys.path\n", encoding="utf-8"

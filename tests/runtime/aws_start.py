@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from tools.emulator import Emulator
+from tests.runtime.emulator import Emulator
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

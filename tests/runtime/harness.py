@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from tests import log_schema
-from tools.emulator import Emulator
+from tests.runtime.emulator import Emulator
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from tools.emulator import Response
+    from tests.runtime.emulator import Response
 
 HANDLERS: Final = Path(__file__).parent / "handlers"
 REPORT: Final = "watchdog.timeout"

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tools.emulator import Emulator
+from tests.runtime.emulator import Emulator
 
 from .harness import HANDLERS, log_shown, running
 

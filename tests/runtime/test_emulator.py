@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tools.emulator import Emulator, EmulatorError
+from tests.runtime.emulator import Emulator, EmulatorError
 
 from .harness import bare, call, running
 

@@ -16,7 +16,7 @@ from tests import events
 from .harness import WAYS, Call, Way, bare, call, running, wrapped
 
 if TYPE_CHECKING:
-    from tools.emulator import Emulator
+    from tests.runtime.emulator import Emulator
 
 EXAMPLES: Final = Path(__file__).parents[2] / "examples"
 TIMEOUT: Final = 2

@@ -21,7 +21,7 @@ from .harness import WAYS, Call, Way, call, running, wrapped
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tools.emulator import Emulator
+    from tests.runtime.emulator import Emulator
 
 TIMEOUT: Final = 2
 FIRES_AT: Final = TIMEOUT * 3 / 4

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from tools.emulator import Response
+    from tests.runtime.emulator import Response
 
 OK = {"do": "ok"}
 MODULES = {

@@ -19,7 +19,7 @@ from .harness import REPORT, call, log_shown, running, wrapped
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tools.emulator import Emulator
+    from tests.runtime.emulator import Emulator
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 

@@ -14,7 +14,7 @@ from tests import log_schema
 from .harness import Way, call, running, wrapped
 
 if TYPE_CHECKING:
-    from tools.emulator import Emulator, Response
+    from tests.runtime.emulator import Emulator, Response
 
 TIMEOUT = 8  # for the longest last call that there is: a start takes long on a busy machine
 LOOK = {"do": "look"}

@@ -15,7 +15,7 @@ from .harness import WAYS, Call, Way, call, running, wrapped
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tools.emulator import Emulator
+    from tests.runtime.emulator import Emulator
 
 TIMEOUT = 2
 FIRES_AFTER = 1.5

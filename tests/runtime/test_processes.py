@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tools.emulator import Emulator
+    from tests.runtime.emulator import Emulator
 
 TIMEOUT: Final = 3
 FIRES_AT: Final = TIMEOUT * 3 / 4

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests import log_schema
-from tools.emulator import EmulatorError
+from tests.runtime.emulator import EmulatorError
 
 from .harness import WAYS, Way, running, wrapped
 
 if TYPE_CHECKING:
-    from tools.emulator import Emulator
+    from tests.runtime.emulator import Emulator
 
 OK = {"do": "ok"}
 EVENT = "watchdog.sandbox_shutdown"

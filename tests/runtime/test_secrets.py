@@ -22,7 +22,7 @@ from tests.cli.support import run
 from .harness import HANDLERS, running, wrapped
 
 if TYPE_CHECKING:
-    from tools.emulator import Emulator
+    from tests.runtime.emulator import Emulator
 
 CANARIES = {
     name: f"canary-{name}-5b1d7f"

@@ -17,7 +17,7 @@ from tests import log_schema
 from .harness import WAYS, Call, Way, call, running, wrapped
 
 if TYPE_CHECKING:
-    from tools.emulator import Emulator
+    from tests.runtime.emulator import Emulator
 
 TIMEOUT: Final = 3
 LOOK: Final = {"do": "look"}

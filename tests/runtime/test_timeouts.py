@@ -13,7 +13,7 @@ from .harness import WAYS, Call, Way, bare, call, log_shown, running, wrapped
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tools.emulator import Emulator
+    from tests.runtime.emulator import Emulator
 
 TIMEOUT = 2
 GRACE_PERIOD = TIMEOUT / 4  # the default is 3 s, and never more than a quarter

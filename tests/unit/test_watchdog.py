@@ -512,7 +512,7 @@ def test_where_threads_are_greenlets_the_log_says_so(
     """gevent has patched before the import."""
 
     class Spawn:
-        """Neither C's nor, for tools/traced.py, a function of Python's."""
+        """Neither C's nor, for tests/traced.py, a function of Python's."""
 
         def __call__(self, *_: object) -> int:
             return 7

@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from tools.emulator import Emulator
+from tests.runtime.emulator import Emulator
 
 if TYPE_CHECKING:
     import ssl

@@ -17,7 +17,7 @@ from .test_frameworks import request
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tools.emulator import Emulator
+    from tests.runtime.emulator import Emulator
 
 pytestmark = pytest.mark.wrappers
 

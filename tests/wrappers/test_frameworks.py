@@ -14,7 +14,7 @@ from .harness import ENTRYPOINT, TIMEOUT, function
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tools.emulator import Emulator
+    from tests.runtime.emulator import Emulator
 
 pytestmark = pytest.mark.wrappers
 

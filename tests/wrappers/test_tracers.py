@@ -18,7 +18,7 @@ from .vendors import VENDORS, Order, Vendor
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tools.emulator import Emulator
+    from tests.runtime.emulator import Emulator
 
 pytestmark = pytest.mark.wrappers
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from tools.emulator import Emulator
+    from tests.runtime.emulator import Emulator
 
 Order = Literal["watchdog around it", "watchdog inside of it", "alone"]
 
