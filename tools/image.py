@@ -428,7 +428,7 @@ def _process(container: Container, config: dict[str, Any], base: str) -> Iterato
 def _end(container: Container) -> Iterator[Check]:
     start = time.monotonic()
     container.terminate()
-    status = container.wait(timeout=5)
+    status = container.wait(timeout=10)
     seconds = time.monotonic() - start
     yield Check(status is not None, f"SIGTERM ended it after {seconds:.2f} s, exit status {status}")
 
