@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
 from deploy.selftest.functions import Answer, NotSeenError
-from tools.emulator import Emulator, EmulatorError
+from tests.runtime.emulator import Emulator, EmulatorError
 from watchdog_lambda import ConfigurationError, Watchdog
 
 if TYPE_CHECKING:
