@@ -19,14 +19,15 @@ Run a Lambda handler under the watchdog, as a container image's entrypoint:
     CMD ["app.handler"]
 
 HANDLER is module.function, for example app.handler. Without it, WATCHDOG_LAMBDA_HANDLER or _HANDLER
-names the handler; WATCHDOG_LAMBDA_HANDLER goes before all others.
+names the handler; WATCHDOG_LAMBDA_HANDLER overrides all others.
 
 Lambda sets AWS_LAMBDA_RUNTIME_API. On your own machine AWS's Runtime Interface Emulator does:
 
     aws-lambda-rie {program} app.handler
 
-Settings are environment variables with the prefix WATCHDOG_LAMBDA_: GRACE_PERIOD, HOOK_BUDGET,
-INTERRUPT, LAST_CALL, LAST_RESORT, WAKE_SIGNAL, TIMEOUT, SIGTERM, METRICS_NAMESPACE, DISABLED.
+Settings are environment variables:
+
+{settings}
 
 To try a handler out on this machine: watchdog-lambda invoke --help
 
@@ -40,8 +41,7 @@ def main(arguments: list[str], program: str = "python -m watchdog_lambda") -> in
     `program` is what the user has typed before the arguments, for the messages.
     """
     if arguments and arguments[0] in {"-h", "--help"}:
-        words = ", ".join(f'"{word}"' for word in program.split())
-        print(_HELP.format(program=program, entrypoint=f"[{words}]"), end="")  # noqa: T201
+        print(_help(program), end="")  # noqa: T201
         return 0
     if len(arguments) > 1:
         return _complain(f"one handler at most, not {len(arguments)}: {' '.join(arguments)}")
@@ -73,6 +73,20 @@ def main(arguments: list[str], program: str = "python -m watchdog_lambda") -> in
     except ConfigurationError as error:
         return _complain(str(error))
     return 0
+
+
+def _help(program: str) -> str:
+    import textwrap  # noqa: PLC0415 - for the rare case only
+
+    from ._config import SETTINGS  # noqa: PLC0415
+
+    words = ", ".join(f'"{word}"' for word in program.split())
+    indent = " " * 8
+    told = textwrap.TextWrapper(100, initial_indent=indent, subsequent_indent=indent)
+    settings = "\n".join(
+        f"    {setting.variable}\n{told.fill(setting.meaning)}" for setting in SETTINGS.values()
+    )
+    return _HELP.format(program=program, entrypoint=f"[{words}]", settings=settings)
 
 
 def _complain(problem: str) -> int:

@@ -79,15 +79,16 @@ SOURCES = {
         lambda record: record.dynamodb.NewImage["Message"],
         "1110000000000000000{}".format,
     ),
-    "kafka": Source(
+}
+if hasattr(batch.EventType, "Kafka"):  # from Powertools 3.26 on
+    SOURCES["kafka"] = Source(
         events.kafka,
         batch.EventType.Kafka,
         lambda record: record.json_value["body"],
         KafkaRecordModel,
         lambda record: json.loads(record.value)["body"],
         lambda number: {"partition": "mytopic-0", "offset": number},
-    ),
-}
+    )
 SQS = SOURCES["sqs"]
 
 

@@ -17,13 +17,18 @@ from aws_lambda_powertools.utilities.idempotency import (
 )
 from aws_lambda_powertools.utilities.idempotency.exceptions import (
     IdempotencyAlreadyInProgressError,
-    IdempotencyPersistenceLayerError,
 )
-from aws_lambda_powertools.utilities.idempotency.persistence.cache import CachePersistenceLayer
 
 from tests import events
 from tests.support import BOUND, Context, block
 from watchdog_lambda import Interrupt, LambdaTimeout, batch, watch
+
+try:
+    from aws_lambda_powertools.utilities.idempotency.persistence.cache import CachePersistenceLayer
+except ModuleNotFoundError:  # as the first 3.x releases call it
+    from aws_lambda_powertools.utilities.idempotency.persistence.redis import (
+        RedisCachePersistenceLayer as CachePersistenceLayer,
+    )
 
 SECONDS = 0.4
 
@@ -191,7 +196,10 @@ class SlowStore(Store):
 
 
 def test_an_interrupt_in_the_saving_of_the_result() -> None:
-    """The work is done and the record says in progress: after the deadline it is done again."""
+    """The work is done and the record says in progress: after the deadline it is done again.
+
+    Powertools would take a timeout for a fault of its store, so what lands goes through it.
+    """
     store = SlowStore()
     handler = charging(store)
 
@@ -199,7 +207,7 @@ def test_an_interrupt_in_the_saving_of_the_result() -> None:
         handler({"id": 1, "do": "nothing"}, Context(SECONDS))
 
     assert store.statuses == ["INPROGRESS"]
-    assert isinstance(raised.value.__cause__, IdempotencyPersistenceLayerError)
+    assert raised.value.__cause__ is None
 
 
 def test_records_of_a_batch(store: Store) -> None:

@@ -133,3 +133,14 @@ def test_from_afar_any_library_in_between_may_take_it() -> None:
     assert first_kind_from_afar([own_place, installed], CODE) is LambdaTimeout
     assert first_kind_from_afar([installed], CODE) is LambdaTimeout
     assert first_kind_from_afar([], CODE) is LambdaTimeout
+    record = (f"{PACKAGE}batch/_watch.py", 1, "opened")
+    assert first_kind_from_afar([own_place, record, installed, own_place], CODE) is LambdaTimeout
+    assert first_kind_from_afar([installed, own_place, record, own_place], CODE) is Interrupt
+
+
+def test_a_batch_is_not_asked_about_its_record() -> None:
+    """It takes a timeout for the record's failure, as it should; what is inside is asked."""
+    record = made("def opened(back): back()\ncall = opened", file=f"{PACKAGE}batch/_watch.py")
+
+    assert lands(own(PLAIN), library(RETRIES), record, own(PLAIN)) is LambdaTimeout
+    assert lands(own(PLAIN), library(RETRIES), record, own(PLAIN), library(RETRIES)) is Interrupt

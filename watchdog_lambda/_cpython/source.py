@@ -23,6 +23,9 @@ Pinned for every file of the package by test_no_interrupt_lands_in_any_file_of_t
 GUARD = "guarded"
 """The function around every watched handler; see :mod:`._handler`."""
 
+RECORD = "opened"
+"""The function around every record handler of a batch; see :mod:`watchdog_lambda.batch`."""
+
 OPAQUE = "call_opaque"
 """The exception to PACKAGE: a handler that is C code has no other frame."""
 

@@ -15,7 +15,7 @@ the outermost frame of the user's code. What wraps the handler is not asked: it 
 from __future__ import annotations
 
 from watchdog_lambda._cpython import clauses
-from watchdog_lambda._cpython.source import GUARD, is_ours
+from watchdog_lambda._cpython.source import GUARD, PACKAGE, RECORD, is_ours
 from watchdog_lambda.errors import Interrupt, LambdaTimeout, LoopInterrupt
 
 TYPE_CHECKING = False
@@ -31,13 +31,18 @@ MOST_FRAMES = 200
 """Frames that are looked at: a handler can be a million deep."""
 
 
+_EDGES = {GUARD, RECORD}
+"""Where the user's code ends: what is around takes an error for the end of a handler, or of one
+record of a batch, and sends nothing again."""
+
+
 def first_kind(frame: FrameType, code: SourceMap) -> Kind:
     """What lands first in `frame`. Thread: the frame's own."""
     kind: Kind = LambdaTimeout
     found: Kind = LambdaTimeout  # in the libraries since the last frame of the user's
     inner: FrameType | None = frame
     for _ in range(MOST_FRAMES):
-        if inner is None or (is_ours(inner.f_code) and inner.f_code.co_name == GUARD):
+        if inner is None or (is_ours(inner.f_code) and inner.f_code.co_name in _EDGES):
             break
         if code.is_own(inner.f_code.co_filename):
             kind = found
@@ -59,9 +64,15 @@ def first_kind_from_afar(stack: Stack, code: SourceMap) -> Kind:
 
     Thread: any.
     """
+    edge = next((i for i, (file, _, name) in enumerate(stack) if _is_edge(file, name)), len(stack))
+    stack = stack[:edge]
     outermost = max((i for i, (file, _, _) in enumerate(stack) if code.is_own(file)), default=-1)
     between = stack[: max(outermost, 0)]
     return Interrupt if any(code.is_installed(file) for file, _, _ in between) else LambdaTimeout
+
+
+def _is_edge(file: str, function: str) -> bool:
+    return function in _EDGES and file.startswith(PACKAGE)
 
 
 def cancels(frame: FrameType, code: SourceMap) -> bool:

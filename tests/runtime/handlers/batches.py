@@ -24,10 +24,11 @@ processors: dict[str, Any] = {
     "sqs": BatchProcessor(EventType.SQS),
     "kinesis": BatchProcessor(EventType.KinesisDataStreams),
     "dynamodb": BatchProcessor(EventType.DynamoDBStreams),
-    "kafka": BatchProcessor(EventType.Kafka),
     "fifo": SqsFifoPartialProcessor(skip_group_on_error=True),
     "async": AsyncBatchProcessor(EventType.SQS),
 }
+if hasattr(EventType, "Kafka"):  # from Powertools 3.26 on
+    processors["kafka"] = BatchProcessor(EventType.Kafka)
 read: dict[str, Callable[[Any], str]] = {
     "sqs": lambda record: record.body,
     "fifo": lambda record: record.body,
