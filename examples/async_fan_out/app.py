@@ -1,4 +1,4 @@
-"""Asks several services at once, and answers with those that made it in time."""
+"""Asks several services at once, and answers with those that replied in time."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Client:
     """Stands for a pool of connections: opened once, used by every invocation of the process."""
 
     def __init__(self) -> None:
-        global connections  # noqa: PLW0603 - shows that there is one
+        global connections  # noqa: PLW0603 - shows that the client is made once
         connections += 1
         self.limit = asyncio.Semaphore(10)
 
@@ -37,14 +37,14 @@ client: Client | None = None
 @watch
 async def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
     """Ask all of the event's services; its values say how long each takes."""
-    global client  # noqa: PLW0603 - the loop is kept for the process, and so is what belongs to it
+    global client  # noqa: PLW0603 - the loop is kept for the process, and so is the client that belongs to it
     client = client or Client()
     asked = {
         asyncio.create_task(client.get(service, seconds)): service
         for service, seconds in event["services"].items()
     }
-    # When the time is up the watchdog cancels this task. What is here then is the answer; the tasks
-    # that are left are cancelled at the handler's end.
+    # When the time is up, the watchdog cancels this task. The replies that are here by then are the
+    # answer; the tasks that are still running are cancelled at the handler's end.
     with contextlib.suppress(asyncio.CancelledError):
         await asyncio.wait(asked)
     return {

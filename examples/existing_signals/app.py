@@ -1,6 +1,6 @@
-"""A handler that has SIGALRM, the real-time timer and SIGTERM for itself, as some tracers do.
+"""A handler that uses SIGALRM, the real-time timer and SIGTERM itself, as some tracers do.
 
-Nothing in here knows the watchdog, which leaves all three as they are.
+The code does not mention the watchdog, which leaves all three as they are.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ requests_to_stop = 0
 
 
 def beat(signum: int, frame: FrameType | None) -> None:
-    global beats  # noqa: PLW0603 - a signal's handler has nowhere else to leave it
+    global beats  # noqa: PLW0603 - a signal handler can leave it nowhere else
     beats += 1
 
 
@@ -36,7 +36,7 @@ signal.setitimer(signal.ITIMER_REAL, BEAT_SECONDS, BEAT_SECONDS)
 
 
 def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
-    """Work for as many seconds as the event says, and tell how the heart beat meanwhile."""
+    """Work for as many seconds as the event says, and count the heartbeats meanwhile."""
     at_start = beats
     status = 200
     beats_in_cleanup = 0

@@ -1,4 +1,4 @@
-"""Places orders one by one; out of time, it leaves no lock, no half order and no caller behind."""
+"""Places orders one by one; out of time, it leaves no lock, no half order, no caller waiting."""
 
 from __future__ import annotations
 
@@ -36,19 +36,19 @@ telemetry: collections.deque[dict[str, object]] = collections.deque()
 
 @shutdown_hook(before=1.0)
 def warn(details: TimeoutDetails) -> None:
-    """A second before the hard deadline, while the handler may still make it."""
+    """A second before the hard deadline, while the handler may still finish."""
     logger.warning("running late, in %s", details.location)
 
 
 def release(order: str) -> None:
-    """As a conditional write: nothing happens if the lock is not ours any more."""
+    """A conditional write: nothing happens if the lock is no longer ours."""
     locks.discard(order)
     logger.info("lock of %s released", order)
 
 
 @shutdown_hook
 def flush(details: TimeoutDetails | None = None) -> None:
-    """Called by the handler too, at its end."""
+    """The handler calls this too, at its end."""
     count = len(telemetry)
     for _ in range(count):
         telemetry.popleft()  # stands for an upload
@@ -68,7 +68,7 @@ def gateway_timeout(details: TimeoutDetails) -> dict[str, Any]:
 def lock(order: str) -> Iterator[None]:
     try:
         locks.add(order)
-        # The `finally` is for every way out of here. The hook is for the one without a way out: a
+        # The `finally` covers every way out of here. The hook covers the case without a way out: a
         # handler that is stuck in C code until Lambda kills it.
         with scoped_hook(release, order):
             yield
@@ -77,12 +77,12 @@ def lock(order: str) -> Iterator[None]:
 
 
 def price(seconds: float) -> None:
-    time.sleep(seconds)  # stands for a call to somebody slow
+    time.sleep(seconds)  # stands for a slow call
 
 
 def commit(order: str, seconds: float) -> None:
-    """Charge and ship, never one without the other: that is what the shield around it is for."""
-    # Taken for good, in one step. A KeyError if the hook has released it: then we come too late.
+    """Charge and ship, never one without the other, which the shield around it ensures."""
+    # Take the lock out in one step: a KeyError if the hook has released it, so we are too late.
     locks.remove(order)
     charged.append(order)
     time.sleep(seconds)
@@ -104,7 +104,7 @@ def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
         telemetry.append({"order": order})
     flush()
     return {
-        # 206: out of time as well, but noticed by the handler itself, between two orders.
+        # 206: too little time as well, but the handler itself has noticed, between two orders.
         "statusCode": 206 if orders else 200,
         "placed": placed,
         "left": orders,

@@ -51,7 +51,7 @@ def test_an_order_is_committed_whole(monkeypatch: pytest.MonkeyPatch) -> None:
         if seconds:  # of the commit, between charging and shipping
             expire()
 
-    # Not time.sleep itself: that one is everybody's.
+    # Not time.sleep itself, which other code uses too.
     monkeypatch.setattr(app, "time", types.SimpleNamespace(sleep=sleep))
 
     answer = app.handler({"orders": ["a", "b"], "commit_seconds": 1}, FakeContext())

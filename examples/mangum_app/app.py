@@ -22,12 +22,12 @@ app = FastAPI()
 
 @app.exception_handler(TimeoutError)
 async def out_of_time(request: Request, error: TimeoutError) -> JSONResponse:
-    """For what lands in a route: the interrupt, where the route computes or blocks the loop."""
+    """Answers for an interrupt that lands in a route, which computes or blocks the loop."""
     return JSONResponse({"detail": str(error) or "out of time"}, status_code=504)
 
 
 def gateway_timeout(details: TimeoutDetails) -> dict[str, Any]:
-    """For what ends the whole application: a route that waits is cancelled, and cannot answer."""
+    """Answers for the whole application: a route that waits is cancelled, and cannot answer."""
     body = {"detail": "out of time", "request_id": details.request_id}
     return {
         "statusCode": 504,
@@ -45,14 +45,14 @@ async def root() -> dict[str, int]:
 @app.get("/await/{seconds}")
 async def wait(seconds: float) -> None:
     try:
-        await asyncio.sleep(seconds)  # stands for a call to somebody slow
+        await asyncio.sleep(seconds)  # stands for a slow call
     finally:
         print("connection closed", flush=True)
 
 
 @app.get("/block/{seconds}")
 async def block(seconds: float) -> None:
-    """As a client that is not async does."""
+    """Blocks the loop, as a client that is not async does."""
     try:
         time.sleep(seconds)  # noqa: ASYNC251 - that is the point
     finally:
@@ -61,7 +61,7 @@ async def block(seconds: float) -> None:
 
 @app.get("/thread/{seconds}")
 def thread(seconds: float) -> None:
-    """No coroutine function, so Starlette runs it on a thread, which nobody can stop."""
+    """Not a coroutine function, so Starlette runs it on a thread, which cannot be stopped."""
     time.sleep(seconds)
 
 

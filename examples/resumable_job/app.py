@@ -1,7 +1,7 @@
-"""A job that is longer than a timeout: it saves how far it has come, and goes on from there.
+"""A job that is longer than a timeout: it saves its progress, and continues from there.
 
-It knows nothing of the watchdog. Whoever invokes it again and again (a Step Functions loop, a queue
-that gives it back) brings it to its end.
+It does not mention the watchdog. Repeated invocations (a Step Functions loop, a queue that delivers
+the message again) bring it to its end.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-# Stands for a table: on Lambda /tmp is gone with the sandbox.
+# Stands for a table: on Lambda /tmp disappears with the sandbox.
 CHECKPOINTS = Path(os.environ.get("CHECKPOINTS", tempfile.gettempdir()))
 
 
@@ -26,22 +26,22 @@ def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
         for step in range(began_with, event["steps"]):
             done.append(work(step, event["seconds"]))
     except TimeoutError:
-        # The step that was under way has not been noted: it is done again.
+        # The step that was in progress has not been noted, so it is done again.
         return {"status": "CONTINUE", "began_with": began_with, "done": len(done)}
     finally:
-        # After the timeout, too: there is a grace period for it.
+        # Also after the timeout: that is what the grace period is for.
         save(checkpoint, done)
     return {"status": "SUCCEEDED", "began_with": began_with, "done": len(done)}
 
 
 def work(step: int, seconds: float) -> int:
-    """One step; the same again if it is done again."""
+    """One step; doing it again has the same result."""
     time.sleep(seconds)
     return step * step
 
 
 def save(checkpoint: Path, done: list[int]) -> None:
-    """In one step, so that whoever reads it never sees half of it."""
+    """Write it in one step, so that a reader never sees half of it."""
     draft = checkpoint.with_suffix(".draft")
     draft.write_text(json.dumps(done))
     draft.replace(checkpoint)

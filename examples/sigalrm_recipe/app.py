@@ -1,6 +1,6 @@
 """Builds a report from many pages; out of time, it saves and answers with those that it has.
 
-Written for the SIGALRM recipe, whose decorator raised TimeoutError in here. The decorator is gone,
+Written for the SIGALRM recipe, whose decorator raised TimeoutError here. The decorator is gone,
 and nothing else has changed.
 """
 

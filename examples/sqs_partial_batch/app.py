@@ -1,4 +1,4 @@
-"""Ships the orders of an SQS batch; out of time, only those that were not shipped come again.
+"""Ships the orders of an SQS batch; out of time, only those that were not shipped are redelivered.
 
 The one line that differs from a handler without the watchdog is the import of the batch utility.
 """
@@ -23,12 +23,12 @@ def ship(record: SQSRecord) -> None:
     """Ship one order; the message also says how long that takes."""
     order = record.json_body
     try:
-        time.sleep(order["seconds"])  # stands for a call to somebody slow
+        time.sleep(order["seconds"])  # stands for a slow call
         logger.info("shipped", order=order["id"])
     finally:
         logger.info("connection closed", order=order["id"])
 
 
 def handler(event: dict[str, Any], context: Any) -> Any:
-    """Answer with the messages that must come again."""
+    """Answer with the messages that must be delivered again."""
     return process_partial_response(event, ship, processor, context)

@@ -25,7 +25,7 @@ def line(span: ReadableSpan) -> str:
     return json.dumps(told | dict(span.attributes or {})) + "\n"
 
 
-# Spans wait in a buffer. The exporter stands for that of OTLP, which posts them.
+# Spans wait in a buffer. The exporter stands for the OTLP one, which posts them.
 provider = TracerProvider()
 provider.add_span_processor(BatchSpanProcessor(ConsoleSpanExporter(formatter=line)))
 tracer = provider.get_tracer("orders")
@@ -35,20 +35,20 @@ metrics = Metrics(namespace="Orders", service="shipping")
 
 @shutdown_hook
 def flush_spans(details: TimeoutDetails | None = None) -> None:
-    """On whichever thread: while the handler is at work, and by the handler at its own end."""
+    """Runs on any thread: while the handler works, and from the handler at its end."""
     provider.force_flush(timeout_millis=500)
 
 
 @shutdown_hook(before=0.4)
 def flush_metrics(details: TimeoutDetails) -> None:
-    """Only if the handler has not ended by then: what it added meanwhile would be lost."""
+    """Runs only if the handler has not ended by then: what it added meanwhile would be lost."""
     metrics.flush_metrics()
 
 
 def ship(order: dict[str, Any]) -> None:
     with tracer.start_as_current_span("ship", attributes={"order": order["id"]}):
         if order.get("in_c"):
-            os.system(f"sleep {order['seconds']:f}")  # noqa: S605 - looks at no signals: that is the point
+            os.system(f"sleep {order['seconds']:f}")  # noqa: S605 - it never checks for signals
         else:
             time.sleep(order["seconds"])
 
@@ -66,6 +66,6 @@ def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
     except TimeoutError:
         return {"statusCode": 504, "shipped": shipped}
     finally:
-        # All spans have ended here, the handler's own included.
+        # All spans have ended here, including the handler's own.
         flush_spans()
     return {"statusCode": 200, "shipped": shipped}
