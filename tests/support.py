@@ -13,11 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from watchdog_lambda._config import Settings
+from watchdog_lambda._engine.services import Services
 from watchdog_lambda._hooks import HookRegistry
 from watchdog_lambda._plan import NO_FALLBACK, Plan
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from watchdog_lambda._engine.invocation import Firing
 
 BOUND = 10.0
 """Seconds after which a wait has failed: far beyond what a busy machine needs."""
@@ -76,6 +79,38 @@ def plan(*registries: HookRegistry, fallback: object = NO_FALLBACK, **settings: 
     return Plan(
         Settings.from_environ({}, **settings), registries or (HookRegistry(),), fallback, settings
     )
+
+
+class SilentReport:
+    """In the place of what writes records: takes down what it is told."""
+
+    def __init__(self) -> None:
+        self.preloaded = 0
+        self.written: list[tuple[str, str | None]] = []
+        self.failures: list[BaseException] = []
+
+    def preload(self) -> None:
+        self.preloaded += 1
+
+    def write(self, _firing: Firing, outcome: str, last_resort: str | None = None, /) -> None:
+        self.written.append((outcome, last_resort))
+
+    def write_failure(self, error: BaseException, /) -> None:
+        self.failures.append(error)
+
+
+def services(clock: FakeClock, **given: Any) -> Services:
+    """What the watchdog acts with: nothing but a clock and a report, unless it is given."""
+    parts: dict[str, Any] = {
+        "alarm": clock.alarm,
+        "nudge": None,
+        "injector": None,
+        "kernel_timers": None,
+        "report": SilentReport(),
+        "last_resort": None,
+        **given,
+    }
+    return Services(clock, **parts)
 
 
 def block() -> None:

@@ -18,19 +18,17 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from watchdog_lambda import _hooks
 from watchdog_lambda._cpython import delivery as _interrupt
-from watchdog_lambda._engine import firing as _firing
+from watchdog_lambda._engine import landing as _landing
+from watchdog_lambda._engine import stage as _stage
 from watchdog_lambda._engine import watchdog as _watchdog
-from watchdog_lambda._lambda import last_resort as _last_resort
 from watchdog_lambda._lambda import sandbox as _sandbox
-from watchdog_lambda._report import formatter as _formatter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import FrameType
 
-_STARTERS = (_formatter, _hooks, _last_resort, _sandbox, _watchdog)
+_STARTERS = (_sandbox, _stage, _watchdog)
 """The modules that start threads."""
 
 _tracer = sys.gettrace()
@@ -56,7 +54,7 @@ def pytest_configure() -> None:
         vars(module)["start_new_thread"] = _start_traced
     # What tells threads from gevent's greenlets.
     vars(_watchdog)["BuiltinFunctionType"] = FunctionType
-    vars(_firing)["trace_instructions"] = _trace_instructions
+    vars(_landing)["trace_instructions"] = _trace_instructions
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

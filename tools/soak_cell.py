@@ -37,7 +37,8 @@ from watchdog_lambda._cpython.source import is_ours
 from watchdog_lambda._engine.escalation import Escalation
 from watchdog_lambda._engine.interrupts import LATE_PATIENCE
 from watchdog_lambda._engine.invocation import active
-from watchdog_lambda._engine.watchdog import WatchdogThread, process_watchdog
+from watchdog_lambda._engine.watchdog import WatchdogThread
+from watchdog_lambda._process import process_watchdog
 from watchdog_lambda._watched import wrap
 from watchdog_lambda.errors import prepared
 

@@ -6,6 +6,7 @@ import sys
 from _thread import get_ident
 
 from ._engine.invocation import active
+from ._engine.landing import land_at_shield
 from ._hooks import HookRegistry, shared
 from ._plan import NO_FALLBACK
 from ._register import register
@@ -51,17 +52,7 @@ class shield:  # noqa: N801 - used like a function
     def __enter__(self) -> None:
         invocation = self._invocation = active.get(get_ident())
         if invocation is not None:
-            # The store first: an interrupt that is injected before it is taken back in the next
-            # line, and none is injected after it.
-            invocation.shields += 1
-            if invocation.firing is not None:
-                try:
-                    invocation.firing.withdraw_for_shield()
-                except BaseException:
-                    # It has landed on the way: the block is not entered, so nobody would take the
-                    # shield down.
-                    invocation.shields -= 1
-                    raise
+            invocation.enter_shield()
 
     def __exit__(
         self,
@@ -73,9 +64,9 @@ class shield:  # noqa: N801 - used like a function
         if invocation is None:
             return
         self._invocation = None
-        invocation.shields -= 1
+        invocation.lower_shield()
         if not invocation.shields and invocation.firing is not None:
-            interrupt = invocation.firing.land_at_shield(sys._getframe(1))
+            interrupt = land_at_shield(invocation.firing, sys._getframe(1))
             if interrupt is not None:
                 raise interrupt
 

@@ -9,7 +9,6 @@ from _thread import get_ident
 from collections import defaultdict
 
 from ._cpython.loops import coroutines, end_run, finish_turn, give_up, run_out, running_loop
-from ._engine.clock import SystemClock
 from ._engine.invocation import active
 from .errors import Interrupt, LambdaTimeout
 
@@ -98,7 +97,7 @@ def as_function(handler: Callable[..., Any]) -> Callable[[Any, Any], Any]:
         finally:
             # Behind a shield: the handler has come to its end, and what it came to stays.
             if invocation is not None:
-                invocation.shields += 1
+                invocation.raise_shield()
             try:
                 run_out(loop, _time_left(invocation))
             except (LambdaTimeout, Interrupt):
@@ -106,7 +105,7 @@ def as_function(handler: Callable[..., Any]) -> Callable[[Any, Any], Any]:
             finally:
                 coroutines.pop(ident, None)
                 if invocation is not None:
-                    invocation.shields -= 1
+                    invocation.lower_shield()
 
     return run
 
@@ -145,4 +144,4 @@ def _close(loop: AbstractEventLoop) -> None:
 def _time_left(invocation: Invocation | None) -> float:
     if invocation is None:
         return _UNWATCHED_END
-    return invocation.timeline().last_call_at - SystemClock.monotonic()
+    return invocation.timeline().last_call_at - invocation.elapsed()

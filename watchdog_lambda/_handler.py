@@ -17,10 +17,10 @@ from _thread import get_ident
 from ._async import as_function, call_opaque, is_coroutine_function
 from ._config import GRACE_SHARE
 from ._engine.invocation import Invocation, active
-from ._engine.watchdog import process_watchdog
 from ._hooks import staged
 from ._log import warn_once
 from ._outcome import conclude
+from ._process import process_watchdog
 from ._report import metrics
 from ._setting import LONGEST_TIMEOUT
 from .errors import Interrupt, LambdaTimeout

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from _thread import get_ident
 
-from . import _report
+from ._cpython.loops import run_out, running_loop
 from ._cpython.source import PACKAGE, innermost, place_of, trim
-from ._engine.invocation import active
-from ._engine.watchdog import process_watchdog
+from ._engine.invocation import CONCLUDED, SETTLED, active
 from ._plan import NO_FALLBACK
-from ._report import metrics, tracing
+from ._report import tracing
 from .errors import Interrupt, LambdaTimeout
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
     from typing import Any
 
-    from ._engine.firing import Firing
+    from ._engine.invocation import Firing
 
 
 def conclude(
@@ -31,27 +31,65 @@ def conclude(
     Thread: the handler's, after :meth:`Firing.settle`.
     """
     try:
-        firing.ended_at = process_watchdog.clock.monotonic()
-        firing.run_out_loops()
-        firing.wait_for_hooks()
+        firing.ended_at = firing.elapsed()
+        firing.handler_state = SETTLED
+        _run_out_loops(firing)
+        _wait_for_hooks(firing)
         if firing.fired_at is None:
             # An early stage only: it ended in time after all, and that is no timeout.
             return result, _without_front(failure)
         outcome, result, failure = _judge(firing, result, failure)
-        if firing.claim_report():
-            tracing.annotate(firing, outcome, process_watchdog.clock.monotonic())
-            now = process_watchdog.clock.monotonic()
-            _report.write(firing, outcome, now)
-            metrics.write(firing, outcome, now)
+        annotate = None if firing.is_reported else tracing.annotation(firing, outcome)
+        if annotate is not None:
+            _run_until_last_call(firing, annotate)
+        firing.report(outcome)
         return result, _without_front(failure)
     finally:
-        firing.is_concluded = True
-        process_watchdog.kernel_timers.ends(firing.invocation)
+        firing.handler_state = CONCLUDED
+        kernel_timers = firing.services.kernel_timers
+        kernel_timers.ends(firing.invocation)
         # The timer by processor time, too, which the watchdog would take back at its next look: a
         # garbage collection that holds the GIL can come before that. Pinned by
         # test_nobody_speaks_after_a_timeout_whose_end_the_watchdog_has_yet_to_see.
-        process_watchdog.kernel_timers.rest()
+        kernel_timers.rest()
         active.pop(get_ident(), None)
+
+
+def _run_out_loops(firing: Firing) -> None:
+    """Give what was left pending in event loops its end, until last call at the most."""
+
+    def run_out_all() -> None:
+        for loop in firing.loops:
+            run_out(loop, firing.timeline.last_call_at - firing.elapsed())
+
+    # One that an injection has left running, or one that runs us, to which nothing happens.
+    loop = running_loop()
+    if loop is not None and loop not in firing.loops:
+        firing.loops.append(loop)
+    if firing.loops:
+        _run_until_last_call(firing, run_out_all)
+
+
+def _run_until_last_call(firing: Firing, action: Callable[[], object]) -> None:
+    """Run code that is not ours, until last call at the most."""
+    firing.reopen()
+    try:
+        action()
+    except (LambdaTimeout, Interrupt):
+        pass  # last call
+    finally:
+        firing.close_again()
+
+
+def _wait_for_hooks(firing: Firing) -> None:
+    """Wait for the stages that have begun, each until its budget ends at the latest.
+
+    Lambda freezes the sandbox as soon as the runtime asks for the next event; a hook would stop
+    halfway and go on in another invocation.
+    """
+    for stage in firing.stages:
+        stage.wait()
+        stage.close()
 
 
 def _judge(
@@ -105,9 +143,9 @@ def _call_fallback(firing: Firing) -> tuple[list[Any], Exception | None]:
         except Exception as error:  # noqa: BLE001 - see _judge
             broken.append(error)
 
-    if process_watchdog.clock.monotonic() < firing.timeline.last_call_at:
-        firing.run_until_last_call(call)
-        firing.wait_for_hooks()  # of stages that have begun meanwhile
+    if firing.elapsed() < firing.timeline.last_call_at:
+        _run_until_last_call(firing, call)
+        _wait_for_hooks(firing)  # of stages that have begun meanwhile
     else:
         call()
     return made, broken[0] if broken else None

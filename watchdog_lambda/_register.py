@@ -8,9 +8,9 @@ import os
 
 from ._async import is_coroutine_function
 from ._config import Settings
-from ._engine.watchdog import process_watchdog
 from ._hooks import hook_name, shared
 from ._log import logger
+from ._process import process_watchdog
 from .errors import ConfigurationError
 
 TYPE_CHECKING = False

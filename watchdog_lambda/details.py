@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ._engine.clock import SystemClock
+from time import monotonic
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class TimeoutDetails:
 
     def remaining(self) -> float:
         """Seconds to the hard deadline now; negative once it has passed."""
-        return self.deadline - SystemClock.monotonic()
+        return self.deadline - monotonic()
 
     def __setattr__(self, name: str, value: object) -> Never:
         raise _frozen(f"TimeoutDetails is frozen; {name} cannot be set")

@@ -14,9 +14,9 @@ from __future__ import annotations
 import os
 
 from ._config import Settings
-from ._engine.watchdog import process_watchdog
 from ._lambda import command
 from ._lambda.startup import prepare, publish
+from ._process import process_watchdog
 from ._watched import plan_of, wrap
 from .errors import ConfigurationError
 

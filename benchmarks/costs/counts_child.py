@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.child import Channel, end_with_parent
 from watchdog_lambda import watch
-from watchdog_lambda._engine.watchdog import process_watchdog
+from watchdog_lambda._process import process_watchdog
 
 from .contenders import CONTENDERS, OURS, context
 from .handlers import noop

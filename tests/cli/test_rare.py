@@ -418,7 +418,7 @@ def test_without_handler_and_timeline_the_settings_are_shown(
 def test_without_interrupts_there_is_no_cleanup() -> None:
     """INTERRUPT=none: hooks, last call and the end."""
     report = Report(30.0, in_force=Settings.from_environ({"WATCHDOG_LAMBDA_INTERRUPT": "none"}))
-    timeline = Timeline(0.0, 30.0, grace_period=3.0, hook_budget=None, last_call=0.5)
+    timeline = Timeline(30.0, grace_period=3.0, hook_budget=None, last_call=0.5)
 
     assert [phase.name for phase in phases(report, timeline)] == ["running", "last call", "killed"]
 

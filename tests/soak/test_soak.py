@@ -27,7 +27,7 @@ SABOTAGE: Final = f"""
 import sys
 sys.path.insert(0, {str(ROOT)!r})
 from watchdog_lambda import LambdaTimeout, _handler
-from watchdog_lambda._engine.watchdog import process_watchdog
+from watchdog_lambda._process import process_watchdog
 conclude = _handler.conclude
 def leave_one_behind(firing, *rest):
     outcome = conclude(firing, *rest)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from tests.support import BOUND
 from watchdog_lambda._cpython.delivery import Injector
 from watchdog_lambda._engine.kernel_timers import KernelTimers
-from watchdog_lambda._engine.watchdog import process_watchdog
+from watchdog_lambda._process import process_watchdog
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,6 +47,14 @@ class GatedNudge:
     @property
     def number(self) -> int | None:
         return self._real.number
+
+    @property
+    def heard(self) -> int:
+        return self._real.heard
+
+    @property
+    def native_id(self) -> int:
+        return self._real.native_id
 
     def install(self, wanted: str | int | None) -> None:
         self._real.install(wanted)

@@ -17,7 +17,7 @@ import pytest
 from tests.support import Context, block, in_a_fork
 from watchdog_lambda import Interrupt, LambdaTimeout, shutdown_hook, watch
 from watchdog_lambda._engine.invocation import active
-from watchdog_lambda._engine.watchdog import process_watchdog
+from watchdog_lambda._process import process_watchdog
 
 if TYPE_CHECKING:
     from collections.abc import Callable

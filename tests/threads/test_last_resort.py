@@ -10,15 +10,15 @@ import pytest
 from tests.support import BOUND, Context, eventually
 from tests.threads.gates import Gate
 from watchdog_lambda import watch
-from watchdog_lambda._engine.watchdog import process_watchdog
 from watchdog_lambda._lambda import last_resort as last_resort_module
 from watchdog_lambda._lambda.last_resort import Exit
 from watchdog_lambda._lambda.runtime_api import Refused
+from watchdog_lambda._process import process_watchdog
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from watchdog_lambda._engine.firing import Firing
+    from watchdog_lambda._engine.invocation import Firing
 
 
 class Api:
@@ -50,8 +50,8 @@ class StayingOn(Exit):
         super().__init__(api, set())
         self.end = Gate()
 
-    def _leave(self, firing: Firing, remark: str, now: float) -> NoReturn:
-        del remark, now
+    def _leave(self, firing: Firing, remark: str) -> NoReturn:
+        del remark
         self.end.hold()
         # Or a handler that has come back would wait for good: that is what it does until the end.
         firing.give_answer_back()

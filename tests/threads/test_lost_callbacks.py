@@ -14,7 +14,7 @@ import pytest
 
 from tests.support import Context
 from watchdog_lambda import LambdaTimeout, watch
-from watchdog_lambda._engine.watchdog import process_watchdog
+from watchdog_lambda._process import process_watchdog
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

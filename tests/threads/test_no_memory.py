@@ -11,7 +11,7 @@ from watchdog_lambda import LambdaTimeout, Watchdog
 from watchdog_lambda._engine import escalation, watchdog
 from watchdog_lambda._engine.escalation import Escalation
 from watchdog_lambda._engine.interrupts import InterruptPolicy
-from watchdog_lambda._engine.watchdog import process_watchdog
+from watchdog_lambda._process import process_watchdog
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,7 +36,7 @@ def fails_twice(function: Callable[..., Any]) -> Callable[..., Any]:
         (watchdog, "Firing"),
         (watchdog, "Escalation"),
         (Escalation, "stages_to_come"),
-        (Escalation, "_look"),
+        (escalation, "look"),
         (Escalation, "_press"),
         (escalation, "Stage"),
         (type(process_watchdog), "_look"),

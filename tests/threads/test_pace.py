@@ -10,7 +10,7 @@ import pytest
 from tests.support import Context, block, eventually
 from watchdog_lambda import LambdaTimeout, Watchdog
 from watchdog_lambda._cpython.pace import QUICK
-from watchdog_lambda._engine.watchdog import process_watchdog
+from watchdog_lambda._process import process_watchdog
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

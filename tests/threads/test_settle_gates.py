@@ -13,11 +13,10 @@ from tests.support import BOUND, Context, eventually, landed_outside, plan
 from tests.threads.gates import Gate, GatedInjector, GatedNudge, SilentNudge, parts
 from watchdog_lambda import LambdaTimeout, Watchdog
 from watchdog_lambda._cpython.source import is_ours
-from watchdog_lambda._engine import escalation, interrupts
+from watchdog_lambda._engine import interrupts, snapshot
 from watchdog_lambda._engine.invocation import active
-from watchdog_lambda._engine.watchdog import process_watchdog
 from watchdog_lambda._handler import guard
-from watchdog_lambda._report import record
+from watchdog_lambda._process import process_watchdog
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -312,13 +311,13 @@ def test_no_stage_begins_after_settle(monkeypatch: pytest.MonkeyPatch) -> None:
     called: list[str] = []
     watchdog = Watchdog(grace_period=0.01)
     watchdog.shutdown_hook(lambda _details: called.append("hook"))
-    real = record.other_stacks
+    real = snapshot.other_stacks
 
     def held(*arguments: Any) -> Any:
         gate.hold()
         return real(*arguments)
 
-    monkeypatch.setattr(escalation, "other_stacks", held)
+    monkeypatch.setattr(snapshot, "other_stacks", held)
 
     @watchdog.watch
     def handler(_event: object, _context: object) -> object:

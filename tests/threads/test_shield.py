@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.support import BOUND, Context, block, plan
-from watchdog_lambda import LambdaTimeout, shield, watch
+from watchdog_lambda import LambdaTimeout, _api, shield, watch
 from watchdog_lambda._engine.invocation import Invocation, active
 
 if TYPE_CHECKING:
@@ -122,9 +122,8 @@ def test_a_shield_that_an_interrupt_lands_at_the_entry_of_is_not_up(
 
     now = time.monotonic()  # not long past, or the watchdog itself would fire
     invocation = Invocation(plan(), {}, None, now, now + 900.0, now + 897.0)
-    invocation.firing = SimpleNamespace(  # type: ignore[assignment]
-        withdraw_for_shield=withdraw_for_shield, land_at_shield=lambda _frame: None
-    )
+    invocation.firing = SimpleNamespace(withdraw_for_shield=withdraw_for_shield)  # type: ignore[assignment]
+    monkeypatch.setattr(_api, "land_at_shield", lambda _firing, _frame: None)
     monkeypatch.setitem(active, threading.get_ident(), invocation)
     entered: list[int] = []
 

@@ -25,11 +25,12 @@ from tests.support import (
     plan,
 )
 from tests.threads.gates import NoTimer, parts
-from watchdog_lambda import LambdaTimeout, watch
+from watchdog_lambda import LambdaTimeout, _report, watch
 from watchdog_lambda._engine import watchdog
 from watchdog_lambda._engine.invocation import Invocation, active
-from watchdog_lambda._engine.watchdog import WatchdogThread, process_watchdog
+from watchdog_lambda._engine.watchdog import WatchdogThread
 from watchdog_lambda._handler import guard
+from watchdog_lambda._process import process_watchdog
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -62,7 +63,7 @@ class Observed(WatchdogThread):
         self.at_store: list[Callable[[], None]] = []
         self.waits: list[float] = []
         self._published = math.inf
-        super().__init__(clock)
+        super().__init__(clock, _report)
         self._has_met_main = True
 
     @property
@@ -371,7 +372,7 @@ def test_no_thread_to_be_had_is_warned_of_once_and_the_handler_runs(
     monkeypatch.setattr(watchdog, "start_new_thread", refuse)
     # For the rest of the process: it would start threads behind other tests' forks.
     monkeypatch.setattr(os, "register_at_fork", lambda **_hooks: None)
-    limited = WatchdogThread(process_watchdog.clock)
+    limited = WatchdogThread(process_watchdog.clock, _report)
     limited.nudge = process_watchdog.nudge
     watched = guard(lambda _e, _c: "ended", plan(), limited)
 
@@ -507,10 +508,10 @@ class Words:
 def test_nobody_speaks_for_an_invocation_that_has_ended(when: str) -> None:
     """It ends before, while or after the watchdog sets the timer for it."""
     clock = FakeClock()
-    watchdog = WatchdogThread(clock)
+    watchdog = WatchdogThread(clock, _report)
     words = Words()
     watchdog.kernel_timers._timer = NoTimer()  # type: ignore[assignment]
-    watchdog.kernel_timers._words = words  # type: ignore[assignment]
+    watchdog.kernel_timers._dump = words  # type: ignore[assignment]
     one = Invocation(plan(), None, None, clock.now, clock.now + 8.0, clock.now + 7.0)
     active[-1] = one
 

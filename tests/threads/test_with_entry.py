@@ -19,8 +19,8 @@ from tests.threads.gates import Gate, GatedInjector, SilentNudge, parts
 from watchdog_lambda import LambdaTimeout
 from watchdog_lambda._cpython.bytecode import is_entering_with
 from watchdog_lambda._engine import interrupts
-from watchdog_lambda._engine.watchdog import process_watchdog
 from watchdog_lambda._handler import guard
+from watchdog_lambda._process import process_watchdog
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -51,7 +51,10 @@ def test_a_record_whose_handler_had_returned_is_done() -> None:
     """What lands behind it is not its own, and is raised where it covers itself again."""
 
     class Late:
-        shields = 0
+        def lower_shield(self) -> None:
+            pass
+
+        raise_shield = lower_shield
 
         @property
         def firing(self) -> None:

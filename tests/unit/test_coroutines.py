@@ -14,7 +14,6 @@ from tests.unit.still_loop import StillLoop, cleanup, left_running, still
 from watchdog_lambda import Interrupt, LambdaTimeout, _async
 from watchdog_lambda._async import as_function, call_opaque, is_coroutine_function
 from watchdog_lambda._cpython import loops
-from watchdog_lambda._engine.clock import SystemClock
 from watchdog_lambda._engine.invocation import active
 
 if TYPE_CHECKING:
@@ -44,10 +43,19 @@ class UnderWay:
 
     def __init__(self) -> None:
         self.shields = 0
-        self.last_call_at = SystemClock.monotonic() + 50.0
+        self.last_call_at = 50.0
 
     def timeline(self) -> UnderWay:
         return self
+
+    def elapsed(self) -> float:
+        return 0.0
+
+    def raise_shield(self) -> None:
+        self.shields += 1
+
+    def lower_shield(self) -> None:
+        self.shields -= 1
 
 
 @pytest.fixture
@@ -287,7 +295,7 @@ def test_in_an_invocation_tasks_get_the_time_until_last_call(
     invocation: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is left of it."""
-    monkeypatch.setattr(SystemClock, "monotonic", lambda: 30.0)
+    monkeypatch.setattr(UnderWay, "elapsed", lambda _self: 30.0)
     invocation.last_call_at = 42.0
 
     assert _async._time_left(invocation) == 12.0

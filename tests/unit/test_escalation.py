@@ -9,19 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.support import FakeClock, plan
-from watchdog_lambda import _report
-from watchdog_lambda._engine import escalation, stage
+from tests.support import FakeClock, plan, services
+from watchdog_lambda._engine import escalation, snapshot, stage
 from watchdog_lambda._engine.escalation import Escalation
-from watchdog_lambda._engine.firing import Firing, Services
-from watchdog_lambda._engine.invocation import Invocation
+from watchdog_lambda._engine.invocation import CONCLUDED, Firing, Invocation
 from watchdog_lambda._hooks import HookRegistry
-from watchdog_lambda._report import metrics
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-START, GRACE_AT, LAST_CALL_AT, HARD = 1000.0, 1027.0, 1029.5, 1030.0
+START, HARD = 1000.0, 1030.0
+GRACE_AT, LAST_CALL_AT, LIMIT = 27.0, 29.5, 30.0
 DURABLE = {"DurableExecutionArn": "arn", "CheckpointToken": "token"}
 
 
@@ -49,18 +47,18 @@ class Scene:
     ) -> Escalation:
         made = plan(self.registry, **settings)
         context = SimpleNamespace(aws_request_id="request-1", function_name="orders")
-        self.invocation = Invocation(made, event, context, START, HARD, GRACE_AT)
+        self.invocation = Invocation(made, event, context, START, HARD, START + GRACE_AT)
         nudge = SimpleNamespace(
             reaches=lambda _ident: self.reaches, send=self.send, heard=0, native_id=0
         )
-        tools = Services(
+        acts_with = services(
             self.clock,
-            self.clock.alarm,
-            nudge,  # type: ignore[arg-type]
-            SimpleNamespace(available=injector),  # type: ignore[arg-type]
-            resort,  # type: ignore[arg-type]
+            nudge=nudge,
+            injector=SimpleNamespace(available=injector),
+            report=self,
+            last_resort=resort,
         )
-        self.firing = Firing(self.invocation, get_ident(), tools)
+        self.firing = Firing(self.invocation, get_ident(), acts_with)
         self.course = Escalation(self.firing)
         return self.course
 
@@ -68,9 +66,12 @@ class Scene:
         self.sent += 1
 
     def at(self, now: float) -> float | None:
-        """A step at that instant; when to go on."""
-        self.clock.now = now
+        """A step so many seconds after the start; when to go on."""
+        self.clock.now = START + now
         return self.course.step()
+
+    def write(self, _firing: Firing, outcome: str, last_resort: str | None = None) -> None:
+        self.reported.append((outcome, last_resort))
 
     def run_hooks(self) -> None:
         for runner in self.runners:
@@ -91,15 +92,10 @@ def scene(monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
     def inject(_firing: Firing, now: float, handled: BaseException | None) -> None:
         scene.injected.append((now, handled))
 
-    def write(_firing: Firing, *given: object, **named: object) -> None:
-        scene.reported.append((*given, named))
-
     monkeypatch.setattr(stage, "start_new_thread", start)
-    monkeypatch.setattr(Firing, "inject", inject)
-    monkeypatch.setattr(escalation, "all_stacks", lambda _ident: dict(scene.stacks))
+    monkeypatch.setattr(escalation, "inject", inject)
+    monkeypatch.setattr(snapshot, "all_stacks", lambda _ident: dict(scene.stacks))
     monkeypatch.setattr(escalation, "handled_by", lambda _ident: scene.handled)
-    monkeypatch.setattr(_report, "write", write)
-    monkeypatch.setattr(metrics, "write", write)
     yield scene
     for hook in scene.registry.snapshot():
         scene.registry.remove(hook.key)
@@ -118,18 +114,18 @@ def test_stages_begin_at_their_instants(scene: Scene) -> None:
     scene.registry.add("last", nothing)
     course = scene.begin()
 
-    assert scene.at(START) == 1020.0
-    assert (scene.firing.runs, course.is_urgent()) == ([], False)
-    assert scene.at(1020.0) == 1021.0, "the hooks' budget is a third of the grace period"
-    assert (scene.firing.fired_at, scene.firing.grace_run) == (None, None)
+    assert scene.at(0.0) == 20.0
+    assert (scene.firing.stages, course.is_urgent()) == ([], False)
+    assert scene.at(20.0) == 21.0, "the hooks' budget is a third of the grace period"
+    assert (scene.firing.fired_at, scene.firing.grace_stage) == (None, None)
     assert course.is_urgent()
     scene.run_hooks()
     assert not course.is_urgent()
-    assert scene.at(1022.0) == GRACE_AT
-    assert scene.at(GRACE_AT) == 1028.0
-    early, last = scene.firing.runs
+    assert scene.at(22.0) == GRACE_AT
+    assert scene.at(GRACE_AT) == 28.0
+    early, last = scene.firing.stages
     assert [r.name for r in (*early.records, *last.records)] == ["early", "last"]
-    assert (scene.firing.fired_at, scene.firing.grace_run) == (GRACE_AT, last)
+    assert (scene.firing.fired_at, scene.firing.grace_stage) == (GRACE_AT, last)
     assert scene.sent == 0, "interrupts come after the hooks"
     assert course.stages_to_come() == []
 
@@ -139,11 +135,11 @@ def test_stages_that_are_late_begin_together(scene: Scene) -> None:
     for before in (5.0, 10.0):
         scene.registry.add(f"{before:g}", nothing, before=before)
     course = scene.begin()
-    assert course.stages_to_come() == [(1020.0, 10.0), (1025.0, 5.0), (GRACE_AT, None)]
+    assert course.stages_to_come() == [(20.0, 10.0), (25.0, 5.0), (GRACE_AT, None)]
 
     scene.at(GRACE_AT + 1.0)
 
-    names = [[record.name for record in run.records] for run in scene.firing.runs]
+    names = [[record.name for record in run.records] for run in scene.firing.stages]
     assert names == [["10"], ["5"], []]
     assert scene.firing.fired_at == GRACE_AT + 1.0
 
@@ -151,17 +147,17 @@ def test_stages_that_are_late_begin_together(scene: Scene) -> None:
 def test_a_hook_that_comes_later_has_its_stage(scene: Scene) -> None:
     """Whoever registers it says so; where there is no memory to see it, it is seen later."""
     course = scene.begin()
-    assert scene.at(START) == GRACE_AT
+    assert scene.at(0.0) == GRACE_AT
     scene.registry.add("early", nothing, before=10.0)
-    assert scene.at(START) == GRACE_AT, "nobody has said so"
+    assert scene.at(0.0) == GRACE_AT, "nobody has said so"
     course.is_outdated = True
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Escalation, "stages_to_come", _no_memory)
         with pytest.raises(MemoryError):
-            scene.at(START)
+            scene.at(0.0)
     assert course.is_outdated
-    assert scene.at(START) == 1020.0
+    assert scene.at(0.0) == 20.0
     assert not course.is_outdated
 
 
@@ -177,7 +173,7 @@ def test_a_stage_that_has_begun_does_not_begin_again(scene: Scene) -> None:
     course.is_outdated = True
     scene.at(GRACE_AT + 0.5)
 
-    assert len(scene.firing.runs) == 1
+    assert len(scene.firing.stages) == 1
 
 
 def test_nothing_begins_once_the_handler_has_ended(scene: Scene) -> None:
@@ -186,7 +182,7 @@ def test_nothing_begins_once_the_handler_has_ended(scene: Scene) -> None:
     scene.invocation.is_open = False
 
     assert scene.at(GRACE_AT) is None
-    assert scene.firing.runs == []
+    assert scene.firing.stages == []
 
 
 def test_it_ends_when_the_handlers_thread_has_concluded_and_no_hook_runs(scene: Scene) -> None:
@@ -195,7 +191,7 @@ def test_it_ends_when_the_handlers_thread_has_concluded_and_no_hook_runs(scene: 
     scene.begin()
     scene.at(GRACE_AT)
     scene.invocation.is_open = False
-    scene.firing.is_concluded = True
+    scene.firing.handler_state = CONCLUDED
 
     assert scene.at(GRACE_AT + 0.5) == GRACE_AT + 1.0
     scene.run_hooks()
@@ -209,9 +205,9 @@ def test_hooks_are_told_where_everybody_is(scene: Scene, monkeypatch: pytest.Mon
     here, there = (__file__, 7, "handler"), (__file__, 9, "waits")
     scene.stacks = {get_ident(): [here], 7: [there]}
     monkeypatch.setattr(
-        escalation, "other_stacks", lambda _code, stacks: {str(s): () for s in stacks}
+        snapshot, "other_stacks", lambda _code, stacks: {str(s): () for s in stacks}
     )
-    monkeypatch.setattr(escalation, "with_awaited", lambda stack, _ident, _code: stack)
+    monkeypatch.setattr(snapshot, "with_awaited", lambda stack, _ident, _code: stack)
     scene.begin()
 
     scene.at(GRACE_AT + 0.5)
@@ -233,7 +229,7 @@ def test_where_a_task_waits_stands_before_a_stack_that_is_not_the_users(
     scene.registry.add("hook", told.append)
     scene.stacks = {get_ident(): [(os.__file__, 1, "run_forever")]}
     waits = (__file__, 9, "waits")
-    monkeypatch.setattr(escalation, "with_awaited", lambda stack, _ident, _code: [waits, *stack])
+    monkeypatch.setattr(snapshot, "with_awaited", lambda stack, _ident, _code: [waits, *stack])
     scene.begin()
 
     scene.at(GRACE_AT)
@@ -257,8 +253,8 @@ def test_the_nudge_is_sent_again_and_again(scene: Scene) -> None:
     assert (waiting, scene.firing.policy.is_waiting) == (True, False)
     assert (scene.sent, scene.injected, scene.firing.delivery) == (1, [], "nudge")
     assert scene.at(LAST_CALL_AT) == LAST_CALL_AT + 0.01
-    scene.at(HARD - 0.001)
-    assert scene.at(HARD) == HARD + 0.25
+    scene.at(LIMIT - 0.001)
+    assert scene.at(LIMIT) == LIMIT + 0.25
     assert scene.sent == 4
 
 
@@ -276,9 +272,9 @@ def test_whoever_is_left_alone_is_not_looked_at_as_often(scene: Scene) -> None:
     scene.firing.policy._put_off_since = GRACE_AT
     scene.invocation.shields = 1
 
-    assert scene.at(GRACE_AT + 0.02) == GRACE_AT + 0.02 + 0.01
+    assert scene.at(GRACE_AT + 0.02) == pytest.approx(GRACE_AT + 0.03)
     scene.invocation.shields = 0
-    assert scene.at(GRACE_AT + 0.04) == GRACE_AT + 0.04 + 0.01
+    assert scene.at(GRACE_AT + 0.04) == pytest.approx(GRACE_AT + 0.05)
 
 
 def test_a_shield_is_not_even_disturbed(scene: Scene) -> None:
@@ -331,12 +327,12 @@ def test_it_looks_again_seldom_where_no_interrupt_is_due(scene: Scene, *, ended:
 @pytest.mark.parametrize(
     ("last_resort", "fired_at", "stuck_at"),
     [
-        ("report", GRACE_AT, 1029.75),
-        ("exit", GRACE_AT, 1029.75),
-        ("supervise", GRACE_AT, 1029.55),
-        ("report", HARD - 0.001, 1029.75),
-        ("report", HARD, 1033.0),
-        ("supervise", HARD + 1.0, 1034.0),
+        ("report", GRACE_AT, 29.75),
+        ("exit", GRACE_AT, 29.75),
+        ("supervise", GRACE_AT, 29.55),
+        ("report", LIMIT - 0.001, 29.75),
+        ("report", LIMIT, 33.0),
+        ("supervise", LIMIT + 1.0, 34.0),
     ],
 )
 def test_when_a_handler_is_given_up(
@@ -352,15 +348,15 @@ def test_a_stuck_handler_is_reported_once(scene: Scene) -> None:
     """And nothing is urgent any more; interrupts go on."""
     course = scene.begin()
     scene.at(GRACE_AT)
-    assert scene.at(1029.745) == 1029.75, "it comes before the next nudge"
+    assert scene.at(29.745) == 29.75, "it comes before the next nudge"
     assert (scene.reported, course.is_urgent()) == ([], True)
 
     scene.stacks = {get_ident(): [(__file__, 9, "still_here")], 7: [(__file__, 9, "waits")]}
-    assert scene.at(1029.75) == 1029.76
+    assert scene.at(29.75) == 29.76
     assert list(scene.firing.other_stacks) == ["thread"], "the others, as they are now"
-    assert scene.at(1029.9) == 1029.91
+    assert scene.at(29.9) == pytest.approx(29.91)
 
-    assert scene.reported == [("stuck", 1029.75, {"last_resort": None}), ("stuck", 1029.75, {})]
+    assert scene.reported == [("stuck", None)]
     assert not course.is_urgent()
 
 
@@ -371,8 +367,8 @@ class Resort:
         self.why_not = why_not
         self.asked: list[float] = []
 
-    def act(self, _firing: Firing, monotonic: Callable[[], float]) -> str | None:
-        self.asked.append(monotonic())
+    def act(self, firing: Firing) -> str | None:
+        self.asked.append(firing.elapsed())
         return self.why_not
 
 
@@ -403,12 +399,12 @@ def test_a_last_resort_that_is_not_to_be_had_is_remarked_upon(
     scene.begin(resort=resort, **given)  # type: ignore[arg-type]
     scene.at(GRACE_AT)
 
-    scene.at(1029.8)
-    scene.at(1029.9)
+    scene.at(29.8)
+    scene.at(29.9)
 
-    assert scene.reported[0] == ("stuck", 1029.8, {"last_resort": remark})
+    assert scene.reported[0] == ("stuck", remark)
     if resort is not None:
-        assert resort.asked == ([] if resort.why_not == "unasked" else [1029.8])
+        assert resort.asked == ([] if resort.why_not == "unasked" else [pytest.approx(29.8)])
         resort.asked.clear()
 
 
@@ -418,9 +414,9 @@ def test_past_the_hard_deadline_there_is_only_a_report(scene: Scene) -> None:
     scene.begin(resort=resort, last_resort="exit")
     scene.at(GRACE_AT)
 
-    scene.at(HARD)
+    scene.at(LIMIT)
 
-    assert scene.reported[0] == ("stuck", HARD, {"last_resort": None})
+    assert scene.reported[0] == ("stuck", None)
     assert resort.asked == []
 
 
@@ -432,9 +428,10 @@ def test_no_report_is_made_twice_nor_of_one_that_has_come_back(scene: Scene, why
     if why == "it has come back":
         scene.invocation.is_open = False
     else:
-        assert scene.firing.claim_report()
+        scene.firing.report("stuck")
+        scene.reported.clear()
 
-    scene.at(1029.8)
+    scene.at(29.8)
 
     assert scene.reported == []
     assert not course.is_urgent()

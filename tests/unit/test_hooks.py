@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from tests.support import BOUND, Context, eventually
 from watchdog_lambda import TimeoutDetails, Watchdog, _hooks, scoped_hook, shutdown_hook, watch
-from watchdog_lambda._engine.clock import SystemClock
+from watchdog_lambda._engine.clock import Stopwatch, SystemClock
 from watchdog_lambda._engine.stage import HookRecord, Stage
 from watchdog_lambda._hooks import Hook, HookRegistry, hook_name, stages
 from watchdog_lambda.testing import expire
@@ -21,11 +21,8 @@ DETAILS = TimeoutDetails(deadline=0.0, elapsed=0.0, grace_period=0.0)
 
 def run(*calls: Callable[[TimeoutDetails], object], budget: float = 1.0) -> Stage:
     """Run hooks as the watchdog does, until they are over."""
-    began = time.monotonic()
     hooks = [Hook(n, f"hook-{n}", call, None) for n, call in enumerate(calls)]
-    stage = Stage(
-        hooks, DETAILS, budget, lambda: time.monotonic() - began, SystemClock(), lambda: None
-    )
+    stage = Stage(hooks, DETAILS, budget, Stopwatch(SystemClock(), time.monotonic()), lambda: None)
     stage.begin()
     stage.wait()
     stage.close()

@@ -15,16 +15,17 @@ from watchdog_lambda import Interrupt, LambdaTimeout, TimeoutDetails
 from watchdog_lambda._cpython import bytecode, clauses, syscalls
 from watchdog_lambda._cpython.waits import LOOKS
 from watchdog_lambda._engine import interrupts
+from watchdog_lambda._engine.clock import Stopwatch
 from watchdog_lambda._engine.interrupts import PAUSE, InterruptPolicy, InterruptRecord
 from watchdog_lambda._engine.invocation import Invocation
-from watchdog_lambda._report.record import attribute
+from watchdog_lambda._engine.snapshot import attribute
 from watchdog_lambda.errors import LoopInterrupt
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import FrameType
 
-START, GRACE_AT, LAST_CALL_AT, HARD = 1000.0, 1027.0, 1029.5, 1030.0
+START, GRACE_AT, LAST_CALL_AT, HARD = 0.0, 27.0, 29.5, 30.0
 DETAILS = TimeoutDetails(deadline=HARD, elapsed=27.0, grace_period=3.0)
 STDLIB = os.path.dirname(os.__file__) + os.sep  # noqa: PTH120 - as stacks have it
 HERE = [(__file__, 7, "handler")]
@@ -69,9 +70,9 @@ class Rungs:
             get_ident() if thread_id is None else thread_id,
             self.invocation.timeline(),
             self.places,  # type: ignore[arg-type]
-            self.clock,
+            Stopwatch(self.clock, START),
         )
-        self.policy.start(GRACE_AT, DETAILS)
+        self.policy.start(DETAILS)
 
     def decide(
         self,
@@ -103,24 +104,23 @@ def rungs() -> Rungs:
 
 
 def test_nothing_lands_before_the_hooks_have_had_their_time() -> None:
-    """Not before start(), and not before its instant."""
+    """Not before start()."""
     rungs = Rungs()
     fresh = InterruptPolicy(
         rungs.invocation,
         get_ident(),
         rungs.invocation.timeline(),
         rungs.places,  # type: ignore[arg-type]
-        rungs.clock,
+        Stopwatch(rungs.clock, START),
     )
 
     waiting = [fresh.is_waiting]
     assert (fresh.is_misplaced, fresh._details) == (False, None)
     assert fresh.decide(HARD, sys._getframe(), None) is None
-    fresh.start(1028.0, DETAILS)
+    fresh.start(DETAILS)
     waiting.append(fresh.is_waiting)
     assert waiting == [True, False]
-    assert fresh.decide(1027.999, sys._getframe(), None, stack=HERE) is None
-    assert type(fresh.decide(1028.0, sys._getframe(), None, stack=HERE)) is LambdaTimeout
+    assert type(fresh.decide(28.0, sys._getframe(), None, stack=HERE)) is LambdaTimeout
 
 
 def test_the_first_is_a_timeout_that_says_when_and_where(rungs: Rungs) -> None:
@@ -138,9 +138,9 @@ def test_the_first_is_a_timeout_that_says_when_and_where(rungs: Rungs) -> None:
     assert record.place == "app.py:7 (handler)"
     assert record.wrappers == rungs.places.wrappers(HERE)
     assert rungs.policy.outcome(record) == "pending"
-    rungs.clock.now = 1027.25
+    rungs.clock.now = 27.25
     record.landed()
-    assert record.landed_at == 1027.25
+    assert record.landed_at == 27.25
     assert rungs.policy.outcome(record) == "delivered"
     assert rungs.policy.first_message() == str(error)
 
@@ -615,7 +615,7 @@ def test_the_compilers_own_handler_is_no_catching(
 def test_who_has_caught_one_that_is_gone_without_a_word_is_unknown(rungs: Rungs) -> None:
     """It was never raised."""
     error = LambdaTimeout()
-    record = InterruptRecord(error, GRACE_AT, "here", frozenset(), rungs.clock)
+    record = InterruptRecord(error, GRACE_AT, "here", frozenset(), Stopwatch(rungs.clock, START))
 
     del error
 

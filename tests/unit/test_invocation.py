@@ -88,9 +88,9 @@ def test_an_invocations_timeline_is_of_its_plans_settings() -> None:
     """All three of them."""
     timeline = invocation(hook_budget=0.5, last_call=0.25).timeline()
 
-    assert (timeline.start, timeline.hard) == (START, HARD)
-    assert (timeline.grace_at, timeline.hook_budget) == (1008.0, 0.5)
-    assert timeline.last_call_at == 1009.75
+    assert timeline.limit == HARD - START
+    assert (timeline.grace_at, timeline.hook_budget) == (8.0, 0.5)
+    assert timeline.last_call_at == 9.75
 
 
 @pytest.mark.parametrize(("befores", "due"), [((), 1008.0), ((1.0,), 1008.0), ((3.0, 5.0), 1005.0)])

@@ -10,20 +10,18 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 
-from tests.support import FakeClock, plan
-from watchdog_lambda import TimeoutDetails, _report
-from watchdog_lambda._engine.firing import Firing, Services
-from watchdog_lambda._engine.invocation import Invocation
+from tests.support import FakeClock, plan, services
+from watchdog_lambda import TimeoutDetails
+from watchdog_lambda._engine.invocation import Firing, Invocation
 from watchdog_lambda._engine.stage import BoundedCall
 from watchdog_lambda._lambda import last_resort
 from watchdog_lambda._lambda.last_resort import Exit
 from watchdog_lambda._plan import NO_FALLBACK
-from watchdog_lambda._report import metrics
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-START, NOW, HARD = 1000.0, 1029.7, 1030.0
+START, NOW, HARD = 1000.0, 1029.75, 1030.0
 DETAILS = TimeoutDetails(
     deadline=HARD,
     elapsed=27.0,
@@ -47,7 +45,6 @@ class Scene:
         self.posted: list[tuple[object, ...]] = []
         self.refusal: Exception | None = None
         self.reported: list[tuple[object, ...]] = []
-        self.metrics: list[tuple[object, ...]] = []
         self.failures: list[BaseException] = []
         self.no_thread: Exception | None = None
         self.is_hanging = False  # the fallback
@@ -92,12 +89,12 @@ class Scene:
 
     # ---- the log -----
 
-    def report(self, _firing: Firing, *given: object, last_resort: str | None) -> None:
+    def write(self, firing: Firing, outcome: str, last_resort: str | None = None) -> None:
         self.did.append("report")
-        self.reported.append((*given, last_resort))
+        self.reported.append((outcome, START + firing.elapsed(), last_resort))
 
-    def metric(self, _firing: Firing, *given: object) -> None:
-        self.metrics.append(given)
+    def write_failure(self, error: BaseException) -> None:
+        self.failures.append(error)
 
     # ---- what a test asks for -----
 
@@ -108,16 +105,15 @@ class Scene:
         context = SimpleNamespace(aws_request_id="request-1")
         made = plan(fallback=fallback, last_resort="exit")
         invocation = Invocation(made, {}, context, START, HARD, HARD)
-        nothing: Any = SimpleNamespace()
-        tools = Services(self.clock, self.clock.alarm, nothing, nothing, None)
-        self.firing = invocation.firing = Firing(invocation, get_ident(), tools)
+        acts_with = services(self.clock, report=self)
+        self.firing = invocation.firing = Firing(invocation, get_ident(), acts_with)
         self.firing.details = DETAILS
-        self.firing.fired_at = 1027.0
+        self.firing.fired_at = 27.0
         return self.firing
 
     def act(self, resort: Exit | None = None) -> str | None:
         """What it says, if the process goes on."""
-        return (resort or self.make()).act(self.firing, self.clock.monotonic)
+        return (resort or self.make()).act(self.firing)
 
 
 @pytest.fixture
@@ -126,9 +122,6 @@ def scene(monkeypatch: pytest.MonkeyPatch) -> Scene:
     monkeypatch.setattr(last_resort, "call_bounded", scene.call)
     monkeypatch.setattr(last_resort, "end_children", scene.end_children)
     monkeypatch.setattr("os._exit", scene.exit)
-    monkeypatch.setattr(_report, "write", scene.report)
-    monkeypatch.setattr(_report, "write_failure", scene.failures.append)
-    monkeypatch.setattr(metrics, "write", scene.metric)
     monkeypatch.delitem(sys.modules, "awslambdaric.lambda_runtime_client", raising=False)
     return scene
 
@@ -149,13 +142,12 @@ def test_an_exit_answers_with_an_error_first(scene: Scene) -> None:
     assert left == HARD - NOW
     assert error == {
         "errorType": "LambdaTimeout",
-        "errorMessage": "gave up after 29.7 s, 0.3 s before the 30.0 s limit, in "
+        "errorMessage": "gave up after 29.8 s, 0.2 s before the 30.0 s limit, in "
         "app.py:41 (load_rows)",
         "requestId": "request-1",
         "stackTrace": ["  app.py:12 (handler)\n", "  app.py:41 (load_rows)\n"],
     }
     assert scene.reported == [("stuck", NOW, "exit")]
-    assert scene.metrics == [("stuck", NOW)]
     assert scene.failures == []
 
 
@@ -219,13 +211,14 @@ def test_an_answer_that_is_not_taken_is_given_back(scene: Scene) -> None:
 
 def test_what_was_reported_already_is_not_reported_again(scene: Scene) -> None:
     """The process goes all the same."""
-    scene.fire().claim_report()
+    scene.fire().report("stuck")
+    scene.did.clear()
+    scene.reported.clear()
 
     with pytest.raises(Gone):
         scene.act()
 
     assert scene.did == ["post", "children but for {7} end", "exit 1"]
-    assert scene.metrics == []
 
 
 # ---- the fallback ------------------------------------------------------------------------------

@@ -9,14 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.support import FakeClock, plan
-from watchdog_lambda import Interrupt, LambdaTimeout, TimeoutDetails, _report
-from watchdog_lambda import _outcome as _answer
+from tests.support import FakeClock, plan, services
+from watchdog_lambda import Interrupt, LambdaTimeout, TimeoutDetails, _outcome
 from watchdog_lambda._cpython.source import PACKAGE
-from watchdog_lambda._engine.firing import Firing, Services
-from watchdog_lambda._engine.invocation import Invocation, active
+from watchdog_lambda._engine.invocation import CONCLUDED, Firing, Invocation, active
 from watchdog_lambda._plan import NO_FALLBACK
-from watchdog_lambda._report import metrics as _metrics
 from watchdog_lambda._report import tracing as _tracing
 
 if TYPE_CHECKING:
@@ -26,7 +23,8 @@ if TYPE_CHECKING:
 START = 2.0**26
 """Years ahead: the process's own watchdog may look at the same table, and finds nothing due."""
 
-GRACE_AT, ENDED, LAST_CALL_AT, HARD = START + 27.0, START + 27.5, START + 29.5, START + 30.0
+GRACE_AT, ENDED, LAST_CALL_AT, LIMIT = 27.0, 27.5, 29.5, 30.0
+HARD = START + LIMIT
 DETAILS = TimeoutDetails(deadline=HARD, elapsed=27.0, grace_period=3.0, location="app.py:7 (f)")
 
 
@@ -34,7 +32,7 @@ class Scene:
     """A function of 30 s that has come to its end 2.5 s before the hard deadline."""
 
     def __init__(self) -> None:
-        self.clock = FakeClock(ENDED)
+        self.clock = FakeClock(START + ENDED)
         self.did: list[str] = []  # in this order
         self.written: list[tuple[object, ...]] = []
         self.annotating = 0.0  # how long that takes
@@ -46,14 +44,13 @@ class Scene:
 
     def fire(self, fallback: object = NO_FALLBACK, **settings: object) -> None:
         made = plan(fallback=fallback, **settings)
-        self.invocation = Invocation(made, {}, None, START, HARD, GRACE_AT)
-        nothing: Any = SimpleNamespace()
-        tools = Services(self.clock, self.clock.alarm, nothing, nothing, None)
-        self.firing = self.invocation.firing = Firing(self.invocation, get_ident(), tools)
+        self.invocation = Invocation(made, {}, None, START, HARD, START + GRACE_AT)
+        acts_with = services(self.clock, kernel_timers=self.kernel_timers, report=self)
+        self.firing = self.invocation.firing = Firing(self.invocation, get_ident(), acts_with)
         self.firing.fired_at = GRACE_AT
         self.firing.details = DETAILS
         self.policy = self.firing.policy
-        self.policy.start(GRACE_AT, DETAILS)
+        self.policy.start(DETAILS)
         self.invocation.is_open = False
         active[get_ident()] = self.invocation
 
@@ -64,24 +61,29 @@ class Scene:
         """The next interrupt, which lands."""
         self.invocation.is_open = True
         stack = [(__file__, 7, "handler")]
-        error = self.policy.decide(HARD, sys._getframe(), None, stack=stack)
+        error = self.policy.decide(LIMIT, sys._getframe(), None, stack=stack)
         self.invocation.is_open = False
         assert error is not None
         assert error._witness is not None
         error._witness.landed()
         return error
 
-    def annotate(self, _firing: Firing, outcome: str, now: float) -> None:
-        self.written.append(("trace", outcome, now))
-        self.clock.advance(self.annotating)
+    def annotation(self, _firing: Firing, outcome: str) -> Callable[[], None]:
+        def annotate() -> None:
+            assert self.invocation.is_open
+            self.written.append(("trace", outcome, self.firing.elapsed()))
+            self.clock.advance(self.annotating)
 
-    def write(self, what: str) -> Callable[..., None]:
-        return lambda _firing, outcome, now: self.written.append((what, outcome, now))
+        return annotate
+
+    def write(self, firing: Firing, outcome: str, last_resort: str | None = None) -> None:
+        assert last_resort is None
+        self.written.append(("record", outcome, firing.elapsed()))
 
     def conclude(
         self, result: object = None, failure: BaseException | None = None
     ) -> tuple[Any, BaseException | None]:
-        return _answer.conclude(self.firing, result, failure)
+        return _outcome.conclude(self.firing, result, failure)
 
     @property
     def outcome(self) -> object:
@@ -93,10 +95,7 @@ class Scene:
 @pytest.fixture
 def scene(monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
     scene = Scene()
-    monkeypatch.setattr(_answer, "process_watchdog", scene)
-    monkeypatch.setattr(_tracing, "annotate", scene.annotate)
-    monkeypatch.setattr(_report, "write", scene.write("record"))
-    monkeypatch.setattr(_metrics, "write", scene.write("metric"))
+    monkeypatch.setattr(_tracing, "annotation", scene.annotation)
     yield scene
     active.pop(get_ident(), None)
 
@@ -153,19 +152,19 @@ def test_the_invocation_is_over(scene: Scene) -> None:
     scene.conclude("result")
 
     assert scene.firing.ended_at == ENDED
-    assert scene.firing.is_concluded
+    assert scene.firing.handler_state == CONCLUDED
     assert scene.did == ["kernel_timers ends True", "kernel_timers rests"]
     assert get_ident() not in active
 
 
 def test_it_is_over_whatever_happens(scene: Scene) -> None:
     """An error of a signal handler of the user's can come at any time."""
-    scene.firing.runs = [SimpleNamespace(wait=lambda: fail(KeyError("signal")))]  # type: ignore[list-item]
+    scene.firing.stages = [SimpleNamespace(wait=lambda: fail(KeyError("signal")))]  # type: ignore[list-item]
 
     with pytest.raises(KeyError):
         scene.conclude("result")
 
-    assert scene.firing.is_concluded
+    assert scene.firing.handler_state == CONCLUDED
     assert scene.did == ["kernel_timers ends True", "kernel_timers rests"]
     assert get_ident() not in active
 
@@ -174,20 +173,20 @@ def test_loops_are_run_out_and_hooks_waited_for(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Before the record, which tells of them; the end that it tells is the handler's."""
-    monkeypatch.setattr(Firing, "run_out_loops", lambda _firing: scene.note("loops"))
+    monkeypatch.setattr(_outcome, "_run_out_loops", lambda _firing: scene.note("loops"))
 
     def wait() -> None:
         scene.note("hooks")
         scene.clock.advance(1.0)
 
     run: Any = SimpleNamespace(wait=wait, close=lambda: None, is_over=lambda: True)
-    scene.firing.runs = [run]
+    scene.firing.stages = [run]
 
     scene.conclude("result")
 
     assert scene.did[:2] == ["loops", "hooks"]
     assert scene.firing.ended_at == ENDED
-    assert [now for _, _, now in scene.written] == [ENDED + 1.0] * 3
+    assert [now for _, _, now in scene.written] == [ENDED + 1.0] * 2
 
 
 def test_the_record_is_as_late_as_it_is(scene: Scene) -> None:
@@ -199,13 +198,13 @@ def test_the_record_is_as_late_as_it_is(scene: Scene) -> None:
     assert scene.written == [
         ("trace", "returned", ENDED),
         ("record", "returned", ENDED + 0.25),
-        ("metric", "returned", ENDED + 0.25),
     ]
 
 
 def test_what_was_reported_as_stuck_is_not_reported_again(scene: Scene) -> None:
     """It came back after all, and its answer is what the caller gets."""
-    assert scene.firing.claim_report()
+    scene.firing.report("stuck")
+    scene.written.clear()
 
     assert scene.conclude("result") == ("result", None)
     assert scene.written == []
@@ -228,7 +227,7 @@ def test_an_end_before_the_grace_period_is_no_timeout(
 
 
 @pytest.mark.parametrize("result", ["result", None])
-def test_what_the_handler_has_returned_is_the_answer(result: object, scene: Scene) -> None:
+def test_what_the_handler_has_returned_is_the_outcome(result: object, scene: Scene) -> None:
     """None, too."""
     assert scene.conclude(result) == (result, None)
     assert scene.outcome == "returned"
@@ -245,7 +244,7 @@ def lose_it_in_a_wrapper(scene: Scene) -> None:
     scene.policy.records.append(record)
 
 
-def test_the_none_of_a_wrapper_is_no_answer(scene: Scene) -> None:
+def test_the_none_of_a_wrapper_is_no_outcome(scene: Scene) -> None:
     """It has dropped the interrupt, and the caller would take it for a success."""
     lose_it_in_a_wrapper(scene)
 
@@ -258,7 +257,7 @@ def test_the_none_of_a_wrapper_is_no_answer(scene: Scene) -> None:
     assert scene.outcome == "raised"
 
 
-def test_an_answer_that_a_wrapper_makes_is_believed(scene: Scene) -> None:
+def test_an_outcome_that_a_wrapper_makes_is_believed(scene: Scene) -> None:
     """Only None is nobody's."""
     lose_it_in_a_wrapper(scene)
 
@@ -377,7 +376,7 @@ def test_a_fallback_that_fails_leaves_the_timeout(scene: Scene) -> None:
 
 @pytest.mark.parametrize(
     ("now", "is_open"),
-    [(ENDED, True), (LAST_CALL_AT - 0.125, True), (LAST_CALL_AT, False), (HARD, False)],
+    [(ENDED, True), (LAST_CALL_AT - 0.125, True), (LAST_CALL_AT, False), (LIMIT, False)],
 )
 def test_last_call_ends_a_fallback_that_began_before_it(
     now: float,
@@ -389,7 +388,7 @@ def test_last_call_ends_a_fallback_that_began_before_it(
     scene.fire(
         fallback=lambda _details: seen.append((scene.invocation.is_open, scene.invocation.shields))
     )
-    scene.clock.now = now
+    scene.clock.now = START + now
 
     result, failure = scene.conclude(None, thrown(scene.interrupt(), OURS, OWN))
 
@@ -424,7 +423,7 @@ def test_a_fallback_that_last_call_has_ended_takes_no_cause_away(scene: Scene) -
 def test_hooks_that_begin_during_a_fallback_are_waited_for(scene: Scene) -> None:
     """As those before it."""
     run: Any = SimpleNamespace(wait=lambda: scene.note("hooks"), close=lambda: None)
-    scene.fire(fallback=lambda _details: scene.firing.runs.append(run))
+    scene.fire(fallback=lambda _details: scene.firing.stages.append(run))
 
     scene.conclude(None, thrown(scene.interrupt(), OURS, OWN))
 

@@ -191,7 +191,7 @@ PREPARE = """
 import logging, os, sys
 logging.basicConfig(format="%(message)s")
 from watchdog_lambda import watch
-from watchdog_lambda._engine.watchdog import process_watchdog
+from watchdog_lambda._process import process_watchdog
 watch(last_resort="exit")(print)
 print(process_watchdog.last_resort is not None, "http.client" in sys.modules)
 """

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import threading
 import time
-from _thread import get_ident
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,18 +16,16 @@ from watchdog_lambda._engine.stage import HookRecord
 from watchdog_lambda._report import record
 from watchdog_lambda._report.record import (
     MOST_BYTES,
-    attribute,
     build,
     fitted,
     obstacle,
-    other_stacks,
 )
 
 # ---- the whole of it ---------------------------------------------------------------------------
 
 
 def firing(**changed: Any) -> Any:
-    """What the record is made of: a timeout of a function of 30 s that began at 100 s."""
+    """What the record is made of: a timeout of a function of 30 s in its 30th second."""
     details = TimeoutDetails(
         request_id="request-1",
         function_name="orders",
@@ -41,8 +37,8 @@ def firing(**changed: Any) -> Any:
     )
     hook = HookRecord("app.flush")
     hook.started, hook.duration, hook.outcome = 27.25, 0.5, "ok"
-    landed = SimpleNamespace(name="LambdaTimeout", at=127.5, landed_at=127.75, place="app.py:9")
-    pending = SimpleNamespace(name="Interrupt", at=128.0, landed_at=None, place="app.py:7")
+    landed = SimpleNamespace(name="LambdaTimeout", at=27.5, landed_at=27.75, place="app.py:9")
+    pending = SimpleNamespace(name="Interrupt", at=28.0, landed_at=None, place="app.py:7")
     policy = SimpleNamespace(
         records=[landed, pending],
         left_out=0,
@@ -51,16 +47,16 @@ def firing(**changed: Any) -> Any:
     )
     parts: dict[str, Any] = {
         "details": details,
-        "timeline": Timeline(100.0, 130.0, grace_period=3.0, hook_budget=None, last_call=0.5),
+        "timeline": Timeline(30.0, grace_period=3.0, hook_budget=None, last_call=0.5),
         "policy": policy,
         "invocation": SimpleNamespace(context=SimpleNamespace(function_version=7), plan=plan()),
         "other_stacks": {"poller": ("lib.py:3 (wait)",)},
-        "ended_at": 128.5,
-        "runs": [SimpleNamespace(records=[hook])],
+        "ended_at": 28.5,
+        "stages": [SimpleNamespace(records=[hook])],
         "delivery": "nudge",
         "may_interrupt": True,
         "fallback_error": None,
-        "tools": SimpleNamespace(nudge=nudge()),
+        "services": SimpleNamespace(nudge=nudge()),
     }
     return SimpleNamespace(**{**parts, **changed})
 
@@ -71,7 +67,7 @@ def nudge(*, refusal: str | None = None, number: int | None = 10, ours: bool = T
 
 def test_the_record_has_every_instant_in_milliseconds_since_the_start() -> None:
     """All of it, from a timeout whose instants are known."""
-    assert build(firing(), "raised", 129.0) == {
+    assert build(firing(), "raised", 29.0) == {
         "event": "watchdog.timeout",
         "outcome": "raised",
         "request_id": "request-1",
@@ -106,7 +102,7 @@ def test_the_record_has_every_instant_in_milliseconds_since_the_start() -> None:
 
 def test_what_is_not_known_is_empty() -> None:
     """Before the first look at the handler there are no details; a stuck one has not ended."""
-    record = build(firing(details=None, ended_at=None), "stuck", 129.0)
+    record = build(firing(details=None, ended_at=None), "stuck", 29.0)
 
     assert (record["request_id"], record["function_name"], record["location"]) == ("", "", "")
     assert (record["stack"], record["ended_after_ms"]) == ((), None)
@@ -117,7 +113,7 @@ def test_what_is_not_always_there_is_there_where_it_says_something() -> None:
     hindered = firing(delivery="injection")
     hindered.policy.left_out = 3
 
-    record = build(hindered, "stuck", 129.0, last_resort="exit")
+    record = build(hindered, "stuck", 29.0, last_resort="exit")
 
     assert record["interrupts_left_out"] == 3
     assert record["obstacle"].startswith("no nudge")
@@ -141,24 +137,24 @@ INJECTED = "no nudge ({}): an interrupt lands only once a blocked call has retur
         (
             {
                 "delivery": "injection",
-                "tools": SimpleNamespace(nudge=nudge(number=None, ours=False)),
+                "services": SimpleNamespace(nudge=nudge(number=None, ours=False)),
             },
             "raised",
             INJECTED.format("the handler is not on the main thread"),
         ),
         (
-            {"delivery": "injection", "tools": SimpleNamespace(nudge=nudge(ours=False))},
+            {"delivery": "injection", "services": SimpleNamespace(nudge=nudge(ours=False))},
             "raised",
             INJECTED.format("somebody has taken the wake signal over"),
         ),
         (
-            {"delivery": "injection", "tools": SimpleNamespace(nudge=nudge(refusal="in use"))},
+            {"delivery": "injection", "services": SimpleNamespace(nudge=nudge(refusal="in use"))},
             "raised",
             INJECTED.format("in use"),
         ),
         ({"delivery": "none", "may_interrupt": False}, "returned", "a durable function: "),
         (
-            {"delivery": "none", "tools": SimpleNamespace(nudge=nudge(refusal="in use"))},
+            {"delivery": "none", "services": SimpleNamespace(nudge=nudge(refusal="in use"))},
             "stuck",
             "no means to interrupt: no nudge (in use), no ctypes",
         ),
@@ -210,17 +206,6 @@ class Broken:
         raise ValueError("no")
 
 
-def test_what_cannot_be_made_a_text_is_named_by_its_type() -> None:
-    """``str`` raises, a property raises, an attribute is missing, or is None."""
-    holder = SimpleNamespace(number=7, nothing=None, broken=Broken())
-
-    assert record.text(Broken()) == "<Broken>"
-    assert attribute(holder, "number") == "7"
-    assert attribute(holder, "broken") == "<Broken>"
-    assert attribute(holder, "nothing") == attribute(holder, "missing") == ""
-    assert attribute(Broken(), "name") == ""
-
-
 def test_the_line_takes_what_json_does_not_know() -> None:
     """As text; level, message and timestamp come first."""
     line = json.loads(record.dumps({"outcome": Broken()}))
@@ -244,58 +229,6 @@ def test_the_timestamp_has_milliseconds_and_is_utc(
     monkeypatch.setattr(time, "time", lambda: now)
 
     assert record.timestamp() == told
-
-
-# ---- the other threads -------------------------------------------------------------------------
-
-
-class Places:
-    """Stands for a SourceMap: the stacks of these tests are places already."""
-
-    @staticmethod
-    def places(stack: list[str]) -> tuple[str, ...]:
-        return tuple(stack)
-
-
-def others(stacks: dict[int, list[str]], names: dict[int, str] | None = None) -> dict[str, Any]:
-    active = {ident: SimpleNamespace(name=name) for ident, name in (names or {}).items()}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(threading, "_active", active)
-        patch.setattr(record, "_count", lambda: 45)
-        return other_stacks(Places(), stacks)  # type: ignore[arg-type]
-
-
-def test_threads_are_told_by_name() -> None:
-    """Neither the one that asks nor this package's own, which have no place that is not ours."""
-    stacks = {1: ["a"], 2: ["b"], 3: ["c"], 4: ["d"], 5: [], get_ident(): ["own"], 6: ["e"]}
-
-    told = others(stacks, {1: "pool", 2: "pool", 4: "", 6: "last"})
-
-    assert told == {
-        "pool": ("a",),
-        "pool (2)": ("b",),
-        "thread": ("c",),
-        "thread (4)": ("d",),
-        "last": ("e",),
-    }
-
-
-def test_of_a_deep_stack_the_innermost_frames_are_told() -> None:
-    """Twenty of them."""
-    assert others({1: [str(n) for n in range(25)]}) == {
-        "thread": tuple(str(n) for n in range(5, 25))
-    }
-
-
-@pytest.mark.parametrize(
-    ("count", "more"), [(30, None), (31, ("15 threads left out",)), (33, ("15 threads left out",))]
-)
-def test_of_many_threads_the_first_are_told(count: int, more: tuple[str, ...] | None) -> None:
-    """Thirty of them; how many are left out is the process's count, which has all of them."""
-    told = others({n: ["a"] for n in range(1, count + 1)})
-
-    assert told.pop("...", None) == more
-    assert len(told) == 30
 
 
 # ---- too much of it ----------------------------------------------------------------------------

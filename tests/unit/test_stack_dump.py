@@ -13,12 +13,11 @@ import pytest
 from watchdog_lambda._cpython import stack_dump
 from watchdog_lambda._cpython.stack_dump import StackDumpTimer, spare_signal
 from watchdog_lambda._cpython.timers import CLOCK_MONOTONIC, CLOCK_THREAD_CPUTIME
-from watchdog_lambda._engine.clock import Timeline
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-TIMELINE = Timeline(1000.0, 1030.0, grace_period=3.0, hook_budget=None, last_call=0.5)
+DUMP_IN, OVERDUE_IN = 29.875, 28.25
 
 
 class KernelTimer:
@@ -72,51 +71,38 @@ def words(monkeypatch: pytest.MonkeyPatch) -> Iterator[Words]:
     faulthandler.unregister(made.timers[CLOCK_MONOTONIC].number or 0)
 
 
-def test_a_watchdog_that_sleeps_is_overdue_halfway_between_grace_and_last_call(
-    words: Words,
-) -> None:
-    """By processor time; and by the clock a quarter of last call before the end."""
-    words.words.set(TIMELINE, 1000.0, is_open=True)
+def test_one_timer_rings_by_the_clock_and_one_by_processor_time(words: Words) -> None:
+    """Each for an instant of its own."""
+    words.words.set(DUMP_IN, OVERDUE_IN, is_open=True)
 
-    assert words.by_cpu == pytest.approx(28.25)
-    assert words.by_clock == pytest.approx(29.875)
+    assert (words.by_clock, words.by_cpu) == (DUMP_IN, OVERDUE_IN)
 
 
-@pytest.mark.parametrize("now", [1027.0, 1028.249, 1028.25, 1029.7])
-def test_a_watchdog_that_acts_is_not_overdue(words: Words, now: float) -> None:
-    """It sleeps for 10 ms only, and a cleanup may well compute for that long."""
-    words.words.set(TIMELINE, now, is_open=True)
+def test_for_the_invocations_to_come_only_processor_time_counts(words: Words) -> None:
+    """A frozen sandbox has none."""
+    words.words.set(DUMP_IN, OVERDUE_IN, is_open=True)
+    words.words.set(DUMP_IN, OVERDUE_IN, is_open=False)
 
-    assert words.by_cpu == words.by_clock == pytest.approx(1029.875 - now)
+    assert (words.by_clock, words.by_cpu) == (None, OVERDUE_IN)
 
 
 @pytest.mark.parametrize("is_open", [True, False])
-def test_past_the_last_words_nothing_is_set(words: Words, is_open: bool) -> None:  # noqa: FBT001
-    """Nobody has ended the process then, so nobody needs them."""
-    words.words.set(TIMELINE, 1000.0, is_open=True)
-    words.words.set(TIMELINE, 1029.875, is_open=is_open)
+@pytest.mark.parametrize("seconds", [0.0, -1.0])
+def test_past_its_time_nothing_is_set(words: Words, seconds: float, *, is_open: bool) -> None:
+    """Nobody has ended the process then, so nobody needs a dump."""
+    words.words.set(DUMP_IN, OVERDUE_IN, is_open=True)
+    words.words.set(seconds, OVERDUE_IN, is_open=is_open)
 
-    assert words.by_cpu is None
-    assert words.by_clock is None
-
-
-def test_with_little_time_nothing_is_set(words: Words) -> None:
-    """The watchdog's own work can take as long, and threads that run are not to be looked at."""
-    short = Timeline(1000.0, 1000.5, grace_period=3.0, hook_budget=None, last_call=0.5)
-
-    words.words.set(short, 1000.0, is_open=True)
-
-    assert words.by_cpu is None
-    assert words.by_clock is None
+    assert (words.by_clock, words.by_cpu) == (None, None)
 
 
 def test_an_end_takes_back_the_one_by_the_clock(words: Words) -> None:
     """The other one is for the invocations to come."""
-    words.words.set(TIMELINE, 1000.0, is_open=True)
+    words.words.set(DUMP_IN, OVERDUE_IN, is_open=True)
     words.words.close()
 
     assert words.by_clock is None
-    assert words.by_cpu == pytest.approx(28.25)
+    assert words.by_cpu == OVERDUE_IN
 
 
 def test_a_signal_that_somebody_has_taken_is_theirs(words: Words) -> None:
@@ -124,7 +110,7 @@ def test_a_signal_that_somebody_has_taken_is_theirs(words: Words) -> None:
     number = words.timers[CLOCK_MONOTONIC].number or 0
     before = signal.signal(number, lambda _s, _f: None)
     try:
-        words.words.set(TIMELINE, 1000.0, is_open=True)
+        words.words.set(DUMP_IN, OVERDUE_IN, is_open=True)
     finally:
         signal.signal(number, before)
 
@@ -138,7 +124,7 @@ def test_a_signal_that_was_taken_and_given_back_ends_nobody(words: Words) -> Non
     signal.signal(number, signal.signal(number, signal.SIG_IGN))
     assert signal.getsignal(number) is signal.SIG_DFL
 
-    words.words.set(TIMELINE, 1000.0, is_open=True)
+    words.words.set(DUMP_IN, OVERDUE_IN, is_open=True)
 
     assert words.by_clock is None
     assert words.by_cpu is None
@@ -155,7 +141,7 @@ class Untouchable(KernelTimer):
 
 def silent(words: StackDumpTimer) -> bool:
     """Whether it does nothing, whatever it is asked for."""
-    words.set(TIMELINE, 1000.0, is_open=True)
+    words.set(DUMP_IN, OVERDUE_IN, is_open=True)
     words.close()
     words.stop()
     return not words.available

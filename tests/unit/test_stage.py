@@ -15,6 +15,7 @@ import pytest
 from tests.support import BOUND, FakeClock
 from watchdog_lambda import TimeoutDetails, _hooks
 from watchdog_lambda._engine import stage as _stage
+from watchdog_lambda._engine.clock import Stopwatch
 from watchdog_lambda._engine.stage import BoundedCall, HookRecord, Stage, call_bounded
 from watchdog_lambda._hooks import Hook, HookRegistry, hook_name, stages
 
@@ -39,7 +40,7 @@ class Scene:
         """How long each hook takes, by its number; ``HANGS`` if it does not end by itself."""
         self.runner: Callable[[], object] | None = None
         hooks = [Hook(n, f"hook-{n}", call, None) for n, call in enumerate(calls)]
-        self.stage = Stage(hooks, DETAILS, budget, self.elapsed, self.clock, self._ring)
+        self.stage = Stage(hooks, DETAILS, budget, Stopwatch(self.clock, START), self._ring)
 
     def elapsed(self) -> float:
         return self.clock.now - START

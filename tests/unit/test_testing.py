@@ -31,11 +31,10 @@ from watchdog_lambda import (
     watch,
 )
 from watchdog_lambda._engine.escalation import Escalation
-from watchdog_lambda._engine.firing import Firing
-from watchdog_lambda._engine.invocation import active
-from watchdog_lambda._engine.watchdog import process_watchdog
+from watchdog_lambda._engine.invocation import Firing, active
 from watchdog_lambda._hooks import shared as shared_hooks
 from watchdog_lambda._hooks import staged
+from watchdog_lambda._process import process_watchdog
 from watchdog_lambda._report import listeners
 from watchdog_lambda.testing import (
     ClockError,
@@ -941,10 +940,8 @@ def test_nothing_lands_after_the_invocation() -> None:
     assert remaining_time() == math.inf
 
 
-def test_every_instant_of_an_invocation_moves(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever holds a number of seconds either is listed as an instant or known as a span."""
-    spans = {"shields", "grace_period", "hook_budget", "left_out", "elapsed"}
-    spans |= {"thread_id", "_thread_id", "duration"}
+def test_an_invocation_has_few_instants() -> None:
+    """Everything else is in seconds since its start, so that time moves by a few stores."""
     held: list[Firing | None] = []
 
     def look(_event: object, _context: object) -> None:
@@ -958,22 +955,26 @@ def test_every_instant_of_an_invocation_moves(monkeypatch: pytest.MonkeyPatch) -
         watchdog.watch(look)({}, FakeContext())
     [firing] = held
     assert firing is not None
-    firing.policy._put_off_since = 1.0  # mostly there is none
-    parts: list[Any] = [firing, firing.invocation, firing.timeline, firing.policy]
-    parts += [*firing.policy.records, firing.details]
+    parts: list[Any] = [firing, firing.invocation, firing.timeline, firing.policy, firing.stopwatch]
+    parts += [*firing.policy.records, firing.details, *firing.stages]
+    parts += [record for stage in firing.stages for record in stage.records]
+    began = firing.invocation.start
+    assert began > 60.0, "instants are to be told from spans"
 
-    assert {type(part) for part in parts} == set(passage.INSTANTS)
-    for part in parts:
-        numbers = {
-            name
-            for name in part.__slots__
-            if isinstance(getattr(part, name, None), int | float)
-            and not isinstance(getattr(part, name), bool)
-        }
-        listed = passage.INSTANTS[type(part)]
-        assert numbers - spans <= set(listed), type(part).__name__
-        for name in listed:
-            assert hasattr(part, name)
+    instants = {
+        (type(part).__name__, name)
+        for part in parts
+        for name in part.__slots__
+        if isinstance(number := getattr(part, name, None), float) and abs(number - began) < 60.0
+    }
+
+    assert instants == {
+        ("Invocation", "start"),
+        ("Invocation", "hard"),
+        ("Invocation", "due"),
+        ("Stopwatch", "start"),
+        ("TimeoutDetails", "deadline"),
+    }
 
 
 @pytest.mark.parametrize("seconds", [-1.0, math.nan, math.inf, "5"])
@@ -1155,13 +1156,13 @@ def test_an_invocation_moves_after_the_thread_has_done_with_it() -> None:
         [invocation] = active.values()
         firing = invocation.firing
         assert firing is not None
-        before = firing.timeline.hard
+        before = firing.invocation.hard
         course = process_watchdog.escalations.pop(invocation)
         try:
             passage._move_back(invocation, 1.0)
         finally:
             process_watchdog.escalations[invocation] = course
-        return before, firing.timeline.hard
+        return before, firing.invocation.hard
 
     before, after = handler({}, FakeContext())
     assert before - after == pytest.approx(1.0)
@@ -1175,11 +1176,11 @@ def test_the_time_of_a_landing_is_taken_out_wherever_it_is_told(
     """Also where the record has not seen it land yet, or its error is gone."""
     error = LambdaTimeout("27.1 s") if has_landed else None
     record = SimpleNamespace(
-        at=1027.1, landed_at=1027.2 if has_landed else None, place="", error=lambda: error
+        at=27.1, landed_at=27.2 if has_landed else None, place="", error=lambda: error
     )
-    ladder = SimpleNamespace(records=[record], message=lambda at, _place: f"{at - 1000:.1f} s")
+    ladder = SimpleNamespace(records=[record], message=lambda at, _place: f"{at:.1f} s")
     firing = SimpleNamespace(
-        policy=ladder, grace_run=None, timeline=SimpleNamespace(start=1000.0, hook_budget=1.0)
+        policy=ladder, grace_stage=None, timeline=SimpleNamespace(hook_budget=1.0)
     )
     moved: list[float] = []
     invocation: Any = SimpleNamespace(firing=firing)
@@ -1190,9 +1191,9 @@ def test_the_time_of_a_landing_is_taken_out_wherever_it_is_told(
     passage.TimeTravel(invocation).realign(27.0)
 
     assert moved == [pytest.approx(-0.1, abs=0.001)]
-    assert record.at == pytest.approx(1027.0, abs=0.001)
+    assert record.at == pytest.approx(27.0, abs=0.001)
     if error is not None:
-        assert record.landed_at == pytest.approx(1027.1, abs=0.001)
+        assert record.landed_at == pytest.approx(27.1, abs=0.001)
         assert error.args == ("27.0 s",)
 
 

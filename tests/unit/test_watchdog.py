@@ -20,16 +20,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.support import BOUND, FakeAlarm, FakeClock, eventually, plan
-from watchdog_lambda import LambdaTimeout, TimeoutDetails, _report
+from tests.support import BOUND, FakeAlarm, FakeClock, SilentReport, eventually, plan
+from watchdog_lambda import LambdaTimeout, TimeoutDetails
 from watchdog_lambda._cpython import bytecode, stacks
 from watchdog_lambda._engine import watchdog as module
-from watchdog_lambda._engine.invocation import Invocation, active
+from watchdog_lambda._engine.invocation import CONCLUDED, OVER, Invocation, active
 from watchdog_lambda._engine.kernel_timers import LATE_BY
+from watchdog_lambda._engine.snapshot import attribute
 from watchdog_lambda._engine.watchdog import WatchdogThread
 from watchdog_lambda._hooks import HookRegistry
-from watchdog_lambda._report import stdout
-from watchdog_lambda._report.record import attribute
 from watchdog_lambda.errors import prepared
 
 if TYPE_CHECKING:
@@ -110,7 +109,8 @@ class Watched(WatchdogThread):
         """What happens just after a look, one look after the other."""
         self.ran = threading.Event()
         self.fake = FakeClock(START)
-        super().__init__(self.fake)
+        self.silent = SilentReport()
+        super().__init__(self.fake, self.silent)
         self.nudge: Any = Nudge()
         self.kernel_timers: Any = KernelTimers(self.did)
         self._pace: Any = Pace()
@@ -177,11 +177,9 @@ def failing(name: str, error: BaseException) -> Iterator[None]:
 
 
 @pytest.fixture
-def failures(monkeypatch: pytest.MonkeyPatch) -> list[BaseException]:
+def failures(watched: Watched) -> list[BaseException]:
     """What the log is told of."""
-    told: list[BaseException] = []
-    monkeypatch.setattr(_report, "write_failure", told.append)
-    return told
+    return watched.silent.failures
 
 
 # ---- waking ------------------------------------------------------------------------------------
@@ -296,7 +294,7 @@ def test_a_watchdog_as_it_is_made_waits_for_its_first_invocation(
     """That rings, and starts a thread, which looks and sleeps until something is due."""
     started: dict[Callable[[], None], tuple[()]] = {}
     clock = FakeClock(START)
-    watchdog = WatchdogThread(clock)
+    watchdog = WatchdogThread(clock, SilentReport())
     waits: list[float] = []
 
     def wait(seconds: float) -> None:
@@ -617,12 +615,13 @@ def test_every_part_is_made_ready_before_it_is_needed(
 ) -> None:
     """An import while the watchdog fires could wait for a lock that the handler holds."""
     ready: list[str] = []
-    for part in (bytecode, stacks, stdout):
+    for part in (bytecode, stacks):
         monkeypatch.setattr(part, "preload", lambda name=part.__name__: ready.append(name))
 
     watched.preload()
 
-    assert ready == [part.__name__ for part in (bytecode, stacks, stdout)]
+    assert ready == [part.__name__ for part in (bytecode, stacks)]
+    assert watched.silent.preloaded == 1
     assert watched.injector.available
 
 
@@ -728,7 +727,7 @@ def test_what_comes_up_after_a_look_and_is_due_earlier_is_looked_at(
     late = invocation(due=due)
     late.is_open = is_open
     if has_fired:
-        late.firing = SimpleNamespace(is_over=True)  # type: ignore[assignment]
+        late.firing = SimpleNamespace(watchdog_state=OVER)  # type: ignore[assignment]
     watched.looks.append(lambda: under_way(late, ELSEWHERE - 1))
 
     did = watched.live()
@@ -798,8 +797,8 @@ def test_what_is_due_is_acted_on_with_the_watchdogs_tools(watched: Watched) -> N
     due = watched._look()
 
     assert one.firing is not None
-    assert (one.firing.thread_id, one.firing.fired_at) == (ELSEWHERE, GRACE_AT)
-    tools: Any = one.firing.tools
+    assert (one.firing.thread_id, one.firing.fired_at) == (ELSEWHERE, GRACE_AT - START)
+    tools: Any = one.firing.services
     assert (tools.clock, tools.alarm) == (watched.fake, watched.fake.alarm)
     assert (tools.nudge, tools.injector) == (watched.nudge, watched.injector)
     assert tools.last_resort is watched.last_resort
@@ -807,9 +806,9 @@ def test_what_is_due_is_acted_on_with_the_watchdogs_tools(watched: Watched) -> N
     assert GRACE_AT < due == one.due
     firing, course = one.firing, watched.escalations[one]
     one.is_open = False
-    firing.is_concluded = True
+    firing.handler_state = CONCLUDED
     assert watched._look() == math.inf, "it had not been due"
-    assert (one.firing, firing.is_over, course in watched.escalations.values()) == (
+    assert (one.firing, firing.watchdog_state == OVER, course in watched.escalations.values()) == (
         firing,
         True,
         False,
@@ -821,7 +820,7 @@ def test_only_a_course_that_is_urgent_has_threads_get_the_gil_soon(watched: Watc
     """Not the time between an early stage and the grace period."""
     one = under_way(invocation())
     urgent = [True, False]
-    watched.escalations[one] = SimpleNamespace(step=lambda: GRACE_AT, is_urgent=urgent.pop)  # type: ignore[assignment]
+    watched.escalations[one] = SimpleNamespace(step=lambda: GRACE_AT - START, is_urgent=urgent.pop)  # type: ignore[assignment]
 
     watched._look()
     after_an_early_stage = watched._pace.is_quick
@@ -851,7 +850,7 @@ def test_what_ends_just_before_it_is_acted_on_is_not(watched: Watched) -> None:
 
     assert watched._look() == math.inf
     assert one.firing is not None
-    assert (one.firing.runs, watched.escalations) == ([], {})
+    assert (one.firing.stages, watched.escalations) == ([], {})
     assert one.due == GRACE_AT
 
 
@@ -869,7 +868,7 @@ def test_one_broken_timeout_is_said_and_left(
 
     assert (failures, watched.escalations) == ([error], {})
     assert one.firing is not None
-    assert (one.firing.is_over, one.firing.runs) == (True, [])
+    assert (one.firing.watchdog_state, one.firing.stages) == (OVER, [])
 
 
 def test_a_course_that_breaks_is_left(watched: Watched, failures: list[BaseException]) -> None:
@@ -955,7 +954,7 @@ def about_to_be_interrupted(watched: Watched) -> Invocation:
     watched.fake.now = GRACE_AT
     watched._look()
     assert one.firing is not None
-    one.firing.policy.start(GRACE_AT, DETAILS)
+    one.firing.policy.start(DETAILS)
     return one
 
 
@@ -1014,7 +1013,7 @@ def test_a_nudge_for_which_there_is_no_memory_lets_go_of_some(
         raise MemoryError
 
     with monkeypatch.context() as patch:
-        patch.setattr(type(one.firing), "land", no_memory)
+        patch.setattr(module, "land", no_memory)
         assert nudged(watched) is None
 
     assert watched._ballast is None
@@ -1039,6 +1038,46 @@ def test_a_nudge_that_meets_a_frame_of_ours_waits_for_nobody(watched: Watched) -
 # ---- a nudge of the kernel's, for a thread that is late ----------------------------------------
 
 
+def caught_up(*stages: object) -> Any:
+    """In the place of a firing: interrupts may land once the stages of hooks are over."""
+    return SimpleNamespace(
+        stages=stages,
+        elapsed=lambda: 7.0,
+        timeline=SimpleNamespace(grace_at=7.0),
+        policy=SimpleNamespace(is_waiting=False),
+    )
+
+
+@pytest.fixture
+def lands(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is due is a KeyError."""
+    monkeypatch.setattr(module, "land", lambda _firing, _frame: KeyError())
+
+
+@pytest.mark.parametrize(
+    ("now", "hooks_run", "may_land", "has_caught_up"),
+    [
+        (6.999, False, False, True),
+        (6.999, True, False, False),
+        (7.0, False, False, False),
+        (7.0, False, True, True),
+        (7.0, True, True, False),
+    ],
+)
+def test_the_thread_has_caught_up_when_hooks_are_over_and_interrupts_may_land(
+    now: float, *, hooks_run: bool, may_land: bool, has_caught_up: bool, watched: Watched
+) -> None:
+    """Until then a nudge of the kernel's gives it the GIL."""
+    one = invocation()
+    firing = one.firing = caught_up(
+        SimpleNamespace(is_over=lambda: True), SimpleNamespace(is_over=lambda: not hooks_run)
+    )
+    firing.elapsed = lambda: now
+    firing.policy.is_waiting = not may_land
+
+    assert watched._has_caught_up(one) is has_caught_up
+
+
 class Late:
     """A thread that gets the GIL only while a nudge pauses, and does its work at the n-th ring."""
 
@@ -1049,11 +1088,10 @@ class Late:
     def ring(self) -> None:
         self.rung += 1
         if self.rung == self._rings:
-            self._one.firing = SimpleNamespace(  # type: ignore[assignment]
-                has_caught_up=lambda _now: True, land=lambda _frame: KeyError()
-            )
+            self._one.firing = caught_up()
 
 
+@pytest.mark.usefixtures("lands")
 @pytest.mark.parametrize(
     ("late_by", "rings"),
     [(0.0, 0), (LATE_BY * 0.45, 0), (LATE_BY * 0.5, 3), (LATE_BY * 0.7, 3), (LATE_BY, 3)],
@@ -1087,13 +1125,12 @@ def test_a_thread_that_never_gets_to_its_work_is_not_waited_for_any_longer(
     assert waited == pytest.approx(0.25 + LATE_BY, abs=0.002)
 
 
+@pytest.mark.usefixtures("lands")
 def test_hooks_that_run_are_waited_for_before_an_interrupt_lands(watched: Watched) -> None:
     """The thread has come to them, and they are not over."""
     one = under_way(invocation(), get_ident())
-    waits = [False, False, False, True, True, True]
-    one.firing = SimpleNamespace(  # type: ignore[assignment]
-        has_caught_up=lambda _now: waits.pop(0), land=lambda _frame: KeyError()
-    )
+    are_over = [False, False, False, True, True, True]
+    one.firing = caught_up(SimpleNamespace(is_over=lambda: are_over.pop(0)))
 
     assert isinstance(nudged(watched), KeyError)
     assert watched.fake.alarm.rung == 2

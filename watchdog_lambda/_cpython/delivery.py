@@ -1,6 +1,6 @@
 """Landing an exception in another thread: by a signal, or by injection.
 
-Two mechanisms, and which one serves is :mod:`.._engine.firing`'s business:
+Two mechanisms, and which one serves is :mod:`.._engine.invocation`'s business:
 
 - The *nudge*: a signal sent to the main thread. Its Python handler runs there, between two
   bytecodes or inside a blocked system call, and raises what the decision that it is given returns.

@@ -26,15 +26,7 @@ import signal
 
 from .timers import CLOCK_MONOTONIC, CLOCK_THREAD_CPUTIME, ThreadTimer, handler_addresses
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from watchdog_lambda._engine.clock import Timeline
-
 STDERR = 2
-
-LEAST = 0.01
-"""Seconds that they must leave to the hard deadline. With less (a function with less than a second)
-the watchdog's own work can take longer, and a dump among threads that run is not safe."""
 
 
 class StackDumpTimer:
@@ -63,24 +55,18 @@ class StackDumpTimer:
         self._handler = self._handler_of(self._number)
         self.available = True
 
-    def set(self, timeline: Timeline, now: float, *, is_open: bool) -> None:
-        """Have them written for an invocation, whether it `is_open` or the next ones count.
+    def set(self, seconds: float, overdue_in: float, *, is_open: bool) -> None:
+        """Have the stacks written in `seconds`, for an invocation that `is_open` or the next ones.
 
-        Nothing, if its last words are past: nobody has ended the process, so nobody needs them.
+        The watchdog is overdue in `overdue_in` seconds; those count the main thread's processor
+        time. Nothing is set if the time is past: nobody has ended the process, so nobody needs it.
         """
         if not self.available:
             return
-        seconds = timeline.last_words_at - now
-        too_short = timeline.hard - timeline.last_words_at < LEAST
-        if seconds <= 0 or too_short or not self._is_ours():
+        if seconds <= 0 or not self._is_ours():
             self.stop()
             return
-        # From the grace period on the watchdog wakes every few milliseconds, and that instant can
-        # come between two of them: a cleanup that computes would have a watchdog that runs well
-        # spoken for. And a dump among threads that run can crash the process. Pinned by
-        # test_a_watchdog_that_acts_is_not_overdue.
-        overdue = timeline.overdue_at if now < timeline.grace_at else timeline.last_words_at
-        self._by_cpu.set(overdue - now, 0.0)
+        self._by_cpu.set(overdue_in, 0.0)
         if is_open:
             self._by_clock.set(seconds, 0.0)
         else:

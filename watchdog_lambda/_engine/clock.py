@@ -1,8 +1,9 @@
 """The only time reads, and the arithmetic of one invocation's timeline.
 
-Everything inside is in float seconds on the monotonic clock. Lambda gives its deadline as
-wall-clock milliseconds; it is converted once, when the invocation starts, so that a step of the
-wall clock can neither fire early nor late.
+Lambda gives its deadline as wall-clock milliseconds. It is converted once to the monotonic clock,
+when the invocation starts, so that a step of the wall clock can neither fire early nor late. Start,
+hard deadline and the watchdog's next look are instants on that clock; everything else about an
+invocation is in seconds since its start.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ if TYPE_CHECKING:
         def wait(self, seconds: float) -> None: ...
 
 
-LAST_WORDS_SHARE = 0.25
-"""So much of last call is left when faulthandler speaks for a process that cannot."""
+DUMP_SHARE = 0.25
+"""So much of last call is left when faulthandler dumps the stacks of a process that cannot act."""
 
 STAGE_SHARE = 0.75
 """No stage begins in the first quarter of an invocation, however large its ``before``."""
@@ -101,43 +102,48 @@ def _longest_sleep() -> float:
     return TIMEOUT_MAX if version >= (2, 30) else 1.0
 
 
+class Stopwatch:
+    """Seconds since an instant on the monotonic clock. Thread: any."""
+
+    __slots__ = ("clock", "start")
+
+    def __init__(self, clock: Clock, start: float) -> None:
+        self.clock = clock
+        self.start = start
+
+    def elapsed(self) -> float:
+        return self.clock.monotonic() - self.start
+
+
 class Timeline:
-    """The instants of one invocation, in order: start, stages, grace, last call, hard deadline.
+    """What is due when in one invocation, in seconds since its start.
 
     For every time left and every valid setting:
-    ``start <= grace_at <= overdue_at <= last_call_at <= last_words_at <= hard``, and hooks that
-    take their whole budget end before last call. No two are equal unless less than a microsecond
-    has been asked for.
+    ``0 <= grace_at <= overdue_at <= last_call_at <= dump_at <= limit``, and hooks that take their
+    whole budget end before last call. No two are equal unless less than a microsecond has been
+    asked for.
     """
 
     __slots__ = (
+        "dump_at",
         "grace_at",
         "grace_period",
-        "hard",
         "hook_budget",
         "last_call_at",
-        "last_words_at",
+        "limit",
         "overdue_at",
-        "start",
     )
 
     def __init__(
-        self,
-        start: float,
-        hard: float,
-        *,
-        grace_period: float,
-        hook_budget: float | None,
-        last_call: float,
+        self, limit: float, *, grace_period: float, hook_budget: float | None, last_call: float
     ) -> None:
-        self.start = start
-        self.hard = hard
-        self.grace_period = min(grace_period, (hard - start) * GRACE_SHARE)
-        self.grace_at = hard - self.grace_period
-        self.last_call_at = hard - min(last_call, self.grace_period * LAST_CALL_SHARE)
-        # By then the watchdog would long have woken, if it could; see _last_words.
+        self.limit = limit  # the hard deadline
+        self.grace_period = min(grace_period, limit * GRACE_SHARE)
+        self.grace_at = limit - self.grace_period
+        self.last_call_at = limit - min(last_call, self.grace_period * LAST_CALL_SHARE)
+        # By then the watchdog would long have woken, if it could; see kernel_timers.
         self.overdue_at = (self.grace_at + self.last_call_at) / 2
-        self.last_words_at = hard - (hard - self.last_call_at) * LAST_WORDS_SHARE
+        self.dump_at = limit - (limit - self.last_call_at) * DUMP_SHARE
         self.hook_budget = (
             self.grace_period * HOOK_SHARE
             if hook_budget is None
@@ -145,5 +151,5 @@ class Timeline:
         )
 
     def stage_at(self, before: float) -> float:
-        """The instant of the stage that begins `before` seconds ahead of the hard deadline."""
-        return self.hard - min(before, (self.hard - self.start) * STAGE_SHARE)
+        """When the stage begins that is `before` seconds ahead of the hard deadline."""
+        return self.limit - min(before, self.limit * STAGE_SHARE)

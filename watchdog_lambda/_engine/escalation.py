@@ -1,27 +1,25 @@
 """What the watchdog does with one timeout, and when: stages of hooks, interrupts, giving up.
 
-All of it in the watchdog's thread, a step at a time. What the handler's thread may meet it in is
-guarded in :mod:`.firing`.
+All of it in the watchdog's thread, a step at a time. What the handler's thread may do meanwhile is
+ordered in :mod:`.invocation`. Times are in seconds since the invocation's start.
 """
 
 from __future__ import annotations
 
 import math
 
-from watchdog_lambda import _report
-from watchdog_lambda._cpython.loops import with_awaited
-from watchdog_lambda._cpython.stacks import all_stacks, handled_by
+from watchdog_lambda._cpython.stacks import handled_by
 from watchdog_lambda._hooks import stages
-from watchdog_lambda._report import metrics
-from watchdog_lambda._report.record import attribute, other_stacks
-from watchdog_lambda.details import TimeoutDetails
 
 from .cadence import NUDGE_PERIOD, Cadence
+from .invocation import CONCLUDED
+from .landing import inject
+from .snapshot import look
 from .stage import Stage
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .firing import Firing
+    from .invocation import Firing
 
 PUT_OFF_PERIOD = 0.001
 """The same while an interrupt is put off: the next nudge should meet another instruction."""
@@ -56,7 +54,7 @@ class Escalation:
         self._invocation = firing.invocation
         self._timeline = firing.timeline
         self._has_given_up = False
-        self._cadence = Cadence(firing.tools.nudge)
+        self._cadence = Cadence(firing.services.nudge)
         self._begun: set[float | None] = set()  # stages, by their hooks' `before`
         self._todo: list[tuple[float, float | None]] = []  # the stages to come
         self.is_outdated = True  # of _todo; set by whoever registers a hook, in any thread
@@ -70,7 +68,7 @@ class Escalation:
         firing = self.firing
         # Looked at again soon after the handler's end (_press sees to that), so that what the
         # invocation holds is not kept alive by us.
-        if firing.is_concluded and all(run.is_over() for run in firing.runs):
+        if firing.handler_state == CONCLUDED and all(stage.is_over() for stage in firing.stages):
             return None
         if self.is_outdated:
             # In this order: a hook that is registered in between is seen the next time, for whoever
@@ -81,14 +79,14 @@ class Escalation:
             except MemoryError:
                 self.is_outdated = True
                 raise
-        now = firing.tools.clock.monotonic()
+        now = firing.elapsed()
         if not self._begin_due(now):
             return None
         wake = self._todo[0][0] if self._todo else math.inf
-        for run in firing.runs:
-            if not run.is_over():
-                wake = min(wake, self._invocation.start + run.ends_at)
-        if firing.grace_run is not None and firing.grace_run.is_over():
+        for stage in firing.stages:
+            if not stage.is_over():
+                wake = min(wake, stage.ends_at)
+        if firing.grace_stage is not None and firing.grace_stage.is_over():
             wake = min(wake, self._press(now))
         if firing.fired_at is not None and not self._has_given_up:
             stuck_at = self.stuck_at(firing.fired_at)
@@ -101,12 +99,12 @@ class Escalation:
     def is_urgent(self) -> bool:
         """Whether hooks run or interrupts are due, so that threads should not wait for the GIL."""
         firing = self.firing
-        if any(not run.is_over() for run in firing.runs):
+        if any(not stage.is_over() for stage in firing.stages):
             return True
         return firing.fired_at is not None and not self._has_given_up
 
     def stages_to_come(self) -> list[tuple[float, float | None]]:
-        """The stages that have not begun, in order: instant, and ``before`` of their hooks.
+        """The stages that have not begun, in order: when, and the ``before`` of their hooks.
 
         Thread: any.
         """
@@ -122,13 +120,13 @@ class Escalation:
 
     def stuck_at(self, fired_at: float) -> float:
         """When a handler that has not come back is reported as stuck."""
-        if fired_at >= self._timeline.hard:
+        if fired_at >= self._timeline.limit:
             # C code held the GIL beyond the hard deadline, and nobody has killed (Managed
             # Instances): hooks and interrupts come first.
             return fired_at + self._timeline.grace_period
         timeline = self._timeline
         share = GIVE_UP_SHARES[self._invocation.plan.settings.last_resort]
-        return timeline.last_call_at + share * (timeline.hard - timeline.last_call_at)
+        return timeline.last_call_at + share * (timeline.limit - timeline.last_call_at)
 
     def _begin_due(self, now: float) -> bool:
         """Begin the stages that are due; False if the invocation has settled."""
@@ -144,53 +142,29 @@ class Escalation:
 
     def _begin(self, now: float, before: float | None) -> bool:
         """Begin one stage; False if the invocation has settled."""
-        firing = self.firing
-        details = self._look(now)
+        firing, services = self.firing, self.firing.services
+        details = look(firing, now)
         # Looked up now: a block of the handler's may have come and gone since the stage before.
         hooks = stages(self._invocation.plan.registries).get(before, [])
-        tools = firing.tools
-        run = Stage(
-            hooks,
-            details,
-            self._timeline.hook_budget,
-            firing.elapsed,
-            tools.clock,
-            tools.alarm.ring,
+        stage = Stage(
+            hooks, details, self._timeline.hook_budget, firing.stopwatch, services.alarm.ring
         )
-        if not firing.begin(run, details, now if before is None else None):
+        if not firing.begin(stage, details, now if before is None else None):
             return False
-        run.begin()
+        stage.begin()
         return True
-
-    def _look(self, now: float) -> TimeoutDetails:
-        """Where everybody is, for the hooks and for the record."""
-        firing = self.firing
-        stacks = all_stacks(firing.thread_id)
-        stack = stacks.pop(firing.thread_id, [])
-        stack = with_awaited(stack, firing.thread_id, firing.code)
-        firing.other_stacks = other_stacks(firing.code, stacks)
-        context = self._invocation.context
-        return TimeoutDetails(
-            request_id=attribute(context, "aws_request_id"),
-            function_name=attribute(context, "function_name"),
-            deadline=self._timeline.hard,
-            elapsed=now - self._timeline.start,
-            grace_period=self._timeline.grace_period,
-            stack=firing.code.places(stack),
-            location=firing.code.location(stack),
-        )
 
     def _press(self, now: float) -> float:
         """Try to land an interrupt; when to try again."""
         firing = self.firing
         if not self._invocation.is_open or not firing.may_interrupt:
             return now + LATE_PERIOD
-        tools, policy, thread_id = firing.tools, firing.policy, firing.thread_id
-        nudges = tools.nudge.reaches(thread_id)
-        if nudges or tools.injector.available:
+        services, policy, thread_id = firing.services, firing.policy, firing.thread_id
+        nudges = services.nudge.reaches(thread_id)
+        if nudges or services.injector.available:
             firing.delivery = "nudge" if nudges else "injection"
         if policy.is_waiting and firing.details is not None:
-            policy.start(now, firing.details)
+            policy.start(firing.details)
         if nudges and self._cadence.is_quiet(now):
             return self._cadence.quiet_until
         handled = handled_by(thread_id)
@@ -199,30 +173,28 @@ class Escalation:
         if policy.is_wanted(now, handled):
             if nudges:
                 pause = self._cadence.send(now, self._timeline.last_call_at)
-            elif tools.injector.available:
-                firing.inject(now, handled)
+            elif services.injector.available:
+                inject(firing, now, handled)
         else:
             policy.leave_alone()
         if policy.is_put_off:
             return now + PUT_OFF_PERIOD
-        return now + (pause if now < self._timeline.hard else LATE_PERIOD)
+        return now + (pause if now < self._timeline.limit else LATE_PERIOD)
 
     def _give_up(self, now: float) -> None:
         """Last call has passed and the handler has not come back: say where it is, and leave."""
         self._has_given_up = True
-        firing, tools = self.firing, self.firing.tools
-        self._look(now)
+        firing, services = self.firing, self.firing.services
+        look(firing, now)  # for the record
         action = self._invocation.plan.settings.last_resort
-        if action == "report" or now >= self._timeline.hard:
+        if action == "report" or now >= self._timeline.limit:
             why_not = None
-        elif tools.last_resort is None:
+        elif services.last_resort is None:
             why_not = "not available here"
         elif not firing.may_interrupt and self._invocation.plan.settings.interrupt != "none":
             why_not = "a durable function: an error would be final"
         else:
             # Returns only if it has not come to it.
-            why_not = tools.last_resort.act(firing, tools.clock.monotonic)
-        if self._invocation.is_open and firing.claim_report():
-            remark = None if why_not is None else f"not {action}: {why_not}"
-            _report.write(firing, "stuck", now, last_resort=remark)
-            metrics.write(firing, "stuck", now)
+            why_not = services.last_resort.act(firing)
+        if self._invocation.is_open:
+            firing.report("stuck", None if why_not is None else f"not {action}: {why_not}")

@@ -13,7 +13,6 @@ firing lets only one decision be under way at a time.
 
 from __future__ import annotations
 
-import math
 import sys
 import weakref
 from _thread import get_ident
@@ -48,7 +47,7 @@ if TYPE_CHECKING:
     from watchdog_lambda._cpython.stacks import Stack
     from watchdog_lambda.details import TimeoutDetails
 
-    from .clock import Clock, Timeline
+    from .clock import Stopwatch, Timeline
     from .invocation import Invocation
     from .rungs import Kind
 
@@ -68,13 +67,24 @@ nobody kills (Managed Instances). One that hangs would otherwise cost a worker f
 MOST_RECORDS = 20
 """Interrupts that are remembered, the first and the last: who swallows all gets no end of them."""
 
+_DURABLE = {"DurableExecutionArn", "CheckpointToken"}
+
 _MOST_EXCEPTIONS = 100  # looked at in one chain
+
+
+def is_durable(event: object) -> bool:
+    """Whether this invokes a durable function: there an error is final, and a timeout is retried.
+
+    Told by the event, as Lambda's SDK for durable execution does (3.0.0). No code of the event's
+    own is run for it.
+    """
+    return issubclass(type(event), dict) and dict[object, object].keys(event) >= _DURABLE  # type: ignore[arg-type]
 
 
 class InterruptRecord:
     """One interrupt, and what became of it."""
 
-    __slots__ = ("_catcher", "_clock", "at", "error", "landed_at", "name", "place", "wrappers")
+    __slots__ = ("_catcher", "_stopwatch", "at", "error", "landed_at", "name", "place", "wrappers")
 
     def __init__(
         self,
@@ -82,11 +92,11 @@ class InterruptRecord:
         at: float,
         place: str,
         wrappers: frozenset[tuple[str, str]],
-        clock: Clock,
+        stopwatch: Stopwatch,
     ) -> None:
         self.name = type(error).__name__
-        self._clock = clock
-        self.at = at
+        self._stopwatch = stopwatch
+        self.at = at  # seconds since the start, as is landed_at
         self.place = place
         self.wrappers = wrappers
         self.landed_at: float | None = None
@@ -96,7 +106,7 @@ class InterruptRecord:
 
     def landed(self) -> None:
         """It has been raised in its thread. Thread: the handler's."""
-        self.landed_at = self._clock.monotonic()
+        self.landed_at = self._stopwatch.elapsed()
 
     def died(self, traceback: TracebackType | None) -> None:
         """Nothing holds it any more; `traceback` says how far it got. Thread: any."""
@@ -129,12 +139,11 @@ class InterruptPolicy:
 
     __slots__ = (
         "_at_rest",
-        "_clock",
         "_code",
         "_details",
         "_invocation",
         "_put_off_since",
-        "_starts_at",
+        "_stopwatch",
         "_thread_id",
         "_timeline",
         "is_misplaced",
@@ -148,15 +157,14 @@ class InterruptPolicy:
         thread_id: int,
         timeline: Timeline,
         code: SourceMap,
-        clock: Clock,
+        stopwatch: Stopwatch,
     ) -> None:
-        self._clock = clock
+        self._stopwatch = stopwatch
         self._invocation = invocation
         self._thread_id = thread_id
         self._timeline = timeline
         self._code = code
-        self._details: TimeoutDetails | None = None
-        self._starts_at = math.inf  # not before the hooks have had their time
+        self._details: TimeoutDetails | None = None  # of the watchdog's thread
         self.records: list[InterruptRecord] = []
         self.left_out = 0  # from the middle of the records
         self._put_off_since: float | None = None
@@ -166,17 +174,16 @@ class InterruptPolicy:
     @property
     def is_waiting(self) -> bool:
         """Whether :meth:`start` has not been called yet."""
-        return self._starts_at == math.inf
+        return self._details is None
 
     @property
     def is_put_off(self) -> bool:
         """Whether an interrupt that is due has met a fragile frame the last time."""
         return self._put_off_since is not None
 
-    def start(self, now: float, details: TimeoutDetails) -> None:
-        """From now on interrupts may land. Thread: watchdog."""
+    def start(self, details: TimeoutDetails) -> None:
+        """From now on interrupts may land: the hooks have had their time. Thread: watchdog."""
         self._details = details
-        self._starts_at = now
 
     def decide(
         self,
@@ -233,7 +240,7 @@ class InterruptPolicy:
         The watchdog asks this before it disturbs the thread; :meth:`decide` looks closer.
         """
         invocation = self._invocation
-        if not invocation.is_open or now < self._starts_at:
+        if not invocation.is_open or self._details is None:
             return False
         last_call = now >= self._timeline.last_call_at
         if invocation.shields and not last_call:
@@ -252,7 +259,7 @@ class InterruptPolicy:
             return True
         if last_call:
             patience = max(self._timeline.grace_period, LATE_PATIENCE)
-            return now >= max(self._timeline.hard, last.at) + patience
+            return now >= max(self._timeline.limit, last.at) + patience
         # A cleanup is left alone; a wait in the place of one for half of the time that there is.
         return now >= (last.at + self._timeline.last_call_at) / 2
 
@@ -302,11 +309,11 @@ class InterruptPolicy:
         return self.message(first.at, first.place)
 
     def message(self, now: float, place: str) -> str:
-        start, hard = self._timeline.start, self._timeline.hard
+        limit = self._timeline.limit
         # After it where nobody kills, as in Managed Instances, and C code was not to be reached.
-        side = "before" if now <= hard else "after"
+        side = "before" if now <= limit else "after"
         # What is read must add up: 0.75 and 0.25 of 1.0 s can be rounded to 0.7 and 0.2.
-        left, limit = round(hard - now, 1), round(hard - start, 1)
+        left, limit = round(limit - now, 1), round(limit, 1)
         return (
             f"interrupted after {limit - left:.1f} s, {abs(left):.1f} s {side} the "
             f"{limit:.1f} s limit, in {place}"
@@ -398,7 +405,7 @@ class InterruptPolicy:
         error = kind(self.message(now, place))
         error.details = self._details
         wrappers = self._code.wrappers(stack)
-        error._witness = InterruptRecord(error, now, place, wrappers, self._clock)
+        error._witness = InterruptRecord(error, now, place, wrappers, self._stopwatch)
         return error
 
     def _kind(self, frame: FrameType, stack: Stack, *, from_afar: bool) -> Kind:

@@ -1,64 +1,117 @@
-"""One invocation, and which of them are under way. No thread, no lock, no signal in here.
+"""Everything that the handler's thread and the watchdog's share about one invocation.
 
-An invocation is made, published in :data:`active` and closed by the thread that runs the handler.
-The watchdog thread only reads it, and sets :attr:`Invocation.firing` once. Two stores and two reads
-decide who is first, without a lock on the handler's path:
+An :class:`Invocation` is made for every call, so it is small. It has a :class:`Firing` once the
+watchdog acts on it. Each attribute has one writer, which its comment names, and any reader.
 
-    handler's thread              watchdog thread
+Two states go one way only. The handler's thread writes ``handler_state``: RUNNING, SETTLED (nothing
+lands any more), CONCLUDED (the call is about to return). The watchdog's writes ``watchdog_state``:
+ARMED, FIRED (the grace period has begun), OVER (nothing is left to do). Only ``is_open`` goes back:
+:meth:`Firing.reopen` opens the invocation once more for what the handler's thread runs out at its
+end, so that last call cuts it short.
+
+The two threads decide without a lock who is first: each stores, then reads what the other stores.
+In whatever order the four lines come, at least one side sees the other's store.
+
+Closing. Swap the lines on either side, and an interrupt lands after the handler's end; pinned by
+tests/threads/test_settle_gates.py.
+
+    handler's thread              watchdog's thread
     is_open = False               firing = Firing(...)
     read firing                   read is_open
 
-Whichever order they come in, at least one of the two sees what the other has stored: either the
-watchdog sees a closed invocation and does nothing, or the handler's thread sees the firing and
-settles it under its lock. Swapping the lines on either side breaks that; pinned by
-``tests/threads/test_settle_gates.py``.
+Arming. Swap them, and the watchdog sleeps past a deadline; pinned by
+tests/threads/test_watchdog_thread.py.
+
+    handler's thread              watchdog's thread
+    active[ident] = invocation    wake_at = the earliest instant
+    read wake_at                  read active again
+
+The dump of all stacks. Swap them, and it is written for an invocation that has ended, at the latest
+when a frozen sandbox thaws; pinned by test_nobody_speaks_for_an_invocation_that_has_ended.
+
+    handler's thread              whoever goes to sleep
+    is_open = False               dump_for = invocation; set the timer
+    read dump_for                 read is_open
+
+Shields. Swap them, and an injection that was decided on before lands in the shielded block; pinned
+by tests/threads/test_shield.py. The watchdog's side is under the lock.
+
+    handler's thread              watchdog's thread
+    shields += 1                  prepare an interrupt and inject it
+    withdraw what was prepared    (before that: read shields)
+
+The lock of a firing means: the invocation does not close while I act. The watchdog looks at
+``is_open`` and acts under it: it begins a stage, injects, claims the answer. The handler's thread
+closes first and takes it then, so that it either prevents the act or sees all of it. It is held for
+microseconds, never while waiting and never around user code.
+
+The answer lock means: the watchdog answers in the handler's place. A handler that comes back waits
+for it for good, or until the answer turns out not to have been taken.
 """
 
 from __future__ import annotations
 
 import math
-from _thread import get_ident
+from _thread import RLock, get_ident
 
-from .clock import SystemClock, Timeline
+from watchdog_lambda._cpython.source import SourceMap, current_path
+from watchdog_lambda.errors import prepared
+
+from .clock import Stopwatch, SystemClock, Timeline
+from .interrupts import InterruptPolicy, is_durable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from watchdog_lambda._plan import Plan
+    from asyncio import AbstractEventLoop
+    from collections.abc import Callable
+    from typing import TypeVar
 
-    from .firing import Firing
+    from watchdog_lambda._plan import Plan
+    from watchdog_lambda.details import TimeoutDetails
+
+    from .services import Services
+    from .stage import Stage
+
+    _T = TypeVar("_T")
 
 __all__ = ["remaining_time"]
 
+RUNNING, SETTLED, CONCLUDED = range(3)
+ARMED, FIRED, OVER = range(3)
+
 
 class Invocation:
-    """One call of a watched handler."""
+    """One call of a watched handler. Its three instants are on the monotonic clock."""
 
     __slots__ = ("context", "due", "event", "firing", "hard", "is_open", "plan", "shields", "start")
 
     def __init__(  # noqa: PLR0917 - on the hot path, where keywords cost
         self, plan: Plan, event: object, context: object, start: float, hard: float, due: float
     ) -> None:
-        self.plan = plan  # handler's thread; an inner @watch puts a merged one in the place
+        self.plan = plan  # handler's thread; an inner @watch puts a merged one in its place
         self.event = event  # to tell what kind of invocation it is; never logged
         self.context = context
         self.start = start
         self.hard = hard
-        # When the watchdog must look next; written by the handler's thread until firing is set, or
-        # cannot be.
+        # When the watchdog must look next. Written by the handler's thread until there is a firing,
+        # then by the watchdog's.
         self.due = due
-        self.is_open = True  # handler's thread only
-        self.firing: Firing | None = None  # watchdog thread only, once
-        self.shields = 0  # handler's thread only
+        self.is_open = True  # handler's thread
+        self.firing: Firing | None = None  # watchdog's thread, once
+        self.shields = 0  # handler's thread
 
     def timeline(self) -> Timeline:
         settings = self.plan.settings
         return Timeline(
-            self.start,
-            self.hard,
+            self.hard - self.start,
             grace_period=settings.grace_period,
             hook_budget=settings.hook_budget,
             last_call=settings.last_call,
         )
+
+    def elapsed(self) -> float:
+        """Seconds since the start. Thread: any."""
+        return SystemClock.monotonic() - self.start
 
     def has_fired(self) -> bool:
         """Whether the watchdog has begun the grace period. Thread: any."""
@@ -67,12 +120,12 @@ class Invocation:
 
     def is_out_of_time(self) -> bool:
         """Whether the grace period has come: what has not been begun is not to be. Thread: any."""
-        return self.has_fired() or SystemClock.monotonic() >= self.timeline().grace_at
+        return self.has_fired() or self.elapsed() >= self.timeline().grace_at
 
     def reschedule(self) -> None:
         """Work out anew when the watchdog has to look first: plan or hooks have changed."""
         timeline = self.timeline()
-        self.due = min(
+        self.due = self.start + min(
             timeline.grace_at,
             *(
                 timeline.stage_at(hook.before)
@@ -83,12 +136,221 @@ class Invocation:
             timeline.grace_at,  # min() wants two
         )
 
+    def raise_shield(self) -> None:
+        """Have interrupts wait until :meth:`lower_shield`. Thread: the handler's.
+
+        What has been injected before can still land; see :meth:`enter_shield`.
+        """
+        self.shields += 1
+
+    def enter_shield(self) -> None:
+        """Raise a shield and take back what was injected before. Thread: the handler's.
+
+        Raises:
+            LambdaTimeout: or ``Interrupt``: it has landed on the way, and the shield is down again.
+        """
+        self.shields += 1
+        if self.firing is not None:
+            try:
+                self.firing.withdraw_for_shield()
+            except BaseException:
+                # The block is not entered, so nobody would lower the shield.
+                self.shields -= 1
+                raise
+
+    def lower_shield(self) -> None:
+        """Undo one :meth:`raise_shield` or :meth:`enter_shield`. Thread: the handler's."""
+        self.shields -= 1
+
+
+class Firing:
+    """The watchdog acting on one invocation, from the first thing that is due to the handler's end.
+
+    Its instants are in seconds since the invocation's start.
+    """
+
+    __slots__ = (
+        "_answer",
+        "code",
+        "delivery",
+        "details",
+        "ended_at",
+        "fallback_error",
+        "fired_at",
+        "grace_stage",
+        "handler_state",
+        "invocation",
+        "is_landing",
+        "is_reported",
+        "lock",
+        "loops",
+        "may_interrupt",
+        "other_stacks",
+        "policy",
+        "services",
+        "stages",
+        "stopwatch",
+        "thread_id",
+        "timeline",
+        "watchdog_state",
+    )
+
+    def __init__(self, invocation: Invocation, thread_id: int, services: Services) -> None:
+        self.invocation = invocation
+        self.thread_id = thread_id
+        self.services = services
+        self.stopwatch = Stopwatch(services.clock, invocation.start)
+        self.timeline = invocation.timeline()
+        self.code = SourceMap(current_path())
+        self.policy = InterruptPolicy(
+            invocation, thread_id, self.timeline, self.code, self.stopwatch
+        )
+        settings = invocation.plan.settings
+        self.may_interrupt = settings.interrupt != "none" and (
+            "interrupt" in settings.given or not is_durable(invocation.event)
+        )
+        # The watchdog's thread.
+        self.watchdog_state = ARMED
+        self.stages: list[Stage] = []  # read by the handler's after settling
+        self.grace_stage: Stage | None = None  # the one of them that interrupts come after
+        self.fired_at: float | None = None  # the beginning of the grace period, as it was kept
+        self.details: TimeoutDetails | None = None
+        self.other_stacks: dict[str, tuple[str, ...]] = {}
+        self.delivery = "none"
+        # The handler's thread.
+        self.handler_state = RUNNING
+        self.ended_at: float | None = None  # the handler's end
+        self.fallback_error: str | None = None  # type and place, if there is one and it failed
+        self.is_landing = False  # a decision about an interrupt is under way
+        # Either's.
+        self.lock = RLock()
+        self._answer = RLock()
+        self.is_reported = False  # under the lock
+        self.loops: list[AbstractEventLoop] = []  # interrupted; by a nudge, or under the lock
+
+    def elapsed(self) -> float:
+        """Seconds since the invocation's start. Thread: any."""
+        return self.stopwatch.elapsed()
+
+    # ---- the watchdog's side -----------------------------------------------------------------
+
+    def begin(self, stage: Stage, details: TimeoutDetails, fired_at: float | None) -> bool:
+        """Publish a stage of hooks that is about to begin; False if the invocation has settled.
+
+        `fired_at` is given with the grace period's own.
+
+        Thread: watchdog.
+        """
+        with self.lock:
+            # Under the lock, or a stage could begin just after the handler's thread has looked
+            # which ones it must wait for. Pinned by test_no_stage_begins_after_settle.
+            if not self.invocation.is_open:
+                return False
+            self.details = details
+            self.stages.append(stage)
+            if fired_at is not None:
+                self.grace_stage = stage
+                self.fired_at = fired_at
+                self.watchdog_state = FIRED
+            return True
+
+    def claim_answer(self) -> bool:
+        """Whether the watchdog is to answer in the place of a handler that has not come back.
+
+        Thread: watchdog.
+        """
+        with self.lock:
+            # Check and claim under one lock. Otherwise: we see an open invocation; the handler's
+            # thread settles and returns; both answer. Pinned by
+            # test_a_handler_that_comes_back_during_the_last_resort_does_not_answer_again.
+            return self.invocation.is_open and self._answer.acquire(False)
+
+    def give_answer_back(self) -> None:
+        """It was not taken after all. Thread: watchdog, after :meth:`claim_answer`."""
+        self._answer.release()
+
+    # ---- the handler's side ------------------------------------------------------------------
+
+    def withdraw_for_shield(self) -> None:
+        """Take back an injection on its way: a shield has just gone up. Thread: the handler's."""
+
+        def take_back() -> None:
+            if self._withdraw():
+                self.policy.records.pop()
+
+        holding(self.lock, take_back)
+
+    def settle(self) -> None:
+        """From here on nothing of this invocation lands anywhere. Idempotent.
+
+        One injected exception can still be on its way, and then lands in here; call it again.
+
+        Thread: the handler's, with the invocation closed.
+        """
+        holding(self.lock, self._withdraw)
+        holding(self._answer, _nothing)  # waits while the watchdog answers in the handler's place
+
+    def reopen(self) -> None:
+        """Open the invocation again, behind a shield, so that last call lands in what is run now.
+
+        Thread: the handler's, after :meth:`settle`.
+        """
+        self.invocation.raise_shield()
+        self.invocation.is_open = True
+        self.services.alarm.ring()  # the watchdog looks rarely at one that it has seen closed
+
+    def close_again(self) -> None:
+        """Undo :meth:`reopen`, and settle. Thread: the handler's."""
+        self.invocation.is_open = False
+        self.invocation.lower_shield()
+        self.settle()
+
+    def _withdraw(self) -> bool:
+        if self.thread_id not in prepared:
+            return False
+        # In this order: what lands before the withdrawal still finds its prepared instance.
+        self.services.injector.withdraw(self.thread_id)
+        return prepared.pop(self.thread_id, None) is not None
+
+    # ---- either's ----------------------------------------------------------------------------
+
+    def report(self, outcome: str, last_resort: str | None = None) -> bool:
+        """Write this timeout's record and metric; False if that has been done. Thread: any."""
+        with self.lock:
+            if self.is_reported or self.fired_at is None:
+                return False
+            self.is_reported = True
+        self.services.report.write(self, outcome, last_resort)
+        return True
+
+
+def holding(lock: RLock, act: Callable[[], _T]) -> _T:
+    """Act with the lock held, in a thread in which an exception may land meanwhile.
+
+    CPython 3.14 looks for one behind the call that enters a ``with`` and before its block
+    (gh-148874), which would leave the lock held. Here the first check point lies after the taking
+    and inside of the ``try``, and the next one outside of `act` after the release. Pinned by
+    test_late_injection_does_not_reach_the_next_invocation, which is stuck otherwise.
+    """
+    try:
+        lock.acquire()
+        return act()
+    finally:
+        try:
+            lock.release()
+        except RuntimeError:
+            pass  # never taken: a signal handler of the user has raised while it was waited for
+
+
+def _nothing() -> None:
+    """Waiting for the lock was all."""
+
 
 active: dict[int, Invocation] = {}
 """Thread id -> its invocation. Each thread writes its own entry; the watchdog copies the whole.
 
 An entry that is not open is left over from a call that was torn down between closing and removing
-it (a signal handler of the user's that raised there) and counts as none.
+it (a signal handler of the user raised there) and counts as none.
 """
 
 

@@ -19,6 +19,7 @@ invocations, and all timers ring when it thaws. Pinned by
 from __future__ import annotations
 
 import atexit
+import math
 
 from watchdog_lambda._cpython.stack_dump import StackDumpTimer
 from watchdog_lambda._cpython.timers import ThreadTimer
@@ -36,19 +37,26 @@ LATE_BY = 0.02
 """Seconds that the thread may come late before the kernel's timer nudges in its place."""
 
 
+LEAST_DUMP = 0.01
+"""Seconds that a dump must leave to the hard deadline. With less (a function with less than a
+second) the watchdog's own work can take longer, and a dump among threads that run is not safe."""
+
+
 class KernelTimers:
     """The kernel's timers of this process; it has none before :meth:`equip`."""
 
-    __slots__ = ("_clock", "_nudge", "_spoken", "_timer", "_words", "dump_for")
+    __slots__ = ("_clock", "_dump", "_nudge", "_start", "_timeline", "_timer", "dump_for")
 
     def __init__(self, clock: Clock, nudge: Nudge) -> None:
         self._clock = clock
         self._nudge = nudge
         self._timer: ThreadTimer | None = None
-        self._words: StackDumpTimer | None = None
-        # Of whom the last words are. Kept when it has ended, for those that come and go meanwhile.
-        self._spoken: Timeline | None = None
-        # The open invocation that they are for: its end takes them back. Read on the hot path.
+        self._dump: StackDumpTimer | None = None
+        # Whose deadline the dump is timed by. Kept when that invocation has ended, for those that
+        # come and go meanwhile.
+        self._timeline: Timeline | None = None
+        self._start = 0.0
+        # The open invocation that the dump is for: its end takes it back. Read on the hot path.
         self.dump_for: Invocation | None = None
 
     def equip(self) -> None:
@@ -56,38 +64,42 @@ class KernelTimers:
         # By the main thread only, so once: a second timer would go on with nobody to stop it.
         if self._timer is None:
             timer = ThreadTimer(self._nudge.number, self._nudge.native_id)
-            words = StackDumpTimer(self._nudge.number, self._nudge.native_id)
+            dump = StackDumpTimer(self._nudge.number, self._nudge.native_id)
             # A real-time signal that comes when the interpreter has put the default handlers back
             # would end the process.
             atexit.register(timer.stop)
-            atexit.register(words.stop)
-            # At the end: a signal's handler of the user's can break this off, and it is done anew.
-            # The timer last, for it is what is asked for above.
-            self._words, self._timer = words, timer
+            atexit.register(dump.stop)
+            # Store them at the end: a signal handler of the user can break this off, and then it is
+            # done anew. The timer last, for it is what is asked for above.
+            self._dump, self._timer = dump, timer
 
     def forget(self) -> None:
         """In a child of fork: the kernel does not hand timers on to it."""
-        self._timer = self._words = self.dump_for = None
+        self._timer = self._dump = self.dump_for = None
 
     def choose(self, invocations: Iterable[Invocation]) -> None:
-        """Speak for that one of the invocations whose time for it comes first."""
-        spoken: Timeline | None = None
+        """Time the dump by that one of the invocations whose deadline comes first."""
+        timeline: Timeline | None = None
         dump_for: Invocation | None = None
+        earliest = math.inf
         for invocation in invocations:
             if invocation.firing is None or not invocation.firing.is_reported:
-                timeline = invocation.timeline()
-                if spoken is None or timeline.last_words_at < spoken.last_words_at:
-                    spoken, dump_for = timeline, invocation
-        self._spoken, self.dump_for = spoken, dump_for
+                own = invocation.timeline()
+                dump_at = invocation.start + own.dump_at
+                if dump_at < earliest:
+                    earliest, timeline, dump_for = dump_at, own, invocation
+        self._timeline, self.dump_for = timeline, dump_for
+        if dump_for is not None:
+            self._start = dump_for.start
 
     def keep(self) -> None:
-        """Speak as before, but for nobody who is there now."""
+        """Keep the time of the dump, for nobody who is there now."""
         self.dump_for = None
 
     def set(self, wake_at: float) -> None:
         """Have the kernel act, should the thread not wake then. Thread: who goes to sleep."""
-        timer, words = self._timer, self._words
-        if timer is None or words is None:
+        timer, dump = self._timer, self._dump
+        if timer is None or dump is None:
             return
         now = self._clock.monotonic()
         if timer.available:
@@ -96,34 +108,44 @@ class KernelTimers:
             else:
                 timer.stop()  # the kernel would send it to whoever has taken it over
         dump_for = self.dump_for
-        if self._spoken is None:
-            words.stop()
-        else:
-            words.set(self._spoken, now, is_open=dump_for is not None)
+        self._set_dump(dump, self._timeline, now - self._start, is_open=dump_for is not None)
         if dump_for is not None and not dump_for.is_open:
             # It has ended between our store and the timer's setting, and taken back what was not
             # set yet.
             self.dump_for = None
-            words.close()
+            dump.close()
+
+    def _set_dump(
+        self, dump: StackDumpTimer, timeline: Timeline | None, now: float, *, is_open: bool
+    ) -> None:
+        if timeline is None or timeline.limit - timeline.dump_at < LEAST_DUMP:
+            dump.stop()
+            return
+        # From the grace period on the watchdog wakes every few milliseconds, and the instant at
+        # which it is overdue can come between two of them: stacks would be dumped beside a watchdog
+        # that runs well, as with a cleanup that computes. And a dump among threads that run can
+        # crash the process. Pinned by test_a_watchdog_that_acts_is_not_overdue.
+        overdue_at = timeline.overdue_at if now < timeline.grace_at else timeline.dump_at
+        dump.set(timeline.dump_at - now, overdue_at - now, is_open=is_open)
 
     def ends(self, invocation: Invocation) -> None:
-        """Have no last words spoken for an invocation that is over, whatever its thread does next.
+        """Dump nothing for an invocation that is over, whatever its thread does next.
 
         Thread: the handler's, with the invocation closed; or the watchdog's.
         """
         if self.dump_for is invocation:
             self.dump_for = None
-            if self._words is not None:
-                self._words.close()
+            if self._dump is not None:
+                self._dump.close()
 
     def rest(self) -> None:
-        """Have no last words spoken until the thread goes to sleep the next time.
+        """Dump nothing until the thread goes to sleep the next time.
 
-        It runs, so it can speak for itself, and ``faulthandler`` may only look at threads that do
-        not; or a timeout is over, and the thread has yet to see it, which a long garbage collection
-        can hold up.
+        It runs, so it can report itself, and ``faulthandler`` may only look at threads that do not;
+        or a timeout is over, and the thread has yet to see it, which a long garbage collection can
+        hold up.
 
         Thread: watchdog, or the handler's at the end of a timeout.
         """
-        if self._words is not None:
-            self._words.stop()
+        if self._dump is not None:
+            self._dump.stop()

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from watchdog_lambda._hooks import Hook
     from watchdog_lambda.details import TimeoutDetails
 
-    from .clock import Alarm, Clock
+    from .clock import Alarm, Stopwatch
 
 
 class BoundedCall:
@@ -121,7 +121,7 @@ class Stage:
     share of what is left of the budget; then it starts the next one beside it, so that a hook that
     hangs stops no other.
 
-    All times are in seconds since the start that `elapsed` counts from.
+    All times are in seconds since the stopwatch's start.
     """
 
     __slots__ = (
@@ -138,27 +138,26 @@ class Stage:
         "records",
     )
 
-    def __init__(  # noqa: PLR0917 - made in one place, and on a thread that may be short of memory
+    def __init__(
         self,
         hooks: Sequence[Hook],
         details: TimeoutDetails | None,
         budget: float,
-        elapsed: Callable[[], float],
-        clock: Clock,
+        stopwatch: Stopwatch,
         ring: Callable[[], None],
     ) -> None:
         self._hooks = hooks
         self.details = details  # what the hooks are given
-        self._elapsed = elapsed
+        self._elapsed = stopwatch.elapsed
         self._ring = ring  # called at the stage's end: the watchdog may have waited for it
-        self._woken: Alarm = clock.make_alarm()  # the runner sleeps on it
+        self._woken: Alarm = stopwatch.clock.make_alarm()  # the runner sleeps on it
         self.records = [HookRecord(hook.name) for hook in hooks]
         self._lock = allocate_lock()
         self._are_all_begun = False  # guarded by _lock: no other hook will be started
         self._is_closed = False  # guarded by _lock
         self._done = allocate_lock()  # taken until every hook has ended
         self._done.acquire()
-        self.ends_at = elapsed() + budget
+        self.ends_at = stopwatch.elapsed() + budget
 
     def begin(self) -> None:
         """Start the runner. Thread: watchdog."""

@@ -29,20 +29,18 @@ import os
 from _thread import RLock, allocate_lock, get_ident, get_native_id, start_new_thread
 from types import BuiltinFunctionType
 
-from watchdog_lambda import _report
 from watchdog_lambda._cpython import bytecode, clauses, stacks
 from watchdog_lambda._cpython.delivery import Injector, Nudge, refusal_without_gil
 from watchdog_lambda._cpython.pace import Pace
 from watchdog_lambda._cpython.source import is_ours
 from watchdog_lambda._log import warn_once
-from watchdog_lambda._report import stdout
 from watchdog_lambda.errors import prepared
 
-from .clock import SystemClock
 from .escalation import Escalation
-from .firing import Firing, Services
-from .invocation import active
+from .invocation import OVER, Firing, active
 from .kernel_timers import LATE_BY, KernelTimers
+from .landing import land
+from .services import Services
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,10 +48,9 @@ if TYPE_CHECKING:
     from types import FrameType
     from typing import Any
 
-    from watchdog_lambda._lambda.last_resort import LastResort
-
     from .clock import Clock
     from .invocation import Invocation
+    from .services import LastResort, Report
 
 
 _YIELD = 0.001
@@ -69,8 +66,9 @@ SHORT_OF_MEMORY = 0.01
 class WatchdogThread:
     """Watches every invocation of the process."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, report: Report) -> None:
         self.clock = clock
+        self.report = report
         # When the thread looks next without being rung; read on the hot path. While there is no
         # thread it is infinite, so that the first invocation rings, and starts it.
         self.wake_at = math.inf
@@ -125,7 +123,7 @@ class WatchdogThread:
         bytecode.preload()
         clauses.preload()
         stacks.preload()
-        stdout.preload()
+        self.report.preload()
         self.injector.preload()
 
     def reschedule(self) -> None:
@@ -280,21 +278,27 @@ class WatchdogThread:
         self._pace.quicken()
         try:
             if firing is None:
-                tools = Services(
-                    self.clock, self._alarm, self.nudge, self.injector, self.last_resort
+                services = Services(
+                    self.clock,
+                    self._alarm,
+                    self.nudge,
+                    self.injector,
+                    self.kernel_timers,
+                    self.report,
+                    self.last_resort,
                 )
                 # First publish, then look whether it is still open; see _invocation.
-                firing = invocation.firing = Firing(invocation, thread_id, tools)
+                firing = invocation.firing = Firing(invocation, thread_id, services)
             course = self.escalations.get(invocation)
             if course is None:
-                if firing.is_over or not invocation.is_open:
+                if firing.watchdog_state == OVER or not invocation.is_open:
                     return math.inf
                 course = self.escalations[invocation] = Escalation(firing)
             due = course.step()
         except MemoryError:
             raise  # it goes on where it was, as soon as there is some again
         except Exception as error:  # noqa: BLE001 - the thread must outlive one broken firing
-            _report.write_failure(error)
+            self.report.write_failure(error)
             due = None
         if due is None:
             self.escalations.pop(invocation, None)
@@ -302,9 +306,9 @@ class WatchdogThread:
                 # Not even that could be made. Due as before, it would be tried without end.
                 invocation.due = math.inf
             else:
-                firing.is_over = True
+                firing.watchdog_state = OVER
             return math.inf
-        return due
+        return invocation.start + due
 
     def _decide(self, frame: FrameType | None) -> BaseException | None:
         """What the nudge's handler raises. Thread: main, in the middle of anything."""
@@ -316,18 +320,19 @@ class WatchdogThread:
                 self._let_the_thread_run(invocation)
             if invocation.firing is None:
                 return None
-            return invocation.firing.land(frame)
+            return land(invocation.firing, frame)
         except MemoryError:  # not the handler's; the next nudge finds some more
             self._ballast = None
             return None
 
     def _has_caught_up(self, invocation: Invocation) -> bool:
         """Whether the thread has done what is due before an interrupt may land."""
-        now = self.clock.monotonic()
         firing = invocation.firing
         if firing is None:
-            return now < invocation.due + LATE_BY / 2
-        return firing.has_caught_up(now)
+            return self.clock.monotonic() < invocation.due + LATE_BY / 2
+        if any(not stage.is_over() for stage in firing.stages):
+            return False
+        return firing.elapsed() < firing.timeline.grace_at or not firing.policy.is_waiting
 
     def _let_the_thread_run(self, invocation: Invocation) -> None:
         """Give the GIL away until the watchdog has done what is due before the interrupt.
@@ -366,7 +371,3 @@ def _require_main_interpreter() -> None:
         is_main = interpreters.get_current() == interpreters.get_main()
     if not is_main:
         raise RuntimeError("in a sub-interpreter, which could not be ended any more")
-
-
-process_watchdog = WatchdogThread(SystemClock())
-"""The process's one."""

@@ -14,37 +14,21 @@ import json
 import os
 import sys
 
-from watchdog_lambda import _report
 from watchdog_lambda._cpython.stacks import frame_of, gc_paused
+from watchdog_lambda._engine.snapshot import attribute
 from watchdog_lambda._engine.stage import call_bounded
 from watchdog_lambda._plan import NO_FALLBACK
-from watchdog_lambda._report import metrics
-from watchdog_lambda._report.record import attribute
 
 from .crash import timeout_message
 from .process import end_children
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import NoReturn, Protocol
+    from typing import NoReturn
 
-    from watchdog_lambda._engine.firing import Firing
+    from watchdog_lambda._engine.invocation import Firing
 
     from .runtime_api import RuntimeApi
-
-    class LastResort(Protocol):
-        """Who answers for a handler that is stuck; one per process."""
-
-        def preload(self) -> None:
-            """Import what must not be imported while the watchdog fires. Thread: a handler's."""
-
-        def act(self, firing: Firing, monotonic: Callable[[], float], /) -> str | None:
-            """Answer for the handler. Thread: watchdog.
-
-            Returns only if it has not come to it: why, or None if it is no longer needed.
-            """
-
 
 FALLBACK_SHARE = 1 / 3
 """A fallback gets this share of the time to the hard deadline; the error is posted without it."""
@@ -69,7 +53,7 @@ class Exit:
     def preload(self) -> None:
         """Nothing is left to be imported at last call."""
 
-    def act(self, firing: Firing, monotonic: Callable[[], float]) -> str | None:
+    def act(self, firing: Firing) -> str | None:
         """Answer for the handler and leave; if that cannot be, say why (None: it has come back).
 
         Thread: watchdog.
@@ -77,22 +61,22 @@ class Exit:
         request_id = attribute(firing.invocation.context, "aws_request_id")
         if not request_id:
             return "the context has no aws_request_id"
-        answer, remark = make_fallback(firing, firing.timeline.hard - monotonic())
+        answer, remark = make_fallback(firing, firing.timeline.limit - firing.elapsed())
         if not firing.claim_answer():
             return None
         try:
-            self._post(firing, request_id, answer, monotonic())
+            self._post(firing, request_id, answer, firing.elapsed())
         except Exception as error:  # noqa: BLE001 - a request id can be what HTTP does not take
             # Whatever becomes of the handler, it answers for itself; else it would wait for good.
             firing.give_answer_back()
             return f"the answer could not be posted: {error}"
-        return self._leave(firing, remark, monotonic())
+        return self._leave(firing, remark)
 
     def _post(
         self, firing: Firing, request_id: str, answer: tuple[bytes, str] | None, now: float
     ) -> None:
         headers = _headers(firing.thread_id)
-        left = firing.timeline.hard - now
+        left = firing.timeline.limit - now
         if answer is None:
             error = _error(firing, request_id, now)
             self._api.post_error(request_id, error, headers, left)
@@ -100,14 +84,12 @@ class Exit:
             body, headers["Content-Type"] = answer
             self._api.post_response(request_id, body, headers, left)
 
-    def _leave(self, firing: Firing, remark: str, now: float) -> NoReturn:
+    def _leave(self, firing: Firing, remark: str) -> NoReturn:
         try:
-            if firing.claim_report():
-                _report.write(firing, "stuck", now, last_resort="exit" + remark)
-                metrics.write(firing, "stuck", now)
+            firing.report("stuck", "exit" + remark)
             end_children(self._spared)
         except Exception as error:  # noqa: BLE001 - it has been answered for, so it must not go on
-            _report.write_failure(error)
+            firing.services.report.write_failure(error)
         finally:
             os._exit(_FAILED)
 
@@ -150,11 +132,11 @@ def encoded(value: object) -> tuple[bytes, str]:
 
 def _error(firing: Firing, request_id: str, now: float) -> dict[str, object]:
     """What awslambdaric makes of an exception that leaves the handler."""
-    timeline, details = firing.timeline, firing.details
+    details = firing.details
     location = details.location if details else ""
     return {
         "errorType": "LambdaTimeout",
-        "errorMessage": timeout_message(now - timeline.start, timeline.hard - now, location),
+        "errorMessage": timeout_message(now, firing.timeline.limit - now, location),
         "requestId": request_id,
         "stackTrace": [f"  {place}\n" for place in details.stack] if details else [],
     }

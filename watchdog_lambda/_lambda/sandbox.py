@@ -23,6 +23,7 @@ from _thread import allocate_lock, get_ident, start_new_thread
 
 from watchdog_lambda import _report
 from watchdog_lambda._cpython.stacks import frame_of
+from watchdog_lambda._engine.clock import Stopwatch
 from watchdog_lambda._engine.stage import Stage
 from watchdog_lambda._hooks import HookRegistry
 from watchdog_lambda._log import logger
@@ -133,11 +134,8 @@ class Sandbox:
         registered = sorted(hooks.snapshot(), key=lambda hook: hook.key, reverse=True)
         if not registered:
             return
-        monotonic = self._clock.monotonic
-        began = monotonic()
-        stage = Stage(
-            registered, None, BUDGET, lambda: monotonic() - began, self._clock, _nobody_waits
-        )
+        stopwatch = Stopwatch(self._clock, self._clock.monotonic())
+        stage = Stage(registered, None, BUDGET, stopwatch, _nobody_waits)
         stage.begin()
         stage.wait()
         stage.close()

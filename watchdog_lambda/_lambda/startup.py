@@ -7,8 +7,8 @@ and something that must be seen or registered before the first invocation.
 from __future__ import annotations
 
 from watchdog_lambda._cpython.delivery import refusal_without_gil
-from watchdog_lambda._engine.watchdog import process_watchdog
 from watchdog_lambda._log import logger
+from watchdog_lambda._process import process_watchdog
 from watchdog_lambda.errors import ConfigurationError
 
 TYPE_CHECKING = False

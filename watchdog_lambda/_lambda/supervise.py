@@ -96,7 +96,6 @@ def begin(
     def grace_period(seconds: float) -> float:
         """The one in force for an invocation that has so many seconds."""
         return Timeline(
-            0.0,
             seconds,
             grace_period=settings.grace_period,
             hook_budget=settings.hook_budget,

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import os
 
-from watchdog_lambda import _report
+from watchdog_lambda._engine.snapshot import attribute
 from watchdog_lambda._plan import NO_FALLBACK
-from watchdog_lambda._report import metrics
-from watchdog_lambda._report.record import attribute
 
 from .last_resort import encoded, make_fallback
 from .shared_state import RECYCLED
@@ -17,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import NoReturn
 
-    from watchdog_lambda._engine.firing import Firing
+    from watchdog_lambda._engine.invocation import Firing
 
     from .fallback_file import FallbackFile
     from .shared_state import SharedState
@@ -56,7 +54,7 @@ class Supervised:
             return
         self._fallback.write("", kind, body)
 
-    def act(self, firing: Firing, monotonic: Callable[[], float]) -> str | None:
+    def act(self, firing: Firing) -> str | None:
         """Say where the handler is, and have the supervisor answer for it.
 
         Returns: the process is stopped in the middle of what follows, unless the handler comes back
@@ -65,14 +63,10 @@ class Supervised:
         Thread: watchdog.
         """
         request_id = attribute(firing.invocation.context, "aws_request_id")
-        answer, remark = make_fallback(firing, firing.timeline.hard - monotonic())
+        answer, remark = make_fallback(firing, firing.timeline.limit - firing.elapsed())
         if answer is not None:
             self._fallback.write(request_id, answer[1], answer[0])
-        has_reported = firing.claim_report()
-        if has_reported:
-            now = monotonic()
-            _report.write(firing, "stuck", now, last_resort="supervise" + remark)
-            metrics.write(firing, "stuck", now)
+        has_reported = firing.report("stuck", "supervise" + remark)
         self._state.give_up(request_id, has_reported=has_reported)
         self._ring()
         return None

@@ -10,7 +10,7 @@ import json
 
 from watchdog_lambda._cpython.source import innermost
 
-from . import stdout
+from . import metrics, stdout
 from .formatter import LONGEST_FORMAT, formatted, users_formatter
 from .record import EVENT, build, dumps, fitted, timestamp
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from watchdog_lambda._engine.firing import Firing
+    from watchdog_lambda._engine.invocation import Firing
 
 listeners: list[Callable[[dict[str, Any]], None]] = []
 """Given each record too, whoever writes it: for tests. They raise nothing."""
@@ -31,12 +31,18 @@ _SAYS_LEAST = (
 _FAILED = b'{"level": "ERROR", "message": "watchdog.failure", "event": "watchdog.failure"}\n'
 
 
-def write(firing: Firing, outcome: str, now: float, last_resort: str | None = None) -> None:
-    """Write the line. Never raises, never waits long.
+def preload() -> None:
+    """Import what must not be imported while the watchdog fires. Thread: any."""
+    stdout.preload()
+
+
+def write(firing: Firing, outcome: str, last_resort: str | None = None) -> None:
+    """Write the record of one timeout, and its metric. Never raises, never waits long.
 
     Thread: the handler's at its end, or the watchdog's for a handler that is stuck.
     """
     line = _SAYS_LEAST
+    now = firing.elapsed()
     try:
         record = build(firing, outcome, now, last_resort)
         for listen in listeners:
@@ -50,6 +56,7 @@ def write(firing: Firing, outcome: str, now: float, last_resort: str | None = No
         except Exception:  # noqa: BLE001, S110 - not even memory for that
             pass
     stdout.write(line)
+    metrics.write(firing, outcome, now)
 
 
 def write_failure(error: BaseException) -> None:
@@ -79,7 +86,7 @@ def _line(record: dict[str, Any], firing: Firing, outcome: str, now: float) -> b
     # A formatter is the user's code, and a stuck handler may be what it waits for.
     formatter = users_formatter() if outcome != "stuck" else None
     if formatter is not None:
-        time_left = firing.timeline.hard - now
+        time_left = firing.timeline.limit - now
         seconds = min(LONGEST_FORMAT, max(0.0, time_left / 4))
         line, error = formatted(formatter, record, seconds)
         if line is not None:

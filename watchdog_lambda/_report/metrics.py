@@ -15,13 +15,13 @@ import json
 from watchdog_lambda._engine.clock import SystemClock
 from watchdog_lambda.errors import NO_POWERTOOLS, ConfigurationError
 
-from . import write_line
+from . import stdout
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from watchdog_lambda._engine.firing import Firing
+    from watchdog_lambda._engine.invocation import Firing
 
 _UNKNOWN = "unknown"  # CloudWatch takes no empty dimension
 
@@ -72,14 +72,13 @@ def write(firing: Firing, outcome: str, now: float) -> None:
     if template is None:
         return
     details = firing.details
-    write_line(
-        json.dumps(
-            template
-            | {
-                "_aws": template["_aws"] | {"Timestamp": SystemClock.epoch_ms()},
-                "function_name": (details and details.function_name) or _UNKNOWN,
-                "outcome": outcome,
-                "RemainingTime": [float(round((firing.timeline.hard - now) * 1000))],
-            }
-        )
+    line = json.dumps(
+        template
+        | {
+            "_aws": template["_aws"] | {"Timestamp": SystemClock.epoch_ms()},
+            "function_name": (details and details.function_name) or _UNKNOWN,
+            "outcome": outcome,
+            "RemainingTime": [float(round((firing.timeline.limit - now) * 1000))],
+        }
     )
+    stdout.write(stdout.as_line(line))

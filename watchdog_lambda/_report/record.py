@@ -8,64 +8,21 @@ from __future__ import annotations
 
 import itertools
 import json
-import sys
 import time
-from _thread import _count, get_ident
+
+from watchdog_lambda._engine.snapshot import attribute, text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any
 
-    from watchdog_lambda._cpython.source import SourceMap
-    from watchdog_lambda._cpython.stacks import Stack
-    from watchdog_lambda._engine.firing import Firing
+    from watchdog_lambda._engine.invocation import Firing
 
 EVENT = "watchdog.timeout"
 
-MOST_THREADS = 30
-MOST_THREAD_FRAMES = 20
-
 MOST_BYTES = 15 * 4096
 """Of a line: what an ordinary pipe (16 pages) takes at once with one of its pages in use."""
-
-
-def text(value: object) -> str:
-    """``str`` of what may be anything: it never raises. Thread: any."""
-    try:
-        return str(value)
-    except Exception:  # noqa: BLE001 - the user's __str__
-        return f"<{type(value).__name__}>"
-
-
-def attribute(holder: object, name: str) -> str:
-    """An attribute of an object of the user's as text; empty if it has none. Thread: any."""
-    try:
-        value = getattr(holder, name, None)
-    except Exception:  # noqa: BLE001 - the user's property
-        return ""
-    return "" if value is None else text(value)
-
-
-def other_stacks(code: SourceMap, stacks: dict[int, Stack]) -> dict[str, tuple[str, ...]]:
-    """What the other threads are at, by name; this package's own threads left out.
-
-    Thread: any.
-    """
-    # Not threading.enumerate(): it takes a lock that user code can hold.
-    named: dict[int, Any] = getattr(sys.modules.get("threading"), "_active", {})
-    others: dict[str, tuple[str, ...]] = {}
-    for ident, stack in stacks.items():
-        places = code.places(stack)[-MOST_THREAD_FRAMES:]
-        if not places or ident == get_ident():
-            continue
-        if len(others) == MOST_THREADS:
-            # Not by `stacks`: those are of a hundred threads at most.
-            others["..."] = (f"{_count() - MOST_THREADS} threads left out",)
-            break
-        name = attribute(named.get(ident), "name") or "thread"
-        others[name if name not in others else f"{name} ({ident})"] = places
-    return others
 
 
 def build(
@@ -80,24 +37,22 @@ def build(
         "request_id": details.request_id if details else "",
         "function_name": details.function_name if details else "",
         "function_version": attribute(context, "function_version"),
-        "elapsed_ms": round((now - timeline.start) * 1000),
-        "remaining_ms": round((timeline.hard - now) * 1000),
+        "elapsed_ms": round(now * 1000),
+        "remaining_ms": round((timeline.limit - now) * 1000),
         "grace_period_ms": round(timeline.grace_period * 1000),
         "location": details.location if details else "",
         "stack": details.stack if details else (),
         "threads": firing.other_stacks,
-        "ended_after_ms": None
-        if firing.ended_at is None
-        else round((firing.ended_at - timeline.start) * 1000),
-        "hooks": [hook.as_dict() for run in firing.runs for hook in run.records],
+        "ended_after_ms": None if firing.ended_at is None else round(firing.ended_at * 1000),
+        "hooks": [hook.as_dict() for stage in firing.stages for hook in stage.records],
         "interrupts": [
             {
                 "exception": interrupt.name,
                 "outcome": policy.outcome(interrupt),
-                "after_ms": round((interrupt.at - timeline.start) * 1000),
+                "after_ms": round(interrupt.at * 1000),
                 "landed_after_ms": None
                 if interrupt.landed_at is None
-                else round((interrupt.landed_at - timeline.start) * 1000),
+                else round(interrupt.landed_at * 1000),
                 "location": interrupt.place,
             }
             for interrupt in policy.records
@@ -118,7 +73,7 @@ def build(
 def obstacle(firing: Firing, outcome: str) -> str | None:
     """What held the interrupt up, or could have; None if nothing did. Thread: any."""
     if firing.delivery == "injection":
-        nudge = firing.tools.nudge
+        nudge = firing.services.nudge
         if nudge.refusal is not None:
             why = nudge.refusal
         elif nudge.number is None or nudge.is_ours():
@@ -137,7 +92,7 @@ def obstacle(firing: Firing, outcome: str) -> str | None:
         if outcome == "stuck":
             return "C code held the GIL: the watchdog has come to run only now"
         return "the handler ended before an interrupt was due"
-    return f"no means to interrupt: no nudge ({firing.tools.nudge.refusal}), no ctypes"
+    return f"no means to interrupt: no nudge ({firing.services.nudge.refusal}), no ctypes"
 
 
 def dumps(record: dict[str, Any]) -> str:

@@ -9,30 +9,33 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
-    from watchdog_lambda._engine.firing import Firing
+    from watchdog_lambda._engine.invocation import Firing
 
 EVENT = "watchdog.timeout"
 
 
-def annotate(firing: Firing, outcome: str, now: float) -> None:
-    """Note the timeout in the user's traces. Never raises; cut short at last call.
+def annotation(firing: Firing, outcome: str) -> Callable[[], None] | None:
+    """What notes the timeout in the user's traces; None where no tracer is loaded.
 
-    The status of a span or segment is left to whoever owns it: an error that leaves the handler
-    marks it anyway, and an answer is an answer.
+    It raises nothing of its own, and may take long: it is the user's code. The status of a span or
+    segment is left to its owner: an error that leaves the handler marks it anyway, and an answer is
+    an answer.
 
     Thread: the handler's, after :meth:`Firing.settle`.
     """
     xray = sys.modules.get("aws_xray_sdk.core")
     opentelemetry = sys.modules.get("opentelemetry.trace")
     if xray is None and opentelemetry is None:
-        return
+        return None
+    now = firing.elapsed()
     facts = {
         "outcome": outcome,
         "location": firing.details.location if firing.details else "",
-        "elapsed_ms": round((now - firing.timeline.start) * 1000),
-        "remaining_ms": round((firing.timeline.hard - now) * 1000),
+        "elapsed_ms": round(now * 1000),
+        "remaining_ms": round((firing.timeline.limit - now) * 1000),
     }
 
     def annotate_all() -> None:
@@ -43,7 +46,7 @@ def annotate(firing: Firing, outcome: str, now: float) -> None:
             except Exception:  # noqa: BLE001, S110 - the record says it all
                 pass
 
-    firing.run_until_last_call(annotate_all)
+    return annotate_all
 
 
 def _annotate_segment(xray: Any, facts: dict[str, Any]) -> None:

@@ -73,7 +73,7 @@ class Watch:
             self.uncover()
 
     def cover(self) -> None:
-        self.invocation.shields += 1
+        self.invocation.raise_shield()
         if self.invocation.firing is not None:
             try:
                 self.invocation.firing.withdraw_for_shield()
@@ -81,7 +81,7 @@ class Watch:
                 pass  # an injected one has landed on the way: the next look at the time ends it all
 
     def uncover(self) -> None:
-        self.invocation.shields -= 1
+        self.invocation.lower_shield()
 
     def is_out_of_time(self) -> bool:
         """Whether the grace period has come, or the watchdog has acted on it."""
@@ -106,7 +106,7 @@ class Watch:
         last_call_at = self.invocation.timeline().last_call_at
         for loop in loops:
             try:
-                run_out(loop, last_call_at - SystemClock.monotonic())
+                run_out(loop, last_call_at - self.invocation.elapsed())
             except (LambdaTimeout, Interrupt):
                 pass  # last call
 

@@ -90,7 +90,7 @@ def _plain(setting: Setting) -> object:
 def phases(report: Report, timeline: Timeline) -> list[Phase]:
     """What happens when, if the handler does not end by itself."""
     settings = report.in_force
-    hard, budget = timeline.hard, timeline.hook_budget
+    hard, budget = timeline.limit, timeline.hook_budget
     has_hooks = None in report.stages
     interrupts = settings is not None and settings.interrupt != "none"
     early = [before for before in report.stages if before is not None]
@@ -140,7 +140,7 @@ def _drawn(report: Report, timeline: Timeline, width: int) -> list[list[Styled]]
     rows = [Row(p.name, *_SYMBOLS[p.name], ((p.start, p.end),), p.text) for p in found]
     first = min(p.start for p in found if p.name != "running")
     running = Row("running", "=", "", ((0.0, first),), f"{_figure(first)} s, and then:")
-    return draw_large(rows, running, first, timeline.hard, width)
+    return draw_large(rows, running, first, timeline.limit, width)
 
 
 def as_document(report: Report, status: int) -> dict[str, Any]:
@@ -172,7 +172,7 @@ def as_document(report: Report, status: int) -> dict[str, Any]:
         else {
             "grace_period": timeline.grace_period,
             "hook_budget": timeline.hook_budget,
-            "last_call": timeline.hard - timeline.last_call_at,
+            "last_call": timeline.limit - timeline.last_call_at,
             "phases": [phase.as_dict() for phase in phases(report, timeline)],
         },
         "findings": [{"level": f.level, "text": f.text} for f in report.findings],

@@ -33,7 +33,6 @@ def draw_up(report: Report, timeout: float, plan: Plan | None) -> None:
                 f"{timeout:g} s: it has no effect unless the context gives no time",
             )
     timeline = report.timeline = Timeline(
-        0.0,
         report.timeout,
         grace_period=settings.grace_period,
         hook_budget=settings.hook_budget,

@@ -25,7 +25,7 @@ from watchdog_lambda import _hooks, _report
 from watchdog_lambda._cpython.source import is_ours
 from watchdog_lambda._engine.clock import SystemClock
 from watchdog_lambda._engine.invocation import active
-from watchdog_lambda._engine.watchdog import process_watchdog
+from watchdog_lambda._process import process_watchdog
 from watchdog_lambda.errors import Interrupt, LambdaTimeout
 
 from ._unwatched import why_unwatched
@@ -189,11 +189,11 @@ class Clock:
             raise ClockError(
                 f"clock.advance({seconds!r}): not a number of seconds; use for example 5.0"
             )
-        passage = find()
-        if passage is None:
+        travel = find()
+        if travel is None:
             _advanced += seconds
         else:
-            passage.go_to(passage.elapsed + seconds)
+            travel.go_to(travel.elapsed + seconds)
 
     def __repr__(self) -> str:
         return "<watchdog_lambda.testing.clock>"
@@ -224,19 +224,19 @@ def expire(*_args: object, **_kwargs: object) -> None:
     Thread: any.
     """
     __tracebackhide__ = True
-    passage = _require("expire")
-    if not passage.has_fired:
-        passage.go_to(passage.grace_after)
+    travel = _require("expire")
+    if not travel.invocation.has_fired():
+        travel.go_to(travel.timeline.grace_at)
         return
-    if not passage.is_handlers or passage.is_hooks:
+    if not travel.is_handlers or travel.is_hooks:
         return
-    if passage.is_interrupt_expected() or _goes_on(passage):
-        passage.land()
+    if travel.is_interrupt_expected() or _goes_on(travel):
+        travel.land()
     else:
         # A cleanup that blocks: left alone until last call.
-        if passage.elapsed < passage.last_call_after:
-            passage.go_to(passage.last_call_after)
-        _end(passage)
+        if travel.elapsed < travel.timeline.last_call_at:
+            travel.go_to(travel.timeline.last_call_at)
+        _end(travel)
 
 
 async def async_expire(*_args: object, **_kwargs: object) -> None:
@@ -252,17 +252,17 @@ async def async_expire(*_args: object, **_kwargs: object) -> None:
     Thread: the handler's.
     """
     __tracebackhide__ = True
-    passage = _require("async_expire")
+    travel = _require("async_expire")
     after: float | None = None
-    if not passage.has_fired:
-        after = passage.grace_after
-    elif not passage.is_interrupt_expected() and not _goes_on(passage):
+    if not travel.invocation.has_fired():
+        after = travel.timeline.grace_at
+    elif not travel.is_interrupt_expected() and not _goes_on(travel):
         # A cleanup that awaits: left alone until last call. After that nothing comes, and the
         # wrapper waits no longer for it.
-        after = passage.last_call_after
+        after = travel.timeline.last_call_at
     if after is not None:
-        passage.approach(after)
-    if not passage.is_handlers or _goes_on(passage):
+        travel.approach(after)
+    if not travel.is_handlers or _goes_on(travel):
         expire()  # returns once the hooks have run
         return
     import asyncio  # noqa: PLC0415 - a loop runs, so it is there
@@ -275,10 +275,10 @@ async def async_expire(*_args: object, **_kwargs: object) -> None:
         async with asyncio.timeout(BOUND):
             await never
     except (asyncio.CancelledError, LambdaTimeout, Interrupt):
-        passage.realign(after)
+        travel.realign(after)
         raise
     except TimeoutError:
-        raise ClockError(f"the interrupt has not landed: {passage.why_nothing_lands()}") from None
+        raise ClockError(f"the interrupt has not landed: {travel.why_nothing_lands()}") from None
     finally:
         never.cancel()
 
@@ -343,24 +343,24 @@ class isolated_hooks:  # noqa: N801 - used like a function
 
 
 def _require(name: str) -> TimeTravel:
-    passage = find()
-    if passage is None:
+    travel = find()
+    if travel is None:
         raise ClockError(why_unwatched(name))
-    return passage
+    return travel
 
 
-def _goes_on(passage: TimeTravel) -> bool:
+def _goes_on(travel: TimeTravel) -> bool:
     """Whether production would let the handler go on, too."""
-    invocation = passage.invocation
+    invocation = travel.invocation
     if invocation.plan.settings.interrupt == "none":
         return True
-    return bool(invocation.shields) and passage.elapsed < passage.last_call_after
+    return bool(invocation.shields) and travel.elapsed < travel.timeline.last_call_at
 
 
-def _end(passage: TimeTravel) -> None:
+def _end(travel: TimeTravel) -> None:
     """Nothing lands any more: go on to where Lambda kills."""
     __tracebackhide__ = True
-    passage.go_to(passage.hard_after)
+    travel.go_to(travel.timeline.limit)
     raise ClockError(
         "expire(): the hard deadline has passed, and no interrupt lands any more: last call's has "
         "been caught, and its cleanup goes on. Lambda would kill the process here"

@@ -1,8 +1,9 @@
 """Moving an invocation in time, for tests: the machinery of :mod:`watchdog_lambda.testing`.
 
-The clock is the machine's, and stays so: it is the invocation's own instants that move back, all of
-them together, so that to everybody it looks as if the time had passed. Nothing is simulated beyond
-that. The watchdog thread sees what is due, runs the hooks and lands the interrupt as in production.
+The clock is the machine's, and stays so. It is the invocation's start that moves back, with its
+hard deadline and the watchdog's next look, so that to everybody it looks as if the time had passed.
+Nothing is simulated beyond that. The watchdog thread sees what is due, runs the hooks and lands the
+interrupt as in production.
 
 Time moves from one instant at which something is due to the next, and at each it waits, in real
 time, until what is due has been done. So what a test sees does not depend on the machine's speed.
@@ -18,14 +19,11 @@ import sys
 from _thread import allocate_lock, get_ident
 
 from watchdog_lambda._cpython.source import PACKAGE
-from watchdog_lambda._engine.clock import SystemClock, Timeline
-from watchdog_lambda._engine.firing import Firing
-from watchdog_lambda._engine.interrupts import InterruptPolicy, InterruptRecord
-from watchdog_lambda._engine.invocation import Invocation, active, current
+from watchdog_lambda._engine.clock import SystemClock
+from watchdog_lambda._engine.invocation import active, current
 from watchdog_lambda._engine.stage import Stage
-from watchdog_lambda._engine.watchdog import process_watchdog
+from watchdog_lambda._process import process_watchdog
 from watchdog_lambda._report.record import obstacle
-from watchdog_lambda.details import TimeoutDetails
 from watchdog_lambda.errors import Interrupt, LambdaTimeout
 
 TYPE_CHECKING = False
@@ -33,21 +31,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import FrameType
 
+    from watchdog_lambda._engine.clock import Timeline
+    from watchdog_lambda._engine.invocation import Firing, Invocation
+
 BOUND = 10.0
 """Seconds, real ones, after which something that must come has not come."""
-
-INSTANTS: dict[type, tuple[str, ...]] = {
-    Invocation: ("start", "hard", "due"),
-    Firing: ("fired_at", "ended_at"),
-    Timeline: ("start", "hard", "grace_at", "last_call_at", "last_words_at", "overdue_at"),
-    InterruptPolicy: ("_starts_at", "_put_off_since"),
-    InterruptRecord: ("at", "landed_at"),
-    TimeoutDetails: ("deadline",),
-}
-"""What of an invocation is an instant, and not a span. All there is.
-
-Pinned by test_every_instant_of_an_invocation_moves.
-"""
 
 _STEP = 0.002  # seconds between two looks at whether something has come
 _EPSILON = 1e-6  # seconds: beyond the rounding of an instant, below what anybody can see
@@ -79,28 +67,12 @@ class TimeTravel:
     @property
     def elapsed(self) -> float:
         """Seconds since the invocation's start, as everybody sees it."""
-        return SystemClock.monotonic() - self.invocation.start
+        return self.invocation.elapsed()
 
     @property
-    def grace_after(self) -> float:
-        """Seconds from the start to the grace period."""
-        return self.invocation.timeline().grace_at - self.invocation.start
-
-    @property
-    def last_call_after(self) -> float:
-        """The same to last call."""
-        return self.invocation.timeline().last_call_at - self.invocation.start
-
-    @property
-    def hard_after(self) -> float:
-        """The same to the hard deadline."""
-        return self.invocation.hard - self.invocation.start
-
-    @property
-    def has_fired(self) -> bool:
-        """Whether the grace period's stage has begun."""
-        firing = self.invocation.firing
-        return firing is not None and firing.fired_at is not None
+    def timeline(self) -> Timeline:
+        """What is due when, in seconds since the start."""
+        return self.invocation.timeline()
 
     # ---- going on ----------------------------------------------------------------------------
 
@@ -157,7 +129,7 @@ class TimeTravel:
         firing = invocation.firing
         if invocation.plan.settings.interrupt == "none":
             return False
-        is_last_call = self.elapsed >= self.last_call_after
+        is_last_call = self.elapsed >= self.timeline.last_call_at
         if invocation.shields and not is_last_call:
             return False
         if firing is None or not firing.policy.records:
@@ -189,10 +161,10 @@ class TimeTravel:
         if not self._is_alone or _moves.get(self.invocation, 0) != self._move:
             return  # a hook or a thread of the handler's has moved it on: time does not go back
         record = firing.policy.records[-1]
-        run = firing.grace_run
-        if len(firing.policy.records) == 1 and run is not None and not run.has_ended():
+        stage = firing.grace_stage
+        if len(firing.policy.records) == 1 and stage is not None and not stage.has_ended():
             after += firing.timeline.hook_budget  # a hook has hung, and that took its time
-        drift = record.at - (firing.timeline.start + after + _EPSILON)
+        drift = record.at - (after + _EPSILON)
         if drift <= 0:
             return
 
@@ -212,16 +184,16 @@ class TimeTravel:
     def _next_event(self, after: float) -> float:
         """When something is due next, in seconds from the start; infinity if nothing is."""
         invocation = self.invocation
-        start, firing = invocation.start, invocation.firing
+        firing = invocation.firing
         if firing is None:
-            return invocation.due - start
-        timeline = firing.timeline
-        course = process_watchdog.escalations.get(invocation)
-        instants = [] if course is None else [at for at, _ in course.stages_to_come()]
-        if course is not None and firing.fired_at is not None:
-            instants += [timeline.last_call_at, course.stuck_at(firing.fired_at)]
-        later = [instant - start for instant in instants if instant - start > after + _EPSILON]
-        return min(later, default=math.inf)
+            return invocation.due - invocation.start
+        escalation = process_watchdog.escalations.get(invocation)
+        if escalation is None:
+            return math.inf
+        times = [at for at, _ in escalation.stages_to_come()]
+        if firing.fired_at is not None:
+            times += [firing.timeline.last_call_at, escalation.stuck_at(firing.fired_at)]
+        return min((at for at in times if at > after + _EPSILON), default=math.inf)
 
     def _move_to(self, after: float) -> None:
         """Make it `after` seconds since the start, if it is not yet, and what is due begin."""
@@ -269,8 +241,8 @@ class TimeTravel:
         __tracebackhide__ = True
         firing = self.invocation.firing
         if firing is not None:
-            runs = firing.runs
-            _wait_until(lambda: all(run.is_over() for run in runs), math.inf)
+            stages = firing.stages
+            _wait_until(lambda: all(stage.is_over() for stage in stages), math.inf)
 
     def _let_the_interrupt_land(self) -> None:
         """From the grace period on, wait for the interrupt, if there is one to come."""
@@ -294,7 +266,7 @@ class TimeTravel:
         invocation = self.invocation
         if not invocation.is_open or invocation.plan.settings.interrupt == "none":
             return True
-        if invocation.shields and self.elapsed < self.last_call_after:
+        if invocation.shields and self.elapsed < self.timeline.last_call_at:
             return True
         return any(record.landed_at is not None for record in firing.policy.records)
 
@@ -309,8 +281,8 @@ class TimeTravel:
 class _Held:
     """A block in which an interrupt may land, `after` seconds from the start."""
 
-    def __init__(self, passage: TimeTravel, after: float | None) -> None:
-        self._passage = passage
+    def __init__(self, travel: TimeTravel, after: float | None) -> None:
+        self._travel = travel
         self._after = after
 
     def __enter__(self) -> None:
@@ -318,7 +290,7 @@ class _Held:
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         if isinstance(error, LambdaTimeout | Interrupt):
-            self._passage.realign(self._after)
+            self._travel.realign(self._after)
 
 
 _moves: dict[Invocation, int] = {}
@@ -326,7 +298,7 @@ _moves: dict[Invocation, int] = {}
 
 
 def find() -> TimeTravel | None:
-    """The passage of the invocation that this thread works for, if there is one."""
+    """Time travel for the invocation that this thread works for, if there is one."""
     for ended in _moves.keys() - set(active.values()):
         _moves.pop(ended, None)
     invocation = current()
@@ -334,32 +306,26 @@ def find() -> TimeTravel | None:
 
 
 def _move_back(invocation: Invocation, seconds: float) -> None:
-    """Move every instant of an invocation. Thread: watchdog, between two looks."""
-    _shift(invocation, seconds)
+    """Move an invocation's three instants, and those who count from them.
+
+    Everything else about an invocation is in seconds since its start.
+
+    Thread: watchdog, between two looks.
+    """
+    invocation.start -= seconds
+    invocation.hard -= seconds
+    invocation.due -= seconds
     move_context = getattr(invocation.context, "_watchdog_move_back", None)
     if move_context is not None:
         move_context(seconds)
     firing = invocation.firing
     if firing is None:
         return
-    course = process_watchdog.escalations.get(invocation)
-    if course is not None:
-        course.is_outdated = True
-    runs, policy = firing.runs, firing.policy
-    told = (firing.details, policy._details, *(run.details for run in runs))
-    details = {id(one): one for one in told if one is not None}
-    timeline = firing.timeline
-    for run in runs:
-        run.wake()
-    for holder in (firing, timeline, policy, *policy.records, *details.values()):
-        _shift(holder, seconds)
-
-
-def _shift(holder: object, seconds: float) -> None:
-    for name in INSTANTS[type(holder)]:
-        instant = getattr(holder, name)
-        if instant is not None:
-            object.__setattr__(holder, name, instant - seconds)  # details are frozen
+    firing.stopwatch.start = invocation.start
+    for stage in firing.stages:
+        # What hooks are told is frozen, and public: its deadline is an instant.
+        object.__setattr__(stage.details, "deadline", invocation.hard)
+        stage.wake()
 
 
 def _frames() -> Iterator[FrameType]:

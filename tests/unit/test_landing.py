@@ -10,19 +10,21 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.support import FakeClock, plan
-from watchdog_lambda import Interrupt, LambdaTimeout, TimeoutDetails
-from watchdog_lambda._engine import firing as _firing
-from watchdog_lambda._engine import interrupts
-from watchdog_lambda._engine.firing import Firing, Services, is_durable
-from watchdog_lambda._engine.invocation import Invocation
+from tests.support import FakeClock, SilentReport, plan, services
+from watchdog_lambda import Interrupt, LambdaTimeout, TimeoutDetails, _outcome
+from watchdog_lambda._engine import interrupts, landing
+from watchdog_lambda._engine import invocation as _invocation
+from watchdog_lambda._engine.interrupts import is_durable
+from watchdog_lambda._engine.invocation import ARMED, RUNNING, Firing, Invocation
+from watchdog_lambda._engine.landing import inject, land, land_at_shield
 from watchdog_lambda.errors import LANDING, LoopInterrupt, prepared
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import FrameType
 
-START, GRACE_AT, LAST_CALL_AT, HARD = 1000.0, 1027.0, 1029.5, 1030.0
+START, HARD = 1000.0, 1030.0
+GRACE_AT, LAST_CALL_AT, LIMIT = 27.0, 29.5, 30.0
 DETAILS = TimeoutDetails(deadline=HARD, elapsed=27.0, grace_period=3.0)
 DURABLE = {"DurableExecutionArn": "arn", "CheckpointToken": "token"}
 ELSEWHERE = -7
@@ -52,18 +54,22 @@ class Scene:
     def __init__(
         self, *, thread_id: int | None = None, event: object = None, **settings: Any
     ) -> None:
-        self.clock = FakeClock(GRACE_AT)
+        self.clock = FakeClock(START + GRACE_AT)
         self.injector = Injector()
-        self.invocation = Invocation(plan(**settings), event, None, START, HARD, GRACE_AT)
-        self.tools = Services(self.clock, self.clock.alarm, None, self.injector, None)  # type: ignore[arg-type]
+        self.invocation = Invocation(plan(**settings), event, None, START, HARD, START + GRACE_AT)
+        self.report = SilentReport()
         thread_id = get_ident() if thread_id is None else thread_id
-        self.firing = Firing(self.invocation, thread_id, self.tools)
+        self.firing = Firing(
+            self.invocation,
+            thread_id,
+            services(self.clock, injector=self.injector, report=self.report),
+        )
 
     def let_interrupts_land(self) -> None:
-        self.firing.policy.start(GRACE_AT, DETAILS)
+        self.firing.policy.start(DETAILS)
 
     def land(self, frame: FrameType | None) -> BaseException | None:
-        return self.firing.land(frame)
+        return land(self.firing, frame)
 
 
 @pytest.fixture(autouse=True)
@@ -126,8 +132,8 @@ def test_at_first_nothing_has_happened(scene: Scene) -> None:
     firing = scene.firing
 
     assert (firing.invocation, firing.thread_id) == (scene.invocation, get_ident())
-    assert (firing.timeline.grace_at, firing.timeline.hard) == (GRACE_AT, HARD)
-    assert (firing.runs, firing.grace_run, firing.fired_at, firing.details) == (
+    assert (firing.timeline.grace_at, firing.timeline.limit) == (GRACE_AT, LIMIT)
+    assert (firing.stages, firing.grace_stage, firing.fired_at, firing.details) == (
         [],
         None,
         None,
@@ -135,17 +141,8 @@ def test_at_first_nothing_has_happened(scene: Scene) -> None:
     )
     assert (firing.other_stacks, firing.delivery, firing.loops) == ({}, "none", [])
     assert (firing.ended_at, firing.policy.records) == (None, [])
-    assert (firing.is_over, firing.is_concluded, firing.is_reported) == (False, False, False)
-
-
-def test_the_watchdog_acts_with_what_it_was_given() -> None:
-    """One set for all invocations of the process."""
-    given = [object() for _ in range(5)]
-
-    tools: Any = Services(*given)  # type: ignore[arg-type]
-
-    acted_with = [tools.clock, tools.alarm, tools.nudge, tools.injector, tools.last_resort]
-    assert acted_with == given
+    assert (firing.watchdog_state, firing.handler_state) == (ARMED, RUNNING)
+    assert not firing.is_reported
 
 
 @pytest.mark.parametrize(
@@ -215,12 +212,12 @@ def test_a_stage_is_published_as_it_begins(scene: Scene) -> None:
     later = TimeoutDetails(deadline=HARD, elapsed=28.0, grace_period=3.0)
 
     assert firing.begin(early, DETAILS, None)
-    after_early = (firing.runs[:], firing.grace_run, firing.fired_at, firing.details)
+    after_early = (firing.stages[:], firing.grace_stage, firing.fired_at, firing.details)
     assert firing.begin(grace, later, GRACE_AT)
 
     assert after_early == ([early], None, None, DETAILS)
-    assert firing.runs == [early, grace]
-    assert (firing.grace_run, firing.fired_at, firing.details) == (grace, GRACE_AT, later)
+    assert firing.stages == [early, grace]
+    assert (firing.grace_stage, firing.fired_at, firing.details) == (grace, GRACE_AT, later)
 
 
 def test_no_stage_begins_in_a_closed_invocation(scene: Scene) -> None:
@@ -228,7 +225,7 @@ def test_no_stage_begins_in_a_closed_invocation(scene: Scene) -> None:
     scene.invocation.is_open = False
 
     assert scene.firing.begin(run(), DETAILS, GRACE_AT) is False
-    assert (scene.firing.runs, scene.firing.fired_at) == ([], None)
+    assert (scene.firing.stages, scene.firing.fired_at) == ([], None)
 
 
 def test_the_handlers_thread_sees_each_stage_to_its_end(scene: Scene) -> None:
@@ -237,31 +234,9 @@ def test_the_handlers_thread_sees_each_stage_to_its_end(scene: Scene) -> None:
     scene.firing.begin(run(said=said), DETAILS, None)
     scene.firing.begin(run(said=said), DETAILS, GRACE_AT)
 
-    scene.firing.wait_for_hooks()
+    _outcome._wait_for_hooks(scene.firing)
 
     assert said == ["wait", "close"] * 2
-
-
-@pytest.mark.parametrize(
-    ("now", "hooks_run", "may_land", "caught_up"),
-    [
-        (GRACE_AT - 0.001, False, False, True),
-        (GRACE_AT - 0.001, True, False, False),
-        (GRACE_AT, False, False, False),
-        (GRACE_AT, False, True, True),
-        (GRACE_AT, True, True, False),
-    ],
-)
-def test_the_watchdog_has_caught_up_when_hooks_are_over_and_interrupts_may_land(
-    now: float, *, hooks_run: bool, may_land: bool, caught_up: bool, scene: Scene
-) -> None:
-    """Until then a nudge of the kernel's gives it the GIL."""
-    scene.firing.begin(run(), DETAILS, None)
-    scene.firing.begin(run(is_over=not hooks_run), DETAILS, GRACE_AT)
-    if may_land:
-        scene.let_interrupts_land()
-
-    assert scene.firing.has_caught_up(now) is caught_up
 
 
 # ---- landing by a nudge ------------------------------------------------------------------------
@@ -271,7 +246,7 @@ def test_what_is_due_lands_in_the_frame_that_is_asked_for(scene: Scene) -> None:
     """By the clock, and not before; it has then landed."""
     early = scene.land(sys._getframe())
     scene.let_interrupts_land()
-    scene.clock.now = GRACE_AT + 1.0
+    scene.clock.now = START + GRACE_AT + 1.0
 
     error = scene.land(sys._getframe())
 
@@ -285,10 +260,10 @@ def test_what_is_due_lands_in_the_frame_that_is_asked_for(scene: Scene) -> None:
 def test_a_cleanup_is_known_by_what_is_being_handled(scene: Scene) -> None:
     """One that last call has set going is left alone, until it is over."""
     scene.let_interrupts_land()
-    scene.clock.now = LAST_CALL_AT
+    scene.clock.now = START + LAST_CALL_AT
     error = scene.land(sys._getframe())
     assert error is not None
-    scene.clock.now = HARD - 0.1
+    scene.clock.now = START + LIMIT - 0.1
 
     try:
         raise error
@@ -341,7 +316,7 @@ class Edge:
         monkeypatch.setattr(interrupts, "is_unprotected_back_edge", lambda *_: True)
         monkeypatch.setattr(interrupts, "is_back_edge", lambda *_: self.holds_in_place)
         monkeypatch.setattr(interrupts, "protected_by", lambda *_: None)
-        monkeypatch.setattr(_firing, "trace_instructions", lambda *given: self.traced.append(given))
+        monkeypatch.setattr(landing, "trace_instructions", lambda *given: self.traced.append(given))
 
 
 def test_at_a_jump_back_the_loop_is_looked_at_instruction_by_instruction(
@@ -383,7 +358,7 @@ def test_the_end_of_a_shield_is_asked_in_the_same_way(scene: Scene) -> None:
     """What is due lands there."""
     scene.let_interrupts_land()
 
-    assert type(scene.firing.land_at_shield(sys._getframe())) is LambdaTimeout
+    assert type(land_at_shield(scene.firing, sys._getframe())) is LambdaTimeout
     assert scene.firing.policy.records[0].landed_at == GRACE_AT
 
 
@@ -392,7 +367,7 @@ def test_event_loops_that_were_interrupted_are_remembered_once(
 ) -> None:
     """To be run out; where there is no loop there is none to be."""
     loops: list[Any] = [None, "first", "first", "second"]
-    monkeypatch.setattr(_firing, "running_loop", lambda: loops[0])
+    monkeypatch.setattr(landing, "running_loop", lambda: loops[0])
     scene.let_interrupts_land()
 
     while loops:
@@ -411,8 +386,8 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch) -> Scene:
     """A handler that runs in another thread."""
     frame = sys._getframe()
     stack = [(__file__, 7, "handler")]
-    monkeypatch.setattr(_firing, "frame_of", {ELSEWHERE: frame}.get)
-    monkeypatch.setattr(_firing, "all_stacks", lambda wanted: {wanted: stack, 1: []})
+    monkeypatch.setattr(landing, "frame_of", {ELSEWHERE: frame}.get)
+    monkeypatch.setattr(landing, "all_stacks", lambda wanted: {wanted: stack, 1: []})
     scene = Scene(thread_id=ELSEWHERE)
     scene.let_interrupts_land()
     return scene
@@ -420,7 +395,7 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch) -> Scene:
 
 def test_an_injection_is_of_a_class_that_gives_the_prepared_instance(elsewhere: Scene) -> None:
     """It is on its way until it lands, and says where the thread is."""
-    elsewhere.firing.inject(GRACE_AT + 0.5, None)
+    inject(elsewhere.firing, GRACE_AT + 0.5, None)
 
     error = prepared[ELSEWHERE]
     assert elsewhere.injector.injected == [(ELSEWHERE, LANDING[LambdaTimeout])]
@@ -435,41 +410,44 @@ def test_a_loop_in_the_other_thread_is_woken_behind_the_injection(
 ) -> None:
     """And remembered once, to be run out."""
     woken: list[object] = []
-    monkeypatch.setattr(_firing, "loop_in", {ELSEWHERE: "its loop"}.get)
+    monkeypatch.setattr(landing, "loop_in", {ELSEWHERE: "its loop"}.get)
     monkeypatch.setattr(
-        _firing, "wake", lambda loop: woken.append((loop, len(elsewhere.injector.injected)))
+        landing, "wake", lambda loop: woken.append((loop, len(elsewhere.injector.injected)))
     )
 
-    elsewhere.firing.inject(GRACE_AT - 0.5, None)
+    early = Scene(thread_id=ELSEWHERE)
+    inject(early.firing, GRACE_AT - 0.5, None)
     assert woken == []
-    elsewhere.firing.inject(GRACE_AT, None)
+    inject(elsewhere.firing, GRACE_AT, None)
     prepared.clear()
     elsewhere.firing.policy.records[0].landed()
-    elsewhere.firing.inject(GRACE_AT + 1.0, KeyError())
+    inject(elsewhere.firing, GRACE_AT + 1.0, KeyError())
 
     assert woken == [("its loop", 1), ("its loop", 2)]
     assert list[object](elsewhere.firing.loops) == ["its loop"]
 
 
 def test_nothing_is_injected_that_is_not_due(elsewhere: Scene) -> None:
-    """As before its instant, or while what was injected before is on its way."""
-    elsewhere.firing.inject(GRACE_AT - 0.5, None)
+    """As before the hooks have had their time, or while what was injected before is on its way."""
+    early = Scene(thread_id=ELSEWHERE)
+    inject(early.firing, GRACE_AT - 0.5, None)
+    assert early.injector.injected == []
     assert (elsewhere.injector.injected, prepared) == ([], {})
-    elsewhere.firing.inject(GRACE_AT, None)
-    elsewhere.firing.inject(GRACE_AT + 1.0, None)
+    inject(elsewhere.firing, GRACE_AT, None)
+    inject(elsewhere.firing, GRACE_AT + 1.0, None)
 
     assert len(elsewhere.injector.injected) == 1
 
 
 def test_nothing_is_injected_into_a_cleanup(elsewhere: Scene) -> None:
     """What the thread handles is told by whoever asks."""
-    elsewhere.firing.inject(GRACE_AT, None)
+    inject(elsewhere.firing, GRACE_AT, None)
     ours = prepared.pop(ELSEWHERE)
     elsewhere.firing.policy.records[0].landed()
 
-    elsewhere.firing.inject(GRACE_AT + 1.0, ours)
+    inject(elsewhere.firing, GRACE_AT + 1.0, ours)
     in_the_cleanup = len(elsewhere.injector.injected)
-    elsewhere.firing.inject(GRACE_AT + 1.0, KeyError())
+    inject(elsewhere.firing, GRACE_AT + 1.0, KeyError())
 
     assert in_the_cleanup == 1
     assert [kind for _, kind in elsewhere.injector.injected[1:]] in (
@@ -482,14 +460,14 @@ def test_nothing_is_injected_into_a_closed_invocation(elsewhere: Scene) -> None:
     """The thread may have gone on to the next one."""
     elsewhere.invocation.is_open = False
 
-    elsewhere.firing.inject(GRACE_AT, None)
+    inject(elsewhere.firing, GRACE_AT, None)
 
     assert (elsewhere.injector.injected, prepared) == ([], {})
 
 
 def test_an_injection_on_its_way_is_taken_back_by_a_shield(elsewhere: Scene) -> None:
     """It has not been then, and the next one is the first again."""
-    elsewhere.firing.inject(GRACE_AT, None)
+    inject(elsewhere.firing, GRACE_AT, None)
 
     elsewhere.firing.withdraw_for_shield()
 
@@ -499,7 +477,7 @@ def test_an_injection_on_its_way_is_taken_back_by_a_shield(elsewhere: Scene) -> 
 
 def test_an_injection_that_lands_first_is_not_forgotten(elsewhere: Scene) -> None:
     """It has found its instance, just before the withdrawal."""
-    elsewhere.firing.inject(GRACE_AT, None)
+    inject(elsewhere.firing, GRACE_AT, None)
     elsewhere.injector.meanwhile = prepared.clear
 
     elsewhere.firing.withdraw_for_shield()
@@ -509,7 +487,7 @@ def test_an_injection_that_lands_first_is_not_forgotten(elsewhere: Scene) -> Non
 
 def test_a_shield_takes_nothing_back_where_nothing_is_on_its_way(elsewhere: Scene) -> None:
     """What has landed stays in the record."""
-    elsewhere.firing.inject(GRACE_AT, None)
+    inject(elsewhere.firing, GRACE_AT, None)
     prepared.clear()
 
     elsewhere.firing.withdraw_for_shield()
@@ -520,7 +498,7 @@ def test_a_shield_takes_nothing_back_where_nothing_is_on_its_way(elsewhere: Scen
 
 def test_settling_takes_back_what_is_on_its_way(elsewhere: Scene) -> None:
     """As often as one likes."""
-    elsewhere.firing.inject(GRACE_AT, None)
+    inject(elsewhere.firing, GRACE_AT, None)
 
     elsewhere.firing.settle()
     elsewhere.firing.settle()
@@ -536,10 +514,10 @@ def test_the_lock_is_held_for_as_long_as_that_takes() -> None:
     def fail() -> None:
         raise KeyError
 
-    assert _firing._holding(lock, lambda: is_free(lock)) is False
+    assert _invocation.holding(lock, lambda: is_free(lock)) is False
     after = is_free(lock)
     with pytest.raises(KeyError):
-        _firing._holding(lock, fail)
+        _invocation.holding(lock, fail)
 
     assert after
     assert is_free(lock)
@@ -550,7 +528,7 @@ def test_what_lands_while_the_lock_is_waited_for_gets_out_as_it_is() -> None:
     done: list[str] = []
 
     with pytest.raises(Waits):
-        _firing._holding(Taken(), lambda: done.append("in vain"))  # type: ignore[arg-type]
+        _invocation.holding(Taken(), lambda: done.append("in vain"))  # type: ignore[arg-type]
 
     assert done == []
 
@@ -592,11 +570,16 @@ def test_one_of_the_two_writes_the_report(scene: Scene) -> None:
     """And none, as long as there is no timeout: an early stage alone is none."""
     firing = scene.firing
     firing.begin(run(), DETAILS, None)
-    early = firing.claim_report()
+    early = firing.report("returned")
+    assert (early, scene.report.written, firing.is_reported) == (False, [], False)
     firing.begin(run(), DETAILS, GRACE_AT)
 
-    assert [early, firing.claim_report(), firing.claim_report()] == [False, True, False]
+    assert firing.report("stuck", "exit") is True
+    assert firing.report("returned") is False
+
+    assert scene.report.written == [("stuck", "exit")]
     assert firing.is_reported
+    assert is_free(firing.lock)
 
 
 # ---- until last call ---------------------------------------------------------------------------
@@ -619,11 +602,11 @@ def test_what_others_are_to_do_is_done_in_an_open_invocation_behind_a_shield(
     def action() -> None:
         assert elsewhere.clock.alarm.rung == 1
         seen.append((invocation.is_open, invocation.shields))
-        firing.inject(LAST_CALL_AT - 0.001, None)
+        inject(firing, LAST_CALL_AT - 0.001, None)
         seen.append((ELSEWHERE in prepared, invocation.shields))
-        firing.inject(LAST_CALL_AT, None)
+        inject(firing, LAST_CALL_AT, None)
 
-    firing.run_until_last_call(action)
+    _outcome._run_until_last_call(firing, action)
 
     assert seen == [(True, 1), (False, 1)]
     assert (invocation.is_open, invocation.shields) == (False, 0)
@@ -639,7 +622,7 @@ def test_last_call_is_no_error_of_what_it_cuts_short(scene: Scene, error: BaseEx
     def action() -> None:
         raise error
 
-    firing.run_until_last_call(action)
+    _outcome._run_until_last_call(firing, action)
 
     assert (scene.invocation.is_open, scene.invocation.shields) == (False, 0)
 
@@ -652,7 +635,7 @@ def test_an_error_of_its_own_gets_out(scene: Scene) -> None:
         raise KeyError
 
     with pytest.raises(KeyError):
-        firing.run_until_last_call(action)
+        _outcome._run_until_last_call(firing, action)
 
     assert (scene.invocation.is_open, scene.invocation.shields) == (False, 0)
 
@@ -667,11 +650,11 @@ def test_loops_that_were_interrupted_are_run_out_until_last_call(
         ran.append((loop, seconds, scene.invocation.is_open))
         scene.clock.advance(1.0)
 
-    monkeypatch.setattr(_firing, "run_out", run_out)
+    monkeypatch.setattr(_outcome, "run_out", run_out)
     firing = settled(scene)
     firing.loops += ["one", "other"]  # type: ignore[list-item]
 
-    firing.run_out_loops()
+    _outcome._run_out_loops(firing)
 
     assert ran == [("one", 2.5, True), ("other", 1.5, True)]
     assert not scene.invocation.is_open
@@ -683,12 +666,12 @@ def test_a_loop_that_is_marked_as_running_is_run_out_too(
 ) -> None:
     """Once. An injection tells nothing of the loop that it has ended a run of."""
     ran: list[object] = []
-    monkeypatch.setattr(_firing, "run_out", lambda loop, _seconds: ran.append(loop))
-    monkeypatch.setattr(_firing, "running_loop", lambda: "left running")
+    monkeypatch.setattr(_outcome, "run_out", lambda loop, _seconds: ran.append(loop))
+    monkeypatch.setattr(_outcome, "running_loop", lambda: "left running")
     firing = settled(scene)
     firing.loops += ["left running"] if is_known else []  # type: ignore[list-item]
 
-    firing.run_out_loops()
+    _outcome._run_out_loops(firing)
 
     assert ran == ["left running"]
 
@@ -708,4 +691,4 @@ def test_a_lock_that_was_never_taken_is_not_given_back() -> None:
 
     lock: Any = Lock()
     with pytest.raises(KeyError, match="theirs"):
-        _firing._holding(lock, _firing._nothing)
+        _invocation.holding(lock, _invocation._nothing)

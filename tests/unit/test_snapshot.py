@@ -1,0 +1,89 @@
+"""Where everybody is when the watchdog acts, whatever the user's objects are like."""
+
+from __future__ import annotations
+
+import threading
+from _thread import get_ident
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from watchdog_lambda._engine import snapshot
+from watchdog_lambda._engine.snapshot import attribute, other_stacks, text
+
+# ---- the user's objects ------------------------------------------------------------------------
+
+
+class Broken:
+    """Nothing of it can be read."""
+
+    def __str__(self) -> str:
+        raise ValueError("no")
+
+    @property
+    def name(self) -> str:
+        raise ValueError("no")
+
+
+def test_what_cannot_be_made_a_text_is_named_by_its_type() -> None:
+    """``str`` raises, a property raises, an attribute is missing, or is None."""
+    holder = SimpleNamespace(number=7, nothing=None, broken=Broken())
+
+    assert text(Broken()) == "<Broken>"
+    assert attribute(holder, "number") == "7"
+    assert attribute(holder, "broken") == "<Broken>"
+    assert attribute(holder, "nothing") == attribute(holder, "missing") == ""
+    assert attribute(Broken(), "name") == ""
+
+
+# ---- the other threads -------------------------------------------------------------------------
+
+
+class Places:
+    """Stands for a SourceMap: the stacks of these tests are places already."""
+
+    @staticmethod
+    def places(stack: list[str]) -> tuple[str, ...]:
+        return tuple(stack)
+
+
+def others(stacks: dict[int, list[str]], names: dict[int, str] | None = None) -> dict[str, Any]:
+    active = {ident: SimpleNamespace(name=name) for ident, name in (names or {}).items()}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(threading, "_active", active)
+        patch.setattr(snapshot, "_count", lambda: 45)
+        return other_stacks(Places(), stacks)  # type: ignore[arg-type]
+
+
+def test_threads_are_told_by_name() -> None:
+    """Neither the one that asks nor this package's own, which have no place that is not ours."""
+    stacks = {1: ["a"], 2: ["b"], 3: ["c"], 4: ["d"], 5: [], get_ident(): ["own"], 6: ["e"]}
+
+    told = others(stacks, {1: "pool", 2: "pool", 4: "", 6: "last"})
+
+    assert told == {
+        "pool": ("a",),
+        "pool (2)": ("b",),
+        "thread": ("c",),
+        "thread (4)": ("d",),
+        "last": ("e",),
+    }
+
+
+def test_of_a_deep_stack_the_innermost_frames_are_told() -> None:
+    """Twenty of them."""
+    assert others({1: [str(n) for n in range(25)]}) == {
+        "thread": tuple(str(n) for n in range(5, 25))
+    }
+
+
+@pytest.mark.parametrize(
+    ("count", "more"), [(30, None), (31, ("15 threads left out",)), (33, ("15 threads left out",))]
+)
+def test_of_many_threads_the_first_are_told(count: int, more: tuple[str, ...] | None) -> None:
+    """Thirty of them; how many are left out is the process's count, which has all of them."""
+    told = others({n: ["a"] for n in range(1, count + 1)})
+
+    assert told.pop("...", None) == more
+    assert len(told) == 30

@@ -1,0 +1,88 @@
+"""Landing an interrupt in the handler's thread: raised by a nudge's handler there, or injected.
+
+Which one, and whether one may land now, is the policy's to say; see :mod:`.interrupts`.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from watchdog_lambda._cpython.delivery import trace_instructions
+from watchdog_lambda._cpython.loops import loop_in, running_loop, wake
+from watchdog_lambda._cpython.stacks import all_stacks, frame_of, gc_paused
+from watchdog_lambda._cpython.tasks import note_run
+from watchdog_lambda.errors import LANDING, prepared
+
+from .invocation import holding
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from .invocation import Firing
+
+
+def inject(firing: Firing, now: float, handled: BaseException | None) -> None:
+    """Have the interrupt that is due now, if one is, raised at the thread's next bytecode.
+
+    Thread: watchdog.
+    """
+    thread_id = firing.thread_id
+    with firing.lock:
+        # Check and inject under one lock. Otherwise: we see an open invocation; the handler's
+        # thread settles and returns; we inject; the next invocation dies of it. Pinned by
+        # test_late_injection_does_not_reach_the_next_invocation.
+        if not firing.invocation.is_open:
+            return
+        stack = all_stacks(thread_id).get(thread_id, [])
+        error = firing.policy.decide(now, frame_of(thread_id), handled, stack=stack)
+        if error is None:
+            return
+        prepared[thread_id] = error
+        firing.services.injector.inject(thread_id, LANDING[type(error)])
+        loop = loop_in(thread_id)
+        if loop is None:
+            return
+        with gc_paused():
+            note_run(frame_of(thread_id))
+        if loop not in firing.loops:
+            firing.loops.append(loop)
+    # After the injection, see there; and without the lock, as it is the loop's code that runs.
+    wake(loop)
+
+
+def land(
+    firing: Firing, frame: FrameType | None, *, in_place: bool = False
+) -> BaseException | None:
+    """The interrupt that must be raised in `frame` now, by whoever asks; None if there is none.
+
+    Thread: the handler's.
+    """
+    if firing.is_landing:
+        # A nudge in the middle of a decision, as in a finaliser that the collector runs there. It
+        # would raise into the finaliser, and pull the decision's state away from under it. Pinned
+        # by test_a_nudge_in_a_finaliser_inside_of_a_decision_is_put_off.
+        return None
+    firing.is_landing = True
+    try:
+        policy = firing.policy
+        error = policy.decide(firing.elapsed(), frame, sys.exc_info()[1], in_place=in_place)
+        if error is not None and error._witness is not None:
+            error._witness.landed()
+            loop = running_loop()
+            if loop is not None:
+                note_run(frame)
+                if loop not in firing.loops:
+                    firing.loops.append(loop)
+        elif policy.is_misplaced and frame is not None and not in_place:
+            # Most of the nudges meet a tight loop at its back edge (174 of 204 counted on 3.13),
+            # and where it calls nothing all do. So have it looked at instruction by instruction.
+            trace_instructions(frame, lambda: land(firing, frame, in_place=True))
+        return error
+    finally:
+        firing.is_landing = False
+
+
+def land_at_shield(firing: Firing, frame: FrameType) -> BaseException | None:
+    """The same at the end of a shield, where the watchdog may be about to inject."""
+    return holding(firing.lock, lambda: land(firing, frame))

@@ -1,0 +1,9 @@
+"""The process's watchdog, made with what it reports by."""
+
+from __future__ import annotations
+
+from . import _report
+from ._engine.clock import SystemClock
+from ._engine.watchdog import WatchdogThread
+
+process_watchdog = WatchdogThread(SystemClock(), _report)
