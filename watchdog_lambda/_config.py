@@ -129,9 +129,12 @@ class Settings:
         prefix that are no setting trigger one warning each: most are typing mistakes.
         """
         given = {name: value for name, value in options.items() if value is not None}
-        if not given and not any(variable.startswith(PREFIX) for variable in environ):
-            return cls({})
-        from ._parsers import Reading, option  # noqa: PLC0415 - only where something is set
+        set_here = {variable for variable in environ if variable.startswith(PREFIX)}
+        if not given and set_here <= {SETTINGS["handler"].variable}:
+            # Most functions set nothing else, and every text is taken for a handler's name.
+            handler = environ.get(SETTINGS["handler"].variable, "").strip()
+            return cls({"handler": handler} if handler else {})
+        from ._parsers import Reading, option  # noqa: PLC0415 - only where something else is set
 
         read = Reading(environ, SETTINGS)
         for variable, suggestion in read.unknown.items():
