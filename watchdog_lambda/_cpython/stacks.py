@@ -96,7 +96,8 @@ def all_stacks(wanted: int) -> dict[int, Stack]:
 
 def stack_in(text: str) -> Stack:
     """The one stack, or the first one, in what ``faulthandler`` has written. Thread: any."""
-    return next((stack for stack in _stacks_in(text) if stack), [])
+    none: Stack = []
+    return next((stack for stack in _stacks_in(text) if stack), none)
 
 
 def frame_of(thread_id: int) -> FrameType | None:

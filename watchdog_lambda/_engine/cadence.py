@@ -47,7 +47,7 @@ class Cadence:
 
     def __init__(self, nudge: Nudge) -> None:
         self._nudge = nudge
-        self._heard = -1
+        self._heard: int = -1
         self.unheard = 0
         """Nudges sent in a row that nobody has heard."""
         self.quiet_until = -math.inf
