@@ -19,16 +19,16 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from watchdog_lambda._cpython import delivery as _interrupt
+from watchdog_lambda._engine import daemon as _daemon
 from watchdog_lambda._engine import landing as _landing
 from watchdog_lambda._engine import stage as _stage
-from watchdog_lambda._engine import watchdog as _watchdog
 from watchdog_lambda._lambda import sandbox as _sandbox
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import FrameType
 
-_STARTERS = (_sandbox, _stage, _watchdog)
+_STARTERS = (_sandbox, _stage, _daemon)
 """The modules that start threads."""
 
 _tracer = sys.gettrace()
@@ -53,7 +53,7 @@ def pytest_configure() -> None:
     for module in _STARTERS:
         vars(module)["start_new_thread"] = _start_traced
     # What tells threads from gevent's greenlets.
-    vars(_watchdog)["BuiltinFunctionType"] = FunctionType
+    vars(_daemon)["BuiltinFunctionType"] = FunctionType
     vars(_landing)["trace_instructions"] = _trace_instructions
 
 

@@ -65,6 +65,8 @@ TESTS: Final = {
     "_report.record": ("tests/unit/test_record.py",),
     "_engine.kernel_timers": ("tests/unit/test_kernel_timers.py",),
     "_engine.watchdog": ("tests/unit/test_watchdog.py",),
+    "_engine.daemon": ("tests/unit/test_watchdog.py",),
+    "_engine.nudged": ("tests/unit/test_watchdog.py",),
 }
 """The core modules, and the tests of each: they wait for nothing, so it takes minutes."""
 

@@ -26,7 +26,7 @@ from tests.support import (
 )
 from tests.threads.gates import NoTimer, parts
 from watchdog_lambda import LambdaTimeout, _report, watch
-from watchdog_lambda._engine import watchdog
+from watchdog_lambda._engine import daemon
 from watchdog_lambda._engine.invocation import Invocation, active
 from watchdog_lambda._engine.watchdog import WatchdogThread
 from watchdog_lambda._handler import guard
@@ -369,7 +369,7 @@ def test_no_thread_to_be_had_is_warned_of_once_and_the_handler_runs(
     def refuse(*_: object) -> int:
         raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr(watchdog, "start_new_thread", refuse)
+    monkeypatch.setattr(daemon, "start_new_thread", refuse)
     # For the rest of the process: it would start threads behind other tests' forks.
     monkeypatch.setattr(os, "register_at_fork", lambda **_hooks: None)
     limited = WatchdogThread(process_watchdog.clock, _report)

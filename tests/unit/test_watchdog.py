@@ -23,6 +23,8 @@ import pytest
 from tests.support import BOUND, FakeAlarm, FakeClock, SilentReport, eventually, plan
 from watchdog_lambda import LambdaTimeout, TimeoutDetails
 from watchdog_lambda._cpython import bytecode, stacks
+from watchdog_lambda._engine import daemon
+from watchdog_lambda._engine import nudged as nudged_module
 from watchdog_lambda._engine import watchdog as module
 from watchdog_lambda._engine.invocation import CONCLUDED, OVER, Invocation, active
 from watchdog_lambda._engine.kernel_timers import LATE_BY
@@ -33,7 +35,7 @@ from watchdog_lambda.errors import prepared
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-    from types import FrameType
+    from types import FrameType, ModuleType
 
 START = float(1 << 30)
 GRACE_AT, HARD = START + 7.0, START + 8.0
@@ -165,14 +167,14 @@ def under_way(one: Invocation, ident: int = ELSEWHERE) -> Invocation:
 
 
 @contextmanager
-def failing(name: str, error: BaseException) -> Iterator[None]:
-    """Have what the module makes an action of fail."""
+def failing(name: str, error: BaseException, where: ModuleType = module) -> Iterator[None]:
+    """Have what a module makes an action of fail."""
 
     def fail(*_given: object) -> None:
         raise error
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, name, fail)
+        patch.setattr(where, name, fail)
         yield
 
 
@@ -303,7 +305,7 @@ def test_a_watchdog_as_it_is_made_waits_for_its_first_invocation(
 
     clock.alarm.wait = wait  # type: ignore[method-assign]
     monkeypatch.setattr(os, "register_at_fork", lambda **_hooks: None)
-    monkeypatch.setattr(module, "start_new_thread", started.setdefault)  # of C, and starts nothing
+    monkeypatch.setattr(daemon, "start_new_thread", started.setdefault)  # of C, and starts nothing
     first = under_way(invocation(wake_signal="none"))
     assert first.due < watchdog.wake_at
 
@@ -451,7 +453,7 @@ def test_hooks_of_forks_are_registered_once(loose: Loose, monkeypatch: pytest.Mo
     """However often the thread ends and is started."""
     hooks: list[dict[str, object]] = []
     monkeypatch.setattr(os, "register_at_fork", lambda **given: hooks.append(given))
-    monkeypatch.setattr(module, "start_new_thread", {}.setdefault)  # of C, and starts nothing
+    monkeypatch.setattr(daemon, "start_new_thread", {}.setdefault)  # of C, and starts nothing
 
     for _ in range(2):
         loose._thread_id = None
@@ -460,22 +462,12 @@ def test_hooks_of_forks_are_registered_once(loose: Loose, monkeypatch: pytest.Mo
     assert hooks == [{"after_in_child": loose._after_fork}]
 
 
-def test_a_last_resort_is_made_ready_with_the_thread(loose: Loose) -> None:
-    """Nothing may be imported while the watchdog fires."""
-    loose.last_resort = SimpleNamespace(preload=lambda: loose.preloaded.append("resort"))
-
-    loose._start()
-
-    assert loose.ran.wait(BOUND)
-    assert loose.preloaded == ["watchdog", "resort"]
-
-
 def test_where_there_is_no_thread_nothing_is_said_of_the_nudge(
     loose: Loose, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Nothing is watched at all, and that is what the log says."""
     loose.nudge.number = None
-    with failing("start_new_thread", RuntimeError("none to be had")):
+    with failing("start_new_thread", RuntimeError("none to be had"), daemon):
         loose.wake(invocation())
 
     [said] = caplog.messages
@@ -515,7 +507,7 @@ def test_where_threads_are_greenlets_the_log_says_so(
         def __call__(self, *_: object) -> int:
             return 7
 
-    monkeypatch.setattr(module, "start_new_thread", Spawn())
+    monkeypatch.setattr(daemon, "start_new_thread", Spawn())
 
     loose._start()
 
@@ -528,7 +520,7 @@ def test_no_thread_to_be_had_is_said_once_and_tried_again(
     loose: Loose, caplog: pytest.LogCaptureFixture, error: Exception
 ) -> None:
     """The handler runs unwatched; should the next one have more luck it is watched."""
-    with failing("start_new_thread", error):
+    with failing("start_new_thread", error, daemon):
         loose.wake(invocation())
         loose.wake(invocation())
     refused = loose._thread_id
@@ -618,9 +610,11 @@ def test_every_part_is_made_ready_before_it_is_needed(
     for part in (bytecode, stacks):
         monkeypatch.setattr(part, "preload", lambda name=part.__name__: ready.append(name))
 
+    watched.last_resort = SimpleNamespace(preload=lambda: ready.append("last resort"))
+
     watched.preload()
 
-    assert ready == [part.__name__ for part in (bytecode, stacks)]
+    assert ready == [*(part.__name__ for part in (bytecode, stacks)), "last resort"]
     assert watched.silent.preloaded == 1
     assert watched.injector.available
 
@@ -1013,7 +1007,7 @@ def test_a_nudge_for_which_there_is_no_memory_lets_go_of_some(
         raise MemoryError
 
     with monkeypatch.context() as patch:
-        patch.setattr(module, "land", no_memory)
+        patch.setattr(nudged_module, "land", no_memory)
         assert nudged(watched) is None
 
     assert watched._ballast is None
@@ -1051,7 +1045,7 @@ def caught_up(*stages: object) -> Any:
 @pytest.fixture
 def lands(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever is due is a KeyError."""
-    monkeypatch.setattr(module, "land", lambda _firing, _frame: KeyError())
+    monkeypatch.setattr(nudged_module, "land", lambda _firing, _frame: KeyError())
 
 
 @pytest.mark.parametrize(
@@ -1075,7 +1069,7 @@ def test_the_thread_has_caught_up_when_hooks_are_over_and_interrupts_may_land(
     firing.elapsed = lambda: now
     firing.policy.is_waiting = not may_land
 
-    assert watched._has_caught_up(one) is has_caught_up
+    assert nudged_module.has_caught_up(one, watched.fake) is has_caught_up
 
 
 class Late:

@@ -1,0 +1,60 @@
+"""What a nudge's handler raises in the main thread, in the middle of whatever runs there."""
+
+from __future__ import annotations
+
+from _thread import get_ident
+
+from watchdog_lambda._cpython.source import is_ours
+
+from .invocation import active
+from .kernel_timers import LATE_BY
+from .landing import land
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import FrameType
+
+    from .clock import Clock
+    from .invocation import Invocation
+
+_YIELD = 0.001
+
+
+def decide(frame: FrameType | None, clock: Clock, ring: Callable[[], None]) -> BaseException | None:
+    """The interrupt to raise in `frame`; None: nothing is due there.
+
+    Where the watchdog is late, `ring` it and wait until it has caught up.
+
+    Thread: main.
+    """
+    invocation = active.get(get_ident())
+    if invocation is None or not invocation.is_open or frame is None or is_ours(frame.f_code):
+        return None
+    if not has_caught_up(invocation, clock):
+        _let_the_thread_run(invocation, clock, ring)
+    if invocation.firing is None:
+        return None
+    return land(invocation.firing, frame)
+
+
+def has_caught_up(invocation: Invocation, clock: Clock) -> bool:
+    """Whether the watchdog has done what is due before an interrupt may land. Thread: any."""
+    firing = invocation.firing
+    if firing is None:
+        return clock.monotonic() < invocation.due + LATE_BY / 2
+    if any(not stage.is_over() for stage in firing.stages):
+        return False
+    return firing.elapsed() < firing.timeline.grace_at or not firing.policy.is_waiting
+
+
+def _let_the_thread_run(invocation: Invocation, clock: Clock, ring: Callable[[], None]) -> None:
+    """Give the GIL away until the watchdog has done what is due before the interrupt.
+
+    The kernel's timer has nudged because the thread is late: C code holds the GIL, and it is this
+    function, called from inside of it, that can let go. Hooks run meanwhile, within their budget.
+    """
+    until = clock.monotonic() + invocation.timeline().hook_budget + LATE_BY
+    while clock.monotonic() < until and not has_caught_up(invocation, clock):
+        ring()
+        clock.pause(_YIELD)
