@@ -55,6 +55,17 @@ def test_the_readmes_links_lead_to_the_repository_from_an_index() -> None:
         assert (ROOT / link.removeprefix(base).partition("#")[0]).exists(), link
 
 
+@pytest.mark.parametrize("page", ["README.md", "docs/how-to/install.md"])
+def test_the_bound_of_powertools_is_the_one_that_is_documented(page: str) -> None:
+    """What a reader is told can be installed is what pip is told."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    [requirement] = project["project"]["dependencies"]
+
+    bound = requirement.removeprefix("aws-lambda-powertools>=")
+
+    assert f"`aws-lambda-powertools` {bound} or newer" in (ROOT / page).read_text(encoding="utf-8")
+
+
 VULNERABLE = {"id": "PYSEC-1", "fix_versions": ["1.24.2"]}
 KNOWN = {"dependencies": [{"name": "urllib3", "version": "1.24.1", "vulns": [VULNERABLE]}]}
 NOTHING = {"dependencies": [{"name": "urllib3", "version": "1.24.1", "vulns": []}]}

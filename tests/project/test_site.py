@@ -33,6 +33,16 @@ def test_the_landing_pages_code_runs() -> None:
     assert late["handler"]({}, testing.FakeContext()) == {"statusCode": 504}
 
 
+def test_every_page_is_found_from_the_landing_page() -> None:
+    """Not only in the site's navigation, which somebody who reads the files does not have."""
+    kinds = ("tutorial", "how-to", "reference", "explanation")
+    pages = {p.relative_to(DOCS).as_posix() for kind in kinds for p in DOCS.glob(f"{kind}/*.md")}
+
+    linked = set(re.findall(r"\]\(([\w/-]+\.md)\)", text("index.md")))
+
+    assert pages - linked == set()
+
+
 def test_the_comparison_has_the_figures_of_the_table_of_calls() -> None:
     """Those of docs/explanation/limits.json, as they are worded."""
     page = text("explanation/comparison.md")
