@@ -81,7 +81,7 @@ def test_importing_starts_nothing_reads_nothing_and_imports_little() -> None:
         (r"^\s*import _?ctypes", {"_cpython.libc"}),
         (
             r"\bsignal\.(signal|pthread_kill)\(",
-            {"_cpython.delivery", "_lambda.sandbox", "_lambda.supervisor"},
+            {"_cpython.delivery", "_lambda.sandbox", "_lambda.runtime_process"},
         ),
         (r"os\.environ", {"_register", "_watched", "entrypoint", "__main__"}),
         (r"sys\.settrace", {"_cpython.delivery"}),

@@ -61,6 +61,8 @@ def handler(event, context):
     os.write(1, (json.dumps(begins) + "\\n").encode())
     if "hold" in event:
         hold_in_a_function_whose_name_is_long(event["hold"], event.get("depth", 0))
+    if "crash" in event:
+        ctypes.string_at(0)
     if "blind" in event:
         be_blind(event["blind"], LIBC_WITH_GIL if event.get("gil") else LIBC)
         if event.get("then_sleep"):
@@ -330,6 +332,27 @@ def test_there_is_no_exit(tmp_path: Path) -> None:
         assert report["last_resort"] == "not exit: not available here"
         warning = "LAST_RESORT=exit, SIGTERM=1 has no effect in Managed Instances"
         assert started.log.count(warning) == WORKERS
+
+
+@pytest.mark.parametrize("environment", [{}, POLLS_IN_THREAD], ids=["image", "aws"])
+def test_a_supervised_worker_is_replaced(tmp_path: Path, environment: dict[str, str]) -> None:
+    """Each worker has a supervisor of its own: a hang or a crash costs no worker."""
+    settings = {"WATCHDOG_LAMBDA_LAST_RESORT": "supervise", **environment}
+    with instance(tmp_path, environment=settings) as (api, started):
+        supervisors = started.workers
+        before = {answer.body["pid"] for answer in both(api, {})}
+        hang = api.send({"blind": 60, "gil": True})
+        crash = api.send({"crash": True})
+        crashed, hung = crash.answer(within=2), hang.answer(within=TIMEOUT + 5)
+        after = {answer.body["pid"] for answer in both(api, {})}
+
+        assert crashed.body["errorType"] == "RuntimeCrash"
+        assert crashed.body["errorMessage"].startswith("killed by SIGSEGV after 0.")
+        assert hung.body["errorType"] == "LambdaTimeout"
+        assert hung.seconds < TIMEOUT
+        assert before.isdisjoint(after)
+        assert len(after) == WORKERS
+        assert started.workers == supervisors
 
 
 def test_nothing_of_ours_is_in_the_parent_or_before_the_first_invocation(tmp_path: Path) -> None:

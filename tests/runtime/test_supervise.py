@@ -125,6 +125,7 @@ def test_each_way_to_die_is_answered_at_once(do: str, message: str, place: str) 
         assert ("dying.py" in "".join(answer["stackTrace"])) == place.startswith(" in")
         assert crashed.response.seconds < 0.2 + AT_ONCE
         assert_same_sandbox(before, after)
+        emulator.wait_for_line(lambda text: CRASH in text)
         [record] = crashes(emulator)
         assert (record["request_id"], record["outcome"]) == (crashed.request_id, "answered")
 
@@ -193,6 +194,7 @@ def test_a_crash_in_init_is_reported_with_the_place(do: str, message: str) -> No
         body: Any = json.loads(emulator.invoke(LOOK).body)
         assert body["errorType"] == "Runtime.ExitError"
         assert re.fullmatch(message, body["errorMessage"])
+        emulator.wait_for_line(lambda text: CRASH in text)
         record = crashes(emulator)[0]
         assert (record["outcome"], record["request_id"], record["elapsed_ms"]) == ("init", "", None)
 

@@ -28,8 +28,9 @@ if TYPE_CHECKING:
 
 _ACCEPTED: Final = 202
 _REFUSED: Final = "watchdog.refused"
-_LEAST: Final = 0.05
-"""Seconds that a post gets at least, however late it is."""
+_ANSWERS_WITHIN: Final = 1.0
+"""Seconds for the API to answer, also beyond the hard deadline: with less, an answer that is on its
+way would count as unknown, and the next event would be asked for before it has arrived."""
 
 
 class Answers:
@@ -76,7 +77,7 @@ class Answers:
     def crash(self, seen: Seen, ended: Ended, place: Place) -> bool:
         """Answer for a process that has ended; whether the answer was taken."""
         now = wall()
-        used = memory.peak_mb(ended.peak_kb), self._limit_mb
+        used = memory.peak_mb(ended.peak_kb, self._limit_mb), self._limit_mb
         text = crash.message(ended, now - seen.opened_at, place, *used)
         taken = self._post_error(seen, crash.TYPE, text, place)
         outcome = "answered" if taken else "refused"
@@ -85,11 +86,11 @@ class Answers:
 
     def init_crash(self, ended: Ended, place: Place) -> None:
         """Say where the init has crashed; the platform says that it has."""
-        used = memory.peak_mb(ended.peak_kb), self._limit_mb
+        used = memory.peak_mb(ended.peak_kb, self._limit_mb), self._limit_mb
         text = crash.message(ended, None, place, *used)
         body = crash.error_body(crash.INIT_TYPE, text, "", place)
         headers = {"Lambda-Runtime-Function-Error-Type": crash.INIT_TYPE}
-        self._send("init/error", body, headers, 1.0)
+        self._send("init/error", body, headers)
         self._write({**crash.record(ended, place, used, "init"), **self._of(None, 0.0)})
 
     def report_timeout(self, seen: Seen, place: Place) -> None:
@@ -131,12 +132,12 @@ class Answers:
         if seen.invocation_id:
             # Sent back, so that no answer goes astray where several are under way.
             headers["Lambda-Runtime-Invocation-Id"] = seen.invocation_id
-        return self._send(path, body, headers, max(seen.deadline - wall(), _LEAST))
+        return self._send(path, body, headers)
 
-    def _send(self, path: str, body: bytes, headers: dict[str, str], seconds: float) -> bool:
+    def _send(self, path: str, body: bytes, headers: dict[str, str]) -> bool:
         """Post; whether it was taken. What was not taken is in the log, with the reason."""
         try:
-            status, said = self._api.post(path, body, headers, seconds)
+            status, said = self._api.post(path, body, headers, _ANSWERS_WITHIN)
         except Unanswered:
             # It may have been taken. Whoever answered once more would answer twice.
             return True

@@ -17,10 +17,17 @@ MARGIN_SHARE: Final = 0.125
 long, so an interrupt still comes first."""
 
 OVERDUE_BY: Final = 1.0
-"""So long after the hard deadline the platform has ended the process, or was frozen with it."""
+"""So long after the hard deadline the platform has ended the process, or was frozen with it.
+
+Then the runtime has as long again to come back by itself; where nobody ends the process (Managed
+Instances), the supervisor answers after that."""
 
 _EARLY_FACTOR: Final = 1.5
 _EARLY_SPARE: Final = 0.25
+
+
+STACK_SHARE: Final = 0.25
+"""A stuck main thread has this share of the time that is left to write down where it is."""
 
 
 def margin(seconds: float) -> float:

@@ -35,9 +35,13 @@ def limit_mb(environ: Mapping[str, str]) -> int | None:
     return None
 
 
-def peak_mb(maximum_resident_kb: int) -> int:
-    """A process's peak in MB, of what ``wait4()`` says about it in KB."""
-    return maximum_resident_kb >> 10
+def peak_mb(maximum_resident_kb: int, limit: int | None) -> int:
+    """A process's peak in MB, of what ``wait4()`` says about it in KB.
+
+    At most the limit: that counts pages which several processes share once, and this each time.
+    """
+    peak = maximum_resident_kb >> 10
+    return peak if limit is None else min(peak, limit)
 
 
 def _own_groups() -> list[str]:

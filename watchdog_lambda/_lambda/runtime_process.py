@@ -9,6 +9,7 @@ user's, who may have it look after itself.
 from __future__ import annotations
 
 import os
+import resource
 import signal
 
 from watchdog_lambda._engine.clock import SystemClock
@@ -18,7 +19,14 @@ from .kernel import TICKS, processes_by_parent, started_at
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Final
+    from typing import Final, NoReturn
+
+    from .kernel import Kernel
+
+
+USAGE: Final = resource.struct_rusage
+"""What wait4() gives. Without this line it would import the module, after the fork. Pinned by
+test_the_supervisor_imports_nothing_after_the_fork."""
 
 _LOOK_AGAIN: Final = 0.0005
 """Seconds between two looks at whether a process has stopped."""
@@ -32,6 +40,21 @@ class Ended:
     def __init__(self, exit_code: int, peak_kb: int) -> None:
         self.exit_code = exit_code  # or the signal's number, negative
         self.peak_kb = peak_kb
+
+    def mirror(self, kernel: Kernel) -> NoReturn:
+        """End as that process has: the platform then says of us what it would have said of it."""
+        number = -self.exit_code
+        if number > 0:
+            kernel.leave_no_core()
+            try:
+                signal.signal(number, signal.SIG_DFL)
+            except (OSError, ValueError):
+                pass  # SIGKILL
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {number})
+            os.kill(os.getpid(), number)
+            # Process 1 of a container has no default actions.
+            os._exit(128 + number)
+        os._exit(self.exit_code)
 
 
 class RuntimeProcess:

@@ -18,6 +18,9 @@ import os
 
 from watchdog_lambda._cpython.stack_dump import reserved, spare_signal
 from watchdog_lambda._cpython.stacks import stack_in
+from watchdog_lambda._engine.clock import SystemClock
+
+from .kernel import handles
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,7 +28,10 @@ if TYPE_CHECKING:
 
     from watchdog_lambda._cpython.stacks import Stack
 
+    from .kernel import Kernel
+
 _MOST_BYTES: Final = 65_536
+_LOOK_AGAIN: Final = 0.001
 
 
 class StackFiles:
@@ -85,14 +91,28 @@ class StackFiles:
             # The position is shared with the process that writes.
             os.lseek(descriptor, 0, os.SEEK_SET)
 
-    def clear_stuck(self) -> None:
-        """Make room for an answer to the signal."""
+    def ask_for_stuck(self, kernel: Kernel, pid: int, number: int, within: float) -> None:
+        """Have a process's main thread write down where it is, and wait for that so many seconds.
+
+        `number` is what :meth:`catch` has returned there; 0 asks for nothing.
+        """
+        # Code that takes every signal and puts back what Python knew of it leaves the default
+        # action behind, by which this one would end the process.
+        if not number or not handles(pid, number):
+            return
         os.ftruncate(self._stuck, 0)
         os.lseek(self._stuck, 0, os.SEEK_SET)
-
-    def stuck_size(self) -> int:
-        """How many bytes have been written since the signal was sent."""
-        return os.fstat(self._stuck).st_size
+        try:
+            kernel.signal_main_thread(pid, number)
+        except OSError:
+            return  # it has ended
+        until, size = SystemClock.monotonic() + within, 0
+        while SystemClock.monotonic() < until:
+            SystemClock.pause(_LOOK_AGAIN)
+            now = os.fstat(self._stuck).st_size
+            if now and now == size:
+                return
+            size = now
 
     def stuck(self) -> Stack:
         """Where the main thread was when the signal came; empty if it has not written."""

@@ -13,14 +13,12 @@ stored, so nobody else has answered then, and nobody else will. Without the seco
 
 from __future__ import annotations
 
-import os
 import signal
 
 from watchdog_lambda import _report
 from watchdog_lambda._engine.clock import SystemClock, wall
 
-from .decision import MARGIN, OVERDUE_BY, margin, wants_early
-from .kernel import handles
+from .decision import MARGIN, OVERDUE_BY, STACK_SHARE, margin, wants_early
 from .runtime_process import RuntimeProcess
 from .shared_state import ANSWERING, FAILED, INIT, OPEN, RECYCLED
 
@@ -28,7 +26,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from _socket import socket
     from collections.abc import MutableMapping
-    from typing import Final, NoReturn
+    from typing import Final
 
     from .answers import Answers
     from .plain_http import PlainApi
@@ -39,13 +37,13 @@ if TYPE_CHECKING:
 RING: Final = signal.SIGRTMIN
 """What the runtime's process has its supervisor look with."""
 
-_PASSED_ON: Final = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT}
+_PASSED_ON: Final = {signal.SIGTERM, signal.SIGINT}
 WAITED_FOR: Final = frozenset({signal.SIGCHLD, RING, *_PASSED_ON})
 """Blocked before the fork, and taken one by one."""
 
 _LONGEST_SLEEP: Final = 900.0
-_STACK_WITHIN: Final = 0.02
-"""Seconds for a stuck main thread to write down where it is."""
+_AGAIN: Final = 0.01
+"""Seconds until a process that could not be stopped, or has just come back, is looked at again."""
 _NEXT_AHEAD: Final = 0.03
 """The next event is asked for so many seconds before the hard deadline at the latest."""
 
@@ -71,13 +69,14 @@ class Supervisor:
         self._files = files
         self._answers = answers
         self._mask = mask
-        self._sleep = _LONGEST_SLEEP
+        self._sleep = 0.0  # how long it may sleep once an event has come; see _due_in()
         self._is_first = True
         self._next: socket | None = None  # on which the fresh process's first event comes
         self._asks_at: float | None = None  # when that is asked for, by the monotonic clock
-        self._passed_on: int | None = None
+        self._passed_on: set[int] = set()  # signals; from the first on nothing is started anew
         self._refused: Seen | None = None  # the invocation whose answer was not taken from us
-        self._overdue: Seen | None = None
+        self._overdue: Seen | None = None  # found long after its deadline
+        self._waits_until = 0.0  # for that one; whatever else wakes the supervisor meanwhile
 
     def serve(self) -> socket | None:
         """Start the runtime's process whenever there is none.
@@ -100,10 +99,10 @@ class Supervisor:
         while True:
             info = signal.sigtimedwait(WAITED_FOR, max(pause, 0.0))
             number = 0 if info is None else info.si_signo
-            if number in _PASSED_ON and self._passed_on is None:
+            if number in _PASSED_ON and number not in self._passed_on:
                 # Once: the platform may signal a whole group, and a second SIGTERM would find the
                 # runtime in the middle of its end.
-                self._passed_on = number
+                self._passed_on.add(number)
                 self._process.signal(number)
             elif number == signal.SIGCHLD:
                 ended = self._process.reap()
@@ -112,16 +111,14 @@ class Supervisor:
                     return
             self._ask_for_next()
             seen = self._state.look()
-            if seen is None or self._passed_on is not None:
-                pause = self._until_next()
-                continue
-            due = self._due_in(seen)
-            if due > 0:
-                pause = min(due, self._sleep, self._until_next())
-            elif self._answer_for(seen):
-                return
-            else:
-                pause = self._sleep
+            due = _LONGEST_SLEEP
+            if seen is not None and seen.state == OPEN and not self._passed_on:
+                due = self._due_in(seen)
+                if due <= 0:
+                    if self._answer_for(seen):
+                        return
+                    due = _AGAIN
+            pause = min(due, self._sleep or _LONGEST_SLEEP, self._until_next())
 
     # ---- when ---------------------------------------------------------------------------------
 
@@ -129,27 +126,35 @@ class Supervisor:
         """Seconds until an invocation that is open must be answered for."""
         left = seen.deadline - wall()
         span = margin(seen.deadline - seen.opened_at)
-        if seen.state != OPEN or (self._refused is not None and seen.is_same(self._refused)):
-            return self._sleep
-        # All invocations have as much time; so it cannot come to the margin of one that begins
-        # during a sleep before that is over.
-        self._sleep = min(max(left - span, MARGIN), _LONGEST_SLEEP)
+        if self._refused is not None and seen.is_same(self._refused):
+            return _LONGEST_SLEEP
+        # All invocations have as much time, but for the first one of a process, which rings; so
+        # one that begins during a sleep does not come to its margin before that is over.
+        self._sleep = max(self._sleep, min(max(left - span, MARGIN), _LONGEST_SLEEP))
         if self._state.has_given_up(seen):
             return 0.0
-        if left < -OVERDUE_BY and (self._overdue is None or not seen.is_same(self._overdue)):
+        if left < -OVERDUE_BY:
             # Everything has been frozen, and now thaws: the runtime comes first.
-            self._overdue = seen
-            return MARGIN
+            now = SystemClock.monotonic()
+            if self._overdue is None or not seen.is_same(self._overdue):
+                self._overdue = seen
+                self._waits_until = now + OVERDUE_BY
+            return self._waits_until - now
         return left - span
 
     def _until_next(self) -> float:
-        return self._sleep if self._asks_at is None else self._asks_at - SystemClock.monotonic()
+        if self._asks_at is None:
+            return _LONGEST_SLEEP
+        return self._asks_at - SystemClock.monotonic()
 
     # ---- answering ----------------------------------------------------------------------------
 
     def _answer_for(self, seen: Seen) -> bool:
         """Answer for a handler that is stuck; whether a fresh process is to take its place."""
-        self._write_stack()
+        left = seen.deadline - wall()
+        self._files.ask_for_stuck(
+            self._answers.kernel, self._process.pid, self._state.dump_signal, left * STACK_SHARE
+        )
         if not self._process.stop((seen.deadline - wall()) / 2):
             # It has ended, and SIGCHLD says so; or it cannot be stopped, and so not be looked at.
             self._process.go_on()
@@ -168,49 +173,29 @@ class Supervisor:
         self._replace(seen, has_ended=False)
         return True
 
-    def _write_stack(self) -> None:
-        """Have the main thread write down where it is, if it can be had to."""
-        number = self._state.dump_signal
-        # Code that takes every signal and puts back what Python knew of it leaves the default
-        # action behind, by which this one would end the process.
-        if not number or not handles(self._process.pid, number):
-            return
-        self._files.clear_stuck()
-        try:
-            self._answers.kernel.signal_main_thread(self._process.pid, number)
-        except OSError:
-            return
-        until, size = SystemClock.monotonic() + _STACK_WITHIN, 0
-        while SystemClock.monotonic() < until:
-            SystemClock.pause(0.001)
-            now = self._files.stuck_size()
-            if now and now == size:
-                return
-            size = now
-
     def _take_over(self, ended: Ended) -> None:
         """The runtime's process has ended: answer for it, or end as it has.
 
         Returns only if a fresh process is to take its place.
         """
         state, seen = self._state.state, self._state.look()
-        if self._passed_on is not None or state == FAILED:
-            self._mirror(ended)
+        if self._passed_on or state == FAILED:
+            ended.mirror(self._answers.kernel)
         self._files.show_crash()
         place = self._answers.place(self._files.crash())
         if state == INIT:
             if self._is_first:
                 self._answers.init_crash(ended, place)
-            self._mirror(ended)
+            ended.mirror(self._answers.kernel)
         if state == RECYCLED:
             self._replace(seen, has_ended=True)
             return
         if seen is None:
             # Nobody waits for an answer: the platform says what it has always said.
-            self._mirror(ended)
+            ended.mirror(self._answers.kernel)
         taken = self._answers.crash(seen, ended, place)
         if not taken and seen.state != ANSWERING:
-            self._mirror(ended)
+            ended.mirror(self._answers.kernel)
         self._replace(seen, has_ended=True)
 
     # ---- a fresh process ----------------------------------------------------------------------
@@ -245,18 +230,3 @@ class Supervisor:
             self._api.ask_for_event(self._next)
         except OSError as error:
             _report.write_failure(error)
-
-    def _mirror(self, ended: Ended) -> NoReturn:
-        """End as the runtime's process has: the platform says what it would have said of that."""
-        code = ended.exit_code
-        if code < 0:
-            self._answers.kernel.leave_no_core()
-            try:
-                signal.signal(-code, signal.SIG_DFL)
-            except (OSError, ValueError):
-                pass  # SIGKILL
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, {-code})
-            os.kill(os.getpid(), -code)
-            # Process 1 of a container has no default actions.
-            os._exit(128 - code)
-        os._exit(code)

@@ -1,0 +1,474 @@
+"""A supervisor and the sandbox around it: signals, freezes, memory, daemons, refusals."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from http import HTTPStatus
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import pytest
+
+import watchdog_lambda
+from tests import log_schema
+
+from .runtime_api import RuntimeApi
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from typing import Literal
+
+TIMEOUT: Final = 2.0
+HANDLERS: Final = Path(__file__).parent / "handlers"
+LOOK: Final = {"do": "look"}
+HANDLER: Final = '''
+import os, signal, subprocess, sys, time
+{imported}
+
+def hold_the_gil(seconds):
+    """Wait for a lock that this thread has itself: no signal ends that."""
+    import ctypes
+    libc, mutex = ctypes.PyDLL(None), ctypes.create_string_buffer(64)
+    until = time.time() + seconds
+    libc.pthread_mutex_lock(mutex)
+    ends = (ctypes.c_long * 2)(int(until), int(until % 1 * 1e9))
+    libc.pthread_mutex_timedlock(mutex, ends)
+
+def handler(event, context):
+    if event.get("do") == "crash":
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if event.get("do") == "hold":
+        hold_the_gil(event["seconds"])
+    if event.get("do") == "sleep":
+        time.sleep(event["seconds"])
+    if event.get("do") == "grow":
+        blocks = []
+        while True:
+            blocks.append(b"x" * (4 << 20))
+    return {{"pid": os.getpid(), "supervisor": os.getppid()}}
+'''
+
+
+class Function:
+    """The runtime under a supervisor, against a Runtime API of the tests' own."""
+
+    def __init__(self, process: subprocess.Popen[bytes], log: Path) -> None:
+        self.process = process
+        self._log = log
+
+    @property
+    def log(self) -> str:
+        return self._log.read_text(encoding="utf-8", errors="replace")
+
+    def records(self, event: str) -> list[dict[str, Any]]:
+        found = [json.loads(line) for line in self.log.splitlines() if f'"{event}"' in line]
+        for record in found:
+            log_schema.check(record)
+        return found
+
+
+@contextlib.contextmanager
+def started(
+    folder: Path,
+    api: RuntimeApi,
+    imported: str = "",
+    *,
+    handler: str = HANDLER,
+    command: tuple[str, ...] = ("-m", "watchdog_lambda", "app.handler"),
+    environment: Mapping[str, str] | None = None,
+) -> Iterator[Function]:
+    """The function, up; it and all that it has started end with the block."""
+    (folder / "app.py").write_text(handler.format(imported=imported), encoding="utf-8")
+    kept = ("PATH", "HOME", "LANG", "LD_LIBRARY_PATH")
+    environ = {
+        **{name: os.environ[name] for name in kept if name in os.environ},
+        "PYTHONPATH": str(Path(watchdog_lambda.__file__).parents[1]),
+        "AWS_LAMBDA_RUNTIME_API": api.address,
+        "AWS_LAMBDA_FUNCTION_NAME": "function",
+        "WATCHDOG_LAMBDA_LAST_RESORT": "supervise",
+        **(environment or {}),
+    }
+    log = folder / "log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, *command], cwd=folder, env=environ, stdout=output, stderr=output
+        )
+    function = Function(process, log)
+    try:
+        yield function
+    except BaseException as error:
+        error.add_note(f"What the function wrote:\n{function.log}")
+        raise
+    finally:
+        # The runtime's process ends with it.
+        process.kill()
+        process.wait(10)
+
+
+def eventually(is_so: Any, seconds: float = 5.0) -> None:
+    until = time.monotonic() + seconds
+    while not is_so():
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+def is_running(pid: int) -> bool:
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
+    except OSError:
+        return False
+    return stat.rpartition(")")[2].split()[0] != "Z"
+
+
+# ---- answers -----------------------------------------------------------------------------------
+
+
+class Refusing(RuntimeApi):
+    """Takes no error, as the platform would if somebody had answered already."""
+
+    refused = 0
+
+    def post(
+        self, request_id: str, kind: Literal["response", "error"], text: str, error: str | None
+    ) -> HTTPStatus:
+        """Refuse it."""
+        if kind == "error":
+            self.refused += 1
+            return HTTPStatus.FORBIDDEN
+        return super().post(request_id, kind, text, error)
+
+
+def test_an_answer_that_is_refused_leaves_the_handler_its_own(tmp_path: Path) -> None:
+    """The log has the status; the process goes on, and what it comes to is the answer."""
+    settings = {"WATCHDOG_LAMBDA_INTERRUPT": "none"}
+    with (
+        Refusing(timeout=TIMEOUT) as api,
+        started(tmp_path, api, environment=settings) as function,
+    ):
+        before = api.invoke(LOOK).body
+        answer = api.invoke({"do": "hold", "seconds": TIMEOUT - 0.05})
+        after = api.invoke(LOOK).body
+
+        assert (answer.kind, answer.body) == ("response", before)
+        assert after == before, "the same process"
+        assert api.refused == 1, "not tried again"
+        [record] = function.records("watchdog.refused")
+        assert record["status"] == 403
+
+
+def test_a_durable_function_is_left_to_lambda(tmp_path: Path) -> None:
+    """An error is final there: the process ends as it would without us, and nothing is posted."""
+    durable = {"DurableExecutionArn": "arn", "CheckpointToken": "token"}
+    with RuntimeApi(timeout=TIMEOUT) as api, started(tmp_path, api) as function:
+        api.invoke(LOOK)
+        sent = api.send({"do": "crash", **durable})
+
+        assert function.process.wait(5) == -signal.SIGSEGV
+        assert sent.posted is None
+        assert function.records("watchdog.crash") == []
+
+
+def test_an_earlier_caller_is_answered_before_it_gives_up(tmp_path: Path) -> None:
+    """By the setting, where the function's own timeout is later."""
+    settings = {"WATCHDOG_LAMBDA_TIMEOUT": "1"}
+    with RuntimeApi(timeout=60) as api, started(tmp_path, api, environment=settings):
+        api.invoke(LOOK)
+        answer = api.invoke({"do": "hold", "seconds": 5})
+
+        assert answer.body["errorType"] == "LambdaTimeout"
+        assert 0.8 < answer.seconds < 1.0
+
+
+def test_a_crash_goes_to_standard_error_for_whoever_has_asked(tmp_path: Path) -> None:
+    """PYTHONFAULTHANDLER: the stack is there as ever, beside the record."""
+    environment = {"PYTHONFAULTHANDLER": "1"}
+    with (
+        RuntimeApi(timeout=TIMEOUT) as api,
+        started(tmp_path, api, environment=environment) as function,
+    ):
+        body = api.invoke({"do": "crash"}).body
+        api.invoke(LOOK)
+
+        assert re.search(r" in app\.py:\d+ \(handler\)$", body["errorMessage"])
+        assert "Fatal Python error: Segmentation fault" in function.log
+
+
+# ---- signals -----------------------------------------------------------------------------------
+
+
+HEARS: Final = """
+def hear(number, frame):
+    os.write(1, b"heard\\n")
+    raise SystemExit(5)
+
+signal.signal(signal.SIGTERM, hear)
+"""
+
+
+@pytest.mark.parametrize("busy", [False, True], ids=["idle", "busy"])
+def test_sigterm_reaches_the_runtime_once(tmp_path: Path, busy: bool) -> None:  # noqa: FBT001
+    """However often it is sent to the supervisor; that ends as the runtime does."""
+    # Idle, the main thread waits for the next event where it can hear.
+    environment = {"AWS_EXECUTION_ENV": "AWS_Lambda_python3.13"}
+    with (
+        RuntimeApi(timeout=TIMEOUT) as api,
+        started(tmp_path, api, HEARS, environment=environment) as function,
+    ):
+        pid = api.invoke(LOOK).body["pid"]
+        api.wait_for_pollers(1)
+        if busy:
+            api.send({"do": "sleep", "seconds": 60})
+            eventually(lambda: api.pollers == 0)
+        for _ in range(3):
+            function.process.terminate()
+
+        assert function.process.wait(5) == 5
+        assert function.log.count("heard") == 1
+        eventually(lambda: not is_running(pid))
+
+
+def test_sigterm_during_a_fresh_start_ends_both(tmp_path: Path) -> None:
+    """The fresh process's init is under way; nothing is started anew."""
+    slow = 'os.path.exists("again") and (print("slow", flush=True), time.sleep(60))'
+    with RuntimeApi(timeout=TIMEOUT) as api, started(tmp_path, api, slow) as function:
+        pid = api.invoke(LOOK).body["pid"]
+        (tmp_path / "again").touch()
+        assert api.invoke({"do": "crash"}).body["errorType"] == "RuntimeCrash"
+        eventually(lambda: "slow" in function.log)
+        function.process.terminate()
+
+        assert function.process.wait(5) == -signal.SIGTERM
+        assert not is_running(pid)
+
+
+# ---- freezes -----------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def frozen(*pids: int) -> Iterator[None]:
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    yield
+    for pid in pids:
+        os.kill(pid, signal.SIGCONT)
+
+
+def test_a_freeze_between_invocations_has_nobody_act(tmp_path: Path) -> None:
+    """For longer than the timeout; the same process serves on."""
+    with RuntimeApi(timeout=TIMEOUT) as api, started(tmp_path, api) as function:
+        before = api.invoke(LOOK).body
+        for _ in range(3):
+            api.wait_for_pollers(1)
+            with frozen(before["supervisor"], before["pid"]):
+                time.sleep(TIMEOUT * 1.2)
+            assert api.invoke(LOOK).body == before
+        assert "watchdog." not in function.log
+
+
+def test_a_freeze_in_an_invocation_leaves_the_answer_to_the_handler(tmp_path: Path) -> None:
+    """It comes back long after the deadline, and its own answer counts."""
+    settings = {"WATCHDOG_LAMBDA_INTERRUPT": "none"}
+    with RuntimeApi(timeout=TIMEOUT) as api, started(tmp_path, api, environment=settings):
+        before = api.invoke(LOOK).body
+        sent = api.send({"do": "sleep", "seconds": 0.5})
+        eventually(lambda: sent.is_taken)
+        with frozen(before["supervisor"], before["pid"]):
+            time.sleep(TIMEOUT + 1.5)
+        answer = sent.answer(within=5)
+
+        assert (answer.kind, answer.body) == ("response", before)
+
+
+# ---- memory ------------------------------------------------------------------------------------
+
+
+def _remove(group: Path) -> None:
+    eventually(lambda: not (group / "cgroup.procs").read_text(encoding="ascii"))
+    group.rmdir()
+
+
+@contextlib.contextmanager
+def memory_limit(mebibytes: int) -> Iterator[Path]:
+    """A control group with so much memory; the file that a process joins it by."""
+    for parent, limit in (
+        (Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes"),
+        (Path("/sys/fs/cgroup"), "memory.max"),
+    ):
+        group = parent / f"watchdog-lambda-{os.getpid()}"
+        try:
+            group.mkdir()
+            try:
+                (group / limit).write_text(str(mebibytes << 20), encoding="ascii")
+            except OSError:
+                group.rmdir()
+                continue
+        except OSError:
+            continue
+        try:
+            yield group / "cgroup.procs"
+        finally:
+            _remove(group)
+        return
+    pytest.skip("no control group can be made here")
+
+
+def test_the_kernels_end_for_lack_of_memory_is_answered(tmp_path: Path) -> None:
+    """With the peak and the limit; the supervisor is spared, and a fresh process serves on."""
+    with memory_limit(128) as members:
+        join = f"import os; open({str(members)!r}, 'w').write(str(os.getpid())); "
+        run = "import runpy, sys; sys.argv = ['', 'app.handler']; "
+        run += "runpy.run_module('watchdog_lambda', run_name='__main__', alter_sys=True)"
+        with (
+            RuntimeApi(timeout=20) as api,
+            started(tmp_path, api, command=("-c", join + run)) as function,
+        ):
+            before = api.invoke(LOOK).body
+            body = api.invoke({"do": "grow"}, within=20).body
+            after = api.invoke(LOOK).body
+
+            found = re.fullmatch(
+                r"killed by SIGKILL after \d+\.\d s, memory peaked at (\d+) of 128 MB",
+                body["errorMessage"],
+            )
+            assert found is not None, body["errorMessage"]
+            assert 64 < int(found[1]) <= 128
+            assert after["supervisor"] == before["supervisor"]
+            [record] = function.records("watchdog.crash")
+            assert (record["signal"], record["memory_limit_mb"]) == ("SIGKILL", 128)
+
+
+# ---- processes ---------------------------------------------------------------------------------
+
+DAEMON: Final = """
+if not os.path.exists("daemon"):
+    daemon = subprocess.Popen(["sleep", "60"], start_new_session=True)
+    open("daemon", "w").write(str(daemon.pid))
+"""
+
+
+def test_a_daemon_of_the_init_is_the_users(tmp_path: Path) -> None:
+    """It was started in a session of its own, before the first event: it is left alone."""
+    with RuntimeApi(timeout=TIMEOUT) as api, started(tmp_path, api, DAEMON):
+        before = api.invoke(LOOK).body
+        time.sleep(0.05)  # the kernel's clock for it ticks every 10 ms
+        api.invoke({"do": "crash"})
+        after = api.invoke(LOOK).body
+        daemon = int((tmp_path / "daemon").read_text(encoding="ascii"))
+
+        assert after["pid"] != before["pid"]
+        try:
+            assert is_running(daemon)
+        finally:
+            os.kill(daemon, signal.SIGKILL)
+
+
+def test_a_crash_of_a_forked_child_is_not_the_runtimes(tmp_path: Path) -> None:
+    """It writes nothing into what the next crash of the runtime's process is read from."""
+    child = """
+def crash_in_a_child():
+    if (pid := os.fork()) == 0:
+        os.kill(os.getpid(), signal.SIGSEGV)
+    os.waitpid(pid, 0)
+"""
+    handler = HANDLER.replace(
+        "def handler(event, context):\n",
+        "def handler(event, context):\n"
+        "    if event.get('do') == 'child':\n"
+        "        crash_in_a_child()\n"
+        "        os._exit(7)\n",
+    )
+    with RuntimeApi(timeout=TIMEOUT) as api, started(tmp_path, api, child, handler=handler):
+        body = api.invoke({"do": "child"}).body
+
+        assert re.fullmatch(r"exited with status 7 after \d\.\d s", body["errorMessage"])
+
+
+# ---- where there is none -----------------------------------------------------------------------
+
+
+def test_another_thread_before_the_entrypoint(tmp_path: Path) -> None:
+    """Said once, with the reason; exit takes its place."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import threading\nthreading.Thread(target=threading.Event().wait, daemon=True).start()\n",
+        encoding="utf-8",
+    )
+    paths = f"{tmp_path}:{Path(watchdog_lambda.__file__).parents[1]}"
+    with (
+        RuntimeApi(timeout=TIMEOUT) as api,
+        started(tmp_path, api, environment={"PYTHONPATH": paths}) as function,
+    ):
+        assert api.invoke(LOOK).body["supervisor"] == os.getpid()
+        said = "LAST_RESORT=supervise cannot be had, exit takes its place: 2 threads run already"
+        assert function.log.count(said) == 1
+
+
+def test_a_decorator_without_the_entrypoint(tmp_path: Path) -> None:
+    """The handler's own code is being imported by then."""
+    handler = HANDLER + "\nfrom watchdog_lambda import watch\nhandler = watch(handler)\n"
+    with (
+        RuntimeApi(timeout=TIMEOUT) as api,
+        started(
+            tmp_path, api, handler=handler, command=("-m", "awslambdaric", "app.handler")
+        ) as function,
+    ):
+        assert api.invoke(LOOK).body["supervisor"] == os.getpid()
+        said = "exit takes its place: only the entrypoint, which Lambda imports before the handler"
+        assert function.log.count(said) == 1
+
+
+# ---- what it costs -----------------------------------------------------------------------------
+
+NOT_AFTER_THE_FORK: Final = """
+import os, sys
+me, has_forked = os.getpid(), []
+def note(event, arguments):
+    if event == "os.fork":
+        has_forked.append(True)
+    if has_forked and os.getpid() == me and event in ("import", "exec", "compile"):
+        os.write(2, f"the supervisor: {event} {arguments[0]}\\n".encode())
+sys.addaudithook(note)
+"""
+
+
+def test_the_supervisor_imports_nothing_after_the_fork(tmp_path: Path) -> None:
+    """It stays as small as it is, and as quick, whatever it has to do."""
+    (tmp_path / "sitecustomize.py").write_text(NOT_AFTER_THE_FORK, encoding="utf-8")
+    paths = f"{tmp_path}:{Path(watchdog_lambda.__file__).parents[1]}"
+    with (
+        RuntimeApi(timeout=TIMEOUT) as api,
+        started(tmp_path, api, environment={"PYTHONPATH": paths}) as function,
+    ):
+        api.invoke(LOOK)
+        api.invoke({"do": "crash"})
+        api.invoke({"do": "hold", "seconds": 5})
+        api.invoke(LOOK)
+
+        assert "the supervisor: " not in function.log
+
+
+def test_the_snapshot_is_asked_for_once(tmp_path: Path) -> None:
+    """A fresh process finds itself restored."""
+    environment = {"AWS_LAMBDA_INITIALIZATION_TYPE": "snap-start"}
+
+    class Counting(RuntimeApi):
+        restores = 0
+
+        def await_restore(self, connection: Any) -> bool:
+            self.restores += 1
+            return super().await_restore(connection)
+
+    with Counting(timeout=TIMEOUT) as api, started(tmp_path, api, environment=environment):
+        api.wait_for_snapshot()
+        api.restore()
+        api.invoke(LOOK)
+        api.invoke({"do": "crash"})
+        api.invoke(LOOK)
+
+        assert api.restores == 1
