@@ -289,7 +289,7 @@ def pictures(session: nox.Session) -> None:
 
 @own
 def docs(session: nox.Session) -> None:
-    """Build the documentation's site in build/docs, strictly (--serve: and show it here)."""
+    """Build the documentation's site in build/docs, strictly (--serve [PORT]: and show it here)."""
     _install(session, "docs")
     site = ROOT / "build" / "docs"
     # All of it anew: of a page that was read before, the warnings would not come again.
@@ -297,9 +297,10 @@ def docs(session: nox.Session) -> None:
     sphinx = ("python", "-m", "sphinx", "-b", "html", "--doctree-dir", f"{site}-cache")
     _run(session, *sphinx, *strictly, "docs", str(site))
     session.log(f"the site is there: {site / 'index.html'}")
-    if "--serve" in session.posargs:
-        serve = ("python", "-m", "http.server", "8000", "--bind", "127.0.0.1")
-        _run(session, *serve, "--directory", str(site))
+    if session.posargs[:1] == ["--serve"]:
+        port = session.posargs[1:] or ["8000"]
+        serve = ("python", "-m", "http.server", "--bind", "127.0.0.1", "--directory", str(site))
+        _run(session, *serve, *port)
 
 
 @here
