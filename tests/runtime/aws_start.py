@@ -67,7 +67,10 @@ class AwsStart:
             timeout=timeout,
             environment={
                 "PATH": "/usr/bin:/bin",
+                "LANG": "en_US.UTF-8",
+                "TZ": ":/etc/localtime",
                 "LAMBDA_TASK_ROOT": str(self.task),
+                "LAMBDA_RUNTIME_DIR": str(self.runtime),
                 **(environment or {}),
             },
             warm_up=warm_up,

@@ -38,6 +38,20 @@ def handler(event, context):
         "mode": os.environ.get("AWS_EXECUTION_ENV"),
     }
 """
+PATHS = """\
+import os, sys
+
+import library
+
+
+def handler(event, context):
+    return {
+        "path": sys.path,
+        "variable": os.environ.get("PYTHONPATH"),
+        "library": library.__file__,
+        "read": sorted(sys.read_pth_files),
+    }
+"""
 STUCK = """\
 import ctypes, os, sys
 
@@ -177,6 +191,30 @@ def test_disabled(aws: AwsStart) -> None:
         assert "Task timed out" in function.invoke({"sleep": 30}).body
 
 
+@pytest.mark.parametrize("wrapped", [True, False])
+def test_the_module_path_is_awss(aws: AwsStart, *, wrapped: bool) -> None:
+    """The task root, the layers' site-packages before /opt/python; and .pth files are read."""
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    packages = aws.opt / "python" / "lib" / version / "site-packages"
+    packages.mkdir(parents=True)
+    for folder in (aws.task, packages, aws.opt / "python"):
+        told = f"import sys; sys.__dict__.setdefault('read_pth_files', []).append({folder.name!r})"
+        (folder / f"{folder.name}.pth").write_text(told, encoding="utf-8")
+    for folder in (packages, aws.opt / "python"):
+        (folder / "library.py").touch()
+    (aws.task / "paths.py").write_text(PATHS, encoding="utf-8")
+
+    environment = with_wrapper(aws) if wrapped else {}
+    with running(aws.function("paths.handler", environment=environment)) as function:
+        found = call(function, {}).answer
+
+    first = [str(aws.task), str(packages), str(aws.opt / "python")]
+    assert found["path"][:3] == first
+    assert found["variable"] == str(aws.runtime)
+    assert found["library"] == str(packages / "library.py")
+    assert found["read"] == sorted(["task", "site-packages", "python"])
+
+
 @pytest.mark.parametrize("python_path", ["", "/nowhere"])
 def test_layer_with_python_path(aws: AwsStart, python_path: str) -> None:
     """AWS's bootstrap leaves layers out then."""
@@ -260,4 +298,6 @@ def test_a_fresh_process_keeps_the_wrapping(aws: AwsStart) -> None:
         pid, calls, watched = call(function, {}).answer
         assert (calls, watched) == (2, True)
         assert call(function, {"stuck": True}).answer["errorType"] == "LambdaTimeout"
-        assert call(function, {}).answer == [pid, 1, True]
+        fresh, calls, watched = call(function, {}).answer
+        assert fresh != pid
+        assert (calls, watched) == (1, True)
