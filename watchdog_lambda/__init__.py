@@ -10,6 +10,7 @@ Importing this package starts no thread, installs no signal handler and reads no
 from __future__ import annotations
 
 from ._api import Watchdog, shield, watch
+from ._catch import catch_timeout
 from ._engine.invocation import remaining_time
 from ._register import sandbox_shutdown_hook, scoped_hook, shutdown_hook
 from .details import TimeoutDetails
@@ -21,6 +22,7 @@ __all__ = [
     "LambdaTimeout",
     "TimeoutDetails",
     "Watchdog",
+    "catch_timeout",
     "remaining_time",
     "sandbox_shutdown_hook",
     "scoped_hook",

@@ -8,6 +8,7 @@ from watchdog_lambda import (
     LambdaTimeout,
     TimeoutDetails,
     Watchdog,
+    catch_timeout,
     remaining_time,
     scoped_hook,
     shield,
@@ -92,6 +93,10 @@ def uses(context: LambdaContext) -> None:
     assert_type(remaining_time(), float)
     with shield(), scoped_hook(release, "lock-1", force=True):
         pass
+    with catch_timeout() as timeout_:
+        plain({"a": 1}, context)
+    if timeout_:
+        assert_type(timeout_.details, TimeoutDetails | None)
     try:
         other(b"", None)
     except LambdaTimeout as timeout:

@@ -146,6 +146,7 @@ class InterruptPolicy:
         "_stopwatch",
         "_thread_id",
         "_timeline",
+        "caught_at",
         "is_misplaced",
         "left_out",
         "records",
@@ -169,6 +170,9 @@ class InterruptPolicy:
         self.left_out = 0  # from the middle of the records
         self._put_off_since: float | None = None
         self.is_misplaced = False
+        # The block that the user's code has caught the timeout in, and has not entered again since;
+        # written by the handler's thread.
+        self.caught_at: tuple[CodeType, int] | None = None
         self._at_rest = AtRest()
 
     @property
@@ -225,6 +229,15 @@ class InterruptPolicy:
             self.left_out += 1
         self._put_off_since = None
         return error
+
+    def enters(self, place: tuple[CodeType, int]) -> None:
+        """The handler enters a block that catches the timeout. Thread: the handler's.
+
+        A handler that comes back to the block that it has caught the timeout in goes on as if there
+        had been none.
+        """
+        if self.caught_at == place:
+            self.caught_at = None
 
     def leave_alone(self) -> None:
         """No interrupt is due for now: the next one may be put off for as long as the first one.
@@ -333,7 +346,7 @@ class InterruptPolicy:
                 else waits_in_exit(stack, self._code)
             )
             return not waits or not self._at_rest.is_certain()
-        return self._is_winding_up(frame, stack)
+        return self.caught_at is not None or self._is_winding_up(frame, stack)
 
     def _is_put_off(self, now: float, frame: FrameType, *, from_afar: bool, in_place: bool) -> bool:
         code, lasti = frame.f_code, frame.f_lasti

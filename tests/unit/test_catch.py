@@ -1,0 +1,318 @@
+"""catch_timeout: this invocation's timeout in whatever form it arrives, and nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support import Context, block
+from tests.unit.frames import made
+from watchdog_lambda import Interrupt, LambdaTimeout, TimeoutDetails, catch_timeout, watch
+from watchdog_lambda.testing import FakeContext, async_expire, expire, timeout_records
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from watchdog_lambda.typing import InterruptKind
+
+
+READS = """
+def call(back):
+    try: back()
+    except (TimeoutError, BaseException) as error: raise ConnectionError("timed out") from error
+"""
+WRITES = """
+def call(back):
+    try: back()
+    except BaseException: raise ConnectionError("broken pipe")
+"""
+GROUPS = """
+def call(back):
+    try: back()
+    except BaseException as error:
+        raise BaseExceptionGroup("of a task group", [ValueError("another"), error]) from None
+"""
+LIBRARIES = [functools.partial(made(source), expire) for source in (READS, WRITES, GROUPS)]
+"""Each makes an error of its own of what lands in it, as urllib3 and asyncio do."""
+
+
+@pytest.mark.parametrize("interrupt", ["timeout-error", "base"])
+@pytest.mark.parametrize("work", [expire, *LIBRARIES])
+def test_the_timeout_ends_the_block_in_any_form(
+    work: Callable[[], None], interrupt: InterruptKind
+) -> None:
+    """And the handler goes on behind it, and knows."""
+
+    @watch(interrupt=interrupt)
+    def handler(_event: object, _context: object) -> str:
+        with catch_timeout() as timeout:
+            work()
+            raise AssertionError("nothing has interrupted this")
+        if timeout:
+            assert isinstance(timeout.details, TimeoutDetails)
+            return f"partial, after {timeout.details.elapsed:.0f} s"
+        raise AssertionError("not reached")
+
+    with timeout_records() as records:
+        assert handler({}, FakeContext()) == "partial, after 27 s"
+    assert [record["outcome"] for record in records] == ["returned"]
+    assert len(records[0]["interrupts"]) == 1
+
+
+def test_a_block_that_ends_in_time_has_caught_nothing() -> None:
+    """Nor has one outside of an invocation, or in another thread."""
+    seen: list[catch_timeout] = []
+
+    def use() -> None:
+        with catch_timeout() as timeout:
+            pass
+        seen.append(timeout)
+
+    @watch
+    def handler(_event: object, _context: object) -> None:
+        use()
+        thread = threading.Thread(target=use)
+        thread.start()
+        thread.join()
+
+    use()
+    handler({}, FakeContext())
+
+    assert len(seen) == 3
+    assert not any(seen)
+    assert [timeout.details for timeout in seen] == [None] * 3
+
+
+@pytest.mark.parametrize(
+    "error",
+    [TimeoutError("another"), LambdaTimeout("made by hand"), ValueError("x"), SystemExit(3)],
+)
+@pytest.mark.parametrize("late", [False, True])
+def test_what_is_not_this_timeout_leaves_the_block(error: BaseException, *, late: bool) -> None:
+    """Before the timeout, and also after it: an error of the handler's own is its own."""
+
+    @watch
+    def handler(_event: object, _context: object) -> None:
+        if late:
+            with catch_timeout() as timeout:
+                expire()
+            assert timeout
+        with catch_timeout():
+            raise error
+
+    with pytest.raises(type(error)) as caught:
+        handler({}, FakeContext())
+    assert caught.value is error or isinstance(error, LambdaTimeout)
+
+
+def test_an_error_of_the_users_own_code_is_its_own() -> None:
+    """Also one that is raised while the timeout is handled: it is what the caller is to get."""
+
+    @watch
+    def handler(_event: object, _context: object) -> None:
+        try:
+            expire()
+        except TimeoutError:
+            with catch_timeout():
+                raise KeyError  # noqa: B904 - in a cleanup
+
+    with pytest.raises(KeyError):
+        handler({}, FakeContext())
+
+
+def test_outside_of_an_invocation_an_error_leaves_the_block() -> None:
+    """Of any kind."""
+    with pytest.raises(Interrupt), catch_timeout():
+        raise Interrupt
+
+
+@pytest.mark.parametrize("work", [block, functools.partial(made(READS), block)])
+def test_the_rest_of_the_handler_is_left_alone_until_last_call(work: Callable[[], None]) -> None:
+    """As after an ``except TimeoutError``."""
+    waited: list[float] = []
+
+    @watch(grace_period=0.4, last_call=0.1)
+    def handler(_event: object, context: Context) -> None:
+        with catch_timeout() as timeout:
+            work()
+        assert timeout
+        try:
+            threading.Event().wait(10)
+        finally:
+            waited.append(context.get_remaining_time_in_millis() / 1000)
+
+    with timeout_records() as records, pytest.raises(LambdaTimeout):
+        handler({}, Context(1.6))
+
+    assert waited[0] <= 0.11
+    assert len(records[0]["interrupts"]) == 2
+
+
+def test_who_comes_back_to_the_block_is_interrupted_there_again() -> None:
+    """A loop that catches its timeout and goes on with the next record comes to its end, too."""
+    turns: list[bool] = []
+
+    @watch
+    def handler(_event: object, _context: object) -> int:
+        for _ in range(3):
+            with catch_timeout() as timeout:
+                expire()
+            turns.append(bool(timeout))
+        return len(turns)
+
+    with timeout_records() as records:
+        assert handler({}, FakeContext()) == 3
+    assert turns == [True] * 3
+    assert [each["exception"] for each in records[0]["interrupts"]] == [
+        "LambdaTimeout",
+        "Interrupt",
+        "Interrupt",
+    ]
+
+
+def test_another_block_is_part_of_the_rest() -> None:
+    """A cleanup that catches what it may be cut short by is not cut short for that."""
+    ended: list[str] = []
+
+    @watch
+    def handler(_event: object, _context: object) -> str:
+        with catch_timeout():
+            expire()
+        with catch_timeout() as again:
+            threading.Event().wait(0.1)
+            ended.append("flushed")
+        return "interrupted" if again else "left alone"
+
+    assert handler({}, FakeContext()) == "left alone"
+    assert ended == ["flushed"]
+
+
+# ---- async handlers ----------------------------------------------------------------------------
+
+
+def test_the_cancellation_of_the_handlers_task_is_caught() -> None:
+    """And later asyncio.timeout() blocks work as ever."""
+
+    @watch
+    async def handler(_event: object, _context: object) -> str:
+        with catch_timeout() as timeout:
+            await async_expire()
+        assert timeout.details is not None
+        task = asyncio.current_task()
+        assert task is not None
+        assert not task.cancelling()
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.01):
+                await asyncio.sleep(1)
+        return "partial"
+
+    assert handler({}, FakeContext()) == "partial"
+
+
+def test_a_timeout_in_the_tasks_own_step_is_caught() -> None:
+    """It is a LambdaTimeout there."""
+
+    @watch
+    async def handler(_event: object, _context: object) -> str:
+        with catch_timeout() as timeout:
+            expire()
+        await asyncio.sleep(0)
+        return "partial" if timeout else "whole"
+
+    assert handler({}, FakeContext()) == "partial"
+
+
+def test_the_cancellation_of_another_task_is_its_own() -> None:
+    """Whoever cancels it waits for that; before the timeout the handler's own is, too."""
+
+    @watch
+    async def handler(_event: object, _context: object) -> str:
+        async def child() -> None:
+            with catch_timeout():
+                await asyncio.sleep(10)
+
+        task = asyncio.create_task(child())
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(catching(), 0.01)
+        return "whole"
+
+    async def catching() -> None:
+        with catch_timeout():
+            await asyncio.sleep(1)
+
+    assert handler({}, FakeContext()) == "whole"
+
+
+def test_a_cancellation_without_a_loop_is_nobodys() -> None:
+    """CancelledError may be raised by anybody."""
+
+    @watch
+    def handler(_event: object, _context: object) -> None:
+        with catch_timeout():
+            expire()
+        with catch_timeout():
+            raise asyncio.CancelledError
+
+    with pytest.raises(asyncio.CancelledError):
+        handler({}, FakeContext())
+
+
+# ---- off the main thread -----------------------------------------------------------------------
+
+
+def test_off_the_main_thread_it_is_caught_too() -> None:
+    """There it is injected."""
+    answers: list[str] = []
+
+    @watch
+    def handler(_event: object, _context: object) -> str:
+        with catch_timeout() as timeout:
+            while True:
+                threading.Event().wait(0.005)
+        return "partial" if timeout else "whole"
+
+    thread = threading.Thread(target=lambda: answers.append(handler({}, Context(0.4))))
+    thread.start()
+    thread.join()
+
+    assert answers == ["partial"]
+
+
+def test_an_injection_that_lands_at_the_blocks_end_is_caught(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Off the main thread one can be on its way when the block has just ended."""
+    late = catch_timeout()
+    calls: list[BaseException] = []
+
+    class Firing:
+        class policy:  # noqa: N801 - an attribute
+            caught_at = None
+            enters = staticmethod(lambda _place: None)
+            involves = staticmethod(lambda error: isinstance(error, LambdaTimeout))
+
+        details = TimeoutDetails(deadline=0.0, elapsed=1.0, grace_period=0.0)
+
+        def withdraw_for_shield(self) -> None:
+            if not calls:
+                calls.append(LambdaTimeout("injected"))
+                raise calls[0]
+
+    class Invocation:
+        firing = Firing()
+
+    monkeypatch.setattr("watchdog_lambda._catch.active", {threading.get_ident(): Invocation()})
+
+    with late:
+        raise LambdaTimeout
+
+    assert late
+    assert len(calls) == 1

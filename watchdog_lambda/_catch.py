@@ -1,0 +1,123 @@
+"""Catching this invocation's timeout, in whatever form it arrives."""
+
+from __future__ import annotations
+
+import sys
+from _thread import get_ident
+
+from ._cpython.loops import coroutines
+from ._cpython.source import innermost
+from ._engine.invocation import active
+from .errors import Interrupt, LambdaTimeout
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import CodeType, TracebackType
+    from typing import Any, Self
+
+    from ._engine.invocation import Firing, Invocation
+    from .details import TimeoutDetails
+
+__all__ = ["catch_timeout"]
+
+
+class catch_timeout:  # noqa: N801 - used like a function
+    """Catch the invocation's timeout: ``with catch_timeout() as timeout: work()``.
+
+    The block ends at the timeout, and the handler goes on behind it; ``if timeout:`` tells whether
+    it did. Caught is whatever the interrupt has become on its way: a :class:`LambdaTimeout`, an
+    ``Interrupt``, the ``CancelledError`` of an ``async def`` handler's task, and an error that a
+    library has made of one of these (urllib3's ``ReadTimeoutError``, an exception group). Nothing
+    else is: another ``TimeoutError``, for example, leaves the block as ever.
+
+    The rest of the handler is left alone until last call, unless it enters the same block again:
+    there it is interrupted at once. Outside of an invocation nothing is caught.
+
+    Not promised: that what the block was doing is whole, a connection in the middle of its
+    protocol for one.
+
+    Thread: the handler's; in any other nothing is caught. An instance may be entered once at a
+    time.
+    """
+
+    __slots__ = ("_invocation", "_place", "details")
+
+    details: TimeoutDetails | None
+    """What was known when the watchdog fired; None unless the block has ended by the timeout."""
+
+    def __init__(self) -> None:
+        self._invocation: Invocation | None = None
+        self._place: tuple[CodeType, int] | None = None
+        self.details = None
+
+    def __bool__(self) -> bool:
+        """Whether the block has ended by the timeout."""
+        return self.details is not None
+
+    def __enter__(self) -> Self:
+        self.details = None
+        invocation = self._invocation = active.get(get_ident())
+        if invocation is not None:
+            frame = sys._getframe(1)
+            self._place = (frame.f_code, frame.f_lasti)
+            if invocation.firing is not None:
+                invocation.firing.policy.enters(self._place)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool:
+        invocation, self._invocation = self._invocation, None
+        if invocation is None or invocation.firing is None:
+            return False
+        firing = invocation.firing
+        try:
+            return error is not None and self._catch(firing, error)
+        except (LambdaTimeout, Interrupt) as late:
+            # Injected, off the main thread, when the block had just ended: it lands here.
+            return self._catch(firing, late)
+
+    def _catch(self, firing: Firing, error: BaseException) -> bool:
+        if not _is_this_timeout(firing, error):
+            return False
+        # First have the watchdog leave the handler alone, then take back what it has injected
+        # before it has seen that.
+        firing.policy.caught_at = self._place
+        firing.withdraw_for_shield()
+        self.details = firing.details
+        return True
+
+
+def _is_this_timeout(firing: Firing, error: BaseException) -> bool:
+    """Whether an error is one of our interrupts, or what one has become on its way.
+
+    An error that the user's own code raises while it handles a timeout is its own; see also
+    :mod:`._outcome`.
+    """
+    asyncio = sys.modules.get("asyncio")
+    if asyncio is not None and isinstance(error, asyncio.CancelledError):
+        return _is_cancelled_by(firing, asyncio)
+    if not firing.policy.involves(error):
+        return False
+    if isinstance(error, LambdaTimeout | Interrupt):
+        return True
+    raised = innermost(error)
+    return raised is None or not firing.code.is_own(raised.tb_frame.f_code.co_filename)
+
+
+def _is_cancelled_by(firing: Firing, asyncio: Any) -> bool:
+    """Whether the task that runs is an ``async def`` handler's, cancelled for this timeout."""
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:
+        return False  # no loop runs
+    if task is None or task.get_coro() is not coroutines.get(firing.thread_id):
+        return False
+    if all(interrupt.landed_at is None for interrupt in firing.policy.records):
+        return False
+    # Or a later asyncio.timeout() would take the handler for one that is being cancelled.
+    task.uncancel()
+    return True
