@@ -94,6 +94,9 @@ def _make(folder: Path, python: Path) -> None:
         only_uv.write_text(_pin_of("uv"))
         subprocess.run([*pip, "--require-hashes", "-r", str(only_uv)], check=True)
     uv = [str(python), "-m", "uv", "--system-certs", "--quiet", "pip", "sync"]
+    if sys.dont_write_bytecode:
+        # PYTHONDONTWRITEBYTECODE is set: every start of a function would compile them anew.
+        uv += ["--compile-bytecode"]
     # What builds the few packages that come as source is pinned as well.
     uv += ["--python", str(python), "--build-constraints", str(PINNED), "--require-hashes"]
     if subprocess.call([*uv, str(PINNED)]):

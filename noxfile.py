@@ -126,9 +126,6 @@ def minimum(session: nox.Session) -> None:
 def wrappers(session: nox.Session) -> None:
     """Datadog, Lumigo, New Relic, OpenTelemetry, Sentry, ... around the watchdog and inside."""
     _install(session, "wrappers")
-    # A cold start that has a vendor's whole package to compile as well can be over its timeout.
-    lib = Path(session.virtualenv.location, "lib")
-    _run(session, "python", "-m", "compileall", "-q", "-j", "2", str(lib))
     os.environ["WRAPPERS_PYTHON"] = _python_of(session)
     _python(session, "-m", "pytest", "tests/wrappers", *session.posargs)
 
@@ -355,7 +352,8 @@ def _all_of(session: nox.Session, *commands: tuple[str, ...]) -> None:
 def _install(session: nox.Session, group: str) -> None:
     """What requirements/ pins for this group, nothing else; builds use pinned tools too."""
     pinned = ("--require-hashes", "--build-constraints", DEV, "-r", f"requirements/{group}.txt")
-    session.install("--quiet", "--system-certs", *pinned)
+    # Compiled now: a function's start that has whole packages to compile can be over its timeout.
+    session.install("--quiet", "--system-certs", "--compile-bytecode", *pinned)
 
 
 def _install_package(session: nox.Session) -> None:
