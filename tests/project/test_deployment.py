@@ -89,3 +89,54 @@ def test_references_of_terraform_must_be_declared() -> None:
         *("var.nam", "local.filters", "aws_sns_topic.alarm", "data.aws_region.here"),
         "var.forgotten, which nothing uses",
     }
+
+
+def filters() -> dict[str, str]:
+    """The template's metric filters, by their names."""
+    text = (ROOT / KITS[0]).read_text(encoding="utf-8")
+    found = re.findall(
+        r"^  (\w+):\n    Type: AWS::Logs::MetricFilter\n(.*?)\n\n", text, re.MULTILINE | re.DOTALL
+    )
+    return {name: re.findall(r"FilterPattern: '(.*)'", part)[0] for name, part in found}
+
+
+def matches(pattern: str, event: dict[str, Any]) -> bool:
+    """Whether CloudWatch's filter matches: equality, ``&&``, ``||`` and brackets only."""
+
+    def value(path: str) -> Any:
+        found: Any = event
+        for key in path.split("."):
+            found = found.get(key) if isinstance(found, dict) else None
+        return found
+
+    code = re.sub(r"\$\.([\w.]+) = ", r"value('\1') == ", pattern.strip("{ }"))
+    return bool(eval(code.replace("&&", "and").replace("||", "or"), {"value": value}))  # noqa: S307
+
+
+def report(status: str, **more: str) -> dict[str, Any]:
+    """Lambda's last line of an invocation, as its documentation describes the JSON format."""
+    record = {"requestId": "7", "status": status, "metrics": {"durationMs": 3000.0}, **more}
+    return {"time": "2026-11-28T15:00:00.000Z", "type": "platform.report", "record": record}
+
+
+@pytest.mark.parametrize(
+    ("event", "counted"),
+    [
+        ({"event": EVENT, "remaining_ms": 700}, {"Timeouts", "RemainingTime"}),
+        ({"event": "watchdog.crash"}, {"Crashes"}),
+        ({"event": "watchdog.sandbox_shutdown"}, set()),
+        (report("success"), set()),
+        (report("timeout"), {"Kills"}),
+        (report("error", errorType="Runtime.ExitError"), {"Crashes"}),
+        (report("error", errorType="Runtime.OutOfMemory"), {"Crashes"}),
+        (report("error", errorType="Runtime.Unknown"), set()),
+        # The same is told once more in another line, which must not count.
+        ({**report("error", errorType="Runtime.ExitError"), "type": "platform.runtimeDone"}, set()),
+    ],
+)
+def test_filters_count_what_they_are_named_after(event: dict[str, Any], counted: set[str]) -> None:
+    """A line of the package's or of Lambda's is counted by these, once, and by no others."""
+    patterns = filters()
+
+    assert set(patterns) == {"Timeouts", "RemainingTime", "Kills", "Crashes"}
+    assert {name for name, pattern in patterns.items() if matches(pattern, event)} == counted
