@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import sys
 import textwrap
+import warnings
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -18,7 +19,10 @@ OWN = "/opt/app/app.py"
 def made(source: str, *, file: str = LIBRARY, **names: Any) -> Callable[..., Any]:
     """The function ``call(back)`` of a module with that source, in a file that is none."""
     namespace: dict[str, Any] = dict(names)
-    exec(compile(textwrap.dedent(source), file, "exec"), namespace)  # noqa: S102
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SyntaxWarning)  # of a return in a finally, from 3.14 on
+        code = compile(textwrap.dedent(source), file, "exec")
+    exec(code, namespace)  # noqa: S102
     function: Callable[..., Any] = namespace["call"]
     return function
 

@@ -42,6 +42,9 @@ _MOST_INSTRUCTIONS = 4000
 _names: dict[int, str] = {}
 """This interpreter's instructions by number; filled by :func:`preload`."""
 
+_common: list[Any] = []
+"""What LOAD_COMMON_CONSTANT loads, by index; None, True and False among them from 3.15 on."""
+
 _CALLED_DIFFERENTLY = {
     "LOAD_FAST_CHECK": "LOAD_FAST",
     "LOAD_FAST_BORROW": "LOAD_FAST",
@@ -73,6 +76,7 @@ def preload() -> None:
     import opcode  # noqa: PLC0415 - not needed before the watchdog has something to watch
 
     _names.update({number: name for name, number in opcode.opmap.items()})
+    _common[:] = getattr(opcode, "_common_constants", ())
 
 
 def fate(frame: FrameType, kind: type[BaseException]) -> str:
@@ -99,7 +103,7 @@ def is_handling(code: CodeType, lasti: int) -> bool:
     if handler is None:
         return False
     first = next(_instructions(code, handler), None)
-    return first is not None and first.name in {"COPY", "LOAD_CONST"}
+    return first is not None and first.name in {"COPY", "LOAD_CONST", "LOAD_COMMON_CONSTANT"}
 
 
 def _through(frame: FrameType, handler: int, kind: type[BaseException]) -> tuple[str, int]:
@@ -260,9 +264,13 @@ def _may_suppress(frame: FrameType, handler: int) -> bool:
     code = frame.f_code
     begins = min(start for start, _, target in protected_ranges(code) if target == handler)
     loaded: _Instruction | None = None
+    before = ""
     for instruction in _instructions(code, 0):
         if instruction.offset >= begins:
             break
+        name, before = before, instruction.name
+        if instruction.name == "CALL" and name == "LOAD_SPECIAL":
+            continue  # of __enter__, which 3.15 does not count among what is protected
         if _CALLED_DIFFERENTLY.get(instruction.name, instruction.name) == "LOAD_FAST":
             loaded = instruction
         elif instruction.name == "CALL" or instruction.name.startswith(("STORE", "LOAD_ATTR")):
@@ -281,8 +289,9 @@ def _returns_something(code: CodeType) -> bool:
             if code.co_consts[instruction.argument]:
                 return True
         elif instruction.name == "RETURN_VALUE":
-            is_constant = before is not None and before.name == "LOAD_CONST"
-            if not is_constant or (before and code.co_consts[before.argument]):
+            constants = {"LOAD_CONST": code.co_consts, "LOAD_COMMON_CONSTANT": _common}
+            known = constants.get(before.name) if before else None
+            if known is None or (before and known[before.argument]):
                 return True
         if instruction.name != "CACHE":
             before = instruction
