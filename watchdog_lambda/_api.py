@@ -72,7 +72,7 @@ class shield:  # noqa: N801 - used like a function
 
 
 class Watchdog:
-    """Settings and hooks of one's own, for the handlers that it watches.
+    """Settings and hooks for the handlers that this instance watches.
 
     The module's :func:`watch` and :func:`shutdown_hook` use the environment's settings and the
     hooks that every watched handler shares. Options are the settings' names, in seconds where they

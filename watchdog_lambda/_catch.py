@@ -28,7 +28,7 @@ class catch_timeout:  # noqa: N801 - used like a function
     it did. Caught is whatever the interrupt has become on its way: a :class:`LambdaTimeout`, an
     ``Interrupt``, the ``CancelledError`` of an ``async def`` handler's task, and an error that a
     library has made of one of these (urllib3's ``ReadTimeoutError``, an exception group). Nothing
-    else is: another ``TimeoutError``, for example, leaves the block as ever.
+    else is: another ``TimeoutError``, for example, leaves the block unchanged.
 
     The rest of the handler is left alone until last call, unless it enters the same block again:
     there it is interrupted at once. Outside of an invocation nothing is caught.

@@ -1,12 +1,12 @@
-"""What Lambda is given in the place of the user's handler: ``watchdog_lambda.entrypoint.handler``.
+"""The handler that Lambda is given, around the user's: ``watchdog_lambda.entrypoint.handler``.
 
 Importing this module resolves the user's handler, as the runtime does at init, and wraps it. Which
 one: ``WATCHDOG_LAMBDA_HANDLER``, else the argument of ``python -m watchdog_lambda``, else
 ``_HANDLER``.
 
-What goes wrong on the way there is the runtime's own error, type and message: its own function
-resolves the name. Bad settings are a :class:`ConfigurationError`, which the runtime posts like any
-error at init.
+A name that cannot be resolved gives the runtime's own error, type and message: the runtime's own
+function resolves it. A bad setting is a :class:`ConfigurationError`, which the runtime posts like
+any error at init.
 """
 
 from __future__ import annotations

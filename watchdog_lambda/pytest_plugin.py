@@ -1,8 +1,8 @@
-"""Fixtures for tests of handlers, for pytest: loaded by its entry point, so there is nothing to do.
+"""pytest fixtures for tests of handlers. pytest finds this plugin by its entry point.
 
-They begin with ``watchdog_``, so that they take the place of nobody's own: ``lambda_context`` is in
-many a project's conftest.py already. None is used of itself; until one is, the package itself is
-all that is imported, some 3 ms, and nothing of it runs.
+Their names begin with ``watchdog_``, so that they replace no fixture of a project's own: many have
+a ``lambda_context`` in their conftest.py. No fixture is used automatically. Until one is used, only
+the package itself is imported, which takes some 3 ms, and nothing of it runs.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def watchdog_context() -> FakeContext:
 
 @pytest.fixture
 def watchdog_clock() -> Clock:
-    """The clock: ``watchdog_clock.advance(25.0)`` inside of a handler lets 25 s pass in no time."""
+    """The clock: ``watchdog_clock.advance(25.0)`` in a handler lets 25 s pass without waiting."""
     from .testing import clock  # noqa: PLC0415
 
     return clock

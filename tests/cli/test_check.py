@@ -133,12 +133,16 @@ def test_text_is_for_people() -> None:
     [
         ((), {"GRACE": "1"}, "WATCHDOG_LAMBDA_GRACE is no setting"),
         ((), {"grace_period": "1"}, "did you mean WATCHDOG_LAMBDA_GRACE_PERIOD"),
-        (("--timeout", "6"), {"GRACE_PERIOD": "2"}, "shrinks to 1.5 s, a quarter of the 6 s"),
+        (
+            ("--timeout", "6"),
+            {"GRACE_PERIOD": "2"},
+            "a quarter of the invocation's 6 s",
+        ),
         (("--timeout", "6"), {"HOOK_BUDGET": "1"}, "hook budget of 1 s shrinks"),
         (("--timeout", "3"), {"LAST_CALL": "0.5"}, "last call at 0.5 s shrinks to 0.1875 s"),
         (("--timeout", "0.3"), {}, "one hook has 25 ms (checked.flush)"),
         (("--timeout", "12"), {}, "before=10 (checked.warn) is more than three quarters"),
-        ((), {"WAKE_SIGNAL": "SIGINT"}, "WAKE_SIGNAL=SIGINT is in use by somebody else"),
+        ((), {"WAKE_SIGNAL": "SIGINT"}, "WAKE_SIGNAL=SIGINT has a handler already"),
         ((), {"DISABLED": "1"}, "nothing is watched"),
         ((), {"SIGTERM": "0"}, "sandbox_shutdown_hook (checked.close_pool) never runs"),
     ],
@@ -270,7 +274,7 @@ Resources:
 
 def too_late(seconds: str, caller: str, enough: str) -> str:
     return (
-        f"an invocation may take {seconds} s, and its caller waits {caller}: it would not get the "
+        f"an invocation may take {seconds} s, but its caller waits only {caller} and gets no "
         f"answer to a timeout; set WATCHDOG_LAMBDA_TIMEOUT={enough}"
     )
 

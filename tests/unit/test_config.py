@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import signal
+import sys
 from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
 import pytest
@@ -163,6 +164,29 @@ def test_the_options_of_type_checkers_are_those_of_the_table() -> None:
     for name, kind in options.items():
         assert get_args(get_args(kind)[0]) == SETTINGS[name].choices
         assert type(None) in get_args(kind)
+
+
+@pytest.mark.parametrize(
+    ("environ", "handler"),
+    [
+        ({}, None),
+        ({"HOME": "/"}, None),
+        ({PREFIX + "HANDLER": " app.handler "}, "app.handler"),
+        ({PREFIX + "HANDLER": " "}, None),
+    ],
+)
+def test_a_lone_handler_needs_no_parser(
+    monkeypatch: pytest.MonkeyPatch, environ: dict[str, str], handler: str | None
+) -> None:
+    """Most functions set nothing else, and every start would pay for the import."""
+    monkeypatch.setitem(sys.modules, "watchdog_lambda._parsers", None)
+
+    settings = Settings.from_environ(environ)
+
+    assert (settings.handler, settings.grace_period) == (handler, 3.0)
+    assert settings.given == ({"handler"} if handler else set())
+    with pytest.raises(ImportError):
+        Settings.from_environ(environ, grace_period=2.0)
 
 
 def test_variables_of_others_are_passed_over() -> None:

@@ -106,7 +106,7 @@ def parser() -> argparse.ArgumentParser:
     )
     option("--strict", action="store_true", help="exit status 1 if there are warnings")
     option("--json", action="store_true", help="everything as JSON")
-    # For the listing and for completion: whoever says "run" does not come here.
+    # For the listing and for completion: "run" itself is handled before; see __init__.
     run = commands.add_parser("run", help=texts.RUN_HELP, add_help=False)
     run.add_argument("handler", nargs="?", metavar="HANDLER")
     return top

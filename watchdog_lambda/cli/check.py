@@ -1,4 +1,4 @@
-"""``watchdog-lambda check``: the settings, the handler and the timeline, and what is doubtful."""
+"""``watchdog-lambda check``: settings, handler and timeline, and what looks wrong with them."""
 
 from __future__ import annotations
 

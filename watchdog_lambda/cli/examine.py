@@ -1,4 +1,4 @@
-"""What is set, what it leads to, and what is doubtful about it: the facts of ``check``.
+"""What is set, what it leads to, and what looks wrong with it: the facts of ``check``.
 
 The handler's module is imported into this process, as the runtime would; nothing is invoked.
 """
@@ -76,7 +76,7 @@ def _read_settings(report: Report, environ: Mapping[str, str], sources: Mapping[
 
 
 def _take_options(report: Report, plan: Plan) -> None:
-    """What is given in the handler's own code holds."""
+    """Options in the handler's own code override the environment."""
     report.in_force = plan.settings
     report.settings = [
         Setting(setting.name, getattr(plan.settings, setting.name), "code")
@@ -96,7 +96,7 @@ def _look_at_process(report: Report, environ: Mapping[str, str]) -> None:
     elif isinstance(wanted, int) and signal.getsignal(wanted) is not signal.SIG_DFL:
         report.add(
             "warning",
-            f"WAKE_SIGNAL={signal_name(wanted)} is in use by somebody else, so a blocked call is "
+            f"WAKE_SIGNAL={signal_name(wanted)} has a handler already, so a blocked call is "
             "not interrupted until it returns; use auto",
         )
     sandbox = sys.modules.get("watchdog_lambda._lambda.sandbox")

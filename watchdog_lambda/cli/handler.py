@@ -69,7 +69,7 @@ def find_handler(
         report.add(  # type: ignore[unreachable]
             "error",
             f"{name}: a {type(handler).__name__}, which cannot be called; "
-            "it is to be a function of event and context",
+            "name a function of event and context",
         )
         return None
     if isinstance(handler, type) and not issubclass(handler, _JSON):

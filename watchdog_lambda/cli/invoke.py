@@ -86,7 +86,7 @@ def function_of(options: argparse.Namespace) -> Function:
 def handler_of(argument: str | None, given: Mapping[str, str]) -> str:
     """The handler, by the entrypoint's precedence.
 
-    What is on the command line goes before what is in the shell, though: a WATCHDOG_LAMBDA_HANDLER
+    The command line overrides the shell's environment, though: a WATCHDOG_LAMBDA_HANDLER
     that is set there is not meant for this one call.
 
     Raises:

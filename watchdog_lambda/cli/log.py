@@ -76,6 +76,6 @@ class Log:
     def _tell(self, lines: list[bytes]) -> None:
         at = time.monotonic()
         for line in lines:
-            # Whoever shows them may have lost its terminal; the function must not wait for that.
+            # The terminal that shows them may be gone; the function must not wait for that.
             with contextlib.suppress(OSError, ValueError):
                 self._on_line(Line(at, line.decode(errors="replace")))

@@ -1,4 +1,4 @@
-"""Ending all that an invocation has started, whoever it was started by."""
+"""Ending every process that an invocation has started, directly or not."""
 
 from __future__ import annotations
 

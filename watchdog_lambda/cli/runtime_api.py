@@ -3,7 +3,7 @@
 It knows nothing of processes and kills nobody; that is :mod:`.builtin`'s. What the runtime must not
 do is refused as by Lambda's own: a second answer, an extension that comes late.
 
-The condition ``news`` guards all state; whoever changes any notifies. It is held for a few stores.
+The condition ``news`` guards all state; who changes it notifies. It is held for a few stores.
 """
 
 from __future__ import annotations

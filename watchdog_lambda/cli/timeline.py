@@ -71,7 +71,7 @@ def draw_large(
 
 
 def bar_of(row: Row, begin: float, end: float, length: int) -> str:
-    """The row's symbols, one for each column; whatever there was is seen, be it short."""
+    """The row's symbols, one for each column; a short span has one symbol at least."""
     cells = [" "] * (length + 1)
     for start, stop in row.spans:
         if stop < begin or start > end:

@@ -1,4 +1,4 @@
-"""The timeline that a timeout would have, for ``check``, and what is doubtful about it."""
+"""The timeline that a timeout would have, for ``check``, and what looks wrong with it."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def _look_at_times(report: Report, settings: Settings, timeline: Timeline) -> No
         report.add(
             "warning" if was_set else "note",
             f"the grace period of {settings.grace_period:g} s shrinks to "
-            f"{timeline.grace_period:g} s, a quarter of the {report.timeout:g} s that there are"
+            f"{timeline.grace_period:g} s, a quarter of the invocation's {report.timeout:g} s"
             + (f"; use a timeout of {settings.grace_period * 4:g} s or more" if was_set else ""),
         )
     if settings.hook_budget is not None and timeline.hook_budget < settings.hook_budget:
@@ -85,8 +85,8 @@ def _look_at_stage(report: Report, timeline: Timeline, before: float, names: lis
     if before > most:
         report.add(
             "warning",
-            f"before={before:g} ({who}) is more than three quarters of the {report.timeout:g} s "
-            f"that there are: it begins {most:g} s before the hard deadline",
+            f"before={before:g} ({who}) is more than three quarters of the invocation's "
+            f"{report.timeout:g} s: it begins {most:g} s before the hard deadline",
         )
     if before < timeline.grace_period:
         # Wanted, for example, by a hook that does what the handler's own end does otherwise.
@@ -107,11 +107,10 @@ def _look_at_stage(report: Report, timeline: Timeline, before: float, names: lis
 def look_at_caller(report: Report, seconds: float, source: str) -> None:
     """Warn where a caller gives up before the function's time is over."""
     if report.timeout > seconds:
-        # Whole seconds are easier to read; the answer has a way to go as well.
+        # Whole seconds are easier to read; and the answer takes time to reach the caller.
         enough = math.ceil(seconds) - 1 if seconds > 2 else seconds * 0.9
         report.add(
             "warning",
-            f"an invocation may take {report.timeout:g} s, and its caller waits {seconds:g} s "
-            f"({source}): it would not get the answer to a timeout; set "
-            f"WATCHDOG_LAMBDA_TIMEOUT={enough:g}",
+            f"an invocation may take {report.timeout:g} s, but its caller waits only {seconds:g} s "
+            f"({source}) and gets no answer to a timeout; set WATCHDOG_LAMBDA_TIMEOUT={enough:g}",
         )
