@@ -10,13 +10,13 @@ import weakref
 from _thread import get_ident
 
 from .stacks import frame_of, gc_paused
-from .tasks import awaited_stack, users_own
+from .tasks import awaited_stack, left_open, users_own
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Task
     from collections.abc import Iterator
-    from types import CoroutineType, FrameType
+    from types import AsyncGeneratorType, CoroutineType, FrameType
     from typing import Any
 
     from .source import SourceMap
@@ -132,7 +132,8 @@ def run_out(loop: AbstractEventLoop, seconds: float) -> None:
     """Cancel the user's own tasks in a loop and run them to their end, for at most `seconds`.
 
     Those of libraries (a connection's reader, a heartbeat, a pool's workers) live on: what they
-    serve is meant to outlive the invocation.
+    serve is meant to outlive the invocation. The user's own async generators that are left open (by
+    a ``break``, or by the interrupt) are closed, so that their ``finally`` runs.
 
     ``asyncio.run`` ends all tasks by itself. A bare ``run_until_complete`` (Mangum, Powertools'
     async processor) that an exception goes through leaves its tasks pending: their ``finally``
@@ -146,6 +147,7 @@ def run_out(loop: AbstractEventLoop, seconds: float) -> None:
     end_run(loop)
     if loop.is_closed() or loop.is_running():
         return
+    until = loop.time() + max(0.0, seconds)
     asyncio = sys.modules["asyncio"]
     tasks = users_own(asyncio.all_tasks(loop).difference(_given_up))
     for task in tasks:
@@ -153,12 +155,20 @@ def run_out(loop: AbstractEventLoop, seconds: float) -> None:
     # Before the tasks' own run, or what is left of the handler's would end that. Pinned by
     # test_what_the_handlers_run_has_left_does_not_cut_the_tasks_short.
     finish_turn(loop)
+    _run_to_the_end(loop, tasks, until)
+    # Behind the tasks, whose ends close most of them.
+    generators = left_open(loop)
+    if generators:
+        _run_to_the_end(loop, {loop.create_task(_close(each)) for each in generators}, until)
+
+
+def _run_to_the_end(loop: AbstractEventLoop, tasks: set[Task[Any]], until: float) -> None:
     pending = [task for task in tasks if not task.done()]
     if not pending:
         return
     stop = _Stop(loop)
-    timer = loop.call_later(max(0.0, seconds), stop)
-    asyncio.gather(*pending, return_exceptions=True).add_done_callback(stop)
+    timer = loop.call_at(until, stop)
+    sys.modules["asyncio"].gather(*pending, return_exceptions=True).add_done_callback(stop)
     try:
         loop.run_forever()
     finally:
@@ -166,6 +176,10 @@ def run_out(loop: AbstractEventLoop, seconds: float) -> None:
         timer.cancel()
     if all(task.done() for task in pending):
         finish_turn(loop)  # for what their ends have called for soon
+
+
+async def _close(generator: AsyncGeneratorType[Any, Any]) -> None:
+    await generator.aclose()
 
 
 def wake(loop: AbstractEventLoop) -> None:

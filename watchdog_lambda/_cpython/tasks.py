@@ -1,4 +1,4 @@
-"""asyncio's tasks: where one waits, and which of them end with the invocation.
+"""asyncio's tasks and generators: where one waits, and which of them end with the invocation.
 
 A task belongs to the user if the user's own code is in it, be it as its coroutine or as what that
 awaits. One of asyncio's own coroutines (``asyncio.sleep()``) belongs to the user if nobody waits
@@ -19,8 +19,8 @@ from .stacks import MOST_OWN_FRAMES, gc_paused
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from asyncio import Task
-    from types import FrameType
+    from asyncio import AbstractEventLoop, Task
+    from types import AsyncGeneratorType, FrameType
     from typing import Any
 
     from .stacks import Stack
@@ -59,6 +59,18 @@ def users_own(tasks: set[Task[Any]]) -> set[Task[Any]]:
         return tasks
     code = SourceMap(current_path())
     return {task for task in tasks if task in _interrupted or _is_own(task, code)}
+
+
+def left_open(loop: AbstractEventLoop) -> list[AsyncGeneratorType[Any, Any]]:
+    """The user's own async generators of a loop that have begun and not ended.
+
+    None where the loop does not say which it has (uvloop). Thread: the loop's.
+    """
+    generators = list(getattr(loop, "_asyncgens", None) or ())
+    if not generators:
+        return []
+    code = SourceMap(current_path())
+    return [each for each in generators if each.ag_frame and code.is_own(each.ag_code.co_filename)]
 
 
 def _is_own(task: Task[Any], code: SourceMap) -> bool:
