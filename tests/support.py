@@ -6,6 +6,7 @@ import math
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
 import warnings
@@ -19,6 +20,7 @@ from watchdog_lambda._plan import NO_FALLBACK, Plan
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from types import FrameType
 
     from watchdog_lambda._engine.invocation import Firing
 
@@ -111,6 +113,11 @@ def services(clock: FakeClock, **given: Any) -> Services:
         **given,
     }
     return Services(clock, **parts)
+
+
+def standing() -> FrameType:
+    """A frame that stands where an interrupt may land: at its return."""
+    return sys._getframe()
 
 
 def block() -> None:

@@ -77,14 +77,17 @@ def test_importing_starts_nothing_reads_nothing_and_imports_little() -> None:
 @pytest.mark.parametrize(
     ("pattern", "allowed"),
     [
-        (r"^\s*import time|from time ", {"_engine.clock", "_report.record", "details"}),
+        (
+            r"^\s*import time|from time ",
+            {"_engine.clock", "_report.record", "details", "_cpython.approach", "_cpython.waiting"},
+        ),
         (r"^\s*import _?ctypes", {"_cpython.libc"}),
         (
             r"\bsignal\.(signal|pthread_kill)\(",
             {"_cpython.delivery", "_lambda.sandbox", "_lambda.runtime_process"},
         ),
         (r"os\.environ", {"_register", "_watched", "entrypoint", "__main__"}),
-        (r"sys\.settrace", {"_cpython.delivery"}),
+        (r"sys\.settrace", {"_cpython.approach"}),
         (r"setswitchinterval", {"_cpython.pace"}),
         (r"gc\.disable", {"_cpython.stacks"}),
         (

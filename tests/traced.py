@@ -18,9 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from watchdog_lambda._cpython import delivery as _interrupt
+from watchdog_lambda._cpython.approach import Approach
 from watchdog_lambda._engine import daemon as _daemon
-from watchdog_lambda._engine import landing as _landing
 from watchdog_lambda._engine import stage as _stage
 from watchdog_lambda._lambda import sandbox as _sandbox
 
@@ -42,10 +41,13 @@ def _start_traced(function: Callable[..., Any], arguments: tuple[Any, ...]) -> i
     return start_new_thread(run, ())
 
 
-def _trace_instructions(frame: FrameType, decide: Callable[[], BaseException | None]) -> bool:
+_allows = Approach.allows
+
+
+def _allows_untraced(approach: Approach, frame: FrameType, *, is_last_call: bool) -> bool:
     if _tracer is not None and sys.gettrace() is _tracer:
         sys.settrace(None)
-    return _interrupt.trace_instructions(frame, decide)
+    return _allows(approach, frame, is_last_call=is_last_call)
 
 
 def pytest_configure() -> None:
@@ -54,7 +56,7 @@ def pytest_configure() -> None:
         vars(module)["start_new_thread"] = _start_traced
     # What tells threads from gevent's greenlets.
     vars(_daemon)["BuiltinFunctionType"] = FunctionType
-    vars(_landing)["trace_instructions"] = _trace_instructions
+    setattr(Approach, "allows", _allows_untraced)  # noqa: B010 - mypy lets no method be set
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

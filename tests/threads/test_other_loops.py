@@ -20,11 +20,9 @@ import pytest
 
 from tests.support import BOUND, Context, landed_outside
 from watchdog_lambda import LambdaTimeout, _async, watch
-from watchdog_lambda._cpython.bytecode import is_fragile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
-    from types import FrameType
 
     Main = Callable[[], Coroutine[Any, Any, object]]
 
@@ -118,28 +116,6 @@ def uvloop() -> Iterator[Any]:
         loop.close()
     if kept is not None:
         _async._kept[ident] = kept
-
-
-def test_all_that_uvloop_calls_to_begin_and_to_end_a_run_is_fragile(uvloop: Any) -> None:
-    """It counts as running meanwhile, and a raise in there would have it do so for good."""
-    called: dict[str, bool] = {}
-
-    def look(frame: FrameType, event: str, _argument: object) -> None:
-        if event == "call" and frame.f_code.co_filename != __file__:
-            called[f"{frame.f_code.co_filename}: {frame.f_code.co_name}"] = is_fragile(frame)
-
-    loop = uvloop.new_event_loop()
-    for _ in range(2):
-        loop.call_soon(loop.stop)
-        sys.setprofile(look)
-        try:
-            loop.run_forever()
-        finally:
-            sys.setprofile(None)
-    loop.close()
-
-    assert len(called) > 5
-    assert [name for name, fragile in called.items() if not fragile] == []
 
 
 def time_out(handler: Callable[[Any, Any], object]) -> float:

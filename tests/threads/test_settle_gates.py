@@ -14,7 +14,7 @@ from tests.threads.gates import Gate, GatedInjector, GatedNudge, SilentNudge, pa
 from watchdog_lambda import LambdaTimeout, Watchdog
 from watchdog_lambda._cpython.source import is_ours
 from watchdog_lambda._engine import interrupts, snapshot
-from watchdog_lambda._engine.invocation import active
+from watchdog_lambda._engine.invocation import Invocation, active
 from watchdog_lambda._handler import guard
 from watchdog_lambda._process import process_watchdog
 
@@ -104,6 +104,7 @@ def test_no_instruction_of_ours_lets_an_interrupt_land(ends_with: str) -> None:
     The interrupt is due all the time; the positive control is the handler's own frame.
     """
     gate = Gate()
+    invocations: list[Invocation] = []
     decisions: list[tuple[str, BaseException | None]] = []
     own = ValueError("own")
 
@@ -113,6 +114,7 @@ def test_no_instruction_of_ours_lets_an_interrupt_land(ends_with: str) -> None:
         assert gate.passed.wait(BOUND)
         invocation = active[threading.get_ident()]
         assert invocation.firing is not None
+        invocations.append(invocation)
         control = invocation.firing.policy
         assert control.is_wanted(process_watchdog.clock.monotonic(), None)
         sys.settrace(trace)
@@ -127,6 +129,9 @@ def test_no_instruction_of_ours_lets_an_interrupt_land(ends_with: str) -> None:
 
     def trace_ours(frame: FrameType, _kind: str, _argument: object) -> Any:
         frame.f_trace_opcodes = True
+        firing = invocations[0].firing
+        assert firing is not None
+        firing.looks_blocked = True  # wherever it is: no trace function is set for it
         decisions.append((frame.f_code.co_name, process_watchdog._decide(frame)))
         return trace_ours
 
@@ -151,6 +156,14 @@ def test_no_instruction_of_ours_lets_an_interrupt_land(ends_with: str) -> None:
     assert [found for found in decisions if found[1] is not None] == []
 
 
+def nudged() -> BaseException | None:
+    """What a nudge raises in the caller, which the watchdog has seen blocked."""
+    firing = active[threading.get_ident()].firing
+    assert firing is not None
+    firing.looks_blocked = True
+    return process_watchdog._decide(sys._getframe(1))
+
+
 def test_an_interrupt_lands_in_the_handlers_own_frame() -> None:
     """The control of the test above: asked for the handler's frame, the decision is to land."""
     gate = Gate()
@@ -159,7 +172,7 @@ def test_an_interrupt_lands_in_the_handlers_own_frame() -> None:
     def handler(event: str, _context: object) -> object:
         if event == "race":
             assert gate.passed.wait(BOUND)
-            decisions.append(process_watchdog._decide(sys._getframe()))
+            decisions.append(nudged())
         return RESULT
 
     watched = guard(handler, plan(grace_period=0.01))
@@ -182,15 +195,15 @@ def test_a_nudge_in_a_finaliser_inside_of_a_decision_is_put_off(
     def finaliser() -> None:
         nested.append(process_watchdog._decide(sys._getframe()))
 
-    def fragile(_frame: FrameType) -> bool:
+    def cut(_frame: FrameType) -> bool:
         finaliser()
-        return False
+        return True
 
     def handler(event: str, _context: object) -> object:
         if event == "race":
             assert gate.passed.wait(BOUND)
-            monkeypatch.setattr(interrupts, "is_fragile", fragile)
-            decisions.append(process_watchdog._decide(sys._getframe()))
+            monkeypatch.setattr(interrupts, "may_be_cut", cut)
+            decisions.append(nudged())
         return RESULT
 
     watched = guard(handler, plan(grace_period=0.01))

@@ -17,14 +17,13 @@ import pytest
 from tests.support import BOUND, Context, eventually, plan
 from tests.threads.gates import Gate, GatedInjector, SilentNudge, parts
 from watchdog_lambda import LambdaTimeout
-from watchdog_lambda._cpython.bytecode import is_entering_with
-from watchdog_lambda._engine import interrupts
+from watchdog_lambda._cpython.target_frames import TargetFrames
 from watchdog_lambda._handler import guard
 from watchdog_lambda._process import process_watchdog
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from types import CodeType
+    from types import FrameType
 
 SHORT: Final = 0.04
 """Seconds of an invocation that is to fire soon."""
@@ -110,9 +109,12 @@ def test_an_injection_waits_for_a_with_to_be_entered(monkeypatch: pytest.MonkeyP
     outcome: list[object] = []
     looks: list[bool] = []
 
-    def counted(code: CodeType, lasti: int) -> bool:
-        looks.append(is_entering_with(code, lasti))
-        return looks[-1]
+    allows = TargetFrames.allows_from_afar
+
+    def counted(frames: TargetFrames, frame: FrameType) -> bool | None:
+        allowed = allows(frames, frame)
+        looks.append(allowed is None)
+        return allowed
 
     def handler(_event: object, _context: object) -> None:
         with lock:
@@ -127,7 +129,7 @@ def test_an_injection_waits_for_a_with_to_be_entered(monkeypatch: pytest.MonkeyP
 
     gate = Gate()
     gate.open()
-    monkeypatch.setattr(interrupts, "is_entering_with", counted)
+    monkeypatch.setattr(TargetFrames, "allows_from_afar", counted)
     with parts(injector=GatedInjector(gate)):
         worker = threading.Thread(target=work)
         worker.start()

@@ -10,13 +10,21 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.support import FakeClock, plan
+from tests.support import FakeClock, plan, standing
 from watchdog_lambda import Interrupt, LambdaTimeout, TimeoutDetails
 from watchdog_lambda._cpython import bytecode, clauses, syscalls
+from watchdog_lambda._cpython.target_frames import TargetFrames
 from watchdog_lambda._cpython.waits import LOOKS
 from watchdog_lambda._engine import interrupts
 from watchdog_lambda._engine.clock import Stopwatch
-from watchdog_lambda._engine.interrupts import PAUSE, InterruptPolicy, InterruptRecord
+from watchdog_lambda._engine.interrupts import (
+    BLOCKED,
+    MOVING,
+    PAUSE,
+    TRACED,
+    InterruptPolicy,
+    InterruptRecord,
+)
 from watchdog_lambda._engine.invocation import Invocation
 from watchdog_lambda._engine.snapshot import attribute
 from watchdog_lambda.errors import LoopInterrupt
@@ -81,11 +89,12 @@ class Rungs:
         *,
         frame: FrameType | None = None,
         stack: list[tuple[str, int, str]] | None = None,
+        found: str = BLOCKED,
     ) -> LambdaTimeout | Interrupt | None:
         self.clock.now = now
         if stack is None and frame is None:
             stack = HERE
-        return self.policy.decide(now, frame or sys._getframe(), handled, stack=stack)
+        return self.policy.decide(now, frame or standing(), handled, stack=stack, found=found)
 
     def land(self, now: float, **given: Any) -> LambdaTimeout | Interrupt:
         """One that must be due, and that lands at once."""
@@ -98,6 +107,12 @@ class Rungs:
 @pytest.fixture
 def rungs() -> Rungs:
     return Rungs()
+
+
+@pytest.fixture
+def anywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An injection lands well wherever it does."""
+    monkeypatch.setattr(TargetFrames, "allows_from_afar", lambda *_: True)
 
 
 # ---- the first ---------------------------------------------------------------------------------
@@ -115,12 +130,12 @@ def test_nothing_lands_before_the_hooks_have_had_their_time() -> None:
     )
 
     waiting = [fresh.is_waiting]
-    assert (fresh.is_misplaced, fresh._details) == (False, None)
+    assert (fresh.is_on_its_way, fresh._details) == (False, None)
     assert fresh.decide(HARD, sys._getframe(), None) is None
     fresh.start(DETAILS)
     waiting.append(fresh.is_waiting)
     assert waiting == [True, False]
-    assert type(fresh.decide(28.0, sys._getframe(), None, stack=HERE)) is LambdaTimeout
+    assert type(fresh.decide(28.0, standing(), None, stack=HERE)) is LambdaTimeout
 
 
 def test_the_first_is_a_timeout_that_says_when_and_where(rungs: Rungs) -> None:
@@ -172,6 +187,7 @@ def test_the_first_message_is_the_firsts(rungs: Rungs) -> None:
     assert rungs.policy.first_message() == first
 
 
+@pytest.mark.usefixtures("anywhere")
 def test_where_a_task_waits_is_said_if_the_stack_has_nothing_of_the_users(
     rungs: Rungs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -272,6 +288,7 @@ def test_what_last_call_has_set_going_is_cut_where_nobody_kills(
     rungs.land(HARD + patience * 2, handled=again)
 
 
+@pytest.mark.usefixtures("anywhere")
 def test_a_wait_in_the_place_of_a_cleanup_gets_half_of_the_time(
     rungs: Rungs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -287,6 +304,7 @@ def test_a_wait_in_the_place_of_a_cleanup_gets_half_of_the_time(
     assert [type(each) for each in landed] == [type(None)] * (LOOKS - 1) + [Interrupt]
 
 
+@pytest.mark.usefixtures("anywhere")
 def test_a_wait_for_threads_that_compute_is_left_alone_until_last_call(
     rungs: Rungs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -401,31 +419,39 @@ def test_an_interrupt_is_lost_in_a_wrapper(
 # ---- put off, and winding up -------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("grace_period", "longest"), [(3.0, 0.05), (0.25, 0.025)])
-def test_a_fragile_frame_puts_one_off_for_a_bounded_time(
-    grace_period: float, longest: float, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A thread may block in one; in a short grace period it is a tenth of that."""
-    monkeypatch.setattr(interrupts, "is_fragile", lambda _frame: True)
-    rungs = Rungs(grace_period=grace_period)
+@pytest.fixture
+def no_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread is blocked where a raise would leave something broken."""
+    monkeypatch.setattr(interrupts, "may_be_cut", lambda _frame: False)
 
-    assert rungs.decide(GRACE_AT) is None
+
+@pytest.mark.parametrize(("grace_period", "longest"), [(3.0, 0.05), (0.25, 0.025)])
+@pytest.mark.usefixtures("no_place")
+def test_a_place_where_something_would_break_puts_one_off_for_a_bounded_time(
+    grace_period: float, longest: float
+) -> None:
+    """In a short grace period that is a tenth of it."""
+    rungs = Rungs(grace_period=grace_period)
+    frame = sys._getframe()
+
+    assert rungs.decide(GRACE_AT, frame=frame) is None
     assert rungs.policy.is_put_off
-    assert rungs.decide(GRACE_AT + longest * 0.99) is None
-    assert not rungs.policy.is_misplaced
-    rungs.land(GRACE_AT + longest)
+    assert rungs.decide(GRACE_AT + longest * 0.99, frame=frame) is None
+    assert not rungs.policy.is_on_its_way
+    rungs.land(GRACE_AT + longest, frame=frame)
     assert not rungs.policy.is_put_off
 
 
 @pytest.mark.parametrize("how", ["shield", "cleanup", "winding up"])
+@pytest.mark.usefixtures("no_place")
 def test_whoever_is_left_alone_is_put_off_for_as_long_again(
     how: str, rungs: Rungs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What an earlier interrupt was put off by is over then."""
     first = rungs.land(GRACE_AT)
-    monkeypatch.setattr(interrupts, "is_fragile", lambda _frame: True)
+    frame = sys._getframe()
     now = GRACE_AT + PAUSE
-    assert rungs.decide(now) is None
+    assert rungs.decide(now, frame=frame) is None
     put_off = [rungs.policy.is_put_off]
 
     with monkeypatch.context() as patch:
@@ -434,142 +460,75 @@ def test_whoever_is_left_alone_is_put_off_for_as_long_again(
             rungs.invocation.shields = 1
         elif how == "winding up":
             patch.setattr(InterruptPolicy, "_is_winding_up", lambda *_: True)
-        assert rungs.decide(now + 0.01, handled) is None
+        assert rungs.decide(now + 0.01, handled, frame=frame) is None
     rungs.invocation.shields = 0
     put_off.append(rungs.policy.is_put_off)
 
     assert put_off == [True, False]
-    assert rungs.decide(now + 1.0) is None
-    assert rungs.decide(now + 1.049) is None
-    rungs.land(now + 1.05)
+    assert rungs.decide(now + 1.0, frame=frame) is None
+    assert rungs.decide(now + 1.049, frame=frame) is None
+    rungs.land(now + 1.05, frame=frame)
 
 
-@pytest.mark.parametrize("from_afar", [False, True])
-def test_where_a_loop_would_be_broken_nothing_ever_lands(
-    *, from_afar: bool, rungs: Rungs, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Nothing waits there. From afar nobody can tell, so it is a fragile frame like others."""
-    monkeypatch.setattr(interrupts, "is_fragile", lambda _frame: True)
-    monkeypatch.setattr(interrupts, "breaks_loop", lambda _frame: True)
-    frame, stack = (None, HERE) if from_afar else (sys._getframe(), None)
-
-    assert rungs.decide(GRACE_AT, frame=frame, stack=stack) is None
-    assert rungs.policy.is_put_off
-    late = rungs.decide(GRACE_AT + 1.0, frame=frame, stack=stack)
-    assert (late is not None) is from_afar
-
-
+@pytest.mark.usefixtures("no_place")
 def test_frames_of_ours_go_on_with_a_row_of_put_offs(
     rungs: Rungs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The handler is not left alone there; it would never get its interrupt between the two."""
-    monkeypatch.setattr(interrupts, "is_fragile", lambda _frame: True)
-    assert rungs.decide(GRACE_AT) is None
+    frame = sys._getframe()
+    assert rungs.decide(GRACE_AT, frame=frame) is None
 
     with monkeypatch.context() as patch:
         patch.setattr(interrupts, "is_ours", lambda _code: True)
-        assert rungs.decide(GRACE_AT + 0.03) is None
+        assert rungs.decide(GRACE_AT + 0.03, frame=frame) is None
     assert rungs.policy.is_put_off
 
-    rungs.land(GRACE_AT + 0.05)
+    rungs.land(GRACE_AT + 0.05, frame=frame)
 
 
-def test_a_loop_that_has_callbacks_waiting_puts_a_nudge_off(
-    rungs: Rungs, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """An injection does not ask: another thread's variables are not read while it runs."""
-    monkeypatch.setattr(interrupts, "is_between_callbacks", lambda _frame: True)
+def test_a_thread_that_runs_is_on_its_way_until_it_has_come_to_a_place(rungs: Rungs) -> None:
+    """However long that takes: it is processor time that counts."""
+    frame = sys._getframe()
 
-    assert rungs.decide(GRACE_AT, frame=sys._getframe()) is None
-    assert rungs.policy.is_put_off
-    assert rungs.decide(GRACE_AT, stack=HERE) is not None
-
-
-def test_what_c_code_would_drop_is_put_off(rungs: Rungs, monkeypatch: pytest.MonkeyPatch) -> None:
-    """For a bounded time. Another thread's frames are not walked while it runs."""
-    monkeypatch.setattr(interrupts, "is_dropped", lambda _frame: True)
-
-    assert rungs.decide(GRACE_AT, frame=sys._getframe()) is None
-    assert rungs.policy.is_put_off
-    assert rungs.decide(GRACE_AT + 0.05, frame=sys._getframe()) is not None
-    rungs.policy.records.clear()
-    assert rungs.decide(GRACE_AT, stack=HERE) is not None
+    for now in (GRACE_AT, GRACE_AT + 1.0):
+        assert rungs.decide(now, frame=frame, found=MOVING) is None
+        assert rungs.policy.is_put_off
+        assert rungs.policy.is_on_its_way
+    rungs.land(GRACE_AT + 1.0, frame=frame, found=TRACED)
+    assert not rungs.policy.is_put_off
+    assert not rungs.policy.is_on_its_way
 
 
-def test_a_back_edge_puts_one_off_and_says_so(
-    rungs: Rungs, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """So that the firing has the loop looked at instruction by instruction."""
-    monkeypatch.setattr(interrupts, "is_unprotected_back_edge", lambda *_: True)
-
-    assert rungs.decide(GRACE_AT) is None
-    assert rungs.policy.is_misplaced
+def test_a_thread_that_nothing_is_due_in_is_not_on_its_way(rungs: Rungs) -> None:
+    """It is not traced then."""
+    frame = sys._getframe()
+    assert rungs.decide(GRACE_AT, frame=frame, found=MOVING) is None
     rungs.invocation.is_open = False
-    assert rungs.decide(GRACE_AT) is None
-    assert not rungs.policy.is_misplaced
+
+    assert rungs.decide(GRACE_AT, frame=frame, found=MOVING) is None
+    assert not rungs.policy.is_on_its_way
 
 
-@pytest.mark.parametrize("from_afar", [False, True])
-def test_a_with_that_is_being_entered_puts_one_off(
-    *, from_afar: bool, rungs: Rungs, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """For a bounded time, for the thread may wait in there; an injection cannot end that wait."""
-    monkeypatch.setattr(interrupts, "is_entering_with", lambda *_: True)
-    stack = HERE if from_afar else None
-
-    for now in (GRACE_AT, GRACE_AT + 0.049, GRACE_AT + 0.05, GRACE_AT + 1.0):
-        error = rungs.policy.decide(now, sys._getframe(), None, stack=stack)
-        assert rungs.policy.is_misplaced
-        assert (error is None) is (from_afar or now < GRACE_AT + 0.05)
-        if error is not None:
-            break
-    assert rungs.policy.is_put_off is False
-
-
-def test_a_with_that_is_about_to_be_entered_puts_nothing_off_in_place(
-    rungs: Rungs, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A tracer raises before the call is made."""
-    monkeypatch.setattr(interrupts, "is_entering_with", lambda *_: True)
-
-    error = rungs.policy.decide(GRACE_AT, sys._getframe(), None, stack=HERE, in_place=True)
-
-    assert error is not None
-
-
-@pytest.mark.parametrize(
-    ("is_edge", "handler", "puts_off"),
-    [(True, None, True), (True, 8, False), (False, None, False), (False, 8, False)],
-)
-def test_in_place_only_an_edge_that_nothing_protects_is_no_place(
-    is_edge: bool,  # noqa: FBT001
-    handler: int | None,
-    *,
-    puts_off: bool,
+@pytest.mark.parametrize("allows", [True, False, None])
+def test_an_injection_is_put_off_for_a_bounded_time(
+    allows: bool | None,  # noqa: FBT001
     rungs: Rungs,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A tracer raises by the very instruction that it is at."""
-    monkeypatch.setattr(interrupts, "is_back_edge", lambda *_: is_edge)
-    monkeypatch.setattr(interrupts, "protected_by", lambda *_: handler)
+    """Or for as long as it takes, where it would do harm and no good."""
+    monkeypatch.setattr(TargetFrames, "allows_from_afar", lambda *_: allows)
 
-    error = rungs.policy.decide(GRACE_AT, sys._getframe(), None, stack=HERE, in_place=True)
+    instants = (GRACE_AT, GRACE_AT + 0.049, GRACE_AT + 0.05, GRACE_AT + 1.0)
 
-    assert (error is None) is puts_off
-    assert rungs.policy.is_misplaced is puts_off
+    landed = next((now for now in instants if rungs.decide(now) is not None), None)
+
+    assert landed == {True: GRACE_AT, False: GRACE_AT + 0.05, None: None}[allows]
 
 
-def test_a_loop_that_waits_in_c_is_no_obstacle(
+def test_a_loop_that_waits_in_c_takes_the_third_kind(
     rungs: Rungs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """asyncio.run()'s own frame is fragile, but not where uvloop waits without one.
-
-    It takes the third kind.
-    """
-    monkeypatch.setattr(interrupts, "is_fragile", lambda _frame: True)
-    monkeypatch.setattr(interrupts, "is_around_loop", lambda _code: True)
-    assert rungs.decide(GRACE_AT) is None
-
+    """As the first: it would log the others and go on."""
     monkeypatch.setattr(interrupts, "waits_in_c", lambda: True)
 
     assert type(rungs.decide(GRACE_AT)) is LoopInterrupt

@@ -12,6 +12,8 @@ import pytest
 
 from tests.support import FakeClock, SilentReport, plan, services
 from watchdog_lambda import Interrupt, LambdaTimeout, TimeoutDetails, _outcome
+from watchdog_lambda._cpython import bytecode
+from watchdog_lambda._cpython.approach import Approach
 from watchdog_lambda._engine import interrupts, landing
 from watchdog_lambda._engine import invocation as _invocation
 from watchdog_lambda._engine.interrupts import is_durable
@@ -54,6 +56,7 @@ class Scene:
     def __init__(
         self, *, thread_id: int | None = None, event: object = None, **settings: Any
     ) -> None:
+        bytecode.preload()
         self.clock = FakeClock(START + GRACE_AT)
         self.injector = Injector()
         self.invocation = Invocation(plan(**settings), event, None, START, HARD, START + GRACE_AT)
@@ -68,7 +71,9 @@ class Scene:
     def let_interrupts_land(self) -> None:
         self.firing.policy.start(DETAILS)
 
-    def land(self, frame: FrameType | None) -> BaseException | None:
+    def land(self, frame: FrameType, *, blocked: bool = True) -> BaseException | None:
+        """What a nudge's handler raises there; before it the watchdog has looked at the thread."""
+        self.firing.looks_blocked = blocked
         return land(self.firing, frame)
 
 
@@ -279,11 +284,11 @@ def test_one_decision_at_a_time(scene: Scene, monkeypatch: pytest.MonkeyPatch) -
     scene.let_interrupts_land()
     nested: list[BaseException | None] = []
 
-    def fragile(frame: FrameType) -> bool:
+    def cut(frame: FrameType) -> bool:
         nested.append(scene.land(frame))
-        return False
+        return True
 
-    monkeypatch.setattr(interrupts, "is_fragile", fragile)
+    monkeypatch.setattr(interrupts, "may_be_cut", cut)
 
     assert type(scene.land(sys._getframe())) is LambdaTimeout
     assert nested == [None]
@@ -300,58 +305,73 @@ def test_a_decision_that_has_failed_bars_no_other(
         raise MemoryError
 
     with monkeypatch.context() as patch:
-        patch.setattr(interrupts, "is_fragile", no_memory)
+        patch.setattr(interrupts, "may_be_cut", no_memory)
         with pytest.raises(MemoryError):
             scene.land(sys._getframe())
 
     assert type(scene.land(sys._getframe())) is LambdaTimeout
 
 
-class Edge:
-    """A frame at a jump back, where a signal's handler must not raise, and who traces it."""
+class Traced:
+    """In the place of tracing: who would be traced, and who is asked then."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.traced: list[tuple[FrameType, Callable[[], BaseException | None]]] = []
-        self.holds_in_place = False
-        monkeypatch.setattr(interrupts, "is_unprotected_back_edge", lambda *_: True)
-        monkeypatch.setattr(interrupts, "is_back_edge", lambda *_: self.holds_in_place)
-        monkeypatch.setattr(interrupts, "protected_by", lambda *_: None)
-        monkeypatch.setattr(landing, "trace_instructions", lambda *given: self.traced.append(given))
+        self.begun: list[tuple[FrameType, Callable[[FrameType], BaseException | None]]] = []
+        self.stopped = 0
+        monkeypatch.setattr(Approach, "begin", lambda _, *given: self.begun.append(given))
+        monkeypatch.setattr(Approach, "stop", lambda _: self.stop())
+
+    def stop(self) -> None:
+        self.stopped += 1
 
 
-def test_at_a_jump_back_the_loop_is_looked_at_instruction_by_instruction(
+def test_a_thread_that_runs_is_traced_to_where_it_lands(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The tracer raises in place; where it cannot either it is not set anew."""
-    edge = Edge(monkeypatch)
+    """And no longer than to there, or to the invocation's end."""
+    traced = Traced(monkeypatch)
     scene.let_interrupts_land()
     frame = sys._getframe()
 
-    assert scene.land(frame) is None
-    [(traced, decide)] = edge.traced
-    assert traced is frame
-    edge.holds_in_place = True
-    assert decide() is None
-    edge.holds_in_place = False
-    error = decide()
+    assert scene.land(frame, blocked=False) is None
+    [(begun, ask)] = traced.begun
+    assert begun is frame
+    assert traced.stopped == 0
+    error = ask(frame)
 
     assert type(error) is LambdaTimeout
     assert scene.firing.policy.records[0].landed_at is not None
-    assert len(edge.traced) == 1
+    assert (len(traced.begun), traced.stopped) == (1, 1)
+    scene.invocation.is_open = False
+    scene.firing.settle()
+    assert traced.stopped == 2
 
 
 def test_nothing_is_traced_while_nothing_is_due(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nor for another obstacle than a jump back."""
-    edge = Edge(monkeypatch)
-    assert scene.land(sys._getframe()) is None
+    """Nor where the thread is blocked, and something would break."""
+    traced = Traced(monkeypatch)
+    assert scene.land(sys._getframe(), blocked=False) is None
     scene.let_interrupts_land()
-    monkeypatch.setattr(interrupts, "is_unprotected_back_edge", lambda *_: False)
-    monkeypatch.setattr(interrupts, "is_fragile", lambda _frame: True)
+    monkeypatch.setattr(interrupts, "may_be_cut", lambda _frame: False)
 
     assert scene.land(sys._getframe()) is None
-    assert edge.traced == []
+    assert traced.begun == []
+
+
+def test_what_the_watchdog_has_seen_counts_for_one_nudge(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another one, of the kernel's timer, may come when the thread has long gone on."""
+    traced = Traced(monkeypatch)
+    scene.let_interrupts_land()
+    frame = sys._getframe()
+    assert scene.land(frame) is not None
+    scene.clock.advance(0.1)
+
+    assert land(scene.firing, frame) is None
+    assert len(traced.begun) == 1
 
 
 def test_the_end_of_a_shield_is_asked_in_the_same_way(scene: Scene) -> None:

@@ -12,10 +12,9 @@ import pytest
 
 from tests.support import BOUND, eventually
 from watchdog_lambda import _cpython
-from watchdog_lambda._cpython.delivery import Injector, Nudge, trace_instructions
+from watchdog_lambda._cpython.delivery import Injector, Nudge
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from types import FrameType
 
 
@@ -264,69 +263,3 @@ def test_without_ctypes_there_is_no_injection(monkeypatch: pytest.MonkeyPatch) -
     injector.preload()
 
     assert (before, without, injector.available) == (False, False, True)
-
-
-# ---- tracing for one landing -------------------------------------------------------------------
-
-
-@pytest.mark.untraced
-def test_tracing_asks_at_each_instruction_until_something_lands() -> None:
-    """In this very frame, and in none that it calls; nothing of it is left behind."""
-    asked: list[str] = []
-
-    def decide() -> BaseException | None:
-        event = sys._getframe(1).f_locals["event"]
-        asked.append(f"{sys._getframe(2).f_code.co_name}: {event}")
-        return KeyError("due") if len(asked) == 10 else None
-
-    def called() -> int:
-        return sum(n for n in range(3))
-
-    def traced(started: list[object]) -> None:
-        started.append(sys._getframe())
-        started.append(trace_instructions(sys._getframe(), decide))
-        while True:
-            called()
-
-    started: list[Any] = []
-    with pytest.raises(KeyError):
-        traced(started)
-
-    frame, is_traced = started
-    assert is_traced
-    assert asked == ["traced: opcode"] * 10
-    assert sys.gettrace() is None
-    assert (frame.f_trace, frame.f_trace_opcodes) == (None, False)
-
-
-@pytest.mark.untraced
-def test_tracing_ends_with_its_frame() -> None:
-    """Nothing was due in it."""
-    asked: list[None] = []
-
-    def traced() -> bool:
-        return trace_instructions(sys._getframe(), lambda: asked.append(None))
-
-    assert traced()
-    assert sys.gettrace() is None
-    assert asked
-
-
-@pytest.mark.untraced
-def test_a_tracer_that_is_there_goes_first() -> None:
-    """A debugger's; nobody is asked."""
-
-    def tracer(*_: object) -> None:
-        return None
-
-    asked: list[None] = []
-    decide: Callable[[], None] = lambda: asked.append(None)  # noqa: E731
-    sys.settrace(tracer)
-    try:
-        done = trace_instructions(sys._getframe(), decide)
-        left = sys.gettrace()
-    finally:
-        sys.settrace(None)
-
-    assert (done, asked) == (False, [])
-    assert left is tracer

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from _thread import get_ident
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.support import FakeClock, plan, services
+from tests.support import FakeClock, plan, services, standing
 from watchdog_lambda import Interrupt, LambdaTimeout, TimeoutDetails, _outcome
 from watchdog_lambda._cpython.source import PACKAGE
 from watchdog_lambda._engine.invocation import CONCLUDED, Firing, Invocation, active
@@ -61,7 +60,7 @@ class Scene:
         """The next interrupt, which lands."""
         self.invocation.is_open = True
         stack = [(__file__, 7, "handler")]
-        error = self.policy.decide(LIMIT, sys._getframe(), None, stack=stack)
+        error = self.policy.decide(LIMIT, standing(), None, stack=stack)
         self.invocation.is_open = False
         assert error is not None
         assert error._witness is not None

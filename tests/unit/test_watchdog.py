@@ -938,7 +938,10 @@ def test_an_invocation_under_way_goes_before_one_that_has_ended(watched: Watched
 
 
 def nudged(watched: Watched, frame: FrameType | None = None) -> BaseException | None:
-    """A nudge that meets this frame."""
+    """A nudge that meets this frame, of a thread that the watchdog has seen blocked."""
+    invocation = active.get(get_ident())
+    if invocation is not None and invocation.firing is not None:
+        invocation.firing.looks_blocked = True
     return watched._decide(frame or sys._getframe())
 
 

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from types import FrameType
     from typing import Any
 
-    TraceFunction = Callable[[FrameType, str, Any], Any]
     Decide = Callable[[FrameType | None], BaseException | None]
 
 _ROOM = 60
@@ -176,36 +175,3 @@ def refusal_without_gil() -> str | None:
         "this free-threaded Python runs without its GIL (sys._is_gil_enabled() is False), and the "
         "watchdog needs it; set PYTHON_GIL=1, or use the ordinary build of Python"
     )
-
-
-def trace_instructions(  # pragma: no cover - it traces in coverage's place: test_nudge.py
-    frame: FrameType, decide: Callable[[], BaseException | None]
-) -> bool:
-    """Ask `decide` before each instruction of `frame`, until it gives what is then raised there.
-
-    For a place where a signal's handler must not raise. Ends with the frame at the latest, and does
-    nothing (False) where a debugger or a coverage tool traces this thread already.
-
-    Thread: the frame's own.
-    """
-    if sys.gettrace() is not None:
-        return False
-
-    def trace(traced: FrameType, event: str, _argument: object) -> TraceFunction | None:
-        error = decide() if event == "opcode" else None
-        if error is not None or event == "return":
-            sys.settrace(None)
-            traced.f_trace = None
-            traced.f_trace_opcodes = False
-        if error is not None:
-            raise error
-        return trace
-
-    frame.f_trace_opcodes = True
-    frame.f_trace = trace
-    sys.settrace(_trace_no_call)
-    return True
-
-
-def _trace_no_call(_frame: FrameType, _event: str, _argument: object) -> None:
-    """Frames that are entered meanwhile are not traced."""

@@ -46,6 +46,8 @@ def is_ours(code: CodeType) -> bool:
 
 def is_stdlib(filename: str) -> bool:
     """Whether it is the standard library's. Without a virtual environment others lie below it."""
+    if filename.startswith("<frozen "):
+        return True
     return filename.startswith(STDLIB) and not any(part in filename for part in _INSTALLED)
 
 

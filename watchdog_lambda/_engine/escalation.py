@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 
 from watchdog_lambda._cpython.stacks import handled_by
+from watchdog_lambda._cpython.waiting import main_is_blocked
 from watchdog_lambda._hooks import stages
 
 from .cadence import NUDGE_PERIOD, Cadence
@@ -172,6 +173,8 @@ class Escalation:
         # Asked from here first, so that a cleanup that is left alone is not disturbed either.
         if policy.is_wanted(now, handled):
             if nudges:
+                # At the last instant: it must still hold when the nudge is heard.
+                firing.looks_blocked = main_is_blocked(thread_id)
                 pause = self._cadence.send(now, self._timeline.last_call_at)
             elif services.injector.available:
                 inject(firing, now, handled)

@@ -17,23 +17,12 @@ import sys
 import weakref
 from _thread import get_ident
 
-from watchdog_lambda._cpython.bytecode import (
-    breaks_loop,
-    catches,
-    hides_timeout,
-    is_around_loop,
-    is_back_edge,
-    is_between_callbacks,
-    is_dropped,
-    is_entering_with,
-    is_fragile,
-    is_unprotected_back_edge,
-    protected_by,
-    protected_lines,
-)
+from watchdog_lambda._cpython.approach import Approach
+from watchdog_lambda._cpython.bytecode import catches, hides_timeout, protected_by, protected_lines
 from watchdog_lambda._cpython.loops import running_loop, waits_in_c, with_awaited
 from watchdog_lambda._cpython.source import is_ours
 from watchdog_lambda._cpython.stacks import own_stack
+from watchdog_lambda._cpython.target_frames import may_be_cut
 from watchdog_lambda._cpython.waits import AtRest, waits_in_cleanup, waits_in_exit
 from watchdog_lambda.errors import Interrupt, LambdaTimeout, LoopInterrupt
 
@@ -54,8 +43,13 @@ if TYPE_CHECKING:
 PAUSE = 0.02
 """Seconds between two interrupts: what the first one set going gets time to show itself."""
 
+BLOCKED, MOVING, TRACED = "blocked", "moving", "traced"
+"""How a thread is found: in a call that blocks, on its way, or at a safe point that it has been
+traced to. See :mod:`.._cpython.approach`."""
+
 LONGEST_PUT_OFF = 0.05
-"""Seconds for which fragile frames may put one interrupt off: a thread may block in one."""
+"""Seconds for which one interrupt may be put off in a place where a blocked thread would leave
+something broken, and an injection for a thread that is not in the user's own code."""
 
 PUT_OFF_SHARE = 0.1
 """It is never more than this share of the grace period either."""
@@ -146,8 +140,9 @@ class InterruptPolicy:
         "_stopwatch",
         "_thread_id",
         "_timeline",
+        "approach",
         "caught_at",
-        "is_misplaced",
+        "is_on_its_way",
         "left_out",
         "records",
     )
@@ -169,7 +164,8 @@ class InterruptPolicy:
         self.records: list[InterruptRecord] = []
         self.left_out = 0  # from the middle of the records
         self._put_off_since: float | None = None
-        self.is_misplaced = False
+        self.approach = Approach(code, timeline.grace_period)
+        self.is_on_its_way = False
         # The block that the user's code has caught the timeout in, and has not entered again since;
         # written by the handler's thread.
         self.caught_at: tuple[CodeType, int] | None = None
@@ -182,7 +178,7 @@ class InterruptPolicy:
 
     @property
     def is_put_off(self) -> bool:
-        """Whether an interrupt that is due has met a fragile frame the last time."""
+        """Whether an interrupt that is due has found no place to land in the last time."""
         return self._put_off_since is not None
 
     def start(self, details: TimeoutDetails) -> None:
@@ -196,17 +192,16 @@ class InterruptPolicy:
         handled: BaseException | None,
         *,
         stack: Stack | None = None,
-        in_place: bool = False,
+        found: str = BLOCKED,
     ) -> LambdaTimeout | Interrupt | None:
         """The interrupt to land in `frame` now, or None: not now.
 
-        `handled` is the exception that the thread is handling. Who asks for another thread gives
-        its `stack`, for a frame that runs must not be walked. Whoever gets an interrupt raises it,
-        `in_place` if CPython takes it for raised by the very instruction that the frame is at:
-        a tracer does, a signal's handler at a back edge does not. ``is_misplaced`` tells
-        afterwards whether the instruction was what stood in the way: the next one may do.
+        `handled` is the exception that the thread is handling, and `found` says how it was found.
+        Who asks for another thread gives its `stack`, for a frame that runs must not be walked.
+        Whoever gets an interrupt raises it. ``is_on_its_way`` tells afterwards whether the thread
+        is to be traced to the next safe point, where the answer may be another.
         """
-        self.is_misplaced = False
+        self.is_on_its_way = False
         if not self.is_wanted(now, handled):
             self.leave_alone()
             return None
@@ -217,7 +212,7 @@ class InterruptPolicy:
         if self._is_left_alone(now, frame, handled, stack):
             self.leave_alone()
             return None
-        if self._is_put_off(now, frame, from_afar=stack is not None, in_place=in_place):
+        if not self._may_land(now, frame, found, from_afar=stack is not None):
             return None
         error = self._make(now, frame, stack)
         # The order matters for a nudge that strikes between these lines in a caller that is not
@@ -227,7 +222,7 @@ class InterruptPolicy:
         if len(self.records) > MOST_RECORDS:
             del self.records[MOST_RECORDS // 2]
             self.left_out += 1
-        self._put_off_since = None
+        self.leave_alone()
         return error
 
     def enters(self, place: tuple[CodeType, int]) -> None:
@@ -246,6 +241,7 @@ class InterruptPolicy:
         of put-offs that it has found, or begins another; both are right.
         """
         self._put_off_since = None
+        self.approach.restart()
 
     def is_wanted(self, now: float, handled: BaseException | None) -> bool:
         """Whether an interrupt may be due in a thread that handles `handled`.
@@ -348,34 +344,19 @@ class InterruptPolicy:
             return not waits or not self._at_rest.is_certain()
         return self.caught_at is not None or self._is_winding_up(frame, stack)
 
-    def _is_put_off(self, now: float, frame: FrameType, *, from_afar: bool, in_place: bool) -> bool:
-        code, lasti = frame.f_code, frame.f_lasti
-        # From afar nobody can tell: another thread's frames are not walked, for it may run on. And
-        # before all else: a loop's back edge in there is not to be traced, for nothing lands there.
-        if not from_afar and breaks_loop(frame):
-            self._row_since(now)  # without a bound
+    def _may_land(self, now: float, frame: FrameType, found: str, *, from_afar: bool) -> bool:
+        if found == TRACED:
             return True
-        if in_place:
-            self.is_misplaced = is_back_edge(code, lasti) and protected_by(code, lasti) is None
-        elif is_entering_with(code, lasti):
-            self.is_misplaced = True
-            if from_afar:
-                # It would land behind the call at the earliest, so there is nothing to be gained.
-                # Pinned by test_an_injection_waits_for_a_with_to_be_entered.
-                return True
-        else:
-            self.is_misplaced = is_unprotected_back_edge(code, lasti)
-        if not self.is_misplaced:
-            # Not from afar: another thread's variables must not be read, for it may run on.
-            if not is_fragile(frame) and (
-                from_afar or not (is_between_callbacks(frame) or is_dropped(frame))
-            ):
-                return False
-            if is_around_loop(code) and waits_in_c():
-                return False
-        # A thread may block in there.
         longest = min(LONGEST_PUT_OFF, self._timeline.grace_period * PUT_OFF_SHARE)
-        return now < self._row_since(now) + longest
+        has_waited = now >= self._row_since(now) + longest
+        if from_afar:
+            allows = self.approach.frames.allows_from_afar(frame)
+            return allows is True or (allows is not None and has_waited)
+        if found == BLOCKED:
+            return has_waited or may_be_cut(frame)
+        is_last_call = now >= self._timeline.last_call_at
+        self.is_on_its_way = not self.approach.allows(frame, is_last_call=is_last_call)
+        return not self.is_on_its_way
 
     def _row_since(self, now: float) -> float:
         """When the row of put-offs began that goes on or begins now."""

@@ -183,6 +183,7 @@ class Firing:
         "is_landing",
         "is_reported",
         "lock",
+        "looks_blocked",
         "loops",
         "may_interrupt",
         "other_stacks",
@@ -223,6 +224,9 @@ class Firing:
         self.fallback_error: str | None = None  # type and place, if there is one and it failed
         self.is_landing = False  # a decision about an interrupt is under way
         # Either's.
+        # That the handler's thread blocks, seen for the nudge that is about to be sent; taken back
+        # by that nudge's handler.
+        self.looks_blocked = False
         self.lock = RLock()
         self._answer = RLock()
         self.is_reported = False  # under the lock
@@ -287,6 +291,7 @@ class Firing:
 
         Thread: the handler's, with the invocation closed.
         """
+        self.policy.approach.stop()
         holding(self.lock, self._withdraw)
         holding(self._answer, _nothing)  # waits while the watchdog answers in the handler's place
 

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import sys
 
-from watchdog_lambda._cpython.delivery import trace_instructions
 from watchdog_lambda._cpython.loops import loop_in, running_loop, wake
 from watchdog_lambda._cpython.stacks import all_stacks, frame_of, gc_paused
 from watchdog_lambda._cpython.tasks import note_run
 from watchdog_lambda.errors import LANDING, prepared
 
+from .interrupts import BLOCKED, MOVING, TRACED
 from .invocation import holding
 
 TYPE_CHECKING = False
@@ -51,13 +51,26 @@ def inject(firing: Firing, now: float, handled: BaseException | None) -> None:
     wake(loop)
 
 
-def land(
-    firing: Firing, frame: FrameType | None, *, in_place: bool = False
-) -> BaseException | None:
-    """The interrupt that must be raised in `frame` now, by whoever asks; None if there is none.
+def land(firing: Firing, frame: FrameType) -> BaseException | None:
+    """The interrupt that a nudge's handler must raise in `frame` now; None if there is none.
+
+    If one is due and the thread runs, it is traced to where one may land.
 
     Thread: the handler's.
     """
+    # What was seen counts for the nudge that it was seen for.
+    looked_blocked, firing.looks_blocked = firing.looks_blocked, False
+    if firing.policy.approach.stands_still(frame, looked_blocked=looked_blocked):
+        return _land(firing, frame, BLOCKED)
+    return _land(firing, frame, MOVING)
+
+
+def land_at_shield(firing: Firing, frame: FrameType) -> BaseException | None:
+    """The same at the end of a shield, where the watchdog may be about to inject."""
+    return holding(firing.lock, lambda: _land(firing, frame, BLOCKED))
+
+
+def _land(firing: Firing, frame: FrameType, found: str) -> BaseException | None:
     if firing.is_landing:
         # A nudge in the middle of a decision, as in a finaliser that the collector runs there. It
         # would raise into the finaliser, and pull the decision's state away from under it. Pinned
@@ -66,7 +79,7 @@ def land(
     firing.is_landing = True
     try:
         policy = firing.policy
-        error = policy.decide(firing.elapsed(), frame, sys.exc_info()[1], in_place=in_place)
+        error = policy.decide(firing.elapsed(), frame, sys.exc_info()[1], found=found)
         if error is not None and error._witness is not None:
             error._witness.landed()
             loop = running_loop()
@@ -74,15 +87,9 @@ def land(
                 note_run(frame)
                 if loop not in firing.loops:
                     firing.loops.append(loop)
-        elif policy.is_misplaced and frame is not None and not in_place:
-            # Most of the nudges meet a tight loop at its back edge (174 of 204 counted on 3.13),
-            # and where it calls nothing all do. So have it looked at instruction by instruction.
-            trace_instructions(frame, lambda: land(firing, frame, in_place=True))
+            policy.approach.stop()
+        elif policy.is_on_its_way:
+            policy.approach.begin(frame, lambda at: _land(firing, at, TRACED))
         return error
     finally:
         firing.is_landing = False
-
-
-def land_at_shield(firing: Firing, frame: FrameType) -> BaseException | None:
-    """The same at the end of a shield, where the watchdog may be about to inject."""
-    return holding(firing.lock, lambda: land(firing, frame))

@@ -6,6 +6,7 @@ from _thread import get_ident
 
 from watchdog_lambda._cpython.source import is_ours
 
+from .escalation import PUT_OFF_PERIOD
 from .invocation import active
 from .kernel_timers import LATE_BY
 from .landing import land
@@ -33,9 +34,17 @@ def decide(frame: FrameType | None, clock: Clock, ring: Callable[[], None]) -> B
         return None
     if not has_caught_up(invocation, clock):
         _let_the_thread_run(invocation, clock, ring)
-    if invocation.firing is None:
+        if invocation.firing is not None:
+            # If the watchdog has seen anybody sleep meanwhile, it was this thread, in here.
+            invocation.firing.looks_blocked = False
+    firing = invocation.firing
+    if firing is None:
         return None
-    return land(invocation.firing, frame)
+    error = land(firing, frame)
+    if error is None and firing.policy.is_on_its_way:
+        # C code that holds the GIL would keep the watchdog from nudging again.
+        firing.services.kernel_timers.set(clock.monotonic() + PUT_OFF_PERIOD - LATE_BY)
+    return error
 
 
 def has_caught_up(invocation: Invocation, clock: Clock) -> bool:

@@ -1,0 +1,279 @@
+"""The way of an interrupt to a safe point: who is traced, for how long, and what is left behind."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.support import standing
+from watchdog_lambda._cpython import bytecode
+from watchdog_lambda._cpython.approach import HURRY, PATIENCE, Approach
+from watchdog_lambda._cpython.target_frames import ANY, INSTALLED, OWN, WHEREVER
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterator
+    from types import FrameType
+
+
+class Due(BaseException):
+    """What lands."""
+
+
+class Way:
+    """A landing for which this file is the user's own, and what it has asked."""
+
+    def __init__(self, *, grace_period: float = 3.0) -> None:
+        bytecode.preload()
+        self.asked: list[str] = []
+        self.is_due = True
+        source: Any = SimpleNamespace(is_own=lambda file: file == __file__)
+        self.taken = Approach(source, grace_period)
+
+    def ask(self, frame: FrameType) -> BaseException | None:
+        self.asked.append(frame.f_code.co_name)
+        return Due() if self.is_due else None
+
+    def begin(self, frame: FrameType) -> None:
+        """As a nudge's handler does, in a thread that runs."""
+        if not self.taken.allows(frame, is_last_call=False):
+            self.taken.begin(frame, self.ask)
+
+
+@pytest.fixture
+def way() -> Iterator[Way]:
+    one = Way()
+    yield one
+    one.taken.stop()
+    assert sys.gettrace() is None or sys.gettrace() is not one.taken._on_call
+
+
+@pytest.fixture
+def cpu(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The thread's processor time."""
+    seconds = [10.0]
+    monkeypatch.setattr(time, "thread_time", lambda: seconds[0])
+    return seconds
+
+
+# ---- who is traced -----------------------------------------------------------------------------
+
+
+@pytest.mark.untraced
+def test_it_lands_in_the_users_frame_when_control_comes_back_to_it(way: Way) -> None:
+    """What a library was doing comes to its end."""
+    done: list[int] = []
+
+    def key(number: int) -> int:
+        if number == 2:
+            way.begin(sys._getframe().f_back.f_back)  # type: ignore[union-attr, arg-type]
+        done.append(number)
+        return number
+
+    frames: list[FrameType] = []
+
+    def handler() -> None:
+        frames.append(sys._getframe())
+        for number in range(9):
+            key(number)
+        done.append(-1)
+
+    def caller() -> None:
+        handler()
+
+    with pytest.raises(Due):
+        caller()
+
+    # The frame that was nearest is caller(), which handler() does not come back to before its end.
+    assert done == [*range(9), -1]
+    assert way.asked == ["caller"]
+    assert sys.gettrace() is None
+    assert (frames[0].f_trace, frames[0].f_trace_opcodes) == (None, False)
+
+
+@pytest.mark.untraced
+def test_a_frame_that_ends_is_traced_no_more(way: Way) -> None:
+    """The next nudge finds another."""
+
+    def handler() -> None:
+        frame = sys._getframe()
+        way.is_due = False
+        way.taken.begin(frame, way.ask)
+
+    handler()
+
+    assert sys.gettrace() is None
+    assert way.taken._target is None
+
+
+@pytest.mark.untraced
+def test_who_is_asked_and_has_nothing_is_asked_no_more(way: Way) -> None:
+    """A shield may be up, and a traced one would be slow."""
+    way.is_due = False
+
+    def handler() -> int:
+        way.begin(sys._getframe())
+        return sum(n for n in range(5))
+
+    assert handler() == 10
+    assert len(way.asked) == 1
+    assert sys.gettrace() is None
+
+
+@pytest.mark.untraced
+def test_a_tracer_that_is_there_goes_first(way: Way) -> None:
+    """A debugger's; nobody is asked, and it stays."""
+
+    def tracer(*_: object) -> None:
+        return None
+
+    sys.settrace(tracer)
+    try:
+        way.begin(sys._getframe())
+        way.taken.stop()
+        left = sys.gettrace()
+    finally:
+        sys.settrace(None)
+
+    assert left is tracer
+    assert way.asked == []
+
+
+@pytest.mark.untraced
+def test_under_a_loop_the_innermost_coroutine_that_goes_on_is_the_target(
+    way: Way, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has no frame in the stack while another one has its turn."""
+    nearest = way.taken.frames.nearest
+
+    class Frames:
+        is_within = way.taken.frames.is_within
+        allows = way.taken.frames.allows
+        note_handlers = way.taken.frames.note_handlers
+
+        def nearest(self, frame: FrameType, reach: int) -> tuple[FrameType | None, bool]:
+            return (None, True) if frame.f_code.co_name == "loop" else nearest(frame, reach)
+
+    monkeypatch.setattr(way.taken, "frames", Frames())
+
+    class Pause:
+        def __await__(self) -> Generator[None]:
+            yield
+
+    async def inner() -> None:
+        await Pause()
+        await Pause()
+
+    async def outer() -> None:
+        await inner()
+
+    def loop() -> None:
+        task = outer()
+        task.send(None)
+        way.begin(sys._getframe())
+        task.send(None)
+
+    with pytest.raises(Due):
+        loop()
+
+    assert way.asked == ["__await__"]
+    assert sys.gettrace() is None
+
+
+# ---- blocked, or on its way --------------------------------------------------------------------
+
+
+@pytest.mark.untraced
+def test_a_frame_that_has_not_gone_on_between_two_nudges_stands_still(way: Way) -> None:
+    """It is in one call all the time; and it does not once an instruction of it was traced."""
+    still: list[bool] = []
+
+    def call(frame: FrameType) -> None:
+        way.is_due = False
+        still.append(way.taken.stands_still(frame, looked_blocked=False))
+        way.begin(frame)
+        still.append(way.taken.stands_still(frame, looked_blocked=False))
+
+    def handler() -> None:
+        frame = sys._getframe()
+        call(frame)
+        still.append(way.taken.stands_still(frame, looked_blocked=False))
+
+    handler()
+
+    assert still == [False, True, False]
+
+
+def test_what_the_watchdog_has_seen_counts_where_a_call_can_be_under_way() -> None:
+    """Not where a function begins."""
+    bytecode.preload()
+    one = Way().taken
+    begins: Any = SimpleNamespace(f_code=standing.__code__, f_lasti=0)
+
+    assert one.stands_still(standing(), looked_blocked=True)
+    assert not one.stands_still(standing(), looked_blocked=False)
+    assert not one.stands_still(begins, looked_blocked=True)
+
+
+# ---- how long ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("grace_period", "patience"), [(3.0, PATIENCE), (0.25, 0.025)])
+def test_by_processor_time_more_frames_will_do(
+    grace_period: float, patience: float, cpu: list[float]
+) -> None:
+    """The standard library's after twice as long, and nothing more before last call."""
+    one = Way(grace_period=grace_period).taken
+    reached: list[int] = []
+    for times in (0.0, 0.99, 1.01, 1.99, 2.01, 50.0):
+        cpu[0] = 10.0 + times * patience
+        assert not one.allows(standing(), is_last_call=False)
+        reached.append(one._reach)
+
+    assert reached == [OWN, OWN, INSTALLED, INSTALLED, ANY, ANY]
+    one.restart()
+    one.allows(standing(), is_last_call=False)
+    assert one._reach == OWN
+
+
+@pytest.mark.untraced
+def test_at_last_call_it_lands_wherever_it_must(cpu: list[float]) -> None:
+    """Soon, but not at once; and never in a loop's own code."""
+    one = Way().taken
+    assert not one.allows(standing(), is_last_call=True)
+    cpu[0] += 2.9 * PATIENCE / HURRY
+    assert not one.allows(standing(), is_last_call=True)
+    cpu[0] += 0.2 * PATIENCE / HURRY
+
+    assert one.allows(standing(), is_last_call=True)
+    assert one._reach == WHEREVER
+    loops = SimpleNamespace(nearest=lambda *_: (None, True), note_handlers=lambda: None)
+    one.frames = loops  # type: ignore[assignment]
+    assert not one.allows(standing(), is_last_call=True)
+
+
+@pytest.mark.untraced
+def test_where_somebody_traces_it_lands_where_a_nudge_meets_a_safe_point(
+    cpu: list[float],
+) -> None:
+    """In the target itself; wherever it is, once that has taken too long."""
+    one = Way().taken
+
+    def own() -> FrameType:
+        return sys._getframe()
+
+    def library(call: Callable[[], FrameType]) -> bool:
+        return one.allows(call(), is_last_call=False)
+
+    sys.settrace(lambda *_: None)
+    try:
+        met = [library(own), library(standing)]
+        cpu[0] += 3.1 * PATIENCE
+        met.append(library(standing))
+    finally:
+        sys.settrace(None)
+
+    assert met == [True, False, True]

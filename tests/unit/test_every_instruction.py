@@ -1,0 +1,114 @@
+"""An interrupt that is due at every single instruction of small programs, of the libraries' too.
+
+A nudge is simulated at each one: the frame to land in is looked up there, and then a trace function
+raises at that frame's next safe point, as the package's does.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.unit.landing_programs import FILE, Ledger, Program, faults, programs
+from watchdog_lambda._cpython import bytecode
+from watchdog_lambda._cpython.target_frames import OWN, TargetFrames
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import FrameType
+
+PROGRAMS = 25
+MOST_LANDINGS = 120
+"""In one program, spread over its instructions."""
+
+
+class Due(BaseException):
+    """What lands."""
+
+
+class Places:
+    """Whose code is whose: the program's own, and everything else."""
+
+    def is_own(self, file: str) -> bool:
+        return file == FILE
+
+
+class Nudged:
+    """Runs a program, and has an interrupt due from its `at`-th instruction on."""
+
+    def __init__(self, at: int) -> None:
+        self._at = at
+        self.seen = 0
+        self._frames = TargetFrames(Places())  # type: ignore[arg-type]
+        self._target: FrameType | None = None
+
+    def run(self, program: Callable[[], object]) -> bool:
+        """Whether it has landed."""
+        before = sys.gettrace()
+        sys.settrace(self._enter)
+        try:
+            program()
+        except Due:
+            return True
+        finally:
+            sys.settrace(before)
+        return False
+
+    def _enter(self, frame: FrameType, _event: str, _argument: object) -> Any:
+        frame.f_trace_opcodes = True
+        return self._step
+
+    def _step(self, frame: FrameType, event: str, _argument: object) -> Any:
+        if event == "return" and frame is self._target:
+            self._target = None  # the next nudge finds another
+        if event == "opcode":
+            self.seen += 1
+            if self.seen >= self._at:
+                if self._target is None:
+                    self._target, _ = self._frames.nearest(frame, OWN)
+                if frame is self._target and self._frames.allows(frame, OWN):
+                    sys.settrace(None)
+                    raise Due
+        return self._step
+
+
+def check(program: Program) -> int:
+    """Have it interrupted all over; how often that has landed."""
+    length = Nudged(sys.maxsize)
+    ledger: Ledger = []
+    assert not length.run(program.make(ledger))
+    assert faults(ledger) == [], program.source
+    landed = 0
+    for at in range(1, length.seen, max(1, length.seen // MOST_LANDINGS)):
+        ledger = []
+        nudged = Nudged(at)
+        landed += nudged.run(program.make(ledger))
+        assert faults(ledger) == [], f"at {at} of\n{program.source}\n{ledger}"
+    return landed
+
+
+@pytest.fixture(autouse=True)
+def preloaded() -> None:
+    bytecode.preload()
+
+
+@pytest.mark.untraced
+@pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
+def test_wherever_it_is_due_what_was_entered_is_left(*, is_async: bool) -> None:
+    """Programs made at random, the same ones each time."""
+    landed = [check(program) for program in programs(PROGRAMS, is_async=is_async)]
+
+    assert min(landed) > 0
+    assert sum(landed) > 20 * PROGRAMS
+
+
+def test_the_judge_finds_what_is_left_behind() -> None:
+    """Each kind of fault."""
+    assert faults([("enter", 1), ("leave", 1), ("finally", 2), ("end", 2)]) == []
+    assert faults([("enter", 1)]) == ["1 entered and not left"]
+    assert faults([("leave", 1)]) == ["1 left out of its turn"]
+    assert faults([("enter", 1), ("enter", 2), ("leave", 1), ("leave", 2)])
+    assert faults([("finally", 2)]) == ["finally 2 not run to its end"]
+    assert faults([("wrong", 3)]) == ["a wrong answer (3)"]

@@ -1,0 +1,263 @@
+"""Safe points: at which instructions of a function a raise goes where the source says.
+
+That nothing is left behind, wherever one lands, is shown by ``test_every_instruction.py``. Here is
+what each rule is for, and that enough points are left.
+"""
+
+from __future__ import annotations
+
+import dis
+import sys
+import textwrap
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from watchdog_lambda._cpython import bytecode
+from watchdog_lambda._cpython.bytecode import catches, protected_by
+from watchdog_lambda._cpython.safe_points import CodePoints
+
+if TYPE_CHECKING:
+    from types import CodeType
+
+
+@pytest.fixture(autouse=True)
+def preloaded() -> None:
+    bytecode.preload()
+
+
+def compiled(source: str) -> CodeType:
+    namespace: dict[str, Any] = {}
+    exec(compile(textwrap.dedent(source), "made.py", "exec"), namespace)  # noqa: S102
+    code: CodeType = namespace["f"].__code__
+    return code
+
+
+def named(code: CodeType, *names: str) -> list[int]:
+    return [i.offset for i in dis.get_instructions(code) if i.opname in names]
+
+
+def on_line(code: CodeType, number: int) -> list[int]:
+    """The instructions of one line of the source, counted from that of its ``def``."""
+    wanted = code.co_firstlineno + number
+    return [
+        i.offset
+        for i in dis.get_instructions(code)
+        if i.positions is not None and i.positions.lineno == wanted and i.opname != "NOP"
+    ]
+
+
+def test_plain_code_is_safe_but_for_what_stores_a_result() -> None:
+    """A call's result would be lost."""
+    code = compiled("def f(work):\n    x = work()\n    return x + 1\n")
+    points = CodePoints(code)
+
+    unsafe = [i.opname for i in dis.get_instructions(code) if not points.allows(i.offset)]
+
+    assert {name.partition("_")[0] for name in unsafe} == {"STORE"}
+
+
+def test_from_a_withs_last_instruction_to_its_exit_nothing_is_safe() -> None:
+    """Between them, and behind the call that leaves it, everything is."""
+    code = compiled("def f(work):\n    with work:\n        work(1)\n    work(2)\n")
+    points = CodePoints(code)
+    nones = [
+        i.offset
+        for i in dis.get_instructions(code)
+        if i.opname == "LOAD_CONST" and i.argval is None
+    ][:3]
+    exit_call = next(offset for offset in named(code, "CALL") if offset > nones[2])
+
+    assert not any(points.allows(n) for n in range(nones[0], exit_call + 1, 2))
+    assert all(points.allows(offset) for offset in (*on_line(code, 2), *on_line(code, 3)))
+
+
+def test_what_enters_an_async_with_is_not_safe_until_it_has() -> None:
+    """Nor is any other await, where the awaited coroutine would be left behind."""
+    code = compiled(
+        """
+        async def f(work):
+            async with work:
+                await work(1)
+            work(2)
+        """
+    )
+    points = CodePoints(code)
+    awaits = named(code, "GET_AWAITABLE", "SEND", "YIELD_VALUE", "END_SEND", "CLEANUP_THROW")
+
+    assert len(awaits) >= 9
+    assert not any(points.allows(offset) for offset in awaits)
+    assert all(points.allows(offset) for offset in on_line(code, 3))
+
+
+PLAIN = """
+def f(lock, work):
+    lock.acquire()
+    try:
+        work()
+    finally:
+        lock.release()
+"""
+NESTED = """
+def f(lock, work):
+    try:
+        lock.acquire()
+        try:
+            work()
+        finally:
+            lock.release()
+    finally:
+        work(2)
+"""
+
+
+@pytest.mark.parametrize(("source", "line"), [(PLAIN, 3), (NESTED, 4)])
+def test_between_a_call_and_the_try_that_it_is_for_nothing_is_safe(source: str, line: int) -> None:
+    """``lock.acquire()``, and then ``try:``; also inside of another one."""
+    code = compiled(source)
+    points = CodePoints(code)
+    acquired, first = named(code, "CALL")[0], on_line(code, line)[0]
+    between = [i.offset for i in dis.get_instructions(code) if acquired < i.offset < first]
+
+    assert len(between) > 1
+    assert not any(points.allows(offset) for offset in between)
+    assert points.allows(acquired)
+    assert points.allows(first)
+
+
+def test_a_finally_is_run_to_its_end() -> None:
+    """In both copies that the compiler makes; unless it has taken too long."""
+    code = compiled(
+        """
+        def f(work):
+            try:
+                work(1)
+            finally:
+                work(2)
+                work(3)
+            work(4)
+        """
+    )
+    points = CodePoints(code)
+    within = [*on_line(code, 4), *on_line(code, 5)]
+
+    assert len(named(code, "RERAISE")) >= 1
+    assert not any(points.allows(offset) for offset in within)
+    assert all(points.is_in_a_finally(offset) for offset in within)
+    assert points.allows(on_line(code, 4)[1], in_a_finally=True)
+    for line in (2, 6):
+        assert all(points.allows(offset) for offset in on_line(code, line))
+        assert not any(points.is_in_a_finally(offset) for offset in on_line(code, line))
+
+
+def test_an_except_clause_is_safe_and_its_ends_are_not() -> None:
+    """CPython keeps the handled exception from the one to the other."""
+    code = compiled(
+        """
+        def f(work):
+            try:
+                work(1)
+            except ValueError as error:
+                work(error)
+                return 1
+        """
+    )
+    points = CodePoints(code)
+
+    assert not any(points.allows(o) for o in named(code, "PUSH_EXC_INFO", "POP_EXCEPT", "RERAISE"))
+    call = next(offset for offset in on_line(code, 4) if offset in named(code, "CALL"))
+    assert points.allows(call)
+    for offset in named(code, "POP_EXCEPT"):
+        before = [i for i in dis.get_instructions(code) if i.offset < offset][-1]
+        handled = protected_by(code, before.offset) != protected_by(code, offset)
+        assert handled or not points.allows(before.offset)
+
+
+@pytest.mark.parametrize("condition", ["True", "work()", "work(1) < 2"])
+@pytest.mark.parametrize("indent", ["", "\n                        "])
+def test_every_loop_has_a_safe_point_and_every_one_goes_to_its_own_handler(
+    condition: str, indent: str
+) -> None:
+    """Shapes that one version or another gives a wrong handler at their jumps."""
+    code = compiled(
+        f"""
+        def f(work):
+            number = 0
+            try:
+                while {condition}: {indent}number += 1
+            finally:
+                work(number)
+        """
+    )
+    points = CodePoints(code)
+
+    safe = [o for o in {*on_line(code, 3), *on_line(code, 4)} if points.allows(o)]
+    # The loop's own part of the table; from 3.12 on its condition is there twice.
+    handlers = {protected_by(code, offset) for offset in safe} - {None}
+
+    assert safe
+    assert len(handlers) <= 1
+    jumps = [o for o in safe if "JUMP_BACKWARD" in dis.opname[code.co_code[o]]]
+    assert all(catches(code, protected_by(code, offset)) for offset in jumps)
+
+
+def test_a_loop_that_does_nothing_has_a_safe_point() -> None:
+    """One instruction, which jumps to itself."""
+    for source in (
+        "def f():\n    while True:\n        pass\n",
+        "def f(w):\n    try:\n        while True:\n            pass\n    finally:\n        w()\n",
+    ):
+        code = compiled(source)
+        points = CodePoints(code)
+        back = next(
+            i.offset for i in dis.get_instructions(code) if i.opname.startswith("JUMP_BACKWARD")
+        )
+
+        loop = {back, *(i.offset for i in dis.get_instructions(code) if i.argval == back)}
+        assert any(points.allows(offset) for offset in loop)
+
+
+def test_an_except_beside_a_loop_gets_nothing_of_it() -> None:
+    """3.12 looks a signal's exception up for the instruction before the loop's first."""
+    source = (
+        "def f(work):\n"
+        "    number = 0\n"
+        "    try: work()\n"
+        "    except BaseException: work(1)\n"
+        "    while True: number += 1\n"
+    )
+    code = compiled(source)
+    points = CodePoints(code)
+    loop = on_line(code, 4)
+
+    safe = [offset for offset in loop if points.allows(offset)]
+    behind = [offset for offset in loop if points.allows_behind(offset)]
+
+    assert safe
+    assert all(protected_by(code, offset) is None for offset in safe)
+    if sys.version_info[:2] == (3, 12):
+        assert not set(behind) & set(named(code, "JUMP_BACKWARD"))
+
+
+def test_behind_a_call_what_comes_next_counts() -> None:
+    """A signal's handler runs behind it; the result is lost if that would be stored."""
+    code = compiled("def f(work):\n    work()\n    x = work()\n    return x\n")
+    points = CodePoints(code)
+    first, second = named(code, "CALL")
+
+    assert points.allows_behind(first)
+    assert not points.allows_behind(second)
+    assert points.allows_behind(named(code, "RETURN_VALUE")[-1])
+    # A frame that has called another one is at the end of its call.
+    assert points.allows_behind(first + 4) == points.allows_behind(first)
+
+
+def test_a_call_that_enters_a_with_is_an_entry() -> None:
+    """From 3.14 on; before, one instruction enters, and signals are not looked at behind it."""
+    code = compiled("def f(work):\n    work(1)\n    with work as x:\n        work(x)\n")
+    points = CodePoints(code)
+
+    entries = [offset for offset in named(code, "CALL") if points.is_entry(offset)]
+
+    assert len(entries) == (1 if sys.version_info >= (3, 14) else 0)
+    assert all(catches(code, protected_by(code, offset + 8)) for offset in entries)

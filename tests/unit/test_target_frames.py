@@ -1,0 +1,268 @@
+"""In which frame of a stack an interrupt may land, on stacks that are made up."""
+
+from __future__ import annotations
+
+import asyncio
+import dis
+import os
+import signal
+import sys
+import threading
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from watchdog_lambda._cpython import bytecode
+from watchdog_lambda._cpython.source import GUARD, OPAQUE, PACKAGE, STDLIB
+from watchdog_lambda._cpython.target_frames import (
+    ANY,
+    INSTALLED,
+    MOST_FRAMES,
+    OWN,
+    WHEREVER,
+    TargetFrames,
+    is_at_a_call,
+    is_loops_own,
+    may_be_cut,
+)
+
+if TYPE_CHECKING:
+    from types import CodeType, FrameType
+
+OWNS, LIBRARYS, STDLIBS = "app.py", "/site-packages/lib.py", STDLIB + "json/encoder.py"
+
+
+class Places:
+    """A SourceMap that takes one file for the user's."""
+
+    def is_own(self, file: str) -> bool:
+        return file == OWNS
+
+
+@pytest.fixture(autouse=True)
+def preloaded() -> None:
+    bytecode.preload()
+
+
+def calls(work: Any) -> None:
+    work()
+    work()
+    try:
+        work()
+    finally:
+        work()
+
+
+CALLS = [i.offset for i in dis.get_instructions(calls) if i.opname == "CALL"]
+POPS = [i.offset for i in dis.get_instructions(calls) if i.opname == "POP_TOP"]
+IN_A_TRY, IN_THE_FINALLY = CALLS[2], CALLS[3]
+
+
+def frame(
+    file: str, name: str = "work", lasti: int = CALLS[0], below: Any = None, code: Any = None
+) -> Any:
+    """A frame that stands at a call, unless it is told otherwise."""
+    code = (code or calls.__code__).replace(co_filename=file, co_name=name)
+    return SimpleNamespace(f_code=code, f_lasti=lasti, f_back=below, f_trace=None)
+
+
+def stack(*frames: Any) -> Any:
+    """Innermost first, around them our guard."""
+    below = frame(PACKAGE + "_handler.py", GUARD, below=frame(OWNS, "runtime"))
+    for each in reversed(frames):
+        each.f_back = below
+        below = each
+    return below
+
+
+def nearest(*frames: Any, reach: int = OWN) -> Any:
+    """Its name, or None; True where a loop is in the way."""
+    looked_at = TargetFrames(Places())  # type: ignore[arg-type]
+    looked_at.note_handlers()
+    target, is_loops = looked_at.nearest(stack(*frames), reach)
+    return is_loops or (target.f_code.co_name if target is not None else None)
+
+
+def test_the_nearest_of_the_users_own_is_the_target() -> None:
+    """Through the standard library and installed ones."""
+    inner, outer = frame(OWNS, "inner"), frame(OWNS, "outer")
+
+    assert nearest(inner, outer) == "inner"
+    assert nearest(frame(STDLIBS), frame(LIBRARYS), inner, outer) == "inner"
+
+
+def test_nothing_beyond_the_guard_is() -> None:
+    """That is the runtime."""
+    assert nearest(frame(STDLIBS)) is None
+
+
+def test_what_the_package_calls_is_the_users_all_the_same() -> None:
+    """A fallback, a record's handler, C code's stand-in; but for what a nudge's handler calls."""
+    record = frame(OWNS, "record")
+
+    assert nearest(record, frame(PACKAGE + "batch/__init__.py", "_process")) == "record"
+    assert nearest(record, frame(PACKAGE + "_async.py", OPAQUE)) == "record"
+    assert nearest(frame(STDLIBS), frame(PACKAGE + "_async.py", OPAQUE), reach=ANY) == "work"
+
+
+@pytest.mark.parametrize(
+    ("reach", "found"),
+    [(OWN, "own"), (INSTALLED, "library"), (ANY, "stdlib"), (WHEREVER, "stdlib")],
+)
+def test_the_reach_says_whose_will_do(reach: int, found: str) -> None:
+    """Whoever's it is, the nearest is taken."""
+    frames = frame(STDLIBS, "stdlib"), frame(LIBRARYS, "library"), frame(OWNS, "own")
+
+    assert nearest(*frames, reach=reach) == found
+
+
+@pytest.mark.parametrize("name", ["__enter__", "__exit__", "__aenter__", "__aexit__", "__del__"])
+def test_what_enters_and_leaves_is_stood_by(name: str) -> None:
+    """And all that it calls. What it was called by is the target; until it has taken too long."""
+    between = frame(OWNS, "helper"), frame(OWNS, name), frame(OWNS, "outer")
+
+    assert nearest(*between) == "outer"
+    assert nearest(*between, reach=INSTALLED) == "outer"
+    assert nearest(*between, reach=ANY) == "helper"
+
+
+def test_helpers_of_the_standard_library_are_stood_by_for_good() -> None:
+    """A raise in there leaves a condition broken; a function of the user's may be named so."""
+    condition = frame(STDLIB + "threading.py", "_acquire_restore"), frame(OWNS, "waits")
+
+    assert nearest(*condition, reach=ANY) == "waits"
+    assert nearest(frame(OWNS, "acquire"), frame(OWNS, "outer")) == "acquire"
+
+
+def test_a_finally_is_stood_by() -> None:
+    """And all that it calls; its function gets the interrupt behind it."""
+    outer = frame(OWNS, "cleans", IN_THE_FINALLY)
+
+    assert nearest(frame(OWNS, "closes"), outer) == "cleans"
+    assert nearest(frame(OWNS, "closes"), outer, reach=ANY) == "closes"
+    assert nearest(frame(OWNS, "works"), frame(OWNS, "tries", IN_A_TRY)) == "works"
+    # Behind the call of a frame that is in there, as CPython 3.11 has it for those that call.
+    assert nearest(frame(OWNS, "closes"), frame(OWNS, "cleans", IN_THE_FINALLY + 4)) == "cleans"
+
+
+def test_what_nobody_has_called_is_stood_by(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A weak reference's callback, the collector's: the frame below is at no call."""
+    assert nearest(frame(OWNS, "callback"), frame(OWNS, "outer", POPS[0])) == "outer"
+    assert nearest(frame(OWNS, "callback"), frame(OWNS, "outer", 0)) == "outer", "at its RESUME"
+
+
+def test_a_signals_handler_is_stood_by() -> None:
+    """A signal can come in the middle of a call; so can a tracer's event."""
+
+    class Handlers:
+        def on_signal(self, *_: object) -> None: ...
+
+    def trace(*_: object) -> None: ...
+
+    before = signal.signal(signal.SIGUSR1, Handlers().on_signal)
+    profiler = sys.getprofile()
+    sys.setprofile(trace)
+    try:
+        called = [
+            nearest(frame(OWNS, "deeper"), _of(code), frame(OWNS, "outer"))
+            for code in (Handlers.on_signal.__code__, trace.__code__)
+        ]
+    finally:
+        sys.setprofile(profiler)
+        signal.signal(signal.SIGUSR1, before)
+    traced = frame(OWNS, "outer")
+    traced.f_trace = trace
+
+    assert called == ["outer", "outer"]
+    deeper = frame(OWNS, "deeper")
+    assert nearest(deeper, _of(trace.__code__), traced) == "outer", "a local trace function"
+    untraced = frame(OWNS, "outer")
+    assert nearest(deeper, _of(trace.__code__), untraced) == "deeper"
+
+
+def _of(code: CodeType) -> Any:
+    """A frame of this very code, which counts as the user's."""
+    return SimpleNamespace(f_code=code, f_lasti=-1, f_back=None, f_trace=None)
+
+
+def test_a_loop_is_not_looked_through() -> None:
+    """The thread comes back to no frame below it; a coroutine is as any other frame."""
+    loops = frame(STDLIB + "asyncio/events.py", "_run"), frame(OWNS, "main")
+
+    assert nearest(frame(STDLIBS), *loops) is True
+    assert nearest(frame(OWNS, "coroutine"), *loops) == "coroutine"
+    assert nearest(frame(STDLIBS), *loops, reach=ANY) == "work"
+
+
+def test_so_many_frames_are_looked_at_and_no_more() -> None:
+    """A handler can be a million deep."""
+    deep = [frame(STDLIBS) for _ in range(MOST_FRAMES)]
+
+    assert nearest(*deep[1:], frame(OWNS, "own")) == "own"
+    assert nearest(*deep, frame(OWNS, "own")) is None
+
+
+def test_frames_of_asyncio_are_the_loops_own() -> None:
+    """By file; its name may begin alike elsewhere. Coroutines are not."""
+    own, beside = (
+        calls.__code__.replace(co_filename=STDLIB + file)
+        for file in ("asyncio/events.py", "asyncio_extras.py")
+    )
+
+    assert is_loops_own(own)
+    assert not is_loops_own(beside)
+    assert not is_loops_own(asyncio.sleep.__code__)
+
+
+def test_a_blocked_call_may_be_cut_but_for_two_places() -> None:
+    """A condition would be broken for good; C code drops what leaves a finaliser."""
+    waits = frame(STDLIB + "threading.py", "wait")
+
+    assert may_be_cut(stack(waits, frame(OWNS)))
+    assert not may_be_cut(stack(waits, frame(OWNS, "__del__"), frame(OWNS)))
+    assert not may_be_cut(frame(STDLIB + "threading.py", "_acquire_restore"))
+    assert may_be_cut(stack(*(waits for _ in range(1)), frame(OWNS, "__exit__")))
+    deep: Any = frame(OWNS, "__del__")
+    for _ in range(MOST_FRAMES):
+        deep = frame(OWNS, below=deep)
+    assert may_be_cut(deep)
+
+
+def test_a_condition_s_helper_is_still_called_so() -> None:
+    """By threading, on this interpreter."""
+    assert threading.Condition._acquire_restore.__name__ in "_acquire_restore"  # type: ignore[attr-defined]
+    assert threading.Condition.wait.__code__.co_filename == STDLIB + "threading.py"
+
+
+def test_signals_are_looked_at_where_no_call_is_under_way() -> None:
+    """Where a function begins, and where a loop jumps back."""
+    code = compile("while x: x()\n", OWNS, "exec")
+    back = next(i.offset for i in dis.get_instructions(code) if "JUMP_BACKWARD" in i.opname)
+
+    assert is_at_a_call(frame(OWNS))
+    assert not is_at_a_call(frame(OWNS, lasti=0))
+    assert not is_at_a_call(frame(OWNS, lasti=back, code=code))
+
+
+def test_from_afar_only_the_innermost_frame_is_looked_at() -> None:
+    """The user's own, at a place where a check point is safe; or a loop's wait."""
+    frames = TargetFrames(Places())  # type: ignore[arg-type]
+
+    assert frames.allows_from_afar(frame(OWNS)) is True
+    assert frames.allows_from_afar(frame(OWNS, lasti=IN_THE_FINALLY)) is False
+    assert frames.allows_from_afar(frame(STDLIBS)) is False
+    assert frames.allows_from_afar(frame(STDLIB + "selectors.py", "select")) is True
+    assert frames.allows_from_afar(frame(STDLIB + "selectors.py", "register")) is False
+
+
+def test_a_real_stack_is_walked_to_its_end() -> None:
+    """Without a guard around it, as in a test of a user's."""
+    here = TargetFrames(SimpleNamespace(is_own=lambda file: file == __file__))  # type: ignore[arg-type]
+    current: FrameType = sys._getframe()
+
+    target, is_loops = here.nearest(current, OWN)
+
+    assert target is current
+    assert not is_loops
+    assert os.path.basename(STDLIB.rstrip("/")).startswith("python")  # noqa: PTH119 - as it is read

@@ -1,0 +1,101 @@
+"""Whether the main thread is blocked, from what the kernel says of it."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+
+import pytest
+
+from tests.support import BOUND, eventually
+from watchdog_lambda._cpython import waiting
+from watchdog_lambda._cpython.waiting import _tells_of_a_wait, main_is_blocked
+
+FUTEX = waiting._FUTEX.get(os.uname().machine, 202)
+REST = b"0x7ffd 0x7f01"
+
+
+@pytest.mark.parametrize(
+    ("line", "waits"),
+    [
+        (b"running\n", False),
+        (b"", False),
+        (b"-1 0x7ffd 0x7f01\n", False),
+        (b"7 0x1 0x1 0xffffffff 0x0 0x0 0x0 " + REST, True),
+        (b"0 0x3 0x0 0x0 0x0 0x0 0x0 " + REST, True),
+        (f"{FUTEX} 0x55 0x189 0x0 0x0 0x0 0xffffffff ".encode() + REST, True),
+        (f"{FUTEX} 0x55 0x189 0x0 0x7ff0 0x0 0xffffffff ".encode() + REST, False),
+        (b"-1 0x1 0x1 0x1 0x0 0x0 0x0 " + REST, False),
+    ],
+)
+def test_a_system_call_is_a_wait_unless_it_may_be_one_for_the_gil(line: bytes, waits: bool) -> None:  # noqa: FBT001
+    """That is one for a lock with a time limit."""
+    assert _tells_of_a_wait(line) is waits
+
+
+def looked_at(is_over: threading.Event) -> bool:
+    """Whether another thread has seen this one, which is the main one, blocked."""
+    seen: list[bool] = []
+
+    def look() -> None:
+        try:
+            eventually(lambda: main_is_blocked(main), "the main thread to block")
+            seen.append(True)
+        finally:
+            is_over.set()
+            os.write(writer, b"x")
+
+    main = threading.get_ident()
+    reader, writer = os.pipe()
+    other = threading.Thread(target=look)
+    other.start()
+    try:
+        os.read(reader, 1)
+    finally:
+        other.join(BOUND)
+        os.close(reader)
+        os.close(writer)
+    return seen == [True]
+
+
+def test_a_thread_that_reads_from_a_pipe_is_blocked() -> None:
+    """For as long as it does."""
+    if threading.current_thread() is not threading.main_thread():
+        pytest.skip("pytest-timeout or a plugin runs the tests on another thread")
+    assert looked_at(threading.Event())
+
+
+def test_a_thread_that_runs_is_not() -> None:
+    """However often it is looked at."""
+    stop = threading.Event()
+    seen: list[bool] = []
+    main = threading.get_ident()
+
+    def look() -> None:
+        try:
+            seen.extend(main_is_blocked(main) for _ in range(200))
+        finally:
+            stop.set()
+
+    other = threading.Thread(target=look)
+    other.start()
+    until = time.monotonic() + BOUND
+    while not stop.is_set() and time.monotonic() < until:
+        sum(range(100))
+    other.join(BOUND)
+
+    assert len(seen) == 200
+    assert not any(seen)
+
+
+def test_where_the_kernel_does_not_tell_nothing_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No such file, as in some sandboxes; no such clock, as on other systems."""
+
+    def refuse(*_: object) -> int:
+        raise OSError
+
+    monkeypatch.setattr(os, "open", refuse)
+    assert not main_is_blocked(threading.get_ident())
+    monkeypatch.delattr(time, "pthread_getcpuclockid")
+    assert not main_is_blocked(threading.get_ident())

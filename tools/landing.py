@@ -1,0 +1,79 @@
+"""Time out in loops that an interrupt can land wrongly in, and count what was left behind.
+
+    python3 -m tools.landing --rounds 200 --seconds 0.06 [--loop NAME]...
+
+Ends with 1 if anything was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+
+from tools.landing_loops import ASYNC_LOOPS, LOOPS, Loop
+from watchdog_lambda import Interrupt, LambdaTimeout, watch
+
+
+class Context:
+    """What Lambda gives a handler, as far as it matters here."""
+
+    aws_request_id = "landing"
+    function_name = "landing"
+    function_version = "1"
+
+    def __init__(self, seconds: float) -> None:
+        self._deadline = time.monotonic() + seconds
+
+    def get_remaining_time_in_millis(self) -> float:
+        return max(0.0, self._deadline - time.monotonic()) * 1000
+
+
+def strike(name: str, seconds: float) -> list[str]:
+    """One timeout, and what it has left behind."""
+    loop = Loop()
+    if name in LOOPS:
+        watched = watch(lambda _event, _context: LOOPS[name](loop))
+    else:
+
+        async def handler(_event: object, _context: object) -> None:
+            await ASYNC_LOOPS[name](loop)
+
+        watched = watch(handler)
+    try:
+        watched({}, Context(seconds))
+        loop.wrong.append("it has returned")
+    except LambdaTimeout:
+        pass
+    except (Exception, Interrupt) as error:  # noqa: BLE001 - the very thing to find
+        loop.wrong.append(f"{type(error).__name__}: {error}")
+    return loop.verdict()
+
+
+def main() -> int:
+    """Every loop in turn, or those that are asked for."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=200)
+    parser.add_argument("--seconds", type=float, default=0.06)
+    parser.add_argument("--loop", action="append", choices=[*LOOPS, *ASYNC_LOOPS], default=[])
+    options = parser.parse_args()
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    total = 0
+    for name in options.loop or [*LOOPS, *ASYNC_LOOPS]:
+        found: dict[str, int] = {}
+        wrong = 0
+        for _ in range(options.rounds):
+            verdict = strike(name, options.seconds)
+            wrong += bool(verdict)
+            for each in verdict:
+                found[each] = found.get(each, 0) + 1
+        total += wrong
+        print(f"{name}: {wrong} of {options.rounds}")
+        for what, count in found.items():
+            print(f"    {count} x {what}")
+    print("python", sys.version.split()[0], f"{options.seconds} s:", total, "wrong")
+    return 1 if total else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

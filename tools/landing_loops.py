@@ -1,0 +1,314 @@
+"""Loops that an interrupt can land wrongly in, each with a judge that knows nothing of the package.
+
+A loop is a handler that runs until it is interrupted. Its judge is asked afterwards, and says what
+has been left behind: something entered and not left, a lock that is locked, a wrong answer, a
+``finally`` that has not run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import queue
+import signal
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+
+    Run = Callable[[], object]
+
+
+PATIENCE = 1.0
+"""Seconds for a thread that has been started to end."""
+
+
+class Resource:
+    """Something to enter and to leave, which counts how often either was done to the end."""
+
+    def __init__(self) -> None:
+        self.entered = 0
+        self.left = 0
+
+    def __enter__(self) -> None:
+        self.entered += 1
+
+    def __exit__(self, *_: object) -> None:
+        self.left += 1
+
+    async def __aenter__(self) -> None:
+        await asyncio.sleep(0)
+        self.entered += 1
+
+    async def __aexit__(self, *_: object) -> None:
+        await asyncio.sleep(0)
+        self.left += 1
+
+    def acquire(self) -> None:
+        self.entered += 1
+
+    def release(self) -> None:
+        self.left += 1
+
+
+class Loop:
+    """One handler's loop, and what may not be left behind by it."""
+
+    def __init__(self) -> None:
+        self.resource = Resource()
+        self.lock = threading.Lock()
+        self.wrong: list[str] = []
+        self._others = set(threading.enumerate())
+
+    def verdict(self) -> list[str]:
+        """What is wrong once the invocation is over."""
+        wrong = list(self.wrong)
+        if self.resource.entered != self.resource.left:
+            wrong.append(f"{self.resource.entered} entered, {self.resource.left} left")
+        if self.lock.locked():
+            wrong.append("the lock is locked")
+        if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            wrong.append("somebody's SIGINT handler is still there")
+        until = time.monotonic() + PATIENCE
+        # One that has been started and has not had its turn yet is listed.
+        while self._started() and time.monotonic() < until:
+            time.sleep(0.001)
+        if self._started():
+            wrong.append("a thread is listed that does not live")
+        return wrong
+
+    def _started(self) -> set[threading.Thread]:
+        return set(threading.enumerate()) - self._others
+
+    # ---- the loops -------------------------------------------------------------------------------
+
+    def exit_stack(self) -> None:
+        while True:
+            with contextlib.ExitStack() as stack:
+                stack.enter_context(self.resource)
+
+    def exit_stack_with_a_lock(self) -> None:
+        while True:
+            with contextlib.ExitStack() as stack:
+                stack.enter_context(self.lock)
+
+    def with_of_a_class(self) -> None:
+        while True:
+            with self.resource:
+                pass
+
+    def with_of_a_generator(self) -> None:
+        @contextlib.contextmanager
+        def entered() -> Iterator[None]:
+            self.resource.acquire()
+            try:
+                yield
+            finally:
+                self.resource.release()
+
+        while True:
+            with entered():
+                pass
+
+    def with_of_a_lock(self) -> None:
+        while True:
+            with self.lock:
+                pass
+
+    def acquire_and_try(self) -> None:
+        while True:
+            self.lock.acquire()
+            try:
+                self.note_of(1)
+            finally:
+                self.lock.release()
+
+    def a_finally(self) -> None:
+        while True:
+            try:
+                self.note_of(1)
+            finally:
+                self.resource.acquire()
+                self.note_of(2)
+                self.resource.release()
+
+    def path_exists(self) -> str:
+        while True:
+            if not os.path.exists("/"):  # noqa: PTH110 - it is what takes an error for "no"
+                self.wrong.append("no such folder")
+                return "no such folder"
+
+    def path_is_folder(self) -> str:
+        while True:
+            if not (Path("/").is_dir() and os.path.isdir("/")):  # noqa: PTH112 - as above
+                self.wrong.append("no folder")
+                return "no folder"
+
+    # fmt: off
+    def an_except_elsewhere(self) -> None:
+        number = 0
+        try: self.note_of(number)  # noqa: E701
+        except BaseException: self.wrong.append("caught elsewhere")  # noqa: BLE001, E701
+        while True: number += 1  # noqa: E701
+    # fmt: on
+
+    def note_of(self, number: int) -> int:
+        return number
+
+    def events(self) -> None:
+        event = threading.Event()
+        while True:
+            event.set()
+            event.clear()
+
+    def a_queue(self) -> None:
+        waiting: queue.Queue[int] = queue.Queue()
+        try:
+            while True:
+                waiting.put(1)
+                waiting.get(timeout=1)
+        finally:
+            if waiting.mutex.locked():
+                self.wrong.append("the queue is locked")
+
+    def threads(self) -> None:
+        while True:
+            thread = threading.Thread(target=int)
+            thread.start()
+            thread.join()
+
+    def a_condition(self) -> None:
+        condition: Any = threading.Condition()
+        try:
+            while True:
+                with condition:
+                    condition.wait(timeout=0.0001)
+        finally:
+            if condition._waiters:  # noqa: SLF001 - nothing else says it
+                self.wrong.append("a waiter that is gone")
+            if not condition.acquire(blocking=False):
+                self.wrong.append("the condition is locked")
+
+    def async_with(self) -> None:
+        async def main() -> None:
+            while True:
+                async with self.resource:
+                    pass
+
+        asyncio.run(main())
+
+    def async_generator(self) -> None:
+        asyncio.run(self.takes_from_a_generator())
+
+    def async_generator_left_by_break(self) -> None:
+        asyncio.run(self.breaks_off())
+
+    def gather(self) -> None:
+        async def main() -> None:
+            while True:
+                await asyncio.gather(*(self.task() for _ in range(3)))
+
+        asyncio.run(main())
+
+    def task_group(self) -> None:
+        async def main() -> None:
+            while True:
+                async with asyncio.TaskGroup() as group:
+                    for _ in range(3):
+                        group.create_task(self.task())
+
+        asyncio.run(main())
+
+    def async_timeout(self) -> None:
+        async def main() -> None:
+            while True:
+                async with asyncio.timeout(5), self.resource:
+                    await asyncio.sleep(0)
+
+        asyncio.run(main())
+
+    def asyncio_run(self) -> None:
+        while True:
+            asyncio.run(self.task())
+
+    # ---- what they are made of -------------------------------------------------------------------
+
+    async def task(self) -> None:
+        self.resource.entered += 1
+        try:
+            await asyncio.sleep(0)
+        finally:
+            self.resource.left += 1
+
+    async def numbers(self) -> AsyncIterator[int]:
+        self.resource.entered += 1
+        try:
+            while True:
+                await asyncio.sleep(0)
+                yield 1
+        finally:
+            await asyncio.sleep(0)
+            self.resource.left += 1
+
+    async def takes_from_a_generator(self) -> None:
+        async for _ in self.numbers():
+            pass
+
+    async def breaks_off(self) -> None:
+        kept = []
+        while True:
+            generator = self.numbers()
+            kept.append(generator)
+            async for _ in generator:
+                break
+            if len(kept) > 3:
+                await asyncio.gather(*(each.aclose() for each in kept))  # type: ignore[attr-defined]
+                kept.clear()
+
+
+LOOPS: dict[str, Callable[[Loop], None] | Callable[[Loop], str]] = {
+    name: getattr(Loop, name)
+    for name in (
+        "exit_stack",
+        "exit_stack_with_a_lock",
+        "with_of_a_class",
+        "with_of_a_generator",
+        "with_of_a_lock",
+        "acquire_and_try",
+        "a_finally",
+        "path_exists",
+        "path_is_folder",
+        "an_except_elsewhere",
+        "events",
+        "a_queue",
+        "threads",
+        "a_condition",
+        "async_with",
+        "async_generator",
+        "async_generator_left_by_break",
+        "gather",
+        "task_group",
+        "async_timeout",
+        "asyncio_run",
+    )
+}
+"""Handlers that call nothing of the package."""
+
+
+async def _async_with(loop: Loop) -> None:
+    while True:
+        async with loop.resource:
+            pass
+
+
+ASYNC_LOOPS: dict[str, Callable[[Loop], Awaitable[None]]] = {
+    "async handler, async with": _async_with,
+    "async handler, async generator": Loop.takes_from_a_generator,
+    "async handler, generator left by break": Loop.breaks_off,
+}
+"""The same for ``async def`` handlers, which run on the package's own loop."""

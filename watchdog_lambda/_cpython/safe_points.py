@@ -1,0 +1,245 @@
+"""Safe points: the instructions at which a raise goes to the handler that the source has around it.
+
+An exception that a trace function raises at an instruction comes in the place of it: nothing of the
+instruction has happened. CPython looks the handler up in a table of instruction ranges, and these
+fit the source only where the compiler expects an error. Elsewhere a raise can
+
+- come between the call that enters a block and the block: what it has taken is never given back;
+- come between the block's last instruction and the call that leaves it;
+- leave the stack of handled exceptions one too deep, in the instructions around an ``except``;
+- come between a coroutine and what it awaits, which is then never resumed;
+- go to another handler, or to none, at a loop's jump back (gh-108214 up to 3.12, gh-130279).
+
+All of them are over within some instructions, so a landing waits for the next one. The same goes
+for a ``finally``, which the source wants run to its end.
+"""
+
+from __future__ import annotations
+
+import sys
+from bisect import bisect_right
+
+from .bytecode import catches, instructions, name_at, protected_by, protected_ranges
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from types import CodeType
+
+    from .bytecode import Instruction
+
+# Nothing can go wrong in these, so they may stand between a call and the block that it is for.
+_MOVES = ("LOAD_FAST", "LOAD_DEREF", "STORE_", "UNPACK_", "NOP", "POP_TOP", "COPY", "SWAP")
+# In an ``except`` CPython keeps the handled exception from the one to the other; the last two it
+# leaves out of the table wherever they are.
+_BOOKKEEPING = frozenset(
+    {
+        *("PUSH_EXC_INFO", "WITH_EXCEPT_START", "POP_EXCEPT", "RERAISE"),
+        *("CLEANUP_THROW", "END_SEND", "NOP"),
+    }
+)
+_BEHIND_AN_AWAIT = frozenset({"YIELD_VALUE", "RESUME", "JUMP_BACKWARD_NO_INTERRUPT", "END_SEND"})
+_TELLS_NO_FINALLY = frozenset({"CHECK_EXC_MATCH", "CHECK_EG_MATCH", "WITH_EXCEPT_START"})
+_CALLS = frozenset({"CALL", "PRECALL"})
+
+
+class CodePoints:
+    """What is known of one code object."""
+
+    __slots__ = ("_entries", "_finals", "_jumps", "_offsets", "_safe", "code")
+
+    def __init__(self, code: CodeType) -> None:
+        self.code = code
+        listing = instructions(code)
+        handlers = _handlers(code, listing)
+        unsafe = {
+            *_bookkeeping(listing, handlers),
+            *_awaits(listing),
+            *_approaches(listing, handlers),
+            *_exits(code, listing, handlers),
+            *_wrong_jumps(listing, handlers),
+        }
+        # A trace function is called for a prefix as well, or for the prefix alone.
+        self._safe = frozenset(
+            offset
+            for index, instruction in enumerate(listing)
+            if index not in unsafe
+            for offset in (instruction.begin, instruction.offset)
+        )
+        self._offsets = [instruction.offset for instruction in listing]
+        self._jumps = frozenset(_jumps_looked_up_well(code, listing))
+        self._entries = frozenset(_entries(listing, handlers))
+        self._finals = frozenset(_finals(code, listing))
+
+    def allows(self, lasti: int, *, in_a_finally: bool = False) -> bool:
+        """Whether a trace function may raise in the place of the instruction at `lasti`."""
+        return lasti in self._safe and (in_a_finally or lasti not in self._finals)
+
+    def allows_behind(self, lasti: int, *, in_a_finally: bool = False) -> bool:
+        """Whether a signal's handler may raise that runs behind the instruction at `lasti`."""
+        index = self._index(lasti)
+        at, behind = self._offsets[index], self._offsets[index + 1 : index + 2]
+        if at in self._jumps:
+            return True
+        return (
+            "JUMP" not in name_at(self.code, at)
+            and self.allows(at, in_a_finally=in_a_finally)
+            and all(self.allows(offset, in_a_finally=in_a_finally) for offset in behind)
+        )
+
+    def is_entry(self, lasti: int) -> bool:
+        """Whether the call at `lasti` enters a ``with``, as a call of its own from 3.14 on."""
+        return self._offsets[self._index(lasti)] in self._entries
+
+    def is_in_a_finally(self, lasti: int) -> bool:
+        """Whether the source has the instruction at `lasti` in a ``finally``."""
+        return self._offsets[self._index(lasti)] in self._finals
+
+    def _index(self, lasti: int) -> int:
+        # A frame that has called another is at a cache of its call.
+        return max(bisect_right(self._offsets, lasti) - 1, 0)
+
+
+def _handlers(code: CodeType, listing: list[Instruction]) -> list[int | None]:
+    """For each instruction the handler that the source has around it, None if it has none."""
+    found: list[int | None] = [None] * len(listing)
+    index = 0
+    for start, end, target in protected_ranges(code):  # in order, and they do not overlap
+        while index < len(listing) and listing[index].offset < start:
+            index += 1
+        handler = target if catches(code, target) else None
+        while index < len(listing) and listing[index].offset < end:
+            found[index] = handler
+            index += 1
+    return found
+
+
+def _moves_before(
+    listing: list[Instruction], index: int, handlers: list[int | None] | None = None
+) -> Iterable[int]:
+    """What only moves values straight before `index`; with the same handler, if those are given."""
+    at = None if handlers is None else handlers[index]
+    index -= 1
+    while index >= 0 and listing[index].name.startswith(_MOVES):
+        if handlers is not None and handlers[index] != at:
+            return
+        yield index
+        index -= 1
+
+
+def _bookkeeping(listing: list[Instruction], handlers: list[int | None]) -> Iterable[int]:
+    for index, instruction in enumerate(listing):
+        # Where one stores, a call's result would be lost.
+        if instruction.name in _BOOKKEEPING or instruction.name.startswith(("STORE_", "UNPACK_")):
+            yield index
+        if instruction.name == "POP_EXCEPT":
+            # Behind the clause's own range and before this, as in a ``return``.
+            yield from _moves_before(listing, index, handlers)
+
+
+def _awaits(listing: list[Instruction]) -> Iterable[int]:
+    is_behind = False
+    for index, instruction in enumerate(listing):
+        is_behind = instruction.name == "SEND" or (
+            is_behind and instruction.name in _BEHIND_AN_AWAIT
+        )
+        if instruction.name == "SEND":
+            yield from (index - 2, index - 1)  # what is awaited is fetched, then None
+        if is_behind:
+            yield index
+
+
+def _approaches(listing: list[Instruction], handlers: list[int | None]) -> Iterable[int]:
+    """What stands between a call and the block that it is for (``lock.acquire()`` and ``try:``).
+
+    The table leaves out the ``NOP`` that a ``try`` begins with, also inside of another one.
+    """
+    for index in range(1, len(listing)):
+        if handlers[index] is not None and handlers[index] != handlers[index - 1]:
+            yield from _moves_before(listing, index)
+
+
+def _exits(code: CodeType, listing: list[Instruction], handlers: list[int | None]) -> Iterable[int]:
+    """From a ``with``'s last instruction to the call that leaves it, ``exit(None, None, None)``."""
+    for index, instruction in enumerate(listing):
+        if instruction.name not in _CALLS:
+            continue
+        nones = range(index - 3, index)
+        if nones.start < 0 or not all(_is_none(code, listing[i]) for i in nones):
+            continue
+        yield from range(nones.start, index + 1)
+        if instruction.name == "PRECALL":
+            yield index + 1
+        yield from _moves_before(listing, nones.start, handlers)
+
+
+def _is_none(code: CodeType, instruction: Instruction) -> bool:
+    return instruction.name == "LOAD_CONST" and code.co_consts[instruction.argument] is None
+
+
+def _wrong_jumps(listing: list[Instruction], handlers: list[int | None]) -> Iterable[int]:
+    """Jumps that the table gives another handler than what they come from, or go back to."""
+    by_offset = {instruction.begin: index for index, instruction in enumerate(listing)}
+    for index, instruction in enumerate(listing):
+        if "JUMP" not in instruction.name:
+            continue
+        if index and handlers[index] is None and handlers[index - 1] is not None:
+            yield index
+        elif "JUMP_BACKWARD" in instruction.name:
+            target = by_offset.get(instruction.target())
+            if target is not None and handlers[target] != handlers[index]:
+                yield index
+
+
+def _jumps_looked_up_well(code: CodeType, listing: list[Instruction]) -> Iterable[int]:
+    """Jumps back at which what a signal's handler raises goes to the handler around the loop.
+
+    CPython looks it up for the jump itself, which 3.13 leaves out of the exception table
+    (gh-130279), and up to 3.12 for the instruction before the jump's target (gh-108214).
+    """
+    for instruction in listing:
+        if "JUMP_BACKWARD" in instruction.name and "NO_INTERRUPT" not in instruction.name:
+            target, looked_up = instruction.target(), instruction.offset
+            if sys.version_info < (3, 13):
+                looked_up = target - 2
+            if protected_by(code, looked_up) == protected_by(code, target):
+                yield instruction.offset
+
+
+def _entries(listing: list[Instruction], handlers: list[int | None]) -> Iterable[int]:
+    """Signals are looked at behind such a call and before its block (gh-148874)."""
+    for index, handler in enumerate(handlers):
+        begins = index and handler is not None and handler != handlers[index - 1]
+        if begins and listing[index - 1].name == "CALL":
+            yield listing[index - 1].offset
+
+
+def _finals(code: CodeType, listing: list[Instruction]) -> Iterable[int]:
+    """The compiler writes a ``finally`` twice, for the case that an error is under way, and not.
+
+    The one is known by its end, the other by its place in the source, which is the same.
+    """
+    by_offset = {instruction.begin: instruction for instruction in listing}
+    places = list(code.co_positions())
+    ranges = list(protected_ranges(code))
+    found: set[tuple[int | None, ...]] = set()
+    for target in {target for _, _, target in ranges}:
+        begins = by_offset.get(target)
+        if begins is None or begins.name != "PUSH_EXC_INFO":
+            continue
+        clean_up = next((t for start, end, t in ranges if start <= target < end), None)
+        body = [
+            instruction
+            for start, end, t in ranges
+            if t == clean_up
+            for instruction in listing
+            if start <= instruction.offset < end
+        ]
+        names = {instruction.name for instruction in body}
+        ends = any(i.name == "RERAISE" and i.argument == 0 for i in body)
+        if clean_up is not None and ends and not names & _TELLS_NO_FINALLY:
+            found.update(places[i.offset // 2] for i in body if i.name not in _BOOKKEEPING)
+    for instruction in listing:
+        place = places[instruction.offset // 2]
+        if place in found and place[0] is not None:
+            yield from (instruction.begin, instruction.offset)

@@ -1,0 +1,196 @@
+"""In which frame of a stack an interrupt may land: the nearest one of the user's own code.
+
+Not in one that is about to take something, or to give it back, and not above one: what is entered
+is entered, and what is left is left. Nor above a frame that C code has called by itself (a signal's
+handler, a finaliser, a callback of the collector's): what is raised there is dropped, or comes out
+of an instruction that does not expect it.
+
+Thread: the frames' own, but for :meth:`TargetFrames.allows_from_afar`.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from types import FunctionType
+
+from .bytecode import RESUMABLE, name_at
+from .safe_points import CodePoints
+from .source import GUARD, PACKAGE, STDLIB, is_stdlib
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import CodeType, FrameType
+
+    from .source import SourceMap
+
+OWN, INSTALLED, ANY, WHEREVER = range(4)
+"""Whose frames an interrupt may land in: the user's; a library's too; the standard library's too;
+and at any instruction, as it must at last call."""
+
+MOST_FRAMES = 100
+"""How many frames are looked at: a handler can be a million deep, and each becomes an object."""
+
+# Between these and their caller something is held that nobody yet, or no longer, gives back. What
+# a finaliser raises is dropped by C code, so that the handler would not learn of its timeout.
+_BETWEEN = frozenset({"__enter__", "__exit__", "__aenter__", "__aexit__", "__del__"})
+# The same in the standard library: of threading, logging and the import system.
+_STDLIBS_BETWEEN = _BETWEEN | {
+    *("acquire", "release", "notify", "_release_save", "_acquire_restore", "_is_owned"),
+    *("_acquireLock", "_releaseLock", "_get_module_lock", "cb", "_warn_unawaited_coroutine"),
+}
+# A blocked thread can stand in these, and a raise would leave the condition broken, or be dropped.
+_NOT_EVEN_BLOCKED = frozenset({"_acquire_restore", "__del__"})
+
+# A frame above one of these was called by nobody.
+_CALLS_NOBODY = (
+    *("LOAD_CONST", "LOAD_FAST", "STORE_FAST", "STORE_DEREF", "DELETE_FAST", "POP_TOP", "NOP"),
+    *("SWAP", "COPY", "PUSH_NULL", "JUMP_", "RETURN_", "POP_EXCEPT", "MAKE_", "BUILD_", "END_FOR"),
+)
+
+_ASYNCIO = STDLIB + "asyncio/"
+_SELECTORS = STDLIB + "selectors.py"
+
+
+class TargetFrames:
+    """What is known of the frames of one invocation's handler."""
+
+    __slots__ = ("_points", "_source", "_uncalled")
+
+    def __init__(self, source: SourceMap) -> None:
+        self._source = source
+        self._points: dict[int, CodePoints] = {}
+        self._uncalled: list[CodeType] = []
+
+    def note_handlers(self) -> None:
+        """Look who handles signals, traces or profiles by now; before :meth:`nearest`."""
+        functions = (
+            sys.gettrace(),
+            sys.getprofile(),
+            *(signal.getsignal(number) for number in range(1, signal.NSIG)),
+        )
+        codes = (_code_of(function) for function in functions)
+        self._uncalled = [code for code in codes if code is not None]
+
+    def nearest(self, frame: FrameType | None, reach: int) -> tuple[FrameType | None, bool]:
+        """The nearest frame within `reach`, and whether an event loop's own code is in the way."""
+        target: FrameType | None = None
+        uncalled = self._uncalled
+        for _ in range(MOST_FRAMES):
+            if frame is None:
+                break
+            code = frame.f_code
+            if code.co_filename.startswith(PACKAGE):
+                if code.co_name == GUARD:
+                    break
+                if any(code is handler for handler in uncalled):
+                    target = None
+            elif is_loops_own(code):
+                return target, target is None
+            elif _is_between(frame, reach, uncalled):
+                target = None
+            else:
+                if self._is_in_a_finally(frame, reach):
+                    target = None
+                if target is None and self.is_within(code, reach):
+                    target = frame
+            frame = frame.f_back
+        return target, False
+
+    def is_within(self, code: CodeType, reach: int) -> bool:
+        """Whether frames of `code` will do."""
+        if reach == OWN:
+            return self._source.is_own(code.co_filename)
+        return reach >= ANY or not is_stdlib(code.co_filename)
+
+    def allows(self, frame: FrameType, reach: int) -> bool:
+        """Whether a trace function may raise at the instruction that `frame` has come to."""
+        return self._points_of(frame.f_code).allows(frame.f_lasti, in_a_finally=reach >= ANY)
+
+    def allows_behind(self, frame: FrameType, reach: int) -> bool:
+        """Whether a signal's handler may raise that runs in `frame`."""
+        return self._points_of(frame.f_code).allows_behind(frame.f_lasti, in_a_finally=reach >= ANY)
+
+    def allows_from_afar(self, frame: FrameType) -> bool | None:
+        """Whether an injection for a thread in `frame` would land well; None: it must not be made.
+
+        That is as much as can be known: the thread runs on before it lands, and its other frames
+        are not to be walked.
+
+        Thread: any.
+        """
+        code = frame.f_code
+        if self._points_of(code).is_entry(frame.f_lasti):
+            # It would land behind the call at the earliest, so there is nothing to be gained.
+            # Pinned by test_an_injection_waits_for_a_with_to_be_entered.
+            return None
+        if code.co_filename == _SELECTORS and code.co_name == "select":
+            return True  # of a loop, which is woken for it
+        return self._source.is_own(code.co_filename) and self.allows_behind(frame, OWN)
+
+    def _is_in_a_finally(self, frame: FrameType, reach: int) -> bool:
+        code = frame.f_code
+        if reach >= ANY or not self._source.is_own(code.co_filename):
+            return False
+        return self._points_of(code).is_in_a_finally(frame.f_lasti)
+
+    def _points_of(self, code: CodeType) -> CodePoints:
+        points = self._points.get(id(code))
+        if points is None:
+            points = self._points[id(code)] = CodePoints(code)  # which keeps the code, and its id
+        return points
+
+
+def is_loops_own(code: CodeType) -> bool:
+    """Whether this is asyncio's own code, and no coroutine.
+
+    A raise in there costs the loop a callback, or leaves it running for good; what is raised in a
+    coroutine gets to whoever awaits it. Where such a loop waits, the frame is the selector's.
+    """
+    return code.co_filename.startswith(_ASYNCIO) and not code.co_flags & RESUMABLE
+
+
+def may_be_cut(frame: FrameType) -> bool:
+    """Whether a call that blocks in `frame` may be ended by a raise."""
+    inner: FrameType | None = frame
+    for _ in range(MOST_FRAMES):
+        if inner is None:
+            break
+        if inner.f_code.co_name in _NOT_EVEN_BLOCKED:
+            return False
+        inner = inner.f_back
+    return True
+
+
+def is_at_a_call(frame: FrameType) -> bool:
+    """Whether a call can be under way in `frame` itself.
+
+    Signals are looked at behind these other instructions as well.
+    """
+    name = name_at(frame.f_code, frame.f_lasti)
+    return not name.startswith(("RESUME", "JUMP_", "POP_JUMP_"))
+
+
+def _is_between(frame: FrameType, reach: int, uncalled: list[CodeType]) -> bool:
+    code, caller = frame.f_code, frame.f_back
+    if is_stdlib(code.co_filename) and code.co_name in _STDLIBS_BETWEEN:
+        return True
+    if reach >= ANY:
+        return False
+    if code.co_name in _BETWEEN or any(code is handler for handler in uncalled):
+        return True
+    return caller is not None and (_code_of(caller.f_trace) is code or _calls_nobody(caller))
+
+
+def _calls_nobody(frame: FrameType) -> bool:
+    code, lasti = frame.f_code, frame.f_lasti
+    name = name_at(code, lasti)
+    if name == "RESUME":
+        # Where a function begins; else a generator goes on, and may have another one go on.
+        return code.co_code[lasti + 1] & 3 == 0
+    return name.startswith(_CALLS_NOBODY)
+
+
+def _code_of(function: object) -> CodeType | None:
+    function = getattr(function, "__func__", function)
+    return function.__code__ if isinstance(function, FunctionType) else None
