@@ -158,5 +158,4 @@ PART: Final = Part(
     measure=_measure,
     tables=_tables,
     goals=_goals,
-    ratios=lambda _found: [],
 )

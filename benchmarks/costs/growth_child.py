@@ -18,7 +18,7 @@ from watchdog_lambda import remaining_time, scoped_hook, watch
 
 from .calls_child import batch, batch_size, later
 from .contenders import context
-from .handlers import noop
+from .handlers import Context, noop
 from .report import quantile
 
 if TYPE_CHECKING:
@@ -32,15 +32,6 @@ _SOON_THERE: Final = {"hooks", "depth"}
 _BLOCK: Final = 250
 _BLOCKS: Final = 20
 """So many times so many calls are timed at each mark."""
-
-
-class _Context:
-    aws_request_id = "growth"
-    function_name = "growth"
-    function_version = "1"
-
-    def get_remaining_time_in_millis(self) -> float:
-        return 4 * _GRACE * 1000
 
 
 def main(series: str, amount: str, timeouts: str) -> None:
@@ -98,7 +89,7 @@ def _late(wait: Callable[[], Any] = lambda: time.sleep(30)) -> float:
         except TimeoutError:
             late.append(time.monotonic() - due)
 
-    handler(None, _Context())
+    handler(None, Context(4 * _GRACE))
     return late[0] * 1000
 
 

@@ -13,15 +13,7 @@ from benchmarks.child import Channel, end_with_parent
 from watchdog_lambda import watch
 
 from .contenders import context
-
-
-class _Short:
-    """An invocation's context whose deadline comes soon, and goes by unused."""
-
-    aws_request_id = "idle"
-
-    def get_remaining_time_in_millis(self) -> int:
-        return 400
+from .handlers import Context
 
 
 def main(state: str) -> None:
@@ -38,7 +30,7 @@ def main(state: str) -> None:
     elif state == "invoked":
         watch(wait)(None, context())
     else:
-        watch(lambda _event, _context: time.sleep(0.05))(None, _Short())
+        watch(lambda _event, _context: time.sleep(0.05))(None, Context(0.4))
         time.sleep(0.5)  # the deadline that it had is over
         wait()
 

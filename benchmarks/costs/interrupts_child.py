@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Final, NoReturn
 from benchmarks.child import Channel, end_with_parent
 from watchdog_lambda import remaining_time, watch
 
+from .handlers import Context
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import FrameType
@@ -61,7 +63,7 @@ def watchdog(block: Block, grace: float) -> float:
         except TimeoutError:
             late.append(time.monotonic() - due)
 
-    handler(None, _Context(4 * grace))
+    handler(None, Context(4 * grace))
     return late[0]
 
 
@@ -84,18 +86,6 @@ def alarm(block: Block, _grace: float) -> float:
 WAYS: Final = {"watchdog": watchdog, "alarm": alarm}
 
 
-class _Context:
-    aws_request_id = "interrupts"
-    function_name = "interrupts"
-    function_version = "1"
-
-    def __init__(self, remaining: float) -> None:
-        self._until = time.monotonic() + remaining
-
-    def get_remaining_time_in_millis(self) -> float:
-        return (self._until - time.monotonic()) * 1000
-
-
 def main(way: str, state: str, threads: str, grace: str, samples: str) -> None:
     """Tell each; the busy threads run all the while."""
     end_with_parent()
@@ -108,7 +98,7 @@ def main(way: str, state: str, threads: str, grace: str, samples: str) -> None:
 
     if way == "watchdog":
         # Its thread is started by the first invocation, which is no matter of a deadline's.
-        watch(lambda _event, _context: None)(None, _Context(60.0))
+        watch(lambda _event, _context: None)(None, Context(60.0))
     for _ in range(int(threads)):
         threading.Thread(target=compete, daemon=True).start()
     begin.set()  # none before all are there, for a start would take as long as all others' turns

@@ -37,7 +37,7 @@ class Part(NamedTuple):
     """How it is measured."""
     measure: Measure
     tables: Callable[[Found], list[Table]]
-    goals: Callable[[Found], list[Goal]]
-    ratios: Callable[[Found], list[Ratio]]
+    goals: Callable[[Found], list[Goal]] = lambda _found: []
+    ratios: Callable[[Found], list[Ratio]] = lambda _found: []
     is_quick: bool = True
     """Whether ``--quick`` has it."""

@@ -14,9 +14,7 @@ that cannot be interrupted is not tried again.
 from __future__ import annotations
 
 import argparse
-import shutil
 import signal
-import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +23,7 @@ from typing import TYPE_CHECKING, Final, NoReturn
 
 from benchmarks.children import Broken
 from benchmarks.surroundings import machine
+from tools.soak import look_at
 
 from . import cells, docs
 from .calls import CALLS
@@ -169,22 +168,11 @@ def _parse() -> argparse.Namespace:
         parser.error(f"--runs {options.runs}: 1 or more")
     options.interpreters = {}
     for given in options.interpreter or [sys.executable]:
-        path = shutil.which(given)
-        version = _version(path) if path else None
-        if path is None or version is None:
-            parser.error(f"--interpreter {given}: there is no such interpreter")
+        path, version, reason = look_at(given)
+        if reason:
+            parser.error(f"--interpreter {given}: {reason}")
         options.interpreters[version] = str(Path(path).absolute())
     return options
-
-
-def _version(path: str) -> str | None:
-    probe = subprocess.run(
-        [path, "-c", "import platform; print(platform.python_version())"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return probe.stdout.strip() or None
 
 
 if __name__ == "__main__":
