@@ -15,7 +15,7 @@ from .errors import ConfigurationError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection
     from typing import Never
 
 _VARIABLE_POSITIONAL = 0x04  # inspect.CO_VARARGS
@@ -129,16 +129,15 @@ def check_scoped(function: object, number: int, names: Collection[str]) -> None:
         )
 
 
-def takes_event(fallback: object) -> bool:
-    """Whether a fallback is called with details and event, or with the details alone.
+def takes_event(fallback: Callable[..., object]) -> bool:
+    """Whether a callable fallback is called with details and event, or with the details alone.
 
     An optional second argument may be meant for something else: it gets the event if that is its
     name.
 
     Raises:
-        ConfigurationError: not callable, an async function, or one that takes other arguments.
+        ConfigurationError: an async function, or one that takes other arguments.
     """
-    _require_callable(fallback, "fallback")
     _require_plain(fallback, "fallback", "details")
     signature = signature_of(fallback)
     if signature is None:

@@ -39,6 +39,8 @@ def named(a: Any, *, b: Any) -> None: ...
 def any_names(a: Any, **names: Any) -> None: ...
 def handler_like(event: Any, context: Any) -> None: ...
 def with_event(details: Any, event: Any = None) -> None: ...
+def with_more(details: Any, event: Any = None, more: Any = None) -> None: ...
+async def later(*_: Any) -> None: ...
 
 
 class Kinds:
@@ -122,7 +124,7 @@ def test_a_signature_is_shown_as_it_is_written(function: Any, shown: str) -> Non
     assert str(signature_of(function)) == shown
 
 
-@pytest.mark.parametrize("function", [two, with_event, functools.partial(three, 1)])
+@pytest.mark.parametrize("function", [two, with_event, with_more, functools.partial(three, 1)])
 def test_a_fallback_that_takes_two_gets_the_event(function: Any) -> None:
     """Required, or optional and called so."""
     assert takes_event(function) is True
@@ -182,6 +184,49 @@ def test_a_sandbox_hook_takes_nothing() -> None:
         sandbox_shutdown_hook(one)  # type: ignore[type-var]
 
 
+@pytest.mark.parametrize(
+    ("register", "message"),
+    [
+        (lambda: shutdown_hook(3), "shutdown_hook(3): not callable; give it a function"),  # type: ignore[call-overload]
+        (lambda: scoped_hook("x"), "scoped_hook('x'): not callable; give it a function"),  # type: ignore[arg-type]
+        (
+            lambda: shutdown_hook(none),  # type: ignore[type-var]
+            (
+                "shutdown_hook(tests.unit.test_signatures.none): takes (), and is called with "
+                "(details); write it as def none(details): ..."
+            ),
+        ),
+        (
+            lambda: watch(fallback=lambda: 504),  # type: ignore[arg-type]
+            (
+                "takes (), and is called with (details) or (details, event); write it as "
+                "lambda details, event: ..."
+            ),
+        ),
+        (
+            lambda: watch(fallback=later),
+            (
+                "no event loop to run it; give it a plain one, "
+                "for example lambda details: asyncio.run(later(details))"
+            ),
+        ),
+        (
+            lambda: sandbox_shutdown_hook(later),
+            (
+                "no event loop to run it; give it a plain one, "
+                "for example lambda: asyncio.run(later())"
+            ),
+        ),
+    ],
+)
+def test_the_message_shows_what_would_do(register: Callable[[], object], message: str) -> None:
+    """A function or a lambda, as the one that was given."""
+    with pytest.raises(ConfigurationError) as caught:
+        register()
+
+    assert str(caught.value).endswith(message)
+
+
 @pytest.mark.parametrize("fallback", [3, None, {"statusCode": 504}])
 def test_a_value_is_a_fallback(fallback: Any) -> None:
     """As ever, None among them."""
@@ -232,8 +277,9 @@ def test_a_fallback_that_hangs_is_in_the_record() -> None:
     def answer(_details: TimeoutDetails) -> None:
         block()
 
+    # In real time: within 75 ms of last call it must have ended, or the record says stuck.
     with timeout_records() as records, pytest.raises(LambdaTimeout):
-        watch(fallback=answer)(lambda _e, _c: block())(EVENT, Context(1.0))
+        watch(fallback=answer)(lambda _e, _c: block())(EVENT, Context(2.4))
 
     assert [record["fallback_error"] for record in records] == ["did not return in time"]
 
