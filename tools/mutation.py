@@ -54,6 +54,8 @@ TESTS: Final = {
     "_signatures": ("tests/unit/test_signatures.py",),
     "_async": ("tests/unit/test_coroutines.py",),
     "_engine.escalation": ("tests/unit/test_escalation.py",),
+    "_engine.shields": ("tests/unit/test_landing.py", "tests/threads/test_shield.py"),
+    "_engine.current": ("tests/unit/test_invocation.py",),
     "_engine.landing": ("tests/unit/test_landing.py",),
     "_engine.snapshot": ("tests/unit/test_snapshot.py",),
     "_handler": ("tests/unit/test_handler.py",),

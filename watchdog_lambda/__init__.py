@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from ._api import Watchdog, shield, watch
 from ._catch import catch_timeout
-from ._engine.invocation import remaining_time
+from ._engine.current import remaining_time
 from ._register import sandbox_shutdown_hook, scoped_hook, shutdown_hook
 from .details import TimeoutDetails
 from .errors import ConfigurationError, Interrupt, LambdaTimeout

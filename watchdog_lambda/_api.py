@@ -7,6 +7,7 @@ from _thread import get_ident
 
 from ._engine.invocation import active
 from ._engine.landing import land_at_shield
+from ._engine.shields import enter_shield, lower_shield
 from ._hooks import HookRegistry, shared
 from ._plan import NO_FALLBACK
 from ._register import register
@@ -52,7 +53,7 @@ class shield:  # noqa: N801 - used like a function
     def __enter__(self) -> None:
         invocation = self._invocation = active.get(get_ident())
         if invocation is not None:
-            invocation.enter_shield()
+            enter_shield(invocation)
 
     def __exit__(
         self,
@@ -64,7 +65,7 @@ class shield:  # noqa: N801 - used like a function
         if invocation is None:
             return
         self._invocation = None
-        invocation.lower_shield()
+        lower_shield(invocation)
         if not invocation.shields and invocation.firing is not None:
             interrupt = land_at_shield(invocation.firing, sys._getframe(1))
             if interrupt is not None:

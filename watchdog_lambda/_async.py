@@ -10,6 +10,7 @@ from collections import defaultdict
 
 from ._cpython.loops import coroutines, end_run, finish_turn, give_up, run_out, running_loop
 from ._engine.invocation import active
+from ._engine.shields import lower_shield, raise_shield
 from .errors import Interrupt, LambdaTimeout
 
 TYPE_CHECKING = False
@@ -97,7 +98,7 @@ def as_function(handler: Callable[..., Any]) -> Callable[[Any, Any], Any]:
         finally:
             # Behind a shield: the handler has come to its end, and what it came to stays.
             if invocation is not None:
-                invocation.raise_shield()
+                raise_shield(invocation)
             try:
                 run_out(loop, _time_left(invocation))
             except (LambdaTimeout, Interrupt):
@@ -105,7 +106,7 @@ def as_function(handler: Callable[..., Any]) -> Callable[[Any, Any], Any]:
             finally:
                 coroutines.pop(ident, None)
                 if invocation is not None:
-                    invocation.lower_shield()
+                    lower_shield(invocation)
 
     return run
 

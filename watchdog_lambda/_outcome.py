@@ -7,6 +7,7 @@ from _thread import get_ident
 from ._cpython.loops import run_out, running_loop
 from ._cpython.source import PACKAGE, innermost, place_of, trim
 from ._engine.invocation import CONCLUDED, SETTLED, active
+from ._engine.shields import close_again, reopen
 from ._plan import NO_FALLBACK
 from ._report import tracing
 from .errors import Interrupt, LambdaTimeout
@@ -72,13 +73,13 @@ def _run_out_loops(firing: Firing) -> None:
 
 def _run_until_last_call(firing: Firing, action: Callable[[], object]) -> None:
     """Run code that is not ours, until last call at the most."""
-    firing.reopen()
+    reopen(firing)
     try:
         action()
     except (LambdaTimeout, Interrupt):
         pass  # last call
     finally:
-        firing.close_again()
+        close_again(firing)
 
 
 def _wait_for_hooks(firing: Firing) -> None:

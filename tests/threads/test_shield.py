@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from _thread import RLock
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -115,14 +116,15 @@ def test_a_shield_that_an_interrupt_lands_at_the_entry_of_is_not_up(
     """What was injected on the way is taken back; or has landed, and the block is not entered."""
     seen: list[int] = []
 
-    def withdraw_for_shield() -> None:
+    def withdraw() -> bool:
         seen.append(invocation.shields)
         if lands:
             raise LambdaTimeout
+        return False
 
     now = time.monotonic()  # not long past, or the watchdog itself would fire
     invocation = Invocation(plan(), {}, None, now, now + 900.0, now + 897.0)
-    invocation.firing = SimpleNamespace(withdraw_for_shield=withdraw_for_shield)  # type: ignore[assignment]
+    invocation.firing = SimpleNamespace(lock=RLock(), withdraw=withdraw)  # type: ignore[assignment]
     monkeypatch.setattr(_api, "land_at_shield", lambda _firing, _frame: None)
     monkeypatch.setitem(active, threading.get_ident(), invocation)
     entered: list[int] = []

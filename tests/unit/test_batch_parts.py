@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from _thread import RLock
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -19,19 +20,19 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-def landing(error: type[BaseException]) -> Callable[[], None]:
-    """In the place of ``withdraw_for_shield``: what was injected has landed on the way."""
+def landing(error: type[BaseException]) -> Callable[[], bool]:
+    """In the place of the withdrawal: what was injected has landed on the way."""
 
-    def withdraw_for_shield() -> None:
+    def withdraw() -> bool:
         raise error
 
-    return withdraw_for_shield
+    return withdraw
 
 
-def watching(withdraw_for_shield: Callable[[], None] | None = None) -> Watch:
+def watching(withdraw: Callable[[], bool] | None = None) -> Watch:
     invocation = Invocation(plan(), {}, None, 0.0, 30.0, 27.0)
-    if withdraw_for_shield is not None:
-        invocation.firing = SimpleNamespace(withdraw_for_shield=withdraw_for_shield, loops=[])  # type: ignore[assignment]
+    if withdraw is not None:
+        invocation.firing = SimpleNamespace(lock=RLock(), withdraw=withdraw, loops=[])  # type: ignore[assignment]
     return Watch(invocation)
 
 
@@ -51,10 +52,7 @@ def test_a_record_whose_handler_had_returned_is_done() -> None:
     """What lands behind it is not its own, and is raised where it covers itself again."""
 
     class Late:
-        def lower_shield(self) -> None:
-            pass
-
-        raise_shield = lower_shield
+        shields = 0
 
         @property
         def firing(self) -> None:
@@ -90,7 +88,7 @@ def test_last_call_in_the_running_out_of_a_loop_leaves_the_others_their_turn(
 
 def test_a_run_that_no_task_has_begun_in_has_no_loop() -> None:
     """As where all of its records fail their model."""
-    run = AsyncRun(watching(lambda: None))
+    run = AsyncRun(watching(lambda: False))
 
     async def begin_in_a_callback() -> None:
         called = asyncio.Event()

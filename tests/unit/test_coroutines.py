@@ -51,12 +51,6 @@ class UnderWay:
     def elapsed(self) -> float:
         return 0.0
 
-    def raise_shield(self) -> None:
-        self.shields += 1
-
-    def lower_shield(self) -> None:
-        self.shields -= 1
-
 
 @pytest.fixture
 def invocation() -> Iterator[UnderWay]:

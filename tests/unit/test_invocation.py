@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support import FakeClock, plan
+from watchdog_lambda._engine import current as _current
 from watchdog_lambda._engine import invocation as _invocation
-from watchdog_lambda._engine.invocation import Invocation, active, current, remaining_time
+from watchdog_lambda._engine.current import current, remaining_time
+from watchdog_lambda._engine.invocation import Invocation, active
 from watchdog_lambda._hooks import HookRegistry
 
 if TYPE_CHECKING:
@@ -23,7 +25,8 @@ START, HARD = 1000.0, 1010.0
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> FakeClock:
     clock = FakeClock(START)
-    monkeypatch.setattr(_invocation, "SystemClock", clock)
+    for module in (_invocation, _current):
+        monkeypatch.setattr(module, "SystemClock", clock)
     return clock
 
 

@@ -12,13 +12,13 @@ import pytest
 
 from tests.support import FakeClock, SilentReport, plan, services
 from watchdog_lambda import Interrupt, LambdaTimeout, TimeoutDetails, _outcome
-from watchdog_lambda._cpython import bytecode
+from watchdog_lambda._cpython import bytecode, delivery
 from watchdog_lambda._cpython.approach import Approach
 from watchdog_lambda._engine import interrupts, landing
-from watchdog_lambda._engine import invocation as _invocation
 from watchdog_lambda._engine.interrupts import is_durable
 from watchdog_lambda._engine.invocation import ARMED, RUNNING, Firing, Invocation
 from watchdog_lambda._engine.landing import inject, land, land_at_shield
+from watchdog_lambda._engine.shields import withdraw_for_shield
 from watchdog_lambda.errors import LANDING, LoopInterrupt, prepared
 
 if TYPE_CHECKING:
@@ -489,7 +489,7 @@ def test_an_injection_on_its_way_is_taken_back_by_a_shield(elsewhere: Scene) -> 
     """It has not been then, and the next one is the first again."""
     inject(elsewhere.firing, GRACE_AT, None)
 
-    elsewhere.firing.withdraw_for_shield()
+    withdraw_for_shield(elsewhere.firing)
 
     assert elsewhere.injector.withdrawn == [ELSEWHERE]
     assert (prepared, elsewhere.firing.policy.records) == ({}, [])
@@ -500,7 +500,7 @@ def test_an_injection_that_lands_first_is_not_forgotten(elsewhere: Scene) -> Non
     inject(elsewhere.firing, GRACE_AT, None)
     elsewhere.injector.meanwhile = prepared.clear
 
-    elsewhere.firing.withdraw_for_shield()
+    withdraw_for_shield(elsewhere.firing)
 
     assert len(elsewhere.firing.policy.records) == 1
 
@@ -510,7 +510,7 @@ def test_a_shield_takes_nothing_back_where_nothing_is_on_its_way(elsewhere: Scen
     inject(elsewhere.firing, GRACE_AT, None)
     prepared.clear()
 
-    elsewhere.firing.withdraw_for_shield()
+    withdraw_for_shield(elsewhere.firing)
 
     assert elsewhere.injector.withdrawn == []
     assert len(elsewhere.firing.policy.records) == 1
@@ -534,10 +534,10 @@ def test_the_lock_is_held_for_as_long_as_that_takes() -> None:
     def fail() -> None:
         raise KeyError
 
-    assert _invocation.holding(lock, lambda: is_free(lock)) is False
+    assert delivery.holding(lock, lambda: is_free(lock)) is False
     after = is_free(lock)
     with pytest.raises(KeyError):
-        _invocation.holding(lock, fail)
+        delivery.holding(lock, fail)
 
     assert after
     assert is_free(lock)
@@ -548,7 +548,7 @@ def test_what_lands_while_the_lock_is_waited_for_gets_out_as_it_is() -> None:
     done: list[str] = []
 
     with pytest.raises(Waits):
-        _invocation.holding(Taken(), lambda: done.append("in vain"))  # type: ignore[arg-type]
+        delivery.holding(Taken(), lambda: done.append("in vain"))  # type: ignore[arg-type]
 
     assert done == []
 
@@ -711,4 +711,4 @@ def test_a_lock_that_was_never_taken_is_not_given_back() -> None:
 
     lock: Any = Lock()
     with pytest.raises(KeyError, match="theirs"):
-        _invocation.holding(lock, _invocation._nothing)
+        delivery.holding(lock, lambda: None)

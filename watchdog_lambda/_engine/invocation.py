@@ -5,40 +5,36 @@ watchdog acts on it. Each attribute has one writer, which its comment names, and
 
 Two states go one way only. The handler's thread writes ``handler_state``: RUNNING, SETTLED (nothing
 lands any more), CONCLUDED (the call is about to return). The watchdog's writes ``watchdog_state``:
-ARMED, FIRED (the grace period has begun), OVER (nothing is left to do). Only ``is_open`` goes back:
-:meth:`Firing.reopen` opens the invocation once more for what the handler's thread runs out at its
-end, so that last call cuts it short.
+ARMED, FIRED (the grace period has begun), OVER (nothing is left to do). Only ``is_open`` goes back;
+see :func:`.shields.reopen`.
 
-The two threads decide without a lock who is first: each stores, then reads what the other stores.
-In whatever order the four lines come, at least one side sees the other's store.
+The threads decide without a lock who is first: each stores, then reads what the other stores, so at
+least one sees the other's store. Swap the two lines on either side, and neither may.
 
-Closing. Swap the lines on either side, and an interrupt lands after the handler's end; pinned by
-tests/threads/test_settle_gates.py.
+1. Closing; else an interrupt lands after the handler's end (tests/threads/test_settle_gates.py).
 
     handler's thread              watchdog's thread
     is_open = False               firing = Firing(...)
     read firing                   read is_open
 
-Arming. Swap them, and the watchdog sleeps past a deadline; pinned by
-tests/threads/test_watchdog_thread.py.
+2. Arming; else the watchdog sleeps past a deadline (tests/threads/test_watchdog_thread.py).
 
     handler's thread              watchdog's thread
     active[ident] = invocation    wake_at = the earliest instant
     read wake_at                  read active again
 
-The dump of all stacks. Swap them, and it is written for an invocation that has ended, at the latest
-when a frozen sandbox thaws; pinned by test_nobody_speaks_for_an_invocation_that_has_ended.
+3. The dump of all stacks; else it is written for an invocation that has ended, when a frozen
+   sandbox thaws at the latest (test_nobody_speaks_for_an_invocation_that_has_ended).
 
     handler's thread              whoever goes to sleep
     is_open = False               dump_for = invocation; set the timer
     read dump_for                 read is_open
 
-Shields. Swap them, and an injection that was decided on before lands in the shielded block; pinned
-by tests/threads/test_shield.py. The watchdog's side is under the lock.
+4. Shields; else an injection lands in a shielded block (tests/threads/test_shield.py).
 
-    handler's thread              watchdog's thread
-    shields += 1                  prepare an interrupt and inject it
-    withdraw what was prepared    (before that: read shields)
+    handler's thread              watchdog's thread, under the lock
+    shields += 1                  read shields
+    withdraw what was injected    inject
 
 The lock of a firing means: the invocation does not close while I act. The watchdog looks at
 ``is_open`` and acts under it: it begins a stage, injects, claims the answer. The handler's thread
@@ -51,9 +47,9 @@ for it for good, or until the answer turns out not to have been taken.
 
 from __future__ import annotations
 
-import math
-from _thread import RLock, get_ident
+from _thread import RLock
 
+from watchdog_lambda._cpython.delivery import holding
 from watchdog_lambda._cpython.source import SourceMap, current_path
 from watchdog_lambda.errors import prepared
 
@@ -63,18 +59,12 @@ from .interrupts import InterruptPolicy, is_durable
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
-    from collections.abc import Callable
-    from typing import TypeVar
 
     from watchdog_lambda._plan import Plan
     from watchdog_lambda.details import TimeoutDetails
 
     from .services import Services
     from .stage import Stage
-
-    _T = TypeVar("_T")
-
-__all__ = ["remaining_time"]
 
 RUNNING, SETTLED, CONCLUDED = range(3)
 ARMED, FIRED, OVER = range(3)
@@ -125,42 +115,9 @@ class Invocation:
     def reschedule(self) -> None:
         """Work out anew when the watchdog has to look first: plan or hooks have changed."""
         timeline = self.timeline()
-        self.due = self.start + min(
-            timeline.grace_at,
-            *(
-                timeline.stage_at(hook.before)
-                for registry in self.plan.registries
-                for hook in registry.snapshot()
-                if hook.before is not None
-            ),
-            timeline.grace_at,  # min() wants two
-        )
-
-    def raise_shield(self) -> None:
-        """Have interrupts wait until :meth:`lower_shield`. Thread: the handler's.
-
-        What has been injected before can still land; see :meth:`enter_shield`.
-        """
-        self.shields += 1
-
-    def enter_shield(self) -> None:
-        """Raise a shield and take back what was injected before. Thread: the handler's.
-
-        Raises:
-            LambdaTimeout: or ``Interrupt``: it has landed on the way, and the shield is down again.
-        """
-        self.shields += 1
-        if self.firing is not None:
-            try:
-                self.firing.withdraw_for_shield()
-            except BaseException:
-                # The block is not entered, so nobody would lower the shield.
-                self.shields -= 1
-                raise
-
-    def lower_shield(self) -> None:
-        """Undo one :meth:`raise_shield` or :meth:`enter_shield`. Thread: the handler's."""
-        self.shields -= 1
+        hooks = (hook for registry in self.plan.registries for hook in registry.snapshot())
+        stages = [timeline.stage_at(hook.before) for hook in hooks if hook.before is not None]
+        self.due = self.start + min([timeline.grace_at, *stages])
 
 
 class Firing:
@@ -169,32 +126,14 @@ class Firing:
     Its instants are in seconds since the invocation's start.
     """
 
+    # fmt: off
     __slots__ = (
-        "_answer",
-        "code",
-        "delivery",
-        "details",
-        "ended_at",
-        "fallback_error",
-        "fired_at",
-        "grace_stage",
-        "handler_state",
-        "invocation",
-        "is_landing",
-        "is_reported",
-        "lock",
-        "looks_blocked",
-        "loops",
-        "may_interrupt",
-        "other_stacks",
-        "policy",
-        "services",
-        "stages",
-        "stopwatch",
-        "thread_id",
-        "timeline",
-        "watchdog_state",
+        "_answer", "code", "delivery", "details", "ended_at", "fallback_error", "fired_at",
+        "grace_stage", "handler_state", "invocation", "is_landing", "is_reported", "lock",
+        "looks_blocked", "loops", "may_interrupt", "other_stacks", "policy", "services", "stages",
+        "stopwatch", "thread_id", "timeline", "watchdog_state",
     )
+    # fmt: on
 
     def __init__(self, invocation: Invocation, thread_id: int, services: Services) -> None:
         self.invocation = invocation
@@ -259,10 +198,7 @@ class Firing:
             return True
 
     def claim_answer(self) -> bool:
-        """Whether the watchdog is to answer in the place of a handler that has not come back.
-
-        Thread: watchdog.
-        """
+        """Whether the watchdog is to answer in the handler's place. Thread: watchdog."""
         with self.lock:
             # Check and claim under one lock. Otherwise: we see an open invocation; the handler's
             # thread settles and returns; both answer. Pinned by
@@ -275,15 +211,6 @@ class Firing:
 
     # ---- the handler's side ------------------------------------------------------------------
 
-    def withdraw_for_shield(self) -> None:
-        """Take back an injection on its way: a shield has just gone up. Thread: the handler's."""
-
-        def take_back() -> None:
-            if self._withdraw():
-                self.policy.records.pop()
-
-        holding(self.lock, take_back)
-
     def settle(self) -> None:
         """From here on nothing of this invocation lands anywhere. Idempotent.
 
@@ -292,25 +219,12 @@ class Firing:
         Thread: the handler's, with the invocation closed.
         """
         self.policy.approach.stop()
-        holding(self.lock, self._withdraw)
-        holding(self._answer, _nothing)  # waits while the watchdog answers in the handler's place
+        holding(self.lock, self.withdraw)
+        # Wait while the watchdog answers in the handler's place.
+        holding(self._answer, lambda: None)
 
-    def reopen(self) -> None:
-        """Open the invocation again, behind a shield, so that last call lands in what is run now.
-
-        Thread: the handler's, after :meth:`settle`.
-        """
-        self.invocation.raise_shield()
-        self.invocation.is_open = True
-        self.services.alarm.ring()  # the watchdog looks rarely at one that it has seen closed
-
-    def close_again(self) -> None:
-        """Undo :meth:`reopen`, and settle. Thread: the handler's."""
-        self.invocation.is_open = False
-        self.invocation.lower_shield()
-        self.settle()
-
-    def _withdraw(self) -> bool:
+    def withdraw(self) -> bool:
+        """Take back what was injected and has not landed; False: nothing was. Under the lock."""
         if self.thread_id not in prepared:
             return False
         # In this order: what lands before the withdrawal still finds its prepared instance.
@@ -329,52 +243,9 @@ class Firing:
         return True
 
 
-def holding(lock: RLock, act: Callable[[], _T]) -> _T:
-    """Act with the lock held, in a thread in which an exception may land meanwhile.
-
-    CPython 3.14 looks for one behind the call that enters a ``with`` and before its block
-    (gh-148874), which would leave the lock held. Here the first check point lies after the taking
-    and inside of the ``try``, and the next one outside of `act` after the release. Pinned by
-    test_late_injection_does_not_reach_the_next_invocation, which is stuck otherwise.
-    """
-    try:
-        lock.acquire()
-        return act()
-    finally:
-        try:
-            lock.release()
-        except RuntimeError:
-            pass  # never taken: a signal handler of the user has raised while it was waited for
-
-
-def _nothing() -> None:
-    """Waiting for the lock was all."""
-
-
 active: dict[int, Invocation] = {}
 """Thread id -> its invocation. Each thread writes its own entry; the watchdog copies the whole.
 
 An entry that is not open is left over from a call that was torn down between closing and removing
 it (a signal handler of the user raised there) and counts as none.
 """
-
-
-def current() -> Invocation | None:
-    """The invocation that this thread works for: its own, or else the only one under way."""
-    invocation = active.get(get_ident())
-    if invocation is None and len(active) == 1:
-        # A worker thread of the handler, or a hook.
-        invocation = next(iter(list(active.values())), None)
-    return invocation if invocation is not None and invocation.is_open else None
-
-
-def remaining_time() -> float:
-    """Seconds to the hard deadline of the invocation under way; ``math.inf`` outside of one.
-
-    Negative once the deadline has passed (Managed Instances do not enforce it). In a thread that
-    the handler started it is the process's invocation, as long as there is just one.
-
-    Thread: any.
-    """
-    invocation = current()
-    return math.inf if invocation is None else invocation.hard - SystemClock.monotonic()

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import sys
 
+from watchdog_lambda._cpython.delivery import holding
 from watchdog_lambda._cpython.loops import loop_in, running_loop, wake
 from watchdog_lambda._cpython.stacks import all_stacks, frame_of, gc_paused
 from watchdog_lambda._cpython.tasks import note_run
 from watchdog_lambda.errors import LANDING, prepared
 
 from .interrupts import BLOCKED, MOVING, TRACED
-from .invocation import holding
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

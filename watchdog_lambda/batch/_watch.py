@@ -22,6 +22,7 @@ from watchdog_lambda._async import call_opaque
 from watchdog_lambda._cpython.loops import run_out
 from watchdog_lambda._engine.clock import SystemClock
 from watchdog_lambda._engine.invocation import active
+from watchdog_lambda._engine.shields import lower_shield, raise_shield, withdraw_for_shield
 from watchdog_lambda.errors import Interrupt, LambdaTimeout
 
 if TYPE_CHECKING:
@@ -73,15 +74,15 @@ class Watch:
             self.uncover()
 
     def cover(self) -> None:
-        self.invocation.raise_shield()
+        raise_shield(self.invocation)
         if self.invocation.firing is not None:
             try:
-                self.invocation.firing.withdraw_for_shield()
+                withdraw_for_shield(self.invocation.firing)
             except (LambdaTimeout, Interrupt):
                 pass  # an injected one has landed on the way: the next look at the time ends it all
 
     def uncover(self) -> None:
-        self.invocation.lower_shield()
+        lower_shield(self.invocation)
 
     def is_out_of_time(self) -> bool:
         """Whether the grace period has come, or the watchdog has acted on it."""

@@ -20,7 +20,8 @@ from _thread import allocate_lock, get_ident
 
 from watchdog_lambda._cpython.source import PACKAGE
 from watchdog_lambda._engine.clock import SystemClock
-from watchdog_lambda._engine.invocation import active, current
+from watchdog_lambda._engine.current import current
+from watchdog_lambda._engine.invocation import active
 from watchdog_lambda._engine.stage import Stage
 from watchdog_lambda._process import process_watchdog
 from watchdog_lambda._report.record import obstacle
