@@ -95,7 +95,7 @@ def test_importing_starts_nothing_reads_nothing_and_imports_little() -> None:
             {
                 "_handler",
                 "_engine.stage",
-                "_engine.invocation",
+                "_engine.shields",
                 "_lambda.sandbox",
             },
         ),

@@ -43,6 +43,7 @@ from watchdog_lambda.testing import (
     clock,
     expire,
     isolated_hooks,
+    moves,
     timeout_records,
 )
 from watchdog_lambda.testing import time_travel as passage
@@ -1064,7 +1065,7 @@ def test_what_fails_between_two_looks_is_the_tests(monkeypatch: pytest.MonkeyPat
     @watch
     def handler(_event: object, _context: object) -> None:
         with monkeypatch.context() as patch:
-            patch.setattr(passage, "_move_back", fail)
+            patch.setattr(passage, "move_back", fail)
             with pytest.raises(KeyError, match="no such instant"):
                 clock.advance(1.0)
         expire()
@@ -1159,7 +1160,7 @@ def test_an_invocation_moves_after_the_thread_has_done_with_it() -> None:
         before = firing.invocation.hard
         course = process_watchdog.escalations.pop(invocation)
         try:
-            passage._move_back(invocation, 1.0)
+            moves.move_back(invocation, 1.0)
         finally:
             process_watchdog.escalations[invocation] = course
         return before, firing.invocation.hard
@@ -1184,8 +1185,8 @@ def test_the_time_of_a_landing_is_taken_out_wherever_it_is_told(
     )
     moved: list[float] = []
     invocation: Any = SimpleNamespace(firing=firing)
-    monkeypatch.setattr(passage, "_moves", SimpleNamespace(get=lambda *_: 0))
-    monkeypatch.setattr(passage, "_move_back", lambda _invocation, by: moved.append(by))
+    monkeypatch.setattr(passage, "moves", SimpleNamespace(get=lambda *_: 0))
+    monkeypatch.setattr(passage, "move_back", lambda _invocation, by: moved.append(by))
     monkeypatch.setattr(passage.TimeTravel, "_have_done", lambda _self, errand: errand())
 
     passage.TimeTravel(invocation).realign(27.0)

@@ -16,7 +16,8 @@ from __future__ import annotations
 
 import math
 import sys
-from _thread import allocate_lock, get_ident
+from _thread import get_ident
+from functools import partial
 
 from watchdog_lambda._cpython.source import PACKAGE
 from watchdog_lambda._engine.clock import SystemClock
@@ -25,33 +26,16 @@ from watchdog_lambda._engine.invocation import active
 from watchdog_lambda._engine.stage import Stage
 from watchdog_lambda._process import process_watchdog
 from watchdog_lambda._report.record import obstacle
-from watchdog_lambda.errors import Interrupt, LambdaTimeout
+
+from .moves import BOUND, EPSILON, ClockError, have_done, move_back, moves
+from .waiting import frames, landing, wait_until
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from types import FrameType
+    from collections.abc import Callable
 
     from watchdog_lambda._engine.clock import Timeline
     from watchdog_lambda._engine.invocation import Firing, Invocation
-
-BOUND = 10.0
-"""Seconds, real ones, after which something that must come has not come."""
-
-_STEP = 0.002  # seconds between two looks at whether something has come
-_EPSILON = 1e-6  # seconds: beyond the rounding of an instant, below what anybody can see
-
-
-class ClockError(BaseException):
-    """Time cannot be moved as the test asks; the message says why, and what to do.
-
-    Not an ``Exception``, as ``pytest.fail`` raises none either: it is meant for the test, and the
-    handler in between may well catch every ``Exception``.
-    """
-
-    __module__ = "watchdog_lambda.testing"
-    # One raised in a cleanup is not made of the interrupt; else LambdaTimeout would take its place.
-    __context__ = None
 
 
 class TimeTravel:
@@ -61,8 +45,8 @@ class TimeTravel:
         self.invocation = invocation
         self.ident = get_ident()
         self.is_handlers = active.get(self.ident) is invocation
-        self.is_hooks = any(f.f_code is Stage._call.__code__ for f in _frames())
-        self._move = _moves.get(invocation, 0)  # the last that we know of
+        self.is_hooks = any(f.f_code is Stage._call.__code__ for f in frames())
+        self._move = moves.get(invocation, 0)  # the last that we know of
         self._is_alone = True  # nobody else has moved it since
 
     @property
@@ -92,7 +76,7 @@ class TimeTravel:
             interrupts = self._interrupts()
             step = min(after, self._next_event(step))
             self._move_to(step)
-            with self._held_at(step):
+            with landing(partial(self.realign, step)):
                 self._let_hooks_run()
                 self._let_the_interrupt_land()
             # Where it lands in another thread, time stops for this one too: there it is over.
@@ -105,7 +89,7 @@ class TimeTravel:
         No time passes.
         """
         __tracebackhide__ = True
-        with self._held_at(None):
+        with landing(partial(self.realign, None)):
             self._let_hooks_run()
             self._let_the_interrupt_land()
 
@@ -140,7 +124,7 @@ class TimeTravel:
         if is_last_call:
             cut_short = policy.records[-1].at >= firing.timeline.last_call_at
             return not (cut_short and policy.involves(handled))
-        caller = next(f for f in _frames() if not f.f_code.co_filename.startswith(PACKAGE))
+        caller = next(f for f in frames() if not f.f_code.co_filename.startswith(PACKAGE))
         return not (policy.involves(handled) or policy._is_winding_up(caller, None))
 
     def why_nothing_lands(self) -> str:
@@ -159,18 +143,18 @@ class TimeTravel:
         firing = self.invocation.firing
         if after is None or firing is None or not firing.policy.records:
             return
-        if not self._is_alone or _moves.get(self.invocation, 0) != self._move:
+        if not self._is_alone or moves.get(self.invocation, 0) != self._move:
             return  # a hook or a thread of the handler's has moved it on: time does not go back
         record = firing.policy.records[-1]
         stage = firing.grace_stage
         if len(firing.policy.records) == 1 and stage is not None and not stage.has_ended():
             after += firing.timeline.hook_budget  # a hook has hung, and that took its time
-        drift = record.at - (after + _EPSILON)
+        drift = record.at - (after + EPSILON)
         if drift <= 0:
             return
 
         def take_out() -> None:
-            _move_back(self.invocation, -drift)
+            move_back(self.invocation, -drift)
             record.at -= drift
             if record.landed_at is not None:
                 record.landed_at -= drift
@@ -194,48 +178,26 @@ class TimeTravel:
         times = [at for at, _ in escalation.stages_to_come()]
         if firing.fired_at is not None:
             times += [firing.timeline.last_call_at, escalation.stuck_at(firing.fired_at)]
-        return min((at for at in times if at > after + _EPSILON), default=math.inf)
+        return min((at for at in times if at > after + EPSILON), default=math.inf)
 
     def _move_to(self, after: float) -> None:
         """Make it `after` seconds since the start, if it is not yet, and what is due begin."""
         invocation = self.invocation
 
         def move() -> None:
-            moves = _moves.get(invocation, 0)
-            self._is_alone = self._is_alone and moves == self._move
-            self._move = _moves[invocation] = moves + 1
-            missing = after + _EPSILON - self.elapsed
+            count = moves.get(invocation, 0)
+            self._is_alone = self._is_alone and count == self._move
+            self._move = moves[invocation] = count + 1
+            missing = after + EPSILON - self.elapsed
             if missing > 0:
-                _move_back(invocation, missing)
+                move_back(invocation, missing)
 
         self._have_done(move)
         # A second one is done only after the look that follows the first.
         self._have_done(lambda: None)
 
-    def _have_done(self, errand: Callable[[], None]) -> None:
-        """Have the watchdog thread do something between two looks, and wait until it is done."""
-        done = allocate_lock()
-        done.acquire()
-        failures: list[Exception] = []
-
-        def do() -> None:
-            try:
-                errand()
-            except Exception as error:  # noqa: BLE001 - the thread must outlive it
-                failures.append(error)
-            finally:
-                done.release()
-
-        process_watchdog.pending_calls.append(do)
-        if self.is_handlers:
-            # Not only rung: the nudge may not have been installed yet.
-            process_watchdog.wake(self.invocation)
-        else:
-            process_watchdog._alarm.ring()
-        if not done.acquire(True, BOUND):
-            raise ClockError("time does not pass: the watchdog thread does not run")
-        if failures:
-            raise failures[0]
+    def _have_done(self, call: Callable[[], None]) -> None:
+        have_done(call, self.invocation if self.is_handlers else None)
 
     def _let_hooks_run(self) -> None:
         """Wait until the hooks that have begun have ended, or have had their budget."""
@@ -243,7 +205,7 @@ class TimeTravel:
         firing = self.invocation.firing
         if firing is not None:
             stages = firing.stages
-            _wait_until(lambda: all(stage.is_over() for stage in stages), math.inf)
+            wait_until(lambda: all(stage.is_over() for stage in stages), math.inf)
 
     def _let_the_interrupt_land(self) -> None:
         """From the grace period on, wait for the interrupt, if there is one to come."""
@@ -255,11 +217,11 @@ class TimeTravel:
         until = SystemClock.monotonic() + BOUND
         if invocation.plan.settings.interrupt != "none":
             # Then the end of a shield lands it.
-            _wait_until(lambda: not firing.policy.is_waiting or not invocation.is_open, until)
+            wait_until(lambda: not firing.policy.is_waiting or not invocation.is_open, until)
         if not self.is_handlers:
-            _wait_until(lambda: self._is_over_elsewhere(firing), until)
+            wait_until(lambda: self._is_over_elsewhere(firing), until)
         elif self.is_interrupt_expected():
-            _wait_until(lambda: False, until)
+            wait_until(lambda: False, until)
             raise ClockError(f"the interrupt has not landed: {self.why_nothing_lands()}")
 
     def _is_over_elsewhere(self, firing: Firing) -> bool:
@@ -275,81 +237,10 @@ class TimeTravel:
         firing = self.invocation.firing
         return 0 if firing is None else len(firing.policy.records)
 
-    def _held_at(self, after: float | None) -> _Held:
-        return _Held(self, after)
-
-
-class _Held:
-    """A block in which an interrupt may land, `after` seconds from the start."""
-
-    def __init__(self, travel: TimeTravel, after: float | None) -> None:
-        self._travel = travel
-        self._after = after
-
-    def __enter__(self) -> None:
-        """Nothing to do."""
-
-    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        if isinstance(error, LambdaTimeout | Interrupt):
-            self._travel.realign(self._after)
-
-
-_moves: dict[Invocation, int] = {}
-"""How often time has been moved for each invocation, by whichever thread."""
-
 
 def find() -> TimeTravel | None:
     """Time travel for the invocation that this thread works for, if there is one."""
-    for ended in _moves.keys() - set(active.values()):
-        _moves.pop(ended, None)
+    for ended in moves.keys() - set(active.values()):
+        moves.pop(ended, None)
     invocation = current()
     return None if invocation is None else TimeTravel(invocation)
-
-
-def _move_back(invocation: Invocation, seconds: float) -> None:
-    """Move an invocation's three instants, and those who count from them.
-
-    Everything else about an invocation is in seconds since its start.
-
-    Thread: watchdog, between two looks.
-    """
-    invocation.start -= seconds
-    invocation.hard -= seconds
-    invocation.due -= seconds
-    move_context = getattr(invocation.context, "_watchdog_move_back", None)
-    if move_context is not None:
-        move_context(seconds)
-    firing = invocation.firing
-    if firing is None:
-        return
-    firing.stopwatch.start = invocation.start
-    for stage in firing.stages:
-        # What hooks are told is frozen, and public: its deadline is an instant.
-        object.__setattr__(stage.details, "deadline", invocation.hard)
-        stage.wake()
-
-
-def _frames() -> Iterator[FrameType]:
-    """The calling thread's, innermost first."""
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None:
-        yield frame
-        frame = frame.f_back
-
-
-def _wait_until(  # pragma: no cover - runs under another file's name, see below
-    done: Callable[[], bool], until: float
-) -> None:
-    """Block, in steps, until `done` or the bound: an interrupt lands in here.
-
-    In steps, because off the main thread it lands between two of them only.
-    """
-    __tracebackhide__ = True
-    pause = allocate_lock()
-    pause.acquire()
-    while not done() and SystemClock.monotonic() < until:
-        pause.acquire(True, _STEP)
-
-
-# No interrupt lands in a frame of this package. This one stands for the user's call that blocks.
-_wait_until.__code__ = _wait_until.__code__.replace(co_filename="<watchdog_lambda.testing>")

@@ -1,0 +1,56 @@
+"""The call that blocks in a test, for which an interrupt lands."""
+
+from __future__ import annotations
+
+import sys
+from _thread import allocate_lock
+
+from watchdog_lambda._engine.clock import SystemClock
+from watchdog_lambda.errors import Interrupt, LambdaTimeout
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from types import FrameType
+
+_STEP = 0.002  # seconds between two looks at whether something has come
+
+
+class landing:  # noqa: N801 - used like a function
+    """A block in which an interrupt may land; then it calls `realign`."""
+
+    def __init__(self, realign: Callable[[], None]) -> None:
+        self._realign = realign
+
+    def __enter__(self) -> None:
+        """Nothing to do."""
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if isinstance(error, LambdaTimeout | Interrupt):
+            self._realign()
+
+
+def frames() -> Iterator[FrameType]:
+    """The calling thread's, innermost first."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        yield frame
+        frame = frame.f_back
+
+
+def wait_until(  # pragma: no cover - runs under another file's name, see below
+    done: Callable[[], bool], until: float
+) -> None:
+    """Block, in steps, until `done` or the bound: an interrupt lands in here.
+
+    In steps, because off the main thread it lands between two of them only.
+    """
+    __tracebackhide__ = True
+    pause = allocate_lock()
+    pause.acquire()
+    while not done() and SystemClock.monotonic() < until:
+        pause.acquire(True, _STEP)
+
+
+# No interrupt lands in a frame of this package. This one stands for the user's call that blocks.
+wait_until.__code__ = wait_until.__code__.replace(co_filename="<watchdog_lambda.testing>")
