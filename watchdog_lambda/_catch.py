@@ -8,6 +8,7 @@ from _thread import get_ident
 from ._cpython.loops import coroutines
 from ._cpython.source import innermost
 from ._engine.invocation import active
+from ._engine.shields import withdraw_for_shield
 from .errors import Interrupt, LambdaTimeout
 
 TYPE_CHECKING = False
@@ -86,7 +87,7 @@ class catch_timeout:  # noqa: N801 - used like a function
         # First have the watchdog leave the handler alone, then take back what it has injected
         # before it has seen that.
         firing.policy.caught_at = self._place
-        firing.withdraw_for_shield()
+        withdraw_for_shield(firing)
         self.details = firing.details
         return True
 

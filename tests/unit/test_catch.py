@@ -301,14 +301,15 @@ def test_an_injection_that_lands_at_the_blocks_end_is_caught(
 
         details = TimeoutDetails(deadline=0.0, elapsed=1.0, grace_period=0.0)
 
-        def withdraw_for_shield(self) -> None:
-            if not calls:
-                calls.append(LambdaTimeout("injected"))
-                raise calls[0]
+    def withdraw(_firing: object) -> None:
+        if not calls:
+            calls.append(LambdaTimeout("injected"))
+            raise calls[0]
 
     class Invocation:
         firing = Firing()
 
+    monkeypatch.setattr("watchdog_lambda._catch.withdraw_for_shield", withdraw)
     monkeypatch.setattr("watchdog_lambda._catch.active", {threading.get_ident(): Invocation()})
 
     with late:
