@@ -1031,7 +1031,7 @@ def test_what_cannot_land_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_watchdog_that_does_not_run_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     """As where no thread can be started."""
-    monkeypatch.setattr(passage, "BOUND", 0.05)
+    monkeypatch.setattr(moves, "BOUND", 0.05)
 
     class Lost(list[Any]):
         def append(self, _errand: object) -> None:
