@@ -220,8 +220,7 @@ class Firing:
         """
         self.policy.approach.stop()
         holding(self.lock, self.withdraw)
-        # Wait while the watchdog answers in the handler's place.
-        holding(self._answer, lambda: None)
+        holding(self._answer, lambda: None)  # waits while the watchdog answers
 
     def withdraw(self) -> bool:
         """Take back what was injected and has not landed; False: nothing was. Under the lock."""
