@@ -27,8 +27,8 @@ MUTANTS: Final = {
     ),
     "stored after the post": (
         "watchdog_lambda._lambda.runtime_client",
-        "store(shared_state.ANSWERING)\n            return result(client, *arguments, **options)",
-        "result(client, *arguments, **options)\n            store(shared_state.ANSWERING)",
+        "memory[STATE] = ANSWERING\n            return result(client, *arguments, **options)",
+        "result(client, *arguments, **options)\n            memory[STATE] = ANSWERING",
     ),
 }
 """By name: the module, what stands there, and what stands there instead."""

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import sys
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.support import FakeClock
 from watchdog_lambda._config import Settings
-from watchdog_lambda._lambda import process, sandbox, startup
+from watchdog_lambda._lambda import process, sandbox, startup, supervise
 from watchdog_lambda._lambda.process import PAST
 from watchdog_lambda.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 LAMBDA = {"AWS_LAMBDA_RUNTIME_API": "127.0.0.1:9001"}
 
@@ -65,7 +68,7 @@ def test_sigterm_is_listened_for_and_registered_once() -> None:
 
 
 def test_a_refused_extension_leaves_nothing() -> None:
-    """The program after a restart may try again."""
+    """A program that is started anew in this process may try again."""
     Sandbox.identifier = None
 
     prepare(sigterm="1")
@@ -95,6 +98,104 @@ def test_where_it_cannot_be_listened_the_start_goes_on(
 
     assert f"SIGTERM=1 has no effect: {error}" in caplog.text
     assert Sandbox.made[0].registered == []
+
+
+class Supervision:
+    """Stands for a fork: returns what is in the runtime's process then, or refuses."""
+
+    def __init__(self, refusal: str | None = None) -> None:
+        self.refusal = refusal
+        self.asked: list[tuple[str, str | None]] = []
+        self.published: list[object] = []
+
+    def __call__(
+        self, address: str, _settings: object, _environ: object, extension: str | None
+    ) -> Supervision:
+        self.asked.append((address, extension))
+        if self.refusal is not None:
+            raise supervise.Refusal(self.refusal)
+        return self
+
+    def publish(self, fallback: object) -> None:
+        self.published.append(fallback)
+
+
+@pytest.fixture
+def supervised(monkeypatch: pytest.MonkeyPatch) -> Callable[[str | None], Supervision]:
+    """Have it started, or refused with a reason."""
+
+    def begins(refusal: str | None = None) -> Supervision:
+        supervision = Supervision(refusal)
+        monkeypatch.setattr(supervise, "begin", supervision)
+        monkeypatch.setattr(startup, "_supervised", [])
+        return supervision
+
+    return begins
+
+
+def prepare_first(environ: dict[str, str] | None = None, **settings: str) -> None:
+    """As the entrypoint does."""
+    given = {f"WATCHDOG_LAMBDA_{name.upper()}": value for name, value in settings.items()}
+    startup.prepare(Settings.from_environ(given), {**LAMBDA, **(environ or {})}, is_entrypoint=True)
+
+
+def test_a_supervisor_is_started_first_and_keeps_the_extension(
+    fresh: SimpleNamespace, supervised: Callable[[str | None], Supervision]
+) -> None:
+    """SIGTERM is listened for in the process that it has forked, which registers nothing."""
+    supervision = supervised(None)
+    prepare_first(last_resort="supervise", sigterm="1")
+    startup.publish({"statusCode": 504})
+
+    assert supervision.asked == [("127.0.0.1:9001", "watchdog-lambda")]
+    assert fresh.last_resort is supervision
+    assert Sandbox.made[0].registered == []
+    assert supervision.published == [{"statusCode": 504}]
+
+
+def test_a_supervisor_that_cannot_be_had_is_said_and_replaced(
+    fresh: SimpleNamespace,
+    supervised: Callable[[str | None], Supervision],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """With the reason, once; exit takes its place."""
+    supervised("2 threads run already")
+    prepare_first(last_resort="supervise")
+    prepare_first(last_resort="supervise")
+
+    said = "LAST_RESORT=supervise cannot be had, exit takes its place: 2 threads run already"
+    assert [record.getMessage() for record in caplog.records] == [said]
+    assert type(fresh.last_resort).__name__ == "Exit"
+
+
+def test_only_the_entrypoint_starts_a_supervisor(
+    supervised: Callable[[str | None], Supervision], caplog: pytest.LogCaptureFixture
+) -> None:
+    """With a decorator, the handler's own code is being imported by then."""
+    supervision = supervised(None)
+    prepare(last_resort="supervise")
+
+    assert supervision.asked == []
+    assert "exit takes its place: only the entrypoint" in caplog.text
+
+
+@pytest.mark.parametrize("refusal", [None, "no fork"])
+def test_a_worker_of_managed_instances_has_a_supervisor_or_nothing(
+    fresh: SimpleNamespace,
+    supervised: Callable[[str | None], Supervision],
+    caplog: pytest.LogCaptureFixture,
+    refusal: str | None,
+) -> None:
+    """An exit would cost the worker; nor is there an announcement of the end."""
+    supervision = supervised(refusal)
+    workers = {"AWS_LAMBDA_MAX_CONCURRENCY": "4"}
+    prepare_first(workers, last_resort="supervise", sigterm="1")
+
+    assert supervision.asked == [("127.0.0.1:9001", None)]
+    assert Sandbox.made == []
+    assert fresh.last_resort is (None if refusal else supervision)
+    without = "LAST_RESORT=exit, SIGTERM=1" if refusal else "SIGTERM=1"
+    assert f"{without} has no effect in Managed Instances" in caplog.text
 
 
 def test_without_proc_there_is_no_last_resort(

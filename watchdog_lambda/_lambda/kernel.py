@@ -114,7 +114,9 @@ def started_at(pid: int) -> float | None:
     The clock behind it ticks every 10 ms.
     """
     fields = _stat(pid)
-    return int(fields[19]) / TICKS if fields else None
+    if not fields or fields[0] == b"Z":
+        return None
+    return int(fields[19]) / TICKS
 
 
 def _stat(pid: int) -> list[bytes]:

@@ -129,6 +129,12 @@ class Event:
         Raises:
             OSError: the connection was closed, or what came over it was no HTTP.
         """
+        try:
+            return self._read()
+        except ValueError as error:
+            raise OSError(f"no HTTP answer: {error}") from error
+
+    def _read(self) -> bytes:
         first, *lines = self._until(b"\r\n\r\n").decode("latin-1").split("\r\n")
         words = first.split()
         if len(words) < 2 or not words[1].isdecimal():

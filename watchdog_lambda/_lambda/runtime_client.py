@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from watchdog_lambda._engine.clock import SystemClock, wall
 
-from . import shared_state
 from .plain_http import Event
+from .shared_state import ANSWERING, ASIDE, FAILED, IDLE, STATE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,6 +23,18 @@ if TYPE_CHECKING:
     from .shared_state import SharedState
 
 _DURABLE = (b'"DurableExecutionArn"', b'"CheckpointToken"')
+_SHORT = 64
+"""Bytes of an event that is too short for both."""
+
+
+def _is_durable(body: bytes | str) -> bool:
+    """Whether an event is that of a durable function, told without decoding it.
+
+    An error is final there, while Lambda goes on from the last checkpoint after a timeout or the
+    process's end.
+    """
+    text = body.encode() if isinstance(body, str) else body
+    return _DURABLE[0] in text and _DURABLE[1] in text
 
 
 class WatchedClient:
@@ -61,7 +73,8 @@ class WatchedClient:
         """Put the stores around the client's calls."""
         base: Any = self._module.BaseLambdaRuntimeClient
         state = self._state
-        open_, store, timeout = state.open, state.store, self._timeout
+        memory, timeout, now = state.memory, self._timeout, wall
+        open_ = state.opener()
         next_, result, error = (
             base.wait_next_invocation,
             base.post_invocation_result,
@@ -70,24 +83,18 @@ class WatchedClient:
         init_error = base.post_init_error
 
         def wait_next_invocation(client: Any) -> Any:
-            store(shared_state.IDLE)
+            memory[STATE] = IDLE
             request = next_(client)
             body = request.event_body
-            if isinstance(body, str):
-                body = body.encode()
-            # An error is final there, while Lambda goes on from the last checkpoint after a
-            # process's end or a timeout.
-            if _DURABLE[0] in body and _DURABLE[1] in body:
-                store(shared_state.ASIDE)
-                return request
             deadline_ms = request.deadline_time_in_ms
-            if not isinstance(deadline_ms, int):
-                store(shared_state.ASIDE)
+            if (len(body) > _SHORT and _is_durable(body)) or deadline_ms.__class__ is not int:
+                memory[STATE] = ASIDE
                 return request
             deadline = deadline_ms * 0.001
             if timeout is not None:
-                deadline = min(deadline, wall() + timeout)
-            open_(request.invoke_id, getattr(request, "invocation_id", None) or "", deadline)
+                deadline = min(deadline, now() + timeout)
+            # awslambdaric has the last of these from 4.2 on.
+            open_(request.invoke_id, request.__dict__.get("invocation_id"), deadline)
             return request
 
         def first_invocation(client: Any) -> Any:
@@ -101,15 +108,15 @@ class WatchedClient:
             return request
 
         def post_invocation_result(client: Any, *arguments: Any, **options: Any) -> Any:
-            store(shared_state.ANSWERING)
+            memory[STATE] = ANSWERING
             return result(client, *arguments, **options)
 
         def post_invocation_error(client: Any, *arguments: Any, **options: Any) -> Any:
-            store(shared_state.ANSWERING)
+            memory[STATE] = ANSWERING
             return error(client, *arguments, **options)
 
         def post_init_error(client: Any, *arguments: Any, **options: Any) -> Any:
-            store(shared_state.FAILED)
+            memory[STATE] = FAILED
             return init_error(client, *arguments, **options)
 
         base.wait_next_invocation = first_invocation

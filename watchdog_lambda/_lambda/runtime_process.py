@@ -29,7 +29,10 @@ USAGE: Final = resource.struct_rusage
 test_the_supervisor_imports_nothing_after_the_fork."""
 
 _LOOK_AGAIN: Final = 0.0005
-"""Seconds between two looks at whether a process has stopped."""
+"""Seconds between two looks at whether a process has stopped, or ended."""
+_ENDS_WITHIN: Final = 0.02
+"""Seconds for what the handler has started to end, before a fresh process begins. What takes longer
+is found when it has been waited for."""
 
 
 class Ended:
@@ -124,13 +127,23 @@ class RuntimeProcess:
         _kill(os.killpg, self.pid)
         if not has_ended:
             _kill(os.kill, self.pid)
+        # What is killed may have started something a moment before, which is found once it is gone.
+        until = SystemClock.monotonic() + _ENDS_WITHIN
+        while self._kill_descendants() and SystemClock.monotonic() < until:
+            SystemClock.pause(_LOOK_AGAIN)
+
+    def _kill_descendants(self) -> bool:
+        """Kill what the handler has started; whether there was anything."""
         children = processes_by_parent()
         pending = [*children.get(self.pid, ()), *children.get(os.getpid(), ())]
+        found = False
         while pending:
             pid = pending.pop()
             if pid != self.pid and self._is_the_handlers(pid):
+                found = True
                 _kill(os.kill, pid)
                 pending += children.get(pid, ())
+        return found
 
     def reap(self) -> Ended | None:
         """Take note of every child that has ended; how the runtime's has, if it is among them."""

@@ -20,6 +20,7 @@ from watchdog_lambda._engine.clock import since_boot, wall
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Final
 
 INIT: Final = 0
@@ -38,7 +39,8 @@ RECYCLED: Final = 6
 """It has answered, and is about to end so that a fresh process serves the next event."""
 
 # Single bytes.
-_STATE: Final = 0
+STATE: Final = 0
+"""Where the state is in the page: stored without a call, on the hot path."""
 _IS_READY: Final = 1
 _DUMP_SIGNAL: Final = 2
 _HAS_REPORTED: Final = 3
@@ -48,8 +50,8 @@ _INIT_SECONDS: Final = 8
 _SERVED_AT: Final = 16
 _GIVEN_UP: Final = 24
 
-LONGEST_ID: Final = 128
-_INVOCATION: Final = Struct(f"<ddHH{LONGEST_ID}s{LONGEST_ID}s")
+LONGEST_TEXT: Final = 256
+_INVOCATION: Final = Struct(f"<ddH{LONGEST_TEXT}s")
 _INVOCATION_AT: Final = 64
 _SIZE: Final = 4096
 
@@ -79,104 +81,104 @@ class SharedState:
         OSError: the system gives no shared memory.
     """
 
-    __slots__ = ("_memory",)
+    __slots__ = ("memory",)
 
     def __init__(self) -> None:
-        self._memory = mmap(-1, _SIZE)
+        self.memory = mmap(-1, _SIZE)
 
     # ---- the runtime's process ---------------------------------------------------------------
 
     def store(self, state: int) -> None:
         """Thread: main, in the runtime's process."""
-        self._memory[_STATE] = state
+        self.memory[STATE] = state
 
-    def open(self, request_id: str, invocation_id: str, deadline: float) -> None:
-        """Store an invocation that has just begun; `deadline` in seconds of the wall clock."""
-        request, invocation = request_id.encode(), invocation_id.encode()
-        sizes = len(request), len(invocation)
-        if max(sizes) > LONGEST_ID:
-            self._memory[_STATE] = ASIDE
-            return
-        # In this order; see the module.
-        _INVOCATION.pack_into(
-            self._memory, _INVOCATION_AT, wall(), deadline, *sizes, request, invocation
-        )
-        self._memory[_STATE] = OPEN
+    def opener(self) -> Callable[[str, str | None, float], None]:
+        """A function that stores an invocation that has just begun.
+
+        It takes the request's identifier, the invocation's where there is one, and the deadline in
+        seconds of the wall clock. On the hot path, so everything that it needs is at hand.
+        """
+        memory, pack, now = self.memory, _INVOCATION.pack_into, wall
+
+        def open_(request_id: str, invocation_id: str | None, deadline: float) -> None:
+            text = (f"{request_id} {invocation_id}" if invocation_id else request_id).encode()
+            size = len(text)
+            if size > LONGEST_TEXT:
+                memory[STATE] = ASIDE
+                return
+            # In this order; see the module.
+            pack(memory, _INVOCATION_AT, now(), deadline, size, text)
+            memory[STATE] = OPEN
+
+        return open_
 
     def ready(self, init_seconds: float) -> None:
         """The init is over, and the first event is about to be asked for."""
-        _SECONDS.pack_into(self._memory, _INIT_SECONDS, init_seconds)
-        self._memory[_IS_READY] = 1
+        _SECONDS.pack_into(self.memory, _INIT_SECONDS, init_seconds)
+        self.memory[_IS_READY] = 1
 
     def served(self) -> None:
         """The first event has come: whatever process is started from now on is not the init's."""
-        _SECONDS.pack_into(self._memory, _SERVED_AT, since_boot())
+        _SECONDS.pack_into(self.memory, _SERVED_AT, since_boot())
 
     def give_up(self, request_id: str, *, has_reported: bool) -> None:
         """The watchdog has given the handler of this invocation up. Thread: watchdog."""
         # The instant first, then whose it is. The other way round the main thread could go on to
         # the next invocation in between, and that would be given up.
-        opened_at = bytes(self._memory[_INVOCATION_AT : _INVOCATION_AT + _SECONDS.size])
+        opened_at = bytes(self.memory[_INVOCATION_AT : _INVOCATION_AT + _SECONDS.size])
         seen = self.look()
         if seen is None or seen.request_id != request_id:
             return
-        self._memory[_HAS_REPORTED] = has_reported
-        self._memory[_GIVEN_UP : _GIVEN_UP + _SECONDS.size] = opened_at
+        self.memory[_HAS_REPORTED] = has_reported
+        self.memory[_GIVEN_UP : _GIVEN_UP + _SECONDS.size] = opened_at
 
     def set_dump_signal(self, number: int) -> None:
         """From now on this signal has the main thread's stack written down."""
-        self._memory[_DUMP_SIGNAL] = number
+        self.memory[_DUMP_SIGNAL] = number
 
     # ---- the supervisor ----------------------------------------------------------------------
 
     def clear(self) -> None:
         """Make it that of a process that is about to begin. No runtime's process may be running."""
-        self._memory[:] = bytes(_SIZE)
+        self.memory[:] = bytes(_SIZE)
 
     @property
     def state(self) -> int:
-        return self._memory[_STATE]
+        return self.memory[STATE]
 
     @property
     def is_ready(self) -> bool:
-        return bool(self._memory[_IS_READY])
+        return bool(self.memory[_IS_READY])
 
     def has_given_up(self, seen: Seen) -> bool:
         """Whether the watchdog has given this invocation's handler up."""
-        given_up: float = _SECONDS.unpack_from(self._memory, _GIVEN_UP)[0]
+        given_up: float = _SECONDS.unpack_from(self.memory, _GIVEN_UP)[0]
         return given_up == seen.opened_at
 
     def has_reported(self, seen: Seen) -> bool:
         """Whether the watchdog has written this invocation's record."""
-        return self.has_given_up(seen) and bool(self._memory[_HAS_REPORTED])
+        return self.has_given_up(seen) and bool(self.memory[_HAS_REPORTED])
 
     @property
     def dump_signal(self) -> int:
-        return self._memory[_DUMP_SIGNAL]
+        return self.memory[_DUMP_SIGNAL]
 
     @property
     def init_seconds(self) -> float:
-        seconds: float = _SECONDS.unpack_from(self._memory, _INIT_SECONDS)[0]
+        seconds: float = _SECONDS.unpack_from(self.memory, _INIT_SECONDS)[0]
         return seconds
 
     @property
     def served_at(self) -> float:
         """When the first event came, in seconds since the system's start; 0.0 if none has."""
-        seconds: float = _SECONDS.unpack_from(self._memory, _SERVED_AT)[0]
+        seconds: float = _SECONDS.unpack_from(self.memory, _SERVED_AT)[0]
         return seconds
 
     def look(self) -> Seen | None:
         """The invocation that is open or being answered; None if there is none."""
-        state = self._memory[_STATE]
+        state = self.memory[STATE]
         if state not in {OPEN, ANSWERING}:
             return None
-        opened_at, deadline, *sizes, request, invocation = _INVOCATION.unpack_from(
-            self._memory, _INVOCATION_AT
-        )
-        return Seen(
-            state,
-            request[: sizes[0]].decode("ascii", "replace"),
-            invocation[: sizes[1]].decode("ascii", "replace"),
-            opened_at,
-            deadline,
-        )
+        opened_at, deadline, size, text = _INVOCATION.unpack_from(self.memory, _INVOCATION_AT)
+        request_id, _, invocation_id = text[:size].decode("ascii", "replace").partition(" ")
+        return Seen(state, request_id, invocation_id, opened_at, deadline)

@@ -19,7 +19,6 @@ from .kernel import Kernel, threads_of_this_process
 from .plain_http import PlainApi
 from .runtime_api import LONGEST_WAIT
 from .runtime_client import WatchedClient
-from .sandbox import warn_of_no_extension
 from .shared_state import SharedState
 from .stack_files import StackFiles
 from .supervised import Supervised
@@ -135,6 +134,8 @@ def _register(api: PlainApi, extension: str | None) -> socket | None:
     try:
         return api.register_extension(extension, LONGEST_WAIT)
     except OSError as error:
+        from .sandbox import warn_of_no_extension  # noqa: PLC0415 - for those who use it
+
         warn_of_no_extension(error)
         return None
 

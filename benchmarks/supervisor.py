@@ -1,0 +1,234 @@
+"""What a supervisor costs, and whether its answer is in time with a small function's processor.
+
+    python -m benchmarks.supervisor                  # costs, pairs of runs with and without it
+    python -m benchmarks.supervisor --quota 0.07     # a share of a processor (root, control groups)
+
+Costs: processor time and memory of all of the function's processes when it asks for its first
+event; what the stores around the runtime's client take; system calls of an invocation.
+
+With a quota: handlers that hold the GIL to the end, waiting or computing, at several timeouts; how
+many of them were answered before the hard deadline, and how long before it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from tests.runtime.runtime_api import RuntimeApi  # noqa: E402
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+HANDLER: Final = """
+import ctypes
+
+def handler(event, context):
+    if event.get("do") == "wait":
+        mutex, libc = ctypes.create_string_buffer(64), ctypes.PyDLL(None)
+        libc.pthread_mutex_lock(mutex)
+        libc.pthread_mutex_lock(mutex)
+    if event.get("do") == "compute":
+        sum(range(10**12))
+    return {}
+"""
+PLAIN: Final = "def handler(event, context):\n    return {}\n"
+PERIOD: Final = 100_000  # microseconds, the kernel's default
+_CPU: Final = Path("/sys/fs/cgroup/cpu")
+_TICK: Final = os.sysconf("SC_CLK_TCK")
+MODES: Final = ("report", "supervise")
+
+
+@contextlib.contextmanager
+def function(
+    api: RuntimeApi, mode: str, *before: str, handler: str = PLAIN
+) -> Iterator[subprocess.Popen[bytes]]:
+    """The function, asking for its first event; `before` is put in front of its command."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "app.py").write_text(handler, encoding="utf-8")
+        environ = {n: v for n, v in os.environ.items() if not n.startswith(("AWS_", "WATCHDOG_"))}
+        environ |= {
+            "PYTHONPATH": str(ROOT),
+            "AWS_LAMBDA_RUNTIME_API": api.address,
+            "WATCHDOG_LAMBDA_LAST_RESORT": mode,
+        }
+        command = [*before, sys.executable, "-m", "watchdog_lambda", "app.handler"]
+        process = subprocess.Popen(command, cwd=folder, env=environ, stderr=subprocess.DEVNULL)
+        try:
+            api.wait_for_pollers(1, within=60)
+            yield process
+        finally:
+            process.kill()
+            process.wait()
+
+
+def tree(pid: int) -> list[int]:
+    """A process and its descendants."""
+    text = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii")
+    return [pid, *(each for child in text.split() for each in tree(int(child)))]
+
+
+def processor_ms(pid: int) -> float:
+    """What a process has had of a processor, to the nanosecond."""
+    return int(Path(f"/proc/{pid}/schedstat").read_text(encoding="ascii").split()[0]) / 1e6
+
+
+def memory_mb(pid: int) -> float:
+    """Its share of the memory that it uses."""
+    text = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii")
+    found = re.findall(r"^Pss:\s+(\d+)", text, re.MULTILINE)
+    return int(found[0]) / 1024
+
+
+def cold_starts(pairs: int) -> None:
+    """Print what a cold start costs more with a supervisor than without.
+
+    The median of the pairs, and the difference of the least of each: other work on the machine adds
+    to both, and takes nothing away.
+    """
+    found: dict[str, list[tuple[float, float]]] = {mode: [] for mode in MODES}
+    for _ in range(pairs):
+        for mode in MODES:
+            with RuntimeApi(timeout=3) as api, function(api, mode) as process:
+                pids = tree(process.pid)
+                time.sleep(0.05)
+                found[mode].append((sum(map(processor_ms, pids)), sum(map(memory_mb, pids))))
+    for number, name in enumerate(("ms of a processor", "MB")):
+        without, with_it = ([each[number] for each in found[mode]] for mode in MODES)
+        median = statistics.median(b - a for a, b in zip(without, with_it, strict=True))
+        least = min(with_it) - min(without)
+        print(f"cold start: {median:+.1f} {name} (least: {least:+.1f})")
+
+
+STORES: Final = """
+import sys, time, timeit
+from types import SimpleNamespace
+from awslambdaric import lambda_runtime_client as client
+from watchdog_lambda._lambda.runtime_client import WatchedClient
+from watchdog_lambda._lambda.shared_state import SharedState
+
+class Bare:
+    def wait_next_invocation(self): return request
+    def post_invocation_result(self, *arguments): pass
+    def post_invocation_error(self, *arguments): pass
+    def post_init_error(self, *arguments): pass
+
+request = SimpleNamespace(invoke_id="8ecd63d4-0f49-4a14-8a8d-b57c05f1e63d", event_body=b"{}",
+                          deadline_time_in_ms=1_800_000_000_000, invocation_id=None)
+client.BaseLambdaRuntimeClient = Bare
+def call(one=Bare()):
+    request = one.wait_next_invocation()
+    one.post_invocation_result(request.invoke_id, b"{}", "application/json", None)
+def took():
+    tries = timeit.repeat(call, number=20_000, repeat=40, timer=time.process_time)
+    return min(tries) / 20_000 * 1e6
+without = took()
+WatchedClient(SharedState(), timeout=None, first=None, ring=lambda: None).install()
+call()
+print(f"{took() - without:.2f}")
+"""
+
+
+def stores() -> None:
+    """Print what is added to an invocation."""
+    done = subprocess.run(
+        [sys.executable, "-c", STORES],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    print(f"an invocation: +{done.stdout.strip()} us")
+
+
+def system_calls(invocations: int) -> None:
+    """Print how many system calls an invocation makes, with and without."""
+    for mode in MODES:
+        counts: list[int] = []
+        for number in (invocations, invocations * 2):
+            with (
+                tempfile.NamedTemporaryFile("r", encoding="utf-8") as log,
+                RuntimeApi(timeout=30) as api,
+            ):
+                trace = ("strace", "-f", "-qq", "-o", log.name)
+                with function(api, mode, *trace):
+                    for _ in range(number):
+                        api.invoke({})
+                        api.wait_for_pollers(1)
+                counts.append(sum(1 for _ in log))
+        print(f"system calls of an invocation, {mode}: {(counts[1] - counts[0]) / invocations:.2f}")
+
+
+@contextlib.contextmanager
+def quota(share: float) -> Iterator[Path]:
+    """A group of processes with this share; the file that a process joins it by."""
+    group = _CPU / f"watchdog-lambda-{os.getpid()}"
+    group.mkdir()
+    try:
+        (group / "cpu.cfs_period_us").write_text(str(PERIOD), encoding="ascii")
+        (group / "cpu.cfs_quota_us").write_text(str(int(PERIOD * share)), encoding="ascii")
+        yield group / "cgroup.procs"
+    finally:
+        until = time.monotonic() + 10
+        while (group / "cgroup.procs").read_text(encoding="ascii") and time.monotonic() < until:
+            time.sleep(0.05)
+        group.rmdir()
+
+
+def in_time(share: float, timeouts: list[float], tries: int) -> None:
+    """Print how many handlers that are stuck were answered before their hard deadline."""
+    with quota(share) as members:
+        for timeout in timeouts:
+            for do in ("wait", "compute"):
+                spare: list[float] = []
+                with (
+                    RuntimeApi(timeout=timeout) as api,
+                    function(api, "supervise", handler=HANDLER) as process,
+                ):
+                    for pid in tree(process.pid):
+                        members.write_text(str(pid), encoding="ascii")
+                    for _ in range(tries):
+                        api.wait_for_pollers(1, within=60)
+                        answer: Any = api.invoke({"do": do}, within=timeout + 30)
+                        spare.append(timeout - answer.seconds)
+                good = sum(each > 0 for each in spare)
+                print(
+                    f"{share:.0%} of a processor, {timeout:g} s, {do}: {good} of {tries} in time, "
+                    f"{statistics.median(spare) * 1000:.0f} ms before the deadline "
+                    f"(least {min(spare) * 1000:.0f})",
+                    flush=True,
+                )
+
+
+def main(arguments: list[str]) -> int:
+    """Run the command; the exit status."""
+    parser = argparse.ArgumentParser(prog="supervisor", description=__doc__.partition("\n")[0])
+    parser.add_argument("--pairs", type=int, default=30)
+    parser.add_argument("--invocations", type=int, default=100)
+    parser.add_argument("--quota", type=float)
+    parser.add_argument("--timeout", type=float, action="append")
+    parser.add_argument("--tries", type=int, default=12)
+    options = parser.parse_args(arguments)
+    if options.quota:
+        in_time(options.quota, options.timeout or [1.0, 3.0, 30.0], options.tries)
+        return 0
+    stores()
+    system_calls(options.invocations)
+    cold_starts(options.pairs)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

@@ -1,0 +1,394 @@
+"""The parts of a supervisor that need no second process; the rest is shown by tests/runtime."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import threading
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from watchdog_lambda._cpython.source import SourceMap
+from watchdog_lambda._cpython.stacks import stack_in
+from watchdog_lambda._lambda import crash, memory
+from watchdog_lambda._lambda.crash import Place
+from watchdog_lambda._lambda.decision import margin, wants_early
+from watchdog_lambda._lambda.fallback_file import FallbackFile
+from watchdog_lambda._lambda.plain_http import Event, PlainApi, Unanswered
+from watchdog_lambda._lambda.runtime_client import WatchedClient
+from watchdog_lambda._lambda.runtime_process import Ended
+from watchdog_lambda._lambda.shared_state import (
+    ANSWERING,
+    ASIDE,
+    FAILED,
+    IDLE,
+    INIT,
+    OPEN,
+    STATE,
+    SharedState,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+REQUEST = "8ecd63d4-0f49-4a14-8a8d-b57c05f1e63d"
+DEADLINE = 1_900_000_000.5
+
+# ---- when --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("seconds", "ahead"), [(30.0, 0.25), (2.0, 0.25), (1.0, 0.125)])
+def test_the_margin_is_a_quarter_of_a_second_and_never_more_than_an_eighth(
+    seconds: float, ahead: float
+) -> None:
+    """Half of the grace period of a short invocation."""
+    assert margin(seconds) == ahead
+
+
+def test_the_next_event_waits_for_an_init_that_is_certain_to_be_in_time() -> None:
+    """Half as long again as the last one, and a quarter of a second."""
+    assert not wants_early(1.0, 0.5)
+    assert wants_early(0.99, 0.5)
+
+
+# ---- words -------------------------------------------------------------------------------------
+
+CODE = SourceMap(["/var/task"])
+NOWHERE = Place([], CODE)
+LOAD = Place([("/var/task/app.py", 24, "load"), ("/var/task/app.py", 9, "handler")], CODE)
+
+
+@pytest.mark.parametrize(
+    ("code", "seconds", "place", "words"),
+    [
+        (-signal.SIGSEGV, 1.24, LOAD, "killed by SIGSEGV after 1.2 s in app.py:24 (load)"),
+        (7, 0.31, NOWHERE, "exited with status 7 after 0.3 s"),
+        (
+            -signal.SIGKILL,
+            2.1,
+            NOWHERE,
+            "killed by SIGKILL after 2.1 s, memory peaked at 128 of 128 MB",
+        ),
+        (-signal.SIGABRT, None, LOAD, "killed by SIGABRT in its init in app.py:24 (load)"),
+        (-50, -0.1, NOWHERE, "killed by signal 50 after 0.0 s"),
+    ],
+)
+def test_the_message_of_a_crash(code: int, seconds: float | None, place: Place, words: str) -> None:
+    """What has ended the process, when, where, and whether memory may be why."""
+    assert crash.message(Ended(code, 0), seconds, place, 128, 128) == words
+
+
+def test_without_a_limit_the_peak_stands_alone() -> None:
+    """Where neither Lambda nor a control group says one."""
+    assert crash.memory_in_words(61, None) == "memory peaked at 61 MB"
+
+
+def test_the_error_has_the_stack_outermost_first() -> None:
+    """As awslambdaric makes one of an exception."""
+    body = json.loads(crash.error_body("RuntimeCrash", "killed", REQUEST, LOAD))
+
+    assert body == {
+        "errorType": "RuntimeCrash",
+        "errorMessage": "killed",
+        "requestId": REQUEST,
+        "stackTrace": ["  app.py:9 (handler)\n", "  app.py:24 (load)\n"],
+    }
+
+
+def test_a_crash_is_read_from_what_faulthandler_has_written() -> None:
+    """The first stack that has frames; what stands around it is passed over."""
+    text = (
+        "Fatal Python error: Segmentation fault\n\n"
+        "Stack (most recent call first):\n"
+        '  File "/var/task/app.py", line 24 in load\n'
+        '  File "/var/task/app.py", line 9 in handler\n\n'
+        "Extension modules: _ctypes (total: 1)\n"
+    )
+
+    assert stack_in(text) == [("/var/task/app.py", 24, "load"), ("/var/task/app.py", 9, "handler")]
+    assert stack_in("") == []
+
+
+# ---- memory ------------------------------------------------------------------------------------
+
+
+def test_lambdas_own_word_for_the_memory_counts_first(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Then the control group's limit; one beyond any machine's memory is none."""
+    limit = tmp_path / "memory.max"
+    monkeypatch.setattr(memory, "_LIMITS", (str(limit),))
+    monkeypatch.setattr(memory, "_own_groups", list)
+    limit.write_text(str(256 << 20), encoding="ascii")
+
+    assert memory.limit_mb({"AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "128"}) == 128
+    assert memory.limit_mb({"AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "much"}) == 256
+    limit.write_text("9223372036854771712", encoding="ascii")
+    assert memory.limit_mb({}) is None
+    limit.write_text("max", encoding="ascii")
+    assert memory.limit_mb({}) is None
+    limit.unlink()
+    assert memory.limit_mb({}) is None
+
+
+def test_a_peak_is_never_beyond_the_limit() -> None:
+    """That counts shared pages once."""
+    assert memory.peak_mb(140 << 10, 128) == 128
+    assert memory.peak_mb(140 << 10, None) == 140
+
+
+# ---- the page ----------------------------------------------------------------------------------
+
+
+def test_an_invocation_is_read_as_it_was_stored() -> None:
+    """Nothing before; the identifiers, the deadline and the state afterwards."""
+    state = SharedState()
+    assert (state.look(), state.state) == (None, INIT)
+
+    state.opener()(REQUEST, "invocation-9", DEADLINE)
+    seen = state.look()
+
+    assert seen is not None
+    assert (seen.state, seen.request_id, seen.invocation_id) == (OPEN, REQUEST, "invocation-9")
+    assert seen.deadline == DEADLINE
+    state.opener()(REQUEST, None, DEADLINE)
+    again = state.look()
+    assert again is not None
+    assert again.invocation_id == ""
+    assert not again.is_same(seen), "another start"
+
+
+def test_an_identifier_without_room_has_the_supervisor_stand_aside() -> None:
+    """Half of it would be another's."""
+    state = SharedState()
+    state.opener()("x" * 300, None, DEADLINE)
+
+    assert (state.look(), state.state) == (None, ASIDE)
+
+
+def test_giving_up_is_of_one_invocation() -> None:
+    """The watchdog may say so when the next one has begun."""
+    state = SharedState()
+    open_ = state.opener()
+    open_(REQUEST, None, DEADLINE)
+    state.give_up("another", has_reported=True)
+    first = state.look()
+    assert first is not None
+    assert not state.has_given_up(first)
+
+    state.give_up(REQUEST, has_reported=True)
+    assert state.has_given_up(first)
+    assert state.has_reported(first)
+
+    open_("the next", None, DEADLINE)
+    second = state.look()
+    assert second is not None
+    assert not state.has_given_up(second)
+    assert not state.has_reported(second)
+
+
+# ---- the fallback ------------------------------------------------------------------------------
+
+
+def test_a_fallback_is_everybodys_or_one_invocations() -> None:
+    """Content type and body as the caller would get them, line breaks and all."""
+    file = FallbackFile()
+    assert file.read(REQUEST) is None
+
+    file.write("", "application/json", b'{"a":\n1}')
+    assert file.read(REQUEST) == ("application/json", b'{"a":\n1}')
+    file.write("another", "text/plain", b"x")
+    assert file.read(REQUEST) is None
+    file.clear()
+    assert file.read("another") is None
+
+
+# ---- the client --------------------------------------------------------------------------------
+
+
+class Client:
+    """awslambdaric's client, and what the page says while it is called."""
+
+    def __init__(self, state: SharedState) -> None:
+        self.state = state
+        self.seen: list[int] = []
+        self.rung: list[int] = []
+        self.event = SimpleNamespace(
+            invoke_id=REQUEST, event_body=b"{}", deadline_time_in_ms=int(DEADLINE * 1000)
+        )
+
+    def wait_next_invocation(self) -> object:
+        self.seen.append(self.state.state)
+        return self.event
+
+    def post_invocation_result(self, *_given: object, **_more: object) -> None:
+        self.seen.append(self.state.state)
+
+    post_invocation_error = post_init_error = post_invocation_result
+
+
+@pytest.fixture
+def client(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A client whose methods say what they are about to do."""
+    module = pytest.importorskip("awslambdaric.lambda_runtime_client")
+    state = SharedState()
+    base = type("Base", (Client,), {})
+    monkeypatch.setattr(module, "BaseLambdaRuntimeClient", base)
+    made: Any = base(state)
+    WatchedClient(
+        state, timeout=None, first=None, ring=lambda: made.rung.append(state.state)
+    ).install()
+    return made
+
+
+def test_the_states_stand_around_the_clients_calls(client: Client) -> None:
+    """Idle while it is asked for, open from then on, answering before the answer is sent."""
+    assert client.wait_next_invocation() is client.event
+    assert client.state.state == OPEN
+    client.post_invocation_result(REQUEST, b"{}", invocation_id=None)
+    client.wait_next_invocation()
+    client.post_invocation_error(REQUEST, "{}", "{}")
+    client.post_init_error({})
+
+    assert client.seen == [IDLE, ANSWERING, IDLE, ANSWERING, FAILED]
+    assert client.rung == [OPEN], "once in the process's life"
+    assert client.state.is_ready
+    assert client.state.served_at > 0
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b'{"DurableExecutionArn": "a"}', b'{"DurableExecutionArn": "a", "CheckpointToken": "t"}'],
+)
+def test_a_durable_event_has_the_supervisor_stand_aside(client: Client, body: bytes) -> None:
+    """Both names, as the watchdog tells one; as text, too."""
+    client.event.event_body = body + b" " * 64
+    is_durable = b"CheckpointToken" in body
+    client.wait_next_invocation()
+    assert client.state.state == (ASIDE if is_durable else OPEN)
+    client.event.event_body = body.decode() + " " * 64
+    client.wait_next_invocation()
+    assert client.state.state == (ASIDE if is_durable else OPEN)
+
+
+def test_a_deadline_that_is_none_has_the_supervisor_stand_aside(client: Client) -> None:
+    """The runtime goes on as without us."""
+    client.event.deadline_time_in_ms = None
+    client.wait_next_invocation()
+
+    assert client.state.memory[STATE] == ASIDE
+
+
+# ---- HTTP --------------------------------------------------------------------------------------
+
+
+CHUNKED = (
+    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nLambda-Runtime-Deadline-Ms: 7\r\n\r\n"
+    b"2;x=1\r\nhe\r\n3\r\nllo\r\n0\r\nTrailer: 1\r\n\r\n"
+)
+GARBLED = b"HTTP/1.1 202 X\r\nContent-Length: x\r\n\r\n"
+
+
+class Server:
+    """Takes one connection after the other, and answers each with what it was given."""
+
+    def __init__(self, *answers: bytes) -> None:
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self.address = f"127.0.0.1:{self._socket.getsockname()[1]}"
+        self.requests: list[bytes] = []
+        self._answers = answers
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        for answer in self._answers:
+            connection, _ = self._socket.accept()
+            with connection:
+                self.requests.append(connection.recv(65_536))
+                connection.sendall(answer)
+
+    def close(self) -> None:
+        self._thread.join(5)
+        self._socket.close()
+
+
+def test_a_post_says_what_came_of_it() -> None:
+    """Status, and the beginning of what was said."""
+    server = Server(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 6\r\n\r\nbe off")
+    api = PlainApi(server.address)
+
+    assert api.post(f"invocation/{REQUEST}/error", b"{}", {"X": "1"}, 1.0) == (403, "be off")
+    server.close()
+    head, _, body = server.requests[0].partition(b"\r\n\r\n")
+    assert head.startswith(f"POST /2018-06-01/runtime/invocation/{REQUEST}/error ".encode())
+    assert b"X: 1\r\n" in head + b"\r\n"
+    assert body == b"{}"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [b"", b"HTTP/1.1 202", b"\0\1\2\r\n\r\n", b"HTTP/1.1 202 X\r\nContent-Length: x\r\n\r\n"],
+)
+def test_what_is_no_answer_leaves_open_whether_it_was_taken(answer: bytes) -> None:
+    """So nobody may answer once more."""
+    server = Server(answer)
+
+    with pytest.raises(Unanswered):
+        PlainApi(server.address).post("init/error", b"{}", {}, 1.0)
+    server.close()
+
+
+def test_where_nobody_listens_nothing_was_taken() -> None:
+    """Which is another thing."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+
+    with pytest.raises(ConnectionRefusedError):
+        PlainApi(address).post("init/error", b"{}", {}, 1.0)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\nlambda-runtime-deadline-ms: 7\r\n\r\nhello",
+        CHUNKED,
+    ],
+    ids=["whole", "chunked"],
+)
+def test_an_event_is_read_off_a_connection(answer: bytes) -> None:
+    """Headers by the names that the native client gives them."""
+    server = Server(answer)
+    api = PlainApi(server.address)
+    connection = api.connect()
+    api.ask_for_event(connection)
+    event = Event(connection)
+
+    assert event.read() == b"hello"
+    assert (event.status, event.headers["Lambda-Runtime-Deadline-Ms"]) == (200, "7")
+    connection.close()
+    server.close()
+
+
+def test_an_extension_is_registered_and_asks_for_its_event() -> None:
+    """The identifier goes back with the request that is never answered."""
+    server = Server(
+        b"HTTP/1.1 200 OK\r\nLambda-Extension-Identifier: ext-1\r\nContent-Length: 0\r\n\r\n", b""
+    )
+    connection = PlainApi(server.address).register_extension("watchdog-lambda", 1.0)
+    server.close()
+
+    assert b'{"events": []}' in server.requests[0]
+    assert b"Lambda-Extension-Identifier: ext-1" in server.requests[1]
+    connection.close()
+
+
+def test_a_refused_extension_says_how() -> None:
+    """For the warning."""
+    server = Server(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 8\r\n\r\ntoo late")
+
+    with pytest.raises(OSError, match="403 too late"):
+        PlainApi(server.address).register_extension("watchdog-lambda", 1.0)
+    server.close()
