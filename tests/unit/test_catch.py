@@ -251,6 +251,46 @@ def test_the_cancellation_of_another_task_is_its_own() -> None:
     assert handler({}, FakeContext()) == "whole"
 
 
+def test_after_the_timeout_another_tasks_cancellation_is_its_own_still() -> None:
+    """Only the handler's task is cancelled for the timeout."""
+
+    async def child() -> None:
+        with catch_timeout():
+            await asyncio.sleep(10)
+
+    @watch
+    async def handler(_event: object, _context: object) -> str:
+        with catch_timeout() as timeout:
+            await async_expire()
+        assert timeout
+        task = asyncio.create_task(child())
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        return "partial"
+
+    assert handler({}, FakeContext()) == "partial"
+
+
+def test_a_cancellation_before_anything_has_landed_is_not_ours() -> None:
+    """As with INTERRUPT=none, where the handler goes on at its grace period."""
+
+    async def bounded() -> None:
+        async with asyncio.timeout(0.01):
+            with catch_timeout():
+                await asyncio.sleep(10)
+
+    @watch(interrupt="none")
+    async def handler(_event: object, _context: object) -> str:
+        expire()
+        with pytest.raises(TimeoutError):
+            await bounded()
+        return "whole"
+
+    assert handler({}, FakeContext()) == "whole"
+
+
 def test_a_cancellation_without_a_loop_is_nobodys() -> None:
     """CancelledError may be raised by anybody."""
 
