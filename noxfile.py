@@ -27,6 +27,11 @@ TRIED: Final = ("3.15",)
 THIS: Final = f"{sys.version_info.major}.{sys.version_info.minor}"
 MODULE: Final = (sys.executable, "-m")
 DEV: Final = "requirements/dev.txt"
+COMPILED: Final = "--compile-bytecode"
+"""For environments that functions start in: one that has whole packages to compile when it starts
+can be over its timeout.
+"""
+
 SKIPPED: Final = 77
 """Exit status of a tool that could not run here at all; what it printed says why."""
 
@@ -110,7 +115,7 @@ def pythons(session: nox.Session) -> None:
 @nox.session(python=SUPPORTED[0], venv_backend="uv", reuse_venv=True)
 def minimum(session: nox.Session) -> None:
     """Tests on the oldest Python with the lowest versions that pyproject.toml allows (--quick)."""
-    _install(session, "minimum")
+    _install(session, "minimum", COMPILED)
     _install_package(session)
     arguments = [argument for argument in session.posargs if argument != "--quick"]
     if not arguments:
@@ -125,7 +130,7 @@ def minimum(session: nox.Session) -> None:
 @own
 def wrappers(session: nox.Session) -> None:
     """Datadog, Lumigo, New Relic, OpenTelemetry, Sentry, ... around the watchdog and inside."""
-    _install(session, "wrappers")
+    _install(session, "wrappers", COMPILED)
     os.environ["WRAPPERS_PYTHON"] = _python_of(session)
     _python(session, "-m", "pytest", "tests/wrappers", *session.posargs)
 
@@ -349,11 +354,10 @@ def _all_of(session: nox.Session, *commands: tuple[str, ...]) -> None:
         session.error(f"failed: {', '.join(failed)}")
 
 
-def _install(session: nox.Session, group: str) -> None:
+def _install(session: nox.Session, group: str, *options: str) -> None:
     """What requirements/ pins for this group, nothing else; builds use pinned tools too."""
     pinned = ("--require-hashes", "--build-constraints", DEV, "-r", f"requirements/{group}.txt")
-    # Compiled now: a function's start that has whole packages to compile can be over its timeout.
-    session.install("--quiet", "--system-certs", "--compile-bytecode", *pinned)
+    session.install("--quiet", "--system-certs", *options, *pinned)
 
 
 def _install_package(session: nox.Session) -> None:

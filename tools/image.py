@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import fcntl
 import hashlib
 import http.client
 import json
@@ -108,19 +109,29 @@ def build(base: str) -> str:
     Raises:
         StepFailed: Something could not be built; the message has its last output.
     """
-    base_image = _plain_base()
-    if base == "aws":
-        # Named after what it is made of, so that a change there makes a new one.
-        parts = sorted(path for path in _AWS_BASE.iterdir() if path.is_file())
-        made_of = hashlib.sha256(b"".join(path.read_bytes() for path in parts)).hexdigest()[:12]
-        aws_base = f"localhost/watchdog-lambda-base:aws-{made_of}"
-        if not _has(aws_base):
-            _build(aws_base, _AWS_BASE, base_image)
-        base_image = aws_base
-    image = f"localhost/watchdog-lambda:{base}"
-    # APP is left to the Dockerfile: the default there is what most people will see first.
-    _build(image, ROOT, base_image)
-    return image
+    with _alone():
+        base_image = _plain_base()
+        if base == "aws":
+            # Named after what it is made of, so that a change there makes a new one.
+            parts = sorted(path for path in _AWS_BASE.iterdir() if path.is_file())
+            made_of = hashlib.sha256(b"".join(path.read_bytes() for path in parts)).hexdigest()[:12]
+            aws_base = f"localhost/watchdog-lambda-base:aws-{made_of}"
+            if not _has(aws_base):
+                _build(aws_base, _AWS_BASE, base_image)
+            base_image = aws_base
+        image = f"localhost/watchdog-lambda:{base}"
+        # APP is left to the Dockerfile: the default there is what most people will see first.
+        _build(image, ROOT, base_image)
+        return image
+
+
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    """Wait for another process that builds: its clearing up would take this one's images."""
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with (CACHE / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _plain_base() -> str:
@@ -133,7 +144,6 @@ def _plain_base() -> str:
 
 
 def _debootstrap() -> None:
-    CACHE.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=CACHE) as scratch:
         root, partial = Path(scratch, "root"), Path(scratch, "base.tar")
         command = ["debootstrap", "--variant=minbase", f"--include={_PACKAGES}", _SUITE, str(root)]
@@ -442,8 +452,9 @@ def main() -> int:
         return SKIPPED
     failures = 0
     if options.rebuild_base:
-        _debootstrap()
-        _podman("rmi", "--all", "--force")
+        with _alone():
+            _debootstrap()
+            _podman("rmi", "--all", "--force")
     for base in BASES if options.base == "both" else (options.base,):
         image = build(base)
         # Closed here, not when it is collected: an interrupt may come while it waits for us.
