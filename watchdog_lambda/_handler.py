@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     TwoArguments = Callable[[Any, Any], Any]
 
-# What a context that is none, or gives no time, raises. Not Exception: a timer of the user's may
+# What a context that is none, or gives no time, raises. Not Exception: a timer of the user may
 # raise its error in here, and that must get through.
 _NO_TIME = (AttributeError, TypeError, ValueError, ArithmeticError, LookupError)
 
@@ -134,7 +134,7 @@ def guard(
             invocation.firing.settle()
             if not isinstance(late, LambdaTimeout | Interrupt):
                 active.pop(ident, None)
-                raise  # from a signal handler of the user's
+                raise  # from a signal handler of the user
         result, failure = conclude(invocation.firing, result, failure)
         if failure is None:
             return result

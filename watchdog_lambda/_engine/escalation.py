@@ -58,7 +58,7 @@ class Escalation:
         self._cadence = Cadence(firing.services.nudge)
         self._begun: set[float | None] = set()  # stages, by their hooks' `before`
         self._todo: list[tuple[float, float | None]] = []  # the stages to come
-        self.is_outdated = True  # of _todo; set by whoever registers a hook, in any thread
+        self.is_outdated = True  # of _todo; set where a hook is registered, by any thread
 
     def step(self) -> float | None:
         """Do what is due; when to go on, or None once there is nothing left to do.
@@ -72,8 +72,8 @@ class Escalation:
         if firing.handler_state == CONCLUDED and all(stage.is_over() for stage in firing.stages):
             return None
         if self.is_outdated:
-            # In this order: a hook that is registered in between is seen the next time, for whoever
-            # registers it sets this afterwards, and rings.
+            # Clear it first. A hook that is registered in between is seen the next time: its thread
+            # sets this after it has registered it, and rings.
             self.is_outdated = False
             try:
                 self._todo = self.stages_to_come()

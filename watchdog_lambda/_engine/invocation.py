@@ -26,7 +26,7 @@ least one sees the other's store. Swap the two lines on either side, and neither
 3. The dump of all stacks; else it is written for an invocation that has ended, when a frozen
    sandbox thaws at the latest (test_nobody_speaks_for_an_invocation_that_has_ended).
 
-    handler's thread              whoever goes to sleep
+    handler's thread              before the watchdog's thread sleeps
     is_open = False               dump_for = invocation; set the timer
     read dump_for                 read is_open
 

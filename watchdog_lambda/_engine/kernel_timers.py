@@ -3,16 +3,16 @@
 First it nudges, a little beyond the thread's own wake-up (:mod:`.timers`): C code that looks at
 signals is interrupted by that. At last it has every thread's stack written (:mod:`.stack_dump`).
 
-Both are set by whoever goes to sleep, which is the thread, or an invocation that rings it: its
-handler may hold the GIL from the first instruction on, and the thread never come to set them. Both
-hold the GIL, so there is no lock.
+Both are set before the thread goes to sleep: by the thread, or by an invocation that rings it, for
+its handler may hold the GIL from the first instruction on, and the thread never come to set them.
+Both hold the GIL, so there is no lock.
 
-    handler's thread, at its end  whoever goes to sleep
+    handler's thread, at its end  before the thread sleeps
     is_open = False               dump_for = invocation; set the timer
-    read dump_for               read is_open
+    read dump_for                 read is_open
 
-Whichever is first, nobody speaks for an invocation that has ended: a sandbox is frozen between
-invocations, and all timers ring when it thaws. Pinned by
+Whichever is first, no stacks are dumped for an invocation that has ended: a sandbox is frozen
+between invocations, and all timers ring when it thaws. Pinned by
 ``test_nobody_speaks_for_an_invocation_that_has_ended``.
 """
 
@@ -106,7 +106,7 @@ class KernelTimers:
             if self._nudge.is_ours():
                 timer.set(wake_at - now + LATE_BY, LATE_BY)
             else:
-                timer.stop()  # the kernel would send it to whoever has taken it over
+                timer.stop()  # the kernel would send it to the signal's new owner
         dump_for = self.dump_for
         self._set_dump(dump, self._timeline, now - self._start, is_open=dump_for is not None)
         if dump_for is not None and not dump_for.is_open:

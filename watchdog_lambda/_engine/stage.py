@@ -1,10 +1,10 @@
 """User code on threads of its own, within a bound: one call, and the hooks of one stage.
 
-Python cannot end a thread. So whoever called goes on when the bound is reached, and code that hangs
-for good stays behind, as a daemon.
+Python cannot end a thread. So the caller goes on when the bound is reached, and code that hangs for
+good stays behind, as a daemon.
 
 The lock of a :class:`Stage` guards its records and whether it is closed. It is held for a few
-stores, never around a hook and never by user code.
+stores, never around user code.
 """
 
 from __future__ import annotations
@@ -41,8 +41,7 @@ class BoundedCall:
         self._ended.acquire()
         self.has_returned = False
         self.result: Any = None
-        self.error = ""
-        self.place = ""
+        self.error = self.place = ""
 
     def run(self) -> None:
         """Call the function. Thread: the one that is made for it."""
@@ -60,11 +59,10 @@ class BoundedCall:
         return not self._ended.locked()
 
     def wait(self, seconds: float = -1) -> bool:
-        """Wait until it has ended, for so many seconds at the most; whether it has. Thread: any."""
-        if not self._ended.acquire(True, seconds):
-            return False
-        self._ended.release()
-        return True
+        """Wait until it has ended, so many seconds at most; whether it has. Thread: any."""
+        if has_ended := self._ended.acquire(True, seconds):
+            self._ended.release()
+        return has_ended
 
 
 def call_bounded(
@@ -77,8 +75,7 @@ def call_bounded(
     `within` is what the thread runs the call in, such as a ``contextvars`` context's ``run``.
 
     Raises:
-        RuntimeError: no thread can be started.
-        MemoryError: there is no memory for one.
+        RuntimeError: no thread can be started (or MemoryError).
     """
     call = BoundedCall(function)
     if within is None:
@@ -118,10 +115,8 @@ class Stage:
     """The hooks of one stage, one after the other, each on a thread of its own.
 
     They share one budget. A runner, which is a thread too, starts each hook and gives it an equal
-    share of what is left of the budget; then it starts the next one beside it, so that a hook that
-    hangs stops no other.
-
-    All times are in seconds since the stopwatch's start.
+    share of what is left; then it starts the next one beside it, so that a hook that hangs stops no
+    other. All times are in seconds since the stopwatch's start.
     """
 
     __slots__ = (
@@ -170,13 +165,13 @@ class Stage:
                 return
         self._done.release()
 
-    def is_over(self) -> bool:
-        """Whether nothing is left to wait for: all hooks ended, or the budget did. Thread: any."""
-        return not self._done.locked() or self._elapsed() >= self.ends_at
-
     def has_ended(self) -> bool:
         """Whether every hook has ended. Thread: any."""
         return not self._done.locked()
+
+    def is_over(self) -> bool:
+        """Whether nothing is left to wait for: all hooks ended, or the budget did. Thread: any."""
+        return self.has_ended() or self._elapsed() >= self.ends_at
 
     def wake(self) -> None:
         """Have the runner look at the time anew. Thread: any."""
@@ -212,7 +207,7 @@ class Stage:
                 self._woken.wait(left)
 
     def _begin_hook(self, index: int) -> BoundedCall | None:
-        """Start one hook; None if it, and those behind it, are not to be started any more."""
+        """Start one hook; None if neither it nor a later one is to be started any more."""
         record = self.records[index]
         try:
             call = BoundedCall(partial(self._hooks[index].call, self.details))
@@ -248,10 +243,7 @@ class Stage:
 
     def _finish_if_all_have_ended(self) -> None:
         # With the lock held.
-        if self._are_all_begun and all(record.outcome != "running" for record in self.records):
-            self._finish()
-
-    def _finish(self) -> None:
-        if self._done.locked():
+        has_ended = self._are_all_begun and all(r.outcome != "running" for r in self.records)
+        if has_ended and self._done.locked():
             self._done.release()
             self._ring()

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from watchdog_lambda._engine.invocation import Firing
 
 listeners: list[Callable[[dict[str, Any]], None]] = []
-"""Given each record too, whoever writes it: for tests. They raise nothing."""
+"""Called with each record too, for tests. They raise nothing."""
 
 _SAYS_LEAST = (
     b'{"level": "ERROR", "message": "watchdog.timeout", "event": "watchdog.timeout", '

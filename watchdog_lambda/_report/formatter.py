@@ -77,7 +77,7 @@ def _with_location(line: object, record: dict[str, Any]) -> str:
     try:
         formatted = json.loads(line)
     except ValueError:
-        return line  # a serialiser of the user's that makes no JSON
+        return line  # the user's serialiser makes no JSON
     if isinstance(formatted, dict):
         formatted["location"] = record["location"]
     return json.dumps(formatted, ensure_ascii=False)

@@ -1,4 +1,4 @@
-"""Writing one line to standard output, whoever reads it or does not.
+"""Writing one line to standard output, whether or not anybody reads it.
 
 No ``sys.stdout``: a hook may have replaced it, and a thread may hang in ``print`` with its buffer's
 lock held. The line goes to file descriptor 1, or to 2 if that is gone. Other threads and the
