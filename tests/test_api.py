@@ -86,7 +86,7 @@ def test_importing_starts_nothing_reads_nothing_and_imports_little() -> None:
             r"\bsignal\.(signal|pthread_kill)\(",
             {"_cpython.delivery", "_lambda.sandbox", "_lambda.runtime_process"},
         ),
-        (r"os\.environ", {"_register", "_watched", "entrypoint", "__main__"}),
+        (r"os\.environ", {"_register", "_time_limit", "_watched", "entrypoint", "__main__"}),
         (r"sys\.settrace", {"_cpython.approach"}),
         (r"setswitchinterval", {"_cpython.pace"}),
         (r"gc\.disable", {"_cpython.stacks"}),
@@ -94,6 +94,7 @@ def test_importing_starts_nothing_reads_nothing_and_imports_little() -> None:
             r"except BaseException",
             {
                 "_handler",
+                "_time_limit",
                 "_engine.stage",
                 "_engine.shields",
                 "_lambda.sandbox",

@@ -34,9 +34,9 @@ from tools.soak_kinds import Shot, kinds
 from watchdog_lambda import Interrupt, LambdaTimeout
 from watchdog_lambda._config import Settings
 from watchdog_lambda._cpython.source import is_ours
-from watchdog_lambda._engine.escalation import Escalation
 from watchdog_lambda._engine.interrupts import LATE_PATIENCE
 from watchdog_lambda._engine.invocation import active
+from watchdog_lambda._engine.press import Press
 from watchdog_lambda._engine.watchdog import WatchdogThread
 from watchdog_lambda._process import process_watchdog
 from watchdog_lambda._watched import wrap
@@ -102,7 +102,7 @@ def _watch_the_watchdog() -> None:
     """Have it leave the instants of its acts on the invocation's context, which is a shot."""
     look = WatchdogThread._look
     advance = WatchdogThread._advance
-    press = Escalation._press
+    press = Press.step
 
     def stamped_look(*arguments: Any) -> float:
         _Probe.woke = monotonic()
@@ -114,14 +114,14 @@ def _watch_the_watchdog() -> None:
         return advance(self, invocation, *rest)
 
     def stamped_press(self: Any, *rest: Any) -> float:
-        context: Any = self.firing.invocation.context
+        context: Any = self._firing.invocation.context
         if not context.pressed:
             context.pressed = monotonic()
         return press(self, *rest)
 
     WatchdogThread._look = stamped_look  # type: ignore[method-assign,assignment]
     WatchdogThread._advance = stamped_advance  # type: ignore[method-assign,assignment]
-    Escalation._press = stamped_press  # type: ignore[method-assign,assignment]
+    Press.step = stamped_press  # type: ignore[method-assign,assignment]
 
 
 # ---- one delivery, in a process of its own -------------------------------------------------------

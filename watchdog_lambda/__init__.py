@@ -13,13 +13,15 @@ from ._api import Watchdog, shield, watch
 from ._catch import catch_timeout
 from ._engine.current import remaining_time
 from ._register import sandbox_shutdown_hook, scoped_hook, shutdown_hook
+from ._time_limit import time_limit
 from .details import TimeoutDetails
-from .errors import ConfigurationError, Interrupt, LambdaTimeout
+from .errors import ConfigurationError, Interrupt, LambdaTimeout, TimeLimitExceeded
 
 __all__ = [
     "ConfigurationError",
     "Interrupt",
     "LambdaTimeout",
+    "TimeLimitExceeded",
     "TimeoutDetails",
     "Watchdog",
     "catch_timeout",
@@ -28,6 +30,7 @@ __all__ = [
     "scoped_hook",
     "shield",
     "shutdown_hook",
+    "time_limit",
     "watch",
 ]
 

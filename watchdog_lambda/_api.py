@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 from _thread import get_ident
 
-from ._engine.invocation import active
 from ._engine.landing import land_at_shield
+from ._engine.limits import of_thread
 from ._engine.shields import enter_shield, lower_shield
 from ._hooks import HookRegistry, shared
 from ._plan import NO_FALLBACK
@@ -40,20 +40,28 @@ class shield:  # noqa: N801 - used like a function
     """A block that the interrupt waits for: ``with shield(): commit()``.
 
     An interrupt that is due lands at the end of the outermost shield, and at last call in any case.
-    Hooks run all the same. Outside of an invocation it does nothing.
+    Hooks run all the same. A :class:`time_limit` around it waits as well, without a last call.
+    Outside of an invocation and of a limit it does nothing.
 
-    Thread: the handler's; in any other it does nothing. An instance may be entered once at a time.
+    Thread: the handler's, or one with a limit; in any other it does nothing. An instance may be
+    entered once at a time.
     """
 
-    __slots__ = ("_invocation",)
+    __slots__ = ("_shielded",)
 
     def __init__(self) -> None:
-        self._invocation: Invocation | None = None
+        self._shielded: list[Invocation] = []
 
     def __enter__(self) -> None:
-        invocation = self._invocation = active.get(get_ident())
-        if invocation is not None:
-            enter_shield(invocation)
+        is_entered = False
+        try:
+            for limited in of_thread(get_ident()):
+                enter_shield(limited)
+                self._shielded.append(limited)
+            is_entered = True
+        finally:
+            if not is_entered:
+                self._lower()
 
     def __exit__(
         self,
@@ -61,15 +69,17 @@ class shield:  # noqa: N801 - used like a function
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        invocation = self._invocation
-        if invocation is None:
-            return
-        self._invocation = None
-        lower_shield(invocation)
-        if not invocation.shields and invocation.firing is not None:
-            interrupt = land_at_shield(invocation.firing, sys._getframe(1))
-            if interrupt is not None:
-                raise interrupt
+        for limited in self._lower():
+            if not limited.shields and limited.is_open and limited.firing is not None:
+                interrupt = land_at_shield(limited.firing, sys._getframe(1))
+                if interrupt is not None:
+                    raise interrupt
+
+    def _lower(self) -> list[Invocation]:
+        shielded, self._shielded = self._shielded, []
+        for limited in shielded:
+            lower_shield(limited)
+        return shielded
 
 
 class Watchdog:

@@ -5,7 +5,8 @@
     │   └── LoopInterrupt            the same, also a KeyboardInterrupt: event loops let it through
     └── Exception
         ├── TimeoutError
-        │   └── LambdaTimeout        lands first; and what the runtime gets to see
+        │   ├── LambdaTimeout        lands first; and what the runtime gets to see
+        │   └── TimeLimitExceeded    leaves the block of a time_limit()
         └── ValueError
             └── ConfigurationError   a setting that cannot be used
 
@@ -18,11 +19,12 @@ its in-progress record on ``Exception`` only.
 
 from __future__ import annotations
 
+import sys
 from _thread import get_ident
 
 TYPE_CHECKING = False  # typing itself is not imported: it would cost every cold start
 if TYPE_CHECKING:
-    from types import TracebackType
+    from types import FrameType, TracebackType
     from typing import Any, Protocol
 
     from .details import TimeoutDetails
@@ -31,10 +33,11 @@ if TYPE_CHECKING:
         """Told what became of an interrupt; the watchdog's record of it."""
 
         def landed(self) -> None: ...
+        def landed_by_injection(self, frame: FrameType) -> None: ...
         def died(self, traceback: TracebackType | None) -> None: ...
 
 
-__all__ = ["ConfigurationError", "Interrupt", "LambdaTimeout"]
+__all__ = ["ConfigurationError", "Interrupt", "LambdaTimeout", "TimeLimitExceeded"]
 
 NO_POWERTOOLS = (
     "needs aws-lambda-powertools, which is not installed; add Powertools' layer "
@@ -43,7 +46,7 @@ NO_POWERTOOLS = (
 """A layer or a zip file may have this package without what it depends on."""
 
 # Thread id -> the instance that is to land there by injection; see LANDING.
-prepared: dict[int, LambdaTimeout | Interrupt] = {}
+prepared: dict[int, Landing] = {}
 
 
 class _Landing:
@@ -85,6 +88,21 @@ class LambdaTimeout(_Landing, TimeoutError):
     __module__ = "watchdog_lambda"
 
 
+class TimeLimitExceeded(_Landing, TimeoutError):
+    """The block of a :class:`~watchdog_lambda.time_limit` has taken longer than it may.
+
+    Lands in the block, and leaves it. Its message says how long the block ran and where it was:
+    ``interrupted after 5.0 s, the limit of this block, in app.py:41 (load_rows)``.
+
+    Thread: it is raised in the block's.
+    """
+
+    __module__ = "watchdog_lambda"
+
+    limit: object = None
+    """The ``time_limit`` that was exceeded; None on an instance that the user made."""
+
+
 class Interrupt(_Landing, BaseException):
     """Lands when the first interrupt was swallowed (or at once, with ``INTERRUPT=base``).
 
@@ -105,7 +123,12 @@ class LoopInterrupt(Interrupt, KeyboardInterrupt):
     """
 
 
-def _landed(kind: type[LambdaTimeout | Interrupt], given: tuple[object, ...]) -> Any:
+if TYPE_CHECKING:
+    Landing = LambdaTimeout | TimeLimitExceeded | Interrupt
+    """What lands in a handler or in a block."""
+
+
+def _landed(kind: type[Landing], given: tuple[object, ...]) -> Any:
     """The instance that was prepared for this thread."""
     if given:
         return given[0]  # 3.11 normalises what it has made once more, with that as the argument
@@ -113,13 +136,19 @@ def _landed(kind: type[LambdaTimeout | Interrupt], given: tuple[object, ...]) ->
     if instance is None:  # withdrawn in this very moment
         return kind()
     if instance._witness is not None:
-        instance._witness.landed()
+        # The caller's caller is the frame that it lands in: the class is called by CPython itself.
+        instance._witness.landed_by_injection(sys._getframe(2))
     return instance
 
 
 class _InjectedTimeout(LambdaTimeout):
     def __new__(cls, *given: object) -> Any:
         return _landed(LambdaTimeout, given)
+
+
+class _InjectedLimit(TimeLimitExceeded):
+    def __new__(cls, *given: object) -> Any:
+        return _landed(TimeLimitExceeded, given)
 
 
 class _InjectedInterrupt(Interrupt):
@@ -134,6 +163,7 @@ class _InjectedLoopInterrupt(LoopInterrupt):
 
 LANDING: dict[type[BaseException], type[BaseException]] = {
     LambdaTimeout: _InjectedTimeout,
+    TimeLimitExceeded: _InjectedLimit,
     Interrupt: _InjectedInterrupt,
     LoopInterrupt: _InjectedLoopInterrupt,
 }

@@ -22,6 +22,7 @@ from watchdog_lambda import (
     scoped_hook,
     shutdown_hook,
     testing,
+    time_limit,
     watch,
 )
 from watchdog_lambda._config import Settings
@@ -96,6 +97,7 @@ CAUSES: list[Callable[[], object]] = [
     untyped(watch, fallback=flush),
     untyped(watch, fallback=nothing),
     untyped(sandbox_shutdown_hook, "close_pool"),
+    untyped(time_limit, "5 s"),
     lambda: choose({"WATCHDOG_LAMBDA_HANDLER": "watchdog_lambda.entrypoint.handler"}, None),
     lambda: choose({}, None),
     lambda: RuntimeApi("localhost"),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.support import FakeClock, plan, services
-from watchdog_lambda._engine import escalation, snapshot, stage
+from watchdog_lambda._engine import press, snapshot, stage
 from watchdog_lambda._engine.escalation import Escalation
 from watchdog_lambda._engine.invocation import CONCLUDED, Firing, Invocation
 from watchdog_lambda._hooks import HookRegistry
@@ -93,9 +93,9 @@ def scene(monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
         scene.injected.append((now, handled))
 
     monkeypatch.setattr(stage, "start_new_thread", start)
-    monkeypatch.setattr(escalation, "inject", inject)
+    monkeypatch.setattr(press, "inject", inject)
     monkeypatch.setattr(snapshot, "all_stacks", lambda _ident: dict(scene.stacks))
-    monkeypatch.setattr(escalation, "handled_by", lambda _ident: scene.handled)
+    monkeypatch.setattr(press, "handled_by", lambda _ident: scene.handled)
     yield scene
     for hook in scene.registry.snapshot():
         scene.registry.remove(hook.key)

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import FrameType
 
+    from watchdog_lambda.errors import Landing
+
 START, GRACE_AT, LAST_CALL_AT, HARD = 0.0, 27.0, 29.5, 30.0
 DETAILS = TimeoutDetails(deadline=HARD, elapsed=27.0, grace_period=3.0)
 STDLIB = os.path.dirname(os.__file__) + os.sep  # noqa: PTH120 - as stacks have it
@@ -90,13 +92,13 @@ class Rungs:
         frame: FrameType | None = None,
         stack: list[tuple[str, int, str]] | None = None,
         found: str = BLOCKED,
-    ) -> LambdaTimeout | Interrupt | None:
+    ) -> Landing | None:
         self.clock.now = now
         if stack is None and frame is None:
             stack = HERE
         return self.policy.decide(now, frame or standing(), handled, stack=stack, found=found)
 
-    def land(self, now: float, **given: Any) -> LambdaTimeout | Interrupt:
+    def land(self, now: float, **given: Any) -> Landing:
         """One that must be due, and that lands at once."""
         error = self.decide(now, **given)
         assert error is not None
@@ -169,12 +171,12 @@ def test_the_first_is_a_timeout_that_says_when_and_where(rungs: Rungs) -> None:
 )
 def test_the_message_says_on_which_side_of_the_limit(now: float, said: str, rungs: Rungs) -> None:
     """Behind it where nobody kills."""
-    assert rungs.policy.message(now, "here") == said
+    assert rungs.invocation.message(now, "here") == said
 
 
 def test_what_the_message_says_adds_up() -> None:
     """1.25 s and 0.25 s are both rounded down, so 1.0 s have passed."""
-    assert Rungs(seconds=1.25).policy.message(START + 1.0, "here") == (
+    assert Rungs(seconds=1.25).invocation.message(START + 1.0, "here") == (
         "interrupted after 1.0 s, 0.2 s before the 1.2 s limit, in here"
     )
 
@@ -574,7 +576,14 @@ def test_the_compilers_own_handler_is_no_catching(
 def test_who_has_caught_one_that_is_gone_without_a_word_is_unknown(rungs: Rungs) -> None:
     """It was never raised."""
     error = LambdaTimeout()
-    record = InterruptRecord(error, GRACE_AT, "here", frozenset(), Stopwatch(rungs.clock, START))
+    record = InterruptRecord(
+        error,
+        GRACE_AT,
+        "here",
+        frozenset(),
+        Stopwatch(rungs.clock, START),
+        invocation=rungs.invocation,
+    )
 
     del error
 

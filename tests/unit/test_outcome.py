@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import TracebackType
 
+    from watchdog_lambda.errors import Landing
+
 START = 2.0**26
 """Years ahead: the process's own watchdog may look at the same table, and finds nothing due."""
 
@@ -56,7 +58,7 @@ class Scene:
     def note(self, what: str, *given: object) -> None:
         self.did.append(" ".join(map(str, (what, *given))))
 
-    def interrupt(self) -> LambdaTimeout | Interrupt:
+    def interrupt(self) -> Landing:
         """The next interrupt, which lands."""
         self.invocation.is_open = True
         stack = [(__file__, 7, "handler")]

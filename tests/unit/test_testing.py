@@ -30,8 +30,8 @@ from watchdog_lambda import (
     testing,
     watch,
 )
-from watchdog_lambda._engine.escalation import Escalation
 from watchdog_lambda._engine.invocation import Firing, active
+from watchdog_lambda._engine.press import Press
 from watchdog_lambda._hooks import shared as shared_hooks
 from watchdog_lambda._hooks import staged
 from watchdog_lambda._process import process_watchdog
@@ -1023,7 +1023,7 @@ def test_the_test_is_told_whatever_the_handler_catches() -> None:
 def test_what_cannot_land_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     """With the reason that the record would give."""
     monkeypatch.setattr(passage, "BOUND", 0.2)
-    monkeypatch.setattr(Escalation, "_press", lambda self, now: now + 0.01)
+    monkeypatch.setattr(Press, "step", lambda self, now: now + 0.01)
 
     with pytest.raises(ClockError, match="the interrupt has not landed: C code held the GIL"):
         watch(lambda _e, _c: expire())({}, FakeContext())
@@ -1046,7 +1046,7 @@ def test_a_watchdog_that_does_not_run_is_said(monkeypatch: pytest.MonkeyPatch) -
 def test_what_cannot_land_in_a_coroutine_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     """The handler's task would wait for it for good."""
     monkeypatch.setattr(testing, "BOUND", 0.2)
-    monkeypatch.setattr(Escalation, "_press", lambda self, now: now + 0.01)
+    monkeypatch.setattr(Press, "step", lambda self, now: now + 0.01)
 
     @watch
     async def handler(_event: object, _context: object) -> None:
@@ -1179,12 +1179,12 @@ def test_the_time_of_a_landing_is_taken_out_wherever_it_is_told(
     record = SimpleNamespace(
         at=27.1, landed_at=27.2 if has_landed else None, place="", error=lambda: error
     )
-    ladder = SimpleNamespace(records=[record], message=lambda at, _place: f"{at:.1f} s")
+    ladder = SimpleNamespace(records=[record])
     firing = SimpleNamespace(
         policy=ladder, grace_stage=None, timeline=SimpleNamespace(hook_budget=1.0)
     )
     moved: list[float] = []
-    invocation: Any = SimpleNamespace(firing=firing)
+    invocation: Any = SimpleNamespace(firing=firing, message=lambda at, _place: f"{at:.1f} s")
     monkeypatch.setattr(passage, "moves", SimpleNamespace(get=lambda *_: 0))
     monkeypatch.setattr(passage, "move_back", lambda _invocation, by: moved.append(by))
     monkeypatch.setattr(passage.TimeTravel, "_have_done", lambda _self, errand: errand())

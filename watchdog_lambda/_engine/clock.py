@@ -150,6 +150,10 @@ class Timeline:
             else budget_within(self.grace_period, hook_budget, chosen_for=grace_period)
         )
 
+    def wait_ends(self, landed_at: float) -> float:
+        """When a cleanup that only waits is interrupted again, after what landed at `landed_at`."""
+        return (landed_at + self.last_call_at) / 2
+
     def stage_at(self, before: float) -> float:
         """When the stage begins that is `before` seconds ahead of the hard deadline."""
         return self.limit - min(before, self.limit * STAGE_SHARE)

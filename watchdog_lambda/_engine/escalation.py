@@ -8,25 +8,16 @@ from __future__ import annotations
 
 import math
 
-from watchdog_lambda._cpython.stacks import handled_by
-from watchdog_lambda._cpython.waiting import main_is_blocked
 from watchdog_lambda._hooks import stages
 
-from .cadence import NUDGE_PERIOD, Cadence
 from .invocation import CONCLUDED
-from .landing import inject
+from .press import Press
 from .snapshot import look
 from .stage import Stage
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .invocation import Firing
-
-PUT_OFF_PERIOD = 0.001
-"""The same while an interrupt is put off: the next nudge should meet another instruction."""
-
-LATE_PERIOD = 0.25
-"""The same once the hard deadline has passed and nobody kills the process (Managed Instances)."""
 
 GIVE_UP_SHARES = {"report": 0.5, "exit": 0.5, "supervise": 0.1}
 """How much of the time from last call to the hard deadline a handler gets before it is given up.
@@ -41,9 +32,9 @@ class Escalation:
 
     __slots__ = (
         "_begun",
-        "_cadence",
         "_has_given_up",
         "_invocation",
+        "_press",
         "_timeline",
         "_todo",
         "firing",
@@ -55,7 +46,7 @@ class Escalation:
         self._invocation = firing.invocation
         self._timeline = firing.timeline
         self._has_given_up = False
-        self._cadence = Cadence(firing.services.nudge)
+        self._press = Press(firing)
         self._begun: set[float | None] = set()  # stages, by their hooks' `before`
         self._todo: list[tuple[float, float | None]] = []  # the stages to come
         self.is_outdated = True  # of _todo; set where a hook is registered, by any thread
@@ -67,7 +58,7 @@ class Escalation:
         begun anew.
         """
         firing = self.firing
-        # Looked at again soon after the handler's end (_press sees to that), so that what the
+        # Looked at again soon after the handler's end (Press sees to that), so that what the
         # invocation holds is not kept alive by us.
         if firing.handler_state == CONCLUDED and all(stage.is_over() for stage in firing.stages):
             return None
@@ -88,7 +79,7 @@ class Escalation:
             if not stage.is_over():
                 wake = min(wake, stage.ends_at)
         if firing.grace_stage is not None and firing.grace_stage.is_over():
-            wake = min(wake, self._press(now))
+            wake = min(wake, self._press.step(now))
         if firing.fired_at is not None and not self._has_given_up:
             stuck_at = self.stuck_at(firing.fired_at)
             if now >= stuck_at:
@@ -154,35 +145,6 @@ class Escalation:
             return False
         stage.begin()
         return True
-
-    def _press(self, now: float) -> float:
-        """Try to land an interrupt; when to try again."""
-        firing = self.firing
-        if not self._invocation.is_open or not firing.may_interrupt:
-            return now + LATE_PERIOD
-        services, policy, thread_id = firing.services, firing.policy, firing.thread_id
-        nudges = services.nudge.reaches(thread_id)
-        if nudges or services.injector.available:
-            firing.delivery = "nudge" if nudges else "injection"
-        if policy.is_waiting and firing.details is not None:
-            policy.start(firing.details)
-        if nudges and self._cadence.is_quiet(now):
-            return self._cadence.quiet_until
-        handled = handled_by(thread_id)
-        pause = NUDGE_PERIOD
-        # Asked from here first, so that a cleanup that is left alone is not disturbed either.
-        if policy.is_wanted(now, handled):
-            if nudges:
-                # At the last instant: it must still hold when the nudge is heard.
-                firing.looks_blocked = main_is_blocked(thread_id)
-                pause = self._cadence.send(now, self._timeline.last_call_at)
-            elif services.injector.available:
-                inject(firing, now, handled)
-        else:
-            policy.leave_alone()
-        if policy.is_put_off:
-            return now + PUT_OFF_PERIOD
-        return now + (pause if now < self._timeline.limit else LATE_PERIOD)
 
     def _give_up(self, now: float) -> None:
         """Last call has passed and the handler has not come back: say where it is, and leave."""

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from watchdog_lambda._cpython.source import SourceMap
     from watchdog_lambda._cpython.stacks import Stack
     from watchdog_lambda.details import TimeoutDetails
+    from watchdog_lambda.errors import Landing
 
     from .clock import Stopwatch, Timeline
     from .invocation import Invocation
@@ -78,16 +79,29 @@ def is_durable(event: object) -> bool:
 class InterruptRecord:
     """One interrupt, and what became of it."""
 
-    __slots__ = ("_catcher", "_stopwatch", "at", "error", "landed_at", "name", "place", "wrappers")
+    __slots__ = (
+        "_catcher",
+        "_invocation",
+        "_stopwatch",
+        "at",
+        "error",
+        "landed_at",
+        "name",
+        "place",
+        "wrappers",
+    )
 
     def __init__(
         self,
-        error: LambdaTimeout | Interrupt,
+        error: Landing,
         at: float,
         place: str,
         wrappers: frozenset[tuple[str, str]],
         stopwatch: Stopwatch,
+        *,
+        invocation: Invocation,
     ) -> None:
+        self._invocation = invocation
         self.name = type(error).__name__
         self._stopwatch = stopwatch
         self.at = at  # seconds since the start, as is landed_at
@@ -101,6 +115,11 @@ class InterruptRecord:
     def landed(self) -> None:
         """It has been raised in its thread. Thread: the handler's."""
         self.landed_at = self._stopwatch.elapsed()
+
+    def landed_by_injection(self, frame: FrameType) -> None:
+        """The same, by an injection that has met `frame`. Thread: the handler's."""
+        self.landed()
+        self._invocation.landed_in(frame)
 
     def died(self, traceback: TracebackType | None) -> None:
         """Nothing holds it any more; `traceback` says how far it got. Thread: any."""
@@ -193,7 +212,7 @@ class InterruptPolicy:
         *,
         stack: Stack | None = None,
         found: str = BLOCKED,
-    ) -> LambdaTimeout | Interrupt | None:
+    ) -> Landing | None:
         """The interrupt to land in `frame` now, or None: not now.
 
         `handled` is the exception that the thread is handling, and `found` says how it was found.
@@ -270,7 +289,11 @@ class InterruptPolicy:
             patience = max(self._timeline.grace_period, LATE_PATIENCE)
             return now >= max(self._timeline.limit, last.at) + patience
         # A cleanup is left alone; a wait in the place of one for half of the time that there is.
-        return now >= (last.at + self._timeline.last_call_at) / 2
+        return now >= self._timeline.wait_ends(last.at)
+
+    def has_made(self, error: BaseException) -> bool:
+        """Whether `error` itself is one of our interrupts. Thread: any."""
+        return any(record.error() is error for record in self.records)
 
     def involves(self, error: BaseException | None) -> bool:
         """Whether `error` is one of our interrupts, or was made of one.
@@ -315,18 +338,7 @@ class InterruptPolicy:
     def first_message(self) -> str:
         """The first interrupt's message: where the handler was when its time was up."""
         first = self.records[0]
-        return self.message(first.at, first.place)
-
-    def message(self, now: float, place: str) -> str:
-        limit = self._timeline.limit
-        # After it where nobody kills, as in Managed Instances, and C code was not to be reached.
-        side = "before" if now <= limit else "after"
-        # What is read must add up: 0.75 and 0.25 of 1.0 s can be rounded to 0.7 and 0.2.
-        left, limit = round(limit - now, 1), round(limit, 1)
-        return (
-            f"interrupted after {limit - left:.1f} s, {abs(left):.1f} s {side} the "
-            f"{limit:.1f} s limit, in {place}"
-        )
+        return self._invocation.message(first.at, first.place)
 
     def _is_left_alone(
         self, now: float, frame: FrameType, handled: BaseException | None, stack: Stack | None
@@ -392,14 +404,16 @@ class InterruptPolicy:
             inner = inner.f_back
         return True
 
-    def _make(self, now: float, frame: FrameType, afar: Stack | None) -> LambdaTimeout | Interrupt:
+    def _make(self, now: float, frame: FrameType, afar: Stack | None) -> Landing:
         stack = own_stack(frame) if afar is None else afar
         kind = self._kind(frame, stack, from_afar=afar is not None)
         place = self._code.location(with_awaited(stack, self._thread_id, self._code))
-        error = kind(self.message(now, place))
+        error = kind(self._invocation.message(now, place))
         error.details = self._details
         wrappers = self._code.wrappers(stack)
-        error._witness = InterruptRecord(error, now, place, wrappers, self._stopwatch)
+        error._witness = InterruptRecord(
+            error, now, place, wrappers, self._stopwatch, invocation=self._invocation
+        )
         return error
 
     def _kind(self, frame: FrameType, stack: Stack, *, from_afar: bool) -> Kind:
@@ -415,7 +429,9 @@ class InterruptPolicy:
             first_kind_from_afar(stack, self._code) if from_afar else first_kind(frame, self._code)
         )
         base = hidden or self._invocation.plan.settings.interrupt == "base"
-        return Interrupt if base and kind is LambdaTimeout else kind
+        if kind is not LambdaTimeout:
+            return kind
+        return Interrupt if base else self._invocation.first_kind
 
     def _has_loop(self) -> bool:
         if "gevent" in sys.modules:

@@ -51,7 +51,7 @@ from _thread import RLock
 
 from watchdog_lambda._cpython.delivery import holding
 from watchdog_lambda._cpython.source import SourceMap, current_path
-from watchdog_lambda.errors import prepared
+from watchdog_lambda.errors import LambdaTimeout, prepared
 
 from .clock import Stopwatch, SystemClock, Timeline
 from .interrupts import InterruptPolicy, is_durable
@@ -59,10 +59,12 @@ from .interrupts import InterruptPolicy, is_durable
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
+    from types import FrameType
 
     from watchdog_lambda._plan import Plan
     from watchdog_lambda.details import TimeoutDetails
 
+    from .rungs import Kind
     from .services import Services
     from .stage import Stage
 
@@ -90,6 +92,9 @@ class Invocation:
         self.firing: Firing | None = None  # watchdog's thread, once
         self.shields = 0  # handler's thread
 
+    first_kind: Kind = LambdaTimeout
+    """What lands first where no library stands between it and the user's code."""
+
     def timeline(self) -> Timeline:
         settings = self.plan.settings
         return Timeline(
@@ -111,6 +116,32 @@ class Invocation:
     def is_out_of_time(self) -> bool:
         """Whether the grace period has come: what has not been begun is not to be. Thread: any."""
         return self.has_fired() or self.elapsed() >= self.timeline().grace_at
+
+    def may_be_interrupted(self) -> bool:
+        """Whether interrupts are wanted, and an error would not be final. Thread: any."""
+        settings = self.plan.settings
+        return settings.interrupt != "none" and (
+            "interrupt" in settings.given or not is_durable(self.event)
+        )
+
+    def message(self, after: float, place: str) -> str:
+        """What an interrupt says that lands `after` seconds from the start. Thread: any."""
+        limit = self.hard - self.start
+        # After it where nobody kills, as in Managed Instances, and C code was not to be reached.
+        side = "before" if after <= limit else "after"
+        # What is read must add up: 0.75 and 0.25 of 1.0 s can be rounded to 0.7 and 0.2.
+        left, limit = round(limit - after, 1), round(limit, 1)
+        return (
+            f"interrupted after {limit - left:.1f} s, {abs(left):.1f} s {side} the "
+            f"{limit:.1f} s limit, in {place}"
+        )
+
+    def may_land(self) -> bool:
+        """Whether the handler's thread is in what this limits. Thread: the handler's."""
+        return True
+
+    def landed_in(self, frame: FrameType) -> None:
+        """An injected interrupt has landed in `frame`. Thread: the handler's."""
 
     def reschedule(self) -> None:
         """Work out anew when the watchdog has to look first: plan or hooks have changed."""
@@ -145,10 +176,7 @@ class Firing:
         self.policy = InterruptPolicy(
             invocation, thread_id, self.timeline, self.code, self.stopwatch
         )
-        settings = invocation.plan.settings
-        self.may_interrupt = settings.interrupt != "none" and (
-            "interrupt" in settings.given or not is_durable(invocation.event)
-        )
+        self.may_interrupt = invocation.may_be_interrupted()
         # The watchdog's thread.
         self.watchdog_state = ARMED
         self.stages: list[Stage] = []  # read by the handler's after settling
@@ -197,6 +225,16 @@ class Firing:
                 self.watchdog_state = FIRED
             return True
 
+    def fire(self, now: float, details: TimeoutDetails) -> bool:
+        """Say that interrupts are due in a block; False if it has been left. Thread: watchdog."""
+        with self.lock:
+            if not self.invocation.is_open:
+                return False
+            self.details = details
+            self.fired_at = now
+            self.watchdog_state = FIRED
+            return True
+
     def claim_answer(self) -> bool:
         """Whether the watchdog is to answer in the handler's place. Thread: watchdog."""
         with self.lock:
@@ -224,7 +262,9 @@ class Firing:
 
     def withdraw(self) -> bool:
         """Take back what was injected and has not landed; False: nothing was. Under the lock."""
-        if self.thread_id not in prepared:
+        error = prepared.get(self.thread_id)
+        # Another's, of the same thread: a limit's, or that of the invocation around it.
+        if error is None or not self.policy.has_made(error):
             return False
         # In this order: what lands before the withdrawal still finds its prepared instance.
         self.services.injector.withdraw(self.thread_id)

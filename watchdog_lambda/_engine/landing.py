@@ -14,6 +14,7 @@ from watchdog_lambda._cpython.tasks import note_run
 from watchdog_lambda.errors import LANDING, prepared
 
 from .interrupts import BLOCKED, MOVING, TRACED
+from .limits import cleans_up_for_another
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def inject(firing: Firing, now: float, handled: BaseException | None) -> None:
         # Check and inject under one lock. Otherwise: we see an open invocation; the handler's
         # thread settles and returns; we inject; the next invocation dies of it. Pinned by
         # test_late_injection_does_not_reach_the_next_invocation.
-        if not firing.invocation.is_open:
+        if not firing.invocation.is_open or thread_id in prepared:
             return
         stack = all_stacks(thread_id).get(thread_id, [])
         error = firing.policy.decide(now, frame_of(thread_id), handled, stack=stack)
@@ -78,8 +79,12 @@ def _land(firing: Firing, frame: FrameType, found: str) -> BaseException | None:
         return None
     firing.is_landing = True
     try:
-        policy = firing.policy
-        error = policy.decide(firing.elapsed(), frame, sys.exc_info()[1], found=found)
+        policy, handled = firing.policy, sys.exc_info()[1]
+        if not firing.invocation.may_land() or cleans_up_for_another(
+            firing.invocation, firing.thread_id, handled
+        ):
+            return None
+        error = policy.decide(firing.elapsed(), frame, handled, found=found)
         if error is not None and error._witness is not None:
             error._witness.landed()
             loop = running_loop()

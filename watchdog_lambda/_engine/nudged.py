@@ -6,10 +6,10 @@ from _thread import get_ident
 
 from watchdog_lambda._cpython.source import is_ours
 
-from .escalation import PUT_OFF_PERIOD
-from .invocation import active
 from .kernel_timers import LATE_BY
 from .landing import land
+from .limits import of_thread
+from .press import PUT_OFF_PERIOD
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,22 +29,27 @@ def decide(frame: FrameType | None, clock: Clock, ring: Callable[[], None]) -> B
 
     Thread: main.
     """
-    invocation = active.get(get_ident())
-    if invocation is None or not invocation.is_open or frame is None or is_ours(frame.f_code):
+    if frame is None or is_ours(frame.f_code):
         return None
-    if not has_caught_up(invocation, clock):
-        _let_the_thread_run(invocation, clock, ring)
-        if invocation.firing is not None:
-            # If the watchdog has seen anybody sleep meanwhile, it was this thread, in here.
-            invocation.firing.looks_blocked = False
-    firing = invocation.firing
-    if firing is None:
-        return None
-    error = land(firing, frame)
-    if error is None and firing.policy.is_on_its_way:
-        # C code that holds the GIL would keep the watchdog from nudging again.
-        firing.services.kernel_timers.set(clock.monotonic() + PUT_OFF_PERIOD - LATE_BY)
-    return error
+    for invocation in of_thread(get_ident()):
+        if not invocation.is_open:
+            continue
+        if not has_caught_up(invocation, clock):
+            _let_the_thread_run(invocation, clock, ring)
+            if invocation.firing is not None:
+                # If the watchdog has seen anybody sleep meanwhile, it was this thread, in here.
+                invocation.firing.looks_blocked = False
+        firing = invocation.firing
+        if firing is None:
+            continue
+        error = land(firing, frame)
+        if error is not None:
+            return error
+        if firing.policy.is_on_its_way:
+            # C code that holds the GIL would keep the watchdog from nudging again.
+            firing.services.kernel_timers.set(clock.monotonic() + PUT_OFF_PERIOD - LATE_BY)
+            return None
+    return None
 
 
 def has_caught_up(invocation: Invocation, clock: Clock) -> bool:

@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 
     from watchdog_lambda._cpython.source import SourceMap
     from watchdog_lambda._cpython.stacks import Stack
+    from watchdog_lambda.errors import Landing
 
-    Kind = type[LambdaTimeout | Interrupt]
+    Kind = type[Landing]
 
 MOST_FRAMES = 200
 """Frames that are looked at: a handler can be a million deep."""

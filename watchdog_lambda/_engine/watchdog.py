@@ -34,6 +34,8 @@ from .daemon import DaemonThread
 from .escalation import Escalation
 from .invocation import OVER, Firing, active
 from .kernel_timers import KernelTimers
+from .limit_escalation import LimitEscalation
+from .limits import Limit, innermost, watched
 from .nudged import decide
 from .services import Services
 
@@ -71,7 +73,8 @@ class WatchdogThread(DaemonThread):
         self._hint = -math.inf  # when the invocation that rang last would have been due
         # Once the settings have asked for it; see _lambda.startup.
         self.last_resort: LastResort | None = None
-        self.escalations: dict[Invocation, Escalation] = {}  # those under way; watchdog thread only
+        # Those under way. Watchdog thread only.
+        self.escalations: dict[Invocation, Escalation | LimitEscalation] = {}
         # Done one by one, a look after each, when no instant of any invocation is being compared
         # with another: watchdog_lambda.testing moves invocations in time. They raise nothing.
         self.pending_calls: list[Callable[[], None]] = []
@@ -95,7 +98,7 @@ class WatchdogThread(DaemonThread):
         # Should the invocation have ended before the thread comes to look, the thread still sleeps
         # until then and no longer: the invocations to come need not ring for it again.
         self._hint = invocation.due
-        self.kernel_timers.choose((invocation,))
+        self.kernel_timers.choose([i for _, i in watched()] if innermost else (invocation,))
         self.kernel_timers.set(invocation.due)
         self._alarm.ring()
 
@@ -136,6 +139,7 @@ class WatchdogThread(DaemonThread):
         for invocation in active.values():
             invocation.firing = None
         active.clear()
+        innermost.clear()
         prepared.clear()
         self.escalations.clear()
         self._pace.relax()
@@ -161,7 +165,7 @@ class WatchdogThread(DaemonThread):
             # After the store, not before: an invocation armed in between has read the old wake_at
             # and may not have rung.
             if self.pending_calls or any(
-                i.due < earliest and i.is_open and i.firing is None for i in list(active.values())
+                i.due < earliest and i.is_open and i.firing is None for _, i in watched()
             ):
                 continue
             self.kernel_timers.set(earliest)
@@ -171,7 +175,7 @@ class WatchdogThread(DaemonThread):
         """Advance every invocation that has something due; when the next thing is."""
         now = self.clock.monotonic()
         earliest = math.inf
-        invocations = list(active.items())
+        invocations = watched()
         for ended in self.escalations.keys() - {i for _, i in invocations}:
             del self.escalations[ended]
         for thread_id, invocation in invocations:
@@ -184,12 +188,12 @@ class WatchdogThread(DaemonThread):
             earliest = min(earliest, due)
         if not any(e.is_urgent() for e in self.escalations.values()):
             self._pace.relax()
-        # An idle process sleeps for good once that has passed as well.
-        if not invocations and self._hint > now:
+        if invocations or self._hint <= now:
+            self.kernel_timers.choose(invocation for _, invocation in invocations)
+        else:
             self.kernel_timers.keep()
-            return self._hint
-        self.kernel_timers.choose(invocation for _, invocation in invocations)
-        return earliest
+        # An idle process sleeps for good once that has passed as well.
+        return min(earliest, self._hint) if self._hint > now else earliest
 
     def _advance(self, invocation: Invocation, thread_id: int) -> float:
         """Go on with one invocation; when to do so again."""
@@ -212,7 +216,11 @@ class WatchdogThread(DaemonThread):
             if escalation is None:
                 if firing.watchdog_state == OVER or not invocation.is_open:
                     return math.inf
-                escalation = self.escalations[invocation] = Escalation(firing)
+                escalation = self.escalations[invocation] = (
+                    LimitEscalation(firing, invocation)
+                    if isinstance(invocation, Limit)
+                    else Escalation(firing)
+                )
             due = escalation.step()
         except MemoryError:
             raise  # it goes on where it was, as soon as there is some again

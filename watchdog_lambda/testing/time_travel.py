@@ -22,7 +22,8 @@ from functools import partial
 from watchdog_lambda._cpython.source import PACKAGE
 from watchdog_lambda._engine.clock import SystemClock
 from watchdog_lambda._engine.current import current
-from watchdog_lambda._engine.invocation import active
+from watchdog_lambda._engine.escalation import Escalation
+from watchdog_lambda._engine.limits import chain, innermost, of_thread, watched
 from watchdog_lambda._engine.stage import Stage
 from watchdog_lambda._process import process_watchdog
 from watchdog_lambda._report.record import obstacle
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
     from watchdog_lambda._engine.clock import Timeline
     from watchdog_lambda._engine.invocation import Firing, Invocation
+    from watchdog_lambda._engine.limits import Limit
 
 
 class TimeTravel:
@@ -44,7 +46,7 @@ class TimeTravel:
     def __init__(self, invocation: Invocation) -> None:
         self.invocation = invocation
         self.ident = get_ident()
-        self.is_handlers = active.get(self.ident) is invocation
+        self.is_handlers = invocation in of_thread(self.ident)
         self.is_hooks = any(f.f_code is Stage._call.__code__ for f in frames())
         self._move = moves.get(invocation, 0)  # the last that we know of
         self._is_alone = True  # nobody else has moved it since
@@ -162,7 +164,7 @@ class TimeTravel:
         self._have_done(take_out)
         error = record.error()
         if error is not None:
-            error.args = (firing.policy.message(record.at, record.place),)
+            error.args = (self.invocation.message(record.at, record.place),)
 
     # ---- steps -------------------------------------------------------------------------------
 
@@ -170,12 +172,13 @@ class TimeTravel:
         """When something is due next, in seconds from the start; infinity if nothing is."""
         invocation = self.invocation
         firing = invocation.firing
-        if firing is None:
-            return invocation.due - invocation.start
+        times = [limit.hard - invocation.start for limit in self._limits() if limit.is_open]
         escalation = process_watchdog.escalations.get(invocation)
-        if escalation is None:
-            return math.inf
-        times = [at for at, _ in escalation.stages_to_come()]
+        if firing is None:
+            times.append(invocation.due - invocation.start)
+        if firing is None or not isinstance(escalation, Escalation):
+            return min((at for at in times if at > after + EPSILON), default=math.inf)
+        times += [at for at, _ in escalation.stages_to_come()]
         if firing.fired_at is not None:
             times += [firing.timeline.last_call_at, escalation.stuck_at(firing.fired_at)]
         return min((at for at in times if at > after + EPSILON), default=math.inf)
@@ -190,7 +193,8 @@ class TimeTravel:
             self._move = moves[invocation] = count + 1
             missing = after + EPSILON - self.elapsed
             if missing > 0:
-                move_back(invocation, missing)
+                for moved in (invocation, *self._limits()):
+                    move_back(moved, missing)
 
         self._have_done(move)
         # A second one is done only after the look that follows the first.
@@ -212,9 +216,12 @@ class TimeTravel:
         __tracebackhide__ = True
         invocation = self.invocation
         firing = invocation.firing
+        until = SystemClock.monotonic() + BOUND
+        if any(_is_to_land(limit) for limit in self._limits()):
+            wait_until(lambda: False, until)
+            raise ClockError("the interrupt of a time_limit has not landed")
         if firing is None or firing.fired_at is None:
             return
-        until = SystemClock.monotonic() + BOUND
         if invocation.plan.settings.interrupt != "none":
             # Then the end of a shield lands it.
             wait_until(lambda: not firing.policy.is_waiting or not invocation.is_open, until)
@@ -233,6 +240,11 @@ class TimeTravel:
             return True
         return any(record.landed_at is not None for record in firing.policy.records)
 
+    def _limits(self) -> list[Limit]:
+        """Those of blocks in the thread that asks, the innermost first."""
+        limits = chain(innermost.get(self.ident)) if self.is_handlers else ()
+        return [limit for limit in limits if limit is not self.invocation]
+
     def _interrupts(self) -> int:
         firing = self.invocation.firing
         return 0 if firing is None else len(firing.policy.records)
@@ -240,7 +252,14 @@ class TimeTravel:
 
 def find() -> TimeTravel | None:
     """Time travel for the invocation that this thread works for, if there is one."""
-    for ended in moves.keys() - set(active.values()):
+    for ended in moves.keys() - {invocation for _, invocation in watched()}:
         moves.pop(ended, None)
-    invocation = current()
+    invocation = current() or next(iter(of_thread(get_ident())), None)
     return None if invocation is None else TimeTravel(invocation)
+
+
+def _is_to_land(limit: Limit) -> bool:
+    """Whether a block's time is up, and nothing has landed in it. Thread: the block's."""
+    if not limit.is_open or limit.shields or limit.hard > SystemClock.monotonic():
+        return False
+    return limit.firing is None or not limit.firing.policy.records

@@ -1,0 +1,509 @@
+"""``time_limit``: a block that is left with TimeLimitExceeded, in any thread."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+import re
+import signal
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.support import BOUND, Context, block, landed_outside
+from watchdog_lambda import (
+    ConfigurationError,
+    LambdaTimeout,
+    TimeLimitExceeded,
+    shield,
+    time_limit,
+    watch,
+)
+from watchdog_lambda._engine.limits import innermost
+from watchdog_lambda._process import process_watchdog
+from watchdog_lambda.errors import LANDING, prepared
+from watchdog_lambda.testing import FakeContext, clock, expire
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+SHORT = 0.05
+"""Seconds that a block of these tests gets."""
+
+
+def here(call: Callable[[], Any]) -> Any:
+    return call()
+
+
+def elsewhere(call: Callable[[], Any]) -> Any:
+    """On another thread, where the interrupt is injected."""
+    outcome: list[Any] = []
+
+    def work() -> None:
+        try:
+            outcome.append(call())
+        except BaseException as error:
+            outcome.append(error)
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    worker.join(BOUND)
+    if isinstance(outcome[0], BaseException):
+        raise outcome[0]
+    return outcome[0]
+
+
+def spin(seconds: float = BOUND) -> None:
+    """Compute, as a handler does that nothing blocks."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        pass
+
+
+both = pytest.mark.parametrize("run", [here, elsewhere], ids=["nudge", "injection"])
+
+
+@both
+def test_a_block_that_takes_too_long_is_left(run: Callable[[Callable[[], Any]], Any]) -> None:
+    """With the error of the contract, its message, and in time; outside of an invocation too."""
+
+    def limited() -> None:
+        with time_limit(SHORT) as limit:
+            spin()
+        assert not limit.expired
+
+    began = time.monotonic()
+    with pytest.raises(TimeLimitExceeded) as raised:
+        run(limited)
+
+    assert time.monotonic() - began < 1.0
+    assert re.fullmatch(
+        r"interrupted after 0\.\d s, the limit of this block, "
+        r"in .*test_time_limit\.py:\d+ \(spin\)",
+        str(raised.value),
+    )
+    assert isinstance(raised.value, TimeoutError)
+    assert landed_outside() == []
+
+
+def test_a_blocked_call_is_interrupted() -> None:
+    """On the main thread, at once."""
+    began = time.monotonic()
+
+    with pytest.raises(TimeLimitExceeded), time_limit(SHORT):
+        block()
+
+    assert SHORT <= time.monotonic() - began < 0.5
+
+
+@both
+def test_a_block_that_ends_in_time_is_left_alone(
+    run: Callable[[Callable[[], Any]], Any],
+) -> None:
+    """Nothing lands in it, nor behind it."""
+
+    def limited() -> str:
+        with time_limit(BOUND) as limit:
+            pass
+        assert not limit.expired
+        assert limit.remaining() > 0
+        return "done"
+
+    assert run(limited) == "done"
+    assert landed_outside() == []
+
+
+def test_none_is_no_limit() -> None:
+    """For code that takes its limit from somewhere else."""
+    with time_limit(None) as limit:
+        assert limit.remaining() == math.inf
+    assert not limit.expired
+
+
+@pytest.mark.parametrize("seconds", [0, 0.0, -1.0])
+def test_no_time_at_all_is_exceeded_at_once(seconds: float) -> None:
+    """Without the block being entered."""
+    entered = False
+
+    with pytest.raises(TimeLimitExceeded), time_limit(seconds):
+        entered = True
+
+    assert not entered
+
+
+@pytest.mark.parametrize("seconds", ["5", math.nan, b"1", object()])
+def test_what_is_no_number_of_seconds_is_refused(seconds: Any) -> None:
+    """With the value and one that would do."""
+    with pytest.raises(ConfigurationError, match=r"time_limit.*for example 5\.0"):
+        time_limit(seconds)
+
+
+def test_the_inner_limit_leaves_the_inner_block_only() -> None:
+    """The one that is due first lands, and the outer block goes on."""
+    steps: list[str] = []
+
+    with time_limit(BOUND) as outer:
+        try:
+            with time_limit(SHORT) as inner:
+                spin()
+        except TimeLimitExceeded:
+            steps.append("inner")
+        steps.append("behind")
+
+    assert steps == ["inner", "behind"]
+    assert inner.expired
+    assert not outer.expired
+
+
+def test_the_outer_limit_goes_through_the_inner_block_as_a_foreign_error() -> None:
+    """Which does not take it for its own."""
+    outer, inner = time_limit(SHORT), time_limit(BOUND)
+
+    with pytest.raises(TimeLimitExceeded) as raised, outer, inner:
+        spin()
+
+    assert outer.expired
+    assert not inner.expired
+    assert raised.value.limit is outer
+
+
+def test_swallowing_the_first_brings_an_interrupt_and_the_block_still_ends() -> None:
+    """As with an invocation: the ladder."""
+    swallowed: list[Exception] = []
+
+    def swallow() -> None:
+        while True:
+            try:
+                spin()
+            except Exception as error:
+                swallowed.append(error)
+
+    limit = time_limit(SHORT)
+    with pytest.raises(TimeLimitExceeded), limit:
+        swallow()
+
+    assert [type(error) for error in swallowed] == [TimeLimitExceeded]
+    assert limit.expired
+
+
+def test_code_that_catches_it_and_goes_on_to_the_end_of_the_block_has_ended_the_timeout() -> None:
+    """As a handler that catches LambdaTimeout and returns."""
+    with time_limit(SHORT) as limit:
+        try:
+            spin()
+        except TimeoutError:
+            answer = "partial"
+
+    assert answer == "partial"
+    assert limit.expired
+    assert landed_outside() == []
+
+
+def test_a_cleanup_is_left_alone() -> None:
+    """The second interrupt waits for a finally that the first one has set going."""
+    steps: list[str] = []
+
+    def work() -> None:
+        try:
+            spin()
+        finally:
+            spin(0.15)
+            steps.append("cleaned")
+
+    with pytest.raises(TimeLimitExceeded), time_limit(SHORT):
+        work()
+
+    assert steps == ["cleaned"]
+
+
+def test_a_shield_is_waited_for() -> None:
+    """It lands at its end."""
+    steps: list[str] = []
+
+    def work() -> None:
+        with shield():
+            spin(0.15)
+            steps.append("committed")
+        steps.append("one line later")
+
+    with pytest.raises(TimeLimitExceeded), time_limit(SHORT):
+        work()
+
+    assert steps == ["committed"]
+
+
+def test_an_error_of_the_block_is_the_blocks() -> None:
+    """Neither changed nor wrapped, also when it comes out of a handled timeout."""
+
+    def work() -> None:
+        try:
+            spin()
+        except TimeoutError:
+            raise ValueError("own") from None
+
+    with pytest.raises(KeyError), time_limit(BOUND):
+        raise KeyError("own")
+    with pytest.raises(ValueError, match="own"), time_limit(SHORT):
+        work()
+
+
+@both
+def test_in_an_invocation_a_block_costs_itself_and_the_handler_answers(
+    run: Callable[[Callable[[], Any]], Any],
+) -> None:
+    """And the invocation is no timeout."""
+
+    @watch
+    def handler(_event: object, _context: object) -> str:
+        try:
+            with time_limit(SHORT):
+                spin()
+        except TimeLimitExceeded:
+            return "without it"
+        return "with it"
+
+    assert run(lambda: handler({}, Context(BOUND))) == "without it"
+
+
+@both
+def test_the_invocations_deadline_is_the_outermost_limit(
+    run: Callable[[Callable[[], Any]], Any],
+) -> None:
+    """Its LambdaTimeout goes through the block."""
+
+    @watch(grace_period=0.2)
+    def handler(_event: object, _context: object) -> str:
+        with time_limit(BOUND):
+            spin()
+        return "never"
+
+    with pytest.raises(LambdaTimeout):
+        run(lambda: handler({}, Context(0.8)))
+
+
+def test_both_due_at_once_end_as_the_invocations_timeout() -> None:
+    """Whichever lands first, the caller gets LambdaTimeout, and nothing lands later."""
+
+    @watch(grace_period=0.2)
+    def handler(_event: object, _context: object) -> str:
+        with contextlib.suppress(TimeLimitExceeded), time_limit(0.6):
+            spin()
+        spin()
+        return "never"
+
+    with pytest.raises(LambdaTimeout):
+        handler({}, Context(0.8))
+    assert landed_outside() == []
+
+
+def test_no_signal_of_the_users_is_taken() -> None:
+    """signal.alarm and its handler stay as they are."""
+    before = signal.getsignal(signal.SIGALRM)
+
+    with pytest.raises(TimeLimitExceeded), time_limit(SHORT):
+        spin()
+
+    assert signal.getsignal(signal.SIGALRM) is before
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+
+
+def test_threads_have_limits_of_their_own() -> None:
+    """One that is exceeded leaves the others alone."""
+    outcomes: dict[str, str] = {}
+
+    def work(name: str, seconds: float) -> None:
+        try:
+            with time_limit(seconds):
+                spin(0.3)
+            outcomes[name] = "done"
+        except TimeLimitExceeded:
+            outcomes[name] = "exceeded"
+
+    workers = [
+        threading.Thread(target=work, args=("short", SHORT)),
+        threading.Thread(target=work, args=("long", BOUND)),
+    ]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(BOUND)
+
+    assert outcomes == {"short": "exceeded", "long": "done"}
+
+
+def test_an_async_block_is_cancelled_and_ends_with_the_limits_error() -> None:
+    """Through the task: what it awaits sees CancelledError; the task itself is not cancelled."""
+    steps: list[str] = []
+
+    async def main() -> str:
+        try:
+            async with time_limit(SHORT) as limit:
+                try:
+                    await asyncio.sleep(BOUND)
+                except asyncio.CancelledError:
+                    steps.append("cancelled")
+                    raise
+        except TimeLimitExceeded:
+            steps.append("exceeded")
+        assert limit.expired
+        await asyncio.sleep(0)
+        task = asyncio.current_task()
+        assert task is not None
+        assert not task.cancelling()
+        return "answer"
+
+    assert asyncio.run(main()) == "answer"
+    assert steps == ["cancelled", "exceeded"]
+
+
+def test_an_async_block_leaves_the_other_tasks_alone() -> None:
+    """One of two that wait beside each other."""
+
+    async def one(seconds: float | None) -> str:
+        try:
+            async with time_limit(seconds):
+                await asyncio.sleep(0.2)
+        except TimeLimitExceeded:
+            return "exceeded"
+        return "done"
+
+    async def main() -> list[str]:
+        return [*await asyncio.gather(one(SHORT), one(None), one(BOUND))]
+
+    assert asyncio.run(main()) == ["exceeded", "done", "done"]
+
+
+def test_an_async_block_that_computes_is_interrupted_too() -> None:
+    """A loop that does not turn cannot cancel anything."""
+
+    async def main() -> None:
+        async with time_limit(SHORT):
+            spin()
+
+    with pytest.raises(TimeLimitExceeded):
+        asyncio.run(main())
+
+
+def test_a_cancellation_from_outside_stays_one() -> None:
+    """It is not taken for the limit's."""
+
+    async def limited() -> None:
+        async with time_limit(BOUND):
+            await asyncio.sleep(BOUND)
+
+    async def main() -> None:
+        task = asyncio.ensure_future(limited())
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(main())
+
+
+def test_a_limit_is_used_once() -> None:
+    """A second use would take the first one's end for its own."""
+    limit = time_limit(BOUND)
+    with limit:
+        pass
+
+    with pytest.raises(RuntimeError, match="once"), limit:
+        pass
+
+
+def test_remaining_counts_down_to_the_end_of_the_block() -> None:
+    """Seconds; never more than what was given."""
+    with time_limit(BOUND) as limit:
+        assert BOUND - 1.0 < limit.remaining() <= BOUND
+
+
+def test_a_limit_inside_of_a_cleanup_lands_in_it() -> None:
+    """A cleanup is left alone by the limit that it cleans up after, and not by its own."""
+    steps: list[str] = []
+
+    def work() -> None:
+        try:
+            spin()
+        finally:
+            with contextlib.suppress(TimeLimitExceeded), time_limit(SHORT):
+                block()
+            steps.append("cleaned")
+
+    with pytest.raises(TimeLimitExceeded), time_limit(SHORT):
+        work()
+
+    assert steps == ["cleaned"]
+
+
+@both
+def test_limits_that_are_due_at_once_all_end_with_the_outermost(
+    run: Callable[[Callable[[], Any]], Any],
+) -> None:
+    """Nothing is left behind, neither an interrupt nor an entry."""
+
+    def limited() -> None:
+        with time_limit(SHORT) as outer, time_limit(SHORT), time_limit(SHORT):
+            spin()
+        raise AssertionError(outer)
+
+    with pytest.raises(TimeLimitExceeded):
+        run(limited)
+
+    assert innermost == {}
+    assert landed_outside() == []
+
+
+def test_an_injection_that_meets_the_blocks_end_closes_the_limit() -> None:
+    """There is no line of ours before which it lands; the block is over with it."""
+    landed: list[BaseException] = []
+
+    def limited() -> None:
+        injector = process_watchdog.injector
+        limit = time_limit(BOUND)
+        try:
+            with limit:
+                inner = limit._limit
+                assert inner is not None
+                process_watchdog._advance(inner, inner.thread_id)
+                assert inner.firing is not None
+                policy = inner.firing.policy
+                error = policy._make(0.0, sys._getframe(), [])
+                policy.records.append(error._witness)  # type: ignore[arg-type]
+                prepared[inner.thread_id] = error
+                injector.inject(inner.thread_id, LANDING[type(error)])
+        except BaseException as error:
+            landed.append(error)
+        assert innermost == {}
+
+    elsewhere(limited)
+
+    assert [type(error) for error in landed] in ([TimeLimitExceeded], [])
+
+
+def test_time_can_be_moved_for_limits() -> None:
+    """In users' tests: what is due first lands first, without anybody waiting."""
+
+    @watch
+    def handler(_event: object, _context: object) -> str:
+        try:
+            with time_limit(5.0):
+                expire()
+        except TimeLimitExceeded as error:
+            return str(error)
+        return "never"
+
+    began = time.monotonic()
+    answer = handler({}, FakeContext(30.0))
+
+    assert answer.startswith("interrupted after 5.0 s, the limit of this block, in ")
+    assert time.monotonic() - began < 2.0
+
+
+def test_time_can_be_moved_for_a_limit_outside_of_an_invocation() -> None:
+    """It is the outermost limit then."""
+    with pytest.raises(TimeLimitExceeded), time_limit(60.0):
+        clock.advance(61.0)

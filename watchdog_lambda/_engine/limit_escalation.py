@@ -1,0 +1,47 @@
+"""What the watchdog does about a block that has reached its limit: interrupts, and nothing else.
+
+Thread: watchdog.
+"""
+
+from __future__ import annotations
+
+from .press import LATE_PERIOD, Press
+from .snapshot import look
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .invocation import Firing
+    from .limits import Limit
+
+
+class LimitEscalation:
+    """The course of one limit."""
+
+    __slots__ = ("_limit", "_press", "firing", "is_outdated")
+
+    def __init__(self, firing: Firing, limit: Limit) -> None:
+        self.firing = firing
+        self.is_outdated = False  # of no meaning: a block has no hooks
+        self._limit = limit
+        self._press = Press(firing)
+
+    def step(self) -> float | None:
+        """Do what is due; when to go on, or None once the block has been left."""
+        firing = self.firing
+        now = firing.elapsed()
+        if now < firing.timeline.grace_at:
+            return firing.timeline.grace_at
+        if firing.fired_at is None:
+            details = look(firing, now)
+            if not firing.fire(now, details):
+                return None
+            self._limit.cancel_soon()
+        if not self._limit.is_open:
+            return None
+        if self._limit.is_cancelled:
+            return now + LATE_PERIOD  # its task sees to the rest
+        return self._press.step(now)
+
+    def is_urgent(self) -> bool:
+        """Whether threads should not wait for the GIL."""
+        return self._limit.is_open and not self._limit.is_cancelled

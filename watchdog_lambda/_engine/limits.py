@@ -1,0 +1,202 @@
+"""The limits of blocks, which the watchdog sees to as it does to invocations.
+
+A thread's limits are nested as its blocks are. :data:`innermost` has each thread's innermost one,
+and each limit knows the one around it; the thread writes its own entry, the watchdog reads all. The
+invocation, where there is one, is the outermost limit of all. Each has a firing of its own once it
+is due, with the four orders of :mod:`.invocation`; what lands is decided for the outermost first.
+
+Two rules hold between the limits of one thread:
+
+- One injected interrupt at a time: a thread has room for one. Pinned by
+  test_two_limits_that_are_due_at_once_do_not_take_each_others_injection.
+- What cleans up after one is left alone by the others, unless they have begun in that cleanup.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from _thread import get_ident
+
+from watchdog_lambda.errors import TimeLimitExceeded
+
+from .clock import Timeline
+from .invocation import Invocation, active
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from asyncio import Task
+    from collections.abc import Iterator
+    from types import CodeType, FrameType
+    from typing import Any
+
+    from watchdog_lambda._plan import Plan
+
+    from .rungs import Kind
+
+PATIENCE = 1.0
+"""Seconds, or a quarter of the limit if that is longer: what an ``__exit__`` that only waits gets
+once its block has been interrupted. A cleanup that works is left alone."""
+
+
+class LimitTimeline(Timeline):
+    """What is due when in a block: its limit, and nothing else. Nobody kills, so nothing is last.
+
+    ``grace_at`` is the limit, from which on interrupts land.
+    """
+
+    __slots__ = ()
+
+    def __init__(self, seconds: float) -> None:
+        self.grace_at = seconds
+        self.grace_period = max(PATIENCE, seconds / 4)
+        self.hook_budget = 0.0
+        self.limit = seconds + self.grace_period  # from then on it is tried less often
+        self.last_call_at = self.overdue_at = self.dump_at = math.inf
+
+    def wait_ends(self, landed_at: float) -> float:
+        return landed_at + self.grace_period
+
+
+class Limit(Invocation):
+    """One block's limit."""
+
+    __slots__ = ("_exit", "is_cancelled", "outer", "thread_id")
+
+    first_kind: Kind = TimeLimitExceeded
+
+    def __init__(self, plan: Plan, start: float, seconds: float, leave: CodeType) -> None:
+        due = start + seconds
+        super().__init__(plan, None, None, start, due, due)
+        self.thread_id = get_ident()
+        self.outer = innermost.get(self.thread_id)
+        self._exit = leave  # the code of what ends the block
+        self.is_cancelled = False  # a task's block, through its task
+
+    def begin(self) -> None:
+        """Have the watchdog see it from now on. Thread: the block's."""
+        innermost[self.thread_id] = self
+
+    def end(self) -> None:
+        """Have the watchdog see it no more. Idempotent. Thread: the block's."""
+        # Whatever has begun in the block and was never ended goes with it.
+        limit = innermost.get(self.thread_id)
+        while limit is not None and limit is not self:
+            limit = limit.outer
+        if limit is None:
+            return
+        if self.outer is None:
+            innermost.pop(self.thread_id, None)
+        else:
+            innermost[self.thread_id] = self.outer
+
+    def timeline(self) -> Timeline:
+        return LimitTimeline(self.hard - self.start)
+
+    def may_be_interrupted(self) -> bool:
+        """Always: that is what it is for."""
+        return True
+
+    def cancel_soon(self) -> None:
+        """The limit is reached: have the block's task cancelled, if any. Thread: watchdog."""
+
+    def message(self, after: float, place: str) -> str:
+        """What an interrupt says that lands `after` seconds from the start. Thread: any."""
+        return f"interrupted after {after:.1f} s, the limit of this block, in {place}"
+
+    def landed_in(self, frame: FrameType) -> None:
+        """An injected interrupt has landed in `frame`. Thread: the block's."""
+        if frame.f_code is self._exit:
+            # Before its first line: the block has ended with the interrupt, and what would have
+            # closed the limit does not run.
+            self.is_open = False
+            self.end()
+
+
+class TaskLimit(Limit):
+    """The limit of a block in a coroutine: other tasks run between its steps.
+
+    While it waits it is cancelled through its task, as anything in asyncio is. Only while the task
+    runs, and the loop cannot turn, an interrupt lands in it.
+    """
+
+    __slots__ = ("_loop", "_task")
+
+    def __init__(
+        self, plan: Plan, start: float, seconds: float, leave: CodeType, task: Task[Any]
+    ) -> None:
+        super().__init__(plan, start, seconds, leave)
+        self._task = task
+        self._loop = task.get_loop()
+
+    def cancel_soon(self) -> None:
+        """Have the loop cancel the task. Thread: watchdog."""
+        try:
+            self._loop.call_soon_threadsafe(self._cancel)
+        except RuntimeError:
+            pass  # the loop has been closed with the block in it
+
+    def may_land(self) -> bool:
+        """Whether the task is the one that runs. Thread: the block's."""
+        return sys.modules["asyncio"].current_task(self._loop) is self._task
+
+    def uncancel(self) -> int:
+        """Undo the cancellation; how many are left. Thread: the block's."""
+        return self._task.uncancel()
+
+    def _cancel(self) -> None:
+        # In the loop's thread, between two steps: the task waits in the block, or has left it.
+        if self.is_open:
+            self.is_cancelled = True
+            self._task.cancel()
+
+
+innermost: dict[int, Limit] = {}
+"""Thread id -> the innermost limit of its blocks; empty for most."""
+
+
+def chain(limit: Limit | None) -> Iterator[Limit]:
+    """A limit and those around it, the innermost first."""
+    while limit is not None:
+        yield limit
+        limit = limit.outer
+
+
+def watched() -> list[tuple[int, Invocation]]:
+    """Every invocation and every block's limit, with its thread. Thread: any."""
+    found: list[tuple[int, Invocation]] = list(active.items())
+    if innermost:
+        found += [
+            (thread_id, limit)
+            for thread_id, inner in list(innermost.items())
+            for limit in chain(inner)
+        ]
+    return found
+
+
+def of_thread(thread_id: int) -> list[Invocation]:
+    """What limits a thread: its invocation, then its blocks, the outermost first. Thread: any."""
+    invocation = active.get(thread_id)
+    found: list[Invocation] = [] if invocation is None else [invocation]
+    if innermost:
+        found[len(found) :] = reversed([*chain(innermost.get(thread_id))])
+    return found
+
+
+def cleans_up_for_another(
+    invocation: Invocation, thread_id: int, handled: BaseException | None
+) -> bool:
+    """Whether what a thread handles is another one's interrupt, landed since this one began.
+
+    Thread: any.
+    """
+    if handled is None or not innermost:
+        return False
+    for other in of_thread(thread_id):
+        firing = other.firing
+        if other is invocation or firing is None or not firing.policy.involves(handled):
+            continue
+        last = firing.policy.records[-1]
+        if other.start + last.at >= invocation.start:
+            return True
+    return False

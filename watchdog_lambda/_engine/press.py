@@ -1,0 +1,64 @@
+"""Trying to land the interrupts of one timeout, again and again, until its thread has settled.
+
+Thread: watchdog.
+"""
+
+from __future__ import annotations
+
+from watchdog_lambda._cpython.stacks import handled_by
+from watchdog_lambda._cpython.waiting import main_is_blocked
+
+from .cadence import NUDGE_PERIOD, Cadence
+from .landing import inject
+from .limits import cleans_up_for_another
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .invocation import Firing
+
+PUT_OFF_PERIOD = 0.001
+"""Seconds between nudges while an interrupt is put off: the next meets another instruction."""
+
+LATE_PERIOD = 0.25
+"""The same once the hard deadline has passed and nobody kills the process (Managed Instances)."""
+
+
+class Press:
+    """The tries for one firing."""
+
+    __slots__ = ("_cadence", "_firing")
+
+    def __init__(self, firing: Firing) -> None:
+        self._firing = firing
+        self._cadence = Cadence(firing.services.nudge)
+
+    def step(self, now: float) -> float:
+        """Try to land an interrupt; when to try again."""
+        firing = self._firing
+        if not firing.invocation.is_open or not firing.may_interrupt:
+            return now + LATE_PERIOD
+        services, policy, thread_id = firing.services, firing.policy, firing.thread_id
+        nudges = services.nudge.reaches(thread_id)
+        if nudges or services.injector.available:
+            firing.delivery = "nudge" if nudges else "injection"
+        if policy.is_waiting and firing.details is not None:
+            policy.start(firing.details)
+        if nudges and self._cadence.is_quiet(now):
+            return self._cadence.quiet_until
+        handled = handled_by(thread_id)
+        pause = NUDGE_PERIOD
+        # Asked from here first, so that a cleanup that is left alone is not disturbed either.
+        if policy.is_wanted(now, handled) and not cleans_up_for_another(
+            firing.invocation, thread_id, handled
+        ):
+            if nudges:
+                # At the last instant: it must still hold when the nudge is heard.
+                firing.looks_blocked = main_is_blocked(thread_id)
+                pause = self._cadence.send(now, firing.timeline.last_call_at)
+            elif services.injector.available:
+                inject(firing, now, handled)
+        else:
+            policy.leave_alone()
+        if policy.is_put_off:
+            return now + PUT_OFF_PERIOD
+        return now + (pause if now < firing.timeline.limit else LATE_PERIOD)
