@@ -205,6 +205,12 @@ def race(session: nox.Session) -> None:
 
 
 @here
+def supervisor(session: nox.Session) -> None:
+    """What a supervisor costs, and whether it is in time with a small share of a processor."""
+    _python(session, "-m", "benchmarks.supervisor", *session.posargs)
+
+
+@here
 def flat(session: nox.Session) -> None:
     """A hundred thousand timeouts in one process: does anything grow? (long)."""
     _python(session, "-m", "tools.flat", *session.posargs)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 
+_POST: Final = "result(client, invoke_id, result_data, content_type, invocation_id)"
 MUTANTS: Final = {
     "no second look": (
         "watchdog_lambda._lambda.supervisor",
@@ -27,8 +28,8 @@ MUTANTS: Final = {
     ),
     "stored after the post": (
         "watchdog_lambda._lambda.runtime_client",
-        "memory[STATE] = ANSWERING\n            return result(client, *arguments, **options)",
-        "result(client, *arguments, **options)\n            memory[STATE] = ANSWERING",
+        f"memory[STATE] = ANSWERING\n            return {_POST}",
+        f"answer = {_POST}\n            memory[STATE] = ANSWERING\n            return answer",
     ),
 }
 """By name: the module, what stands there, and what stands there instead."""

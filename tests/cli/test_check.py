@@ -186,6 +186,19 @@ def test_managed_instances_are_told_what_has_no_effect() -> None:
     ]
 
 
+def test_a_supervisor_is_told_with_its_cost() -> None:
+    """And that it can be had; in Managed Instances as well."""
+    settings = {"LAST_RESORT": "supervise"}
+    found = document(check("checked.plain", "--timeout", "60", "--json", **settings))
+    workers = {"AWS_LAMBDA_MAX_CONCURRENCY": "2", f"{PREFIX}LAST_RESORT": "supervise"}
+    managed = document(run("check", "checked.plain", "--timeout", "60", "--json", **workers))
+
+    for each in (found, managed):
+        [note] = [text for text in findings(each, "note") if "supervise" in text]
+        assert "at each cold start" in note
+        assert not any("LAST_RESORT" in text for text in findings(each, "warning"))
+
+
 def test_nothing_to_object_to_is_strict_too() -> None:
     """Notes are no warnings: the default grace period in a short timeout is as it should be."""
     found = document(check("checked.plain", "--timeout", "20", "--json", "--strict", SIGTERM="1"))

@@ -127,8 +127,8 @@ def _find_supervisor(report: Report) -> None:
     if why is None:
         report.add(
             "note",
-            "LAST_RESORT=supervise: a second process answers for crashes, too; it takes some 3 ms "
-            "and 5 MB at each cold start, and must find no other thread running",
+            "LAST_RESORT=supervise: a second process answers for crashes, too; it takes some 8 ms "
+            "of a processor and 4 MB at each cold start, and must find no other thread running",
         )
     else:
         report.add(
