@@ -64,7 +64,7 @@ def test_from_a_withs_last_instruction_to_its_exit_nothing_is_safe() -> None:
     nones = [
         i.offset
         for i in dis.get_instructions(code)
-        if i.opname == "LOAD_CONST" and i.argval is None
+        if i.opname in {"LOAD_CONST", "LOAD_COMMON_CONSTANT"} and i.argval in {None, "None"}
     ][:3]
     exit_call = next(offset for offset in named(code, "CALL") if offset > nones[2])
 

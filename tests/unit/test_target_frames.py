@@ -192,7 +192,11 @@ def test_a_loop_is_not_looked_through() -> None:
 
     assert nearest(frame(STDLIBS), *loops) is True
     assert nearest(frame(OWNS, "coroutine"), *loops) == "coroutine"
-    assert nearest(frame(STDLIBS), *loops, reach=ANY) == "work"
+    assert nearest(frame(LIBRARYS), *loops, reach=ANY) == "work"
+    sleeps = frame(STDLIB + "asyncio/tasks.py", "sleep", code=asyncio.sleep.__code__)
+    assert nearest(sleeps, *loops, reach=ANY) == "sleep"
+    # Its selector, and whatever else it has called itself.
+    assert nearest(frame(STDLIB + "selectors.py", "select"), *loops, reach=ANY) is True
 
 
 def test_so_many_frames_are_looked_at_and_no_more() -> None:

@@ -37,7 +37,10 @@ twice that, until an installed library's will do as well; then the standard libr
 time, for a thread that has to wait for its turn cannot come anywhere."""
 
 PATIENCE_SHARE = 0.1
-"""It is never more than this share of the grace period either."""
+"""It is never more than this share of the grace period either,"""
+
+LEAST_PATIENCE = 0.003
+"""and never less than this: under a trace function a turn of an event loop takes part of it."""
 
 HURRY = 2
 """How many times as fast it runs out from last call on, which is short."""
@@ -61,7 +64,7 @@ class Approach:
 
     def __init__(self, source: SourceMap, grace_period: float) -> None:
         self.frames = TargetFrames(source)
-        self._patience = min(PATIENCE, PATIENCE_SHARE * grace_period)
+        self._patience = max(LEAST_PATIENCE, min(PATIENCE, PATIENCE_SHARE * grace_period))
         self._cpu_since: float | None = None
         self._reach = OWN
         # Set while we trace.

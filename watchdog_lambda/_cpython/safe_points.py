@@ -144,7 +144,8 @@ def _awaits(listing: list[Instruction]) -> Iterable[int]:
             is_behind and instruction.name in _BEHIND_AN_AWAIT
         )
         if instruction.name == "SEND":
-            yield from (index - 2, index - 1)  # what is awaited is fetched, then None
+            # What is awaited is fetched, then None; on 3.15 with a NULL in between.
+            yield from range(index - 2 - (listing[index - 2].name == "PUSH_NULL"), index)
         if is_behind:
             yield index
 
@@ -174,6 +175,8 @@ def _exits(code: CodeType, listing: list[Instruction], handlers: list[int | None
 
 
 def _is_none(code: CodeType, instruction: Instruction) -> bool:
+    if instruction.name == "LOAD_COMMON_CONSTANT":  # from 3.15 on, and for few others
+        return True
     return instruction.name == "LOAD_CONST" and code.co_consts[instruction.argument] is None
 
 

@@ -76,17 +76,23 @@ class TargetFrames:
         """The nearest frame within `reach`, and whether an event loop's own code is in the way."""
         target: FrameType | None = None
         uncalled = self._uncalled
+        is_in_a_task = False
         for _ in range(MOST_FRAMES):
             if frame is None:
                 break
             code = frame.f_code
+            is_in_a_task = is_in_a_task or bool(code.co_flags & RESUMABLE)
             if code.co_filename.startswith(PACKAGE):
                 if code.co_name == GUARD:
                     break
                 if any(code is handler for handler in uncalled):
                     target = None
             elif is_loops_own(code):
-                return target, target is None
+                # What a loop has called itself, of the standard library's, is the loop's as well.
+                is_loops = not is_in_a_task and (
+                    target is None or is_stdlib(target.f_code.co_filename)
+                )
+                return (None if is_loops else target), is_loops or target is None
             elif _is_between(frame, reach, uncalled):
                 target = None
             else:
