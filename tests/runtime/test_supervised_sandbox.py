@@ -357,7 +357,6 @@ def test_a_daemon_of_the_init_is_the_users(tmp_path: Path) -> None:
     """It was started in a session of its own, before the first event: it is left alone."""
     with RuntimeApi(timeout=TIMEOUT) as api, started(tmp_path, api, DAEMON):
         before = api.invoke(LOOK).body
-        time.sleep(0.05)  # the kernel's clock for it ticks every 10 ms
         api.invoke({"do": "crash"})
         after = api.invoke(LOOK).body
         daemon = int((tmp_path / "daemon").read_text(encoding="ascii"))

@@ -108,6 +108,15 @@ def processes_by_parent() -> dict[int, list[int]]:
     return children
 
 
+def last_pid() -> int:
+    """The process that was started last on this system, as far as it can be seen; 0 if not."""
+    try:
+        with open("/proc/loadavg", "rb") as file:
+            return int(file.read().split()[4])
+    except (OSError, LookupError, ValueError):
+        return 0
+
+
 def started_at(pid: int) -> float | None:
     """When a process was started, in seconds since the system's start; None if it has ended.
 

@@ -66,6 +66,7 @@ class RuntimeProcess:
     def __init__(self) -> None:
         self.pid = 0
         self._started_at = 0.0
+        self._served_pid = 0
         self._served_at = 0.0  # when the first event of the one before came; 0.0 if there was none
 
     def start(self, mask: set[int]) -> bool:
@@ -117,13 +118,15 @@ class RuntimeProcess:
         except OSError:
             pass
 
-    def end(self, served_at: float, *, has_ended: bool) -> None:
+    def end(self, served_at: float, served_pid: int, *, has_ended: bool) -> None:
         """Kill it and whatever it has started since `served_at`, when its first event came.
+
+        `served_pid` is the last process that had been started by then.
 
         It is not waited for: the kernel takes long to free gigabytes, and the deadline does not
         wait. What comes to be ours once it has ended is killed by :meth:`reap`.
         """
-        self._served_at = served_at
+        self._served_at, self._served_pid = served_at, served_pid
         _kill(os.killpg, self.pid)
         if not has_ended:
             _kill(os.kill, self.pid)
@@ -172,8 +175,10 @@ class RuntimeProcess:
     def _is_the_handlers(self, pid: int) -> bool:
         """Whether a process was started since the first event came, and not by the init."""
         at = started_at(pid)
-        # As fine as the clock behind it is.
-        return at is not None and at + 1 / TICKS >= self._served_at
+        if at is None or at + 1 / TICKS < self._served_at:
+            return False
+        # Where the clock behind it is too coarse, the order in which pids are given out decides.
+        return at >= self._served_at or pid > self._served_pid
 
 
 def _kill(kill: Callable[[int, int], None], pid: int) -> None:

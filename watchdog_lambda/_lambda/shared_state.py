@@ -18,6 +18,8 @@ from struct import Struct
 
 from watchdog_lambda._engine.clock import since_boot, wall
 
+from .kernel import last_pid
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,6 +51,7 @@ _SECONDS: Final = Struct("<d")
 _INIT_SECONDS: Final = 8
 _SERVED_AT: Final = 16
 _GIVEN_UP: Final = 24
+_SERVED_PID: Final = 32
 
 LONGEST_TEXT: Final = 256
 _INVOCATION: Final = Struct(f"<ddH{LONGEST_TEXT}s")
@@ -119,6 +122,7 @@ class SharedState:
 
     def served(self) -> None:
         """The first event has come: whatever process is started from now on is not the init's."""
+        _SECONDS.pack_into(self.memory, _SERVED_PID, float(last_pid()))
         _SECONDS.pack_into(self.memory, _SERVED_AT, since_boot())
 
     def give_up(self, request_id: str, *, has_reported: bool) -> None:
@@ -173,6 +177,11 @@ class SharedState:
         """When the first event came, in seconds since the system's start; 0.0 if none has."""
         seconds: float = _SECONDS.unpack_from(self.memory, _SERVED_AT)[0]
         return seconds
+
+    @property
+    def served_pid(self) -> int:
+        """The last process that had been started by then; 0 if that is not known."""
+        return int(_SECONDS.unpack_from(self.memory, _SERVED_PID)[0])
 
     def look(self) -> Seen | None:
         """The invocation that is open or being answered; None if there is none."""

@@ -217,7 +217,7 @@ class Supervisor:
         if not wants_early(left, self._state.init_seconds):
             self._asks_at += left - _NEXT_AHEAD
         self._ask_for_next()
-        self._process.end(self._state.served_at, has_ended=has_ended)
+        self._process.end(self._state.served_at, self._state.served_pid, has_ended=has_ended)
 
     def _ask_for_next(self) -> None:
         """Ask for the fresh process's first event, once that is ready or time is short."""
