@@ -27,7 +27,7 @@ class Signals:
         self.sent: list[tuple[int, int]] = []
 
     def get(self, number: int) -> Any:
-        return self.handlers.get(number, signal.SIG_DFL)
+        return self.handlers.get(number, int(signal.SIG_DFL))
 
     def set(self, number: int, handler: object) -> None:
         if self.refusal is not None:
@@ -41,9 +41,9 @@ class Signals:
 @pytest.fixture
 def signals(monkeypatch: pytest.MonkeyPatch) -> Signals:
     signals = Signals()
-    monkeypatch.setattr(signal, "getsignal", signals.get)
-    monkeypatch.setattr(signal, "signal", signals.set)
-    monkeypatch.setattr(signal, "pthread_kill", signals.kill)
+    monkeypatch.setattr("watchdog_lambda._cpython.delivery.signal.getsignal", signals.get)
+    monkeypatch.setattr("watchdog_lambda._cpython.delivery.signal.signal", signals.set)
+    monkeypatch.setattr("watchdog_lambda._cpython.delivery.signal.pthread_kill", signals.kill)
     return signals
 
 

@@ -174,7 +174,9 @@ def test_without_faulthandler_there_are_none(monkeypatch: pytest.MonkeyPatch) ->
 def test_without_a_signal_to_spare_there_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
     """All of them are in use: nothing is registered."""
     monkeypatch.setattr(stack_dump, "ThreadTimer", Untouchable)
-    monkeypatch.setattr(signal, "getsignal", lambda _number: signal.SIG_IGN)
+    monkeypatch.setattr(
+        "watchdog_lambda._cpython.stack_dump.signal.getsignal", lambda _number: signal.SIG_IGN
+    )
 
     assert spare_signal(None) is None
     assert silent(StackDumpTimer(signal.SIGURG, threading.get_native_id()))
@@ -189,7 +191,8 @@ def test_the_signal_to_spare_is_the_highest_that_nobody_uses(
     # of faulthandler's that the process's own watchdog has there, and a ring would end the process.
     used: set[int] = set()
     monkeypatch.setattr(
-        signal, "getsignal", lambda number: signal.SIG_IGN if number in used else signal.SIG_DFL
+        "watchdog_lambda._cpython.stack_dump.signal.getsignal",
+        lambda number: int(signal.SIG_IGN if number in used else signal.SIG_DFL),
     )
     assert spare_signal(None) == top
     assert spare_signal(top) == top - 1

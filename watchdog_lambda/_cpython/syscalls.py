@@ -13,7 +13,7 @@ Thread: any.
 from __future__ import annotations
 
 import os
-import struct
+import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -109,7 +109,9 @@ class Blocked:
         content = _memory(self.arguments[index], 16)
         if content is None:
             return None
-        seconds, fraction = struct.unpack("=qq", content)
+        seconds, fraction = (
+            int.from_bytes(content[at : at + 8], sys.byteorder, signed=True) for at in (0, 8)
+        )
         return _none_if_negative(seconds + fraction * unit)
 
     def descriptors(self) -> list[int]:
@@ -132,10 +134,9 @@ class Blocked:
             yield _signed(arguments[0])
         elif name in {"poll", "ppoll"}:
             count = min(arguments[1], _MOST_DESCRIPTORS)
-            for descriptor, _, _ in struct.iter_unpack(
-                "=ihh", _memory(arguments[0], 8 * count) or b""
-            ):
-                yield descriptor
+            polled = _memory(arguments[0], 8 * count) or b""
+            for at in range(0, len(polled), 8):
+                yield int.from_bytes(polled[at : at + 4], sys.byteorder, signed=True)
         elif name in {"select", "pselect6"}:
             count = min(_signed(arguments[0]), _MOST_DESCRIPTORS)
             for pointer in arguments[1:4]:
