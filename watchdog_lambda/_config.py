@@ -86,6 +86,11 @@ class Settings:
         example="30.0",
         most=LONGEST_TIMEOUT,
     )
+    sever: bool = _setting(
+        True,
+        "flag",
+        "0: never end a connection or a child process that a blocked C call waits for",
+    )
     sigterm: bool = _setting(
         False, "flag", "1: run sandbox_shutdown_hooks when Lambda ends the sandbox", is_option=False
     )

@@ -163,6 +163,8 @@ def _is_this_timeout(firing: Firing, failure: BaseException) -> bool:
         return True
     if not firing.policy.involves(failure):
         return False
+    if firing.policy.is_replaced(failure):
+        return True  # by C code, which has no frame: it looks like raised in its caller's
     raised_at = innermost(failure)
     raised_in = "" if raised_at is None else raised_at.tb_frame.f_code.co_filename
     return not firing.code.is_own(raised_in)

@@ -89,6 +89,7 @@ class Options(TypedDict, total=False):
     last_resort: LastResort | None
     wake_signal: str | None
     timeout: float | None
+    sever: bool | None
     metrics_namespace: str | None
     disabled: bool | None
 

@@ -172,10 +172,10 @@ def test_a_timespec_is_read() -> None:
 
 def test_where_there_is_no_proc_nothing_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nor on a machine whose numbers are not known."""
-    monkeypatch.setattr(syscalls, "_read", lambda _path: "")
+    monkeypatch.setattr(syscalls, "read", lambda _path: "")
     assert not syscalls.is_told()
     assert (blocked_in(1), turns(1), state_of(1)) == (None, None, "")
-    monkeypatch.setattr(syscalls, "_read", lambda _path: "7 what 0 0 0 0 0 0 0")
+    monkeypatch.setattr(syscalls, "read", lambda _path: "7 what 0 0 0 0 0 0 0")
     assert blocked_in(1) is None
     monkeypatch.setattr(os, "listdir", lambda _path: (_ for _ in ()).throw(OSError()))
     assert syscalls.threads() == []

@@ -56,6 +56,7 @@ def firing(**changed: Any) -> Any:
         "delivery": "nudge",
         "may_interrupt": True,
         "fallback_error": None,
+        "severed": [],
         "services": SimpleNamespace(nudge=nudge()),
     }
     return SimpleNamespace(**{**parts, **changed})
@@ -109,15 +110,17 @@ def test_what_is_not_known_is_empty() -> None:
 
 
 def test_what_is_not_always_there_is_there_where_it_says_something() -> None:
-    """Interrupts left out, an obstacle, a last resort."""
+    """Interrupts left out, an obstacle, a last resort, what was severed."""
     hindered = firing(delivery="injection")
     hindered.policy.left_out = 3
+    hindered.severed.append("10.0.0.5:5432")
 
     record = build(hindered, "stuck", 29.0, last_resort="exit")
 
     assert record["interrupts_left_out"] == 3
     assert record["obstacle"].startswith("no nudge")
     assert record["last_resort"] == "exit"
+    assert record["severed"] == ["10.0.0.5:5432"]
 
 
 # ---- what held it up ---------------------------------------------------------------------------

@@ -87,13 +87,6 @@ class Blocked:
         self.arguments = arguments
         self.name = name
 
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Blocked):
-            return NotImplemented
-        return (self.number, self.arguments) == (other.number, other.arguments)
-
-    __hash__ = None  # type: ignore[assignment]
-
     def limit(self) -> float | None:
         """Seconds after which a wait for descriptors ends by itself; None without a limit.
 
@@ -150,7 +143,7 @@ class Blocked:
 def blocked_in(native_id: int) -> Blocked | None:
     """The call of interest that a thread is blocked in now; None if it is in none, or runs."""
     names = NAMES.get(os.uname().machine)
-    line = _read(f"/proc/self/task/{native_id}/syscall").split()
+    line = read(f"/proc/self/task/{native_id}/syscall").split()
     if names is None or len(line) < 7:
         return None  # "running", or no such file
     try:
@@ -163,7 +156,7 @@ def blocked_in(native_id: int) -> Blocked | None:
 
 def is_told() -> bool:
     """Whether the kernel tells which call a thread is in; in some sandboxes it does not."""
-    return bool(_read("/proc/thread-self/syscall"))
+    return bool(read("/proc/thread-self/syscall"))
 
 
 def turns(native_id: int) -> int | None:
@@ -171,7 +164,7 @@ def turns(native_id: int) -> int | None:
 
     The same number twice: it has not run in between, and so is in the very call that it was in.
     """
-    for line in _read(f"/proc/self/task/{native_id}/status").splitlines():
+    for line in read(f"/proc/self/task/{native_id}/status").splitlines():
         # It counts the times that the thread has gone to sleep by itself: one for each wait.
         if line.startswith("voluntary_ctxt_switches:"):
             return int(line.rpartition("\t")[2])
@@ -181,7 +174,7 @@ def turns(native_id: int) -> int | None:
 def state_of(native_id: int) -> str:
     """A thread's state as ``ps`` has it: R for one that runs or could, S for one that waits."""
     # Behind the name, in brackets, which may hold anything.
-    fields = _read(f"/proc/self/task/{native_id}/stat").rpartition(")")[2].split()
+    fields = read(f"/proc/self/task/{native_id}/stat").rpartition(")")[2].split()
     return fields[0] if fields else ""
 
 
@@ -193,8 +186,17 @@ def threads() -> list[int]:
         return []
 
 
+def read(path: str) -> str:
+    """The content of a file of the kernel's; empty where there is none."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read()
+    except OSError:
+        return ""
+
+
 def _in_epoll(descriptor: int) -> Iterator[int]:
-    for line in _read(f"/proc/self/fdinfo/{descriptor}").splitlines():
+    for line in read(f"/proc/self/fdinfo/{descriptor}").splitlines():
         # "tfd:        7 events:       19 data: ...", for each descriptor in there.
         if line.startswith("tfd:"):
             yield int(line.split()[1])
@@ -223,11 +225,3 @@ def _memory(address: int, size: int) -> bytes | None:
     except (OSError, OverflowError):
         return None
     return content if len(content) == size else None
-
-
-def _read(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return file.read()
-    except OSError:
-        return ""

@@ -43,7 +43,7 @@ UNTOLD = (0.125, 0.25)
 class Cadence:
     """When the nudges of one timeout come."""
 
-    __slots__ = ("_heard", "_nudge", "quiet_until", "unheard")
+    __slots__ = ("_heard", "_nudge", "has_waited", "quiet_until", "unheard")
 
     def __init__(self, nudge: Nudge) -> None:
         self._nudge = nudge
@@ -52,6 +52,8 @@ class Cadence:
         """Nudges sent in a row that nobody has heard."""
         self.quiet_until = -math.inf
         """Until then nobody is to be nudged, whoever has woken the watchdog."""
+        self.has_waited = False
+        """Whether a wait has been left to run out, and nobody has heard a nudge all the same."""
 
     def is_quiet(self, now: float) -> bool:
         """Whether a nudge would begin a wait anew that is about to run out."""
@@ -63,7 +65,9 @@ class Cadence:
         # Read before it is sent: it may be heard before this line is over.
         heard = nudge.heard
         if heard != self._heard:
-            self._heard, self.unheard = heard, 0
+            self._heard, self.unheard, self.has_waited = heard, 0, False
+        elif self.quiet_until > -math.inf:
+            self.has_waited = True
         nudge.send()
         self.unheard += 1
         pause = self._pause(now, last_call_at) if self.unheard >= QUICK else NUDGE_PERIOD

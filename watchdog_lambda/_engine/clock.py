@@ -80,6 +80,11 @@ class SystemClock:
     pause = staticmethod(time.sleep)
 
     @staticmethod
+    def since_boot() -> float:
+        """Seconds since the machine's start, which is how the kernel dates a process."""
+        return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+    @staticmethod
     def epoch_ms() -> int:
         """The wall clock, for what leaves the process."""
         return int(time.time() * 1000)

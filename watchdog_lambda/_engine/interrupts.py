@@ -20,7 +20,7 @@ from _thread import get_ident
 from watchdog_lambda._cpython.approach import Approach
 from watchdog_lambda._cpython.bytecode import catches, hides_timeout, protected_by, protected_lines
 from watchdog_lambda._cpython.loops import running_loop, waits_in_c, with_awaited
-from watchdog_lambda._cpython.source import is_ours
+from watchdog_lambda._cpython.source import innermost, is_ours
 from watchdog_lambda._cpython.stacks import own_stack
 from watchdog_lambda._cpython.target_frames import may_be_cut
 from watchdog_lambda._cpython.waits import AtRest, waits_in_cleanup, waits_in_exit
@@ -86,6 +86,7 @@ class InterruptRecord:
         "at",
         "error",
         "landed_at",
+        "landed_in",
         "name",
         "place",
         "wrappers",
@@ -108,6 +109,8 @@ class InterruptRecord:
         self.place = place
         self.wrappers = wrappers
         self.landed_at: float | None = None
+        # Where it was raised, by a nudge: the code, and the instruction.
+        self.landed_in: tuple[CodeType, int] | None = None
         # Weak: the traceback holds the handler's frames, and they are not ours to keep alive.
         self.error = weakref.ref(error)
         self._catcher: tuple[CodeType, int] | None = None
@@ -129,6 +132,12 @@ class InterruptRecord:
         """The code that the interrupt got to, and the offset it came by at; None if unknown."""
         error = self.error()
         return self._catcher if error is None else _catcher(error.__traceback__)
+
+    def was_dropped_in_c(self) -> bool:
+        """Whether C code has dropped it before the frame that called that could see it."""
+        caught = self.caught_by()
+        # The nudge's own frame is as far as it got; C code can keep the traceback apart from it.
+        return caught is None or is_ours(caught[0])
 
 
 def _catcher(traceback: TracebackType | None) -> tuple[CodeType, int] | None:
@@ -164,6 +173,7 @@ class InterruptPolicy:
         "is_on_its_way",
         "left_out",
         "records",
+        "severed_at",
     )
 
     def __init__(
@@ -188,6 +198,8 @@ class InterruptPolicy:
         # The block that the user's code has caught the timeout in, and has not entered again since;
         # written by the handler's thread.
         self.caught_at: tuple[CodeType, int] | None = None
+        # Where calls were whose waits have been ended; written by the watchdog's thread.
+        self.severed_at: set[tuple[CodeType, int]] = set()
         self._at_rest = AtRest()
 
     @property
@@ -301,7 +313,7 @@ class InterruptPolicy:
         ``raise X from timeout``, a library's own error raised while ours was handled, and a group
         that holds ours count: it is still this timeout.
         """
-        if error is None or not self.records:
+        if error is None or not (self.records or self.severed_at):
             return False
         ours = [interrupt for r in self.records if (interrupt := r.error()) is not None]
         pending = [error]
@@ -311,11 +323,25 @@ class InterruptPolicy:
             if id(candidate) in seen:
                 continue
             seen.add(id(candidate))
-            if any(candidate is interrupt for interrupt in ours):
+            if any(candidate is interrupt for interrupt in ours) or self.is_replaced(candidate):
                 return True
             pending.extend(e for e in (candidate.__cause__, candidate.__context__) if e is not None)
             pending.extend(getattr(candidate, "exceptions", ()))  # of a group
         return False
+
+    def is_replaced(self, error: BaseException) -> bool:
+        """Whether C code has raised `error` in the place of an interrupt, or of its own wait.
+
+        It comes from the very instruction at which C code has dropped ours (duckdb makes a
+        ``RuntimeError`` of it), or at which its connection was shut down under it.
+        """
+        raised_at = innermost(error)
+        if raised_at is None:
+            return False
+        origin = raised_at.tb_frame.f_code, raised_at.tb_lasti
+        return origin in self.severed_at or any(
+            record.landed_in == origin and record.was_dropped_in_c() for record in self.records
+        )
 
     def outcome(self, record: InterruptRecord) -> str:
         """``delivered``, ``swallowed`` (another had to follow) or ``pending`` (has not landed)."""
@@ -337,6 +363,9 @@ class InterruptPolicy:
 
     def first_message(self) -> str:
         """The first interrupt's message: where the handler was when its time was up."""
+        if not self.records and self._details is not None:
+            # None has landed: a wait was ended, and the handler left with what came of that.
+            return self._invocation.message(self._details.elapsed, self._details.location)
         first = self.records[0]
         return self._invocation.message(first.at, first.place)
 
@@ -411,9 +440,11 @@ class InterruptPolicy:
         error = kind(self._invocation.message(now, place))
         error.details = self._details
         wrappers = self._code.wrappers(stack)
-        error._witness = InterruptRecord(
+        error._witness = record = InterruptRecord(
             error, now, place, wrappers, self._stopwatch, invocation=self._invocation
         )
+        if afar is None:
+            record.landed_in = frame.f_code, frame.f_lasti
         return error
 
     def _kind(self, frame: FrameType, stack: Stack, *, from_afar: bool) -> Kind:

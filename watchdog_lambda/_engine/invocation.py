@@ -37,9 +37,9 @@ least one sees the other's store. Swap the two lines on either side, and neither
     withdraw what was injected    inject
 
 The lock of a firing means: the invocation does not close while I act. The watchdog looks at
-``is_open`` and acts under it: it begins a stage, injects, claims the answer. The handler's thread
-closes first and takes it then, so that it either prevents the act or sees all of it. It is held for
-microseconds, never while waiting and never around user code.
+``is_open`` and acts under it: it begins a stage, injects, severs a wait, claims the answer. The
+handler's thread closes first and takes it then, so that it either prevents the act or sees all of
+it. It is held for microseconds, never while waiting and never around user code.
 
 The answer lock means: the watchdog answers in the handler's place. A handler that comes back waits
 for it for good, or until the answer turns out not to have been taken.
@@ -161,8 +161,8 @@ class Firing:
     __slots__ = (
         "_answer", "code", "delivery", "details", "ended_at", "fallback_error", "fired_at",
         "grace_stage", "handler_state", "invocation", "is_landing", "is_reported", "lock",
-        "looks_blocked", "loops", "may_interrupt", "other_stacks", "policy", "services", "stages",
-        "stopwatch", "thread_id", "timeline", "watchdog_state",
+        "looks_blocked", "loops", "may_interrupt", "other_stacks", "policy", "services", "severed",
+        "stages", "stopwatch", "thread_id", "timeline", "watchdog_state",
     )
     # fmt: on
 
@@ -185,6 +185,7 @@ class Firing:
         self.details: TimeoutDetails | None = None
         self.other_stacks: dict[str, tuple[str, ...]] = {}
         self.delivery = "none"
+        self.severed: list[str] = []  # the other sides of waits that were ended
         # The handler's thread.
         self.handler_state = RUNNING
         self.ended_at: float | None = None  # the handler's end

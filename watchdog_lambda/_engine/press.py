@@ -11,6 +11,7 @@ from watchdog_lambda._cpython.waiting import main_is_blocked
 from .cadence import NUDGE_PERIOD, Cadence
 from .landing import inject
 from .limits import cleans_up_for_another
+from .severing import Severing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,11 +27,12 @@ LATE_PERIOD = 0.25
 class Press:
     """The tries for one firing."""
 
-    __slots__ = ("_cadence", "_firing")
+    __slots__ = ("_cadence", "_firing", "_severing")
 
     def __init__(self, firing: Firing) -> None:
         self._firing = firing
         self._cadence = Cadence(firing.services.nudge)
+        self._severing = Severing(firing, self._cadence)
 
     def step(self, now: float) -> float:
         """Try to land an interrupt; when to try again."""
@@ -52,6 +54,7 @@ class Press:
             firing.invocation, thread_id, handled
         ):
             if nudges:
+                self._severing.step(now)
                 # At the last instant: it must still hold when the nudge is heard.
                 firing.looks_blocked = main_is_blocked(thread_id)
                 pause = self._cadence.send(now, firing.timeline.last_call_at)

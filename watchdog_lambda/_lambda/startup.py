@@ -7,6 +7,7 @@ and something that must be seen or registered before the first invocation.
 from __future__ import annotations
 
 from watchdog_lambda._cpython.delivery import refusal_without_gil
+from watchdog_lambda._engine.severing import spared
 from watchdog_lambda._log import logger
 from watchdog_lambda._process import process_watchdog
 from watchdog_lambda.errors import ConfigurationError
@@ -57,6 +58,7 @@ def prepare(
     """
     if (refusal := refusal_without_gil()) is not None:
         raise ConfigurationError(refusal)
+    spared.add(environ.get(_ADDRESS, ""))  # the runtime's own connection is never cut
     wanted = _wanted(settings) - _done
     address = environ.get(_ADDRESS)
     if not wanted or not address:

@@ -65,6 +65,8 @@ def build(
     why = obstacle(firing, outcome)
     if why:
         record["obstacle"] = why
+    if firing.severed:
+        record["severed"] = list(firing.severed)
     if last_resort:
         record["last_resort"] = last_resort
     return record

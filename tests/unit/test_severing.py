@@ -1,0 +1,185 @@
+"""When a wait that no nudge reaches is ended, on a clock that stands still."""
+
+from __future__ import annotations
+
+from _thread import RLock
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from watchdog_lambda._cpython import severing as severing_calls
+from watchdog_lambda._cpython import syscalls
+from watchdog_lambda._cpython.syscalls import Blocked
+from watchdog_lambda._engine import severing
+from watchdog_lambda._engine.cadence import LONGEST_WAIT, QUICK
+from watchdog_lambda._engine.severing import AFTER, MOST, SHARE, Severing
+
+GRACE_AT, LAST_CALL_AT = 27.0, 29.5
+
+
+class Held:
+    """A wait that is held: whether it begins anew, and what became of it."""
+
+    def __init__(self, unheard: int, *, begins_anew: bool = True, runs: bool = False) -> None:
+        self.unheard = unheard
+        self.begins_anew = begins_anew
+        self.runs = runs
+        self.ended = False
+        self.is_closed = False
+
+    def has_begun_anew(self) -> bool:
+        return self.begins_anew
+
+    def is_unmoved(self) -> bool:
+        return not self.runs
+
+    def end(self) -> list[str]:
+        self.ended = True
+        return ["10.0.0.5:5432"]
+
+    def close(self) -> None:
+        self.is_closed = True
+
+
+class Scene:
+    """A thread in C code that hears nothing."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *, sever: bool = True) -> None:
+        self.limit: int = -1
+        self.held: list[Held] = []
+        self.asked: list[dict[str, Any]] = []
+        self.begins_anew, self.runs = True, False
+        self.cadence = SimpleNamespace(unheard=QUICK, has_waited=False)
+        self.firing: Any = SimpleNamespace(
+            invocation=SimpleNamespace(
+                is_open=True,
+                plan=SimpleNamespace(settings=SimpleNamespace(sever=sever)),
+            ),
+            timeline=SimpleNamespace(last_call_at=LAST_CALL_AT),
+            services=SimpleNamespace(nudge=SimpleNamespace(native_id=7)),
+            elapsed=lambda: GRACE_AT,
+            thread_id=1,
+            policy=SimpleNamespace(severed_at=set()),
+            severed=[],
+            lock=RLock(),
+        )
+        monkeypatch.setattr(severing, "frame_of", lambda _id: SimpleNamespace(f_code=0, f_lasti=4))
+        monkeypatch.setattr(
+            syscalls, "blocked_in", lambda _id: Blocked(7, (0, 1, self.limit, 0, 0, 0), "poll")
+        )
+        monkeypatch.setattr(severing_calls, "hold", self._hold)
+        monkeypatch.setattr(severing, "spared", {"127.0.0.1:9001"})
+        self.rung = Severing(self.firing, self.cadence)  # type: ignore[arg-type]
+
+    def _hold(self, _native_id: int, unheard: int, **given: Any) -> Held:
+        self.asked.append(given)
+        self.held.append(Held(unheard, begins_anew=self.begins_anew, runs=self.runs))
+        return self.held[-1]
+
+    def press(self, now: float) -> None:
+        """As it is done in front of a nudge, and then the nudge, unheard."""
+        self.rung.step(now)
+        self.cadence.unheard += 1
+
+
+@pytest.fixture
+def scene(monkeypatch: pytest.MonkeyPatch) -> Scene:
+    return Scene(monkeypatch)
+
+
+def test_the_nudges_have_their_time_and_then_the_wait_is_ended(scene: Scene) -> None:
+    """Held in front of one nudge, ended in front of the next."""
+    scene.press(GRACE_AT)
+    scene.press(GRACE_AT + AFTER - 0.001)
+    assert scene.held == []
+    scene.press(GRACE_AT + AFTER)
+    assert not scene.held[0].ended
+    scene.press(GRACE_AT + AFTER + 0.01)
+
+    assert [(held.ended, held.is_closed) for held in scene.held] == [(True, True)]
+    assert scene.firing.severed == ["10.0.0.5:5432"]
+    assert scene.firing.policy.severed_at == {(0, 4)}
+    assert scene.asked[0]["spared"] == {"127.0.0.1:9001"}
+
+
+def test_of_a_short_grace_period_the_nudges_have_a_third(scene: Scene) -> None:
+    """Cleanups need the rest."""
+    begun = LAST_CALL_AT - 0.3
+    scene.press(begun)
+    scene.press(begun + 0.3 * SHARE - 0.001)
+    assert scene.held == []
+    scene.press(begun + 0.3 * SHARE + 0.001)
+    assert len(scene.held) == 1
+
+
+def late(scene: Scene, presses: int = 4) -> None:
+    """Once it is due."""
+    scene.press(GRACE_AT)
+    for n in range(presses):
+        scene.press(GRACE_AT + AFTER + n * 0.01)
+
+
+@pytest.mark.parametrize("what", ["begins_anew", "runs", "settled"])
+def test_nothing_is_ended_that_is_not_as_it_was(what: str, scene: Scene) -> None:
+    """The thread has not been back, has run since, or has settled; what was held is let go of."""
+    if what == "settled":
+        scene.firing.invocation.is_open = False
+    else:
+        setattr(scene, what, not getattr(scene, what))
+    late(scene)
+
+    assert not any(held.ended for held in scene.held)
+    assert [held.is_closed for held in scene.held] == [True, True, True, False]
+    assert scene.firing.severed == []
+
+
+def test_whoever_hears_is_not_cut(scene: Scene) -> None:
+    """Not at first, and not later on."""
+    scene.press(GRACE_AT)
+    scene.cadence.unheard = QUICK - 1
+    scene.press(GRACE_AT + AFTER)
+    assert scene.held == []
+    scene.press(GRACE_AT + AFTER + 0.01)
+    scene.cadence.unheard = 0
+    scene.press(GRACE_AT + AFTER + 0.02)
+
+    assert not scene.held[0].ended
+
+
+def test_it_takes_a_nudge_in_between(scene: Scene) -> None:
+    """Whoever else has woken the watchdog."""
+    scene.press(GRACE_AT)
+    scene.rung.step(GRACE_AT + AFTER)
+    scene.rung.step(GRACE_AT + AFTER)
+
+    assert not scene.held[0].ended
+
+
+@pytest.mark.parametrize(("has_waited", "held"), [(False, 0), (True, 2)])
+def test_a_short_wait_is_cut_only_if_it_has_run_out_unheard(
+    has_waited: bool,  # noqa: FBT001
+    held: int,
+    scene: Scene,
+) -> None:
+    """psycopg and gRPC look at signals by then."""
+    scene.limit = round(LONGEST_WAIT * 1000)
+    scene.cadence.has_waited = has_waited
+    late(scene)
+
+    assert len(scene.held) == held
+
+
+def test_there_is_an_end_to_it(scene: Scene) -> None:
+    """A client may connect anew each time."""
+    late(scene, presses=4 * MOST)
+
+    assert len(scene.firing.severed) == MOST
+
+
+def test_switched_off_it_looks_at_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """SEVER=0."""
+    scene = Scene(monkeypatch, sever=False)
+    late(scene)
+
+    assert scene.held == []

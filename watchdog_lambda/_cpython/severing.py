@@ -1,0 +1,301 @@
+"""Ending what a thread's system call waits for: its connection, or the child process.
+
+C clients that repeat their system call after a signal and never look (libpq, MySQL's, ``system()``)
+are in nobody's reach. With its connection shut down such a call reads an end of file,
+gives up, and the interrupt lands at the next bytecode.
+
+A false cut is impossible, or cannot matter:
+
+- What is cut is held first, by a descriptor of our own (a pidfd for a child): whatever becomes of
+  the number meanwhile, it is the same object, and its identity is not given to another.
+- Only then the thread is nudged once more. It is cut only if the kernel counts that it has come
+  back since, if it waits again in the same call, and if its descriptor still is what is held. So
+  the call does begin anew on this very object, unheard.
+- The last look comes under the invocation's lock and in front of the cut itself: the thread has not
+  run since (the kernel counts that, too), and the handler has not settled. If its call comes back
+  in the few microseconds that are left, it comes back in an invocation that is out of time, to a
+  pending interrupt, and the record says that its connection was cut.
+
+Never cut are a listening socket, a datagram socket (the resolver would spin on it), a pair of
+sockets (it has no name: a process's own channel, or a supervisor's), what leads to the Runtime API,
+standard input and output, a pipe, a file, and a process that this one has not started since the
+invocation began.
+
+Thread: watchdog.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import stat
+import sys
+
+from . import syscalls
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from .syscalls import Blocked
+
+_AF_UNIX = 1
+_SOL_SOCKET, _SO_ACCEPTCONN = 1, 30
+_IPPROTO_TCP, _TCP_INFO = 6, 11
+_SYN_SENT = 2
+_SHUT_RDWR = 2
+_SOCK_STREAM = 1
+_STANDARD = 2
+_MOST = 16
+"""Sockets of one wait. A call that waits for more is no client's."""
+
+
+def preload() -> None:
+    """Import now what must not be imported while the watchdog fires."""
+    import _socket  # noqa: PLC0415 - not needed before there is something to watch
+
+    del _socket
+
+
+class Connection:
+    """A socket that a call waits for, held."""
+
+    __slots__ = ("_descriptor", "_identity", "_socket", "name")
+
+    def __init__(self, descriptor: int, held: Any, name: str) -> None:
+        self._descriptor = descriptor
+        self._socket = held
+        self._identity = _identity(held.fileno())
+        self.name = name
+
+    def is_still_there(self) -> bool:
+        """Whether the number still is this socket's."""
+        try:
+            return _identity(self._descriptor) == self._identity
+        except OSError:
+            return False
+
+    def end(self) -> bool:
+        """Shut it down; False if the other side has been faster."""
+        try:
+            self._socket.shutdown(_SHUT_RDWR)
+        except OSError:
+            return False
+        return True
+
+    def close(self) -> None:
+        """Let go of it; the thread's own descriptor stays open."""
+        self._socket.close()
+
+
+class Child:
+    """A process whose end a call waits for, held."""
+
+    __slots__ = ("_descriptor", "_pid", "name")
+
+    def __init__(self, pid: int, descriptor: int, name: str) -> None:
+        self._pid = pid
+        self._descriptor = descriptor
+        self.name = name
+
+    def is_still_there(self) -> bool:
+        """Whether it still is a child of this process."""
+        return _parent_and_start(self._pid)[0] == os.getpid()
+
+    def end(self) -> bool:
+        """End it, and what it has started itself; False if it has ended."""
+        # Looked up just before, so that their pids are not given to others by then.
+        descendants = _descendants(self._pid)
+        try:
+            # It first: a shell whose command ends goes on with the next one, or ends by itself.
+            signal.pidfd_send_signal(self._descriptor, signal.SIGKILL)
+        except OSError:
+            return False
+        for pid in descendants:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except OSError:
+                pass  # it has ended by itself
+        return True
+
+    def close(self) -> None:
+        """Let go of it."""
+        os.close(self._descriptor)
+
+
+class Wait:
+    """One wait of a thread, and what would end it."""
+
+    __slots__ = ("_awaited", "_native_id", "_turns", "held", "unheard")
+
+    def __init__(
+        self,
+        native_id: int,
+        awaited: tuple[object, ...],
+        turns: int,
+        held: list[Connection | Child],
+        unheard: int,
+    ) -> None:
+        self._native_id = native_id
+        self._awaited = awaited
+        self._turns = turns
+        self.held = held
+        self.unheard = unheard
+        """Nudges that had gone unheard by then."""
+
+    def has_begun_anew(self) -> bool:
+        """Whether the thread has been back since, and waits for the same again."""
+        turns = syscalls.turns(self._native_id)
+        if turns is None or turns <= self._turns or not self._is_the_same():
+            return False
+        # From here on it must not have run.
+        self._turns = turns
+        return self.is_unmoved()
+
+    def is_unmoved(self) -> bool:
+        """Whether the thread waits as it did at the last look, and has not run since."""
+        is_same = self._is_the_same()
+        # Behind the look at the call: nothing that it has seen can be of a later one.
+        return is_same and syscalls.turns(self._native_id) == self._turns
+
+    def end(self) -> list[str]:
+        """End what it waits for; the names of what was ended."""
+        return [held.name for held in self.held if held.end()]
+
+    def close(self) -> None:
+        """Let go of what is held."""
+        for held in self.held:
+            held.close()
+        self.held.clear()
+
+    def __del__(self) -> None:
+        # Whose timeout is over meanwhile is not asked again.
+        self.close()
+
+    def _is_the_same(self) -> bool:
+        blocked = syscalls.blocked_in(self._native_id)
+        if blocked is None or _awaited(blocked) != self._awaited:
+            return False
+        return all(held.is_still_there() for held in self.held)
+
+
+def hold(native_id: int, unheard: int, *, since: float, spared: set[str]) -> Wait | None:
+    """What a thread waits for, held to be ended; None if it is nothing that may be.
+
+    `since` is when the invocation began, in seconds since the machine's start; `spared` are the
+    names of other sides that must not be cut.
+    """
+    turns = syscalls.turns(native_id)
+    blocked = syscalls.blocked_in(native_id)
+    if blocked is None or turns is None:
+        return None
+    held: list[Connection | Child] = []
+    pid = blocked.child()
+    if pid is not None:
+        child = _child(pid, since)
+        held += [child] if child is not None else []
+    descriptors = blocked.descriptors()
+    if len(descriptors) <= _MOST:
+        connections = [_connection(each, spared) for each in descriptors]
+        held += [connection for connection in connections if connection is not None]
+    return Wait(native_id, _awaited(blocked), turns, held, unheard) if held else None
+
+
+def _awaited(blocked: Blocked) -> tuple[object, ...]:
+    """What a call waits for, and not for how long: a client may work out anew what is left."""
+    return blocked.number, blocked.child(), *blocked.descriptors()
+
+
+def _connection(descriptor: int, spared: set[str]) -> Connection | None:
+    """A socket, held, if it may be cut."""
+    if descriptor <= _STANDARD:
+        return None
+    socket = sys.modules["_socket"]
+    held: Any = None
+    try:
+        copy = os.dup(descriptor)
+        try:
+            if stat.S_ISSOCK(os.fstat(copy).st_mode):
+                held = socket.socket(fileno=copy)
+        finally:
+            if held is None:
+                os.close(copy)
+        peer = None if held is None else _peer(held)
+        if peer is not None and peer not in spared:
+            return Connection(descriptor, held, peer)
+    except OSError:
+        pass  # it is no descriptor any more
+    if held is not None:
+        held.close()
+    return None
+
+
+def _peer(held: Any) -> str | None:
+    """The name of a socket's other side; None if it has none, or may not be cut."""
+    if held.type & 0xF != _SOCK_STREAM or held.getsockopt(_SOL_SOCKET, _SO_ACCEPTCONN):
+        return None
+    try:
+        address: Any = held.getpeername()
+    except OSError:
+        return _peer_to_be(held)
+    if isinstance(address, str | bytes):
+        # A path, or an abstract name. A pair has none, nor has the client of a server's own end.
+        return os.fsdecode(address) or None
+    host, port = str(address[0]), str(address[1])
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _peer_to_be(held: Any) -> str | None:
+    """That of one which is still connecting, from the kernel's table."""
+    if held.family == _AF_UNIX:
+        return None
+    if held.getsockopt(_IPPROTO_TCP, _TCP_INFO, 1)[0] != _SYN_SENT:
+        return None
+    inode = str(os.fstat(held.fileno()).st_ino)
+    for line in syscalls.read("/proc/self/net/tcp").splitlines()[1:]:
+        fields = line.split()
+        if fields[9] == inode:
+            host, _, port = fields[2].partition(":")
+            octets = int(host, 16).to_bytes(4, sys.byteorder)
+            return f"{'.'.join(map(str, octets))}:{int(port, 16)}"
+    return "a server that has not answered"  # over IPv6
+
+
+def _child(pid: int, since: float) -> Child | None:
+    try:
+        descriptor = os.pidfd_open(pid)
+    except (OSError, AttributeError):
+        return None
+    # Behind the opening: the pidfd's process is the one that is looked at, or it has ended.
+    parent, began = _parent_and_start(pid)
+    if parent == os.getpid() and began >= since:
+        name = syscalls.read(f"/proc/{pid}/comm").strip()
+        return Child(pid, descriptor, f"process {pid} ({name})")
+    os.close(descriptor)
+    return None
+
+
+def _parent_and_start(pid: int) -> tuple[int, float]:
+    """A process's parent, and when it began, in seconds since the machine's start."""
+    # Behind the name, in brackets, which may hold anything.
+    fields = syscalls.read(f"/proc/{pid}/stat").rpartition(")")[2].split()
+    if len(fields) < 20:
+        return 0, 0.0
+    return int(fields[1]), (int(fields[19]) + 1) / os.sysconf("SC_CLK_TCK")
+
+
+def _descendants(pid: int) -> list[int]:
+    """The processes that one has started, and theirs."""
+    parents: dict[int, int] = {}
+    for name in os.listdir("/proc"):
+        if name.isdecimal():
+            parents[int(name)] = _parent_and_start(int(name))[0]
+    found = {pid}
+    while more := {child for child, parent in parents.items() if parent in found} - found:
+        found |= more
+    return sorted(found - {pid})
+
+
+def _identity(descriptor: int) -> tuple[int, int]:
+    status = os.fstat(descriptor)
+    return status.st_dev, status.st_ino

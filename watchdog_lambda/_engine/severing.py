@@ -1,0 +1,103 @@
+"""When a wait that no nudge reaches is ended: a rung of its own, between the nudges and last call.
+
+How, and why nothing else can be cut by it, is :mod:`watchdog_lambda._cpython.severing`'s business.
+
+Thread: watchdog.
+"""
+
+from __future__ import annotations
+
+import math
+
+from watchdog_lambda._cpython import severing, syscalls
+from watchdog_lambda._cpython.stacks import frame_of
+
+from .cadence import LONGEST_WAIT, QUICK
+from .clock import SystemClock
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from watchdog_lambda._cpython.severing import Wait
+
+    from .cadence import Cadence
+    from .invocation import Firing
+
+AFTER = 0.4
+"""Seconds that the nudges have to themselves. What they reach at all, they reach by then."""
+
+SHARE = 1 / 3
+"""It is never more than this share of the time until last call: cleanups need the rest."""
+
+MOST = 20
+"""Waits of one invocation that are ended: a client that connects anew without end gets no end."""
+
+spared: set[str] = set()
+"""The other sides whose connections are never cut: the Runtime API's address."""
+
+
+class Severing:
+    """The waits of one timeout that were ended, and the one that may be next."""
+
+    __slots__ = ("_cadence", "_due_at", "_firing", "_is_on", "_wait")
+
+    def __init__(self, firing: Firing, cadence: Cadence) -> None:
+        self._firing = firing
+        self._cadence = cadence
+        # Not for a block that has reached its limit: it has no record that would tell of it.
+        is_timeout = firing.timeline.last_call_at < math.inf
+        self._is_on = is_timeout and firing.invocation.plan.settings.sever
+        self._due_at: float | None = None
+        self._wait: Wait | None = None
+
+    def step(self, now: float) -> None:
+        """Go on with it: hold what the thread waits for, or end what is held.
+
+        Call it in front of each nudge. What is held in front of one is ended in front of the next,
+        if the thread has begun its wait anew in between.
+        """
+        if self._due_at is None:
+            left = self._firing.timeline.last_call_at - now
+            self._due_at = now + min(AFTER, max(0.0, left) * SHARE)
+        if not self._is_on or now < self._due_at or len(self._firing.severed) >= MOST:
+            return
+        wait, self._wait = self._wait, None
+        if self._cadence.unheard < QUICK or (wait is not None and self._ends(wait)):
+            return
+        self._wait = self._hold()
+
+    def _hold(self) -> Wait | None:
+        native_id = self._firing.services.nudge.native_id
+        blocked = syscalls.blocked_in(native_id)
+        limit = None if blocked is None else blocked.limit()
+        if limit is not None and limit <= LONGEST_WAIT and not self._cadence.has_waited:
+            return None  # it may come to look at signals by itself
+        return severing.hold(
+            native_id,
+            self._cadence.unheard,
+            since=SystemClock.since_boot() - self._firing.elapsed(),
+            spared=spared,
+        )
+
+    def _ends(self, wait: Wait) -> bool:
+        """End it, if it has been begun anew since it was held."""
+        firing = self._firing
+        try:
+            if self._cadence.unheard <= wait.unheard or not wait.has_begun_anew():
+                return False
+            frame = frame_of(firing.thread_id)
+            place = None if frame is None else (frame.f_code, frame.f_lasti)
+            del frame
+            # Under the lock, or the handler could settle in between, and the next invocation find
+            # its connection cut. Pinned by test_nothing_is_severed_once_the_handler_has_settled.
+            with firing.lock:
+                is_right = firing.invocation.is_open and wait.is_unmoved()
+                names = wait.end() if is_right else []
+            if not names:
+                return False
+            firing.severed += names
+            if place is not None:
+                # What the call makes of it comes from there, and is this timeout.
+                firing.policy.severed_at.add(place)
+            return True
+        finally:
+            wait.close()
