@@ -389,6 +389,36 @@ def crash_in_a_child():
         assert re.fullmatch(r"exited with status 7 after \d\.\d s", body["errorMessage"])
 
 
+RECYCLES: Final = """
+def recycle_before_the_next_event():
+    from awslambdaric import lambda_runtime_client
+    from watchdog_lambda._lambda import startup
+    client = lambda_runtime_client.BaseLambdaRuntimeClient
+    client.wait_next_invocation = lambda _client: startup._supervised[0].recycle()
+"""
+
+
+def test_a_process_that_asks_to_be_replaced_has_answered(tmp_path: Path) -> None:
+    """Between two invocations: its own answer counts, and a fresh process serves the next event."""
+    handler = HANDLER.replace(
+        "def handler(event, context):\n",
+        "def handler(event, context):\n"
+        "    if event.get('do') == 'recycle':\n"
+        "        recycle_before_the_next_event()\n",
+    )
+    with (
+        RuntimeApi(timeout=TIMEOUT) as api,
+        started(tmp_path, api, RECYCLES, handler=handler) as function,
+    ):
+        before = api.invoke({"do": "recycle"})
+        after = api.invoke(LOOK)
+
+        assert (before.kind, after.kind) == ("response", "response")
+        assert after.body["pid"] != before.body["pid"]
+        assert after.body["supervisor"] == before.body["supervisor"]
+        assert "watchdog." not in function.log
+
+
 # ---- where there is none -----------------------------------------------------------------------
 
 
