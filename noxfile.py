@@ -193,6 +193,12 @@ def chaos(session: nox.Session) -> None:
 
 
 @here
+def landing(session: nox.Session) -> None:
+    """Loops that an interrupt can land wrongly in, timed out, and what was left behind (long)."""
+    _python(session, "-m", "tools.landing", *_environments_in(session))
+
+
+@here
 def workers(session: nox.Session) -> None:
     """Ten thousand timeouts through the real awslambdaric, at several workers (long)."""
     _python(session, "-m", "tools.workers", *session.posargs)

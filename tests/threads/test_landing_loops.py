@@ -1,6 +1,6 @@
 """Loops that an interrupt can land wrongly in, timed out for real: nothing is left behind.
 
-In numbers: ``python3 -m tools.landing --rounds 200 --seconds 0.06``.
+In numbers: ``python3 dev.py landing``.
 """
 
 from __future__ import annotations
