@@ -56,7 +56,10 @@ class time_limit:  # noqa: N801 - used like a function
     __slots__ = ("_cancels", "_limit", "_seconds", "expired")
 
     expired: bool
-    """Whether the block has been interrupted because its time was up. Thread: the block's."""
+    """Whether the block has been interrupted because its time was up.
+
+    Thread: the block's.
+    """
 
     def __init__(self, seconds: float | None) -> None:
         if seconds is None:
