@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from watchdog_lambda.errors import Landing
 
     from .clock import Stopwatch, Timeline
-    from .invocation import Invocation
+    from .limited import Limited
     from .rungs import Kind
 
 PAUSE = 0.02
@@ -100,7 +100,7 @@ class InterruptRecord:
         wrappers: frozenset[tuple[str, str]],
         stopwatch: Stopwatch,
         *,
-        invocation: Invocation,
+        invocation: Limited,
     ) -> None:
         self._invocation = invocation
         self.name = type(error).__name__
@@ -178,7 +178,7 @@ class InterruptPolicy:
 
     def __init__(
         self,
-        invocation: Invocation,
+        invocation: Limited,
         thread_id: int,
         timeline: Timeline,
         code: SourceMap,

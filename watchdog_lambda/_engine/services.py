@@ -8,21 +8,23 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Protocol
+    from typing import Any, Protocol
 
     from watchdog_lambda._cpython.delivery import Injector, Nudge
 
     from .clock import Alarm, Clock
-    from .invocation import Firing
     from .kernel_timers import KernelTimers
 
     class Report(Protocol):
-        """Writes what is to be read of a timeout. Nothing in it raises, or waits long."""
+        """Writes what is to be read of a timeout. Nothing in it raises, or waits long.
+
+        It is given the ``Firing`` of :mod:`.invocation`, which holds all that is known.
+        """
 
         def preload(self) -> None:
             """Import what must not be imported while the watchdog fires. Thread: any."""
 
-        def write(self, firing: Firing, outcome: str, last_resort: str | None = None, /) -> None:
+        def write(self, firing: Any, outcome: str, last_resort: str | None = None, /) -> None:
             """Write the record of one timeout, and its metric. Thread: the claimant's."""
 
         def write_failure(self, error: BaseException, /) -> None:
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
         def preload(self) -> None:
             """Import what must not be imported while the watchdog fires. Thread: a handler's."""
 
-        def act(self, firing: Firing, /) -> str | None:
+        def act(self, firing: Any, /) -> str | None:
             """Answer and leave; else why not, or None if the handler has come back meanwhile.
 
             Thread: watchdog.
