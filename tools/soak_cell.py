@@ -320,7 +320,7 @@ class Soak:
         self.lags.sort()
         if not self.count["fired close"] and self.count["invocations"] > _FEW:
             self.violated("nothing is shown: no invocation came close to the race")
-        if process_watchdog._thread_id not in sys._current_frames():
+        if not process_watchdog._living.locked():  # held by the thread for its whole life
             self.violated("the watchdog thread is gone")
         return {
             "event": RESULT,
