@@ -40,6 +40,13 @@ class Plan:
         fallback: Any = self.fallback
         return fallback(details, event) if self.takes_event else fallback(details)
 
+    def may_interrupt(self, event: object) -> bool:
+        """Whether interrupts are wanted for an event. Thread: any."""
+        settings = self.settings
+        return settings.interrupt != "none" and (
+            "interrupt" in settings.given or not is_durable(event)
+        )
+
     @property
     def is_bare(self) -> bool:
         """Whether it adds nothing to a plan that it would be put inside of."""
@@ -58,3 +65,15 @@ class Plan:
                 takes_event=answering.takes_event,
             )
         return merged
+
+
+_DURABLE = {"DurableExecutionArn", "CheckpointToken"}
+
+
+def is_durable(event: object) -> bool:
+    """Whether this invokes a durable function: there an error is final, and a timeout is retried.
+
+    Told by the event, as Lambda's SDK for durable execution does (3.0.0). No code of the event's
+    own is run for it.
+    """
+    return issubclass(type(event), dict) and dict[object, object].keys(event) >= _DURABLE  # type: ignore[arg-type]

@@ -15,15 +15,16 @@ from watchdog_lambda import Interrupt, LambdaTimeout, TimeoutDetails
 from watchdog_lambda._cpython import bytecode, clauses, syscalls
 from watchdog_lambda._cpython.target_frames import TargetFrames
 from watchdog_lambda._cpython.waits import LOOKS
-from watchdog_lambda._engine import interrupts
+from watchdog_lambda._engine import history, interrupts
+from watchdog_lambda._engine import rungs as rungs_module
 from watchdog_lambda._engine.clock import Stopwatch
+from watchdog_lambda._engine.history import InterruptRecord
 from watchdog_lambda._engine.interrupts import (
     BLOCKED,
     MOVING,
     PAUSE,
     TRACED,
     InterruptPolicy,
-    InterruptRecord,
 )
 from watchdog_lambda._engine.invocation import Invocation
 from watchdog_lambda._engine.snapshot import attribute
@@ -461,7 +462,7 @@ def test_whoever_is_left_alone_is_put_off_for_as_long_again(
         if how == "shield":
             rungs.invocation.shields = 1
         elif how == "winding up":
-            patch.setattr(InterruptPolicy, "_is_winding_up", lambda *_: True)
+            patch.setattr(InterruptPolicy, "is_winding_up", lambda *_: True)
         assert rungs.decide(now + 0.01, handled, frame=frame) is None
     rungs.invocation.shields = 0
     put_off.append(rungs.policy.is_put_off)
@@ -531,7 +532,7 @@ def test_a_loop_that_waits_in_c_takes_the_third_kind(
     rungs: Rungs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As the first: it would log the others and go on."""
-    monkeypatch.setattr(interrupts, "waits_in_c", lambda: True)
+    monkeypatch.setattr(rungs_module, "waits_in_c", lambda: True)
 
     assert type(rungs.decide(GRACE_AT)) is LoopInterrupt
 
@@ -568,7 +569,7 @@ def test_the_compilers_own_handler_is_no_catching(
         raise rungs.land(GRACE_AT)
     except TimeoutError:
         pass
-    monkeypatch.setattr(interrupts, "catches", lambda *_: False)
+    monkeypatch.setattr(history, "catches", lambda *_: False)
 
     assert type(rungs.land(GRACE_AT + 1.0, frame=sys._getframe())) is Interrupt
 

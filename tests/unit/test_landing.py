@@ -15,10 +15,10 @@ from watchdog_lambda import Interrupt, LambdaTimeout, TimeoutDetails, _outcome
 from watchdog_lambda._cpython import bytecode, delivery
 from watchdog_lambda._cpython.approach import Approach
 from watchdog_lambda._engine import interrupts, landing
-from watchdog_lambda._engine.interrupts import is_durable
 from watchdog_lambda._engine.invocation import ARMED, RUNNING, Firing, Invocation
 from watchdog_lambda._engine.landing import inject, land, land_at_shield
 from watchdog_lambda._engine.shields import withdraw_for_shield
+from watchdog_lambda._plan import is_durable
 from watchdog_lambda.errors import LANDING, LoopInterrupt, prepared
 
 if TYPE_CHECKING:

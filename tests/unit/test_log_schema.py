@@ -14,7 +14,7 @@ from aws_lambda_powertools import Logger
 from tests import log_schema
 from tests.support import BOUND, Context, block
 from watchdog_lambda import LambdaTimeout, Watchdog, _report
-from watchdog_lambda._engine import interrupts
+from watchdog_lambda._engine import history
 from watchdog_lambda.testing import expire
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def test_many_interrupts(
 ) -> None:
     """More than are listed."""
     # A busy machine has no time for more than the twenty that there are lines for.
-    monkeypatch.setattr(interrupts, "MOST_RECORDS", 4)
+    monkeypatch.setattr(history, "MOST_RECORDS", 4)
     watchdog = Watchdog(last_call=0.01)
 
     [record] = lines_of(capfd, lambda: watchdog.watch(lambda *_: swallow(1.61))({}, Context(1.6)))

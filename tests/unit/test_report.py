@@ -14,7 +14,7 @@ from aws_lambda_powertools import Logger
 
 from tests.support import Context, block
 from watchdog_lambda import LambdaTimeout, Watchdog, _report, watch
-from watchdog_lambda._engine import interrupts
+from watchdog_lambda._engine import history
 from watchdog_lambda._report import stdout
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ def test_a_handler_that_swallows_everything_does_not_flood_the_record(
 ) -> None:
     """The first and the last interrupts, and how many there were between."""
     # A busy machine has no time for more than the twenty that there are lines for.
-    monkeypatch.setattr(interrupts, "MOST_RECORDS", 4)
+    monkeypatch.setattr(history, "MOST_RECORDS", 4)
     caught: list[str] = []
 
     def handler(_event: object, _context: object) -> str:

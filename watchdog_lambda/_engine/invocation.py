@@ -54,7 +54,7 @@ from watchdog_lambda._cpython.source import SourceMap, current_path
 from watchdog_lambda.errors import LambdaTimeout, prepared
 
 from .clock import Stopwatch, SystemClock, Timeline
-from .interrupts import InterruptPolicy, is_durable
+from .interrupts import InterruptPolicy
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -119,10 +119,7 @@ class Invocation:
 
     def may_be_interrupted(self) -> bool:
         """Whether interrupts are wanted, and an error would not be final. Thread: any."""
-        settings = self.plan.settings
-        return settings.interrupt != "none" and (
-            "interrupt" in settings.given or not is_durable(self.event)
-        )
+        return self.plan.may_interrupt(self.event)
 
     def message(self, after: float, place: str) -> str:
         """What an interrupt says that lands `after` seconds from the start. Thread: any."""

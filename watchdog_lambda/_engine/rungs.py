@@ -14,7 +14,11 @@ the outermost frame of the user's code. What wraps the handler is not asked: it 
 
 from __future__ import annotations
 
+import sys
+
 from watchdog_lambda._cpython import clauses
+from watchdog_lambda._cpython.bytecode import hides_timeout
+from watchdog_lambda._cpython.loops import running_loop, waits_in_c
 from watchdog_lambda._cpython.source import GUARD, PACKAGE, RECORD, is_ours
 from watchdog_lambda.errors import Interrupt, LambdaTimeout, LoopInterrupt
 
@@ -35,6 +39,43 @@ MOST_FRAMES = 200
 _EDGES = {GUARD, RECORD}
 """Where the user's code ends: what is around takes an error for the end of a handler, or of one
 record of a batch, and sends nothing again."""
+
+
+def next_kind(
+    frame: FrameType,
+    stack: Stack,
+    code: SourceMap,
+    *,
+    from_afar: bool,
+    is_own_thread: bool,
+    has_begun: bool,
+) -> Kind:
+    """What lands next, in `frame` or in the thread that has this `stack`.
+
+    Thread: the frame's own (`is_own_thread`), or the watchdog's.
+    """
+    if is_own_thread and waits_in_c():
+        return LoopInterrupt
+    if has_begun:
+        is_cancelled = not from_afar and cancels(frame, code)
+        return (
+            LoopInterrupt if is_cancelled or _has_loop(is_own_thread=is_own_thread) else Interrupt
+        )
+    # In such a frame the handler would not learn of its timeout, and could end before the next
+    # interrupt, with a result that it has not got.
+    hidden = bool(stack) and hides_timeout(stack[0][0], stack[0][2])
+    kind = first_kind_from_afar(stack, code) if from_afar else first_kind(frame, code)
+    return Interrupt if hidden and kind is LambdaTimeout else kind
+
+
+def _has_loop(*, is_own_thread: bool) -> bool:
+    if "gevent" in sys.modules:
+        return True
+    if is_own_thread:
+        return running_loop() is not None
+    # Only the thread itself can be asked for its loop; for another one, better a KeyboardInterrupt
+    # too many than an interrupt that its loop stores away.
+    return "asyncio" in sys.modules
 
 
 def first_kind(frame: FrameType, code: SourceMap) -> Kind:

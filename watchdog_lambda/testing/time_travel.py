@@ -127,7 +127,7 @@ class TimeTravel:
             cut_short = policy.records[-1].at >= firing.timeline.last_call_at
             return not (cut_short and policy.involves(handled))
         caller = next(f for f in frames() if not f.f_code.co_filename.startswith(PACKAGE))
-        return not (policy.involves(handled) or policy._is_winding_up(caller, None))
+        return not (policy.involves(handled) or policy.is_winding_up(caller, None))
 
     def why_nothing_lands(self) -> str:
         """For the message about an interrupt that has not come."""

@@ -1,0 +1,217 @@
+"""The interrupts of one invocation, and what became of each.
+
+Written where an interrupt is made: by a nudge's handler in the thread that it lands in, or by the
+watchdog's, under the firing's lock. Read by any thread.
+"""
+
+from __future__ import annotations
+
+import weakref
+
+from watchdog_lambda._cpython.bytecode import catches, protected_by, protected_lines
+from watchdog_lambda._cpython.source import innermost, is_ours
+from watchdog_lambda.errors import LambdaTimeout
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import CodeType, FrameType, TracebackType
+
+    from watchdog_lambda._cpython.source import SourceMap
+    from watchdog_lambda._cpython.stacks import Stack
+    from watchdog_lambda.errors import Landing
+
+    from .clock import Stopwatch
+    from .limited import Limited
+
+MOST_RECORDS = 20
+"""Interrupts that are remembered, the first and the last: code that swallows all gets no end of
+them."""
+
+_MOST_EXCEPTIONS = 100  # looked at in one chain
+
+
+class InterruptRecord:
+    """One interrupt, and what became of it."""
+
+    __slots__ = (
+        "_catcher",
+        "_invocation",
+        "_stopwatch",
+        "at",
+        "error",
+        "landed_at",
+        "landed_in",
+        "name",
+        "place",
+        "wrappers",
+    )
+
+    def __init__(
+        self,
+        error: Landing,
+        at: float,
+        place: str,
+        wrappers: frozenset[tuple[str, str]],
+        stopwatch: Stopwatch,
+        *,
+        invocation: Limited,
+    ) -> None:
+        self._invocation = invocation
+        self.name = type(error).__name__
+        self._stopwatch = stopwatch
+        self.at = at  # seconds since the start, as is landed_at
+        self.place = place
+        self.wrappers = wrappers
+        self.landed_at: float | None = None
+        # Where it was raised, by a nudge: the code, and the instruction.
+        self.landed_in: tuple[CodeType, int] | None = None
+        # Weak: the traceback holds the handler's frames, and they are not ours to keep alive.
+        self.error = weakref.ref(error)
+        self._catcher: tuple[CodeType, int] | None = None
+
+    def landed(self) -> None:
+        """It has been raised in its thread. Thread: the handler's."""
+        self.landed_at = self._stopwatch.elapsed()
+
+    def landed_by_injection(self, frame: FrameType) -> None:
+        """The same, by an injection that has met `frame`. Thread: the handler's."""
+        self.landed()
+        self._invocation.landed_in(frame)
+
+    def died(self, traceback: TracebackType | None) -> None:
+        """Nothing holds it any more; `traceback` says how far it got. Thread: any."""
+        self._catcher = _catcher(traceback)
+
+    def caught_by(self) -> tuple[CodeType, int] | None:
+        """The code that the interrupt got to, and the offset it came by at; None if unknown."""
+        error = self.error()
+        return self._catcher if error is None else _catcher(error.__traceback__)
+
+    def was_dropped_in_c(self) -> bool:
+        """Whether C code has dropped it before the frame that called that could see it."""
+        caught = self.caught_by()
+        # The nudge's own frame is as far as it got; C code can keep the traceback apart from it.
+        return caught is None or is_ours(caught[0])
+
+
+def _catcher(traceback: TracebackType | None) -> tuple[CodeType, int] | None:
+    # A traceback's first entry is the outermost frame that the exception has reached so far.
+    if traceback is None:
+        return None
+    return traceback.tb_frame.f_code, traceback.tb_lasti
+
+
+class Interrupts:
+    """The interrupts of one invocation, in order."""
+
+    __slots__ = ("_code", "caught_at", "left_out", "records", "severed_at")
+
+    def __init__(self, code: SourceMap) -> None:
+        self._code = code
+        self.records: list[InterruptRecord] = []
+        self.left_out = 0  # from the middle of the records
+        # The block that the user's code has caught the timeout in, and has not entered again since;
+        # written by the handler's thread.
+        self.caught_at: tuple[CodeType, int] | None = None
+        # Where calls were whose waits have been ended; written by the watchdog's thread.
+        self.severed_at: set[tuple[CodeType, int]] = set()
+
+    def remember(self, record: InterruptRecord) -> None:
+        """Add the latest one."""
+        self.records.append(record)
+        if len(self.records) > MOST_RECORDS:
+            del self.records[MOST_RECORDS // 2]
+            self.left_out += 1
+
+    def enters(self, place: tuple[CodeType, int]) -> None:
+        """The handler enters a block that catches the timeout. Thread: the handler's.
+
+        A handler that comes back to the block that it has caught the timeout in goes on as if there
+        had been none.
+        """
+        if self.caught_at == place:
+            self.caught_at = None
+
+    def has_made(self, error: BaseException) -> bool:
+        """Whether `error` itself is one of our interrupts. Thread: any."""
+        return any(record.error() is error for record in self.records)
+
+    def involves(self, error: BaseException | None) -> bool:
+        """Whether `error` is one of our interrupts, or was made of one.
+
+        ``raise X from timeout``, a library's own error raised while ours was handled, and a group
+        that holds ours count: it is still this timeout.
+        """
+        if error is None or not (self.records or self.severed_at):
+            return False
+        ours = [interrupt for r in self.records if (interrupt := r.error()) is not None]
+        pending = [error]
+        seen: set[int] = set()
+        while pending and len(seen) < _MOST_EXCEPTIONS:
+            candidate = pending.pop()
+            if id(candidate) in seen:
+                continue
+            seen.add(id(candidate))
+            if any(candidate is interrupt for interrupt in ours) or self.is_replaced(candidate):
+                return True
+            pending.extend(e for e in (candidate.__cause__, candidate.__context__) if e is not None)
+            pending.extend(getattr(candidate, "exceptions", ()))  # of a group
+        return False
+
+    def is_replaced(self, error: BaseException) -> bool:
+        """Whether C code has raised `error` in the place of an interrupt, or of its own wait.
+
+        It comes from the very instruction at which C code has dropped ours (duckdb makes a
+        ``RuntimeError`` of it), or at which its connection was shut down under it.
+        """
+        raised_at = innermost(error)
+        if raised_at is None:
+            return False
+        origin = raised_at.tb_frame.f_code, raised_at.tb_lasti
+        return origin in self.severed_at or any(
+            record.landed_in == origin and record.was_dropped_in_c() for record in self.records
+        )
+
+    def outcome(self, record: InterruptRecord) -> str:
+        """``delivered``, ``swallowed`` (another had to follow) or ``pending`` (has not landed)."""
+        if record.landed_at is None:
+            return "pending"
+        return "delivered" if record is self.records[-1] else "swallowed"
+
+    def is_lost_in_a_wrapper(self) -> bool:
+        """Whether an ``Interrupt`` has gone through the user's code, to be swallowed around it.
+
+        A ``LambdaTimeout`` does not count: it is a TimeoutError, which a wrapper may mean to
+        answer.
+        """
+        last = self.records[-1] if self.records else None
+        if last is None or last.landed_at is None or last.name == LambdaTimeout.__name__:
+            return False
+        caught = last.caught_by()
+        return caught is not None and (caught[0].co_filename, caught[0].co_name) in last.wrappers
+
+    def is_winding_up(self, frame: FrameType, stack: Stack | None) -> bool:
+        """Whether the last one was caught by the user's own code, which now goes on to an end.
+
+        A handler written for the SIGALRM recipe catches the timeout and then flushes, answers or
+        runs a ``finally`` that is not handling anything any more. A loop that swallows looks the
+        same at first, but comes back to the block that it was interrupted in.
+        """
+        caught = self.records[-1].caught_by()
+        if caught is None:
+            return False
+        code, lasti = caught
+        handler = protected_by(code, lasti)
+        # No handler there: it left that frame, and C code further out dropped it (a task's, say).
+        if handler is None or not catches(code, handler) or not self._code.is_own(code.co_filename):
+            return False
+        if stack is not None:
+            lines = protected_lines(code, handler)
+            place = (code.co_filename, code.co_name)
+            return not any((f, name) == place and line in lines for f, line, name in stack)
+        inner: FrameType | None = frame
+        while inner is not None:
+            if inner.f_code is code and protected_by(code, inner.f_lasti) == handler:
+                return False
+            inner = inner.f_back
+        return True
