@@ -205,12 +205,12 @@ def test_instructions_read_as_the_standard_library_reads_them(statements: int) -
     )
     theirs = [i for i in dis.get_instructions(code) if i.opname != "EXTENDED_ARG"]
 
-    ours = instructions(code)
+    ours = [*instructions(code)]
 
     assert [(i.offset, i.name, i.argument) for i in ours] == [
         (i.offset, i.opname, i.arg or 0) for i in theirs
     ]
-    assert [i.target() for i in ours if "JUMP_BACKWARD" in i.name] == [
+    assert [i.jumps_to() for i in ours if "JUMP_BACKWARD" in i.name] == [
         i.argval for i in theirs if "JUMP_BACKWARD" in i.opname
     ]
     ends = [-2, *(i.offset for i in ours)]

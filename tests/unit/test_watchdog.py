@@ -22,7 +22,7 @@ import pytest
 
 from tests.support import BOUND, FakeAlarm, FakeClock, SilentReport, eventually, plan
 from watchdog_lambda import LambdaTimeout, TimeoutDetails
-from watchdog_lambda._cpython import bytecode, stacks
+from watchdog_lambda._cpython import clauses, stacks
 from watchdog_lambda._engine import daemon
 from watchdog_lambda._engine import nudged as nudged_module
 from watchdog_lambda._engine import watchdog as module
@@ -607,14 +607,14 @@ def test_every_part_is_made_ready_before_it_is_needed(
 ) -> None:
     """An import while the watchdog fires could wait for a lock that the handler holds."""
     ready: list[str] = []
-    for part in (bytecode, stacks):
+    for part in (clauses, stacks):
         monkeypatch.setattr(part, "preload", lambda name=part.__name__: ready.append(name))
 
     watched.last_resort = SimpleNamespace(preload=lambda: ready.append("last resort"))
 
     watched.preload()
 
-    assert ready == [*(part.__name__ for part in (bytecode, stacks)), "last resort"]
+    assert ready == [*(part.__name__ for part in (clauses, stacks)), "last resort"]
     assert watched.silent.preloaded == 1
     assert watched.injector.available
 

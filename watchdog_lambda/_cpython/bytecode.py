@@ -19,9 +19,6 @@ if TYPE_CHECKING:
 RESUMABLE = 0x2A0
 """``inspect``'s CO_GENERATOR, CO_COROUTINE and CO_ASYNC_GENERATOR."""
 
-_JUMP_CACHES = 1 if sys.version_info >= (3, 13) else 0
-"""Units of two bytes behind ``JUMP_BACKWARD``; a jump's distance counts from behind them."""
-
 _CACHE = 0  # in every version
 
 
@@ -45,39 +42,41 @@ def preload() -> None:
 class Instruction:
     """One instruction of a code object; prefixes (``EXTENDED_ARG``) are part of it."""
 
-    __slots__ = ("argument", "begin", "name", "offset")
+    __slots__ = ("argument", "begin", "behind", "name", "offset")
 
-    def __init__(self, begin: int, offset: int, name: str, argument: int) -> None:
+    def __init__(self, begin: int, offset: int, name: str, argument: int, behind: int) -> None:
         self.begin = begin  # of its first prefix
         self.offset = offset
         self.name = name
         self.argument = argument
+        self.behind = behind  # where the next one begins: its caches are passed over
 
-    def target(self) -> int:
-        """Where a jump back goes to."""
-        caches = _JUMP_CACHES if self.name == "JUMP_BACKWARD" else 0
-        return self.offset + 2 + 2 * caches - 2 * self.argument
+    def jumps_to(self) -> int | None:
+        """Where a jump goes; None for any other instruction."""
+        if "JUMP" not in self.name and self.name not in {"FOR_ITER", "SEND"}:
+            return None
+        distance = -2 * self.argument if "BACKWARD" in self.name else 2 * self.argument
+        return self.behind + distance
 
 
-def instructions(code: CodeType) -> list[Instruction]:
-    """The code's instructions in order, without the interpreter's caches between them."""
-    found: list[Instruction] = []
+def instructions(code: CodeType, start: int = 0) -> Iterator[Instruction]:
+    """The code's instructions in order, from the offset `start` on."""
     bytecode, names = code.co_code, _Opcodes.names
     begin, argument = -1, 0
-    for offset in range(0, len(bytecode), 2):
-        number = bytecode[offset]
-        if number == _CACHE:
-            continue
+    offset = start
+    while offset + 1 < len(bytecode):
         if begin < 0:
             begin = offset
-        argument |= bytecode[offset + 1]
-        name = names[number]
+        name, argument = names[bytecode[offset]], argument | bytecode[offset + 1]
+        behind = offset + 2
+        while behind + 1 < len(bytecode) and bytecode[behind] == _CACHE:
+            behind += 2
         if name == "EXTENDED_ARG":
             argument <<= 8
-            continue
-        found.append(Instruction(begin, offset, name, argument))
-        begin, argument = -1, 0
-    return found
+        else:
+            yield Instruction(begin, offset, name, argument, behind)
+            begin, argument = -1, 0
+        offset = behind
 
 
 def name_at(code: CodeType, lasti: int) -> str:

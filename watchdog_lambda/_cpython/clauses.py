@@ -12,16 +12,18 @@ Thread: that of the frames, as their variables are read.
 
 from __future__ import annotations
 
-import sys
 import types
 
-from .bytecode import protected_by, protected_ranges
+from .bytecode import instructions, protected_by, protected_ranges
+from .bytecode import preload as preload_bytecode
+from .values import CALLED_DIFFERENTLY, Values, attribute
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from types import CodeType, FrameType
     from typing import Any
+
+    from .bytecode import Instruction
 
 PASSES = "passes"
 """No clause catches it."""
@@ -35,47 +37,18 @@ TAKEN = "taken"
 SUPPRESSED = "suppressed"
 """The manager of a ``with`` may take it."""
 
-_UNKNOWN = object()
 _MOST_HANDLERS = 50  # one inside of another, in one frame
 _MOST_INSTRUCTIONS = 4000
 
-_names: dict[int, str] = {}
-"""This interpreter's instructions by number; filled by :func:`preload`."""
-
 _common: list[Any] = []
 """What LOAD_COMMON_CONSTANT loads, by index; None, True and False among them from 3.15 on."""
-
-_CALLED_DIFFERENTLY = {
-    "LOAD_FAST_CHECK": "LOAD_FAST",
-    "LOAD_FAST_BORROW": "LOAD_FAST",
-    "LOAD_CLASSDEREF": "LOAD_DEREF",
-    "LOAD_NAME": "LOAD_GLOBAL",
-}
-_IGNORED = {"CACHE", "RESUME", "NOP", "NOT_TAKEN", "PUSH_NULL", "PUSH_EXC_INFO", "COPY_FREE_VARS"}
-
-
-class _Instruction:
-    __slots__ = ("argument", "behind", "name", "offset")
-
-    def __init__(self, offset: int, name: str, argument: int, behind: int) -> None:
-        self.offset = offset
-        self.name = name
-        self.argument = argument
-        self.behind = behind  # the offset of the next one
-
-    def jumps_to(self) -> int | None:
-        """Where a jump goes; None for any other instruction."""
-        if "JUMP" not in self.name and self.name not in {"FOR_ITER", "SEND"}:
-            return None
-        distance = -2 * self.argument if "BACKWARD" in self.name else 2 * self.argument
-        return self.behind + distance
 
 
 def preload() -> None:
     """Import now what must not be imported while the watchdog fires."""
     import opcode  # noqa: PLC0415 - not needed before the watchdog has something to watch
 
-    _names.update({number: name for name, number in opcode.opmap.items()})
+    preload_bytecode()
     _common[:] = getattr(opcode, "_common_constants", ())
 
 
@@ -102,18 +75,18 @@ def is_handling(code: CodeType, lasti: int) -> bool:
     handler = protected_by(code, lasti)
     if handler is None:
         return False
-    first = next(_instructions(code, handler), None)
+    first = next(instructions(code, handler), None)
     return first is not None and first.name in {"COPY", "LOAD_CONST", "LOAD_COMMON_CONSTANT"}
 
 
 def _through(frame: FrameType, handler: int, kind: type[BaseException]) -> tuple[str, int]:
     """What `handler` makes of a `kind`, and the instruction that raises it on; -1: none does."""
     code = frame.f_code
-    at, values = handler, _Values(frame)
-    if next(_instructions(code, at)).name != "PUSH_EXC_INFO":
+    at, values = handler, Values(frame)
+    if next(instructions(code, at)).name != "PUSH_EXC_INFO":
         return PASSES, _raised_again(code, at)  # it only tidies up
     for _ in range(_MOST_INSTRUCTIONS):
-        instruction = next(_instructions(code, at))
+        instruction = next(instructions(code, at))
         if instruction.name == "WITH_EXCEPT_START":
             if _may_suppress(frame, handler):
                 return SUPPRESSED, -1
@@ -144,7 +117,7 @@ def _end_of(code: CodeType, start: int) -> int:
         at = pending.pop()
         if at in seen or len(seen) > _MOST_INSTRUCTIONS:
             continue
-        for instruction in _instructions(code, at):
+        for instruction in instructions(code, at):
             if instruction.offset in seen:
                 break
             seen.add(instruction.offset)
@@ -163,7 +136,7 @@ def _end_of(code: CodeType, start: int) -> int:
 
 def _raised_again(code: CodeType, start: int) -> int:
     """The next instruction that raises on, in code without branches of its own."""
-    for instruction in _instructions(code, start):
+    for instruction in instructions(code, start):
         if instruction.name == "RERAISE":
             return instruction.offset
     return -1
@@ -171,81 +144,11 @@ def _raised_again(code: CodeType, start: int) -> int:
 
 def _branches(code: CodeType, start: int) -> tuple[int, int]:
     """Where the next conditional jump goes, and where it does not."""
-    for instruction in _instructions(code, start):
+    for instruction in instructions(code, start):
         target = instruction.jumps_to()
         if target is not None:
             return target, instruction.behind
     return start, start
-
-
-class _Values:
-    """What a clause has loaded so far: as much of the interpreter's stack as it takes."""
-
-    __slots__ = ("_frame", "stack")
-
-    def __init__(self, frame: FrameType) -> None:
-        self._frame = frame
-        self.stack: list[Any] = []
-
-    def pop(self) -> Any:
-        return self.stack.pop() if self.stack else _UNKNOWN
-
-    def take(self, instruction: _Instruction) -> bool:
-        """Follow one instruction; False if it is none of those that a simple clause is made of."""
-        code, argument = self._frame.f_code, instruction.argument
-        name = _CALLED_DIFFERENTLY.get(instruction.name, instruction.name)
-        if name in _IGNORED:
-            return True
-        if name == "LOAD_GLOBAL":
-            # The lowest bit is about calls; LOAD_NAME does not have it.
-            index = argument >> 1 if instruction.name == name else argument
-            self.stack.append(self._named(code.co_names[index]))
-        elif name in {"LOAD_FAST", "LOAD_DEREF"}:
-            variables = code.co_varnames + _cells(code)
-            known = argument < len(variables)
-            self.stack.append(
-                self._frame.f_locals.get(variables[argument], _UNKNOWN) if known else _UNKNOWN
-            )
-        elif name == "LOAD_ATTR":
-            # From 3.12 on the lowest bit is about calls here, too.
-            index = argument >> 1 if sys.version_info >= (3, 12) else argument
-            self.stack.append(_attribute(self.pop(), code.co_names[index]))
-        elif name == "BUILD_TUPLE":
-            parts = tuple(self.pop() for _ in range(argument))
-            self.stack.append(parts)
-        else:
-            return False
-        return True
-
-    def _named(self, name: str) -> Any:
-        frame = self._frame
-        for scope in (frame.f_globals, frame.f_builtins):
-            if name in scope:
-                return scope[name]
-        return frame.f_locals.get(name, _UNKNOWN)  # of a class's body, or a module's
-
-
-def _cells(code: CodeType) -> tuple[str, ...]:
-    """The variables behind the local ones, in the order of the interpreter's indices."""
-    return (
-        *(name for name in code.co_cellvars if name not in code.co_varnames),
-        *code.co_freevars,
-    )
-
-
-def _attribute(holder: Any, name: str) -> Any:
-    """An attribute, without running any code for it."""
-    if not isinstance(holder, type):
-        try:
-            own: dict[str, Any] = object.__getattribute__(holder, "__dict__")
-        except AttributeError:
-            own = {}
-        if name in own:
-            return own[name]
-    for base in (holder if isinstance(holder, type) else type(holder)).__mro__:
-        if name in vars(base):
-            return vars(base)[name]
-    return _UNKNOWN
 
 
 def _matches(kind: type[BaseException], caught: Any) -> bool:
@@ -263,28 +166,28 @@ def _may_suppress(frame: FrameType, handler: int) -> bool:
     """
     code = frame.f_code
     begins = min(start for start, _, target in protected_ranges(code) if target == handler)
-    loaded: _Instruction | None = None
+    loaded: Instruction | None = None
     before = ""
-    for instruction in _instructions(code, 0):
+    for instruction in instructions(code, 0):
         if instruction.offset >= begins:
             break
         name, before = before, instruction.name
         if instruction.name == "CALL" and name == "LOAD_SPECIAL":
             continue  # of __enter__, which 3.15 does not count among what is protected
-        if _CALLED_DIFFERENTLY.get(instruction.name, instruction.name) == "LOAD_FAST":
+        if CALLED_DIFFERENTLY.get(instruction.name, instruction.name) == "LOAD_FAST":
             loaded = instruction
         elif instruction.name == "CALL" or instruction.name.startswith(("STORE", "LOAD_ATTR")):
             loaded = None  # what is entered was made on the spot
-    values = _Values(frame)
+    values = Values(frame)
     if loaded is None or not values.take(loaded):
         return False
-    leaves = getattr(_attribute(values.pop(), "__exit__"), "__code__", None)
+    leaves = getattr(attribute(values.pop(), "__exit__"), "__code__", None)
     return isinstance(leaves, types.CodeType) and _returns_something(leaves)
 
 
 def _returns_something(code: CodeType) -> bool:
-    before: _Instruction | None = None
-    for instruction in _instructions(code, 0):
+    before: Instruction | None = None
+    for instruction in instructions(code, 0):
         if instruction.name == "RETURN_CONST":  # of 3.12 and 3.13
             if code.co_consts[instruction.argument]:
                 return True
@@ -296,21 +199,3 @@ def _returns_something(code: CodeType) -> bool:
         if instruction.name != "CACHE":
             before = instruction
     return False
-
-
-def _instructions(code: CodeType, start: int) -> Iterator[_Instruction]:
-    """From offset `start` on; the caches that belong to one are passed over."""
-    content = code.co_code
-    extended = 0
-    offset = start
-    while offset + 1 < len(content):
-        name, argument = _names.get(content[offset], ""), content[offset + 1] | extended
-        behind = offset + 2
-        while behind + 1 < len(content) and not content[behind]:
-            behind += 2  # CACHE is 0
-        if name == "EXTENDED_ARG":
-            extended = argument << 8
-        else:
-            extended = 0
-            yield _Instruction(offset, name, argument, behind)
-        offset = behind

@@ -50,7 +50,7 @@ class CodePoints:
 
     def __init__(self, code: CodeType) -> None:
         self.code = code
-        listing = instructions(code)
+        listing = [*instructions(code)]
         handlers = _handlers(code, listing)
         unsafe = {
             *_bookkeeping(listing, handlers),
@@ -189,7 +189,7 @@ def _wrong_jumps(listing: list[Instruction], handlers: list[int | None]) -> Iter
         if index and handlers[index] is None and handlers[index - 1] is not None:
             yield index
         elif "JUMP_BACKWARD" in instruction.name:
-            target = by_offset.get(instruction.target())
+            target = by_offset.get(instruction.jumps_to() or 0)
             if target is not None and handlers[target] != handlers[index]:
                 yield index
 
@@ -202,7 +202,7 @@ def _jumps_looked_up_well(code: CodeType, listing: list[Instruction]) -> Iterabl
     """
     for instruction in listing:
         if "JUMP_BACKWARD" in instruction.name and "NO_INTERRUPT" not in instruction.name:
-            target, looked_up = instruction.target(), instruction.offset
+            target, looked_up = instruction.jumps_to() or 0, instruction.offset
             if sys.version_info < (3, 13):
                 looked_up = target - 2
             if protected_by(code, looked_up) == protected_by(code, target):

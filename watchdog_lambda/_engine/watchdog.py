@@ -24,7 +24,7 @@ import math
 import os
 from _thread import get_ident, get_native_id
 
-from watchdog_lambda._cpython import bytecode, clauses, severing, stacks
+from watchdog_lambda._cpython import clauses, severing, stacks
 from watchdog_lambda._cpython.delivery import Injector, Nudge
 from watchdog_lambda._cpython.pace import Pace
 from watchdog_lambda._log import warn_once
@@ -104,7 +104,6 @@ class WatchdogThread(DaemonThread):
 
     def preload(self) -> None:
         """Import what must not be imported while the watchdog fires."""
-        bytecode.preload()
         clauses.preload()
         severing.preload()
         stacks.preload()
