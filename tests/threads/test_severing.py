@@ -72,7 +72,10 @@ class Blocked:
 
     def _run(self) -> None:
         self.native_id = threading.get_native_id()
-        self.result = self._call()
+        try:
+            self.result = self._call()
+        except ConnectionError as error:  # what was cut can be reset
+            self.result = error
 
     def hold(self, *, since: float = 0.0, spared: frozenset[str] = frozenset()) -> Wait | None:
         return hold(self.native_id, 5, since=since, spared=set(spared))
