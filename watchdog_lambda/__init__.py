@@ -13,6 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from ._aftermath import after_timeout, recovers
     from ._api import Watchdog, shield, watch
     from ._catch import catch_timeout
     from ._engine.current import remaining_time
@@ -28,7 +29,9 @@ __all__ = [
     "TimeLimitExceeded",
     "TimeoutDetails",
     "Watchdog",
+    "after_timeout",
     "catch_timeout",
+    "recovers",
     "remaining_time",
     "sandbox_shutdown_hook",
     "scoped_hook",
@@ -49,7 +52,9 @@ _HOMES = {
     "TimeLimitExceeded": ".errors",
     "TimeoutDetails": ".details",
     "Watchdog": "._api",
+    "after_timeout": "._aftermath",
     "catch_timeout": "._catch",
+    "recovers": "._aftermath",
     "remaining_time": "._engine.current",
     "sandbox_shutdown_hook": "._register",
     "scoped_hook": "._register",

@@ -91,6 +91,13 @@ class Settings:
         "flag",
         "0: never end a connection or a child process that a blocked C call waits for",
     )
+    recycle: str = _setting(
+        "auto",
+        "word",
+        "whether a fresh process serves the next event after a timeout: auto, always or never",
+        choices=("auto", "always", "never"),
+        is_option=False,
+    )
     sigterm: bool = _setting(
         False, "flag", "1: run sandbox_shutdown_hooks when Lambda ends the sandbox", is_option=False
     )

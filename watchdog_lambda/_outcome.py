@@ -6,6 +6,7 @@ from _thread import get_ident
 
 from ._cpython.loops import run_out, running_loop
 from ._cpython.source import PACKAGE, innermost, place_of, trim
+from ._engine import aftermath
 from ._engine.invocation import CONCLUDED, SETTLED, active
 from ._engine.shields import close_again, reopen
 from ._plan import NO_FALLBACK
@@ -43,6 +44,9 @@ def conclude(
         annotate = None if firing.is_reported else tracing.annotation(firing, outcome)
         if annotate is not None:
             _run_until_last_call(firing, annotate)
+        if aftermath.hooks.snapshot():
+            _run_until_last_call(firing, lambda: aftermath.run_hooks(firing))
+        aftermath.decide(firing)
         firing.report(outcome)
         return result, _without_front(failure)
     finally:

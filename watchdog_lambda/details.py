@@ -11,18 +11,27 @@ if TYPE_CHECKING:
 __all__ = ["TimeoutDetails"]
 
 
+RECYCLE, KEEP = "recycle", "keep"
+
+
+_FIELDS = (
+    "deadline",
+    "elapsed",
+    "function_name",
+    "grace_period",
+    "location",
+    "request_id",
+    "stack",
+)
+
+
 class TimeoutDetails:
     """One timeout, as it was when the watchdog fired. Frozen; may be read from any thread."""
 
-    __slots__ = (
-        "deadline",
-        "elapsed",
-        "function_name",
-        "grace_period",
-        "location",
-        "request_id",
-        "stack",
-    )
+    # What a hook wants to become of the process is no part of what the details are.
+    __slots__ = (*_FIELDS, "_wish")
+
+    _wish: str | None
 
     request_id: str
     """Lambda's request id; empty if the context has none."""
@@ -64,10 +73,26 @@ class TimeoutDetails:
         store(self, "grace_period", grace_period)
         store(self, "stack", stack)
         store(self, "location", location)
+        store(self, "_wish", None)
 
     def remaining(self) -> float:
         """Seconds to the hard deadline now; negative once it has passed."""
         return self.deadline - monotonic()
+
+    def recycle(self) -> None:
+        """Ask for a fresh process before the next event. For ``after_timeout`` hooks.
+
+        The last word of all hooks counts. Without effect with ``RECYCLE=never``, where nothing can
+        replace the process, and anywhere but in such a hook.
+        """
+        object.__setattr__(self, "_wish", RECYCLE)
+
+    def keep(self) -> None:
+        """Say that the process is sound, whatever the interrupt has met. The same holds for it.
+
+        Without effect with ``RECYCLE=always``.
+        """
+        object.__setattr__(self, "_wish", KEEP)
 
     def __setattr__(self, name: str, value: object) -> Never:
         raise _frozen(f"TimeoutDetails is frozen; {name} cannot be set")
@@ -78,14 +103,14 @@ class TimeoutDetails:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, TimeoutDetails):
             return NotImplemented
-        return all(getattr(self, name) == getattr(other, name) for name in self.__slots__)
+        return all(getattr(self, name) == getattr(other, name) for name in _FIELDS)
 
     def __hash__(self) -> int:
-        return hash(tuple(getattr(self, name) for name in self.__slots__))
+        return hash(tuple(getattr(self, name) for name in _FIELDS))
 
     def __reduce__(self) -> tuple[object, ...]:
         # Pickled with the LambdaTimeout that carries it, for instance by multiprocessing.
-        return (_rebuild, tuple(getattr(self, name) for name in self.__slots__))
+        return (_rebuild, tuple(getattr(self, name) for name in _FIELDS))
 
     def __repr__(self) -> str:
         return (
@@ -103,4 +128,4 @@ def _frozen(message: str) -> AttributeError:
 
 
 def _rebuild(*values: object) -> TimeoutDetails:
-    return TimeoutDetails(**dict(zip(TimeoutDetails.__slots__, values, strict=True)))  # type: ignore[arg-type]
+    return TimeoutDetails(**dict(zip(_FIELDS, values, strict=True)))  # type: ignore[arg-type]

@@ -237,6 +237,7 @@ def test_what_the_handler_has_returned_is_the_outcome(result: object, scene: Sce
 def lose_it_in_a_wrapper(scene: Scene) -> None:
     record: Any = SimpleNamespace(
         landed_at=GRACE_AT,
+        libraries=(),
         name="Interrupt",
         caught_by=lambda: (fail.__code__, 0),
         wrappers={(fail.__code__.co_filename, "fail")},

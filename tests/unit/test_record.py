@@ -57,6 +57,8 @@ def firing(**changed: Any) -> Any:
         "may_interrupt": True,
         "fallback_error": None,
         "severed": [],
+        "after": [],
+        "recycled": None,
         "services": SimpleNamespace(nudge=nudge()),
     }
     return SimpleNamespace(**{**parts, **changed})
@@ -114,6 +116,7 @@ def test_what_is_not_always_there_is_there_where_it_says_something() -> None:
     hindered = firing(delivery="injection")
     hindered.policy.left_out = 3
     hindered.severed.append("10.0.0.5:5432")
+    hindered.recycled = "severed 10.0.0.5:5432"
 
     record = build(hindered, "stuck", 29.0, last_resort="exit")
 
@@ -121,6 +124,7 @@ def test_what_is_not_always_there_is_there_where_it_says_something() -> None:
     assert record["obstacle"].startswith("no nudge")
     assert record["last_resort"] == "exit"
     assert record["severed"] == ["10.0.0.5:5432"]
+    assert record["recycled"] == "severed 10.0.0.5:5432"
 
 
 # ---- what held it up ---------------------------------------------------------------------------

@@ -100,7 +100,7 @@ class Child:
 
     def is_still_there(self) -> bool:
         """Whether it still is a child of this process."""
-        return _parent_and_start(self._pid)[0] == os.getpid()
+        return parent_and_start(self._pid)[0] == os.getpid()
 
     def end(self) -> bool:
         """End it, and what it has started itself; False if it has ended."""
@@ -267,7 +267,7 @@ def _child(pid: int, since: float) -> Child | None:
     except (OSError, AttributeError):
         return None
     # Behind the opening: the pidfd's process is the one that is looked at, or it has ended.
-    parent, began = _parent_and_start(pid)
+    parent, began = parent_and_start(pid)
     if parent == os.getpid() and began >= since:
         name = syscalls.read(f"/proc/{pid}/comm").strip()
         return Child(pid, descriptor, f"process {pid} ({name})")
@@ -275,7 +275,7 @@ def _child(pid: int, since: float) -> Child | None:
     return None
 
 
-def _parent_and_start(pid: int) -> tuple[int, float]:
+def parent_and_start(pid: int) -> tuple[int, float]:
     """A process's parent, and when it began, in seconds since the machine's start."""
     # Behind the name, in brackets, which may hold anything.
     fields = syscalls.read(f"/proc/{pid}/stat").rpartition(")")[2].split()
@@ -289,7 +289,7 @@ def _descendants(pid: int) -> list[int]:
     parents: dict[int, int] = {}
     for name in os.listdir("/proc"):
         if name.isdecimal():
-            parents[int(name)] = _parent_and_start(int(name))[0]
+            parents[int(name)] = parent_and_start(int(name))[0]
     found = {pid}
     while more := {child for child, parent in parents.items() if parent in found} - found:
         found |= more

@@ -41,6 +41,7 @@ class InterruptRecord:
         "error",
         "landed_at",
         "landed_in",
+        "libraries",
         "name",
         "place",
         "wrappers",
@@ -65,6 +66,8 @@ class InterruptRecord:
         self.landed_at: float | None = None
         # Where it was raised, by a nudge: the code, and the instruction.
         self.landed_in: tuple[CodeType, int] | None = None
+        # Those that it has landed in, by name, innermost first.
+        self.libraries: tuple[str, ...] = ()
         # Weak: the traceback holds the handler's frames, and they are not ours to keep alive.
         self.error = weakref.ref(error)
         self._catcher: tuple[CodeType, int] | None = None

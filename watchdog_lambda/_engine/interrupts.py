@@ -24,7 +24,7 @@ from watchdog_lambda._cpython.waits import AtRest, waits_in_cleanup, waits_in_ex
 from watchdog_lambda.errors import Interrupt, LambdaTimeout
 
 from .history import InterruptRecord, Interrupts
-from .rungs import next_kind
+from .rungs import libraries_in, next_kind
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -245,6 +245,7 @@ class InterruptPolicy(Interrupts):
         error._witness = record = InterruptRecord(
             error, now, place, wrappers, self._stopwatch, invocation=self._invocation
         )
+        record.libraries = libraries_in(stack, self._code)
         if afar is None:
             record.landed_in = frame.f_code, frame.f_lasti
         return error

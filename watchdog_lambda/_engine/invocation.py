@@ -66,7 +66,7 @@ if TYPE_CHECKING:
 
     from .rungs import Kind
     from .services import Services
-    from .stage import Stage
+    from .stage import HookRecord, Stage
 
 RUNNING, SETTLED, CONCLUDED = range(3)
 ARMED, FIRED, OVER = range(3)
@@ -156,10 +156,10 @@ class Firing:
 
     # fmt: off
     __slots__ = (
-        "_answer", "code", "delivery", "details", "ended_at", "fallback_error", "fired_at",
+        "_answer", "after", "code", "delivery", "details", "ended_at", "fallback_error", "fired_at",
         "grace_stage", "handler_state", "invocation", "is_landing", "is_reported", "lock",
-        "looks_blocked", "loops", "may_interrupt", "other_stacks", "policy", "services", "severed",
-        "stages", "stopwatch", "thread_id", "timeline", "watchdog_state",
+        "looks_blocked", "loops", "may_interrupt", "other_stacks", "policy", "recycled", "services",
+        "severed", "stages", "stopwatch", "thread_id", "timeline", "watchdog_state",
     )
     # fmt: on
 
@@ -187,6 +187,8 @@ class Firing:
         self.handler_state = RUNNING
         self.ended_at: float | None = None  # the handler's end
         self.fallback_error: str | None = None  # type and place, if there is one and it failed
+        self.after: list[HookRecord] = []  # hooks that ran after the handler's end
+        self.recycled: str | None = None  # why the process is replaced, or is not after all
         self.is_landing = False  # a decision about an interrupt is under way
         # Either's.
         # That the handler's thread blocks, seen for the nudge that is about to be sent; taken back

@@ -117,6 +117,26 @@ def _is_edge(file: str, function: str) -> bool:
     return function in _EDGES and file.startswith(PACKAGE)
 
 
+def libraries_in(stack: Stack, code: SourceMap) -> tuple[str, ...]:
+    """The installed libraries that the user's code has called there, innermost first.
+
+    By their top-level packages. Thread: any.
+    """
+    outermost = max((i for i, (file, _, _) in enumerate(stack) if code.is_own(file)), default=-1)
+    names = (
+        code.name(file) for file, _, _ in stack[: max(outermost, 0)] if code.is_installed(file)
+    )
+    return tuple(dict.fromkeys(_package(name) for name in names))
+
+
+def _package(name: str) -> str:
+    """The top-level package of a file, by its name relative to its entry of ``sys.path``."""
+    parts = name.split("/")
+    # Whole where it is below none: the nearest folder then, which is right for flat packages.
+    top = parts[0] if parts[0] or len(parts) < 3 else parts[-2]
+    return top.removesuffix(".py")
+
+
 def cancels(frame: FrameType, code: SourceMap) -> bool:
     """Whether a library in whose call the thread is cancels it for a ``KeyboardInterrupt``.
 

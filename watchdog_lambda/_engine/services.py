@@ -42,6 +42,12 @@ if TYPE_CHECKING:
             Thread: watchdog.
             """
 
+        def recycle_before_next_event(self) -> str | None:
+            """Have a fresh process serve the next event; else why not.
+
+            Thread: the handler's, after its end.
+            """
+
 
 class Services:
     """One set per process."""

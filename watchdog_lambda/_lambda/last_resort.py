@@ -15,6 +15,7 @@ import os
 import sys
 
 from watchdog_lambda._cpython.stacks import frame_of, gc_paused
+from watchdog_lambda._engine.aftermath import NO_SUPERVISOR
 from watchdog_lambda._engine.snapshot import attribute
 from watchdog_lambda._engine.stage import call_bounded
 from watchdog_lambda._plan import NO_FALLBACK
@@ -52,6 +53,10 @@ class Exit:
 
     def preload(self) -> None:
         """Nothing is left to be imported at last call."""
+
+    def recycle_before_next_event(self) -> str | None:
+        """Without a supervisor nobody can. Thread: any."""
+        return NO_SUPERVISOR
 
     def act(self, firing: Firing) -> str | None:
         """Answer for the handler and leave; if that cannot be, say why (None: it has come back).

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 from watchdog_lambda._engine.snapshot import attribute
 from watchdog_lambda._plan import NO_FALLBACK
@@ -13,7 +14,7 @@ from .shared_state import RECYCLED
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import NoReturn
+    from typing import Any, NoReturn
 
     from watchdog_lambda._engine.invocation import Firing
 
@@ -69,6 +70,25 @@ class Supervised:
         has_reported = firing.report("stuck", "supervise" + remark)
         self._state.give_up(request_id, has_reported=has_reported)
         self._ring()
+        return None
+
+    def recycle_before_next_event(self) -> str | None:
+        """Have a fresh process serve the next event; why not, if that cannot be.
+
+        Thread: the handler's, after its end.
+        """
+        runtime: Any = sys.modules.get("awslambdaric.lambda_runtime_client")
+        if runtime is None:
+            return "the runtime is none of awslambdaric's"
+
+        def wait_next_invocation(_client: object) -> NoReturn:
+            # The answer has been taken: the runtime posts it before it asks for the next event.
+            for stream in (sys.stdout, sys.stderr):
+                if stream is not None:
+                    stream.flush()
+            self.recycle()
+
+        runtime.BaseLambdaRuntimeClient.wait_next_invocation = wait_next_invocation
         return None
 
     def recycle(self) -> NoReturn:

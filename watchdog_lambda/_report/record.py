@@ -44,7 +44,11 @@ def build(
         "stack": details.stack if details else (),
         "threads": firing.other_stacks,
         "ended_after_ms": None if firing.ended_at is None else round(firing.ended_at * 1000),
-        "hooks": [hook.as_dict() for stage in firing.stages for hook in stage.records],
+        "hooks": [
+            hook.as_dict()
+            for records in (*(stage.records for stage in firing.stages), firing.after)
+            for hook in records
+        ],
         "interrupts": [
             {
                 "exception": interrupt.name,
@@ -67,6 +71,8 @@ def build(
         record["obstacle"] = why
     if firing.severed:
         record["severed"] = list(firing.severed)
+    if firing.recycled is not None:
+        record["recycled"] = firing.recycled
     if last_resort:
         record["last_resort"] = last_resort
     return record

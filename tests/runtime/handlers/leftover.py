@@ -1,0 +1,51 @@
+"""A handler that a timeout leaves something behind of; what follows says which process it is."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import types
+
+import watchdog_lambda
+from watchdog_lambda import after_timeout
+
+_NEVER = threading.Event()
+_driver = types.ModuleType("driver")
+# As pip would have installed it.
+exec(compile("def query(wait): wait(30)", "/opt/python/driver/core.py", "exec"), vars(_driver))  # noqa: S102
+sys.modules["driver"] = _driver
+
+
+@after_timeout
+def settle(details: watchdog_lambda.TimeoutDetails) -> None:
+    """Say whether the process is sound, where the test asks for that."""
+    wish = os.environ.get("WISH")
+    if wish == "recycle":
+        details.recycle()
+    elif wish == "keep":
+        details.keep()
+
+
+if os.environ.get("RECOVERS"):
+    watchdog_lambda.recovers(os.environ["RECOVERS"])
+
+
+def handler(event: dict[str, str], _context: object) -> dict[str, int] | None:
+    """Do what the event says, until it is interrupted."""
+    do = event.get("do")
+    if do == "look":
+        return {"pid": os.getpid()}
+    if do == "child":
+        subprocess.Popen(["sleep", "60"])
+    if do == "thread":
+        threading.Thread(target=_work, daemon=True).start()
+    if do == "library":
+        _driver.query(_NEVER.wait)
+    _NEVER.wait(30)
+    return None
+
+
+def _work() -> None:
+    _NEVER.wait(30)

@@ -1,0 +1,66 @@
+"""What an invocation has started that still works after its end: threads and child processes.
+
+Thread: any.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from _thread import get_ident
+
+from . import syscalls
+from .severing import parent_and_start
+from .stacks import all_stacks
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from .source import SourceMap
+
+
+def threads_at_work(code: SourceMap, since: float) -> list[str]:
+    """The names of threads, begun `since` then, in which code of the user's runs.
+
+    `since` is in seconds since the machine's start. A pool's worker that waits for work has none of
+    the user's code in its stack.
+    """
+    # Not threading.enumerate(): it takes a lock that user code can hold. Nor are the properties
+    # asked, which can be the user's.
+    named: dict[int, Any] = dict(getattr(sys.modules.get("threading"), "_active", {}))
+    begun: dict[int, str] = {}
+    for ident, thread in named.items():
+        own = thread.__dict__
+        if ident != get_ident() and _began(own.get("_native_id")) >= since:
+            begun[ident] = str(own.get("_name"))
+    if not begun:
+        return []
+    stacks = all_stacks(get_ident())
+    return sorted(name for ident, name in begun.items() if code.has_own(stacks.get(ident, [])))
+
+
+def children_at_work(since: float) -> list[str]:
+    """The child processes, begun `since` then, that have not ended: pid and name."""
+    found: list[str] = []
+    try:
+        names = os.listdir("/proc")
+    except OSError:
+        return found
+    for name in names:
+        if not name.isdecimal():
+            continue
+        parent, began = parent_and_start(int(name))
+        if parent == os.getpid() and began >= since and not _has_ended(name):
+            command = syscalls.read(f"/proc/{name}/comm").strip()
+            found.append(f"{name} ({command})")
+    return found
+
+
+def _began(native_id: int | None) -> float:
+    fields = syscalls.read(f"/proc/self/task/{native_id}/stat").rpartition(")")[2].split()
+    return (int(fields[19]) + 1) / os.sysconf("SC_CLK_TCK") if len(fields) >= 20 else 0.0
+
+
+def _has_ended(pid: str) -> bool:
+    return syscalls.read(f"/proc/{pid}/stat").rpartition(")")[2].split()[:1] in ([], ["Z"])

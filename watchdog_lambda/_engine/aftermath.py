@@ -1,0 +1,97 @@
+"""Whether the process serves another event after a timeout, or a fresh one does in its place.
+
+A timeout can leave a client in the middle of its protocol, and in a process that is kept warm it
+then fails for good. So the process is replaced where something may be broken: an interrupt has
+landed inside of a library that is not known to recover, a wait was severed, or something that the
+invocation has started still works.
+
+Thread: the handler's, after it has settled.
+"""
+
+from __future__ import annotations
+
+from watchdog_lambda._cpython.leftovers import children_at_work, threads_at_work
+from watchdog_lambda._cpython.source import place_of
+from watchdog_lambda._hooks import HookRegistry
+from watchdog_lambda.details import KEEP, RECYCLE
+from watchdog_lambda.errors import Interrupt, LambdaTimeout
+
+from .clock import SystemClock
+from .stage import HookRecord
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .invocation import Firing
+
+hooks = HookRegistry()
+"""The hooks for after a timeout."""
+
+recovering: set[str] = {"botocore", "httpcore", "httpx", "redis", "requests", "urllib3"}
+"""Libraries whose clients work in the next invocation, wherever in them an interrupt has landed.
+
+Each by its top-level package, and each held to it by tests/stacks/test_recovery.py. One on the way
+from the user's code to the landing place is enough: it sees to what it uses itself.
+"""
+
+NO_SUPERVISOR = "only a supervisor can replace the process; set LAST_RESORT=supervise"
+
+
+def run_hooks(firing: Firing) -> None:
+    """Run the hooks for after a timeout, the last registered first; none stops another.
+
+    Raises:
+        LambdaTimeout: or ``Interrupt``: last call has cut them short.
+    """
+    for hook in reversed(hooks.snapshot()):
+        record = HookRecord(hook.name)
+        firing.after.append(record)
+        record.started = began = firing.elapsed()
+        record.outcome = "timed-out"  # if it does not come to another one
+        try:
+            hook.call(firing.details)
+        except (LambdaTimeout, Interrupt):
+            raise
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - recorded
+            record.outcome = "raised"
+            record.error = f"{type(error).__name__} in {place_of(error)}"
+        else:
+            record.outcome = "ok"
+        finally:
+            record.duration = firing.elapsed() - began
+
+
+def decide(firing: Firing) -> None:
+    """Have the process replaced before its next event, if it is to be; the record says so."""
+    reason = _reason(firing)
+    if reason is None:
+        return
+    last_resort = firing.services.last_resort
+    why_not = NO_SUPERVISOR if last_resort is None else last_resort.recycle_before_next_event()
+    firing.recycled = reason if why_not is None else f"not recycled: {reason} ({why_not})"
+
+
+def _reason(firing: Firing) -> str | None:
+    """Why the process is to be replaced; None if it is not."""
+    setting = firing.invocation.plan.settings.recycle
+    wish = None if firing.details is None else firing.details._wish
+    if setting == "never" or (setting == "auto" and wish == KEEP):
+        return None
+    if wish == RECYCLE:
+        return "an after_timeout hook has asked for it"
+    return "RECYCLE=always" if setting == "always" else suspicion(firing)
+
+
+def suspicion(firing: Firing) -> str | None:
+    """What may be broken; None if nothing is known to be."""
+    reasons: list[str] = []
+    if firing.severed:
+        reasons.append(f"severed {', '.join(firing.severed)}")
+    for interrupt in firing.policy.records:
+        libraries = interrupt.libraries
+        if interrupt.landed_at is not None and libraries and recovering.isdisjoint(libraries):
+            reasons.append(f"interrupted in {libraries[0]}")
+            break
+    since = SystemClock.since_boot() - firing.elapsed()
+    reasons += [f"thread {name} still works" for name in threads_at_work(firing.code, since)[:1]]
+    reasons += [f"process {name} still works" for name in children_at_work(since)[:1]]
+    return "; ".join(reasons) or None
