@@ -10,7 +10,7 @@ tests compare the three.
 from __future__ import annotations
 
 from ._log import warn_once
-from ._setting import LONGEST_TIMEOUT, PREFIX, Setting
+from ._setting import LONGEST_TIMEOUT, MOST_SAMPLES, PREFIX, Setting
 from .errors import ConfigurationError
 
 TYPE_CHECKING = False
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 GRACE_SHARE = 0.25
 """The grace period is never more than this share of the time that the invocation has."""
+
+SAMPLES_SHARE = 0.5
+"""The first sample of the handler's stack is taken when this share of its time has passed."""
 
 LAST_CALL_SHARE = 0.25
 """Last call is never more than this share of the grace period in force."""
@@ -97,6 +100,13 @@ class Settings:
         "whether a fresh process serves the next event after a timeout: auto, always or never",
         choices=("auto", "always", "never"),
         is_option=False,
+    )
+    samples: int = _setting(
+        20,
+        "count",
+        "how many times at the most the handler's stack is looked at in the second half of its "
+        "time, for the record of a timeout; 0: never",
+        most=MOST_SAMPLES,
     )
     sigterm: bool = _setting(
         False, "flag", "1: run sandbox_shutdown_hooks when Lambda ends the sandbox", is_option=False

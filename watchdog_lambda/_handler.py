@@ -11,11 +11,12 @@ returned.
 from __future__ import annotations
 
 import functools
+import math
 import types
 from _thread import get_ident
 
 from ._async import as_function, call_opaque, is_coroutine_function
-from ._config import GRACE_SHARE
+from ._config import GRACE_SHARE, SAMPLES_SHARE
 from ._engine.invocation import Invocation, active
 from ._hooks import staged
 from ._log import warn_once
@@ -48,8 +49,11 @@ def guard(
     call = _plain(handler)
     monotonic = watchdog.clock.monotonic
     kernel_timers = watchdog.kernel_timers
-    grace_period = plan.settings.grace_period
-    grace_share = GRACE_SHARE
+    # When the watchdog must look first, before the hard deadline: at half of the time, to take the
+    # first sample, or else at the grace period.
+    is_sampled = plan.settings.samples > 0
+    longest = math.inf if is_sampled else plan.settings.grace_period
+    share = SAMPLES_SHARE if is_sampled else GRACE_SHARE
     timeout = plan.settings.timeout
 
     def guarded(event: Any, context: Any) -> Any:
@@ -73,14 +77,14 @@ def guard(
             return call(event, context)
         start = monotonic()
         hard = start + remaining
-        remaining *= grace_share
+        remaining *= share
         invocation = Invocation(
             plan,
             event,
             context,
             start,
             hard,
-            hard - (remaining if remaining < grace_period else grace_period),
+            hard - (remaining if remaining < longest else longest),
         )
         result: Any = None
         failure: BaseException | None = None

@@ -91,6 +91,17 @@ def _seconds(setting: Setting, value: object, source: str) -> float:
     return number
 
 
+def _count(setting: Setting, value: object, source: str) -> int:
+    # bool is an int, and True no count. At most 9 digits: Python refuses to read thousands of them.
+    text = "" if isinstance(value, bool) else str(value).strip()
+    if text.isascii() and text.isdecimal() and len(text) < 10 and int(text) <= setting.most:
+        return int(text)
+    raise ConfigurationError(
+        f"{source} is not a whole number from 0 to {setting.most:g}; "
+        f"use for example {setting.example}"
+    )
+
+
 def _word(setting: Setting, value: object, source: str) -> str:
     if isinstance(value, str) and value.lower() in setting.choices:
         return value.lower()
@@ -176,6 +187,7 @@ _PARSERS: Mapping[Kind, Callable[[Setting, Any, str], Any]] = {
     "word": _word,
     "signal": _signal,
     "flag": _flag,
+    "count": _count,
     "namespace": _namespace,
 }
 

@@ -132,7 +132,10 @@ class time_limit:  # noqa: N801 - used like a function
             return
         try:
             limit.begin()
-            if limit.due < process_watchdog.wake_at:
+            # Not wake_at, at which the thread may only take a sample: the kernel's timer is set by
+            # acts_at, and must reach C code in this block that holds the GIL. Pinned by
+            # test_a_block_rings_although_the_thread_wakes_for_a_sample_before.
+            if limit.due < process_watchdog.acts_at:
                 process_watchdog.wake(limit)
         except BaseException as error:
             # An injection, or a signal handler of the user: the block is not entered.

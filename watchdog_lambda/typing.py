@@ -90,6 +90,7 @@ class Options(TypedDict, total=False):
     wake_signal: str | None
     timeout: float | None
     sever: bool | None
+    samples: int | None
     metrics_namespace: str | None
     disabled: bool | None
 

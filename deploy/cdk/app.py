@@ -59,6 +59,14 @@ QUERIES = {
         'filter event = "watchdog.timeout"',
         "stats count(*) as timeouts by outcome, bin(1h)",
     ],
+    "where the time went": [
+        'filter event = "watchdog.timeout" and ispresent(time_spent.lines.0.location)',
+        (
+            "stats count(*) as timeouts, avg(time_spent.lines.0.share) as share "
+            "by time_spent.lines.0.location"
+        ),
+        "sort timeouts desc",
+    ],
     "hooks that fail or take too long": [
         'filter event = "watchdog.timeout" and hooks.0.outcome != "ok"',
         (

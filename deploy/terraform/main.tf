@@ -116,6 +116,11 @@ locals {
       filter event = "watchdog.timeout"
       | stats count(*) as timeouts by outcome, bin(1h)
     QUERY
+    "where the time went" = <<-QUERY
+      filter event = "watchdog.timeout" and ispresent(time_spent.lines.0.location)
+      | stats count(*) as timeouts, avg(time_spent.lines.0.share) as share by time_spent.lines.0.location
+      | sort timeouts desc
+    QUERY
     "hooks that fail or take too long" = <<-QUERY
       filter event = "watchdog.timeout" and hooks.0.outcome != "ok"
       | fields @timestamp, request_id, hooks.0.name, hooks.0.outcome, hooks.0.duration_ms, hooks.0.error

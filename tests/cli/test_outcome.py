@@ -9,7 +9,14 @@ import pytest
 
 from watchdog_lambda.cli.function import Invocation
 from watchdog_lambda.cli.log import Line
-from watchdog_lambda.cli.outcome import EXIT_STATUS, drawn, in_words, outcome_of, phases
+from watchdog_lambda.cli.outcome import (
+    EXIT_STATUS,
+    drawn,
+    in_words,
+    outcome_of,
+    phases,
+    time_spent,
+)
 
 BEGAN = 1000.0
 RECORD: dict[str, Any] = {
@@ -193,3 +200,22 @@ def test_many_interrupts_share_a_row() -> None:
 def test_in_words(found: Invocation, words: str) -> None:
     """One line, for people."""
     assert in_words(found, 3.0)[0] == words
+
+
+def test_where_the_time_went_is_told_below_the_timeline() -> None:
+    """Line by line, with what each had called."""
+    lines = [
+        {"location": "app.py:41 (load_rows)", "in": "connection.py:117 (wait)", "share": 0.85},
+        {"location": "app.py:47 (store)", "share": 0.15},
+    ]
+    spent = {"samples": 20, "from_ms": 1500, "to_ms": 2210, "lines": lines}
+
+    found = time_spent(invocation(record={**RECORD, "time_spent": spent}), 160)
+
+    head, first, second = ("".join(part.text for part in line) for line in found)
+    assert head == "where the time went from 1.50 to 2.21 s, by 20 samples:"
+    assert "85%  ####" in first
+    assert first.endswith("  app.py:41 (load_rows), in connection...")
+    assert second.endswith("  app.py:47 (store)")
+    assert time_spent(invocation(record=RECORD), 160) == []
+    assert time_spent(invocation(), 160) == []

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from watchdog_lambda.cli.timeline import LABEL, Row, bar_of, draw, draw_large, figure, ruler
+from watchdog_lambda.cli.timeline import (
+    LABEL,
+    Row,
+    bar_of,
+    draw,
+    draw_large,
+    draw_shares,
+    figure,
+    ruler,
+)
 
 
 def text(lines: list[list[object]]) -> list[str]:
@@ -88,3 +97,12 @@ def test_what_is_too_small_to_be_seen_is_drawn_once_more() -> None:
 def test_figures_say_no_more_than_there_is() -> None:
     """No zeros at the end behind a point, all of those before it."""
     assert [figure(value, 2) for value in (2.0, 0.25, 100.0, 1.1)] == ["2", "0.25", "100", "1.1"]
+
+
+def test_shares_are_bars_below_the_timelines_own() -> None:
+    """The smallest is seen, and none is wider than the screen."""
+    lines = text(draw_shares([(0.85, "app.py:41 (load_rows)"), (0.001, "x" * 200)], 113))  # type: ignore[arg-type]
+
+    assert lines[0] == " " * 6 + "85%  " + "#" * 51 + " " * 12 + "app.py:41 (load_rows)"
+    assert lines[1].startswith(" " * 7 + "0%  # ")
+    assert max(map(len, lines)) <= 113

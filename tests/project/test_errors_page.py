@@ -87,6 +87,7 @@ CAUSES: list[Callable[[], object]] = [
     set_to(LAST_RESORT="restart"),
     set_to(WAKE_SIGNAL="SIGALRM"),
     set_to(DISABLED="yes"),
+    set_to(SAMPLES="200"),
     set_to(METRICS_NAMESPACE="AWS/Orders"),
     untyped(watch, grace=2.0),
     untyped(watch, 2.0),

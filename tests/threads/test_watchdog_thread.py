@@ -38,7 +38,8 @@ if TYPE_CHECKING:
 
 def invocation(start: float, seconds: float, grace_period: float = 1.0) -> Invocation:
     """One that has been armed on a clock of ours."""
-    made = Invocation(plan(grace_period=grace_period), None, None, start, start + seconds, 0.0)
+    made_plan = plan(grace_period=grace_period, samples=0)
+    made = Invocation(made_plan, None, None, start, start + seconds, 0.0)
     made.reschedule()
     return made
 

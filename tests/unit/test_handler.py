@@ -129,13 +129,27 @@ def test_the_instants_are_worked_out_once(
     milliseconds: int, hard: float, due: float, scene: Scene
 ) -> None:
     """The grace period is a quarter of the time at most."""
-    assert scene.call(scene.look, milliseconds) is RESULT
+    assert scene.call(scene.look, milliseconds, samples=0) is RESULT
 
     [invocation] = scene.seen
     assert invocation.start == NOW
     assert invocation.hard - NOW == hard
     assert invocation.due - NOW == due
     assert invocation.due - NOW == invocation.timeline().grace_at
+
+
+@pytest.mark.parametrize("milliseconds", [30_000, 4000, 500])
+def test_with_samples_the_first_look_is_at_half_of_the_time(
+    scene: Scene, milliseconds: int
+) -> None:
+    """The same as where it is worked out anew."""
+    assert scene.call(scene.look, milliseconds) is RESULT
+
+    [invocation] = scene.seen
+    assert invocation.due - NOW == milliseconds / 2000
+    assert invocation.acts_at() - NOW == invocation.timeline().grace_at
+    invocation.reschedule()
+    assert invocation.due - NOW == milliseconds / 2000
 
 
 @pytest.mark.parametrize(
@@ -155,7 +169,7 @@ def test_the_time_is_the_earlier_of_the_setting_and_the_contexts(
     scene: Scene, caplog: pytest.LogCaptureFixture, context: object, seconds: float
 ) -> None:
     """A caller may give up first; a context that gives no time, or a wrong one, does not count."""
-    watched = scene.watch(lambda _event, _context: scene.look(), timeout=8.0)
+    watched = scene.watch(lambda _event, _context: scene.look(), timeout=8.0, samples=0)
 
     assert watched({}, context) is RESULT
 
@@ -170,7 +184,8 @@ def test_a_stage_of_its_own_comes_first(scene: Scene) -> None:
     registry = HookRegistry()
     key = registry.add("early", lambda _details: None, before=10.0)
     try:
-        watched = guard(lambda _e, _c: scene.look(), plan(registry), scene)  # type: ignore[arg-type]
+        made = plan(registry, samples=0)
+        watched = guard(lambda _e, _c: scene.look(), made, scene)  # type: ignore[arg-type]
         watched({}, Remaining())
     finally:
         registry.remove(key)
@@ -189,7 +204,7 @@ def test_the_thread_is_rung_only_if_it_would_come_too_late(
     """Arming is two stores otherwise."""
     scene.wake_at = wake_at
 
-    scene.call(scene.look)
+    scene.call(scene.look, samples=0)
 
     assert scene.rung == (scene.seen if rings else [])
 
@@ -643,7 +658,7 @@ def test_what_the_inner_one_is_given_holds_until_it_returns(scene: Scene) -> Non
         return RESULT
 
     outer = nested(scene, inner, fallback="inner", grace_period=5.0)
-    result, invocation = scene.call(outer, fallback="outer")
+    result, invocation = scene.call(outer, fallback="outer", samples=0)
 
     assert result is RESULT
     assert held == [("inner", 5.0, 1)]

@@ -38,7 +38,7 @@ def nobody_stays_active() -> Iterator[None]:
 
 def invocation(*registries: HookRegistry, **settings: object) -> Invocation:
     """Of a function of 10 s, with a grace period of 2 s."""
-    made = plan(*registries, grace_period=2.0, **settings)
+    made = plan(*registries, **{"grace_period": 2.0, "samples": 0, **settings})
     # Never due: the process's own watchdog may look at the table in any test.
     return Invocation(made, {}, None, START, HARD, math.inf)
 
@@ -112,6 +112,26 @@ def test_it_is_due_at_the_first_stage_or_at_the_grace_period(
         registry.remove(key)
 
     assert made.due == due
+
+
+def test_with_samples_it_is_looked_at_before_it_is_acted_on() -> None:
+    """From half of its time on, or at an earlier stage."""
+    registry = HookRegistry()
+    made = invocation(registry, samples=3)
+
+    made.reschedule()
+    plainly = made.due, made.acts_at()
+    key = registry.add("staged", print, 6.0)
+    made.reschedule()
+    registry.remove(key)
+
+    assert plainly == (1005.0, 1008.0)
+    assert made.due == 1004.0
+
+
+def test_what_is_not_due_at_all_is_not_acted_on() -> None:
+    """However early the plan would have it."""
+    assert invocation(samples=3).acts_at() == math.inf
 
 
 def test_it_is_out_of_time_from_the_grace_period_on(clock: FakeClock) -> None:

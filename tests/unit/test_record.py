@@ -59,6 +59,7 @@ def firing(**changed: Any) -> Any:
         "severed": [],
         "after": [],
         "recycled": None,
+        "samples": None,
         "services": SimpleNamespace(nudge=nudge()),
     }
     return SimpleNamespace(**{**parts, **changed})

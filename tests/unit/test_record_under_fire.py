@@ -360,7 +360,7 @@ def test_a_spare_file_that_has_become_the_users_is_spared(
     assert file.read_text() == ""
     # The one that matters is walked.
     assert list(stacks) == [threading.get_ident()]
-    assert "_walked" in [function for _, _, function in stacks[threading.get_ident()]]
+    assert "stack_of" in [function for _, _, function in stacks[threading.get_ident()]]
 
 
 def test_a_path_object_in_sys_path_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -78,7 +78,7 @@ def test_without_descriptors_the_spare_file_serves(spare: Spare) -> None:
 
     with spare._lock:
         assert list(all_stacks(ident)) == [ident]
-        assert all_stacks(ident)[ident][0][2] == "_walked"
+        assert all_stacks(ident)[ident][0][2] == "stack_of"
     os.close(spare._descriptor)
 
 
@@ -88,7 +88,7 @@ def test_a_spare_file_that_has_become_another_is_left_alone(spare: Spare, tmp_pa
     os.dup2(theirs.fileno(), spare._descriptor)
     try:
         ident = threading.get_ident()
-        assert all_stacks(ident)[ident][0][2] == "_walked"
+        assert all_stacks(ident)[ident][0][2] == "stack_of"
         assert theirs.read() == b""
     finally:
         os.close(spare._descriptor)
@@ -107,7 +107,7 @@ def test_a_start_without_descriptors_goes_on_without_a_spare_file(
 
     assert spares == []
     ident = threading.get_ident()
-    assert all_stacks(ident)[ident][0][2] == "_walked"
+    assert all_stacks(ident)[ident][0][2] == "stack_of"
 
 
 def test_without_memory_there_is_no_stack(monkeypatch: pytest.MonkeyPatch) -> None:

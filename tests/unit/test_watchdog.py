@@ -700,6 +700,66 @@ def test_the_thread_looks_and_sleeps_until_something_is_due(watched: Watched) ->
     assert watched.wake_at == GRACE_AT
 
 
+def test_the_kernel_stands_in_for_acts_and_not_for_samples(watched: Watched) -> None:
+    """A handler that is in time is never nudged."""
+    watched._has_met_main = True
+    one = under_way(invocation(due=START + 4.0, samples=24))
+
+    assert watched.live() == ["rest", "look", ("set", GRACE_AT), ("wait", 4.0)]
+    assert (watched.wake_at, watched.acts_at) == (START + 4.0, GRACE_AT)
+    watched.fake.now = START + 4.0
+    assert watched.live() == ["rest", "look", ("set", GRACE_AT), ("wait", 0.125)]
+    assert (one.firing, one.due) == (None, START + 4.0 + 0.125)
+    watched.fake.now = GRACE_AT
+    watched.live()
+    assert one.firing is not None
+    samples = one.firing.samples
+    assert samples is not None
+    assert samples.taken == 24
+
+
+def test_samples_go_on_between_an_early_stage_and_the_grace_period(watched: Watched) -> None:
+    """The thread wakes for them, and the kernel does not stand in."""
+    registry = HookRegistry()
+    key = registry.add("early", lambda _details: None, before=6.0)
+    watched._has_met_main = True
+    one = under_way(invocation(due=START + 2.0, registries=(registry,), samples=24))
+    watched.fake.now = START + 2.0
+    watched.live()
+    assert one.firing is not None
+    stage = one.firing.stages[0]
+    eventually(stage.has_ended, "the early hook")
+    watched.fake.now = START + 4.0
+
+    try:
+        assert watched.live()[-2:] == [("set", GRACE_AT), ("wait", 0.125)]
+    finally:
+        registry.remove(key)
+    assert one.firing.samples is not None
+    assert one.firing.samples.taken == 1
+
+
+def test_without_samples_it_is_not_looked_at_before_it_is_acted_on(watched: Watched) -> None:
+    """Nor does the thread wake for it."""
+    one = under_way(invocation(samples=0))
+    watched.fake.now = GRACE_AT
+
+    watched.live()
+
+    assert one.firing is not None
+    assert one.firing.samples is None
+
+
+def test_an_idle_process_is_not_nudged(watched: Watched) -> None:
+    """The kernel is told of an act only as long as the thread will wake before it."""
+    watched._has_met_main = True
+    watched.wake(invocation(due=START + 4.0))
+
+    assert watched.live()[-2:] == [("set", GRACE_AT), ("wait", 4.0)]
+    watched.fake.now = START + 4.0
+    assert watched.live()[-2:] == [("set", math.inf), ("wait", math.inf)]
+
+
 @pytest.mark.parametrize(
     ("due", "is_open", "has_fired", "looks"),
     [

@@ -67,10 +67,10 @@ def preload() -> None:
             pass  # none to be had now; there may be when it is needed
 
 
-def own_stack(frame: FrameType | None) -> Stack:
+def own_stack(frame: FrameType | None, most: int = MOST_OWN_FRAMES) -> Stack:
     """The stack from a frame of the calling thread on; of no other thread's."""
     stack: Stack = []
-    while frame is not None and len(stack) < MOST_OWN_FRAMES:
+    while frame is not None and len(stack) < most:
         code = frame.f_code
         stack.append((code.co_filename, frame.f_lineno or 0, code.co_name))
         frame = frame.f_back
@@ -88,10 +88,16 @@ def all_stacks(wanted: int) -> dict[int, Stack]:
     try:
         stacks = _parse(_text())
         if wanted not in stacks:
-            stacks[wanted] = _walked(wanted)
+            stacks[wanted] = stack_of(wanted)
     except MemoryError:
         return {}
     return stacks
+
+
+def stack_of(thread_id: int, most: int = MOST_OWN_FRAMES) -> Stack:
+    """The innermost frames of one thread, walked while no garbage is collected. Thread: any."""
+    with gc_paused():
+        return own_stack(sys._current_frames().get(thread_id), most)
 
 
 def stack_in(text: str) -> Stack:
@@ -156,11 +162,6 @@ def _dump(descriptor: int) -> str:
     faulthandler.dump_traceback(file=descriptor, all_threads=True)
     size = os.lseek(descriptor, 0, os.SEEK_CUR)
     return os.pread(descriptor, size, 0).decode("ascii", "replace")
-
-
-def _walked(thread_id: int) -> Stack:
-    with gc_paused():
-        return own_stack(sys._current_frames().get(thread_id))
 
 
 def _new_file() -> int:

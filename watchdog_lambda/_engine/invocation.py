@@ -49,6 +49,7 @@ from __future__ import annotations
 
 from _thread import RLock
 
+from watchdog_lambda._config import SAMPLES_SHARE
 from watchdog_lambda._cpython.delivery import holding
 from watchdog_lambda._cpython.source import SourceMap, current_path
 from watchdog_lambda.errors import LambdaTimeout, prepared
@@ -65,6 +66,7 @@ if TYPE_CHECKING:
     from watchdog_lambda.details import TimeoutDetails
 
     from .rungs import Kind
+    from .samples import Samples
     from .services import Services
     from .stage import HookRecord, Stage
 
@@ -85,8 +87,9 @@ class Invocation:
         self.context = context
         self.start = start
         self.hard = hard
-        # When the watchdog must look next. Written by the handler's thread until there is a firing,
-        # then by the watchdog's.
+        # When the watchdog must look next, for a sample or to act. Written by the handler's thread;
+        # by the watchdog's as well once that has looked. Whoever changes plan or hooks rings, and
+        # the watchdog works it out anew.
         self.due = due
         self.is_open = True  # handler's thread
         self.firing: Firing | None = None  # watchdog's thread, once
@@ -140,12 +143,28 @@ class Invocation:
     def landed_in(self, frame: FrameType) -> None:
         """An injected interrupt has landed in `frame`. Thread: the handler's."""
 
+    def is_sampled(self) -> bool:
+        """Whether the watchdog looks at it before it acts; see :mod:`.sampling`. Thread: any."""
+        return self.plan.settings.samples > 0
+
+    def acts_at(self) -> float:
+        """When the watchdog acts next, whenever it looks before. Thread: any."""
+        if self.firing is not None or not self.is_sampled():
+            return self.due
+        return max(self.due, self._first_act())
+
     def reschedule(self) -> None:
         """Work out anew when the watchdog has to look first: plan or hooks have changed."""
+        first = self._first_act()
+        if self.is_sampled():
+            first = min(first, self.start + (self.hard - self.start) * SAMPLES_SHARE)
+        self.due = first
+
+    def _first_act(self) -> float:
         timeline = self.timeline()
         hooks = (hook for registry in self.plan.registries for hook in registry.snapshot())
         stages = [timeline.stage_at(hook.before) for hook in hooks if hook.before is not None]
-        self.due = self.start + min([timeline.grace_at, *stages])
+        return self.start + min([timeline.grace_at, *stages])
 
 
 class Firing:
@@ -158,8 +177,8 @@ class Firing:
     __slots__ = (
         "_answer", "after", "code", "delivery", "details", "ended_at", "fallback_error", "fired_at",
         "grace_stage", "handler_state", "invocation", "is_landing", "is_reported", "lock",
-        "looks_blocked", "loops", "may_interrupt", "other_stacks", "policy", "recycled", "services",
-        "severed", "stages", "stopwatch", "thread_id", "timeline", "watchdog_state",
+        "looks_blocked", "loops", "may_interrupt", "other_stacks", "policy", "recycled", "samples",
+        "services", "severed", "stages", "stopwatch", "thread_id", "timeline", "watchdog_state",
     )
     # fmt: on
 
@@ -180,6 +199,7 @@ class Firing:
         self.grace_stage: Stage | None = None  # the one of them that interrupts come after
         self.fired_at: float | None = None  # the beginning of the grace period, as it was kept
         self.details: TimeoutDetails | None = None
+        self.samples: Samples | None = None  # where the time went; complete once it has fired
         self.other_stacks: dict[str, tuple[str, ...]] = {}
         self.delivery = "none"
         self.severed: list[str] = []  # the other sides of waits that were ended

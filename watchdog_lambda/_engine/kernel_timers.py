@@ -1,6 +1,7 @@
 """What the kernel does should the watchdog thread not wake in time, because C code holds the GIL.
 
-First it nudges, a little beyond the thread's own wake-up (:mod:`.timers`): C code that looks at
+First it nudges, a little beyond the instant at which the thread must act (:mod:`.timers`), though
+not where it wakes to take a sample: a handler that is in time is never nudged. C code that looks at
 signals is interrupted by that. At last it has every thread's stack written (:mod:`.stack_dump`).
 
 Both are set before the thread goes to sleep: by the thread, or by an invocation that rings it, for
@@ -96,7 +97,7 @@ class KernelTimers:
         """Keep the time of the dump, for nobody who is there now."""
         self.dump_for = None
 
-    def set(self, wake_at: float) -> None:
+    def set(self, acts_at: float) -> None:
         """Have the kernel act, should the thread not wake then. Thread: who goes to sleep."""
         timer, dump = self._timer, self._dump
         if timer is None or dump is None:
@@ -104,7 +105,7 @@ class KernelTimers:
         now = self._clock.monotonic()
         if timer.available:
             if self._nudge.is_ours():
-                timer.set(wake_at - now + LATE_BY, LATE_BY)
+                timer.set(acts_at - now + LATE_BY, LATE_BY)
             else:
                 timer.stop()  # the kernel would send it to the signal's new owner
         dump_for = self.dump_for

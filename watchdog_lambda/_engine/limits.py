@@ -97,6 +97,10 @@ class Limit(Invocation):
         """Always: that is what it is for."""
         return True
 
+    def is_sampled(self) -> bool:
+        """Never: nothing is recorded of a block."""
+        return False
+
     def cancel_soon(self) -> None:
         """The limit is reached: have the block's task cancelled, if any. Thread: watchdog."""
 
@@ -172,6 +176,20 @@ def watched() -> list[tuple[int, Invocation]]:
             for limit in chain(inner)
         ]
     return found
+
+
+def next_act(wakes_at: float, hint: float) -> float:
+    """When the watchdog acts next if it wakes at `wakes_at`, which may be for a sample only.
+
+    `hint` stands for an invocation that has ended, and by which those to come do not ring. Infinity
+    for a thread that sleeps for good: the kernel is not to nudge an idle process.
+
+    Thread: watchdog.
+    """
+    if wakes_at == math.inf:
+        return wakes_at
+    acts = min((invocation.acts_at() for _, invocation in watched()), default=math.inf)
+    return max(wakes_at, min(acts, hint))
 
 
 def of_thread(thread_id: int) -> list[Invocation]:

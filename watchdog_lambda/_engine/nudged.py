@@ -56,7 +56,7 @@ def has_caught_up(invocation: Invocation, clock: Clock) -> bool:
     """Whether the watchdog has done what is due before an interrupt may land. Thread: any."""
     firing = invocation.firing
     if firing is None:
-        return clock.monotonic() < invocation.due + LATE_BY / 2
+        return clock.monotonic() < invocation.acts_at() + LATE_BY / 2
     if any(not stage.is_over() for stage in firing.stages):
         return False
     return firing.elapsed() < firing.timeline.grace_at or not firing.policy.is_waiting

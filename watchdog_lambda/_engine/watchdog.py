@@ -2,20 +2,11 @@
 
 The thread sleeps until the earliest instant that it knows of. A handler's thread that arms an
 invocation wakes it only if its own instant comes before that; so where every invocation has the
-same timeout, an earlier one's deadline has the thread look once per timeout's length, and arming
-costs two stores. Two stores and two reads decide, without a lock:
+same timeout, an earlier one's instant has the thread look once in that time, and arming costs two
+stores. Who is first is decided without a lock, by order 2 of :mod:`.invocation`.
 
-    handler's thread              watchdog thread
-    active[ident] = invocation    wake_at = the earliest instant
-    read wake_at                  read active again
-
-At least one sees the other's store: the handler's thread rings, or the watchdog sees the
-invocation. Swapping either pair loses a wake-up; pinned by
-``tests/threads/test_watchdog_thread.py``.
-
-Nothing here trusts a wait: on every wake-up the instants are compared with the clock anew, so that
-a sandbox that was frozen and thawed, with or without the monotonic clock going on, fires nothing of
-an invocation that has ended.
+Nothing here trusts a wait: each wake-up compares the instants with the clock anew, so that a
+sandbox which was frozen and thawed fires nothing of an invocation that has ended.
 """
 
 from __future__ import annotations
@@ -35,8 +26,9 @@ from .escalation import Escalation
 from .invocation import OVER, Firing, active
 from .kernel_timers import KernelTimers
 from .limit_escalation import LimitEscalation
-from .limits import Limit, innermost, watched
+from .limits import Limit, innermost, next_act, watched
 from .nudged import decide
+from .sampling import Sampling
 from .services import Services
 
 TYPE_CHECKING = False
@@ -63,6 +55,8 @@ class WatchdogThread(DaemonThread):
         # When the thread looks next without being rung; read on the hot path. While there is no
         # thread it is infinite, so that the first invocation rings, and starts it.
         self.wake_at = math.inf
+        # When it acts next, and does not only take a sample; the kernel's timer is set by that.
+        self.acts_at = math.inf
         self.nudge = Nudge(self._decide)
         self.injector = Injector()
         self.kernel_timers = KernelTimers(clock, self.nudge)
@@ -70,11 +64,13 @@ class WatchdogThread(DaemonThread):
         self._alarm = clock.make_alarm()
         # Until then every invocation rings, for only the main thread can install the nudge.
         self._has_met_main = False
-        self._hint = -math.inf  # when the invocation that rang last would have been due
+        # When the invocation that rang last would have been due, and when acted on.
+        self._hint = self._hint_acts = -math.inf
         # Once the settings have asked for it; see _lambda.startup.
         self.last_resort: LastResort | None = None
         # Those under way. Watchdog thread only.
         self.escalations: dict[Invocation, Escalation | LimitEscalation] = {}
+        self._sampling = Sampling(report)
         # Done one by one, a look after each, when no instant of any invocation is being compared
         # with another: watchdog_lambda.testing moves invocations in time. They raise nothing.
         self.pending_calls: list[Callable[[], None]] = []
@@ -97,9 +93,9 @@ class WatchdogThread(DaemonThread):
         self._keep_ballast()
         # Should the invocation have ended before the thread comes to look, the thread still sleeps
         # until then and no longer: the invocations to come need not ring for it again.
-        self._hint = invocation.due
+        self._hint, self._hint_acts = invocation.due, invocation.acts_at()
         self.kernel_timers.choose([i for _, i in watched()] if innermost else (invocation,))
-        self.kernel_timers.set(invocation.due)
+        self.kernel_timers.set(self._hint_acts)
         self._alarm.ring()
 
     def preload(self) -> None:
@@ -148,11 +144,10 @@ class WatchdogThread(DaemonThread):
         self.last_resort = None  # a child answers to nobody
         self.nudge.move_to_this_thread()
         self._alarm = self.clock.make_alarm()
-        self.wake_at = math.inf
+        self.wake_at = self.acts_at = math.inf
 
     def _watch(self) -> None:
         alarm = self._alarm
-        monotonic = self.clock.monotonic
         if self._is_short:
             self._is_short = False
             alarm.wait(SHORT_OF_MEMORY)
@@ -161,31 +156,40 @@ class WatchdogThread(DaemonThread):
             if self.pending_calls:
                 self.pending_calls.pop(0)()
             earliest = self._look()
-            self.wake_at = earliest if self._has_met_main else math.inf
+            hint = self._hint_acts if self._hint > self.clock.monotonic() else math.inf
+            acts_at = next_act(earliest, hint)
+            if self._has_met_main:
+                self.wake_at, self.acts_at = earliest, acts_at
             # After the store, not before: an invocation armed in between has read the old wake_at
             # and may not have rung.
             if self.pending_calls or any(
                 i.due < earliest and i.is_open and i.firing is None for _, i in watched()
             ):
                 continue
-            self.kernel_timers.set(earliest)
-            alarm.wait(earliest - monotonic())
+            self.kernel_timers.set(acts_at)
+            alarm.wait(earliest - self.clock.monotonic())
 
     def _look(self) -> float:
         """Advance every invocation that has something due; when the next thing is."""
         now = self.clock.monotonic()
         earliest = math.inf
         invocations = watched()
-        for ended in self.escalations.keys() - {i for _, i in invocations}:
+        known = {i for _, i in invocations}
+        for ended in self.escalations.keys() - known:
             del self.escalations[ended]
+        self._sampling.keep(known)
         for thread_id, invocation in invocations:
-            due = invocation.due
+            # First the samples: once it has fired they are complete.
+            sample_at = self._sampling.look(invocation, thread_id, now)
+            due = invocation.acts_at()
             # What is under way is also advanced before its time: a hook may have ended and rung.
             if due <= now or invocation in self.escalations:
                 due = self._advance(invocation, thread_id)
                 if due < math.inf:
                     invocation.due = due
-            earliest = min(earliest, due)
+            elif invocation.due <= now:
+                invocation.due = min(due, sample_at)
+            earliest = min(earliest, due, sample_at)
         if not any(e.is_urgent() for e in self.escalations.values()):
             self._pace.relax()
         if invocations or self._hint <= now:
@@ -212,6 +216,7 @@ class WatchdogThread(DaemonThread):
                 )
                 # First publish, then look whether it is still open; see invocation.py.
                 firing = invocation.firing = Firing(invocation, thread_id, services)
+                firing.samples = self._sampling.of(invocation)
             escalation = self.escalations.get(invocation)
             if escalation is None:
                 if firing.watchdog_state == OVER or not invocation.is_open:

@@ -62,6 +62,8 @@ def build(
             for interrupt in policy.records
         ],
     }
+    if firing.samples is not None and firing.samples.taken:
+        record["time_spent"] = firing.samples.summary(firing.code)
     if policy.left_out:
         record["interrupts_left_out"] = policy.left_out
     if firing.fallback_error is not None:

@@ -8,11 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from .timeline import Row, draw, draw_large
+from .screen import Styled
+from .timeline import Row, draw, draw_large, draw_shares
 
 if TYPE_CHECKING:
     from .function import Invocation
-    from .screen import Styled
 
 Outcome = Literal["answered", "failed", "caught", "crashed", "killed"]
 
@@ -137,6 +137,20 @@ def drawn(invocation: Invocation, timeout: float, width: int) -> list[list[Style
     text = f"{_seconds(first - start)}, and then:"
     running = Row("running", "=", "", ((start, first),), text)
     return draw_large(_rows(found), running, first, timeout, width)
+
+
+def time_spent(invocation: Invocation, width: int) -> list[list[Styled]]:
+    """Where the second half of the time went, as bars; nothing if the record does not say."""
+    spent = None if invocation.record is None else invocation.record[1].get("time_spent")
+    if spent is None:
+        return []
+    begin, end = spent["from_ms"] / 1000, spent["to_ms"] / 1000
+    head = f"where the time went from {begin:.2f} to {end:.2f} s, by {spent['samples']} samples:"
+    shares = [
+        (line["share"], ", in ".join(line[key] for key in ("location", "in") if key in line))
+        for line in spent["lines"]
+    ]
+    return [[Styled(head, "dim")], *draw_shares(shares, width)]
 
 
 def _rows(found: list[Phase]) -> list[Row]:

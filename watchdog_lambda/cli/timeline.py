@@ -70,6 +70,19 @@ def draw_large(
     return [*draw([running], 0.0, end, width), [], *draw(shown, begin, end, width)]
 
 
+def draw_shares(shares: list[tuple[float, str]], width: int) -> list[list[Styled]]:
+    """A bar for each share of one whole, in the column of the timeline's; no line wider."""
+    length = max(width - LABEL - GAP - TEXT, 20)
+    lines: list[list[Styled]] = []
+    blank = " " * GAP
+    for share, what in shares:
+        head = f"{share:.0%}".rjust(LABEL - GAP) + blank
+        bar = "#" * max(round(share * length), 1)
+        text = shortened(what, width - LABEL - length - 1 - GAP)
+        lines.append([Styled(head), Styled(f"{bar:<{length + 1}}", "yellow"), Styled(blank + text)])
+    return lines
+
+
 def bar_of(row: Row, begin: float, end: float, length: int) -> str:
     """The row's symbols, one for each column; a short span has one symbol at least."""
     cells = [" "] * (length + 1)

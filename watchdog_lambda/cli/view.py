@@ -11,7 +11,7 @@ import time
 from typing import TYPE_CHECKING, Any, Literal
 
 from .function import crash_in, object_in, record_in
-from .outcome import crash_in_words, drawn, in_words, outcome_of, phases
+from .outcome import crash_in_words, drawn, in_words, outcome_of, phases, time_spent
 from .screen import Screen, Styled
 
 if TYPE_CHECKING:
@@ -82,6 +82,11 @@ class People:
         self._screen.show()
         timeout = self._function.timeout
         for line in drawn(invocation, timeout, self._screen.width):
+            self._screen.show(*line)
+        spent = time_spent(invocation, self._screen.width)
+        if spent:
+            self._screen.show()
+        for line in spent:
             self._screen.show(*line)
         self._screen.show()
         text, style = in_words(invocation, timeout)
