@@ -64,7 +64,7 @@ class time_limit:  # noqa: N801 - used like a function
     def __init__(self, seconds: float | None) -> None:
         if seconds is None:
             seconds = math.inf
-        elif not _is_number(seconds):
+        elif not is_number(seconds):
             raise ConfigurationError(
                 f"time_limit({seconds!r}): not a number of seconds; for example 5.0, or None for "
                 "no limit"
@@ -216,7 +216,8 @@ class time_limit:  # noqa: N801 - used like a function
         return SourceMap(current_path()).place(code.co_filename, frame.f_lineno, code.co_name)
 
 
-def _is_number(seconds: object) -> bool:
+def is_number(seconds: object) -> bool:
+    """Whether it is a number of seconds. Thread: any."""
     if isinstance(seconds, bool) or not isinstance(seconds, int | float):
         return False
     return not math.isnan(seconds)

@@ -30,6 +30,7 @@ from watchdog_lambda._config import Settings
 from watchdog_lambda._lambda.command import choose
 from watchdog_lambda._lambda.runtime_api import RuntimeApi
 from watchdog_lambda._report import metrics
+from watchdog_lambda.batch import BatchProcessor, EventType
 from watchdog_lambda.batch._async import INTERRUPTED
 from watchdog_lambda.batch._watch import NOT_BEGUN
 
@@ -101,6 +102,7 @@ CAUSES: list[Callable[[], object]] = [
     untyped(watch, fallback=nothing),
     untyped(sandbox_shutdown_hook, "close_pool"),
     untyped(time_limit, "5 s"),
+    untyped(BatchProcessor, EventType.SQS, record_time_limit=0),
     lambda: choose({"WATCHDOG_LAMBDA_HANDLER": "watchdog_lambda.entrypoint.handler"}, None),
     lambda: choose({}, None),
     lambda: RuntimeApi("localhost"),

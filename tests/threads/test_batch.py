@@ -6,6 +6,7 @@ import asyncio
 import collections
 import functools
 import json
+import re
 import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -24,7 +25,15 @@ from pydantic import model_validator
 
 from tests import events
 from tests.support import BOUND, Context
-from watchdog_lambda import Interrupt, LambdaTimeout, batch, shutdown_hook, watch
+from watchdog_lambda import (
+    ConfigurationError,
+    Interrupt,
+    LambdaTimeout,
+    TimeLimitExceeded,
+    batch,
+    shutdown_hook,
+    watch,
+)
 from watchdog_lambda._engine.invocation import active
 from watchdog_lambda._hooks import shared
 
@@ -259,7 +268,7 @@ def test_every_name_of_powertools_is_here() -> None:
     for name in differ:
         ours, theirs = getattr(batch, name), getattr(powertools, name)
         assert issubclass(ours, theirs)
-        assert ours.__init__ is theirs.__init__
+        assert {name for name in vars(ours) if not name.startswith("_")} == set()
 
 
 def both(name: str, *args: Any, **options: Any) -> list[Any]:
@@ -990,3 +999,117 @@ def test_async_a_task_that_outlives_its_cancellation_touches_no_other_batch(
     assert second.failed == []
     assert len(processor.success_messages) == 2
     assert all(task.done() for task in tasks)
+
+
+# ---- a limit for each record -------------------------------------------------------------------
+
+LIMIT = 0.15
+"""Seconds that a record may take."""
+
+HANGS = ["ok"] * 6 + ["block"] + ["ok"] * 3
+
+
+def response_of(processor: Any, event: Any, handler: Any, *, is_watched: bool = True) -> Any:
+    """The answer to a batch with far more time than a record may take."""
+    process: Any = batch.process_partial_response
+    if isinstance(processor, powertools.AsyncBatchProcessor):
+        process = batch.async_process_partial_response
+
+    def answer(event: Any, context: Any) -> Any:
+        return process(event, handler, processor, context)
+
+    return (watch(answer) if is_watched else answer)(event, Context(BOUND))
+
+
+def reported(response: Any) -> list[Any]:
+    return [item["itemIdentifier"] for item in response["batchItemFailures"]]
+
+
+@pytest.mark.parametrize("is_watched", [True, False])
+@pytest.mark.parametrize("kind", ["BatchProcessor", "AsyncBatchProcessor"])
+@pytest.mark.parametrize("name", sorted(SOURCES))
+def test_one_record_that_hangs_fails_alone(name: str, kind: str, *, is_watched: bool) -> None:
+    """Nine of ten are done, and the one is reported."""
+    source = SOURCES[name]
+    processor = getattr(batch, kind)(source.type, record_time_limit=LIMIT)
+    make = async_handler_of if kind.startswith("Async") else handler_of
+
+    response = response_of(processor, source.make(*HANGS), make(source.read), is_watched=is_watched)
+
+    assert reported(response) == [source.identifier(6)]
+    assert ended == ["ok"] * 9
+    [(failure, error, _)] = processor.exceptions
+    assert failure is TimeLimitExceeded
+    assert re.match(r"interrupted after 0\.[12] s, the limit of this block, in ", str(error))
+    assert processor.handler.__name__ == "record_handler", "as it was"
+
+
+@pytest.mark.parametrize(
+    ("skip", "failed"), [(False, [2, 3, 4, 5, 6, 7, 8, 9]), (True, [2, 4, 6, 8])]
+)
+def test_fifo_keeps_the_order_behind_a_record_that_hangs(failed: list[int], *, skip: bool) -> None:
+    """As behind any other failure: nobody of its group, or nobody at all, has a turn."""
+    processor = batch.SqsFifoPartialProcessor(skip_group_on_error=skip, record_time_limit=LIMIT)
+    bodies = ["ok", "ok", "block", *["ok"] * 7]
+
+    response = response_of(processor, events.fifo(*bodies, groups="AB" * 5), record_handler)
+
+    assert reported(response) == names(*failed)
+    assert len(ended) == 10 - len(failed)
+
+
+def test_two_records_that_hang_fail_each_for_itself() -> None:
+    """Each has its own limit."""
+    processor = batch.BatchProcessor(SQS.type, record_time_limit=LIMIT)
+
+    response = response_of(processor, events.sqs("block", "ok", "block", "ok"), record_handler)
+
+    assert reported(response) == names(0, 2)
+    assert ended == ["ok", "ok"]
+
+
+def test_a_record_that_swallows_its_limit_once_fails_all_the_same() -> None:
+    """An Interrupt comes next, and the record is left with TimeLimitExceeded."""
+    processor = batch.BatchProcessor(SQS.type, record_time_limit=LIMIT)
+
+    response = response_of(processor, events.sqs("again", "ok"), record_handler)
+
+    assert reported(response) == names(0)
+    assert [kind for kind, _, _ in processor.exceptions] == [TimeLimitExceeded]
+
+
+def test_the_invocations_time_may_be_up_first(run: Run) -> None:
+    """Then the batch ends, as without a limit."""
+    processor = batch.BatchProcessor(SQS.type, record_time_limit=BOUND)
+
+    outcome = run(processor, events.sqs("ok", "block", "ok"), record_handler)
+
+    assert outcome.failed == names(1, 2)
+    assert [kind for kind, _, _ in processor.exceptions] == [LambdaTimeout] * 2
+
+
+def test_a_record_handler_in_c_has_a_limit() -> None:
+    """It has no frame of its own, so one is lent to it."""
+    processor = batch.BatchProcessor(SQS.type, record_time_limit=LIMIT)
+    waits = functools.partial(wait_for, threading.Event())
+
+    response = response_of(processor, events.sqs("block", "ok"), waits)
+
+    assert reported(response) == names(0)
+
+
+def wait_for(event: threading.Event, record: Any) -> None:
+    if record.body == "block":
+        event.wait(BOUND)
+
+
+@pytest.mark.parametrize("seconds", ["soon", True, float("nan"), 0, -1.0, []])
+@pytest.mark.parametrize(
+    "kind", ["BatchProcessor", "AsyncBatchProcessor", "SqsFifoPartialProcessor"]
+)
+def test_what_is_no_limit_is_refused(kind: str, seconds: object) -> None:
+    """With a value that would do."""
+    arguments = [] if "Fifo" in kind else [SQS.type]
+
+    with pytest.raises(ConfigurationError, match=r"^record_time_limit=.*; for example 5\.0"):
+        getattr(batch, kind)(*arguments, record_time_limit=seconds)

@@ -507,3 +507,23 @@ def test_time_can_be_moved_for_a_limit_outside_of_an_invocation() -> None:
     """It is the outermost limit then."""
     with pytest.raises(TimeLimitExceeded), time_limit(60.0):
         clock.advance(61.0)
+
+
+def test_tasks_side_by_side_have_each_their_own_limit() -> None:
+    """They begin one after the other and end in any order: no end takes another's limit away."""
+
+    async def one(number: int) -> int:
+        try:
+            async with time_limit(SHORT * 4):
+                await asyncio.sleep(BOUND if number % 2 else SHORT / (number + 1))
+        except TimeLimitExceeded:
+            return -number
+        return number
+
+    async def all_of_them() -> list[int]:
+        return await asyncio.gather(*(one(number) for number in range(6)))
+
+    began = time.monotonic()
+    assert asyncio.run(all_of_them()) == [0, -1, 2, -3, 4, -5]
+    assert time.monotonic() - began < BOUND / 2
+    assert threading.get_ident() not in innermost

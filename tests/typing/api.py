@@ -119,7 +119,9 @@ def processes(event: dict[str, object]) -> None:
     with fifo([], print) as processor:
         processor.process()
     assert_type(fifo.response()["batchItemFailures"][0]["itemIdentifier"] == "1", bool)
-    concurrent = AsyncBatchProcessor(EventType.Kafka, raise_on_entire_batch_failure=False)
+    concurrent = AsyncBatchProcessor(
+        EventType.Kafka, raise_on_entire_batch_failure=False, record_time_limit=5.0
+    )
     async_process_partial_response(event, print, concurrent)
 
 

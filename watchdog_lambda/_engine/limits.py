@@ -79,16 +79,31 @@ class Limit(Invocation):
 
     def end(self) -> None:
         """Have the watchdog see it no more. Idempotent. Thread: the block's."""
-        # Whatever has begun in the block and was never ended goes with it.
+        staying: list[Limit] = []
         limit = innermost.get(self.thread_id)
         while limit is not None and limit is not self:
+            if limit.outlives(self):
+                staying.append(limit)
             limit = limit.outer
         if limit is None:
             return
-        if self.outer is None:
+        inner = self.outer
+        # From the outside in, so that the watchdog, which may walk the chain meanwhile, misses none
+        # that stays.
+        for limit in reversed(staying):
+            limit.outer = inner
+            inner = limit
+        if inner is None:
             innermost.pop(self.thread_id, None)
         else:
-            innermost[self.thread_id] = self.outer
+            innermost[self.thread_id] = inner
+
+    def outlives(self, _outer: Limit) -> bool:
+        """Whether it goes on where one around it ends. Thread: the block's.
+
+        What has begun in a block and was never ended goes with it.
+        """
+        return False
 
     def timeline(self) -> Timeline:
         return LimitTimeline(self.hard - self.start)
@@ -132,6 +147,10 @@ class TaskLimit(Limit):
         super().__init__(plan, start, seconds, leave)
         self._task = task
         self._loop = task.get_loop()
+
+    def outlives(self, outer: Limit) -> bool:
+        """If that is another task's: they only look nested, by the order in which they began."""
+        return isinstance(outer, TaskLimit) and outer._task is not self._task
 
     def cancel_soon(self) -> None:
         """Have the loop cancel the task. Thread: watchdog."""

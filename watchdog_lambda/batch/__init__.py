@@ -1,10 +1,11 @@
 """Powertools' batch processors, which answer a timeout with the right ``batchItemFailures``.
 
 Use this module in the place of ``aws_lambda_powertools.utilities.batch``: same names, same
-arguments. Under the watchdog a timeout then ends the batch, not the invocation: records that are
-done stay done; the one that was interrupted and those not begun are reported, as Lambda expects it
-of a handler with ``ReportBatchItemFailures``. Outside of a watched invocation the processors are
-Powertools' own.
+arguments, and ``record_time_limit`` beside them, the seconds that one record may take. Under the
+watchdog a timeout then ends the batch, not the invocation: records that are done stay done; the one
+that was interrupted and those not begun are reported, as Lambda expects it of a handler with
+``ReportBatchItemFailures``. Outside of a watched invocation the processors are Powertools' own, but
+for that limit.
 
 Powertools takes the interrupt for the failure of one record and goes on with the next. So here the
 interrupt lands in record handlers only, never in Powertools' bookkeeping, and once the grace period
@@ -79,7 +80,15 @@ class BatchProcessor(SyncBatch, _BatchProcessor):
     most. A record whose handler caught the interrupt and returned is done. If no record was done,
     `raise_on_entire_batch_failure` decides, as for any other failure of the whole batch.
 
-    Thread: the handler's; in any other it is Powertools' own.
+    With `record_time_limit=seconds`, a record that takes longer fails by itself: its handler is
+    left with :class:`~watchdog_lambda.TimeLimitExceeded`, the record is reported, and the next one
+    has its turn. This also holds outside of an invocation, and in any thread; what cannot be
+    interrupted is that of :class:`~watchdog_lambda.time_limit`.
+
+    Raises:
+        ConfigurationError: `record_time_limit` is not a number of seconds above 0.
+
+    Thread: the handler's; in any other it is Powertools' own, but for `record_time_limit`.
     """
 
 
@@ -90,7 +99,14 @@ class AsyncBatchProcessor(AsyncBatch, _AsyncBatchProcessor):
     cancelled (``CancelledError``), run to their end and reported; one that catches that and returns
     is done. No task is left pending, unless it resists until last call.
 
-    Thread: the handler's; in any other it is Powertools' own.
+    With `record_time_limit=seconds`, each record has so much from when it was begun, by the clock:
+    the time in which others run counts. One that takes longer is cancelled through its task and
+    reported.
+
+    Raises:
+        ConfigurationError: `record_time_limit` is not a number of seconds above 0.
+
+    Thread: the handler's; in any other it is Powertools' own, but for `record_time_limit`.
     """
 
 
@@ -100,5 +116,11 @@ class SqsFifoPartialProcessor(SyncBatch, _SqsFifoPartialProcessor):
     The order of every message group is kept: all messages behind the one that was interrupted are
     reported, those of other groups too, for none of them has been begun.
 
-    Thread: the handler's; in any other it is Powertools' own.
+    A record that takes longer than `record_time_limit` seconds has failed as by any error: the
+    messages behind it are reported too, or with `skip_group_on_error` those of its group.
+
+    Raises:
+        ConfigurationError: `record_time_limit` is not a number of seconds above 0.
+
+    Thread: the handler's; in any other it is Powertools' own, but for `record_time_limit`.
     """

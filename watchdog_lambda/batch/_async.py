@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from watchdog_lambda.errors import LambdaTimeout
 
+from ._limit import limited_async
 from ._watch import ENDS, NOT_BEGUN, StopsInTime, Watch, own_invocation
 
 if TYPE_CHECKING:
@@ -90,12 +91,17 @@ class AsyncBatch(StopsInTime):
 
     def async_process(self) -> list[tuple[Any, ...]]:
         invocation = own_invocation()
-        if invocation is None:
-            return super().async_process()
         handler = self.handler
+        limited = limited_async(handler, self.record_time_limit)
+        if invocation is None:
+            self.handler = limited
+            try:
+                return super().async_process()
+            finally:
+                self.handler = handler
         with Watch(invocation) as watch:
             run = self._run = AsyncRun(watch)
-            self.handler = run.opened(handler)
+            self.handler = run.opened(limited)
             try:
                 try:
                     watch.uncover()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
+from ._limit import limited
 from ._watch import ENDS, NOT_BEGUN, StopsInTime, Watch, own_invocation
 
 if TYPE_CHECKING:
@@ -18,15 +19,16 @@ if TYPE_CHECKING:
 class SyncBatch(StopsInTime):
     def process(self) -> list[tuple[Any, ...]]:
         invocation = own_invocation()
-        if invocation is None:
-            return super().process()
         handler = self.handler
-        with Watch(invocation) as watch:
-            self.handler = watch.opened(handler)
-            try:
+        self.handler = limited(handler, self.record_time_limit)
+        try:
+            if invocation is None:
+                return super().process()
+            with Watch(invocation) as watch:
+                self.handler = watch.opened(self.handler)
                 return [self._process_in_time(watch, record) for record in self.records]
-            finally:
-                self.handler = handler
+        finally:
+            self.handler = handler
 
     def _process_in_time(self, watch: Watch, record: dict[Any, Any]) -> Entry:
         if watch.is_out_of_time():

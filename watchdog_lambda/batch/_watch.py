@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import asyncio
-import types
 from _thread import get_ident
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -18,12 +17,13 @@ from aws_lambda_powertools.utilities.batch import (
     SuccessResponse,
 )
 
-from watchdog_lambda._async import call_opaque
 from watchdog_lambda._cpython.loops import run_out
 from watchdog_lambda._engine.clock import SystemClock
 from watchdog_lambda._engine.invocation import active
 from watchdog_lambda._engine.shields import lower_shield, raise_shield, withdraw_for_shield
 from watchdog_lambda.errors import Interrupt, LambdaTimeout
+
+from ._limit import checked, with_frame
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -113,7 +113,7 @@ class Watch:
 
     def opened(self, handler: Callable[..., Any]) -> Callable[..., Any]:
         """`handler`, as the one place in a covered batch that interrupts may land in."""
-        call = handler if _is_function(handler) else _opaque(handler)
+        call = with_frame(handler)
 
         def opened(**arguments: Any) -> Any:
             result = _MISSING
@@ -144,6 +144,24 @@ class Watch:
 class StopsInTime(BasePartialBatchProcessor):
     """What both kinds of processors have in common."""
 
+    def __init__(
+        self, *arguments: Any, record_time_limit: float | None = None, **options: Any
+    ) -> None:
+        """Take Powertools' own arguments, and what a record may take.
+
+        Args:
+            *arguments: Powertools' own, as `options`.
+            record_time_limit: seconds that the handler of one record may take. One that takes
+                longer fails by itself, with ``TimeLimitExceeded``, and is reported; the next ones
+                still have their turn. None is no limit.
+            **options: Powertools' own.
+
+        Raises:
+            ConfigurationError: `record_time_limit` is not a number of seconds above 0.
+        """
+        self.record_time_limit = checked(record_time_limit)
+        super().__init__(*arguments, **options)
+
     def __exit__(self, *exception: object) -> None:
         # The batch is done, and the answer is being made of it.
         invocation = own_invocation()
@@ -171,16 +189,3 @@ def own_invocation() -> Invocation | None:
     """The invocation whose handler runs in this thread; None outside of one."""
     invocation = active.get(get_ident())
     return invocation if invocation is not None and invocation.is_open else None
-
-
-def _is_function(handler: Callable[..., Any]) -> bool:
-    """Whether `handler` has a frame of its own that an interrupt can land in."""
-    function = handler.__func__ if isinstance(handler, types.MethodType) else handler
-    return isinstance(function, types.FunctionType)
-
-
-def _opaque(handler: Callable[..., Any]) -> Callable[..., Any]:
-    def call(**arguments: Any) -> Any:
-        return call_opaque(handler, (), arguments)
-
-    return call
