@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-import os
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -48,7 +48,8 @@ def flush_metrics(details: TimeoutDetails) -> None:
 def ship(order: dict[str, Any]) -> None:
     with tracer.start_as_current_span("ship", attributes={"order": order["id"]}):
         if order.get("in_c"):
-            os.system(f"sleep {order['seconds']:f}")  # noqa: S605 - it never checks for signals
+            # Computes, and never checks for signals.
+            hashlib.pbkdf2_hmac("sha256", b"order", b"salt", int(order["seconds"] * 1_000_000))
         else:
             time.sleep(order["seconds"])
 

@@ -11,6 +11,7 @@ from watchdog_lambda import LambdaTimeout, Watchdog
 from watchdog_lambda._engine import escalation, watchdog
 from watchdog_lambda._engine.escalation import Escalation
 from watchdog_lambda._engine.interrupts import InterruptPolicy
+from watchdog_lambda._engine.press import Press
 from watchdog_lambda._process import process_watchdog
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def fails_twice(function: Callable[..., Any]) -> Callable[..., Any]:
         (watchdog, "Escalation"),
         (Escalation, "stages_to_come"),
         (escalation, "look"),
-        (Escalation, "_press"),
+        (Press, "step"),
         (escalation, "Stage"),
         (type(process_watchdog), "_look"),
         (InterruptPolicy, "decide"),
