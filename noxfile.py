@@ -135,6 +135,18 @@ def wrappers(session: nox.Session) -> None:
     _python(session, "-m", "pytest", "tests/wrappers", *session.posargs)
 
 
+@own
+def stacks(session: nox.Session) -> None:
+    """Clients on real servers: who is answered in time, and whether the next call works."""
+    _install(session, "stacks", COMPILED)
+    os.environ["STACKS_PYTHON"] = _python_of(session)
+    arguments = session.posargs
+    if arguments[:1] == ["test"]:
+        _python(session, "-m", "pytest", "-q", "tests/stacks", *arguments[1:])
+    else:
+        _python(session, "-m", "benchmarks.stacks", *arguments)
+
+
 @here
 def coverage(session: nox.Session) -> None:
     """Lines and branches of the package that no test runs, and that say no reason (minutes)."""
@@ -322,7 +334,7 @@ def lock(session: nox.Session) -> None:
     """Pin the newest versions that pyproject.toml allows in requirements/*.txt; and the lowest."""
     newest = ("--universal", "--upgrade")
     lowest = ("--resolution", "lowest-direct", "--upgrade", "--extra", "runtime", "--extra", "cli")
-    groups = ("wrappers", "deploy", "docs", "release", "mutation")
+    groups = ("wrappers", "stacks", "deploy", "docs", "release", "mutation")
     what = {
         # The package's own dependencies belong to the first and the last alone.
         "dev": ("pyproject.toml", "--group", "dev", *newest),

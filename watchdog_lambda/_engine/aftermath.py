@@ -29,7 +29,7 @@ hooks = HookRegistry()
 recovering: set[str] = {"botocore", "httpcore", "httpx", "redis", "requests", "urllib3"}
 """Libraries whose clients work in the next invocation, wherever in them an interrupt has landed.
 
-Each by its top-level package, and each held to it by tests/stacks/test_recovery.py. One on the way
+Each by its top-level package, and each held to it by tests/stacks/test_stacks.py. One on the way
 from the user's code to the landing place is enough: it sees to what it uses itself.
 """
 
