@@ -41,8 +41,6 @@ def main(arguments: list[str]) -> int:
     with tempfile.TemporaryDirectory() as scratch:
         report = Path(scratch, "report.json")
         options = ["--session", name, "--report", str(report)]
-        # Its sessions, one for each interpreter, wait most of the time.
-        options += ["--parallel", "4"] if name == "interpreters" else []
         process = subprocess.Popen([*nox, *options, "--", *rest])
         while True:
             try:

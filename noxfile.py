@@ -39,10 +39,10 @@ nox.needs_version = ">=2026.10"
 nox.options.error_on_missing_interpreters = False
 nox.options.download_python = "never"
 
-SECOND_CHANCES: Final = ("--reruns=1", "--reruns-delay=1", "--max-suite-reruns=5", "-rR")
+SECOND_CHANCES: Final = ("--reruns=2", "--reruns-delay=2", "--max-suite-reruns=10", "-rR")
 """For tests that run beside others: most meet real deadlines, of a second or two, and on a machine
 that is busy elsewhere one of two thousand may come too late. A defect that shows by chance would
-pass too, so those tests are named at the end of the run, and there may be five of them.
+pass too, so those tests are named at the end of the run, and there are ten second runs at the most.
 """
 
 MEASURED: Final = (
@@ -102,7 +102,7 @@ def interpreters(session: nox.Session) -> None:
         session.log(f"left out: `test` runs on Python {THIS}")
         return
     _install_dev(session)
-    cache = ("-o", f"cache_dir=build/pytest/{session.python}")  # they run beside each other
+    cache = ("-o", f"cache_dir=build/pytest/{session.python}")  # each has its own
     _run(session, "python", "-m", "pytest", *cache, *SECOND_CHANCES, *arguments)
 
 

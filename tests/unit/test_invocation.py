@@ -11,7 +11,7 @@ import pytest
 
 from tests.support import FakeClock, plan
 from watchdog_lambda._engine import current as _current
-from watchdog_lambda._engine import invocation as _invocation
+from watchdog_lambda._engine import timed as _timed
 from watchdog_lambda._engine.current import current, remaining_time
 from watchdog_lambda._engine.invocation import Invocation, active
 from watchdog_lambda._hooks import HookRegistry
@@ -25,7 +25,7 @@ START, HARD = 1000.0, 1010.0
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> FakeClock:
     clock = FakeClock(START)
-    for module in (_invocation, _current):
+    for module in (_timed, _current):
         monkeypatch.setattr(module, "SystemClock", clock)
     return clock
 

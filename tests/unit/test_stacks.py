@@ -6,6 +6,7 @@ import errno
 import os
 import sys
 import threading
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 import pytest
@@ -136,3 +137,22 @@ def test_what_faulthandler_writes_is_read() -> None:
         0x7F8B588F16C0: [("/task/a, line 3.py", 12, "<lambda>"), ("...", 0, "")],
         0xFF: [],
     }
+
+
+def test_no_frame_is_walked_where_there_may_be_other_interpreters(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """From 3.12 on they run on meanwhile; what faulthandler writes down is this one's alone."""
+    monkeypatch.setitem(sys.modules, "_interpreters", ModuleType("_interpreters"))
+    expected = sys.version_info >= (3, 12)
+    if expected:
+
+        def walk() -> None:
+            raise AssertionError("frames of other interpreters would be among them")
+
+        monkeypatch.setattr(sys, "_current_frames", walk)
+
+    [innermost, *_] = stacks.stack_of(threading.get_ident(), 3)
+
+    assert stacks.has_other_interpreters() is expected
+    assert innermost[2]

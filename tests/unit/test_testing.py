@@ -965,7 +965,8 @@ def test_an_invocation_has_few_instants() -> None:
     instants = {
         (type(part).__name__, name)
         for part in parts
-        for name in part.__slots__
+        for kind in type(part).__mro__
+        for name in getattr(kind, "__slots__", ())
         if isinstance(number := getattr(part, name, None), float) and abs(number - began) < 60.0
     }
 

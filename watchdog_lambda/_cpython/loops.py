@@ -9,7 +9,7 @@ import sys
 import weakref
 from _thread import get_ident
 
-from .stacks import frame_of, gc_paused
+from .stacks import frame_of, gc_paused, has_other_interpreters
 from .tasks import awaited_stack, left_open, users_own
 
 TYPE_CHECKING = False
@@ -232,7 +232,7 @@ def _awaited(thread_id: int) -> Iterator[Stack]:
 def loop_in(thread_id: int) -> AbstractEventLoop | None:
     """The loop that runs in another thread, if it is asyncio's own: from the frame that runs it."""
     events = sys.modules.get("asyncio.base_events")
-    if events is None:
+    if events is None or has_other_interpreters():
         return None
     runs = events.BaseEventLoop.run_forever.__code__
     with gc_paused():

@@ -42,19 +42,18 @@ PAUSE = 0.02
 """Seconds between two interrupts: what the first one set going gets time to show itself."""
 
 BLOCKED, MOVING, TRACED = "blocked", "moving", "traced"
-"""How a thread is found: in a call that blocks, on its way, or at a safe point that it has been
-traced to. See :mod:`.._cpython.approach`."""
+"""How a thread is found: in a call that blocks, on its way, or traced to a safe point."""
 
 LONGEST_PUT_OFF = 0.05
-"""Seconds for which one interrupt may be put off in a place where a blocked thread would leave
-something broken, and an injection for a thread that is not in the user's own code."""
+"""Seconds for which an interrupt may be put off where a blocked thread would leave something
+broken, and an injection into a thread that is not in the user's own code."""
 
 PUT_OFF_SHARE = 0.1
 """It is never more than this share of the grace period either."""
 
 LATE_PATIENCE = 1.0
-"""Seconds, or the grace period if that is longer, that a cleanup gets beyond the hard deadline if
-nobody kills (Managed Instances). One that hangs would otherwise cost a worker for good."""
+"""Seconds, or the grace period if longer, for a cleanup after the hard deadline where nobody kills
+(Managed Instances): one that hangs would cost a worker for good."""
 
 
 class InterruptPolicy(Interrupts):

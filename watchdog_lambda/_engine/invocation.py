@@ -49,23 +49,21 @@ from __future__ import annotations
 
 from _thread import RLock
 
-from watchdog_lambda._config import SAMPLES_SHARE
 from watchdog_lambda._cpython.delivery import holding
 from watchdog_lambda._cpython.source import SourceMap, current_path
-from watchdog_lambda.errors import LambdaTimeout, prepared
+from watchdog_lambda.errors import prepared
 
-from .clock import Stopwatch, SystemClock, Timeline
+from .clock import Stopwatch
 from .interrupts import InterruptPolicy
+from .timed import Timed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
-    from types import FrameType
 
     from watchdog_lambda._plan import Plan
     from watchdog_lambda.details import TimeoutDetails
 
-    from .rungs import Kind
     from .samples import Samples
     from .services import Services
     from .stage import HookRecord, Stage
@@ -74,10 +72,10 @@ RUNNING, SETTLED, CONCLUDED = range(3)
 ARMED, FIRED, OVER = range(3)
 
 
-class Invocation:
+class Invocation(Timed):
     """One call of a watched handler. Its three instants are on the monotonic clock."""
 
-    __slots__ = ("context", "due", "event", "firing", "hard", "is_open", "plan", "shields", "start")
+    __slots__ = ("context", "firing", "is_open", "shields")
 
     def __init__(  # noqa: PLR0917 - on the hot path, where keywords cost
         self, plan: Plan, event: object, context: object, start: float, hard: float, due: float
@@ -95,21 +93,9 @@ class Invocation:
         self.firing: Firing | None = None  # watchdog's thread, once
         self.shields = 0  # handler's thread
 
-    first_kind: Kind = LambdaTimeout
-    """What lands first where no library stands between it and the user's code."""
-
-    def timeline(self) -> Timeline:
-        settings = self.plan.settings
-        return Timeline(
-            self.hard - self.start,
-            grace_period=settings.grace_period,
-            hook_budget=settings.hook_budget,
-            last_call=settings.last_call,
-        )
-
-    def elapsed(self) -> float:
-        """Seconds since the start. Thread: any."""
-        return SystemClock.monotonic() - self.start
+    def is_acted_on(self) -> bool:
+        """Whether there is a firing. Thread: any."""
+        return self.firing is not None
 
     def has_fired(self) -> bool:
         """Whether the watchdog has begun the grace period. Thread: any."""
@@ -119,52 +105,6 @@ class Invocation:
     def is_out_of_time(self) -> bool:
         """Whether the grace period has come: what has not been begun is not to be. Thread: any."""
         return self.has_fired() or self.elapsed() >= self.timeline().grace_at
-
-    def may_be_interrupted(self) -> bool:
-        """Whether interrupts are wanted, and an error would not be final. Thread: any."""
-        return self.plan.may_interrupt(self.event)
-
-    def message(self, after: float, place: str) -> str:
-        """What an interrupt says that lands `after` seconds from the start. Thread: any."""
-        limit = self.hard - self.start
-        # After it where nobody kills, as in Managed Instances, and C code was not to be reached.
-        side = "before" if after <= limit else "after"
-        # What is read must add up: 0.75 and 0.25 of 1.0 s can be rounded to 0.7 and 0.2.
-        left, limit = round(limit - after, 1), round(limit, 1)
-        return (
-            f"interrupted after {limit - left:.1f} s, {abs(left):.1f} s {side} the "
-            f"{limit:.1f} s limit, in {place}"
-        )
-
-    def may_land(self) -> bool:
-        """Whether the handler's thread is in what this limits. Thread: the handler's."""
-        return True
-
-    def landed_in(self, frame: FrameType) -> None:
-        """An injected interrupt has landed in `frame`. Thread: the handler's."""
-
-    def is_sampled(self) -> bool:
-        """Whether the watchdog looks at it before it acts; see :mod:`.sampling`. Thread: any."""
-        return self.plan.settings.samples > 0
-
-    def acts_at(self) -> float:
-        """When the watchdog acts next, whenever it looks before. Thread: any."""
-        if self.firing is not None or not self.is_sampled():
-            return self.due
-        return max(self.due, self._first_act())
-
-    def reschedule(self) -> None:
-        """Work out anew when the watchdog has to look first: plan or hooks have changed."""
-        first = self._first_act()
-        if self.is_sampled():
-            first = min(first, self.start + (self.hard - self.start) * SAMPLES_SHARE)
-        self.due = first
-
-    def _first_act(self) -> float:
-        timeline = self.timeline()
-        hooks = (hook for registry in self.plan.registries for hook in registry.snapshot())
-        stages = [timeline.stage_at(hook.before) for hook in hooks if hook.before is not None]
-        return self.start + min([timeline.grace_at, *stages])
 
 
 class Firing:

@@ -40,7 +40,6 @@ if TYPE_CHECKING:
     from .invocation import Invocation
     from .services import LastResort, Report
 
-
 SHORT_OF_MEMORY = 0.01
 """Seconds after which the thread tries again what it had no memory for."""
 

@@ -27,6 +27,7 @@ from .collected import isolated_hooks, timeout_records
 from .context import FakeContext, advance_unwatched
 from .moves import BOUND, ClockError
 from .time_travel import find
+from .waiting import is_interrupt_expected
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ def expire(*_args: object, **_kwargs: object) -> None:
         return
     if not travel.is_handlers or travel.is_hooks:
         return
-    if travel.is_interrupt_expected() or _goes_on(travel):
+    if is_interrupt_expected(travel.invocation) or _goes_on(travel):
         travel.land()
     else:
         # A cleanup that blocks: left alone until last call.
@@ -139,7 +140,7 @@ async def async_expire(*_args: object, **_kwargs: object) -> None:
     after: float | None = None
     if not travel.invocation.has_fired():
         after = travel.timeline.grace_at
-    elif not travel.is_interrupt_expected() and not _goes_on(travel):
+    elif not is_interrupt_expected(travel.invocation) and not _goes_on(travel):
         # A cleanup that awaits: left alone until last call. After that nothing comes, and the
         # wrapper waits no longer for it.
         after = travel.timeline.last_call_at

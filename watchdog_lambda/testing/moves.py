@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from _thread import allocate_lock
 
+from watchdog_lambda._engine.clock import SystemClock
+from watchdog_lambda._engine.limits import chain, innermost
 from watchdog_lambda._process import process_watchdog
 
 TYPE_CHECKING = False
@@ -11,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from watchdog_lambda._engine.invocation import Invocation
+    from watchdog_lambda._engine.limits import Limit
 
 BOUND = 10.0
 """Seconds, real ones, after which something that must come has not come."""
@@ -87,3 +90,15 @@ def have_done(call: Callable[[], None], own: Invocation | None) -> None:
         raise ClockError("time does not pass: the watchdog thread does not run")
     if failures:
         raise failures[0]
+
+
+def is_to_land(limit: Limit) -> bool:
+    """Whether a block's time is up, and nothing has landed in it. Thread: the block's."""
+    if not limit.is_open or limit.shields or limit.hard > SystemClock.monotonic():
+        return False
+    return limit.firing is None or not limit.firing.policy.records
+
+
+def limits_of(thread_id: int, invocation: Invocation) -> list[Limit]:
+    """The limits of the blocks in a thread of the `invocation`, the innermost first."""
+    return [limit for limit in chain(innermost.get(thread_id)) if limit is not invocation]

@@ -15,21 +15,28 @@ The watchdog thread itself moves the instants, between two looks at them (see
 from __future__ import annotations
 
 import math
-import sys
 from _thread import get_ident
 from functools import partial
 
-from watchdog_lambda._cpython.source import PACKAGE
 from watchdog_lambda._engine.clock import SystemClock
 from watchdog_lambda._engine.current import current
 from watchdog_lambda._engine.escalation import Escalation
-from watchdog_lambda._engine.limits import chain, innermost, of_thread, watched
+from watchdog_lambda._engine.limits import of_thread, watched
 from watchdog_lambda._engine.stage import Stage
 from watchdog_lambda._process import process_watchdog
 from watchdog_lambda._report.record import obstacle
 
-from .moves import BOUND, EPSILON, ClockError, have_done, move_back, moves
-from .waiting import frames, landing, wait_until
+from .moves import (
+    BOUND,
+    EPSILON,
+    ClockError,
+    have_done,
+    is_to_land,
+    limits_of,
+    move_back,
+    moves,
+)
+from .waiting import frames, is_interrupt_expected, landing, wait_until
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,7 +44,6 @@ if TYPE_CHECKING:
 
     from watchdog_lambda._engine.clock import Timeline
     from watchdog_lambda._engine.invocation import Firing, Invocation
-    from watchdog_lambda._engine.limits import Limit
 
 
 class TimeTravel:
@@ -107,28 +113,6 @@ class TimeTravel:
             if step < after:
                 self._let_hooks_run()
 
-    def is_interrupt_expected(self) -> bool:
-        """Whether an interrupt is to land in this thread without any more time passing.
-
-        Thread: the handler's.
-        """
-        invocation = self.invocation
-        firing = invocation.firing
-        if invocation.plan.settings.interrupt == "none":
-            return False
-        is_last_call = self.elapsed >= self.timeline.last_call_at
-        if invocation.shields and not is_last_call:
-            return False
-        if firing is None or not firing.policy.records:
-            return True
-        policy = firing.policy
-        handled = sys.exc_info()[1]
-        if is_last_call:
-            cut_short = policy.records[-1].at >= firing.timeline.last_call_at
-            return not (cut_short and policy.involves(handled))
-        caller = next(f for f in frames() if not f.f_code.co_filename.startswith(PACKAGE))
-        return not (policy.involves(handled) or policy.is_winding_up(caller, None))
-
     def why_nothing_lands(self) -> str:
         """For the message about an interrupt that has not come."""
         firing = self.invocation.firing
@@ -172,7 +156,8 @@ class TimeTravel:
         """When something is due next, in seconds from the start; infinity if nothing is."""
         invocation = self.invocation
         firing = invocation.firing
-        times = [limit.hard - invocation.start for limit in self._limits() if limit.is_open]
+        limits = limits_of(self.ident, invocation)
+        times = [limit.hard - invocation.start for limit in limits if limit.is_open]
         escalation = process_watchdog.escalations.get(invocation)
         if firing is None:
             times.append(invocation.due - invocation.start)
@@ -193,7 +178,7 @@ class TimeTravel:
             self._move = moves[invocation] = count + 1
             missing = after + EPSILON - self.elapsed
             if missing > 0:
-                for moved in (invocation, *self._limits()):
+                for moved in (invocation, *limits_of(self.ident, self.invocation)):
                     move_back(moved, missing)
 
         self._have_done(move)
@@ -217,7 +202,7 @@ class TimeTravel:
         invocation = self.invocation
         firing = invocation.firing
         until = SystemClock.monotonic() + BOUND
-        if any(_is_to_land(limit) for limit in self._limits()):
+        if any(is_to_land(limit) for limit in limits_of(self.ident, self.invocation)):
             wait_until(lambda: False, until)
             raise ClockError("the interrupt of a time_limit has not landed")
         if firing is None or firing.fired_at is None:
@@ -227,7 +212,7 @@ class TimeTravel:
             wait_until(lambda: not firing.policy.is_waiting or not invocation.is_open, until)
         if not self.is_handlers:
             wait_until(lambda: self._is_over_elsewhere(firing), until)
-        elif self.is_interrupt_expected():
+        elif is_interrupt_expected(self.invocation):
             wait_until(lambda: False, until)
             raise ClockError(f"the interrupt has not landed: {self.why_nothing_lands()}")
 
@@ -240,11 +225,6 @@ class TimeTravel:
             return True
         return any(record.landed_at is not None for record in firing.policy.records)
 
-    def _limits(self) -> list[Limit]:
-        """Those of blocks in the thread that asks, the innermost first."""
-        limits = chain(innermost.get(self.ident)) if self.is_handlers else ()
-        return [limit for limit in limits if limit is not self.invocation]
-
     def _interrupts(self) -> int:
         firing = self.invocation.firing
         return 0 if firing is None else len(firing.policy.records)
@@ -256,10 +236,3 @@ def find() -> TimeTravel | None:
         moves.pop(ended, None)
     invocation = current() or next(iter(of_thread(get_ident())), None)
     return None if invocation is None else TimeTravel(invocation)
-
-
-def _is_to_land(limit: Limit) -> bool:
-    """Whether a block's time is up, and nothing has landed in it. Thread: the block's."""
-    if not limit.is_open or limit.shields or limit.hard > SystemClock.monotonic():
-        return False
-    return limit.firing is None or not limit.firing.policy.records

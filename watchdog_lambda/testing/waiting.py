@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from _thread import allocate_lock
 
+from watchdog_lambda._cpython.source import PACKAGE
 from watchdog_lambda._engine.clock import SystemClock
 from watchdog_lambda.errors import Interrupt, LambdaTimeout
 
@@ -12,6 +13,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import FrameType
+
+    from watchdog_lambda._engine.invocation import Invocation
 
 _STEP = 0.002  # seconds between two looks at whether something has come
 
@@ -54,3 +57,25 @@ def wait_until(  # pragma: no cover - runs under another file's name, see below
 
 # No interrupt lands in a frame of this package. This one stands for the user's call that blocks.
 wait_until.__code__ = wait_until.__code__.replace(co_filename="<watchdog_lambda.testing>")
+
+
+def is_interrupt_expected(invocation: Invocation) -> bool:
+    """Whether an interrupt is to land in this thread without any more time passing.
+
+    Thread: the handler's.
+    """
+    firing = invocation.firing
+    if invocation.plan.settings.interrupt == "none":
+        return False
+    is_last_call = invocation.elapsed() >= invocation.timeline().last_call_at
+    if invocation.shields and not is_last_call:
+        return False
+    if firing is None or not firing.policy.records:
+        return True
+    policy = firing.policy
+    handled = sys.exc_info()[1]
+    if is_last_call:
+        cut_short = policy.records[-1].at >= firing.timeline.last_call_at
+        return not (cut_short and policy.involves(handled))
+    caller = next(f for f in frames() if not f.f_code.co_filename.startswith(PACKAGE))
+    return not (policy.involves(handled) or policy.is_winding_up(caller, None))
