@@ -80,7 +80,7 @@ python_maximum_signature_line_length = 88
 
 # Type variables, and what Powertools' processors are given, which have no page here.
 nitpick_ignore_regex = [
-    ("py:class", r"(.*\.)?(P|R|Hook|SandboxHook)(\.args|\.kwargs)?"),
+    ("py:class", r"(.*\.)?(P|R|Hook|AfterHook|SandboxHook)(\.args|\.kwargs)?"),
     ("py:class", "BatchSqsTypeModel|BatchTypeModels|EventType|logging.Logger"),
 ]
 
