@@ -10,7 +10,7 @@ import sys
 from _thread import get_ident
 
 from . import syscalls
-from .severing import parent_and_start
+from .children import parent_and_start
 from .stacks import all_stacks
 
 TYPE_CHECKING = False
