@@ -33,7 +33,7 @@ def snippets(page: str) -> list[dict[str, Any]]:
 
 def test_partial_batches(capfd: pytest.CaptureFixture[str]) -> None:
     """The handler with the one import changed, and the one that cleans up."""
-    plain, cleaning = snippets("how-to/partial-batches.md")
+    plain, *_, cleaning = snippets("how-to/partial-batches.md")
 
     assert watch(plain["handler"])(events.sqs("a", "b"), Context(30.0)) == {"batchItemFailures": []}
     assert "shipping b" in capfd.readouterr().out
@@ -46,7 +46,7 @@ def test_partial_batches(capfd: pytest.CaptureFixture[str]) -> None:
 
 def test_a_fallback_hides_the_error_of_a_batch() -> None:
     """What the page warns of: outside of the processor, the caller gets no batchItemFailures."""
-    [plain, _] = snippets("how-to/partial-batches.md")
+    [plain, *_] = snippets("how-to/partial-batches.md")
 
     def handler(event: Any, context: Any) -> Any:
         block()

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import FrameType
 
+# A gate holds the process's one watchdog; what another test has left to do there comes in between.
+pytestmark = pytest.mark.alone
+
 RESULT = object()
 SHORT = 0.04
 """Seconds of an invocation that is to fire soon."""
