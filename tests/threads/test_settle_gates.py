@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import FrameType
 
-# A gate holds the process's one watchdog; what another test has left to do there comes in between.
+# By itself: after some other test, not found yet, the watchdog has not come to a gate in this file.
 pytestmark = pytest.mark.alone
 
 RESULT = object()

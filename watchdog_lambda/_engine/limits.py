@@ -8,7 +8,7 @@ is due, with the four orders of :mod:`.invocation`; what lands is decided for th
 Two rules hold between the limits of one thread:
 
 - One injected interrupt at a time: a thread has room for one. Pinned by
-  test_two_limits_that_are_due_at_once_do_not_take_each_others_injection.
+  test_limits_that_are_due_at_once_all_end_with_the_outermost.
 - What cleans up after one is left alone by the others, unless they have begun in that cleanup.
 """
 
