@@ -23,7 +23,7 @@ from watchdog_lambda._report.record import MOST_BYTES
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-ROOT: Final = Path(__file__).resolve().parents[2]
+ROOT: Final = Path(__file__).resolve().parents[3]
 LINE: Final = b"x" * (MOST_BYTES - 1) + b"\n"
 WAYS: Final = ("opened again", "spliced", "in pieces")
 

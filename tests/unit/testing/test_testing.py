@@ -227,7 +227,7 @@ def test_the_location_is_the_handlers_own_line() -> None:
         watch(handler)({}, FakeContext())
 
     line = inspect.getsourcelines(handler)[1] + 1
-    assert str(caught.value) == f"{FIRED}tests/unit/test_testing.py:{line} (handler)"
+    assert str(caught.value) == f"{FIRED}tests/unit/testing/test_testing.py:{line} (handler)"
     load.assert_called_once_with("orders", limit=5)
 
 

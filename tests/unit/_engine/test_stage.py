@@ -433,7 +433,7 @@ def test_what_has_no_name_is_named_by_its_type() -> None:
     class Flusher:
         __module__ = None  # type: ignore[assignment]
 
-    assert hook_name(nothing) == "tests.unit.test_stage.nothing"
+    assert hook_name(nothing) == "tests.unit._engine.test_stage.nothing"
     assert hook_name(functools.partial(nothing)) == "functools.partial"
     assert hook_name(Flusher()) == "Flusher"
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.unit.landing_programs import FILE, Ledger, Program, faults, programs
+from tests.unit._cpython.landing_programs import FILE, Ledger, Program, faults, programs
 from watchdog_lambda._cpython import bytecode
 from watchdog_lambda._cpython.target_frames import OWN, TargetFrames
 
