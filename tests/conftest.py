@@ -10,7 +10,7 @@ import pytest
 
 from watchdog_lambda import _hooks, _log
 from watchdog_lambda._engine.invocation import active
-from watchdog_lambda.testing import timeout_records
+from watchdog_lambda.testing import isolated_hooks, timeout_records
 
 from . import log_schema
 from .support import eventually
@@ -27,14 +27,18 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 @pytest.fixture(autouse=True)
 def nothing_stays_behind() -> Iterator[None]:
-    """Fail a test that leaves a thread, a hook or an open invocation to the next one."""
+    """Fail a test that leaves a thread, a hook or an open invocation; the next one finds none."""
     before = set(threading.enumerate())
     _log.said.clear()
-    yield
-    eventually(lambda: set(threading.enumerate()) <= before, "threads to end")
-    assert not active, "an invocation has not been removed"
-    assert not _hooks.shared.snapshot(), "a hook is still registered"
-    assert not _hooks.staged, "a staged hook is still registered"
+    with isolated_hooks():
+        yield
+        try:
+            eventually(lambda: set(threading.enumerate()) <= before, "threads to end")
+            assert not active, "an invocation has not been removed"
+            assert not _hooks.shared.snapshot(), "a hook is still registered"
+            assert not _hooks.staged, "a staged hook is still registered"
+        finally:
+            active.clear()
 
 
 @pytest.fixture(autouse=True)

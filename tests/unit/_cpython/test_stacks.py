@@ -6,7 +6,7 @@ import errno
 import os
 import sys
 import threading
-from types import ModuleType
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,6 +17,7 @@ from watchdog_lambda._cpython.stacks import Spare, _parse, all_stacks, own_stack
 
 if TYPE_CHECKING:
     from pathlib import Path
+    from types import FrameType
 
 
 def test_every_thread_is_there_with_its_place() -> None:
@@ -139,20 +140,33 @@ def test_what_faulthandler_writes_is_read() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("interpreters", "expected"),
+    [(1, sys.version_info[:2] == (3, 12)), (2, sys.version_info >= (3, 12))],
+)
 def test_no_frame_is_walked_where_there_may_be_other_interpreters(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, interpreters: int, *, expected: bool
 ) -> None:
-    """From 3.12 on they run on meanwhile; what faulthandler writes down is this one's alone."""
-    monkeypatch.setitem(sys.modules, "_interpreters", ModuleType("_interpreters"))
-    expected = sys.version_info >= (3, 12)
-    if expected:
+    """From 3.12 on they run on meanwhile; what faulthandler writes down is this one's alone.
 
-        def walk() -> None:
-            raise AssertionError("frames of other interpreters would be among them")
+    On 3.14 `concurrent.futures` imports the module, whoever uses interpreters.
+    """
+    module = SimpleNamespace(list_all=lambda: [None] * interpreters)
+    for name in ("_interpreters", "_xxsubinterpreters"):
+        monkeypatch.setitem(sys.modules, name, module)
+    walked: list[str] = []
 
-        monkeypatch.setattr(sys, "_current_frames", walk)
+    def walk() -> dict[int, FrameType]:
+        walked.append("frames")
+        return {}
 
-    [innermost, *_] = stacks.stack_of(threading.get_ident(), 3)
+    monkeypatch.setattr(sys, "_current_frames", walk)
+    ident = threading.get_ident()
 
-    assert stacks.has_other_interpreters() is expected
-    assert innermost[2]
+    [innermost, *_] = stacks.stack_of(ident, 3) or [("", 0, "")]
+    assert innermost[2] == ("_dump" if expected else "")
+
+    monkeypatch.setattr(stacks, "_text", lambda: "")
+    assert all_stacks(ident) == ({} if expected else {ident: []})
+
+    assert walked == ([] if expected else ["frames", "frames"])
