@@ -45,8 +45,6 @@ if TYPE_CHECKING:
 
 TIMEOUT: Final = 0.1
 """Seconds of the function: as short as the runtime's own work allows."""
-LONG: Final = 1.0
-"""Of the events in which the fresh process's init has time before the next event is asked for."""
 KINDS: Final = ("hold", "hold", "free", "spin", "exit", "segfault")
 SPREAD: Final = (-0.004, 0.006)
 STEP: Final = 0.0004
@@ -59,12 +57,7 @@ class StrictApi(RuntimeApi):
     def __init__(self) -> None:
         super().__init__(timeout=TIMEOUT)
         self.violations: list[str] = []
-        self.seconds = TIMEOUT
         self._open: Invocation | None = None
-
-    def deadline_ms(self) -> int:
-        """The hard deadline of an event that is taken now."""
-        return int((time.time() + self.seconds) * 1000)
 
     def take(self, connection: socket.socket) -> Invocation | None:
         """The next event; not while one is open."""
@@ -135,26 +128,22 @@ class Race:
 
     def _one(self, api: StrictApi, number: int) -> None:
         do = self._random.choice(KINDS)
-        is_long = do in {"exit", "segfault"} and self._random.random() < 0.3
-        api.seconds = LONG if is_long else TIMEOUT
         try:
             api.wait_for_pollers(1, within=ANSWERS_WITHIN)
-            # At once, where there is time for the init; else at the instant of the decision.
-            aimed = api.seconds - margin(api.seconds) + self._shift[do]
-            after = 0.01 if is_long else aimed + self._random.uniform(*SPREAD)
+            aimed = TIMEOUT - margin(TIMEOUT) + self._shift[do]
             event = {
                 "do": do,
                 "number": number,
-                "until": time.monotonic() + after,
+                "until": time.monotonic() + aimed + self._random.uniform(*SPREAD),
                 "large": self._random.random() < 0.1,
             }
             answer = api.send(event).answer(within=ANSWERS_WITHIN)
         except NoAnswer as error:
             self.violations.append(f"lost: {error}")
             return
-        self._judge(do, number, answer, is_long=is_long)
+        self._judge(do, number, answer)
 
-    def _judge(self, do: str, number: int, answer: Answer, *, is_long: bool) -> None:
+    def _judge(self, do: str, number: int, answer: Answer) -> None:
         body: Any = answer.body
         if answer.kind == "response":
             who = "the handler"
@@ -162,11 +151,10 @@ class Race:
                 self.violations.append(f"another event's answer: {str(body)[:80]}")
         else:
             who = body["errorType"]
-        if not is_long:
-            # Towards the instant at which it is either's.
-            self._shift[do] += STEP if who in {"the handler", "RuntimeCrash"} else -STEP
+        # Towards the instant at which it is either's.
+        self._shift[do] += STEP if who in {"the handler", "RuntimeCrash"} else -STEP
         self.counts[do, who] += 1
-        self.late += answer.seconds > (LONG if is_long else TIMEOUT)
+        self.late += answer.seconds > TIMEOUT
 
 
 def main(arguments: list[str]) -> int:

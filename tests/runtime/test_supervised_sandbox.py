@@ -54,6 +54,11 @@ def handler(event, context):
             blocks.append(b"x" * (4 << 20))
     return {{"pid": os.getpid(), "supervisor": os.getppid()}}
 '''
+RUN: Final = (
+    "import runpy, sys; sys.argv = ['', 'app.handler']; "
+    "runpy.run_module('watchdog_lambda', run_name='__main__', alter_sys=True)"
+)
+"""`python -m watchdog_lambda app.handler`, for what is to be done before it."""
 
 
 class Function:
@@ -200,7 +205,52 @@ def test_a_crash_goes_to_standard_error_for_whoever_has_asked(tmp_path: Path) ->
         assert "Fatal Python error: Segmentation fault" in function.log
 
 
+def test_nobody_waits_for_a_fresh_init_but_who_needs_it(tmp_path: Path) -> None:
+    """The next event is asked for before it, so that the platform hands on the answer at once."""
+    with RuntimeApi(timeout=30) as api, started(tmp_path, api, "time.sleep(3)"):
+        api.invoke(LOOK)
+        api.wait_for_pollers(1)
+        crashed = api.invoke({"do": "crash"})
+        began = time.monotonic()
+        api.wait_for_pollers(1)
+        asked = time.monotonic() - began
+        served = api.invoke(LOOK)
+
+        assert crashed.seconds < 2.5
+        assert asked < 2.5
+        assert served.kind == "response"
+        assert served.seconds > 2
+
+
+def test_the_end_of_a_fresh_init_is_in_the_log(tmp_path: Path) -> None:
+    """With the place; the supervisor ends as the process has."""
+    again = 'os.path.exists("again") and os.kill(os.getpid(), signal.SIGSEGV)'
+    with RuntimeApi(timeout=TIMEOUT) as api, started(tmp_path, api, again) as function:
+        api.invoke(LOOK)
+        (tmp_path / "again").touch()
+        api.invoke({"do": "crash"})
+
+        assert function.process.wait(10) == -signal.SIGSEGV
+        assert api.init_errors == []
+        _, record = function.records("watchdog.crash")
+        assert (record["outcome"], record["location"]) == ("init", "app.py:3 (<module>)")
+
+
 # ---- signals -----------------------------------------------------------------------------------
+
+
+def test_a_parent_that_ignores_its_childrens_end_changes_nothing(tmp_path: Path) -> None:
+    """That is inherited, and the kernel would tell the supervisor nothing."""
+    ignore = "import signal; signal.signal(signal.SIGCHLD, signal.SIG_IGN); "
+    still = "IGNORED = signal.getsignal(signal.SIGCHLD) == signal.SIG_IGN"
+    handler = HANDLER.replace('{{"pid"', '{{"ignored": IGNORED, "pid"')
+    with (
+        RuntimeApi(timeout=TIMEOUT) as api,
+        started(tmp_path, api, still, handler=handler, command=("-c", ignore + RUN)),
+    ):
+        assert api.invoke(LOOK).body["ignored"]
+        assert api.invoke({"do": "crash"}).body["errorType"] == "RuntimeCrash"
+        assert api.invoke(LOOK).body["ignored"]
 
 
 HEARS: Final = """
@@ -323,11 +373,9 @@ def test_the_kernels_end_for_lack_of_memory_is_answered(tmp_path: Path) -> None:
     """With the peak and the limit; the supervisor is spared, and a fresh process serves on."""
     with memory_limit(128) as members:
         join = f"import os; open({str(members)!r}, 'w').write(str(os.getpid())); "
-        run = "import runpy, sys; sys.argv = ['', 'app.handler']; "
-        run += "runpy.run_module('watchdog_lambda', run_name='__main__', alter_sys=True)"
         with (
             RuntimeApi(timeout=20) as api,
-            started(tmp_path, api, command=("-c", join + run)) as function,
+            started(tmp_path, api, command=("-c", join + RUN)) as function,
         ):
             before = api.invoke(LOOK).body
             body = api.invoke({"do": "grow"}, within=20).body

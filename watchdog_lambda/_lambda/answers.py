@@ -84,13 +84,17 @@ class Answers:
         self._write({**crash.record(ended, place, used, outcome), **self._of(seen, now)})
         return taken
 
-    def init_crash(self, ended: Ended, place: Place) -> None:
-        """Say where the init has crashed; the platform says that it has."""
+    def init_crash(self, ended: Ended, place: Place, *, is_first: bool) -> None:
+        """Say where an init has crashed; the platform says that it has.
+
+        It takes the error of the sandbox's first init only.
+        """
         used = memory.peak_mb(ended.peak_kb, self._limit_mb), self._limit_mb
         text = crash.message(ended, None, place, *used)
         body = crash.error_body(crash.INIT_TYPE, text, "", place)
         headers = {"Lambda-Runtime-Function-Error-Type": crash.INIT_TYPE}
-        self._send("init/error", body, headers)
+        if is_first:
+            self._send("init/error", body, headers)
         self._write({**crash.record(ended, place, used, "init"), **self._of(None, 0.0)})
 
     def report_timeout(self, seen: Seen, place: Place) -> None:

@@ -22,9 +22,8 @@ OVERDUE_BY: Final = 1.0
 Then the runtime has as long again to come back by itself; where nobody ends the process (Managed
 Instances), the supervisor answers after that."""
 
-_EARLY_FACTOR: Final = 1.5
-_EARLY_SPARE: Final = 0.25
-
+LONGEST_SLEEP: Final = 900.0
+_SHORTEST_SLEEP: Final = 0.05
 
 STACK_SHARE: Final = 0.25
 """A stuck main thread has this share of the time that is left to write down where it is."""
@@ -35,10 +34,13 @@ def margin(seconds: float) -> float:
     return min(MARGIN, seconds * MARGIN_SHARE)
 
 
-def wants_early(left: float, init_seconds: float) -> bool:
-    """Whether the next event is asked for at once, and not when the fresh process is ready.
+def sleep(seconds: float) -> float:
+    """How long to sleep where the last invocation had so many seconds in all; 0.0 for none yet.
 
-    Late is better for whoever is served next, as the init is over by then; but the init has to fit
-    into the time that is `left` to the hard deadline, with room to spare.
+    All have as many. So one that begins during the sleep does not come to its margin before that is
+    over. The first one of each process rings: it may have been handed out before its process's init
+    was over, or there may have been no other.
     """
-    return left < _EARLY_FACTOR * init_seconds + _EARLY_SPARE
+    if not seconds:
+        return LONGEST_SLEEP
+    return min(max(seconds - margin(seconds), _SHORTEST_SLEEP), LONGEST_SLEEP)

@@ -9,7 +9,7 @@ What this adds to an invocation is some stores to memory, and no system call.
 
 from __future__ import annotations
 
-from watchdog_lambda._engine.clock import SystemClock, wall
+from watchdog_lambda._engine.clock import wall
 
 from .plain_http import Event
 from .shared_state import ANSWERING, ASIDE, FAILED, IDLE, STATE
@@ -68,7 +68,6 @@ class WatchedClient:
         self._timeout = timeout
         self._first = first
         self._ring = ring
-        self._began = SystemClock.monotonic()
 
     def install(self) -> None:
         """Put the stores around the client's calls."""
@@ -100,7 +99,6 @@ class WatchedClient:
 
         def first_invocation(client: Any) -> Any:
             base.wait_next_invocation = wait_next_invocation
-            state.ready(SystemClock.monotonic() - self._began)
             request = self._take_first(lambda: wait_next_invocation(client))
             state.served()
             # Once in the process's life, and the only system call: the supervisor learns how long
@@ -146,7 +144,7 @@ class WatchedClient:
         native = self._module.runtime_client
         # The client of the module, not a result of our own: what the runtime does around its call,
         # such as waiting on another thread, is done as ever.
-        self._module.runtime_client = _FirstEvent(self._first, self._ring)
+        self._module.runtime_client = _FirstEvent(self._first)
         try:
             return wait()
         finally:
@@ -158,13 +156,11 @@ class WatchedClient:
 class _FirstEvent:
     """Stands in for the native client for one call of ``next()``."""
 
-    def __init__(self, connection: socket, ring: Callable[[], None]) -> None:
+    def __init__(self, connection: socket) -> None:
         self._connection = connection
-        self._ring = ring
 
     def next(self) -> tuple[bytes, dict[str, Any]]:
         """The event's body and headers, as the native client returns them."""
-        self._ring()  # the supervisor asks for it, if it has not done so yet
         self._connection.settimeout(None)
         event = Event(self._connection)
         body = event.read()

@@ -65,6 +65,8 @@ class RuntimeProcess:
 
     def __init__(self) -> None:
         self.pid = 0
+        # Whoever has started us may ignore it, and the kernel would then bury children unseen.
+        self._ignores = signal.getsignal(signal.SIGCHLD) == signal.SIG_IGN
         self._started_at = 0.0
         self._served_pid = 0
         self._served_at = 0.0  # when the first event of the one before came; 0.0 if there was none
@@ -75,8 +77,12 @@ class RuntimeProcess:
         Raises:
             OSError: no process can be had.
         """
+        if self._ignores:
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         pid = os.fork()
         if pid == 0:
+            if self._ignores:
+                signal.signal(signal.SIGCHLD, signal.SIG_IGN)
             # In both, so that it is done whoever of the two goes on first.
             os.setpgid(0, 0)
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
@@ -166,16 +172,21 @@ class RuntimeProcess:
         if has_lost and self._served_at:
             # The children of what has just been buried are ours now.
             for pid in processes_by_parent().get(os.getpid(), ()):
-                at = started_at(pid)
-                is_older = at is not None and at < self._started_at
-                if pid != self.pid and is_older and self._is_the_handlers(pid):
+                if self._is_older(pid) and self._is_the_handlers(pid):
                     _kill(os.kill, pid)
         return found
+
+    def _is_older(self, pid: int) -> bool:
+        """Whether a process was started before the one that is there now."""
+        at = started_at(pid)
+        if at is None or at > self._started_at:
+            return False
+        return at < self._started_at or pid < self.pid
 
     def _is_the_handlers(self, pid: int) -> bool:
         """Whether a process was started since the first event came, and not by the init."""
         at = started_at(pid)
-        if at is None or at + 1 / TICKS < self._served_at:
+        if at is None or not self._served_at or at + 1 / TICKS < self._served_at:
             return False
         # Where the clock behind it is too coarse, the order in which pids are given out decides.
         return at >= self._served_at or pid > self._served_pid

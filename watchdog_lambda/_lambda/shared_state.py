@@ -43,15 +43,13 @@ RECYCLED: Final = 6
 # Single bytes.
 STATE: Final = 0
 """Where the state is in the page: stored without a call, on the hot path."""
-_IS_READY: Final = 1
-_DUMP_SIGNAL: Final = 2
-_HAS_REPORTED: Final = 3
+_DUMP_SIGNAL: Final = 1
+_HAS_REPORTED: Final = 2
 
 _SECONDS: Final = Struct("<d")
-_INIT_SECONDS: Final = 8
-_SERVED_AT: Final = 16
-_GIVEN_UP: Final = 24
-_SERVED_PID: Final = 32
+_SERVED_AT: Final = 8
+_GIVEN_UP: Final = 16
+_SERVED_PID: Final = 24
 
 LONGEST_TEXT: Final = 256
 _INVOCATION: Final = Struct(f"<ddH{LONGEST_TEXT}s")
@@ -115,11 +113,6 @@ class SharedState:
 
         return open_
 
-    def ready(self, init_seconds: float) -> None:
-        """The init is over, and the first event is about to be asked for."""
-        _SECONDS.pack_into(self.memory, _INIT_SECONDS, init_seconds)
-        self.memory[_IS_READY] = 1
-
     def served(self) -> None:
         """The first event has come: whatever process is started from now on is not the init's."""
         _SECONDS.pack_into(self.memory, _SERVED_PID, float(last_pid()))
@@ -151,8 +144,11 @@ class SharedState:
         return self.memory[STATE]
 
     @property
-    def is_ready(self) -> bool:
-        return bool(self.memory[_IS_READY])
+    def length(self) -> float:
+        """Seconds that the last invocation has, or had, in all; 0.0 if there was none."""
+        opened_at, deadline, _, _ = _INVOCATION.unpack_from(self.memory, _INVOCATION_AT)
+        length: float = deadline - opened_at
+        return length
 
     def has_given_up(self, seen: Seen) -> bool:
         """Whether the watchdog has given this invocation's handler up."""
@@ -166,11 +162,6 @@ class SharedState:
     @property
     def dump_signal(self) -> int:
         return self.memory[_DUMP_SIGNAL]
-
-    @property
-    def init_seconds(self) -> float:
-        seconds: float = _SECONDS.unpack_from(self.memory, _INIT_SECONDS)[0]
-        return seconds
 
     @property
     def served_at(self) -> float:

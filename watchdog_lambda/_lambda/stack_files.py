@@ -125,7 +125,10 @@ class StackFiles:
     def show_crash(self) -> None:
         """Write what a crash has left to standard error, if somebody had asked for that."""
         if self.shows_crashes:
-            os.write(2, _text(self._crash).encode())
+            try:
+                os.write(2, _text(self._crash).encode())
+            except OSError:
+                pass  # nobody reads it
 
 
 def _text(descriptor: int) -> str:

@@ -112,8 +112,11 @@ def _supervise(
     why = _NOT_IMPORTED_FIRST
     if is_entrypoint:
         from .runtime_api import EXTENSION  # noqa: PLC0415
-        from .supervise import Refusal, begin  # noqa: PLC0415
 
+        try:
+            from .supervise import Refusal, begin  # noqa: PLC0415
+        except ImportError as error:  # such as a Python without mmap
+            return _refused(str(error))
         registers = sigterm and "extension" not in _past
         try:
             supervised = begin(
@@ -127,6 +130,10 @@ def _supervise(
             if registers:
                 _past["extension"] = ""  # the supervisor's
             return True
+    return _refused(why)
+
+
+def _refused(why: str) -> bool:
     logger().warning("LAST_RESORT=supervise cannot be had, exit takes its place: %s", why)
     return False
 

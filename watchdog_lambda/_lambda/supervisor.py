@@ -13,12 +13,13 @@ stored, so nobody else has answered then, and nobody else will. Without the seco
 
 from __future__ import annotations
 
+import os
 import signal
 
 from watchdog_lambda import _report
 from watchdog_lambda._engine.clock import SystemClock, wall
 
-from .decision import MARGIN, OVERDUE_BY, STACK_SHARE, margin, wants_early
+from .decision import LONGEST_SLEEP, OVERDUE_BY, STACK_SHARE, margin, sleep
 from .runtime_process import RuntimeProcess
 from .shared_state import ANSWERING, FAILED, INIT, OPEN, RECYCLED
 
@@ -41,11 +42,13 @@ _PASSED_ON: Final = {signal.SIGTERM, signal.SIGINT}
 WAITED_FOR: Final = frozenset({signal.SIGCHLD, RING, *_PASSED_ON})
 """Blocked before the fork, and taken one by one."""
 
-_LONGEST_SLEEP: Final = 900.0
 _AGAIN: Final = 0.01
 """Seconds until a process that could not be stopped, or has just come back, is looked at again."""
-_NEXT_AHEAD: Final = 0.03
-"""The next event is asked for so many seconds before the hard deadline at the latest."""
+_STOPS_WITHIN: Final = 0.05
+"""Seconds that a process has to stop at the least, however late it is."""
+_STARTS_WITHIN: Final = 2.0
+"""Seconds in which a fresh process must be had. The last one may have had all that there are, and
+takes a while to end."""
 
 
 class Supervisor:
@@ -69,10 +72,9 @@ class Supervisor:
         self._files = files
         self._answers = answers
         self._mask = mask
-        self._sleep = 0.0  # how long it may sleep once an event has come; see _due_in()
         self._is_first = True
+        self._is_one_of_several = bool(environ.get("AWS_LAMBDA_MAX_CONCURRENCY"))
         self._next: socket | None = None  # on which the fresh process's first event comes
-        self._asks_at: float | None = None  # when that is asked for, by the monotonic clock
         self._passed_on: set[int] = set()  # signals; from the first on nothing is started anew
         self._refused: Seen | None = None  # the invocation whose answer was not taken from us
         self._overdue: Seen | None = None  # found long after its deadline
@@ -83,21 +85,47 @@ class Supervisor:
 
         Returns in each of them, with the connection that its first event comes on; None if it has
         to ask for that itself.
+
+        Raises:
+            OSError: not even the first process can be had.
         """
+        if self._start():
+            return self._next
+        try:
+            while True:
+                self._attend()
+                self._is_first = False
+                if self._start_again():
+                    return self._next
+        except Exception as error:  # noqa: BLE001 - a defect, or no process to be had
+            # Out of here it would be a second runtime, beside the first one. That ends with us, and
+            # the platform starts both anew.
+            _report.write_failure(error)
+            os._exit(1)
+
+    def _start(self) -> bool:
+        """Start a process from nothing that the last one has left; True in the new one."""
+        self._state.clear()
+        self._files.clear()
+        self._answers.forget()
+        return self._process.start(self._mask)
+
+    def _start_again(self) -> bool:
+        until = SystemClock.monotonic() + _STARTS_WITHIN
         while True:
-            self._state.clear()
-            self._files.clear()
-            self._answers.forget()
-            if self._process.start(self._mask):
-                return self._next
-            self._attend()
-            self._is_first = False
+            try:
+                return self._start()
+            except OSError:
+                if SystemClock.monotonic() >= until:
+                    raise
+            SystemClock.pause(_AGAIN)
+            self._process.reap()  # until then it counts
 
     def _attend(self) -> None:
         """Look after one process, until another one is to take its place."""
-        pause = _LONGEST_SLEEP
+        pause = LONGEST_SLEEP
         while True:
-            info = signal.sigtimedwait(WAITED_FOR, max(pause, 0.0))
+            info = signal.sigtimedwait(WAITED_FOR, pause)
             number = 0 if info is None else info.si_signo
             if number in _PASSED_ON and number not in self._passed_on:
                 # Once: the platform may signal a whole group, and a second SIGTERM would find the
@@ -109,28 +137,23 @@ class Supervisor:
                 if ended is not None:
                     self._take_over(ended)
                     return
-            self._ask_for_next()
             seen = self._state.look()
-            due = _LONGEST_SLEEP
+            pause = sleep(self._state.length)
             if seen is not None and seen.state == OPEN and not self._passed_on:
                 due = self._due_in(seen)
                 if due <= 0:
                     if self._answer_for(seen):
                         return
                     due = _AGAIN
-            pause = min(due, self._sleep or _LONGEST_SLEEP, self._until_next())
+                pause = min(pause, due)
 
     # ---- when ---------------------------------------------------------------------------------
 
     def _due_in(self, seen: Seen) -> float:
         """Seconds until an invocation that is open must be answered for."""
         left = seen.deadline - wall()
-        span = margin(seen.deadline - seen.opened_at)
         if self._refused is not None and seen.is_same(self._refused):
-            return _LONGEST_SLEEP
-        # All invocations have as much time, but for the first one of a process, which rings; so
-        # one that begins during a sleep does not come to its margin before that is over.
-        self._sleep = max(self._sleep, min(max(left - span, MARGIN), _LONGEST_SLEEP))
+            return LONGEST_SLEEP
         if self._state.has_given_up(seen):
             return 0.0
         if left < -OVERDUE_BY:
@@ -140,12 +163,7 @@ class Supervisor:
                 self._overdue = seen
                 self._waits_until = now + OVERDUE_BY
             return self._waits_until - now
-        return left - span
-
-    def _until_next(self) -> float:
-        if self._asks_at is None:
-            return _LONGEST_SLEEP
-        return self._asks_at - SystemClock.monotonic()
+        return left - margin(seen.deadline - seen.opened_at)
 
     # ---- answering ----------------------------------------------------------------------------
 
@@ -155,7 +173,7 @@ class Supervisor:
         self._files.ask_for_stuck(
             self._answers.kernel, self._process.pid, self._state.dump_signal, left * STACK_SHARE
         )
-        if not self._process.stop((seen.deadline - wall()) / 2):
+        if not self._process.stop(max((seen.deadline - wall()) / 2, _STOPS_WITHIN)):
             # It has ended, and SIGCHLD says so; or it cannot be stopped, and so not be looked at.
             self._process.go_on()
             return False
@@ -170,7 +188,7 @@ class Supervisor:
             return False
         if not self._state.has_reported(seen):
             self._answers.report_timeout(seen, place)
-        self._replace(seen, has_ended=False)
+        self._replace(has_ended=False)
         return True
 
     def _take_over(self, ended: Ended) -> None:
@@ -184,11 +202,10 @@ class Supervisor:
         self._files.show_crash()
         place = self._answers.place(self._files.crash())
         if state == INIT:
-            if self._is_first:
-                self._answers.init_crash(ended, place)
+            self._answers.init_crash(ended, place, is_first=self._is_first)
             ended.mirror(self._answers.kernel)
         if state == RECYCLED:
-            self._replace(seen, has_ended=True)
+            self._replace(has_ended=True)
             return
         if seen is None:
             # Nobody waits for an answer: the platform says what it has always said.
@@ -196,37 +213,28 @@ class Supervisor:
         taken = self._answers.crash(seen, ended, place)
         if not taken and seen.state != ANSWERING:
             ended.mirror(self._answers.kernel)
-        self._replace(seen, has_ended=True)
+        self._replace(has_ended=True)
 
     # ---- a fresh process ----------------------------------------------------------------------
 
-    def _replace(self, seen: Seen | None, *, has_ended: bool) -> None:
-        """End what is left of a process, and have the next event asked for.
+    def _replace(self, *, has_ended: bool) -> None:
+        """Ask for the next event, and end what is left of a process.
 
-        The platform ends an invocation, and hands on its answer, when the next event is asked for.
-        So that is not left to the fresh process unless its init is certain to be over in time.
+        In this order: the platform ends an invocation, and hands on its answer, when the next event
+        is asked for. So that is not left to the fresh process, whose init may take long; unless it
+        is one of several, whose answers are handed on as they come. What it asked for before it can
+        serve it would wait, and another worker would have been free.
         """
         # A snapshot is taken once; asked again, Lambda would have no answer.
         self._environ.pop("AWS_LAMBDA_INITIALIZATION_TYPE", None)
-        left = 0.0 if seen is None else seen.deadline - wall()
-        try:
-            self._next = self._api.connect()
-        except OSError:
-            self._next = None  # the fresh process says what is wrong
-        self._asks_at = SystemClock.monotonic()
-        if not wants_early(left, self._state.init_seconds):
-            self._asks_at += left - _NEXT_AHEAD
-        self._ask_for_next()
+        self._next = None if self._is_one_of_several else self._ask_for_event()
         self._process.end(self._state.served_at, self._state.served_pid, has_ended=has_ended)
 
-    def _ask_for_next(self) -> None:
-        """Ask for the fresh process's first event, once that is ready or time is short."""
-        if self._asks_at is None or self._next is None:
-            return
-        if not self._state.is_ready and SystemClock.monotonic() < self._asks_at:
-            return
-        self._asks_at = None
+    def _ask_for_event(self) -> socket | None:
+        """The connection that the next event comes on; None if there is none to be had."""
         try:
-            self._api.ask_for_event(self._next)
-        except OSError as error:
-            _report.write_failure(error)
+            connection = self._api.connect()
+            self._api.ask_for_event(connection)
+        except OSError:
+            return None  # the fresh process says what is wrong
+        return connection

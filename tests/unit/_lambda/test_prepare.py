@@ -168,6 +168,17 @@ def test_a_supervisor_that_cannot_be_had_is_said_and_replaced(
     assert type(fresh.last_resort).__name__ == "Exit"
 
 
+def test_a_python_without_a_module_that_it_needs_has_none(
+    fresh: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Such as mmap; the start goes on."""
+    monkeypatch.setitem(sys.modules, supervise.__name__, None)
+    prepare_first(last_resort="supervise")
+
+    assert "LAST_RESORT=supervise cannot be had, exit takes its place: import of " in caplog.text
+    assert type(fresh.last_resort).__name__ == "Exit"
+
+
 def test_only_the_entrypoint_starts_a_supervisor(
     supervised: Callable[[str | None], Supervision], caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -15,7 +15,7 @@ from watchdog_lambda._cpython.source import SourceMap
 from watchdog_lambda._cpython.stacks import stack_in
 from watchdog_lambda._lambda import crash, memory
 from watchdog_lambda._lambda.crash import Place
-from watchdog_lambda._lambda.decision import margin, wants_early
+from watchdog_lambda._lambda.decision import LONGEST_SLEEP, margin, sleep
 from watchdog_lambda._lambda.fallback_file import FallbackFile
 from watchdog_lambda._lambda.plain_http import Event, PlainApi, Unanswered
 from watchdog_lambda._lambda.runtime_client import WatchedClient
@@ -48,10 +48,15 @@ def test_the_margin_is_a_quarter_of_a_second_and_never_more_than_an_eighth(
     assert margin(seconds) == ahead
 
 
-def test_the_next_event_waits_for_an_init_that_is_certain_to_be_in_time() -> None:
-    """Half as long again as the last one, and a quarter of a second."""
-    assert not wants_early(1.0, 0.5)
-    assert wants_early(0.99, 0.5)
+@pytest.mark.parametrize(
+    ("seconds", "pause"),
+    [(0.0, LONGEST_SLEEP), (30.0, 29.75), (0.2, 0.175), (-7.0, 0.05), (1e9, LONGEST_SLEEP)],
+)
+def test_an_invocation_that_begins_in_a_sleep_is_seen_at_its_margin(
+    seconds: float, pause: float
+) -> None:
+    """However short its time is; one that came too late to have any costs no processor."""
+    assert sleep(seconds) == pytest.approx(pause)
 
 
 # ---- words -------------------------------------------------------------------------------------
@@ -146,7 +151,7 @@ def test_a_peak_is_never_beyond_the_limit() -> None:
 def test_an_invocation_is_read_as_it_was_stored() -> None:
     """Nothing before; the identifiers, the deadline and the state afterwards."""
     state = SharedState()
-    assert (state.look(), state.state) == (None, INIT)
+    assert (state.look(), state.state, state.length) == (None, INIT, 0.0)
 
     state.opener()(REQUEST, "invocation-9", DEADLINE)
     seen = state.look()
@@ -154,6 +159,8 @@ def test_an_invocation_is_read_as_it_was_stored() -> None:
     assert seen is not None
     assert (seen.state, seen.request_id, seen.invocation_id) == (OPEN, REQUEST, "invocation-9")
     assert seen.deadline == DEADLINE
+    state.store(IDLE)
+    assert state.length == DEADLINE - seen.opened_at
     state.opener()(REQUEST, None, DEADLINE)
     again = state.look()
     assert again is not None
@@ -255,7 +262,6 @@ def test_the_states_stand_around_the_clients_calls(client: Client) -> None:
 
     assert client.seen == [IDLE, ANSWERING, IDLE, ANSWERING, FAILED]
     assert client.rung == [OPEN], "once in the process's life"
-    assert client.state.is_ready
     assert client.state.served_at > 0
 
 

@@ -1,0 +1,315 @@
+"""What a supervisor decides, with a process that does as the test says."""
+
+from __future__ import annotations
+
+import os
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+
+from watchdog_lambda import _report
+from watchdog_lambda._engine.clock import wall
+from watchdog_lambda._lambda import runtime_process, stack_files, supervisor
+from watchdog_lambda._lambda.runtime_process import Ended, RuntimeProcess
+from watchdog_lambda._lambda.shared_state import ANSWERING, INIT, OPEN, SharedState
+from watchdog_lambda._lambda.supervisor import Supervisor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+REQUEST = "8ecd63d4-0f49-4a14-8a8d-b57c05f1e63d"
+NO_PROCESS_LEFT = BlockingIOError(11, "Resource temporarily unavailable")
+
+
+class Exited(BaseException):
+    """In the place of the process's end."""
+
+
+class Process:
+    """The runtime's process: starts as often as it can, and does not run."""
+
+    pid = 99
+
+    def __init__(self) -> None:
+        self.starts: list[OSError | bool] = []
+        self.did: list[Any] = []
+        self.while_it_stops: Callable[[], object] = lambda: None
+
+    def start(self, _mask: object) -> bool:
+        self.did.append("start")
+        result = self.starts.pop(0)
+        if isinstance(result, OSError):
+            raise result
+        return result
+
+    def stop(self, within: float) -> bool:
+        self.did.append(("stop", within))
+        self.while_it_stops()
+        return True
+
+    def go_on(self) -> None:
+        self.did.append("go on")
+
+    def end(self, *_since: object, has_ended: bool) -> None:
+        self.did.append(("end", has_ended))
+
+    def reap(self) -> Ended | None:
+        self.did.append("reap")
+        return None
+
+
+class Answers:
+    """Takes down what is answered."""
+
+    kernel = None
+
+    def __init__(self) -> None:
+        self.said: list[Any] = []
+        self.is_taken = True
+
+    def forget(self) -> None:
+        pass
+
+    def place(self, _stack: object) -> None:
+        pass
+
+    def timeout(self, seen: Any, _place: object) -> bool:
+        self.said.append(("timeout", seen.request_id))
+        return self.is_taken
+
+    def report_timeout(self, *_given: object) -> None:
+        self.said.append("record")
+
+    def init_crash(self, *_given: object, is_first: bool) -> None:
+        self.said.append(("init", is_first))
+
+
+class Api:
+    """Notes that the next event was asked for."""
+
+    def __init__(self, did: list[Any]) -> None:
+        self.did = did
+
+    def connect(self) -> str:
+        return "connection"
+
+    def ask_for_event(self, connection: str) -> None:
+        self.did.append(("ask", connection))
+
+
+class Files:
+    """Holds no stack."""
+
+    def clear(self) -> None:
+        pass
+
+    def ask_for_stuck(self, *_given: object) -> None:
+        pass
+
+    def stuck(self) -> list[object]:
+        return []
+
+    crash = stuck
+    show_crash = clear
+
+
+class Scene:
+    """A supervisor among those."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, **environ: str) -> None:
+        self.state = SharedState()
+        self.process, self.answers = Process(), Answers()
+        api, files = Api(self.process.did), Files()
+        parts = cast("Any", (api, self.answers, self.state, files))
+        self.supervisor = Supervisor(*parts, environ=environ, mask=set())
+        self.supervisor._process = cast("Any", self.process)
+        self.failures: list[BaseException] = []
+        self.now = 0.0
+        monkeypatch.setattr(_report, "write_failure", self.failures.append)
+        clock = SimpleNamespace(monotonic=lambda: self.now, pause=self.pause)
+        monkeypatch.setattr(supervisor, "SystemClock", clock)
+
+        def exit_(status: int) -> None:
+            raise Exited(status)
+
+        monkeypatch.setattr(os, "_exit", exit_)
+
+    def pause(self, seconds: float) -> None:
+        self.now += seconds
+
+    def open(self, seconds: float) -> Any:
+        """An invocation that has so many left; as it is read."""
+        self.state.opener()(REQUEST, None, wall() + seconds)
+        seen = self.state.look()
+        assert seen is not None
+        return seen
+
+
+@pytest.fixture
+def scene(monkeypatch: pytest.MonkeyPatch) -> Scene:
+    """One of its own."""
+    return Scene(monkeypatch)
+
+
+# ---- starting ----------------------------------------------------------------------------------
+
+
+def test_the_first_process_that_cannot_be_had_is_an_error(scene: Scene) -> None:
+    """There is nothing yet that could go on beside the caller."""
+    scene.process.starts = [NO_PROCESS_LEFT]
+
+    with pytest.raises(BlockingIOError):
+        scene.supervisor.serve()
+    assert scene.failures == []
+
+
+def test_a_fresh_process_is_had_once_the_last_one_is_gone(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A handler may have had all the processes that there are."""
+    scene.process.starts = [False, NO_PROCESS_LEFT, NO_PROCESS_LEFT, True]
+    monkeypatch.setattr(Supervisor, "_attend", lambda _self: None)
+
+    assert scene.supervisor.serve() is None
+    assert scene.process.did == ["start", "start", "reap", "start", "reap", "start"]
+
+
+@pytest.mark.parametrize("is_defect", [False, True], ids=["no process", "a defect"])
+def test_a_supervisor_that_cannot_go_on_ends(
+    scene: Scene,
+    monkeypatch: pytest.MonkeyPatch,
+    is_defect: bool,  # noqa: FBT001
+) -> None:
+    """It says so; returning, it would run the handler beside the process that it looks after."""
+    scene.process.starts = [False] + [NO_PROCESS_LEFT] * 1000
+
+    def attend(_self: object) -> None:
+        if is_defect:
+            raise LookupError
+
+    monkeypatch.setattr(Supervisor, "_attend", attend)
+    with pytest.raises(Exited):
+        scene.supervisor.serve()
+    assert [type(error) for error in scene.failures] == [
+        LookupError if is_defect else BlockingIOError
+    ]
+    assert scene.now == pytest.approx(0.0 if is_defect else 2.0, abs=0.05)
+
+
+# ---- answering ---------------------------------------------------------------------------------
+
+
+def test_the_next_event_is_asked_for_before_the_process_is_ended(scene: Scene) -> None:
+    """What it takes the kernel to free gigabytes, the caller does not wait for."""
+    seen = scene.open(0.2)
+
+    assert scene.supervisor._answer_for(seen)
+    assert scene.answers.said == [("timeout", REQUEST), "record"]
+    stop, *then = scene.process.did
+    assert stop == ("stop", pytest.approx(0.1, abs=0.05))
+    assert then == [("ask", "connection"), ("end", False)]
+    assert scene.supervisor._next is not None
+
+
+def test_one_of_several_workers_asks_when_it_is_ready(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until then another one serves what comes."""
+    scene = Scene(monkeypatch, AWS_LAMBDA_MAX_CONCURRENCY="4")
+
+    assert scene.supervisor._answer_for(scene.open(0.2))
+    assert scene.process.did[1:] == [("end", False)]
+    assert scene.supervisor._next is None
+
+
+def test_however_late_it_is_the_process_has_time_to_stop(scene: Scene) -> None:
+    """Without, it would be tried again and again, and nothing answered."""
+    assert scene.supervisor._answer_for(scene.open(-0.5))
+    assert scene.process.did[0] == ("stop", 0.05)
+
+
+def test_a_handler_that_has_come_back_answers_for_itself(scene: Scene) -> None:
+    """Its answer is on its way when the process stops."""
+    scene.process.while_it_stops = lambda: scene.state.store(ANSWERING)
+
+    assert not scene.supervisor._answer_for(scene.open(0.2))
+    assert scene.answers.said == []
+    assert scene.process.did[1:] == ["go on"]
+
+
+def test_another_invocation_is_not_answered_for_the_last_one(scene: Scene) -> None:
+    """It has begun by the time that the process stops."""
+    seen = scene.open(0.2)
+    scene.process.while_it_stops = lambda: scene.state.opener()("the next", None, wall() + 3)
+
+    assert not scene.supervisor._answer_for(seen)
+    assert (scene.answers.said, scene.state.state) == ([], OPEN)
+    assert scene.process.did[1:] == ["go on"]
+
+
+def test_an_answer_that_was_refused_is_not_sent_again(scene: Scene) -> None:
+    """The handler goes on, and nobody looks at this invocation any more."""
+    seen = scene.open(0.2)
+    scene.answers.is_taken = False
+
+    assert not scene.supervisor._answer_for(seen)
+    assert scene.process.did[1:] == ["go on"]
+    assert scene.supervisor._due_in(seen) > 100
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_a_crash_in_an_init_is_said_of_each(scene: Scene, is_first: bool) -> None:  # noqa: FBT001
+    """To the platform of the first one, which is all that it takes."""
+    scene.supervisor._is_first = is_first
+    scene.state.store(INIT)
+
+    with pytest.raises(Exited):
+        scene.supervisor._take_over(Ended(7, 0))
+    assert scene.answers.said == [("init", is_first)]
+
+
+# ---- processes ---------------------------------------------------------------------------------
+
+TICK = 0.01
+
+
+@pytest.fixture
+def processes(monkeypatch: pytest.MonkeyPatch) -> dict[int, float]:
+    """When each was started, by pid."""
+    found: dict[int, float] = {}
+    monkeypatch.setattr(runtime_process, "started_at", found.get)
+    return found
+
+
+def test_orphans_are_the_handlers_if_they_began_after_the_first_event(
+    processes: dict[int, float],
+) -> None:
+    """Within a tick of the kernel's clock by the order of pids; the fresh process's own are not."""
+    process = RuntimeProcess()
+    process.pid, process._started_at = 60, 20.0
+    process._served_at, process._served_pid = 10.005, 30
+    processes.update({29: 10.0, 31: 10.0, 40: 15.0, 59: 20.0, 60: 20.0, 61: 20.0, 70: 21.0})
+
+    orphans = {pid for pid in processes if process._is_older(pid) and process._is_the_handlers(pid)}
+    assert orphans == {31, 40, 59}
+    assert not process._is_older(99), "it is gone"
+
+
+def test_a_process_that_has_served_nothing_has_started_nothing(
+    processes: dict[int, float],
+) -> None:
+    """Whatever runs is the init's, and may be a daemon of the user's."""
+    processes[40] = 15.0
+
+    assert not RuntimeProcess()._is_the_handlers(40)
+
+
+def test_a_crash_that_nobody_reads_of_stops_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Standard error may be closed."""
+    files = stack_files.StackFiles()
+    files.shows_crashes = True
+
+    def write(_descriptor: int, _data: bytes) -> int:
+        raise BrokenPipeError
+
+    monkeypatch.setattr(os, "write", write)
+    files.show_crash()
