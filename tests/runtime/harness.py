@@ -15,7 +15,7 @@ from tests import log_schema
 from tests.runtime.emulator import Emulator
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from tests.runtime.emulator import Response
 
@@ -31,12 +31,13 @@ def wrapped(
     handler: str,
     *,
     way: Way = "command",
+    command: Sequence[str] = (),
     cwd: Path = HANDLERS,
     timeout: int = 2,
     environment: Mapping[str, str] | None = None,
     warm_up: object = None,
 ) -> Emulator:
-    """Make an emulator for this handler under the watchdog."""
+    """Make an emulator for this handler under the watchdog, which a `command` may start."""
     runtime = ["watchdog_lambda", *([handler] if handler else [])]
     environment = dict(environment or {})
     if way == "setting":
@@ -47,7 +48,8 @@ def wrapped(
             "AWS_EXECUTION_ENV": "AWS_Lambda_python3.13",
             **environment,
         }
-    return _emulator(runtime, cwd, timeout, environment, warm_up)
+    command = command or (sys.executable, "-m", *runtime)
+    return _emulator(command, cwd, timeout, environment, warm_up)
 
 
 def bare(
@@ -59,14 +61,15 @@ def bare(
     warm_up: object = None,
 ) -> Emulator:
     """Make an emulator for the same handler as AWS's runtime runs it by itself."""
-    return _emulator(["awslambdaric", handler], cwd, timeout, environment or {}, warm_up)
+    command = (sys.executable, "-m", "awslambdaric", handler)
+    return _emulator(command, cwd, timeout, environment or {}, warm_up)
 
 
 def _emulator(
-    runtime: list[str], cwd: Path, timeout: int, environment: Mapping[str, str], warm_up: object
+    command: Sequence[str], cwd: Path, timeout: int, environment: Mapping[str, str], warm_up: object
 ) -> Emulator:
     return Emulator(
-        [sys.executable, "-m", *runtime],
+        command,
         cwd=cwd,
         timeout=timeout,
         # The one that this process imports, whether it is installed or lies in a checkout.

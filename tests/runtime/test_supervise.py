@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -17,22 +18,39 @@ from tests import log_schema
 from .harness import WAYS, Call, Way, call, running, wrapped
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from tests.runtime.emulator import Emulator
 
 TIMEOUT: Final = 3
 LOOK: Final = {"do": "look"}
 CRASH: Final = "watchdog.crash"
+CRASHES: Final = int(os.environ.get("CRASHES", "100"))
+"""One after the other, in one sandbox."""
 AT_ONCE: Final = 1.0
 """Seconds, on a busy machine."""
 
 
-def function(handler: str = "handler", *, way: Way = "command", **environment: str) -> Emulator:
+def function(
+    handler: str = "handler",
+    *,
+    way: Way = "command",
+    command: Sequence[str] = (),
+    **environment: str,
+) -> Emulator:
     settings = {
         "WATCHDOG_LAMBDA_LAST_RESORT": "supervise",
         "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "3008",
         **environment,
     }
-    return wrapped(f"dying.{handler}", way=way, timeout=TIMEOUT, environment=settings, warm_up=LOOK)
+    return wrapped(
+        f"dying.{handler}",
+        way=way,
+        command=command,
+        timeout=TIMEOUT,
+        environment=settings,
+        warm_up=LOOK,
+    )
 
 
 def crashes(emulator: Emulator, since: int = 0) -> list[dict[str, Any]]:
@@ -104,6 +122,7 @@ def test_each_way_to_hang_is_answered_before_the_limit(do: str, place: str) -> N
         ("exit", "exited with status 7 after 0.2 s", ""),
         ("sys.exit", "exited with status 3 after 0.2 s", ""),
         ("terminate", "killed by SIGTERM after 0.2 s", ""),
+        ("exit at exit", "killed by SIGABRT after 0.2 s", ""),
         (
             "kill",
             "killed by SIGKILL after 0.2 s",
@@ -128,6 +147,47 @@ def test_each_way_to_die_is_answered_at_once(do: str, message: str, place: str) 
         emulator.wait_for_line(lambda text: CRASH in text)
         [record] = crashes(emulator)
         assert (record["request_id"], record["outcome"]) == (crashed.request_id, "answered")
+
+
+def test_a_hang_after_pythons_end_is_answered() -> None:
+    """In what C does at the exit, when no Python code runs any more; so the place is unknown."""
+    with running(function()) as emulator:
+        before = look(emulator)
+        timed_out = call(emulator, {"do": "hang at exit"})
+        after = look(emulator)
+
+        assert_gave_up(timed_out, "unknown")
+        assert_same_sandbox(before, after)
+
+
+def test_a_hang_between_two_invocations_is_the_platforms() -> None:
+    """The next event has come to the process, and nobody else knows of it."""
+    with running(function()) as emulator:
+        before = look(emulator)
+        emulator.invoke({"do": "deadlock with the GIL", "idle": True})
+        emulator.wait_for_line(lambda text: "going to" in text)
+        killed = emulator.invoke(LOOK)
+        after = look(emulator)
+
+        assert "Task timed out" in killed.body
+        assert after["supervisor"] != before["supervisor"]
+
+
+def test_the_entrypoint_script_has_a_supervisor() -> None:
+    """The shell has made way for it."""
+    script = str(Path(__file__).parents[2] / "bootstrap" / "entrypoint.sh")
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    with running(function(command=("sh", script, "dying.handler"), PATH=path)) as emulator:
+        before = look(emulator)
+        crashed = call(emulator, {"do": "segfault"})
+        after = look(emulator)
+        timed_out = call(emulator, {"do": "sum"})
+        again = look(emulator)
+
+        assert crashed.answer["errorType"] == "RuntimeCrash"
+        assert timed_out.answer["errorType"] == "LambdaTimeout"
+        assert_same_sandbox(before, after)
+        assert_same_sandbox(after, again)
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -289,7 +349,7 @@ def test_crash_after_crash_leaves_nothing_behind() -> None:
         before = look(emulator)
         supervisor = before["supervisor"]
         memory, descriptors = resident_kb(supervisor), open_descriptors(supervisor)
-        for number in range(100):
+        for number in range(CRASHES):
             answer: Any = emulator.invoke({"do": "exit" if number % 2 else "segfault"}).json()
             assert answer["errorType"] == "RuntimeCrash"
         after = look(emulator)

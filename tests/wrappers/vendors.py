@@ -31,6 +31,8 @@ class Vendor:
     uses_tls: bool = False
     flushed_by_lines: Callable[[list[str]], str] | None = None
     """What the lines of one invocation say to the vendor; None: it posts to its intake."""
+    has_threads: bool = False
+    """Whether it starts threads before it imports the handler that it wraps."""
     flushes_interrupts: bool = True
     """Whether it also flushes when a BaseException goes through it, if it is on the inside."""
 
@@ -98,6 +100,7 @@ VENDORS: Final = (
         "otel_wrapper.lambda_handler",
         "ORIG_HANDLER",
         {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:{port}"},
+        has_threads=True,
         flushes_interrupts=False,
     ),
 )

@@ -13,8 +13,8 @@ supervisor sets it to zero before it forks. There is no lock. Two rules make tha
 
 from __future__ import annotations
 
+from _struct import Struct  # struct.py adds nothing to it
 from mmap import mmap
-from struct import Struct
 
 from watchdog_lambda._engine.clock import since_boot, wall
 

@@ -11,9 +11,12 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from watchdog_lambda import watch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 calls = 0
 
@@ -57,7 +60,19 @@ def swallow() -> None:
             pass
 
 
-WAYS = {
+def exit_into(function: Any) -> None:
+    """End Python, with a C function that is called after that."""
+    LIBC["__cxa_atexit"](ctypes.cast(function, ctypes.c_void_p), None, None)
+    sys.exit(3)
+
+
+def go(do: str) -> None:
+    """Hang or die while nothing is under way."""
+    print(f"going to {do}", flush=True)
+    WAYS[do]()
+
+
+WAYS: dict[str, Callable[[], object]] = {
     "sum": lambda: sum(range(10**12)),
     "sorted": lambda: sorted([float(-i) for i in range(3_000_000)] * 20),
     "json": lambda: json.loads("[" + "1," * 120_000_000 + "1]"),
@@ -72,6 +87,8 @@ WAYS = {
     "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
     "terminate": lambda: os.kill(os.getpid(), signal.SIGTERM),
     "grow": grow,
+    "hang at exit": lambda: exit_into(LIBC.pause),
+    "exit at exit": lambda: exit_into(LIBC.abort),
 }
 
 
@@ -90,7 +107,7 @@ def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
         )
         print(f"child {child.pid}", flush=True)
     if event.get("idle"):
-        threading.Timer(0.2, WAYS[event["do"]]).start()
+        threading.Timer(0.2, go, (event["do"],)).start()
     elif event["do"] != "look":
         WAYS[event["do"]]()
     return {

@@ -30,6 +30,10 @@ def handler(event: dict[str, Any], _context: Any) -> dict[str, Any]:
     try:
         if event.get("do") == "sleep":
             time.sleep(60)
+        if event.get("do") == "crash":
+            os.kill(os.getpid(), signal.SIGSEGV)
+        if event.get("do") == "hold":
+            sum(range(10**12))
         while event.get("do") == "swallow":
             swallow()
         return {"call": calls, "pid": os.getpid(), **state()}
