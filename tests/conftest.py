@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from watchdog_lambda import _hooks, _log
-from watchdog_lambda._engine.invocation import active
+from watchdog_lambda._engine.current import active, under_way
 from watchdog_lambda.testing import isolated_hooks, timeout_records
 
 from . import log_schema
@@ -34,7 +34,7 @@ def nothing_stays_behind() -> Iterator[None]:
         yield
         try:
             eventually(lambda: set(threading.enumerate()) <= before, "threads to end")
-            assert not active, "an invocation has not been removed"
+            assert not under_way(), "an invocation has not been removed"
             assert not _hooks.shared.snapshot(), "a hook is still registered"
             assert not _hooks.staged, "a staged hook is still registered"
         finally:

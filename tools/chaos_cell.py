@@ -34,7 +34,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from tools.soak_cell import Cell, Soak
 from watchdog_lambda import Interrupt, LambdaTimeout, watch
-from watchdog_lambda._engine.invocation import active
+from watchdog_lambda._engine.current import under_way
 from watchdog_lambda._process import process_watchdog
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ class Forks(Weather):
                 child = os.fork()
             if not child:
                 # Nothing of ours goes on in it.
-                os._exit(int(bool(active)))
+                os._exit(int(bool(under_way())))
             if os.waitpid(child, 0)[1]:
                 raise AssertionError("a child has an invocation")
         if number % 41 == 0:

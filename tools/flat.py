@@ -42,7 +42,7 @@ from watchdog_lambda import (  # noqa: E402
     shield,
     watch,
 )
-from watchdog_lambda._engine.invocation import active  # noqa: E402
+from watchdog_lambda._engine.current import under_way  # noqa: E402
 from watchdog_lambda.errors import prepared  # noqa: E402
 
 SECONDS: Final = 0.008
@@ -264,7 +264,7 @@ class Flat:
             self.outcomes["own error"] += 1
         else:
             self.outcomes["answered"] += 1
-        if active or prepared:
+        if under_way() or prepared:
             self.outcomes["STATE LEFT BEHIND"] += 1
 
 

@@ -55,7 +55,10 @@ TESTS: Final = {
     "_async": ("tests/unit/test_coroutines.py",),
     "_engine.escalation": ("tests/unit/_engine/test_escalation.py",),
     "_engine.shields": ("tests/unit/_engine/test_landing.py", "tests/threads/test_shield.py"),
-    "_engine.current": ("tests/unit/_engine/test_invocation.py",),
+    "_engine.current": (
+        "tests/unit/_engine/test_invocation.py",
+        "tests/threads/test_kept_invocations.py",
+    ),
     "_engine.landing": ("tests/unit/_engine/test_landing.py",),
     "_engine.snapshot": ("tests/unit/_engine/test_snapshot.py",),
     "_handler": ("tests/unit/test_handler.py",),

@@ -34,8 +34,8 @@ from tools.soak_kinds import Shot, kinds
 from watchdog_lambda import Interrupt, LambdaTimeout
 from watchdog_lambda._config import Settings
 from watchdog_lambda._cpython.source import is_ours
+from watchdog_lambda._engine.current import under_way
 from watchdog_lambda._engine.interrupts import LATE_PATIENCE
-from watchdog_lambda._engine.invocation import active
 from watchdog_lambda._engine.press import Press
 from watchdog_lambda._engine.watchdog import WatchdogThread
 from watchdog_lambda._process import process_watchdog
@@ -224,7 +224,7 @@ class Soak:
         problem = self._problem(shot, result, error)
         if problem is not None:
             self.violated(problem, shot, error)
-        if active or prepared:
+        if under_way() or prepared:
             self.violated("state is left behind", shot, error)
         if timed_out or shot.caught:
             self.reported.append(shot.number)

@@ -14,7 +14,7 @@ from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
 
 from watchdog_lambda import LambdaTimeout, shield, watch
-from watchdog_lambda._engine.invocation import active
+from watchdog_lambda._engine.current import invocation_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -267,7 +267,7 @@ def _shields(_token: object, shot: Shot) -> object:
             _spin_until(shot.end)
             shot.inside = False
     except BaseException:
-        invocation = active.get(threading.get_ident())
+        invocation = invocation_of(threading.get_ident())
         if monotonic() < shot.last_call_at():
             shot.shield_broken = shot.inside
             shot.open_shields = invocation.shields if invocation is not None else 0

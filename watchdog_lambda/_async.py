@@ -9,7 +9,7 @@ from _thread import get_ident
 from collections import defaultdict
 
 from ._cpython.loops import coroutines, end_run, finish_turn, give_up, run_out, running_loop
-from ._engine.invocation import active
+from ._engine.current import invocation_of
 from ._engine.shields import lower_shield, raise_shield
 from .errors import Interrupt, LambdaTimeout
 
@@ -78,7 +78,7 @@ def as_function(handler: Callable[..., Any]) -> Callable[[Any, Any], Any]:
         ident = get_ident()
         coroutine = coroutines[ident] = handler(event, context)
         task = loop.create_task(coroutine)
-        invocation = active.get(ident)
+        invocation = invocation_of(ident)
         try:
             try:
                 return call_opaque(loop.run_until_complete, (task,), {})

@@ -7,7 +7,7 @@ from _thread import get_ident
 
 from ._cpython.loops import coroutines
 from ._cpython.source import innermost
-from ._engine.invocation import active
+from ._engine.current import invocation_of
 from ._engine.shields import withdraw_for_shield
 from .errors import Interrupt, LambdaTimeout
 
@@ -57,7 +57,7 @@ class catch_timeout:  # noqa: N801 - used like a function
 
     def __enter__(self) -> Self:
         self.details = None
-        invocation = self._invocation = active.get(get_ident())
+        invocation = self._invocation = invocation_of(get_ident())
         if invocation is not None:
             frame = sys._getframe(1)
             self._place = (frame.f_code, frame.f_lasti)

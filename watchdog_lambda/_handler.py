@@ -17,7 +17,7 @@ from _thread import get_ident
 
 from ._async import as_function, call_opaque, is_coroutine_function
 from ._config import GRACE_SHARE, SAMPLES_SHARE
-from ._engine.invocation import Invocation, active
+from ._engine.current import active, leave, make
 from ._hooks import staged
 from ._log import warn_once
 from ._outcome import conclude
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from ._engine.invocation import Invocation
     from ._engine.watchdog import WatchdogThread
     from ._plan import Plan
 
@@ -47,54 +48,62 @@ def guard(
     """A function of event and context that calls `handler`, watched."""
     metrics.preload(plan.settings.metrics_namespace)
     call = _plain(handler)
-    monotonic = watchdog.clock.monotonic
-    kernel_timers = watchdog.kernel_timers
-    # When the watchdog must look first, before the hard deadline: at half of the time, to take the
-    # first sample, or else at the grace period.
+    # CPython looks a module's names up more slowly.
+    invocations, thread_id, monotonic = active, get_ident, watchdog.clock.monotonic
+    # When the watchdog must look first: at half of the time, to take the first sample, or else at
+    # the grace period.
+    grace_period = plan.settings.grace_period
     is_sampled = plan.settings.samples > 0
-    longest = math.inf if is_sampled else plan.settings.grace_period
-    share = SAMPLES_SHARE if is_sampled else GRACE_SHARE
+    share = SAMPLES_SHARE if is_sampled else 1 - GRACE_SHARE
+    longest_shared = math.inf if is_sampled else grace_period / GRACE_SHARE
+    # The function's caller may give up before Lambda does, and a context may be wrong.
     timeout = plan.settings.timeout
+    longest = LONGEST_TIMEOUT if timeout is None else timeout
 
     def guarded(event: Any, context: Any) -> Any:
-        ident = get_ident()
-        outer = active.get(ident)
-        if outer is not None and outer.is_open:
-            return _call_within(outer, plan, call, event, context)
-        remaining: Any = None
+        ident = thread_id()
+        try:
+            invocation = invocations[ident]
+        except KeyError:
+            invocation = make(ident, plan)
+        if invocation.is_open:
+            return _call_within(invocation, plan, call, event, context)
+        if invocation.is_seen:
+            invocation = make(ident, plan)
         remaining_ms: Any = None
         try:
             remaining_ms = context.get_remaining_time_in_millis()
             remaining = remaining_ms * 0.001
-            usable = 0 < remaining <= LONGEST_TIMEOUT
+            if not 0.0 < remaining <= longest:
+                remaining = timeout
         except _NO_TIME:
-            usable = False
-        # The function's caller may give up before Lambda does, and a context may be wrong.
-        if timeout is not None and (not usable or timeout < remaining):
             remaining = timeout
-        elif not usable:
+        if remaining is None:
             _explain(context, remaining_ms)
             return call(event, context)
         start = monotonic()
-        hard = start + remaining
-        remaining *= share
-        invocation = Invocation(
-            plan,
-            event,
-            context,
-            start,
-            hard,
-            hard - (remaining if remaining < longest else longest),
+        due = start + (
+            remaining * share if remaining < longest_shared else remaining - grace_period
         )
+        # Not one call from here to where it is opened: a signal handler of the user's that runs in
+        # between could call a watched handler itself. Pinned by
+        # test_there_is_no_check_point_while_an_invocation_is_armed.
+        invocation.plan = plan
+        invocation.event = event
+        invocation.context = context
+        invocation.start = start
+        invocation.limit = remaining
+        invocation.due = due
         result: Any = None
         failure: BaseException | None = None
         try:
             try:
                 # Inside of the try: from the first of these lines on the watchdog can act.
-                active[ident] = invocation
+                invocation.is_open = True
                 if staged:
                     invocation.reschedule()
-                if invocation.due < watchdog.wake_at:
+                    due = invocation.due
+                if due < watchdog.wake_at:
                     watchdog.wake(invocation)
                 result = call(event, context)
                 # CPython has no check point between the handler's return, the store of its result
@@ -102,12 +111,10 @@ def guard(
                 invocation.is_open = False
             except BaseException as error:
                 failure = error  # this first, for what lands before the next line; see below
-                invocation.is_open = False  # then this, then firing; see _invocation
+                invocation.is_open = False  # then this, then firing; see _engine.invocation
                 if invocation.firing is None:
                     failure = None  # it holds this frame
-                    if kernel_timers.dump_for is invocation:
-                        kernel_timers.ends(invocation)
-                    active.pop(ident, None)
+                    leave(ident, invocation, watchdog.kernel_timers)
                     raise
                 if result is not None and isinstance(error, LambdaTimeout | Interrupt):
                     failure = None  # the handler had returned; see below
@@ -117,10 +124,11 @@ def guard(
                 # test_an_injection_that_lands_in_settle_leaves_the_result.
                 invocation.firing.settle()
             else:
+                if not invocation.is_seen:
+                    invocation.event = invocation.context = None
+                    return result
                 if invocation.firing is None:
-                    if kernel_timers.dump_for is invocation:
-                        kernel_timers.ends(invocation)
-                    active.pop(ident, None)
+                    leave(ident, invocation, watchdog.kernel_timers)
                     return result
                 invocation.firing.settle()
         except BaseException as late:
@@ -137,7 +145,7 @@ def guard(
                 failure = late
             invocation.firing.settle()
             if not isinstance(late, LambdaTimeout | Interrupt):
-                active.pop(ident, None)
+                leave(ident, invocation, watchdog.kernel_timers)
                 raise  # from a signal handler of the user
         result, failure = conclude(invocation.firing, result, failure)
         if failure is None:

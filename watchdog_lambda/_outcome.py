@@ -7,7 +7,8 @@ from _thread import get_ident
 from ._cpython.loops import run_out, running_loop
 from ._cpython.source import PACKAGE, innermost, place_of, trim
 from ._engine import aftermath
-from ._engine.invocation import CONCLUDED, SETTLED, active
+from ._engine.current import active
+from ._engine.invocation import CONCLUDED, SETTLED
 from ._engine.shields import close_again, reopen
 from ._plan import NO_FALLBACK
 from ._report import tracing

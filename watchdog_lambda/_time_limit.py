@@ -9,7 +9,7 @@ from _thread import get_ident
 
 from ._config import Settings
 from ._cpython.source import SourceMap, current_path, innermost, trim
-from ._engine.invocation import active
+from ._engine.current import invocation_of
 from ._engine.limits import Limit, TaskLimit
 from ._plan import NO_FALLBACK, Plan
 from ._process import process_watchdog
@@ -230,7 +230,7 @@ _usual: list[Plan] = []
 
 def _plan() -> Plan:
     """The settings in force: those of this thread's invocation, or else of the environment."""
-    invocation = active.get(get_ident())
+    invocation = invocation_of(get_ident())
     if invocation is not None:
         return invocation.plan
     if not _usual:

@@ -34,7 +34,7 @@ from watchdog_lambda import (
     shutdown_hook,
     watch,
 )
-from watchdog_lambda._engine.invocation import active
+from watchdog_lambda._engine.current import under_way
 from watchdog_lambda._hooks import shared
 
 if TYPE_CHECKING:
@@ -382,7 +382,7 @@ def test_the_shield_is_down_after_a_batch() -> None:
     @watch
     def handler(event: Any, context: Any) -> Any:
         batch.process_partial_response(event, record_handler, processor, context)
-        [invocation] = active.values()
+        [(_, invocation)] = under_way()
         assert invocation.shields == 0
         block()
 
@@ -412,7 +412,7 @@ def test_sqs(run: Run, kind: str, position: int) -> None:
     [report] = outcome.reports
     assert report["outcome"] == "returned"
     assert outcome.remaining > SECONDS / 16  # not by last call
-    assert not active
+    assert not under_way()
 
 
 @pytest.mark.parametrize("name", sorted(SOURCES))
@@ -502,7 +502,7 @@ def test_no_record_is_begun_in_the_grace_period(run: Run, interrupt: str) -> Non
     def handler(record: Any) -> None:
         begun.append(record.body)
         # Uninterruptible up to the grace period, and no longer.
-        [invocation] = active.values()
+        [(_, invocation)] = under_way()
         invocation.shields += 1
         while not invocation.is_out_of_time():
             pause.wait(0.0001)
@@ -524,9 +524,9 @@ def test_hooks_run_for_a_batch_that_stopped_by_the_clock(run: Run) -> None:
     shutdown_hook(lambda _details: ended.append("hook"))
 
     def handler(record: Any) -> None:
-        [invocation] = active.values()
+        [(_, invocation)] = under_way()
         invocation.start -= BOUND  # its time is up at once, and the watchdog asleep
-        invocation.hard = invocation.start + BOUND * 1.1
+        invocation.limit = BOUND * 1.1
         invocation.due = 0.0
         begun.append(record.body)
 
@@ -644,7 +644,7 @@ def test_what_is_no_timeout_ends_the_batch_as_ever(run: Run, error: BaseExceptio
 
     with pytest.raises(type(error)):
         run(processor, events.sqs("a", "b"), handler)
-    assert not active
+    assert not under_way()
 
 
 class Validated(SqsRecordModel):
@@ -679,7 +679,7 @@ class Slow(batch.BatchProcessor):
     """A processor of the user's, whose own bookkeeping goes into the grace period."""
 
     def success_handler(self, record: Any, result: Any) -> Any:
-        [invocation] = active.values()
+        [(_, invocation)] = under_way()
         pause = threading.Event()
         if result == "ok-1":
             while not invocation.has_fired():
@@ -702,7 +702,7 @@ class SlowAnswer(batch.BatchProcessor):
     """Its answer takes into the grace period."""
 
     def _clean(self) -> None:
-        [invocation] = active.values()
+        [(_, invocation)] = under_way()
         pause = threading.Event()
         while not invocation.has_fired():
             pause.wait(0.001)
@@ -807,7 +807,7 @@ def test_in_a_thread_of_the_handlers_it_is_powertools_own() -> None:
 
     class Looking(batch.BatchProcessor):
         def success_handler(self, record: Any, result: Any) -> Any:
-            [invocation] = active.values()
+            [(_, invocation)] = under_way()
             ended.append(str(invocation.shields))
             return super().success_handler(record, result)
 

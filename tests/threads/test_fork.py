@@ -16,7 +16,7 @@ import pytest
 
 from tests.support import Context, block, in_a_fork
 from watchdog_lambda import Interrupt, LambdaTimeout, shutdown_hook, watch
-from watchdog_lambda._engine.invocation import active
+from watchdog_lambda._engine.current import under_way
 from watchdog_lambda._process import process_watchdog
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def test_a_child_is_not_the_invocation_and_can_watch_handlers_itself() -> None:
 
     def child() -> bytes:
         try:
-            assert not active
+            assert not under_way()
             assert process_watchdog._thread_id is None
             assert [p.name for p in Path("/proc/self/task").iterdir()] == [str(os.getpid())]
 

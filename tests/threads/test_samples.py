@@ -13,7 +13,7 @@ import pytest
 from tests.log_schema import check_built
 from tests.support import BOUND, Context
 from watchdog_lambda import LambdaTimeout, watch
-from watchdog_lambda._engine.invocation import active
+from watchdog_lambda._engine.current import active
 from watchdog_lambda._engine.limits import Limit
 from watchdog_lambda._process import process_watchdog
 from watchdog_lambda._time_limit import time_limit

@@ -14,7 +14,8 @@ from tests.threads.gates import Gate, GatedInjector, GatedNudge, SilentNudge, pa
 from watchdog_lambda import LambdaTimeout, Watchdog
 from watchdog_lambda._cpython.source import is_ours
 from watchdog_lambda._engine import interrupts, snapshot
-from watchdog_lambda._engine.invocation import Invocation, active
+from watchdog_lambda._engine.current import active
+from watchdog_lambda._engine.invocation import Invocation
 from watchdog_lambda._handler import guard
 from watchdog_lambda._process import process_watchdog
 

@@ -12,7 +12,8 @@ import pytest
 
 from tests.support import BOUND, Context, block, plan
 from watchdog_lambda import LambdaTimeout, _api, shield, watch
-from watchdog_lambda._engine.invocation import Invocation, active
+from watchdog_lambda._engine.current import active
+from watchdog_lambda._engine.invocation import Invocation
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -123,7 +124,7 @@ def test_a_shield_that_an_interrupt_lands_at_the_entry_of_is_not_up(
         return False
 
     now = time.monotonic()  # not long past, or the watchdog itself would fire
-    invocation = Invocation(plan(), {}, None, now, now + 900.0, now + 897.0)
+    invocation = Invocation(plan(), {}, None, now, 900.0, now + 897.0)
     invocation.firing = SimpleNamespace(lock=RLock(), withdraw=withdraw)  # type: ignore[assignment]
     monkeypatch.setattr(_api, "land_at_shield", lambda _firing, _frame: None)
     monkeypatch.setitem(active, threading.get_ident(), invocation)

@@ -27,7 +27,8 @@ from tests.support import (
 from tests.threads.gates import NoTimer, parts
 from watchdog_lambda import LambdaTimeout, _report, watch
 from watchdog_lambda._engine import daemon
-from watchdog_lambda._engine.invocation import Invocation, active
+from watchdog_lambda._engine.current import active, invocation_of, under_way
+from watchdog_lambda._engine.invocation import Invocation
 from watchdog_lambda._engine.watchdog import WatchdogThread
 from watchdog_lambda._handler import guard
 from watchdog_lambda._process import process_watchdog
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 def invocation(start: float, seconds: float, grace_period: float = 1.0) -> Invocation:
     """One that has been armed on a clock of ours."""
     made_plan = plan(grace_period=grace_period, samples=0)
-    made = Invocation(made_plan, None, None, start, start + seconds, 0.0)
+    made = Invocation(made_plan, None, None, start, seconds, 0.0)
     made.reschedule()
     return made
 
@@ -111,7 +112,7 @@ def test_arming_publishes_the_invocation_before_it_looks_whether_to_ring() -> No
     class Reads(Observed):
         @property
         def wake_at(self) -> float:
-            seen.append(threading.get_ident() in active)
+            seen.append(invocation_of(threading.get_ident()) is not None)
             return -math.inf  # no need to ring
 
         @wake_at.setter
@@ -394,7 +395,7 @@ def test_a_child_is_not_the_invocation_and_can_watch_its_own() -> None:
 
     def child() -> bytes:
         try:
-            assert not active
+            assert not under_way()
             assert landed_outside(0.15) == []  # the parent's deadline passes meanwhile
             watch(grace_period=0.02)(lambda _e, _c: block())({}, Context(0.1))
         except LambdaTimeout:
@@ -513,7 +514,7 @@ def test_nobody_speaks_for_an_invocation_that_has_ended(when: str) -> None:
     words = Words()
     watchdog.kernel_timers._timer = NoTimer()  # type: ignore[assignment]
     watchdog.kernel_timers._dump = words  # type: ignore[assignment]
-    one = Invocation(plan(), None, None, clock.now, clock.now + 8.0, clock.now + 7.0)
+    one = Invocation(plan(), None, None, clock.now, 8.0, clock.now + 7.0)
     active[-1] = one
 
     def end() -> None:

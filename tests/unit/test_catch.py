@@ -350,7 +350,7 @@ def test_an_injection_that_lands_at_the_blocks_end_is_caught(
         firing = Firing()
 
     monkeypatch.setattr("watchdog_lambda._catch.withdraw_for_shield", withdraw)
-    monkeypatch.setattr("watchdog_lambda._catch.active", {threading.get_ident(): Invocation()})
+    monkeypatch.setattr("watchdog_lambda._catch.invocation_of", lambda _ident: Invocation())
 
     with late:
         raise LambdaTimeout

@@ -14,7 +14,7 @@ from tests.unit.still_loop import StillLoop, cleanup, left_running, still
 from watchdog_lambda import Interrupt, LambdaTimeout, _async
 from watchdog_lambda._async import as_function, call_opaque, is_coroutine_function
 from watchdog_lambda._cpython import loops
-from watchdog_lambda._engine.invocation import active
+from watchdog_lambda._engine.current import active
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -43,6 +43,7 @@ class UnderWay:
 
     def __init__(self) -> None:
         self.shields = 0
+        self.is_open = True
         self.last_call_at = 50.0
 
     def timeline(self) -> UnderWay:

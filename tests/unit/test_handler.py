@@ -7,6 +7,7 @@ import gc
 import logging
 import math
 import operator
+import sys
 import types
 import weakref
 from _thread import get_ident
@@ -16,14 +17,18 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.support import FakeClock, plan
-from watchdog_lambda import Interrupt, LambdaTimeout, _handler
-from watchdog_lambda._engine.invocation import Invocation, active
+from watchdog_lambda import Interrupt, LambdaTimeout, _handler, _watched
+from watchdog_lambda._cpython.source import is_ours
+from watchdog_lambda._engine import current as _current
+from watchdog_lambda._engine.current import active, invocation_of, under_way
+from watchdog_lambda._engine.invocation import Invocation
 from watchdog_lambda._handler import call_general, guard
 from watchdog_lambda._hooks import HookRegistry
 from watchdog_lambda._report import metrics
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from types import FrameType
 
 NOW = 2.0**26
 """Years ahead: the process's own watchdog may look at the same table, and finds nothing due."""
@@ -39,6 +44,10 @@ class Remaining:
 
     def get_remaining_time_in_millis(self) -> Any:
         return self.milliseconds
+
+
+_MOST_INSTRUCTIONS = 112
+"""Of ours, in a call: as many as the version with the most of them has (3.11)."""
 
 
 class Fired:
@@ -101,6 +110,7 @@ class Scene:
         """The watchdog acts on the invocation under way, of which these land in settle."""
         fired: Any = Fired(active[get_ident()])
         fired.landing.extend(landing)
+        active[get_ident()].is_seen = True
         active[get_ident()].firing = fired
         return fired  # type: ignore[no-any-return]
 
@@ -237,7 +247,7 @@ def test_some_time_up_to_a_day_is_usable(
     armed: list[bool] = []
 
     def handler() -> object:
-        armed.append(get_ident() in active)
+        armed.append(invocation_of(get_ident()) is not None)
         return RESULT
 
     assert scene.call(handler, milliseconds) is RESULT
@@ -320,18 +330,17 @@ def test_each_reason_is_said_once(scene: Scene, caplog: pytest.LogCaptureFixture
 
 
 @pytest.mark.parametrize("error", [None, KeyError("order")], ids=["result", "error"])
-@pytest.mark.parametrize("is_spoken_for", [False, True])
+@pytest.mark.parametrize("is_seen", [False, True])
 def test_an_invocation_that_ends_in_time_is_closed_and_gone(
-    is_spoken_for: bool,  # noqa: FBT001
+    is_seen: bool,  # noqa: FBT001
     error: BaseException | None,
     scene: Scene,
 ) -> None:
-    """The kernel is told only where it was to speak for this very one."""
+    """The kernel's timers may speak only for one that somebody has seen."""
 
     def handler() -> object:
         scene.look()
-        if is_spoken_for:
-            scene.kernel_timers.dump_for = scene.seen[0]
+        scene.seen[0].is_seen = is_seen
         return RESULT if error is None else fail(error)
 
     if error is None:
@@ -342,8 +351,9 @@ def test_an_invocation_that_ends_in_time_is_closed_and_gone(
         assert caught.value is error
 
     assert not scene.seen[0].is_open
-    assert get_ident() not in active
-    assert scene.ended == (scene.seen if is_spoken_for else [])
+    assert invocation_of(get_ident()) is None
+    assert scene.ended == (scene.seen if is_seen or error else [])
+    assert (get_ident() in active) is not (is_seen or error is not None)
     assert scene.concluded == []
 
 
@@ -374,6 +384,39 @@ def test_an_error_is_gone_with_its_last_reference(
         assert left() is None
     finally:
         gc.enable()
+
+
+@pytest.mark.untraced
+@pytest.mark.parametrize("form", ["entrypoint", "@watch"])
+def test_a_normal_call_is_one_frame_and_few_instructions(form: str, scene: Scene) -> None:
+    """What every invocation pays, as a count: time depends on the machine."""
+
+    def handler(_event: object, _context: object) -> None: ...
+
+    call: Any = scene.watch(handler)
+    if form == "@watch":
+        call = _watched._called_as(handler, call)
+    given = Remaining(30_000)
+    call({}, given)
+    called: list[str] = []
+    ours = [0]
+
+    def trace(frame: FrameType, kind: str, _argument: object) -> Any:
+        if kind == "call" and frame.f_code.co_name != handler.__name__:
+            called.append(frame.f_code.co_name)
+        frame.f_trace_opcodes = is_ours(frame.f_code)
+        ours[0] += kind == "opcode"
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        call({}, given)
+    finally:
+        sys.settrace(before)
+
+    assert called == ["guarded", "get_remaining_time_in_millis", "monotonic"]
+    assert ours[0] <= _MOST_INSTRUCTIONS
 
 
 # ---- a timeout ---------------------------------------------------------------------------------
@@ -446,7 +489,7 @@ def test_an_error_of_a_signal_handlers_gets_through_settle(scene: Scene) -> None
     assert caught.value is late
     assert fired[0].settled == 2
     assert scene.concluded == []
-    assert get_ident() not in active
+    assert invocation_of(get_ident()) is None
 
 
 # ---- torn at a line, as where a debugger or a profiler runs between any two --------------------
@@ -469,7 +512,7 @@ class Torn(Invocation):
 
 @pytest.fixture
 def torn(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> Scene:
-    monkeypatch.setattr(_handler, "Invocation", Torn)
+    monkeypatch.setattr(_current, "Invocation", Torn)
     return scene
 
 
@@ -607,6 +650,7 @@ def test_arguments_of_every_kind_reach_the_handler(
 
     def called(*args: object, **kwargs: object) -> object:
         general.look()
+        general.seen[-1].is_seen = True  # it stays as it is
         return args, kwargs
 
     async def awaited(*args: object, **kwargs: object) -> object:
@@ -627,7 +671,7 @@ def test_arguments_of_every_kind_reach_the_handler(
 
 def test_without_a_context_it_is_called_all_the_same(general: Scene) -> None:
     """And not watched."""
-    assert call_general(lambda *args: (args, *active), plan(), (1, 2, 3), {}) == ((1, 2, 3),)
+    assert call_general(lambda *args: (args, *under_way()), plan(), (1, 2, 3), {}) == ((1, 2, 3),)
 
 
 # ---- one inside of another ---------------------------------------------------------------------
@@ -699,11 +743,11 @@ def test_once_the_watchdog_acts_the_plan_stays(scene: Scene) -> None:
 
 def test_what_an_ended_call_has_left_behind_is_nobodys_outer_one(scene: Scene) -> None:
     """A signal handler of the user's has torn it down between closing and removing."""
-    left = Invocation(plan(fallback="left"), {}, None, NOW, NOW + 1.0, NOW)
-    left.is_open = False
+    left = Invocation(plan(fallback="left"), {}, None, NOW, 1.0, NOW)
+    left.is_open, left.is_seen = False, True
     active[get_ident()] = left
 
     assert scene.call(scene.look) is RESULT
 
     assert scene.seen != [left]
-    assert get_ident() not in active
+    assert invocation_of(get_ident()) is None

@@ -11,7 +11,8 @@ import pytest
 from tests.support import FakeClock, plan, services, standing
 from watchdog_lambda import Interrupt, LambdaTimeout, TimeoutDetails, _outcome
 from watchdog_lambda._cpython.source import PACKAGE
-from watchdog_lambda._engine.invocation import CONCLUDED, Firing, Invocation, active
+from watchdog_lambda._engine.current import active, invocation_of
+from watchdog_lambda._engine.invocation import CONCLUDED, Firing, Invocation
 from watchdog_lambda._plan import NO_FALLBACK
 from watchdog_lambda._report import tracing as _tracing
 
@@ -45,7 +46,7 @@ class Scene:
 
     def fire(self, fallback: object = NO_FALLBACK, **settings: object) -> None:
         made = plan(fallback=fallback, **settings)
-        self.invocation = Invocation(made, {}, None, START, HARD, START + GRACE_AT)
+        self.invocation = Invocation(made, {}, None, START, HARD - START, START + GRACE_AT)
         acts_with = services(self.clock, kernel_timers=self.kernel_timers, report=self)
         self.firing = self.invocation.firing = Firing(self.invocation, get_ident(), acts_with)
         self.firing.fired_at = GRACE_AT
@@ -155,7 +156,7 @@ def test_the_invocation_is_over(scene: Scene) -> None:
     assert scene.firing.ended_at == ENDED
     assert scene.firing.handler_state == CONCLUDED
     assert scene.did == ["kernel_timers ends True", "kernel_timers rests"]
-    assert get_ident() not in active
+    assert invocation_of(get_ident()) is None
 
 
 def test_it_is_over_whatever_happens(scene: Scene) -> None:
@@ -167,7 +168,7 @@ def test_it_is_over_whatever_happens(scene: Scene) -> None:
 
     assert scene.firing.handler_state == CONCLUDED
     assert scene.did == ["kernel_timers ends True", "kernel_timers rests"]
-    assert get_ident() not in active
+    assert invocation_of(get_ident()) is None
 
 
 def test_loops_are_run_out_and_hooks_waited_for(

@@ -1,9 +1,9 @@
 """The only time reads, and the arithmetic of one invocation's timeline.
 
 Lambda gives its deadline as wall-clock milliseconds. It is converted once to the monotonic clock,
-when the invocation starts, so that a step of the wall clock can neither fire early nor late. Start,
-hard deadline and the watchdog's next look are instants on that clock; everything else about an
-invocation is in seconds since its start.
+when the invocation starts, so that a step of the wall clock can neither fire early nor late. Start
+and the watchdog's next look are instants on that clock; everything else about an invocation is in
+seconds since its start.
 """
 
 from __future__ import annotations

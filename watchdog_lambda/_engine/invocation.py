@@ -1,7 +1,8 @@
 """Everything that the handler's thread and the watchdog's share about one invocation.
 
-An :class:`Invocation` is made for every call, so it is small. It has a :class:`Firing` once the
-watchdog acts on it. Each attribute has one writer, which its comment names, and any reader.
+Every call has an :class:`Invocation`, so it is small, and is used again unless somebody has seen it
+(:mod:`.current`). It has a :class:`Firing` once the watchdog acts on it. Each attribute has one
+writer, which its comment names, and any reader.
 
 Two states go one way only. The handler's thread writes ``handler_state``: RUNNING, SETTLED (nothing
 lands any more), CONCLUDED (the call is about to return). The watchdog's writes ``watchdog_state``:
@@ -20,7 +21,7 @@ least one sees the other's store. Swap the two lines on either side, and neither
 2. Arming; else the watchdog sleeps past a deadline (tests/threads/test_watchdog_thread.py).
 
     handler's thread              watchdog's thread
-    active[ident] = invocation    wake_at = the earliest instant
+    is_open = True                wake_at = the earliest instant
     read wake_at                  read active again
 
 3. The dump of all stacks; else it is written for an invocation that has ended, when a frozen
@@ -73,23 +74,24 @@ ARMED, FIRED, OVER = range(3)
 
 
 class Invocation(Timed):
-    """One call of a watched handler. Its three instants are on the monotonic clock."""
+    """One call of a watched handler. Its two instants are on the monotonic clock."""
 
-    __slots__ = ("context", "firing", "is_open", "shields")
+    __slots__ = ("context", "firing", "is_open", "is_seen", "shields")
 
-    def __init__(  # noqa: PLR0917 - on the hot path, where keywords cost
-        self, plan: Plan, event: object, context: object, start: float, hard: float, due: float
+    def __init__(  # noqa: PLR0917 - made in one place, and by tests
+        self, plan: Plan, event: object, context: object, start: float, limit: float, due: float
     ) -> None:
         self.plan = plan  # handler's thread; an inner @watch puts a merged one in its place
         self.event = event  # to tell what kind of invocation it is; never logged
         self.context = context
         self.start = start
-        self.hard = hard
+        self.limit = limit  # seconds from the start to the hard deadline
         # When the watchdog must look next, for a sample or to act. Written by the handler's thread;
         # by the watchdog's as well once that has looked. Whoever changes plan or hooks rings, and
         # the watchdog works it out anew.
         self.due = due
         self.is_open = True  # handler's thread
+        self.is_seen = False  # whoever takes it out of current.active; never taken back
         self.firing: Firing | None = None  # watchdog's thread, once
         self.shields = 0  # handler's thread
 
@@ -240,11 +242,3 @@ class Firing:
             self.is_reported = True
         self.services.report.write(self, outcome, last_resort)
         return True
-
-
-active: dict[int, Invocation] = {}
-"""Thread id -> its invocation. Each thread writes its own entry; the watchdog copies the whole.
-
-An entry that is not open is left over from a call that was torn down between closing and removing
-it (a signal handler of the user raised there) and counts as none.
-"""

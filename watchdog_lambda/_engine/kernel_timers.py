@@ -57,7 +57,7 @@ class KernelTimers:
         # come and go meanwhile.
         self._timeline: Timeline | None = None
         self._start = 0.0
-        # The open invocation that the dump is for: its end takes it back. Read on the hot path.
+        # The open invocation that the dump is for: its end takes it back.
         self.dump_for: Limited | None = None
 
     def equip(self) -> None:

@@ -21,7 +21,8 @@ from _thread import get_ident
 from watchdog_lambda.errors import TimeLimitExceeded
 
 from .clock import Timeline
-from .invocation import Invocation, active
+from .current import invocation_of, under_way
+from .invocation import Invocation
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -66,8 +67,7 @@ class Limit(Invocation):
     first_kind: Kind = TimeLimitExceeded
 
     def __init__(self, plan: Plan, start: float, seconds: float, leave: CodeType) -> None:
-        due = start + seconds
-        super().__init__(plan, None, None, start, due, due)
+        super().__init__(plan, None, None, start, seconds, start + seconds)
         self.thread_id = get_ident()
         self.outer = innermost.get(self.thread_id)
         self._exit = leave  # the code of what ends the block
@@ -106,7 +106,7 @@ class Limit(Invocation):
         return False
 
     def timeline(self) -> Timeline:
-        return LimitTimeline(self.hard - self.start)
+        return LimitTimeline(self.limit)
 
     def may_be_interrupted(self) -> bool:
         """Always: that is what it is for."""
@@ -187,7 +187,7 @@ def chain(limit: Limit | None) -> Iterator[Limit]:
 
 def watched() -> list[tuple[int, Invocation]]:
     """Every invocation and every block's limit, with its thread. Thread: any."""
-    found: list[tuple[int, Invocation]] = list(active.items())
+    found = under_way()
     if innermost:
         found += [
             (thread_id, limit)
@@ -213,7 +213,7 @@ def next_act(wakes_at: float, hint: float) -> float:
 
 def of_thread(thread_id: int) -> list[Invocation]:
     """What limits a thread: its invocation, then its blocks, the outermost first. Thread: any."""
-    invocation = active.get(thread_id)
+    invocation = invocation_of(thread_id)
     found: list[Invocation] = [] if invocation is None else [invocation]
     if innermost:
         found[len(found) :] = reversed([*chain(innermost.get(thread_id))])

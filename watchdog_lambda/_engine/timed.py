@@ -1,4 +1,4 @@
-"""What holds for an invocation by its three instants and its plan alone: nothing here changes."""
+"""What holds for an invocation by its times and its plan alone: nothing here changes."""
 
 from __future__ import annotations
 
@@ -17,23 +17,28 @@ if TYPE_CHECKING:
 
 
 class Timed:
-    """What has a start, a hard deadline and a plan."""
+    """What has a start, a limit and a plan."""
 
-    __slots__ = ("due", "event", "hard", "plan", "start")
+    __slots__ = ("due", "event", "limit", "plan", "start")
 
     plan: Plan
     event: object
     start: float
-    hard: float
+    limit: float
     due: float
 
     first_kind: Kind = LambdaTimeout
     """What lands first where no library stands between it and the user's code."""
 
+    @property
+    def hard(self) -> float:
+        """The hard deadline. Thread: any."""
+        return self.start + self.limit
+
     def timeline(self) -> Timeline:
         settings = self.plan.settings
         return Timeline(
-            self.hard - self.start,
+            self.limit,
             grace_period=settings.grace_period,
             hook_budget=settings.hook_budget,
             last_call=settings.last_call,
@@ -49,7 +54,7 @@ class Timed:
 
     def message(self, after: float, place: str) -> str:
         """What an interrupt says that lands `after` seconds from the start. Thread: any."""
-        limit = self.hard - self.start
+        limit = self.limit
         # After it where nobody kills, as in Managed Instances, and C code was not to be reached.
         side = "before" if after <= limit else "after"
         # What is read must add up: 0.75 and 0.25 of 1.0 s can be rounded to 0.7 and 0.2.
@@ -77,7 +82,7 @@ class Timed:
         """Work out anew when the watchdog has to look first: plan or hooks have changed."""
         first = self._first_act()
         if self.is_sampled():
-            first = min(first, self.start + (self.hard - self.start) * SAMPLES_SHARE)
+            first = min(first, self.start + self.limit * SAMPLES_SHARE)
         self.due = first
 
     def _first_act(self) -> float:

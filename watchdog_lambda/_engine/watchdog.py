@@ -21,9 +21,10 @@ from watchdog_lambda._cpython.pace import Pace
 from watchdog_lambda._log import warn_once
 from watchdog_lambda.errors import prepared
 
+from .current import active, under_way
 from .daemon import DaemonThread
 from .escalation import Escalation
-from .invocation import OVER, Firing, active
+from .invocation import OVER, Firing
 from .kernel_timers import KernelTimers
 from .limit_escalation import LimitEscalation
 from .limits import Limit, innermost, next_act, watched
@@ -90,6 +91,7 @@ class WatchdogThread(DaemonThread):
         if self.nudge.reaches(get_ident()):
             self.kernel_timers.equip()
         self._keep_ballast()
+        invocation.is_seen = True  # see .current
         # Should the invocation have ended before the thread comes to look, the thread still sleeps
         # until then and no longer: the invocations to come need not ring for it again.
         self._hint, self._hint_acts = invocation.due, invocation.acts_at()
@@ -109,7 +111,7 @@ class WatchdogThread(DaemonThread):
 
     def reschedule(self) -> None:
         """Hooks have changed: see to invocations that are under way. Thread: any."""
-        for invocation in list(active.values()):
+        for _, invocation in under_way():
             escalation = self.escalations.get(invocation)
             if escalation is not None:
                 escalation.is_outdated = True

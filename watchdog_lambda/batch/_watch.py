@@ -19,7 +19,7 @@ from aws_lambda_powertools.utilities.batch import (
 
 from watchdog_lambda._cpython.loops import run_out
 from watchdog_lambda._engine.clock import SystemClock
-from watchdog_lambda._engine.invocation import active
+from watchdog_lambda._engine.current import invocation_of
 from watchdog_lambda._engine.shields import lower_shield, raise_shield, withdraw_for_shield
 from watchdog_lambda.errors import Interrupt, LambdaTimeout
 
@@ -187,5 +187,5 @@ class StopsInTime(BasePartialBatchProcessor):
 
 def own_invocation() -> Invocation | None:
     """The invocation whose handler runs in this thread; None outside of one."""
-    invocation = active.get(get_ident())
+    invocation = invocation_of(get_ident())
     return invocation if invocation is not None and invocation.is_open else None

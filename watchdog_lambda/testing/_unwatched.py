@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from watchdog_lambda._cpython.source import GUARD, PACKAGE
-from watchdog_lambda._engine.invocation import active
+from watchdog_lambda._engine.current import under_way
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -14,15 +14,16 @@ if TYPE_CHECKING:
 
 def why_unwatched(name: str) -> str:
     """What to do, for the function `name` of this package's. Thread: the one that has called it."""
-    if len(active) > 1:
+    count = len(under_way())
+    if count > 1:
         return (
-            f"{name}(): {len(active)} invocations are under way, and this thread belongs to none "
+            f"{name}(): {count} invocations are under way, and this thread belongs to none "
             "of them; call it in a handler's own thread"
         )
     frame = _guard(sys._getframe(1))
     if frame is not None:
         return (
-            f"{name}(): the handler is not watched, for {_what_is_wrong(frame.f_locals)}; call the "
+            f"{name}(): the handler is not watched, for {_what_is_wrong(frame)}; call the "
             "handler with a watchdog_lambda.testing.FakeContext()"
         )
     return (
@@ -42,10 +43,12 @@ def _guard(frame: FrameType | None) -> FrameType | None:
     return None
 
 
-def _what_is_wrong(guard: dict[str, object]) -> str:
+def _what_is_wrong(guard: FrameType) -> str:
     """Of the context that the handler was called with."""
-    kind = type(guard.get("context")).__name__
-    if not hasattr(guard.get("context"), "get_remaining_time_in_millis"):
+    # The second parameter, which has the name of the handler's.
+    context = guard.f_locals.get(guard.f_code.co_varnames[1])
+    kind = type(context).__name__
+    if not hasattr(context, "get_remaining_time_in_millis"):
         return f"its context, {kind}, has no get_remaining_time_in_millis()"
-    time = type(guard.get("remaining_ms")).__name__
+    time = type(guard.f_locals.get("remaining_ms")).__name__
     return f"its context, {kind}, gives no usable remaining time, but {time}"

@@ -6,7 +6,7 @@ import sys
 
 from watchdog_lambda._cpython.source import is_ours
 from watchdog_lambda._engine.clock import SystemClock
-from watchdog_lambda._engine.invocation import active
+from watchdog_lambda._engine.current import under_way
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ class FakeContext:
         if is_ours(sys._getframe(1).f_code):
             self._begin()  # a watched invocation begins, and asks how long it has
             return max(1, round(self.timeout * 1000))
-        for invocation in list(active.values()):
+        for _, invocation in under_way():
             if invocation.context is self:
                 self._hard, self._advanced = invocation.hard, _advanced[0]
         left = self._hard - SystemClock.monotonic() - (_advanced[0] - self._advanced)

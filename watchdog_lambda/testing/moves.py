@@ -38,14 +38,13 @@ moves: dict[Invocation, int] = {}
 
 
 def move_back(invocation: Invocation, seconds: float) -> None:
-    """Move an invocation's three instants, and those who count from them.
+    """Move an invocation's two instants, and those who count from them.
 
     Everything else about an invocation is in seconds since its start.
 
     Thread: watchdog, between two looks.
     """
     invocation.start -= seconds
-    invocation.hard -= seconds
     invocation.due -= seconds
     move_context = getattr(invocation.context, "_watchdog_move_back", None)
     if move_context is not None:

@@ -1,7 +1,7 @@
 """Moving an invocation in time, for tests: the machinery of :mod:`watchdog_lambda.testing`.
 
-The clock is the machine's, and stays so. It is the invocation's start that moves back, with its
-hard deadline and the watchdog's next look, so that to everybody it looks as if the time had passed.
+The clock is the machine's, and stays so. It is the invocation's start that moves back, with the
+watchdog's next look, so that to everybody it looks as if the time had passed.
 Nothing is simulated beyond that. The watchdog thread sees what is due, runs the hooks and lands the
 interrupt as in production.
 

@@ -47,7 +47,7 @@ class Scene:
     ) -> Escalation:
         made = plan(self.registry, **settings)
         context = SimpleNamespace(aws_request_id="request-1", function_name="orders")
-        self.invocation = Invocation(made, event, context, START, HARD, START + GRACE_AT)
+        self.invocation = Invocation(made, event, context, START, HARD - START, START + GRACE_AT)
         nudge = SimpleNamespace(
             reaches=lambda _ident: self.reaches, send=self.send, heard=0, native_id=0
         )

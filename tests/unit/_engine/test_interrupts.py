@@ -74,7 +74,7 @@ class Rungs:
         bytecode.preload()
         clauses.preload()
         self.clock = FakeClock(GRACE_AT)
-        self.invocation = Invocation(plan(**settings), {}, None, START, START + seconds, GRACE_AT)
+        self.invocation = Invocation(plan(**settings), {}, None, START, seconds, GRACE_AT)
         self.places = Places()
         self.policy = InterruptPolicy(
             self.invocation,

@@ -12,8 +12,8 @@ import pytest
 from tests.support import FakeClock, plan
 from watchdog_lambda._engine import current as _current
 from watchdog_lambda._engine import timed as _timed
-from watchdog_lambda._engine.current import current, remaining_time
-from watchdog_lambda._engine.invocation import Invocation, active
+from watchdog_lambda._engine.current import active, current, remaining_time
+from watchdog_lambda._engine.invocation import Invocation
 from watchdog_lambda._hooks import HookRegistry
 
 if TYPE_CHECKING:
@@ -40,14 +40,14 @@ def invocation(*registries: HookRegistry, **settings: object) -> Invocation:
     """Of a function of 10 s, with a grace period of 2 s."""
     made = plan(*registries, **{"grace_period": 2.0, "samples": 0, **settings})
     # Never due: the process's own watchdog may look at the table in any test.
-    return Invocation(made, {}, None, START, HARD, math.inf)
+    return Invocation(made, {}, None, START, HARD - START, math.inf)
 
 
 def test_an_invocation_begins_open_and_without_a_shield() -> None:
     """With what it was called with."""
     made_plan, event, context = plan(), {"a": 1}, object()
 
-    made = Invocation(made_plan, event, context, START, HARD, 1008.0)
+    made = Invocation(made_plan, event, context, START, HARD - START, 1008.0)
 
     assert (made.plan, made.event, made.context) == (made_plan, event, context)
     assert (made.start, made.hard, made.due) == (START, HARD, 1008.0)

@@ -61,7 +61,7 @@ def kernel(monkeypatch: pytest.MonkeyPatch) -> Kernel:
 
 
 def invocation(seconds: float) -> Invocation:
-    return Invocation(plan(), {}, None, START, START + seconds, START)
+    return Invocation(plan(), {}, None, START, seconds, START)
 
 
 def times(seconds: float, now: float = 0.0) -> tuple[float, float]:

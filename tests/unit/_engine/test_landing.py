@@ -59,7 +59,9 @@ class Scene:
         bytecode.preload()
         self.clock = FakeClock(START + GRACE_AT)
         self.injector = Injector()
-        self.invocation = Invocation(plan(**settings), event, None, START, HARD, START + GRACE_AT)
+        self.invocation = Invocation(
+            plan(**settings), event, None, START, HARD - START, START + GRACE_AT
+        )
         self.report = SilentReport()
         thread_id = get_ident() if thread_id is None else thread_id
         self.firing = Firing(

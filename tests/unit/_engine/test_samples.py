@@ -36,7 +36,7 @@ def sampling() -> Sampling:
 def invocation(**settings: Any) -> Invocation:
     """Of a function of 16 s with a grace period of 4 s: looked at from 8 s to 12 s."""
     made = plan(**{"grace_period": 4.0, "samples": 4, **settings})
-    return Invocation(made, None, None, START, START + 16.0, START + 8.0)
+    return Invocation(made, None, None, START, 16.0, START + 8.0)
 
 
 def taken(sampling: Sampling, one: Invocation) -> dict[str, Any]:
@@ -69,7 +69,7 @@ def test_every_sample_is_taken_at_the_instant_that_was_asked_for(
     sampling: Sampling, seconds: float
 ) -> None:
     """Instants are rounded: the thread would look without end at a clock that stands still."""
-    one = Invocation(plan(samples=20), None, None, START, START + seconds, START + seconds / 2)
+    one = Invocation(plan(samples=20), None, None, START, seconds, START + seconds / 2)
     now = one.due
 
     for _ in range(20):

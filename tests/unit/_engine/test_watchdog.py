@@ -26,8 +26,10 @@ from watchdog_lambda._cpython import clauses, stacks
 from watchdog_lambda._engine import daemon
 from watchdog_lambda._engine import nudged as nudged_module
 from watchdog_lambda._engine import watchdog as module
-from watchdog_lambda._engine.invocation import CONCLUDED, OVER, Invocation, active
+from watchdog_lambda._engine.current import active, invocation_of
+from watchdog_lambda._engine.invocation import CONCLUDED, OVER, Invocation
 from watchdog_lambda._engine.kernel_timers import LATE_BY
+from watchdog_lambda._engine.services import Services
 from watchdog_lambda._engine.snapshot import attribute
 from watchdog_lambda._engine.watchdog import WatchdogThread
 from watchdog_lambda._hooks import HookRegistry
@@ -158,7 +160,7 @@ def invocation(
 ) -> Invocation:
     """Of a function of 8 s, with a grace period of 1 s."""
     made = plan(*registries, grace_period=1.0, **settings)
-    return Invocation(made, None, None, START, HARD, due)
+    return Invocation(made, None, None, START, HARD - START, due)
 
 
 def under_way(one: Invocation, ident: int = ELSEWHERE) -> Invocation:
@@ -896,10 +898,17 @@ def test_what_has_ended_is_let_go_of(watched: Watched) -> None:
     assert other in watched.escalations
 
 
-def test_what_ends_just_before_it_is_acted_on_is_not(watched: Watched) -> None:
+def test_what_ends_just_before_it_is_acted_on_is_not(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """First the firing is published, then looked whether it is still open."""
     one = under_way(invocation())
-    one.is_open = False
+
+    def ends(*given: Any) -> Services:
+        one.is_open = False
+        return Services(*given)
+
+    monkeypatch.setattr(module, "Services", ends)
     watched.fake.now = GRACE_AT
 
     assert watched._look() == math.inf
@@ -999,7 +1008,7 @@ def test_an_invocation_under_way_goes_before_one_that_has_ended(watched: Watched
 
 def nudged(watched: Watched, frame: FrameType | None = None) -> BaseException | None:
     """A nudge that meets this frame, of a thread that the watchdog has seen blocked."""
-    invocation = active.get(get_ident())
+    invocation = invocation_of(get_ident())
     if invocation is not None and invocation.firing is not None:
         invocation.firing.looks_blocked = True
     return watched._decide(frame or sys._getframe())

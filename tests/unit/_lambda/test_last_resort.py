@@ -104,7 +104,7 @@ class Scene:
     def fire(self, *, fallback: object = NO_FALLBACK) -> Firing:
         context = SimpleNamespace(aws_request_id="request-1")
         made = plan(fallback=fallback, last_resort="exit")
-        invocation = Invocation(made, {}, context, START, HARD, HARD)
+        invocation = Invocation(made, {}, context, START, HARD - START, HARD)
         acts_with = services(self.clock, report=self)
         self.firing = invocation.firing = Firing(invocation, get_ident(), acts_with)
         self.firing.details = DETAILS

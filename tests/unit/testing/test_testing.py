@@ -30,7 +30,8 @@ from watchdog_lambda import (
     testing,
     watch,
 )
-from watchdog_lambda._engine.invocation import Firing, active
+from watchdog_lambda._engine.current import active, under_way
+from watchdog_lambda._engine.invocation import Firing
 from watchdog_lambda._engine.press import Press
 from watchdog_lambda._hooks import shared as shared_hooks
 from watchdog_lambda._hooks import staged
@@ -514,7 +515,7 @@ def test_expire_in_a_thread_of_the_handlers() -> None:
 
 def has_landed() -> bool:
     """Whether the one invocation under way has its first interrupt."""
-    [invocation] = active.values()
+    [(_, invocation)] = under_way()
     assert invocation.firing is not None
     return invocation.firing.policy.records[0].landed_at is not None
 
@@ -972,7 +973,6 @@ def test_an_invocation_has_few_instants() -> None:
 
     assert instants == {
         ("Invocation", "start"),
-        ("Invocation", "hard"),
         ("Invocation", "due"),
         ("Stopwatch", "start"),
         ("TimeoutDetails", "deadline"),
@@ -1155,7 +1155,7 @@ def test_an_invocation_moves_after_the_thread_has_done_with_it() -> None:
     @watch(interrupt="none")
     def handler(_event: object, _context: object) -> tuple[float, float]:
         expire()
-        [invocation] = active.values()
+        [(_, invocation)] = under_way()
         firing = invocation.firing
         assert firing is not None
         before = firing.invocation.hard
