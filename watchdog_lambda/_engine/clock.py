@@ -46,11 +46,6 @@ wall = time.time
 """Seconds of the wall clock: Lambda's deadlines are of that."""
 
 
-def since_boot() -> float:
-    """Seconds since the system's start: the kernel's times of processes are of that."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
-
-
 class SystemAlarm:
     """A wake-up that is kept if it comes before the wait; any thread may ring, one thread waits."""
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 from _struct import Struct  # struct.py adds nothing to it
 from mmap import mmap
 
-from watchdog_lambda._engine.clock import since_boot, wall
+from watchdog_lambda._engine.clock import SystemClock, wall
 
 from .kernel import last_pid
 
@@ -116,7 +116,7 @@ class SharedState:
     def served(self) -> None:
         """The first event has come: whatever process is started from now on is not the init's."""
         _SECONDS.pack_into(self.memory, _SERVED_PID, float(last_pid()))
-        _SECONDS.pack_into(self.memory, _SERVED_AT, since_boot())
+        _SECONDS.pack_into(self.memory, _SERVED_AT, SystemClock.since_boot())
 
     def give_up(self, request_id: str, *, has_reported: bool) -> None:
         """The watchdog has given the handler of this invocation up. Thread: watchdog."""

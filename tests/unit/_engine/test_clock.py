@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support import FakeClock
 from watchdog_lambda._config import budget_within
 from watchdog_lambda._engine import clock
-from watchdog_lambda._engine.clock import SystemAlarm, SystemClock, Timeline
+from watchdog_lambda._engine.clock import Stopwatch, SystemAlarm, SystemClock, Timeline
 
 seconds = st.floats(min_value=0.001, max_value=900.0)
 settings = st.floats(min_value=0.001, max_value=86_400.0)
@@ -168,3 +169,22 @@ def test_the_wall_clock_is_given_in_whole_milliseconds(monkeypatch: pytest.Monke
     monkeypatch.setattr(time, "time", lambda: 1_700_000_000.9879)
 
     assert SystemClock().epoch_ms() == 1_700_000_000_987
+
+
+def test_processes_are_dated_from_the_machines_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the clock that goes on while the machine sleeps."""
+    monkeypatch.setattr(time, "clock_gettime", {time.CLOCK_BOOTTIME: 12.5}.get)
+
+    assert SystemClock().since_boot() == 12.5
+
+
+def test_a_stopwatch_tells_the_seconds_since_its_start() -> None:
+    """Not since it was made."""
+    assert Stopwatch(FakeClock(1000.0), 997.5).elapsed() == 2.5
+
+
+def test_a_cleanup_that_only_waits_has_half_of_the_time_to_last_call() -> None:
+    """From when its interrupt has landed."""
+    line = Timeline(8.0, grace_period=2.0, hook_budget=None, last_call=0.5)
+
+    assert line.wait_ends(6.5) == 7.0
