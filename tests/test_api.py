@@ -95,6 +95,7 @@ def test_importing_starts_nothing_reads_nothing_and_imports_little() -> None:
             {
                 "_handler",
                 "_time_limit",
+                "_engine.daemon",
                 "_engine.stage",
                 "_engine.shields",
                 "_lambda.sandbox",

@@ -1,4 +1,4 @@
-"""One thread for the whole process: started once, made anew after a fork, alive without memory.
+"""One thread for the whole process: started once, made anew after a fork, alive whatever fails.
 
 Two locks, and nobody waits for either. `_starting` is held while the thread is started, `_living`
 by the thread that lives, for its whole life.
@@ -16,7 +16,13 @@ from watchdog_lambda._log import warn_once
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
+
+    from .services import Report
+
+SHORT_PAUSE = 0.01
+"""Seconds after which the thread tries again what it had no memory for, or failed at."""
 
 BALLAST = 4 << 20
 """Bytes that are let go of when memory is short; never written to, so they take address space and
@@ -33,14 +39,26 @@ class DaemonThread:
         self._goes_on = True  # the process's thread goes on for good; tests end theirs
         self._is_fork_safe = False
         self._ballast: bytes | None = None
-        self._is_short = False  # of memory; written by the thread itself
+        # Why the thread begins anew, and the kinds of failures that were told of. Its own.
+        self._failure: BaseException | None = None
+        self._told: set[type[BaseException]] = set()
 
     def preload(self) -> None:
         """Import what must not be imported once the thread acts. Thread: any."""
 
     def _watch(self) -> None:
-        """What the thread does; called again if there was no memory for it."""
+        """What the thread does; called again if there was no memory for it, or it has failed."""
         raise NotImplementedError
+
+    def _begin_anew(self, wait: Callable[[float], None], report: Report) -> None:
+        """After a failure: pause, and tell of it, once of each kind. Thread: its own."""
+        failure, self._failure = self._failure, None
+        if failure is None:
+            return
+        wait(SHORT_PAUSE)
+        if not isinstance(failure, MemoryError) and type(failure) not in self._told:
+            self._told.add(type(failure))
+            report.write_failure(failure)
 
     def _start(self) -> None:
         """Start the thread, unless it runs. Thread: any."""
@@ -105,11 +123,14 @@ class DaemonThread:
             while self._goes_on:  # pragma: no branch - tests end it in _watch()
                 try:
                     self._watch()
-                except MemoryError:
+                except BaseException as failure:  # noqa: BLE001 - nobody would start another thread
                     # Nothing is made in here: there may be no memory at all. The handler is very
-                    # likely what has taken it, and must be reached all the same.
-                    self._ballast = None
-                    self._is_short = True
+                    # likely what has taken it, and must be reached all the same. Whatever else it
+                    # was: the thread's end would leave every later invocation unwatched, in
+                    # silence. Pinned by test_the_thread_outlives_what_it_fails_at.
+                    if isinstance(failure, MemoryError):
+                        self._ballast = None
+                    self._failure = failure
                 else:
                     break
         finally:

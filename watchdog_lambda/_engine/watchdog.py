@@ -41,9 +41,6 @@ if TYPE_CHECKING:
     from .invocation import Invocation
     from .services import LastResort, Report
 
-SHORT_OF_MEMORY = 0.01
-"""Seconds after which the thread tries again what it had no memory for."""
-
 
 class WatchdogThread(DaemonThread):
     """Watches every invocation of the process."""
@@ -149,9 +146,7 @@ class WatchdogThread(DaemonThread):
 
     def _watch(self) -> None:
         alarm = self._alarm
-        if self._is_short:
-            self._is_short = False
-            alarm.wait(SHORT_OF_MEMORY)
+        self._begin_anew(alarm.wait, self.report)
         while self._goes_on:
             self.kernel_timers.rest()
             if self.pending_calls:

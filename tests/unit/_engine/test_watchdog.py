@@ -124,7 +124,7 @@ class Watched(WatchdogThread):
     def _wait(self, seconds: float) -> None:
         """The thread goes to sleep; for the test that is its end."""
         self.did.append(("wait", seconds))
-        self._goes_on = seconds == module.SHORT_OF_MEMORY
+        self._goes_on = seconds == daemon.SHORT_PAUSE
 
     def _look(self) -> float:
         assert self.did.count("look") < 9, "it looks and looks"
@@ -820,9 +820,51 @@ def test_where_memory_is_short_the_thread_lets_go_of_some_and_tries_again_soon(
     afterwards = watched.live()
 
     assert had == [True, False]
-    assert did[:3] == ["rest", "look", ("wait", module.SHORT_OF_MEMORY)]
+    assert did[:3] == ["rest", "look", ("wait", daemon.SHORT_PAUSE)]
     assert did[3:] == afterwards == ["rest", "look", ("set", GRACE_AT), ("wait", 7.0)]
-    assert 0.0 < module.SHORT_OF_MEMORY < LATE_BY
+    assert 0.0 < daemon.SHORT_PAUSE < LATE_BY
+
+
+@pytest.mark.parametrize("failure", [RuntimeError, RecursionError, SystemExit])
+def test_the_thread_outlives_what_it_fails_at(
+    watched: Watched, failure: type[BaseException]
+) -> None:
+    """Or no later invocation would be watched. Each kind is told of once, after a pause."""
+    under_way(invocation())
+
+    def fail() -> None:
+        raise failure
+
+    watched.looks += [fail, fail, lambda: None]
+    did = watched.live()
+
+    assert did[:6] == ["rest", "look", ("wait", daemon.SHORT_PAUSE)] * 2
+    assert did[6:] == ["rest", "look", ("set", GRACE_AT), ("wait", 7.0)]
+    assert [type(told) for told in watched.silent.failures] == [failure]
+
+
+def test_what_cannot_be_told_of_does_not_end_the_thread_either(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where nothing can be called for a while: the next failure is told of."""
+    failures = iter([RecursionError(), KeyError()])
+
+    def fail() -> None:
+        raise next(failures)
+
+    def write_failure(error: BaseException) -> None:
+        told.append(error)
+        if len(told) == 1:
+            fail()
+
+    told: list[BaseException] = []
+    monkeypatch.setattr(watched.silent, "write_failure", write_failure)
+
+    watched.looks.append(fail)
+    did = watched.live()
+
+    assert [type(error) for error in told] == [RecursionError, KeyError]
+    assert did.count(("wait", daemon.SHORT_PAUSE)) == 2
 
 
 # ---- a look ------------------------------------------------------------------------------------
