@@ -20,6 +20,7 @@ from .values import CALLED_DIFFERENTLY, Values, attribute
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from types import CodeType, FrameType
     from typing import Any
 
@@ -67,6 +68,21 @@ def fate(frame: FrameType, kind: type[BaseException]) -> str:
     return TAKEN
 
 
+def comes_again(frame: FrameType) -> bool:
+    """Whether the call that this frame is in may be made once more, whatever becomes of it now.
+
+    In a loop, or by calling the function anew. Nothing of that is worked out: it may.
+    """
+    code, at = frame.f_code, frame.f_lasti
+    if code.co_name in code.co_names:
+        return True
+    now = next(instructions(code, at))
+    # An await is a loop of its own, around SEND, until what it awaits has ended.
+    ends = now.jumps_to() if now.name == "SEND" else now.behind
+    starts = [start for start in (ends, protected_by(code, at)) if start is not None]
+    return any(i.offset == at for i in _reached_from(code, *starts, may_raise=True))
+
+
 def is_handling(code: CodeType, lasti: int) -> bool:
     """Whether the instruction is in an ``except``, a ``finally`` or an ``__exit__`` under way.
 
@@ -111,27 +127,32 @@ def _through(frame: FrameType, handler: int, kind: type[BaseException]) -> tuple
 def _end_of(code: CodeType, start: int) -> int:
     """Where the block that begins at `start` raises on what it handles; -1 if it may not do so."""
     ends: set[int] = set()
+    for instruction in _reached_from(code, start):
+        name = instruction.name
+        if name == "RERAISE" or (name == "RAISE_VARARGS" and not instruction.argument):
+            ends.add(instruction.offset)
+        elif name in {"POP_EXCEPT", "RAISE_VARARGS"} or name.startswith("RETURN"):
+            return -1
+    return min(ends, default=-1)
+
+
+def _reached_from(code: CodeType, *starts: int, may_raise: bool = False) -> Iterator[Instruction]:
+    """The instructions that may run from there on; if one of them raises as well: `may_raise`."""
     seen: set[int] = set()
-    pending = [start]
+    pending = [*starts]
     while pending:
-        at = pending.pop()
-        if at in seen or len(seen) > _MOST_INSTRUCTIONS:
-            continue
-        for instruction in instructions(code, at):
-            if instruction.offset in seen:
+        for instruction in instructions(code, pending.pop()):
+            if instruction.offset in seen or len(seen) > _MOST_INSTRUCTIONS:
                 break
             seen.add(instruction.offset)
+            yield instruction
             name, target = instruction.name, instruction.jumps_to()
-            if name == "RERAISE" or (name == "RAISE_VARARGS" and not instruction.argument):
-                ends.add(instruction.offset)
+            handler = protected_by(code, instruction.offset) if may_raise else None
+            pending += [at for at in (target, handler) if at is not None]
+            if name.startswith(("RERAISE", "RAISE", "RETURN")) or (
+                name.startswith("JUMP") and "_IF_" not in name
+            ):
                 break
-            if name in {"POP_EXCEPT", "RAISE_VARARGS"} or name.startswith("RETURN"):
-                return -1
-            if target is not None:
-                pending.append(target)
-                if "_IF_" not in name:
-                    break
-    return min(ends, default=-1)
 
 
 def _raised_again(code: CodeType, start: int) -> int:

@@ -4,6 +4,8 @@ A client takes a ``TimeoutError`` for a fault of the network and sends its reque
 a ``LambdaTimeout`` lands, the ``except`` clauses of the frames that it would go through are read:
 
 - a library would take it: an ``Interrupt`` lands in its place, which is not taken for a fault;
+- unless the library has called the user's code and would not do so again: such a framework has its
+  own way to answer (Powertools' ``@app.exception_handler(TimeoutError)``);
 - a library catches ``KeyboardInterrupt`` to cancel what it has begun, and raises it on (psycopg):
   a ``LoopInterrupt`` lands, which is one;
 - otherwise it is a ``LambdaTimeout``, and ``except TimeoutError`` in the user's code is reached.
@@ -82,21 +84,28 @@ def first_kind(frame: FrameType, code: SourceMap) -> Kind:
     """What lands first in `frame`. Thread: the frame's own."""
     kind: Kind = LambdaTimeout
     found: Kind = LambdaTimeout  # in the libraries since the last frame of the user's
+    is_called_back = is_taken = False  # by a library; and taken there
     inner: FrameType | None = frame
     for _ in range(MOST_FRAMES):
         if inner is None or (is_ours(inner.f_code) and inner.f_code.co_name in _EDGES):
             break
         if code.is_own(inner.f_code.co_filename):
             kind = found
-            if kind is not LambdaTimeout:
+            if kind is not LambdaTimeout or is_taken:
                 break
+            is_called_back = True
             fate = clauses.fate(inner, LambdaTimeout)
             if fate == clauses.SUPPRESSED:
                 return Interrupt  # a library's ``with`` in the user's code, for one more try
             if fate != clauses.PASSES:
                 break
         elif not is_ours(inner.f_code):
-            found = _stronger(found, _of_library(inner, code))
+            of_library = _of_library(inner, code)
+            is_taken = is_taken or (is_called_back and of_library is Interrupt)
+            if not is_taken:
+                found = _stronger(found, of_library)
+            elif clauses.comes_again(inner):
+                found = Interrupt
         inner = inner.f_back
     return kind
 

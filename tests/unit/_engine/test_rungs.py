@@ -37,6 +37,27 @@ def call(back):
     try: return back()
     except TimeoutError: return "partial"
 """
+ANSWERS = """
+def call(back):
+    for route in range(3):
+        try: return back()
+        except Exception as error: return f"status {error}"
+"""
+FINDS = """
+def call(back):
+    for route in range(3):
+        if route == 1: return back()
+"""
+WORKS = """
+def call(back):
+    for job in range(1): back()
+"""
+ANEW = """
+def call(back, tries=3):
+    try: return back()
+    except Exception: error = True
+    return call(back, tries - 1) if tries else error
+"""
 ONCE_MORE = """
 class Attempt:
     def __enter__(self): pass
@@ -83,6 +104,15 @@ def lands(*calls: Callable[..., Any]) -> type[BaseException]:
         pytest.param([own(PLAIN), library(RETRIES), own(CATCHES)], id="the user catches it first"),
         pytest.param([library(RETRIES), own(PLAIN)], id="a wrapper is not asked"),
         pytest.param([library(RETRIES)], id="no code of the user's"),
+        pytest.param([own(PLAIN), library(ANSWERS), own(PLAIN)], id="a framework answers"),
+        pytest.param(
+            [own(PLAIN), library(FINDS), library(ANSWERS), library(WORKS), own(PLAIN)],
+            id="a framework's loop that the answer leaves",
+        ),
+        pytest.param(
+            [own(PLAIN), library(RETRIES), own(PLAIN), library(ANSWERS), own(PLAIN)],
+            id="what is around the answer is not asked",
+        ),
     ],
 )
 def test_a_timeout_lands_where_the_users_code_is_reached(calls: list[Callable[..., Any]]) -> None:
@@ -97,6 +127,11 @@ def test_a_timeout_lands_where_the_users_code_is_reached(calls: list[Callable[..
         pytest.param([own(PLAIN), library(RETRIES), library(PLAIN)], id="further out"),
         pytest.param([own(PLAIN), library(RETRIES), own(PLAIN)], id="around the user's code"),
         pytest.param([own(CATCHES), library(RETRIES)], id="before the user could catch it"),
+        pytest.param([own(PLAIN), library(ANSWERS)], id="a client that answers"),
+        pytest.param(
+            [own(PLAIN), library(WORKS), library(ANSWERS), own(PLAIN)], id="for the next answer"
+        ),
+        pytest.param([own(PLAIN), library(ANEW), own(PLAIN)], id="by calling itself anew"),
         pytest.param([own(PLAIN), library(ONCE_MORE)], id="by a with"),
         pytest.param([made(ONCE_MORE, file=OWN)], id="by a with in the user's code"),
         pytest.param([own(PLAIN), made(RETRIES, file=f"{STDLIB}socket.py")], id="the standard one"),
