@@ -72,16 +72,16 @@ def test_the_interrupt_lands_at_the_end_of_the_outermost_shield(
 def test_last_call_goes_through_a_shield() -> None:
     """A shield that would last beyond the hard deadline is no use to anybody."""
 
-    @watch(grace_period=0.2)
+    @watch(grace_period=0.5)
     def handler(_event: object, _context: object) -> None:
         with shield():
             block()
 
-    context = Context(0.4)
+    context = Context(2.0)
     with pytest.raises(LambdaTimeout):
         handler({}, context)
 
-    assert 0 < context.get_remaining_time_in_millis() < 60
+    assert 0 < context.get_remaining_time_in_millis() < 200
 
 
 def test_a_shield_without_a_timeout_or_an_invocation_does_nothing() -> None:

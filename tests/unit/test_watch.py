@@ -390,7 +390,7 @@ def test_a_fallback_that_hangs_is_cut_at_last_call(
     hang: Callable[[], None], capfd: pytest.CaptureFixture[str]
 ) -> None:
     """The caller has its error, and the log its record, before the hard deadline."""
-    context = Context(1.0)
+    context = Context(2.0)
 
     @watch(fallback=lambda _details: hang())
     def handler(_event: object, _context: object) -> None:
@@ -465,18 +465,18 @@ def test_cleanup_of_every_shape_is_left_alone() -> None:
 def test_a_cleanup_that_never_ends_is_cut_at_last_call() -> None:
     """Left alone until then; after that the caller's answer goes before."""
 
-    @watch(grace_period=0.3)
+    @watch(grace_period=0.5)
     def handler(_event: object, _context: object) -> None:
         try:
             block()
         finally:
             block()
 
-    context = Context(0.4)
+    context = Context(2.0)
     with pytest.raises(LambdaTimeout):
         handler({}, context)
 
-    assert 0 < context.get_remaining_time_in_millis() < 80
+    assert 0 < context.get_remaining_time_in_millis() < 200
 
 
 # ---- nested, remaining time --------------------------------------------------------------------

@@ -58,7 +58,7 @@ def fail(_event: object, _context: object) -> None:
 
 
 def hang(_event: object, _context: object) -> None:
-    swallow(0.84)
+    swallow(1.65)
 
 
 @pytest.mark.parametrize(
@@ -80,13 +80,13 @@ def test_every_outcome(
 ) -> None:
     """The lines of real timeouts, with a hook that ends, one that fails and one that hangs."""
     release = threading.Event()
-    watchdog = Watchdog(grace_period=0.2, **options)
+    watchdog = Watchdog(grace_period=0.4, **options)
     watchdog.shutdown_hook(lambda _details: release.wait(BOUND))
     watchdog.shutdown_hook(lambda _details: 1 // 0)
     watchdog.shutdown_hook(lambda _details: None)
 
     try:
-        [record] = lines_of(capfd, lambda: watchdog.watch(handler)({}, Context(0.8)))
+        [record] = lines_of(capfd, lambda: watchdog.watch(handler)({}, Context(1.6)))
     finally:
         release.set()
 

@@ -229,7 +229,7 @@ def test_a_formatter_that_fails_still_leaves_a_line(
 
     monkeypatch.setattr(powertools.handlers[0].formatter, "format", broken)
 
-    time_out(watch(grace_period=0.1)(blocks), 0.4)
+    time_out(watch(grace_period=0.5)(blocks), 2.0)
 
     out = capfd.readouterr().out
     [record] = records(out)
