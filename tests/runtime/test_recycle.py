@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
@@ -75,12 +76,51 @@ def test_the_process_is_kept(do: str, environment: dict[str, str]) -> None:
     assert "recycled" not in record
 
 
-def test_without_a_supervisor_it_is_kept_and_the_record_says_so() -> None:
-    """Nobody else could replace it."""
-    is_replaced, record = after("library", WATCHDOG_LAMBDA_LAST_RESORT="report")
+# ---- without a supervisor -----------------------------------------------------------------------
+
+ALONE: Final = {
+    "WATCHDOG_LAMBDA_LAST_RESORT": "report",
+    "WATCHDOG_LAMBDA_TIMEOUT": "1",
+    "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "1769",
+}
+
+
+@pytest.mark.parametrize("last_resort", ["report", "exit"])
+def test_the_process_starts_anew_in_place(last_resort: str) -> None:
+    """The same pid, warm, and as often as need be; what the invocation has started is ended."""
+    emulator = wrapped(
+        "leftover.handler",
+        timeout=30,
+        environment={**ALONE, "WATCHDOG_LAMBDA_LAST_RESORT": last_resort},
+        warm_up=LOOK,
+    )
+    look = {"do": "look closely"}
+    with running(emulator):
+        looks: list[Any] = [emulator.invoke(look).json()]
+        for do in ("library", "child", "library"):
+            timed_out: Any = emulator.invoke({"do": do}).json()
+            assert timed_out["errorType"] == "LambdaTimeout"
+            looks.append(emulator.invoke(look).json())
+        records = [json.loads(x.text) for x in emulator.lines if "watchdog.timeout" in x.text]
+
+    assert len({look["pid"] for look in looks}) == 1
+    assert [look["served"] for look in looks] == [1, 1, 1, 1]
+    assert [look["children"] for look in looks] == [0, 0, 0, 0]
+    assert len({look["descriptors"] for look in looks}) == 1
+    assert [record["recycled"].split()[0] for record in records] == [
+        "interrupted",
+        "process",
+        "interrupted",
+    ]
+
+
+def test_it_is_kept_where_the_init_does_not_fit_and_the_record_says_so() -> None:
+    """At this function's share of a processor, the init would take longer than what is left."""
+    small = {**ALONE, "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "8"}
+    is_replaced, record = after("library", **small)
 
     assert not is_replaced
-    assert record["recycled"] == (
-        "not recycled: interrupted in driver "
-        "(only a supervisor can replace the process; set LAST_RESORT=supervise)"
+    assert re.fullmatch(
+        r"not recycled: interrupted in driver \(the init takes [\d.]+ s, [\d.]+ s are left\)",
+        record["recycled"],
     )

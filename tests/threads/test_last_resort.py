@@ -47,7 +47,7 @@ class StayingOn(Exit):
     """Everything but the end of the process, which the test has come when it opens the gate."""
 
     def __init__(self, api: Any) -> None:
-        super().__init__(api, set())
+        super().__init__(api, 0.0)
         self.end = Gate()
 
     def _leave(self, firing: Firing, remark: str) -> NoReturn:

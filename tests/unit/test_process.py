@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,10 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.support import FakeClock, in_a_fork
-from watchdog_lambda._lambda import process
+from tests.support import FakeClock, eventually, in_a_fork
+from watchdog_lambda._cpython.children import parent_and_start
+from watchdog_lambda._engine.clock import SystemClock
+from watchdog_lambda._lambda import kernel, offspring, process
 from watchdog_lambda._lambda.kernel import processes_by_parent
-from watchdog_lambda._lambda.process import PAST, Start, _tell, end_children, take_past
+from watchdog_lambda._lambda.offspring import end_children
+from watchdog_lambda._lambda.process import PAST, Start, take_past
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,7 +28,7 @@ if TYPE_CHECKING:
 
 def test_the_past_is_told_once() -> None:
     """What the program before left is read, and gone from what child processes inherit."""
-    environ = {PAST: _tell({"cpu": "0.125", "extension": "ext-1"}), "HOME": "/"}
+    environ = {PAST: "cpu=0.125 extension=ext-1", "HOME": "/"}
 
     assert take_past(environ) == {"cpu": "0.125", "extension": "ext-1"}
     assert environ == {"HOME": "/"}
@@ -34,12 +38,15 @@ def test_the_past_is_told_once() -> None:
 def test_children_and_theirs_are_ended_but_for_those_of_before() -> None:
     """A shell's own child too; what an image's start script has started stays."""
     with subprocess.Popen(["sleep", "60"]) as spared:
+        since = parent_and_start(spared.pid)[1] + 0.001
+        tick = 1 / os.sysconf("SC_CLK_TCK")
+        eventually(lambda: SystemClock.since_boot() > since + tick, "the next tick")
         script = "sleep 60 & echo $!; wait"
         with subprocess.Popen(["sh", "-c", script], stdout=subprocess.PIPE, text=True) as shell:
             assert shell.stdout is not None
             grandchild = int(shell.stdout.readline())
 
-            ended = end_children({spared.pid})
+            ended = end_children(since)
 
             assert {shell.pid, grandchild} <= set(ended)
             assert spared.pid not in ended
@@ -51,9 +58,9 @@ def test_children_and_theirs_are_ended_but_for_those_of_before() -> None:
 def test_children_that_end_by_themselves_are_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
     """Between the look and the signal, or when somebody else waits for them."""
     nobody = 999_999_999
-    monkeypatch.setattr(process, "processes_by_parent", lambda: {os.getpid(): [nobody]})
+    monkeypatch.setattr(kernel, "processes_by_parent", lambda: {os.getpid(): [nobody]})
 
-    assert end_children(set()) == [nobody]
+    assert end_children(0.0) == [nobody]
 
 
 @pytest.mark.parametrize(("looks", "turns"), [(3, 2), (100, 20)])
@@ -69,13 +76,13 @@ def test_an_ended_child_is_waited_for_but_not_for_long(
         pauses.append(seconds)
         clock.advance(seconds)
 
-    monkeypatch.setattr(process, "processes_by_parent", lambda: {os.getpid(): [999_999_999]})
-    monkeypatch.setattr(process, "_is_running", lambda _pid: next(running))
+    monkeypatch.setattr(kernel, "processes_by_parent", lambda: {os.getpid(): [999_999_999]})
+    monkeypatch.setattr(offspring, "_is_running", lambda _pid: next(running))
     monkeypatch.setattr(
-        process, "SystemClock", SimpleNamespace(monotonic=clock.monotonic, pause=pause)
+        offspring, "SystemClock", SimpleNamespace(monotonic=clock.monotonic, pause=pause)
     )
 
-    end_children(set())
+    end_children(0.0)
 
     assert len(pauses) == pytest.approx(turns, abs=1 if turns > 2 else 0)
 
@@ -101,13 +108,14 @@ def restarted(prepare: Callable[[Start], object], **environ: str) -> dict[str, A
             found.update(path=path, arguments=arguments, environ=environment, cwd=str(Path.cwd()))
             found["mask"] = sorted(signal.pthread_sigmask(signal.SIG_BLOCK, ()))
             found["timer"] = signal.getitimer(signal.ITIMER_REAL)[0]
+            found["ignored"] = signal.getsignal(signal.SIGUSR2) == signal.SIG_IGN
             found["kept"] = [fd for fd in found.pop("watched") if os.get_inheritable(fd)]
 
         os.execve = execve  # type: ignore[assignment]
-        start = Start()
+        start = Start({"extension": "ext-1"})
         start.environ = {"HOME": "/", **environ}
         found["watched"] = prepare(start) or []
-        start.again({"cpu": "0.5"})
+        start.again()
         return json.dumps(found).encode()  # type: ignore[unreachable]
 
     said: dict[str, Any] = json.loads(in_a_fork(child))
@@ -125,6 +133,7 @@ def test_a_program_starts_anew_with_what_it_was_given(tmp_path: Path) -> None:
         os.chdir(tmp_path)
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
         signal.setitimer(signal.ITIMER_REAL, 100.0)
+        signal.signal(signal.SIGUSR2, signal.SIG_IGN)
         os.environ["CHANGED_SINCE"] = "1"
         return [given, opened]
 
@@ -133,7 +142,10 @@ def test_a_program_starts_anew_with_what_it_was_given(tmp_path: Path) -> None:
 
     assert found["path"] == found["arguments"][0] == sys.executable
     assert found["arguments"][1:] == sys.orig_argv[1:]
-    assert found["environ"] == {"HOME": "/", PAST: "cpu=0.5"}
+    past = found["environ"].pop(PAST)
+    assert found["environ"] == {"HOME": "/"}
+    assert re.fullmatch(r"extension=ext-1 cpu=\d+\.\d{3} began=\d+\.\d{3}", past)
+    assert not found["ignored"]
     assert found["cwd"] == before
     assert signal.SIGUSR1 not in found["mask"]
     assert found["timer"] == 0
@@ -167,7 +179,7 @@ def test_a_folder_that_has_been_removed_is_none(monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(os, "getcwd", removed)
 
-    assert Start().cwd is None
+    assert Start({}).cwd is None
 
 
 def test_a_start_knows_the_first_environment_and_the_inherited_descriptors() -> None:
@@ -175,7 +187,7 @@ def test_a_start_knows_the_first_environment_and_the_inherited_descriptors() -> 
     os.environ["CHANGED_SINCE"] = "1"
     read, write = os.pipe()
     try:
-        start = Start()
+        start = Start({})
         assert "CHANGED_SINCE" not in start.environ
         assert start.environ["PATH"]
         assert {0, 1, 2} <= start.descriptors
@@ -185,6 +197,117 @@ def test_a_start_knows_the_first_environment_and_the_inherited_descriptors() -> 
         os.close(read)
         os.close(write)
         del os.environ["CHANGED_SINCE"]
+
+
+# ---- in front of the next event ----------------------------------------------------------------
+
+
+class Client:
+    """Stands for awslambdaric's."""
+
+    def wait_next_invocation(self) -> str:
+        return "event"
+
+
+@pytest.fixture
+def client(monkeypatch: pytest.MonkeyPatch) -> type[Client]:
+    """The runtime's client of this process."""
+    own = type("Client", (Client,), {"wait_next_invocation": Client.wait_next_invocation})
+    module = SimpleNamespace(BaseLambdaRuntimeClient=own)
+    monkeypatch.setitem(sys.modules, "awslambdaric.lambda_runtime_client", module)
+    return own
+
+
+def started(monkeypatch: pytest.MonkeyPatch, clock: FakeClock, **environ: str) -> Start:
+    """A process whose init has taken two seconds, one of them a processor's."""
+    now = SimpleNamespace(since_boot=clock.monotonic, monotonic=clock.monotonic)
+    monkeypatch.setattr(process, "SystemClock", now)
+    monkeypatch.setattr(process, "cpu_time", lambda: 1.5)
+    start = Start({"began": f"{clock.monotonic() - 2.0}", "cpu": "0.5"})
+    start.environ = environ
+    return start
+
+
+@pytest.mark.parametrize(
+    ("memory", "seconds"), [("1769", 2.0), ("10240", 2.0), ("884", 3.0), ("", 2.0), ("odd", 2.0)]
+)
+def test_an_init_takes_longer_at_a_small_functions_share(
+    monkeypatch: pytest.MonkeyPatch, memory: str, seconds: float
+) -> None:
+    """What has taken a processor, that is; Lambda gives a whole one to the first init only."""
+    start = started(monkeypatch, FakeClock(), AWS_LAMBDA_FUNCTION_MEMORY_SIZE=memory)
+
+    assert start.init_takes() == pytest.approx(seconds, abs=0.01)
+
+
+def test_without_a_past_the_init_has_begun_with_the_process() -> None:
+    """As the kernel dates it."""
+    assert Start({}).init_takes() >= SystemClock.since_boot() - parent_and_start(os.getpid())[1] - 1
+
+
+def test_it_starts_anew_in_front_of_the_next_event_and_not_before(
+    monkeypatch: pytest.MonkeyPatch, client: type[Client]
+) -> None:
+    """The answer has gone out by then."""
+    begun: list[str] = []
+    monkeypatch.setattr(Start, "again", lambda _self: begun.append("again"))
+    start = started(monkeypatch, FakeClock())
+
+    assert start.before_next_event(2.5) is None
+    assert begun == []
+    client().wait_next_invocation()
+    assert begun == ["again"]
+
+
+def test_it_is_kept_if_the_init_does_not_fit(
+    monkeypatch: pytest.MonkeyPatch, client: type[Client]
+) -> None:
+    """The record has both figures."""
+    before = client.wait_next_invocation
+    start = started(monkeypatch, FakeClock())
+
+    assert start.before_next_event(1.5) == "the init takes 2.0 s, 1.5 s are left"
+    assert client.wait_next_invocation is before
+
+
+@pytest.mark.parametrize(
+    ("error", "said"), [(None, "no time is left for the init"), (OSError("no exec"), "no exec")]
+)
+def test_it_serves_the_next_event_if_it_cannot_start_anew(
+    monkeypatch: pytest.MonkeyPatch,
+    client: type[Client],
+    caplog: pytest.LogCaptureFixture,
+    error: OSError | None,
+    said: str,
+) -> None:
+    """And says so: posting the answer has taken too long, or the program is gone."""
+
+    def again(_self: Start) -> None:
+        if error is not None:
+            raise error
+
+    clock = FakeClock()
+    monkeypatch.setattr(Start, "again", again)
+    started(monkeypatch, clock).before_next_event(2.5)
+    clock.advance(0.0 if error else 1.0)
+
+    assert client().wait_next_invocation() == "event"
+    assert caplog.messages == [f"not recycled after all: {said}"]
+    assert client().wait_next_invocation() == "event"
+    assert len(caplog.messages) == 1
+
+
+def test_neither_a_child_process_nor_another_runtime_starts_anew(
+    monkeypatch: pytest.MonkeyPatch, client: type[Client]
+) -> None:
+    """It would take the parent's place, or never come to do it."""
+    del client
+    start = Start({})
+    assert in_a_fork(lambda: str(start.before_next_event(1e6)).encode()) == (
+        b"this is a child process"
+    )
+    monkeypatch.delitem(sys.modules, "awslambdaric.lambda_runtime_client")
+    assert start.before_next_event(1e6) == "the runtime is none of awslambdaric's"
 
 
 PREPARE = """

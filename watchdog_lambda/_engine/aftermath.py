@@ -21,7 +21,10 @@ from .stage import HookRecord
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from .invocation import Firing
+    from .services import Renewal
 
 hooks = HookRegistry()
 """The hooks for after a timeout."""
@@ -33,7 +36,10 @@ Each by its top-level package, and each held to it by tests/stacks/test_stacks.p
 from the user's code to the landing place is enough: it sees to what it uses itself.
 """
 
-NO_SUPERVISOR = "only a supervisor can replace the process; set LAST_RESORT=supervise"
+NOT_LAMBDAS = "only a process of Lambda's runtime can be replaced"
+
+renewal: Renewal | None = None
+"""Who replaces the process: its supervisor, or else itself, in place; set at its start."""
 
 
 def run_hooks(firing: Firing) -> None:
@@ -65,9 +71,20 @@ def decide(firing: Firing) -> None:
     reason = _reason(firing)
     if reason is None:
         return
-    last_resort = firing.services.last_resort
-    why_not = NO_SUPERVISOR if last_resort is None else last_resort.recycle_before_next_event()
+    if renewal is None:
+        why_not: str | None = NOT_LAMBDAS
+    else:
+        why_not = renewal.before_next_event(_left(firing))
     firing.recycled = reason if why_not is None else f"not recycled: {reason} ({why_not})"
+
+
+def _left(firing: Firing) -> float:
+    """Seconds to the platform's own deadline, which the setting ``TIMEOUT`` does not move."""
+    context: Any = firing.invocation.context
+    try:
+        return float(context.get_remaining_time_in_millis()) * 0.001
+    except Exception:  # noqa: BLE001 - the user's object
+        return firing.timeline.limit - firing.elapsed()
 
 
 def _reason(firing: Firing) -> str | None:

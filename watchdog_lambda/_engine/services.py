@@ -42,8 +42,11 @@ if TYPE_CHECKING:
             Thread: watchdog.
             """
 
-        def recycle_before_next_event(self) -> str | None:
-            """Have a fresh process serve the next event; else why not.
+    class Renewal(Protocol):
+        """Puts a fresh process in this one's place."""
+
+        def before_next_event(self, left: float, /) -> str | None:
+            """Have it serve the next event; else why not. `left` seconds are left of this one.
 
             Thread: the handler's, after its end.
             """

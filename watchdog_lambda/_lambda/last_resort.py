@@ -15,13 +15,12 @@ import os
 import sys
 
 from watchdog_lambda._cpython.stacks import frame_of, gc_paused
-from watchdog_lambda._engine.aftermath import NO_SUPERVISOR
 from watchdog_lambda._engine.snapshot import attribute
 from watchdog_lambda._engine.stage import call_bounded
 from watchdog_lambda._plan import NO_FALLBACK
 
 from .crash import timeout_message
-from .process import end_children
+from .offspring import end_children
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,19 +43,15 @@ class Exit:
     Thread: made by the main one, at the start; used by the watchdog's.
     """
 
-    def __init__(self, api: RuntimeApi, spared: set[int]) -> None:
-        """Answer over `api`; the children that are `spared` are not ended with the process."""
+    def __init__(self, api: RuntimeApi, since: float) -> None:
+        """Answer over `api`; children begun `since` then are ended with the process."""
         self._api = api
-        self._spared = spared
+        self._since = since
         # At init, which Lambda gives a full processor.
         api.preload()
 
     def preload(self) -> None:
         """Nothing is left to be imported at last call."""
-
-    def recycle_before_next_event(self) -> str | None:
-        """Without a supervisor nobody can. Thread: any."""
-        return NO_SUPERVISOR
 
     def act(self, firing: Firing) -> str | None:
         """Answer for the handler and leave; if that cannot be, say why (None: it has come back).
@@ -92,7 +87,7 @@ class Exit:
     def _leave(self, firing: Firing, remark: str) -> NoReturn:
         try:
             firing.report("stuck", "exit" + remark)
-            end_children(self._spared)
+            end_children(self._since)
         except Exception as error:  # noqa: BLE001 - it has been answered for, so it must not go on
             firing.services.report.write_failure(error)
         finally:

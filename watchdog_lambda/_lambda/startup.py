@@ -1,12 +1,14 @@
 """What the settings ask of the process, done once, at its start.
 
-A check for most: only ``LAST_RESORT`` other than ``report`` and ``SIGTERM=1`` need the Runtime API
-and something that must be seen or registered before the first invocation.
+Little for most: what the process was given is noted, so that it can start anew after a timeout.
+Only ``LAST_RESORT`` other than ``report`` and ``SIGTERM=1`` need the Runtime API, and something
+that must be registered before the first invocation.
 """
 
 from __future__ import annotations
 
 from watchdog_lambda._cpython.delivery import refusal_without_gil
+from watchdog_lambda._engine import aftermath
 from watchdog_lambda._engine.severing import spared
 from watchdog_lambda._log import logger
 from watchdog_lambda._process import process_watchdog
@@ -18,10 +20,12 @@ if TYPE_CHECKING:
 
     from watchdog_lambda._config import Settings
 
+    from .process import Start
     from .runtime_api import RuntimeApi
     from .supervised import Supervised
 
 _ADDRESS = "AWS_LAMBDA_RUNTIME_API"
+_IS_MANAGED = "AWS_LAMBDA_MAX_CONCURRENCY"
 
 _done: set[str] = set()
 _past: dict[str, str] = {}
@@ -32,6 +36,9 @@ Filled once; a mutable one, since what is done here comes in the settings' order
 
 _supervised: list[Supervised] = []
 """This process's side of its supervisor, if it has one."""
+
+_starts: list[Start] = []
+"""What this process was given, noted once; none outside of Lambda."""
 
 _NOT_IMPORTED_FIRST = (
     "only the entrypoint, which Lambda imports before the handler, can start it; "
@@ -59,18 +66,28 @@ def prepare(
     if (refusal := refusal_without_gil()) is not None:
         raise ConfigurationError(refusal)
     spared.add(environ.get(_ADDRESS, ""))  # the runtime's own connection is never cut
-    wanted = _wanted(settings) - _done
     address = environ.get(_ADDRESS)
-    if not wanted or not address:
+    if not address:
         return
+    if not _done:
+        _note_start(environ)
+    wanted = _wanted(settings) - _done
     _done.update(wanted)
+    if wanted:
+        _do(wanted, settings, environ, is_entrypoint=is_entrypoint)
 
-    from .process import take_past  # noqa: PLC0415 - for those who use it
-    from .runtime_api import RuntimeApi  # noqa: PLC0415
 
-    api = RuntimeApi(address)
-    _past.update(take_past(environ))
-    is_managed = bool(environ.get("AWS_LAMBDA_MAX_CONCURRENCY"))
+def _do(
+    wanted: set[str],
+    settings: Settings,
+    environ: MutableMapping[str, str],
+    *,
+    is_entrypoint: bool,
+) -> None:
+    from .runtime_api import RuntimeApi  # noqa: PLC0415 - for those who use it
+
+    api = RuntimeApi(environ[_ADDRESS])
+    is_managed = bool(environ.get(_IS_MANAGED))
     if settings.last_resort == "supervise" and process_watchdog.last_resort is None:
         # First of all: from here on this is another process.
         wanted.discard("LAST_RESORT=supervise")
@@ -87,6 +104,20 @@ def prepare(
         _answer_and_exit(api)
 
 
+def _note_start(environ: MutableMapping[str, str]) -> None:
+    """Take note of what this process was given, and have it start anew where it is to."""
+    from .process import Start, take_past  # noqa: PLC0415 - not outside of Lambda
+
+    _done.add("start")
+    _past.update(take_past(environ))
+    try:
+        _starts.append(Start(_past))
+    except OSError:
+        return  # no /proc
+    if not environ.get(_IS_MANAGED):  # its workers belong to a process that awaits their end
+        aftermath.renewal = _starts[0]
+
+
 def _wanted(settings: Settings) -> set[str]:
     wanted: set[str] = set()
     if settings.sigterm:
@@ -97,10 +128,12 @@ def _wanted(settings: Settings) -> set[str]:
 
 
 def publish(fallback: object) -> None:
-    """Leave a handler's fallback where a supervisor finds it, if there is one.
+    """Leave a handler's fallback where a supervisor finds it, if there is one: the init is over.
 
-    Thread: main, at the end of the init.
+    Thread: main.
     """
+    for start in _starts:
+        start.init_ends()
     for supervised in _supervised:
         supervised.publish(fallback)
 
@@ -126,7 +159,7 @@ def _supervise(
             why = str(refusal)
         else:
             _supervised.append(supervised)
-            process_watchdog.last_resort = supervised
+            process_watchdog.last_resort = aftermath.renewal = supervised
             if registers:
                 _past["extension"] = ""  # the supervisor's
             return True
@@ -140,12 +173,11 @@ def _refused(why: str) -> bool:
 
 def _answer_and_exit(api: RuntimeApi) -> None:
     from .last_resort import Exit  # noqa: PLC0415
-    from .process import Start  # noqa: PLC0415
 
-    try:
-        process_watchdog.last_resort = Exit(api, Start().children)
-    except OSError as error:  # no /proc
-        logger().warning("LAST_RESORT=exit has no effect: %s", error)
+    if _starts:
+        process_watchdog.last_resort = Exit(api, _starts[0].at)
+    else:
+        logger().warning("LAST_RESORT=exit has no effect: there is no /proc")
 
 
 def _listen(api: RuntimeApi) -> None:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import os
-import sys
 
 from watchdog_lambda._engine.snapshot import attribute
 from watchdog_lambda._plan import NO_FALLBACK
 
 from .last_resort import encoded, make_fallback
+from .process import before_next_event
 from .shared_state import RECYCLED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any, NoReturn
+    from typing import NoReturn
 
     from watchdog_lambda._engine.invocation import Firing
 
@@ -72,24 +72,14 @@ class Supervised:
         self._ring()
         return None
 
-    def recycle_before_next_event(self) -> str | None:
+    def before_next_event(self, _left: float) -> str | None:
         """Have a fresh process serve the next event; why not, if that cannot be.
+
+        Nobody waits for its init, so it may take as long as it will.
 
         Thread: the handler's, after its end.
         """
-        runtime: Any = sys.modules.get("awslambdaric.lambda_runtime_client")
-        if runtime is None:
-            return "the runtime is none of awslambdaric's"
-
-        def wait_next_invocation(_client: object) -> NoReturn:
-            # The answer has been taken: the runtime posts it before it asks for the next event.
-            for stream in (sys.stdout, sys.stderr):
-                if stream is not None:
-                    stream.flush()
-            self.recycle()
-
-        runtime.BaseLambdaRuntimeClient.wait_next_invocation = wait_next_invocation
-        return None
+        return before_next_event(self.recycle)
 
     def recycle(self) -> NoReturn:
         """End this process, between two invocations, and have a fresh one serve the next event.

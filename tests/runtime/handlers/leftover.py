@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
 import threading
 import types
+from pathlib import Path
 
 import watchdog_lambda
 from watchdog_lambda import after_timeout
 
 _NEVER = threading.Event()
+_served = itertools.count(1)
 _driver = types.ModuleType("driver")
 # As pip would have installed it.
 exec(compile("def query(wait): wait(30)", "/opt/python/driver/core.py", "exec"), vars(_driver))  # noqa: S102
@@ -37,6 +40,13 @@ def handler(event: dict[str, str], _context: object) -> dict[str, int] | None:
     do = event.get("do")
     if do == "look":
         return {"pid": os.getpid()}
+    if do == "look closely":
+        return {
+            "pid": os.getpid(),
+            "served": next(_served),
+            "children": len(Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()),
+            "descriptors": len(list(Path("/proc/self/fd").iterdir())),
+        }
     if do == "child":
         subprocess.Popen(["sleep", "60"])
     if do == "thread":

@@ -22,6 +22,7 @@ from watchdog_lambda._cpython.source import SourceMap
 from watchdog_lambda._engine import aftermath
 from watchdog_lambda._engine.clock import SystemClock
 from watchdog_lambda._engine.rungs import libraries_in
+from watchdog_lambda.testing import FakeContext
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,11 +30,24 @@ if TYPE_CHECKING:
 seen: list[Any] = []
 
 
+class Renewal:
+    """Replaces the process, or says why it cannot."""
+
+    def __init__(self, why_not: str | None = None) -> None:
+        self._why_not = why_not
+        self.left: list[float] = []
+
+    def before_next_event(self, left: float) -> str | None:
+        self.left.append(left)
+        return self._why_not
+
+
 @pytest.fixture(autouse=True)
 def clean(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Each test has hooks and recovering libraries of its own, and nothing left over."""
     seen.clear()
     monkeypatch.setattr(aftermath, "recovering", set(aftermath.recovering))
+    monkeypatch.setattr(aftermath, "renewal", Renewal())
     monkeypatch.setattr(aftermath, "threads_at_work", lambda *_: [])
     monkeypatch.setattr(aftermath, "children_at_work", lambda *_: [])
     yield
@@ -46,20 +60,18 @@ def timeout(
     *libraries: str,
     severed: tuple[str, ...] = (),
     landed: bool = True,
-    why_not: str | None = None,
 ) -> Any:
     """One that has ended."""
     record = SimpleNamespace(libraries=libraries, landed_at=1.0 if landed else None)
     return SimpleNamespace(
         invocation=SimpleNamespace(
             plan=SimpleNamespace(settings=SimpleNamespace(recycle=recycle)),
+            context=None,
         ),
         details=TimeoutDetails(deadline=30.0, elapsed=27.0, grace_period=3.0),
         policy=SimpleNamespace(records=[record]),
         severed=list(severed),
-        services=SimpleNamespace(
-            last_resort=SimpleNamespace(recycle_before_next_event=lambda: why_not)
-        ),
+        timeline=SimpleNamespace(limit=30.0),
         code=None,
         after=[],
         recycled=None,
@@ -117,14 +129,26 @@ def test_what_is_no_package_is_refused(name: Any) -> None:
         recovers(name)
 
 
-def test_where_it_cannot_be_the_record_says_so() -> None:
+def test_where_it_cannot_be_the_record_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     """The process is kept."""
-    assert decided(timeout("always", why_not="no fork")) == (
-        "not recycled: RECYCLE=always (no fork)"
-    )
-    alone = timeout("always")
-    alone.services.last_resort = None
-    assert decided(alone) == f"not recycled: RECYCLE=always ({aftermath.NO_SUPERVISOR})"
+    monkeypatch.setattr(aftermath, "renewal", Renewal("no fork"))
+    assert decided(timeout("always")) == "not recycled: RECYCLE=always (no fork)"
+
+    monkeypatch.setattr(aftermath, "renewal", None)
+    assert decided(timeout("always")) == f"not recycled: RECYCLE=always ({aftermath.NOT_LAMBDAS})"
+
+
+def test_what_is_left_is_the_platforms_to_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A ``TIMEOUT`` that is shorter ends the invocation, and not the sandbox."""
+    renewal = Renewal()
+    monkeypatch.setattr(aftermath, "renewal", renewal)
+    told = timeout("always")
+    told.invocation.context = FakeContext(900.0)
+
+    decided(told)
+    decided(timeout("always"))
+
+    assert renewal.left == [pytest.approx(900.0, abs=BOUND), 2.5]
 
 
 # ---- hooks -------------------------------------------------------------------------------------

@@ -63,8 +63,8 @@ class Scene:
             call.run()
         return call
 
-    def end_children(self, spared: set[int]) -> None:
-        self.did.append(f"children but for {spared} end")
+    def end_children(self, since: float) -> None:
+        self.did.append(f"children since {since} end")
 
     def exit(self, code: int) -> NoReturn:
         self.did.append(f"exit {code}")
@@ -99,7 +99,7 @@ class Scene:
     # ---- what a test asks for -----
 
     def make(self) -> Exit:
-        return Exit(self, {7})  # type: ignore[arg-type]
+        return Exit(self, 7.0)  # type: ignore[arg-type]
 
     def fire(self, *, fallback: object = NO_FALLBACK) -> Firing:
         context = SimpleNamespace(aws_request_id="request-1")
@@ -136,7 +136,7 @@ def test_an_exit_answers_with_an_error_first(scene: Scene) -> None:
     with pytest.raises(Gone):
         scene.act()
 
-    assert scene.did == ["post", "report", "children but for {7} end", "exit 1"]
+    assert scene.did == ["post", "report", "children since 7.0 end", "exit 1"]
     [(kind, request_id, error, headers, left)] = scene.posted
     assert (kind, request_id, headers) == ("error", "request-1", {})
     assert left == HARD - NOW
@@ -218,7 +218,7 @@ def test_what_was_reported_already_is_not_reported_again(scene: Scene) -> None:
     with pytest.raises(Gone):
         scene.act()
 
-    assert scene.did == ["post", "children but for {7} end", "exit 1"]
+    assert scene.did == ["post", "children since 7.0 end", "exit 1"]
 
 
 # ---- the fallback ------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ import pytest
 
 from tests.support import FakeClock
 from watchdog_lambda._config import Settings
+from watchdog_lambda._engine import aftermath
 from watchdog_lambda._lambda import process, sandbox, startup, supervise
 from watchdog_lambda._lambda.process import PAST
 from watchdog_lambda.errors import ConfigurationError
@@ -45,6 +46,8 @@ def fresh(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """The watchdog of a process in which nothing has been prepared."""
     monkeypatch.setattr(startup, "_done", set())
     monkeypatch.setattr(startup, "_past", {})
+    monkeypatch.setattr(startup, "_starts", [])
+    monkeypatch.setattr(aftermath, "renewal", None)
     thread = SimpleNamespace(clock=FakeClock(), last_resort=None)
     monkeypatch.setattr(startup, "process_watchdog", thread)
     monkeypatch.setattr(sandbox, "Sandbox", Sandbox)
@@ -118,6 +121,9 @@ class Supervision:
 
     def publish(self, fallback: object) -> None:
         self.published.append(fallback)
+
+    def before_next_event(self, _left: float) -> str | None:
+        return self.refusal
 
 
 @pytest.fixture
@@ -214,15 +220,36 @@ def test_without_proc_there_is_no_last_resort(
 ) -> None:
     """What the process was given cannot be told, nor its children found."""
 
-    def missing() -> None:
+    def missing(_past: object) -> None:
         raise FileNotFoundError("/proc/self/environ")
 
     monkeypatch.setattr(process, "Start", missing)
 
     prepare(last_resort="exit")
 
-    assert "LAST_RESORT=exit has no effect: /proc/self/environ" in caplog.text
+    assert "LAST_RESORT=exit has no effect: there is no /proc" in caplog.text
     assert fresh.last_resort is None
+    assert aftermath.renewal is None
+
+
+def test_the_process_is_replaced_by_its_supervisor_or_else_by_itself(
+    supervised: Callable[[str | None], Supervision],
+) -> None:
+    """Whatever the settings; what it was given is noted first."""
+    prepare()
+    renewals = [aftermath.renewal]
+    supervision = supervised(None)
+    prepare_first(last_resort="supervise")
+    renewals.append(aftermath.renewal)
+
+    assert renewals == [startup._starts[0], supervision]
+
+
+def test_a_worker_of_managed_instances_does_not_start_anew() -> None:
+    """The process that has started it would not know it again."""
+    prepare({"AWS_LAMBDA_MAX_CONCURRENCY": "4"})
+
+    assert aftermath.renewal is None
 
 
 @pytest.mark.parametrize("environ", [{}, {"AWS_LAMBDA_MAX_CONCURRENCY": "2"}])
