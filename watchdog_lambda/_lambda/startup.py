@@ -148,7 +148,7 @@ def _supervise(
 
         try:
             from .supervise import Refusal, begin  # noqa: PLC0415
-        except ImportError as error:  # such as a Python without mmap
+        except (ImportError, AttributeError) as error:  # a Python without mmap; no Linux
             return _refused(str(error))
         registers = sigterm and "extension" not in _past
         try:

@@ -226,7 +226,8 @@ class Supervisor:
         serve it would wait, and another worker would have been free.
         """
         # A snapshot is taken once; asked again, Lambda would have no answer.
-        self._environ.pop("AWS_LAMBDA_INITIALIZATION_TYPE", None)
+        if self._environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "snap-start":
+            del self._environ["AWS_LAMBDA_INITIALIZATION_TYPE"]
         self._next = None if self._is_one_of_several else self._ask_for_event()
         self._process.end(self._state.served_at, self._state.served_pid, has_ended=has_ended)
 

@@ -221,6 +221,18 @@ def test_one_of_several_workers_asks_when_it_is_ready(monkeypatch: pytest.Monkey
     assert scene.supervisor._next is None
 
 
+@pytest.mark.parametrize("kind", ["snap-start", "provisioned-concurrency"])
+def test_a_fresh_process_is_told_how_it_was_initialized(
+    monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """But not of a snapshot: asked for the restore once more, Lambda would have no answer."""
+    scene = Scene(monkeypatch, AWS_LAMBDA_INITIALIZATION_TYPE=kind)
+    scene.supervisor._answer_for(scene.open(0.2))
+
+    told = scene.supervisor._environ.get("AWS_LAMBDA_INITIALIZATION_TYPE")
+    assert told == (None if kind == "snap-start" else kind)
+
+
 def test_however_late_it_is_the_process_has_time_to_stop(scene: Scene) -> None:
     """Without, it would be tried again and again, and nothing answered."""
     assert scene.supervisor._answer_for(scene.open(-0.5))

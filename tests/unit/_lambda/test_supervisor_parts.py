@@ -208,8 +208,10 @@ def test_a_fallback_is_everybodys_or_one_invocations() -> None:
     file.write("", "application/json", b'{"a":\n1}')
     assert file.read(REQUEST) == ("application/json", b'{"a":\n1}')
     file.write("another", "text/plain", b"x")
-    assert file.read(REQUEST) is None
+    assert file.read("another") == ("text/plain", b"x")
+    assert file.read(REQUEST) == ("application/json", b'{"a":\n1}'), "it has come back"
     file.clear()
+    assert file.read(REQUEST) is None
     assert file.read("another") is None
 
 
