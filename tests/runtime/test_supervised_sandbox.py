@@ -336,6 +336,25 @@ def test_a_freeze_in_an_invocation_leaves_the_answer_to_the_handler(tmp_path: Pa
         assert (answer.kind, answer.body) == ("response", before)
 
 
+def test_a_freeze_in_a_fresh_init_changes_nothing(tmp_path: Path) -> None:
+    """The next event has been asked for, so the platform may freeze; it comes with the thaw."""
+    slow = 'os.path.exists("again") and (print("slow", flush=True), time.sleep(1))'
+    with RuntimeApi(timeout=TIMEOUT) as api, started(tmp_path, api, slow) as function:
+        before = api.invoke(LOOK).body
+        (tmp_path / "again").touch()
+        api.invoke({"do": "crash"})
+        eventually(lambda: "slow" in function.log)
+        children = Path(f"/proc/{before['supervisor']}/task/{before['supervisor']}/children")
+        [fresh] = [int(pid) for pid in children.read_text(encoding="ascii").split()]
+        with frozen(before["supervisor"], fresh):
+            time.sleep(TIMEOUT * 1.2)
+            sent = api.send(LOOK)
+        answer = sent.answer(within=10)
+
+        assert answer.kind == "response"
+        assert answer.body == {"pid": fresh, "supervisor": before["supervisor"]}
+
+
 # ---- memory ------------------------------------------------------------------------------------
 
 
