@@ -128,6 +128,29 @@ def block() -> None:
     raise AssertionError("nobody has interrupted this")
 
 
+def here(call: Callable[[], Any]) -> Any:
+    """On the main thread, where a nudge raises the interrupt."""
+    return call()
+
+
+def elsewhere(call: Callable[[], Any]) -> Any:
+    """On another thread, where the interrupt is injected."""
+    outcome: list[Any] = []
+
+    def work() -> None:
+        try:
+            outcome.append(call())
+        except BaseException as error:
+            outcome.append(error)
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    worker.join(2 * BOUND)
+    if isinstance(outcome[0], BaseException):
+        raise outcome[0]
+    return outcome[0]
+
+
 def eventually(condition: Callable[[], object], what: str) -> None:
     """Wait until `condition` holds; fail after a bound."""
     pause = threading.Event()

@@ -8,8 +8,12 @@ from typing import TYPE_CHECKING
 
 from tests.support import BOUND
 from watchdog_lambda._cpython.delivery import Injector
+from watchdog_lambda._cpython.stacks import all_stacks
+from watchdog_lambda._engine import limits
+from watchdog_lambda._engine.current import under_way
 from watchdog_lambda._engine.kernel_timers import KernelTimers
 from watchdog_lambda._process import process_watchdog
+from watchdog_lambda.errors import prepared
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,10 +34,25 @@ class Gate:
             assert self._open.wait(BOUND), "nobody has opened the gate"
 
     def wait_until_reached(self) -> None:
-        assert self.reached.wait(BOUND), "nobody has come to the gate"
+        assert self.reached.wait(BOUND), f"nobody has come to the gate: {_state()}"
 
     def open(self) -> None:
         self._open.set()
+
+
+def _state() -> str:
+    """What the watchdog is about, for the message about a gate that it has not come to."""
+    watchdog = process_watchdog
+    now, real = watchdog.clock.monotonic(), watchdog.nudge
+    stack = all_stacks(watchdog._thread_id or 0).get(watchdog._thread_id or 0)
+    instants = (watchdog.wake_at, watchdog.acts_at, watchdog._hint, watchdog._hint_acts)
+    there = {key: (one.due - now, one.is_open, one.firing) for key, one in under_way()}
+    return (
+        f"thread {watchdog._thread_id} lives: {watchdog._living.locked()}, at {stack}; "
+        f"wakes, acts, hints in {[instant - now for instant in instants]}; "
+        f"{real.number} ({real.refusal}), reaches {[key for key in there if real.reaches(key)]}; "
+        f"{there}, {watchdog.escalations}, {prepared}, {limits.innermost}"
+    )
 
 
 class GatedNudge:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
 from _thread import get_ident
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.log_schema import check_built
-from tests.support import BOUND, Context
+from tests.support import BOUND, Context, elsewhere, here
 from watchdog_lambda import LambdaTimeout, watch
 from watchdog_lambda._engine.current import active
 from watchdog_lambda._engine.limits import Limit
@@ -47,26 +46,6 @@ async def asynchronous(_event: object, _context: object) -> None:
     await asyncio.sleep(BOUND)
 
 
-def here(handler: Callable[..., Any]) -> None:
-    watch(handler)({}, Context(TIME))
-
-
-def elsewhere(handler: Callable[..., Any]) -> None:
-    """In a thread, where a blocked call holds the interrupt up."""
-    outcome: list[BaseException] = []
-
-    def work() -> None:
-        try:
-            watch(handler)({}, Context(TIME))
-        except LambdaTimeout as error:
-            outcome.append(error)
-
-    worker = threading.Thread(target=work)
-    worker.start()
-    worker.join(2 * BOUND)
-    raise outcome[0]
-
-
 def in_a_thread(_event: object, _context: object) -> None:
     cause(time.monotonic())
     until = time.monotonic() + BOUND
@@ -90,7 +69,7 @@ def test_the_record_names_the_cause_and_not_only_the_place(
 ) -> None:
     """80 % of the time went into one call, and the interrupt has landed after it."""
     with pytest.raises(LambdaTimeout):
-        call(handler)
+        call(lambda: watch(handler)({}, Context(TIME)))
 
     [record] = watchdog_timeouts
     check_built(record)

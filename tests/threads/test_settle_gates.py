@@ -23,9 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import FrameType
 
-# By itself: after some other test, not found yet, the watchdog has not come to a gate in this file.
-pytestmark = pytest.mark.alone
-
 RESULT = object()
 SHORT = 0.04
 """Seconds of an invocation that is to fire soon."""

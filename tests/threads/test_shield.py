@@ -6,39 +6,17 @@ import threading
 import time
 from _thread import RLock
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support import BOUND, Context, block, plan
+from tests.support import Context, block, elsewhere, here, plan
 from watchdog_lambda import LambdaTimeout, _api, shield, watch
 from watchdog_lambda._engine.current import active
 from watchdog_lambda._engine.invocation import Invocation
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-
-def here(call: Callable[[], object]) -> object:
-    return call()
-
-
-def elsewhere(call: Callable[[], object]) -> object:
-    """On another thread, where the interrupt is injected."""
-    outcome: list[Any] = []
-
-    def work() -> None:
-        try:
-            outcome.append(call())
-        except BaseException as error:
-            outcome.append(error)
-
-    worker = threading.Thread(target=work)
-    worker.start()
-    worker.join(BOUND)
-    if isinstance(outcome[0], BaseException):
-        raise outcome[0]
-    return outcome[0]
 
 
 @pytest.mark.parametrize("run", [here, elsewhere], ids=["nudge", "injection"])
@@ -125,7 +103,8 @@ def test_a_shield_that_an_interrupt_lands_at_the_entry_of_is_not_up(
 
     now = time.monotonic()  # not long past, or the watchdog itself would fire
     invocation = Invocation(plan(), {}, None, now, 900.0, now + 897.0)
-    invocation.firing = SimpleNamespace(lock=RLock(), withdraw=withdraw)  # type: ignore[assignment]
+    firing = SimpleNamespace(lock=RLock(), withdraw=withdraw, is_reported=True, fired_at=0.0)
+    invocation.firing = firing  # type: ignore[assignment]
     monkeypatch.setattr(_api, "land_at_shield", lambda _firing, _frame: None)
     monkeypatch.setitem(active, threading.get_ident(), invocation)
     entered: list[int] = []

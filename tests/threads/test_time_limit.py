@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.support import BOUND, Context, block, landed_outside
+from tests.support import BOUND, Context, block, elsewhere, here, landed_outside
 from watchdog_lambda import (
     ConfigurationError,
     LambdaTimeout,
@@ -33,28 +33,6 @@ if TYPE_CHECKING:
 
 SHORT = 0.05
 """Seconds that a block of these tests gets."""
-
-
-def here(call: Callable[[], Any]) -> Any:
-    return call()
-
-
-def elsewhere(call: Callable[[], Any]) -> Any:
-    """On another thread, where the interrupt is injected."""
-    outcome: list[Any] = []
-
-    def work() -> None:
-        try:
-            outcome.append(call())
-        except BaseException as error:
-            outcome.append(error)
-
-    worker = threading.Thread(target=work)
-    worker.start()
-    worker.join(BOUND)
-    if isinstance(outcome[0], BaseException):
-        raise outcome[0]
-    return outcome[0]
 
 
 def spin(seconds: float = BOUND) -> None:

@@ -5,16 +5,20 @@ from __future__ import annotations
 import asyncio
 import atexit
 import functools
+import math
 from _thread import get_ident
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.support import plan
 from tests.unit.still_loop import StillLoop, cleanup, left_running, still
 from watchdog_lambda import Interrupt, LambdaTimeout, _async
 from watchdog_lambda._async import as_function, call_opaque, is_coroutine_function
 from watchdog_lambda._cpython import loops
 from watchdog_lambda._engine.current import active
+from watchdog_lambda._engine.invocation import Invocation
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -38,16 +42,15 @@ def kept(still: StillLoop, monkeypatch: pytest.MonkeyPatch) -> StillLoop:
     return still
 
 
-class UnderWay:
-    """As much of an invocation as is looked at."""
+class UnderWay(Invocation):
+    """One at whose start the clock stands still; the process's own watchdog finds nothing due."""
 
     def __init__(self) -> None:
-        self.shields = 0
-        self.is_open = True
+        super().__init__(plan(samples=0), None, None, 0.0, math.inf, math.inf)
         self.last_call_at = 50.0
 
-    def timeline(self) -> UnderWay:
-        return self
+    def timeline(self) -> Any:
+        return SimpleNamespace(last_call_at=self.last_call_at, dump_at=math.inf)
 
     def elapsed(self) -> float:
         return 0.0
