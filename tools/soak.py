@@ -118,6 +118,7 @@ class Report(NamedTuple):
             return
         count = collections.Counter[str](result["count"])
         yield "invocations", f"{count['invocations']:,}"
+        yield "  of them blocks with a limit", f"{count['blocks']:,}"
         yield "  seconds", f"{self.seconds:.0f}"
         yield "  the watchdog acted on", f"{count['fired']:,}"
         yield "    after it was due, us, p50 / p99", " / ".join(map(str, result["lag_us"]))
@@ -134,6 +135,7 @@ class Report(NamedTuple):
         yield "  interrupts: delivered", f"{log.interrupts['delivered']:,}"
         yield "  interrupts: another followed", f"{log.interrupts['swallowed']:,}"
         yield "  interrupts: never landed", f"{log.interrupts['pending']:,}"
+        yield "known: between the ends of two", f"{count['between two ends']:,}"
         yield "known: hit inside a Condition", f"{count['conditions hit']:,}"
         yield "known: dropped by C code", f"{count['dropped by C code']:,}"
         yield "other errors that C code dropped", f"{count['other errors dropped']:,}"
@@ -355,7 +357,8 @@ def _parse() -> argparse.Namespace:
     add("--seconds-cap", type=float, metavar="S", help=about)
     about = "run with this one; may be given again for more (default: this one)"
     add("--interpreter", action="append", metavar="PATH", help=about)
-    about = "handlers of this kind only, by the name that violations give; may be given again"
+    about = "handlers of this kind only, by the name that violations give, or all that are called "
+    about += "in blocks with a limit (blocks); may be given again"
     add("--only", action="append", default=[], metavar="KIND", help=about)
     about = "cells at a time; each takes half a core (default: %(default)s)"
     add("--jobs", type=_at_least_one, default=1, metavar="N", help=about)

@@ -30,21 +30,23 @@ from typing import TYPE_CHECKING, Any, Final
 # Run as a file, by whatever interpreter: the package is beside it, installed or not.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from tools.soak_kinds import Shot, kinds
-from watchdog_lambda import Interrupt, LambdaTimeout
+from tools.soak_kinds import BLOCK, Shot, kinds
+from watchdog_lambda import Interrupt, LambdaTimeout, TimeLimitExceeded
 from watchdog_lambda._config import Settings
 from watchdog_lambda._cpython.source import is_ours
 from watchdog_lambda._engine.current import under_way
 from watchdog_lambda._engine.interrupts import LATE_PATIENCE
+from watchdog_lambda._engine.limits import innermost
 from watchdog_lambda._engine.press import Press
 from watchdog_lambda._engine.watchdog import WatchdogThread
 from watchdog_lambda._process import process_watchdog
-from watchdog_lambda._watched import wrap
 from watchdog_lambda.errors import prepared
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import FrameType
+
+    from tools.soak_kinds import Kind
 
 RESULT: Final = "soak.result"
 """The event of the last line."""
@@ -69,6 +71,7 @@ _CALIBRATORS: Final = ("overrun", "oversleep")  # kinds that show when the watch
 _CALIBRATING: Final = 30  # invocations at the start that are of these kinds
 _LAST_LINE: Final = 0.1  # seconds for the watchdog thread to write the last timeout's line
 _FEW: Final = 1000  # invocations, of which none need be a race
+_ALL_BLOCKS: Final = "blocks"  # all kinds that are called in a block
 
 
 # ---- aiming --------------------------------------------------------------------------------------
@@ -83,15 +86,20 @@ class Aim:
     _STEP: Final = 2e-6
 
     def __init__(self) -> None:
-        self.fired = {False: 150e-6, True: 80e-6}  # by whether the handler blocks
-        self.pressed = {False: 300e-6, True: 200e-6}
+        self.fired: dict[Any, float] = collections.defaultdict(lambda: 100e-6)
+        self.pressed: dict[Any, float] = collections.defaultdict(lambda: 250e-6)
+
+    @staticmethod
+    def case(kind: Kind) -> object:
+        """Whether the handler blocks, and what it is called in."""
+        return kind.blocks, kind.around
 
     def learn(self, shot: Shot) -> None:
-        blocks = shot.kind.blocks
+        case = self.case(shot.kind)
         for median, instant in ((self.fired, shot.fired), (self.pressed, shot.pressed)):
             if instant:
-                later = instant - shot.due > median[blocks]
-                median[blocks] += self._STEP if later else -self._STEP
+                later = instant - shot.due > median[case]
+                median[case] += self._STEP if later else -self._STEP
 
 
 class _Probe:
@@ -109,13 +117,14 @@ def _watch_the_watchdog() -> None:
         return look(*arguments)
 
     def stamped_advance(self: Any, invocation: Any, *rest: Any) -> float:
-        if not invocation.context.fired:
+        # A block's limit has none before the block's first line.
+        if invocation.context is not None and not invocation.context.fired:
             invocation.context.fired = monotonic()
         return advance(self, invocation, *rest)
 
     def stamped_press(self: Any, *rest: Any) -> float:
         context: Any = self._firing.invocation.context
-        if not context.pressed:
+        if context is not None and not context.pressed:
             context.pressed = monotonic()
         return press(self, *rest)
 
@@ -151,11 +160,14 @@ class Soak:
         self.distances: collections.defaultdict[str, collections.Counter[int]] = (
             collections.defaultdict(collections.Counter)
         )
-        self.kinds = [k for k in kinds(delivery) if not only or k.name in only]
-        weights = (kind.weight or float(bool(only)) for kind in self.kinds)
+        every = _ALL_BLOCKS in only
+        self.kinds = [
+            k for k in kinds(delivery) if not only or k.name in only or (every and k.around)
+        ]
+        weights = (kind.weight or float(kind.name in only) for kind in self.kinds)
         self.weights = [*itertools.accumulate(weights)]
         settings = Settings.from_environ({})
-        self.watched = [wrap(kind.handler, settings) for kind in self.kinds]
+        self.watched = [kind.watched(settings) for kind in self.kinds]
 
     def run(self) -> None:
         """Fire all shots. Thread: main for nudges, any other for injections."""
@@ -198,13 +210,13 @@ class Soak:
 
     def _draw(self, number: int) -> tuple[int, Shot]:
         draw = self.random.random
-        calibrating = [i for i, k in enumerate(self.kinds) if k.name in _CALIBRATORS]
+        calibrating = [i for i, k in enumerate(self.kinds) if k.name.startswith(_CALIBRATORS)]
         if number <= _CALIBRATING and calibrating:
             index = calibrating[number % len(calibrating)]
         else:
             index = self.random.choices(range(len(self.kinds)), cum_weights=self.weights)[0]
         kind = self.kinds[index]
-        near = (self.aim.fired if draw() < 0.4 else self.aim.pressed)[kind.blocks]
+        near = (self.aim.fired if draw() < 0.4 else self.aim.pressed)[self.aim.case(kind)]
         offset = near + (2 * draw() - 1) * _SPREAD
         return index, Shot(number, kind, kind.length or 0.001 * (1 + 3 * draw()), offset)
 
@@ -220,15 +232,17 @@ class Soak:
 
     def _judge(self, shot: Shot, result: object, error: BaseException | None) -> None:
         self.count["invocations"] += 1
-        timed_out = isinstance(error, LambdaTimeout)
+        self.count["blocks"] += bool(shot.kind.around)
+        timed_out = isinstance(error, LambdaTimeout | TimeLimitExceeded)
         problem = self._problem(shot, result, error)
         if problem is not None:
             self.violated(problem, shot, error)
-        if under_way() or prepared:
+        if under_way() or prepared or innermost:
             self.violated("state is left behind", shot, error)
         if timed_out or shot.caught:
-            self.reported.append(shot.number)
             self.count["interrupted"] += 1
+            if isinstance(error, LambdaTimeout) or not shot.kind.around:
+                self.reported.append(shot.number)
         side = "interrupt" if timed_out or shot.caught else "handler"
         self.count[f"to the {side}"] += 1
         if isinstance(error, LambdaTimeout) and isinstance(error.__cause__, RuntimeError):
@@ -250,7 +264,7 @@ class Soak:
             if abs(distance) <= CLOSE:
                 self.count[f"{act} close"] += 1
                 self.count[f"{act} close, {side} first"] += 1
-        if shot.kind.name in _CALIBRATORS:
+        if shot.kind.name.startswith(_CALIBRATORS):
             self.aim.learn(shot)
 
     def _problem(self, shot: Shot, result: object, error: BaseException | None) -> str | None:
@@ -263,12 +277,17 @@ class Soak:
             return "was not interrupted"
         if error is None:
             return None if result is shot.token and shot.done else "somebody else's result"
+        if (shot.done or shot.raising) and self._is_between_ends(shot, error):
+            self.count["between two ends"] += 1
+            return None
         if shot.done:
             return "a finished result was lost"
         if error is shot.error:
             return None if shot.raising else "somebody else's error"
         if shot.raising:
             return "a raised error was lost"
+        if isinstance(error, TimeLimitExceeded) and shot.limits:
+            return None if error.limit in shot.limits else "landed in another block"
         if not isinstance(error, LambdaTimeout):
             return f"{type(error).__name__} left the guard"
         if error.details is None:
@@ -276,6 +295,14 @@ class Soak:
         if error.details.request_id != shot.aws_request_id:
             return "landed in another invocation"
         return None
+
+    @staticmethod
+    def _is_between_ends(shot: Shot, error: BaseException) -> bool:
+        """Whether what is around a block was interrupted when that had ended, and not itself."""
+        if shot.kind.around in {"", BLOCK} or getattr(error, "limit", None) is shot.limits[-1]:
+            return False
+        frames = [frame.f_code for frame, _ in traceback.walk_tb(error.__traceback__)]
+        return [code for code in frames if not is_ours(code)][-1].co_name in {"one", "two"}
 
     def violated(
         self, what: str, shot: Shot | None = None, error: BaseException | None = None

@@ -1,6 +1,8 @@
 """What the soak invokes: one invocation as the watchdog sees it, and some thirty kinds of handlers.
 
-:mod:`tools.soak_cell` runs them and judges what they came to.
+Most of them are also called in a block that has a limit, or in two that are due at once, without an
+invocation, or in one that is due at once with its block. :mod:`tools.soak_cell` runs all of these
+and judges what they came to.
 """
 
 from __future__ import annotations
@@ -8,16 +10,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import inspect
+import math
 import queue
 import threading
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
 
-from watchdog_lambda import LambdaTimeout, shield, watch
-from watchdog_lambda._engine.current import invocation_of
+from watchdog_lambda import LambdaTimeout, TimeLimitExceeded, shield, time_limit, watch
+from watchdog_lambda._engine.limits import of_thread
+from watchdog_lambda._watched import wrap
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Awaitable, Callable, Iterator
+
+    from watchdog_lambda._config import Settings
 
     Handler = Callable[[Any, Any], Any]
 
@@ -25,6 +32,9 @@ _BEFORE: Final = 300e-6
 """Seconds before the watchdog is due from which on a handler computes."""
 _OVERRUN: Final = 3.0  # seconds past its due that a handler goes on which only ends if interrupted
 _SHARE: Final = 0.25  # of an invocation's time is its grace period, and of that its last call
+
+BLOCK, BLOCKS, BOTH = "a block", "two blocks", "an invocation and a block"
+"""What a handler is called in, other than an invocation."""
 
 # ---- one invocation ------------------------------------------------------------------------------
 
@@ -47,6 +57,7 @@ class Shot:
         "inside",
         "kind",
         "length",
+        "limits",
         "number",
         "offset",
         "open_shields",
@@ -71,6 +82,7 @@ class Shot:
         self.entered = self.cleaned = False
         self.inside = self.shield_broken = False
         self.open_shields = 0
+        self.limits: list[time_limit] = []  # the blocks that the handler is called in
 
     @property
     def aws_request_id(self) -> str:
@@ -85,6 +97,8 @@ class Shot:
         return self.length * 1000
 
     def last_call_at(self) -> float:
+        if self.kind.around in {BLOCK, BLOCKS}:
+            return math.inf
         return self.started + self.length * (1 - _SHARE * _SHARE)
 
 
@@ -200,7 +214,7 @@ def _oversleeps(seconds: float) -> Handler:
 def _makes_timeouts(_token: object, shot: Shot) -> object:
     _rest(shot)
     while monotonic() < shot.end:
-        LambdaTimeout()  # as code does that tests or wraps it
+        LambdaTimeout(), TimeLimitExceeded()  # as code does that tests or wraps them
     shot.done = True
     return shot.token
 
@@ -241,11 +255,15 @@ def _runs_a_loop(_token: object, shot: Shot) -> object:
 _loops: list[asyncio.AbstractEventLoop] = []
 
 
-def _keeps_a_loop(_token: object, shot: Shot) -> object:
+def _in_kept_loop(awaitable: Awaitable[object]) -> object:
     # As Mangum and Powertools' async processor do.
     if not _loops:
         _loops.append(asyncio.new_event_loop())
-    _loops[0].run_until_complete(asyncio.sleep(max(0.0, shot.end - monotonic())))
+    return _loops[0].run_until_complete(awaitable)
+
+
+def _keeps_a_loop(_token: object, shot: Shot) -> object:
+    _in_kept_loop(asyncio.sleep(max(0.0, shot.end - monotonic())))
     shot.done = True
     return shot.token
 
@@ -267,10 +285,9 @@ def _shields(_token: object, shot: Shot) -> object:
             _spin_until(shot.end)
             shot.inside = False
     except BaseException:
-        invocation = invocation_of(threading.get_ident())
         if monotonic() < shot.last_call_at():
             shot.shield_broken = shot.inside
-            shot.open_shields = invocation.shields if invocation is not None else 0
+            shot.open_shields = sum(i.shields for i in of_thread(threading.get_ident()))
         raise
     shot.done = True
     return shot.token
@@ -332,6 +349,79 @@ class Kind(NamedTuple):
     length: float = 0.0
     """Seconds to the hard deadline; 0: drawn."""
     error: type[Exception] = OSError
+    around: str = ""
+    """What the handler is called in; empty for an invocation."""
+
+    def watched(self, settings: Settings) -> Handler:
+        """What is called for an invocation, or in the place of one."""
+        if not self.around:
+            return wrap(self.handler, settings)
+        is_async = inspect.iscoroutinefunction(self.handler)
+        limited = (_limited_async if is_async else _limited)(self.handler, self.around)
+        if self.around == BOTH:
+            return wrap(limited, settings)
+        return (lambda *given: _in_kept_loop(limited(*given))) if is_async else limited
+
+
+# ---- blocks with a limit -------------------------------------------------------------------------
+
+
+def _limit(shot: Shot) -> time_limit:
+    """One more block of this shot's, due when an invocation of its length would be."""
+    if not shot.started:
+        shot.get_remaining_time_in_millis()
+    shot.limits.append(time_limit(shot.due - monotonic()))
+    return shot.limits[-1]
+
+
+def _show(shot: Shot) -> None:
+    """Have the watchdog leave its instants where it does for an invocation."""
+    for limit in shot.limits:
+        limit._limit.context = shot  # type: ignore[union-attr]  # noqa: SLF001
+
+
+def _stay() -> None:
+    """Be where what comes too late for a block would land."""
+    for i in range(20):
+        str(i)
+
+
+def _limited(handler: Handler, around: str) -> Handler:
+    def one(token: object, shot: Shot) -> object:
+        with _limit(shot):
+            _show(shot)
+            result = handler(token, shot)
+        if around != BOTH:  # there the invocation's own may land
+            _stay()
+        return result
+
+    def two(token: object, shot: Shot) -> object:
+        with _limit(shot), _limit(shot):
+            _show(shot)
+            result = handler(token, shot)
+        _stay()
+        return result
+
+    return two if around == BLOCKS else one
+
+
+def _limited_async(handler: Handler, around: str) -> Handler:
+    async def one(token: object, shot: Shot) -> object:
+        async with _limit(shot):
+            _show(shot)
+            result = await handler(token, shot)
+        if around != BOTH:
+            _stay()
+        return result
+
+    async def two(token: object, shot: Shot) -> object:
+        async with _limit(shot), _limit(shot):
+            _show(shot)
+            result = await handler(token, shot)
+        _stay()
+        return result
+
+    return two if around == BLOCKS else one
 
 
 def kinds(delivery: str) -> list[Kind]:
@@ -343,7 +433,7 @@ def kinds(delivery: str) -> list[Kind]:
     nested = _calls(watch(_only_spins))
     nested_with_option = _calls(watch(grace_period=2.5)(_only_spins))
     cached = functools.lru_cache(maxsize=0)
-    return [
+    found = [
         Kind("spin", 14, _spins),
         Kind("sleep", 14, _sleeps, blocks=True),
         Kind("Event.wait", 6, _waits, blocks=True),
@@ -375,3 +465,15 @@ def kinds(delivery: str) -> list[Kind]:
         # Long enough for a second interrupt before last call.
         Kind("swallowing loop", 0.1, _swallows_on_and_on, False, True, False, length=0.2),
     ]
+    for kind in found.copy():
+        if inspect.isfunction(kind.handler) and kind.handler not in {nested, nested_with_option}:
+            # A coroutine that waits is cancelled through its task, whatever the thread.
+            weight = kind.weight or 2.0 * inspect.iscoroutinefunction(kind.handler)
+            found += [
+                kind._replace(name=f"{kind.name} in {around}", weight=share, around=around)
+                for around, share in ((BLOCK, weight / 8), (BLOCKS, weight / 8))
+            ]
+            found.append(
+                kind._replace(name=f"{kind.name} in {BOTH}", weight=kind.weight / 8, around=BOTH)
+            )
+    return found

@@ -18,6 +18,7 @@ from _thread import get_ident
 from ._async import as_function, call_opaque, is_coroutine_function
 from ._config import GRACE_SHARE, SAMPLES_SHARE
 from ._engine.current import active, leave, make
+from ._engine.limits import end_within
 from ._hooks import staged
 from ._log import warn_once
 from ._outcome import conclude
@@ -114,6 +115,7 @@ def guard(
                 invocation.is_open = False  # then this, then firing; see _engine.invocation
                 if invocation.firing is None:
                     failure = None  # it holds this frame
+                    end_within(invocation, ident)
                     leave(ident, invocation, watchdog.kernel_timers)
                     raise
                 if result is not None and isinstance(error, LambdaTimeout | Interrupt):
@@ -128,6 +130,7 @@ def guard(
                     invocation.event = invocation.context = None
                     return result
                 if invocation.firing is None:
+                    end_within(invocation, ident)
                     leave(ident, invocation, watchdog.kernel_timers)
                     return result
                 invocation.firing.settle()
@@ -226,14 +229,11 @@ def _call_within(
     return result
 
 
-_LONGEST_REPR = 100
-
-
 def _explain(context: object, remaining_ms: object) -> None:
     """Say why an invocation is not watched; once for each reason, since it will come again."""
     try:
         tells = hasattr(context, "get_remaining_time_in_millis")
-        told = f"{repr(remaining_ms)[:_LONGEST_REPR]} ms"
+        told = f"{repr(remaining_ms)[:100]} ms"
     except Exception:  # noqa: BLE001 - the user's property, or __repr__
         tells, told = True, "not to be had"
     if tells:

@@ -9,6 +9,7 @@ from ._cpython.source import PACKAGE, innermost, place_of, trim
 from ._engine import aftermath
 from ._engine.current import active
 from ._engine.invocation import CONCLUDED, SETTLED
+from ._engine.limits import end_within
 from ._engine.shields import close_again, reopen
 from ._plan import NO_FALLBACK
 from ._report import tracing
@@ -34,6 +35,7 @@ def conclude(
     Thread: the handler's, after :meth:`Firing.settle`.
     """
     try:
+        end_within(firing.invocation, firing.thread_id)
         firing.ended_at = firing.elapsed()
         firing.handler_state = SETTLED
         _run_out_loops(firing)

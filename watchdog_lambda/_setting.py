@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -66,3 +68,10 @@ class Setting:
     def variable(self) -> str:
         """The name of its environment variable."""
         return PREFIX + self.name.upper()
+
+
+def is_number(seconds: object) -> bool:
+    """Whether it is a number of seconds. Thread: any."""
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+        return False
+    return not math.isnan(seconds)

@@ -8,16 +8,19 @@ import sys
 from _thread import get_ident
 
 from ._config import Settings
+from ._cpython.bytecode import protect_entry
 from ._cpython.source import SourceMap, current_path, innermost, trim
 from ._engine.current import invocation_of
 from ._engine.limits import Limit, TaskLimit
 from ._plan import NO_FALLBACK, Plan
 from ._process import process_watchdog
+from ._setting import is_number
 from .errors import ConfigurationError, Interrupt, TimeLimitExceeded
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from asyncio import Task
+    from collections.abc import Awaitable, Callable
     from types import TracebackType
     from typing import Any, Self
 
@@ -92,7 +95,19 @@ class time_limit:  # noqa: N801 - used like a function
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._end(error)
+        # An injection that meets the block's end lands in here, or in _end before the limit has
+        # been closed; see protect_entry. Pinned by
+        # test_an_injection_that_meets_the_blocks_end_is_taken_back.
+        try:
+            limit: Any = self._limit
+            self._end(limit, error)
+        except BaseException as late:
+            limit = self._limit
+            if not limit.is_open:
+                raise
+            limit.is_open = False
+            self._end(limit, error, late)
+        return _NOTHING  # type: ignore[return-value]
 
     async def __aenter__(self) -> Self:
         from asyncio import current_task  # noqa: PLC0415 - a coroutine's module has it
@@ -104,13 +119,8 @@ class time_limit:  # noqa: N801 - used like a function
         self._begin(task)
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._end(error)
+    # No coroutine: 3.11 has a check point between making one and its first line.
+    __aexit__: Callable[..., Awaitable[None]] = __exit__  # type: ignore[assignment]
 
     # ---- the two ends ------------------------------------------------------------------------
 
@@ -120,12 +130,12 @@ class time_limit:  # noqa: N801 - used like a function
         seconds = self._seconds
         if seconds <= 0:
             self.expired = True
-            raise self._exceeded(self._place_of_caller())
-        now = _monotonic()
-        if task is None:
-            limit = Limit(_plan(), now, seconds, _EXIT)
-        else:
-            limit = TaskLimit(_plan(), now, seconds, _EXIT, task)
+            frame = sys._getframe(2)
+            code = frame.f_code
+            place = SourceMap(current_path()).place
+            raise self._exceeded(place(code.co_filename, frame.f_lineno, code.co_name))
+        plan, now = _plan(), _monotonic()
+        limit = Limit(plan, now, seconds) if task is None else TaskLimit(plan, now, seconds, task)
         self._limit = limit
         if seconds == math.inf:
             limit.is_open = False
@@ -139,42 +149,42 @@ class time_limit:  # noqa: N801 - used like a function
                 process_watchdog.wake(limit)
         except BaseException as error:
             # An injection, or a signal handler of the user: the block is not entered.
-            self._end(error)
+            self._end(limit, error)
             raise
 
-    def _end(self, error: BaseException | None) -> None:
-        limit = self._limit
-        if limit is None:
-            return
+    def _end(
+        self, limit: Limit, error: BaseException | None, late: BaseException | None = None
+    ) -> None:
+        """Close the limit, and raise what the block ends with, unless that is `error` or nothing.
+
+        `late` has landed at the block's end.
+        """
         try:
-            # Close, then read the firing; see _engine.invocation.
-            limit.is_open = False
-            if limit.firing is not None:
-                limit.firing.settle()
-        except BaseException as late:
-            # One injected interrupt was on its way, and this is it. What the block has come to
-            # stays; but an interrupt of a limit around it goes on.
-            limit.is_open = False
-            firing = limit.firing
-            if firing is not None:
-                firing.settle()
-            if firing is None or not firing.policy.has_made(late):
-                raise
+            limit.close()
+        except BaseException as injected:  # noqa: BLE001 - raised again below, or our own
+            late = injected
+            limit.close()
         finally:
             limit.end()
-        if limit.firing is not None:
-            self._judge(limit, error)
+        firing = limit.firing
+        if late is not None and (firing is None or not firing.policy.has_made(late)):
+            raise late  # of a limit around this one
+        # If it is this one's own, what the block has come to stays.
+        if firing is not None:
+            self._judge(limit, error, late)
 
-    def _judge(self, limit: Limit, error: BaseException | None) -> None:
-        """Raise what the block ends with, unless that is `error` or nothing."""
+    def _judge(self, limit: Limit, error: BaseException | None, late: BaseException | None) -> None:
         firing: Any = limit.firing
-        if limit.is_cancelled:
+        if limit.is_cancelled and self._is_own_cancellation(limit, error):
             self.expired = True
-            if self._is_own_cancellation(limit, error):
-                raise self._exceeded(firing.details.location) from error
-            return
+            raise self._exceeded(firing.details.location) from error
+        # Or an interrupt has landed before the cancellation came to its turn. Pinned by
+        # test_an_async_block_that_is_cancelled_too_ends_with_the_limits_error.
         policy = firing.policy
-        self.expired = any(record.landed_at is not None for record in policy.records)
+        self.expired = limit.is_cancelled or any(
+            record.landed_at is not None and (late is None or record.error() is not late)
+            for record in policy.records
+        )
         if error is None or not policy.involves(error):
             return
         if policy.has_made(error) and isinstance(error, TimeLimitExceeded):
@@ -209,21 +219,20 @@ class time_limit:  # noqa: N801 - used like a function
         timeout.limit = self
         return timeout
 
-    @staticmethod
-    def _place_of_caller() -> str:
-        frame = sys._getframe(3)
-        code = frame.f_code
-        return SourceMap(current_path()).place(code.co_filename, frame.f_lineno, code.co_name)
+
+protect_entry(time_limit.__exit__)  # type: ignore[arg-type]
 
 
-def is_number(seconds: object) -> bool:
-    """Whether it is a number of seconds. Thread: any."""
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
-        return False
-    return not math.isnan(seconds)
+class _Nothing(tuple[()]):
+    """False for a ``with``, and None at once for an ``async with``."""
+
+    __slots__ = ()
+
+    def __await__(self) -> Any:
+        return iter(self)
 
 
-_EXIT = time_limit.__exit__.__code__
+_NOTHING = _Nothing()
 
 _usual: list[Plan] = []
 

@@ -19,12 +19,11 @@ its in-progress record on ``Exception`` only.
 
 from __future__ import annotations
 
-import sys
 from _thread import get_ident
 
 TYPE_CHECKING = False  # typing itself is not imported: it would cost every cold start
 if TYPE_CHECKING:
-    from types import FrameType, TracebackType
+    from types import TracebackType
     from typing import Any, Protocol
 
     from .details import TimeoutDetails
@@ -33,7 +32,6 @@ if TYPE_CHECKING:
         """Told what became of an interrupt; the watchdog's record of it."""
 
         def landed(self) -> None: ...
-        def landed_by_injection(self, frame: FrameType) -> None: ...
         def died(self, traceback: TracebackType | None) -> None: ...
 
 
@@ -136,8 +134,7 @@ def _landed(kind: type[Landing], given: tuple[object, ...]) -> Any:
     if instance is None:  # withdrawn in this very moment
         return kind()
     if instance._witness is not None:
-        # The caller's caller is the frame that it lands in: the class is called by CPython itself.
-        instance._witness.landed_by_injection(sys._getframe(2))
+        instance._witness.landed()
     return instance
 
 

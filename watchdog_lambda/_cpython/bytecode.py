@@ -1,7 +1,7 @@
 """Reading code objects: instructions, exception tables, and where what is raised goes.
 
-Everything here is a pure function of code objects and instruction offsets, used only once the
-watchdog has fired.
+Everything here but :func:`protect_entry` is a pure function of code objects and instruction
+offsets, used only once the watchdog has fired.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from .source import STDLIB
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from types import CodeType
+    from types import CodeType, FunctionType
 
 RESUMABLE = 0x2A0
 """``inspect``'s CO_GENERATOR, CO_COROUTINE and CO_ASYNC_GENERATOR."""
@@ -112,6 +112,19 @@ def protected_ranges(code: CodeType) -> Iterator[tuple[int, int, int]]:
         target = varint() * 2
         varint()  # stack depth and the lasti flag
         yield start, start + length, target
+
+
+def protect_entry(function: FunctionType) -> None:
+    """Have the ``try`` that a function begins with cover the function's entry as well.
+
+    What is injected into a function that is being called is raised there, before its first line.
+    Generators are entered elsewhere, when they go on.
+    """
+    table = function.__code__.co_exceptiontable
+    ends = [i + 1 for i, byte in enumerate(table[:40]) if not byte & 64]  # of each varint
+    # One more entry, in front: from 0 to where the first one starts, to the same handler.
+    entry = bytes((128, table[0] & 63)) + table[ends[1] : ends[3]]
+    function.__code__ = function.__code__.replace(co_exceptiontable=entry + table)
 
 
 def protected_by(code: CodeType, lasti: int) -> int | None:

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from watchdog_lambda.errors import Landing
 
     from .clock import Stopwatch
-    from .limited import Limited
 
 MOST_RECORDS = 20
 """Interrupts that are remembered, the first and the last: code that swallows all gets no end of
@@ -35,7 +34,6 @@ class InterruptRecord:
 
     __slots__ = (
         "_catcher",
-        "_invocation",
         "_stopwatch",
         "at",
         "error",
@@ -54,10 +52,7 @@ class InterruptRecord:
         place: str,
         wrappers: frozenset[tuple[str, str]],
         stopwatch: Stopwatch,
-        *,
-        invocation: Limited,
     ) -> None:
-        self._invocation = invocation
         self.name = type(error).__name__
         self._stopwatch = stopwatch
         self.at = at  # seconds since the start, as is landed_at
@@ -75,11 +70,6 @@ class InterruptRecord:
     def landed(self) -> None:
         """It has been raised in its thread. Thread: the handler's."""
         self.landed_at = self._stopwatch.elapsed()
-
-    def landed_by_injection(self, frame: FrameType) -> None:
-        """The same, by an injection that has met `frame`. Thread: the handler's."""
-        self.landed()
-        self._invocation.landed_in(frame)
 
     def died(self, traceback: TracebackType | None) -> None:
         """Nothing holds it any more; `traceback` says how far it got. Thread: any."""

@@ -241,9 +241,7 @@ class InterruptPolicy(Interrupts):
         error = kind(self._invocation.message(now, place))
         error.details = self._details
         wrappers = self._code.wrappers(stack)
-        error._witness = record = InterruptRecord(
-            error, now, place, wrappers, self._stopwatch, invocation=self._invocation
-        )
+        error._witness = record = InterruptRecord(error, now, place, wrappers, self._stopwatch)
         record.libraries = libraries_in(stack, self._code)
         if afar is None:
             record.landed_in = frame.f_code, frame.f_lasti

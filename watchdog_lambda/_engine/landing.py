@@ -35,6 +35,11 @@ def inject(firing: Firing, now: float, handled: BaseException | None) -> None:
         # test_late_injection_does_not_reach_the_next_invocation.
         if not firing.invocation.is_open or thread_id in prepared:
             return
+        # A thread that waits for the GIL is injected where it stands, before its next instruction:
+        # in the task that is current now. Pinned by
+        # test_an_async_block_off_the_main_thread_is_all_that_is_interrupted.
+        if not firing.invocation.may_land():
+            return
         stack = all_stacks(thread_id).get(thread_id, [])
         error = firing.policy.decide(now, frame_of(thread_id), handled, stack=stack)
         if error is None:

@@ -8,8 +8,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from types import FrameType
-
     from watchdog_lambda._plan import Plan
 
     from .clock import Timeline
@@ -61,8 +59,4 @@ class Limited(Protocol):
 
     def message(self, after: float, place: str) -> str:
         """What an interrupt says."""
-        ...
-
-    def landed_in(self, frame: FrameType) -> None:
-        """An injection has landed."""
         ...

@@ -28,7 +28,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from asyncio import Task
     from collections.abc import Iterator
-    from types import CodeType, FrameType
     from typing import Any
 
     from watchdog_lambda._plan import Plan
@@ -62,15 +61,14 @@ class LimitTimeline(Timeline):
 class Limit(Invocation):
     """One block's limit."""
 
-    __slots__ = ("_exit", "is_cancelled", "outer", "thread_id")
+    __slots__ = ("is_cancelled", "outer", "thread_id")
 
     first_kind: Kind = TimeLimitExceeded
 
-    def __init__(self, plan: Plan, start: float, seconds: float, leave: CodeType) -> None:
+    def __init__(self, plan: Plan, start: float, seconds: float) -> None:
         super().__init__(plan, None, None, start, seconds, start + seconds)
         self.thread_id = get_ident()
         self.outer = innermost.get(self.thread_id)
-        self._exit = leave  # the code of what ends the block
         self.is_cancelled = False  # a task's block, through its task
 
     def begin(self) -> None:
@@ -79,30 +77,32 @@ class Limit(Invocation):
 
     def end(self) -> None:
         """Have the watchdog see it no more. Idempotent. Thread: the block's."""
-        staying: list[Limit] = []
-        limit = innermost.get(self.thread_id)
-        while limit is not None and limit is not self:
-            if limit.outlives(self):
-                staying.append(limit)
-            limit = limit.outer
-        if limit is None:
-            return
-        inner = self.outer
-        # From the outside in, so that the watchdog, which may walk the chain meanwhile, misses none
-        # that stays.
-        for limit in reversed(staying):
-            limit.outer = inner
-            inner = limit
-        if inner is None:
+        inner, outer = innermost.get(self.thread_id), self.outer
+        if inner is not self:
+            found = [*chain(inner)]
+            if self not in found:
+                return
+            # From the outside in: the watchdog may walk the chain meanwhile, and misses none then.
+            for limit in reversed(found[: found.index(self)]):
+                if limit.outlives(self):
+                    limit.outer = outer
+                    outer = limit
+                else:
+                    limit.close()
+        if outer is None:
             innermost.pop(self.thread_id, None)
         else:
-            innermost[self.thread_id] = inner
+            innermost[self.thread_id] = outer
+
+    def close(self) -> None:
+        """Have nothing of it land from here on. Idempotent. Thread: the block's."""
+        # Close, then read the firing; see invocation.py.
+        self.is_open = False
+        if self.firing is not None:
+            self.firing.settle()
 
     def outlives(self, _outer: Limit) -> bool:
-        """Whether it goes on where one around it ends. Thread: the block's.
-
-        What has begun in a block and was never ended goes with it.
-        """
+        """Whether it goes on where one around it ends, and it has not. Thread: the block's."""
         return False
 
     def timeline(self) -> Timeline:
@@ -123,14 +123,6 @@ class Limit(Invocation):
         """What an interrupt says that lands `after` seconds from the start. Thread: any."""
         return f"interrupted after {after:.1f} s, the limit of this block, in {place}"
 
-    def landed_in(self, frame: FrameType) -> None:
-        """An injected interrupt has landed in `frame`. Thread: the block's."""
-        if frame.f_code is self._exit:
-            # Before its first line: the block has ended with the interrupt, and what would have
-            # closed the limit does not run.
-            self.is_open = False
-            self.end()
-
 
 class TaskLimit(Limit):
     """The limit of a block in a coroutine: other tasks run between its steps.
@@ -141,12 +133,17 @@ class TaskLimit(Limit):
 
     __slots__ = ("_loop", "_task")
 
-    def __init__(
-        self, plan: Plan, start: float, seconds: float, leave: CodeType, task: Task[Any]
-    ) -> None:
-        super().__init__(plan, start, seconds, leave)
+    def __init__(self, plan: Plan, start: float, seconds: float, task: Task[Any]) -> None:
+        super().__init__(plan, start, seconds)
         self._task = task
         self._loop = task.get_loop()
+
+    def close(self) -> None:
+        """Have nothing of it land from here on. Idempotent. Thread: the block's."""
+        # Close, then read the firing; see invocation.py.
+        self.is_open = False
+        if self.firing is not None:
+            self.firing.settle()
 
     def outlives(self, outer: Limit) -> bool:
         """If that is another task's: they only look nested, by the order in which they began."""
@@ -160,7 +157,7 @@ class TaskLimit(Limit):
             pass  # the loop has been closed with the block in it
 
     def may_land(self) -> bool:
-        """Whether the task is the one that runs. Thread: the block's."""
+        """Whether the task is the one that runs. Thread: any; exact in the block's alone."""
         return sys.modules["asyncio"].current_task(self._loop) is self._task
 
     def uncancel(self) -> int:
@@ -176,6 +173,19 @@ class TaskLimit(Limit):
 
 innermost: dict[int, Limit] = {}
 """Thread id -> the innermost limit of its blocks; empty for most."""
+
+
+def end_within(invocation: Invocation, thread_id: int) -> None:
+    """End what was begun in an invocation and never ended, as in a generator; tasks may go on.
+
+    Pinned by test_a_block_that_is_never_left_ends_with_its_invocation.
+
+    Thread: the invocation's, at its end.
+    """
+    for limit in [*chain(innermost.get(thread_id))]:
+        if limit.start >= invocation.start and not isinstance(limit, TaskLimit):
+            limit.close()
+            limit.end()
 
 
 def chain(limit: Limit | None) -> Iterator[Limit]:

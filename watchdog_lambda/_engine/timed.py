@@ -9,8 +9,6 @@ from .clock import SystemClock, Timeline
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from types import FrameType
-
     from watchdog_lambda._plan import Plan
 
     from .rungs import Kind
@@ -92,8 +90,5 @@ class Timed:
         return self.start + min([timeline.grace_at, *stages])
 
     def may_land(self) -> bool:
-        """Whether the handler's thread is in what this limits. Thread: the handler's."""
+        """Whether the handler's thread is in what this limits. Thread: any."""
         return True
-
-    def landed_in(self, frame: FrameType) -> None:
-        """An injected interrupt has landed in `frame`. Thread: the handler's."""

@@ -6,7 +6,8 @@ import types
 from typing import TYPE_CHECKING, Any
 
 from watchdog_lambda._async import call_opaque
-from watchdog_lambda._time_limit import is_number, time_limit
+from watchdog_lambda._setting import is_number
+from watchdog_lambda._time_limit import time_limit
 from watchdog_lambda.errors import ConfigurationError
 
 if TYPE_CHECKING:

@@ -577,14 +577,7 @@ def test_the_compilers_own_handler_is_no_catching(
 def test_who_has_caught_one_that_is_gone_without_a_word_is_unknown(rungs: Rungs) -> None:
     """It was never raised."""
     error = LambdaTimeout()
-    record = InterruptRecord(
-        error,
-        GRACE_AT,
-        "here",
-        frozenset(),
-        Stopwatch(rungs.clock, START),
-        invocation=rungs.invocation,
-    )
+    record = InterruptRecord(error, GRACE_AT, "here", frozenset(), Stopwatch(rungs.clock, START))
 
     del error
 

@@ -101,7 +101,7 @@ def test_nothing_is_looked_at_where_nothing_is_to_be_told(sampling: Sampling, wh
     """No samples are wanted, the handler has ended, its cleanup runs, or it is a block's limit."""
     one = invocation(samples=0 if why == "settings" else 4)
     if why == "block":
-        one = Limit(plan(samples=4), START, 16.0, invocation.__code__)
+        one = Limit(plan(samples=4), START, 16.0)
         one.due = START
     one.is_open = why != "ended"
     if why == "fired":
