@@ -165,6 +165,9 @@ def summary(found: dict[str, Any]) -> dict[str, Any]:
             told = told.split(" after ", 1)[0]
     record = found["record"]
     lines = [line["text"] for line in found["log"] if line["text"].startswith(PRINTED)]
+    if "imported" in lines[1:]:
+        # A fresh process's start, which the command may or may not be still there for.
+        del lines[lines.index("imported", 1) :]
     return {
         "outcome": found["outcome"],
         "response": found["response"],
