@@ -76,11 +76,12 @@ def comes_again(frame: FrameType) -> bool:
     code, at = frame.f_code, frame.f_lasti
     if code.co_name in code.co_names:
         return True
-    now = next(instructions(code, at))
+    now = next(i for i in instructions(code) if i.offset <= at < i.behind)  # 3.11: in its caches
     # An await is a loop of its own, around SEND, until what it awaits has ended.
     ends = now.jumps_to() if now.name == "SEND" else now.behind
     starts = [start for start in (ends, protected_by(code, at)) if start is not None]
-    return any(i.offset == at for i in _reached_from(code, *starts, may_raise=True))
+    reached = _reached_from(code, *starts, may_raise=True)
+    return any(i.offset == now.offset for i in reached)
 
 
 def is_handling(code: CodeType, lasti: int) -> bool:

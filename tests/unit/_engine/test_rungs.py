@@ -52,6 +52,12 @@ WORKS = """
 def call(back):
     for job in range(1): back()
 """
+WORKS_IN_PYTHON = """
+def once(back): back()
+
+def call(back):
+    return [once(back) for job in range(1)]
+"""
 ANEW = """
 def call(back, tries=3):
     try: return back()
@@ -130,6 +136,10 @@ def test_a_timeout_lands_where_the_users_code_is_reached(calls: list[Callable[..
         pytest.param([own(PLAIN), library(ANSWERS)], id="a client that answers"),
         pytest.param(
             [own(PLAIN), library(WORKS), library(ANSWERS), own(PLAIN)], id="for the next answer"
+        ),
+        pytest.param(
+            [own(PLAIN), library(WORKS_IN_PYTHON), library(ANSWERS), own(PLAIN)],
+            id="for the next answer, with no C code in between",
         ),
         pytest.param([own(PLAIN), library(ANEW), own(PLAIN)], id="by calling itself anew"),
         pytest.param([own(PLAIN), library(ONCE_MORE)], id="by a with"),
