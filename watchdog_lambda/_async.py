@@ -8,7 +8,7 @@ import types
 from _thread import get_ident
 from collections import defaultdict
 
-from ._cpython.loops import coroutines, end_run, finish_turn, give_up, run_out, running_loop
+from ._cpython.loops import coroutines, end_run, finish_turn, run_out, running_loop
 from ._engine.current import invocation_of
 from ._engine.shields import lower_shield, raise_shield
 from .errors import Interrupt, LambdaTimeout
@@ -74,7 +74,6 @@ def as_function(handler: Callable[..., Any]) -> Callable[[Any, Any], Any]:
                 "does, or await handler.__wrapped__(event, context) to test it without the watchdog"
             )
         loop = _loop()
-        give_up(loop)
         ident = get_ident()
         coroutine = coroutines[ident] = handler(event, context)
         task = loop.create_task(coroutine)
@@ -100,9 +99,7 @@ def as_function(handler: Callable[..., Any]) -> Callable[[Any, Any], Any]:
             if invocation is not None:
                 raise_shield(invocation)
             try:
-                run_out(loop, _time_left(invocation))
-            except (LambdaTimeout, Interrupt):
-                _cut.add(ident)  # by last call
+                _run_out(loop, invocation)
             finally:
                 coroutines.pop(ident, None)
                 if invocation is not None:
@@ -120,6 +117,17 @@ def _ends_cancelled(loop: AbstractEventLoop, task: Any) -> bool:
     except CancelledError:
         return True
     return False
+
+
+def _run_out(loop: AbstractEventLoop, invocation: Invocation | None) -> None:
+    unended: list[str] = []
+    try:
+        run_out(loop, _time_left(invocation), unended)
+    except (LambdaTimeout, Interrupt):
+        _cut.add(get_ident())  # by last call
+    finally:
+        if invocation is not None and invocation.firing is not None:
+            invocation.firing.unended += unended
 
 
 def _loop() -> AbstractEventLoop:

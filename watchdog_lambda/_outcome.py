@@ -68,7 +68,7 @@ def _run_out_loops(firing: Firing) -> None:
 
     def run_out_all() -> None:
         for loop in firing.loops:
-            run_out(loop, firing.timeline.last_call_at - firing.elapsed())
+            run_out(loop, firing.timeline.last_call_at - firing.elapsed(), firing.unended)
 
     # One that an injection has left running, or one that runs us, to which nothing happens.
     loop = running_loop()

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.support import BOUND, Context, block
+from tests.support import BOUND, Context, block, eventually
 from watchdog_lambda import Interrupt, LambdaTimeout, Watchdog, watch
 from watchdog_lambda._async import is_coroutine_function
+from watchdog_lambda._process import process_watchdog
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -231,6 +232,47 @@ def test_a_background_task_that_takes_the_interrupt_does_not_save_the_handler(
     capfd.readouterr()
 
 
+@pytest.mark.parametrize("runs", ["its own loop", "the kept one"])
+def test_a_group_has_the_others_clean_up_before_it_brings_the_interrupt(runs: str) -> None:
+    """Nothing handles it meanwhile: it is in the task that it has landed in."""
+
+    async def spin() -> None:
+        while True:
+            pass
+
+    async def cleans_up() -> None:
+        try:
+            await asyncio.sleep(30)
+        except asyncio.CancelledError:
+            nudge = process_watchdog.nudge
+            since = nudge.heard
+            eventually(lambda: nudge.heard > since + 5, "the watchdog tries again")
+            seen.append("cleaned up")
+            raise
+
+    async def work() -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(cleans_up())
+            await asyncio.sleep(0)
+            group.create_task(spin())
+
+    if runs == "its own loop":
+
+        @watch
+        def handler(_event: object, _context: object) -> None:
+            asyncio.run(work())
+    else:
+
+        @watch
+        async def handler(_event: object, _context: object) -> None:
+            await work()
+
+    with pytest.raises(LambdaTimeout):
+        handler({}, Context(4.0))
+
+    assert seen == ["cleaned up"]
+
+
 def test_tasks_left_behind_end_with_their_invocation() -> None:
     """Cancelled and run to their end, in time and after a timeout; the next one starts clean."""
 
@@ -255,10 +297,11 @@ def test_tasks_left_behind_end_with_their_invocation() -> None:
 
 
 def test_a_task_that_refuses_its_end_is_waited_for_once(capfd: pytest.CaptureFixture[str]) -> None:
-    """It costs its own invocation the time until last call, and no later one any."""
+    """It costs its own invocation the time until last call, and never runs in a later one."""
 
     async def refuse() -> None:
         while not stop:
+            turns.append(1)
             try:
                 await asyncio.sleep(0.01)
             except asyncio.CancelledError:
@@ -272,19 +315,22 @@ def test_a_task_that_refuses_its_end_is_waited_for_once(capfd: pytest.CaptureFix
         return event
 
     stop: list[bool] = []
+    turns: list[int] = []
     assert handler("leave", Context(0.4)) == "leave"
-    assert "watchdog.timeout" in capfd.readouterr().out
+    record = json.loads(capfd.readouterr().out)
+    assert "refuse did not end" in record["recycled"]
     # Again at the end of it, if last call's interrupt has cut the first try.
     cancelled = seen[1:]
+    del turns[:]
     try:
         for _ in range(3):
             assert handler("next", Context(5.0)) == "next"
         assert "watchdog.timeout" not in capfd.readouterr().out
         assert seen[1:] == cancelled
         assert cancelled[:1] == ["cancelled"]
+        assert turns == []
     finally:
         stop.append(True)
-        seen[0].get_loop().run_until_complete(seen[0])
 
 
 def test_gather_and_task_groups_are_this_timeout() -> None:

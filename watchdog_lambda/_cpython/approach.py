@@ -43,7 +43,8 @@ LEAST_PATIENCE = 0.003
 """and never less than this: under a trace function a turn of an event loop takes part of it."""
 
 HURRY = 2
-"""How many times as fast it runs out from last call on, which is short."""
+"""How many times as fast it runs out from last call on, which is short. Once the hard deadline has
+passed nobody has killed, and it is not short of anything any more."""
 
 
 class Approach:
@@ -63,7 +64,7 @@ class Approach:
     )
 
     def __init__(self, source: SourceMap, grace_period: float) -> None:
-        self.frames = TargetFrames(source)
+        self.frames = TargetFrames(source, time.thread_time)
         self._patience = max(LEAST_PATIENCE, min(PATIENCE, PATIENCE_SHARE * grace_period))
         self._cpu_since: float | None = None
         self._reach = OWN
@@ -90,18 +91,22 @@ class Approach:
         """
         return frame is self._watched or (looked_blocked and is_at_a_call(frame))
 
-    def allows(self, frame: FrameType, *, is_last_call: bool) -> bool:
+    def allows(
+        self, frame: FrameType, *, is_last_call: bool = False, is_late: bool = False
+    ) -> bool:
         """Whether a signal's handler may raise in `frame`, in which the thread runs.
 
-        Else it is to :meth:`begin`.
+        Else it is to :meth:`begin`. `is_late` says that the hard deadline has passed, too.
         """
         self.frames.note_handlers()
-        now = time.thread_time()
+        # Without our own part in it. Pinned by test_what_reading_code_takes_is_not_the_threads.
+        now = time.thread_time() - self.frames.reading
         since = self._cpu_since
         if since is None:
             since = self._cpu_since = now
         is_held_up = self._is_held_up()
-        stage = int((now - since) / self._patience * (HURRY if is_last_call else 1))
+        patience = PATIENCE if is_late else self._patience / (HURRY if is_last_call else 1)
+        stage = int((now - since) / patience)
         self._reach = min(stage, WHEREVER if is_last_call or is_held_up else ANY)
         if self._reach < WHEREVER and not is_held_up:
             return False

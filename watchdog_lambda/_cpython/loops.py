@@ -6,11 +6,10 @@ asyncio is never imported: a loop that runs has been.
 from __future__ import annotations
 
 import sys
-import weakref
 from _thread import get_ident
 
 from .stacks import frame_of, gc_paused, has_other_interpreters
-from .tasks import awaited_stack, left_open, users_own
+from .tasks import awaited_stack, left_open, park, users_own
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,9 +26,6 @@ coroutines: dict[int, CoroutineType[Any, Any, Any]] = {}
 
 Each thread writes its own entry.
 """
-
-_given_up: weakref.WeakSet[Task[Any]] = weakref.WeakSet()
-"""Tasks that were cancelled at the end of an invocation, and were still there in the next one."""
 
 
 def running_loop() -> AbstractEventLoop | None:
@@ -52,15 +48,18 @@ def waits_in_c() -> bool:
     return sys.modules["asyncio"].current_task(loop) is None
 
 
-def give_up(loop: AbstractEventLoop) -> None:
-    """Wait no more for the tasks that are in a loop at the beginning of an invocation.
-
-    They have not ended although they were cancelled, and stay in their loop. Every later invocation
-    would otherwise last until last call for them, and be told as a timeout.
+def cleans_up() -> bool:
+    """Whether a task of the loop that runs here has been cancelled, and has not ended yet.
 
     Thread: the loop's.
     """
-    _given_up.update(sys.modules["asyncio"].all_tasks(loop))
+    loop = running_loop()
+    try:
+        return loop is not None and any(
+            t.cancelling() for t in sys.modules["asyncio"].all_tasks(loop)
+        )
+    except (AttributeError, RuntimeError, TypeError):
+        return False  # a loop that is no asyncio's, or that makes tasks all the time
 
 
 class _Stop:
@@ -128,7 +127,7 @@ def end_run(loop: AbstractEventLoop) -> None:
         cleanup(loop)
 
 
-def run_out(loop: AbstractEventLoop, seconds: float) -> None:
+def run_out(loop: AbstractEventLoop, seconds: float, unended: list[str] | None = None) -> None:
     """Cancel the user's own tasks in a loop and run them to their end, for at most `seconds`.
 
     Those of libraries (a connection's reader, a heartbeat, a pool's workers) live on: what they
@@ -139,8 +138,10 @@ def run_out(loop: AbstractEventLoop, seconds: float) -> None:
     async processor) that an exception goes through leaves its tasks pending: their ``finally``
     would never run, or run in the next invocation.
 
-    Cut short by an interrupt (last call's), it may leave such a callback in the loop as
-    :func:`finish_turn` is for.
+    What has not ended then never runs again: a task that takes no notice of its cancellation, what
+    the tasks' ends have begun, what last call's interrupt has cut. `unended` is told of each.
+
+    Cut short by last call's interrupt, it may leave a callback of :func:`finish_turn`'s kind.
 
     Thread: the one that the loop ran in.
     """
@@ -148,18 +149,25 @@ def run_out(loop: AbstractEventLoop, seconds: float) -> None:
     if loop.is_closed() or loop.is_running():
         return
     until = loop.time() + max(0.0, seconds)
-    asyncio = sys.modules["asyncio"]
-    tasks = users_own(asyncio.all_tasks(loop).difference(_given_up))
-    for task in tasks:
-        task.cancel()
-    # Before the tasks' own run, or what is left of the handler's would end that. Pinned by
-    # test_what_the_handlers_run_has_left_does_not_cut_the_tasks_short.
-    finish_turn(loop)
-    _run_to_the_end(loop, tasks, until)
-    # Behind the tasks, whose ends close most of them.
-    generators = left_open(loop)
-    if generators:
-        _run_to_the_end(loop, {loop.create_task(_close(each)) for each in generators}, until)
+    all_tasks = sys.modules["asyncio"].all_tasks
+    tasks = users_own(all_tasks(loop))
+    try:
+        for task in tasks:
+            task.cancel()
+        # Before the tasks' own run, or what is left of the handler's would end that. Pinned by
+        # test_what_the_handlers_run_has_left_does_not_cut_the_tasks_short.
+        finish_turn(loop)
+        _run_to_the_end(loop, tasks, until)
+        # Behind the tasks, whose ends close most of them.
+        generators = left_open(loop)
+        if generators:
+            closing = {loop.create_task(_close(each)) for each in generators}
+            tasks |= closing
+            _run_to_the_end(loop, closing, until)
+    finally:
+        names = park(loop, tasks | users_own(all_tasks(loop)))
+        if unended is not None:
+            unended += names
 
 
 def _run_to_the_end(loop: AbstractEventLoop, tasks: set[Task[Any]], until: float) -> None:

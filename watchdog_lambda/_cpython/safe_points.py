@@ -132,6 +132,8 @@ def _bookkeeping(listing: list[Instruction], handlers: list[int | None]) -> Iter
         # Where one stores, a call's result would be lost.
         if instruction.name in _BOOKKEEPING or instruction.name.startswith(("STORE_", "UNPACK_")):
             yield index
+        if instruction.name == "RERAISE" and index:
+            yield index - 1  # in the compiler's own handler around a coroutine, from 3.12 on
         if instruction.name == "POP_EXCEPT":
             # Behind the clause's own range and before this, as in a ``return``.
             yield from _moves_before(listing, index, handlers)

@@ -20,6 +20,7 @@ from .source import GUARD, PACKAGE, STDLIB, is_stdlib
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import signal
+    from collections.abc import Callable
     from types import CodeType, FrameType
 
     from .source import SourceMap
@@ -57,9 +58,12 @@ _SELECTORS = STDLIB + "selectors.py"
 class TargetFrames:
     """What is known of the frames of one invocation's handler."""
 
-    __slots__ = ("_points", "_source", "_uncalled")
+    __slots__ = ("_cpu_time", "_points", "_source", "_uncalled", "reading")
 
-    def __init__(self, source: SourceMap) -> None:
+    def __init__(self, source: SourceMap, cpu_time: Callable[[], float] = float) -> None:
+        self._cpu_time = cpu_time
+        self.reading = 0.0
+        """Seconds of `cpu_time` that reading code objects has taken."""
         self._source = source
         self._points: dict[int, CodePoints] = {}
         self._uncalled: list[CodeType] = []
@@ -145,7 +149,9 @@ class TargetFrames:
     def _points_of(self, code: CodeType) -> CodePoints:
         points = self._points.get(id(code))
         if points is None:
+            began = self._cpu_time()
             points = self._points[id(code)] = CodePoints(code)  # which keeps the code, and its id
+            self.reading += self._cpu_time() - began
         return points
 
 

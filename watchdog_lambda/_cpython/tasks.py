@@ -28,6 +28,10 @@ if TYPE_CHECKING:
 _interrupted: weakref.WeakSet[Any] = weakref.WeakSet()
 """The futures of runs that an interrupt has landed in. Written by the handlers' threads."""
 
+_parked: list[object] = []
+"""What has not ended with its invocation. Kept for good: the collector would run its ``finally`` in
+somebody else's invocation."""
+
 _AWAITED: dict[type[object], tuple[str, str]] = {
     types.CoroutineType: ("cr_frame", "cr_await"),
     types.GeneratorType: ("gi_frame", "gi_yieldfrom"),
@@ -71,6 +75,39 @@ def left_open(loop: AbstractEventLoop) -> list[AsyncGeneratorType[Any, Any]]:
         return []
     code = SourceMap(current_path())
     return [each for each in generators if each.ag_frame and code.is_own(each.ag_code.co_filename)]
+
+
+def park(loop: AbstractEventLoop, tasks: set[Task[Any]]) -> list[str]:
+    """See to it that nothing of these tasks, nor of a generator that is open, runs ever again.
+
+    A task that has been told to end, and has not, cannot be ended from outside: it takes no notice
+    of ``close()`` either. So nothing wakes it any more, and nobody waits for it. uvloop does not
+    show what is due for its turn: a task that is, at this instant, goes on there.
+
+    Returns:
+        The names of those that have not ended.
+
+    Thread: the loop's, which does not run.
+    """
+    names: list[str] = []
+    ready = list(getattr(loop, "_ready", ()))
+    for task in tasks:
+        if task.done():
+            continue
+        names.append(getattr(task.get_coro(), "__qualname__", task.get_name()))
+        waited_for: Any = getattr(task, "_fut_waiter", None)
+        callbacks: list[Any] = list(getattr(waited_for, "_callbacks", None) or ())
+        for entry in callbacks:  # with its context
+            if getattr(entry[0], "__self__", None) is task:
+                waited_for.remove_done_callback(entry[0])
+        for handle in ready:
+            if getattr(handle._callback, "__self__", None) is task:
+                handle.cancel()
+        _parked.append(task)
+        task._log_destroy_pending = False  # type: ignore[attr-defined]
+        sys.modules["asyncio.tasks"]._unregister_task(task)
+    _parked.extend(left_open(loop))
+    return sorted(names)
 
 
 def _is_own(task: Task[Any], code: SourceMap) -> bool:

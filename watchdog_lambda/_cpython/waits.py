@@ -82,6 +82,14 @@ class AtRest:
         self._watchdog = get_native_id()
         self._looks = 0
 
+    def waits(self, frame: FrameType, stack: Stack | None, code: SourceMap) -> bool:
+        """Whether a library's own end waits in `frame`, or in another thread's `stack`, for good.
+
+        Thread: as :meth:`is_certain`'s.
+        """
+        waits = waits_in_cleanup(frame, code) if stack is None else waits_in_exit(stack, code)
+        return waits and self.is_certain()
+
     def is_certain(self) -> bool:
         """Whether several looks in a row agree: one that computes can be at rest for a moment.
 

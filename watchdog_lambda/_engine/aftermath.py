@@ -108,6 +108,7 @@ def suspicion(firing: Firing) -> str | None:
         if interrupt.landed_at is not None and libraries and recovering.isdisjoint(libraries):
             reasons.append(f"interrupted in {libraries[0]}")
             break
+    reasons += [f"task {name} did not end" for name in firing.unended[:1]]
     since = SystemClock.since_boot() - firing.elapsed()
     reasons += [f"thread {name} still works" for name in threads_at_work(firing.code, since)[:1]]
     reasons += [f"process {name} still works" for name in children_at_work(since)[:1]]

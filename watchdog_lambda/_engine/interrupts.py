@@ -16,11 +16,11 @@ from __future__ import annotations
 from _thread import get_ident
 
 from watchdog_lambda._cpython.approach import Approach
-from watchdog_lambda._cpython.loops import with_awaited
+from watchdog_lambda._cpython.loops import cleans_up, with_awaited
 from watchdog_lambda._cpython.source import is_ours
 from watchdog_lambda._cpython.stacks import own_stack
 from watchdog_lambda._cpython.target_frames import may_be_cut
-from watchdog_lambda._cpython.waits import AtRest, waits_in_cleanup, waits_in_exit
+from watchdog_lambda._cpython.waits import AtRest
 from watchdog_lambda.errors import Interrupt, LambdaTimeout
 
 from .history import InterruptRecord, Interrupts
@@ -198,14 +198,11 @@ class InterruptPolicy(Interrupts):
         if now >= self._timeline.last_call_at or not self.records:
             return False
         if self.involves(handled):
-            # A wait in the place of a cleanup; see is_wanted.
-            waits = (
-                waits_in_cleanup(frame, self._code)
-                if stack is None
-                else waits_in_exit(stack, self._code)
-            )
-            return not waits or not self._at_rest.is_certain()
-        return self.caught_at is not None or self.is_winding_up(frame, stack)
+            return not self._at_rest.waits(frame, stack, self._code)
+        if self.caught_at is not None or self.is_winding_up(frame, stack):
+            return True
+        # A group that one of its tasks brings the interrupt to has the others clean up first.
+        return stack is None and now < self._timeline.wait_ends(self.records[-1].at) and cleans_up()
 
     def _may_land(self, now: float, frame: FrameType, found: str, *, from_afar: bool) -> bool:
         if found == TRACED:
@@ -220,8 +217,11 @@ class InterruptPolicy(Interrupts):
             return allows is True or (allows is not None and has_waited)
         if found == BLOCKED:
             return has_waited or may_be_cut(frame)
-        is_last_call = now >= self._timeline.last_call_at
-        self.is_on_its_way = not self.approach.allows(frame, is_last_call=is_last_call)
+        self.is_on_its_way = not self.approach.allows(
+            frame,
+            is_last_call=now >= self._timeline.last_call_at,
+            is_late=now >= self._timeline.limit,
+        )
         return not self.is_on_its_way
 
     def _make(self, now: float, frame: FrameType, afar: Stack | None) -> Landing:

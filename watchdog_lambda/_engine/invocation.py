@@ -120,7 +120,8 @@ class Firing:
         "_answer", "after", "code", "delivery", "details", "ended_at", "fallback_error", "fired_at",
         "grace_stage", "handler_state", "invocation", "is_landing", "is_reported", "lock",
         "looks_blocked", "loops", "may_interrupt", "other_stacks", "policy", "recycled", "samples",
-        "services", "severed", "stages", "stopwatch", "thread_id", "timeline", "watchdog_state",
+        "services", "severed", "stages", "stopwatch", "thread_id", "timeline", "unended",
+        "watchdog_state",
     )
     # fmt: on
 
@@ -148,14 +149,13 @@ class Firing:
         # The handler's thread.
         self.handler_state = RUNNING
         self.ended_at: float | None = None  # the handler's end
-        self.fallback_error: str | None = None  # type and place, if there is one and it failed
+        self.fallback_error: str | None = None  # type and place, if one has failed
         self.after: list[HookRecord] = []  # hooks that ran after the handler's end
         self.recycled: str | None = None  # why the process is replaced, or is not after all
+        self.unended: list[str] = []  # tasks that have taken no notice of their cancellation
         self.is_landing = False  # a decision about an interrupt is under way
         # Either's.
-        # That the handler's thread blocks, seen for the nudge that is about to be sent; taken back
-        # by that nudge's handler.
-        self.looks_blocked = False
+        self.looks_blocked = False  # as seen for a nudge, whose handler takes it back
         self.lock = RLock()
         self._answer = RLock()
         self.is_reported = False  # under the lock

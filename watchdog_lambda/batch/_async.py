@@ -79,8 +79,8 @@ class AsyncRun:
             finally:
                 self.watch.cover()
                 if self.is_over:
-                    # It has outlived its cancellation. Its batch has been answered, and the
-                    # processor's lists are the next one's.
+                    # On a loop that it could not be stopped in (uvloop). Its batch has been
+                    # answered, and the processor's lists are the next one's.
                     raise asyncio.CancelledError
 
         return opened

@@ -105,9 +105,11 @@ class Watch:
     def run_out(self, loops: list[asyncio.AbstractEventLoop]) -> None:
         """Cancel what loops have been left with and run it to its end, until last call."""
         last_call_at = self.invocation.timeline().last_call_at
+        firing = self.invocation.firing
+        unended = None if firing is None else firing.unended
         for loop in loops:
             try:
-                run_out(loop, last_call_at - self.invocation.elapsed())
+                run_out(loop, last_call_at - self.invocation.elapsed(), unended)
             except (LambdaTimeout, Interrupt):
                 pass  # last call
 

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.support import standing
-from watchdog_lambda._cpython import bytecode
+from watchdog_lambda._cpython import bytecode, target_frames
 from watchdog_lambda._cpython.approach import HURRY, PATIENCE, Approach
+from watchdog_lambda._cpython.safe_points import CodePoints
 from watchdog_lambda._cpython.target_frames import ANY, INSTALLED, OWN, WHEREVER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
-    from types import FrameType
+    from types import CodeType, FrameType
 
 
 class Due(BaseException):
@@ -153,6 +154,7 @@ def test_under_a_loop_the_innermost_coroutine_that_goes_on_is_the_target(
         is_within = way.taken.frames.is_within
         allows = way.taken.frames.allows
         note_handlers = way.taken.frames.note_handlers
+        reading = 0.0
 
         def nearest(self, frame: FrameType, reach: int) -> tuple[FrameType | None, bool]:
             return (None, True) if frame.f_code.co_name == "loop" else nearest(frame, reach)
@@ -250,9 +252,45 @@ def test_at_last_call_it_lands_wherever_it_must(cpu: list[float]) -> None:
 
     assert one.allows(standing(), is_last_call=True)
     assert one._reach == WHEREVER
-    loops = SimpleNamespace(nearest=lambda *_: (None, True), note_handlers=lambda: None)
+    loops = SimpleNamespace(
+        nearest=lambda *_: (None, True), note_handlers=lambda: None, reading=0.0
+    )
     one.frames = loops  # type: ignore[assignment]
     assert not one.allows(standing(), is_last_call=True)
+
+
+@pytest.mark.untraced
+def test_beyond_the_hard_deadline_there_is_time(cpu: list[float]) -> None:
+    """Nobody has killed. On a busy machine a watchdog that is late would cut what is entered."""
+    one = Way(grace_period=0.015).taken
+    assert not one.allows(standing(), is_last_call=True, is_late=True)
+    cpu[0] += 2.9 * PATIENCE
+    assert not one.allows(standing(), is_last_call=True, is_late=True)
+    cpu[0] += 0.2 * PATIENCE
+
+    assert one.allows(standing(), is_last_call=True, is_late=True)
+
+
+@pytest.mark.untraced
+def test_what_reading_code_takes_is_not_the_threads(
+    cpu: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A code object that nobody has read takes a share of the shortest patience."""
+
+    class Slow(CodePoints):
+        def __init__(self, code: CodeType) -> None:
+            cpu[0] += 9.0
+            super().__init__(code)
+
+    monkeypatch.setattr(target_frames, "CodePoints", Slow)
+    one = Way().taken
+    one.allows(standing(), is_last_call=False)
+    one.frames.allows(standing(), OWN)
+    assert cpu == [19.0]
+
+    one.allows(standing(), is_last_call=False)
+
+    assert one._reach == OWN
 
 
 @pytest.mark.untraced

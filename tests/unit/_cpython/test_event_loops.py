@@ -15,13 +15,13 @@ import pytest
 
 from tests.support import BOUND
 from tests.unit.still_loop import BASE, StillLoop, clean_up, cleanup, left_running, still
-from watchdog_lambda import LambdaTimeout
+from watchdog_lambda import Interrupt, LambdaTimeout
 from watchdog_lambda._cpython import loops
 from watchdog_lambda._cpython import tasks as tasks_
 from watchdog_lambda._cpython.loops import (
+    cleans_up,
     end_run,
     finish_turn,
-    give_up,
     run_out,
     running_loop,
     waits_in_c,
@@ -29,7 +29,7 @@ from watchdog_lambda._cpython.loops import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator
+    from collections.abc import AsyncIterator, Callable, Generator, Iterator
 
     from watchdog_lambda._cpython.stacks import Stack
 
@@ -81,6 +81,27 @@ def test_a_callback_of_a_loop_in_c_waits_there(
 
     assert seen == [in_a_callback, False]
     assert not waits_in_c()
+
+
+def test_a_task_that_was_cancelled_cleans_up_until_it_ends(
+    still: StillLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A loop that makes tasks all the time, or is no asyncio's, tells nothing of it."""
+
+    async def look() -> list[bool]:
+        task = asyncio.create_task(lingers("ended"))
+        await asyncio.sleep(0)
+        told = [cleans_up()]
+        task.cancel()
+        told.append(cleans_up())
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        told.append(cleans_up())
+        monkeypatch.setattr(asyncio, "all_tasks", lambda _loop: None)
+        return [*told, cleans_up()]
+
+    assert not cleans_up()
+    assert still.run_until_complete(look()) == [False, True, False, False]
 
 
 # ---- a run without its end ---------------------------------------------------------------------
@@ -266,14 +287,14 @@ def test_one_that_fails_does_not_cut_the_others_short(still: StillLoop) -> None:
 
 
 def test_tasks_get_the_time_that_is_left_and_no_more(still: StillLoop) -> None:
-    """They stay in the loop, and go on with its next run."""
+    """Nor do they go on with its next run."""
     [slow] = left_in(still, lingers("cleaned up", seconds=20.0))
 
     run_out(still, 5.0)
 
     assert (still.now, slow.done()) == (5.0, False)
     assert_nothing_ends_the_next_run(still)
-    assert slow.done()
+    assert not slow.done()
 
 
 @pytest.mark.parametrize("seconds", [0.0, -3.0])
@@ -285,6 +306,7 @@ def test_tasks_get_one_turn_where_no_time_is_left(still: StillLoop, seconds: flo
 
     assert (still.now, slow.done(), quick.done()) == (0.0, False, True)
     assert_nothing_ends_the_next_run(still)
+    assert not slow.done()
 
 
 @pytest.mark.parametrize("turns", [0, 1])
@@ -322,29 +344,105 @@ def test_what_the_tasks_ends_call_for_soon_is_run(still: StillLoop) -> None:
 
 
 def test_a_run_out_that_is_cut_stops_no_later_run(still: StillLoop) -> None:
-    """The task ends in a later one; neither that nor the time it had been given ends that."""
+    """Neither the task nor the time it had been given."""
     [slow] = left_in(still, lingers("cleaned up", turns=2, seconds=20.0))
     still.call_soon(lambda: still.call_soon(still.strikes.append, LambdaTimeout()))
 
     with pytest.raises(LambdaTimeout):
         run_out(still, 5.0)
 
-    assert not slow.done()
     assert_nothing_ends_the_next_run(still)
-    assert slow.done()
+    assert not slow.done()
 
 
-def test_tasks_that_were_given_up_are_left_alone(still: StillLoop) -> None:
-    """Those that a loop has already; not what is begun later."""
-    [old] = left_in(still, lingers("old"))
-    give_up(still)
-    [new] = left_in(still, lingers("new"))
+@pytest.mark.parametrize("waits_for", ["a timer", "its turn", "a future"])
+def test_what_takes_no_notice_of_its_end_never_runs_again(still: StillLoop, waits_for: str) -> None:
+    """Not in a later run of its loop, not when it is woken, and not in the collector."""
+    future = still.create_future()
+    turns: list[str] = []
 
-    run_out(still, 5.0)
+    async def refuses() -> None:
+        while not is_over:
+            turns.append(waits_for)
+            try:
+                if waits_for in {"a timer", "its turn"}:
+                    await asyncio.sleep(0.1 if waits_for == "a timer" else 0)
+                else:
+                    await asyncio.shield(future)
+            except BaseException:
+                turns.append("refused")
 
-    assert (old.done(), new.done()) == (False, True)
-    old.cancel()
+    is_over: list[bool] = []
+    [task] = left_in(still, refuses())
+    unended: list[str] = []
+
+    run_out(still, 5.0 if waits_for != "its turn" else 0.0, unended)
+
+    assert "refused" in turns
+    assert [name.rpartition(".")[2] for name in unended] == ["refuses"]
+    assert asyncio.all_tasks(still) == set()
+    del turns[:]
+    task.cancel()
+    future.set_result(None)
+    del task
+    gc.collect()
+    still.run_until_complete(asyncio.sleep(10))
+    run_out(still, 5.0, unended)
+    assert turns == []
+    assert len(unended) == 1
+    is_over.append(True)  # nothing goes on for ever when the process ends
+
+
+def test_what_an_end_begins_ends_with_it(still: StillLoop) -> None:
+    """It would run in the next invocation."""
+    begun: list[Any] = []
+
+    async def ends() -> None:
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            begun.append(asyncio.create_task(lingers("too late")))
+
+    left_in(still, ends())
+    unended: list[str] = []
+
+    run_out(still, 5.0, unended)
+
+    assert unended == ["lingers"]
+    assert not begun[0].done()
+    still.run_until_complete(asyncio.sleep(7200))
+    assert not begun[0].done()
+
+
+def test_what_last_call_cuts_never_runs_again(still: StillLoop) -> None:
+    """Neither the tasks nor the generators that there was no time for."""
+    [task] = left_in(still, lingers("cut"))
+
+    async def numbers() -> AsyncIterator[int]:
+        try:
+            yield 1
+        finally:
+            seen.append("closed")
+
+    async def opens() -> AsyncIterator[int]:
+        opened = numbers()
+        await anext(opened)
+        return opened
+
+    opened = still.run_until_complete(opens())
+    still.strikes = [Interrupt("last call")]
+    unended: list[str] = []
+
+    with pytest.raises(Interrupt):
+        run_out(still, 5.0, unended)
+
+    assert unended == ["lingers"]
+    del opened
+    gc.collect()
     finish_turn(still)
+    still.run_until_complete(asyncio.sleep(7200))
+    assert not task.done()
+    assert seen == []
 
 
 def test_a_loop_that_runs_or_is_closed_is_left_alone(still: StillLoop) -> None:

@@ -239,6 +239,19 @@ def test_an_except_beside_a_loop_gets_nothing_of_it() -> None:
         assert not set(behind) & set(named(code, "JUMP_BACKWARD"))
 
 
+def test_what_the_compiler_puts_around_a_coroutine_is_not_safe() -> None:
+    """From 3.12 on. An error is on its way out there, and another would take its place."""
+    source = "async def f(work):\n    try:\n        await work()\n    finally:\n        work()\n"
+    code = compiled(source)
+    points = CodePoints(code)
+    own = [
+        i.offset for i in dis.get_instructions(code) if i.argrepr == "INTRINSIC_STOPITERATION_ERROR"
+    ]
+
+    assert bool(own) == (sys.version_info >= (3, 12))
+    assert not any(points.allows(offset, in_a_finally=True) for offset in own)
+
+
 def test_behind_a_call_what_comes_next_counts() -> None:
     """A signal's handler runs behind it; the result is lost if that would be stored."""
     code = compiled("def f(work):\n    work()\n    x = work()\n    return x\n")

@@ -59,6 +59,7 @@ def timeout(
     recycle: str = "auto",
     *libraries: str,
     severed: tuple[str, ...] = (),
+    unended: tuple[str, ...] = (),
     landed: bool = True,
 ) -> Any:
     """One that has ended."""
@@ -71,6 +72,7 @@ def timeout(
         details=TimeoutDetails(deadline=30.0, elapsed=27.0, grace_period=3.0),
         policy=SimpleNamespace(records=[record]),
         severed=list(severed),
+        unended=list(unended),
         timeline=SimpleNamespace(limit=30.0),
         code=None,
         after=[],
@@ -97,6 +99,7 @@ def decided(firing: Any) -> str | None:
         (timeout("auto", "pymysql", landed=False), None),
         (timeout("auto", "cffi", "redis"), None),
         (timeout(severed=("10.0.0.5:5432",)), "severed 10.0.0.5:5432"),
+        (timeout(unended=("refuse", "other")), "task refuse did not end"),
         (timeout("always"), "RECYCLE=always"),
         (timeout("never", "pymysql", severed=("10.0.0.5:5432",)), None),
     ],

@@ -473,6 +473,23 @@ def test_whoever_is_left_alone_is_put_off_for_as_long_again(
     rungs.land(now + 1.05, frame=frame)
 
 
+def test_a_task_that_has_been_cancelled_cleans_up_first(
+    rungs: Rungs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A TaskGroup brings on what one of its tasks got once the others are through.
+
+    In half the time at the most, for a task may take no notice.
+    """
+    rungs.land(GRACE_AT)
+    frame = sys._getframe()
+    monkeypatch.setattr(interrupts, "cleans_up", lambda: True)
+    half = (GRACE_AT + 29.5) / 2
+
+    assert rungs.decide(GRACE_AT + PAUSE, frame=frame) is None
+    assert rungs.decide(half - 0.01, frame=frame) is None
+    rungs.land(half + 0.01, frame=frame)
+
+
 @pytest.mark.usefixtures("no_place")
 def test_frames_of_ours_go_on_with_a_row_of_put_offs(
     rungs: Rungs, monkeypatch: pytest.MonkeyPatch

@@ -668,7 +668,7 @@ def test_loops_that_were_interrupted_are_run_out_until_last_call(
     """One after the other, each for what is left; last call cuts them short too."""
     ran: list[object] = []
 
-    def run_out(loop: object, seconds: float) -> None:
+    def run_out(loop: object, seconds: float, _unended: object) -> None:
         ran.append((loop, seconds, scene.invocation.is_open))
         scene.clock.advance(1.0)
 
@@ -688,7 +688,7 @@ def test_a_loop_that_is_marked_as_running_is_run_out_too(
 ) -> None:
     """Once. An injection tells nothing of the loop that it has ended a run of."""
     ran: list[object] = []
-    monkeypatch.setattr(_outcome, "run_out", lambda loop, _seconds: ran.append(loop))
+    monkeypatch.setattr(_outcome, "run_out", lambda loop, *_: ran.append(loop))
     monkeypatch.setattr(_outcome, "running_loop", lambda: "left running")
     firing = settled(scene)
     firing.loops += ["left running"] if is_known else []  # type: ignore[list-item]

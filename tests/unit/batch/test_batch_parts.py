@@ -32,7 +32,9 @@ def landing(error: type[BaseException]) -> Callable[[], bool]:
 def watching(withdraw: Callable[[], bool] | None = None) -> Watch:
     invocation = Invocation(plan(), {}, None, 0.0, 30.0, 27.0)
     if withdraw is not None:
-        invocation.firing = SimpleNamespace(lock=RLock(), withdraw=withdraw, loops=[])  # type: ignore[assignment]
+        invocation.firing = SimpleNamespace(  # type: ignore[assignment]
+            lock=RLock(), withdraw=withdraw, loops=[], unended=[]
+        )
     return Watch(invocation)
 
 
@@ -74,7 +76,7 @@ def test_last_call_in_the_running_out_of_a_loop_leaves_the_others_their_turn(
     """Each has until last call, and what has no time left is given up."""
     tried: list[object] = []
 
-    def run_out(loop: object, _seconds: float) -> None:
+    def run_out(loop: object, _seconds: float, _unended: object) -> None:
         tried.append(loop)
         raise LambdaTimeout
 
@@ -84,6 +86,18 @@ def test_last_call_in_the_running_out_of_a_loop_leaves_the_others_their_turn(
     watching().run_out(loops)
 
     assert tried == loops
+
+
+def test_a_record_that_ends_after_its_batch_is_cancelled_at_its_end() -> None:
+    """As where a loop (uvloop) does not let it be stopped: its processor is the next batch's."""
+    run = AsyncRun(watching())
+    run.is_over = True
+
+    async def record(**_: object) -> str:
+        return "done"
+
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(run.opened(record)())
 
 
 def test_a_run_that_no_task_has_begun_in_has_no_loop() -> None:
