@@ -23,4 +23,4 @@ def test_whatever_the_loop_was_doing_it_leaves_nothing_behind(name: str) -> None
     """A timeout of 60 ms has the shortest of patiences."""
     verdicts = [strike(name, SECONDS) for _ in range(ROUNDS)]
 
-    assert verdicts == [[]] * ROUNDS
+    assert [verdict for verdict, was_cut in verdicts if verdict and not was_cut] == []
