@@ -96,6 +96,38 @@ def test_a_partial_response_in_time(
     assert after.answer["tasks"] == 0
 
 
+TEN = ("ok",) * 6 + ("block",) + ("ok",) * 3
+
+
+@pytest.mark.parametrize(
+    ("processor", "event", "failed"),
+    [
+        ("sqs", events.sqs(*TEN), "message-6"),
+        ("async", events.sqs(*TEN), "message-6"),
+        ("fifo", events.fifo(*TEN, groups="ABCDEFGHIJ"), "message-6"),
+        ("kinesis", events.kinesis(*TEN), "49590338271490256608559692538361571095921575989136656"),
+        ("dynamodb", events.dynamodb(*TEN), "11100000000000000006"),
+        pytest.param(
+            "kafka",
+            events.kafka(*TEN),
+            {"partition": "mytopic-0", "offset": 6},
+            marks=pytest.mark.skipif(
+                not hasattr(EventType, "Kafka"), reason="Powertools knows of Kafka from 3.26 on"
+            ),
+        ),
+    ],
+)
+def test_a_record_that_hangs_costs_itself_and_not_the_batch(
+    batches: Emulator, processor: str, event: dict[str, Any], failed: Any
+) -> None:
+    """Nine of ten are done, one is reported, and the invocation has no timeout."""
+    done = call(batches, {**event, "processor": f"{processor}, limited"})
+
+    assert identifiers(done) == [failed]
+    assert printed(done, "done") == ["ok"] * 9
+    assert done.reports == []
+
+
 def test_a_whole_batch_that_timed_out_is_an_error(batches: Emulator) -> None:
     """Nothing was done: Powertools' own error, with every record's in it."""
     timed_out = call(batches, {**events.sqs("block", "ok"), "processor": "sqs"})

@@ -20,15 +20,22 @@ from watchdog_lambda.batch import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-processors: dict[str, Any] = {
-    "sqs": BatchProcessor(EventType.SQS),
-    "kinesis": BatchProcessor(EventType.KinesisDataStreams),
-    "dynamodb": BatchProcessor(EventType.DynamoDBStreams),
-    "fifo": SqsFifoPartialProcessor(skip_group_on_error=True),
-    "async": AsyncBatchProcessor(EventType.SQS),
-}
-if hasattr(EventType, "Kafka"):  # from Powertools 3.26 on
-    processors["kafka"] = BatchProcessor(EventType.Kafka)
+
+def make(seconds: float | None) -> dict[str, Any]:
+    """Make a processor for each kind of source, with a limit for each record."""
+    made: dict[str, Any] = {
+        "sqs": BatchProcessor(EventType.SQS, record_time_limit=seconds),
+        "kinesis": BatchProcessor(EventType.KinesisDataStreams, record_time_limit=seconds),
+        "dynamodb": BatchProcessor(EventType.DynamoDBStreams, record_time_limit=seconds),
+        "fifo": SqsFifoPartialProcessor(skip_group_on_error=True, record_time_limit=seconds),
+        "async": AsyncBatchProcessor(EventType.SQS, record_time_limit=seconds),
+    }
+    if hasattr(EventType, "Kafka"):  # from Powertools 3.26 on
+        made["kafka"] = BatchProcessor(EventType.Kafka, record_time_limit=seconds)
+    return made
+
+
+processors = {"": make(None), "limited": make(0.2)}
 read: dict[str, Callable[[Any], str]] = {
     "sqs": lambda record: record.body,
     "fifo": lambda record: record.body,
@@ -40,15 +47,16 @@ read: dict[str, Callable[[Any], str]] = {
 
 def handler(event: dict[str, Any], context: Any) -> Any:
     """Process the batch."""
-    kind = event.get("processor", "")
+    kind, _, limited = event.get("processor", "").partition(", ")
     if kind == "async":
-        return async_process_partial_response(event, work_async, processors[kind], context)
+        processor = processors[limited][kind]
+        return async_process_partial_response(event, work_async, processor, context)
     if kind:
 
         def work(record: Any) -> None:
             do(read[kind](record))
 
-        return process_partial_response(event, work, processors[kind], context)
+        return process_partial_response(event, work, processors[limited][kind], context)
     return {"pid": os.getpid(), "tasks": len(_tasks())}
 
 
