@@ -252,6 +252,13 @@ def limits(session: nox.Session) -> None:
     _python(session, "-m", "benchmarks.limits", *_environments_in(session))
 
 
+@own
+def blocks(session: nox.Session) -> None:
+    """`time_limit` beside stopit, func_timeout, timeout decorators and SIGALRM, as a table."""
+    _install(session, "blocks")
+    _run(session, "python", "-m", "benchmarks.limits.blocks", *session.posargs)
+
+
 @here
 def grace(session: nox.Session) -> None:
     """What a grace period has to hold, at the share of a processor of a small function (root)."""
@@ -334,7 +341,7 @@ def lock(session: nox.Session) -> None:
     """Pin the newest versions that pyproject.toml allows in requirements/*.txt; and the lowest."""
     newest = ("--universal", "--upgrade")
     lowest = ("--resolution", "lowest-direct", "--upgrade", "--extra", "runtime", "--extra", "cli")
-    groups = ("wrappers", "stacks", "deploy", "docs", "release", "mutation")
+    groups = ("wrappers", "stacks", "blocks", "deploy", "docs", "release", "mutation")
     what = {
         # The package's own dependencies belong to the first and the last alone.
         "dev": ("pyproject.toml", "--group", "dev", *newest),

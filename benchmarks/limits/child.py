@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, NoReturn
 import watchdog_lambda
 from benchmarks.child import end_with_parent
 
+from . import block_ways
 from .calls import CALLS
 from .registry import Unavailable
 from .ways import WAYS
@@ -39,7 +40,8 @@ def main(name: str, way: str) -> NoReturn:
     except (Unavailable, ImportError) as error:
         tell("unavailable", why=str(error))
         os._exit(0)
-    WAYS[way](lambda due: _run(block, due), tell)
+    end = WAYS[way] if way in WAYS else block_ways.WAYS[way]
+    end(lambda due: _run(block, due), tell)
     os._exit(1)
 
 
@@ -63,6 +65,8 @@ def _is_of_the_timeout(error: BaseException | None) -> bool:
     """Whether it is what was sent, or what a library has made of that."""
     while error is not None:
         if isinstance(error, TimeoutError | watchdog_lambda.Interrupt):
+            return True
+        if type(error).__name__.startswith(block_ways.FOREIGN):
             return True
         error = error.__cause__ or error.__context__
     return False
