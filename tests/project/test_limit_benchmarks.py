@@ -11,7 +11,7 @@ from typing import Final
 import pytest
 
 from benchmarks.children import Broken
-from benchmarks.limits import docs
+from benchmarks.limits import blocks, docs
 from benchmarks.limits.calls import CALLS
 from benchmarks.limits.cells import read
 from benchmarks.limits.results import TITLES, Cell, Results
@@ -103,6 +103,7 @@ def test_the_page_has_every_call() -> None:
 def test_no_figure_is_made_by_hand() -> None:
     """Table and plot are what the figures beside them give."""
     assert is_made(docs.PAGE), "dev.py limits --redraw"
+    assert is_made(blocks.PAGE), "dev.py blocks"
     assert docs.PLOT.read_text(encoding="utf-8") == docs.drawn(), "dev.py limits --redraw"
 
 
