@@ -50,15 +50,19 @@ def soak(
     )
 
 
+@pytest.mark.parametrize("only", [(), ("--only=blocks",)], ids=["invocations", "blocks"])
 @pytest.mark.parametrize("delivery", ["nudge", "injection"])
-def test_a_race_at_the_end_neither_leaks_nor_loses(delivery: str, tmp_path: Path) -> None:
-    """Nothing lands outside of its invocation, and no finished result is lost.
+def test_a_race_at_the_end_neither_leaks_nor_loses(
+    delivery: str, only: tuple[str, ...], tmp_path: Path
+) -> None:
+    """Nothing lands outside of its invocation or block, and no finished result is lost.
 
     What is kept for the documentation is what was printed.
     """
     file = tmp_path / "soak.json"
+    bounds = ("--invocations=1500", "--seconds-cap=8", f"--save={file}")
 
-    done = soak(f"--delivery={delivery}", "--invocations=1500", "--seconds-cap=8", f"--save={file}")
+    done = soak(f"--delivery={delivery}", *bounds, *only)
 
     assert done.returncode == 0, done.stdout
     kept = json.loads(file.read_text(encoding="utf-8"))
