@@ -166,6 +166,16 @@ def test_a_late_stage_is_noted() -> None:
     assert "(checked.warn) is later than the grace period's begin, 12 s before" in note
 
 
+@pytest.mark.parametrize("recycle", ["auto", "never"])
+def test_what_is_known_to_recover_is_told(recycle: str) -> None:
+    """Of what the handler's module has imported, and where it counts."""
+    found = document(check("known.handler", "--json", RECYCLE=recycle))
+
+    said = "RECYCLE=auto: after a timeout inside of mylib, redis the process is kept; "
+    notes = [note for note in findings(found, "note") if note.startswith(said)]
+    assert len(notes) == (recycle == "auto")
+
+
 def test_warnings_count_with_strict_only() -> None:
     """For a pipeline."""
     done = check("checked.plain", "--timeout", "60", "--strict")

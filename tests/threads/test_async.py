@@ -138,6 +138,25 @@ def test_a_library_that_runs_the_loop_is_looked_through() -> None:
     ]
 
 
+def test_a_library_that_is_awaited_is_where_it_was_interrupted(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """Its client may be in the middle of something, so the process is not taken to be sound."""
+    library: dict[str, Any] = {"sleep": asyncio.sleep}
+    source = "async def query():\n    await sleep(30)\n"
+    exec(compile(source, "/opt/site-packages/driver/core.py", "exec"), library)  # noqa: S102
+
+    @watch(grace_period=0.2)
+    async def handler(_event: object, _context: object) -> None:
+        await library["query"]()
+
+    with pytest.raises(LambdaTimeout):
+        handler({}, Context(0.8))
+
+    [line] = [line for line in capfd.readouterr().out.splitlines() if "watchdog.timeout" in line]
+    assert "interrupted in driver" in json.loads(line)["recycled"]
+
+
 def test_a_task_that_keeps_the_loop_busy_is_what_is_located() -> None:
     """The handler only waits for it; what runs is what one wants to know."""
 

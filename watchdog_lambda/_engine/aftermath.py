@@ -29,7 +29,23 @@ if TYPE_CHECKING:
 hooks = HookRegistry()
 """The hooks for after a timeout."""
 
-recovering: set[str] = {"botocore", "httpcore", "httpx", "redis", "requests", "urllib3"}
+recovering: set[str] = {
+    "aiobotocore",
+    "aiohttp",
+    "asyncpg",
+    "botocore",
+    "grpc",
+    "httpcore",
+    "httpcore2",
+    "httpx",
+    "httpx2",
+    "pymongo",
+    "redis",
+    "requests",
+    "urllib",
+    "urllib3",
+    "valkey",
+}
 """Libraries whose clients work in the next invocation, wherever in them an interrupt has landed.
 
 Each by its top-level package, and each held to it by tests/stacks/test_stacks.py. One on the way

@@ -235,14 +235,15 @@ class InterruptPolicy(Interrupts):
             has_begun=bool(self.records),
         )
         if kind is LambdaTimeout:
-            base = self._invocation.plan.settings.interrupt == "base"
-            kind = Interrupt if base else self._invocation.first_kind
-        place = self._code.location(with_awaited(stack, self._thread_id, self._code))
+            is_base = self._invocation.plan.settings.interrupt == "base"
+            kind = Interrupt if is_base else self._invocation.first_kind
+        awaited = with_awaited(stack, self._thread_id, self._code)
+        place = self._code.location(awaited)
         error = kind(self._invocation.message(now, place))
         error.details = self._details
         wrappers = self._code.wrappers(stack)
         error._witness = record = InterruptRecord(error, now, place, wrappers, self._stopwatch)
-        record.libraries = libraries_in(stack, self._code)
+        record.libraries = libraries_in(awaited, self._code)
         if afar is None:
             record.landed_in = frame.f_code, frame.f_lasti
         return error

@@ -38,6 +38,13 @@ MOST_FRAMES = 200
 """Frames that are looked at: a handler can be a million deep."""
 
 
+_CLIENTS = {
+    *("ftplib", "http", "imaplib", "poplib", "smtplib", "urllib", "xmlrpc"),
+    *("concurrent", "multiprocessing"),
+}
+"""What of the standard library can leave something behind: a connection in the middle of its
+protocol, or a pool of the user's whose worker goes on with what nobody waits for any more."""
+
 _EDGES = {GUARD, RECORD}
 """Where the user's code ends: what is around takes an error for the end of a handler, or of one
 record of a batch, and sends nothing again."""
@@ -127,15 +134,16 @@ def _is_edge(file: str, function: str) -> bool:
 
 
 def libraries_in(stack: Stack, code: SourceMap) -> tuple[str, ...]:
-    """The installed libraries that the user's code has called there, innermost first.
+    """The libraries that the innermost of the user's code has called, innermost first.
 
-    By their top-level packages. Thread: any.
+    By their top-level packages: those that are installed, and the standard library's clients. What
+    has called that code (a framework, a retry) is none of them: nothing has landed in it, and an
+    error of what it calls is what it expects. Thread: any.
     """
-    outermost = max((i for i, (file, _, _) in enumerate(stack) if code.is_own(file)), default=-1)
-    names = (
-        code.name(file) for file, _, _ in stack[: max(outermost, 0)] if code.is_installed(file)
-    )
-    return tuple(dict.fromkeys(_package(name) for name in names))
+    own = next((i for i, (file, _, _) in enumerate(stack) if code.is_own(file)), 0)
+    packages = ((code.is_installed(file), _package(code.name(file))) for file, _, _ in stack[:own])
+    names = (name for is_installed, name in packages if is_installed or name in _CLIENTS)
+    return tuple(dict.fromkeys(names))
 
 
 def _package(name: str) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from watchdog_lambda import ConfigurationError
 from watchdog_lambda._config import SETTINGS, Settings
+from watchdog_lambda._engine import aftermath
 from watchdog_lambda._parsers import Reading
 from watchdog_lambda._watched import plan_of
 
@@ -51,6 +52,7 @@ def examine(
     if deadlines.caller is not None:
         look_at_caller(report, deadlines.caller, deadlines.caller_source)
     _look_at_process(report, environ)
+    _look_at_libraries(report)
     return report
 
 
@@ -118,6 +120,16 @@ def _look_at_process(report: Report, environ: Mapping[str, str]) -> None:
                 report.add("warning", f"{name} has no effect in Managed Instances")
     if settings.last_resort == "supervise":
         _find_supervisor(report)
+
+
+def _look_at_libraries(report: Report) -> None:
+    known = sorted(aftermath.recovering.intersection(sys.modules) - sys.stdlib_module_names)
+    if report.in_force is not None and report.in_force.recycle == "auto" and known:
+        report.add(
+            "note",
+            f"RECYCLE=auto: after a timeout inside of {', '.join(known)} the process is kept; "
+            "inside of any other library, a fresh one serves the next event",
+        )
 
 
 def _find_supervisor(report: Report) -> None:

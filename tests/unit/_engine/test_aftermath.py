@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import concurrent.futures
+import http.client
+import socket
 import subprocess
+import sys
 import threading
+import urllib.request
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -262,16 +267,34 @@ def test_a_child_is_at_work_until_it_has_ended() -> None:
 
 
 def test_the_libraries_of_a_landing_are_those_that_the_users_code_has_called() -> None:
-    """Innermost first, each once; the wrappers around the handler are none."""
+    """Innermost first, each once; a framework that has called the code is none."""
     code = SourceMap(["/opt/app/site-packages", "/opt/app"])
     installed = "/opt/app/site-packages"
     stack = [
         (f"{installed}/urllib3/connection.py", 1, "f"),
         (f"{installed}/urllib3/pool.py", 1, "f"),
         (f"{installed}/six.py", 1, "f"),
+        ("/opt/app/app.py", 1, "view"),
+        (f"{installed}/framework.py", 1, "f"),
         ("/opt/app/app.py", 1, "handler"),
         (f"{installed}/datadog/wrapper.py", 1, "f"),
     ]
 
     assert libraries_in(stack, code) == ("urllib3", "six")
+    assert libraries_in(stack[3:], code) == (), "in the view itself"
     assert libraries_in(stack[:3], code) == ()
+
+
+def test_the_standard_librarys_clients_are_libraries_and_the_rest_of_it_is_none() -> None:
+    """A connection that the user keeps is in the middle of its protocol, too, a pool at work."""
+    code = SourceMap([*sys.path, "/opt/app"])
+    own = ("/opt/app/app.py", 1, "handler")
+    waiting = [(threading.__file__, 1, "wait")]
+    connection = [(socket.__file__, 1, "readinto"), (http.client.__file__, 1, "begin")]
+    opened = [*connection, (urllib.request.__file__, 1, "open")]
+
+    assert libraries_in([*waiting, own], code) == ()
+    assert libraries_in([*connection, own], code) == ("http",)
+    assert libraries_in([*opened, own], code) == ("http", "urllib")
+    future = (concurrent.futures.Future.result.__code__.co_filename, 1, "result")
+    assert libraries_in([*waiting, future, own], code) == ("concurrent",)
