@@ -1,84 +1,151 @@
 """Real clients on real servers: who is answered in time, and does the next call work?
 
-    python3 dev.py stacks                  # all of them, as a table
-    python3 dev.py stacks --docs           # and into docs/explanation/stacks.md
     python3 dev.py stacks --install        # install missing servers first (root, Debian)
-    python3 dev.py stacks --only requests
+    python3 dev.py stacks                  # all of them, as a table (half an hour)
+    python3 dev.py stacks --docs           # and into docs/explanation/stacks.md
+    python3 dev.py stacks --only requests --way kept --do busy --do busy
 
-Each case has a client that is made before the call, a call that hangs, and one that must work
-afterwards in the same process. It runs in two ways: watched, with the defaults; and with the
-SIGALRM recipe, a signal handler that raises TimeoutError.
+Each case has a client that is made before the call; a call that hangs, or quick ones in a row while
+another thread computes; and calls that must work afterwards. It runs under the real runtime, in
+several ways: by itself, with a supervisor, with the SIGALRM recipe, and with no process replaced.
 """
 
 from __future__ import annotations
 
 import argparse
-import subprocess
+import json
 import sys
-from typing import TYPE_CHECKING, Final
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, Final
 
-from .cases import CASES
-from .outcomes import ROOT, Outcome, run
-from .servers import PACKAGES, available, started
+from .cases import FAMILIES, load
+from .outcomes import WAYS, Outcome, run
+from .servers import ROOT, available, install, started
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
+    from collections.abc import Iterator, Sequence
+    from concurrent.futures import Future
+
+    from .cases import Case
 
 PAGE: Final = ROOT / "docs" / "explanation" / "stacks.md"
-BEGIN, END = "<!-- table: made by dev.py stacks -->", "<!-- end of table -->"
-HEAD: Final = """\
-| client | watchdog-lambda | sent | next call | SIGALRM recipe | sent | next call |
-|---|---|---:|---|---|---:|---|"""
+RESULTS: Final = ROOT / "build" / "stacks.json"
+BEGIN, END = "<!-- tables: made by dev.py stacks -->", "<!-- end of tables -->"
+NAMES: Final = {
+    "alone": "watchdog",
+    "supervise": "supervised",
+    "alarm": "recipe",
+    "kept": "kept",
+    "hang": "next",
+    "busy": "busy, next",
+}
 
 
 def main() -> int:
     """Run the command; return its exit status."""
     parser = argparse.ArgumentParser(
-        prog="dev.py stacks", description=(__doc__ or "").split("\n")[0]
+        prog="dev.py stacks", description=(__doc__ or "").split("\n", maxsplit=1)[0]
     )
-    parser.add_argument("--only", action="append", default=[], help="a case, by its name")
-    parser.add_argument("--docs", action="store_true", help="write the table into the page")
+    parser.add_argument("--only", action="append", default=[], help="a case, or a family")
+    parser.add_argument("--way", action="append", default=[], choices=WAYS)
+    parser.add_argument("--do", action="append", default=[], choices=("hang", "busy"))
+    parser.add_argument("--jobs", type=int, default=4, help="functions beside each other")
+    parser.add_argument("--docs", action="store_true", help="write the tables into the page")
     parser.add_argument("--install", action="store_true", help="install missing servers (root)")
     options = parser.parse_args()
     if options.install:
-        missing = [package for name, package in PACKAGES.items() if name not in available()]
-        if missing:
-            subprocess.run(["apt-get", "install", "-y", *missing], check=True)
-    lines = [HEAD]
-    print(HEAD, flush=True)
-    for line in _lines(options.only or list(CASES)):
-        print(line, flush=True)
-        lines.append(line)
+        install()
+    do, only = options.do or ["hang", "busy"], {*options.only}
+    cases = {name: case for name, case in load().items() if not only or {name, case.family} & only}
+    for way in options.way or WAYS[:-1]:
+        _run_all(cases, way, do, options.jobs)
+    tables = "\n".join(_tables(cases, options.way or WAYS[:-1], do))
+    print(tables)
     if options.docs:
-        _write(PAGE, "\n".join(lines))
+        before, rest = PAGE.read_text(encoding="utf-8").split(BEGIN)
+        after = rest.split(END)[1]
+        PAGE.write_text(f"{before}{BEGIN}\n{tables.lstrip()}\n\n{END}{after}", encoding="utf-8")
     return 0
 
 
-def _lines(names: list[str]) -> Iterator[str]:
-    servers = available()
-    with started(servers) as ports:
-        for name in names:
-            case = CASES[name]
-            if case.server not in servers:
-                print(f"LEFT OUT: {name}: there is no {case.server} here", file=sys.stderr)
-                continue
-            outcomes = [run(name, way, ports.get(case.server, 0)) for way in ("watchdog", "alarm")]
-            yield f"| {name} | {' | '.join(map(_cells, outcomes))} |"
+def _run_all(cases: dict[str, Case], way: str, do: list[str], jobs: int) -> None:
+    wanted = {case.server for case in cases.values() if case.server is not None}
+    with started(wanted & available()) as ports, ThreadPoolExecutor(jobs) as pool:
+        running = {
+            name: pool.submit(run, name, case.server, way, ports, *do)
+            for name, case in cases.items()
+        }
+        try:
+            for name, future in running.items():
+                _take(name, way, do, future)
+        except KeyboardInterrupt:
+            pool.shutdown(wait=False, cancel_futures=True)  # those that run end soon
+            raise
 
 
-def _cells(outcome: Outcome | None) -> str:
-    if outcome is None or not outcome.in_time:
-        return "**killed** | - | -"
-    sent = "-" if outcome.requests is None else str(outcome.requests)
-    return f"{max(outcome.late_ms, 0)} ms | {sent} | {'works' if outcome.next else '**fails**'}"
+def _take(name: str, way: str, do: list[str], future: Future[list[Outcome]]) -> None:
+    try:
+        outcomes = future.result()
+    except (RuntimeError, KeyError) as error:
+        print(f"LEFT OUT: {name}, {way}: {error}", file=sys.stderr, flush=True)
+        return
+    for action, outcome in zip(do, outcomes, strict=True):
+        print(f"{name}, {way}, {action}: {outcome}", file=sys.stderr, flush=True)
+        _keep(name, way, action, outcome)
 
 
-def _write(page: Path, table: str) -> None:
-    text = page.read_text(encoding="utf-8")
-    before, rest = text.split(BEGIN)
-    after = rest.split(END)[1]
-    page.write_text(f"{before}{BEGIN}\n{table}\n{END}{after}", encoding="utf-8")
+def _keep(name: str, way: str, action: str, outcome: Outcome) -> None:
+    """Add it to those of earlier runs: the ways may be run one at a time."""
+    found = _kept()
+    found.setdefault(name, {}).setdefault(way, {})[action] = outcome
+    RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.write_text(json.dumps(found, indent=1), encoding="utf-8")
+
+
+def _kept() -> dict[str, Any]:
+    return json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
+
+
+def _tables(cases: dict[str, Case], ways: Sequence[str], do: list[str]) -> Iterator[str]:
+    """A table for each family, of what is known of its cases."""
+    cells, found = ["client", *(NAMES[cell] for way in ways for cell in (way, *do))], _kept()
+    for family in FAMILIES:
+        rows = [
+            [name, *(cell for way in ways for cell in _cells(found[name].get(way, {}), do))]
+            for name, case in cases.items()
+            if case.family == family and name in found
+        ]
+        if rows:
+            yield from ("", f"### {_title(family)}", "", _row(cells), f"|{'---|' * len(cells)}")
+            yield from map(_row, rows)
+
+
+def _row(cells: list[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _title(family: str) -> str:
+    said = sys.modules[f"{load.__module__}.{family}"].__doc__ or family
+    return said.partition(":")[0].partition("\n")[0].rstrip(".")
+
+
+def _cells(told: dict[str, Any], do: list[str]) -> Iterator[str]:
+    outcomes = {action: Outcome(*told[action]) for action in do if action in told}
+    first = next(iter(outcomes.values()), None)
+    answer = ""  # not run
+    if first is not None:
+        answer = "**killed**" if first.late_ms is None else f"{max(first.late_ms, 0)} ms"
+    sent = max((each.sent for each in outcomes.values()), default=0)
+    yield answer if sent <= 1 else f"{answer}, **sent {sent} times**"
+    for each in map(outcomes.get, do):
+        if each is None:
+            yield ""
+        elif each.said:
+            yield "**fails**"
+        elif each.late_ms is None:
+            yield "killed"
+        else:
+            yield "anew" if each.is_anew else "works"
 
 
 if __name__ == "__main__":

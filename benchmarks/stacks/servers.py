@@ -1,154 +1,171 @@
-"""The servers that the clients talk to: one that never answers, and what this machine has."""
+"""The servers: Debian's, which a command installs, moto's, and those of :mod:`.standins`."""
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
-import threading
 import time
-from contextlib import ExitStack, contextmanager, suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+
+from .standins import SERVERS as STAND_INS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-PACKAGES: Final = {"postgresql": "postgresql", "redis": "redis-server"}
-"""What to install for a server, by Debian's name."""
+ROOT: Final = Path(__file__).parents[2]
+PYTHON: Final = os.environ.get("STACKS_PYTHON", "")
+"""The interpreter of the environment with the clients; `dev.py stacks` says which."""
 
-_READY_WITHIN: Final = 20.0
-
-
-class StandIn:
-    """An HTTP server that counts requests, and answers none of them while it is told to hang."""
-
-    def __init__(self) -> None:
-        stand_in = self
-        self.requests = 0
-        self.hangs = False
-        self._going = threading.Event()
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do(self) -> None:
-                """Any method."""
-                self.rfile.read(int(self.headers.get("Content-Length") or 0))
-                stand_in.requests += 1
-                if stand_in.hangs:
-                    stand_in._going.wait(60.0)
-                body = json.dumps(_ANSWER).encode()
-                self.send_response(200)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("X-Elastic-Product", "Elasticsearch")
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            do_GET = do_POST = do_PUT = do_HEAD = do  # noqa: N815
-
-            def log_message(self, *_: object) -> None:
-                """Nobody reads it."""
-
-            def handle(self) -> None:
-                """Bear a client that has gone."""
-                with suppress(OSError):
-                    super().handle()
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self.port = int(self._server.server_address[1])
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-
-    def close(self) -> None:
-        """Let go of whoever waits."""
-        self._going.set()
-        self._server.shutdown()
-        self._server.server_close()
-
-
-_ANSWER: Final = {
-    "object": "list",
-    "data": [],
-    "has_more": False,
-    "TableNames": [],
-    "version": {"number": "8.15.0"},
-    "tagline": "You Know, for Search",
+PACKAGES: Final = {
+    "mariadb": ("mariadb-server", "mariadbd"),
+    "memcached": ("memcached", "memcached"),
+    "nats": ("nats-server", "nats-server"),
+    "postgresql": ("postgresql", "initdb"),
+    "rabbitmq": ("rabbitmq-server", "rabbitmq-server"),
+    "redis": ("redis-server", "redis-server"),
+    "ssh": ("openssh-server", "sshd"),
 }
+"""For a server, Debian's package and a program of it."""
+
+BUILT: Final = ("mysqlclient==2.3.1", "MySQLdb", ("gcc", "libmariadb-dev", "pkg-config"))
+"""A client that is there as source only: what is installed, imported, and needed to build it."""
+
+_READY_WITHIN: Final = 60.0
+_PATH: Final = os.pathsep.join(
+    (
+        *map(str, sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)),
+        "/usr/sbin",
+        "/usr/lib/rabbitmq/bin",
+        os.environ["PATH"],
+    )
+)
 
 
 def available() -> set[str]:
     """The servers that can be started here."""
-    found = {"http", "silent"}
-    if shutil.which("redis-server"):
-        found.add("redis")
-    if _postgres() is not None:
-        found.add("postgresql")
-    return found
+    found = {name for name, (_, program) in PACKAGES.items() if shutil.which(program, path=_PATH)}
+    return {*found, *STAND_INS, "moto"}
+
+
+def install() -> None:
+    """Install what is missing (root, Debian), and start nothing of it."""
+    missing = [package for name, (package, _) in PACKAGES.items() if name not in available()]
+    quietly = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
+    pinned, module, needed = BUILT
+    if subprocess.run([PYTHON, "-c", f"import {module}"], check=False).returncode:
+        missing += needed
+    if missing:
+        command = ["apt-get", "install", "-y", "--no-install-recommends", *missing]
+        subprocess.run(command, check=True, env=quietly)
+    if not set(missing).isdisjoint(needed):
+        uv = [sys.executable, "-m", "uv", "--system-certs", "pip", "install", "--python", PYTHON]
+        subprocess.run([*uv, pinned], check=True)
 
 
 @contextmanager
 def started(wanted: set[str]) -> Iterator[dict[str, int]]:
     """The ports of the servers, which end with the block."""
     with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        folder.chmod(0o755)
         ports: dict[str, int] = {}
-        if "redis" in wanted:
-            ports["redis"] = stack.enter_context(_redis())
-        if "postgresql" in wanted:
-            ports["postgresql"] = stack.enter_context(_postgresql())
+        for name in sorted(wanted):
+            ports[name] = port = _free_port()
+            own = folder / name
+            own.mkdir()
+            stack.enter_context(_process(_command(name, port, own), own))
+        for port in ports.values():
+            _wait_for(port)
+        if "kafka" in ports:
+            with socket.create_connection(("127.0.0.1", ports["kafka"])) as told:
+                ports["kafka"] = int(told.makefile().read())
         yield ports
 
 
-@contextmanager
-def _redis() -> Iterator[int]:
-    port = _free_port()
-    command = ["redis-server", "--port", str(port), "--save", "", "--bind", "127.0.0.1"]
-    with tempfile.TemporaryDirectory() as folder:
-        process = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL)
-        try:
-            _wait_for(port)
-            yield port
-        finally:
-            process.terminate()
-            process.wait()
+def _command(name: str, port: int, folder: Path) -> list[str]:  # noqa: C901, PLR0912 - a table
+    """What starts a server; its data is prepared."""
+    loopback = "127.0.0.1"
+    if name in STAND_INS:
+        return [PYTHON, "-m", "benchmarks.stacks.standins", name, str(port)]
+    match name:
+        case "moto":
+            return [PYTHON, "-m", "moto.server", "-H", loopback, "-p", str(port)]
+        case "redis":
+            return ["redis-server", "--port", str(port), "--save", "", "--bind", loopback]
+        case "memcached":
+            return ["memcached", "-l", loopback, "-p", str(port), "-u", "nobody"]
+        case "nats":
+            return ["nats-server", "-a", loopback, "-p", str(port)]
+        case "postgresql":
+            # It refuses to run as root.
+            as_user = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
+            if as_user:
+                shutil.chown(folder, "postgres")
+            _do([*as_user, "initdb", "-D", f"{folder}/data", "-A", "trust", "-U", "postgres"])
+            settings = [f"listen_addresses={loopback}", "fsync=off", "max_connections=300"]
+            options = [part for setting in settings for part in ("-c", setting)]
+            serve = ["postgres", "-D", f"{folder}/data", "-p", str(port), "-k", str(folder)]
+            return [*as_user, *serve, *options]
+        case "mariadb":
+            if os.geteuid() == 0:
+                shutil.chown(folder, "mysql")
+            data = ["--no-defaults", f"--datadir={folder}/data", "--user=mysql"]
+            _do(["mariadb-install-db", *data, "--auth-root-authentication-method=normal"])
+            serve = [f"--port={port}", f"--socket={folder}/socket", f"--bind-address={loopback}"]
+            return ["mariadbd", *data, *serve, "--max-connections=500"]
+        case "rabbitmq":
+            variables = {
+                "NODENAME": f"stacks{port}@localhost",
+                "NODE_IP_ADDRESS": loopback,
+                "NODE_PORT": port,
+                "DIST_PORT": _free_port(),
+                "MNESIA_BASE": folder,
+                "LOG_BASE": folder,
+                "ENABLED_PLUGINS_FILE": f"{folder}/plugins",
+            }
+            named = [f"RABBITMQ_{variable}={value}" for variable, value in variables.items()]
+            return ["env", *named, "/usr/lib/rabbitmq/bin/rabbitmq-server"]
+        case "ssh":
+            for key in ("host", "user"):
+                _do(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", f"{folder}/{key}"])
+            Path("/run/sshd").mkdir(exist_ok=True)
+            os.environ["STACKS_SSH_KEY"] = f"{folder}/user"
+            options = [f"AuthorizedKeysFile={folder}/user.pub", "StrictModes=no", "UsePAM=no"]
+            options += [f"ListenAddress={loopback}", "PermitRootLogin=yes", "MaxStartups=100"]
+            told = [part for option in options for part in ("-o", option)]
+            serve = ["-D", "-e", "-f", "/dev/null", "-p", str(port), "-h", f"{folder}/host"]
+            return ["/usr/sbin/sshd", *serve, *told]
+        case _:
+            raise ValueError(name)
+
+
+def _do(command: list[str]) -> None:
+    environ = {**os.environ, "PATH": _PATH}
+    subprocess.run(command, check=True, cwd="/", env=environ, stdout=subprocess.DEVNULL)
 
 
 @contextmanager
-def _postgresql() -> Iterator[int]:
-    programs = _postgres()
-    if programs is None:
-        raise FileNotFoundError("PostgreSQL's initdb; see PACKAGES")
-    port = _free_port()
-    with tempfile.TemporaryDirectory() as folder:
-        # It refuses to run as root.
-        as_user = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
-        if as_user:
-            shutil.chown(folder, "postgres")
-        data = f"{folder}/data"
-        init = [str(programs / "initdb"), "-D", data, "-A", "trust", "-U", "postgres"]
-        subprocess.run([*as_user, *init], check=True, cwd=folder, stdout=subprocess.DEVNULL)
-        serve = [str(programs / "postgres"), "-D", data, "-p", str(port), "-k", folder]
-        serve += ["-c", "listen_addresses=127.0.0.1", "-c", "fsync=off"]
+def _process(command: list[str], folder: Path) -> Iterator[None]:
+    environ = {**os.environ, "PATH": _PATH, "HOME": str(folder), "PYTHONPATH": str(ROOT)}
+    with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
-            [*as_user, *serve], cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            command, cwd=ROOT, env=environ, stdout=log, stderr=log, start_new_session=True
         )
         try:
-            _wait_for(port)
-            yield port
+            yield
         finally:
             process.terminate()
-            process.wait()
-
-
-def _postgres() -> Path | None:
-    """The folder of PostgreSQL's programs, of the newest version that is there."""
-    folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
-    return next((folder for folder in folders if (folder / "initdb").exists()), None)
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
 
 
 def _free_port() -> int:

@@ -1,4 +1,4 @@
-"""The environment with the clients, and the servers, or a reason to skip."""
+"""The environment with the clients, and the servers that the chosen tests need."""
 
 from __future__ import annotations
 
@@ -6,17 +6,23 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from benchmarks.stacks.outcomes import PYTHON
-from benchmarks.stacks.servers import available, started
+from benchmarks.stacks.cases import load
+from benchmarks.stacks.servers import PYTHON, available, started
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
 @pytest.fixture(scope="session")
-def ports() -> Iterator[dict[str, int]]:
+def ports(request: pytest.FixtureRequest) -> Iterator[dict[str, int]]:
     """The ports of the servers that can be had here."""
-    if PYTHON is None:
+    if not PYTHON:
         pytest.skip("python3 dev.py stacks test makes the environment for these, and runs them")
-    with started(available()) as ports:
+    names = {
+        item.callspec.params.get("name")
+        for item in request.session.items
+        if isinstance(item, pytest.Function) and hasattr(item, "callspec")
+    }
+    wanted = {case.server for name, case in load().items() if name in names and case.server}
+    with started(wanted & available()) as ports:
         yield ports

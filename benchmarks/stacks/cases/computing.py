@@ -1,0 +1,110 @@
+"""C code that computes and looks at nothing: in nobody's reach but a supervisor's."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import zlib
+from typing import TYPE_CHECKING, Any
+
+from . import At, case
+from .sql import SLOW_SQLITE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def _plain(name: str, hang: Callable[[], object]) -> None:
+    @case(name)
+    def _(_at: At) -> Any:
+        return lambda n: n, hang
+
+
+def _scrypt() -> bytes:
+    return hashlib.scrypt(b"", salt=b"", n=2**17, r=8, p=200, maxmem=2**30)
+
+
+_plain("hashlib.scrypt", _scrypt)
+_plain("hashlib.pbkdf2_hmac", lambda: hashlib.pbkdf2_hmac("sha256", b"", b"", 10**9))
+_plain("zlib", lambda: zlib.compress(os.urandom(1_000_000) * 1_000, 9))
+_plain("sum, with the GIL held", lambda: sum(range(10**11)))
+_plain("sorted, with the GIL held", lambda: sorted(map(hash, map(str, range(20_000_000)))))
+_plain("json.loads, of one document", lambda: json.loads(f"[{'1.5,' * 150_000_000}0]"))
+
+
+@case("sqlite3")
+def _(_at: At) -> Any:
+    import sqlite3
+
+    connection = sqlite3.connect(":memory:")
+
+    def query(statement: str) -> int:
+        return int(connection.execute(statement).fetchone()[0])
+
+    return lambda n: query(f"select {n}"), lambda: query(SLOW_SQLITE)
+
+
+@case("numpy")
+def _(_at: At) -> Any:
+    import numpy as np
+
+    large = np.random.default_rng(1).random((5000, 5000))
+    return lambda n: int(np.array([n]).sum()), lambda: np.linalg.svd(large)
+
+
+@case("pandas, a rolling median")
+def _(_at: At) -> Any:
+    import numpy as np
+    import pandas as pd
+
+    large = pd.Series(np.random.default_rng(1).random(20_000_000))
+    return lambda n: int(pd.Series([n]).sum()), lambda: large.rolling(5001).median()
+
+
+@case("pandas, read_csv")
+def _(_at: At) -> Any:
+    import pandas as pd
+
+    text = b"a,b\n" + b"1.5,2.5\n" * 60_000_000
+    return lambda n: int(pd.read_csv(io.BytesIO(b"a\n%d" % n))["a"][0]), lambda: pd.read_csv(
+        io.BytesIO(text)
+    )
+
+
+@case("pyarrow")
+def _(_at: At) -> Any:
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    large = pa.array(np.random.default_rng(1).random(60_000_000))
+    return lambda n: int(pc.sum(pa.array([n])).as_py()), lambda: pc.sort_indices(large)
+
+
+@case("polars")
+def _(_at: At) -> Any:
+    import polars as pl
+
+    large = pl.select(pl.int_range(0, 20_000_000).hash().cast(pl.Float64).alias("a"))["a"]
+    return lambda n: int(pl.Series([n]).sum()), lambda: large.rolling_median(5001)
+
+
+@case("lxml")
+def _(_at: At) -> Any:
+    from lxml import etree
+
+    large = etree.fromstring(f"<a>{'<b/>' * 200_000}</a>")
+    slow = "count(//b[count(preceding-sibling::b) > 1])"
+    return lambda n: int(etree.fromstring(f"<a>{n}</a>").text), lambda: large.xpath(slow)
+
+
+@case("Pillow")
+def _(_at: At) -> Any:
+    from PIL import Image, ImageFilter
+
+    large = Image.effect_noise((3000, 3000), 100)
+    return lambda n: Image.new("L", (n, 1)).width, lambda: large.filter(
+        ImageFilter.MedianFilter(61)
+    )

@@ -1,0 +1,110 @@
+"""Child processes, and pools of them."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import subprocess
+import time
+from concurrent.futures import ProcessPoolExecutor
+from typing import Any
+
+from . import At, case
+
+FORK = multiprocessing.get_context("fork")
+
+
+def _say(n: int) -> int:
+    said = subprocess.run(["echo", str(n)], check=True, stdout=subprocess.PIPE)
+    return int(said.stdout)
+
+
+def _piped(command: list[str]) -> bytes:
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as child:
+        return child.communicate()[0]
+
+
+def _wait_for(pid: int) -> None:
+    os.waitpid(pid, 0)
+
+
+@case("subprocess.run")
+def _(_at: At) -> Any:
+    return _say, lambda: subprocess.run(["sleep", "60"], check=False)
+
+
+@case("Popen, communicate")
+def _(_at: At) -> Any:
+    return lambda n: int(_piped(["echo", str(n)])), lambda: _piped(["sleep", "60"])
+
+
+@case("subprocess, a shell with a child of its own")
+def _(_at: At) -> Any:
+    return _say, lambda: _piped(["sh", "-c", "sleep 60; true"])
+
+
+@case("os.system")
+def _(_at: At) -> Any:
+    return _say, lambda: os.system("sleep 60")
+
+
+@case("os.popen")
+def _(_at: At) -> Any:
+    return _say, lambda: os.popen("sleep 60").read()
+
+
+@case("os.waitpid")
+def _(_at: At) -> Any:
+    return _say, lambda: _wait_for(os.posix_spawn("/bin/sleep", ["sleep", "60"], {}))
+
+
+@case("multiprocessing, a process")
+def _(_at: At) -> Any:
+    def hang() -> None:
+        child = FORK.Process(target=time.sleep, args=(60,))
+        child.start()
+        child.join()
+
+    return _say, hang
+
+
+@case("multiprocessing, a pool")
+def _(_at: At) -> Any:
+    def ask(n: int) -> int:
+        with FORK.Pool(1) as pool:
+            return pool.map(int, [n])[0]
+
+    def hang() -> None:
+        with FORK.Pool(1) as pool:
+            pool.map(time.sleep, [60])
+
+    return ask, hang
+
+
+@case("multiprocessing, a global pool")
+def _(_at: At) -> Any:
+    pool = FORK.Pool(1)
+    return lambda n: pool.apply(int, (n,)), lambda: pool.apply(time.sleep, (60,))
+
+
+@case("with ProcessPoolExecutor")
+def _(_at: At) -> Any:
+    def ask(n: int) -> int:
+        with ProcessPoolExecutor(1, FORK) as pool:
+            return pool.submit(int, n).result()
+
+    def hang() -> None:
+        with ProcessPoolExecutor(1, FORK) as pool:
+            pool.submit(time.sleep, 60).result()
+
+    return ask, hang
+
+
+@case("joblib")
+def _(_at: At) -> Any:
+    import joblib
+
+    def ask(n: int) -> int:
+        return int(joblib.Parallel(2)([joblib.delayed(int)(n)])[0])
+
+    return ask, lambda: joblib.Parallel(2)([joblib.delayed(time.sleep)(60)])

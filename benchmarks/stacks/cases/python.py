@@ -1,0 +1,118 @@
+"""Libraries that run Python, or C code that looks at signals."""
+
+from __future__ import annotations
+
+import copy
+import csv
+import difflib
+import io
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+from . import At, case
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def _plain(name: str, hang: Callable[[], object]) -> None:
+    @case(name)
+    def _(_at: At) -> Any:
+        return lambda n: n, hang
+
+
+def _loop() -> None:
+    while True:
+        pass
+
+
+def _rows() -> None:
+    writer = csv.writer(io.StringIO())
+    while True:
+        writer.writerow(range(10))
+
+
+def _deep() -> None:
+    copy.deepcopy([{"key": [n]} for n in range(3_000_000)])
+
+
+def _alike() -> None:
+    difflib.SequenceMatcher(None, "ab" * 20_000, "ba" * 20_000, autojunk=False).ratio()
+
+
+_plain("a loop", _loop)
+_plain("csv", _rows)
+_plain("copy.deepcopy", _deep)
+_plain("difflib", _alike)
+_plain("re, catastrophic", lambda: re.match(r"(a+)+$", "a" * 40 + "b"))
+_plain("int, a power", lambda: pow(3, 10**8))
+_plain("json.dumps, indented", lambda: json.dumps([[n] for n in range(20_000_000)], indent=1))
+
+
+@case("pandas, apply")
+def _(_at: At) -> Any:
+    import pandas as pd
+
+    large = pd.DataFrame({"a": range(20_000_000)})
+
+    def ask(n: int) -> int:
+        return int(pd.DataFrame({"a": [n]}).apply(lambda row: row["a"], axis=1)[0])
+
+    return ask, lambda: large.apply(lambda row: row["a"] + 1, axis=1)
+
+
+@case("pandas, to_csv")
+def _(_at: At) -> Any:
+    import pandas as pd
+
+    large = pd.DataFrame({"a": range(20_000_000), "b": 0.1})
+    return lambda n: int(pd.DataFrame({"a": [n]}).to_csv().rpartition(",")[2]), large.to_csv
+
+
+@case("openpyxl")
+def _(_at: At) -> Any:
+    import openpyxl
+
+    def ask(n: int) -> int:
+        sheet = openpyxl.Workbook().active
+        sheet.append([n])
+        return int(sheet["A1"].value)
+
+    def hang() -> None:
+        sheet = openpyxl.Workbook().active
+        for n in range(10_000_000):
+            sheet.append([n])
+
+    return ask, hang
+
+
+@case("Beautiful Soup")
+def _(_at: At) -> Any:
+    from bs4 import BeautifulSoup
+
+    def ask(n: int) -> int:
+        return int(BeautifulSoup(f"<p>{n}</p>", "html.parser").get_text())
+
+    return ask, lambda: BeautifulSoup("<p>a</p>" * 2_000_000, "html.parser")
+
+
+@case("Jinja")
+def _(_at: At) -> Any:
+    import jinja2
+
+    template = jinja2.Template("{% for i in range(n) %}{{ i }}{% endfor %}")
+    return lambda n: len(template.render(n=1)) + n - 1, lambda: template.render(n=10**9)
+
+
+@case("gzip and zipfile")
+def _(_at: At) -> Any:
+    import gzip
+    import zipfile
+
+    def hang() -> None:
+        with zipfile.ZipFile(io.BytesIO(), "w", zipfile.ZIP_DEFLATED) as file:
+            while True:
+                file.writestr("name", b"x" * 100_000)
+
+    return lambda n: int(gzip.decompress(gzip.compress(str(n).encode()))), hang

@@ -1,0 +1,90 @@
+"""What waits for this very process, or for nobody."""
+
+from __future__ import annotations
+
+import os
+import queue
+import tempfile
+import threading
+import time
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import At, case
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_NEVER = threading.Event()
+
+
+def _plain(name: str, hang: Callable[[], object]) -> None:
+    @case(name)
+    def _(_at: At) -> Any:
+        return lambda n: n, hang
+
+
+def _locked() -> None:
+    lock = threading.Lock()
+    with lock:
+        lock.acquire()
+
+
+def _condition() -> None:
+    with (condition := threading.Condition()):
+        condition.wait(60)
+
+
+def _pipe() -> None:
+    read, write = os.pipe()
+    try:
+        os.read(read, 1)
+    finally:
+        os.close(read)
+        os.close(write)
+
+
+def _joined() -> None:
+    thread = threading.Thread(target=time.sleep, args=(10,), daemon=True)
+    thread.start()
+    thread.join()
+
+
+_plain("time.sleep", lambda: time.sleep(60))
+_plain("threading.Event", lambda: threading.Event().wait(60))
+_plain("threading.Lock", _locked)
+_plain("threading.Condition", _condition)
+_plain("queue.Queue", lambda: queue.Queue[int]().get())
+_plain("a pipe", _pipe)
+_plain("Thread.join", _joined)
+_plain("a future that nobody fulfils", lambda: Future[int]().result(60))
+_plain("concurrent.futures.wait", lambda: wait([Future[int]()], 60))
+
+
+@case("with ThreadPoolExecutor")
+def _(_at: At) -> Any:
+    def ask(n: int) -> int:
+        with ThreadPoolExecutor(2) as pool:
+            return pool.submit(int, n).result()
+
+    def hang() -> None:
+        with ThreadPoolExecutor(2) as pool:
+            pool.submit(time.sleep, 10)
+
+    return ask, hang
+
+
+@case("a file's lock")
+def _(_at: At) -> Any:
+    import fcntl
+
+    name = Path(tempfile.mkdtemp(), "lock")
+    holding = name.open("w")
+    fcntl.flock(holding, fcntl.LOCK_EX)
+
+    def hang() -> None:
+        with name.open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+
+    return lambda n: n, hang
