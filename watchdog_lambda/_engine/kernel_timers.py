@@ -34,9 +34,17 @@ if TYPE_CHECKING:
     from .clock import Clock, Timeline
     from .limited import Limited
 
-LATE_BY = 0.02
-"""Seconds that the thread may come late before the kernel's timer nudges in its place."""
+LATE_BY = 0.002
+"""Seconds that the thread may come late before the kernel's timer nudges in its place. A handler
+that computes then stands still until the thread has done what is due."""
 
+STALE_BY = 0.02
+"""The same at the instant of an invocation that has ended: whoever runs by then is not due, and not
+to be nudged for as little."""
+
+NEAR = 0.05
+"""Seconds before the instant at which the thread looks once more whether that stands. So nobody who
+is not due is nudged, unless the thread has not had the GIL for as long."""
 
 LEAST_DUMP = 0.01
 """Seconds that a dump must leave to the hard deadline. With less (a function with less than a
@@ -97,15 +105,23 @@ class KernelTimers:
         """Keep the time of the dump, for nobody who is there now."""
         self.dump_for = None
 
-    def set(self, acts_at: float) -> None:
-        """Have the kernel act, should the thread not wake then. Thread: who goes to sleep."""
+    def set(self, acts_at: float, stale_at: float = math.inf) -> float:
+        """Have the kernel act, should the thread not wake then.
+
+        `stale_at` is the instant of an invocation that has ended. Returns when the thread is to
+        look once more whether `acts_at` stands; infinity if that is near.
+
+        Thread: who goes to sleep.
+        """
         timer, dump = self._timer, self._dump
         if timer is None or dump is None:
-            return
+            return acts_at
         now = self._clock.monotonic()
+        is_near = acts_at - now <= NEAR
         if timer.available:
             if self._nudge.is_ours():
-                timer.set(acts_at - now + LATE_BY, LATE_BY)
+                late_by = LATE_BY if acts_at <= stale_at else STALE_BY
+                timer.set(min(acts_at, stale_at) - now + late_by, late_by)
             else:
                 timer.stop()  # the kernel would send it to the signal's new owner
         dump_for = self.dump_for
@@ -115,6 +131,7 @@ class KernelTimers:
             # set yet.
             self.dump_for = None
             dump.close()
+        return math.inf if is_near else acts_at - NEAR
 
     def _set_dump(
         self, dump: StackDumpTimer, timeline: Timeline | None, now: float, *, is_open: bool

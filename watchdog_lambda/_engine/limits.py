@@ -207,18 +207,17 @@ def watched() -> list[tuple[int, Invocation]]:
     return found
 
 
-def next_act(wakes_at: float, hint: float) -> float:
+def next_act(wakes_at: float) -> float:
     """When the watchdog acts next if it wakes at `wakes_at`, which may be for a sample only.
 
-    `hint` stands for an invocation that has ended, and by which those to come do not ring. Infinity
-    for a thread that sleeps for good: the kernel is not to nudge an idle process.
+    Infinity if nobody is under way.
 
     Thread: watchdog.
     """
     if wakes_at == math.inf:
         return wakes_at
     acts = min((invocation.acts_at() for _, invocation in watched()), default=math.inf)
-    return max(wakes_at, min(acts, hint))
+    return max(wakes_at, acts)
 
 
 def of_thread(thread_id: int) -> list[Invocation]:

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 _YIELD = 0.001
 
+_LONGEST_LATE = 0.02
+"""Seconds beyond the hooks' budget that the watchdog may take to catch up."""
+
 
 def decide(frame: FrameType | None, clock: Clock, ring: Callable[[], None]) -> BaseException | None:
     """The interrupt to raise in `frame`; None: nothing is due there.
@@ -68,7 +71,7 @@ def _let_the_thread_run(invocation: Invocation, clock: Clock, ring: Callable[[],
     The kernel's timer has nudged because the thread is late: C code holds the GIL, and it is this
     function, called from inside of it, that can let go. Hooks run meanwhile, within their budget.
     """
-    until = clock.monotonic() + invocation.timeline().hook_budget + LATE_BY
+    until = clock.monotonic() + invocation.timeline().hook_budget + _LONGEST_LATE
     while clock.monotonic() < until and not has_caught_up(invocation, clock):
         ring()
         clock.pause(_YIELD)

@@ -153,17 +153,19 @@ class WatchdogThread(DaemonThread):
                 self.pending_calls.pop(0)()
             earliest = self._look()
             hint = self._hint_acts if self._hint > self.clock.monotonic() else math.inf
-            acts_at = next_act(earliest, hint)
+            acts_at = next_act(earliest)
             if self._has_met_main:
-                self.wake_at, self.acts_at = earliest, acts_at
+                self.wake_at, self.acts_at = earliest, min(acts_at, hint)
             # After the store, not before: an invocation armed in between has read the old wake_at
             # and may not have rung.
             if self.pending_calls or any(
                 i.due < earliest and i.is_open and i.firing is None for _, i in watched()
             ):
                 continue
-            self.kernel_timers.set(acts_at)
-            alarm.wait(earliest - self.clock.monotonic())
+            near_at = self.kernel_timers.set(acts_at, hint)
+            if near_at > acts_at:
+                self._pace.quicken()
+            alarm.wait(min(earliest, near_at) - self.clock.monotonic())
 
     def _look(self) -> float:
         """Advance every invocation that has something due; when the next thing is."""

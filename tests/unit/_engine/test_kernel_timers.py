@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import math
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -114,7 +115,31 @@ def test_the_thread_is_nudged_for_a_little_after_it_should_have_woken(kernel: Ke
     """And again and again from then on."""
     kernel.kernel_timers.set(START + 5.0)
 
-    assert kernel.asked == [("timer", 5.02, 0.02), "dump stop"]
+    assert kernel.asked == [("timer", pytest.approx(5.002), 0.002), "dump stop"]
+
+
+@pytest.mark.parametrize(
+    ("acts_in", "stale_in", "rings", "looks_again_in"),
+    [
+        pytest.param(5.0, math.inf, (5.002, 0.002), 4.95, id="far off"),
+        pytest.param(0.05, math.inf, (0.052, 0.002), math.inf, id="near"),
+        pytest.param(0.04, 0.04, (0.042, 0.002), math.inf, id="near, of the one that has rung"),
+        pytest.param(0.05, 0.04, (0.06, 0.02), math.inf, id="of one that has ended"),
+        pytest.param(math.inf, 3.0, (3.02, 0.02), math.inf, id="of one that has ended alone"),
+    ],
+)
+def test_at_the_instant_of_who_has_ended_the_thread_may_come_later(
+    acts_in: float,
+    stale_in: float,
+    rings: tuple[float, float],
+    looks_again_in: float,
+    kernel: Kernel,
+) -> None:
+    """Whoever runs by then is not due. Shortly before it the thread looks who has ended."""
+    looks_again_at = kernel.kernel_timers.set(START + acts_in, START + stale_in)
+
+    assert kernel.asked[0] == ("timer", pytest.approx(rings[0]), rings[1])
+    assert looks_again_at - START == pytest.approx(looks_again_in)
 
 
 def test_nobody_is_sent_a_signal_that_has_been_taken_over(kernel: Kernel) -> None:

@@ -28,7 +28,7 @@ from watchdog_lambda._engine import nudged as nudged_module
 from watchdog_lambda._engine import watchdog as module
 from watchdog_lambda._engine.current import active, invocation_of
 from watchdog_lambda._engine.invocation import CONCLUDED, OVER, Invocation
-from watchdog_lambda._engine.kernel_timers import LATE_BY
+from watchdog_lambda._engine.kernel_timers import LATE_BY, STALE_BY
 from watchdog_lambda._engine.services import Services
 from watchdog_lambda._engine.snapshot import attribute
 from watchdog_lambda._engine.watchdog import WatchdogThread
@@ -71,6 +71,7 @@ class KernelTimers:
 
     def __init__(self, did: list[object]) -> None:
         self._did = did
+        self.near_at = 0.0
 
     def equip(self) -> None:
         self._did.append("equip")
@@ -87,8 +88,9 @@ class KernelTimers:
     def choose(self, invocations: Iterable[Invocation]) -> None:
         self._did.append(("choose", *invocations))
 
-    def set(self, wake_at: float) -> None:
-        self._did.append(("set", wake_at))
+    def set(self, acts_at: float, stale_at: float = math.inf) -> float:
+        self._did.append(("set", min(acts_at, stale_at)))
+        return self.near_at or acts_at
 
 
 class Pace:
@@ -822,7 +824,7 @@ def test_where_memory_is_short_the_thread_lets_go_of_some_and_tries_again_soon(
     assert had == [True, False]
     assert did[:3] == ["rest", "look", ("wait", daemon.SHORT_PAUSE)]
     assert did[3:] == afterwards == ["rest", "look", ("set", GRACE_AT), ("wait", 7.0)]
-    assert 0.0 < daemon.SHORT_PAUSE < LATE_BY
+    assert 0.0 < daemon.SHORT_PAUSE < STALE_BY
 
 
 @pytest.mark.parametrize("failure", [RuntimeError, RecursionError, SystemExit])
@@ -925,6 +927,21 @@ def test_only_a_course_that_is_urgent_has_threads_get_the_gil_soon(watched: Watc
     watched._look()
 
     assert (after_an_early_stage, watched._pace.is_quick) == (False, True)
+
+
+@pytest.mark.parametrize(
+    ("near_at", "waits", "is_quick"), [(START + 6.0, 6.0, False), (math.inf, 7.0, True)]
+)
+def test_shortly_before_it_acts_the_thread_looks_once_more(
+    watched: Watched, near_at: float, waits: float, *, is_quick: bool
+) -> None:
+    """The kernel's timer is set anew, and from then on threads get the GIL soon."""
+    under_way(invocation())
+    watched.kernel_timers.near_at, watched._has_met_main = near_at, True
+
+    assert watched.live()[-2:] == [("set", GRACE_AT), ("wait", waits)]
+    assert watched._pace.is_quick is is_quick
+    assert watched.wake_at == GRACE_AT
 
 
 def test_what_has_ended_is_let_go_of(watched: Watched) -> None:
@@ -1230,7 +1247,7 @@ def test_a_thread_that_never_gets_to_its_work_is_not_waited_for_any_longer(
     assert nudged(watched) is None
 
     waited = watched.fake.now - (GRACE_AT + 1.0)
-    assert waited == pytest.approx(0.25 + LATE_BY, abs=0.002)
+    assert waited == pytest.approx(0.25 + nudged_module._LONGEST_LATE, abs=0.002)
 
 
 @pytest.mark.usefixtures("lands")
