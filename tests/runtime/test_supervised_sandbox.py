@@ -18,6 +18,7 @@ import pytest
 
 import watchdog_lambda
 from tests import log_schema
+from tests.support import BOUND
 
 from .runtime_api import RuntimeApi
 
@@ -175,7 +176,7 @@ def test_a_durable_function_is_left_to_lambda(tmp_path: Path) -> None:
         api.invoke(LOOK)
         sent = api.send({"do": "crash", **durable})
 
-        assert function.process.wait(5) == -signal.SIGSEGV
+        assert function.process.wait(BOUND) == -signal.SIGSEGV
         assert sent.posted is None
         assert function.records("watchdog.crash") == []
 
@@ -230,7 +231,7 @@ def test_the_end_of_a_fresh_init_is_in_the_log(tmp_path: Path) -> None:
         (tmp_path / "again").touch()
         api.invoke({"do": "crash"})
 
-        assert function.process.wait(10) == -signal.SIGSEGV
+        assert function.process.wait(BOUND) == -signal.SIGSEGV
         assert api.init_errors == []
         _, record = function.records("watchdog.crash")
         assert (record["outcome"], record["location"]) == ("init", "app.py:3 (<module>)")
@@ -279,7 +280,7 @@ def test_sigterm_reaches_the_runtime_once(tmp_path: Path, busy: bool) -> None:  
         for _ in range(3):
             function.process.terminate()
 
-        assert function.process.wait(5) == 5
+        assert function.process.wait(BOUND) == 5
         assert function.log.count("heard") == 1
         eventually(lambda: not is_running(pid))
 
@@ -294,7 +295,7 @@ def test_sigterm_during_a_fresh_start_ends_both(tmp_path: Path) -> None:
         eventually(lambda: "slow" in function.log)
         function.process.terminate()
 
-        assert function.process.wait(5) == -signal.SIGTERM
+        assert function.process.wait(BOUND) == -signal.SIGTERM
         assert not is_running(pid)
 
 
@@ -520,6 +521,33 @@ def test_a_decorator_without_the_entrypoint(tmp_path: Path) -> None:
 
 
 # ---- what it costs -----------------------------------------------------------------------------
+
+
+def wake_ups(pid: int) -> int:
+    """How often a process has given its processor up by itself."""
+    status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+    found = re.search(r"^voluntary_ctxt_switches:\s+(\d+)", status, re.MULTILINE)
+    assert found is not None
+    return int(found[1])
+
+
+def test_the_supervisor_wakes_once_in_the_length_of_a_timeout(tmp_path: Path) -> None:
+    """Whatever the runtime does meanwhile, also behind a fresh start."""
+    with RuntimeApi(timeout=TIMEOUT) as api, started(tmp_path, api):
+        supervisor = api.invoke(LOOK).body["supervisor"]
+        for do in ({}, {"do": "crash"}):
+            api.invoke(do)
+            api.invoke(LOOK)
+            time.sleep(TIMEOUT)
+            before, began, calls = wake_ups(supervisor), time.monotonic(), 0
+            while time.monotonic() < began + 2 * TIMEOUT:
+                api.invoke(LOOK)
+                calls += 1
+            seconds = time.monotonic() - began
+
+            assert calls > 10
+            assert wake_ups(supervisor) - before <= seconds / (TIMEOUT - 0.25) + 1
+
 
 NOT_AFTER_THE_FORK: Final = """
 import os, sys

@@ -125,8 +125,7 @@ class Supervisor:
         """Look after one process, until another one is to take its place."""
         pause = LONGEST_SLEEP
         while True:
-            info = signal.sigtimedwait(WAITED_FOR, pause)
-            number = 0 if info is None else info.si_signo
+            number = self._answers.kernel.wait_for_signal(WAITED_FOR, pause)
             if number in _PASSED_ON and number not in self._passed_on:
                 # Once: the platform may signal a whole group, and a second SIGTERM would find the
                 # runtime in the middle of its end.

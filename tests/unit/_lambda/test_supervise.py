@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.support import in_a_fork
 from watchdog_lambda._config import Settings
 from watchdog_lambda._cpython import libc
 from watchdog_lambda._lambda import supervise
@@ -104,6 +105,23 @@ def test_no_files_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_no_process_to_be_had() -> None:
     """The limit of processes is reached."""
     assert refused() == "no process can be had: [Errno 11] try again"
+
+
+def test_a_wait_ends_with_a_signal_or_an_interruption() -> None:
+    """Which is none, whatever the C library has left behind; as at the end of the time."""
+
+    def child() -> bytes:
+        kernel, waited_for = Kernel(), frozenset({signal.SIGUSR1, signal.SIGRTMIN})
+        signal.pthread_sigmask(signal.SIG_BLOCK, waited_for)
+        nothing = kernel.wait_for_signal(waited_for, 0.001)
+        os.kill(os.getpid(), signal.SIGRTMIN)
+        rung = kernel.wait_for_signal(waited_for, 60.0)
+        signal.signal(signal.SIGALRM, lambda *_given: None)
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+        interrupted = kernel.wait_for_signal(waited_for, 60.0)
+        return repr((nothing, rung, interrupted)).encode()
+
+    assert in_a_fork(child) == repr((0, int(signal.SIGRTMIN), 0)).encode()
 
 
 def test_where_it_can_be_had_there_is_no_reason() -> None:
