@@ -28,7 +28,7 @@ from watchdog_lambda import (
 )
 from watchdog_lambda._config import Settings
 from watchdog_lambda._lambda.command import choose
-from watchdog_lambda._lambda.runtime_api import RuntimeApi
+from watchdog_lambda._lambda.plain_http import PlainApi
 from watchdog_lambda._report import metrics
 from watchdog_lambda.batch import BatchProcessor, EventType
 from watchdog_lambda.batch._async import INTERRUPTED
@@ -105,7 +105,7 @@ CAUSES: list[Callable[[], object]] = [
     untyped(BatchProcessor, EventType.SQS, record_time_limit=0),
     lambda: choose({"WATCHDOG_LAMBDA_HANDLER": "watchdog_lambda.entrypoint.handler"}, None),
     lambda: choose({}, None),
-    lambda: RuntimeApi("localhost"),
+    lambda: PlainApi("localhost"),
     without_powertools,
     without_gil,
 ]

@@ -30,17 +30,14 @@ class Child:
     def end(self) -> bool:
         """End it, and what it has started itself; False if it has ended."""
         # Looked up just before, so that their pids are not given to others by then.
-        descendants = _descendants(self._pid)
+        started = descendants(self._pid)
         try:
             # It first: a shell whose command ends goes on with the next one, or ends by itself.
             signal.pidfd_send_signal(self._descriptor, signal.SIGKILL)
         except OSError:
             return False
-        for pid in descendants:
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except OSError:
-                pass  # it has ended by itself
+        for pid in started:
+            kill(pid)
         return True
 
     def close(self) -> None:
@@ -63,22 +60,45 @@ def held_child(pid: int, since: float) -> Child | None:
     return None
 
 
+def stat_of(pid: int) -> list[str]:
+    """What the kernel tells of a process, from its state on; empty once it is gone."""
+    # Behind the command's name, in parentheses, which may hold anything.
+    return syscalls.read(f"/proc/{pid}/stat").rpartition(")")[2].split()
+
+
 def parent_and_start(pid: int) -> tuple[int, float]:
     """A process's parent, and when it began, in seconds since the machine's start."""
-    # Behind the name, in brackets, which may hold anything.
-    fields = syscalls.read(f"/proc/{pid}/stat").rpartition(")")[2].split()
+    fields = stat_of(pid)
     if len(fields) < 20:
         return 0, 0.0
     return int(fields[1]), (int(fields[19]) + 1) / os.sysconf("SC_CLK_TCK")
 
 
-def _descendants(pid: int) -> list[int]:
-    """The processes that one has started, and theirs."""
-    parents: dict[int, int] = {}
-    for name in os.listdir("/proc"):
-        if name.isdecimal():
-            parents[int(name)] = parent_and_start(int(name))[0]
-    found = {pid}
-    while more := {child for child, parent in parents.items() if parent in found} - found:
-        found |= more
-    return sorted(found - {pid})
+def processes_by_parent() -> dict[int, list[int]]:
+    """All processes that can be seen; none where there is no /proc."""
+    children: dict[int, list[int]] = {}
+    try:
+        names = os.listdir("/proc")
+    except OSError:
+        return children
+    for name in names:
+        if name.isdecimal() and (fields := stat_of(int(name))):
+            children.setdefault(int(fields[1]), []).append(int(name))
+    return children
+
+
+def descendants(pid: int, since: float = 0.0) -> list[int]:
+    """The processes that one has started `since` then, and theirs."""
+    children = processes_by_parent()
+    found = [child for child in children.get(pid, ()) if parent_and_start(child)[1] >= since]
+    for each in found:
+        found += children.get(each, ())
+    return found
+
+
+def kill(pid: int) -> None:
+    """Kill a process; nothing, if it has ended by itself."""
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except OSError:
+        pass

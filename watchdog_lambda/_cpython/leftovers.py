@@ -10,7 +10,7 @@ import sys
 from _thread import get_ident
 
 from . import syscalls
-from .children import parent_and_start
+from .children import parent_and_start, processes_by_parent, stat_of
 from .stacks import all_stacks
 
 TYPE_CHECKING = False
@@ -43,24 +43,13 @@ def threads_at_work(code: SourceMap, since: float) -> list[str]:
 def children_at_work(since: float) -> list[str]:
     """The child processes, begun `since` then, that have not ended: pid and name."""
     found: list[str] = []
-    try:
-        names = os.listdir("/proc")
-    except OSError:
-        return found
-    for name in names:
-        if not name.isdecimal():
-            continue
-        parent, began = parent_and_start(int(name))
-        if parent == os.getpid() and began >= since and not _has_ended(name):
-            command = syscalls.read(f"/proc/{name}/comm").strip()
-            found.append(f"{name} ({command})")
+    for pid in processes_by_parent().get(os.getpid(), ()):
+        has_ended = stat_of(pid)[:1] in ([], ["Z"])
+        if not has_ended and parent_and_start(pid)[1] >= since:
+            found.append(f"{pid} ({syscalls.read(f'/proc/{pid}/comm').strip()})")
     return found
 
 
 def _began(native_id: int | None) -> float:
     fields = syscalls.read(f"/proc/self/task/{native_id}/stat").rpartition(")")[2].split()
     return (int(fields[19]) + 1) / os.sysconf("SC_CLK_TCK") if len(fields) >= 20 else 0.0
-
-
-def _has_ended(pid: str) -> bool:
-    return syscalls.read(f"/proc/{pid}/stat").rpartition(")")[2].split()[:1] in ([], ["Z"])

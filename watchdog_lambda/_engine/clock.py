@@ -41,7 +41,6 @@ STAGE_SHARE = 0.75
 cpu_time = time.process_time
 """Seconds that all threads of this process have had a processor for, over restarts."""
 
-
 wall = time.time
 """Seconds of the wall clock: Lambda's deadlines are of that."""
 

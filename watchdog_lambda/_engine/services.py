@@ -33,9 +33,6 @@ if TYPE_CHECKING:
     class LastResort(Protocol):
         """Answers for a handler that has not come back, and ends the process."""
 
-        def preload(self) -> None:
-            """Import what must not be imported while the watchdog fires. Thread: a handler's."""
-
         def act(self, firing: Any, /) -> str | None:
             """Answer and leave; else why not, or None if the handler has come back meanwhile.
 

@@ -103,8 +103,6 @@ class WatchdogThread(DaemonThread):
         stacks.preload()
         self.report.preload()
         self.injector.preload()
-        if self.last_resort is not None:
-            self.last_resort.preload()
 
     def reschedule(self) -> None:
         """Hooks have changed: see to invocations that are under way. Thread: any."""

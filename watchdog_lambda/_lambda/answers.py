@@ -91,7 +91,7 @@ class Answers:
         """
         used = memory.peak_mb(ended.peak_kb, self._limit_mb), self._limit_mb
         text = crash.message(ended, None, place, *used)
-        body = crash.error_body(crash.INIT_TYPE, text, "", place)
+        body = crash.error_body(crash.INIT_TYPE, text, "", place.stack)
         headers = {"Lambda-Runtime-Function-Error-Type": crash.INIT_TYPE}
         if is_first:
             self._send("init/error", body, headers)
@@ -126,7 +126,7 @@ class Answers:
         }
 
     def _post_error(self, seen: Seen, kind: str, text: str, place: Place) -> bool:
-        body = crash.error_body(kind, text, seen.request_id, place)
+        body = crash.error_body(kind, text, seen.request_id, place.stack)
         headers = {"Lambda-Runtime-Function-Error-Type": kind}
         path = f"invocation/{seen.request_id}/error"
         return self._post(path, body, seen, "application/json", headers)

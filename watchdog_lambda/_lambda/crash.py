@@ -13,6 +13,7 @@ from watchdog_lambda._report.record import timestamp
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import Any, Final
 
     from watchdog_lambda._cpython.source import SourceMap
@@ -34,11 +35,6 @@ class Place:
     def __init__(self, stack: Stack, code: SourceMap) -> None:
         self.location = code.location(stack)
         self.stack = code.places(stack)
-
-    @property
-    def trace(self) -> list[str]:
-        """As ``stackTrace`` in an error."""
-        return [f"  {place}\n" for place in self.stack]
 
 
 def how(exit_code: int) -> str:
@@ -84,13 +80,13 @@ def timeout_message(elapsed: float, remaining: float, location: str) -> str:
     )
 
 
-def error_body(kind: str, text: str, request_id: str, place: Place) -> bytes:
+def error_body(kind: str, text: str, request_id: str, stack: Iterable[str]) -> bytes:
     """What awslambdaric makes of an exception that leaves the handler."""
     error = {
         "errorType": kind,
         "errorMessage": text,
         "requestId": request_id,
-        "stackTrace": place.trace,
+        "stackTrace": [f"  {place}\n" for place in stack],
     }
     return json.dumps(error).encode()
 

@@ -10,6 +10,8 @@ import os
 import sys
 from _struct import Struct
 
+from watchdog_lambda._cpython.children import stat_of
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Final
@@ -113,19 +115,6 @@ def handles(pid: int, number: int) -> bool:
     return bool(caught) and bool(int(caught[0], 16) >> (number - 1) & 1)
 
 
-def processes_by_parent() -> dict[int, list[int]]:
-    """All processes that can be seen; none where there is no /proc."""
-    children: dict[int, list[int]] = {}
-    try:
-        names = os.listdir("/proc")
-    except OSError:
-        return children
-    for name in names:
-        if name.isdecimal() and (fields := _stat(int(name))):
-            children.setdefault(int(fields[1]), []).append(int(name))
-    return children
-
-
 def last_pid() -> int:
     """The process that was started last on this system, as far as it can be seen; 0 if not."""
     try:
@@ -140,16 +129,7 @@ def started_at(pid: int) -> float | None:
 
     The clock behind it ticks every 10 ms.
     """
-    fields = _stat(pid)
-    if not fields or fields[0] == b"Z":
+    fields = stat_of(pid)
+    if not fields or fields[0] == "Z":
         return None
     return int(fields[19]) / TICKS
-
-
-def _stat(pid: int) -> list[bytes]:
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            # The command's name, in parentheses, may hold anything.
-            return file.read().rpartition(b")")[2].split()
-    except OSError:
-        return []

@@ -19,7 +19,7 @@ from watchdog_lambda._engine.snapshot import attribute
 from watchdog_lambda._engine.stage import call_bounded
 from watchdog_lambda._plan import NO_FALLBACK
 
-from .crash import timeout_message
+from .crash import error_body, timeout_message
 from .offspring import end_children
 
 TYPE_CHECKING = False
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from watchdog_lambda._engine.invocation import Firing
 
-    from .runtime_api import RuntimeApi
+    from .plain_http import PlainApi
 
 FALLBACK_SHARE = 1 / 3
 """A fallback gets this share of the time to the hard deadline; the error is posted without it."""
@@ -43,15 +43,10 @@ class Exit:
     Thread: made by the main one, at the start; used by the watchdog's.
     """
 
-    def __init__(self, api: RuntimeApi, since: float) -> None:
+    def __init__(self, api: PlainApi, since: float) -> None:
         """Answer over `api`; children begun `since` then are ended with the process."""
         self._api = api
         self._since = since
-        # At init, which Lambda gives a full processor.
-        api.preload()
-
-    def preload(self) -> None:
-        """Nothing is left to be imported at last call."""
 
     def act(self, firing: Firing) -> str | None:
         """Answer for the handler and leave; if that cannot be, say why (None: it has come back).
@@ -78,11 +73,15 @@ class Exit:
         headers = _headers(firing.thread_id)
         left = firing.timeline.limit - now
         if answer is None:
-            error = _error(firing, request_id, now)
-            self._api.post_error(request_id, error, headers, left)
+            body, headers["Content-Type"] = _error(firing, request_id, now), "application/json"
+            headers["Lambda-Runtime-Function-Error-Type"] = "LambdaTimeout"
+            path = f"invocation/{request_id}/error"
         else:
             body, headers["Content-Type"] = answer
-            self._api.post_response(request_id, body, headers, left)
+            path = f"invocation/{request_id}/response"
+        status, said = self._api.post(path, body, headers, left)
+        if not 200 <= status < 300:
+            raise OSError(f"{status} {said}")
 
     def _leave(self, firing: Firing, remark: str) -> NoReturn:
         try:
@@ -130,16 +129,12 @@ def encoded(value: object) -> tuple[bytes, str]:
     return body if isinstance(body, bytes) else body.encode(), kind
 
 
-def _error(firing: Firing, request_id: str, now: float) -> dict[str, object]:
+def _error(firing: Firing, request_id: str, now: float) -> bytes:
     """What awslambdaric makes of an exception that leaves the handler."""
     details = firing.details
-    location = details.location if details else ""
-    return {
-        "errorType": "LambdaTimeout",
-        "errorMessage": timeout_message(now, firing.timeline.limit - now, location),
-        "requestId": request_id,
-        "stackTrace": [f"  {place}\n" for place in details.stack] if details else [],
-    }
+    location, stack = (details.location, details.stack) if details else ("", ())
+    text = timeout_message(now, firing.timeline.limit - now, location)
+    return error_body("LambdaTimeout", text, request_id, stack)
 
 
 def _headers(thread_id: int) -> dict[str, str]:

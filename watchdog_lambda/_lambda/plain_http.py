@@ -1,20 +1,30 @@
-"""The Runtime API over a bare socket, for a process that imports nothing.
+"""Lambda's Runtime API over a bare socket, where the runtime's own client cannot serve.
 
-``http.client`` would be 15 ms and some megabytes in the supervisor, which has to be small and to
-act at once. One request goes over one connection, to the address that Lambda has given.
+That client is one connection, which is not safe to use from two threads, and it holds the GIL while
+it posts. So whoever speaks for a handler that is stuck, or for the process, opens a connection of
+its own for each request, and only ever to the address that Lambda has given. ``http.client`` would
+take 15 ms of a cold start, and some megabytes in a supervisor, which imports nothing.
+
+Documents: "Using the Lambda runtime API for custom runtimes" (2018-06-01) and "Using the Lambda
+Extensions API to create extensions" (2020-01-01).
 """
 
 from __future__ import annotations
 
 from _socket import AF_INET, IPPROTO_TCP, SOCK_STREAM, TCP_NODELAY, socket
 
+from watchdog_lambda.errors import ConfigurationError
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Final
 
-CONNECTS_WITHIN: Final = 1.0
-"""Seconds: the API is on this machine."""
+EXTENSION: Final = "watchdog-lambda"
+"""The internal extension's name; Lambda wants it unique within a function."""
+
+LONGEST_WAIT: Final = 1.0
+"""Seconds for one answer of the API: it is on this machine."""
 
 _RUNTIME: Final = "/2018-06-01/runtime/"
 _EXTENSION: Final = "/2020-01-01/extension/"
@@ -30,17 +40,27 @@ class PlainApi:
 
     Every method raises OSError if the API cannot be reached.
 
+    Raises:
+        ConfigurationError: the address is not host and port.
+
     Thread: any.
     """
 
     __slots__ = ("_address", "_host", "_port")
 
     def __init__(self, address: str) -> None:
-        self._address = address
         host, _, port = address.rpartition(":")
+        is_host = host.isascii() and host.isprintable() and not set(host) & set(" /@?#\\")
+        is_port = port.isascii() and port.isdecimal() and len(port) <= 5 and 0 < int(port) < 65_536
+        if not (host and is_host and is_port):
+            raise ConfigurationError(
+                f"AWS_LAMBDA_RUNTIME_API={address!r} is not an address; Lambda sets it, for "
+                "example to 127.0.0.1:9001"
+            )
+        self._address = address
         self._host, self._port = host, int(port)
 
-    def connect(self, seconds: float = CONNECTS_WITHIN) -> socket:
+    def connect(self, seconds: float = LONGEST_WAIT) -> socket:
         """Open a connection that waits so long for whatever is done on it."""
         connection = socket(AF_INET, SOCK_STREAM)
         try:
@@ -60,9 +80,10 @@ class PlainApi:
         Raises:
             OSError: the API could not be reached, and has taken nothing.
             Unanswered: the request was sent, wholly or in part, and no answer came.
+            ValueError: the path or a header has what HTTP does not take.
         """
         head = self._head("POST", _RUNTIME + path, {**headers, "Connection": "close"}, body)
-        connection = self.connect(min(seconds, CONNECTS_WITHIN))
+        connection = self.connect(min(seconds, LONGEST_WAIT))
         try:
             connection.sendall(head + body)
             return _answer(connection)
@@ -79,12 +100,14 @@ class PlainApi:
     def register_extension(self, name: str, seconds: float) -> socket:
         """Register an internal extension that wants no event, and ask for the event that is none.
 
-        Before the runtime asks for its first event only. Keep the connection that this returns.
+        Before the runtime asks for its first event only: the initialisation is not over before
+        every extension has asked. With it Lambda announces the sandbox's end by SIGTERM, 500 ms
+        ahead. Keep the connection that this returns open for as long as the process lives.
 
         Raises:
             OSError: the API did not take it; the message says what it said.
         """
-        body = b'{"events": []}'
+        body = b'{"events": []}'  # with INVOKE every invocation would wait for us
         headers = {"Lambda-Extension-Name": name, "Content-Type": "application/json"}
         connection = self.connect(seconds)
         try:
@@ -109,6 +132,8 @@ class PlainApi:
         if body is not None:
             lines.append(f"Content-Length: {len(body)}")
         lines += [f"{name}: {value}" for name, value in headers.items()]
+        if " " in path or not all(map(str.isprintable, lines)):
+            raise ValueError(f"not to be sent by HTTP: {lines!r}")  # an identifier may be anything
         return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1", "replace")
 
 

@@ -12,9 +12,10 @@ import os
 import resource
 import signal
 
+from watchdog_lambda._cpython.children import processes_by_parent
 from watchdog_lambda._engine.clock import SystemClock
 
-from .kernel import TICKS, processes_by_parent, started_at
+from .kernel import TICKS, started_at
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

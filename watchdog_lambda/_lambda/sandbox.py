@@ -29,17 +29,17 @@ from watchdog_lambda._hooks import HookRegistry
 from watchdog_lambda._log import logger
 from watchdog_lambda._report.record import timestamp
 
-from .runtime_api import Refused
+from .plain_http import EXTENSION, LONGEST_WAIT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from http.client import HTTPConnection
+    from _socket import socket
     from types import FrameType
     from typing import Any
 
     from watchdog_lambda._engine.clock import Clock
 
-    from .runtime_api import RuntimeApi
+    from .plain_http import PlainApi
 
 EVENT = "watchdog.sandbox_shutdown"
 
@@ -58,22 +58,22 @@ class Sandbox:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._main = get_ident()
-        self._event: HTTPConnection | None = None  # open for as long as the process lives
+        self._event: socket | None = None  # open for as long as the process lives
         self._read_end, self._write_end = os.pipe()
         os.set_blocking(self._write_end, False)
 
-    def register(self, api: RuntimeApi) -> str | None:
-        """Register the extension; its identifier, or None if Lambda did not take it.
+    def register(self, api: PlainApi) -> bool:
+        """Register the extension; whether Lambda has taken it.
 
-        Never raises: then there is no announcement, unless an external extension brings one.
+        Never raises: if it is not taken, there is no announcement, unless an external extension
+        brings one.
         """
         try:
-            identifier = api.register_extension()
-            self._event = api.wait_for_no_event(identifier)
-        except (OSError, Refused) as error:
+            self._event = api.register_extension(EXTENSION, LONGEST_WAIT)
+        except OSError as error:
             warn_of_no_extension(error)
-            return None
-        return identifier
+            return False
+        return True
 
     def listen(self) -> None:
         """Install the handler and start the thread.

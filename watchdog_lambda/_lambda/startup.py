@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from watchdog_lambda._config import Settings
 
+    from .plain_http import PlainApi
     from .process import Start
-    from .runtime_api import RuntimeApi
     from .supervised import Supervised
 
 _ADDRESS = "AWS_LAMBDA_RUNTIME_API"
@@ -84,9 +84,9 @@ def _do(
     *,
     is_entrypoint: bool,
 ) -> None:
-    from .runtime_api import RuntimeApi  # noqa: PLC0415 - for those who use it
+    from .plain_http import PlainApi  # noqa: PLC0415 - for those who use it
 
-    api = RuntimeApi(environ[_ADDRESS])
+    api = PlainApi(environ[_ADDRESS])
     is_managed = bool(environ.get(_IS_MANAGED))
     if settings.last_resort == "supervise" and process_watchdog.last_resort is None:
         # First of all: from here on this is another process.
@@ -144,7 +144,7 @@ def _supervise(
     """Start the supervisor; False if there can be none, which has been said."""
     why = _NOT_IMPORTED_FIRST
     if is_entrypoint:
-        from .runtime_api import EXTENSION  # noqa: PLC0415
+        from .plain_http import EXTENSION  # noqa: PLC0415
 
         try:
             from .supervise import Refusal, begin  # noqa: PLC0415
@@ -171,7 +171,7 @@ def _refused(why: str) -> bool:
     return False
 
 
-def _answer_and_exit(api: RuntimeApi) -> None:
+def _answer_and_exit(api: PlainApi) -> None:
     from .last_resort import Exit  # noqa: PLC0415
 
     if _starts:
@@ -180,7 +180,7 @@ def _answer_and_exit(api: RuntimeApi) -> None:
         logger().warning("LAST_RESORT=exit has no effect: there is no /proc")
 
 
-def _listen(api: RuntimeApi) -> None:
+def _listen(api: PlainApi) -> None:
     from .sandbox import Sandbox  # noqa: PLC0415
 
     try:
@@ -191,7 +191,5 @@ def _listen(api: RuntimeApi) -> None:
         logger().warning("SIGTERM=1 has no effect: %s", error)
         return
     # One that has been registered stays; a second one would be refused.
-    if "extension" not in _past:
-        identifier = sandbox.register(api)
-        if identifier is not None:
-            _past["extension"] = identifier
+    if "extension" not in _past and sandbox.register(api):
+        _past["extension"] = ""

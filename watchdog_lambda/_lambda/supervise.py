@@ -16,8 +16,7 @@ from watchdog_lambda._engine.clock import Timeline
 from .answers import Answers
 from .fallback_file import FallbackFile
 from .kernel import Kernel, threads_of_this_process
-from .plain_http import PlainApi
-from .runtime_api import LONGEST_WAIT
+from .plain_http import LONGEST_WAIT, PlainApi
 from .runtime_client import WatchedClient
 from .shared_state import SharedState
 from .stack_files import StackFiles

@@ -38,9 +38,6 @@ class Supervised:
         self._fallback = fallback
         self._ring = ring
 
-    def preload(self) -> None:
-        """Nothing is imported at last call."""
-
     def publish(self, fallback: object) -> None:
         """Leave a handler's static fallback for the supervisor. Thread: main, at the end of init.
 

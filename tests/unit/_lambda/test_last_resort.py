@@ -6,7 +6,7 @@ import json
 import sys
 from _thread import get_ident
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 
@@ -30,6 +30,7 @@ DETAILS = TimeoutDetails(
     location="app.py:41 (load_rows)",
 )
 JSON = "application/json"
+ERROR = {"Content-Type": JSON, "Lambda-Runtime-Function-Error-Type": "LambdaTimeout"}
 
 
 class Gone(BaseException):
@@ -42,13 +43,13 @@ class Scene:
     def __init__(self) -> None:
         self.clock = FakeClock(NOW)
         self.did: list[str] = []  # in this order
-        self.posted: list[tuple[object, ...]] = []
+        self.posted: list[tuple[str, str, bytes, dict[str, str], float]] = []
         self.refusal: Exception | None = None
+        self.status = 202
         self.reported: list[tuple[object, ...]] = []
         self.failures: list[BaseException] = []
         self.no_thread: Exception | None = None
         self.is_hanging = False  # the fallback
-        self.preloaded = 0
 
     # ---- the process -----
 
@@ -72,20 +73,14 @@ class Scene:
 
     # ---- the API -----
 
-    def preload(self) -> None:
-        self.preloaded += 1
-
-    def post_error(self, *given: object) -> None:
-        self.post("error", *given)
-
-    def post_response(self, *given: object) -> None:
-        self.post("response", *given)
-
-    def post(self, *given: object) -> None:
+    def post(self, path: str, body: bytes, headers: dict[str, str], left: float) -> tuple[int, str]:
         if self.refusal is not None:
             raise self.refusal
-        self.did.append("post")
-        self.posted.append(given)
+        if self.status == 202:
+            self.did.append("post")
+            _, request_id, kind = path.split("/")
+            self.posted.append((kind, request_id, body, headers, left))
+        return self.status, "what Lambda says"
 
     # ---- the log -----
 
@@ -138,9 +133,10 @@ def test_an_exit_answers_with_an_error_first(scene: Scene) -> None:
 
     assert scene.did == ["post", "report", "children since 7.0 end", "exit 1"]
     [(kind, request_id, error, headers, left)] = scene.posted
-    assert (kind, request_id, headers) == ("error", "request-1", {})
+    assert (kind, request_id) == ("error", "request-1")
+    assert headers == ERROR
     assert left == HARD - NOW
-    assert error == {
+    assert json.loads(error) == {
         "errorType": "LambdaTimeout",
         "errorMessage": "gave up after 29.8 s, 0.2 s before the 30.0 s limit, in "
         "app.py:41 (load_rows)",
@@ -159,7 +155,7 @@ def test_what_is_not_known_is_not_told(scene: Scene) -> None:
     with pytest.raises(Gone):
         scene.act()
 
-    error: Any = scene.posted[0][2]
+    error = json.loads(scene.posted[0][2])
     assert error["errorMessage"] == (
         "gave up after 31.2 s, 0.0 s before the 30.0 s limit, in unknown"
     )
@@ -180,7 +176,7 @@ def test_the_answer_has_the_header_that_the_event_had(scene: Scene) -> None:
     with pytest.raises(Gone):
         handle_event_request("invocation-9")
 
-    assert scene.posted[0][3] == {"Lambda-Runtime-Invocation-Id": "invocation-9"}
+    assert scene.posted[0][3] == {"Lambda-Runtime-Invocation-Id": "invocation-9", **ERROR}
 
 
 def test_an_invocation_without_a_request_id_cannot_be_answered(scene: Scene) -> None:
@@ -205,6 +201,8 @@ def test_an_answer_that_is_not_taken_is_given_back(scene: Scene) -> None:
     scene.refusal = ConnectionRefusedError("nobody there")
 
     assert scene.act() == "the answer could not be posted: nobody there"
+    scene.refusal, scene.status = None, 403
+    assert scene.act() == "the answer could not be posted: 403 what Lambda says"
     assert scene.did == []
     assert scene.firing.claim_answer(), "it is to be had again"
 
@@ -323,15 +321,6 @@ def test_without_a_thread_there_is_no_fallback(scene: Scene) -> None:
 
 
 # ---- the start ---------------------------------------------------------------------------------
-
-
-def test_imports_are_made_at_init(scene: Scene) -> None:
-    """No invocation pays for them."""
-    made = scene.make()
-    at_init = scene.preloaded
-    made.preload()
-
-    assert (at_init, scene.preloaded) == (1, 1)
 
 
 def test_a_leaving_that_fails_ends_the_process_all_the_same(

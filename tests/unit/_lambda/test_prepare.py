@@ -26,7 +26,7 @@ class Sandbox:
 
     made: list[Sandbox]
     error: Exception | None
-    identifier: str | None
+    is_taken: bool
 
     def __init__(self, _clock: object) -> None:
         self.registered: list[object] = []
@@ -36,9 +36,9 @@ class Sandbox:
         if self.error is not None:
             raise self.error
 
-    def register(self, api: object) -> str | None:
+    def register(self, api: object) -> bool:
         self.registered.append(api)
-        return self.identifier
+        return self.is_taken
 
 
 @pytest.fixture(autouse=True)
@@ -51,7 +51,7 @@ def fresh(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     thread = SimpleNamespace(clock=FakeClock(), last_resort=None)
     monkeypatch.setattr(startup, "process_watchdog", thread)
     monkeypatch.setattr(sandbox, "Sandbox", Sandbox)
-    Sandbox.made, Sandbox.error, Sandbox.identifier = [], None, "ext-1"
+    Sandbox.made, Sandbox.error, Sandbox.is_taken = [], None, True
     return thread
 
 
@@ -67,12 +67,12 @@ def test_sigterm_is_listened_for_and_registered_once() -> None:
 
     [sandbox] = Sandbox.made
     assert len(sandbox.registered) == 1
-    assert startup._past == {"extension": "ext-1"}
+    assert startup._past == {"extension": ""}
 
 
 def test_a_refused_extension_leaves_nothing() -> None:
     """A program that is started anew in this process may try again."""
-    Sandbox.identifier = None
+    Sandbox.is_taken = False
 
     prepare(sigterm="1")
 

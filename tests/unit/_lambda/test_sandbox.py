@@ -15,7 +15,6 @@ import pytest
 from tests.support import BOUND, in_a_fork
 from watchdog_lambda._engine.clock import SystemClock
 from watchdog_lambda._lambda import sandbox as _sandbox
-from watchdog_lambda._lambda.runtime_api import Refused
 from watchdog_lambda._lambda.sandbox import BUDGET, Sandbox, _Handler
 
 if TYPE_CHECKING:
@@ -62,43 +61,37 @@ def sigterm() -> Iterator[Callable[[Any], object]]:
 
 
 class Lambda:
-    """Takes the extension, or fails at some point."""
+    """Takes the extension, or does not."""
 
-    def __init__(self, registers: object = "ext-1", waits: object = None) -> None:
-        self._registers, self._waits = registers, waits
-        self.asked_for: list[str] = []
+    def __init__(self, answer: object) -> None:
+        self._answer = answer
+        self.names: list[str] = []
 
-    def register_extension(self) -> object:
-        if isinstance(self._registers, Exception):
-            raise self._registers
-        return self._registers
-
-    def wait_for_no_event(self, identifier: str) -> object:
-        self.asked_for.append(identifier)
-        if isinstance(self._waits, Exception):
-            raise self._waits
-        return self._waits
+    def register_extension(self, name: str, _seconds: float) -> object:
+        self.names.append(name)
+        if isinstance(self._answer, Exception):
+            raise self._answer
+        return self._answer
 
 
 def test_the_connection_for_no_event_is_kept_open(sandbox: Sandbox) -> None:
     """Closed, Lambda would take the extension for ended."""
     connection = object()
-    api: Any = Lambda(waits=connection)
+    api: Any = Lambda(connection)
 
-    assert sandbox.register(api) == "ext-1"
-    assert api.asked_for == ["ext-1"]
+    assert sandbox.register(api) is True
+    assert api.names == ["watchdog-lambda"]
     assert sandbox._event is connection
 
 
-@pytest.mark.parametrize(
-    "api", [Lambda(registers=Refused("403 no")), Lambda(waits=TimeoutError("no answer"))]
-)
 def test_a_refusal_is_warned_of_and_no_error(
-    sandbox: Sandbox, caplog: pytest.LogCaptureFixture, api: Any
+    sandbox: Sandbox, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The function starts all the same."""
-    assert sandbox.register(api) is None
-    assert "no extension could be registered (" in caplog.text
+    api: Any = Lambda(OSError("403 no"))
+
+    assert sandbox.register(api) is False
+    assert "no extension could be registered (403 no)" in caplog.text
 
 
 # ---- listening ---------------------------------------------------------------------------------

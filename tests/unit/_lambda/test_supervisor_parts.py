@@ -93,7 +93,7 @@ def test_without_a_limit_the_peak_stands_alone() -> None:
 
 def test_the_error_has_the_stack_outermost_first() -> None:
     """As awslambdaric makes one of an exception."""
-    body = json.loads(crash.error_body("RuntimeCrash", "killed", REQUEST, LOAD))
+    body = json.loads(crash.error_body("RuntimeCrash", "killed", REQUEST, LOAD.stack))
 
     assert body == {
         "errorType": "RuntimeCrash",

@@ -15,10 +15,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.support import FakeClock, eventually, in_a_fork
-from watchdog_lambda._cpython.children import parent_and_start
+from watchdog_lambda._cpython.children import parent_and_start, processes_by_parent
 from watchdog_lambda._engine.clock import SystemClock
-from watchdog_lambda._lambda import kernel, offspring, process
-from watchdog_lambda._lambda.kernel import processes_by_parent
+from watchdog_lambda._lambda import offspring, process
 from watchdog_lambda._lambda.offspring import end_children
 from watchdog_lambda._lambda.process import PAST, Start, take_past
 
@@ -58,7 +57,7 @@ def test_children_and_theirs_are_ended_but_for_those_of_before() -> None:
 def test_children_that_end_by_themselves_are_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
     """Between the look and the signal, or when somebody else waits for them."""
     nobody = 999_999_999
-    monkeypatch.setattr(kernel, "processes_by_parent", lambda: {os.getpid(): [nobody]})
+    monkeypatch.setattr(offspring, "descendants", lambda _pid, _since: [nobody])
 
     assert end_children(0.0) == [nobody]
 
@@ -76,7 +75,7 @@ def test_an_ended_child_is_waited_for_but_not_for_long(
         pauses.append(seconds)
         clock.advance(seconds)
 
-    monkeypatch.setattr(kernel, "processes_by_parent", lambda: {os.getpid(): [999_999_999]})
+    monkeypatch.setattr(offspring, "descendants", lambda _pid, _since: [999_999_999])
     monkeypatch.setattr(offspring, "_is_running", lambda _pid: next(running))
     monkeypatch.setattr(
         offspring, "SystemClock", SimpleNamespace(monotonic=clock.monotonic, pause=pause)
@@ -315,8 +314,9 @@ import logging, os, sys
 logging.basicConfig(format="%(message)s")
 from watchdog_lambda import watch
 from watchdog_lambda._process import process_watchdog
+ours = "watchdog_lambda._lambda.last_resort"
 watch(last_resort="exit")(print)
-print(process_watchdog.last_resort is not None, "http.client" in sys.modules)
+print(process_watchdog.last_resort is not None, ours in sys.modules)
 """
 
 
