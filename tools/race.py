@@ -41,7 +41,8 @@ if TYPE_CHECKING:
     import socket
     from typing import Literal
 
-    from tests.runtime.runtime_api import Answer, Invocation
+    from tests.runtime.runtime_api import Answer
+    from watchdog_lambda.cli.runtime_api import Event
 
 TIMEOUT: Final = 0.1
 """Seconds of the function: as short as the runtime's own work allows."""
@@ -57,9 +58,9 @@ class StrictApi(RuntimeApi):
     def __init__(self) -> None:
         super().__init__(timeout=TIMEOUT)
         self.violations: list[str] = []
-        self._open: Invocation | None = None
+        self._open: Event | None = None
 
-    def take(self, connection: socket.socket) -> Invocation | None:
+    def take(self, connection: socket.socket) -> Event | None:
         """The next event; not while one is open."""
         if self._open is not None and self._open.posted is None:
             self.violations.append("the next event asked for while one was open")

@@ -15,8 +15,6 @@ from watchdog_lambda.cli.runtime_api import Event, RuntimeApi
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from watchdog_lambda.cli.runtime_api import Posted
-
 RUNTIME = "/2018-06-01/runtime"
 EXTENSION = "/2020-01-01/extension"
 
@@ -53,15 +51,11 @@ def connections_closed() -> Iterator[None]:
     Client.opened.clear()
 
 
-def posted(api: RuntimeApi) -> Posted | None:
-    with api.news:
-        return api.posted
-
-
 def test_one_event_gets_one_answer(api: RuntimeApi) -> None:
     """Handed over with its deadline; a second answer is refused, as one to an unknown event is."""
     client = Client(api)
-    api.hand_over(Event("id-1", b'{"a": 1}', 1234.5678))
+    event = Event("id-1", b'{"a": 1}', 1234.5678)
+    api.hand_over(event)
 
     status, headers, body = client.ask("GET", f"{RUNTIME}/invocation/next")
 
@@ -72,9 +66,8 @@ def test_one_event_gets_one_answer(api: RuntimeApi) -> None:
     assert client.ask("POST", f"{RUNTIME}/invocation/id-2/response")[0] == 400
     assert client.ask("POST", f"{RUNTIME}/invocation/id-1/error", b"first")[0] == 202
     assert client.ask("POST", f"{RUNTIME}/invocation/id-1/response", b"second")[0] == 403
-    found = posted(api)
-    assert found is not None
-    assert (found.kind, found.body) == ("error", "first")
+    assert event.posted is not None
+    assert (event.posted.kind, event.posted.body) == ("error", "first")
 
 
 def test_extension_registers_before_the_first_event(api: RuntimeApi) -> None:
@@ -138,4 +131,5 @@ def test_what_it_does_not_have_is_not_found(api: RuntimeApi) -> None:
     client = Client(api)
 
     assert client.ask("GET", f"{RUNTIME}/restore/next")[0] == 404
+    assert client.ask("POST", f"{RUNTIME}/restore/error")[0] == 404
     assert client.ask("POST", "/2022-07-01/telemetry")[0] == 404

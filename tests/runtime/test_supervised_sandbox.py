@@ -584,9 +584,9 @@ def test_the_snapshot_is_asked_for_once(tmp_path: Path) -> None:
     class Counting(RuntimeApi):
         restores = 0
 
-        def await_restore(self, connection: Any) -> bool:
+        def restored(self, connection: Any) -> bool:
             self.restores += 1
-            return super().await_restore(connection)
+            return super().restored(connection)
 
     with Counting(timeout=TIMEOUT) as api, started(tmp_path, api, environment=environment):
         api.wait_for_snapshot()

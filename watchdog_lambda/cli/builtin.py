@@ -82,9 +82,10 @@ class Builtin:
         deadline = began + self._function.timeout
         request = Event(str(uuid.uuid4()), event, time.time() + self._function.timeout)
         self._api.hand_over(request)
-        is_over = self._wait(lambda: self._api.is_over, deadline)
+        # An answer counts once the runtime asks for the next event.
+        is_over = self._wait(lambda: bool(request.posted and self._api.pollers), deadline)
         with self._api.news:
-            posted, status = self._api.posted, self._status
+            posted, status = request.posted, self._status
         ended = time.monotonic()
         invocation = Invocation("", "response", ended - began, began, init_seconds)
         if posted is not None and (is_over or status is not None):

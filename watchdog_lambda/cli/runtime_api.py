@@ -1,7 +1,8 @@
 """A small Runtime API on loopback: what a runtime asks for events, and gives its answers to.
 
 It knows nothing of processes and kills nobody; that is :mod:`.builtin`'s. What the runtime must not
-do is refused as by Lambda's own: a second answer, an extension that comes late.
+do is refused as by Lambda's own: a second answer, an extension that comes late. Several pollers may
+ask at once, as the workers of Managed Instances do in the tests, which build on it.
 
 The condition ``news`` guards all state; who changes it notifies. It is held for a few stores.
 """
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final, Literal
@@ -18,6 +20,7 @@ from .loopback import Connection, Server, has_hung_up
 
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Callable
 
 _RUNTIME: Final = "/2018-06-01/runtime"
 _EXTENSION: Final = "/2020-01-01/extension"
@@ -26,23 +29,27 @@ _LOOK_AGAIN: Final = 0.05  # seconds between two looks whether a poller still li
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
-    """One event on its way to the runtime."""
-
-    request_id: str
-    body: bytes
-    deadline: float
-    """By ``time.time()``, as Lambda tells it."""
-
-
-@dataclass(frozen=True, slots=True)
 class Posted:
-    """What the runtime has posted for it."""
+    """What the runtime has posted for an event."""
 
     kind: Literal["response", "error"]
     body: str
     at: float
     """``time.monotonic()``"""
+    error_type: str | None
+    """Of the header that goes with an error; not of the body."""
+
+
+class Event:
+    """One event on its way through the runtime; `deadline` is by ``time.time()``."""
+
+    def __init__(self, request_id: str, body: bytes, deadline: float) -> None:
+        self.request_id: Final = request_id
+        self.body: Final = body
+        self.deadline: Final = deadline
+        # Guarded by the server's `news`.
+        self.taken_at: float | None = None  # ``time.monotonic()``
+        self.posted: Posted | None = None
 
 
 class RuntimeApi:
@@ -53,12 +60,11 @@ class RuntimeApi:
         self.news = threading.Condition()
         # Guarded by news.
         self.pollers = 0
-        self.event: Event | None = None  # handed over already if it is `taken`
-        self.taken = False
-        self.posted: Posted | None = None
         self.init_error: str | None = None
         self.has_extension = False
         self.has_polled = False
+        self._waiting: deque[Event] = deque()
+        self._events: dict[str, Event] = {}
         self._is_closed = False
         self._server = _Server(self)
         self._thread = threading.Thread(
@@ -84,19 +90,16 @@ class RuntimeApi:
     def begin_process(self) -> None:
         """Forget what the process before has said."""
         with self.news:
-            self.event, self.taken, self.posted = None, False, None
+            self._waiting.clear()
+            self._events.clear()
             self.init_error, self.has_extension, self.has_polled = None, False, False
 
     def hand_over(self, event: Event) -> None:
-        """Give the next event to the runtime, which is asking for it or will."""
+        """Give an event to the runtime, which is asking for it or will."""
         with self.news:
-            self.event, self.taken, self.posted = event, False, None
+            self._waiting.append(event)
+            self._events[event.request_id] = event
             self.news.notify_all()
-
-    @property
-    def is_over(self) -> bool:
-        """Whether the event is answered and the runtime asks for the next. With `news` held."""
-        return self.posted is not None and self.pollers > 0
 
     # ---- the runtime's side: called by the connections' threads ------------------------------
 
@@ -107,28 +110,47 @@ class RuntimeApi:
             self.has_polled = True
             self.news.notify_all()
             try:
-                while not self._is_closed and not has_hung_up(connection):
-                    if self.event is not None and not self.taken:
-                        self.taken = True
-                        return self.event
-                    self.news.wait(_LOOK_AGAIN)
+                if not self.stays(connection, lambda: bool(self._waiting)):
+                    return None
+                event = self._waiting.popleft()
+                event.taken_at = time.monotonic()
+                return event
             finally:
                 self.pollers -= 1
                 self.news.notify_all()
-            return None
 
-    def post(self, request_id: str, kind: Literal["response", "error"], body: str) -> HTTPStatus:
+    def stays(self, connection: socket.socket, until: Callable[[], bool]) -> bool:
+        """Wait until something is so; False once the other end or the server is gone."""
+        with self.news:
+            while not self._is_closed and not has_hung_up(connection):
+                if until():
+                    return True
+                self.news.wait(_LOOK_AGAIN)
+            return False
+
+    def headers_of(self, event: Event) -> dict[str, str]:
+        """What an event comes with."""
+        return {
+            "Lambda-Runtime-Aws-Request-Id": event.request_id,
+            "Lambda-Runtime-Deadline-Ms": str(int(event.deadline * 1000)),
+            "Lambda-Runtime-Invoked-Function-Arn": _ARN + self.function_name,
+        }
+
+    def post(
+        self, request_id: str, kind: Literal["response", "error"], body: str, error: str | None
+    ) -> HTTPStatus:
         """Take an answer."""
         with self.news:
-            if self.event is None or self.event.request_id != request_id or not self.taken:
+            event = self._events.get(request_id)
+            if event is None or event.taken_at is None:
                 return HTTPStatus.BAD_REQUEST
-            if self.posted is not None:
+            if event.posted is not None:
                 return HTTPStatus.FORBIDDEN
-            self.posted = Posted(kind, body, time.monotonic())
+            event.posted = Posted(kind, body, time.monotonic(), error)
             self.news.notify_all()
             return HTTPStatus.ACCEPTED
 
-    def post_init_error(self, body: str) -> HTTPStatus:
+    def post_init_error(self, body: str, _error: str | None) -> HTTPStatus:
         """Take the error of a start that failed."""
         with self.news:
             self.init_error = body
@@ -143,11 +165,13 @@ class RuntimeApi:
             self.has_extension = True
             return HTTPStatus.OK
 
-    def wait_for_the_end(self, connection: socket.socket) -> None:
-        """Until the extension or the server is gone: there are no events for it."""
-        while not self._is_closed and not has_hung_up(connection):
-            with self.news:
-                self.news.wait(_LOOK_AGAIN)
+    def restored(self, _connection: socket.socket) -> bool | None:
+        """Whether a runtime that asks for its restore goes on; None: there are no snapshots."""
+        return None
+
+    def post_restore_error(self, _body: str, _error: str | None) -> HTTPStatus:
+        """Take the error of a hook that failed after the restore."""
+        return HTTPStatus.NOT_FOUND
 
 
 class _Server(Server):
@@ -162,36 +186,33 @@ class _Connection(Connection):
     server: _Server  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def do_GET(self) -> None:  # noqa: N802 - the name is theirs
-        api = self.server.api
+        api, event = self.server.api, None
         if self.path == f"{_EXTENSION}/event/next":
-            api.wait_for_the_end(self.connection)
-            self.close_connection = True
-            return
-        if self.path != f"{_RUNTIME}/invocation/next":
-            self.reply(HTTPStatus.NOT_FOUND)
-            return
-        event = api.take(self.connection)
+            api.stays(self.connection, lambda: False)  # there are no events for it
+        elif self.path == f"{_RUNTIME}/invocation/next":
+            event = api.take(self.connection)
+        else:
+            goes_on = api.restored(self.connection) if self.path.endswith("/restore/next") else None
+            if goes_on is not False:
+                self.reply(HTTPStatus.NOT_FOUND if goes_on is None else HTTPStatus.OK)
+                return
         if event is None:
             self.close_connection = True
             return
-        headers = {
-            "Lambda-Runtime-Aws-Request-Id": event.request_id,
-            "Lambda-Runtime-Deadline-Ms": str(int(event.deadline * 1000)),
-            "Lambda-Runtime-Invoked-Function-Arn": _ARN + api.function_name,
-        }
-        self.reply(HTTPStatus.OK, event.body, headers)
+        self.reply(HTTPStatus.OK, event.body, api.headers_of(event))
 
     def do_POST(self) -> None:  # noqa: N802
         api = self.server.api
         body = self.body()
+        error = self.headers.get("Lambda-Runtime-Function-Error-Type")
         headers: dict[str, str] = {}
         match self.path.removeprefix(f"{_RUNTIME}/").split("/"):
             case ["init", "error"]:
-                status = api.post_init_error(body)
-            case ["invocation", request_id, "response"]:
-                status = api.post(request_id, "response", body)
-            case ["invocation", request_id, "error"]:
-                status = api.post(request_id, "error", body)
+                status = api.post_init_error(body, error)
+            case ["restore", "error"]:
+                status = api.post_restore_error(body, error)
+            case ["invocation", request_id, ("response" | "error") as kind]:
+                status = api.post(request_id, kind, body, error)
             case _ if self.path == f"{_EXTENSION}/register":
                 status = api.register()
                 headers["Lambda-Extension-Identifier"] = "00000000-0000-4000-8000-000000000000"
