@@ -167,7 +167,7 @@ def coverage(session: nox.Session) -> None:
 
 @own
 def mutation(session: nox.Session) -> None:
-    """Does a test fail for each small mistake in the core modules? (hours for all of them)."""
+    """Does a test fail for each small mistake in a module? (hours for all; --sample 20)."""
     _install(session, "mutation")
     os.environ["MUTATION_PYTHON"] = _python_of(session)
     _python(session, "-m", "tools.mutation", *session.posargs)

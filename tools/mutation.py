@@ -1,7 +1,8 @@
-"""Mutation testing of the core modules: does a test fail for every mistake that one could make?
+"""Mutation testing, module by module: does a test fail for every mistake that one could make?
 
-    python3 dev.py mutation                      # every core module (hours)
-    python3 dev.py mutation _engine.clock _config       # these
+    python3 dev.py mutation                       # every module with tests of its own (hours)
+    python3 dev.py mutation --sample 20           # so many mutants of each
+    python3 dev.py mutation _engine.clock _config # these modules
     python3 dev.py mutation _engine.interrupts --tests tests/unit tests/threads/test_loops.py
 
 For each module every mutant gets the module's tests, until one fails. A mutant that hangs is killed
@@ -44,42 +45,29 @@ PACKAGE: Final = "watchdog_lambda"
 SURVIVORS: Final = ROOT / "tests" / "mutation-survivors.toml"
 WORK: Final = ROOT / "build" / "mutation"
 
-TESTS: Final = {
-    "_outcome": ("tests/unit/test_outcome.py",),
-    "_engine.clock": ("tests/unit/_engine/test_clock.py",),
-    "_cpython.bytecode": ("tests/unit/_cpython/test_code.py",),
-    "_catch": ("tests/unit/test_catch.py",),
-    "_config": ("tests/unit/test_config.py", "tests/unit/_engine/test_clock.py"),
-    "_parsers": ("tests/unit/test_config.py",),
-    "_signatures": ("tests/unit/test_signatures.py",),
-    "_async": ("tests/unit/test_coroutines.py",),
-    "_engine.escalation": ("tests/unit/_engine/test_escalation.py",),
-    "_engine.shields": ("tests/unit/_engine/test_landing.py", "tests/threads/test_shield.py"),
-    "_engine.current": (
-        "tests/unit/_engine/test_invocation.py",
-        "tests/threads/test_kept_invocations.py",
-    ),
-    "_engine.landing": ("tests/unit/_engine/test_landing.py",),
-    "_engine.snapshot": ("tests/unit/_engine/test_snapshot.py",),
-    "_handler": ("tests/unit/test_handler.py",),
-    "_engine.stage": ("tests/unit/_engine/test_stage.py",),
-    "_hooks": ("tests/unit/_engine/test_stage.py",),
-    "_cpython.delivery": ("tests/unit/_cpython/test_nudge.py",),
-    "_engine.invocation": (
-        "tests/unit/_engine/test_invocation.py",
-        "tests/unit/_engine/test_landing.py",
-    ),
-    "_engine.interrupts": ("tests/unit/_engine/test_interrupts.py",),
-    "_lambda.last_resort": ("tests/unit/_lambda/test_last_resort.py",),
-    "_cpython.loops": ("tests/unit/_cpython/test_event_loops.py",),
-    "_cpython.pace": ("tests/unit/_cpython/test_pace.py",),
-    "_report.record": ("tests/unit/_report/test_record.py",),
-    "_engine.kernel_timers": ("tests/unit/_engine/test_kernel_timers.py",),
-    "_engine.watchdog": ("tests/unit/_engine/test_watchdog.py",),
-    "_engine.daemon": ("tests/unit/_engine/test_watchdog.py",),
-    "_engine.nudged": ("tests/unit/_engine/test_watchdog.py",),
+ELSEWHERE: Final = {
+    "_async": ("test_coroutines",),
+    "_config": ("test_config", "_engine/test_clock"),
+    "_cpython.bytecode": ("_cpython/test_code",),
+    "_cpython.delivery": ("_cpython/test_nudge",),
+    "_cpython.loops": ("_cpython/test_event_loops",),
+    "_cpython.source": ("_cpython/test_places",),
+    "_cpython.timers": ("_cpython/test_timer",),
+    "_cpython.values": ("_cpython/test_clauses",),
+    "_engine.current": ("_engine/test_invocation", "../threads/test_kept_invocations"),
+    "_engine.daemon": ("_engine/test_watchdog",),
+    "_engine.history": ("_engine/test_interrupts",),
+    "_engine.invocation": ("_engine/test_invocation", "_engine/test_landing"),
+    "_engine.nudged": ("_engine/test_watchdog",),
+    "_engine.press": ("_engine/test_watchdog", "_engine/test_escalation"),
+    "_engine.sampling": ("_engine/test_samples",),
+    "_engine.shields": ("_engine/test_landing", "../threads/test_shield"),
+    "_engine.timed": ("_engine/test_interrupts", "_engine/test_watchdog", "_engine/test_samples"),
+    "_hooks": ("_engine/test_stage",),
+    "_parsers": ("test_config",),
+    "_report.stdout": ("_report/test_output",),
 }
-"""The core modules, and the tests of each: they wait for nothing, so it takes minutes."""
+"""The tests of modules for which there is no file of the same name, or which need others too."""
 
 MOST_SECONDS: Final = 300.0
 """For a module's tests without any mutant."""
@@ -101,6 +89,21 @@ _QUIET: Final = (
     # Rewriting would import the package's modules in its own way, past the mutant.
     "--assert=plain",
 )
+
+
+def tests_of(module: str) -> tuple[str, ...]:
+    """The files of a module's tests; none if it has none of its own."""
+    room, _, name = module.rpartition(".")
+    names = ELSEWHERE.get(module) or (f"{room}/test_{name.lstrip('_')}",)
+    files = [os.path.normpath(f"tests/unit/{each}.py") for each in names]
+    return tuple(file for file in files if (ROOT / file).exists())
+
+
+def modules() -> list[str]:
+    """Those that have tests of their own."""
+    paths = (path.relative_to(ROOT / PACKAGE) for path in (ROOT / PACKAGE).rglob("*.py"))
+    names = (".".join(path.with_suffix("").parts) for path in paths)
+    return sorted(name for name in names if tests_of(name))
 
 
 class Mutant(NamedTuple):
@@ -256,9 +259,9 @@ def explained() -> dict[tuple[str, ...], str]:
 
 
 def examine(
-    module: str, tests: Sequence[str], jobs: int, known: dict[tuple[str, ...], str]
+    module: str, tests: Sequence[str], jobs: int, known: dict[tuple[str, ...], str], sample: int
 ) -> bool:
-    """Test one module; whether all is as the list has it."""
+    """Test one module, by so many of its mutants; whether all is as the list has it."""
     began = time.monotonic()
     source = (ROOT / PACKAGE / f"{module.replace('.', '/')}.py").read_text(encoding="utf-8")
     late: list[Mutant] = []
@@ -268,15 +271,18 @@ def examine(
         raise RuntimeError(f"{module}'s tests fail without any mutant")
     # Several times what the tests take, for a machine that is busy.
     seconds = 20.0 + 4 * (time.monotonic() - began)
-    found = mutants(module)
+    everything = mutants(module)
+    found = everything[:: max(1, round(len(everything) / sample))] if sample else everything
     lived = list(survivors(found, tests, jobs, seconds, late))
     lived_keys = {mutant.key for mutant in lived}
     new = [mutant for mutant in lived if mutant.key not in known]
-    gone = [key for key in known if key[0] == module and key not in lived_keys]
+    tried = {key for key in known if key[0] == module and not sample}
+    tried |= {mutant.key for mutant in found} & known.keys()
+    gone = sorted(tried - lived_keys)
     killed = len(found) - len(lived)
     print(
-        f"{module}: {len(found)} mutants, {killed} killed ({len(late)} by their time limit), "
-        f"{len(lived) - len(new)} explained, "
+        f"{module}: {len(found)} of {len(everything)} mutants, {killed} killed "
+        f"({len(late)} by their time limit), {len(lived) - len(new)} explained, "
         f"{len(new)} survived ({time.monotonic() - began:.0f} s)",
         flush=True,
     )
@@ -300,13 +306,15 @@ def main() -> int:
     """0 if every survivor is explained; 1 if not, or if an explanation has become void."""
     parser = argparse.ArgumentParser(prog="dev.py mutation", description="Mutation testing.")
     add = parser.add_argument
-    add("modules", nargs="*", default=list(TESTS), metavar="module")
+    add("modules", nargs="*", default=modules(), metavar="module")
     add("--tests", nargs="+", help="the tests to use, as pytest takes them")
     add("--jobs", type=int, default=2, help="mutants at a time (%(default)s)")
+    about = "so many mutants of each module, evenly spread over it (default: all)"
+    add("--sample", type=int, default=0, metavar="N", help=about)
     given = parser.parse_args()
     for module in given.modules:
-        if module not in TESTS:
-            parser.error(f"{module} is none of the core modules: {', '.join(TESTS)}")
+        if not (given.tests or tests_of(module)):
+            parser.error(f"{module} has no tests of its own; give some: --tests tests/unit")
     os.chdir(ROOT)
     os.nice(10)
     WORK.mkdir(parents=True, exist_ok=True)
@@ -317,7 +325,8 @@ def main() -> int:
         raise RuntimeError(f"one of {PRELOADED} has imported {PACKAGE}: no mutant would be seen")
     known = explained()
     results = [
-        examine(module, given.tests or TESTS[module], given.jobs, known) for module in given.modules
+        examine(module, given.tests or tests_of(module), given.jobs, known, given.sample)
+        for module in given.modules
     ]
     return 0 if all(results) else 1
 
