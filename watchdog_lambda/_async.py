@@ -95,7 +95,7 @@ def as_function(handler: Callable[..., Any]) -> Callable[[Any, Any], Any]:
                     return task.result()
                 raise
         finally:
-            # Behind a shield: the handler has come to its end, and what it came to stays.
+            # Under a shield: the handler has ended, and its result must stay.
             if invocation is not None:
                 raise_shield(invocation)
             try:
@@ -141,7 +141,7 @@ def _loop() -> AbstractEventLoop:
         atexit.register(_close, loop)
     elif ident in _cut:
         finish_turn(loop)
-        _cut.discard(ident)  # behind it: an interrupt may cut this turn as well
+        _cut.discard(ident)  # afterwards: an interrupt may cut this turn as well
     return loop
 
 

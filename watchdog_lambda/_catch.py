@@ -25,7 +25,7 @@ __all__ = ["catch_timeout"]
 class catch_timeout:  # noqa: N801 - used like a function
     """Catch the invocation's timeout: ``with catch_timeout() as timeout: work()``.
 
-    The block ends at the timeout, and the handler goes on behind it; ``if timeout:`` tells whether
+    The block ends at the timeout, and the handler goes on after it; ``if timeout:`` tells whether
     it did. Caught is whatever the interrupt has become on its way: a :class:`LambdaTimeout`, an
     ``Interrupt``, the ``CancelledError`` of an ``async def`` handler's task, and an error that a
     library has made of one of these (urllib3's ``ReadTimeoutError``, an exception group). Nothing

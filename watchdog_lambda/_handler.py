@@ -38,8 +38,8 @@ if TYPE_CHECKING:
 
     TwoArguments = Callable[[Any, Any], Any]
 
-# What a context that is none, or gives no time, raises. Not Exception: a timer of the user may
-# raise its error in here, and that must get through.
+# What is raised where the context is none, or gives no time. Not Exception: an error that a timer
+# of the user raises in here must get through.
 _NO_TIME = (AttributeError, TypeError, ValueError, ArithmeticError, LookupError)
 
 
@@ -111,18 +111,19 @@ def guard(
                 # and this one: what has been returned cannot be taken back by anything that lands.
                 invocation.is_open = False
             except BaseException as error:
-                failure = error  # this first, for what lands before the next line; see below
-                invocation.is_open = False  # then this, then firing; see _engine.invocation
+                # Store the error before closing: an interrupt may land between these lines. Then
+                # close, then read the firing; see _engine.invocation.
+                failure = error
+                invocation.is_open = False
                 if invocation.firing is None:
-                    failure = None  # it holds this frame
+                    failure = None  # its traceback holds this frame
                     end_within(invocation, ident)
                     leave(ident, invocation, watchdog.kernel_timers)
                     raise
                 if result is not None and isinstance(error, LambdaTimeout | Interrupt):
                     failure = None  # the handler had returned; see below
-                # In here, not behind the clause: the way out of it is a backward jump, and so a
-                # check point, at which 3.11 and 3.12 look the handler up for the instruction before
-                # the jump's target. Pinned by
+                # Settle inside of `except`: leaving it is a backward jump, a check point at which
+                # 3.11 and 3.12 use the wrong entry of the exception table. Pinned by
                 # test_an_injection_that_lands_in_settle_leaves_the_result.
                 invocation.firing.settle()
             else:
@@ -156,7 +157,7 @@ def guard(
         try:
             raise failure
         finally:
-            del failure  # it holds this frame
+            del failure  # its traceback holds this frame
 
     return guarded
 

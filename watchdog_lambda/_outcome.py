@@ -107,8 +107,8 @@ def _judge(
     if failure is None:
         if result is not None or not firing.policy.is_lost_in_a_wrapper():
             return "returned", result, None
-        # Nobody has made that None: datadog_lambda's wrapper drops every BaseException that is not
-        # its own. The caller would take it for a success.
+        # The handler has not returned this None: datadog_lambda's wrapper drops every BaseException
+        # that is not its own. The caller would take it for a success.
         failure = LambdaTimeout(firing.policy.first_message())
         failure.details = firing.details
     if not _is_this_timeout(firing, failure):

@@ -37,7 +37,7 @@ from watchdog_lambda.cli.log import Log
 from watchdog_lambda.cli.loopback import Connection, Server, has_hung_up
 from watchdog_lambda.cli.report import Report
 from watchdog_lambda.cli.template import Deadlines
-from watchdog_lambda.cli.view import People
+from watchdog_lambda.cli.view import TextView
 from watchdog_lambda.testing import isolated_hooks
 
 from .support import HANDLERS
@@ -149,7 +149,7 @@ def test_a_process_that_ends_without_a_word_is_read_from_the_emulators_log(
 
 def test_a_killed_invocation_is_shown_to_people(capsys: pytest.CaptureFixture[str]) -> None:
     """The answer is Lambda's own, which is no JSON."""
-    view = People(function(HANDLERS), None, "")
+    view = TextView(function(HANDLERS), None, "")
     assert view._elapsed() == 0.0
 
     view.show(Invocation("Task timed out after 2.00 seconds", "killed", 2.0, 0.0, None))

@@ -113,12 +113,12 @@ class Approach:
         target, is_loops = self.frames.nearest(frame, self._reach)
         if self._reach == WHEREVER:
             return not is_loops
-        return target is frame and self.frames.allows_behind(frame, self._reach)
+        return target is frame and self.frames.allows_after(frame, self._reach)
 
     def begin(self, frame: FrameType, ask: Ask) -> None:
         """Trace the thread from `frame` on; at the next safe point raise what `ask` gives.
 
-        Nothing, where somebody else traces it. Behind :meth:`allows`.
+        Does nothing where another tool traces it. Call :meth:`allows` first.
         """
         if self._is_held_up():
             return

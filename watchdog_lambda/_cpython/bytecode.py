@@ -42,21 +42,21 @@ def preload() -> None:
 class Instruction:
     """One instruction of a code object; prefixes (``EXTENDED_ARG``) are part of it."""
 
-    __slots__ = ("argument", "begin", "behind", "name", "offset")
+    __slots__ = ("argument", "begin", "end", "name", "offset")
 
-    def __init__(self, begin: int, offset: int, name: str, argument: int, behind: int) -> None:
+    def __init__(self, begin: int, offset: int, name: str, argument: int, end: int) -> None:
         self.begin = begin  # of its first prefix
         self.offset = offset
         self.name = name
         self.argument = argument
-        self.behind = behind  # where the next one begins: its caches are passed over
+        self.end = end  # where the next one begins, after the caches of this one
 
     def jumps_to(self) -> int | None:
         """Where a jump goes; None for any other instruction."""
         if "JUMP" not in self.name and self.name not in {"FOR_ITER", "SEND"}:
             return None
         distance = -2 * self.argument if "BACKWARD" in self.name else 2 * self.argument
-        return self.behind + distance
+        return self.end + distance
 
 
 def instructions(code: CodeType, start: int = 0) -> Iterator[Instruction]:
@@ -68,15 +68,15 @@ def instructions(code: CodeType, start: int = 0) -> Iterator[Instruction]:
         if begin < 0:
             begin = offset
         name, argument = names[bytecode[offset]], argument | bytecode[offset + 1]
-        behind = offset + 2
-        while behind + 1 < len(bytecode) and bytecode[behind] == _CACHE:
-            behind += 2
+        end = offset + 2
+        while end + 1 < len(bytecode) and bytecode[end] == _CACHE:
+            end += 2
         if name == "EXTENDED_ARG":
             argument <<= 8
         else:
-            yield Instruction(begin, offset, name, argument, behind)
+            yield Instruction(begin, offset, name, argument, end)
             begin, argument = -1, 0
-        offset = behind
+        offset = end
 
 
 def name_at(code: CodeType, lasti: int) -> str:

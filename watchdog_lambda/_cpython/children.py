@@ -29,10 +29,10 @@ class Child:
 
     def end(self) -> bool:
         """End it, and what it has started itself; False if it has ended."""
-        # Looked up just before, so that their pids are not given to others by then.
+        # Looked up just before they are killed, so that their pids have not been reused.
         started = descendants(self._pid)
         try:
-            # It first: a shell whose command ends goes on with the next one, or ends by itself.
+            # It is killed first: a shell whose command ends goes on with the next one, or ends.
             signal.pidfd_send_signal(self._descriptor, signal.SIGKILL)
         except OSError:
             return False
@@ -41,7 +41,7 @@ class Child:
         return True
 
     def close(self) -> None:
-        """Let go of it."""
+        """Close the descriptor."""
         os.close(self._descriptor)
 
 
@@ -51,7 +51,7 @@ def held_child(pid: int, since: float) -> Child | None:
         descriptor = os.pidfd_open(pid)
     except (OSError, AttributeError):
         return None
-    # Behind the opening: the pidfd's process is the one that is looked at, or it has ended.
+    # Look after opening: it is the pidfd's process that is found, or that has ended.
     parent, began = parent_and_start(pid)
     if parent == os.getpid() and began >= since:
         name = syscalls.read(f"/proc/{pid}/comm").strip()
@@ -62,7 +62,7 @@ def held_child(pid: int, since: float) -> Child | None:
 
 def stat_of(pid: int) -> list[str]:
     """What the kernel tells of a process, from its state on; empty once it is gone."""
-    # Behind the command's name, in parentheses, which may hold anything.
+    # After the command's name, in parentheses, which may hold anything.
     return syscalls.read(f"/proc/{pid}/stat").rpartition(")")[2].split()
 
 

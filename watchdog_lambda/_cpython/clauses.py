@@ -76,9 +76,9 @@ def comes_again(frame: FrameType) -> bool:
     code, at = frame.f_code, frame.f_lasti
     if code.co_name in code.co_names:
         return True
-    now = next(i for i in instructions(code) if i.offset <= at < i.behind)  # 3.11: in its caches
+    now = next(i for i in instructions(code) if i.offset <= at < i.end)  # 3.11: in its caches
     # An await is a loop of its own, around SEND, until what it awaits has ended.
-    ends = now.jumps_to() if now.name == "SEND" else now.behind
+    ends = now.jumps_to() if now.name == "SEND" else now.end
     starts = [start for start in (ends, protected_by(code, at)) if start is not None]
     reached = _reached_from(code, *starts, may_raise=True)
     return any(i.offset == now.offset for i in reached)
@@ -87,7 +87,7 @@ def comes_again(frame: FrameType) -> bool:
 def is_handling(code: CodeType, lasti: int) -> bool:
     """Whether the instruction is in an ``except``, a ``finally`` or an ``__exit__`` under way.
 
-    Such code is covered by a handler that only tidies up behind it, which the source does not have.
+    Such code is covered by a handler that only cleans up after it, and is not in the source.
     """
     handler = protected_by(code, lasti)
     if handler is None:
@@ -109,7 +109,7 @@ def _through(frame: FrameType, handler: int, kind: type[BaseException]) -> tuple
                 return SUPPRESSED, -1
             return PASSES, _raised_again(code, at)
         if instruction.name == "CHECK_EXC_MATCH":
-            otherwise, body = _branches(code, instruction.behind)
+            otherwise, body = _branches(code, instruction.end)
             if _matches(kind, values.pop()):
                 return RAISED_ON, _end_of(code, body)
             at = otherwise
@@ -117,11 +117,11 @@ def _through(frame: FrameType, handler: int, kind: type[BaseException]) -> tuple
         if instruction.name == "RERAISE":
             return PASSES, instruction.offset  # no clause was for it
         if instruction.name == "POP_TOP" and not values.stack:
-            return RAISED_ON, _end_of(code, instruction.behind)  # a bare ``except``
+            return RAISED_ON, _end_of(code, instruction.end)  # a bare ``except``
         if not values.take(instruction):
             # No clause: a ``finally``, or a clause that calls something. Either ends somehow.
             return PASSES, _end_of(code, at)
-        at = instruction.behind
+        at = instruction.end
     return TAKEN, -1
 
 
@@ -169,7 +169,7 @@ def _branches(code: CodeType, start: int) -> tuple[int, int]:
     for instruction in instructions(code, start):
         target = instruction.jumps_to()
         if target is not None:
-            return target, instruction.behind
+            return target, instruction.end
     return start, start
 
 

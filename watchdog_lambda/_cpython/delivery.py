@@ -184,7 +184,7 @@ def refusal_without_gil() -> str | None:
 def holding(lock: RLock, act: Callable[[], _T]) -> _T:
     """Act with the lock held, in a thread in which an exception may land meanwhile.
 
-    CPython 3.14 looks for one behind the call that enters a ``with`` and before its block
+    CPython 3.14 checks for one between the call that enters a ``with`` and its block
     (gh-148874), which would leave the lock held. Here the first check point lies after the taking
     and inside of the ``try``, and the next one outside of `act` after the release. Pinned by
     test_late_injection_does_not_reach_the_next_invocation, which is stuck otherwise.

@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
 
 def threads_at_work(code: SourceMap, since: float) -> list[str]:
-    """The names of threads, begun `since` then, in which code of the user's runs.
+    """The names of threads, begun `since` then, in which the user's code runs.
 
     `since` is in seconds since the machine's start. A pool's worker that waits for work has none of
     the user's code in its stack.
     """
-    # Not threading.enumerate(): it takes a lock that user code can hold. Nor are the properties
-    # asked, which can be the user's.
+    # Not threading.enumerate(): it takes a lock that user code can hold. Its properties are not
+    # read either: they can be the user's code.
     named: dict[int, Any] = dict(getattr(sys.modules.get("threading"), "_active", {}))
     begun: dict[int, str] = {}
     for ident, thread in named.items():

@@ -5,7 +5,7 @@ module that it is built on, does the work and takes a fraction of that. Importin
 ImportError where ``_ctypes`` is not to be had, such as in isolated sub-interpreters.
 
 Function objects made here are ours alone: those of ``ctypes.pythonapi`` are shared by the whole
-process, and argument types that are set on them break whoever else uses them.
+process, and argument types that are set on them break its other users.
 """
 
 from __future__ import annotations

@@ -98,11 +98,11 @@ def finish_turn(loop: AbstractEventLoop) -> None:
 
 
 def end_run(loop: AbstractEventLoop) -> None:
-    """Clean up behind a run that an interrupt ended without its own cleanup; else do nothing.
+    """Clean up after a run that an interrupt ended before its own cleanup; otherwise do nothing.
 
-    From Python 3.13 on a run is cleaned up behind in a function, and an injection may land where
-    that begins. The loop would be taken for a running one for good, and so would its thread for one
-    that runs a loop: nothing could run in either any more.
+    From Python 3.13 on a function cleans up after a run, and an injection may land where that
+    function begins. Then the loop would count as running for good, and its thread as running a
+    loop, and nothing could run in either any more.
 
     Thread: the loop's.
     """
@@ -158,7 +158,7 @@ def run_out(loop: AbstractEventLoop, seconds: float, unended: list[str] | None =
         # test_what_the_handlers_run_has_left_does_not_cut_the_tasks_short.
         finish_turn(loop)
         _run_to_the_end(loop, tasks, until)
-        # Behind the tasks, whose ends close most of them.
+        # After the tasks, whose ends close most of them.
         generators = left_open(loop)
         if generators:
             closing = {loop.create_task(_close(each)) for each in generators}
@@ -193,7 +193,7 @@ async def _close(generator: AsyncGeneratorType[Any, Any]) -> None:
 def wake(loop: AbstractEventLoop) -> None:
     """Have a loop that waits come back from its wait, so that an injection lands in its thread.
 
-    Call it behind the injection: a loop that had come back before could wait again by then.
+    Call it after the injection: a loop that has come back before could already wait again.
 
     Thread: any but the loop's.
     """
@@ -204,7 +204,7 @@ def wake(loop: AbstractEventLoop) -> None:
 
 
 def _nothing() -> None:
-    """What a loop is woken for."""
+    """Do nothing: that the loop runs it is all that matters."""
 
 
 def with_awaited(stack: Stack, thread_id: int, code: SourceMap) -> Stack:

@@ -38,7 +38,7 @@ _BOOKKEEPING = frozenset(
         *("CLEANUP_THROW", "END_SEND", "NOP"),
     }
 )
-_BEHIND_AN_AWAIT = frozenset({"YIELD_VALUE", "RESUME", "JUMP_BACKWARD_NO_INTERRUPT", "END_SEND"})
+_AFTER_AN_AWAIT = frozenset({"YIELD_VALUE", "RESUME", "JUMP_BACKWARD_NO_INTERRUPT", "END_SEND"})
 _TELLS_NO_FINALLY = frozenset({"CHECK_EXC_MATCH", "CHECK_EG_MATCH", "WITH_EXCEPT_START"})
 _CALLS = frozenset({"CALL", "PRECALL"})
 
@@ -75,16 +75,16 @@ class CodePoints:
         """Whether a trace function may raise in the place of the instruction at `lasti`."""
         return lasti in self._safe and (in_a_finally or lasti not in self._finals)
 
-    def allows_behind(self, lasti: int, *, in_a_finally: bool = False) -> bool:
-        """Whether a signal's handler may raise that runs behind the instruction at `lasti`."""
+    def allows_after(self, lasti: int, *, in_a_finally: bool = False) -> bool:
+        """Whether a signal's handler may raise that runs after the instruction at `lasti`."""
         index = self._index(lasti)
-        at, behind = self._offsets[index], self._offsets[index + 1 : index + 2]
+        at, following = self._offsets[index], self._offsets[index + 1 : index + 2]
         if at in self._jumps:
             return True
         return (
             "JUMP" not in name_at(self.code, at)
             and self.allows(at, in_a_finally=in_a_finally)
-            and all(self.allows(offset, in_a_finally=in_a_finally) for offset in behind)
+            and all(self.allows(offset, in_a_finally=in_a_finally) for offset in following)
         )
 
     def is_entry(self, lasti: int) -> bool:
@@ -135,20 +135,18 @@ def _bookkeeping(listing: list[Instruction], handlers: list[int | None]) -> Iter
         if instruction.name == "RERAISE" and index:
             yield index - 1  # in the compiler's own handler around a coroutine, from 3.12 on
         if instruction.name == "POP_EXCEPT":
-            # Behind the clause's own range and before this, as in a ``return``.
+            # After the clause's own range and before this one, as in a ``return``.
             yield from _moves_before(listing, index, handlers)
 
 
 def _awaits(listing: list[Instruction]) -> Iterable[int]:
-    is_behind = False
+    is_after = False
     for index, instruction in enumerate(listing):
-        is_behind = instruction.name == "SEND" or (
-            is_behind and instruction.name in _BEHIND_AN_AWAIT
-        )
+        is_after = instruction.name == "SEND" or (is_after and instruction.name in _AFTER_AN_AWAIT)
         if instruction.name == "SEND":
             # What is awaited is fetched, then None; on 3.15 with a NULL in between.
             yield from range(index - 2 - (listing[index - 2].name == "PUSH_NULL"), index)
-        if is_behind:
+        if is_after:
             yield index
 
 
@@ -212,7 +210,7 @@ def _jumps_looked_up_well(code: CodeType, listing: list[Instruction]) -> Iterabl
 
 
 def _entries(listing: list[Instruction], handlers: list[int | None]) -> Iterable[int]:
-    """Signals are looked at behind such a call and before its block (gh-148874)."""
+    """CPython checks for signals between such a call and its block (gh-148874)."""
     for index, handler in enumerate(handlers):
         begins = index and handler is not None and handler != handlers[index - 1]
         if begins and listing[index - 1].name == "CALL":

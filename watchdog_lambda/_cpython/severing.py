@@ -121,7 +121,7 @@ class Wait:
     def is_unmoved(self) -> bool:
         """Whether the thread waits as it did at the last look, and has not run since."""
         is_same = self._is_the_same()
-        # Behind the look at the call: nothing that it has seen can be of a later one.
+        # Read after the call has been looked at: what was seen cannot belong to a later call.
         return is_same and syscalls.turns(self._native_id) == self._turns
 
     def end(self) -> list[str]:

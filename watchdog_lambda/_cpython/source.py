@@ -111,7 +111,7 @@ class SourceMap:
     def wrappers(self, stack: Stack) -> frozenset[tuple[str, str]]:
         """File and function of the frames around the user's own code, which are others' wrappers.
 
-        None if no code of the user's is in the stack: one cannot tell then.
+        Empty if the stack has no frame of the user's code: then they cannot be told apart.
         """
         around: set[tuple[str, str]] = set()
         for file, _, function in reversed(of_the_handler(stack)):

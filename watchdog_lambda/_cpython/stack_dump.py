@@ -36,7 +36,7 @@ STDERR = 2
 class StackDumpTimer:
     """The dump's signal and its timers. ``available`` is False where there are no such timers.
 
-    Thread: made by the main one, then used by whoever goes to sleep or wakes.
+    Thread: made by the main one, then used by the thread that goes to sleep or wakes.
     """
 
     __slots__ = ("_by_clock", "_by_cpu", "_handler", "_handler_of", "_number", "available")
@@ -98,12 +98,12 @@ class StackDumpTimer:
 
 
 reserved: set[int] = set()
-"""Signals that somebody in this package has for good: of faulthandler's handlers Python does not
-know, and says SIG_DFL."""
+"""Signals that this package has taken for good. Python does not know of faulthandler's handlers,
+and says SIG_DFL."""
 
 
 def spare_signal(nudge: int | None = None) -> int | None:
-    """A signal that nobody uses; from the top, as those who want one count from below."""
+    """A signal that is not in use; from the top, because other code counts from below."""
     for number in range(signal.SIGRTMAX, signal.SIGRTMIN - 1, -1):
         if number in reserved or number == nudge:
             continue

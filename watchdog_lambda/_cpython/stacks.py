@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 MOST_OWN_FRAMES = 1000
 """Of a stack that is walked: a handler can be a million deep."""
 
-_spares: list[Spare] = []
+_reserves: list[ReserveFile] = []
 
 
-class Spare:
-    """A scratch file kept open, for when no descriptor is to be had any more."""
+class ReserveFile:
+    """A scratch file that is kept open, for when no other descriptor is available."""
 
     __slots__ = ("_descriptor", "_identity", "_lock")
 
@@ -60,11 +60,11 @@ def preload() -> None:
     import faulthandler  # noqa: PLC0415
 
     del faulthandler  # loaded, which is all
-    if not _spares:
+    if not _reserves:
         try:
-            _spares.append(Spare())
+            _reserves.append(ReserveFile())
         except OSError:
-            pass  # none to be had now; there may be when it is needed
+            pass  # none is available now; there may be one when it is needed
 
 
 def own_stack(frame: FrameType | None, most: int = MOST_OWN_FRAMES) -> Stack:
@@ -143,17 +143,17 @@ def handled_by(thread_id: int) -> BaseException | None:
 
 
 class gc_paused:  # noqa: N801 - used like a function
-    """A block in which no garbage is collected: see above. Thread: any; not for several at once."""
+    """A block in which no garbage is collected; see above. Thread: any, but one at a time."""
 
     __slots__ = ("_was_enabled",)
 
     def __enter__(self) -> None:
-        """Hold it off."""
+        """Pause the collector."""
         self._was_enabled = gc.isenabled()
         gc.disable()
 
     def __exit__(self, *_: object) -> None:
-        """Let it go on, if it was on."""
+        """Resume it, if it was enabled before."""
         if self._was_enabled:
             gc.enable()
 
@@ -168,7 +168,7 @@ def _text() -> str:
     except OSError:
         pass
     try:
-        return _spares[0].dump() if _spares else ""
+        return _reserves[0].dump() if _reserves else ""
     except OSError:
         return ""
 

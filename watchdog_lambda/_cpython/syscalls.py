@@ -173,7 +173,7 @@ def turns(native_id: int) -> int | None:
 
 def state_of(native_id: int) -> str:
     """A thread's state as ``ps`` has it: R for one that runs or could, S for one that waits."""
-    # Behind the name, in brackets, which may hold anything.
+    # After the name, in parentheses, which may hold anything.
     fields = read(f"/proc/self/task/{native_id}/stat").rpartition(")")[2].split()
     return fields[0] if fields else ""
 

@@ -119,9 +119,9 @@ class TargetFrames:
         """Whether a trace function may raise at the instruction that `frame` has come to."""
         return self._points_of(frame.f_code).allows(frame.f_lasti, in_a_finally=reach >= ANY)
 
-    def allows_behind(self, frame: FrameType, reach: int) -> bool:
+    def allows_after(self, frame: FrameType, reach: int) -> bool:
         """Whether a signal's handler may raise that runs in `frame`."""
-        return self._points_of(frame.f_code).allows_behind(frame.f_lasti, in_a_finally=reach >= ANY)
+        return self._points_of(frame.f_code).allows_after(frame.f_lasti, in_a_finally=reach >= ANY)
 
     def allows_from_afar(self, frame: FrameType) -> bool | None:
         """Whether an injection for a thread in `frame` would land well; None: it must not be made.
@@ -133,12 +133,12 @@ class TargetFrames:
         """
         code = frame.f_code
         if self._points_of(code).is_entry(frame.f_lasti):
-            # It would land behind the call at the earliest, so there is nothing to be gained.
+            # It would land after the call at the earliest, so nothing would be gained.
             # Pinned by test_an_injection_waits_for_a_with_to_be_entered.
             return None
         if code.co_filename == _SELECTORS and code.co_name == "select":
             return True  # of a loop, which is woken for it
-        return self._source.is_own(code.co_filename) and self.allows_behind(frame, OWN)
+        return self._source.is_own(code.co_filename) and self.allows_after(frame, OWN)
 
     def _is_in_a_finally(self, frame: FrameType, reach: int) -> bool:
         code = frame.f_code
@@ -159,7 +159,7 @@ def is_loops_own(code: CodeType) -> bool:
     """Whether this is asyncio's own code, and no coroutine.
 
     A raise in there costs the loop a callback, or leaves it running for good; what is raised in a
-    coroutine gets to whoever awaits it. Where such a loop waits, the frame is the selector's.
+    coroutine reaches the frame that awaits it. Where a loop waits, the frame is the selector's.
     """
     return code.co_filename.startswith(_ASYNCIO) and not code.co_flags & RESUMABLE
 
@@ -179,7 +179,7 @@ def may_be_cut(frame: FrameType) -> bool:
 def is_at_a_call(frame: FrameType) -> bool:
     """Whether a call can be under way in `frame` itself.
 
-    Signals are looked at behind these other instructions as well.
+    CPython checks for signals after these other instructions as well.
     """
     name = name_at(frame.f_code, frame.f_lasti)
     return not name.startswith(("RESUME", "JUMP_", "POP_JUMP_"))

@@ -36,7 +36,7 @@ _AWAITED: dict[type[object], tuple[str, str]] = {
     types.CoroutineType: ("cr_frame", "cr_await"),
     types.GeneratorType: ("gi_frame", "gi_yieldfrom"),
 }
-"""Where a frame is to be had, and what it waits for."""
+"""The attributes that hold a frame, and what it waits for."""
 
 
 def note_run(frame: FrameType | None) -> None:
@@ -114,7 +114,7 @@ def _is_own(task: Task[Any], code: SourceMap) -> bool:
     files = [file for file, _, _ in awaited_stack(task.get_coro())]
     if any(code.is_own(file) for file in files):
         return True
-    # Whoever waits for a task has had a callback added; gather(), wait() and wait_for() as well.
+    # Code that waits for a task adds a callback to it; so do gather(), wait() and wait_for().
     is_awaited = bool(getattr(task, "_callbacks", True))
     return not is_awaited and all(map(is_stdlib, files))
 

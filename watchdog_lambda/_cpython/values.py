@@ -75,7 +75,7 @@ class Values:
 
 
 def _cells(code: CodeType) -> tuple[str, ...]:
-    """The variables behind the local ones, in the order of the interpreter's indices."""
+    """The variables that follow the local ones in the interpreter's order."""
     return (
         *(name for name in code.co_cellvars if name not in code.co_varnames),
         *code.co_freevars,

@@ -29,9 +29,10 @@ LOOKS = 3
 
 
 def waits_in_cleanup(frame: FrameType, code: SourceMap) -> bool:
-    """Whether a library's own end waits here, and no code of the user's between does anything.
+    """Whether a library's own cleanup waits here, with no frame of the user's code in between.
 
-    A cleanup of the user's that calls into a library is none: nothing of the library's ends there.
+    A cleanup in the user's code that calls into a library does not count: nothing of the library
+    ends there.
 
     Thread: the frame's own.
     """

@@ -31,7 +31,7 @@ QUICK = 5
 has heard one of them."""
 
 LONGEST_WAIT = 1.0
-"""Seconds. A longer wait than this leaves too little of a grace period behind it."""
+"""Seconds. A longer wait than this leaves too little of a grace period after it."""
 
 MARGIN = 0.025
 """Seconds beyond a wait's limit, for the thread to get a processor and the GIL."""
@@ -51,7 +51,7 @@ class Cadence:
         self.unheard = 0
         """Nudges sent in a row that nobody has heard."""
         self.quiet_until = -math.inf
-        """Until then nobody is to be nudged, whoever has woken the watchdog."""
+        """No nudge is sent before this instant, even if the watchdog is woken earlier."""
         self.has_waited = False
         """Whether a wait has been left to run out, and nobody has heard a nudge all the same."""
 

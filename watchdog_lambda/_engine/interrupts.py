@@ -120,9 +120,9 @@ class InterruptPolicy(Interrupts):
         """The interrupt to land in `frame` now, or None: not now.
 
         `handled` is the exception that the thread is handling, and `found` says how it was found.
-        Who asks for another thread gives its `stack`, for a frame that runs must not be walked.
-        Whoever gets an interrupt raises it. ``is_on_its_way`` tells afterwards whether the thread
-        is to be traced to the next safe point, where the answer may be another.
+        A caller that asks for another thread gives its `stack`: a running frame must not be walked.
+        The caller raises the interrupt that it gets. ``is_on_its_way`` tells afterwards whether the
+        thread is to be traced to the next safe point, where the answer may be another.
         """
         self.is_on_its_way = False
         if not self.is_wanted(now, handled):

@@ -87,8 +87,8 @@ class Invocation(Timed):
         self.start = start
         self.limit = limit  # seconds from the start to the hard deadline
         # When the watchdog must look next, for a sample or to act. Written by the handler's thread;
-        # by the watchdog's as well once that has looked. Whoever changes plan or hooks rings, and
-        # the watchdog works it out anew.
+        # by the watchdog's as well once that has looked. A thread that changes plan or hooks rings
+        # the watchdog, which then works it out again.
         self.due = due
         self.is_open = True  # handler's thread
         self.is_seen = False  # whoever takes it out of current.active; never taken back

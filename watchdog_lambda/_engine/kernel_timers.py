@@ -2,7 +2,7 @@
 
 First it nudges, a little beyond the instant at which the thread must act (:mod:`.timers`), though
 not where it wakes to take a sample: a handler that is in time is never nudged. C code that looks at
-signals is interrupted by that. At last it has every thread's stack written (:mod:`.stack_dump`).
+signals is interrupted by that. Later it has every thread's stack written (:mod:`.stack_dump`).
 
 Both are set before the thread goes to sleep: by the thread, or by an invocation that rings it, for
 its handler may hold the GIL from the first instruction on, and the thread never come to set them.
@@ -102,16 +102,16 @@ class KernelTimers:
             self._start = dump_for.start
 
     def keep(self) -> None:
-        """Keep the time of the dump, for nobody who is there now."""
+        """Keep the time of the dump, for invocations that are still to come."""
         self.dump_for = None
 
     def set(self, acts_at: float, stale_at: float = math.inf) -> float:
-        """Have the kernel act, should the thread not wake then.
+        """Have the kernel act if the thread does not wake then.
 
         `stale_at` is the instant of an invocation that has ended. Returns when the thread is to
         look once more whether `acts_at` stands; infinity if that is near.
 
-        Thread: who goes to sleep.
+        Thread: the one that is about to sleep.
         """
         timer, dump = self._timer, self._dump
         if timer is None or dump is None:

@@ -90,7 +90,7 @@ def _has_loop(*, is_own_thread: bool) -> bool:
 def first_kind(frame: FrameType, code: SourceMap) -> Kind:
     """What lands first in `frame`. Thread: the frame's own."""
     kind: Kind = LambdaTimeout
-    found: Kind = LambdaTimeout  # in the libraries since the last frame of the user's
+    found: Kind = LambdaTimeout  # in the libraries since the last frame of the user's code
     is_called_back = is_taken = False  # by a library; and taken there
     inner: FrameType | None = frame
     for _ in range(MOST_FRAMES):

@@ -1,6 +1,6 @@
 """What the samples of one invocation's stack have shown, and how the record tells it.
 
-Thread: the watchdog's adds to them; whoever writes the record reads, once none are added any more.
+Thread: the watchdog's adds them; the record is written after the last one has been added.
 """
 
 from __future__ import annotations

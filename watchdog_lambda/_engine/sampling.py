@@ -9,7 +9,7 @@ An invocation that ends in the first half is never looked at. One that ends in t
 no :class:`.Firing`, so that its end takes the short way, and its samples are dropped.
 
 Thread: the watchdog's takes the samples and alone knows of them. It hands them to the firing before
-the grace period begins, and takes none after that, so whoever writes the record only reads.
+the grace period begins, and takes none after that, so the code that writes the record only reads.
 """
 
 from __future__ import annotations

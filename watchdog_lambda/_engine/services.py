@@ -1,7 +1,7 @@
 """What the watchdog acts with: clock, ways of delivery, and what it is given to call.
 
-The engine knows neither the record's format nor the Lambda API. Who makes the process's watchdog
-hands it a :class:`Report`, and a :class:`LastResort` where the settings ask for one.
+The engine knows neither the record's format nor the Lambda API. The code that makes the process's
+watchdog gives it a :class:`Report`, and a :class:`LastResort` where the settings ask for one.
 """
 
 from __future__ import annotations
@@ -70,4 +70,4 @@ class Services:
         self.injector = injector
         self.kernel_timers = kernel_timers
         self.report = report
-        self.last_resort = last_resort  # None where nothing but a report is to be had
+        self.last_resort = last_resort  # None if a report is all there is

@@ -53,7 +53,7 @@ def withdraw_for_shield(firing: Firing) -> None:
 
 
 def reopen(firing: Firing) -> None:
-    """Open a settled invocation again, behind a shield: last call lands in what is run now."""
+    """Open a settled invocation again, under a shield: last call lands in what runs now."""
     invocation = firing.invocation
     raise_shield(invocation)
     invocation.is_open = True

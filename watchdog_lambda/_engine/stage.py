@@ -1,7 +1,7 @@
 """User code on threads of its own, within a bound: one call, and the hooks of one stage.
 
 Python cannot end a thread. So the caller goes on when the bound is reached, and code that hangs for
-good stays behind, as a daemon.
+good goes on as a daemon thread.
 
 The lock of a :class:`Stage` guards its records and whether it is closed. It is held for a few
 stores, never around user code.

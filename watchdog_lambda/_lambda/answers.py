@@ -143,7 +143,7 @@ class Answers:
         try:
             status, said = self._api.post(path, body, headers, _ANSWERS_WITHIN)
         except Unanswered:
-            # It may have been taken. Whoever answered once more would answer twice.
+            # It may have been taken: answering again could answer twice.
             return True
         except OSError as error:
             status, said = 0, str(error)

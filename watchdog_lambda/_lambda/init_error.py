@@ -32,6 +32,6 @@ class InitError(ConfigurationError, FaultException):  # type: ignore[misc]
         )
 
 
-# For whoever reads the traceback of a process that is not Lambda's runtime.
+# For the traceback of a process that is not Lambda's runtime.
 InitError.__name__ = InitError.__qualname__ = ConfigurationError.__name__
 InitError.__module__ = ConfigurationError.__module__

@@ -106,7 +106,7 @@ def threads_of_this_process() -> int:
 
 
 def handles(pid: int, number: int) -> bool:
-    """Whether a process has a handler for a signal, whoever has put it there."""
+    """Whether a process has a handler for a signal, whatever code has installed it."""
     try:
         with open(f"/proc/{pid}/status", "rb") as file:
             caught = file.read().partition(b"SigCgt:")[2].split(maxsplit=1)

@@ -1,8 +1,8 @@
 """Lambda's Runtime API over a bare socket, where the runtime's own client cannot serve.
 
 That client is one connection, which is not safe to use from two threads, and it holds the GIL while
-it posts. So whoever speaks for a handler that is stuck, or for the process, opens a connection of
-its own for each request, and only ever to the address that Lambda has given. ``http.client`` would
+it posts. So code that speaks for a stuck handler, or for the process, opens a connection of its
+own for each request, and only to the address that Lambda has given. ``http.client`` would
 take 15 ms of a cold start, and some megabytes in a supervisor, which imports nothing.
 
 Documents: "Using the Lambda runtime API for custom runtimes" (2018-06-01) and "Using the Lambda

@@ -1,7 +1,7 @@
 """Where a runtime's process was when it crashed or was stuck, written down by itself.
 
 Nobody walks the stack of a thread that runs: a walk from outside of it has crashed the process.
-``faulthandler``'s handlers run in C, in the very thread whose stack they write, and need no GIL:
+``faulthandler``'s handlers run in C, in the thread whose stack they write, and need no GIL:
 
 - one for the signals that end a process, in whichever thread they come;
 - one for a signal of our own, which the supervisor sends to the main thread just before it stops

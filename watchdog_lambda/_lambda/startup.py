@@ -52,16 +52,15 @@ def prepare(
     """Do what `settings` ask for and has not been done.
 
     Outside of Lambda, where no Runtime API is, there is nothing to be done. In Managed Instances
-    only ``supervise`` is to be had: ending a process there ends a worker for good, and the log says
-    so.
+    only ``supervise`` is available: ending a process there ends a worker for good. The log says so.
 
     With ``supervise`` it returns in another process than it was called in; see :mod:`.supervise`.
 
     Raises:
         ConfigurationError: Python runs without its GIL.
 
-    Thread: main, before the first invocation; `is_entrypoint` says that nothing of the user's has
-    been imported.
+    Thread: main, before the first invocation; `is_entrypoint` says that none of the user's code
+    has been imported.
     """
     if (refusal := refusal_without_gil()) is not None:
         raise ConfigurationError(refusal)

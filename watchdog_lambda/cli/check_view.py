@@ -1,4 +1,4 @@
-"""What ``check`` tells: people as text, a machine as one JSON document."""
+"""What ``check`` prints: text, or one JSON document."""
 
 from __future__ import annotations
 

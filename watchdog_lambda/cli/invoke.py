@@ -15,7 +15,7 @@ from .builtin import Builtin
 from .emulator import Emulator
 from .function import CannotRun, Function, environment, inherited
 from .outcome import EXIT_STATUS, outcome_of
-from .view import Machine, People
+from .view import JsonView, TextView
 
 if TYPE_CHECKING:
     import argparse
@@ -32,7 +32,7 @@ def invoke(options: argparse.Namespace) -> int:
     """
     function = function_of(options)
     path, note = host_for(options.emulator, function.timeout)
-    view = Machine(function, path) if options.json else People(function, path, note)
+    view = JsonView(function, path) if options.json else TextView(function, path, note)
     host = Builtin(function, view.line) if path is None else Emulator(path, function, view.line)
     invocations: list[Invocation] = []
     with host:

@@ -126,7 +126,7 @@ def ruler(begin: float, end: float, length: int) -> tuple[str, str]:
 
 
 def figure(seconds: float, decimals: int) -> str:
-    """A number without zeros behind the point that say nothing."""
+    """A number without trailing zeros."""
     text = f"{seconds:.{decimals}f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
 

@@ -1,4 +1,4 @@
-"""What ``invoke`` tells: people, as it happens; a machine, in the end and as one JSON document."""
+"""What ``invoke`` prints: text as it happens, or one JSON document at the end."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SCHEMA = 1
 _TIME = 7  # columns for the time before a line of the log
 
 
-class People:
+class TextView:
     """The answer to standard output; everything else to standard error."""
 
     def __init__(self, function: Function, emulator: str | None, note: str) -> None:
@@ -101,7 +101,7 @@ class People:
         self._screen.show(Styled(text, "dim"))
 
 
-class Machine:
+class JsonView:
     """One document on standard output; docs/reference/command.md says what is in it."""
 
     def __init__(self, function: Function, emulator: str | None) -> None:

@@ -96,9 +96,9 @@ def expire(*_args: object, **_kwargs: object) -> None:
     gets what comes next: the interrupt that follows a swallowed one, and in a cleanup, which is
     left alone, that of last call.
 
-    Returns only where production would go on, too: behind a shield, whose end the interrupt lands
-    at; with ``interrupt="none"``; and in a thread that the handler has started, once the interrupt
-    has landed in the handler's own.
+    Returns only where production would go on, too: in a shield, at whose end the interrupt lands;
+    with ``interrupt="none"``; and in a thread that the handler has started, once the interrupt has
+    landed in the handler's own.
 
     Raises:
         LambdaTimeout: or ``Interrupt``, whichever is due: what lands in the handler.

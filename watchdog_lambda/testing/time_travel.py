@@ -59,7 +59,7 @@ class TimeTravel:
 
     @property
     def elapsed(self) -> float:
-        """Seconds since the invocation's start, as everybody sees it."""
+        """Seconds since the invocation's start, as the package and the handler see it."""
         return self.invocation.elapsed()
 
     @property

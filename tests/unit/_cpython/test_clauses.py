@@ -10,7 +10,6 @@ import pytest
 
 from tests.unit.frames import innermost, made
 from watchdog_lambda import Interrupt, LambdaTimeout
-from watchdog_lambda._cpython import clauses
 from watchdog_lambda._cpython.clauses import PASSES, RAISED_ON, SUPPRESSED, TAKEN, fate, is_handling
 from watchdog_lambda.errors import LoopInterrupt
 
@@ -45,11 +44,6 @@ NAMES: dict[str, Any] = {
     "lets_pass": LetsPass,
     "lock": threading.Lock(),
 }
-
-
-@pytest.fixture(autouse=True)
-def preloaded() -> None:
-    clauses.preload()
 
 
 def fates(body: str) -> list[str]:

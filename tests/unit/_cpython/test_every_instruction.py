@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.unit._cpython.landing_programs import FILE, Ledger, Program, faults, programs
-from watchdog_lambda._cpython import bytecode
 from watchdog_lambda._cpython.target_frames import OWN, TargetFrames
 
 if TYPE_CHECKING:
@@ -89,11 +88,6 @@ def check(program: Program) -> int:
         landed += nudged.run(program.make(ledger))
         assert faults(ledger) == [], f"at {at} of\n{program.source}\n{ledger}"
     return landed
-
-
-@pytest.fixture(autouse=True)
-def preloaded() -> None:
-    bytecode.preload()
 
 
 @pytest.mark.untraced

@@ -13,17 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from watchdog_lambda._cpython import bytecode
 from watchdog_lambda._cpython.bytecode import catches, protected_by
 from watchdog_lambda._cpython.safe_points import CodePoints
 
 if TYPE_CHECKING:
     from types import CodeType
-
-
-@pytest.fixture(autouse=True)
-def preloaded() -> None:
-    bytecode.preload()
 
 
 def compiled(source: str) -> CodeType:
@@ -231,7 +225,7 @@ def test_an_except_beside_a_loop_gets_nothing_of_it() -> None:
     loop = on_line(code, 4)
 
     safe = [offset for offset in loop if points.allows(offset)]
-    behind = [offset for offset in loop if points.allows_behind(offset)]
+    behind = [offset for offset in loop if points.allows_after(offset)]
 
     assert safe
     assert all(protected_by(code, offset) is None for offset in safe)
@@ -258,11 +252,11 @@ def test_behind_a_call_what_comes_next_counts() -> None:
     points = CodePoints(code)
     first, second = named(code, "CALL")
 
-    assert points.allows_behind(first)
-    assert not points.allows_behind(second)
-    assert points.allows_behind(named(code, "RETURN_VALUE")[-1])
+    assert points.allows_after(first)
+    assert not points.allows_after(second)
+    assert points.allows_after(named(code, "RETURN_VALUE")[-1])
     # A frame that has called another one is at the end of its call.
-    assert points.allows_behind(first + 4) == points.allows_behind(first)
+    assert points.allows_after(first + 4) == points.allows_after(first)
 
 
 def test_a_call_that_enters_a_with_is_an_entry() -> None:

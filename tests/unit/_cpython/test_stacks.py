@@ -13,7 +13,7 @@ import pytest
 
 from tests.support import BOUND
 from watchdog_lambda._cpython import stacks
-from watchdog_lambda._cpython.stacks import Spare, _parse, all_stacks, own_stack
+from watchdog_lambda._cpython.stacks import ReserveFile, _parse, all_stacks, own_stack
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -60,19 +60,19 @@ def test_it_works_without_memory_files(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def spare(monkeypatch: pytest.MonkeyPatch) -> Spare:
+def spare(monkeypatch: pytest.MonkeyPatch) -> ReserveFile:
     """The file that is kept, and no other to be had."""
-    kept = Spare()
+    kept = ReserveFile()
 
     def none_left() -> int:
         raise OSError(errno.EMFILE, "too many open files")
 
-    monkeypatch.setattr(stacks, "_spares", [kept])
+    monkeypatch.setattr(stacks, "_reserves", [kept])
     monkeypatch.setattr(stacks, "_new_file", none_left)
     return kept
 
 
-def test_without_descriptors_the_spare_file_serves(spare: Spare) -> None:
+def test_without_descriptors_the_spare_file_serves(spare: ReserveFile) -> None:
     """Again and again, and not in the hands of two at once: then the one thread is walked."""
     ident = threading.get_ident()
     for _ in range(2):
@@ -84,7 +84,9 @@ def test_without_descriptors_the_spare_file_serves(spare: Spare) -> None:
     os.close(spare._descriptor)
 
 
-def test_a_spare_file_that_has_become_another_is_left_alone(spare: Spare, tmp_path: Path) -> None:
+def test_a_spare_file_that_has_become_another_is_left_alone(
+    spare: ReserveFile, tmp_path: Path
+) -> None:
     """User code has closed everything, and has opened its own there."""
     theirs = (tmp_path / "theirs").open("w+b")
     os.dup2(theirs.fileno(), spare._descriptor)
@@ -102,8 +104,8 @@ def test_a_start_without_descriptors_goes_on_without_a_spare_file(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """There may be some when it is needed; the one thread is walked in any case."""
-    spares: list[Spare] = []
-    monkeypatch.setattr(stacks, "_spares", spares)
+    spares: list[ReserveFile] = []
+    monkeypatch.setattr(stacks, "_reserves", spares)
 
     stacks.preload()
 

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from watchdog_lambda._cpython import bytecode
 from watchdog_lambda._cpython.source import GUARD, OPAQUE, PACKAGE, STDLIB
 from watchdog_lambda._cpython.target_frames import (
     ANY,
@@ -38,11 +37,6 @@ class Places:
 
     def is_own(self, file: str) -> bool:
         return file == OWNS
-
-
-@pytest.fixture(autouse=True)
-def preloaded() -> None:
-    bytecode.preload()
 
 
 def calls(work: Any) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.unit.frames import LIBRARY, OWN, innermost, made
-from watchdog_lambda._cpython import clauses, syscalls
+from watchdog_lambda._cpython import syscalls
 from watchdog_lambda._cpython.source import SourceMap
 from watchdog_lambda._cpython.waits import LOOKS, AtRest, waits_in_cleanup, waits_in_exit
 
@@ -36,11 +36,6 @@ def call(back):
         finally: back()
     except ArithmeticError: pass
 """
-
-
-@pytest.fixture(autouse=True)
-def preloaded() -> None:
-    clauses.preload()
 
 
 def waits(*calls: Callable[..., Any]) -> bool:

@@ -8,7 +8,6 @@ import pytest
 
 from tests.unit.frames import LIBRARY, OWN, innermost, made
 from watchdog_lambda import Interrupt, LambdaTimeout
-from watchdog_lambda._cpython import clauses
 from watchdog_lambda._cpython.source import PACKAGE, STDLIB, SourceMap
 from watchdog_lambda._engine.rungs import cancels, first_kind, first_kind_from_afar
 from watchdog_lambda.errors import LoopInterrupt
@@ -73,11 +72,6 @@ def call(back):
     attempt = Attempt()
     with attempt: back()
 """
-
-
-@pytest.fixture(autouse=True)
-def preloaded() -> None:
-    clauses.preload()
 
 
 def own(source: str) -> Callable[..., Any]:

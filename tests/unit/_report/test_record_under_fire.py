@@ -347,13 +347,13 @@ def test_a_spare_file_that_has_become_the_users_is_spared(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """User code that closes every descriptor gets the number for a file of its own."""
-    spare = _stacks.Spare.__new__(_stacks.Spare)
+    spare = _stacks.ReserveFile.__new__(_stacks.ReserveFile)
     file = tmp_path / "data.csv"
     with file.open("w") as data:
         spare._descriptor = data.fileno()
         spare._identity = (os.getpid(), 0, 0)
         spare._lock = allocate_lock()
-        monkeypatch.setattr(_stacks, "_spares", [spare])
+        monkeypatch.setattr(_stacks, "_reserves", [spare])
 
         stacks = all_stacks(threading.get_ident())
 
