@@ -24,13 +24,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from benchmarks.quota import quota
+from tools import ending
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 ROOT: Final = Path(__file__).resolve().parent.parent
-SKIPPED: Final = 77
-"""The exit status for "cannot run here", as automake and others have it."""
 
 WHOLE: Final = 1769
 """MB of memory that come with one whole processor, as AWS documents it."""
@@ -100,7 +99,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with quota(share) as held, _intake() as intake:
             if held.members is None:
                 print("SKIPPED: the kernel sets no quota here; it needs root", file=sys.stderr)
-                return SKIPPED
+                return ending.SKIPPED
             runs = {
                 computes: [_run(held.members, intake, computes) for _ in range(options.runs)]
                 for computes in (False, True)

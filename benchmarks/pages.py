@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+import json
+import re
+from typing import TYPE_CHECKING, Any, Final
 
 from cogapp import Cog
 
@@ -23,3 +25,11 @@ def remake(*pages: Path) -> None:
 def is_made(page: Path) -> bool:
     """Whether its generated parts are what the code makes now."""
     return not Cog().main([*_COG, "--check", str(page)])
+
+
+def as_json(figures: Any) -> str:
+    """Figures for a file. An object that holds no other is on one line: runs can be compared."""
+    text = json.dumps(figures, indent=1)
+    for innermost in (r"\[[^][{}]*\]", r"\{[^{}]*\}"):
+        text = re.sub(innermost, lambda found: re.sub(r"\s+", " ", found[0]), text)
+    return text + "\n"

@@ -25,6 +25,8 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from tools import ending
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -36,7 +38,6 @@ TOLD_ONLY: Final = ("minimum.txt",)
 KNOWN_VULNERABLE: Final = "urllib3==1.24.1"
 """Never installed. A service that knows nothing against it knows nothing."""
 
-SKIPPED: Final = 77
 BOUND: Final = 300.0
 """Seconds for one file: a service that does not answer is one that cannot be asked."""
 
@@ -60,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         knows = found and found[0].startswith(f"{KNOWN_VULNERABLE.replace('==', ' ')}: ")
         if found is None or (is_control and not knows):
             print(f"!!! SKIPPED: no answer about {name} that could be believed", *found or ())
-            return SKIPPED
+            return ending.SKIPPED
         if not is_control:
             print(*(f"{name}: {line}" for line in found), sep="\n", end="\n" if found else "")
             print(f"» {name}: {len(found)} known vulnerabilities", flush=True)

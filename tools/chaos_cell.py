@@ -36,6 +36,7 @@ from tools.soak_cell import Cell, Soak
 from watchdog_lambda import Interrupt, LambdaTimeout, watch
 from watchdog_lambda._engine.current import under_way
 from watchdog_lambda._process import process_watchdog
+from watchdog_lambda.testing import FakeContext
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -303,7 +304,7 @@ class Threads(Weather):
         # In the very first invocation the watchdog's own thread cannot be started either.
         self.before(0)
         if (
-            watch(_answers)("an event", _Second()) != "an event"
+            watch(_answers)("an event", FakeContext(1.0)) != "an event"
             or process_watchdog._thread_id is not None
         ):
             raise AssertionError("without a thread the handler must run, unwatched")
@@ -316,13 +317,6 @@ class Threads(Weather):
 
 def _answers(event: object, _context: object) -> object:
     return event
-
-
-class _Second:
-    """A context with a second left."""
-
-    def get_remaining_time_in_millis(self) -> int:
-        return 1000
 
 
 class Memory(Weather):

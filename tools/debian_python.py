@@ -53,12 +53,11 @@ class Unavailable(RuntimeError):
     """Debian's Pythons cannot be had on this machine; the message says why, and what would do."""
 
 
-def make(versions: Sequence[str] = VERSIONS, *, anew: bool = False) -> list[Path]:
+def make(versions: Sequence[str] = VERSIONS) -> list[Path]:
     """Make interpreters, or take those that were made before; return them in order.
 
     Args:
         versions: Those to be found from now on. All are fetched, for they share most files.
-        anew: Fetch what the suite has today in any case.
 
     Raises:
         Unavailable: They cannot be had here.
@@ -69,7 +68,7 @@ def make(versions: Sequence[str] = VERSIONS, *, anew: bool = False) -> list[Path
     found.mkdir(parents=True, exist_ok=True)
     with (root.parent / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # two that make it at once would share half a folder
-        if anew or not root.exists():
+        if not root.exists():
             _fetch(root)
         for interpreter in interpreters:
             # Alone in a folder: nothing else of Debian's comes onto PATH. And no link, for an
@@ -88,8 +87,6 @@ def _fetch(root: Path) -> None:
         _unpack(unpacked)
         for version in VERSIONS:
             _make_startable(unpacked, root, version)
-        if root.exists():
-            root.replace(Path(scratch, "before"))
         # Whole or not at all: nobody ever finds half of it.
         unpacked.replace(root)
 
@@ -161,12 +158,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "versions", nargs="*", metavar="version", help=f"of {', '.join(VERSIONS)}; else all"
     )
-    parser.add_argument("--anew", action="store_true", help="fetch what Debian has today")
     given = parser.parse_args(arguments)
     if unknown := set(given.versions) - set(VERSIONS):
         parser.error(f"{SUITE} has {' and '.join(VERSIONS)}, not {', '.join(sorted(unknown))}")
     try:
-        for interpreter in make(given.versions or VERSIONS, anew=given.anew):
+        for interpreter in make(given.versions or VERSIONS):
             print(interpreter)
     except Unavailable as error:
         print(f"SKIPPED: {error}", file=sys.stderr)

@@ -27,6 +27,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from tools import ending
 from tools.emulator import EmulatorUnavailable, fetch_emulator
 from watchdog_lambda.cli.arguments import parser as command_parser
 from watchdog_lambda.cli.emulator import Emulator
@@ -42,9 +43,6 @@ if TYPE_CHECKING:
     from watchdog_lambda.cli.function import Function, Invocation
 
 ROOT: Final = Path(__file__).resolve().parent.parent
-SKIPPED: Final = 77
-"""The exit status for "cannot run here", as automake and others have it."""
-
 _MOST_CHARACTERS: Final = 400  # of an answer or of a line of the log
 
 
@@ -268,7 +266,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except EmulatorUnavailable as error:
         reason = str(error)
         print(json.dumps({"skipped": reason}) if options.json else f"SKIPPED: no demo: {reason}")
-        return SKIPPED
+        return ending.SKIPPED
     try:
         without, watched = (run(options, emulator, is_watched=each) for each in (False, True))
     except (UnusableError, CannotRun) as error:
@@ -297,7 +295,7 @@ exit status:
        before the limit, and the next call the same process
   1    it was not
   2    wrong arguments
-  {SKIPPED}   this machine cannot run it; the message says what is missing
+  {ending.SKIPPED}   this machine cannot run it; the message says what is missing
   130  Ctrl-C; nothing is left running
 
 more to see:
@@ -338,20 +336,5 @@ def _seconds(text: str) -> int:
     return int(text)
 
 
-_ENDS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
-
-def _interrupted(_signum: int, _frame: object) -> None:
-    for number in _ENDS:
-        signal.signal(number, signal.SIG_IGN)  # what follows is short, and must not be cut short
-    raise KeyboardInterrupt
-
-
 if __name__ == "__main__":
-    for each in _ENDS:
-        signal.signal(each, _interrupted)
-    try:
-        sys.exit(main())
-    except KeyboardInterrupt:
-        say("interrupted; nothing is left running")
-        sys.exit(130)
+    ending.run(main, "demo: interrupted; nothing is left running", signal.SIGHUP)

@@ -44,6 +44,7 @@ from watchdog_lambda import (  # noqa: E402
 )
 from watchdog_lambda._engine.current import under_way  # noqa: E402
 from watchdog_lambda.errors import prepared  # noqa: E402
+from watchdog_lambda.testing import FakeContext  # noqa: E402
 
 SECONDS: Final = 0.008
 """Of an invocation: its hard deadline is that far away, and the grace period a quarter of it."""
@@ -64,20 +65,6 @@ objects: a cache that meets a new kind late."""
 ALLOWED_OF_A_TYPE: Final = 15
 
 _leaked: list[object] = []
-
-
-class Context:
-    """A Lambda context with a deadline in milliseconds."""
-
-    aws_request_id = "flat"
-    function_name = "flat"
-    function_version = "1"
-
-    def __init__(self, seconds: float) -> None:
-        self._deadline = time.monotonic() + seconds
-
-    def get_remaining_time_in_millis(self) -> float:
-        return max(0.001, self._deadline - time.monotonic()) * 1000
 
 
 # ---- the handlers -----------------------------------------------------------------------------
@@ -257,7 +244,7 @@ class Flat:
         """One timeout, and what it came to."""
         watched, seconds = kind
         try:
-            watched({}, Context(seconds))
+            watched({}, FakeContext(seconds))
         except LambdaTimeout:
             self.outcomes["timed out"] += 1
         except KeyError:

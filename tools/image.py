@@ -26,7 +26,6 @@ import json
 import os
 import resource
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -34,8 +33,9 @@ import tempfile
 import time
 import uuid
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn, Self
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 
+from tools import ending
 from tools.emulator import EmulatorUnavailable, fetch_emulator
 from watchdog_lambda.cli.emulator import _free_ports
 
@@ -48,8 +48,6 @@ WRAPPED: Final = "Lambda with exec-wrapper"
 ROOT: Final = Path(__file__).resolve().parent.parent
 CACHE: Final = ROOT / ".cache" / "image"
 LOGS: Final = CACHE / "logs"
-SKIPPED: Final = 77
-"""The exit status for "cannot run here", as automake and others have it."""
 
 # vfs copies instead of layering: slower and larger, but it asks nothing of the file system. The
 # user's own images are neither used nor touched.
@@ -449,12 +447,8 @@ def main() -> int:
     reason = unavailable()
     if reason is not None:
         print(f"SKIPPED: the image was not built or run: {reason}")
-        return SKIPPED
+        return ending.SKIPPED
     failures = 0
-    if options.rebuild_base:
-        with _alone():
-            _debootstrap()
-            _podman("rmi", "--all", "--force")
     for base in BASES if options.base == "both" else (options.base,):
         image = build(base)
         # Closed here, not when it is collected: an interrupt may come while it waits for us.
@@ -470,28 +464,17 @@ def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="dev.py image",
         description=__doc__,
-        epilog=f"Exit status: 0 all passed, 1 something failed, {SKIPPED} this machine can't. "
+        epilog=f"Exit status: 0 passed, 1 something failed, {ending.SKIPPED} it cannot run here. "
         f"Files and logs are in {CACHE.relative_to(ROOT)}; removing the folder starts anew.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     about = "plain: Debian's python3. aws: the layout of AWS's Python images. (default: both)"
     parser.add_argument("--base", choices=(*BASES, "both"), default="both", help=about)
-    about = "make the base anew, with today's packages (40 s), instead of the one made before"
-    parser.add_argument("--rebuild-base", action="store_true", help=about)
     return parser.parse_args()
 
 
-def _interrupted(_signum: int, _frame: object) -> NoReturn:
-    raise KeyboardInterrupt
-
-
 if __name__ == "__main__":
-    # A killed job cleans up as Ctrl-C does.
-    signal.signal(signal.SIGTERM, _interrupted)
     try:
-        sys.exit(main())
-    except KeyboardInterrupt:
-        print("interrupted; nothing is left running", file=sys.stderr)
-        sys.exit(130)
+        ending.run(main, "interrupted; nothing is left running")
     except StepFailed as error:
         sys.exit(f"FAILED: {error}")

@@ -12,30 +12,16 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
-import time
 from typing import Any
 
-from tools.landing_loops import ASYNC_LOOPS, LOOPS, Loop
+from tools.landing_loops import ASYNC_LOOPS, LOOPS, Loops
 from watchdog_lambda import Interrupt, LambdaTimeout, _report, watch
+from watchdog_lambda.testing import FakeContext
 
 records: list[dict[str, Any]] = []
 """Of one timeout."""
 
 _report.listeners.append(records.append)
-
-
-class Context:
-    """What Lambda gives a handler, as far as it matters here."""
-
-    aws_request_id = "landing"
-    function_name = "landing"
-    function_version = "1"
-
-    def __init__(self, seconds: float) -> None:
-        self._deadline = time.monotonic() + seconds
-
-    def get_remaining_time_in_millis(self) -> float:
-        return max(0.0, self._deadline - time.monotonic()) * 1000
 
 
 def is_cut(record: dict[str, Any]) -> bool:
@@ -47,7 +33,7 @@ def is_cut(record: dict[str, Any]) -> bool:
 
 def strike(name: str, seconds: float) -> tuple[list[str], bool]:
     """What one timeout has left behind, and whether last call has cut it."""
-    loop = Loop()
+    loop = Loops()
     records.clear()
     if name in LOOPS:
         watched = watch(lambda _event, _context: LOOPS[name](loop))
@@ -58,7 +44,7 @@ def strike(name: str, seconds: float) -> tuple[list[str], bool]:
 
         watched = watch(handler)
     try:
-        watched({}, Context(seconds))
+        watched({}, FakeContext(seconds))
         loop.wrong.append("it has returned")
     except LambdaTimeout:
         pass

@@ -15,6 +15,7 @@ import signal
 import threading
 import time
 from pathlib import Path
+from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -85,7 +86,44 @@ class Loop:
     def _started(self) -> set[threading.Thread]:
         return set(threading.enumerate()) - self._others
 
-    # ---- the loops -------------------------------------------------------------------------------
+    def note_of(self, number: int) -> int:
+        return number
+
+    async def task(self) -> None:
+        self.resource.entered += 1
+        try:
+            await asyncio.sleep(0)
+        finally:
+            self.resource.left += 1
+
+    async def numbers(self) -> AsyncIterator[int]:
+        self.resource.entered += 1
+        try:
+            while True:
+                await asyncio.sleep(0)
+                yield 1
+        finally:
+            await asyncio.sleep(0)
+            self.resource.left += 1
+
+    async def takes_from_a_generator(self) -> None:
+        async for _ in self.numbers():
+            pass
+
+    async def breaks_off(self) -> None:
+        kept = []
+        while True:
+            generator = self.numbers()
+            kept.append(generator)
+            async for _ in generator:
+                break
+            if len(kept) > 3:
+                await asyncio.gather(*(each.aclose() for each in kept))  # type: ignore[attr-defined]
+                kept.clear()
+
+
+class Loops(Loop):
+    """The loops, a method each."""
 
     def exit_stack(self) -> None:
         while True:
@@ -156,9 +194,6 @@ class Loop:
         except BaseException: self.wrong.append("caught elsewhere")  # noqa: BLE001, E701
         while True: number += 1  # noqa: E701
     # fmt: on
-
-    def note_of(self, number: int) -> int:
-        return number
 
     def events(self) -> None:
         event = threading.Event()
@@ -236,66 +271,9 @@ class Loop:
         while True:
             asyncio.run(self.task())
 
-    # ---- what they are made of -------------------------------------------------------------------
 
-    async def task(self) -> None:
-        self.resource.entered += 1
-        try:
-            await asyncio.sleep(0)
-        finally:
-            self.resource.left += 1
-
-    async def numbers(self) -> AsyncIterator[int]:
-        self.resource.entered += 1
-        try:
-            while True:
-                await asyncio.sleep(0)
-                yield 1
-        finally:
-            await asyncio.sleep(0)
-            self.resource.left += 1
-
-    async def takes_from_a_generator(self) -> None:
-        async for _ in self.numbers():
-            pass
-
-    async def breaks_off(self) -> None:
-        kept = []
-        while True:
-            generator = self.numbers()
-            kept.append(generator)
-            async for _ in generator:
-                break
-            if len(kept) > 3:
-                await asyncio.gather(*(each.aclose() for each in kept))  # type: ignore[attr-defined]
-                kept.clear()
-
-
-LOOPS: dict[str, Callable[[Loop], None] | Callable[[Loop], str]] = {
-    name: getattr(Loop, name)
-    for name in (
-        "exit_stack",
-        "exit_stack_with_a_lock",
-        "with_of_a_class",
-        "with_of_a_generator",
-        "with_of_a_lock",
-        "acquire_and_try",
-        "a_finally",
-        "path_exists",
-        "path_is_folder",
-        "an_except_elsewhere",
-        "events",
-        "a_queue",
-        "threads",
-        "a_condition",
-        "async_with",
-        "async_generator",
-        "async_generator_left_by_break",
-        "gather",
-        "task_group",
-        "async_timeout",
-        "asyncio_run",
-    )
+LOOPS: dict[str, Callable[[Loop], object]] = {
+    name: function for name, function in vars(Loops).items() if isinstance(function, FunctionType)
 }
 """Handlers that call nothing of the package."""
 

@@ -19,13 +19,13 @@ for. Measure on a quiet machine: a neighbour that computes doubles most times.
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 from benchmarks.surroundings import ROOT
+from tools import ending
 
 from . import baseline, docs
 from .parts import SKIPPED
@@ -33,20 +33,7 @@ from .registry import PARTS
 from .results import Results, is_missing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from types import FrameType
-
     from .parts import Part
-
-
-def main() -> int:
-    """Run the command; return its exit status."""
-    signal.signal(signal.SIGTERM, _end)
-    try:
-        return _run(_parse())
-    except KeyboardInterrupt:
-        print("interrupted; what was under way has been ended")
-        return 130
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -62,12 +49,15 @@ def _run(options: argparse.Namespace) -> int:
     ]
     for number, part in enumerate(chosen, 1):
         began = time.monotonic()
-        tell = _teller(f"[{number}/{len(chosen)}] {part.name}")
+
+        def tell(what: str, prefix: str = f"[{number}/{len(chosen)}] {part.name}") -> None:
+            print(f"{prefix}: {what}", file=sys.stderr, flush=True)
+
         results.parts[part.name] = found = part.measure(quick=options.quick, tell=tell)
-        tell(f"done in {time.monotonic() - began:.0f} s", last=True)
+        tell(f"done in {time.monotonic() - began:.0f} s")
         if not is_missing(found):
             for table in part.tables(found):
-                print("\n".join([*table.for_terminal(), ""]))
+                print(*table.lines(), sep="\n")
         for reason in found[SKIPPED]:
             print(f"SKIPPED: {reason}\n", flush=True)
     return _conclude(results, options)
@@ -90,23 +80,6 @@ def _conclude(results: Results, options: argparse.Namespace) -> int:
         docs.redraw()
     failed = any(g.is_broken for g in goals) or any(c.is_worse for c in compared)
     return 1 if options.check and failed else 0
-
-
-def _teller(prefix: str) -> Callable[..., None]:
-    """Says what is under way: on one line of a terminal, and once for each part elsewhere."""
-
-    def tell(what: str, *, last: bool = False) -> None:
-        if sys.stderr.isatty():
-            end = "\n" if last else ""
-            print(f"\r\x1b[K{prefix}: {what}", end=end, file=sys.stderr, flush=True)
-        elif last:
-            print(f"{prefix}: {what}", file=sys.stderr, flush=True)
-
-    return tell
-
-
-def _end(_signum: int, _frame: FrameType | None) -> NoReturn:
-    raise KeyboardInterrupt
 
 
 # ---- the command line ----------------------------------------------------------------------------
@@ -141,4 +114,4 @@ def _parse() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    ending.run(lambda: _run(_parse()), "interrupted; what was under way has been ended")

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from benchmarks.child import Channel, end_with_parent
 from watchdog_lambda import remaining_time, scoped_hook, watch
+from watchdog_lambda.testing import FakeContext
 
 from .calls_child import batch, batch_size, later
 from .contenders import context
-from .handlers import Context, noop
+from .handlers import noop
 from .report import quantile
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ def _late(wait: Callable[[], Any] = lambda: time.sleep(30)) -> float:
         except TimeoutError:
             late.append(time.monotonic() - due)
 
-    handler(None, Context(4 * _GRACE))
+    handler(None, FakeContext(4 * _GRACE))
     return late[0] * 1000
 
 

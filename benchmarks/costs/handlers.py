@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -17,17 +16,3 @@ MARGIN: Final = 3.0
 def noop(event: Any, context: Any) -> Any:  # noqa: ARG001 - what every handler is given
     """Handle nothing."""
     return event
-
-
-class Context:
-    """An invocation's context with so many seconds left, from now on."""
-
-    aws_request_id = function_name = "costs"
-    function_version = "1"
-
-    def __init__(self, remaining: float) -> None:
-        self._until = time.monotonic() + remaining
-
-    def get_remaining_time_in_millis(self) -> float:
-        """The rest, with its fraction."""
-        return (self._until - time.monotonic()) * 1000

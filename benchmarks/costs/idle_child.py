@@ -11,9 +11,9 @@ import time
 
 from benchmarks.child import Channel, end_with_parent
 from watchdog_lambda import watch
+from watchdog_lambda.testing import FakeContext
 
 from .contenders import context
-from .handlers import Context
 
 
 def main(state: str) -> None:
@@ -30,7 +30,7 @@ def main(state: str) -> None:
     elif state == "invoked":
         watch(wait)(None, context())
     else:
-        watch(lambda _event, _context: time.sleep(0.05))(None, Context(0.4))
+        watch(lambda _event, _context: time.sleep(0.05))(None, FakeContext(0.4))
         time.sleep(0.5)  # the deadline that it had is over
         wait()
 

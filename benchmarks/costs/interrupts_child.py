@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Final, NoReturn
 
 from benchmarks.child import Channel, end_with_parent
 from watchdog_lambda import remaining_time, watch
-
-from .handlers import Context
+from watchdog_lambda.testing import FakeContext
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,7 +62,7 @@ def watchdog(block: Block, grace: float) -> float:
         except TimeoutError:
             late.append(time.monotonic() - due)
 
-    handler(None, Context(4 * grace))
+    handler(None, FakeContext(4 * grace))
     return late[0]
 
 
@@ -98,7 +97,7 @@ def main(way: str, state: str, threads: str, grace: str, samples: str) -> None:
 
     if way == "watchdog":
         # Its thread is started by the first invocation, which is no matter of a deadline's.
-        watch(lambda _event, _context: None)(None, Context(60.0))
+        watch(lambda _event, _context: None)(None, FakeContext(60.0))
     for _ in range(int(threads)):
         threading.Thread(target=compete, daemon=True).start()
     begin.set()  # none before all are there, for a start would take as long as all others' turns

@@ -81,6 +81,6 @@ def _part(part: Part, results: Results) -> Iterator[str]:
     found = results.parts[part.name]
     if not is_missing(found):
         for table in part.tables(found):
-            yield from table.for_page()
+            yield from table.lines()
     for reason in found["skipped"]:
         yield f"Not measured: {reason.splitlines()[0]}."

@@ -10,27 +10,14 @@ if TYPE_CHECKING:
 
 
 class Table(NamedTuple):
-    """Rows of text under a head, for the terminal and for the page alike."""
+    """Rows of text under a head, in Markdown: on the terminal and on the page."""
 
     title: str
     head: tuple[str, ...]
     rows: Sequence[tuple[str, ...]]
 
-    def for_terminal(self) -> Iterator[str]:
-        """Names to the left, figures to the right."""
-        lines = [self.head, *self.rows]
-        widths = [max(len(line[column]) for line in lines) for column in range(len(self.head))]
-        is_text = self._text_columns()
-        yield self.title
-        for line in lines:
-            cells = (
-                cell.ljust(width) if text else cell.rjust(width)
-                for cell, width, text in zip(line, widths, is_text, strict=True)
-            )
-            yield "  " + "  ".join(cells).rstrip()
-
-    def for_page(self) -> Iterator[str]:
-        """As Markdown."""
+    def lines(self) -> Iterator[str]:
+        """The table's, with a blank one at its end."""
         yield f"**{self.title}**"
         yield ""
         yield f"| {' | '.join(self.head)} |"

@@ -9,6 +9,7 @@ import re
 from importlib import metadata
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from benchmarks.pages import as_json
 from benchmarks.surroundings import ROOT, machine, processor
 
 from .parts import SKIPPED
@@ -70,10 +71,8 @@ class Results(NamedTuple):
                 yield f"{name}: {reason}"
 
     def to_json(self) -> str:
-        """To be kept, with as many digits as mean anything; figures of one kind on one line."""
-        text = json.dumps(_rounded(self._asdict()), indent=1)
-        # One line for what has no further level, so that two runs can be compared by eye.
-        return re.sub(r"(\[|\{)[^][{}]*(\]|\})", _on_one_line, text) + "\n"
+        """To be kept, with as many digits as mean anything."""
+        return as_json(_rounded(self._asdict()))
 
     @classmethod
     def from_json(cls, text: str) -> Results:
@@ -108,7 +107,3 @@ def _rounded(value: Any) -> Any:
     if isinstance(value, list):
         return [_rounded(inner) for inner in value]
     return value
-
-
-def _on_one_line(found: re.Match[str]) -> str:
-    return re.sub(r"\s+", " ", found[0])

@@ -14,15 +14,15 @@ that cannot be interrupted is not tried again.
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NoReturn
+from typing import TYPE_CHECKING, Final
 
 from benchmarks.children import Broken
 from benchmarks.surroundings import machine
+from tools import ending
 from tools.soak import look_at
 
 from . import cells, docs
@@ -32,21 +32,10 @@ from .ways import GRACE_PERIOD
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from types import FrameType
 
     from .registry import Call
 
 _AT_A_TIME: Final = 2  # more would measure each other
-
-
-def main() -> int:
-    """Run the command; return its exit status."""
-    signal.signal(signal.SIGTERM, _end)
-    try:
-        return _run(_parse())
-    except KeyboardInterrupt:
-        print("interrupted; what was under way has been ended")
-        return 130
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -62,9 +51,7 @@ def _run(options: argparse.Namespace) -> int:
     broken: list[str] = []
     for version, python in options.interpreters.items():
         print(f"CPython {version}, {results.machine}; ms, median of up to {results.runs}")
-        results.cells[version] = _measure(
-            python, chosen, options.runs, broken, check=options.check_calls
-        )
+        results.cells[version] = _measure(python, chosen, options.runs, broken)
         if options.json is not None:
             options.json.write_text(results.to_json())
     if options.docs and not broken:
@@ -78,7 +65,7 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _measure(
-    python: str, chosen: Sequence[Call], runs: int, broken: list[str], *, check: bool
+    python: str, chosen: Sequence[Call], runs: int, broken: list[str]
 ) -> dict[str, dict[str, Cell]]:
     """Every chosen call in every way on one interpreter; told row by row.
 
@@ -90,8 +77,6 @@ def _measure(
 
     def measure(call: Call) -> dict[str, Cell]:
         try:
-            if check:
-                cells.run(python, call.name, "nothing", stop)
             return {way: Cell.of(_runs(python, call.name, way, runs, stop)) for way in TITLES}
         except Broken as error:
             broken.append(str(error))
@@ -125,10 +110,6 @@ def _runs(
             return  # it costs the whole window, and would again
 
 
-def _end(_signum: int, _frame: FrameType | None) -> NoReturn:
-    raise KeyboardInterrupt
-
-
 # ---- the command line ----------------------------------------------------------------------------
 
 
@@ -151,8 +132,6 @@ def _parse() -> argparse.Namespace:
     add("--list", action="store_true", help="print the names of all calls, and end")
     add("--runs", type=int, metavar="N", help="of what can be interrupted (default: 3)")
     add("--quick", action="store_true", help="a dozen calls that stand for the rest, once each")
-    about = "first see that each call blocks by itself for as long as it is looked at"
-    add("--check-calls", action="store_true", help=about)
     add("--json", type=Path, metavar="FILE", help="write everything there, too")
     add("--docs", action="store_true", help=f"write the table and the plot of {docs.PAGE.name}")
     add("--redraw", action="store_true", help="measure nothing; --docs with the figures kept there")
@@ -176,4 +155,4 @@ def _parse() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    ending.run(lambda: _run(_parse()), "interrupted; what was under way has been ended")

@@ -6,6 +6,8 @@ import json
 import statistics
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from benchmarks.pages import as_json
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
@@ -91,13 +93,15 @@ class Results(NamedTuple):
                     yield f"{version}: {name}: {row['watchdog']}, and SIGALRM {row['alarm']} ms"
 
     def to_json(self) -> str:
-        """One line for each cell, so that a difference between two runs can be read."""
-        text = json.dumps({**self._asdict(), "cells": None}, indent=2)
-        versions = ",\n".join(
-            f"    {json.dumps(version)}: {{\n{_rows(rows)}\n    }}"
+        """To be kept."""
+        cells = {
+            version: {
+                name: {way: cell._asdict() for way, cell in row.items()}
+                for name, row in rows.items()
+            }
             for version, rows in self.cells.items()
-        )
-        return text.replace('"cells": null', f'"cells": {{\n{versions}\n  }}') + "\n"
+        }
+        return as_json({**self._asdict(), "cells": cells})
 
     @classmethod
     def from_json(cls, text: str) -> Results:
@@ -122,14 +126,3 @@ def in_ms(figure: float | None) -> str:
 def _median(found: list[float | None]) -> float | None:
     seen = [ms for ms in found if ms is not None]
     return statistics.median(seen) if seen and len(seen) == len(found) else None
-
-
-def _rows(rows: dict[str, dict[str, Cell]]) -> str:
-    return ",\n".join(
-        f"      {json.dumps(name)}: {{\n"
-        + ",\n".join(
-            f"        {json.dumps(way)}: {json.dumps(cell._asdict())}" for way, cell in row.items()
-        )
-        + "\n      }"
-        for name, row in rows.items()
-    )

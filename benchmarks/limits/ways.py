@@ -9,6 +9,7 @@ import time
 from typing import TYPE_CHECKING, NoReturn
 
 from watchdog_lambda import remaining_time, shutdown_hook, watch
+from watchdog_lambda.testing import FakeContext
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,15 +28,6 @@ DUE_AFTER = 0.2
 """Seconds until the other two strike: the call is under way by then."""
 
 
-class _Context:
-    aws_request_id = "limits"
-    function_name = "limits"
-    function_version = "1"
-
-    def get_remaining_time_in_millis(self) -> float:
-        return REMAINING * 1000
-
-
 def watchdog(run: Run, tell: Tell) -> None:
     """This package, with its defaults but for the time there is, and one hook."""
 
@@ -47,7 +39,7 @@ def watchdog(run: Run, tell: Tell) -> None:
     def handler(_event: object, _context: object) -> None:
         run(time.monotonic() + remaining_time() - GRACE_PERIOD)
 
-    handler(None, _Context())
+    handler(None, FakeContext(REMAINING))
 
 
 def alarm(run: Run, _tell: Tell) -> None:
@@ -73,9 +65,4 @@ def injection(run: Run, _tell: Tell) -> None:
     run(due)
 
 
-def nothing(run: Run, _tell: Tell) -> None:
-    """Nobody: to see that the call blocks by itself for as long as it is looked at."""
-    run(time.monotonic() + REMAINING - GRACE_PERIOD)
-
-
-WAYS = {"nothing": nothing, "watchdog": watchdog, "alarm": alarm, "injection": injection}
+WAYS = {"watchdog": watchdog, "alarm": alarm, "injection": injection}

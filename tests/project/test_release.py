@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.project.commands import COMMANDS
-from tools import audit, package
+from tools import audit, ending, package
 
 ROOT = Path(__file__).parents[2]
 CHECKED = ("RELEASING.md", "CONTRIBUTING.md", ".ci/run")
@@ -78,10 +78,10 @@ UNKNOWN = {"dependencies": [{"name": "urllib3", "skip_reason": "not found"}]}
         (KNOWN, NOTHING, 0),
         (KNOWN, KNOWN, 1),
         (KNOWN, UNKNOWN, 1),
-        (NOTHING, NOTHING, audit.SKIPPED),
-        (UNKNOWN, NOTHING, audit.SKIPPED),
-        ("no connection", NOTHING, audit.SKIPPED),
-        (KNOWN, "no connection", audit.SKIPPED),
+        (NOTHING, NOTHING, ending.SKIPPED),
+        (UNKNOWN, NOTHING, ending.SKIPPED),
+        ("no connection", NOTHING, ending.SKIPPED),
+        (KNOWN, "no connection", ending.SKIPPED),
     ],
 )
 def test_an_audit_that_knows_nothing_has_not_passed(

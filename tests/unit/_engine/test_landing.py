@@ -15,7 +15,7 @@ from watchdog_lambda import Interrupt, LambdaTimeout, TimeoutDetails, _outcome
 from watchdog_lambda._cpython import bytecode, delivery
 from watchdog_lambda._cpython.approach import Approach
 from watchdog_lambda._engine import interrupts, landing
-from watchdog_lambda._engine.invocation import ARMED, RUNNING, Firing, Invocation
+from watchdog_lambda._engine.invocation import ARMED, FIRED, RUNNING, Firing, Invocation
 from watchdog_lambda._engine.landing import inject, land, land_at_shield
 from watchdog_lambda._engine.shields import withdraw_for_shield
 from watchdog_lambda._plan import is_durable
@@ -225,6 +225,23 @@ def test_a_stage_is_published_as_it_begins(scene: Scene) -> None:
     assert after_early == ([early], None, None, DETAILS)
     assert firing.stages == [early, grace]
     assert (firing.grace_stage, firing.fired_at, firing.details) == (grace, GRACE_AT, later)
+
+
+def test_a_block_that_reaches_its_limit_has_fired(scene: Scene) -> None:
+    """From then on interrupts are due in it, and what is known is kept; no stage is begun."""
+    assert scene.firing.fire(GRACE_AT, DETAILS) is True
+
+    firing = scene.firing
+    assert (firing.fired_at, firing.details, firing.watchdog_state) == (GRACE_AT, DETAILS, FIRED)
+    assert firing.stages == []
+
+
+def test_a_block_that_has_been_left_does_not_fire(scene: Scene) -> None:
+    """Its end is known, and nothing of it may land any more."""
+    scene.invocation.is_open = False
+
+    assert scene.firing.fire(GRACE_AT, DETAILS) is False
+    assert (scene.firing.fired_at, scene.firing.details) == (None, None)
 
 
 def test_no_stage_begins_in_a_closed_invocation(scene: Scene) -> None:
