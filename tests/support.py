@@ -160,6 +160,24 @@ def eventually(condition: Callable[[], object], what: str) -> None:
         pause.wait(0.001)
 
 
+class BlockedCall:
+    """A handler that is blocked in one call of C code, which no injection ends, until it is let go.
+
+    Thread: any.
+    """
+
+    def __init__(self) -> None:
+        self._gate = threading.Lock()
+        self._gate.acquire()
+
+    def __call__(self, *_event_and_context: object) -> None:
+        self._gate.acquire(timeout=BOUND)
+
+    def let_go(self) -> None:
+        """Have the call return."""
+        self._gate.release()
+
+
 def press_ctrl_c(command: subprocess.Popen[str]) -> str:
     """Send SIGINT as a person would, until the command ends; what it has said on standard error.
 

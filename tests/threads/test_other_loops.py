@@ -83,9 +83,11 @@ async def gathers() -> None:
 
 
 async def waits_for_a_thread() -> None:
+    release = threading.Event()
     try:
-        await asyncio.to_thread(time.sleep, 1.4)
+        await asyncio.to_thread(release.wait, BOUND)
     finally:
+        release.set()
         seen.append("cleaned")
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.log_schema import check_built
-from tests.support import BOUND, Context, elsewhere, here
+from tests.support import BOUND, Context, elsewhere, eventually, here
 from watchdog_lambda import LambdaTimeout, watch
 from watchdog_lambda._engine.current import active
 from watchdog_lambda._engine.limits import Limit
@@ -90,11 +90,11 @@ def test_a_handler_that_ends_in_the_second_half_leaves_nothing(
     @watch
     def handler(_event: object, _context: object) -> str:
         invocation = active[get_ident()]
-        time.sleep(0.3)
+        eventually(lambda: process_watchdog._sampling.of(invocation), "the first sample")
         seen.extend([process_watchdog._sampling.of(invocation), invocation.firing])
         return "done"
 
-    assert handler({}, Context(0.5)) == "done"
+    assert handler({}, Context(TIME)) == "done"
 
     samples, firing = seen
     assert samples is not None

@@ -12,10 +12,10 @@ import pytest
 from aws_lambda_powertools import Logger
 
 from tests import log_schema
-from tests.support import BOUND, Context, block
+from tests.support import BOUND, BlockedCall, Context, block, eventually
 from watchdog_lambda import LambdaTimeout, Watchdog, _report
 from watchdog_lambda._engine import history
-from watchdog_lambda.testing import expire
+from watchdog_lambda.testing import expire, timeout_records
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -114,11 +114,15 @@ def test_an_injection(capfd: pytest.CaptureFixture[str]) -> None:
     """Off the main thread there is an obstacle, and an interrupt that is still pending."""
     # Here, on the main thread, the watchdog is started in good time.
     Watchdog().watch(lambda *_: None)({}, Context(5.0))
-    watched = Watchdog(grace_period=0.1).watch(lambda *_: time.sleep(0.7))  # blocked, in C
+    blocked = BlockedCall()
+    watched = Watchdog(grace_period=0.1).watch(blocked)
 
     def run() -> None:
         thread = threading.Thread(target=quietly, args=(watched,))
-        thread.start()
+        with timeout_records() as told:
+            thread.start()
+            eventually(lambda: told, "the record")
+        blocked.let_go()
         thread.join()
 
     [record] = lines_of(capfd, run)

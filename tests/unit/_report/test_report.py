@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from aws_lambda_powertools import Logger
 
-from tests.support import Context, block
+from tests.support import BlockedCall, Context, block, eventually
 from watchdog_lambda import LambdaTimeout, Watchdog, _report, watch
 from watchdog_lambda._engine import history
 from watchdog_lambda._report import stdout
+from watchdog_lambda.testing import timeout_records
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -157,15 +158,19 @@ def test_off_the_main_thread_the_obstacle_is_named(capfd: pytest.CaptureFixture[
     """An injected interrupt that a blocked call held up: pending, and why."""
     # Here, on the main thread, it gets its nudge, and is there in good time.
     watch(lambda _e, _c: None)({}, Context(5.0))
+    blocked = BlockedCall()
 
     def work() -> None:
         try:
-            watch(grace_period=0.1)(lambda _e, _c: time.sleep(0.7))({}, Context(0.4))
+            watch(grace_period=0.1)(blocked)({}, Context(0.4))
         except LambdaTimeout:
             pass
 
     worker = threading.Thread(target=work)
-    worker.start()
+    with timeout_records() as told:
+        worker.start()
+        eventually(lambda: told, "the record")
+    blocked.let_go()
     worker.join()
 
     [record] = records(capfd.readouterr().out)
