@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from watchdog_lambda.errors import Landing
 
     from .clock import Stopwatch, Timeline
-    from .limited import Limited
+    from .timed import Timed
 
 PAUSE = 0.02
 """Seconds between two interrupts: what the first one set going gets time to show itself."""
@@ -77,7 +77,7 @@ class InterruptPolicy(Interrupts):
 
     def __init__(
         self,
-        invocation: Limited,
+        invocation: Timed,
         thread_id: int,
         timeline: Timeline,
         code: SourceMap,

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from watchdog_lambda._cpython.delivery import Nudge
 
     from .clock import Clock, Timeline
-    from .limited import Limited
+    from .timed import Timed
 
 LATE_BY = 0.002
 """Seconds that the thread may come late before the kernel's timer nudges in its place. A handler
@@ -66,7 +66,7 @@ class KernelTimers:
         self._timeline: Timeline | None = None
         self._start = 0.0
         # The open invocation that the dump is for: its end takes it back.
-        self.dump_for: Limited | None = None
+        self.dump_for: Timed | None = None
 
     def equip(self) -> None:
         """Have timers, if there are none yet. Thread: main, once the nudge is installed."""
@@ -86,10 +86,10 @@ class KernelTimers:
         """In a child of fork: the kernel does not hand timers on to it."""
         self._timer = self._dump = self.dump_for = None
 
-    def choose(self, invocations: Iterable[Limited]) -> None:
+    def choose(self, invocations: Iterable[Timed]) -> None:
         """Time the dump by that one of the invocations whose deadline comes first."""
         timeline: Timeline | None = None
-        dump_for: Limited | None = None
+        dump_for: Timed | None = None
         earliest = math.inf
         for invocation in invocations:
             if invocation.firing is None or not invocation.firing.is_reported:
@@ -146,7 +146,7 @@ class KernelTimers:
         overdue_at = timeline.overdue_at if now < timeline.grace_at else timeline.dump_at
         dump.set(timeline.dump_at - now, overdue_at - now, is_open=is_open)
 
-    def ends(self, invocation: Limited) -> None:
+    def ends(self, invocation: Timed) -> None:
         """Dump nothing for an invocation that is over, whatever its thread does next.
 
         Thread: the handler's, with the invocation closed; or the watchdog's.

@@ -9,6 +9,8 @@ from .clock import SystemClock, Timeline
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from watchdog_lambda._plan import Plan
 
     from .rungs import Kind
@@ -24,6 +26,12 @@ class Timed:
     start: float
     limit: float
     due: float
+
+    # Of :class:`.invocation.Invocation`, which is built on this; said here for the policy and the
+    # kernel's timers, which that module imports.
+    is_open: bool
+    shields: int
+    firing: Any
 
     first_kind: Kind = LambdaTimeout
     """What lands first where no library stands between it and the user's code."""
