@@ -23,7 +23,7 @@ from .support import HANDLERS, document, emulator, finish, run, start
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from watchdog_lambda.cli.function import Host
+    from watchdog_lambda.cli.host import Host
 
 TIMEOUT = "2"
 PRINTED = ("imported", "call", "cleanup", "flushed", "to std", "without", "a\t", "not ", "goodbye")

@@ -13,22 +13,22 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
 import threading
 import time
 import uuid
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
-from .function import CannotRun, Invocation
-from .log import Log
-from .processes import MARK, end_all, send_group
+from .function import Invocation
+from .host import Host
+from .processes import end_all, send_group
 from .runtime_api import Event, Posted, RuntimeApi
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Callable
-    from types import TracebackType
 
-    from .function import Function, OnStart
+    from .function import Function
+    from .host import OnStart
     from .log import Line
 
 INIT_LIMIT = 10.0
@@ -38,36 +38,16 @@ SHUTDOWN_LIMIT = 0.5
 """Seconds between SIGTERM and SIGKILL, for a function with an extension; as in Lambda."""
 
 
-class Builtin:
-    """One function under the built-in Runtime API.
-
-    Thread: one; `on_line` is called on another.
-    """
+class Builtin(Host):
+    """One function under the built-in Runtime API."""
 
     def __init__(self, function: Function, on_line: Callable[[Line], None]) -> None:
-        self._function = function
-        self._lines: list[Line] = []
-        self._told = 0  # how many of them have been handed out
-        self._log = Log("function", self._add(on_line))
-        self.mark = uuid.uuid4().hex
+        super().__init__(function, on_line)
         self._api = RuntimeApi(function.environ["AWS_LAMBDA_FUNCTION_NAME"])
-        self._process: subprocess.Popen[bytes] | None = None
         self._status: int | None = None  # guarded by the API's news; of the process that has ended
-        self._is_open = True
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def invoke(self, event: bytes, on_start: OnStart) -> Invocation:
-        """Invoke the function; see :class:`.Host`."""
+        """Invoke the function; see :meth:`.Host.invoke`."""
         init_seconds = None
         if self._process is None:
             before = time.monotonic()
@@ -99,46 +79,23 @@ class Builtin:
             self._end_process()
         return self._with_lines(invocation)
 
-    def close(self) -> list[Line]:
-        """End everything, with notice for a function with an extension."""
-        if not self._is_open:
-            return []
+    def _end(self) -> None:
         if self._process is not None and self._api.has_extension:
             send_group(self._process.pid, signal.SIGTERM)
             self._wait(lambda: False, time.monotonic() + SHUTDOWN_LIMIT)
         self._end_process()
         end_all(self.mark)
-        self._log.close()
         self._api.close()
-        # Last: cut short by Ctrl-C it is done once more. Pinned by
-        # test_ctrl_c_while_closing_leaves_nothing_either.
-        self._is_open = False
-        return self._new_lines()
-
-    def _add(self, on_line: Callable[[Line], None]) -> Callable[[Line], None]:
-        def add(line: Line) -> None:
-            self._lines.append(line)
-            on_line(line)
-
-        return add
 
     def _start(self) -> None:
         self._api.begin_process()
         self._status = None
-        environ = dict(self._function.environ)
-        environ |= {"AWS_LAMBDA_RUNTIME_API": self._api.address, MARK: self.mark}
-        try:
-            self._process = subprocess.Popen(  # noqa: S603 - the user's own command
-                self._function.command,
-                cwd=self._function.folder,
-                env=environ,
-                stdin=subprocess.DEVNULL,
-                stdout=self._log.write_end,
-                stderr=self._log.write_end,
-                start_new_session=True,
-            )
-        except OSError as error:
-            raise CannotRun(f"the runtime could not be started: {error}") from error
+        self._process = self._start_process(
+            "the runtime",
+            self._function.command,
+            self._log.write_end,
+            AWS_LAMBDA_RUNTIME_API=self._api.address,
+        )
         threading.Thread(
             target=self._wait_for_end, args=(self._process,), name="process", daemon=True
         ).start()
@@ -191,11 +148,6 @@ class Builtin:
         self._log.sync()
         invocation.lines = self._new_lines()
         return invocation
-
-    def _new_lines(self) -> list[Line]:
-        lines = self._lines[self._told :]
-        self._told += len(lines)
-        return lines
 
 
 def _take(invocation: Invocation, posted: Posted) -> None:

@@ -16,19 +16,19 @@ import socket
 import subprocess
 import threading
 import time
-import uuid
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from .function import CannotRun, Invocation
+from .host import Host
 from .log import Log
-from .processes import MARK, end_all
+from .processes import end_all
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import TracebackType
 
-    from .function import Function, OnStart
+    from .function import Function
+    from .host import OnStart
     from .log import Line
 
 _INVOCATIONS: Final = "/2015-03-31/functions/function/invocations"
@@ -47,27 +47,17 @@ _ERROR_KEYS: Final = {"errorType", "errorMessage", "requestId", "stackTrace"}
 """What awslambdaric posts for an error. A handler may return the first two; nobody returns all."""
 
 
-class Emulator:
-    """One function under the emulator at a path.
-
-    Thread: one; `on_line` is called on another.
-    """
+class Emulator(Host):
+    """One function under the emulator at a path."""
 
     def __init__(self, path: str, function: Function, on_line: Callable[[Line], None]) -> None:
         self._path = path
-        self._function = function
-        self._on_line = on_line
-        self.mark = uuid.uuid4().hex
         self._news = threading.Condition()
-        self._lines: list[Line] = []  # of the function; guarded by _news
-        self._told = 0  # how many of them have been handed out
         self._reports = 0  # guarded by _news
         self._said: list[str] = []  # by the emulator itself; guarded by _news
-        self._log = Log("function", self._add)
+        super().__init__(function, on_line)
         self._own_log = Log("emulator", self._add_own)
-        self._process: subprocess.Popen[bytes] | None = None
         self._port = 0
-        self._is_open = True
 
     def __enter__(self) -> Self:
         try:
@@ -86,16 +76,8 @@ class Emulator:
         said = "\n".join(self._said[-5:])
         raise CannotRun(f"{self._path} did not start; use another with --emulator PATH\n{said}")
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
     def invoke(self, event: bytes, on_start: OnStart) -> Invocation:
-        """Invoke the function; see :class:`.Host`."""
+        """Invoke the function; see :meth:`.Host.invoke`."""
         with self._news:
             said, reports = len(self._said), self._reports
         began = time.monotonic()
@@ -120,21 +102,9 @@ class Emulator:
         return invocation
 
     def close(self) -> list[Line]:
-        """End everything, with notice for a function with an extension."""
-        if not self._is_open:
-            return []
-        self._end()
-        self._log.close()
+        """End everything; see :meth:`.Host.close`."""
+        lines = super().close()
         self._own_log.close()
-        # Last: cut short by Ctrl-C it is done once more. Pinned by
-        # test_ctrl_c_while_closing_leaves_nothing_either.
-        self._is_open = False
-        return self._new_lines()
-
-    def _new_lines(self) -> list[Line]:
-        with self._news:
-            lines = self._lines[self._told :]
-            self._told = len(self._lines)
         return lines
 
     def _judge(self, invocation: Invocation, status: int, own: list[str]) -> None:
@@ -174,8 +144,7 @@ class Emulator:
                 self._reports += bool(_REPORT.match(line.text))
                 self._news.notify_all()
                 return
-            self._lines.append(line)
-        self._on_line(line)
+        super()._add(line)
 
     def _add_own(self, line: Line) -> None:
         with self._news:
@@ -185,23 +154,13 @@ class Emulator:
         self._port, runtime_port = _free_ports(2)
         command = [self._path, "--runtime-interface-emulator-address", f"127.0.0.1:{self._port}"]
         command += ["--runtime-api-address", f"127.0.0.1:{runtime_port}"]
-        try:
-            self._process = subprocess.Popen(  # noqa: S603 - the user's own command
-                [*command, *self._function.command],
-                cwd=self._function.folder,
-                env={
-                    **self._function.environ,
-                    # Lambda itself has no such variable.
-                    "AWS_LAMBDA_FUNCTION_TIMEOUT": str(int(self._function.timeout)),
-                    MARK: self.mark,
-                },
-                stdin=subprocess.DEVNULL,
-                stdout=self._log.write_end,
-                stderr=self._own_log.write_end,
-                start_new_session=True,
-            )
-        except OSError as error:
-            raise CannotRun(f"{self._path} could not be started: {error}") from error
+        self._process = self._start_process(
+            self._path,
+            [*command, *self._function.command],
+            self._own_log.write_end,
+            # Lambda itself has no such variable.
+            AWS_LAMBDA_FUNCTION_TIMEOUT=str(int(self._function.timeout)),
+        )
 
     def _is_listening(self) -> bool:
         until = time.monotonic() + _UP_WITHIN

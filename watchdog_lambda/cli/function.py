@@ -8,13 +8,12 @@ import re
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, Self, cast
+from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 import watchdog_lambda
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from types import TracebackType
 
     from .log import Line
 
@@ -154,41 +153,3 @@ def object_in(text: str) -> dict[str, Any]:
 def _as_dict(value: Any) -> dict[str, Any]:
     """A JSON object, or an empty one in the place of anything else."""
     return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
-
-
-class OnStart(Protocol):
-    """Told what begins, and when by ``time.monotonic()``."""
-
-    def __call__(self, what: Literal["init", "invocation"], at: float, /) -> None:
-        """Take note."""
-        ...
-
-
-class Host(Protocol):
-    """What runs a function: entered, its process can be started; left, nothing of it runs."""
-
-    mark: str
-    """What is in the environment of everything it has started; see :mod:`.processes`."""
-
-    def __enter__(self) -> Self: ...
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None: ...
-
-    def invoke(self, event: bytes, on_start: OnStart) -> Invocation:
-        """Invoke the function, with a new process if there is none, and wait for its answer.
-
-        `on_start` is called when the invocation's clock starts, and when a start of the process
-        begins that is outside of it.
-
-        Raises:
-            CannotRun: the host itself failed.
-        """
-        ...
-
-    def close(self) -> list[Line]:
-        """End everything; what was written after the last invocation. Idempotent."""
-        ...
