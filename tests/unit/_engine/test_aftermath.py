@@ -101,6 +101,7 @@ def decided(firing: Any) -> str | None:
         (timeout(), None),
         (timeout("auto", "urllib3", "requests"), None),
         (timeout("auto", "pymysql"), "interrupted in pymysql"),
+        (timeout("auto", "cffi", "pymysql"), "interrupted in cffi"),
         (timeout("auto", "pymysql", landed=False), None),
         (timeout("auto", "cffi", "redis"), None),
         (timeout(severed=("10.0.0.5:5432",)), "severed 10.0.0.5:5432"),
@@ -115,9 +116,9 @@ def test_what_is_suspected(firing: Any, reason: str | None) -> None:
 
 
 def test_what_still_works_is_suspected(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Beside all the rest."""
-    monkeypatch.setattr(aftermath, "threads_at_work", lambda *_: ["Thread-1"])
-    monkeypatch.setattr(aftermath, "children_at_work", lambda *_: ["71 (sleep)"])
+    """Beside all the rest; one of each kind is enough."""
+    monkeypatch.setattr(aftermath, "threads_at_work", lambda *_: ["Thread-1", "Thread-2"])
+    monkeypatch.setattr(aftermath, "children_at_work", lambda *_: ["71 (sleep)", "72 (sleep)"])
 
     assert decided(timeout("auto", "pymysql")) == (
         "interrupted in pymysql; thread Thread-1 still works; process 71 (sleep) still works"

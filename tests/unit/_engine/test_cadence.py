@@ -130,3 +130,33 @@ def test_where_the_kernel_does_not_tell_the_pauses_are_long_ones_in_turn(
     assert sorted(pauses[QUICK - 1 : QUICK + 1]) == [0.125, 0.25]
     thread.now = LAST_CALL_AT
     assert thread.cadence.send(thread.now, LAST_CALL_AT) == NUDGE_PERIOD
+
+
+def test_between_two_usual_nudges_the_next_one_may_come_sooner(thread: Thread) -> None:
+    """The watchdog may be woken, and look, in between."""
+    thread.cadence.send(0.0, LAST_CALL_AT)
+
+    assert not thread.cadence.is_quiet(0.001)
+
+
+def test_the_longest_wait_that_is_waited_for_is_a_second(thread: Thread) -> None:
+    """And that is one."""
+    thread.polls(round(LONGEST_WAIT * 1000))
+    for _ in range(QUICK - 1):
+        thread.cadence.send(0.0, LAST_CALL_AT)
+
+    assert thread.cadence.send(0.0, LAST_CALL_AT) == LONGEST_WAIT + MARGIN
+
+
+def test_a_wait_that_has_run_out_unheard_is_noted_until_somebody_hears(thread: Thread) -> None:
+    """What ends waits asks for it."""
+    thread.polls(100)
+    noted = []
+    for _ in range(QUICK + 1):
+        thread.cadence.send(0.0, LAST_CALL_AT)
+        noted.append(thread.cadence.has_waited)
+    thread.nudge.heard += 1
+    thread.cadence.send(0.0, LAST_CALL_AT)
+
+    assert noted == [False] * QUICK + [True]
+    assert thread.cadence.has_waited is False

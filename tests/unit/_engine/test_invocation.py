@@ -189,3 +189,40 @@ def test_one_that_has_ended_counts_as_none(whose: int) -> None:
     active[get_ident() + whose] = ended
 
     assert current() is None
+
+
+# ---- when it is looked at ----------------------------------------------------------------------
+
+
+def test_the_first_look_is_for_a_sample_or_else_for_the_grace_period() -> None:
+    """A stage's hooks can be earlier than either."""
+    sampled, bare = invocation(samples=20), invocation()
+    registry = HookRegistry()
+    early = invocation(registry, samples=20)
+    key = registry.add("early", print, before=7.0)
+    for each in (sampled, bare, early):
+        each.reschedule()
+    registry.remove(key)
+
+    assert (sampled.due, bare.due, early.due) == (START + 5.0, HARD - 2.0, HARD - 7.0)
+
+
+def test_the_time_that_has_passed_is_that_of_the_clock(clock: FakeClock) -> None:
+    """Since the start."""
+    made = invocation()
+    clock.advance(2.5)
+
+    assert made.elapsed() == 2.5
+
+
+@pytest.mark.parametrize(
+    ("after", "words"),
+    [
+        (8.04, "interrupted after 8.0 s, 2.0 s before the 10.0 s limit, in app.py:1 (f)"),
+        (10.0, "interrupted after 10.0 s, 0.0 s before the 10.0 s limit, in app.py:1 (f)"),
+        (11.5, "interrupted after 11.5 s, 1.5 s after the 10.0 s limit, in app.py:1 (f)"),
+    ],
+)
+def test_the_message_says_how_long_and_how_near(after: float, words: str) -> None:
+    """The two figures add up to the limit."""
+    assert invocation().message(after, "app.py:1 (f)") == words

@@ -731,3 +731,12 @@ def test_a_lock_that_was_never_taken_is_not_given_back() -> None:
     lock: Any = Lock()
     with pytest.raises(KeyError, match="theirs"):
         delivery.holding(lock, lambda: None)
+
+
+def test_nothing_is_injected_while_another_block_has_one_on_its_way(elsewhere: Scene) -> None:
+    """A thread has room for one."""
+    prepared[ELSEWHERE] = LambdaTimeout()
+
+    inject(elsewhere.firing, GRACE_AT, None)
+
+    assert elsewhere.injector.injected == []

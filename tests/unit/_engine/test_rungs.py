@@ -9,7 +9,7 @@ import pytest
 from tests.unit.frames import LIBRARY, OWN, innermost, made
 from watchdog_lambda import Interrupt, LambdaTimeout
 from watchdog_lambda._cpython.source import PACKAGE, STDLIB, SourceMap
-from watchdog_lambda._engine.rungs import cancels, first_kind, first_kind_from_afar
+from watchdog_lambda._engine.rungs import cancels, first_kind, first_kind_from_afar, next_kind
 from watchdog_lambda.errors import LoopInterrupt
 
 if TYPE_CHECKING:
@@ -183,3 +183,34 @@ def test_a_batch_is_not_asked_about_its_record() -> None:
 
     assert lands(own(PLAIN), library(RETRIES), record, own(PLAIN)) is LambdaTimeout
     assert lands(own(PLAIN), library(RETRIES), record, own(PLAIN), library(RETRIES)) is Interrupt
+
+
+# ---- what lands next ---------------------------------------------------------------------------
+
+
+def follows(*calls: Callable[..., Any], from_afar: bool = False) -> object:
+    """What lands after a first interrupt that was swallowed."""
+
+    def look(frame: FrameType) -> object:
+        return next_kind(frame, [], CODE, from_afar=from_afar, is_own_thread=True, has_begun=True)
+
+    [kind] = innermost(look, *calls)
+    return kind
+
+
+def test_what_was_swallowed_is_followed_by_what_no_library_takes() -> None:
+    """Nor does one that cancels what it has begun; from afar its clauses cannot be read."""
+    assert follows(own(PLAIN), library(PLAIN)) is Interrupt
+    assert follows(own(PLAIN), library(CANCELS)) is LoopInterrupt
+    assert follows(own(PLAIN), library(CANCELS), from_afar=True) is Interrupt
+
+
+@pytest.mark.parametrize(("function", "kind"), [("poll", Interrupt), ("wait", LambdaTimeout)])
+def test_a_frame_that_takes_a_timeout_for_an_answer_gets_none(function: str, kind: object) -> None:
+    """``Process.join()`` waits in there, and would take it for the child's end."""
+    stack = [(f"{STDLIB}multiprocessing/popen_fork.py", 1, function)]
+
+    def look(frame: FrameType) -> object:
+        return next_kind(frame, stack, CODE, from_afar=False, is_own_thread=False, has_begun=False)
+
+    assert innermost(look, own(PLAIN)) == [kind]

@@ -268,3 +268,22 @@ def test_nor_is_it_in_code(value: object) -> None:
     """True is an int, and no number of samples."""
     with pytest.raises(ConfigurationError, match=r"^samples=.*; use for example 20$"):
         Settings.from_environ({}, samples=value)
+
+
+def test_a_look_in_between_takes_no_sample(sampling: Sampling) -> None:
+    """The watchdog is also woken for other things."""
+    one = invocation()
+    one.due = sampling.look(one, HERE, START + 8.0)
+
+    assert sampling.look(one, HERE, START + 8.5) == one.due == START + 9.0
+    told = taken(sampling, one)
+    assert (told["samples"], told["to_ms"]) == (1, 8000)
+
+
+def test_shares_are_in_hundredths() -> None:
+    """As fine as the number of samples allows."""
+    samples = Samples()
+    for line in (1, 2, 3):
+        samples.add(8.0, [("/task/app.py", line, "work")], SOURCE)
+
+    assert [told["share"] for told in samples.summary(SOURCE)["lines"]] == [0.33] * 3

@@ -87,3 +87,32 @@ def test_of_many_threads_the_first_are_told(count: int, more: tuple[str, ...] | 
 
     assert told.pop("...", None) == more
     assert len(told) == 30
+
+
+# ---- all of it ---------------------------------------------------------------------------------
+
+
+def test_what_is_known_of_a_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The handler's stack with what it awaits, the other threads', and who was called."""
+    stacks = {7: [("run", 1, "run_forever")], 8: [("other", 2, "work")]}
+    awaited = [("app.py", 41, "load_rows")]
+    monkeypatch.setattr(snapshot, "all_stacks", lambda wanted: {wanted: stacks[7], 8: stacks[8]})
+    monkeypatch.setattr(snapshot, "with_awaited", lambda stack, _ident, _code: awaited + stack)
+    code: Any = SimpleNamespace(
+        places=lambda stack: tuple(entry[2] for entry in stack), location=lambda stack: stack[0][0]
+    )
+    firing: Any = SimpleNamespace(
+        thread_id=7,
+        code=code,
+        invocation=SimpleNamespace(
+            hard=1030.0, context=SimpleNamespace(aws_request_id="r-1", function_name="orders")
+        ),
+        timeline=SimpleNamespace(grace_period=3.0),
+    )
+
+    details = snapshot.look(firing, 27.0)
+
+    assert (details.request_id, details.function_name) == ("r-1", "orders")
+    assert (details.deadline, details.elapsed, details.grace_period) == (1030.0, 27.0, 3.0)
+    assert (details.stack, details.location) == (("load_rows", "run_forever"), "app.py")
+    assert firing.other_stacks == {"thread": ("work",)}

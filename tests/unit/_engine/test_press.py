@@ -1,0 +1,141 @@
+"""Trying to land an interrupt, once: what is done for it, and when it is tried again."""
+
+from __future__ import annotations
+
+import math
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from watchdog_lambda._engine import press as module
+from watchdog_lambda._engine.press import LATE_PERIOD, PUT_OFF_PERIOD, Press
+
+LIMIT, LAST_CALL_AT, NOW = 30.0, 29.5, 27.0
+
+
+class Scene:
+    """A firing whose handler's thread can be nudged, and what is done to it."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.did: list[str] = []
+        self.reaches = True
+        self.is_quiet = False
+        self.is_wanted = True
+        self.cleans_up = False
+        self.policy: Any = SimpleNamespace(
+            is_waiting=True,
+            is_put_off=False,
+            start=lambda details: self.did.append(f"start {details}"),
+            is_wanted=lambda _now, _handled: self.is_wanted,
+            leave_alone=lambda: self.did.append("leave alone"),
+        )
+        self.firing: Any = SimpleNamespace(
+            invocation=SimpleNamespace(is_open=True),
+            may_interrupt=True,
+            thread_id=7,
+            policy=self.policy,
+            details="details",
+            delivery="none",
+            looks_blocked=False,
+            timeline=SimpleNamespace(limit=LIMIT, last_call_at=LAST_CALL_AT),
+            services=SimpleNamespace(
+                nudge=SimpleNamespace(reaches=lambda _thread: self.reaches),
+                injector=SimpleNamespace(available=True),
+            ),
+        )
+        cadence = SimpleNamespace(
+            quiet_until=27.25, is_quiet=lambda _now: self.is_quiet, send=self._send
+        )
+        severing = SimpleNamespace(step=lambda _now: self.did.append("sever"))
+        monkeypatch.setattr(module, "Cadence", lambda _nudge: cadence)
+        monkeypatch.setattr(module, "Severing", lambda _firing, _cadence: severing)
+        monkeypatch.setattr(module, "handled_by", lambda _thread: None)
+        monkeypatch.setattr(module, "main_is_blocked", lambda _thread: True)
+        monkeypatch.setattr(module, "cleans_up_for_another", lambda *_: self.cleans_up)
+        monkeypatch.setattr(module, "inject", lambda *_: self.did.append("inject"))
+
+    def _send(self, _now: float, last_call_at: float) -> float:
+        assert last_call_at == LAST_CALL_AT
+        self.did.append("nudge")
+        return 0.125
+
+    def step(self, now: float = NOW) -> float:
+        return Press(self.firing).step(now)
+
+
+@pytest.fixture
+def scene(monkeypatch: pytest.MonkeyPatch) -> Scene:
+    return Scene(monkeypatch)
+
+
+def test_the_main_thread_is_nudged_and_its_waits_looked_at_first(scene: Scene) -> None:
+    """The policy is told that the hooks have had their time; the next try is the cadence's."""
+    assert scene.step() == NOW + 0.125
+
+    assert scene.did == ["start details", "sever", "nudge"]
+    assert (scene.firing.delivery, scene.firing.looks_blocked) == ("nudge", True)
+
+
+def test_another_thread_is_injected(scene: Scene) -> None:
+    """Ten milliseconds apart."""
+    scene.reaches = scene.policy.is_waiting = False
+
+    assert scene.step() == pytest.approx(NOW + 0.01)
+    assert scene.did == ["inject"]
+    assert scene.firing.delivery == "injection"
+
+
+def test_without_any_means_nothing_is_done(scene: Scene) -> None:
+    """And the record says so."""
+    scene.reaches = scene.policy.is_waiting = False
+    scene.firing.services.injector.available = False
+
+    scene.step()
+
+    assert (scene.did, scene.firing.delivery) == ([], "none")
+
+
+def test_a_wait_that_is_about_to_run_out_is_left_alone(scene: Scene) -> None:
+    """Whoever has woken the watchdog meanwhile. An injection does not disturb it."""
+    scene.is_quiet, scene.policy.is_waiting = True, False
+
+    assert scene.step() == 27.25
+    assert scene.did == []
+    scene.reaches = False
+    scene.step()
+    assert scene.did == ["inject"]
+
+
+@pytest.mark.parametrize("what", ["not wanted", "another's cleanup"])
+def test_who_is_to_be_left_alone_is_not_nudged(scene: Scene, what: str) -> None:
+    """Not by a nudge that would find that out in there."""
+    scene.policy.is_waiting = False
+    scene.is_wanted = what != "not wanted"
+    scene.cleans_up = what == "another's cleanup"
+
+    assert scene.step() == pytest.approx(NOW + 0.01)
+    assert scene.did == ["leave alone"]
+
+
+def test_an_interrupt_that_is_put_off_is_tried_again_soon(scene: Scene) -> None:
+    """It has found no place to land in."""
+    scene.policy.is_put_off = True
+
+    assert scene.step() == NOW + PUT_OFF_PERIOD
+
+
+def test_beyond_the_hard_deadline_it_is_tried_less_often(scene: Scene) -> None:
+    """Where nobody kills."""
+    assert scene.step(LIMIT) == LIMIT + LATE_PERIOD
+    assert scene.step(math.nextafter(LIMIT, 0.0)) == pytest.approx(LIMIT + 0.125)
+
+
+@pytest.mark.parametrize("what", ["closed", "durable"])
+def test_where_nothing_may_land_nothing_is_tried(scene: Scene, what: str) -> None:
+    """It has ended, or an error would be final."""
+    scene.firing.invocation.is_open = what != "closed"
+    scene.firing.may_interrupt = what != "durable"
+
+    assert scene.step() == NOW + LATE_PERIOD
+    assert scene.did == []
