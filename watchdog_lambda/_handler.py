@@ -111,8 +111,7 @@ def guard(
                 # and this one: what has been returned cannot be taken back by anything that lands.
                 invocation.is_open = False
             except BaseException as error:
-                # Store the error before closing: an interrupt may land between these lines. Then
-                # close, then read the firing; see _engine.invocation.
+                # Store the error before closing: an interrupt may land between these lines.
                 failure = error
                 invocation.is_open = False
                 if invocation.firing is None:
@@ -138,12 +137,10 @@ def guard(
         except BaseException as late:
             if invocation.firing is None:
                 raise
-            # One injected interrupt at most was on its way, and this is it. What the handler has
-            # come to stays.
+            # This is the one injected interrupt that was on its way. The handler's result stays.
             if invocation.is_open:
-                # Or a debugger or a profiler is in Python, and its code, which runs between any two
-                # of these lines, has been interrupted before it was known what the handler has come
-                # to. An error of its own is this one's context. Pinned by
+                # Or a debugger or profiler in Python was interrupted between two of these lines:
+                # the handler's end is not known. Its own error is the context. Pinned by
                 # test_an_interrupt_in_a_tracer_never_makes_a_success_of_an_error.
                 invocation.is_open = False
                 failure = late
