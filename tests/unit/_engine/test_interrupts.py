@@ -121,6 +121,23 @@ def anywhere(monkeypatch: pytest.MonkeyPatch) -> None:
 # ---- the first ---------------------------------------------------------------------------------
 
 
+def test_only_the_threads_own_call_reads_its_frames(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another's are judged by a copy of the stack."""
+    judged: list[bool] = []
+
+    def next_kind(*_: object, from_afar: bool, **_others: object) -> type[LambdaTimeout]:
+        judged.append(from_afar)
+        return LambdaTimeout
+
+    monkeypatch.setattr(interrupts, "next_kind", next_kind)
+    monkeypatch.setattr(TargetFrames, "allows_from_afar", lambda *_: True)
+
+    Rungs().decide(GRACE_AT, stack=HERE)
+    Rungs().decide(GRACE_AT, frame=sys._getframe(), found=TRACED)
+
+    assert judged == [True, False]
+
+
 def test_nothing_lands_before_the_hooks_have_had_their_time() -> None:
     """Not before start()."""
     rungs = Rungs()

@@ -740,3 +740,27 @@ def test_nothing_is_injected_while_another_block_has_one_on_its_way(elsewhere: S
     inject(elsewhere.firing, GRACE_AT, None)
 
     assert elsewhere.injector.injected == []
+
+
+def test_a_nudge_inside_of_a_decision_lands_nothing() -> None:
+    scene = Scene()
+    scene.let_interrupts_land()
+
+    scene.firing.is_landing = True
+    assert scene.land(sys._getframe()) is None
+    assert scene.firing.is_landing, "the decision's own end tells that it has ended"
+
+    scene.firing.is_landing = False
+    assert type(scene.land(sys._getframe())) is LambdaTimeout
+
+
+def test_nothing_lands_where_the_invocation_lets_nothing_land(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    scene = Scene()
+    scene.let_interrupts_land()
+
+    monkeypatch.setattr(Invocation, "may_land", lambda _self: False)
+
+    assert scene.land(sys._getframe()) is None
+    assert scene.firing.policy.records == []
