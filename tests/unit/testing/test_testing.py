@@ -654,7 +654,7 @@ def test_async_expire_in_a_cleanup_ends_at_last_call(timeouts: list[dict[str, An
 
 
 def test_an_async_cleanup_that_never_ends_does_not_hold_the_answer_up() -> None:
-    """It awaits a third time: after last call nobody waits for it, and its task is cancelled."""
+    """It awaits a third time: after last call nobody waits for it, and nothing of it runs again."""
     ends: list[str] = []
 
     @watch
@@ -668,12 +668,12 @@ def test_an_async_cleanup_that_never_ends_does_not_hold_the_answer_up() -> None:
                 try:
                     await async_expire()
                 finally:
-                    ends.append("cancelled")
+                    ends.append("ran")
 
     with pytest.raises(LambdaTimeout, match=FIRED):
         handler({}, FakeContext())
 
-    assert ends == ["cancelled"]
+    assert ends == []
 
 
 def test_async_expire_with_interrupt_none_returns() -> None:
