@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final
@@ -53,6 +54,7 @@ def main() -> int:
     parser.add_argument("--docs", action="store_true", help="write the tables into the page")
     parser.add_argument("--install", action="store_true", help="install missing servers (root)")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # the servers are to end with it
     if options.install:
         install()
     do, only = options.do or ["hang", "busy"], {*options.only}
