@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 _ACCEPTED: Final = 202
 _REFUSED: Final = "watchdog.refused"
-_ANSWERS_WITHIN: Final = 1.0
+_ANSWERS_WITHIN: Final = 10.0
 """Seconds for the API to answer, also beyond the hard deadline: with less, an answer that is on its
 way would count as unknown, and the next event would be asked for before it has arrived."""
 

@@ -85,6 +85,7 @@ class PlainApi:
         head = self._head("POST", _RUNTIME + path, {**headers, "Connection": "close"}, body)
         connection = self.connect(min(seconds, LONGEST_WAIT))
         try:
+            connection.settimeout(max(seconds, 0.001))
             connection.sendall(head + body)
             return _answer(connection)
         except OSError as error:

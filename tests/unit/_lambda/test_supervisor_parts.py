@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.support import BOUND
 from watchdog_lambda._cpython.source import SourceMap
 from watchdog_lambda._cpython.stacks import stack_in
-from watchdog_lambda._lambda import crash, memory
+from watchdog_lambda._lambda import crash, memory, plain_http
 from watchdog_lambda._lambda.crash import Place
 from watchdog_lambda._lambda.decision import LONGEST_SLEEP, margin, sleep
 from watchdog_lambda._lambda.fallback_file import FallbackFile
@@ -347,6 +348,26 @@ def test_what_is_no_answer_leaves_open_whether_it_was_taken(answer: bytes) -> No
     with pytest.raises(Unanswered):
         PlainApi(server.address).post("init/error", b"{}", {}, 1.0)
     server.close()
+
+
+def test_an_answer_to_a_post_may_take_longer_than_a_connection() -> None:
+    """Given up before, it would be followed by a request for the next event."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+
+        def answer() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(65_536)
+                threading.Event().wait(0.1)
+                connection.sendall(b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n")
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(plain_http, "CONNECTS_WITHIN", 0.05)
+            assert PlainApi(address).post("init/error", b"{}", {}, BOUND) == (202, "")
+        thread.join()
 
 
 def test_where_nobody_listens_nothing_was_taken() -> None:
