@@ -2,14 +2,19 @@
 
 The judge knows nothing of the package. It reads a ledger in which each block writes down when it is
 entered and when it is left: each that was entered is left once, in the order of nesting, each
-``finally`` that has begun has come to its end, and every answer is true.
+``finally`` that has begun has come to its end, and every answer is true. What runs beside others
+(tasks, generators that are left open) is no part of that order, so it writes a ``finally`` down.
+
+Three kinds of programs: plain ones; coroutines, driven by hand; and such as ``asyncio.run`` runs.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import random
+import signal
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -48,11 +53,13 @@ def faults(ledger: Ledger) -> list[str]:
 class Program:
     """One program, by its seed."""
 
-    def __init__(self, seed: int, *, is_async: bool) -> None:
+    def __init__(self, seed: int, kind: str) -> None:
         self._random = random.Random(seed)  # noqa: S311 - no secret
         self._numbers = iter(range(1, 1000))
-        self._is_async = is_async
-        head = "async def" if is_async else "def"
+        self._run = RUNS[kind]
+        self._is_async = kind != "plain"
+        self._has_loop = kind == "loop"
+        head = "async def" if self._is_async else "def"
         lines = [f"{head} program():", *self._block(0, "    ")]
         self.source = "\n".join(lines) + "\n"
         self._code = compile(PRELUDE + self.source, FILE, "exec")
@@ -63,11 +70,14 @@ class Program:
             "note": ledger.append,
             "contextlib": contextlib,
             "os": os,
+            "asyncio": asyncio,
+            "run": self._run,
             "drive": drive,
+            "int_handler": lambda: signal.getsignal(signal.SIGINT),
         }
         exec(self._code, namespace)  # noqa: S102 - made above
-        program = namespace["program"]
-        return (lambda: drive(program())) if self._is_async else program
+        whole: Callable[[], Any] = namespace["whole"]
+        return whole
 
     def _block(self, depth: int, indent: str) -> list[str]:
         lines: list[str] = []
@@ -83,12 +93,14 @@ class Program:
             kinds += ["with", "stack", "managed", "acquired", "finally", "except", "for", "while"]
             kinds += ["called"]
             if self._is_async:
-                kinds += ["async with", "await"] * 3
+                kinds += ["async with", "await", "async stack"] * 2
+            if self._has_loop:
+                kinds += ["group", "gather", "timeout", "async for"] * 2
         kind = self._random.choice(kinds)
         if kind == "step":
             return [f"{indent}step({number})"]
         if kind == "await":
-            return [f"{indent}await pause({number})"]
+            return [f"{indent}await pause()"]
         if kind == "asks":
             return [f"{indent}if not os.path.exists('/'): note(('wrong', {number}))"]
         body = self._block(depth + 1, inner)
@@ -96,6 +108,23 @@ class Program:
         return {
             "with": [f"{indent}with Entered({number}){bind}:", *body],
             "async with": [f"{indent}async with Entered({number}){bind}:", *body],
+            "async stack": [
+                f"{indent}async with contextlib.AsyncExitStack() as stack{number}:",
+                f"{inner}await stack{number}.enter_async_context(Entered({number}))",
+                *body,
+            ],
+            "async for": [
+                f"{indent}async for i{number} in values({number}):",
+                *body,
+                f"{inner}{self._random.choice(['pass', 'break'])}",
+            ],
+            "group": [
+                f"{indent}async with asyncio.TaskGroup() as group{number}:",
+                f"{inner}for _ in range(2): group{number}.create_task(task({number}))",
+                *body,
+            ],
+            "gather": [f"{indent}await asyncio.gather(task({number}), task({number}))"],
+            "timeout": [f"{indent}async with asyncio.timeout(60):", *body],
             "managed": [f"{indent}with managed({number}){bind}:", *body],
             "stack": [
                 f"{indent}with contextlib.ExitStack() as stack{number}:",
@@ -151,12 +180,13 @@ class Entered:
         step(self.number)
         note(("leave", self.number))
     async def __aenter__(self):
-        await pause(self.number)
+        await pause()
         note(("enter", self.number))
-        await pause(self.number)
+        if run is drive: await pause()  # a loop's task can be cancelled there
     async def __aexit__(self, *_):
-        await pause(self.number)
+        if run is drive: await pause()
         note(("leave", self.number))
+        await pause()
 @contextlib.contextmanager
 def managed(number):
     note(("enter", number))
@@ -168,21 +198,52 @@ def managed(number):
 def step(number):
     return [number for _ in range(2)]
 class pause:
-    def __init__(self, number):
-        self.number = number
     def __await__(self):
-        yield self.number
+        yield
+async def values(number):
+    note(("finally", number))
+    try:
+        for value in range(2):
+            await pause()
+            yield value
+    finally:
+        step(number)
+        note(("end", number))
+        await pause()
+async def task(number):
+    note(("finally", number))
+    try:
+        await pause()
+    finally:
+        step(number)
+        note(("end", number))
+        await pause()
+def whole():
+    before = int_handler()
+    try:
+        run(program)
+    finally:
+        if int_handler() is not before: note(("wrong", 0))
 """
 
 
-def drive(coroutine: Generator[Any, None, None]) -> None:
+def drive(program: Callable[[], Generator[Any, None, None]]) -> None:
     """Run a coroutine to its end, as a loop does."""
+    coroutine = program()
     with contextlib.suppress(StopIteration):
         while True:
             coroutine.send(None)
 
 
-def programs(count: int, *, is_async: bool) -> Iterator[Program]:
+RUNS: dict[str, Callable[[Any], object]] = {
+    "plain": lambda program: program(),
+    "coroutine": drive,
+    "loop": lambda program: asyncio.run(program()),
+}
+"""How each kind is run."""
+
+
+def programs(count: int, kind: str) -> Iterator[Program]:
     """The first `count`."""
     for seed in range(count):
-        yield Program(seed, is_async=is_async)
+        yield Program(seed, kind)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.unit._cpython.landing_programs import FILE, Ledger, Program, faults, programs
+from watchdog_lambda._cpython.stacks import own_stack
 from watchdog_lambda._cpython.target_frames import OWN, TargetFrames
 
 if TYPE_CHECKING:
@@ -20,13 +21,18 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.alone  # what is late lands beyond the hard deadline, wherever it must
 
-PROGRAMS = 25
+PROGRAMS = {"plain": 25, "coroutine": 25, "loop": 8}
 MOST_LANDINGS = 120
 """In one program, spread over its instructions."""
 
 
 class Due(BaseException):
     """What lands."""
+
+
+def is_due(error: BaseException) -> bool:
+    """Whether it is that, or a group of tasks brings it."""
+    return isinstance(error, Due) or any(map(is_due, getattr(error, "exceptions", ())))
 
 
 class Places:
@@ -44,6 +50,7 @@ class Nudged:
         self.seen = 0
         self._frames = TargetFrames(Places())  # type: ignore[arg-type]
         self._target: FrameType | None = None
+        self.landed: BaseException | None = None
 
     def run(self, program: Callable[[], object]) -> bool:
         """Whether it has landed."""
@@ -51,7 +58,10 @@ class Nudged:
         sys.settrace(self._enter)
         try:
             program()
-        except Due:
+        except BaseException as error:
+            if not is_due(error):
+                raise
+            self.landed = error
             return True
         finally:
             sys.settrace(before)
@@ -71,7 +81,7 @@ class Nudged:
                     self._target, _ = self._frames.nearest(frame, OWN)
                 if frame is self._target and self._frames.allows(frame, OWN):
                     sys.settrace(None)
-                    raise Due
+                    raise Due(own_stack(frame), frame.f_lasti)
         return self._step
 
 
@@ -86,18 +96,19 @@ def check(program: Program) -> int:
         ledger = []
         nudged = Nudged(at)
         landed += nudged.run(program.make(ledger))
-        assert faults(ledger) == [], f"at {at} of\n{program.source}\n{ledger}"
+        assert faults(ledger) == [], f"at {at}, {nudged.landed!r}, of\n{program.source}\n{ledger}"
     return landed
 
 
 @pytest.mark.untraced
-@pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
-def test_wherever_it_is_due_what_was_entered_is_left(*, is_async: bool) -> None:
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
+@pytest.mark.parametrize("kind", PROGRAMS)
+def test_wherever_it_is_due_what_was_entered_is_left(kind: str) -> None:
     """Programs made at random, the same ones each time."""
-    landed = [check(program) for program in programs(PROGRAMS, is_async=is_async)]
+    landed = [check(program) for program in programs(PROGRAMS[kind], kind)]
 
     assert min(landed) > 0
-    assert sum(landed) > 20 * PROGRAMS
+    assert sum(landed) > 20 * PROGRAMS[kind]
 
 
 def test_the_judge_finds_what_is_left_behind() -> None:
