@@ -79,7 +79,7 @@ def test_a_blocked_call_is_interrupted() -> None:
     with pytest.raises(TimeLimitExceeded), time_limit(SHORT):
         block()
 
-    assert SHORT <= time.monotonic() - began < 0.5
+    assert SHORT <= time.monotonic() - began < BOUND
 
 
 @both
@@ -602,17 +602,17 @@ def test_time_can_be_moved_for_limits() -> None:
     @watch
     def handler(_event: object, _context: object) -> str:
         try:
-            with time_limit(5.0):
+            with time_limit(60.0):
                 expire()
         except TimeLimitExceeded as error:
             return str(error)
         return "never"
 
     began = time.monotonic()
-    answer = handler({}, FakeContext(30.0))
+    answer = handler({}, FakeContext(600.0))
 
-    assert answer.startswith("interrupted after 5.0 s, the limit of this block, in ")
-    assert time.monotonic() - began < 5.0
+    assert answer.startswith("interrupted after 60.0 s, the limit of this block, in ")
+    assert time.monotonic() - began < 3 * BOUND
 
 
 def test_time_can_be_moved_for_a_limit_outside_of_an_invocation() -> None:
