@@ -365,7 +365,7 @@ def test_an_answer_to_a_post_may_take_longer_than_a_connection() -> None:
         thread = threading.Thread(target=answer)
         thread.start()
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(plain_http, "CONNECTS_WITHIN", 0.05)
+            patch.setattr(plain_http, "LONGEST_WAIT", 0.05)
             assert PlainApi(address).post("init/error", b"{}", {}, BOUND) == (202, "")
         thread.join()
 
