@@ -60,12 +60,12 @@ def test_the_comparison_has_the_figures_of_the_table_of_calls() -> None:
 
     assert (
         f"Of {len(rows[0])} blocking calls it reaches {counts['alarm'][0]} on CPython 3.11, "
-        f"we {counts['watchdog'][0]}; the median of its figures is {medians['alarm']} ms, "
-        f"that of ours {medians['watchdog']} ms.\n"
+        f"and this package {counts['watchdog'][0]}; the medians are {medians['alarm']} ms and "
+        f"{medians['watchdog']} ms.\n"
     ) in page
     assert not list(limits.read().worse())
     assert counts["watchdog"][0] - counts["alarm"][0] == 12
-    assert "The twelve between" in page
+    assert "The other twelve are calls" in page
     first, *others = counts["injection"]
     assert set(others) == {others[0]}
     assert f"of the {len(rows[0])} calls {first} were reached on 3.11, {others[0]} on" in page
