@@ -40,7 +40,7 @@ nox.options.error_on_missing_interpreters = False
 nox.options.download_python = "never"
 
 SECOND_CHANCES: Final = ("--reruns=2", "--reruns-delay=2", "--max-suite-reruns=20", "-rR")
-"""For tests that run beside others: most meet real deadlines, of a second or two, and on a machine
+"""For all tests but the soak: most meet real deadlines, of a second or two, and on a machine
 that is busy elsewhere a few of three thousand may come too late. A defect that shows by chance
 would pass too, so those tests are named at the end of the run, and there are twenty second runs at
 the most.
@@ -92,7 +92,9 @@ def test(session: nox.Session) -> None:
     # Most of them wait most of the time. What counts in microseconds, or by processor time, runs
     # by itself.
     beside = ("-m", "not soak and not alone", "-n", "5", "--dist", "worksteal", *SECOND_CHANCES)
-    _all_of(session, (*MODULE, "pytest", *beside), (*MODULE, "pytest", "-m", "soak or alone"))
+    by_itself = ("-m", "alone and not soak", *SECOND_CHANCES)
+    soak = ("-m", "soak")  # where a defect that shows by chance is what is looked for
+    _all_of(session, *((*MODULE, "pytest", *how) for how in (beside, by_itself, soak)))
 
 
 @nox.session(python=[*SUPPORTED, *TRIED], venv_backend="uv", reuse_venv=True, allow_parallel=True)

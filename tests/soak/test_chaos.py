@@ -25,6 +25,7 @@ def chaos(*options: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.timeout(300)  # a quarter of a minute on a machine that is not busy
 def test_every_weather_is_stood() -> None:
     """For half a second each; what cannot be had here is told."""
     done = chaos("--seconds=0.5")
