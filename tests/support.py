@@ -43,6 +43,17 @@ class Context:
         return max(0.0, self._deadline - time.monotonic()) * 1000
 
 
+class Broken:
+    """An object of the user's, of which nothing can be read."""
+
+    def __str__(self) -> str:
+        raise ValueError("no")
+
+    @property
+    def name(self) -> str:
+        raise ValueError("no")
+
+
 class FakeAlarm:
     """Counts how often it is rung; nobody waits."""
 

@@ -126,6 +126,7 @@ def guard(
                 # test_an_injection_that_lands_in_settle_leaves_the_result.
                 invocation.firing.settle()
             else:
+                # After closing: a look in between would share the object; see _engine.current.
                 if not invocation.is_seen:
                     invocation.event = invocation.context = None
                     return result
@@ -189,7 +190,6 @@ def call_general(handler: Callable[..., Any], plan: Plan, args: Any, kwargs: Any
     if context is None:
         given = [*reversed(args), *kwargs.values()]
         context = next((a for a in given if hasattr(a, "get_remaining_time_in_millis")), None)
-
     if is_coroutine_function(handler):
         handler = as_function(functools.partial(_call_with, handler, args, kwargs))
         return guard(handler, plan)(None, context)

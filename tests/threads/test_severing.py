@@ -29,6 +29,7 @@ from watchdog_lambda._process import process_watchdog
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 
 @pytest.fixture(autouse=True)
@@ -242,15 +243,14 @@ def test_what_leads_to_the_runtime_api_is_left_alone() -> None:
         blocked.join()
 
 
-def test_a_server_is_named_by_its_path() -> None:
+def test_a_server_is_named_by_its_path(tmp_path: Path) -> None:
     """PostgreSQL's and MySQL's, on the same machine; IPv6's in brackets."""
-    path = f"/tmp/severing-{os.getpid()}"  # noqa: S108
+    path = str(tmp_path / "server")
     with socket.socket(socket.AF_UNIX) as server, socket.socket(socket.AF_UNIX) as client:
         server.bind(path)
         server.listen()
         client.connect(path)
         theirs, _ = server.accept()
-        os.unlink(path)  # noqa: PTH108
         with theirs:
             blocked = Blocked(lambda: client.recv(1))
             assert blocked.held() == [path]

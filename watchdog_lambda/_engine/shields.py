@@ -37,7 +37,8 @@ def enter_shield(invocation: Invocation) -> None:
         try:
             withdraw_for_shield(invocation.firing)
         except BaseException:
-            # The block is not entered, so nobody would lower the shield.
+            # An Interrupt too is none of Exception. The block is not entered, so nobody would lower
+            # the shield.
             invocation.shields -= 1
             raise
 

@@ -69,7 +69,7 @@ class Emulator(Host):
                 self._end()
                 if not any("address already in use" in line for line in self._said):
                     break
-        except BaseException:
+        except BaseException:  # Ctrl-C too: nothing else would end the emulator
             self.close()
             raise
         self.close()

@@ -9,21 +9,11 @@ from typing import Any
 
 import pytest
 
+from tests.support import Broken
 from watchdog_lambda._engine import snapshot
 from watchdog_lambda._engine.snapshot import attribute, other_stacks, text
 
 # ---- the user's objects ------------------------------------------------------------------------
-
-
-class Broken:
-    """Nothing of it can be read."""
-
-    def __str__(self) -> str:
-        raise ValueError("no")
-
-    @property
-    def name(self) -> str:
-        raise ValueError("no")
 
 
 def test_what_cannot_be_made_a_text_is_named_by_its_type() -> None:

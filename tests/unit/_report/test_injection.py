@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import logging
 import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from aws_lambda_powertools import Logger
 
 from tests.support import BOUND, Context
 from watchdog_lambda import ConfigurationError, LambdaTimeout, Watchdog, watch
@@ -18,7 +16,7 @@ from watchdog_lambda._report import stdout
 from watchdog_lambda.testing import FakeContext, expire
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from aws_lambda_powertools import Logger
 
 # Of a file that is not there, with a name that is no UTF-8, coverage can make nothing.
 pytestmark = pytest.mark.untraced
@@ -95,16 +93,6 @@ def test_so_does_the_users_own_format(
     record = json.loads(line)
     assert record["service"] == "payments"
     assert record["request_id"] == text
-
-
-@pytest.fixture
-def powertools() -> Iterator[Logger]:
-    """A Powertools Logger, and none of it left for the other tests."""
-    logger = Logger(service="payments", level="INFO")
-    yield logger
-    for handler in list(logger.handlers):
-        logger._logger.removeHandler(handler)
-    logging.Logger.manager.loggerDict.pop("payments", None)
 
 
 @pytest.mark.parametrize("text", ODD, ids=ascii)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.support import plan
+from tests.support import Broken, plan
 from watchdog_lambda import TimeoutDetails
 from watchdog_lambda._engine.clock import Timeline
 from watchdog_lambda._engine.stage import HookRecord
@@ -201,17 +201,6 @@ def test_no_interrupt_wanted_is_no_obstacle() -> None:
 
 
 # ---- the user's objects ------------------------------------------------------------------------
-
-
-class Broken:
-    """Nothing of it can be read."""
-
-    def __str__(self) -> str:
-        raise ValueError("no")
-
-    @property
-    def name(self) -> str:
-        raise ValueError("no")
 
 
 def test_the_line_takes_what_json_does_not_know() -> None:

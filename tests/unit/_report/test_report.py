@@ -7,7 +7,7 @@ import logging
 import os
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from aws_lambda_powertools import Logger
@@ -17,19 +17,6 @@ from watchdog_lambda import LambdaTimeout, Watchdog, _report, watch
 from watchdog_lambda._engine import history
 from watchdog_lambda._report import stdout
 from watchdog_lambda.testing import timeout_records
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-
-@pytest.fixture
-def powertools() -> Iterator[Logger]:
-    """A Powertools Logger, and none of it left for the other tests."""
-    logger = Logger(service="payments", level="INFO")
-    yield logger
-    for handler in list(logger.handlers):
-        logger._logger.removeHandler(handler)
-    logging.Logger.manager.loggerDict.pop("payments", None)
 
 
 def blocks(_event: object, _context: object) -> None:
