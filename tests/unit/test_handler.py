@@ -409,6 +409,8 @@ def test_a_normal_call_is_one_frame_and_few_instructions(form: str, scene: Scene
         return trace
 
     before = sys.gettrace()
+    # 3.12 traces no instruction of any frame unless one asks for it when tracing begins.
+    sys._getframe().f_trace_opcodes = True
     sys.settrace(trace)
     try:
         call({}, given)
@@ -416,7 +418,7 @@ def test_a_normal_call_is_one_frame_and_few_instructions(form: str, scene: Scene
         sys.settrace(before)
 
     assert called == ["guarded", "get_remaining_time_in_millis", "monotonic"]
-    assert ours[0] <= _MOST_INSTRUCTIONS
+    assert 0 < ours[0] <= _MOST_INSTRUCTIONS
 
 
 # ---- a timeout ---------------------------------------------------------------------------------
