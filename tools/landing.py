@@ -25,10 +25,11 @@ _report.listeners.append(records.append)
 
 
 def is_cut(record: dict[str, Any]) -> bool:
-    """Whether an interrupt of this timeout has landed at last call, or later."""
+    """Whether an interrupt of this timeout has landed at last call or later, or not at all."""
     limit, grace = record["elapsed_ms"] + record["remaining_ms"], record["grace_period_ms"]
     last_call = limit - min(500, grace / 4) - 1  # all of them are rounded
-    return any((each["landed_after_ms"] or limit) >= last_call for each in record["interrupts"])
+    landed = [each["landed_after_ms"] or limit for each in record["interrupts"]]
+    return bool(max(landed, default=limit) >= last_call)
 
 
 def strike(name: str, seconds: float) -> tuple[list[str], bool]:
