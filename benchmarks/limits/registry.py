@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -10,6 +10,9 @@ if TYPE_CHECKING:
     Block = Callable[[], object]
     """Blocks, for far longer than anybody measures."""
     Prepare = Callable[[], Block]
+
+LONG: Final = 60.0
+"""Seconds for what takes a timeout: it is not reached."""
 
 _Thing = TypeVar("_Thing")
 _kept: list[object] = []
@@ -44,17 +47,16 @@ class Group:
         self.title = title
         self.calls: list[Call] = []
 
-    def call(self, *, quick: bool = False) -> Callable[[Prepare], Prepare]:
-        """Add a function that sets a call up: its name is the call's, its docstring the label.
+    def add(self, name: str, label: str, prepare: Prepare, *, quick: bool = False) -> None:
+        """Add a call; `prepare` sets it up, and `label` is what a reader knows it by."""
+        self.calls.append(Call(name, self.title, label, prepare, quick))
 
-        The label is what a reader knows the call by; a full stop at its end is dropped.
-        """
+    def call(self, *, quick: bool = False) -> Callable[[Prepare], None]:
+        """Add a function that sets a call up: its name is the call's, its docstring the label."""
 
-        def add(prepare: Prepare) -> Prepare:
-            name = prepare.__name__.replace("_", "-")
-            label = (prepare.__doc__ or name).removesuffix(".")
-            self.calls.append(Call(name, self.title, label, prepare, quick))
-            return prepare
+        def add(prepare: Prepare) -> None:
+            label = (prepare.__doc__ or "").removesuffix(".")
+            self.add(prepare.__name__.replace("_", "-"), label, prepare, quick=quick)
 
         return add
 

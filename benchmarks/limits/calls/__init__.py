@@ -1,4 +1,4 @@
-"""Some ways for a handler to block: one function each, which sets it up and gives what blocks.
+"""Some ways for a handler to block, each with what sets it up and gives what then blocks.
 
 Nothing here ends by itself while it is measured. What is started or opened goes with the process.
 """
@@ -7,21 +7,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from . import clients, computing, files, libraries, loops, network, processes, python, threads
+from . import network, running, waiting
 
 if TYPE_CHECKING:
     from benchmarks.limits.registry import Call
 
 GROUPS: Final = (
-    threads.group,
-    files.group,
-    network.group,
-    clients.group,
-    processes.group,
-    loops.group,
-    python.group,
-    computing.group,
-    libraries.group,
+    *(waiting.threads, waiting.files, network.sockets, network.clients, waiting.processes),
+    *(running.loops, running.python, running.computing, running.libraries),
 )
 """In the order of the page."""
 

@@ -1,112 +1,48 @@
-"""Sockets, TLS and names; every peer is on loopback and says nothing."""
+"""Sockets, TLS, names and HTTP clients; every peer is on loopback, accepts and says nothing."""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import http.client
 import socket
 import ssl
 import threading
+import urllib.request
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.limits.registry import Group, Unavailable, keep
-
-from .threads import LONG
+from benchmarks.limits.registry import LONG, Group, Unavailable, keep
 
 if TYPE_CHECKING:
     from benchmarks.limits.registry import Block
 
-group = Group("Sockets, TLS and DNS")
+sockets = Group("Sockets, TLS and DNS")
 
 
-def silent_server() -> tuple[str, int]:
+def _silent_server() -> tuple[str, int]:
     """The address of a server that lets everybody connect, and never answers."""
     server = keep(socket.create_server(("127.0.0.1", 0), backlog=128))
     host, port = server.getsockname()
     return host, port
 
 
-def silent_connection() -> socket.socket:
+def _silent(timeout: float | None = None) -> socket.socket:
     """A connection to such a server."""
-    return keep(socket.create_connection(silent_server()))
+    connection = keep(socket.create_connection(_silent_server()))
+    connection.settimeout(timeout)
+    return connection
 
 
-@group.call(quick=True)
-def recv() -> Block:
-    """`socket.recv()`."""
-    connection = silent_connection()
-    return lambda: connection.recv(1)
-
-
-@group.call()
-def recv_timeout() -> Block:
-    """`socket.recv()` with a timeout of 60 s."""
-    connection = silent_connection()
-    connection.settimeout(LONG)
-    return lambda: connection.recv(1)
-
-
-@group.call()
-def makefile() -> Block:
-    """`socket.makefile().readline()`."""
-    return keep(silent_connection().makefile()).readline
-
-
-@group.call()
-def sendall() -> Block:
-    """`socket.sendall()` to a peer that does not read."""
-    connection = silent_connection()
-    plenty = bytes(64 * 1024 * 1024)
-    return lambda: connection.sendall(plenty)
-
-
-@group.call()
-def accept() -> Block:
-    """`socket.accept()`."""
-    return keep(socket.create_server(("127.0.0.1", 0))).accept
-
-
-@group.call()
-def connect() -> Block:
-    """`socket.connect()` to a host that drops it (a full backlog)."""
-    server = keep(socket.create_server(("127.0.0.1", 0), backlog=0))
-    for _ in range(4):
-        early = keep(socket.socket())
-        early.setblocking(False)
-        with contextlib.suppress(BlockingIOError):
-            early.connect(server.getsockname())
-    return lambda: keep(socket.socket()).connect(server.getsockname())
-
-
-@group.call()
-def tls_handshake() -> Block:
-    """A TLS handshake."""
-    connection = silent_connection()
-    return lambda: ssl.create_default_context().wrap_socket(connection, server_hostname="localhost")
-
-
-@group.call()
-def tls_read() -> Block:
-    """`SSLSocket.read()`."""
-    return _tls_connection().read
-
-
-@group.call()
-def tls_write() -> Block:
-    """`SSLSocket.sendall()` to a peer that does not read."""
-    connection = _tls_connection()
-    plenty = bytes(64 * 1024 * 1024)
-    return lambda: connection.sendall(plenty)
+def _handshake(connection: socket.socket) -> object:
+    return ssl.create_default_context().wrap_socket(connection, server_hostname="localhost")
 
 
 def _tls_connection() -> ssl.SSLSocket:
     """A connection that has been through its handshake, with a peer that then says nothing."""
     here, there = map(keep, socket.socketpair())
-    peer = threading.Thread(
-        target=lambda: keep(
-            _anonymous(ssl.PROTOCOL_TLS_SERVER).wrap_socket(there, server_side=True)
-        )
-    )
+    server = _anonymous(ssl.PROTOCOL_TLS_SERVER)
+    peer = threading.Thread(target=lambda: keep(server.wrap_socket(there, server_side=True)))
     peer.start()
     connection = _anonymous(ssl.PROTOCOL_TLS_CLIENT).wrap_socket(here)
     peer.join()
@@ -123,13 +59,43 @@ def _anonymous(side: Any) -> ssl.SSLContext:
     return context
 
 
-@group.call(quick=True)
+add = sockets.add
+plenty = bytes(64 * 1024 * 1024)
+add("recv", "`socket.recv()`", lambda: partial(_silent().recv, 1), quick=True)
+about = "`socket.recv()` with a timeout of 60 s"
+add("recv-timeout", about, lambda: partial(_silent(LONG).recv, 1))
+add("makefile", "`socket.makefile().readline()`", lambda: keep(_silent().makefile()).readline)
+about = "`socket.sendall()` to a peer that does not read"
+add("sendall", about, lambda: partial(_silent().sendall, plenty))
+server = partial(socket.create_server, ("127.0.0.1", 0))
+add("accept", "`socket.accept()`", lambda: keep(server()).accept)
+
+
+@sockets.call()
+def connect() -> Block:
+    """`socket.connect()` to a host that drops it (a full backlog)."""
+    address = keep(server(backlog=0)).getsockname()
+    for _ in range(4):
+        early = keep(socket.socket())
+        early.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            early.connect(address)
+    return partial(keep(socket.socket()).connect, address)
+
+
+add("tls-handshake", "A TLS handshake", lambda: partial(_handshake, _silent()))
+add("tls-read", "`SSLSocket.read()`", lambda: _tls_connection().read)
+about = "`SSLSocket.sendall()` to a peer that does not read"
+add("tls-write", about, lambda: partial(_tls_connection().sendall, plenty))
+
+
+@sockets.call(quick=True)
 def getaddrinfo() -> Block:
     """`socket.getaddrinfo()`, with a DNS server that does not answer."""
     resolver = keep(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
     resolver.bind(("127.0.0.1", 0))
     _ask_for_names(resolver.getsockname()[1])
-    return lambda: socket.getaddrinfo("nobody.example", 80)
+    return partial(socket.getaddrinfo, "nobody.example", 80)
 
 
 class _ResolverState(ctypes.Structure):
@@ -147,7 +113,7 @@ class _ResolverState(ctypes.Structure):
 
 
 def _ask_for_names(port: int) -> None:
-    """Have this thread's look-ups go to a port on loopback, in the place of /etc/resolv.conf."""
+    """Send this thread's look-ups to a port on loopback, whatever /etc/resolv.conf says."""
     libc = ctypes.CDLL(None)
     try:
         libc["__res_init"]()
@@ -159,3 +125,68 @@ def _ask_for_names(port: int) -> None:
     state.retrans, state.retry, state.servers = 5, 2, 1
     state.family, state.port = socket.AF_INET, socket.htons(port)
     state.address = int.from_bytes(socket.inet_aton("127.0.0.1"), "little")
+
+
+# ---- HTTP ----------------------------------------------------------------------------------------
+
+
+clients = Group("HTTP clients and AWS's SDK")
+
+
+def _silent_url() -> str:
+    host, port = _silent_server()
+    return f"http://{host}:{port}/"
+
+
+@clients.call()
+def http_client() -> Block:
+    """`http.client`: `getresponse()`."""
+    connection = http.client.HTTPConnection(*_silent_server())
+    connection.request("GET", "/")
+    return connection.getresponse
+
+
+@clients.call()
+def urlopen() -> Block:
+    """`urllib.request.urlopen()`."""
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    return partial(opener.open, _silent_url())
+
+
+def _urllib3(**options: Any) -> Block:
+    import urllib3
+
+    return partial(urllib3.PoolManager().request, "GET", _silent_url(), **options)
+
+
+def _requests(**options: Any) -> Block:
+    import requests
+
+    session = requests.Session()
+    session.trust_env = False  # no proxy
+    return partial(session.get, _silent_url(), **options)
+
+
+add = clients.add
+add("urllib3-get", "`urllib3`: GET", _urllib3, quick=True)
+add("urllib3-get-timeout", "`urllib3`: GET, `timeout=60`", lambda: _urllib3(timeout=LONG))
+about = "`urllib3`: GET, `retries=False`"
+add("urllib3-get-no-retry", about, lambda: _urllib3(retries=False))
+add("requests-get", "`requests.get()`", _requests)
+add("requests-get-timeout", "`requests.get(..., timeout=60)`", lambda: _requests(timeout=LONG))
+
+
+@clients.call()
+def boto3_call() -> Block:
+    """`boto3`: DynamoDB `list_tables()`."""
+    import boto3
+
+    client = boto3.client(
+        "dynamodb",
+        endpoint_url=_silent_url(),
+        region_name="eu-west-1",
+        aws_access_key_id="nobody",
+        aws_secret_access_key="nothing",  # noqa: S106 - nobody's
+    )
+    block: Block = client.list_tables
+    return block

@@ -41,6 +41,10 @@ class At(NamedTuple):
         """A server's port, behind its valve."""
         return self.ports[server]
 
+    def of(self, n: int) -> str:
+        """The address that is answered with n."""
+        return self.url(path=f"/n-{n}")
+
     def url(self, server: str = "http", scheme: str = "http", path: str = "/") -> str:
         """A server's address."""
         return f"{scheme}://127.0.0.1:{self.ports[server]}{path}"
@@ -68,6 +72,16 @@ def case(name: str, server: str | None = None, library: str = "") -> Callable[[M
         return make
 
     return enter
+
+
+def plain(name: str, hang: Callable[[], object]) -> None:
+    """Enter a case that needs no client: Python's own, or what has just been defined."""
+
+    def nothing_to_make(_at: At) -> Any:
+        return lambda n: n, hang
+
+    nothing_to_make.__module__ = hang.__module__
+    case(name)(nothing_to_make)
 
 
 def load() -> dict[str, Case]:

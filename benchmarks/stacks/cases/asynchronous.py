@@ -15,7 +15,7 @@ async def _(at: At) -> Any:
     client = httpx.AsyncClient(timeout=60)
 
     async def ask(n: int) -> int:
-        return int((await client.get(at.url(path=f"/n-{n}"))).json()["n"])
+        return int((await client.get(at.of(n))).json()["n"])
 
     return ask
 
@@ -27,7 +27,7 @@ async def _(at: At) -> Any:
     session = aiohttp.ClientSession()
 
     async def ask(n: int) -> int:
-        async with session.get(at.url(path=f"/n-{n}")) as response:
+        async with session.get(at.of(n)) as response:
             return int((await response.json())["n"])
 
     return ask
@@ -103,7 +103,7 @@ async def _(at: At) -> Any:
 
     async def ask(n: int) -> int:
         # What is asked several times at once is one request that counts, and the others.
-        found = await asyncio.gather(*(client.get(at.url(path=f"/n-{n}")) for _ in range(1)))
+        found = await asyncio.gather(*(client.get(at.of(n)) for _ in range(1)))
         return int(found[0].json()["n"])
 
     return ask
@@ -117,7 +117,7 @@ async def _(at: At) -> Any:
 
     async def ask(n: int) -> int:
         async with asyncio.TaskGroup() as group:
-            task = group.create_task(client.get(at.url(path=f"/n-{n}")))
+            task = group.create_task(client.get(at.of(n)))
         return int(task.result().json()["n"])
 
     return ask
@@ -130,7 +130,7 @@ async def _(at: At) -> Any:
     session = requests.Session()
 
     async def ask(n: int) -> int:
-        return int((await asyncio.to_thread(session.get, at.url(path=f"/n-{n}"))).json()["n"])
+        return int((await asyncio.to_thread(session.get, at.of(n))).json()["n"])
 
     return ask
 
@@ -141,7 +141,7 @@ def _(at: At) -> Any:
 
     async def get(n: int) -> int:
         async with httpx.AsyncClient(timeout=60) as client:
-            return int((await client.get(at.url(path=f"/n-{n}"))).json()["n"])
+            return int((await client.get(at.of(n))).json()["n"])
 
     return lambda n: asyncio.run(get(n))
 
@@ -154,7 +154,7 @@ def _(at: At) -> Any:
     client = httpx.AsyncClient(timeout=60)
 
     async def get(n: int) -> int:
-        return int((await client.get(at.url(path=f"/n-{n}"))).json()["n"])
+        return int((await client.get(at.of(n))).json()["n"])
 
     return lambda n: loop.run_until_complete(get(n))
 
@@ -166,7 +166,7 @@ def _(at: At) -> Any:
 
     async def get(n: int) -> int:
         async with httpx.AsyncClient(timeout=60) as client:
-            return int((await client.get(at.url(path=f"/n-{n}"))).json()["n"])
+            return int((await client.get(at.of(n))).json()["n"])
 
     return lambda n: uvloop.run(get(n))
 
@@ -178,6 +178,6 @@ def _(at: At) -> Any:
 
     async def get(n: int) -> int:
         async with httpx.AsyncClient(timeout=60) as client:
-            return int((await client.get(at.url(path=f"/n-{n}"))).json()["n"])
+            return int((await client.get(at.of(n))).json()["n"])
 
     return lambda n: trio.run(get, n)

@@ -7,31 +7,22 @@ import io
 import json
 import os
 import zlib
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from . import At, case
+from . import At, case, plain
 from .sql import SLOW_SQLITE
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-
-def _plain(name: str, hang: Callable[[], object]) -> None:
-    @case(name)
-    def _(_at: At) -> Any:
-        return lambda n: n, hang
 
 
 def _scrypt() -> bytes:
     return hashlib.scrypt(b"", salt=b"", n=2**17, r=8, p=200, maxmem=2**30)
 
 
-_plain("hashlib.scrypt", _scrypt)
-_plain("hashlib.pbkdf2_hmac", lambda: hashlib.pbkdf2_hmac("sha256", b"", b"", 10**9))
-_plain("zlib", lambda: zlib.compress(os.urandom(1_000_000) * 1_000, 9))
-_plain("sum, with the GIL held", lambda: sum(range(10**11)))
-_plain("sorted, with the GIL held", lambda: sorted(map(hash, map(str, range(20_000_000)))))
-_plain("json.loads, of one document", lambda: json.loads(f"[{'1.5,' * 150_000_000}0]"))
+plain("hashlib.scrypt", _scrypt)
+plain("hashlib.pbkdf2_hmac", lambda: hashlib.pbkdf2_hmac("sha256", b"", b"", 10**9))
+plain("zlib", lambda: zlib.compress(os.urandom(1_000_000) * 1_000, 9))
+plain("sum, with the GIL held", lambda: sum(range(10**11)))
+plain("sorted, with the GIL held", lambda: sorted(map(hash, map(str, range(20_000_000)))))
+plain("json.loads, of one document", lambda: json.loads(f"[{'1.5,' * 150_000_000}0]"))
 
 
 @case("sqlite3")

@@ -47,7 +47,7 @@ def _(at: At) -> Any:
 
     @app.get("/echo/{n}")
     async def _(n: int) -> dict[str, int]:
-        return {"n": int((await client.get(at.url(path=f"/n-{n}"))).json()["n"])}
+        return {"n": int((await client.get(at.of(n))).json()["n"])}
 
     @app.get("/slow/{n}")
     async def _(n: int) -> dict[str, int]:
@@ -67,7 +67,7 @@ def _(at: At) -> Any:
 
     @app.get("/echo/{n}")
     def _(n: int) -> dict[str, int]:
-        return {"n": int(session.get(at.url(path=f"/n-{n}")).json()["n"])}
+        return {"n": int(session.get(at.of(n)).json()["n"])}
 
     @app.get("/slow/{n}")
     def _(n: int) -> dict[str, int]:
@@ -86,7 +86,7 @@ def _(at: At) -> Any:
 
     @app.get("/echo/<int:n>")
     def echo(n: int) -> dict[str, int]:
-        return {"n": int(session.get(at.url(path=f"/n-{n}")).json()["n"])}
+        return {"n": int(session.get(at.of(n)).json()["n"])}
 
     @app.get("/slow")
     def slow() -> dict[str, int]:
@@ -130,7 +130,7 @@ def _(at: At) -> Any:
 
     @app.get("/echo/<n>")
     def echo(n: str) -> dict[str, int]:
-        return {"n": int(session.get(at.url(path=f"/n-{n}")).json()["n"])}
+        return {"n": int(session.get(at.of(n)).json()["n"])}
 
     @app.get("/slow/<n>")
     def slow(n: str) -> dict[str, int]:

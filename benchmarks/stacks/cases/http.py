@@ -27,7 +27,7 @@ def _(at: At) -> Any:
     import urllib3
 
     pool = urllib3.PoolManager()
-    return lambda n: _number(pool.request("GET", at.url(path=f"/n-{n}")).json())
+    return lambda n: _number(pool.request("GET", at.of(n)).json())
 
 
 @case("requests", "http")
@@ -35,7 +35,7 @@ def _(at: At) -> Any:
     import requests
 
     session = requests.Session()
-    return lambda n: _number(session.get(at.url(path=f"/n-{n}")).json())
+    return lambda n: _number(session.get(at.of(n)).json())
 
 
 @case("requests, with the time that is left", "http")
@@ -47,7 +47,7 @@ def _(at: At) -> Any:
     def ask(n: int) -> int:
         # Before the watchdog fires: the client then knows of its own timeout.
         left = remaining_time() - 1.0
-        return _number(session.get(at.url(path=f"/n-{n}"), timeout=min(10.0, left)).json())
+        return _number(session.get(at.of(n), timeout=min(10.0, left)).json())
 
     return ask
 
@@ -59,7 +59,7 @@ def _(at: At) -> Any:
     session = requests.Session()
 
     def ask(n: int) -> int:
-        with session.get(at.url(path=f"/n-{n}"), stream=True) as response:
+        with session.get(at.of(n), stream=True) as response:
             return _number(json.loads(b"".join(response.iter_content(8))))
 
     return ask
@@ -73,7 +73,7 @@ def _(at: At) -> Any:
 
     session = requests.Session()
     session.mount("http://", HTTPAdapter(max_retries=Retry(3, backoff_factor=0.1)))
-    return lambda n: _number(session.get(at.url(path=f"/n-{n}")).json())
+    return lambda n: _number(session.get(at.of(n)).json())
 
 
 @case("requests, in a global pool of threads", "http")
@@ -83,7 +83,7 @@ def _(at: At) -> Any:
     import requests
 
     session, pool = requests.Session(), ThreadPoolExecutor(2)
-    return lambda n: _number(pool.submit(session.get, at.url(path=f"/n-{n}")).result().json())
+    return lambda n: _number(pool.submit(session.get, at.of(n)).result().json())
 
 
 @case("httpx", "http")
@@ -91,7 +91,7 @@ def _(at: At) -> Any:
     import httpx
 
     client = httpx.Client(timeout=60)
-    return lambda n: _number(client.get(at.url(path=f"/n-{n}")).json())
+    return lambda n: _number(client.get(at.of(n)).json())
 
 
 @case("httpx, with retries", "http")
@@ -105,7 +105,7 @@ def _(at: At) -> Any:
 @case("urllib.request", "http")
 def _(at: At) -> Any:
     def ask(n: int) -> int:
-        with urllib.request.urlopen(at.url(path=f"/n-{n}")) as response:
+        with urllib.request.urlopen(at.of(n)) as response:
             return _number(json.load(response))
 
     return ask

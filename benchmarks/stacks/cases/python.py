@@ -8,18 +8,9 @@ import difflib
 import io
 import json
 import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from . import At, case
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-
-def _plain(name: str, hang: Callable[[], object]) -> None:
-    @case(name)
-    def _(_at: At) -> Any:
-        return lambda n: n, hang
+from . import At, case, plain
 
 
 def _loop() -> None:
@@ -41,13 +32,13 @@ def _alike() -> None:
     difflib.SequenceMatcher(None, "ab" * 20_000, "ba" * 20_000, autojunk=False).ratio()
 
 
-_plain("a loop", _loop)
-_plain("csv", _rows)
-_plain("copy.deepcopy", _deep)
-_plain("difflib", _alike)
-_plain("re, catastrophic", lambda: re.match(r"(a+)+$", "a" * 40 + "b"))
-_plain("int, a power", lambda: pow(3, 10**8))
-_plain("json.dumps, indented", lambda: json.dumps([[n] for n in range(20_000_000)], indent=1))
+plain("a loop", _loop)
+plain("csv", _rows)
+plain("copy.deepcopy", _deep)
+plain("difflib", _alike)
+plain("re, catastrophic", lambda: re.match(r"(a+)+$", "a" * 40 + "b"))
+plain("int, a power", lambda: pow(3, 10**8))
+plain("json.dumps, indented", lambda: json.dumps([[n] for n in range(20_000_000)], indent=1))
 
 
 @case("pandas, apply")

@@ -9,20 +9,11 @@ import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from . import At, case
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from . import At, case, plain
 
 _NEVER = threading.Event()
-
-
-def _plain(name: str, hang: Callable[[], object]) -> None:
-    @case(name)
-    def _(_at: At) -> Any:
-        return lambda n: n, hang
 
 
 def _locked() -> None:
@@ -51,15 +42,15 @@ def _joined() -> None:
     thread.join()
 
 
-_plain("time.sleep", lambda: time.sleep(60))
-_plain("threading.Event", lambda: threading.Event().wait(60))
-_plain("threading.Lock", _locked)
-_plain("threading.Condition", _condition)
-_plain("queue.Queue", lambda: queue.Queue[int]().get())
-_plain("a pipe", _pipe)
-_plain("Thread.join", _joined)
-_plain("a future that nobody fulfils", lambda: Future[int]().result(60))
-_plain("concurrent.futures.wait", lambda: wait([Future[int]()], 60))
+plain("time.sleep", lambda: time.sleep(60))
+plain("threading.Event", lambda: threading.Event().wait(60))
+plain("threading.Lock", _locked)
+plain("threading.Condition", _condition)
+plain("queue.Queue", lambda: queue.Queue[int]().get())
+plain("a pipe", _pipe)
+plain("Thread.join", _joined)
+plain("a future that nobody fulfils", lambda: Future[int]().result(60))
+plain("concurrent.futures.wait", lambda: wait([Future[int]()], 60))
 
 
 @case("with ThreadPoolExecutor")
