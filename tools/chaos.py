@@ -1,9 +1,9 @@
 """The soak's invocations in bad weather: what a handler, its tools and its sandbox do to a process.
 
-    python tools/chaos.py                                # every weather, half a minute each
-    python tools/chaos.py --weather coverage --seconds 600
-    python tools/chaos.py --interpreter python3.13 --seed 7
-    python tools/chaos.py --list
+    python3 dev.py chaos                                # every weather, half a minute each
+    python3 dev.py chaos --weather coverage --seconds 600
+    python3 dev.py chaos --interpreter 3.13 --seed 7
+    python3 dev.py chaos --list
 
 Each weather has a process of its own, on the main thread (nudge) or another (injection) as the seed
 has it: the handler's own signals and timers, forks, the collector at nearly every allocation, with
@@ -25,7 +25,6 @@ output comes on standard error.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import ctypes
 import os
@@ -36,19 +35,11 @@ import tempfile
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
-
-# Run as a file, by whatever interpreter.
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from typing import Final
 
 from tools import soak
 from tools.chaos_cell import UNAVAILABLE, WEATHERS
-from tools.soak import DELIVERIES, Log
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-CELL: Final = Path(__file__).with_name("chaos_cell.py")
+from tools.soak import DELIVERIES
 
 ONLY_NUDGE: Final = {
     *("settrace", "setprofile", "debugger", "cProfile", "recursion", "signals", "coverage"),
@@ -63,60 +54,24 @@ TICK: Final = 0.2
 ATTACH, DETACH = 16, 17  # of ptrace(2)
 
 
-class Cell(NamedTuple):
-    """What one weather came to."""
-
-    version: str
-    weather: str
-    delivery: str
-    seconds: float
-    log: Log
-    late: int  # lines that its standard output did not take in time, so standard error did
-    trouble: tuple[str, ...]
-
-    @property
-    def name(self) -> str:
-        return f"{self.version} {self.weather} ({self.delivery})"
-
-    @property
-    def counted(self) -> dict[str, int]:
-        result: dict[str, Any] = self.log.result or {"count": {}}
-        count: dict[str, int] = result["count"]
-        return count
-
-    def violations(self) -> Iterator[tuple[str, int]]:
-        """What, and how often."""
-        for trouble in self.trouble:
-            yield trouble, 1
-        if self.log.result is not None:
-            yield from self.log.result["violations"].items()
-        breaks_records = any(kind.breaks_records for kind in WEATHERS[self.weather])
-        for what, number, which in self.log.violations():
-            if not breaks_records:
-                yield f"{what} (say {which})", number
-
-
 class Command(soak.Command):
     """Runs the cells one after the other."""
 
-    def __init__(self, options: argparse.Namespace) -> None:
-        super().__init__(options)
-        self.chance = random.Random(self.seed)  # noqa: S311 - nothing secret
-        self.cells: list[Cell] = []
-
     def run(self) -> int:
         print(f"seed {self.seed}", flush=True)
+        chance = random.Random(self.seed)  # noqa: S311 - nothing secret
         for path, version in self.interpreters():
             for weather in self.options.weather or WEATHERS:
+                drawn = "nudge" if weather in ONLY_NUDGE else chance.choice(DELIVERIES)
                 if not self.interrupted:
-                    self._stand(path, version, weather)
-        return self._conclude()
+                    self._stand(path, version, weather, self.options.delivery or drawn)
+        done = f", {len(self.reports)} weathers, {len(self.skipped)} skipped"
+        print(self.verdict(about=done))
+        return self.status()
 
-    def _stand(self, path: str, version: str, weather: str) -> None:
-        delivery = "nudge" if weather in ONLY_NUDGE else self.chance.choice(DELIVERIES)
-        delivery = self.options.delivery or delivery
+    def _stand(self, path: str, version: str, weather: str, delivery: str) -> None:
         seconds: float = self.options.seconds
-        command = [path, "-P", str(CELL), weather, delivery, str(self.seed), str(seconds)]
+        command = [path, "-m", "tools.chaos_cell", weather, delivery, str(self.seed), str(seconds)]
         began = time.monotonic()
         with tempfile.TemporaryFile("w+") as errors:
             log, status = self.watch(
@@ -126,54 +81,39 @@ class Command(soak.Command):
                 beside=lambda pid: _Outside(weather, pid, self.seed),
             )
             errors.seek(0)
-            said = errors.read()
-        # Where a line goes that nobody reads on standard output: late, but not lost.
-        late = [line for line in said.splitlines() if line.startswith('{"')]
+            said = errors.read().splitlines()
+        # A line that nobody reads from standard output in time goes here: late, but not lost.
+        late = [line for line in said if line.startswith('{"')]
         for line in late:
             log.read(line)
         if status == UNAVAILABLE:
-            self.skip(f"{version} {weather}: {said.splitlines()[-1]}")
+            self.skip(f"{version} {weather}: {said[-1]}")
             return
-        trouble = list(filter(None, [self.trouble_of(log, status)]))
-        if any(line.startswith(SPOKEN) for line in said.splitlines()):
-            trouble.append("stacks on standard error")
-        seconds = time.monotonic() - began
-        cell = Cell(version, weather, delivery, seconds, log, len(late), tuple(trouble))
-        self.cells.append(cell)
-        self._tell(cell, said if trouble else "")
+        troubles = self.troubles_of(log, status)
+        if any(line.startswith(SPOKEN) for line in said):
+            troubles += ("stacks on standard error",)
+        name, seconds = f"{version} {weather} ({delivery})", time.monotonic() - began
+        is_whole = not any(kind.breaks_records for kind in WEATHERS[weather])
+        report = soak.Report(name, seconds, log, troubles, len(late), is_whole)
+        self.reports.append(report)
+        _tell(report)
+        if troubles:
+            print("\n".join(said[-80:]), flush=True)
 
-    def _tell(self, cell: Cell, said: str) -> None:
-        """One line for a cell, and what is wrong with it."""
-        count = cell.counted
-        known = sum(n for what, n in count.items() if what.startswith("known"))
-        known += count.get("dropped by C code", 0) + count.get("finally skipped", 0) + cell.late
-        violations = dict(cell.violations())
-        print(
-            f"{cell.name:<36} {count.get('invocations', 0):>8,} invocations "
-            f"{count.get('interrupted', 0):>8,} interrupted {known:>5,} known "
-            f"{sum(violations.values()):>3,} violations {cell.seconds:>6.0f} s",
-            flush=True,
-        )
-        for what, number in violations.items():
-            print(f"VIOLATION: {cell.name}: {what}: {number}", flush=True)
-        for sample in (cell.log.result or {}).get("samples", ()) if violations else ():
-            print(f"\n{sample}\n", flush=True)
-        if said:
-            print("\n".join(said.splitlines()[-80:]), flush=True)
 
-    def _conclude(self) -> int:
-        violations = sum(number for cell in self.cells for _, number in cell.violations())
-        invocations = sum(cell.counted.get("invocations", 0) for cell in self.cells)
-        verdict = "FAILED" if violations else "passed" if invocations else "nothing ran"
-        if self.interrupted:
-            verdict += ", interrupted"
-        print(
-            f"{verdict}: {violations:,} violations in {invocations:,} invocations, "
-            f"{len(self.cells)} weathers, {len(self.skipped)} skipped; --seed {self.seed}"
-        )
-        if self.interrupted:
-            return 130
-        return 2 if not self.cells else min(1, violations)
+def _tell(report: soak.Report) -> None:
+    """One line for a cell, and what is wrong with it."""
+    count = report.counted
+    known = sum(n for what, n in count.items() if what.startswith("known"))
+    known += count["dropped by C code"] + count["finally skipped"] + report.late
+    violations = sum(n for _, n in report.violations())
+    print(
+        f"{report.name:<36} {count['invocations']:>8,} invocations "
+        f"{count['interrupted']:>8,} interrupted {known:>5,} known "
+        f"{violations:>3,} violations {report.seconds:>6.0f} s",
+        flush=True,
+    )
+    report.tell()
 
 
 class _Outside:
@@ -224,42 +164,29 @@ class _Outside:
             libc.ptrace(DETACH, thread, None, again)
 
 
-def main() -> int:
-    """Run the command; return its exit status."""
-    options = _parse()
-    if options.list:
-        for name, kinds in WEATHERS.items():
-            about = "; ".join((kind.__doc__ or "").partition("\n")[0] for kind in kinds)
-            print(f"{name:<14}{OUTSIDE.get(name, about)}")
-        return 0
-    return Command(options).run()
-
-
 OUTSIDE: Final = {
     "frozen": "SIGSTOP and SIGCONT from outside, as a sandbox is frozen and thawed.",
     "attached": "A debugger that attaches from outside and stops each thread (ptrace).",
 }
 
 
-def _parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python tools/chaos.py",
-        description=__doc__,
-        epilog="Exit status: 0 no violation, 1 some, 2 nothing could be run, 130 interrupted. "
-        "Ctrl-C prints what there is so far; twice: without what is under way.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def main() -> int:
+    """Run the command; return its exit status."""
+    parser = soak.parser("dev.py chaos", __doc__)
     add = parser.add_argument
     about = "this one only, by its name in --list; may be given again"
     add("--weather", action="append", choices=list(WEATHERS), metavar="NAME", help=about)
     add("--list", action="store_true", help="name the weathers and end")
     about = "for each weather and interpreter (default: %(default)s)"
     add("--seconds", type=float, default=30.0, metavar="S", help=about)
-    add("--seed", type=int, help="of what is drawn (default: the time, and printed)")
     add("--delivery", choices=DELIVERIES, help="for all (default: as the seed has it)")
-    about = "run with this one; may be given again for more (default: this one)"
-    add("--interpreter", action="append", metavar="PATH", help=about)
-    return parser.parse_args()
+    options = parser.parse_args()
+    if not options.list:
+        return Command(options).run()
+    for name, kinds in WEATHERS.items():
+        about = "; ".join((kind.__doc__ or "").partition("\n")[0] for kind in kinds)
+        print(f"{name:<14}{OUTSIDE.get(name, about)}")
+    return 0
 
 
 if __name__ == "__main__":

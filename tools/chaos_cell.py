@@ -29,9 +29,6 @@ from pathlib import Path
 from time import sleep
 from typing import TYPE_CHECKING, Any, Final
 
-# Run as a file, by whatever interpreter: the package is beside it, installed or not.
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
 from tools.soak_cell import Cell, Soak
 from watchdog_lambda import Interrupt, LambdaTimeout, watch
 from watchdog_lambda._engine.current import under_way

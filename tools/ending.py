@@ -1,7 +1,8 @@
-"""How a command that runs long ends: Ctrl-C and SIGTERM alike, with what it has started."""
+"""What the commands have in common: their arguments' parser, and how a long one ends."""
 
 from __future__ import annotations
 
+import argparse
 import signal
 import sys
 from typing import TYPE_CHECKING, Final, NoReturn
@@ -13,6 +14,12 @@ SKIPPED: Final = 77
 """The exit status for "cannot run here", as automake and others have it."""
 
 INTERRUPTED: Final = 130
+
+
+def parser(prog: str, about: str | None, epilog: str = "") -> argparse.ArgumentParser:
+    """The parser of a command, whose help is its module's docstring as it stands."""
+    raw = argparse.RawDescriptionHelpFormatter
+    return argparse.ArgumentParser(prog, description=about, epilog=epilog, formatter_class=raw)
 
 
 def run(main: Callable[[], int], told: str, *numbers: signal.Signals) -> NoReturn:

@@ -153,7 +153,7 @@ def mutants(path: Path) -> Iterator[dict[str, object]]:
             yield {
                 "operator": name,
                 "line": line,
-                "in": owners.get(line, ""),
+                "owner": owners.get(line, ""),
                 "was": was,
                 "becomes": becomes,
                 "source": mutated,

@@ -21,9 +21,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import importlib.abc
-import importlib.machinery
-import importlib.util
+import importlib
 import json
 import os
 import select
@@ -34,11 +32,12 @@ import time
 import tomllib
 import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from tools.changed import Finder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from types import ModuleType
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 PACKAGE: Final = "watchdog_lambda"
@@ -106,6 +105,10 @@ def modules() -> list[str]:
     return sorted(name for name in names if tests_of(name))
 
 
+def _path_of(module: str) -> str:
+    return f"{PACKAGE}/{module.replace('.', '/')}.py"
+
+
 class Mutant(NamedTuple):
     """One change of one module."""
 
@@ -124,34 +127,6 @@ class Mutant(NamedTuple):
 
 
 # ---- processes ---------------------------------------------------------------------------------
-
-
-class _Mutated(importlib.machinery.SourceFileLoader):
-    def __init__(self, name: str, path: str, source: str) -> None:
-        super().__init__(name, path)
-        self._source = source
-
-    def get_code(self, fullname: str) -> Any:
-        del fullname
-        return compile(self._source, self.path, "exec", dont_inherit=True)
-
-
-class _Finder(importlib.abc.MetaPathFinder):
-    """Imports one module of the package from a mutant's source."""
-
-    def __init__(self, mutant: Mutant) -> None:
-        self._name = f"{PACKAGE}.{mutant.module}"
-        self._path = str(ROOT / PACKAGE / f"{mutant.module.replace('.', '/')}.py")
-        self._source = mutant.source
-
-    def find_spec(
-        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> importlib.machinery.ModuleSpec | None:
-        del path, target
-        if fullname != self._name:
-            return None
-        loader = _Mutated(fullname, self._path, self._source)
-        return importlib.util.spec_from_file_location(fullname, self._path, loader=loader)
 
 
 def _fork(work: Callable[[], int], output: Path) -> int:
@@ -195,22 +170,11 @@ def _kill(pid: int) -> None:
 
 def mutants(module: str) -> list[Mutant]:
     """Cosmic Ray's, made in the environment that has it."""
-    made = subprocess.run(
-        [
-            os.environ["MUTATION_PYTHON"],
-            ROOT / "tools" / "mutants.py",
-            f"{PACKAGE}/{module.replace('.', '/')}.py",
-        ],
-        cwd=ROOT,
-        check=True,
-        capture_output=True,
-    )
-    unique: dict[tuple[str, ...], Mutant] = {}
-    for m in json.loads(made.stdout):
-        mutant = Mutant(
-            module, m["operator"], m["line"], m["in"], m["was"], m["becomes"], m["source"]
-        )
-        unique.setdefault((mutant.source,), mutant)
+    command = [os.environ["MUTATION_PYTHON"], "tools/mutants.py", _path_of(module)]
+    made = subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    unique: dict[str, Mutant] = {}
+    for each in json.loads(made.stdout):
+        unique.setdefault(each["source"], Mutant(module, **each))
     return sorted(unique.values(), key=lambda mutant: mutant.line)
 
 
@@ -245,7 +209,8 @@ def survivors(
 
 
 def _try(mutant: Mutant, tests: Sequence[str]) -> int:
-    sys.meta_path.insert(0, _Finder(mutant))
+    path = str(ROOT / _path_of(mutant.module))
+    sys.meta_path.insert(0, Finder(f"{PACKAGE}.{mutant.module}", path, mutant.source))
     return _pytest(tests)
 
 
@@ -263,7 +228,7 @@ def examine(
 ) -> bool:
     """Test one module, by so many of its mutants; whether all is as the list has it."""
     began = time.monotonic()
-    source = (ROOT / PACKAGE / f"{module.replace('.', '/')}.py").read_text(encoding="utf-8")
+    source = (ROOT / _path_of(module)).read_text(encoding="utf-8")
     late: list[Mutant] = []
     unchanged = Mutant(module, "none", 0, "", "", "", source)
     if not list(survivors([unchanged], tests, 1, MOST_SECONDS, late)):

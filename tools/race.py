@@ -1,8 +1,8 @@
 """Invocations that end at the very instant at which the supervisor decides.
 
-    python tools/race.py                              # 100,000 invocations
-    python tools/race.py --count 2000 --seed 7
-    python tools/race.py --mutant "no second look"    # must be found
+    python3 dev.py race                              # 100,000 invocations
+    python3 dev.py race --count 2000 --seed 7
+    python3 dev.py race --mutant "no second look"    # must be found
 
 A handler comes back, exits or crashes within a few milliseconds of the instant at which its
 supervisor stops it; that instant is homed in on, so that about as many end before it as after it.
@@ -17,7 +17,6 @@ Exit status: 0 if there was no violation, 1 if there was; with --mutant the othe
 
 from __future__ import annotations
 
-import argparse
 import collections
 import os
 import random
@@ -30,12 +29,12 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-ROOT: Final = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+from tests.runtime.runtime_api import NoAnswer, RuntimeApi
+from tools import ending
+from tools.race_cell import MUTANTS
+from watchdog_lambda._lambda.decision import margin
 
-from tests.runtime.runtime_api import NoAnswer, RuntimeApi  # noqa: E402
-from tools.race_cell import MUTANTS  # noqa: E402
-from watchdog_lambda._lambda.decision import margin  # noqa: E402
+ROOT: Final = Path(__file__).resolve().parent.parent
 
 if TYPE_CHECKING:
     import socket
@@ -118,14 +117,13 @@ class Race:
         environ |= {
             "AWS_LAMBDA_RUNTIME_API": api.address,
             "AWS_LAMBDA_FUNCTION_NAME": "race",
-            "PYTHONPATH": str(ROOT / "tools"),
+            "PYTHONPATH": str(ROOT),
             "WATCHDOG_LAMBDA_LAST_RESORT": "supervise",
             # Or it would be the watchdog that ends the handler.
             "WATCHDOG_LAMBDA_INTERRUPT": "none",
         }
-        words = [self._python, str(ROOT / "tools" / "race_cell.py")]
-        words += [self._mutant] if self._mutant else []
-        return subprocess.Popen(words, env=environ, cwd=ROOT / "tools", stdout=log, stderr=log)
+        words = [self._python, "-m", "tools.race_cell", *filter(None, [self._mutant])]
+        return subprocess.Popen(words, env=environ, cwd=ROOT, stdout=log, stderr=log)
 
     def _one(self, api: StrictApi, number: int) -> None:
         do = self._random.choice(KINDS)
@@ -158,14 +156,14 @@ class Race:
         self.late += answer.seconds > TIMEOUT
 
 
-def main(arguments: list[str]) -> int:
+def main() -> int:
     """Run the command; the exit status."""
-    parser = argparse.ArgumentParser(prog="race", description=__doc__.partition("\n")[0])
+    parser = ending.parser("dev.py race", __doc__)
     parser.add_argument("--count", type=int, default=100_000, help="invocations")
     parser.add_argument("--seed", type=int, default=random.randrange(1_000_000))  # noqa: S311
     parser.add_argument("--mutant", choices=MUTANTS)
     parser.add_argument("--interpreter", default=sys.executable)
-    options = parser.parse_args(arguments)
+    options = parser.parse_args()
     race = Race(options.seed, options.mutant, options.interpreter)
     began = time.monotonic()
     done = race.run(options.count)
@@ -185,4 +183,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main(sys.argv[1:]))
+    raise SystemExit(main())

@@ -1,9 +1,9 @@
 """The race at an invocation's end, in numbers: handlers that end just when the watchdog acts.
 
-    python tools/soak.py                                   # 200,000 invocations for each delivery
-    python tools/soak.py --interpreter python3.11 --interpreter python3.13
-    python tools/soak.py --invocations 3000 --seed 7 --delivery injection --only spin
-    python tools/soak.py --full --jobs 4                   # 1,000,000 for each, on each interpreter
+    python3 dev.py soak                                 # 200,000 invocations for each delivery
+    python3 dev.py soak --interpreter 3.11 --interpreter 3.13
+    python3 dev.py soak --invocations 3000 --seed 7 --delivery injection --only spin
+    python3 dev.py soak --full --jobs 4                 # 1,000,000 for each, on each interpreter
 
 Each invocation takes some milliseconds and ends within about 60 us of one of the two instants that
 matter: when the watchdog begins to act on it, and when it sends the interrupt. After each call:
@@ -37,12 +37,14 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final, NamedTuple
 
+from tools import ending
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from contextlib import AbstractContextManager
     from types import FrameType
 
-CELL: Final = Path(__file__).with_name("soak_cell.py")
+ROOT: Final = Path(__file__).resolve().parent.parent
 RESULT: Final = "soak.result"
 """The event of a cell's last line."""
 
@@ -92,56 +94,75 @@ class Log:
                 yield what, len(found), str(found[0])
 
 
+ROWS: Final = {
+    "invocations": "invocations",
+    "  of them blocks with a limit": "blocks",
+    "  seconds": "seconds",
+    "  the watchdog acted on": "fired",
+    "    after it was due, us, p50 / p99": "lag",
+    "  interrupted": "interrupted",
+    "woke within 50 us of the end": "fired close",
+    "  the handler was first": "fired close, handler first",
+    "  the interrupt was first": "fired close, interrupt first",
+    "interrupt sent within 50 us of it": "sent close",
+    "  the handler was first ": "sent close, handler first",
+    "  the interrupt was first ": "sent close, interrupt first",
+    "lines in the log": "lines",
+    **{f"  {outcome}": outcome for outcome in ("raised", "returned", "stuck")},
+    "  interrupts: delivered": "delivered",
+    "  interrupts: another followed": "swallowed",
+    "  interrupts: never landed": "pending",
+    "known: between the ends of two": "between two ends",
+    "known: hit inside a Condition": "conditions hit",
+    "known: dropped by C code": "dropped by C code",
+    "other errors that C code dropped": "other errors dropped",
+    "known: hung, and cut late": "cut late",
+    "known: finally skipped (gh-130279)": "finally skipped",
+    "VIOLATIONS": "violations",
+}
+"""What is printed, and what it is called by whoever counts it."""
+
+
 class Report(NamedTuple):
     """What one cell came to."""
 
-    interpreter: str
-    delivery: str
+    name: str
     seconds: float
     log: Log
-    trouble: str = ""
+    troubles: tuple[str, ...] = ()
+    late: int = 0
+    """Lines that came on standard error, because nobody took them from standard output in time."""
+    is_whole: bool = True
+    """Whether every timeout must have its line."""
 
     @property
-    def name(self) -> str:
-        return _name(self.interpreter, self.delivery)
+    def counted(self) -> collections.Counter[str]:
+        return collections.Counter((self.log.result or {}).get("count", {}))
 
     def violations(self) -> Iterator[tuple[str, int]]:
-        if self.trouble:
-            yield self.trouble, 1
+        """What, and how often."""
+        yield from ((trouble, 1) for trouble in self.troubles)
         if self.log.result is not None:
             yield from self.log.result["violations"].items()
-        yield from ((f"{what} (say {which})", n) for what, n, which in self.log.violations())
+        if self.is_whole:
+            yield from ((f"{what} (say {which})", n) for what, n, which in self.log.violations())
 
-    def rows(self) -> Iterator[tuple[str, str]]:
-        result, log = self.log.result, self.log
-        if result is None:
-            return
-        count = collections.Counter[str](result["count"])
-        yield "invocations", f"{count['invocations']:,}"
-        yield "  of them blocks with a limit", f"{count['blocks']:,}"
-        yield "  seconds", f"{self.seconds:.0f}"
-        yield "  the watchdog acted on", f"{count['fired']:,}"
-        yield "    after it was due, us, p50 / p99", " / ".join(map(str, result["lag_us"]))
-        yield "  interrupted", f"{count['interrupted']:,}"
-        yield "woke within 50 us of the end", f"{count['fired close']:,}"
-        yield "  the handler was first", f"{count['fired close, handler first']:,}"
-        yield "  the interrupt was first", f"{count['fired close, interrupt first']:,}"
-        yield "interrupt sent within 50 us of it", f"{count['sent close']:,}"
-        yield "  the handler was first ", f"{count['sent close, handler first']:,}"
-        yield "  the interrupt was first ", f"{count['sent close, interrupt first']:,}"
-        yield "lines in the log", f"{log.lines.total():,}"
-        for outcome in ("raised", "returned", "stuck"):
-            yield f"  {outcome}", f"{log.outcomes[outcome]:,}"
-        yield "  interrupts: delivered", f"{log.interrupts['delivered']:,}"
-        yield "  interrupts: another followed", f"{log.interrupts['swallowed']:,}"
-        yield "  interrupts: never landed", f"{log.interrupts['pending']:,}"
-        yield "known: between the ends of two", f"{count['between two ends']:,}"
-        yield "known: hit inside a Condition", f"{count['conditions hit']:,}"
-        yield "known: dropped by C code", f"{count['dropped by C code']:,}"
-        yield "other errors that C code dropped", f"{count['other errors dropped']:,}"
-        yield "known: hung, and cut late", f"{count['cut late']:,}"
-        yield "known: finally skipped (gh-130279)", f"{count['finally skipped']:,}"
-        yield "VIOLATIONS", f"{sum(n for _, n in self.violations()):,}"
+    def rows(self) -> dict[str, str]:
+        if self.log.result is None:
+            return {}
+        count = self.counted + self.log.outcomes + self.log.interrupts
+        count["seconds"], count["lines"] = round(self.seconds), self.log.lines.total()
+        count["violations"] = sum(n for _, n in self.violations())
+        lag = " / ".join(map(str, self.log.result["lag_us"]))
+        return {row: lag if key == "lag" else f"{count[key]:,}" for row, key in ROWS.items()}
+
+    def tell(self) -> None:
+        """Print what was wrong, with what is known about it."""
+        violations = dict(self.violations())
+        for what, number in violations.items():
+            print(f"VIOLATION: {self.name}: {what}: {number}")
+        for sample in (self.log.result or {}).get("samples", ()) if violations else ():
+            print(f"\n{self.name}: {sample}", flush=True)
 
 
 class Command:
@@ -164,14 +185,32 @@ class Command:
         with ThreadPoolExecutor(self.options.jobs) as pool:
             reports = pool.map(self._run_cell, *zip(*cells, strict=True)) if cells else ()
             self.reports += [report for report in reports if report is not None]
-        self._print()
+        print(table([(report.name, report.rows()) for report in self.reports]))
+        for report in self.reports:
+            report.tell()
+        verdict = self.verdict(self.options.invocations * len(self.reports))
+        print(verdict)
         if self.options.save is not None:
-            self.options.save.write_text(self._document(), encoding="utf-8")
+            self.options.save.write_text(self._document(verdict), encoding="utf-8")
+        return self.status()
+
+    def verdict(self, asked: int = 0, about: str = "") -> str:
+        """The last line: how much was wrong in how much."""
+        violations = sum(n for report in self.reports for _, n in report.violations())
+        total = sum(report.counted["invocations"] for report in self.reports)
+        verdict = "FAILED" if violations else "passed" if total else "nothing ran"
+        verdict += ", interrupted" if self.interrupted else ""
+        short = f" of {asked:,} asked for" if total < asked else ""
+        what = f"{violations:,} violations in {total:,} invocations{short}{about}"
+        return f"{verdict}: {what}; --seed {self.seed}"
+
+    def status(self) -> int:
+        """The command's exit status, as its help has it."""
         if self.interrupted:
             return 130
         if not self.reports:
             return 2
-        return min(1, sum(1 for report in self.reports for _ in report.violations()))
+        return int(any(True for report in self.reports for _ in report.violations()))
 
     def interpreters(self) -> Iterator[tuple[str, str]]:
         """Path and version of those that can be used."""
@@ -191,12 +230,12 @@ class Command:
         if self.interrupted > 0:
             return None
         options = self.options
-        command = [path, "-P", str(CELL), delivery, *map(str, (options.invocations, self.seed))]
-        command += [str(options.seconds_cap), *options.only]
+        command = [path, "-m", "tools.soak_cell", delivery, str(options.invocations)]
+        command += [str(self.seed), str(options.seconds_cap), *options.only]
         began = time.monotonic()
         log, status = self.watch(command, options.seconds_cap)
-        trouble = self.trouble_of(log, status)
-        return Report(version, delivery, time.monotonic() - began, log, trouble)
+        seconds = time.monotonic() - began
+        return Report(f"{version} {delivery}", seconds, log, self.troubles_of(log, status))
 
     def watch(
         self,
@@ -211,6 +250,10 @@ class Command:
         `beside` is given its process id, and is entered as long as it runs.
         """
         environment = {k: v for k, v in os.environ.items() if not k.startswith("WATCHDOG_LAMBDA_")}
+        environment["PYTHONPATH"] = os.pathsep.join(
+            [*filter(None, [os.environ.get("PYTHONPATH")]), str(ROOT)]
+        )
+        environment["PYTHONSAFEPATH"] = "1"
         log = Log()
         with subprocess.Popen(
             command,
@@ -235,12 +278,12 @@ class Command:
                 last_resort.cancel()
         return log, status
 
-    def trouble_of(self, log: Log, status: int) -> str:
-        """What is wrong with how the process ended; empty if nothing."""
+    def troubles_of(self, log: Log, status: int) -> tuple[str, ...]:
+        """What is wrong with how the process ended."""
         if log.result is not None or self.interrupted:
-            return ""
+            return ()
         died = f"signal {-status}" if status < 0 else f"status {status}"
-        return f"the process ended with {died} and no result"
+        return (f"the process ended with {died} and no result",)
 
     def _interrupt(self, _signum: int, _frame: FrameType | None) -> None:
         self.interrupted += 1
@@ -249,43 +292,18 @@ class Command:
                 # Asked once it ends with what it has; a terminal's Ctrl-C has asked it, too.
                 child.send_signal(signal.SIGINT if self.interrupted == 1 else signal.SIGKILL)
 
-    def _print(self) -> None:
-        print(table([(report.name, dict(report.rows())) for report in self.reports]))
-        for report in self.reports:
-            for what, number in report.violations():
-                print(f"VIOLATION: {report.name}: {what}: {number}")
-            for sample in (report.log.result or {}).get("samples", ()):
-                print(f"\n{report.name}: {sample}")
-        print(self._verdict())
-
-    def _verdict(self) -> str:
-        violations = sum(n for report in self.reports for _, n in report.violations())
-        total = sum(
-            (report.log.result or {"count": {}})["count"].get("invocations", 0)
-            for report in self.reports
-        )
-        verdict = "FAILED" if violations else "passed" if total else "nothing ran"
-        if self.interrupted:
-            verdict += ", interrupted"
-        asked = self.options.invocations * len(self.reports)
-        short = f" of {asked:,} asked for" if total < asked else ""
-        return (
-            f"{verdict}: {violations:,} violations in {total:,} invocations{short}; "
-            f"--seed {self.seed}"
-        )
-
-    def _document(self) -> str:
+    def _document(self, verdict: str) -> str:
         """What it has come to, for the documentation's page and picture; a line for each cell."""
         cells = [
             {
                 "name": report.name,
-                "rows": dict(report.rows()),
+                "rows": report.rows(),
                 "distances": (report.log.result or {}).get("distances", {}),
             }
             for report in self.reports
         ]
         lines = ",\n".join(map(json.dumps, cells))
-        return f'{{"verdict": {json.dumps(self._verdict())}, "cells": [\n{lines}\n]}}\n'
+        return f'{{"verdict": {json.dumps(verdict)}, "cells": [\n{lines}\n]}}\n'
 
 
 def look_at(given: str) -> tuple[str, str, str]:
@@ -293,26 +311,14 @@ def look_at(given: str) -> tuple[str, str, str]:
     path = shutil.which(given)
     if path is None:
         return given, "", "there is no such interpreter"
-    probe = subprocess.run(
-        [
-            path,
-            "-c",
-            "import sys; print('%d.%d.%d' % sys.version_info[:3], sys.version_info[:2] >= (3, 11))",
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    ask = "import sys; print('%d.%d.%d' % sys.version_info[:3], sys.version_info >= (3, 11))"
+    probe = subprocess.run([path, "-c", ask], capture_output=True, text=True, check=False)
     version, _, usable = probe.stdout.strip().partition(" ")
     if probe.returncode != 0 or not version:
         return path, "", f"it does not start: {probe.stderr.strip()[-200:]}"
     if usable != "True":
         return path, version, f"Python 3.11 or later is needed, and this is {version}"
     return path, version, ""
-
-
-def _name(version: str, delivery: str) -> str:
-    return f"{version} {delivery}"
 
 
 def table(columns: Sequence[tuple[str, dict[str, str]]]) -> str:
@@ -327,12 +333,6 @@ def table(columns: Sequence[tuple[str, dict[str, str]]]) -> str:
     return "\n".join("  ".join(line) for line in lines)
 
 
-def main() -> int:
-    """Run the command; return its exit status."""
-    options = _parse()
-    return Command(options).run()
-
-
 def _at_least_one(given: str) -> int:
     number = int(given)
     if number < 1:
@@ -340,23 +340,28 @@ def _at_least_one(given: str) -> int:
     return number
 
 
-def _parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python tools/soak.py",
-        description=__doc__,
-        epilog="Exit status: 0 no violation, 1 some, 2 nothing could be run, 130 interrupted. "
-        "Ctrl-C prints what there is so far; twice: without what is under way.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+def parser(prog: str, about: str | None) -> argparse.ArgumentParser:
+    """What the soak and the chaos both take."""
+    own = ending.parser(
+        prog,
+        about,
+        "Exit status: 0 no violation, 1 some, 2 nothing could be run, 130 interrupted. Ctrl-C "
+        "prints what\nthere is so far; twice: without what is under way.",
     )
-    add = parser.add_argument
+    own.add_argument("--seed", type=int, help="of what is drawn (default: the time, and printed)")
+    about = "run with this one; may be given again for more (default: this one)"
+    own.add_argument("--interpreter", action="append", metavar="PATH", help=about)
+    return own
+
+
+def _parse() -> argparse.Namespace:
+    own = parser("dev.py soak", __doc__)
+    add = own.add_argument
     add("--invocations", type=_at_least_one, default=200_000, help="per cell (%(default)s)")
     about = "nudge: handlers on the main thread. injection: on another. (default: both)"
     add("--delivery", choices=(*DELIVERIES, "both"), default="both", help=about)
-    add("--seed", type=int, help="of what is drawn (default: the time, and printed)")
     about = f"end each cell after this long, with fewer invocations (default: {CAP:g})"
     add("--seconds-cap", type=float, metavar="S", help=about)
-    about = "run with this one; may be given again for more (default: this one)"
-    add("--interpreter", action="append", metavar="PATH", help=about)
     about = "handlers of this kind only, by the name that violations give, or all that are called "
     about += "in blocks with a limit (blocks); may be given again"
     add("--only", action="append", default=[], metavar="KIND", help=about)
@@ -366,7 +371,7 @@ def _parse() -> argparse.Namespace:
     add("--save", type=Path, metavar="FILE", help=about)
     about = f"{FULL:,} invocations per cell, without a cap on the time unless one is given"
     add("--full", action="store_true", help=about)
-    options = parser.parse_args()
+    options = own.parse_args()
     if options.full:
         options.invocations = FULL
         options.seconds_cap = options.seconds_cap or _NO_CAP
@@ -375,4 +380,4 @@ def _parse() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(Command(_parse()).run())

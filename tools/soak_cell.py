@@ -23,12 +23,8 @@ import signal
 import sys
 import threading
 import traceback
-from pathlib import Path
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any, Final
-
-# Run as a file, by whatever interpreter: the package is beside it, installed or not.
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from tools.soak_kinds import BLOCK, Shot, kinds
 from watchdog_lambda import Interrupt, LambdaTimeout, TimeLimitExceeded

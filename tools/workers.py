@@ -1,8 +1,8 @@
 """Thousands of timeouts through the real awslambdaric, at several workers at once.
 
-    python tools/workers.py                        # 10,000 timeouts for each style, 4 workers
-    python tools/workers.py --timeouts 200 --style instances --seed 7
-    python tools/workers.py --day                  # some 86,400 events, of which 1 % time out
+    python3 dev.py workers                      # 10,000 timeouts for each style, 4 workers
+    python3 dev.py workers --timeouts 200 --style instances --seed 7
+    python3 dev.py workers --day                # some 86,400 events, of which 1 % time out
 
 What a busy function gets in a day, in minutes: handlers that sleep, compute, swallow, clean up,
 answer, fail, run a loop, wait for a child, hold a shield, and among them those that end in time.
@@ -17,7 +17,6 @@ hard deadline is counted as late, and is no violation: it says how busy the mach
 
 from __future__ import annotations
 
-import argparse
 import collections
 import json
 import os
@@ -30,12 +29,12 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from tests.runtime.runtime_api import NoAnswer, RuntimeApi
+from tools import ending
+
 ROOT: Final = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from tests.runtime.runtime_api import NoAnswer, RuntimeApi  # noqa: E402
-
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Iterator
     from types import FrameType
 
@@ -342,12 +341,11 @@ def main() -> int:
 
 
 def _parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python tools/workers.py",
-        description=__doc__,
-        epilog="Exit status: 0 no violation, 1 some, 130 interrupted. Ctrl-C waits for the events "
-        "under way and prints what there is.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = ending.parser(
+        "dev.py workers",
+        __doc__,
+        "Exit status: 0 no violation, 1 some, 130 interrupted. Ctrl-C waits for the events under "
+        "way\nand prints what there is.",
     )
     add = parser.add_argument
     add("--timeouts", type=int, default=10000, metavar="N", help="for each style (%(default)s)")

@@ -1,0 +1,28 @@
+"""The long runs in their short forms, and that each finds what it is there to find."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+
+
+def command(tool: str, *options: str) -> list[str]:
+    """What starts one of the tools."""
+    return [sys.executable, "-m", f"tools.{tool}", *options]
+
+
+def run(tool: str, *options: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a tool to its end: its output is read, its progress is shown with the test's."""
+    return subprocess.run(
+        command(tool, *options),
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
+    )

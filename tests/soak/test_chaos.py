@@ -6,46 +6,44 @@ import re
 import signal
 import subprocess
 import sys
-from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING
 
 import pytest
 
+from . import ROOT, command, run
 from .test_soak import SABOTAGE
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 pytestmark = pytest.mark.soak
-
-CHAOS: Final = str(Path(__file__).resolve().parents[2] / "tools" / "chaos.py")
-
-
-def chaos(*options: str) -> subprocess.CompletedProcess[str]:
-    """Run it to its end."""
-    return subprocess.run(
-        [sys.executable, CHAOS, *options], stdout=subprocess.PIPE, text=True, check=False
-    )
 
 
 @pytest.mark.timeout(300)  # a quarter of a minute on a machine that is not busy
 def test_every_weather_is_stood() -> None:
     """For half a second each; what cannot be had here is told."""
-    done = chaos("--seconds=0.5")
+    done = run("chaos", "--seconds=0.5")
 
     assert done.returncode == 0, done.stdout
     told = re.findall(r"^(?:SKIPPED: )?[\d.]+ (\w[\w ]*?)(?::| \()", done.stdout, re.MULTILINE)
-    listed = re.findall(r"^(\S+(?: \S+)*)  +", chaos("--list").stdout, re.MULTILINE)
+    listed = re.findall(r"^(\S+(?: \S+)*)  +", run("chaos", "--list").stdout, re.MULTILINE)
     assert told == listed
     skipped = {"monitoring"} if sys.version_info < (3, 12) else set()
     assert set(re.findall(r"^SKIPPED: [\d.]+ (\w+)", done.stdout, re.MULTILINE)) == skipped
 
 
-def test_an_interrupt_that_is_left_behind_is_found(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_interrupt_that_is_left_behind_is_found(tmp_path: Path) -> None:
     """The weather hides nothing."""
     (tmp_path / "sitecustomize.py").write_text(SABOTAGE)
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
 
-    done = chaos("--weather=clock", "--delivery=injection", "--seconds=2", "--seed=7")
+    done = run(
+        "chaos",
+        "--weather=clock",
+        "--delivery=injection",
+        "--seconds=2",
+        "--seed=7",
+        PYTHONPATH=str(tmp_path),
+    )
 
     assert done.returncode == 1, done.stdout
     assert "VIOLATION: " in done.stdout
@@ -54,9 +52,12 @@ def test_an_interrupt_that_is_left_behind_is_found(
 
 def test_ctrl_c_prints_what_there_is() -> None:
     """The weather under way ends with what it has; those to come are not begun."""
-    command = [sys.executable, CHAOS, "--seconds=60"]
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command("chaos", "--seconds=60"),
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     ) as running:
         assert running.stdout is not None
         assert running.stdout.readline().startswith("seed ")

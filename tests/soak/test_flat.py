@@ -3,28 +3,17 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
-from pathlib import Path
-from typing import Final
 
 import pytest
 
+from . import run
+
 pytestmark = pytest.mark.soak
-
-FLAT: Final = str(Path(__file__).resolve().parents[2] / "tools" / "flat.py")
-
-
-def flat(*options: str) -> subprocess.CompletedProcess[str]:
-    """Run it to its end."""
-    return subprocess.run(
-        [sys.executable, FLAT, *options], stdout=subprocess.PIPE, text=True, check=False
-    )
 
 
 def test_nothing_grows() -> None:
     """Memory, descriptors, threads and objects, over some hundreds of timeouts of every kind."""
-    done = flat("--timeouts=1000", "--samples=10")
+    done = run("flat", "--timeouts=1000", "--samples=10")
 
     assert done.returncode == 0, done.stdout
     assert done.stdout.endswith("\nFLAT\n")
@@ -32,7 +21,7 @@ def test_nothing_grows() -> None:
 
 def test_a_leak_is_found() -> None:
     """One handler that keeps its exception is enough."""
-    done = flat("--timeouts=500", "--samples=10", "--leak")
+    done = run("flat", "--timeouts=500", "--samples=10", "--leak")
 
     assert done.returncode == 1, done.stdout
     assert re.search(r"^LambdaTimeout objects .* GROWS$", done.stdout, re.MULTILINE)

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
 import subprocess
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import pytest
 
+from . import ROOT, command, run
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from pathlib import Path
 
 pytestmark = pytest.mark.soak
 
-ROOT: Final = Path(__file__).resolve().parents[2]
-SOAK: Final = str(ROOT / "tools" / "soak.py")
 
 # Loaded by Python at the start of the soak's processes. Interrupts are no longer taken back when a
 # handler has ended: what the withdrawal in settle is for.
@@ -37,19 +34,6 @@ _handler.conclude = leave_one_behind
 """
 
 
-def soak(
-    *options: str, environment: Mapping[str, str] | None = None
-) -> subprocess.CompletedProcess[str]:
-    """Run it to its end; its output is read, its progress shown with the test's."""
-    return subprocess.run(
-        [sys.executable, SOAK, *options],
-        env={**os.environ, **(environment or {})},
-        stdout=subprocess.PIPE,
-        text=True,
-        check=False,
-    )
-
-
 @pytest.mark.parametrize("only", [(), ("--only=blocks",)], ids=["invocations", "blocks"])
 @pytest.mark.parametrize("delivery", ["nudge", "injection"])
 def test_a_race_at_the_end_neither_leaks_nor_loses(
@@ -62,7 +46,7 @@ def test_a_race_at_the_end_neither_leaks_nor_loses(
     file = tmp_path / "soak.json"
     bounds = ("--invocations=1500", "--seconds-cap=8", f"--save={file}")
 
-    done = soak(f"--delivery={delivery}", *bounds, *only)
+    done = run("soak", f"--delivery={delivery}", *bounds, *only)
 
     assert done.returncode == 0, done.stdout
     kept = json.loads(file.read_text(encoding="utf-8"))
@@ -78,11 +62,12 @@ def test_an_interrupt_that_is_left_behind_is_found(tmp_path: Path) -> None:
     """The soak fails if one is still on its way when the invocation has settled."""
     (tmp_path / "sitecustomize.py").write_text(SABOTAGE)
 
-    done = soak(
+    done = run(
+        "soak",
         "--delivery=injection",
         "--invocations=600",
         "--seconds-cap=8",
-        environment={"PYTHONPATH": str(tmp_path)},
+        PYTHONPATH=str(tmp_path),
     )
 
     assert done.returncode == 1, done.stdout
@@ -92,7 +77,8 @@ def test_an_interrupt_that_is_left_behind_is_found(tmp_path: Path) -> None:
 def test_ctrl_c_prints_what_there_is() -> None:
     """An interrupted soak ends with its table so far, and says that it was interrupted."""
     with subprocess.Popen(
-        [sys.executable, SOAK, "--delivery=nudge"],
+        command("soak", "--delivery=nudge"),
+        cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -109,7 +95,7 @@ def test_ctrl_c_prints_what_there_is() -> None:
 
 def test_a_missing_interpreter_is_told() -> None:
     """What could not be run is not passed over in silence."""
-    done = soak("--interpreter=/nowhere/python")
+    done = run("soak", "--interpreter=/nowhere/python")
 
     assert done.returncode == 2
     assert "SKIPPED: /nowhere/python" in done.stdout
