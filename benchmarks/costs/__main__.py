@@ -27,18 +27,17 @@ from typing import TYPE_CHECKING
 from benchmarks.surroundings import ROOT
 from tools import ending
 
-from . import baseline, docs
-from .parts import SKIPPED
-from .registry import PARTS
-from .results import Results, is_missing
+from . import baseline, page
+from .report import SKIPPED
+from .results import PARTS, Results, is_missing
 
 if TYPE_CHECKING:
-    from .parts import Part
+    from .report import Part
 
 
 def _run(options: argparse.Namespace) -> int:
     if options.redraw:
-        docs.redraw()
+        page.redraw()
         return 0
     results = Results.new()
     print(f"CPython {results.python}, {results.machine}, {results.processor}\n", flush=True)
@@ -73,11 +72,11 @@ def _conclude(results: Results, options: argparse.Namespace) -> int:
     if options.update_baseline:
         baseline.update(results.ratios())
     if options.docs:
-        if missing := docs.missing(results):
-            print(f"{docs.PAGE.name} is left as it was: no figures of {', '.join(missing)}")
+        if missing := page.missing(results):
+            print(f"{page.PAGE.name} is left as it was: no figures of {', '.join(missing)}")
             return 1
-        docs.FIGURES.write_text(results.to_json(), encoding="utf-8")
-        docs.redraw()
+        page.FIGURES.write_text(results.to_json(), encoding="utf-8")
+        page.redraw()
     failed = any(g.is_broken for g in goals) or any(c.is_worse for c in compared)
     return 1 if options.check and failed else 0
 
@@ -105,7 +104,7 @@ def _parse() -> argparse.Namespace:
     add("--check", action="store_true", help="exit 1 if a ratio is worse than the baseline's")
     add("--update-baseline", action="store_true", help=f"keep this run's ratios in {file}")
     add("--json", type=Path, metavar="FILE", help="write every figure there, too")
-    add("--docs", action="store_true", help=f"write the tables and plots of {docs.PAGE.name}")
+    add("--docs", action="store_true", help=f"write the tables and plots of {page.PAGE.name}")
     add("--redraw", action="store_true", help="measure nothing; --docs with the figures kept there")
     options = parser.parse_args()
     if options.docs and (options.only or options.quick):

@@ -13,11 +13,10 @@ from watchdog_lambda.cli.emulator import Emulator
 from watchdog_lambda.cli.invoke import function_of
 
 from .interrupts import figures_of
-from .parts import SKIPPED, Part
-from .report import Table
+from .report import SKIPPED, Part, Table
 
 if TYPE_CHECKING:
-    from .parts import Found, Tell
+    from .report import Found, Tell
 
 _FOLDER: Final = Path(__file__).parent / "function"
 _WAYS: Final = {

@@ -1,4 +1,8 @@
-"""The ways to end a handler in time that are compared, around the same handler."""
+"""The ways to end a handler in time that are compared, around the same handler.
+
+Each library is used as it is meant to be. Nothing of it is imported before it is asked for: every
+contender has a process to itself.
+"""
 
 from __future__ import annotations
 
@@ -8,30 +12,72 @@ import signal
 import sys
 import threading
 import time
+import warnings
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
 
 from watchdog_lambda import watch
 from watchdog_lambda._config import Settings
 from watchdog_lambda._watched import wrap
 
-from . import libraries
-from .handlers import MARGIN
-
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import FrameType
 
-    from .handlers import Handler
+    Handler = Callable[[Any, Any], Any]
+    Wrap = Callable[[Handler], Handler]
+
+MARGIN: Final = 3.0
+"""Seconds before the hard deadline at which each would act; our grace period's default."""
+
+OURS: Final = ("entrypoint", "@watch")
+RECIPE: Final = "SIGALRM recipe"
 
 
-def with_entrypoint(handler: Handler) -> Handler:
-    """Watch as our entrypoint does."""
-    return wrap(handler, Settings.from_environ(os.environ))
+def noop(event: Any, _context: Any) -> Any:
+    """Handle nothing."""
+    return event
 
 
-def with_context_only(handler: Handler) -> Handler:
-    """Read the remaining time, which whoever would end a handler in time must."""
+class Contender(NamedTuple):
+    """One way to watch a handler."""
 
+    name: str
+    how: str
+    """How it is used, for the page."""
+    wrap: Wrap
+    """Raises ImportError where it is not installed."""
+    is_rival: bool = True
+    """Whether it is somebody else's way to end a handler, or to warn before its end."""
+    reads_context: bool = True
+    """Whether it knows the invocation's deadline."""
+    is_vendors: bool = False
+    """Whether it lives in the environment of the vendors' wrappers."""
+
+
+CONTENDERS: Final[dict[str, Contender]] = {}
+
+
+def _contender(name: str, how: str, **more: bool) -> Callable[[Wrap], None]:
+    """Enter a way, in the order of the page."""
+
+    def enter(wrap: Wrap) -> None:
+        CONTENDERS[name] = Contender(name, how, wrap, **more)
+
+    return enter
+
+
+# ---- ours, and what there is without a library ---------------------------------------------------
+
+
+_contender("bare", "the handler, called directly", is_rival=False)(lambda handler: handler)
+
+
+@_contender(
+    "context read",
+    "`context.get_remaining_time_in_millis()` and nothing else; it watches nothing",
+    is_rival=False,
+)
+def _(handler: Handler) -> Handler:
     def wrapper(event: Any, context: Any) -> Any:
         context.get_remaining_time_in_millis()
         return handler(event, context)
@@ -39,9 +85,16 @@ def with_context_only(handler: Handler) -> Handler:
     return wrapper
 
 
-def with_alarm(handler: Handler) -> Handler:
-    """Watch with SIGALRM: the recipe that is passed around."""
+@_contender("entrypoint", "`python -m watchdog_lambda`", is_rival=False)
+def _(handler: Handler) -> Handler:
+    return wrap(handler, Settings.from_environ(os.environ))
 
+
+_contender("@watch", "the decorator", is_rival=False)(watch)
+
+
+@_contender(RECIPE, "`signal.signal` and `setitimer` before the handler, both restored after it")
+def _(handler: Handler) -> Handler:
     def expired(_signum: int, _frame: FrameType | None) -> NoReturn:
         raise TimeoutError
 
@@ -58,9 +111,8 @@ def with_alarm(handler: Handler) -> Handler:
     return wrapper
 
 
-def with_timer(handler: Handler) -> Handler:
-    """Watch with a thread for each call."""
-
+@_contender("threading.Timer", "one for each call, cancelled and joined")
+def _(handler: Handler) -> Handler:
     def expired() -> None:
         pass
 
@@ -77,85 +129,158 @@ def with_timer(handler: Handler) -> Handler:
     return wrapper
 
 
-class Contender(NamedTuple):
-    """One way to watch a handler."""
-
-    name: str
-    wrap: Callable[[Handler], Handler]
-    """Raises ImportError where it is not installed."""
-    how: str
-    """How it is used, for the page."""
-    is_rival: bool = True
-    """Whether it is somebody else's way to end a handler, or to warn before its end."""
-    reads_context: bool = True
-    """Whether it knows the invocation's deadline."""
-    is_vendors: bool = False
-    """Whether it lives in the environment of the vendors' wrappers."""
+# ---- libraries -----------------------------------------------------------------------------------
 
 
-CONTENDERS: Final = {
-    contender.name: contender
-    for contender in (
-        Contender("bare", lambda handler: handler, "the handler, called directly", is_rival=False),
-        Contender(
-            "context read",
-            with_context_only,
-            "`context.get_remaining_time_in_millis()` and nothing else; it watches nothing",
-            is_rival=False,
-        ),
-        Contender("entrypoint", with_entrypoint, "`python -m watchdog_lambda`", is_rival=False),
-        Contender("@watch", watch, "the decorator", is_rival=False),
-        Contender(
-            "SIGALRM recipe",
-            with_alarm,
-            "`signal.signal` and `setitimer` before the handler, both restored after it",
-        ),
-        Contender("threading.Timer", with_timer, "one for each call, cancelled and joined"),
-        Contender("stopit", libraries.with_stopit, "`with ThreadingTimeout(remaining):`"),
-        Contender(
-            "func_timeout",
-            libraries.with_func_timeout,
-            "`func_timeout(remaining, handler, (event, context))`",
-        ),
-        Contender(
-            "wrapt_timeout_decorator",
-            libraries.with_wrapt_timeout_decorator,
-            "`@timeout(...)`, with `dec_timeout=remaining` for each call; signals, its default",
-        ),
-        Contender(
-            "dramatiq",
-            libraries.with_dramatiq,
-            "what its `TimeLimit` middleware does around a message, whose `time_limit` is what "
-            "the context says",
-        ),
-        Contender(
-            "dramatiq, fixed limit",
-            libraries.with_dramatiq_fixed,
-            "the same with a limit that does not depend on the invocation's deadline",
-            reads_context=False,
-        ),
-        Contender(
-            "Sentry timeout_warning",
-            libraries.with_sentry,
-            "the `TimeoutThread` that its integration starts and stops around the handler; "
-            "not its tracing",
-            is_vendors=True,
-        ),
-        Contender(
-            "Datadog (ddtrace)",
-            libraries.with_datadog,
-            "`DatadogInstrumentation`, as `patch()` wraps a handler in it; not its tracing",
-            is_vendors=True,
-        ),
-        Contender(
-            "Lumigo",
-            libraries.with_lumigo,
-            "`start_timeout_timer` and `TimeoutMechanism.stop`, as its tracer calls them; "
-            "not its tracing",
-            is_vendors=True,
-        ),
+@_contender("stopit", "`with ThreadingTimeout(remaining):`")
+def _(handler: Handler) -> Handler:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of pkg_resources, at every process's start
+        import stopit
+
+    def wrapper(event: Any, context: Any) -> Any:
+        remaining = context.get_remaining_time_in_millis() / 1000 - MARGIN
+        with stopit.ThreadingTimeout(remaining):
+            return handler(event, context)
+
+    return wrapper
+
+
+@_contender("func_timeout", "`func_timeout(remaining, handler, (event, context))`")
+def _(handler: Handler) -> Handler:
+    from func_timeout import func_timeout
+
+    def wrapper(event: Any, context: Any) -> Any:
+        remaining = context.get_remaining_time_in_millis() / 1000 - MARGIN
+        return func_timeout(remaining, handler, (event, context))
+
+    return wrapper
+
+
+@_contender(
+    "wrapt_timeout_decorator",
+    "`@timeout(...)`, with `dec_timeout=remaining` for each call; signals, its default",
+)
+def _(handler: Handler) -> Handler:
+    from wrapt_timeout_decorator import timeout
+
+    timed = timeout(900)(handler)
+
+    def wrapper(event: Any, context: Any) -> Any:
+        remaining = context.get_remaining_time_in_millis() / 1000 - MARGIN
+        return timed(event, context, dec_timeout=remaining)
+
+    return wrapper
+
+
+def _with_dramatiq(handler: Handler, *, fixed: bool) -> Handler:
+    import dramatiq
+    from dramatiq.brokers.stub import StubBroker
+    from dramatiq.middleware import TimeLimit
+
+    limit: Any = TimeLimit()
+    broker = StubBroker(middleware=[limit])
+    actor: Any = dramatiq.actor(broker=broker, time_limit=(900 - MARGIN) * 1000)(handler)
+    message = actor.message()
+    limit.after_process_boot(broker)
+
+    def wrapper(event: Any, context: Any) -> Any:
+        if not fixed:
+            remaining = context.get_remaining_time_in_millis() - MARGIN * 1000
+            message.options["time_limit"] = remaining
+        limit.before_process_message(broker, message)
+        try:
+            return handler(event, context)
+        finally:
+            limit.after_process_message(broker, message)
+
+    return wrapper
+
+
+_contender(
+    "dramatiq",
+    "what its `TimeLimit` middleware does around a message, whose `time_limit` is what the context "
+    "says",
+)(lambda handler: _with_dramatiq(handler, fixed=False))
+_contender(
+    "dramatiq, fixed limit",
+    "the same with a limit that does not depend on the invocation's deadline",
+    reads_context=False,
+)(lambda handler: _with_dramatiq(handler, fixed=True))
+
+
+@_contender(
+    "Sentry timeout_warning",
+    "the `TimeoutThread` that its integration starts and stops around the handler; not its tracing",
+    is_vendors=True,
+)
+def _(handler: Handler) -> Handler:
+    import sentry_sdk
+    from sentry_sdk.integrations.aws_lambda import MILLIS_TO_SECONDS, TIMEOUT_WARNING_BUFFER
+    from sentry_sdk.utils import TimeoutThread
+
+    sentry_sdk.init()  # with no address to send to, and all the integrations that it has by default
+
+    def wrapper(event: Any, context: Any) -> Any:
+        configured = context.get_remaining_time_in_millis()
+        thread = TimeoutThread(
+            (configured - TIMEOUT_WARNING_BUFFER) / MILLIS_TO_SECONDS,
+            configured / MILLIS_TO_SECONDS,
+            isolation_scope=sentry_sdk.get_isolation_scope(),
+            current_scope=sentry_sdk.get_current_scope(),
+        )
+        thread.start()
+        try:
+            return handler(event, context)
+        finally:
+            thread.stop()
+
+    return wrapper
+
+
+@_contender(
+    "Datadog (ddtrace)",
+    "`DatadogInstrumentation`, as `patch()` wraps a handler in it; not its tracing",
+    is_vendors=True,
+)
+def _(handler: Handler) -> Handler:
+    # Nothing but the timer: no agent is looked for, and nothing is sent.
+    os.environ.update(
+        DD_TRACE_ENABLED="false",
+        DD_INSTRUMENTATION_TELEMETRY_ENABLED="false",
+        DD_REMOTE_CONFIGURATION_ENABLED="false",
     )
-}
+    from ddtrace.contrib.internal.aws_lambda.patch import DatadogInstrumentation
+    from ddtrace.internal.wrapping import wrap
+
+    def wrapped(event: Any, context: Any) -> Any:
+        return handler(event, context)
+
+    wrap(wrapped, DatadogInstrumentation())  # in place: it changes the function's code
+    return wrapped
+
+
+@_contender(
+    "Lumigo",
+    "`start_timeout_timer` and `TimeoutMechanism.stop`, as its tracer calls them; not its tracing",
+    is_vendors=True,
+)
+def _(handler: Handler) -> Handler:
+    from lumigo_tracer.lambda_tracer.spans_container import SpansContainer, TimeoutMechanism
+
+    spans = SpansContainer()
+
+    def wrapper(event: Any, context: Any) -> Any:
+        spans.start_timeout_timer(context)
+        try:
+            return handler(event, context)
+        finally:
+            TimeoutMechanism.stop()
+
+    return wrapper
+
+
+# ---- what they are called with -------------------------------------------------------------------
 
 
 class _Context:
@@ -175,13 +300,9 @@ def context(later_ms: int = 0) -> Any:
     deadline_ms = int(time.time() * 1000) + 900_000 + later_ms
     if importlib.util.find_spec("awslambdaric") is None:
         return _Context(deadline_ms)
-    from awslambdaric.lambda_context import LambdaContext  # noqa: PLC0415 - may not be there
+    from awslambdaric.lambda_context import LambdaContext
 
     return LambdaContext("00000000-0000-0000-0000-000000000000", None, None, deadline_ms)
-
-
-OURS: Final = ("entrypoint", "@watch")
-RECIPE: Final = "SIGALRM recipe"
 
 
 def home_of(contender: Contender) -> str | None:

@@ -1,32 +1,44 @@
 """What a call costs the machine, as counts: system calls and context switches.
 
 Times depend on the machine and on its other tenants; these do not.
+
+``python -m benchmarks.costs.counts NAME CALLS`` makes so many calls, and tells how often a thread
+was put to sleep meanwhile; with ``thread`` for a name, how often the watchdog's thread woke up.
 """
 
 from __future__ import annotations
 
+import math
+import os
 import re
+import resource
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any, Final
 
+from benchmarks.child import Channel, end_with_parent
 from benchmarks.children import Child
+from watchdog_lambda import watch
+from watchdog_lambda._process import process_watchdog
 
-from .contenders import CONTENDERS, OURS, RECIPE, home_of
-from .parts import SKIPPED, Part
-from .report import Goal, Table
+from .contenders import CONTENDERS, OURS, RECIPE, context, home_of, noop
+from .report import SKIPPED, Goal, Part, Table
 
 if TYPE_CHECKING:
-    from .contenders import Contender
-    from .parts import Found, Tell
+    from .contenders import Contender, Handler
+    from .report import Found, Tell
 
 _TRACED: Final = 1000  # calls; strace slows each system call down some fifty times
 _CALLS: Final = 2000
 _WAKE_UP_CALLS: Final = 100_000
+_CONTEXTS: Final = 1000
+_BOUND: Final = 10.0  # seconds
 _MOST_SYSTEM_CALLS: Final = 0.01
 """Not 0: memory that is asked for now and then (brk, mmap) can remain in the difference."""
 
@@ -34,7 +46,7 @@ _MOST_SYSTEM_CALLS: Final = 0.01
 def _measure(*, quick: bool, tell: Tell) -> Found:
     skipped: list[str] = []
     found: Found = {"wake_ups": {"calls": _WAKE_UP_CALLS}, "ways": {}, SKIPPED: skipped}
-    with Child("costs.counts_child", "thread", _WAKE_UP_CALLS) as child:
+    with Child("costs.counts", "thread", _WAKE_UP_CALLS) as child:
         found["wake_ups"] |= child.hear()
     reason = why_not_traced()
     if reason is not None:
@@ -65,7 +77,7 @@ def _count(contender: Contender, *, is_traced: bool) -> dict[str, Any] | str:
     if python is None:
         return "needs the environment of `dev.py wrappers`"
     calls = _WAKE_UP_CALLS if contender.name in OURS else _CALLS
-    with Child("costs.counts_child", contender.name, calls, python=python) as child:
+    with Child("costs.counts", contender.name, calls, python=python) as child:
         told = child.hear()
     if "missing" in told:
         return f"{told['missing']}"
@@ -98,7 +110,7 @@ def _trace(name: str, python: str, calls: int) -> Counter[str]:
     with tempfile.TemporaryDirectory(prefix="strace-") as folder:
         table = Path(folder, "table")
         strace = ("strace", "-c", "-f", "-U", "name,calls", "-o", str(table))
-        with Child("costs.counts_child", name, calls, python=python, launch=strace) as child:
+        with Child("costs.counts", name, calls, python=python, launch=strace) as child:
             child.hear(within=120)
             child.wait()
         found = (re.fullmatch(r"(\w+) +(\d+)", line.strip()) for line in table.open())
@@ -159,3 +171,69 @@ PART: Final = Part(
     tables=_tables,
     goals=_goals,
 )
+
+
+def main(name: str, calls: str) -> None:
+    """Make them; one line when they are done."""
+    end_with_parent()
+    channel = Channel()
+    if name == "thread":
+        channel.tell(wake_ups=_wake_ups(int(calls)))
+        return
+    try:
+        handler = CONTENDERS[name].wrap(noop)
+    except ImportError as error:
+        channel.tell(missing=str(error))
+        return
+    if name in OURS:
+        _start_the_thread()
+    _call(handler, 10)  # whatever starts at the first call has started
+    before = resource.getrusage(resource.RUSAGE_SELF)
+    _call(handler, int(calls))
+    after = resource.getrusage(resource.RUSAGE_SELF)
+    channel.tell(
+        voluntary=after.ru_nvcsw - before.ru_nvcsw, forced=after.ru_nivcsw - before.ru_nivcsw
+    )
+
+
+def _wake_ups(calls: int) -> int | None:
+    """How often the watchdog's thread woke up meanwhile; None where that cannot be told."""
+    tasks = Path("/proc/self/task")
+    if not tasks.is_dir():
+        return None
+    before = set(os.listdir(tasks))  # noqa: PTH208 - names are all that is wanted
+    _start_the_thread()
+    (new,) = set(os.listdir(tasks)) - before  # noqa: PTH208
+    status = tasks / new / "status"
+    first = _voluntary_switches(status)
+    _call(watch(noop), calls)
+    return _voluntary_switches(status) - first
+
+
+def _start_the_thread() -> None:
+    # By an invocation that it finds under way, so that it knows when to look next.
+    watch(_takes_its_time)(None, context())
+
+
+def _takes_its_time(_event: Any, _context: Any) -> None:
+    """Until the thread sleeps; traced, or on a busy machine, that takes a while."""
+    until = monotonic() + _BOUND
+    while process_watchdog.wake_at == math.inf and monotonic() < until:
+        sleep(0.01)
+    sleep(0.05)
+
+
+def _call(handler: Handler, calls: int) -> None:
+    # As in Lambda, each invocation's deadline comes after the one before it.
+    contexts = [context(later_ms=n) for n in range(_CONTEXTS)]
+    for n in range(calls):
+        handler(None, contexts[n * _CONTEXTS // calls])
+
+
+def _voluntary_switches(status: Path) -> int:
+    found = re.search(r"^voluntary_ctxt_switches:\s+(\d+)", status.read_text(), re.MULTILINE)
+    return int(found[1]) if found else 0
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,21 +1,28 @@
-"""What a process costs while it has nothing to do."""
+"""What a process costs while it has nothing to do.
+
+``python -m benchmarks.costs.idle STATE`` waits for a line, before, in or after an invocation.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import re
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from benchmarks.child import Channel, end_with_parent
 from benchmarks.children import Child
+from watchdog_lambda import watch
+from watchdog_lambda.testing import FakeContext
 
-from .parts import SKIPPED, Part
-from .report import Goal, Table, digits
+from .contenders import context
+from .report import SKIPPED, Goal, Part, Table, digits
 
 if TYPE_CHECKING:
-    from .parts import Found, Tell
+    from .report import Found, Tell
 
 _STATES: Final = {
     "bare": "without the package",
@@ -45,9 +52,7 @@ def _measure(*, quick: bool, tell: Tell) -> Found:
     found: Found = {"seconds": seconds, "states": {}, SKIPPED: []}
     with contextlib.ExitStack() as processes:
         # Beside each other: they do nothing.
-        children = {
-            state: processes.enter_context(Child("costs.idle_child", state)) for state in _STATES
-        }
+        children = {state: processes.enter_context(Child("costs.idle", state)) for state in _STATES}
         for child in children.values():
             child.hear()
         time.sleep(0.3)  # whatever telling has set going has come to rest
@@ -103,3 +108,26 @@ PART: Final = Part(
     tables=_tables,
     goals=_goals,
 )
+
+
+def main(state: str) -> None:
+    """Tell when it is idle, and wait in C like the runtime does."""
+    end_with_parent()
+    channel = Channel()
+
+    def wait(_event: object = None, _context: object = None) -> None:
+        channel.tell(idle=True)
+        os.read(0, 1)
+
+    if state == "bare":
+        wait()
+    elif state == "invoked":
+        watch(wait)(None, context())
+    else:
+        watch(lambda _event, _context: time.sleep(0.05))(None, FakeContext(0.4))
+        time.sleep(0.5)  # the deadline that it had is over
+        wait()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,23 +1,39 @@
-"""How long it takes from the instant that an interrupt is due until the handler sees it."""
+"""How long it takes from the instant that an interrupt is due until the handler sees it.
+
+``python -m benchmarks.costs.interrupts WAY STATE THREADS GRACE SAMPLES`` has a handler interrupted
+again and again in one way, and tells how late each time.
+"""
 
 from __future__ import annotations
 
 import itertools
+import re
+import signal
 import sys
-from typing import TYPE_CHECKING, Final, NamedTuple
+import threading
+import time
+from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn
 
+from benchmarks.child import Channel, end_with_parent
 from benchmarks.children import Broken, Child
 from benchmarks.quota import SHARE, quota
+from watchdog_lambda import remaining_time, watch
+from watchdog_lambda.testing import FakeContext
 
-from .parts import SKIPPED, Part
-from .report import Ratio, Table, digits, quantile
+from .report import SKIPPED, Part, Ratio, Table, digits, quantile
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from types import FrameType
 
     from benchmarks.quota import Quota
 
-    from .parts import Found, Tell
+    from .report import Found, Tell
+
+    Block = Callable[[], object]
+
+_ALARM_AFTER: Final = 0.1
+"""Seconds until the recipe's alarm rings; ours needs four grace periods, or has a shorter one."""
 
 WAYS: Final = {"watchdog": "watchdog-lambda", "alarm": "SIGALRM recipe"}
 STATES: Final = {
@@ -74,7 +90,7 @@ def _late(setting: _Setting, state: str, way: str, held: Quota) -> Iterator[floa
     arguments = (way, state, setting.threads, setting.grace, setting.samples)
     launch = held.launch if setting.under_quota else ()
     with (
-        Child("costs.interrupts_child", *arguments, launch=launch) as child,
+        Child("costs.interrupts", *arguments, launch=launch) as child,
         held.held(child.pid, wanted=setting.under_quota),
     ):
         for told in child.hear_all(setting.samples, _WITHIN):
@@ -143,3 +159,84 @@ PART: Final = Part(
     tables=_tables,
     ratios=_ratios,
 )
+
+
+def busy() -> None:
+    """Compute, in Python."""
+    count = 0
+    while True:
+        count += 1
+
+
+def blocked() -> None:
+    """Wait for a lock that nobody gives back."""
+    lock = threading.Lock()
+    lock.acquire()
+    lock.acquire()
+
+
+def gil_held() -> None:
+    """Match a catastrophic regular expression: C code that keeps the GIL and looks at signals."""
+    re.match(r"(a+)+$", "a" * 60 + "b")
+
+
+_BLOCKS: Final[dict[str, Block]] = {"busy": busy, "blocked": blocked, "gil held": gil_held}
+
+
+def watchdog(block: Block, grace: float) -> float:
+    """One interrupt of ours."""
+    late: list[float] = []
+
+    @watch(grace_period=grace)
+    def handler(_event: object, _context: object) -> None:
+        due = time.monotonic() + remaining_time() - grace
+        try:
+            block()
+        except TimeoutError:
+            late.append(time.monotonic() - due)
+
+    handler(None, FakeContext(4 * grace))
+    return late[0]
+
+
+def alarm(block: Block, _grace: float) -> float:
+    """One of the recipe's."""
+
+    def expired(_signum: int, _frame: FrameType | None) -> NoReturn:
+        raise TimeoutError
+
+    signal.signal(signal.SIGALRM, expired)
+    due = time.monotonic() + _ALARM_AFTER
+    signal.setitimer(signal.ITIMER_REAL, _ALARM_AFTER)
+    try:
+        block()
+    except TimeoutError:
+        return time.monotonic() - due
+    raise AssertionError("it ended by itself")
+
+
+_INTERRUPTED: Final = {"watchdog": watchdog, "alarm": alarm}
+
+
+def main(way: str, state: str, threads: str, grace: str, samples: str) -> None:
+    """Tell each; the busy threads run all the while."""
+    end_with_parent()
+    channel = Channel()
+    begin = threading.Event()
+
+    def compete() -> None:
+        begin.wait()
+        busy()
+
+    if way == "watchdog":
+        # Its thread is started by the first invocation, which is no matter of a deadline's.
+        watch(lambda _event, _context: None)(None, FakeContext(60.0))
+    for _ in range(int(threads)):
+        threading.Thread(target=compete, daemon=True).start()
+    begin.set()  # none before all are there, for a start would take as long as all others' turns
+    for _ in range(int(samples)):
+        channel.tell(ms=_INTERRUPTED[way](_BLOCKS[state], float(grace)) * 1000)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,32 +1,61 @@
-"""The parts of the page that are made of the results; cog puts each where the page asks for it."""
+"""The files of the page: the figures as measured, and what is made of them and shown there."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from . import docs
-from .baseline import compare
-from .baseline import read as read_baseline
+from benchmarks.pages import remake
+from benchmarks.surroundings import ROOT
+
+from . import baseline
 from .contenders import CONTENDERS
-from .registry import PARTS
 from .report import digits
-from .results import is_missing
+from .results import PARTS, Results, is_missing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
-    from .parts import Part
-    from .results import Results
+    from .report import Part
+
+FOLDER: Final = ROOT / "docs" / "explanation"
+PAGE: Final = FOLDER / "costs.md"
+FIGURES: Final = FOLDER / "costs.json"
+
+
+def read() -> Results:
+    """The figures that the page shows."""
+    return Results.from_json(FIGURES.read_text(encoding="utf-8"))
+
+
+def missing(results: Results) -> list[str]:
+    """The parts that the page cannot do without and that have no figures."""
+    return [n for n in PARTS if n not in results.parts or is_missing(results.parts[n])]
+
+
+def drawn() -> dict[Path, str]:
+    """What each plot must be."""
+    from .plots import DRAWN  # noqa: PLC0415 - matplotlib: a second, and only for the page
+
+    parts = read().parts
+    return {FOLDER / f"costs-{name}.svg": draw(parts[name]) for name, draw in DRAWN.items()}
+
+
+def redraw() -> None:
+    """Make page and plots of the figures that are kept."""
+    for path, text in drawn().items():
+        path.write_text(text, encoding="utf-8")
+    remake(PAGE)
 
 
 def show(name: str) -> None:
     """Print the part of this name."""
-    results = docs.read()
+    results = read()
     parts = {
         "machine": _machine(results),
         "goals": _goals(results),
         "contenders": _contenders(results),
-        "baseline": _baseline(results, read_baseline()),
+        "baseline": _baseline(results, baseline.read()),
     }
     parts |= {name: _part(part, results) for name, part in PARTS.items()}
     print(*parts[name], sep="\n")
@@ -69,7 +98,7 @@ def _contenders(results: Results) -> Iterator[str]:
 def _baseline(results: Results, kept: dict[str, float]) -> Iterator[str]:
     yield "| ratio | baseline | it may be | because |"
     yield "|---|---:|---:|---|"
-    for compared in compare(results.ratios(), kept):
+    for compared in baseline.compare(results.ratios(), kept):
         if compared.baseline is not None and compared.most is not None:
             figures = f"{digits(compared.baseline)} | {digits(compared.most)}"
             yield f"| {compared.ratio.name} | {figures} | {compared.ratio.why} |"

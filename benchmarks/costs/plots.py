@@ -17,7 +17,7 @@ from .report import above, quantile
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from .parts import Found
+    from .report import Found
 
 _LOOKS: Final[dict[str, dict[str, Any]]] = {
     "watchdog": {"color": OURS, "marker": "o"},

@@ -1,12 +1,18 @@
-"""What a part of the benchmarks has to say: tables, goals, and ratios for the baseline."""
+"""The parts of the benchmarks, and what each has to say: tables, goals, ratios for the baseline."""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    Found = dict[str, Any]
+    """What a part has measured, as it stands in the file."""
+
+SKIPPED: Final = "skipped"
+"""The key in what was found of the list of what could not be measured, and why."""
 
 
 class Table(NamedTuple):
@@ -76,6 +82,33 @@ class Ratio(NamedTuple):
     """Why it may vary by so much."""
     floor: float = 0.0
     """What it may be in any case: below, a difference is noise."""
+
+
+class Tell(Protocol):
+    """Says what is under way."""
+
+    def __call__(self, what: str, /) -> None: ...  # noqa: D102 - the class says it
+
+
+class Measure(Protocol):
+    """Measures; in short if it is to be quick."""
+
+    def __call__(self, *, quick: bool, tell: Tell) -> Found: ...  # noqa: D102
+
+
+class Part(NamedTuple):
+    """One part."""
+
+    name: str
+    title: str
+    about: str
+    """How it is measured."""
+    measure: Measure
+    tables: Callable[[Found], list[Table]]
+    goals: Callable[[Found], list[Goal]] = lambda _found: []
+    ratios: Callable[[Found], list[Ratio]] = lambda _found: []
+    is_quick: bool = True
+    """Whether ``--quick`` has it."""
 
 
 def digits(figure: float) -> str:

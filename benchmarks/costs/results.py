@@ -12,14 +12,22 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from benchmarks.pages import as_json
 from benchmarks.surroundings import ROOT, machine, processor
 
-from .parts import SKIPPED
-from .registry import PARTS
+from . import answer, calls, counts, growth, idle, interrupts, start
+from .report import SKIPPED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from .parts import Found
-    from .report import Goal, Ratio
+    from .report import Found, Goal, Ratio
+
+PARTS: Final = {
+    part.name: part
+    for part in (
+        *(calls.PART, counts.PART, start.PART, interrupts.PART),
+        *(answer.PART, idle.PART, growth.PART),
+    )
+}
+"""In the order in which they are measured and told."""
 
 _COMPARED: Final = ("awslambdaric", "stopit", "func_timeout", "wrapt_timeout_decorator", "dramatiq")
 _VENDORS: Final = ("sentry-sdk", "ddtrace", "lumigo-tracer")

@@ -17,11 +17,10 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from benchmarks.quota import SHARE, Quota, quota
 from benchmarks.surroundings import ROOT, environment
 
-from .parts import SKIPPED, Part
-from .report import Goal, Ratio, Table
+from .report import SKIPPED, Goal, Part, Ratio, Table
 
 if TYPE_CHECKING:
-    from .parts import Found, Tell
+    from .report import Found, Tell
 
 _MOST_MS: Final = 8
 _MOST_MB: Final = 1.5

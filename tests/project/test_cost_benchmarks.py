@@ -14,12 +14,12 @@ from typing import Any, Final
 import pytest
 
 from benchmarks.children import Broken, Child
-from benchmarks.costs import baseline, counts, docs
+from benchmarks.costs import baseline, counts
+from benchmarks.costs import page as docs
 from benchmarks.costs.__main__ import _conclude
 from benchmarks.costs.contenders import CONTENDERS
-from benchmarks.costs.registry import PARTS
 from benchmarks.costs.report import Goal, Ratio, Table, quantile
-from benchmarks.costs.results import Results
+from benchmarks.costs.results import PARTS, Results
 from benchmarks.pages import is_made
 from benchmarks.quota import Quota, by_turns, quota
 from benchmarks.surroundings import ROOT
@@ -247,7 +247,7 @@ def test_no_group_is_left_behind() -> None:
 def test_a_measured_process_that_fails_is_no_figure() -> None:
     """Whoever measures is told what it wrote."""
     with (
-        Child("costs.calls_child", "nobody") as child,
+        Child("costs.calls", "nobody") as child,
         pytest.raises(Broken, match="KeyError: 'nobody'"),
     ):
         child.hear()
