@@ -81,7 +81,6 @@ class Child:
         return self._process.pid
 
     def say(self, what: str) -> None:
-        """Send it a line."""
         pipe = self._process.stdin
         if pipe is not None:
             pipe.write(what.encode() + b"\n")
@@ -118,7 +117,6 @@ class Child:
             yield self.hear(within)
 
     def wait(self, within: float = 60.0) -> None:
-        """Let it come to its end."""
         if self._process.stdin is not None:
             self._process.stdin.close()
         self._process.wait(within)

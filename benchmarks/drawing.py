@@ -40,14 +40,12 @@ def style(salt: str) -> Iterator[None]:
 
 
 def blank(width: float, height: float) -> Figure:
-    """A figure of so many inches with nothing behind it."""
     figure = Figure(figsize=(width, height))
     figure.patch.set_alpha(0)
     return figure
 
 
 def strip(axes: Axes, *sides: str) -> None:
-    """Leave the background and some of the frame out."""
     axes.patch.set_alpha(0)
     for side in sides:
         axes.spines[side].set_visible(False)

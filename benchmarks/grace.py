@@ -81,7 +81,6 @@ class Run(NamedTuple):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; return its exit status."""
     description, _, epilog = (__doc__ or "").partition("\n")
     parser = argparse.ArgumentParser(
         prog="dev.py grace",
@@ -134,7 +133,6 @@ def _run(members: Path, intake: str, computes: bool) -> Run:  # noqa: FBT001 - a
 
 
 def times(invocation: dict[str, Any]) -> Run:
-    """Read them from one invocation of the command's JSON."""
     record = invocation["record"]
     # The watchdog's clock starts a moment after the caller's; the hard deadline is the same.
     hard = record["elapsed_ms"] + record["remaining_ms"]

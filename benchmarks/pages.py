@@ -23,7 +23,6 @@ def remake(*pages: Path) -> None:
 
 
 def is_made(page: Path) -> bool:
-    """Whether its generated parts are what the code makes now."""
     return not Cog().main([*_COG, "--check", str(page)])
 
 

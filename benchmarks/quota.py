@@ -24,8 +24,6 @@ SHARE: Final = 0.0725
 
 
 class Quota(NamedTuple):
-    """How processes are put under it."""
-
     means: str
     """What enforces it, for the page."""
     share: float

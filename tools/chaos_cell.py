@@ -251,8 +251,6 @@ class Debugger(Weather):
 
 
 class Steps(bdb.Bdb):
-    """Goes on at each line."""
-
     def user_line(self, frame: FrameType) -> None:
         del frame
         self.set_step()
@@ -380,8 +378,6 @@ _LOOPS: Final = {"async def, waits", "async def, computes", "asyncio.run", "kept
 
 
 class Chaos(Soak):
-    """The soak in a weather."""
-
     def __init__(self, weathers: Sequence[Weather], *arguments: Any) -> None:
         super().__init__(*arguments)
         self.weathers = weathers
@@ -467,8 +463,6 @@ def _is_the_weathers(error: BaseException) -> bool:
 
 
 class ChaosCell(Cell):
-    """The process that it runs in."""
-
     def __init__(self, chaos: Chaos) -> None:
         super().__init__(chaos)
         self.chaos = chaos

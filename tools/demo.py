@@ -113,7 +113,6 @@ class Claim(NamedTuple):
 
 
 def claims(without: Run, watched: Run) -> list[Claim]:
-    """The three things that make the difference."""
     killed, in_time = without.was_killed, watched.answered_in_time
     limit = f"{without.function.timeout:g} s limit"
     before = f"had an answer {watched.spare:.2f} s" if in_time else "had no answer"
@@ -258,7 +257,6 @@ def _short(text: str) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; return its exit status."""
     options = _parse(arguments)
     say("looking for AWS's Lambda emulator (downloaded once)")
     try:

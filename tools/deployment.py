@@ -37,7 +37,6 @@ Kit = dict[str, Any]
 
 
 def of_template(template: Mapping[str, Any]) -> Kit:
-    """Read a CloudFormation template, as SAM has it or CDK makes it."""
     resources = list(template["Resources"].values())
 
     def properties(kind: str) -> Iterator[Mapping[str, Any]]:
@@ -101,7 +100,6 @@ def synthesised() -> Path | None:
 
 
 def of_terraform(source: Mapping[str, Any]) -> Kit:
-    """Read the Terraform files, parsed and put together."""
     [values] = source["locals"]
     resources = [
         (kind, block)
@@ -200,7 +198,6 @@ def differences(kits: Mapping[str, Kit]) -> list[str]:
 
 
 def main() -> int:
-    """Run the command; return its exit status."""
     from cfnlint.decode import decode  # noqa: PLC0415 - in the environment of `dev.py template` only
 
     linting = [["cfn-lint", *(str(DEPLOY / name) for name in TEMPLATES)]]

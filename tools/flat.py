@@ -77,14 +77,12 @@ def asleep(_event: object, _context: object) -> None:
 
 
 def busy(_event: object, _context: object) -> None:
-    """Count."""
     number = 0
     while True:
         number += 1
 
 
 def in_a_lock(_event: object, _context: object) -> None:
-    """Wait for a lock that nobody releases."""
     lock = threading.Lock()
     lock.acquire()
     while not lock.acquire(timeout=0.001):
@@ -92,7 +90,6 @@ def in_a_lock(_event: object, _context: object) -> None:
 
 
 def swallowing(_event: object, _context: object) -> None:
-    """Swallow what comes, but for a BaseException."""
     while True:
         try:
             while True:
@@ -102,7 +99,6 @@ def swallowing(_event: object, _context: object) -> None:
 
 
 def own_error(_event: object, _context: object) -> None:
-    """Answer the interrupt with an error of its own."""
     try:
         asleep(None, None)
     except TimeoutError as error:
@@ -110,14 +106,12 @@ def own_error(_event: object, _context: object) -> None:
 
 
 def in_a_shield(_event: object, _context: object) -> None:
-    """Be in a shield when it is due."""
     with shield():
         time.sleep(SECONDS * 0.85)
     asleep(None, None)
 
 
 def with_hooks(_event: object, _context: object) -> None:
-    """Have one hook that works and one that raises."""
     with scoped_hook(int, "1"), scoped_hook(int, "not a number"):
         asleep(None, None)
 
@@ -141,12 +135,10 @@ async def coroutine(_event: object, _context: object) -> None:
 
 
 def ticks(loop: asyncio.AbstractEventLoop) -> None:
-    """Keep a loop turning."""
     loop.call_later(0.001, ticks, loop)
 
 
 def leaking(_event: object, context: object) -> None:
-    """Keep what must not be kept."""
     try:
         asleep(None, None)
     except TimeoutError as error:
@@ -155,7 +147,6 @@ def leaking(_event: object, context: object) -> None:
 
 
 def kinds(watchdog: Watchdog, *, leak: bool) -> list[Callable[[Any, Any], object]]:
-    """Every kind of timeout, watched."""
     plain: tuple[Callable[[Any, Any], object], ...] = (
         asleep,
         busy,
@@ -178,8 +169,6 @@ def kinds(watchdog: Watchdog, *, leak: bool) -> list[Callable[[Any, Any], object
 
 
 class Sample:
-    """What there is at one moment."""
-
     def __init__(self, number: int, seconds_each: float) -> None:
         self.number = number
         self.ms_each = seconds_each * 1000
@@ -201,8 +190,6 @@ class Sample:
 
 
 class Flat:
-    """The timeouts, one after the other."""
-
     def __init__(self, timeouts: int, samples: int, *, leak: bool) -> None:
         self.timeouts = timeouts
         self.every = max(1, timeouts // samples)
@@ -241,7 +228,6 @@ class Flat:
             back.release()
 
     def time_out(self, kind: tuple[Callable[[Any, Any], object], float]) -> None:
-        """One timeout, and what it came to."""
         watched, seconds = kind
         try:
             watched({}, FakeContext(seconds))
@@ -268,7 +254,6 @@ def growth(values: Sequence[float]) -> float:
 
 
 def verdict(samples: list[Sample], every: int) -> tuple[list[str], bool]:
-    """The table's lines, and whether all is flat."""
     judged = samples[int(len(samples) * WARM_UP) :]
     series = {name: [float(getattr(each, name)) for each in judged] for name in ALLOWED}
     kinds = set().union(*(each.types for each in judged))
@@ -291,7 +276,6 @@ def verdict(samples: list[Sample], every: int) -> tuple[list[str], bool]:
 
 
 def main() -> int:
-    """Run the command; return its exit status."""
     parser = argparse.ArgumentParser(
         prog="python tools/flat.py",
         description=__doc__,

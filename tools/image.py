@@ -74,8 +74,6 @@ class StepFailed(RuntimeError):
 
 
 class Check(NamedTuple):
-    """One thing that was looked at, and what was seen."""
-
     passed: bool
     text: str
 
@@ -442,7 +440,6 @@ def _end(container: Container) -> Iterator[Check]:
 
 
 def main() -> int:
-    """Run the command; return its exit status."""
     options = _parse()
     reason = unavailable()
     if reason is not None:

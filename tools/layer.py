@@ -89,7 +89,6 @@ def _compile(interpreter: str, packages: Path) -> None:
 
 
 def main() -> int:
-    """Run the command; return its exit status."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -99,7 +99,6 @@ def tests_of(module: str) -> tuple[str, ...]:
 
 
 def modules() -> list[str]:
-    """Those that have tests of their own."""
     paths = (path.relative_to(ROOT / PACKAGE) for path in (ROOT / PACKAGE).rglob("*.py"))
     names = (".".join(path.with_suffix("").parts) for path in paths)
     return sorted(name for name in names if tests_of(name))
@@ -110,8 +109,6 @@ def _path_of(module: str) -> str:
 
 
 class Mutant(NamedTuple):
-    """One change of one module."""
-
     module: str
     operator: str
     line: int
@@ -130,7 +127,6 @@ class Mutant(NamedTuple):
 
 
 def _fork(work: Callable[[], int], output: Path) -> int:
-    """Start `work` in a process, and process group, of its own; its pid."""
     pid = os.fork()
     if pid:
         return pid

@@ -69,7 +69,6 @@ class Unfit(Exception):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Do all of it; 0 if it is fit to be published, 1 if not."""
     parser = argparse.ArgumentParser(prog="dev.py package", description=__doc__.partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="leave out the unit tests")
     parser.add_argument("--twine", type=Path, required=True, help=argparse.SUPPRESS)

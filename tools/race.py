@@ -70,7 +70,6 @@ class StrictApi(RuntimeApi):
     def post(
         self, request_id: str, kind: Literal["response", "error"], text: str, error: str | None
     ) -> HTTPStatus:
-        """An answer; a second one is a violation."""
         status = super().post(request_id, kind, text, error)
         if status != HTTPStatus.ACCEPTED:
             self.violations.append(f"{kind} refused with {int(status)}: {text[:80]}")
@@ -157,7 +156,6 @@ class Race:
 
 
 def main() -> int:
-    """Run the command; the exit status."""
     parser = ending.parser("dev.py race", __doc__)
     parser.add_argument("--count", type=int, default=100_000, help="invocations")
     parser.add_argument("--seed", type=int, default=random.randrange(1_000_000))  # noqa: S311

@@ -264,7 +264,6 @@ class Soak:
             self.aim.learn(shot)
 
     def _problem(self, shot: Shot, result: object, error: BaseException | None) -> str | None:
-        """What is wrong with how the call ended; None if nothing."""
         if shot.shield_broken:
             return "landed in a shield"
         if shot.open_shields:
@@ -303,7 +302,6 @@ class Soak:
     def violated(
         self, what: str, shot: Shot | None = None, error: BaseException | None = None
     ) -> None:
-        """Note a violation."""
         self.violations[what] += 1
         if self.violations.total() >= _MOST_VIOLATIONS:
             self.stopping = True

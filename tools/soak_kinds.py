@@ -309,8 +309,6 @@ def _largest(candidate: object) -> int:
 
 
 class _Object:
-    """Handlers that are not functions."""
-
     def __call__(self, token: object, shot: Shot) -> object:
         return _sleeps(token, shot)
 
@@ -335,8 +333,6 @@ def _calls(inner: Handler) -> Handler:
 
 
 class Kind(NamedTuple):
-    """One kind of handler."""
-
     name: str
     weight: float
     handler: Handler

@@ -118,16 +118,12 @@ MOST_GROWTH_KB: Final = 8192
 
 
 class Sent(NamedTuple):
-    """One event under way."""
-
     number: int
     do: str
     invocation: Invocation
 
 
 class Run:
-    """All events of one style."""
-
     def __init__(self, style: str, options: argparse.Namespace, seed: int) -> None:
         self.style = style
         self.options = options
@@ -143,7 +139,6 @@ class Run:
         self.began = time.monotonic()
 
     def run(self) -> None:
-        """Send and judge all events."""
         timeout: float = self.options.timeout
         with tempfile.TemporaryDirectory() as folder, RuntimeApi(timeout=timeout) as api:
             Path(folder, "busy.py").write_text(HANDLER, encoding="utf-8")
@@ -303,7 +298,6 @@ class Run:
         )
 
     def rows(self) -> Iterator[str]:
-        """What it came to."""
         yield (
             f"{self.style:<10} {self.count['events']:>7,} events {self.count['timeouts']:>7,} "
             f"timeouts {self.count['lines']:>7,} lines {self.count['late']:>5,} late "
@@ -316,7 +310,6 @@ class Run:
 
 
 def main() -> int:
-    """Run the command; return its exit status."""
     options = _parse()
     seed: int = options.seed if options.seed is not None else int(time.time())
     print(f"seed {seed}", flush=True)

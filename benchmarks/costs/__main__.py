@@ -63,7 +63,6 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _conclude(results: Results, options: argparse.Namespace) -> int:
-    """Goals, ratios, files."""
     goals = list(results.goals())
     compared = list(baseline.compare(results.ratios(), baseline.read()))
     print("\n".join(map(str, [*goals, "", *compared])))

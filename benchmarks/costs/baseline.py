@@ -31,7 +31,6 @@ class Comparison(NamedTuple):
 
     @property
     def most(self) -> float | None:
-        """What it may be."""
         if self.baseline is None:
             return None
         return max(self.baseline * self.ratio.tolerance, self.ratio.floor)
@@ -59,7 +58,6 @@ def read(file: Path = FILE) -> dict[str, float]:
 
 
 def compare(ratios: Iterable[Ratio], kept: dict[str, float]) -> Iterator[Comparison]:
-    """Each of them with the one that was."""
     return (Comparison(ratio, kept.get(ratio.name)) for ratio in ratios)
 
 

@@ -213,7 +213,6 @@ def later() -> Any:
 
 
 def batch(handler: Handler, given: Any, size: int) -> int:
-    """Nanoseconds for so many calls."""
     calls = range(size)
     began = perf_counter_ns()
     for _ in calls:
@@ -228,7 +227,6 @@ def _singles(handler: Handler, given: Any, calls: int) -> dict[str, float]:
 
 
 def batch_size(handler: Handler) -> int:
-    """How many calls make a batch."""
     batch(handler, context(), 50)
     sleep(0.05)  # whatever starts at the first call has started, and has had its turn
     size = 1

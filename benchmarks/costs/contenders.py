@@ -34,13 +34,10 @@ RECIPE: Final = "SIGALRM recipe"
 
 
 def noop(event: Any, _context: Any) -> Any:
-    """Handle nothing."""
     return event
 
 
 class Contender(NamedTuple):
-    """One way to watch a handler."""
-
     name: str
     how: str
     """How it is used, for the page."""

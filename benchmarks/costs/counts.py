@@ -72,7 +72,6 @@ def _measure(*, quick: bool, tell: Tell) -> Found:
 
 
 def _count(contender: Contender, *, is_traced: bool) -> dict[str, Any] | str:
-    """The counts of one; or why there are none."""
     python = home_of(contender)
     if python is None:
         return "needs the environment of `dev.py wrappers`"
@@ -174,7 +173,6 @@ PART: Final = Part(
 
 
 def main(name: str, calls: str) -> None:
-    """Make them; one line when they are done."""
     end_with_parent()
     channel = Channel()
     if name == "thread":

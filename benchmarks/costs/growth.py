@@ -41,8 +41,6 @@ _BLOCKS: Final = 20
 
 
 class _Series(NamedTuple):
-    """What there is more and more of."""
-
     name: str
     title: str
     amounts: tuple[int, ...]
@@ -207,8 +205,6 @@ def main(series: str, amount: str, timeouts: str) -> None:
 
 
 class _Calls:
-    """What a watched call costs."""
-
     def __init__(self) -> None:
         self._watched = watch(noop)
         self._size, self._bare_size = batch_size(self._watched), batch_size(noop)

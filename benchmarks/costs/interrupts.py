@@ -162,14 +162,12 @@ PART: Final = Part(
 
 
 def busy() -> None:
-    """Compute, in Python."""
     count = 0
     while True:
         count += 1
 
 
 def blocked() -> None:
-    """Wait for a lock that nobody gives back."""
     lock = threading.Lock()
     lock.acquire()
     lock.acquire()
@@ -184,7 +182,6 @@ _BLOCKS: Final[dict[str, Block]] = {"busy": busy, "blocked": blocked, "gil held"
 
 
 def watchdog(block: Block, grace: float) -> float:
-    """One interrupt of ours."""
     late: list[float] = []
 
     @watch(grace_period=grace)
@@ -200,8 +197,6 @@ def watchdog(block: Block, grace: float) -> float:
 
 
 def alarm(block: Block, _grace: float) -> float:
-    """One of the recipe's."""
-
     def expired(_signum: int, _frame: FrameType | None) -> NoReturn:
         raise TimeoutError
 

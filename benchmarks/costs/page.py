@@ -24,7 +24,6 @@ FIGURES: Final = FOLDER / "costs.json"
 
 
 def read() -> Results:
-    """The figures that the page shows."""
     return Results.from_json(FIGURES.read_text(encoding="utf-8"))
 
 
@@ -34,7 +33,6 @@ def missing(results: Results) -> list[str]:
 
 
 def drawn() -> dict[Path, str]:
-    """What each plot must be."""
     from .plots import DRAWN  # noqa: PLC0415 - matplotlib: a second, and only for the page
 
     parts = read().parts
@@ -42,14 +40,12 @@ def drawn() -> dict[Path, str]:
 
 
 def redraw() -> None:
-    """Make page and plots of the figures that are kept."""
     for path, text in drawn().items():
         path.write_text(text, encoding="utf-8")
     remake(PAGE)
 
 
 def show(name: str) -> None:
-    """Print the part of this name."""
     results = read()
     parts = {
         "machine": _machine(results),

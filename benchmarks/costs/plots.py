@@ -111,7 +111,6 @@ def interrupts(found: Found) -> str:
 
 
 def growth(found: Found) -> str:
-    """A call's cost and an interrupt's, with more and more of each thing."""
     series = found["series"]
     with style("costs-growth"):
         figure = blank(8.6, 4.0)

@@ -54,7 +54,6 @@ class Goal(NamedTuple):
 
     @property
     def is_met(self) -> bool:
-        """Whether the goal is reached."""
         return self.figure <= self.most
 
     @property
@@ -67,7 +66,6 @@ class Goal(NamedTuple):
         return f"{verdict}  {self.what}: {self.figures()}"
 
     def figures(self) -> str:
-        """Figure and goal in words."""
         return f"{digits(self.figure)} {self.unit}, goal {digits(self.most)}".replace(" ,", ",")
 
 
@@ -87,18 +85,16 @@ class Ratio(NamedTuple):
 class Tell(Protocol):
     """Says what is under way."""
 
-    def __call__(self, what: str, /) -> None: ...  # noqa: D102 - the class says it
+    def __call__(self, what: str, /) -> None: ...
 
 
 class Measure(Protocol):
     """Measures; in short if it is to be quick."""
 
-    def __call__(self, *, quick: bool, tell: Tell) -> Found: ...  # noqa: D102
+    def __call__(self, *, quick: bool, tell: Tell) -> Found: ...
 
 
 class Part(NamedTuple):
-    """One part."""
-
     name: str
     title: str
     about: str
@@ -112,7 +108,6 @@ class Part(NamedTuple):
 
 
 def digits(figure: float) -> str:
-    """The digits that mean anything."""
     if figure == 0:
         return "0"
     size = abs(figure)

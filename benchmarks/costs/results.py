@@ -61,19 +61,16 @@ class Results(NamedTuple):
         )
 
     def goals(self) -> Iterator[Goal]:
-        """Of all parts."""
         for name, found in self.parts.items():
             if not is_missing(found):
                 yield from PARTS[name].goals(found)
 
     def ratios(self) -> Iterator[Ratio]:
-        """Of all parts."""
         for name, found in self.parts.items():
             if not is_missing(found):
                 yield from PARTS[name].ratios(found)
 
     def skipped(self) -> Iterator[str]:
-        """What could not be measured, and why."""
         for name, found in self.parts.items():
             for reason in found[SKIPPED]:
                 yield f"{name}: {reason}"
@@ -84,12 +81,10 @@ class Results(NamedTuple):
 
     @classmethod
     def from_json(cls, text: str) -> Results:
-        """Read what :meth:`to_json` has made."""
         return cls(**json.loads(text))
 
 
 def is_missing(found: Found) -> bool:
-    """Whether a part has nothing but reasons why not."""
     return set(found) == {SKIPPED}
 
 

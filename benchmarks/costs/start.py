@@ -52,8 +52,6 @@ print(json.dumps({
 
 
 class Process(NamedTuple):
-    """One process, from start to end."""
-
     seconds: float
     cpu: float
     rss: int

@@ -32,8 +32,6 @@ _BLOCKS: Final = 200
 
 
 class Way(NamedTuple):
-    """One way to end a block."""
-
     title: str
     call: Callable[[float], Call]
     """What calls a function in a block of so many seconds; libraries are imported here."""

@@ -66,7 +66,6 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def table(figures: dict[str, Any]) -> list[str]:
-    """What the page shows."""
     lines = [
         "| | calls interrupted | median of these | a block in time | threads | takes |",
         "|---|---:|---:|---:|---:|---|",
@@ -86,7 +85,6 @@ def table(figures: dict[str, Any]) -> list[str]:
 
 
 def show() -> None:
-    """Print the page's part."""
     figures = json.loads(FIGURES.read_text(encoding="utf-8"))
     print(f"On {figures['machine']}, CPython {figures['python']}:\n", *table(figures), sep="\n")
 

@@ -43,7 +43,6 @@ NAMES: Final = {
 
 
 def main() -> int:
-    """Run the command; return its exit status."""
     parser = argparse.ArgumentParser(
         prog="dev.py stacks", description=(__doc__ or "").split("\n", maxsplit=1)[0]
     )

@@ -48,7 +48,6 @@ def take(made: Any) -> None:
 
 
 def plain(event: dict[str, Any], _context: object) -> dict[str, Any]:
-    """A handler with a client that waits."""
     ask, hang = calls
     with busy(event):
         for n in numbers(event):
@@ -84,7 +83,6 @@ class busy:  # noqa: N801 - used like a function
 
 
 def numbers(event: dict[str, Any]) -> Any:
-    """What is asked for."""
     if event["do"] == "hang":
         return ()
     return count(event["n"]) if event["do"] == "busy" else (event["n"],)

@@ -48,7 +48,6 @@ _PATH: Final = os.pathsep.join(
 
 
 def available() -> set[str]:
-    """The servers that can be started here."""
     found = {name for name, (_, program) in PACKAGES.items() if shutil.which(program, path=_PATH)}
     return {*found, *STAND_INS, "moto"}
 

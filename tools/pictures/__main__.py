@@ -34,7 +34,6 @@ TIMEOUT: Final = 4 * DEFAULTS.grace_period
 
 
 def main() -> int:
-    """Run the command; return its exit status."""
     parser = argparse.ArgumentParser(
         prog="dev.py pictures",
         description=__doc__,
@@ -76,7 +75,6 @@ def _invoke(*options: str) -> dict[str, Any]:
 
 
 def read() -> Run:
-    """The figures that the timeline shows."""
     return Run(**json.loads(FIGURES.read_text(encoding="utf-8")))
 
 
@@ -86,7 +84,6 @@ def read_soak() -> Soak:
 
 
 def drawn() -> dict[Path, str]:
-    """What each picture must be."""
     return {
         FOLDER / "timeline.svg": timeline.draw(read()),
         FOLDER / "race.svg": race.draw(read_soak()),
@@ -94,7 +91,6 @@ def drawn() -> dict[Path, str]:
 
 
 def soak_table() -> None:
-    """Print the table of the page; cog puts it there."""
     found = read_soak()
     cells = [(cell["name"], cell["rows"]) for cell in found.cells]
     # Two of them side by side are what a page has room for.

@@ -34,7 +34,6 @@ def counted(soak: Soak, act: str, side: str) -> list[int]:
 
 
 def draw(soak: Soak) -> str:
-    """The picture of a soak."""
     places = [(step + 0.5) * STEP * 1e6 for step in range(-STEPS, STEPS)]
     with style("race"):
         figure = blank(9.4, 4.2)

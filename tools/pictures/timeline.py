@@ -19,8 +19,6 @@ _LOOKS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What the picture is drawn from."""
-
     timeout: float
     grace_period: float
     last_call: float
@@ -34,7 +32,6 @@ class Run:
 
 
 def draw(run: Run) -> str:
-    """The picture of a run."""
     rows = [row for row in run.watched if row["phase"] not in {"init", "settle"}]
     killed = next(row["start"] for row in run.unwatched if row["phase"] == "killed")
     with style("timeline"):
