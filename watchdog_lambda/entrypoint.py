@@ -15,8 +15,7 @@ import os
 
 from ._config import Settings
 from ._lambda import command
-from ._lambda.startup import prepare, publish
-from ._process import process_watchdog
+from ._lambda.startup import end_init, prepare
 from ._watched import plan_of, wrap
 from .errors import ConfigurationError
 
@@ -43,10 +42,7 @@ def load(environ: MutableMapping[str, str], argument: str | None = None) -> Call
     resolved = command.resolve(environ, name)
     if settings.disabled:
         return resolved
-    # At init, where Lambda gives every function a full processor; the first invocation may have a
-    # fourteenth of one.
-    process_watchdog.preload()
-    publish(plan_of(resolved, settings).fallback)
+    end_init(settings, environ, plan_of(resolved, settings).fallback)
     return wrap(resolved, settings)
 
 

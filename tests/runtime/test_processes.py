@@ -45,6 +45,12 @@ def seen(file: Path) -> dict[str, Any]:
     return found
 
 
+def test_the_first_invocation_finds_the_watchdog_running() -> None:
+    """Its thread is started while the init has a whole processor."""
+    with running(wrapped("processes.handler")) as emulator:
+        assert call(emulator, {}).answer["threads"] == 2
+
+
 @pytest.mark.parametrize(("how", "method"), CASES)
 def test_parent_is_answered_in_time_and_the_child_goes_on(
     function: Emulator, tmp_path: Path, how: str, method: str

@@ -72,22 +72,23 @@ class WatchdogThread(DaemonThread):
         # with another: watchdog_lambda.testing moves invocations in time. They raise nothing.
         self.pending_calls: list[Callable[[], None]] = []
 
-    def wake(self, invocation: Invocation) -> None:
-        """Have the thread look now; start it, and install the nudge, if that has not been done.
-
-        Thread: any that runs a handler.
-        """
+    def get_ready(self, wake_signal: str | int | None) -> None:
+        """Start the thread, install the nudge, make the timers. Thread: any that runs a handler."""
         if self._thread_id is None:
             self._start()
         if self.nudge.number is None:
             # Again and again until it works: the first invocation may not be on the main thread.
-            self.nudge.install(invocation.plan.settings.wake_signal)
+            self.nudge.install(wake_signal)
             self._has_met_main = self._has_met_main or get_native_id() == os.getpid()
-            if self._has_met_main and invocation.plan.settings.wake_signal is not None:
+            if self._has_met_main and wake_signal is not None:
                 self._check_nudge()
         if self.nudge.reaches(get_ident()):
             self.kernel_timers.equip()
         self._keep_ballast()
+
+    def wake(self, invocation: Invocation) -> None:
+        """Have the thread look now. Thread: any that runs a handler."""
+        self.get_ready(invocation.plan.settings.wake_signal)
         invocation.is_seen = True  # see .current
         # Should the invocation have ended before the thread comes to look, the thread still sleeps
         # until then and no longer: the invocations to come need not ring for it again.

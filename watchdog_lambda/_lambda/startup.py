@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _ADDRESS = "AWS_LAMBDA_RUNTIME_API"
 _IS_MANAGED = "AWS_LAMBDA_MAX_CONCURRENCY"
+_HOW_INITIALIZED = "AWS_LAMBDA_INITIALIZATION_TYPE"
 
 _done: set[str] = set()
 _past: dict[str, str] = {}
@@ -126,11 +127,20 @@ def _wanted(settings: Settings) -> set[str]:
     return wanted
 
 
-def publish(fallback: object) -> None:
-    """Leave a handler's fallback where a supervisor finds it, if there is one: the init is over.
+def end_init(settings: Settings, environ: MutableMapping[str, str], fallback: object) -> None:
+    """Make ready what the first invocation would otherwise wait for, and publish the fallback.
+
+    At init Lambda gives every function a full processor; the first invocation may have a fourteenth
+    of one. Where the process is copied after its init, the first invocation of each copy starts the
+    thread: a fork of Managed Instances' workers would not take it along, and what a snapshot of
+    SnapStart does to a kernel timer has not been observed.
 
     Thread: main.
     """
+    process_watchdog.preload()
+    is_copied = environ.get(_IS_MANAGED) or environ.get(_HOW_INITIALIZED) == "snap-start"
+    if environ.get(_ADDRESS) and not is_copied:
+        process_watchdog.get_ready(settings.wake_signal)
     for start in _starts:
         start.init_ends()
     for supervised in _supervised:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -48,11 +49,19 @@ def fresh(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     monkeypatch.setattr(startup, "_past", {})
     monkeypatch.setattr(startup, "_starts", [])
     monkeypatch.setattr(aftermath, "renewal", None)
-    thread = SimpleNamespace(clock=FakeClock(), last_resort=None)
+    made: list[str | int | None] = []
+    thread = SimpleNamespace(
+        clock=FakeClock(), last_resort=None, preload=lambda: None, made=made, get_ready=made.append
+    )
     monkeypatch.setattr(startup, "process_watchdog", thread)
     monkeypatch.setattr(sandbox, "Sandbox", Sandbox)
     Sandbox.made, Sandbox.error, Sandbox.is_taken = [], None, True
     return thread
+
+
+def end_init(environ: dict[str, str], fallback: object = None, **settings: str) -> None:
+    given = {f"WATCHDOG_LAMBDA_{name.upper()}": value for name, value in settings.items()}
+    startup.end_init(Settings.from_environ(given), environ, fallback)
 
 
 def prepare(environ: dict[str, str] | None = None, **settings: Any) -> None:
@@ -145,13 +154,37 @@ def prepare_first(environ: dict[str, str] | None = None, **settings: str) -> Non
     startup.prepare(Settings.from_environ(given), {**LAMBDA, **(environ or {})}, is_entrypoint=True)
 
 
+def test_the_watchdog_is_ready_when_the_init_ends(fresh: SimpleNamespace) -> None:
+    """The first invocation waits for no thread: it may have a fourteenth of a processor."""
+    end_init(LAMBDA, wake_signal="SIGUSR2")
+
+    assert fresh.made == [signal.SIGUSR2]
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        {},
+        {**LAMBDA, "AWS_LAMBDA_MAX_CONCURRENCY": "4"},
+        {**LAMBDA, "AWS_LAMBDA_INITIALIZATION_TYPE": "snap-start"},
+    ],
+)
+def test_no_thread_is_started_outside_of_lambda_and_before_the_process_is_copied(
+    fresh: SimpleNamespace, environ: dict[str, str]
+) -> None:
+    """A fork would not take it along; and from 3.12 on Python warns of one."""
+    end_init(environ)
+
+    assert fresh.made == []
+
+
 def test_a_supervisor_is_started_first_and_keeps_the_extension(
     fresh: SimpleNamespace, supervised: Callable[[str | None], Supervision]
 ) -> None:
     """SIGTERM is listened for in the process that it has forked, which registers nothing."""
     supervision = supervised(None)
     prepare_first(last_resort="supervise", sigterm="1")
-    startup.publish({"statusCode": 504})
+    end_init(LAMBDA, {"statusCode": 504})
 
     assert supervision.asked == [("127.0.0.1:9001", "watchdog-lambda")]
     assert fresh.last_resort is supervision
