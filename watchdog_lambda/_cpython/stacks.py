@@ -126,8 +126,11 @@ def stack_in(text: str) -> Stack:
 def frame_of(thread_id: int) -> FrameType | None:
     """The innermost frame of a thread as it is now; gone by the time you look. Thread: any.
 
-    Look at its code and its instruction, and go no further: see above.
+    Look at its code and its instruction, and go no further: see above. None where another
+    interpreter may run: its threads would be looked at as well.
     """
+    if has_other_interpreters():
+        return None
     if sys.version_info >= (3, 12):  # pragma: no cover - from 3.12 on
         return sys._current_frames().get(thread_id)
     with gc_paused():  # pragma: no cover - up to 3.11
@@ -135,7 +138,12 @@ def frame_of(thread_id: int) -> FrameType | None:
 
 
 def handled_by(thread_id: int) -> BaseException | None:
-    """The exception that a thread is handling in an ``except`` or ``finally`` now. Thread: any."""
+    """The exception that a thread is handling in an ``except`` or ``finally`` now. Thread: any.
+
+    None where another interpreter may run: those that its threads handle would be held as well.
+    """
+    if has_other_interpreters():
+        return None
     if sys.version_info >= (3, 12):  # pragma: no cover - from 3.12 on
         return sys._current_exceptions().get(thread_id)
     triple = sys._current_exceptions().get(thread_id)  # pragma: no cover - up to 3.11

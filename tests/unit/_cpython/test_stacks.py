@@ -163,6 +163,7 @@ def test_no_frame_is_walked_where_there_may_be_other_interpreters(
         return {}
 
     monkeypatch.setattr(sys, "_current_frames", walk)
+    monkeypatch.setattr(sys, "_current_exceptions", walk)
     ident = threading.get_ident()
 
     [innermost, *_] = stacks.stack_of(ident, 3) or [("", 0, "")]
@@ -171,4 +172,6 @@ def test_no_frame_is_walked_where_there_may_be_other_interpreters(
     monkeypatch.setattr(stacks, "_text", lambda: "")
     assert all_stacks(ident) == ({} if expected else {ident: []})
 
-    assert walked == ([] if expected else ["frames", "frames"])
+    assert (stacks.frame_of(ident), stacks.handled_by(ident)) == (None, None)
+
+    assert walked == ([] if expected else ["frames"] * 4)
