@@ -12,30 +12,43 @@ from __future__ import annotations
 from watchdog_lambda._engine.clock import wall
 
 from .plain_http import Event
-from .shared_state import ANSWERING, ASIDE, FAILED, IDLE, STATE
+from .shared_state import (
+    ANSWERING,
+    ASIDE,
+    FAILED,
+    IDLE,
+    INVOCATION,
+    INVOCATION_AT,
+    OPEN,
+    STATE,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from _socket import socket
     from collections.abc import Callable
-    from typing import Any
+    from typing import Any, Final
 
     from .shared_state import SharedState
 
-_DURABLE = (b'"DurableExecutionArn"', b'"CheckpointToken"')
-_PARAMETERS = ("invoke_id", "result_data", "content_type", "invocation_id")
-_SHORT = 64
-"""Bytes of an event that is too short for both."""
+_DURABLE: Final = b'"DurableExecutionArn"'
+_DURABLE_TOO: Final = b'"CheckpointToken"'
+_RARE: Final = _DURABLE[1]
+"""A byte of the first. Few events have many of it, and a search for the whole name is slow."""
+_PARAMETERS: Final = ("invoke_id", "result_data", "content_type", "invocation_id")
 
 
-def _is_durable(body: bytes | str) -> bool:
+def _is_durable(body: bytes) -> bool:
     """Whether an event is that of a durable function, told without decoding it.
 
     An error is final there, while Lambda goes on from the last checkpoint after a timeout or the
     process's end.
     """
-    text = body.encode() if isinstance(body, str) else body
-    return _DURABLE[0] in text and _DURABLE[1] in text
+    at = 0
+    while (at := body.find(_RARE, at + 1)) >= 0:
+        if body.startswith(_DURABLE, at - 1):
+            return _DURABLE_TOO in body
+    return False
 
 
 class WatchedClient:
@@ -48,7 +61,6 @@ class WatchedClient:
         self,
         state: SharedState,
         *,
-        timeout: float | None,
         first: socket | None,
         ring: Callable[[], None],
     ) -> None:
@@ -56,7 +68,6 @@ class WatchedClient:
 
         Args:
             state: the page that the supervisor reads.
-            timeout: the function's timeout in seconds where a setting says it.
             first: the connection that the first event comes on, asked for by the supervisor;
                 None for the runtime's own.
             ring: has the supervisor look.
@@ -65,7 +76,6 @@ class WatchedClient:
 
         self._module: Any = lambda_runtime_client
         self._state = state
-        self._timeout = timeout
         self._first = first
         self._ring = ring
 
@@ -73,8 +83,7 @@ class WatchedClient:
         """Put the stores around the client's calls."""
         base: Any = self._module.BaseLambdaRuntimeClient
         state = self._state
-        memory, timeout, now = state.memory, self._timeout, wall
-        open_ = state.opener()
+        memory, store, now = state.memory, INVOCATION.pack_into, wall
         next_, result, error = (
             base.wait_next_invocation,
             base.post_invocation_result,
@@ -86,15 +95,19 @@ class WatchedClient:
             memory[STATE] = IDLE
             request = next_(client)
             body = request.event_body
-            deadline_ms = request.deadline_time_in_ms
-            if (len(body) > _SHORT and _is_durable(body)) or deadline_ms.__class__ is not int:
+            try:
+                if _RARE in body and _is_durable(body):
+                    memory[STATE] = ASIDE
+                    return request
+                text = request.invoke_id
+                if request.invocation_id:
+                    text = f"{text} {request.invocation_id}"
+                deadline = request.deadline_time_in_ms
+                store(memory, INVOCATION_AT, now(), deadline, text.encode())
+            except Exception:  # noqa: BLE001 - no such event as Lambda gives: the runtime's business
                 memory[STATE] = ASIDE
                 return request
-            deadline = deadline_ms * 0.001
-            if timeout is not None:
-                deadline = min(deadline, now() + timeout)
-            # awslambdaric has the last of these from 4.2 on.
-            open_(request.invoke_id, request.__dict__.get("invocation_id"), deadline)
+            memory[STATE] = OPEN  # after the text; see shared_state
             return request
 
         def first_invocation(client: Any) -> Any:
@@ -128,6 +141,8 @@ class WatchedClient:
             memory[STATE] = FAILED
             return init_error(client, *arguments, **options)
 
+        # awslambdaric gives it from 4.2 on.
+        self._module.InvocationRequest.invocation_id = None
         base.wait_next_invocation = first_invocation
         # awslambdaric's own from 4.2 on is called as it is: stars would cost half as much as all of
         # the rest.

@@ -16,13 +16,12 @@ from __future__ import annotations
 from _struct import Struct  # struct.py adds nothing to it
 from mmap import mmap
 
-from watchdog_lambda._engine.clock import SystemClock, wall
+from watchdog_lambda._engine.clock import SystemClock
 
 from .kernel import last_pid
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import Final
 
 INIT: Final = 0
@@ -51,9 +50,12 @@ _SERVED_AT: Final = 8
 _GIVEN_UP: Final = 16
 _SERVED_PID: Final = 24
 
-LONGEST_TEXT: Final = 256
-_INVOCATION: Final = Struct(f"<ddH{LONGEST_TEXT}s")
-_INVOCATION_AT: Final = 64
+_LONGEST_TEXT: Final = 256
+INVOCATION: Final = Struct(f"<dd{_LONGEST_TEXT + 1}s")
+"""An invocation: when it has begun, in seconds of the wall clock; its deadline, in milliseconds as
+Lambda says it; the request's identifier, and after a blank the invocation's where there is one. The
+last byte is 0, unless they have no room: half of an identifier would be another's."""
+INVOCATION_AT: Final = 64
 _SIZE: Final = 4096
 
 
@@ -78,13 +80,16 @@ class Seen:
 class SharedState:
     """The page. See the module for who may write what.
 
+    `timeout` is the function's, in seconds, where a setting says it: an invocation has no more.
+
     Raises:
         OSError: the system gives no shared memory.
     """
 
-    __slots__ = ("memory",)
+    __slots__ = ("_timeout", "memory")
 
-    def __init__(self) -> None:
+    def __init__(self, timeout: float | None = None) -> None:
+        self._timeout = timeout
         self.memory = mmap(-1, _SIZE)
 
     # ---- the runtime's process ---------------------------------------------------------------
@@ -92,26 +97,6 @@ class SharedState:
     def store(self, state: int) -> None:
         """Thread: main, in the runtime's process."""
         self.memory[STATE] = state
-
-    def opener(self) -> Callable[[str, str | None, float], None]:
-        """A function that stores an invocation that has just begun.
-
-        It takes the request's identifier, the invocation's where there is one, and the deadline in
-        seconds of the wall clock. On the hot path, so everything that it needs is at hand.
-        """
-        memory, pack, now = self.memory, _INVOCATION.pack_into, wall
-
-        def open_(request_id: str, invocation_id: str | None, deadline: float) -> None:
-            text = (f"{request_id} {invocation_id}" if invocation_id else request_id).encode()
-            size = len(text)
-            if size > LONGEST_TEXT:
-                memory[STATE] = ASIDE
-                return
-            # In this order; see the module.
-            pack(memory, _INVOCATION_AT, now(), deadline, size, text)
-            memory[STATE] = OPEN
-
-        return open_
 
     def served(self) -> None:
         """The first event has come: whatever process is started from now on is not the init's."""
@@ -122,7 +107,7 @@ class SharedState:
         """The watchdog has given the handler of this invocation up. Thread: watchdog."""
         # The instant first, then whose it is. The other way round the main thread could go on to
         # the next invocation in between, and that would be given up.
-        opened_at = bytes(self.memory[_INVOCATION_AT : _INVOCATION_AT + _SECONDS.size])
+        opened_at = bytes(self.memory[INVOCATION_AT : INVOCATION_AT + _SECONDS.size])
         seen = self.look()
         if seen is None or seen.request_id != request_id:
             return
@@ -146,9 +131,8 @@ class SharedState:
     @property
     def length(self) -> float:
         """Seconds that the last invocation has, or had, in all; 0.0 if there was none."""
-        opened_at, deadline, _, _ = _INVOCATION.unpack_from(self.memory, _INVOCATION_AT)
-        length: float = deadline - opened_at
-        return length
+        opened_at, deadline, _ = self._invocation()
+        return deadline - opened_at
 
     def has_given_up(self, seen: Seen) -> bool:
         """Whether the watchdog has given this invocation's handler up."""
@@ -175,10 +159,20 @@ class SharedState:
         return int(_SECONDS.unpack_from(self.memory, _SERVED_PID)[0])
 
     def look(self) -> Seen | None:
-        """The invocation that is open or being answered; None if there is none."""
+        """The invocation that is open or being answered; None if there is none to answer for."""
         state = self.memory[STATE]
         if state not in {OPEN, ANSWERING}:
             return None
-        opened_at, deadline, size, text = _INVOCATION.unpack_from(self.memory, _INVOCATION_AT)
-        request_id, _, invocation_id = text[:size].decode("ascii", "replace").partition(" ")
+        opened_at, deadline, text = self._invocation()
+        if text[_LONGEST_TEXT]:
+            return None
+        words = text.rstrip(b"\0").decode("ascii", "replace")
+        request_id, _, invocation_id = words.partition(" ")
         return Seen(state, request_id, invocation_id, opened_at, deadline)
+
+    def _invocation(self) -> tuple[float, float, bytes]:
+        opened_at, deadline_ms, text = INVOCATION.unpack_from(self.memory, INVOCATION_AT)
+        deadline = deadline_ms / 1000
+        if self._timeout is not None:
+            deadline = min(deadline, opened_at + self._timeout)
+        return opened_at, deadline, text

@@ -84,7 +84,7 @@ def begin(
     _check_threads()
     kernel = _kernel()
     try:
-        state, files, fallback = SharedState(), StackFiles(), FallbackFile()
+        state, files, fallback = SharedState(settings.timeout), StackFiles(), FallbackFile()
         kernel.adopt_orphans()
     except (OSError, AttributeError, ImportError) as error:
         raise Refusal(str(error)) from error
@@ -119,11 +119,12 @@ def begin(
         os._exit(1)  # it has ended before that
     _offer_to_the_oom_killer()
     state.set_dump_signal(files.catch())
-    client = WatchedClient(
-        state, timeout=settings.timeout, first=first, ring=lambda: os.kill(parent, RING)
-    )
-    client.install()
-    return Supervised(state, fallback, lambda: os.kill(parent, RING))
+
+    def ring() -> None:
+        os.kill(parent, RING)
+
+    WatchedClient(state, first=first, ring=ring).install()
+    return Supervised(state, fallback, ring)
 
 
 def _register(api: PlainApi, extension: str | None) -> socket | None:

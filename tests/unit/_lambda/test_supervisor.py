@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
+from tests.unit._lambda.page import begin
 from watchdog_lambda import _report
 from watchdog_lambda._engine.clock import wall
 from watchdog_lambda._lambda import runtime_process, stack_files, supervisor
@@ -140,7 +141,7 @@ class Scene:
 
     def open(self, seconds: float) -> Any:
         """An invocation that has so many left; as it is read."""
-        self.state.opener()(REQUEST, None, wall() + seconds)
+        begin(self.state, REQUEST, wall() + seconds)
         seen = self.state.look()
         assert seen is not None
         return seen
@@ -251,7 +252,7 @@ def test_a_handler_that_has_come_back_answers_for_itself(scene: Scene) -> None:
 def test_another_invocation_is_not_answered_for_the_last_one(scene: Scene) -> None:
     """It has begun by the time that the process stops."""
     seen = scene.open(0.2)
-    scene.process.while_it_stops = lambda: scene.state.opener()("the next", None, wall() + 3)
+    scene.process.while_it_stops = lambda: begin(scene.state, "the next", wall() + 3)
 
     assert not scene.supervisor._answer_for(seen)
     assert (scene.answers.said, scene.state.state) == ([], OPEN)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.support import BOUND
+from tests.unit._lambda.page import begin
 from watchdog_lambda._cpython.source import SourceMap
 from watchdog_lambda._cpython.stacks import stack_in
 from watchdog_lambda._lambda import crash, memory, plain_http
@@ -154,7 +155,7 @@ def test_an_invocation_is_read_as_it_was_stored() -> None:
     state = SharedState()
     assert (state.look(), state.state, state.length) == (None, INIT, 0.0)
 
-    state.opener()(REQUEST, "invocation-9", DEADLINE)
+    begin(state, f"{REQUEST} invocation-9", DEADLINE)
     seen = state.look()
 
     assert seen is not None
@@ -162,7 +163,7 @@ def test_an_invocation_is_read_as_it_was_stored() -> None:
     assert seen.deadline == DEADLINE
     state.store(IDLE)
     assert state.length == DEADLINE - seen.opened_at
-    state.opener()(REQUEST, None, DEADLINE)
+    begin(state, REQUEST, DEADLINE)
     again = state.look()
     assert again is not None
     assert again.invocation_id == ""
@@ -170,18 +171,22 @@ def test_an_invocation_is_read_as_it_was_stored() -> None:
 
 
 def test_an_identifier_without_room_has_the_supervisor_stand_aside() -> None:
-    """Half of it would be another's."""
-    state = SharedState()
-    state.opener()("x" * 300, None, DEADLINE)
+    """Half of it would be another's; of a deadline that a setting brings forward it knows, too."""
+    state = SharedState(timeout=2.0)
+    begin(state, "x" * 256, DEADLINE)
+    seen = state.look()
+    assert seen is not None
+    assert seen.request_id == "x" * 256
+    assert seen.deadline == seen.opened_at + 2.0 == seen.opened_at + state.length
 
-    assert (state.look(), state.state) == (None, ASIDE)
+    begin(state, "x" * 257, DEADLINE)
+    assert state.look() is None
 
 
 def test_giving_up_is_of_one_invocation() -> None:
     """The watchdog may say so when the next one has begun."""
     state = SharedState()
-    open_ = state.opener()
-    open_(REQUEST, None, DEADLINE)
+    begin(state, REQUEST, DEADLINE)
     state.give_up("another", has_reported=True)
     first = state.look()
     assert first is not None
@@ -191,7 +196,7 @@ def test_giving_up_is_of_one_invocation() -> None:
     assert state.has_given_up(first)
     assert state.has_reported(first)
 
-    open_("the next", None, DEADLINE)
+    begin(state, "the next", DEADLINE)
     second = state.look()
     assert second is not None
     assert not state.has_given_up(second)
@@ -219,6 +224,10 @@ def test_a_fallback_is_everybodys_or_one_invocations() -> None:
 # ---- the client --------------------------------------------------------------------------------
 
 
+class Request(SimpleNamespace):
+    """An event as awslambdaric has it; before 4.2 without `invocation_id`."""
+
+
 class Client:
     """awslambdaric's client, and what the page says while it is called."""
 
@@ -226,7 +235,7 @@ class Client:
         self.state = state
         self.seen: list[int] = []
         self.rung: list[int] = []
-        self.event = SimpleNamespace(
+        self.event = Request(
             invoke_id=REQUEST, event_body=b"{}", deadline_time_in_ms=int(DEADLINE * 1000)
         )
 
@@ -247,10 +256,9 @@ def client(monkeypatch: pytest.MonkeyPatch) -> Any:
     state = SharedState()
     base = type("Base", (Client,), {})
     monkeypatch.setattr(module, "BaseLambdaRuntimeClient", base)
+    monkeypatch.setattr(module, "InvocationRequest", Request)
     made: Any = base(state)
-    WatchedClient(
-        state, timeout=None, first=None, ring=lambda: made.rung.append(state.state)
-    ).install()
+    WatchedClient(state, first=None, ring=lambda: made.rung.append(state.state)).install()
     return made
 
 
@@ -269,18 +277,32 @@ def test_the_states_stand_around_the_clients_calls(client: Client) -> None:
 
 
 @pytest.mark.parametrize(
-    "body",
-    [b'{"DurableExecutionArn": "a"}', b'{"DurableExecutionArn": "a", "CheckpointToken": "t"}'],
+    ("body", "state"),
+    [
+        (b'{"DurableExecutionArn": "a"}', OPEN),
+        (b'{"CheckpointToken": "t", "Date": "D", "DurableExecution": 1}', OPEN),
+        (b'{"DurableExecutionArn": "a", "CheckpointToken": "t"}', ASIDE),
+        (b'{"CheckpointToken": "t", "Date": "D", "DurableExecutionArn": "a"}', ASIDE),
+    ],
 )
-def test_a_durable_event_has_the_supervisor_stand_aside(client: Client, body: bytes) -> None:
-    """Both names, as the watchdog tells one; as text, too."""
-    client.event.event_body = body + b" " * 64
-    is_durable = b"CheckpointToken" in body
+def test_a_durable_event_has_the_supervisor_stand_aside(
+    client: Client, body: bytes, state: int
+) -> None:
+    """Both names, as the watchdog tells one."""
+    client.event.event_body = body
     client.wait_next_invocation()
-    assert client.state.state == (ASIDE if is_durable else OPEN)
-    client.event.event_body = body.decode() + " " * 64
+    assert client.state.state == state
+
+
+def test_the_invocations_identifier_is_stored_with_the_requests(client: Client) -> None:
+    """So that no answer goes astray where several are under way."""
+    client.event.invocation_id = "invocation-9"
     client.wait_next_invocation()
-    assert client.state.state == (ASIDE if is_durable else OPEN)
+    seen = client.state.look()
+
+    assert seen is not None
+    assert (seen.request_id, seen.invocation_id) == (REQUEST, "invocation-9")
+    assert seen.deadline == DEADLINE
 
 
 def test_a_deadline_that_is_none_has_the_supervisor_stand_aside(client: Client) -> None:

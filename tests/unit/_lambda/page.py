@@ -1,0 +1,17 @@
+"""What the runtime's process stores in the page that it shares with its supervisor."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from watchdog_lambda._engine.clock import wall
+from watchdog_lambda._lambda.shared_state import INVOCATION, INVOCATION_AT, OPEN
+
+if TYPE_CHECKING:
+    from watchdog_lambda._lambda.shared_state import SharedState
+
+
+def begin(state: SharedState, text: str, deadline: float) -> None:
+    """An invocation by its identifiers and its deadline in seconds of the wall clock."""
+    INVOCATION.pack_into(state.memory, INVOCATION_AT, wall(), deadline * 1000, text.encode())
+    state.store(OPEN)
