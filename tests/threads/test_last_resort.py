@@ -11,6 +11,7 @@ import pytest
 from tests.support import BOUND, Context, eventually
 from tests.threads.gates import Gate
 from watchdog_lambda import watch
+from watchdog_lambda._lambda import fallback_answer
 from watchdog_lambda._lambda import last_resort as last_resort_module
 from watchdog_lambda._lambda.last_resort import Exit
 from watchdog_lambda._process import process_watchdog
@@ -147,7 +148,7 @@ def test_a_handler_that_came_back_first_answers_for_itself(
 ) -> None:
     """The handler closes while the watchdog is about to claim: nothing is posted."""
     gate = Gate()
-    real = last_resort_module.make_fallback
+    real = fallback_answer.make_fallback
 
     def held(*arguments: Any) -> Any:
         gate.hold()

@@ -10,16 +10,13 @@ handler's thread, should it come back, waits in settle and never returns to the 
 
 from __future__ import annotations
 
-import json
 import os
-import sys
 
 from watchdog_lambda._cpython.stacks import frame_of, gc_paused
 from watchdog_lambda._engine.snapshot import attribute
-from watchdog_lambda._engine.stage import call_bounded
-from watchdog_lambda._plan import NO_FALLBACK
 
 from .crash import error_body, timeout_message
+from .fallback_answer import make_fallback
 from .offspring import end_children
 
 TYPE_CHECKING = False
@@ -29,9 +26,6 @@ if TYPE_CHECKING:
     from watchdog_lambda._engine.invocation import Firing
 
     from .plain_http import PlainApi
-
-FALLBACK_SHARE = 1 / 3
-"""A fallback gets this share of the time to the hard deadline; the error is posted without it."""
 
 _FAILED = 1
 """The exit code: Lambda replaces a process that has ended whatever the code."""
@@ -91,42 +85,6 @@ class Exit:
             firing.services.report.write_failure(error)
         finally:
             os._exit(_FAILED)
-
-
-def make_fallback(firing: Firing, left: float) -> tuple[tuple[bytes, str] | None, str]:
-    """The fallback's body and content type, if there is one and it works; and a remark if not.
-
-    A callable is the user's code: it runs on a thread of its own, for a bounded time.
-    """
-    invocation = firing.invocation
-    fallback = invocation.plan.fallback
-    if fallback is NO_FALLBACK:
-        return None, ""
-
-    def make() -> tuple[bytes, str]:
-        if callable(fallback):
-            return encoded(invocation.plan.answer(firing.details, invocation.event))
-        return encoded(fallback)
-
-    try:
-        call = call_bounded(make, left * FALLBACK_SHARE)
-    except RuntimeError:
-        return None, " (no thread for the fallback)"
-    if call.has_returned:
-        return call.result, ""
-    if call.error:
-        return None, f" (the fallback raised {call.error})"
-    return None, " (the fallback did not return in time)"
-
-
-def encoded(value: object) -> tuple[bytes, str]:
-    """A handler's result as awslambdaric sends it: body and content type."""
-    client = sys.modules.get("awslambdaric.lambda_runtime_client")
-    if client is None:
-        return json.dumps(value).encode(), "application/json"
-    # Looked up now: users put marshallers of their own there.
-    body, kind = client.LambdaRuntimeClient.marshaller.marshal_response(value)
-    return body if isinstance(body, bytes) else body.encode(), kind
 
 
 def _error(firing: Firing, request_id: str, now: float) -> bytes:

@@ -8,9 +8,9 @@ user's, who may have it look after itself.
 
 from __future__ import annotations
 
+import gc
 import os
 import resource
-import signal
 
 from watchdog_lambda._cpython.children import processes_by_parent
 from watchdog_lambda._engine.clock import SystemClock
@@ -19,10 +19,13 @@ from .kernel import TICKS, started_at
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import signal
     from collections.abc import Callable
     from typing import Final, NoReturn
 
     from .kernel import Kernel
+else:
+    import _signal as signal  # without signal.py, whose enums take 0.6 ms of a cold start
 
 
 USAGE: Final = resource.struct_rusage
@@ -68,7 +71,6 @@ class RuntimeProcess:
         self.pid = 0
         # Whoever has started us may ignore it, and the kernel would then bury children unseen.
         self._ignores = signal.getsignal(signal.SIGCHLD) == signal.SIG_IGN
-        self._started_at = 0.0
         self._served_pid = 0
         self._served_at = 0.0  # when the first event of the one before came; 0.0 if there was none
 
@@ -80,6 +82,9 @@ class RuntimeProcess:
         """
         if self._ignores:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        # Collecting garbage writes to every object that it looks at, and each process would have to
+        # keep all those pages for itself. What there is by now is not looked at any more.
+        gc.freeze()
         pid = os.fork()
         if pid == 0:
             if self._ignores:
@@ -93,7 +98,6 @@ class RuntimeProcess:
         except OSError:
             pass  # it has ended already
         self.pid = pid
-        self._started_at = started_at(pid) or 0.0
         return False
 
     def stop(self, within: float) -> bool:
@@ -179,10 +183,11 @@ class RuntimeProcess:
 
     def _is_older(self, pid: int) -> bool:
         """Whether a process was started before the one that is there now."""
-        at = started_at(pid)
-        if at is None or at > self._started_at:
+        at, present = started_at(pid), started_at(self.pid)
+        # Where that has ended as well, everything is looked at again before it is replaced.
+        if at is None or present is None or at > present:
             return False
-        return at < self._started_at or pid < self.pid
+        return at < present or pid < self.pid
 
     def _is_the_handlers(self, pid: int) -> bool:
         """Whether a process was started since the first event came, and not by the init."""

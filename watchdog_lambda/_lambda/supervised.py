@@ -7,7 +7,7 @@ import os
 from watchdog_lambda._engine.snapshot import attribute
 from watchdog_lambda._plan import NO_FALLBACK
 
-from .last_resort import encoded, make_fallback
+from .fallback_answer import encoded, make_fallback
 from .process import before_next_event
 from .shared_state import RECYCLED
 

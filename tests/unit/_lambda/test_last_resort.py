@@ -14,7 +14,7 @@ from tests.support import FakeClock, plan, services
 from watchdog_lambda import TimeoutDetails
 from watchdog_lambda._engine.invocation import Firing, Invocation
 from watchdog_lambda._engine.stage import BoundedCall
-from watchdog_lambda._lambda import last_resort
+from watchdog_lambda._lambda import fallback_answer, last_resort
 from watchdog_lambda._lambda.last_resort import Exit
 from watchdog_lambda._plan import NO_FALLBACK
 
@@ -114,7 +114,7 @@ class Scene:
 @pytest.fixture
 def scene(monkeypatch: pytest.MonkeyPatch) -> Scene:
     scene = Scene()
-    monkeypatch.setattr(last_resort, "call_bounded", scene.call)
+    monkeypatch.setattr(fallback_answer, "call_bounded", scene.call)
     monkeypatch.setattr(last_resort, "end_children", scene.end_children)
     monkeypatch.setattr("os._exit", scene.exit)
     monkeypatch.delitem(sys.modules, "awslambdaric.lambda_runtime_client", raising=False)

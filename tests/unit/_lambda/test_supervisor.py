@@ -298,7 +298,7 @@ def test_orphans_are_the_handlers_if_they_began_after_the_first_event(
 ) -> None:
     """Within a tick of the kernel's clock by the order of pids; the fresh process's own are not."""
     process = RuntimeProcess()
-    process.pid, process._started_at = 60, 20.0
+    process.pid = 60
     process._served_at, process._served_pid = 10.005, 30
     processes.update({29: 10.0, 31: 10.0, 40: 15.0, 59: 20.0, 60: 20.0, 61: 20.0, 70: 21.0})
 
