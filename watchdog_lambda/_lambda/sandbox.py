@@ -58,22 +58,8 @@ class Sandbox:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._main = get_ident()
-        self._event: socket | None = None  # open for as long as the process lives
         self._read_end, self._write_end = os.pipe()
         os.set_blocking(self._write_end, False)
-
-    def register(self, api: PlainApi) -> bool:
-        """Register the extension; whether Lambda has taken it.
-
-        Never raises: if it is not taken, there is no announcement, unless an external extension
-        brings one.
-        """
-        try:
-            self._event = api.register_extension(EXTENSION, LONGEST_WAIT)
-        except OSError as error:
-            warn_of_no_extension(error)
-            return False
-        return True
 
     def listen(self) -> None:
         """Install the handler and start the thread.
@@ -151,13 +137,21 @@ def _nobody_waits() -> None:
     """The stage's end is waited for by :meth:`Stage.wait` alone."""
 
 
-def warn_of_no_extension(error: Exception) -> None:
-    """Say that the registration has failed, and what follows. Thread: any."""
-    logger().warning(
-        "SIGTERM=1: no extension could be registered (%s), so Lambda may end the sandbox without a "
-        "SIGTERM",
-        error,
-    )
+def announced_by(api: PlainApi) -> socket | None:
+    """Register the extension; the connection that it lives by, None if Lambda has not taken it.
+
+    Never raises: if it is not taken, there is no announcement, unless an external extension brings
+    one. Thread: any.
+    """
+    try:
+        return api.register_extension(EXTENSION, LONGEST_WAIT)
+    except OSError as error:
+        logger().warning(
+            "SIGTERM=1: no extension could be registered (%s), so Lambda may end the sandbox "
+            "without a SIGTERM",
+            error,
+        )
+        return None
 
 
 class _Handler:

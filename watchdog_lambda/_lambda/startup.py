@@ -16,6 +16,7 @@ from watchdog_lambda.errors import ConfigurationError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from _socket import socket
     from collections.abc import MutableMapping
 
     from watchdog_lambda._config import Settings
@@ -37,6 +38,9 @@ Filled once; a mutable one, since what is done here comes in the settings' order
 
 _supervised: list[Supervised] = []
 """This process's side of its supervisor, if it has one."""
+
+_registered: list[socket | None] = []
+"""What the extension's registration lives by; None if it was refused."""
 
 _starts: list[Start] = []
 """What this process was given, noted once; none outside of Lambda."""
@@ -92,7 +96,7 @@ def _do(
         # First of all: from here on this is another process.
         wanted.discard("LAST_RESORT=supervise")
         sigterm = settings.sigterm and not is_managed
-        if not _supervise(settings, environ, sigterm=sigterm, is_entrypoint=is_entrypoint):
+        if not _supervise(api, settings, environ, sigterm=sigterm, is_entrypoint=is_entrypoint):
             wanted.add("LAST_RESORT=exit")
     if is_managed:
         if wanted:
@@ -148,29 +152,31 @@ def end_init(settings: Settings, environ: MutableMapping[str, str], fallback: ob
 
 
 def _supervise(
-    settings: Settings, environ: MutableMapping[str, str], *, sigterm: bool, is_entrypoint: bool
+    api: PlainApi,
+    settings: Settings,
+    environ: MutableMapping[str, str],
+    *,
+    sigterm: bool,
+    is_entrypoint: bool,
 ) -> bool:
     """Start the supervisor; False if there can be none, which has been said."""
     why = _NOT_IMPORTED_FIRST
     if is_entrypoint:
-        from .plain_http import EXTENSION  # noqa: PLC0415
-
         try:
             from .supervise import Refusal, begin  # noqa: PLC0415
         except (ImportError, AttributeError) as error:  # a Python without mmap; no Linux
             return _refused(str(error))
-        registers = sigterm and "extension" not in _past
+        if sigterm:
+            _register(api)  # first: the supervisor keeps it, whichever process it looks after
         try:
-            supervised = begin(
-                environ[_ADDRESS], settings, environ, EXTENSION if registers else None
-            )
+            supervised = begin(environ[_ADDRESS], settings, environ)
         except Refusal as refusal:
             why = str(refusal)
         else:
             _supervised.append(supervised)
             process_watchdog.last_resort = aftermath.renewal = supervised
-            if registers:
-                _past["extension"] = ""  # the supervisor's
+            for connection in filter(None, _registered):
+                connection.close()  # the supervisor's
             return True
     return _refused(why)
 
@@ -199,6 +205,15 @@ def _listen(api: PlainApi) -> None:
         # Not the main thread, no thread or no descriptor to be had: the start goes on.
         logger().warning("SIGTERM=1 has no effect: %s", error)
         return
-    # One that has been registered stays; a second one would be refused.
-    if "extension" not in _past and sandbox.register(api):
+    _register(api)
+
+
+def _register(api: PlainApi) -> None:
+    """Register the extension, unless that has been tried: a second one would be refused."""
+    from .sandbox import announced_by  # noqa: PLC0415
+
+    if "extension" in _past or _registered:
+        return
+    _registered.append(announced_by(api))
+    if _registered[0] is not None:
         _past["extension"] = ""

@@ -15,7 +15,7 @@ from watchdog_lambda._engine.clock import Timeline
 from .answers import Answers
 from .fallback_file import FallbackFile
 from .kernel import Kernel, threads_of_this_process
-from .plain_http import LONGEST_WAIT, PlainApi
+from .plain_http import PlainApi
 from .runtime_client import WatchedClient
 from .shared_state import SharedState
 from .stack_files import StackFiles
@@ -25,7 +25,6 @@ from .supervisor import RING, WAITED_FOR, Supervisor
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import signal
-    from _socket import socket
     from collections.abc import MutableMapping
 
     from watchdog_lambda._config import Settings
@@ -70,13 +69,8 @@ def _check_threads() -> None:
         )
 
 
-def begin(
-    address: str, settings: Settings, environ: MutableMapping[str, str], extension: str | None
-) -> Supervised:
+def begin(address: str, settings: Settings, environ: MutableMapping[str, str]) -> Supervised:
     """Fork; returns in the runtime's process, and in each that takes its place.
-
-    `extension` is the name of the internal extension to be registered first, if there is to be one:
-    the supervisor keeps it, whichever process it looks after.
 
     Raises:
         Refusal: there can be no supervisor. Nothing has been changed.
@@ -91,7 +85,6 @@ def begin(
     except (OSError, AttributeError, ImportError) as error:
         raise Refusal(str(error)) from error
     api = PlainApi(address)
-    announced = _register(api, extension)
 
     def grace_period(seconds: float) -> float:
         """The one in force for an invocation that has so many seconds."""
@@ -114,8 +107,6 @@ def begin(
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         raise Refusal(f"no process can be had: {error}") from error
     # From here on in the runtime's process.
-    if announced is not None:
-        announced.close()  # the supervisor's
     kernel.end_with_parent(signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)  # it has ended before that
@@ -127,19 +118,6 @@ def begin(
 
     WatchedClient(state, first=first, ring=ring).install()
     return Supervised(state, fallback, ring)
-
-
-def _register(api: PlainApi, extension: str | None) -> socket | None:
-    """Register an extension, if there is to be one; the connection that keeps it."""
-    if extension is None:
-        return None
-    try:
-        return api.register_extension(extension, LONGEST_WAIT)
-    except OSError as error:
-        from .sandbox import warn_of_no_extension  # noqa: PLC0415 - for those who use it
-
-        warn_of_no_extension(error)
-        return None
 
 
 def _offer_to_the_oom_killer() -> None:

@@ -27,19 +27,38 @@ class Sandbox:
 
     made: list[Sandbox]
     error: Exception | None
-    is_taken: bool
 
     def __init__(self, _clock: object) -> None:
-        self.registered: list[object] = []
         self.made.append(self)
 
     def listen(self) -> None:
         if self.error is not None:
             raise self.error
 
-    def register(self, api: object) -> bool:
-        self.registered.append(api)
-        return self.is_taken
+
+class Extension:
+    """Registers, unless it is refused; its connection."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.is_open = True
+        self.is_taken = True
+
+    def __call__(self, _api: object) -> Extension | None:
+        self.asked += 1
+        return self if self.is_taken else None
+
+    def close(self) -> None:
+        self.is_open = False
+
+
+@pytest.fixture(autouse=True)
+def extension(monkeypatch: pytest.MonkeyPatch) -> Extension:
+    """What Lambda has of it."""
+    extension = Extension()
+    monkeypatch.setattr(sandbox, "announced_by", extension)
+    monkeypatch.setattr(startup, "_registered", [])
+    return extension
 
 
 @pytest.fixture(autouse=True)
@@ -55,7 +74,7 @@ def fresh(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     )
     monkeypatch.setattr(startup, "process_watchdog", thread)
     monkeypatch.setattr(sandbox, "Sandbox", Sandbox)
-    Sandbox.made, Sandbox.error, Sandbox.is_taken = [], None, True
+    Sandbox.made, Sandbox.error = [], None
     return thread
 
 
@@ -69,31 +88,30 @@ def prepare(environ: dict[str, str] | None = None, **settings: Any) -> None:
     startup.prepare(Settings.from_environ(given), {**LAMBDA, **(environ or {})})
 
 
-def test_sigterm_is_listened_for_and_registered_once() -> None:
+def test_sigterm_is_listened_for_and_registered_once(extension: Extension) -> None:
     """The identifier is left to the program after a restart."""
     prepare(sigterm="1")
     prepare(sigterm="1")
 
-    [sandbox] = Sandbox.made
-    assert len(sandbox.registered) == 1
+    assert (len(Sandbox.made), extension.asked, extension.is_open) == (1, 1, True)
     assert startup._past == {"extension": ""}
 
 
-def test_a_refused_extension_leaves_nothing() -> None:
+def test_a_refused_extension_leaves_nothing(extension: Extension) -> None:
     """A program that is started anew in this process may try again."""
-    Sandbox.is_taken = False
+    extension.is_taken = False
 
     prepare(sigterm="1")
 
-    assert len(Sandbox.made[0].registered) == 1
+    assert extension.asked == 1
     assert startup._past == {}
 
 
-def test_after_a_restart_the_registration_is_still_there() -> None:
+def test_after_a_restart_the_registration_is_still_there(extension: Extension) -> None:
     """A second one would be refused."""
     prepare({PAST: "extension=ext-0"}, sigterm="1")
 
-    assert Sandbox.made[0].registered == []
+    assert extension.asked == 0
     assert startup._past == {"extension": "ext-0"}
 
 
@@ -101,7 +119,7 @@ def test_after_a_restart_the_registration_is_still_there() -> None:
     "error", [ValueError("main thread only"), RuntimeError("no thread"), OSError("no pipe")]
 )
 def test_where_it_cannot_be_listened_the_start_goes_on(
-    caplog: pytest.LogCaptureFixture, error: Exception
+    caplog: pytest.LogCaptureFixture, extension: Extension, error: Exception
 ) -> None:
     """With a warning; an extension that nobody listens for would cost 500 ms at each end."""
     Sandbox.error = error
@@ -109,7 +127,7 @@ def test_where_it_cannot_be_listened_the_start_goes_on(
     prepare(sigterm="1")
 
     assert f"SIGTERM=1 has no effect: {error}" in caplog.text
-    assert Sandbox.made[0].registered == []
+    assert extension.asked == 0
 
 
 class Supervision:
@@ -117,13 +135,11 @@ class Supervision:
 
     def __init__(self, refusal: str | None = None) -> None:
         self.refusal = refusal
-        self.asked: list[tuple[str, str | None]] = []
+        self.asked: list[str] = []
         self.published: list[object] = []
 
-    def __call__(
-        self, address: str, _settings: object, _environ: object, extension: str | None
-    ) -> Supervision:
-        self.asked.append((address, extension))
+    def __call__(self, address: str, _settings: object, _environ: object) -> Supervision:
+        self.asked.append(address)
         if self.refusal is not None:
             raise supervise.Refusal(self.refusal)
         return self
@@ -178,33 +194,42 @@ def test_no_thread_is_started_outside_of_lambda_and_before_the_process_is_copied
     assert fresh.made == []
 
 
+@pytest.mark.parametrize("is_taken", [True, False])
 def test_a_supervisor_is_started_first_and_keeps_the_extension(
-    fresh: SimpleNamespace, supervised: Callable[[str | None], Supervision]
+    fresh: SimpleNamespace,
+    supervised: Callable[[str | None], Supervision],
+    extension: Extension,
+    *,
+    is_taken: bool,
 ) -> None:
     """SIGTERM is listened for in the process that it has forked, which registers nothing."""
+    extension.is_taken = is_taken
     supervision = supervised(None)
     prepare_first(last_resort="supervise", sigterm="1")
     end_init(LAMBDA, {"statusCode": 504})
 
-    assert supervision.asked == [("127.0.0.1:9001", "watchdog-lambda")]
+    assert supervision.asked == ["127.0.0.1:9001"]
     assert fresh.last_resort is supervision
-    assert Sandbox.made[0].registered == []
+    assert (len(Sandbox.made), extension.asked) == (1, 1)
+    assert extension.is_open != is_taken, "in this process"
     assert supervision.published == [{"statusCode": 504}]
 
 
 def test_a_supervisor_that_cannot_be_had_is_said_and_replaced(
     fresh: SimpleNamespace,
     supervised: Callable[[str | None], Supervision],
+    extension: Extension,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """With the reason, once; exit takes its place."""
+    """With the reason, once; exit takes its place, and the extension stays."""
     supervised("2 threads run already")
-    prepare_first(last_resort="supervise")
-    prepare_first(last_resort="supervise")
+    prepare_first(last_resort="supervise", sigterm="1")
+    prepare_first(last_resort="supervise", sigterm="1")
 
     said = "LAST_RESORT=supervise cannot be had, exit takes its place: 2 threads run already"
     assert [record.getMessage() for record in caplog.records] == [said]
     assert type(fresh.last_resort).__name__ == "Exit"
+    assert (extension.asked, extension.is_open) == (1, True)
 
 
 def test_a_python_without_a_module_that_it_needs_has_none(
@@ -241,7 +266,7 @@ def test_a_worker_of_managed_instances_has_a_supervisor_or_nothing(
     workers = {"AWS_LAMBDA_MAX_CONCURRENCY": "4"}
     prepare_first(workers, last_resort="supervise", sigterm="1")
 
-    assert supervision.asked == [("127.0.0.1:9001", None)]
+    assert supervision.asked == ["127.0.0.1:9001"]
     assert Sandbox.made == []
     assert fresh.last_resort is (None if refusal else supervision)
     without = "LAST_RESORT=exit, SIGTERM=1" if refusal else "SIGTERM=1"

@@ -15,7 +15,7 @@ import pytest
 from tests.support import BOUND, in_a_fork
 from watchdog_lambda._engine.clock import SystemClock
 from watchdog_lambda._lambda import sandbox as _sandbox
-from watchdog_lambda._lambda.sandbox import BUDGET, Sandbox, _Handler
+from watchdog_lambda._lambda.sandbox import BUDGET, Sandbox, _Handler, announced_by
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -74,23 +74,20 @@ class Lambda:
         return self._answer
 
 
-def test_the_connection_for_no_event_is_kept_open(sandbox: Sandbox) -> None:
+def test_the_connection_for_no_event_is_handed_on() -> None:
     """Closed, Lambda would take the extension for ended."""
     connection = object()
     api: Any = Lambda(connection)
 
-    assert sandbox.register(api) is True
+    assert announced_by(api) is connection
     assert api.names == ["watchdog-lambda"]
-    assert sandbox._event is connection
 
 
-def test_a_refusal_is_warned_of_and_no_error(
-    sandbox: Sandbox, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_refusal_is_warned_of_and_no_error(caplog: pytest.LogCaptureFixture) -> None:
     """The function starts all the same."""
     api: Any = Lambda(OSError("403 no"))
 
-    assert sandbox.register(api) is False
+    assert announced_by(api) is None
     assert "no extension could be registered (403 no)" in caplog.text
 
 

@@ -38,7 +38,7 @@ def pristine(monkeypatch: pytest.MonkeyPatch) -> None:
 def refused() -> str:
     before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     with pytest.raises(Refusal) as caught:
-        begin("127.0.0.1:9001", Settings.from_environ({}), {}, None)
+        begin("127.0.0.1:9001", Settings.from_environ({}), {})
     assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == before
     return str(caught.value)
 
