@@ -299,7 +299,7 @@ def package(session: nox.Session) -> None:
 def audit(session: nox.Session) -> None:
     """Known vulnerabilities of everything that is installed for development, by pip-audit."""
     _install(session, "release")
-    _python(session, "-m", "tools.audit", f"--pip-audit={session.bin}/pip-audit", *session.posargs)
+    _python(session, "-m", "tools.audit", f"{session.bin}/pip-audit")
 
 
 @own
