@@ -127,23 +127,27 @@ def _spins(_token: object, shot: Shot) -> object:
     return shot.token
 
 
-def _sleeps(_token: object, shot: Shot) -> object:
-    sleep(max(0.0, shot.end - monotonic()))
-    shot.done = True
-    return shot.token
+def _ends_after(work: Callable[[Shot], object]) -> Handler:
+    def handler(_token: object, shot: Shot) -> object:
+        work(shot)
+        shot.done = True
+        return shot.token
+
+    return handler
 
 
-def _waits(_token: object, shot: Shot) -> object:
-    threading.Event().wait(max(0.0, shot.end - monotonic()))
-    shot.done = True
-    return shot.token
+def _left(shot: Shot) -> float:
+    return max(0.0, shot.end - monotonic())
 
 
-def _gets(_token: object, shot: Shot) -> object:
+def _get(shot: Shot) -> None:
     with contextlib.suppress(queue.Empty):
-        queue.Queue[None]().get(timeout=max(0.0, shot.end - monotonic()))
-    shot.done = True
-    return shot.token
+        queue.Queue[None]().get(timeout=_left(shot))
+
+
+_sleeps = _ends_after(lambda shot: sleep(_left(shot)))
+_waits = _ends_after(lambda shot: threading.Event().wait(_left(shot)))
+_gets = _ends_after(_get)
 
 
 def _cleans_up(_token: object, shot: Shot) -> object:
@@ -167,7 +171,7 @@ def _fails(_token: object, shot: Shot) -> NoReturn:
 
 
 def _fails_after_sleep(_token: object, shot: Shot) -> NoReturn:
-    sleep(max(0.0, shot.end - monotonic()))
+    sleep(_left(shot))
     shot.raising = True
     raise shot.error
 
@@ -194,21 +198,16 @@ def _swallows_on_and_on(_token: object, shot: Shot) -> object:
     return shot.token
 
 
-def _overruns(_token: object, shot: Shot) -> object:
+def _overrun(shot: Shot) -> None:
     _rest(shot)
-    while monotonic() < shot.due + _OVERRUN:
-        pass
-    shot.done = True
-    return shot.token
+    _spin_until(shot.due + _OVERRUN)
+
+
+_overruns = _ends_after(_overrun)
 
 
 def _oversleeps(seconds: float) -> Handler:
-    def handler(_token: object, shot: Shot) -> object:
-        sleep(max(0.0, shot.due + seconds - monotonic()))
-        shot.done = True
-        return shot.token
-
-    return handler
+    return _ends_after(lambda shot: sleep(max(0.0, shot.due + seconds - monotonic())))
 
 
 def _makes_timeouts(_token: object, shot: Shot) -> object:
@@ -224,16 +223,17 @@ def _ticks(end: float) -> Iterator[float]:
         yield now
 
 
-def _iterates(_token: object, shot: Shot) -> object:
+def _iterate(shot: Shot) -> None:
     _rest(shot)
     for _ in _ticks(shot.end):
         pass
-    shot.done = True
-    return shot.token
+
+
+_iterates = _ends_after(_iterate)
 
 
 async def _awaits(_token: object, shot: Shot) -> object:
-    await asyncio.sleep(max(0.0, shot.end - monotonic()))
+    await asyncio.sleep(_left(shot))
     shot.done = True
     return shot.token
 
@@ -246,12 +246,7 @@ async def _computes(_token: object, shot: Shot) -> object:
     return shot.token
 
 
-def _runs_a_loop(_token: object, shot: Shot) -> object:
-    asyncio.run(asyncio.sleep(max(0.0, shot.end - monotonic())))
-    shot.done = True
-    return shot.token
-
-
+_runs_a_loop = _ends_after(lambda shot: asyncio.run(asyncio.sleep(_left(shot))))
 _loops: list[asyncio.AbstractEventLoop] = []
 
 
@@ -262,17 +257,10 @@ def _in_kept_loop(awaitable: Awaitable[object]) -> object:
     return _loops[0].run_until_complete(awaitable)
 
 
-def _keeps_a_loop(_token: object, shot: Shot) -> object:
-    _in_kept_loop(asyncio.sleep(max(0.0, shot.end - monotonic())))
-    shot.done = True
-    return shot.token
+_keeps_a_loop = _ends_after(lambda shot: _in_kept_loop(asyncio.sleep(_left(shot))))
 
-
-def _holds_the_gil(_token: object, shot: Shot) -> object:
-    # Some 35 ms in one call of C code that looks at signals. The kernel's timer nudges after 20.
-    pow(3, 800_000)
-    shot.done = True
-    return shot.token
+# Some 35 ms in one call of C code that looks at signals. The kernel's timer nudges after 20.
+_holds_the_gil = _ends_after(lambda _shot: pow(3, 800_000))
 
 
 def _shields(_token: object, shot: Shot) -> object:
