@@ -1,8 +1,8 @@
 """Whether a hundred thousand timeouts leave anything behind: memory, descriptors, threads, objects.
 
-    python tools/flat.py                       # 100,000 timeouts in one process
-    python tools/flat.py --timeouts 3000 --samples 10
-    python tools/flat.py --leak                # shows that a leak is found
+    python3 dev.py flat                       # 100,000 timeouts in one process
+    python3 dev.py flat --timeouts 3000 --samples 10
+    python3 dev.py flat --leak                # shows that a leak is found
 
 Every kind of timeout in turn: asleep, busy, in a lock, swallowing, ``asyncio``, in a shield, with
 hooks, with a fallback, with an error of the handler's own; on the main thread (nudge) and on
@@ -15,7 +15,6 @@ least of the first half of the samples with the least of the second, and allows 
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import collections
 import gc
@@ -26,25 +25,20 @@ import sys
 import threading
 import time
 import tracemalloc  # noqa: F401 - a warning that tells of a lost coroutine would import it on the way
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+
+from tools import ending
+from watchdog_lambda import LambdaTimeout, Watchdog, scoped_hook, shield, watch
+from watchdog_lambda._engine.current import under_way
+from watchdog_lambda.errors import prepared
+from watchdog_lambda.testing import FakeContext
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-ROOT: Final = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from watchdog_lambda import (  # noqa: E402
-    LambdaTimeout,
-    Watchdog,
-    scoped_hook,
-    shield,
-    watch,
-)
-from watchdog_lambda._engine.current import under_way  # noqa: E402
-from watchdog_lambda.errors import prepared  # noqa: E402
-from watchdog_lambda.testing import FakeContext  # noqa: E402
+    Handler = Callable[[Any, Any], object]
 
 SECONDS: Final = 0.008
 """Of an invocation: its hard deadline is that far away, and the grace period a quarter of it."""
@@ -146,23 +140,14 @@ def leaking(_event: object, context: object) -> None:
         raise
 
 
-def kinds(watchdog: Watchdog, *, leak: bool) -> list[Callable[[Any, Any], object]]:
-    plain: tuple[Callable[[Any, Any], object], ...] = (
-        asleep,
-        busy,
-        in_a_lock,
-        own_error,
-        in_a_shield,
-        with_hooks,
-        runs_asyncio,
-        coroutine,
-    )
-    watched = [watchdog.watch(handler) for handler in plain]
-    watched.append(watch(fallback={"partial": True})(asleep))
-    watched.append(watch(fallback=lambda details: details.location)(busy))
-    if leak:
-        watched.append(watchdog.watch(leaking))
-    return watched
+def kinds(watchdog: Watchdog, *, leak: bool) -> list[Handler]:
+    plain: list[Handler] = [asleep, busy, in_a_lock, own_error]
+    plain += [in_a_shield, with_hooks, runs_asyncio, coroutine, *([leaking] if leak else [])]
+    return [
+        *map(watchdog.watch, plain),
+        watch(fallback={"partial": True})(asleep),
+        watch(fallback=lambda details: details.location)(busy),
+    ]
 
 
 # ---- the process ------------------------------------------------------------------------------
@@ -200,35 +185,22 @@ class Flat:
         self.outcomes: collections.Counter[str] = collections.Counter()
 
     def run(self) -> None:
-        """Half of each round on the main thread, half on another, which lives as long as this."""
+        """Half of them on the main thread, half on another, which lives as long as this."""
         began, done = time.monotonic(), 0
-        turn, back = threading.Semaphore(0), threading.Semaphore(0)
-        worker = threading.Thread(
-            target=self._work, args=(turn, back), name="handlers", daemon=True
-        )
-        worker.start()
-        for number in range(1, self.timeouts + 1):
-            kind = self.watched[number // 2 % len(self.watched)]
-            if number % 2:
-                self.time_out(kind)
-            else:
-                self._kind = kind
-                turn.release()
-                back.acquire()
-            if number % self.every == 0:
-                now = time.monotonic()
-                sample = Sample(number, (now - began) / (number - done))
-                self.samples.append(sample)
-                print(sample, file=sys.stderr, flush=True)
-                began, done = time.monotonic(), number
+        with ThreadPoolExecutor(1) as worker:
+            for number in range(1, self.timeouts + 1):
+                kind = self.watched[number // 2 % len(self.watched)]
+                if number % 2:
+                    self.time_out(*kind)
+                else:
+                    worker.submit(self.time_out, *kind).result()
+                if number % self.every == 0:
+                    sample = Sample(number, (time.monotonic() - began) / (number - done))
+                    self.samples.append(sample)
+                    print(sample, file=sys.stderr, flush=True)
+                    began, done = time.monotonic(), number
 
-    def _work(self, turn: threading.Semaphore, back: threading.Semaphore) -> None:
-        while turn.acquire():
-            self.time_out(self._kind)
-            back.release()
-
-    def time_out(self, kind: tuple[Callable[[Any, Any], object], float]) -> None:
-        watched, seconds = kind
+    def time_out(self, watched: Handler, seconds: float) -> None:
         try:
             watched({}, FakeContext(seconds))
         except LambdaTimeout:
@@ -276,12 +248,8 @@ def verdict(samples: list[Sample], every: int) -> tuple[list[str], bool]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        prog="python tools/flat.py",
-        description=__doc__,
-        epilog="Exit status: 0 flat, 1 something grows or is left behind, 2 a wrong call.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    status = "Exit status: 0 flat, 1 something grows or is left behind, 2 a wrong call."
+    parser = ending.parser("dev.py flat", __doc__, status)
     add = parser.add_argument
     add("--timeouts", type=int, default=100000, metavar="N")
     add("--samples", type=int, default=25, metavar="N", help="10 at least")
