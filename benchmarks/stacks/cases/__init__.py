@@ -74,11 +74,24 @@ def case(name: str, server: str | None = None, library: str = "") -> Callable[[M
     return enter
 
 
-def plain(name: str, hang: Callable[[], object]) -> None:
+def entering(server: str | None = None) -> Callable[..., None]:
+    """What enters a case of this server that can be said in one expression, of its library."""
+
+    def enter(name: str, library: str, make: Callable[[Any, At], Any], needs: str = "") -> None:
+        def with_library(at: At) -> Any:
+            return make(import_module(library), at)
+
+        with_library.__module__ = make.__module__
+        case(name, server, needs)(with_library)
+
+    return enter
+
+
+def plain(name: str, hang: Callable[[], object], ask: Callable[[int], int] = int) -> None:
     """Enter a case that needs no client: Python's own, or what has just been defined."""
 
     def nothing_to_make(_at: At) -> Any:
-        return lambda n: n, hang
+        return ask, hang
 
     nothing_to_make.__module__ = hang.__module__
     case(name)(nothing_to_make)

@@ -3,21 +3,45 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import MARK, At, case
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
-@case("httpx, async", "http")
-async def _(at: At) -> Any:
+
+def _getting(at: At) -> Callable[[int], Any]:
     import httpx
 
     client = httpx.AsyncClient(timeout=60)
 
-    async def ask(n: int) -> int:
+    async def get(n: int) -> int:
         return int((await client.get(at.of(n))).json()["n"])
 
+    return get
+
+
+def _getting_anew(at: At) -> Callable[[int], Any]:
+    import httpx
+
+    async def get(n: int) -> int:
+        async with httpx.AsyncClient(timeout=60) as client:
+            return int((await client.get(at.of(n))).json()["n"])
+
+    return get
+
+
+def _models(client: Any) -> Callable[[int], Any]:
+    async def ask(n: int) -> int:
+        return int((await client.models.retrieve(f"n-{n}")).id)
+
     return ask
+
+
+@case("httpx, async", "http")
+async def _(at: At) -> Any:
+    return _getting(at)
 
 
 @case("aiohttp", "http")
@@ -37,24 +61,14 @@ async def _(at: At) -> Any:
 async def _(at: At) -> Any:
     import openai
 
-    client = openai.AsyncOpenAI(api_key="x", base_url=at.url())
-
-    async def ask(n: int) -> int:
-        return int((await client.models.retrieve(f"n-{n}")).id)
-
-    return ask
+    return _models(openai.AsyncOpenAI(api_key="x", base_url=at.url()))
 
 
 @case("Anthropic, async", "http", "anthropic")
 async def _(at: At) -> Any:
     import anthropic
 
-    client = anthropic.AsyncAnthropic(api_key="x", base_url=at.url())
-
-    async def ask(n: int) -> int:
-        return int((await client.models.retrieve(f"n-{n}")).id)
-
-    return ask
+    return _models(anthropic.AsyncAnthropic(api_key="x", base_url=at.url()))
 
 
 @case("redis, async", "redis")
@@ -97,28 +111,24 @@ async def _(at: At) -> Any:
 
 @case("asyncio.gather, of httpx", "http")
 async def _(at: At) -> Any:
-    import httpx
-
-    client = httpx.AsyncClient(timeout=60)
+    get = _getting(at)
 
     async def ask(n: int) -> int:
         # What is asked several times at once is one request that counts, and the others.
-        found = await asyncio.gather(*(client.get(at.of(n)) for _ in range(1)))
-        return int(found[0].json()["n"])
+        found = await asyncio.gather(*(get(n) for _ in range(1)))
+        return int(found[0])
 
     return ask
 
 
 @case("asyncio.TaskGroup, of httpx", "http")
 async def _(at: At) -> Any:
-    import httpx
-
-    client = httpx.AsyncClient(timeout=60)
+    get = _getting(at)
 
     async def ask(n: int) -> int:
         async with asyncio.TaskGroup() as group:
-            task = group.create_task(client.get(at.of(n)))
-        return int(task.result().json()["n"])
+            task = group.create_task(get(n))
+        return int(task.result())
 
     return ask
 
@@ -137,47 +147,27 @@ async def _(at: At) -> Any:
 
 @case("asyncio.run in a handler", "http")
 def _(at: At) -> Any:
-    import httpx
-
-    async def get(n: int) -> int:
-        async with httpx.AsyncClient(timeout=60) as client:
-            return int((await client.get(at.of(n))).json()["n"])
-
+    get = _getting_anew(at)
     return lambda n: asyncio.run(get(n))
 
 
 @case("a global loop in a handler", "http")
 def _(at: At) -> Any:
-    import httpx
-
-    loop = asyncio.new_event_loop()
-    client = httpx.AsyncClient(timeout=60)
-
-    async def get(n: int) -> int:
-        return int((await client.get(at.of(n))).json()["n"])
-
+    loop, get = asyncio.new_event_loop(), _getting(at)
     return lambda n: loop.run_until_complete(get(n))
 
 
 @case("uvloop in a handler", "http")
 def _(at: At) -> Any:
-    import httpx
     import uvloop
 
-    async def get(n: int) -> int:
-        async with httpx.AsyncClient(timeout=60) as client:
-            return int((await client.get(at.of(n))).json()["n"])
-
+    get = _getting_anew(at)
     return lambda n: uvloop.run(get(n))
 
 
 @case("trio in a handler", "http")
 def _(at: At) -> Any:
-    import httpx
     import trio
 
-    async def get(n: int) -> int:
-        async with httpx.AsyncClient(timeout=60) as client:
-            return int((await client.get(at.of(n))).json()["n"])
-
+    get = _getting_anew(at)
     return lambda n: trio.run(get, n)

@@ -5,11 +5,17 @@ from __future__ import annotations
 import http.client
 import json
 import urllib.request
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from watchdog_lambda import remaining_time
 
-from . import At, case
+from . import At, case, entering
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+add = entering("http")
 
 
 def _number(answer: Any) -> int:
@@ -22,20 +28,12 @@ def _get(at: At, n: int) -> int:
     return _number(json.load(connection.getresponse()))
 
 
-@case("urllib3", "http")
-def _(at: At) -> Any:
-    import urllib3
-
-    pool = urllib3.PoolManager()
-    return lambda n: _number(pool.request("GET", at.of(n)).json())
+def _getting(get: Callable[[str], Any], at: At) -> Callable[[int], int]:
+    return lambda n: _number(get(at.of(n)).json())
 
 
-@case("requests", "http")
-def _(at: At) -> Any:
-    import requests
-
-    session = requests.Session()
-    return lambda n: _number(session.get(at.of(n)).json())
+add("urllib3", "urllib3", lambda it, at: _getting(partial(it.PoolManager().request, "GET"), at))
+add("requests", "requests", lambda it, at: _getting(it.Session().get, at))
 
 
 @case("requests, with the time that is left", "http")
@@ -73,7 +71,7 @@ def _(at: At) -> Any:
 
     session = requests.Session()
     session.mount("http://", HTTPAdapter(max_retries=Retry(3, backoff_factor=0.1)))
-    return lambda n: _number(session.get(at.of(n)).json())
+    return _getting(session.get, at)
 
 
 @case("requests, in a global pool of threads", "http")
@@ -86,12 +84,7 @@ def _(at: At) -> Any:
     return lambda n: _number(pool.submit(session.get, at.of(n)).result().json())
 
 
-@case("httpx", "http")
-def _(at: At) -> Any:
-    import httpx
-
-    client = httpx.Client(timeout=60)
-    return lambda n: _number(client.get(at.of(n)).json())
+add("httpx", "httpx", lambda it, at: _getting(it.Client(timeout=60).get, at))
 
 
 @case("httpx, with retries", "http")
@@ -111,9 +104,7 @@ def _(at: At) -> Any:
     return ask
 
 
-@case("http.client", "http")
-def _(at: At) -> Any:
-    return lambda n: _get(at, n)
+add("http.client", "http.client", lambda _it, at: lambda n: _get(at, n))
 
 
 @case("http.client, one connection for good", "http")
@@ -127,20 +118,17 @@ def _(at: At) -> Any:
     return ask
 
 
-@case("backoff", "http")
-def _(at: At) -> Any:
-    import backoff
-
-    get = backoff.on_exception(backoff.expo, Exception, max_tries=4)(_get)
+def _retried(retry: Callable[[Any], Any], at: At) -> Callable[[int], int]:
+    get = retry(_get)
     return lambda n: get(at, n)
 
 
-@case("tenacity", "http")
-def _(at: At) -> Any:
-    import tenacity
+def _again(it: Any) -> Any:
+    return it.on_exception(it.expo, Exception, max_tries=4)
 
-    get = tenacity.retry(stop=tenacity.stop_after_attempt(4))(_get)
-    return lambda n: get(at, n)
+
+add("backoff", "backoff", lambda it, at: _retried(_again(it), at))
+add("tenacity", "tenacity", lambda it, at: _retried(it.retry(stop=it.stop_after_attempt(4)), at))
 
 
 @case("tenacity, by a with", "http")
@@ -156,28 +144,11 @@ def _(at: At) -> Any:
     return ask
 
 
-@case("stamina", "http")
-def _(at: At) -> Any:
-    import stamina
-
-    get = stamina.retry(on=Exception, attempts=4)(_get)
-    return lambda n: get(at, n)
-
-
-@case("OpenAI", "http")
-def _(at: At) -> Any:
-    import openai
-
-    client = openai.OpenAI(api_key="x", base_url=at.url())
+def _models(client: Any) -> Any:
     return lambda n: int(client.models.retrieve(f"n-{n}").id)
 
 
-@case("OpenAI, a chat", "http")
-def _(at: At) -> Any:
-    import openai
-
-    client = openai.OpenAI(api_key="x", base_url=at.url())
-
+def _chat(client: Any) -> Any:
     def ask(n: int) -> int:
         said: Any = [{"role": "user", "content": f"n-{n}"}]
         answer = client.chat.completions.create(model="x", messages=said)
@@ -186,25 +157,21 @@ def _(at: At) -> Any:
     return ask
 
 
-@case("Anthropic", "http")
-def _(at: At) -> Any:
-    import anthropic
-
-    client = anthropic.Anthropic(api_key="x", base_url=at.url())
-    return lambda n: int(client.models.retrieve(f"n-{n}").id)
-
-
-@case("Elasticsearch", "http")
-def _(at: At) -> Any:
-    import elasticsearch
-
-    client = elasticsearch.Elasticsearch(at.url(), retry_on_timeout=True, request_timeout=60)
+def _documents(client: Any) -> Any:
     return lambda n: _number(client.get(index="index", id=f"n-{n}")["_source"])
 
 
-@case("OpenSearch", "http")
-def _(at: At) -> Any:
-    import opensearchpy
+def _elasticsearch(it: Any, at: At) -> Any:
+    return _documents(it.Elasticsearch(at.url(), retry_on_timeout=True, request_timeout=60))
 
-    client = opensearchpy.OpenSearch(at.url(), retry_on_timeout=True, timeout=60)
-    return lambda n: _number(client.get(index="index", id=f"n-{n}")["_source"])
+
+def _opensearch(it: Any, at: At) -> Any:
+    return _documents(it.OpenSearch(at.url(), retry_on_timeout=True, timeout=60))
+
+
+add("stamina", "stamina", lambda it, at: _retried(it.retry(on=Exception, attempts=4), at))
+add("OpenAI", "openai", lambda it, at: _models(it.OpenAI(api_key="x", base_url=at.url())))
+add("OpenAI, a chat", "openai", lambda it, at: _chat(it.OpenAI(api_key="x", base_url=at.url())))
+add("Anthropic", "anthropic", lambda it, at: _models(it.Anthropic(api_key="x", base_url=at.url())))
+add("Elasticsearch", "elasticsearch", _elasticsearch)
+add("OpenSearch", "opensearchpy", _opensearch)

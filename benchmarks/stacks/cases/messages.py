@@ -7,35 +7,34 @@ from typing import Any
 from . import At, case
 
 
-@case("pika", "rabbitmq")
-def _(at: At) -> Any:
+def _connected(at: At) -> Any:
     import pika
 
-    connection = pika.BlockingConnection(pika.ConnectionParameters(port=at.port("rabbitmq")))
+    return pika.BlockingConnection(pika.ConnectionParameters(port=at.port("rabbitmq")))
+
+
+def _declared(connection: Any) -> tuple[Any, str]:
     channel = connection.channel()
-    queue = channel.queue_declare("", exclusive=True).method.queue
+    return channel, channel.queue_declare("", exclusive=True).method.queue
+
+
+@case("pika", "rabbitmq")
+def _(at: At) -> Any:
+    channel, queue = _declared(_connected(at))
     return lambda n: _round_trip(channel, queue, n)
 
 
 @case("pika, consuming", "rabbitmq")
 def _(at: At) -> Any:
-    import pika
-
-    connection = pika.BlockingConnection(pika.ConnectionParameters(port=at.port("rabbitmq")))
-    channel = connection.channel()
-    queue = channel.queue_declare("", exclusive=True).method.queue
+    channel, queue = _declared(_connected(at))
     return lambda n: _round_trip(channel, queue, n), lambda: next(channel.consume(queue))
 
 
 @case("pika, a connection for each call", "rabbitmq")
 def _(at: At) -> Any:
-    import pika
-
     def ask(n: int) -> int:
-        with pika.BlockingConnection(pika.ConnectionParameters(port=at.port("rabbitmq"))) as it:
-            channel = it.channel()
-            queue = channel.queue_declare("", exclusive=True).method.queue
-            return _round_trip(channel, queue, n)
+        with _connected(at) as connection:
+            return _round_trip(*_declared(connection), n)
 
     return ask
 

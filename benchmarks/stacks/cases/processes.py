@@ -9,7 +9,7 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
-from . import At, case
+from . import At, case, plain
 
 FORK = multiprocessing.get_context("fork")
 
@@ -28,34 +28,28 @@ def _wait_for(pid: int) -> None:
     os.waitpid(pid, 0)
 
 
-@case("subprocess.run")
-def _(_at: At) -> Any:
-    return _say, lambda: subprocess.run(["sleep", "60"], check=False)
+plain("subprocess.run", lambda: subprocess.run(["sleep", "60"], check=False), _say)
 
 
-@case("Popen, communicate")
-def _(_at: At) -> Any:
-    return lambda n: int(_piped(["echo", str(n)])), lambda: _piped(["sleep", "60"])
+plain(
+    "Popen, communicate", lambda: _piped(["sleep", "60"]), lambda n: int(_piped(["echo", str(n)]))
+)
 
 
-@case("subprocess, a shell with a child of its own")
-def _(_at: At) -> Any:
-    return _say, lambda: _piped(["sh", "-c", "sleep 60; true"])
+plain(
+    "subprocess, a shell with a child of its own",
+    lambda: _piped(["sh", "-c", "sleep 60; true"]),
+    _say,
+)
 
 
-@case("os.system")
-def _(_at: At) -> Any:
-    return _say, lambda: os.system("sleep 60")
+plain("os.system", lambda: os.system("sleep 60"), _say)
 
 
-@case("os.popen")
-def _(_at: At) -> Any:
-    return _say, lambda: os.popen("sleep 60").read()
+plain("os.popen", lambda: os.popen("sleep 60").read(), _say)
 
 
-@case("os.waitpid")
-def _(_at: At) -> Any:
-    return _say, lambda: _wait_for(os.posix_spawn("/bin/sleep", ["sleep", "60"], {}))
+plain("os.waitpid", lambda: _wait_for(os.posix_spawn("/bin/sleep", ["sleep", "60"], {})), _say)
 
 
 @case("multiprocessing, a process")

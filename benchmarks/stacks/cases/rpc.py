@@ -8,11 +8,15 @@ from typing import Any
 from . import At, case
 
 
-@case("grpcio", "grpc")
-def _(at: At) -> Any:
+def _grpc(at: At) -> Any:
     import grpc
 
-    call = grpc.insecure_channel(f"127.0.0.1:{at.port('grpc')}").unary_unary("/it/echo")
+    return grpc.insecure_channel(f"127.0.0.1:{at.port('grpc')}")
+
+
+@case("grpcio", "grpc")
+def _(at: At) -> Any:
+    call = _grpc(at).unary_unary("/it/echo")
     return lambda n: int(call(str(n).encode()))
 
 
@@ -20,24 +24,20 @@ def _(at: At) -> Any:
 def _(at: At) -> Any:
     import grpc
 
-    call = grpc.insecure_channel(f"127.0.0.1:{at.port('grpc')}").unary_unary("/it/echo")
+    call = _grpc(at).unary_unary("/it/echo")
     nowhere = grpc.insecure_channel("127.0.0.1:9").unary_unary("/it/echo")
     return lambda n: int(call(str(n).encode())), lambda: nowhere(b"", wait_for_ready=True)
 
 
 @case("grpcio, a stream", "grpc")
 def _(at: At) -> Any:
-    import grpc
-
-    call = grpc.insecure_channel(f"127.0.0.1:{at.port('grpc')}").unary_stream("/it/stream")
+    call = _grpc(at).unary_stream("/it/stream")
     return lambda n: int(next(call(str(n).encode()))), lambda: list(call(b"0"))
 
 
 @case("grpcio, a future", "grpc")
 def _(at: At) -> Any:
-    import grpc
-
-    call = grpc.insecure_channel(f"127.0.0.1:{at.port('grpc')}").unary_unary("/it/echo")
+    call = _grpc(at).unary_unary("/it/echo")
     return lambda n: int(call.future(str(n).encode()).result())
 
 

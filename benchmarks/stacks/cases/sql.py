@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from watchdog_lambda import scoped_hook, shield
 
-from . import MARK, At, case
+from . import MARK, At, case, entering
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -15,7 +15,10 @@ SLOW = f"select pg_sleep(60) /* {MARK} */"
 SLOW_MYSQL = f"select sleep(60) /* {MARK} */"
 SLOW_SQLITE = """with recursive n(i) as (select 1 union all select i + 1 from n)
 select count(*) from n"""
+SLOW_DUCKDB = "select sum(a.i * b.i) from range(1000000) a(i), range(1000000) b(i)"
 NAME = "postgres"
+
+add, add_mysql = entering("postgresql"), entering("mariadb")
 
 
 def dsn(at: At) -> str:
@@ -23,12 +26,12 @@ def dsn(at: At) -> str:
     return f"host=127.0.0.1 port={at.port('postgresql')} user={NAME} dbname={NAME}"
 
 
+def _login_of_postgresql(at: At) -> dict[str, Any]:
+    return {"host": "127.0.0.1", "port": at.port("postgresql"), "user": NAME, "database": NAME}
+
+
 def _postgresql(at: At, driver: str) -> str:
     return f"postgresql+{driver}://{NAME}@127.0.0.1:{at.port('postgresql')}/{NAME}"
-
-
-def _mysql(at: At, driver: str) -> str:
-    return f"mysql+{driver}://root@127.0.0.1:{at.port('mariadb')}/"
 
 
 def _login(at: At) -> dict[str, Any]:
@@ -74,11 +77,17 @@ def _by_engine(url: str, slow: str = SLOW) -> tuple[Any, Any]:
     return _calls(query, slow)
 
 
-@case("psycopg 3", "postgresql")
-def _(at: At) -> Any:
-    import psycopg
+def _awaited(fetch: Callable[[str], Any], slow: str = SLOW) -> tuple[Any, Any]:
+    """What ``fetch`` gives is the number."""
+    return lambda n: fetch(f"select {n}"), lambda: fetch(slow)
 
-    return _by_cursor(psycopg.connect(dsn(at), autocommit=True))
+
+def _committing(connection: Any) -> Any:
+    connection.autocommit = True
+    return connection
+
+
+add("psycopg 3", "psycopg", lambda it, at: _by_cursor(it.connect(dsn(at), autocommit=True)))
 
 
 @case("psycopg 3, cancelled by a hook", "postgresql")
@@ -111,7 +120,7 @@ async def _(at: At) -> Any:
     async def query(statement: str) -> Any:
         return (await (await connection.execute(statement)).fetchone() or [None])[0]
 
-    return lambda n: query(f"select {n}"), lambda: query(SLOW)
+    return _awaited(query)
 
 
 @case("psycopg 3, its async pool", "postgresql")
@@ -125,12 +134,14 @@ async def _(at: At) -> Any:
         async with pool.connection() as connection:
             return (await (await connection.execute(statement)).fetchone() or [None])[0]
 
-    return lambda n: query(f"select {n}"), lambda: query(SLOW)
+    return _awaited(query)
 
 
-@case("SQLAlchemy with psycopg 3", "postgresql")
-def _(at: At) -> Any:
-    return _by_engine(_postgresql(at, "psycopg"))
+add(
+    "SQLAlchemy with psycopg 3",
+    "sqlalchemy",
+    lambda _it, at: _by_engine(_postgresql(at, "psycopg")),
+)
 
 
 @case("SQLAlchemy's ORM with psycopg 3, a session for good", "postgresql")
@@ -163,21 +174,14 @@ def _(at: At) -> Any:
     return _calls(query)
 
 
-@case("psycopg2", "postgresql")
-def _(at: At) -> Any:
-    import psycopg2
-
-    connection = psycopg2.connect(dsn(at))
-    connection.autocommit = True
-    return _by_cursor(connection)
+add("psycopg2", "psycopg2", lambda it, at: _by_cursor(_committing(it.connect(dsn(at)))))
 
 
 @case("psycopg2, cancelled by a hook", "postgresql")
 def _(at: At) -> Any:
     import psycopg2
 
-    connection = psycopg2.connect(dsn(at))
-    connection.autocommit = True
+    connection = _committing(psycopg2.connect(dsn(at)))
     return _shielded(connection, connection.cancel)
 
 
@@ -208,9 +212,11 @@ def _(at: At) -> Any:
     return _by_cursor(psycopg2.connect(dsn(at)))
 
 
-@case("SQLAlchemy with psycopg2", "postgresql")
-def _(at: At) -> Any:
-    return _by_engine(_postgresql(at, "psycopg2"))
+add(
+    "SQLAlchemy with psycopg2",
+    "sqlalchemy",
+    lambda _it, at: _by_engine(_postgresql(at, "psycopg2")),
+)
 
 
 @case("SQLAlchemy with psycopg2, pre-ping", "postgresql")
@@ -231,9 +237,7 @@ def _(at: At) -> Any:
 def _(at: At) -> Any:
     import peewee
 
-    database = peewee.PostgresqlDatabase(
-        NAME, host="127.0.0.1", port=at.port("postgresql"), user=NAME
-    )
+    database = peewee.PostgresqlDatabase(**_login_of_postgresql(at))
 
     def query(statement: str) -> Any:
         with database.connection_context():
@@ -246,18 +250,16 @@ def _(at: At) -> Any:
 async def _(at: At) -> Any:
     import asyncpg
 
-    login = {"host": "127.0.0.1", "port": at.port("postgresql"), "user": NAME, "database": NAME}
-    connection = await asyncpg.connect(**login)
-    return lambda n: connection.fetchval(f"select {n}"), lambda: connection.fetchval(SLOW)
+    connection = await asyncpg.connect(**_login_of_postgresql(at))
+    return _awaited(connection.fetchval)
 
 
 @case("asyncpg, its pool", "postgresql")
 async def _(at: At) -> Any:
     import asyncpg
 
-    login = {"host": "127.0.0.1", "port": at.port("postgresql"), "user": NAME, "database": NAME}
-    pool = await asyncpg.create_pool(**login, min_size=1, max_size=1)
-    return lambda n: pool.fetchval(f"select {n}"), lambda: pool.fetchval(SLOW)
+    pool = await asyncpg.create_pool(**_login_of_postgresql(at), min_size=1, max_size=1)
+    return _awaited(pool.fetchval)
 
 
 @case("SQLAlchemy with asyncpg", "postgresql")
@@ -272,7 +274,7 @@ async def _(at: At) -> Any:
         async with engine.connect() as connection:
             return (await connection.execute(sqlalchemy.text(statement))).scalar()
 
-    return lambda n: query(f"select {n}"), lambda: query(SLOW)
+    return _awaited(query)
 
 
 @case("pg8000", "postgresql")
@@ -283,16 +285,10 @@ def _(at: At) -> Any:
     return _calls(lambda statement: connection.run(statement)[0])
 
 
-@case("SQLAlchemy with pg8000", "postgresql")
-def _(at: At) -> Any:
-    return _by_engine(_postgresql(at, "pg8000"))
+add("SQLAlchemy with pg8000", "sqlalchemy", lambda _it, at: _by_engine(_postgresql(at, "pg8000")))
 
 
-@case("pymysql", "mariadb")
-def _(at: At) -> Any:
-    import pymysql
-
-    return _by_cursor(pymysql.connect(**_login(at)), SLOW_MYSQL)
+add_mysql("pymysql", "pymysql", lambda it, at: _by_cursor(it.connect(**_login(at)), SLOW_MYSQL))
 
 
 @case("pymysql, pinged before each query", "mariadb")
@@ -310,9 +306,17 @@ def _(at: At) -> Any:
     return _calls(query, SLOW_MYSQL)
 
 
-@case("SQLAlchemy with pymysql", "mariadb")
-def _(at: At) -> Any:
-    return _by_engine(_mysql(at, "pymysql"), SLOW_MYSQL)
+def _by_mysql_engine(at: At, driver: str) -> Any:
+    return _by_engine(f"mysql+{driver}://root@127.0.0.1:{at.port('mariadb')}/", SLOW_MYSQL)
+
+
+def _by_connector(it: Any, at: At, *, pure: bool) -> Any:
+    connection = it.connect(**_login(at), use_pure=pure, ssl_disabled=True)
+    return _by_cursor(connection, SLOW_MYSQL)
+
+
+about = "SQLAlchemy with pymysql"
+add_mysql(about, "pymysql", lambda _it, at: _by_mysql_engine(at, "pymysql"))
 
 
 @case("aiomysql", "mariadb")
@@ -326,30 +330,21 @@ async def _(at: At) -> Any:
             await cursor.execute(statement)
             return (await cursor.fetchone())[0]
 
-    return lambda n: query(f"select {n}"), lambda: query(SLOW_MYSQL)
+    return _awaited(query, SLOW_MYSQL)
 
 
-@case("MySQL's connector, in Python", "mariadb")
-def _(at: At) -> Any:
-    import mysql.connector
-
-    connection = mysql.connector.connect(**_login(at), use_pure=True, ssl_disabled=True)
-    return _by_cursor(connection, SLOW_MYSQL)
-
-
-@case("MySQL's connector, in C", "mariadb")
-def _(at: At) -> Any:
-    import mysql.connector
-
-    connection = mysql.connector.connect(**_login(at), use_pure=False, ssl_disabled=True)
-    return _by_cursor(connection, SLOW_MYSQL)
+connector = "mysql.connector"
+about = "MySQL's connector, in Python"
+add_mysql(about, connector, lambda it, at: _by_connector(it, at, pure=True))
+about = "MySQL's connector, in C"
+add_mysql(about, connector, lambda it, at: _by_connector(it, at, pure=False))
 
 
-@case("mysqlclient", "mariadb", "MySQLdb")
-def _(at: At) -> Any:
-    import MySQLdb
+def _mysqlclient(it: Any, at: At) -> Any:
+    return _by_cursor(it.connect(**_login(at)), SLOW_MYSQL)
 
-    return _by_cursor(MySQLdb.connect(**_login(at)), SLOW_MYSQL)
+
+add_mysql("mysqlclient", "MySQLdb", _mysqlclient, needs="MySQLdb")
 
 
 @case("mysqlclient, cancelled by a hook", "mariadb", "MySQLdb")
@@ -366,9 +361,8 @@ def _(at: At) -> Any:
     return _shielded(connection, kill, SLOW_MYSQL)
 
 
-@case("SQLAlchemy with mysqlclient", "mariadb", "MySQLdb")
-def _(at: At) -> Any:
-    return _by_engine(_mysql(at, "mysqldb"), SLOW_MYSQL)
+about = "SQLAlchemy with mysqlclient"
+add_mysql(about, "MySQLdb", lambda _it, at: _by_mysql_engine(at, "mysqldb"), needs="MySQLdb")
 
 
 @case("sqlite3, cancelled by a hook")
@@ -384,8 +378,7 @@ def _(_at: At) -> Any:
     import duckdb
 
     connection = duckdb.connect()
-    slow = "select sum(a.i * b.i) from range(1000000) a(i), range(1000000) b(i)"
-    return _calls(lambda statement: connection.execute(statement).fetchone(), slow)
+    return _calls(lambda statement: connection.execute(statement).fetchone(), SLOW_DUCKDB)
 
 
 @case("duckdb, cancelled by a hook")
@@ -393,11 +386,10 @@ def _(_at: At) -> Any:
     import duckdb
 
     connection = duckdb.connect()
-    slow = "select sum(a.i * b.i) from range(1000000) a(i), range(1000000) b(i)"
 
     def query(statement: str) -> Any:
         # Its cursors are connections of their own.
         with scoped_hook(connection.interrupt), shield():
             return connection.execute(statement).fetchone()
 
-    return _calls(query, slow)
+    return _calls(query, SLOW_DUCKDB)

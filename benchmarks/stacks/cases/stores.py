@@ -5,34 +5,28 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from . import MARK, At, case
+from . import MARK, At, case, entering
 
 KEY = f"key-{os.getpid()}"
 """For this function alone."""
 
 
-@case("redis", "redis")
-def _(at: At) -> Any:
-    import redis
-
-    client = redis.Redis(port=at.port("redis"))
-    return lambda n: int(client.echo(str(n))), lambda: client.blpop([MARK], 60)
-
-
-@case("redis, no answer", "redis")
-def _(at: At) -> Any:
-    import redis
-
-    client = redis.Redis(port=at.port("redis"))
+def _echo(client: Any) -> Any:
     return lambda n: int(client.echo(str(n)))
 
 
-@case("redis, a pipeline", "redis")
-def _(at: At) -> Any:
-    import redis
+def _echo_and_pop(client: Any) -> Any:
+    return _echo(client), lambda: client.blpop([MARK], 60)
 
-    client = redis.Redis(port=at.port("redis"))
+
+def _pipeline(client: Any) -> Any:
     return lambda n: int(client.pipeline().set(KEY, n).get(KEY).execute()[1])
+
+
+add = entering("redis")
+add("redis", "redis", lambda it, at: _echo_and_pop(it.Redis(port=at.port("redis"))))
+add("redis, no answer", "redis", lambda it, at: _echo(it.Redis(port=at.port("redis"))))
+add("redis, a pipeline", "redis", lambda it, at: _pipeline(it.Redis(port=at.port("redis"))))
 
 
 @case("redis, a lock", "redis")
@@ -67,38 +61,29 @@ def _(at: At) -> Any:
     return ask, lambda: _until(-1, (message["data"] for message in subscribed.listen()))
 
 
-@case("valkey", "redis")
-def _(at: At) -> Any:
-    import valkey
+add("valkey", "valkey", lambda it, at: _echo_and_pop(it.Valkey(port=at.port("redis"))))
 
-    client = valkey.Valkey(port=at.port("redis"))
-    return lambda n: int(client.echo(str(n))), lambda: client.blpop([MARK], 60)
+
+def _set_and_get(client: Any) -> Any:
+    def ask(n: int) -> int:
+        client.set(KEY, str(n), noreply=False)
+        return int(client.get(KEY) or -1)
+
+    return ask
 
 
 @case("pymemcache", "memcached")
 def _(at: At) -> Any:
     from pymemcache.client.base import Client
 
-    client = Client(("127.0.0.1", at.port("memcached")), default_noreply=False)
-
-    def ask(n: int) -> int:
-        client.set(KEY, str(n))
-        return int(client.get(KEY) or -1)
-
-    return ask
+    return _set_and_get(Client(("127.0.0.1", at.port("memcached"))))
 
 
 @case("pymemcache, a pool", "memcached")
 def _(at: At) -> Any:
     from pymemcache.client.base import PooledClient
 
-    client = PooledClient(("127.0.0.1", at.port("memcached")), max_pool_size=2)
-
-    def ask(n: int) -> int:
-        client.set(KEY, str(n), noreply=False)
-        return int(client.get(KEY) or -1)
-
-    return ask
+    return _set_and_get(PooledClient(("127.0.0.1", at.port("memcached")), max_pool_size=2))
 
 
 @case("pymongo", "mongo")
