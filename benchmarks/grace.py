@@ -11,7 +11,6 @@ computing, and then cleans up: 2,000 records as JSON, compressed, and sent over 
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import json
 import statistics
@@ -81,13 +80,7 @@ class Run(NamedTuple):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    description, _, epilog = (__doc__ or "").partition("\n")
-    parser = argparse.ArgumentParser(
-        prog="dev.py grace",
-        description=description,
-        epilog=epilog,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = ending.parser("dev.py grace", __doc__)
     parser.add_argument("--memory", type=int, action="append", metavar="MB")
     parser.add_argument("--runs", type=int, default=5)
     options = parser.parse_args(arguments)

@@ -113,14 +113,14 @@ class Claim(NamedTuple):
 
 
 def claims(without: Run, watched: Run) -> list[Claim]:
-    killed, in_time = without.was_killed, watched.answered_in_time
     limit = f"{without.function.timeout:g} s limit"
-    before = f"had an answer {watched.spare:.2f} s" if in_time else "had no answer"
-    was = "was" if killed else "was not"
+    was = "was" if without.was_killed else "was not"
+    in_time = watched.answered_in_time
+    answer = f"had an answer {watched.spare:.2f} s" if in_time else "had no answer"
     found = "found" if watched.is_warm else "did not find"
     return [
-        Claim(killed, f"without the watchdog the handler {was} killed at its {limit}"),
-        Claim(in_time, f"with it the caller {before} before the {limit}"),
+        Claim(without.was_killed, f"without the watchdog the handler {was} killed at its {limit}"),
+        Claim(in_time, f"with it the caller {answer} before the {limit}"),
         Claim(watched.is_warm, f"and the next call {found} the process warm"),
     ]
 
@@ -283,11 +283,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="dev.py demo",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog=f"""\
+    parser = ending.parser(
+        "dev.py demo",
+        __doc__,
+        f"""\
 exit status:
   0    it was seen: without the watchdog the handler is killed; with it the caller has an answer
        before the limit, and the next call the same process

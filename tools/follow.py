@@ -11,7 +11,6 @@ compared with what the page shows, but for times and other figures that no two r
 
 from __future__ import annotations
 
-import argparse
 import difflib
 import os
 import re
@@ -25,6 +24,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from tools import ending
 from tools.documents import Block, blocks, commands
 
 if TYPE_CHECKING:
@@ -239,13 +239,7 @@ def _difference(expected: str, shown: str) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    description, _, epilog = (__doc__ or "").partition("\n")
-    parser = argparse.ArgumentParser(
-        prog="dev.py follow",
-        description=description,
-        epilog=epilog,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = ending.parser("dev.py follow", __doc__)
     add = parser.add_argument
     add("pages", nargs="*", help="pages, or folders of pages (default: all)")
     add("--quick", action="store_true", help="what a newcomer meets first, only")

@@ -17,7 +17,6 @@ Each time a call that ends in time, one that does not, and one after it in the s
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import fcntl
 import hashlib
@@ -40,6 +39,7 @@ from tools.emulator import EmulatorUnavailable, fetch_emulator
 from watchdog_lambda.cli.emulator import _free_ports
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Generator, Iterator, Mapping, Sequence
 
 BASES: Final = ("plain", "aws")
@@ -458,12 +458,11 @@ def main() -> int:
 
 
 def _parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="dev.py image",
-        description=__doc__,
-        epilog=f"Exit status: 0 passed, 1 something failed, {ending.SKIPPED} it cannot run here. "
+    parser = ending.parser(
+        "dev.py image",
+        __doc__,
+        f"Exit status: 0 passed, 1 something failed, {ending.SKIPPED} it cannot run here.\n"
         f"Files and logs are in {CACHE.relative_to(ROOT)}; removing the folder starts anew.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     about = "plain: Debian's python3. aws: the layout of AWS's Python images. (default: both)"
     parser.add_argument("--base", choices=(*BASES, "both"), default="both", help=about)

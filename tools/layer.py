@@ -16,7 +16,6 @@ The same sources and the same interpreters make the same bytes.
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import subprocess
 import sys
@@ -24,6 +23,8 @@ import tempfile
 import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+
+from tools import ending
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -89,9 +90,7 @@ def _compile(interpreter: str, packages: Path) -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = ending.parser("dev.py layer", __doc__)
     add = parser.add_argument
     add("--output", type=Path, default=LAYER, metavar="FILE", help="(default: %(default)s)")
     about = "compile for this one; may be repeated (dev.py gives all that it finds)"

@@ -46,11 +46,11 @@ HANDLER: Final = """
 import asyncio, os, subprocess, threading, time
 from watchdog_lambda import shield
 
-def spin():
+def spin(left):
     while True:
         pass
 
-def swallow():
+def swallow(left):
     while True:
         try:
             while True:
@@ -58,36 +58,37 @@ def swallow():
         except Exception:
             continue
 
-def clean_up(context):
+def clean_up(left):
     try:
         time.sleep(60)
     finally:
         time.sleep(0.002)
 
-def protect(context):
+def protect(left):
     with shield():
-        time.sleep(context.get_remaining_time_in_millis() * 0.0008)
+        time.sleep(left * 0.8)
     time.sleep(60)
 
+def wait(left):
+    time.sleep(60)
+
+DO = {
+    "sleep": wait, "answer": wait, "fail": wait,
+    "spin": spin, "swallow": swallow, "clean up": clean_up, "shield": protect,
+    "lock": lambda left: threading.Event().wait(60),
+    "loop": lambda left: asyncio.run(asyncio.sleep(60)),
+    "child": lambda left: subprocess.run(["sleep", "60"]),
+    "end in time": lambda left: time.sleep(0.001),
+    "end at the edge": lambda left: time.sleep(left * 0.75),
+}
+
 def handler(event, context):
-    do = event["do"]
+    do, left = event["do"], context.get_remaining_time_in_millis() / 1000
     said = {"number": event["number"], "pid": os.getpid(), "id": context.aws_request_id}
-    if context.get_remaining_time_in_millis() <= 0:
+    if left <= 0:
         return {**said, "late": True}  # come after its deadline: nobody watches that
     try:
-        if do == "sleep": time.sleep(60)
-        elif do == "spin": spin()
-        elif do == "swallow": swallow()
-        elif do == "clean up": clean_up(context)
-        elif do == "lock": threading.Event().wait(60)
-        elif do == "loop": asyncio.run(asyncio.sleep(60))
-        elif do == "child": subprocess.run(["sleep", "60"])
-        elif do == "shield": protect(context)
-        elif do == "answer": time.sleep(60)
-        elif do == "fail": time.sleep(60)
-        elif do == "end in time": time.sleep(0.001)
-        elif do == "end at the edge":
-            time.sleep(context.get_remaining_time_in_millis() * 0.00075)
+        DO[do](left)
     except TimeoutError:
         if do == "answer":
             return {**said, "answered": True}

@@ -18,7 +18,6 @@ for. Measure on a quiet machine: a neighbour that computes doubles most times.
 
 from __future__ import annotations
 
-import argparse
 import sys
 import time
 from pathlib import Path
@@ -32,6 +31,8 @@ from .report import SKIPPED
 from .results import PARTS, Results, is_missing
 
 if TYPE_CHECKING:
+    import argparse
+
     from .report import Part
 
 
@@ -89,12 +90,11 @@ def _parse() -> argparse.Namespace:
         for part in PARTS.values()
     )
     file = baseline.FILE.relative_to(ROOT)
-    parser = argparse.ArgumentParser(
-        prog="python3 dev.py bench",
-        description=(__doc__ or "").format(parts=parts, baseline=file),
-        epilog="Exit status: 0; 1 with --check if something is worse, or with --docs if a part has "
-        "no figures;\n2 for a wrong call; 130 after Ctrl-C.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = ending.parser(
+        "python3 dev.py bench",
+        (__doc__ or "").format(parts=parts, baseline=file),
+        "Exit status: 0; 1 with --check if something is worse, or with --docs if a part has no "
+        "figures;\n2 for a wrong call; 130 after Ctrl-C.",
     )
     add = parser.add_argument
     about = "this part only; may be given again"
