@@ -36,7 +36,7 @@ from watchdog_lambda._process import process_watchdog
 from watchdog_lambda.testing import FakeContext
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from types import FrameType
 
     from tools.soak_kinds import Shot
@@ -70,11 +70,9 @@ class Weather:
     def begin(self) -> None:
         """Before the first invocation. Thread: main."""
 
-    def before(self, _number: int) -> None:
-        """Before each. Thread: the handlers'."""
-
-    def after(self, _number: int) -> None:
-        """After each. Thread: the handlers'."""
+    def around(self, _number: int) -> Iterator[None]:
+        """Around each one. Thread: the handlers'."""
+        yield
 
     def end(self) -> None:
         """After the last one. Thread: main."""
@@ -115,7 +113,7 @@ class Signals(Weather):
 class Forks(Weather):
     """Children between invocations: forked and ended at once, or of ``subprocess``."""
 
-    def before(self, number: int) -> None:
+    def around(self, number: int) -> Iterator[None]:
         if number % 7 == 0:
             with warnings.catch_warnings():
                 # 3.12 warns of a fork with several threads; one of those here is the cell's.
@@ -128,10 +126,11 @@ class Forks(Weather):
                 raise AssertionError("a child has an invocation")
         if number % 41 == 0:
             subprocess.run(["/bin/true"], check=False)
+        yield
 
 
 class Finaliser:
-    """Lets the GIL go when it is collected, in a cycle."""
+    """Releases the GIL when it is collected, in a cycle."""
 
     def __init__(self) -> None:
         self.me = self
@@ -141,12 +140,13 @@ class Finaliser:
 
 
 class Collector(Weather):
-    """The collector at nearly every allocation, with finalisers that let the GIL go."""
+    """The collector at nearly every allocation, with finalisers that release the GIL."""
 
-    def before(self, _number: int) -> None:
+    def around(self, _number: int) -> Iterator[None]:
         gc.set_threshold(self.chance.randint(1, 60), self.chance.randint(1, 5))
         for _ in range(3):
             weakref.finalize(Finaliser(), sleep, 0)
+        yield
 
     def end(self) -> None:
         gc.set_threshold(700, 10, 10)
@@ -155,54 +155,50 @@ class Collector(Weather):
 class Tracer(Weather):
     """``sys.settrace``, in Python."""
 
-    def before(self, number: int) -> None:
+    def around(self, number: int) -> Iterator[None]:
         if number % 2:
             sys.settrace(self._trace)
+        yield
+        sys.settrace(None)
 
     def _trace(self, _frame: FrameType, _event: str, _argument: object) -> Callable[..., Any]:
         return self._trace
-
-    def after(self, _number: int) -> None:
-        sys.settrace(None)
 
 
 class Profiler(Weather):
     """``sys.setprofile``, in Python."""
 
-    def before(self, _number: int) -> None:
+    def around(self, _number: int) -> Iterator[None]:
         sys.setprofile(self._profile)
+        yield
+        sys.setprofile(None)
 
     def _profile(self, _frame: FrameType, _event: str, _argument: object) -> None:
         pass
-
-    def after(self, _number: int) -> None:
-        sys.setprofile(None)
 
 
 class Monitor(Weather):
     """``sys.monitoring``: lines, jumps, calls, returns and raises, from 3.12 on."""
 
     def begin(self) -> None:
-        monitoring: Any = getattr(sys, "monitoring", None)
-        if monitoring is None:
+        self._monitoring: Any = getattr(sys, "monitoring", None)
+        if self._monitoring is None:
             raise Unavailable("sys.monitoring came with Python 3.12")
-        self._monitoring = monitoring
-        self._tool: int = monitoring.PROFILER_ID
-        monitoring.use_tool_id(self._tool, "chaos")
-        events = monitoring.events
+        self._tool: int = self._monitoring.PROFILER_ID
+        self._monitoring.use_tool_id(self._tool, "chaos")
+        events = self._monitoring.events
         self._events = 0
         for event in (events.LINE, events.JUMP, events.PY_START, events.PY_RETURN, events.RAISE):
-            monitoring.register_callback(self._tool, event, self._noted)
+            self._monitoring.register_callback(self._tool, event, self._noted)
             self._events |= event
 
     def _noted(self, *_about: object) -> None:
         pass
 
-    def before(self, number: int) -> None:
+    def around(self, number: int) -> Iterator[None]:
         if number % 3:
             self._monitoring.set_events(self._tool, self._events)
-
-    def after(self, _number: int) -> None:
+        yield
         self._monitoring.set_events(self._tool, 0)
 
 
@@ -224,14 +220,13 @@ class Coverage(Weather):
 class CProfile(Weather):
     """``cProfile``."""
 
-    def before(self, _number: int) -> None:
-        self._profile = cProfile.Profile()
-        self._profile.enable()
-
-    def after(self, _number: int) -> None:
+    def around(self, _number: int) -> Iterator[None]:
+        profile = cProfile.Profile()
+        profile.enable()
+        yield
         # Whatever is raised in its C code, an interrupt too, it later takes for want of memory.
         with contextlib.suppress(MemoryError):
-            self._profile.disable()
+            profile.disable()
 
 
 class Debugger(Weather):
@@ -240,13 +235,12 @@ class Debugger(Weather):
     def begin(self) -> None:
         self._debugger = Steps()
 
-    def before(self, number: int) -> None:
+    def around(self, number: int) -> Iterator[None]:
         if number % 3 == 0:
             self._debugger.reset()
             self._debugger.set_step()
             sys.settrace(self._debugger.trace_dispatch)
-
-    def after(self, _number: int) -> None:
+        yield
         sys.settrace(None)
 
 
@@ -259,13 +253,12 @@ class Steps(bdb.Bdb):
 class Recursion(Weather):
     """A recursion limit that leaves some tens of frames."""
 
-    def before(self, _number: int) -> None:
+    def around(self, _number: int) -> Iterator[None]:
         frame, depth = sys._getframe(), 0
         while frame.f_back is not None:
             frame, depth = frame.f_back, depth + 1
         sys.setrecursionlimit(depth + self.chance.randint(60, 120))
-
-    def after(self, _number: int) -> None:
+        yield
         sys.setrecursionlimit(1000)
 
 
@@ -273,19 +266,18 @@ class Descriptors(Weather):
     """No descriptor to be had."""
 
     def begin(self) -> None:
-        self._held: list[int] = []
         _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard))
 
-    def before(self, number: int) -> None:
+    def around(self, number: int) -> Iterator[None]:
+        held: list[int] = []
         if number % 2:
             with contextlib.suppress(OSError):
                 while True:
-                    self._held.append(os.open("/dev/null", os.O_RDONLY))
-
-    def after(self, _number: int) -> None:
-        while self._held:
-            os.close(self._held.pop())
+                    held.append(os.open("/dev/null", os.O_RDONLY))
+        yield
+        while held:
+            os.close(held.pop())
 
 
 class Threads(Weather):
@@ -297,21 +289,18 @@ class Threads(Weather):
             os.setresuid(NOBODY, NOBODY, NOBODY)
         self._limits = resource.getrlimit(resource.RLIMIT_NPROC)
         # In the very first invocation the watchdog's own thread cannot be started either.
-        self.before(0)
-        if (
-            watch(_answers)("an event", FakeContext(1.0)) != "an event"
-            or process_watchdog._thread_id is not None
-        ):
+        self._limit(0)
+        answer = watch(lambda event, _context: event)("an event", FakeContext(1.0))
+        if answer != "an event" or process_watchdog._thread_id is not None:
             raise AssertionError("without a thread the handler must run, unwatched")
-        self.before(1)
+        self._limit(self._limits[1])
 
-    def before(self, number: int) -> None:
-        most = self._limits[1] if number % 4 else 0
+    def _limit(self, most: int) -> None:
         resource.setrlimit(resource.RLIMIT_NPROC, (most, self._limits[1]))
 
-
-def _answers(event: object, _context: object) -> object:
-    return event
+    def around(self, number: int) -> Iterator[None]:
+        self._limit(self._limits[1] if number % 4 else 0)
+        yield
 
 
 class Memory(Weather):
@@ -319,19 +308,17 @@ class Memory(Weather):
 
     breaks_records = True
 
-    def before(self, number: int) -> None:
+    def around(self, number: int) -> Iterator[None]:
         if number == 200:
             pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
             most = pages * resource.getpagesize() + 16 * MIB
             resource.setrlimit(resource.RLIMIT_AS, (most, resource.RLIM_INFINITY))
-        self._eaten: list[bytearray] = []
+        eaten: list[bytearray] = []
         if number > 200 and number % 3 == 0:
             with contextlib.suppress(MemoryError):
                 while True:
-                    self._eaten.append(bytearray(MIB // 2))
-
-    def after(self, _number: int) -> None:
-        self._eaten = []
+                    eaten.append(bytearray(MIB // 2))
+        yield
 
 
 class Clock(Weather):
@@ -340,14 +327,8 @@ class Clock(Weather):
     def begin(self) -> None:
         real, real_ns, chance = time.time, time.time_ns, self.chance
         year = 365 * 86_400
-
-        def stepping() -> float:
-            return real() + chance.uniform(-year, year)
-
-        def stepping_ns() -> int:
-            return real_ns() + chance.randint(-year, year) * 10**9
-
-        time.time, time.time_ns = stepping, stepping_ns
+        time.time = lambda: real() + chance.uniform(-year, year)
+        time.time_ns = lambda: real_ns() + chance.randint(-year, year) * 10**9
 
 
 WEATHERS: Final[dict[str, tuple[type[Weather], ...]]] = {
@@ -368,8 +349,8 @@ WEATHERS: Final[dict[str, tuple[type[Weather], ...]]] = {
     "clock": (Clock,),
     "frozen": (Weather,),  # from outside: SIGSTOP and SIGCONT
     "attached": (Weather,),  # from outside: ptrace
-    # Not cProfile: from 3.12 on it follows all threads at once, and beside finalisers that let the
-    # GIL go it crashes; 3.13.0 without the watchdog as well.
+    # Not cProfile: from 3.12 on it follows all threads at once, and with finalisers that release
+    # the GIL it crashes; 3.13.0 without the watchdog as well.
     "all at once": (Signals, Forks, Collector, Descriptors, Clock),
 }
 
@@ -390,13 +371,14 @@ class Chaos(Soak):
             self.weights = [*itertools.accumulate(kind.weight for kind in self.kinds)]
 
     def _shoot(self, number: int) -> None:
-        for weather in self.weathers:
-            weather.before(number)
+        around = [weather.around(number) for weather in self.weathers]
+        for each in around:
+            next(each)
         try:
             super()._shoot(number)
         finally:
-            for weather in reversed(self.weathers):
-                weather.after(number)
+            for each in reversed(around):
+                next(each, None)
 
     def _problem(self, shot: Shot, result: object, error: BaseException | None) -> str | None:
         problem = super()._problem(shot, result, error)
