@@ -1,7 +1,7 @@
 """The ``watchdog-lambda`` command: ``run``, ``invoke`` and ``check``.
 
-``run`` is what a container starts, so this module imports nothing of the others' before it knows
-that it is one of them.
+A container starts ``run``, so its cold start counts: this module imports the other commands only
+when one of them is called.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ import sys
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the command; its exit status.
+    """Run the command and return its exit status.
 
     Args:
-        argv: what follows the command's name; by default this process's own.
+        argv: the arguments after the command's name; by default this process's own.
     """
     if argv is None:
         argv = sys.argv[1:]
@@ -29,9 +29,9 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def import_from_here() -> None:
-    """Have modules found in the working directory first, as ``python -m`` has them.
+    """Put the working directory first on the import path, as ``python -m`` does.
 
-    A console script has its own folder in that place.
+    A console script has its own folder there instead.
     """
     here = os.getcwd()
     if sys.flags.safe_path or sys.path[:1] == [here]:

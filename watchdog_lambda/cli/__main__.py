@@ -1,4 +1,4 @@
-"""``python -m watchdog_lambda.cli``: the ``watchdog-lambda`` command, where it is not on PATH."""
+"""``python -m watchdog_lambda.cli``: the ``watchdog-lambda`` command for when it is not on PATH."""
 
 from __future__ import annotations
 

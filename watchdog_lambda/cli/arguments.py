@@ -1,4 +1,4 @@
-"""The command line: what there is to say, what it says, and to whom it goes."""
+"""The command line: its parser, and dispatch to the commands."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
     from types import FrameType
 
 WRONG = 2
-"""The exit status for wrong usage or configuration, as argparse has it."""
+"""The exit status for wrong usage or configuration, as in argparse."""
 
 INTERRUPTED = 130
 UNREAD = 141
-"""Nobody reads what is written: 128 and SIGPIPE, as a shell has it."""
+"""The exit status when the reader of our output is gone: 128 plus SIGPIPE, as in a shell."""
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command's parser; also what shell completion is made of."""
+    """Build the command's parser. Shell completion is made from it too."""
     top = argparse.ArgumentParser(
         prog="watchdog-lambda",
         description=texts.DESCRIPTION,
@@ -57,28 +57,28 @@ def parser() -> argparse.ArgumentParser:
         type=values.event,
         action="append",
         metavar="EVENT",
-        help="JSON, a file with JSON, or - for standard input (default: {}); given again: one "
-        "invocation each",
+        help="JSON, a file with JSON, or - for standard input (default: {}); may be repeated, for "
+        "one invocation each",
     )
     option(
         "--memory",
         type=values.memory,
         default="128",
         metavar="MB",
-        help="what the function is told; not enforced (default: %(default)s)",
+        help="the memory that the function is told it has; not enforced (default: %(default)s)",
     )
     option(
         "--repeat",
         type=values.count,
         default="1",
         metavar="N",
-        help="all of that so often (default: %(default)s)",
+        help="how many times to send all events (default: %(default)s)",
     )
-    option("--unwatched", action="store_true", help="without the watchdog, @watch included")
+    option("--unwatched", action="store_true", help="run without the watchdog, @watch included")
     option(
         "--emulator",
         metavar="PATH",
-        help="AWS's emulator; none: the built-in Runtime API (default: the emulator if found)",
+        help="AWS's emulator, or none for the built-in Runtime API (default: emulator if found)",
     )
     option("--json", action="store_true", help="everything as JSON, on standard output")
     check = _add(
@@ -106,7 +106,7 @@ def parser() -> argparse.ArgumentParser:
     )
     option("--strict", action="store_true", help="exit status 1 if there are warnings")
     option("--json", action="store_true", help="everything as JSON")
-    # For the listing and for completion: "run" itself is handled before; see __init__.
+    # Only for the help's list and for completion: __init__ has handled "run" before we get here.
     run = commands.add_parser("run", help=texts.RUN_HELP, add_help=False)
     run.add_argument("handler", nargs="?", metavar="HANDLER")
     return top
@@ -150,14 +150,14 @@ def _add_function(command: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="an environment variable of the function; may be given again and again",
+        help="an environment variable for the function; may be repeated",
     )
     option(
         "--env-file",
         type=values.variables,
         default={},
         metavar="FILE",
-        help="a file of them, one a line; --env overrides it",
+        help="a file of environment variables, one per line; --env overrides it",
     )
 
 
@@ -170,15 +170,15 @@ def _add_completion(top: argparse.ArgumentParser) -> None:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run `invoke` or `check`; the exit status. Thread: main."""
+    """Run `invoke` or `check` and return the exit status. Thread: main."""
     options = parser().parse_args(arguments)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # what a handler writes is beyond us
+            stream.reconfigure(errors="replace")  # a handler may write anything
     try:
         if options.command == "invoke":
             for number in _ENDS:
-                # Ignored by nohup, which is to hold.
+                # nohup ignores SIGHUP; leave it so.
                 if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
                     signal.signal(number, _interrupted)
             from .invoke import invoke  # noqa: PLC0415 - one or the other
@@ -194,7 +194,7 @@ def main(arguments: Sequence[str]) -> int:
         complain("interrupted; nothing is left running")
         return INTERRUPTED
     except BrokenPipeError:
-        # Nobody reads any more. The interpreter would flush the stream once more, and complain.
+        # The reader is gone. At exit the interpreter would flush the stream again and complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return UNREAD
 
@@ -204,5 +204,5 @@ _ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 def _interrupted(_signum: int, _frame: FrameType | None) -> NoReturn:
     for number in _ENDS:
-        signal.signal(number, signal.SIG_IGN)  # what follows is short, and must not be cut short
+        signal.signal(number, signal.SIG_IGN)  # the cleanup is short; let it finish
     raise KeyboardInterrupt

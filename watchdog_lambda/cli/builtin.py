@@ -1,12 +1,13 @@
-"""The built-in host: the real runtime against a Runtime API of our own that kills like Lambda.
+"""The built-in host: the real runtime against our own Runtime API, which kills like Lambda.
 
-What it does as Lambda does: a start of its own for each process, outside of the invocation's time
-and 10 s long at most; SIGKILL for everything at the hard deadline; a new process for the invocation
-after that; a process that ends is ``Runtime.ExitError``. An invocation is over when the runtime
-asks for the next one, as with AWS's emulator: what was posted before a kill is lost.
+It does the following as Lambda does. Each process has an init phase of at most 10 s, which does not
+count as the invocation's time. At the hard deadline every process gets SIGKILL, and the next
+invocation gets a new process. A process that exits is ``Runtime.ExitError``. As with AWS's
+emulator, an invocation is over when the runtime asks for the next event: an answer that was posted
+before a kill is lost.
 
-What it does not: freeze between invocations, hold the memory limit, start the function twice after
-a failed init.
+It does not freeze the process between invocations, enforce the memory limit, or retry a failed
+init.
 """
 
 from __future__ import annotations
@@ -32,10 +33,10 @@ if TYPE_CHECKING:
     from .log import Line
 
 INIT_LIMIT = 10.0
-"""Seconds for a process's start, as in Lambda."""
+"""Seconds that a process has for its init, as in Lambda."""
 
 SHUTDOWN_LIMIT = 0.5
-"""Seconds between SIGTERM and SIGKILL, for a function with an extension; as in Lambda."""
+"""Seconds between SIGTERM and SIGKILL for a function with an extension, as in Lambda."""
 
 
 class Builtin(Host):
@@ -44,7 +45,7 @@ class Builtin(Host):
     def __init__(self, function: Function, on_line: Callable[[Line], None]) -> None:
         super().__init__(function, on_line)
         self._api = RuntimeApi(function.environ["AWS_LAMBDA_FUNCTION_NAME"])
-        self._status: int | None = None  # guarded by the API's news; of the process that has ended
+        self._status: int | None = None  # the process's exit status; guarded by the API's news
 
     def invoke(self, event: bytes, on_start: OnStart) -> Invocation:
         """Invoke the function; see :meth:`.Host.invoke`."""
@@ -108,7 +109,7 @@ class Builtin(Host):
             self._api.news.notify_all()
 
     def _wait(self, condition: Callable[[], bool], until: float) -> bool:
-        """Whether it came true before the process ended and before an instant."""
+        """Return whether `condition` came true before the process exited and before `until`."""
         with self._api.news:
             while True:
                 if self._status is not None:
@@ -121,7 +122,7 @@ class Builtin(Host):
                 self._api.news.wait(left)
 
     def _end_init(self, before: float, seconds: float) -> Invocation:
-        """Make an invocation of a start that failed."""
+        """Report a failed init as an invocation."""
         with self._api.news:
             status, error = self._status, self._api.init_error
         invocation = Invocation("", "error", seconds, before, seconds, init_counts=True)
@@ -136,7 +137,7 @@ class Builtin(Host):
         return self._with_lines(invocation)
 
     def _end_process(self) -> None:
-        """Kill the process and all that it has started; reap it."""
+        """Kill the process and everything that it has started, and reap it."""
         process, self._process = self._process, None
         if process is None:
             return
@@ -156,7 +157,7 @@ def _take(invocation: Invocation, posted: Posted) -> None:
 
 
 def _exit_error(request_id: str, status: int) -> str:
-    """What Lambda answers for a process that has ended, in its words."""
+    """Return Lambda's answer for a process that has exited, in Lambda's words."""
     if status == 0:
         reason = "Runtime exited without providing a reason"
     elif status > 0:

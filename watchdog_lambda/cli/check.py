@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 
 def check(options: argparse.Namespace) -> int:
-    """Run the command; the exit status."""
+    """Run the command and return its exit status."""
     sources = dict.fromkeys(options.env_file, "--env-file")
     sources |= {name: "--env" for name, _ in options.env}
     os.environ.update({**options.env_file, **dict(options.env)})
-    # What it would warn of is found here.
+    # The report has everything that the package would warn about.
     logging.getLogger("watchdog_lambda").disabled = True
     os.chdir(options.path)
     here = str(options.path)
@@ -36,7 +36,7 @@ def check(options: argparse.Namespace) -> int:
         status = 1
     show(report, status, as_json=options.json)
     if any(not t.daemon for t in threading.enumerate() if t is not threading.main_thread()):
-        # Started by the import, and perhaps for good.
+        # The import has started a thread that may never end.
         sys.stdout.flush()
         os._exit(status)
     return status

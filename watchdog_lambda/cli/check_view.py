@@ -1,4 +1,4 @@
-"""What ``check`` prints: text, or one JSON document."""
+"""The output of ``check``: text, or one JSON document."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from .report import Report, Setting
 
 SCHEMA = 1
-"""Of the JSON; a new one if a key goes or changes its meaning."""
+"""The version of the JSON. It changes if a key is removed or its meaning changes."""
 
 _NAME = 18
 _LEVELS = {"error": "red", "warning": "yellow", "note": ""}
@@ -25,13 +25,13 @@ _UNSET = {"hook_budget": "a third of the grace period", "sigterm": "0", "disable
 
 
 def show(report: Report, status: int, *, as_json: bool) -> None:
-    """Tell it all on standard output."""
+    """Print the report to standard output."""
     if as_json:
         sys.stdout.write(json.dumps(as_document(report, status), indent=2) + "\n")
         sys.stdout.flush()
         return
     screen = Screen(sys.stdout)
-    # First what must be mended before anything else is of interest.
+    # Errors come first: they must be fixed before anything else matters.
     if report.has("error"):
         _show_findings(screen, report, "error")
         screen.show()
@@ -80,7 +80,7 @@ def _value(setting: Setting) -> str:
 
 
 def _plain(setting: Setting) -> object:
-    """The value, a signal by its name."""
+    """Return the value, with a signal as its name."""
     value = setting.value
     if setting.name == "wake_signal" and isinstance(value, int):
         return signal_name(value)
@@ -88,7 +88,7 @@ def _plain(setting: Setting) -> object:
 
 
 def phases(report: Report, timeline: Timeline) -> list[Phase]:
-    """What happens when, if the handler does not end by itself."""
+    """Return what happens when, if the handler does not end by itself."""
     settings = report.in_force
     hard, budget = timeline.limit, timeline.hook_budget
     has_hooks = None in report.stages
@@ -144,7 +144,7 @@ def _drawn(report: Report, timeline: Timeline, width: int) -> list[list[Styled]]
 
 
 def as_document(report: Report, status: int) -> dict[str, Any]:
-    """The JSON; docs/reference/command.md says what is in it."""
+    """Return the JSON document; docs/reference/command.md describes it."""
     handler, timeline = report.handler, report.timeline
     return {
         "schema": SCHEMA,

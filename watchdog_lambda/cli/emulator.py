@@ -1,8 +1,8 @@
-"""AWS's Runtime Interface Emulator as the host: finding it, starting it, reading what it says.
+"""AWS's Runtime Interface Emulator as the host of the function.
 
-Its clock starts when the request arrives, so the start of the function's process is within the
-invocation's time, and its timeout is in whole seconds. Errors and ``Task timed out`` are HTTP 200
-as well, and a process that has ended is 502: what came of it is read from the body.
+The emulator's clock starts when the request arrives, so the invocation's time includes the start
+of the function's process. Its timeout is in whole seconds. It answers errors and ``Task timed out``
+with HTTP 200 too, and with 502 for a process that has exited, so the body tells the outcome.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 
 _INVOCATIONS: Final = "/2015-03-31/functions/function/invocations"
 _UP_WITHIN: Final = 10.0  # seconds
-_SHUTDOWN_WITHIN: Final = 3.0  # seconds; it gives a function with an extension 600 ms of them
-_BEYOND: Final = 20.0  # seconds after the hard deadline at which it is given up
+_SHUTDOWN_WITHIN: Final = 3.0  # seconds; the emulator gives a function with an extension 600 ms
+_BEYOND: Final = 20.0  # seconds after the hard deadline at which we stop waiting for an answer
 
 _PLATFORM: Final = re.compile(
     r"(START|END) RequestId: [0-9a-f-]{36}( Version: \S+)?$|"
@@ -44,24 +44,25 @@ _REPORT: Final = re.compile(r"REPORT RequestId: [0-9a-f-]{36}\t")
 _INIT: Final = re.compile(r"INIT REPORT\(durationMs: ([0-9.]+)\)")
 _EXITED: Final = re.compile(r"Process runtime-\d+ exited: (.*)$")
 _ERROR_KEYS: Final = {"errorType", "errorMessage", "requestId", "stackTrace"}
-"""What awslambdaric posts for an error. A handler may return the first two; nobody returns all."""
+"""The keys that awslambdaric posts for an error. A handler may return the first two itself; we
+assume that none returns all four."""
 
 
 class Emulator(Host):
-    """One function under the emulator at a path."""
+    """One function under the emulator at `path`."""
 
     def __init__(self, path: str, function: Function, on_line: Callable[[Line], None]) -> None:
         self._path = path
         self._news = threading.Condition()
         self._reports = 0  # guarded by _news
-        self._said: list[str] = []  # by the emulator itself; guarded by _news
+        self._said: list[str] = []  # the emulator's own output; guarded by _news
         super().__init__(function, on_line)
         self._own_log = Log("emulator", self._add_own)
         self._port = 0
 
     def __enter__(self) -> Self:
         try:
-            # The ports are free when they are chosen; a moment later they still are, most likely.
+            # Another process may take the chosen ports before the emulator does: try again then.
             for _ in range(5):
                 self._launch()
                 if self._is_listening():
@@ -69,7 +70,7 @@ class Emulator(Host):
                 self._end()
                 if not any("address already in use" in line for line in self._said):
                     break
-        except BaseException:  # Ctrl-C too: nothing else would end the emulator
+        except BaseException:  # Ctrl-C included: nothing else would end the emulator
             self.close()
             raise
         self.close()
@@ -85,7 +86,7 @@ class Emulator(Host):
         status, body = self._post(event)
         seconds = time.monotonic() - began
         if status == HTTPStatus.OK:
-            # The answer overtakes the log; this line of it comes once the function's are written.
+            # The answer arrives before the log. The report line follows the function's own lines.
             with self._news:
                 self._news.wait_for(lambda: self._reports > reports, 5.0)
         self._log.sync()
@@ -93,7 +94,7 @@ class Emulator(Host):
         with self._news:
             own = self._said[said:]
         invocation = Invocation(body, "response", seconds, began, init_counts=True)
-        # The first one: after a failed start it reports another, of 0 ms.
+        # Take the first: after a failed init the emulator reports a second one, of 0 ms.
         found = next((match for line in own if (match := _INIT.search(line))), None)
         if found is not None:
             invocation.init_seconds = float(found[1]) / 1000
@@ -109,7 +110,7 @@ class Emulator(Host):
 
     def _judge(self, invocation: Invocation, status: int, own: list[str]) -> None:
         if not invocation.body:
-            # A process that has ended in its start without a word.
+            # The process exited during init and posted nothing.
             exited = next((match for line in own if (match := _EXITED.search(line))), None)
             how = exited[1] if exited is not None else "exit status unknown"
             reason = (
@@ -158,7 +159,7 @@ class Emulator(Host):
             self._path,
             [*command, *self._function.command],
             self._own_log.write_end,
-            # Lambda itself has no such variable.
+            # This variable is the emulator's; Lambda itself has none.
             AWS_LAMBDA_FUNCTION_TIMEOUT=str(int(self._function.timeout)),
         )
 
@@ -170,7 +171,7 @@ class Emulator(Host):
             except OSError:
                 time.sleep(0.01)
             else:
-                # It listens for callers first; the other port may still be taken, and end it.
+                # The emulator opens this port first. It exits if its second port is taken.
                 time.sleep(0.02)
                 return self._is_running()
         return False
@@ -192,7 +193,7 @@ class Emulator(Host):
 
 def _free_ports(count: int) -> list[int]:
     with contextlib.ExitStack() as stack:
-        # All at once, so that they differ.
+        # Hold all of them at once, so that they differ.
         taken = [stack.enter_context(socket.socket()) for _ in range(count)]
         for each in taken:
             each.bind(("127.0.0.1", 0))

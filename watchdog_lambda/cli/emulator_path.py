@@ -1,4 +1,4 @@
-"""Where AWS's Runtime Interface Emulator is on this machine."""
+"""Finds AWS's Runtime Interface Emulator on this machine."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 VARIABLE: Final = "AWS_LAMBDA_RIE"
-"""The environment variable with the emulator's path; bootstrap/entrypoint.sh reads it too."""
+"""The environment variable for the emulator's path; bootstrap/entrypoint.sh reads it too."""
 
 _NAME: Final = "aws-lambda-rie"
 _ARCHITECTURES: Final = {"x86_64": "x86_64", "amd64": "x86_64", "aarch64": "arm64"}
 
 
 def find() -> str | None:
-    """An emulator on this machine: on PATH, where AWS's images have it, or aws-sam-cli's copy."""
+    """Look on PATH, where AWS's images keep the emulator, and for aws-sam-cli's copy."""
     candidates = [shutil.which(_NAME), f"/usr/local/bin/{_NAME}", *_of_sam()]
     return next((path for path in candidates if path and os.access(path, os.X_OK)), None)
 

@@ -1,6 +1,6 @@
-"""What is set, what it leads to, and what looks wrong with it: the facts of ``check``.
+"""Gathers the facts for ``check``: settings, handler, timeline, and what looks wrong with them.
 
-The handler's module is imported into this process, as the runtime would; nothing is invoked.
+It imports the handler's module into this process, as the runtime would. It invokes nothing.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def examine(
     argument: str | None,
     deadlines: Deadlines,
 ) -> Report:
-    """Gather all there is to tell; the handler's module is imported."""
+    """Gather everything for the report. Imports the handler's module."""
     report = Report(deadlines.timeout)
     _read_settings(report, environ, sources)
     handler = find_handler(report, environ, sources, argument)
@@ -78,7 +78,7 @@ def _read_settings(report: Report, environ: Mapping[str, str], sources: Mapping[
 
 
 def _take_options(report: Report, plan: Plan) -> None:
-    """Options in the handler's own code override the environment."""
+    """Apply the options in the handler's own code, which override the environment."""
     report.in_force = plan.settings
     report.settings = [
         Setting(setting.name, getattr(plan.settings, setting.name), "code")
@@ -133,7 +133,7 @@ def _look_at_libraries(report: Report) -> None:
 
 
 def _find_supervisor(report: Report) -> None:
-    from watchdog_lambda._lambda.supervise import refusal  # noqa: PLC0415 - for those who use it
+    from watchdog_lambda._lambda.supervise import refusal  # noqa: PLC0415 - rarely needed
 
     why = refusal()
     if why is None:
@@ -150,7 +150,7 @@ def _find_supervisor(report: Report) -> None:
 
 
 def signal_name(number: int) -> str:
-    """``SIGURG``, ``SIGRTMIN+3``."""
+    """Return a signal's name, such as ``SIGURG`` or ``SIGRTMIN+3``."""
     if signal.SIGRTMIN < number < signal.SIGRTMAX:
         return f"SIGRTMIN+{number - signal.SIGRTMIN}"
     return signal.Signals(number).name

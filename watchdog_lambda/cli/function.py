@@ -1,4 +1,4 @@
-"""One function as it is to be run here, and what comes of invoking it; nothing that runs."""
+"""Plain data: a function to be run here, and an invocation of it."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ if TYPE_CHECKING:
 RECORD: Final = "watchdog.timeout"
 CRASH: Final = "watchdog.crash"
 
-# What the platform sets for a function, or what would steer it; the shell that the command is
-# called from may be one in Lambda itself.
+# Variables that the platform sets for a function, or that would influence it. The command's own
+# environment may have them, for example in a shell inside Lambda.
 _LAMBDAS: Final = re.compile(
     r"AWS_LAMBDA_|_?LAMBDA_|_HANDLER$|_X_AMZN_|AWS_EXECUTION_ENV$|_WATCHDOG_LAMBDA_"
 )
 
 
 class CannotRun(Exception):
-    """The function cannot be run here; the message says why, and what to do."""
+    """The function cannot be run here. The message says why, and what to do."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Function:
-    """A handler, and all that Lambda would have been told about it."""
+    """A handler, and its configuration as Lambda would have it."""
 
     handler: str
     folder: Path
@@ -42,12 +42,12 @@ class Function:
     memory: int
     """MB; told to the function, not enforced."""
     environ: Mapping[str, str]
-    """Complete but for what the host of the runtime adds."""
+    """Complete, except for what the host of the runtime adds."""
     is_watched: bool
 
     @property
     def command(self) -> list[str]:
-        """The real runtime, through our entrypoint or by itself."""
+        """The command that starts the real runtime, through our entrypoint or by itself."""
         module = "watchdog_lambda" if self.is_watched else "awslambdaric"
         return [sys.executable, "-m", module, self.handler]
 
@@ -55,7 +55,7 @@ class Function:
 def environment(
     given: Mapping[str, str], *, handler: str, memory: int, is_watched: bool
 ) -> dict[str, str]:
-    """The function's environment: this process's, what was `given`, and Lambda's own variables."""
+    """Combine this process's environment, the variables `given`, and Lambda's own."""
     environ = {**inherited(), **given}
     environ |= {
         "_HANDLER": handler,
@@ -69,37 +69,37 @@ def environment(
         environ["WATCHDOG_LAMBDA_DISABLED"] = "1"  # for a @watch in the code
     source = Path(watchdog_lambda.__file__).parent.parent
     if not source.name.endswith("-packages"):
-        # A checkout: the runtime is to have the package that this command is of.
+        # In a checkout, let the runtime import the same package as this command.
         paths = [environ.get("PYTHONPATH", ""), str(source)]
         environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
     return environ
 
 
 def inherited() -> dict[str, str]:
-    """What a function here gets of this process's environment: all that is not the platform's."""
+    """Return this process's environment without the platform's variables."""
     return {name: value for name, value in os.environ.items() if not _LAMBDAS.match(name)}
 
 
 @dataclass(slots=True)
 class Invocation:
-    """One invocation, once it is over. Times are seconds since its clock has started."""
+    """One invocation that is over. Times are seconds since its clock started."""
 
     body: str
-    """What the caller got."""
+    """The answer that the caller got."""
     kind: Literal["response", "error", "killed"]
     seconds: float
     """From the start of the clock to the answer, or to the kill."""
     began: float
     """The start of the clock, by ``time.monotonic()``."""
     init_seconds: float | None = None
-    """What the start of a new process took; None if there was one."""
+    """How long the new process took to start; None if a process was running already."""
     init_counts: bool = False
-    """Whether that is in `seconds`: with AWS's emulator, not in Lambda nor here."""
+    """Whether `seconds` includes `init_seconds`: true only with AWS's emulator, not in Lambda."""
     lines: list[Line] = field(default_factory=list["Line"])
 
     @property
     def answer(self) -> Any:
-        """The decoded body, or the text if it is no JSON."""
+        """The decoded body, or its text if it is not JSON."""
         try:
             return json.loads(self.body)
         except ValueError:
@@ -107,12 +107,12 @@ class Invocation:
 
     @property
     def error_type(self) -> str:
-        """Of an error, as the runtime has it."""
+        """The type of an error, as the runtime names it."""
         return str(_as_dict(self.answer).get("errorType", "an error"))
 
     @property
     def record(self) -> tuple[float, dict[str, Any]] | None:
-        """When the watchdog's record was written, and the record; None if there is none."""
+        """When the watchdog's record was written, and the record; None if there is no record."""
         for line in self.lines:
             record = record_in(line.text)
             if record is not None:
@@ -126,12 +126,12 @@ class Invocation:
 
 
 def record_in(text: str) -> dict[str, Any] | None:
-    """The record of a timeout, if this line is one."""
+    """Return the record of a timeout, if this line is one."""
     return _event_in(text, RECORD)
 
 
 def crash_in(text: str) -> dict[str, Any] | None:
-    """The record of a crash, if this line is one."""
+    """Return the record of a crash, if this line is one."""
     return _event_in(text, CRASH)
 
 
@@ -143,7 +143,7 @@ def _event_in(text: str, event: str) -> dict[str, Any] | None:
 
 
 def object_in(text: str) -> dict[str, Any]:
-    """The JSON object that a text is; empty for anything else."""
+    """Decode a JSON object. Return an empty one for any other text."""
     try:
         return _as_dict(json.loads(text))
     except ValueError:
@@ -151,5 +151,5 @@ def object_in(text: str) -> dict[str, Any]:
 
 
 def _as_dict(value: Any) -> dict[str, Any]:
-    """A JSON object, or an empty one in the place of anything else."""
+    """Return a JSON object as it is, and an empty one for any other value."""
     return cast("dict[str, Any]", value) if isinstance(value, dict) else {}

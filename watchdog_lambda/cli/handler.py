@@ -1,4 +1,4 @@
-"""Finding the handler as the runtime would, for ``check``: its module is imported."""
+"""Finds the handler for ``check`` as the runtime would, by importing its module."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ def find_handler(
     sources: Mapping[str, str],
     argument: str | None,
 ) -> Callable[..., Any] | None:
-    """The handler; None if there is an error, which the report then has."""
+    """Find the handler. On an error, add it to the report and return None."""
     try:
         if argument and SETTINGS["handler"].variable not in sources:
-            # As for invoke: what is set in the shell is not meant for this one call.
+            # As in invoke: a variable that is set in the shell is not meant for this one call.
             name = choose({}, argument)
             report.settings = [
                 Setting("handler", name, "argument") if setting.name == "handler" else setting
@@ -65,7 +65,7 @@ def find_handler(
         report.add("error", f"{name}: {_in_words(error)}{_meant(name)}")
         return None
     if not callable(handler):
-        # The runtime takes it, and every invocation fails.
+        # The runtime accepts it, and then every invocation fails.
         report.add(  # type: ignore[unreachable]
             "error",
             f"{name}: a {type(handler).__name__}, which cannot be called; "
@@ -84,20 +84,20 @@ def find_handler(
 
 
 def _in_words(error: BaseException) -> str:
-    # The runtime's own errors have a type of their own in place of the class's name.
+    # The runtime's own errors have an `exception_type`, which says more than their class.
     kind = getattr(error, "exception_type", None) or type(error).__name__
     return f"{kind}: {getattr(error, 'msg', None) or error}"
 
 
 def _meant(name: str) -> str:
-    """Other servers' way to name a function has a colon."""
+    """Suggest a dot where the name has a colon, as other servers write it."""
     module, colon, function = name.partition(":")
     return f"; did you mean {module}.{function}?" if colon and module and function else ""
 
 
 @contextlib.contextmanager
 def _output_aside() -> Generator[None]:
-    """Have what an import prints go to standard error: standard output has the report."""
+    """Send what the import prints to standard error: standard output is for the report."""
     sys.stdout.flush()
     kept = os.dup(1)
     os.dup2(2, 1)
@@ -121,7 +121,7 @@ def _described(name: str, handler: Callable[..., Any]) -> Resolved:
 
 
 def _code_of(handler: object) -> CodeType | None:
-    """Of a function, a method, or an object that can be called; None for C code."""
+    """Return the code of a function, a method or a callable object; None for C code."""
     for call in (handler, getattr(type(handler), "__call__", None)):  # noqa: B004 - its code matters
         code = getattr(call, "__code__", None)
         if isinstance(code, CodeType):

@@ -1,4 +1,4 @@
-"""What runs a function: its processes, its log, and the end of both."""
+"""The base class of what runs a function: it owns the function's processes and its log."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class OnStart(Protocol):
-    """Told what begins, and when by ``time.monotonic()``."""
+    """A callback that is told what begins, and at which ``time.monotonic()``."""
 
     def __call__(self, what: Literal["init", "invocation"], at: float, /) -> None:
         """Take note."""
@@ -26,7 +26,7 @@ class OnStart(Protocol):
 
 
 class Host:
-    """Entered, it can start the function's process; left, nothing of it runs.
+    """A context manager in which the function's process can run; at its end all processes are gone.
 
     Thread: one; `on_line` is called on another.
     """
@@ -35,9 +35,9 @@ class Host:
         self._function = function
         self._on_line = on_line
         self.mark = uuid.uuid4().hex
-        """What is in the environment of everything it has started; see :mod:`.processes`."""
+        """A value in the environment of every process that it starts; see :mod:`.processes`."""
         self._process: subprocess.Popen[bytes] | None = None
-        self._lines: list[Line] = []  # those that have not been handed out
+        self._lines: list[Line] = []  # those not yet in an Invocation
         self._is_open = True
         self._log = Log("function", self._add)
 
@@ -48,10 +48,10 @@ class Host:
         self.close()
 
     def invoke(self, event: bytes, on_start: OnStart) -> Invocation:
-        """Invoke the function, with a new process if there is none, and wait for its answer.
+        """Invoke the function and wait for its answer. Start a new process if there is none.
 
-        `on_start` is called when the invocation's clock starts, and when a start of the process
-        begins that is outside of it.
+        `on_start` is called when the invocation's clock starts, and before that when a process's
+        init begins that does not count as the invocation's time.
 
         Raises:
             CannotRun: the host itself failed.
@@ -59,16 +59,16 @@ class Host:
         raise NotImplementedError
 
     def close(self) -> list[Line]:
-        """End everything; what was written after the last invocation. Idempotent.
+        """End all processes. Return the lines written after the last invocation. Idempotent.
 
-        A function with an extension has notice.
+        A function with an extension gets SIGTERM first.
         """
         if not self._is_open:
             return []
         self._end()
         self._log.close()
-        # Last: cut short by Ctrl-C it is done once more. Pinned by
-        # test_ctrl_c_while_closing_leaves_nothing_either.
+        # Set this last: if Ctrl-C interrupts the lines above, close() is called again and must
+        # repeat them. Pinned by test_ctrl_c_while_closing_leaves_nothing_either.
         self._is_open = False
         return self._new_lines()
 
@@ -77,7 +77,7 @@ class Host:
         raise NotImplementedError
 
     def _add(self, line: Line) -> None:
-        """A line of the function's. Thread: the log's."""
+        """Take a line of the function's output. Thread: the log's."""
         self._lines.append(line)
         self._on_line(line)
 
@@ -88,10 +88,10 @@ class Host:
         return lines
 
     def _start_process(self, name: str, command: list[str], stderr: int, **environ: str) -> Any:
-        """Start one that has the mark, and the function's environment.
+        """Start a process with the mark and the function's environment.
 
         Raises:
-            CannotRun: it could not be started; the message has its `name`.
+            CannotRun: the process could not be started; the message contains `name`.
         """
         try:
             return subprocess.Popen(  # noqa: S603 - the user's own command

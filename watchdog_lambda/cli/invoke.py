@@ -1,4 +1,4 @@
-"""``watchdog-lambda invoke``: a function run here as Lambda would run it, and what came of it."""
+"""``watchdog-lambda invoke``: run a function here as Lambda would, and show what happened."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 
 
 def invoke(options: argparse.Namespace) -> int:
-    """Run the command; the exit status.
+    """Run the command and return its exit status.
 
     Raises:
-        CannotRun: wrong configuration, or a host that does not start.
+        CannotRun: the configuration is wrong, or the host does not start.
     """
     function = function_of(options)
     path, note = host_for(options.emulator, function.timeout)
@@ -47,10 +47,10 @@ def invoke(options: argparse.Namespace) -> int:
 
 
 def function_of(options: argparse.Namespace) -> Function:
-    """What the options say is to be run.
+    """Return the function that the options describe.
 
     Raises:
-        CannotRun: no handler, settings that cannot be used, no runtime.
+        CannotRun: there is no handler or no runtime, or the settings cannot be used.
     """
     if importlib.util.find_spec("awslambdaric") is None:
         raise CannotRun(
@@ -61,7 +61,7 @@ def function_of(options: argparse.Namespace) -> Function:
     try:
         handler = handler_of(options.handler, given)
         known = {setting.variable for setting in SETTINGS.values()}
-        # The runtime warns of the others in the function's log.
+        # The runtime warns about unknown settings, in the function's log.
         settings = {n: v for n, v in {**inherited(), **given}.items() if n in known}
         Settings.from_environ(settings)
     except ConfigurationError as error:
@@ -72,7 +72,7 @@ def function_of(options: argparse.Namespace) -> Function:
         memory=options.memory,
         is_watched=not options.unwatched,
     )
-    environ.pop("WATCHDOG_LAMBDA_HANDLER", None)  # it has been heard
+    environ.pop("WATCHDOG_LAMBDA_HANDLER", None)  # it is in `handler` now
     return Function(
         handler=handler,
         folder=options.path,
@@ -84,22 +84,22 @@ def function_of(options: argparse.Namespace) -> Function:
 
 
 def handler_of(argument: str | None, given: Mapping[str, str]) -> str:
-    """The handler, by the entrypoint's precedence.
+    """Choose the handler by the entrypoint's precedence, with one exception.
 
-    The command line overrides the shell's environment, though: a WATCHDOG_LAMBDA_HANDLER
-    that is set there is not meant for this one call.
+    The command line overrides a WATCHDOG_LAMBDA_HANDLER that is set in the shell, because that one
+    is not meant for this one call.
 
     Raises:
-        ConfigurationError: none, or ourselves.
+        ConfigurationError: no handler is named, or it is in this package itself.
     """
     return choose(given if argument else {**os.environ, **given}, argument)
 
 
 def host_for(wanted: str | None, timeout: float) -> tuple[str | None, str]:
-    """The emulator's path, or None for the built-in Runtime API; and what to say about it.
+    """Return the emulator's path, or None for the built-in Runtime API, and a note for the user.
 
     Raises:
-        CannotRun: an emulator was named that cannot serve.
+        CannotRun: the emulator that was named cannot be used.
     """
     if wanted == "none":
         return None, ""

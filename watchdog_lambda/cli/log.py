@@ -1,4 +1,4 @@
-"""What a function writes, read while it writes it."""
+"""Reads a function's output while the function writes it."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_SYNC_WITHIN = 5.0  # seconds: the reader only has to catch up
+_SYNC_WITHIN = 5.0  # seconds for the reader to catch up
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line, and ``time.monotonic()`` when it was read."""
+    """One line, with the ``time.monotonic()`` at which it was read."""
 
     at: float
     text: str
 
 
 class Log:
-    """A pipe that a process writes to, and the lines that have come out of it.
+    """A pipe that a process writes to, and a thread that reads lines from it.
 
-    `on_line` is called for each, on the reader's thread. The write end stays open here, so that
-    :meth:`sync` can tell that everything written so far has been read: what it writes itself comes
-    out last. That needs no end of file, which a handler's child could keep away.
+    The reader's thread calls `on_line` for each line. We keep the write end open too: :meth:`sync`
+    writes a token, and once the reader sees the token, it has read everything written before. We
+    do not wait for end of file, because a child of the handler could hold the pipe open.
     """
 
     def __init__(self, name: str, on_line: Callable[[Line], None]) -> None:
@@ -42,12 +42,12 @@ class Log:
         self._reader.start()
 
     def sync(self) -> None:
-        """Wait until what has been written so far has been read. Thread: one at a time."""
+        """Wait until everything written so far has been read. Thread: one at a time."""
         os.write(self.write_end, self._token)
         self._synced.acquire(timeout=_SYNC_WITHIN)
 
     def close(self) -> None:
-        """Read to here, and no further. Idempotent."""
+        """Read everything written so far, then stop. Idempotent."""
         if not self._is_open:
             return
         self._is_open = False
@@ -62,7 +62,7 @@ class Log:
             pending += data
             while self._token in pending:
                 parts = pending.split(self._token, 1)
-                # What has no line break yet is a line as well: it might never get one.
+                # Pass on an unfinished line too: its line break may never come.
                 self._tell(parts[0].removesuffix(b"\n").split(b"\n") if parts[0] else [])
                 pending = parts[1]
                 is_last = not self._is_open
@@ -76,6 +76,6 @@ class Log:
     def _tell(self, lines: list[bytes]) -> None:
         at = time.monotonic()
         for line in lines:
-            # The terminal that shows them may be gone; the function must not wait for that.
+            # The terminal may be gone. The reader must go on, or the function blocks on the pipe.
             with contextlib.suppress(OSError, ValueError):
                 self._on_line(Line(at, line.decode(errors="replace")))

@@ -1,4 +1,4 @@
-"""An HTTP server on a free port of loopback, for runtimes that may be killed at any moment."""
+"""An HTTP server on a free loopback port, for runtimes that may be killed at any moment."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def has_hung_up(connection: socket.socket) -> bool:
-    """Whether the other end is gone; without it an event would be handed to a dead runtime."""
+    """Return whether the peer is gone. A dead runtime must not be handed an event."""
     try:
         readable, _, _ = select.select([connection], [], [], 0)
         return bool(readable) and not connection.recv(1, socket.MSG_PEEK)
@@ -22,7 +22,7 @@ def has_hung_up(connection: socket.socket) -> bool:
 
 
 class Server(ThreadingMixIn, HTTPServer):
-    """A thread for each connection, all of which can be ended at once."""
+    """A server with a thread per connection that can close all connections at once."""
 
     daemon_threads = True
 
@@ -32,7 +32,7 @@ class Server(ThreadingMixIn, HTTPServer):
 
     @property
     def address(self) -> str:
-        """Host and port, as ``AWS_LAMBDA_RUNTIME_API`` has them."""
+        """Host and port, in the format of ``AWS_LAMBDA_RUNTIME_API``."""
         return f"127.0.0.1:{self.server_port}"
 
     def process_request(self, request: Any, client_address: Any) -> None:
@@ -41,38 +41,38 @@ class Server(ThreadingMixIn, HTTPServer):
         super().process_request(request, client_address)
 
     def shutdown_request(self, request: Any) -> None:
-        """Forget it."""
+        """Forget the connection."""
         self._connections.discard(request)
         super().shutdown_request(request)
 
     def hang_up(self) -> None:
-        """End every connection, so that its thread ends too."""
+        """Close every connection, so that its thread ends too."""
         for connection in list(self._connections):
             try:
                 connection.shutdown(socket.SHUT_RDWR)
             except OSError:
-                pass  # it has ended by itself
+                pass  # it is closed already
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing of runtimes that are killed in the middle of a request."""
+        """Stay silent about runtimes that are killed in the middle of a request."""
 
 
 class Connection(BaseHTTPRequestHandler):
-    """One connection, which the runtime's client keeps for all its requests."""
+    """One connection. The runtime's client keeps it for all its requests."""
 
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
-    wbufsize = -1  # head and body in one segment
+    wbufsize = -1  # buffered, so that headers and body go out in one segment
 
     def body(self) -> str:
-        """What has come with the request."""
+        """Return the body of the request."""
         length = int(self.headers.get("Content-Length") or 0)
         return self.rfile.read(length).decode(errors="replace")
 
     def reply(
         self, status: HTTPStatus, body: bytes = b"{}", headers: dict[str, str] | None = None
     ) -> None:
-        """Answer with JSON."""
+        """Send a JSON response."""
         self.send_response(status)
         for name, value in (headers or {}).items():
             self.send_header(name, value)
@@ -81,5 +81,5 @@ class Connection(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name is theirs
-        """Say nothing."""
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - http.server's name
+        """Log nothing."""

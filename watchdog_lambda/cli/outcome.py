@@ -1,6 +1,6 @@
-"""What came of an invocation, in one word; its phases in time; the exit status for it.
+"""The outcome of an invocation in one word, its phases in time, and its exit status.
 
-Pure functions of an :class:`.Invocation`.
+All of them are pure functions of an :class:`.Invocation`.
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ EXIT_STATUS: dict[Outcome, int] = {
     "crashed": 1,
     "killed": 4,
 }
-"""`caught`: timed out, and the watchdog or a supervisor saw to an answer or an error before the
-hard deadline; `crashed`: the process ended, and its supervisor has answered."""
+"""`caught`: the handler timed out, and the caller got an answer or an error before the hard
+deadline, thanks to the watchdog or a supervisor. `crashed`: the process died, and its supervisor
+answered."""
 
 _STYLES = {
     "init": ("i", "dim"),
@@ -36,12 +37,12 @@ _STYLES = {
     "left": (".", "dim"),
     "killed": ("X", "red"),
 }
-_ALIKE = 3  # interrupts that are told one by one
+_ALIKE = 3  # up to this many interrupts get a row each
 
 
 @dataclass(frozen=True, slots=True)
 class Phase:
-    """A part of one invocation, in seconds since its clock has started."""
+    """A part of one invocation, in seconds since its clock started."""
 
     name: str
     """`init`, `running`, `hook`, `interrupt`, `cleanup`, `settle`, `left`, `last call`, `killed`"""
@@ -50,7 +51,7 @@ class Phase:
     text: str = ""
 
     def as_dict(self) -> dict[str, Any]:
-        """For the JSON."""
+        """Return the phase as it appears in the JSON."""
         return {
             "phase": self.name,
             "start": round(self.start, 3),
@@ -60,7 +61,7 @@ class Phase:
 
 
 def outcome_of(invocation: Invocation) -> Outcome:
-    """The word for it."""
+    """Return the outcome of an invocation."""
     if invocation.kind == "killed":
         return "killed"
     if invocation.record is not None:
@@ -72,7 +73,7 @@ def outcome_of(invocation: Invocation) -> Outcome:
 
 
 def phases(invocation: Invocation, timeout: float) -> list[Phase]:
-    """What happened when, from the measured times and the watchdog's record."""
+    """Reconstruct what happened when, from the measured times and the watchdog's record."""
     found: list[Phase] = []
     start = 0.0
     if invocation.init_counts and invocation.init_seconds is not None:
@@ -93,7 +94,7 @@ def phases(invocation: Invocation, timeout: float) -> list[Phase]:
 def _of_record(
     written: float, record: dict[str, Any], start: float, answered: float
 ) -> list[Phase]:
-    # The watchdog's clock started a moment after this one: both meet where it wrote its record.
+    # The watchdog's clock started a moment after ours. Align the two where it wrote its record.
     origin: float = max(written - record["elapsed_ms"] / 1000, 0.0)
 
     def at(milliseconds: float) -> float:
@@ -102,14 +103,14 @@ def _of_record(
     ended = record.get("ended_after_ms")
     end = answered if ended is None else at(ended)
     landed = [i for i in record["interrupts"] if i["landed_after_ms"] is not None]
-    # The one that ended it, if the handler has ended: those before it were swallowed.
+    # If the handler has ended, the last interrupt ended it; the handler swallowed the others.
     last = at(landed[-1]["landed_after_ms"]) if landed and ended is not None else end
     found = [Phase("running", start, last, _seconds(last - start))]
     for hook in record["hooks"]:
         if hook["after_ms"] is not None:
             begun = at(hook["after_ms"])
             took = hook["duration_ms"]
-            # The error says more than how long it took to come to it.
+            # For a failed hook the error says more than the duration.
             rest = hook.get("error", f"in {took:.0f} ms")
             text = f"{hook['name']}: {hook['outcome']} {rest}"
             found.append(Phase("hook", begun, min(begun + took / 1000, answered), text))
@@ -127,7 +128,7 @@ def _of_record(
 
 
 def drawn(invocation: Invocation, timeout: float, width: int) -> list[list[Styled]]:
-    """The phases to scale. Where what matters is too small to be seen, once more and larger."""
+    """Draw the phases to scale, and the timeout's part again, larger, if it is too small to see."""
     found = phases(invocation, timeout)
     acts = [phase.start for phase in found if phase.name in {"hook", "interrupt"}]
     if not acts:
@@ -140,7 +141,7 @@ def drawn(invocation: Invocation, timeout: float, width: int) -> list[list[Style
 
 
 def time_spent(invocation: Invocation, width: int) -> list[list[Styled]]:
-    """Where the second half of the time went, as bars; nothing if the record does not say."""
+    """Draw where the second half of the time went, as bars. Empty if the record has no samples."""
     spent = None if invocation.record is None else invocation.record[1].get("time_spent")
     if spent is None:
         return []
@@ -154,7 +155,7 @@ def time_spent(invocation: Invocation, width: int) -> list[list[Styled]]:
 
 
 def _rows(found: list[Phase]) -> list[Row]:
-    """A row for each phase; a row for all interrupts if there are many."""
+    """Make a row for each phase. Many interrupts share one row."""
     rows: list[Row] = []
     interrupts = [phase for phase in found if phase.name == "interrupt"]
     together = len(interrupts) > _ALIKE
@@ -178,7 +179,7 @@ def _seconds(seconds: float) -> str:
 
 
 def in_words(invocation: Invocation, timeout: float) -> tuple[str, str]:
-    """One line about it, and its style."""
+    """Return one line about the invocation, and the line's style."""
     outcome = outcome_of(invocation)
     after = f"after {_seconds(invocation.seconds)}"
     spare = f"{_seconds(timeout - invocation.seconds)} before the hard deadline"
@@ -200,7 +201,7 @@ def in_words(invocation: Invocation, timeout: float) -> tuple[str, str]:
 
 
 def crash_in_words(crash: dict[str, Any]) -> str:
-    """What has ended the process, where, and how much memory it had."""
+    """Say what ended the process, where, and how much memory it used."""
     signal, location = crash["signal"], crash["location"]
     what = f"killed by {signal}" if signal else f"exited with status {crash['exit_status']}"
     where = f" in {location}" if location else ""

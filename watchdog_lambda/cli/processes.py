@@ -1,4 +1,4 @@
-"""Ending every process that an invocation has started, directly or not."""
+"""Ends every process that an invocation has started, directly or indirectly."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 MARK = "_WATCHDOG_LAMBDA_INVOKE"
-"""The environment variable that everything started here has, with a value of its own each time.
+"""The environment variable that marks every process started here; each run has its own value.
 
-A handler's child may lead a session of its own and outlive its parent: neither parents nor sessions
-lead to it, what it has inherited does.
+A handler's child may start its own session and outlive its parent. Then neither its parent nor its
+session identifies it, but its inherited environment does.
 """
 
 _ATTEMPTS = 200
@@ -24,10 +24,9 @@ _PAUSE = 0.01
 
 
 def end_all(mark: str) -> None:
-    """Kill every process that has the mark, and those that they start meanwhile.
+    """Kill every process that has the mark, and those that they start in the meantime.
 
-    Returns once they have ended. One that was started with an environment without the mark is not
-    found.
+    Returns once all of them have ended. A process whose environment lacks the mark is not found.
     """
     killed: set[int] = set()
     quiet = 0
@@ -37,8 +36,7 @@ def end_all(mark: str) -> None:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
         killed |= found
-        # Once more: a process that is just becoming another program has no environment to be read.
-        # And one that is ending has none either, while it is still there.
+        # Look twice: a process has no readable environment during exec, nor while it is exiting.
         quiet = 0 if found or any(map(_is_running, killed)) else quiet + 1
         if quiet == 2:
             return
@@ -54,18 +52,18 @@ def _is_running(pid: int) -> bool:
 
 
 def marked(mark: str) -> Iterator[int]:
-    """The processes with this mark, but for those that have ended."""
+    """Yield the processes with this mark that have not ended."""
     wanted = f"{MARK}={mark}".encode()
     for entry in os.scandir("/proc"):
         if not entry.name.isdecimal():
             continue
-        # Gone meanwhile, or somebody else's. Of one that has ended nothing is to be read.
+        # The process is gone or belongs to another user. A zombie's environment reads as empty.
         with contextlib.suppress(OSError):
             if wanted in Path(entry.path, "environ").read_bytes().split(b"\0"):
                 yield int(entry.name)
 
 
 def send_group(group: int, number: signal.Signals) -> None:
-    """Signal a process group; nothing, if it has ended."""
+    """Signal a process group. Does nothing if the group has ended."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(group, number)

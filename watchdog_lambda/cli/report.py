@@ -1,4 +1,4 @@
-"""What ``check`` has found: facts, and findings about them."""
+"""The results of ``check``: facts, and findings about them."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One setting as it holds for the handler."""
+    """One setting, with the value in force for the handler."""
 
     name: str
     value: object
     source: str
-    """`default`, `environment`, `--env`, `--env-file` or `code`, for options of a @watch."""
+    """`default`, `environment`, `--env`, `--env-file`, or `code` for options of a @watch."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something to be told: an error forbids to run, a warning should be seen to."""
+    """A remark to the user: an error prevents running, a warning should be looked into."""
 
     level: Literal["error", "warning", "note"]
     text: str
@@ -41,22 +41,23 @@ class Resolved:
 
 @dataclass(slots=True)
 class Report:
-    """All that the check has found."""
+    """Everything that the check has found."""
 
     timeout: float
-    """Seconds that an invocation has: --timeout, or the setting TIMEOUT if that is earlier."""
+    """Seconds that an invocation has: --timeout, or the setting TIMEOUT if that is shorter."""
     settings: list[Setting] = field(default_factory=list["Setting"])
     findings: list[Finding] = field(default_factory=list["Finding"])
     handler: Resolved | None = None
     in_force: Settings | None = None
     timeline: Timeline | None = None
     stages: dict[float | None, list[str]] = field(default_factory=dict[float | None, list[str]])
-    """The names of the hooks of each stage, by how many seconds ahead it is meant to begin."""
+    """The names of the hooks in each stage, by its `before`: the seconds before the hard deadline
+    at which it begins. None is the stage at the grace period."""
 
     def add(self, level: Literal["error", "warning", "note"], text: str) -> None:
-        """Note a finding."""
+        """Add a finding."""
         self.findings.append(Finding(level, text))
 
     def has(self, level: str) -> bool:
-        """Whether there is a finding of this level."""
+        """Return whether there is a finding of this level."""
         return any(finding.level == level for finding in self.findings)

@@ -1,10 +1,10 @@
-"""A small Runtime API on loopback: what a runtime asks for events, and gives its answers to.
+"""A small Runtime API on loopback, from which a runtime takes events and to which it posts answers.
 
-It knows nothing of processes and kills nobody; that is :mod:`.builtin`'s. What the runtime must not
-do is refused as by Lambda's own: a second answer, an extension that comes late. Several pollers may
-ask at once, as the workers of Managed Instances do in the tests, which build on it.
+It manages no processes; :mod:`.builtin` does. Like Lambda's own API it refuses a second answer and
+an extension that registers late. Several pollers may ask at once: the tests build on this server,
+and there the workers of Managed Instances do so.
 
-The condition ``news`` guards all state; who changes it notifies. It is held for a few stores.
+The condition ``news`` guards all state, and every change notifies it. It is held for a few stores.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ if TYPE_CHECKING:
 _RUNTIME: Final = "/2018-06-01/runtime"
 _EXTENSION: Final = "/2020-01-01/extension"
 _ARN: Final = "arn:aws:lambda:us-east-1:012345678912:function:"
-_LOOK_AGAIN: Final = 0.05  # seconds between two looks whether a poller still lives
+_LOOK_AGAIN: Final = 0.05  # seconds between two checks that a poller is still connected
 
 
 @dataclass(frozen=True, slots=True)
 class Posted:
-    """What the runtime has posted for an event."""
+    """The answer that the runtime has posted for an event."""
 
     kind: Literal["response", "error"]
     body: str
     at: float
     """``time.monotonic()``"""
     error_type: str | None
-    """Of the header that goes with an error; not of the body."""
+    """From the header that comes with an error, not from the body."""
 
 
 class Event:
-    """One event on its way through the runtime; `deadline` is by ``time.time()``."""
+    """One event on its way through the runtime; `deadline` is in ``time.time()``'s seconds."""
 
     def __init__(self, request_id: str, body: bytes, deadline: float) -> None:
         self.request_id: Final = request_id
@@ -53,7 +53,7 @@ class Event:
 
 
 class RuntimeApi:
-    """The server, on a port of its own; closed once. Thread: any."""
+    """The server, on its own port. Close it once. Thread: any."""
 
     def __init__(self, function_name: str) -> None:
         self.function_name = function_name
@@ -74,7 +74,7 @@ class RuntimeApi:
 
     @property
     def address(self) -> str:
-        """What the runtime reads from ``AWS_LAMBDA_RUNTIME_API``."""
+        """The value of ``AWS_LAMBDA_RUNTIME_API`` for the runtime."""
         return self._server.address
 
     def close(self) -> None:
@@ -88,14 +88,14 @@ class RuntimeApi:
         self._server.server_close()
 
     def begin_process(self) -> None:
-        """Forget what the process before has said."""
+        """Forget everything that the previous process has sent."""
         with self.news:
             self._waiting.clear()
             self._events.clear()
             self.init_error, self.has_extension, self.has_polled = None, False, False
 
     def hand_over(self, event: Event) -> None:
-        """Give an event to the runtime, which is asking for it or will."""
+        """Queue an event for the runtime's next request."""
         with self.news:
             self._waiting.append(event)
             self._events[event.request_id] = event
@@ -104,7 +104,7 @@ class RuntimeApi:
     # ---- the runtime's side: called by the connections' threads ------------------------------
 
     def take(self, connection: socket.socket) -> Event | None:
-        """Wait for the next event; None once the poller or the server is gone."""
+        """Wait for the next event. Return None once the poller or the server is gone."""
         with self.news:
             self.pollers += 1
             self.has_polled = True
@@ -120,7 +120,7 @@ class RuntimeApi:
                 self.news.notify_all()
 
     def stays(self, connection: socket.socket, until: Callable[[], bool]) -> bool:
-        """Wait until something is so; False once the other end or the server is gone."""
+        """Wait until `until` is true. Return False once the other end or the server is gone."""
         with self.news:
             while not self._is_closed and not has_hung_up(connection):
                 if until():
@@ -129,7 +129,7 @@ class RuntimeApi:
             return False
 
     def headers_of(self, event: Event) -> dict[str, str]:
-        """What an event comes with."""
+        """Return the headers that Lambda sends with an event."""
         return {
             "Lambda-Runtime-Aws-Request-Id": event.request_id,
             "Lambda-Runtime-Deadline-Ms": str(int(event.deadline * 1000)),
@@ -139,7 +139,7 @@ class RuntimeApi:
     def post(
         self, request_id: str, kind: Literal["response", "error"], body: str, error: str | None
     ) -> HTTPStatus:
-        """Take an answer."""
+        """Accept an answer, or refuse it with the status that Lambda would give."""
         with self.news:
             event = self._events.get(request_id)
             if event is None or event.taken_at is None:
@@ -151,14 +151,14 @@ class RuntimeApi:
             return HTTPStatus.ACCEPTED
 
     def post_init_error(self, body: str, _error: str | None) -> HTTPStatus:
-        """Take the error of a start that failed."""
+        """Accept the error of an init that failed."""
         with self.news:
             self.init_error = body
             self.news.notify_all()
             return HTTPStatus.ACCEPTED
 
     def register(self) -> HTTPStatus:
-        """Take an internal extension."""
+        """Register an internal extension."""
         with self.news:
             if self.has_polled:
                 return HTTPStatus.FORBIDDEN
@@ -166,11 +166,11 @@ class RuntimeApi:
             return HTTPStatus.OK
 
     def restored(self, _connection: socket.socket) -> bool | None:
-        """Whether a runtime that asks for its restore goes on; None: there are no snapshots."""
+        """Return whether a restored runtime may continue; None where there are no snapshots."""
         return None
 
     def post_restore_error(self, _body: str, _error: str | None) -> HTTPStatus:
-        """Take the error of a hook that failed after the restore."""
+        """Accept the error of a hook that failed after the restore."""
         return HTTPStatus.NOT_FOUND
 
 
@@ -181,14 +181,14 @@ class _Server(Server):
 
 
 class _Connection(Connection):
-    """One connection, which the runtime's client keeps for all its requests."""
+    """One connection. The runtime's client keeps it for all its requests."""
 
     server: _Server  # pyright: ignore[reportIncompatibleVariableOverride]
 
-    def do_GET(self) -> None:  # noqa: N802 - the name is theirs
+    def do_GET(self) -> None:  # noqa: N802 - http.server's name
         api, event = self.server.api, None
         if self.path == f"{_EXTENSION}/event/next":
-            api.stays(self.connection, lambda: False)  # there are no events for it
+            api.stays(self.connection, lambda: False)  # extensions get no events here
         elif self.path == f"{_RUNTIME}/invocation/next":
             event = api.take(self.connection)
         else:

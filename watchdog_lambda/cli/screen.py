@@ -1,7 +1,7 @@
-"""What people see: lines of text, with colours and a progress bar where `rich` is installed.
+"""Text output, with colours and a progress bar where `rich` is installed.
 
-Colours and progress only on a terminal, never with ``NO_COLOR`` or ``TERM=dumb``. Without `rich`
-the same text, plain.
+Colours and the progress bar appear only on a terminal, and never with ``NO_COLOR`` or
+``TERM=dumb``. Without `rich` the same text is written plain.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ WITHOUT_TERMINAL = 100
 
 
 class Styled(NamedTuple):
-    """A part of a line, and its look on a terminal: `bold`, `dim`, `red`, `green`, `yellow`."""
+    """A part of a line, and its style on a terminal: `bold`, `dim`, `red`, `green`, `yellow`."""
 
     text: str
     style: str = ""
@@ -34,7 +34,7 @@ class Styled(NamedTuple):
 class Screen:
     """One of the two standard streams.
 
-    Thread: any; a line is written in one piece.
+    Thread: any; each line is written in one piece.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -47,7 +47,7 @@ class Screen:
             self._console = _console(stream)
 
     def show(self, *parts: str | Styled) -> None:
-        """Write one line, whatever the parts are: names in them can be the handler's."""
+        """Write one line. The parts may contain the handler's text, so they are made printable."""
         styled = [
             Styled(printable(part))
             if isinstance(part, str)
@@ -58,27 +58,27 @@ class Screen:
             self._stream.write("".join(part.text for part in styled).rstrip() + "\n")
             self._stream.flush()
             return
-        from rich.text import Text  # noqa: PLC0415 - it is there, as the console is
+        from rich.text import Text  # noqa: PLC0415 - an extra; installed, as the console is
 
         self._console.print(Text.assemble(*styled), soft_wrap=True)
 
     def show_json(self, text: str) -> None:
-        """Write JSON that is laid out already; it stays the same JSON."""
+        """Write formatted JSON. What is written parses to the same value."""
         text = "\n".join(_printable_json(line) for line in text.split("\n"))
         if self._console is None:
             self._stream.write(f"{text}\n")
             self._stream.flush()
             return
-        from rich.highlighter import JSONHighlighter  # noqa: PLC0415 - it is there, as the console is
+        from rich.highlighter import JSONHighlighter  # noqa: PLC0415 - an extra, see above
 
-        # Not rich.json.JSON: it lays the text out anew, and takes the escapes back.
+        # Not rich.json.JSON: it formats the text again and undoes the escapes.
         self._console.print(JSONHighlighter()(text), soft_wrap=True)
 
     @contextlib.contextmanager
     def waiting(self, what: str, seconds: float, elapsed: Callable[[], float]) -> Generator[None]:
-        """Show a bar that is full once so many seconds have gone by `elapsed`.
+        """Show a progress bar that is full once `elapsed` has reached `seconds`.
 
-        Nothing where there are no colours.
+        Without colours there is no bar.
         """
         if self._console is None:
             yield
@@ -114,15 +114,15 @@ def _console(stream: TextIO) -> Console | None:
 
 
 def printable(text: str) -> str:
-    """The text without what would move the cursor: it is the handler's."""
+    """Replace what would move the cursor: the text may come from the handler."""
     return "".join(c if c.isprintable() or c == "\t" else "?" for c in text.replace("\xa0", " "))
 
 
 def _printable_json(line: str) -> str:
-    """The same, with what would steer a terminal as JSON's own escapes."""
+    """Write control characters as JSON's own escapes."""
     if line.isprintable():
         return line
-    # Of the rest (joiners of emojis, spaces of other scripts) nothing moves the cursor.
+    # No other unprintable character (emoji joiners, spaces of other scripts) moves the cursor.
     return "".join(
         f"\\u{ord(c):04x}" if unicodedata.category(c) in _STEERING and c <= "\uffff" else c
         for c in line
@@ -133,5 +133,5 @@ _STEERING = {"Cc", "Cs", "Zl", "Zp"}  # controls, lone surrogates, line and para
 
 
 def complain(problem: str) -> None:
-    """Say on standard error what is wrong."""
+    """Write an error message to standard error."""
     print(f"watchdog-lambda: {problem}", file=sys.stderr, flush=True)  # noqa: T201

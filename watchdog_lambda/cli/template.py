@@ -1,7 +1,7 @@
-"""A function's timeout and its caller's, from the command line or a SAM or CloudFormation template.
+"""Finds the timeouts of a function and its caller, on the command line or in a template.
 
-The template is read as it is written: a parameter stands for its default, and what another
-function of CloudFormation's would make of a value is not known.
+The template is SAM's or CloudFormation's, and is read as written: a parameter counts as its
+default, and CloudFormation's other intrinsic functions are not evaluated.
 """
 
 from __future__ import annotations
@@ -22,26 +22,26 @@ DEFAULT_TIMEOUT: Final = 3.0
 _FUNCTIONS: Final = {"AWS::Serverless::Function", "AWS::Lambda::Function"}
 
 _CALLERS: Final = {"Api": ("API Gateway", 29.0), "HttpApi": ("API Gateway's HTTP API", 30.0)}
-"""SAM's events whose caller waits for the answer, and how many seconds if nothing is set."""
+"""SAM's events whose caller waits for the answer, with the caller's default timeout in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Deadlines:
-    """Seconds that a function and its caller have."""
+    """The timeouts of a function and of its caller, in seconds."""
 
     timeout: float = DEFAULT_TIMEOUT
     caller: float | None = None
-    """None: not known, or it waits as long as the function takes."""
+    """None if it is not known, or if the caller waits as long as the function takes."""
     caller_source: str = ""
 
 
 def deadlines(
     timeout: float | None, caller: float | None, template: Path | None, handler: str | None
 ) -> Deadlines:
-    """What the command line says, and the template where that says nothing.
+    """Take the timeouts from the command line, and those not given there from the template.
 
     Raises:
-        CannotRun: the template cannot be read, or does not say which function is meant.
+        CannotRun: the template cannot be read, or it is not clear which function is meant.
     """
     found = Deadlines() if template is None else _in_template(template, handler)
     return Deadlines(
@@ -78,7 +78,7 @@ def _in_template(path: Path, handler: str | None) -> Deadlines:
 
 
 def _caller(function: dict[str, Any], parameters: dict[str, Any]) -> tuple[float | None, str]:
-    """The caller that gives up first."""
+    """Find the caller that gives up first."""
     found: list[tuple[float, str]] = []
     for event in map(_mapping, _mapping(function.get("Events")).values()):
         name, usual = _CALLERS.get(str(event.get("Type")), ("", None))
@@ -89,7 +89,7 @@ def _caller(function: dict[str, Any], parameters: dict[str, Any]) -> tuple[float
 
 
 def _handlers(function: dict[str, Any]) -> set[str | None]:
-    """The names of handlers that a function's properties have."""
+    """Return the handlers that a function's properties name."""
     variables = _mapping(_mapping(function.get("Environment")).get("Variables"))
     command = _mapping(function.get("ImageConfig")).get("Command")
     given = [function.get("Handler"), variables.get("WATCHDOG_LAMBDA_HANDLER")]
@@ -98,7 +98,7 @@ def _handlers(function: dict[str, Any]) -> set[str | None]:
 
 
 def _seconds(value: object, parameters: dict[str, Any]) -> float | None:
-    """A number, or the default of the parameter that a value refers to."""
+    """Read a number, or the default of the parameter that the value refers to."""
     reference = _mapping(value).get("Ref")
     if isinstance(reference, str):
         value = _mapping(parameters.get(reference)).get("Default")
@@ -125,7 +125,7 @@ def _yaml(path: Path, text: str) -> Any:
             "pip install 'watchdog-lambda[cli]', or give the template as JSON"
         ) from None
 
-    # It must know CloudFormation's short forms, such as ``!Ref``.
+    # The loader must accept CloudFormation's short forms, such as ``!Ref``.
     loader: Any = type("Loader", (yaml.SafeLoader,), {})
 
     def short_form(reader: Any, suffix: str, node: Any) -> dict[str, Any]:
@@ -141,5 +141,5 @@ def _yaml(path: Path, text: str) -> Any:
 
 
 def _mapping(value: object) -> dict[str, Any]:
-    """A mapping, or an empty one in the place of anything else."""
+    """Return a mapping as it is, and an empty one for any other value."""
     return cast("dict[str, Any]", value) if isinstance(value, dict) else {}

@@ -1,4 +1,4 @@
-"""What the command's --help says, beside the help of each option."""
+"""The command's --help texts, except the help of each option."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ examples:
   watchdog-lambda check app.handler --timeout 30
   watchdog-lambda run app.handler                     in a container image, as its entrypoint
 
-Each has a --help of its own. Settings are environment variables, WATCHDOG_LAMBDA_...
+Each command has its own --help. Settings are environment variables, WATCHDOG_LAMBDA_...
 """
 
 INVOKE = """\
-Run one handler on one event, on this machine, as Lambda would: the real runtime (awslambdaric), the
-watchdog, and a hard kill at the timeout. Then see what happened, drawn to scale.
+Run one handler on one event, on this machine, as Lambda would: with the real runtime
+(awslambdaric), the watchdog, and a hard kill at the timeout. Then draw what happened, to scale.
 
-It runs under AWS's Runtime Interface Emulator where there is one: --emulator, AWS_LAMBDA_RIE,
-aws-lambda-rie on PATH, or the copy of an aws-sam-cli. Otherwise, and for timeouts of fractions of
-seconds, under a small Runtime API of its own, which kills as hard.
+The handler runs under AWS's Runtime Interface Emulator if there is one: --emulator, AWS_LAMBDA_RIE,
+aws-lambda-rie on PATH, or the copy inside aws-sam-cli. Otherwise, and for timeouts with fractions
+of a second, it runs under a small built-in Runtime API, which kills just as hard.
 
-Standard output has the answer and nothing else; standard error has what the handler writes, as it
-writes it, and the timeline.
+The answer goes to standard output, and nothing else does. The handler's output, as it is written,
+and the timeline go to standard error.
 """
 
 INVOKE_EPILOG = """\
@@ -36,18 +36,18 @@ examples:
   watchdog-lambda invoke app.handler --timeout 0.8 --env WATCHDOG_LAMBDA_GRACE_PERIOD=0.3
   watchdog-lambda invoke app.handler --unwatched        what Lambda does without the watchdog
 
-exit status, of several invocations the highest:
+exit status (the highest one, if there are several invocations):
   0    the handler answered
-  1    it ended with an error, or its process did
+  1    the handler or its process ended with an error
   2    wrong usage or configuration
-  3    it timed out and the watchdog caught it: the caller has an answer or an error in time
-  4    it was killed at the hard deadline
+  3    the handler timed out and the watchdog caught it: the caller has an answer or error in time
+  4    the handler was killed at the hard deadline
   130  Ctrl-C; nothing is left running
 """
 
 CHECK = """\
-Look at the settings and where each comes from, at the handler that they lead to, and at the
-timeline that a timeout would have. The handler's module is imported, and nothing is invoked.
+Show the settings and the source of each, the handler that they select, and the timeline that a
+timeout would have. The handler's module is imported, but nothing is invoked.
 """
 
 CHECK_EPILOG = """\
@@ -58,9 +58,9 @@ examples:
   watchdog-lambda check --json                        the handler from WATCHDOG_LAMBDA_HANDLER
 
 exit status:
-  0    it can be run (with warnings, if not --strict)
-  1    there are warnings, and --strict
-  2    wrong usage, settings that cannot be used, a handler that cannot be found
+  0    the handler can be run (with warnings, unless --strict)
+  1    there are warnings, and --strict is given
+  2    wrong usage, unusable settings, or a handler that cannot be found
 """
 
 RUN_HELP = "run a handler in Lambda, as a container image's entrypoint"

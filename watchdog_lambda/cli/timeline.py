@@ -1,4 +1,4 @@
-"""Spans of time drawn to scale, one row each below one ruler: pure functions of numbers.
+"""Draws spans of time to scale, one row each below a shared ruler. All functions are pure.
 
 0 s                1                  2                 3 s
 |------------------|------------------|------------------|
@@ -17,13 +17,14 @@ from .screen import Styled
 LABEL = 11
 GAP = 2
 TEXT = 40
-"""Columns on the right for what a row has to say."""
+"""Columns on the right for a row's text."""
 
 LEAST_SHARE = 0.2
-"""Of the time drawn: what matters is to be seen in so much of it at least."""
+"""The least share of the drawn time that the interesting part must fill; if it would fill less, it
+is drawn again, larger."""
 
 BEFORE = 0.25
-"""What is drawn of the time before, as a share of what matters."""
+"""How much of the time before the interesting part is drawn, as a share of that part."""
 
 _LEAST_STEP = 7  # columns between two figures of the ruler
 _STEPS = (1.0, 2.0, 5.0)
@@ -31,7 +32,7 @@ _STEPS = (1.0, 2.0, 5.0)
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """Spans of one kind. A span that has no length is a mark."""
+    """Spans of one kind. A span without length is drawn as a mark."""
 
     label: str
     symbol: str
@@ -41,7 +42,7 @@ class Row:
 
 
 def draw(rows: list[Row], begin: float, end: float, width: int) -> list[list[Styled]]:
-    """The rows below a ruler from `begin` to `end`, both in seconds; no line wider than `width`."""
+    """Draw rows below a ruler from `begin` to `end` (seconds). No line is wider than `width`."""
     length = max(width - LABEL - GAP - TEXT, 20)
     seconds, marks = ruler(begin, end, length)
     blank = " " * LABEL
@@ -58,9 +59,9 @@ def draw(rows: list[Row], begin: float, end: float, width: int) -> list[list[Sty
 def draw_large(
     rows: list[Row], running: Row, first: float, end: float, width: int
 ) -> list[list[Styled]]:
-    """The same from 0 to `end`; where all from `first` on is too small for that, in two parts.
+    """Draw rows from 0 to `end`, in two parts if everything from `first` on is too small to see.
 
-    The whole of it then has the row `running` only.
+    The first part then shows all of the time, with the row `running` only.
     """
     span = end - first
     if span > LEAST_SHARE * end:
@@ -71,7 +72,7 @@ def draw_large(
 
 
 def draw_shares(shares: list[tuple[float, str]], width: int) -> list[list[Styled]]:
-    """A bar for each share of one whole, in the column of the timeline's; no line wider."""
+    """Draw a bar for each share, aligned with the timeline. No line is wider than `width`."""
     length = max(width - LABEL - GAP - TEXT, 20)
     lines: list[list[Styled]] = []
     blank = " " * GAP
@@ -84,7 +85,7 @@ def draw_shares(shares: list[tuple[float, str]], width: int) -> list[list[Styled
 
 
 def bar_of(row: Row, begin: float, end: float, length: int) -> str:
-    """The row's symbols, one for each column; a short span has one symbol at least."""
+    """Return the row's symbols, one per column. Even a short span gets one symbol."""
     cells = [" "] * (length + 1)
     for start, stop in row.spans:
         if stop < begin or start > end:
@@ -96,13 +97,13 @@ def bar_of(row: Row, begin: float, end: float, length: int) -> str:
 
 
 def column(seconds: float, begin: float, end: float, length: int) -> int:
-    """Where an instant is; the last column is the end's own."""
+    """Return the column of an instant. The last column is reserved for `end`."""
     share = (seconds - begin) / (end - begin)
     return min(max(round(share * length), 0), length)
 
 
 def ruler(begin: float, end: float, length: int) -> tuple[str, str]:
-    """Figures, and the marks below them."""
+    """Return the line of figures and the line of marks below it."""
     step = _step((end - begin) * _LEAST_STEP / length)
     seconds, marks = [" "] * (length + 12), ["-"] * (length + 1)
     decimals = max(0, -math.floor(math.log10(step) + 1e-9))
@@ -126,13 +127,13 @@ def ruler(begin: float, end: float, length: int) -> tuple[str, str]:
 
 
 def figure(seconds: float, decimals: int) -> str:
-    """A number without trailing zeros."""
+    """Format a number without trailing zeros."""
     text = f"{seconds:.{decimals}f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def shortened(text: str, width: int) -> str:
-    """The text, cut at `width`."""
+    """Cut a text at `width`."""
     return text if len(text) <= width else text[: max(width - 3, 0)] + "..."
 
 

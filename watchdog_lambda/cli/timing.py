@@ -1,4 +1,4 @@
-"""The timeline that a timeout would have, for ``check``, and what looks wrong with it."""
+"""Computes the timeline of a timeout for ``check``, and warns about what looks wrong with it."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ if TYPE_CHECKING:
     from .report import Report
 
 _LEAST_PART = 0.05
-"""Seconds of the budget below which a hook has hardly time for one request."""
+"""Seconds. A hook with a smaller share of the budget hardly has time for one request."""
 
 
 def draw_up(report: Report, timeout: float, plan: Plan | None) -> None:
-    """Add the timeline to the report, for a function of this timeout, and findings about it."""
+    """Add the timeline of a function with this timeout to the report, and findings about it."""
     settings = report.in_force
     if settings is None:
         return
     if settings.timeout is not None:
-        # As the guard has it, for a context that gives the whole timeout.
+        # The guard does the same when the context gives the whole timeout.
         report.timeout = min(timeout, settings.timeout)
         if settings.timeout > timeout:
             report.add(
@@ -89,7 +89,7 @@ def _look_at_stage(report: Report, timeline: Timeline, before: float, names: lis
             f"{report.timeout:g} s: it begins {most:g} s before the hard deadline",
         )
     if before < timeline.grace_period:
-        # Wanted, for example, by a hook that does what the handler's own end does otherwise.
+        # Only a note: a hook that replaces the handler's own cleanup may want exactly this.
         report.add(
             "note",
             f"before={before:g} ({who}) is later than the grace period's begin, "
@@ -105,9 +105,10 @@ def _look_at_stage(report: Report, timeline: Timeline, before: float, names: lis
 
 
 def look_at_caller(report: Report, seconds: float, source: str) -> None:
-    """Warn where a caller gives up before the function's time is over."""
+    """Warn if the caller gives up before the function's time is over."""
     if report.timeout > seconds:
-        # Whole seconds are easier to read; and the answer takes time to reach the caller.
+        # Suggest less than the caller waits, because the answer takes time to reach it; and whole
+        # seconds, because they are easier to read.
         enough = math.ceil(seconds) - 1 if seconds > 2 else seconds * 0.9
         report.add(
             "warning",

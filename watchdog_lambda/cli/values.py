@@ -1,7 +1,7 @@
-"""Values of the command's options: text in, a checked value out.
+"""Parsers for the values of the command's options.
 
-What is wrong is an ``ArgumentTypeError``, which argparse tells with the option's name; exit status
-2.
+An invalid value raises ``ArgumentTypeError``. argparse reports it with the option's name and exits
+with status 2.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ LONGEST = 900.0
 
 
 def event(text: str) -> bytes:
-    """``-`` for standard input, JSON itself, or the name of a file with JSON in it."""
+    """Parse an event: ``-`` for standard input, JSON, or the name of a file with JSON in it."""
     if text == "-":
         return _json(sys.stdin.read(), "standard input")
     try:
@@ -48,7 +48,7 @@ def _json(text: str, source: str) -> bytes:
 
 
 def seconds(text: str) -> float:
-    """A function's timeout."""
+    """Parse a function's timeout."""
     try:
         number = float(text)
     except ValueError:
@@ -61,14 +61,14 @@ def seconds(text: str) -> float:
 
 
 def count(text: str) -> int:
-    """How often."""
+    """Parse a number of repetitions."""
     if not text.isdecimal() or int(text) < 1:
         raise ArgumentTypeError(f"{text!r} is not a number from 1 up; use for example 2")
     return int(text)
 
 
 def memory(text: str) -> int:
-    """A function's memory in MB."""
+    """Parse a function's memory in MB."""
     if not text.isdecimal() or not 128 <= int(text) <= 10240:
         raise ArgumentTypeError(
             f"{text!r} is not a number of MB, 128 to 10240; use for example 512"
@@ -77,7 +77,7 @@ def memory(text: str) -> int:
 
 
 def folder(text: str) -> Path:
-    """A folder that is there."""
+    """Parse the path of an existing folder."""
     path = Path(text)
     if not path.is_dir():
         raise ArgumentTypeError(f"{text!r} is not a folder")
@@ -85,7 +85,7 @@ def folder(text: str) -> Path:
 
 
 def file(text: str) -> Path:
-    """A file that is there."""
+    """Parse the path of an existing file."""
     path = Path(text)
     if not path.is_file():
         raise ArgumentTypeError(f"{text!r} is not a file")
@@ -93,7 +93,7 @@ def file(text: str) -> Path:
 
 
 def variable(text: str) -> tuple[str, str]:
-    """An environment variable."""
+    """Parse one environment variable, NAME=VALUE."""
     name, equals, value = text.partition("=")
     if not name or not equals or "\0" in text:
         raise ArgumentTypeError(
@@ -103,7 +103,7 @@ def variable(text: str) -> tuple[str, str]:
 
 
 def variables(text: str) -> dict[str, str]:
-    """A file of environment variables: NAME=VALUE lines, ``#`` comments, quotes if wanted."""
+    """Parse a file of environment variables: NAME=VALUE lines, ``#`` comments, optional quotes."""
     try:
         lines = Path(text).read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError) as error:

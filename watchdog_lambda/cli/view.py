@@ -1,4 +1,4 @@
-"""What ``invoke`` prints: text as it happens, or one JSON document at the end."""
+"""The output of ``invoke``: text as it happens, or one JSON document at the end."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from .log import Line
 
 SCHEMA = 1
-"""Of the JSON; a new one if a key goes or changes its meaning."""
+"""The version of the JSON. It changes if a key is removed or its meaning changes."""
 
 _TIME = 7  # columns for the time before a line of the log
 
 
 class TextView:
-    """The answer to standard output; everything else to standard error."""
+    """Writes the answer to standard output and everything else to standard error."""
 
     def __init__(self, function: Function, emulator: str | None, note: str) -> None:
         self._function = function
@@ -41,7 +41,7 @@ class TextView:
             self._dim(f"AWS's emulator, {emulator}")
 
     def line(self, line: Line) -> None:
-        """Show a line of the function's, with its time. Thread: any."""
+        """Show a line of the function's output, with its time. Thread: any."""
         began = self._began
         at = f"{'init':>{_TIME}}" if began is None else f"{line.at - began:{_TIME}.2f}"
         record = record_in(line.text)
@@ -61,18 +61,18 @@ class TextView:
             self._screen.show(Styled(f"{head:>{_TIME}}", "dim"), "  ", text)
 
     def on_start(self, what: Literal["init", "invocation"], at: float, /) -> None:
-        """Count the time from here."""
+        """Start counting the time."""
         self._began = at if what == "invocation" else None
 
     def waiting(self) -> contextlib.AbstractContextManager[None]:
-        """Show that time goes by."""
+        """Show a progress bar."""
         return self._screen.waiting(self._function.handler, self._function.timeout, self._elapsed)
 
     def _elapsed(self) -> float:
         return 0.0 if self._began is None else time.monotonic() - self._began
 
     def show(self, invocation: Invocation) -> None:
-        """Show what came of it."""
+        """Show the answer, the timeline and the outcome."""
         self._screen.show()
         answer = invocation.answer
         if invocation.kind == "killed":
@@ -95,14 +95,14 @@ class TextView:
         self._screen.show(Styled(text, style))
 
     def end(self, _status: int, _after: list[Line]) -> None:
-        """Nothing is left to show: the lines have been."""
+        """Do nothing: all lines have been shown."""
 
     def _dim(self, text: str) -> None:
         self._screen.show(Styled(text, "dim"))
 
 
 class JsonView:
-    """One document on standard output; docs/reference/command.md says what is in it."""
+    """Writes one document to standard output; docs/reference/command.md describes it."""
 
     def __init__(self, function: Function, emulator: str | None) -> None:
         self._function = function
@@ -111,18 +111,18 @@ class JsonView:
         self._last = 0.0
 
     def line(self, _line: Line) -> None:
-        """Wait for the end."""
+        """Do nothing: the document is written at the end."""
 
     def on_start(self, _what: Literal["init", "invocation"], at: float, /) -> None:
-        """Remember it, for what is written after the last invocation."""
+        """Remember the time, which lines after the last invocation count from."""
         self._last = at
 
     def waiting(self) -> contextlib.AbstractContextManager[None]:
-        """Say nothing."""
+        """Show nothing."""
         return contextlib.nullcontext()
 
     def show(self, invocation: Invocation) -> None:
-        """Take what came of it."""
+        """Add the invocation to the document."""
         record = invocation.record
         answer = invocation.answer
         is_response = invocation.kind == "response"
@@ -169,7 +169,7 @@ class JsonView:
 
 
 def spoken(text: str) -> str:
-    """A line of a structured logger as people read it: level and message, not all the rest."""
+    """Shorten a structured logger's line to its level and message."""
     entry = object_in(text) if text.startswith("{") else {}
     message = entry.get("message")
     if not isinstance(message, str):
