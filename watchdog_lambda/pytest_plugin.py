@@ -1,8 +1,8 @@
 """pytest fixtures for tests of handlers. pytest finds this plugin by its entry point.
 
-Their names begin with ``watchdog_``, so that they replace no fixture of a project's own: many have
-a ``lambda_context`` in their conftest.py. No fixture is used automatically. Until one is used, only
-the package itself is imported, which takes some 3 ms, and nothing of it runs.
+Their names begin with ``watchdog_``, so that they do not replace a project's own fixtures: many
+projects have a ``lambda_context`` in their conftest.py. No fixture is used automatically. Until one
+is used, only the package itself is imported, which takes some 3 ms, and nothing of it runs.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def watchdog_context() -> FakeContext:
-    """A Lambda context with a timeout of 30 s, counted on the clock that a test can move.
+    """A Lambda context with a timeout of 30 s, on the clock that a test can move.
 
-    Another timeout, or another name: ``watchdog_lambda.testing.FakeContext(3.0)``.
+    For another timeout or name use ``watchdog_lambda.testing.FakeContext(3.0)``.
     """
     from .testing import FakeContext  # noqa: PLC0415
 
@@ -38,9 +38,9 @@ def watchdog_clock() -> Clock:
 
 @pytest.fixture
 def watchdog_timeouts() -> Iterator[list[dict[str, Any]]]:
-    """The records of this test's timeouts, a list of dicts, each as it goes to the log.
+    """The records of this test's timeouts: a list of dicts, each as it goes to the log.
 
-    One is there as soon as the handler has returned or raised.
+    A record is in the list once the handler has returned or raised.
     """
     from .testing import timeout_records  # noqa: PLC0415
 
@@ -50,9 +50,9 @@ def watchdog_timeouts() -> Iterator[list[dict[str, Any]]]:
 
 @pytest.fixture
 def watchdog_hooks() -> Iterator[None]:
-    """Shutdown hooks that this test registers are forgotten at its end.
+    """Removes the shutdown hooks that this test registers, at its end.
 
-    Import the module under test at the top of the test file: its own hooks are registered once.
+    Import the module under test at the top of the test file: its hooks are registered only once.
     """
     from .testing import isolated_hooks  # noqa: PLC0415
 

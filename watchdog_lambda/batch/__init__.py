@@ -1,21 +1,21 @@
 """Powertools' batch processors, which answer a timeout with the right ``batchItemFailures``.
 
-Use this module in the place of ``aws_lambda_powertools.utilities.batch``: same names, same
-arguments, and ``record_time_limit`` beside them, the seconds that one record may take. Under the
-watchdog a timeout then ends the batch, not the invocation: records that are done stay done; the one
-that was interrupted and those not begun are reported, as Lambda expects it of a handler with
-``ReportBatchItemFailures``. Outside of a watched invocation the processors are Powertools' own, but
-for that limit.
+Use this module instead of ``aws_lambda_powertools.utilities.batch``. It has the same names and
+arguments, and one more argument: ``record_time_limit``, the seconds that one record may take. Under
+the watchdog a timeout then ends the batch, not the invocation. Finished records stay finished. The
+interrupted record and those not begun are reported, as Lambda expects from a handler with
+``ReportBatchItemFailures``. Outside a watched invocation the processors behave like Powertools' own
+(``record_time_limit`` still applies).
 
-Powertools takes the interrupt for the failure of one record and goes on with the next. So here the
-interrupt lands in record handlers only, never in Powertools' bookkeeping, and once the grace period
-has come no further record is begun and the handler is left alone until last call: the shield that
-is up around the bookkeeping stays up.
+Powertools treats the interrupt as the failure of one record and continues with the next. Therefore
+interrupts land in record handlers only, never in Powertools' bookkeeping. Once the grace period has
+begun, no further record is begun, and the handler is not interrupted until last call: the shield
+around the bookkeeping stays up.
 
-Importing this module imports Powertools' batch utility; nothing else of the package does.
+Importing this module imports Powertools' batch utility. No other module of this package does.
 """
 
-# Powertools' batch utility is typed by halves: its records are bare dicts.
+# Powertools' batch utility is only partly typed: its records are bare dicts.
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
 # pyright: reportUnknownArgumentType=false, reportDeprecated=false
 
@@ -46,7 +46,7 @@ try:
     )
 except ModuleNotFoundError as error:
     if (error.name or "").partition(".")[0] != "aws_lambda_powertools":
-        raise  # one that Powertools itself needs
+        raise  # a dependency of Powertools is missing
     from watchdog_lambda.errors import NO_POWERTOOLS
 
     raise ModuleNotFoundError(f"{__name__} {NO_POWERTOOLS}", name=error.name) from None
@@ -75,52 +75,53 @@ __all__ = [
 class BatchProcessor(SyncBatch, _BatchProcessor):
     """Powertools' ``BatchProcessor``; under the watchdog it ends in time, with a partial response.
 
-    A timeout does not end the invocation: the record that was interrupted and those not begun are
-    reported as failed, with what failed by itself, and the handler goes on until last call at the
-    most. A record whose handler caught the interrupt and returned is done. If no record was done,
-    `raise_on_entire_batch_failure` decides, as for any other failure of the whole batch.
+    A timeout does not end the invocation. The interrupted record and those not begun are reported
+    as failed, together with those that failed by themselves, and the handler continues until last
+    call at the latest. A record whose handler caught the interrupt and returned counts as done. If
+    no record is done, `raise_on_entire_batch_failure` decides, as for any other failure of the
+    whole batch.
 
-    With `record_time_limit=seconds`, a record that takes longer fails by itself: its handler is
-    left with :class:`~watchdog_lambda.TimeLimitExceeded`, the record is reported, and the next one
-    has its turn. This also holds outside of an invocation, and in any thread; what cannot be
-    interrupted is that of :class:`~watchdog_lambda.time_limit`.
+    With `record_time_limit=seconds`, a record that takes longer fails by itself:
+    :class:`~watchdog_lambda.TimeLimitExceeded` leaves its handler, the record is reported, and the
+    next one is processed. The limit also works outside an invocation and in any thread. Code that
+    :class:`~watchdog_lambda.time_limit` cannot interrupt, this limit cannot interrupt either.
 
     Raises:
         ConfigurationError: `record_time_limit` is not a number of seconds above 0.
 
-    Thread: the handler's; in any other it is Powertools' own, but for `record_time_limit`.
+    Thread: the handler's. In any other it behaves like Powertools' own, with `record_time_limit`.
     """
 
 
 class AsyncBatchProcessor(AsyncBatch, _AsyncBatchProcessor):
-    """Powertools' ``AsyncBatchProcessor``; under the watchdog it ends in time, as the sync one.
+    """Powertools' ``AsyncBatchProcessor``; under the watchdog it ends in time, like the sync one.
 
-    All records are begun at once. In a timeout, those that have ended stay done, the others are
-    cancelled (``CancelledError``), run to their end and reported; one that catches that and returns
-    is done. No task is left pending, unless it resists until last call.
+    All records are begun at once. At a timeout, finished records stay done. The others are
+    cancelled (``CancelledError``), awaited until they end, and reported; one that catches the
+    cancellation and returns is done. No task is left pending, unless it resists until last call.
 
-    With `record_time_limit=seconds`, each record has so much from when it was begun, by the clock:
-    the time in which others run counts. One that takes longer is cancelled through its task and
-    reported.
+    With `record_time_limit=seconds`, each record has this many seconds from its begin, in real
+    time: time in which other records run counts too. A record that takes longer is cancelled
+    through its task and reported.
 
     Raises:
         ConfigurationError: `record_time_limit` is not a number of seconds above 0.
 
-    Thread: the handler's; in any other it is Powertools' own, but for `record_time_limit`.
+    Thread: the handler's. In any other it behaves like Powertools' own, with `record_time_limit`.
     """
 
 
 class SqsFifoPartialProcessor(SyncBatch, _SqsFifoPartialProcessor):
-    """Powertools' ``SqsFifoPartialProcessor``; ends in time, as :class:`BatchProcessor`.
+    """Powertools' ``SqsFifoPartialProcessor``; ends in time, like :class:`BatchProcessor`.
 
-    The order of every message group is kept: all messages behind the one that was interrupted are
-    reported, those of other groups too, for none of them has been begun.
+    The order within every message group is kept: all messages after the interrupted one are
+    reported, those of other groups included, because none of them has been begun.
 
-    A record that takes longer than `record_time_limit` seconds has failed as by any error: the
-    messages behind it are reported too, or with `skip_group_on_error` those of its group.
+    A record that takes longer than `record_time_limit` seconds counts as failed, as after any other
+    error: the messages after it are reported too, or with `skip_group_on_error` those of its group.
 
     Raises:
         ConfigurationError: `record_time_limit` is not a number of seconds above 0.
 
-    Thread: the handler's; in any other it is Powertools' own, but for `record_time_limit`.
+    Thread: the handler's. In any other it behaves like Powertools' own, with `record_time_limit`.
     """

@@ -1,6 +1,6 @@
 """Batches whose records are tasks of one event loop."""
 
-# Powertools' batch utility is typed by halves: its records are bare dicts.
+# Powertools' batch utility is only partly typed: its records are bare dicts.
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
 # pyright: reportUnknownArgumentType=false, reportDeprecated=false
 
@@ -43,25 +43,25 @@ class AsyncRun:
         self.is_over = False
 
     def begin(self) -> None:
-        """A record's task has begun. Called in it."""
+        """Note that a record's task has begun. Called in that task."""
         task = asyncio.current_task()
         if task is not None:
             self.loop = task.get_loop()
             self.tasks.append(task)
 
     def stop(self) -> None:
-        """Cancel the records that have not come to an end; their cleanup is left alone."""
+        """Cancel the unfinished records. Their cleanup is not interrupted."""
         self.is_stopped = True
         self.watch.cover()
         for task in self.tasks:
-            # Once only: where the loop itself was interrupted, asyncio.run has done so before us.
+            # Cancel only once: if the loop itself was interrupted, asyncio.run has cancelled them.
             if task is not asyncio.current_task() and not task.cancelling():
                 task.cancel()
 
     def end(self) -> None:
-        """Run out the loop that an interrupt has come out of.
+        """Cancel and finish the tasks of the loop that an interrupt has left.
 
-        ``asyncio.run`` has done so by itself. In Lambda, Powertools runs a loop that it keeps.
+        ``asyncio.run`` does so by itself. In Lambda, however, Powertools uses a loop that it keeps.
         """
         firing = self.watch.invocation.firing
         loops = dict.fromkeys(() if firing is None else firing.loops)
@@ -70,7 +70,7 @@ class AsyncRun:
         self.watch.run_out(list(loops))
 
     def opened(self, handler: Callable[..., Any]) -> Callable[..., Any]:
-        """`handler`, which interrupts may land in; see :meth:`Watch.opened`."""
+        """Wrap `handler` so that interrupts may land in it; see :meth:`Watch.opened`."""
 
         async def opened(**arguments: Any) -> Any:
             self.watch.uncover()
@@ -79,8 +79,8 @@ class AsyncRun:
             finally:
                 self.watch.cover()
                 if self.is_over:
-                    # On a loop that it could not be stopped in (uvloop). Its batch has been
-                    # answered, and the processor's lists are the next one's.
+                    # The task has outlived its batch, on a loop where it could not be stopped
+                    # (uvloop). The processor's lists now belong to the next batch.
                     raise asyncio.CancelledError
 
         return opened
@@ -132,8 +132,8 @@ class AsyncBatch(StopsInTime):
             entry = self._fail(record, NOT_BEGUN)
         else:
             run.begin()
-            # No check point is between this task's being resumed and the handler's going on, nor
-            # does Powertools wait for anything else: so the cover is down whenever a task waits.
+            # There is no check point between the resumption of this task and that of the handler,
+            # and Powertools awaits nothing else. So the cover is down whenever a task waits.
             run.watch.cover()
             try:
                 entry = await super()._async_process_record(record)  # type: ignore[safe-super]
@@ -141,14 +141,14 @@ class AsyncBatch(StopsInTime):
             except ENDS as error:
                 if run.is_over or not run.watch.is_timeout(error):
                     raise
-                # Not out of the task: it would come out of the loop, and once more of the task that
-                # gathers this one, where nobody asks for it and asyncio logs an error.
+                # The error must not leave the task: it would leave the loop too, and be set on the
+                # task that gathers this one, where nobody retrieves it and asyncio logs an error.
                 entry = self._fail(record, sys.exc_info())
             finally:
                 run.watch.uncover()
         run.entries[id(record)] = entry
         if run.watch.is_interrupted() and not run.is_stopped:
-            # It has landed in this record's own step, not where the loop waits: the others would
-            # go on.
+            # The interrupt landed in this record's own step, not in the loop's wait. Without this
+            # the other records would continue.
             run.stop()
         return entry

@@ -1,4 +1,4 @@
-"""The time that each record of a batch gets."""
+"""The time limit for each record of a batch."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 
 def checked(seconds: Any) -> float | None:
-    """What was given as `record_time_limit`.
+    """Validate the value of `record_time_limit`.
 
     Raises:
-        ConfigurationError: it is no number of seconds above 0.
+        ConfigurationError: it is not a number of seconds above 0.
     """
     if seconds is None:
         return None
@@ -31,12 +31,12 @@ def checked(seconds: Any) -> float | None:
 
 
 def limited(handler: Callable[..., Any], seconds: float | None) -> Callable[..., Any]:
-    """`handler`, which a record that takes longer leaves with ``TimeLimitExceeded``."""
+    """Wrap `handler` so that a record that takes longer raises ``TimeLimitExceeded``."""
     if seconds is None:
         return handler
     call = with_frame(handler)
 
-    # The name says where the user's code ends; see _cpython.source.RECORD.
+    # This function's name marks where the user's code ends; see _cpython.source.RECORD.
     def opened(**arguments: Any) -> Any:
         with time_limit(seconds):
             return call(**arguments)
@@ -45,7 +45,7 @@ def limited(handler: Callable[..., Any], seconds: float | None) -> Callable[...,
 
 
 def limited_async(handler: Callable[..., Any], seconds: float | None) -> Callable[..., Any]:
-    """The same of a coroutine function; the record's task is cancelled while it waits."""
+    """Do the same for a coroutine function: the record's task is cancelled while it waits."""
     if seconds is None:
         return handler
 
@@ -57,7 +57,7 @@ def limited_async(handler: Callable[..., Any], seconds: float | None) -> Callabl
 
 
 def with_frame(handler: Callable[..., Any]) -> Callable[..., Any]:
-    """`handler`, or a function that calls it: an interrupt must have a frame to land in."""
+    """Return `handler`, or a function that calls it: an interrupt needs a frame to land in."""
     function = handler.__func__ if isinstance(handler, types.MethodType) else handler
     if isinstance(function, types.FunctionType):
         return handler

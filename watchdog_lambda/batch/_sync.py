@@ -1,6 +1,6 @@
 """Batches whose records are handled one after the other."""
 
-# Powertools' batch utility is typed by halves: its records are bare dicts.
+# Powertools' batch utility is only partly typed: its records are bare dicts.
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
 # pyright: reportUnknownArgumentType=false, reportDeprecated=false
 

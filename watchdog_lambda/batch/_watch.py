@@ -1,6 +1,6 @@
-"""When interrupts may land in a batch, and when the batch stops; for both kinds of processors."""
+"""When interrupts may land in a batch and when the batch stops, for both kinds of processors."""
 
-# Powertools' batch utility is typed by halves: its records are bare dicts.
+# Powertools' batch utility is only partly typed: its records are bare dicts.
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
 # pyright: reportUnknownArgumentType=false, reportDeprecated=false
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 _MISSING: Final = object()
 
 _LONGEST_WAIT = 0.1
-"""Seconds that the watchdog may be behind the clock before the batch ends without it."""
+"""Seconds that a batch waits for the watchdog to fire, before it ends without it."""
 
 _YIELD = 0.001
 
@@ -46,14 +46,15 @@ NOT_BEGUN: Final[ExceptionInfo] = (
 )
 
 ENDS = (LambdaTimeout, Interrupt, BaseExceptionGroup, asyncio.CancelledError)
-"""What an interrupt can leave a record as, past Powertools' ``except Exception``."""
+"""The exceptions as which an interrupt can leave a record, despite Powertools' ``except
+Exception``."""
 
 
 class Watch:
-    """When interrupts may land in one batch, and when it stops.
+    """Decides when interrupts may land in one batch, and when the batch stops.
 
-    Interrupts wait from :meth:`cover` to :meth:`uncover`. A batch that its time has run out on
-    leaves the last cover up, so that the answer is not interrupted before last call.
+    Interrupts wait from :meth:`cover` to :meth:`uncover`. A batch that has run out of time leaves
+    the last cover up, so that its answer is not interrupted before last call.
 
     Thread: the handler's.
     """
@@ -79,22 +80,22 @@ class Watch:
             try:
                 withdraw_for_shield(self.invocation.firing)
             except (LambdaTimeout, Interrupt):
-                pass  # an injected one has landed on the way: the next look at the time ends it all
+                pass  # an injection has landed here; the next check of the time ends the batch
 
     def uncover(self) -> None:
         lower_shield(self.invocation)
 
     def is_out_of_time(self) -> bool:
-        """Whether the grace period has come, or the watchdog has acted on it."""
+        """Return whether the grace period has begun, or the watchdog has fired."""
         return self.invocation.is_out_of_time()
 
     def is_interrupted(self) -> bool:
-        """Whether an interrupt has been made for this invocation."""
+        """Return whether an interrupt has been raised or injected in this invocation."""
         firing = self.invocation.firing
         return firing is not None and bool(firing.policy.records)
 
     def is_timeout(self, error: BaseException) -> bool:
-        """Whether `error` is one of the interrupts, or what one has led to."""
+        """Return whether `error` is one of the interrupts, or was caused by one."""
         firing = self.invocation.firing
         if firing is None or not self.is_interrupted():
             return False
@@ -103,7 +104,7 @@ class Watch:
         return firing.policy.involves(error)
 
     def run_out(self, loops: list[asyncio.AbstractEventLoop]) -> None:
-        """Cancel what loops have been left with and run it to its end, until last call."""
+        """Cancel the tasks left in the loops and run them to their end, until last call."""
         last_call_at = self.invocation.timeline().last_call_at
         firing = self.invocation.firing
         unended = None if firing is None else firing.unended
@@ -114,7 +115,7 @@ class Watch:
                 pass  # last call
 
     def opened(self, handler: Callable[..., Any]) -> Callable[..., Any]:
-        """`handler`, as the one place in a covered batch that interrupts may land in."""
+        """Wrap `handler` as the only place in a covered batch where interrupts may land."""
         call = with_frame(handler)
 
         def opened(**arguments: Any) -> Any:
@@ -128,15 +129,15 @@ class Watch:
             except (LambdaTimeout, Interrupt):
                 if result is _MISSING:
                     raise
-                # Injected when the handler had returned already: the record is done.
+                # Injected after the handler had returned: the record is done.
             return result
 
         return opened
 
     def _wait_until_fired(self) -> None:
-        """Let the watchdog come: a batch that was cut short has its hooks and its record.
+        """Wait for the watchdog to fire, so that a batch cut short gets its hooks and its record.
 
-        It is milliseconds behind the clock, and would find the invocation ended.
+        The watchdog acts some milliseconds late, and would find that the invocation has ended.
         """
         until = SystemClock.monotonic() + _LONGEST_WAIT
         while not self.invocation.has_fired() and SystemClock.monotonic() < until:
@@ -144,18 +145,18 @@ class Watch:
 
 
 class StopsInTime(BasePartialBatchProcessor):
-    """What both kinds of processors have in common."""
+    """The part that both kinds of processors share."""
 
     def __init__(
         self, *arguments: Any, record_time_limit: float | None = None, **options: Any
     ) -> None:
-        """Take Powertools' own arguments, and what a record may take.
+        """Take Powertools' own arguments, and a time limit for each record.
 
         Args:
-            *arguments: Powertools' own, as `options`.
-            record_time_limit: seconds that the handler of one record may take. One that takes
+            *arguments: Powertools' own.
+            record_time_limit: seconds that the handler of one record may take. A record that takes
                 longer fails by itself, with ``TimeLimitExceeded``, and is reported; the next ones
-                still have their turn. None is no limit.
+                are still processed. None means no limit.
             **options: Powertools' own.
 
         Raises:
@@ -165,7 +166,7 @@ class StopsInTime(BasePartialBatchProcessor):
         super().__init__(*arguments, **options)
 
     def __exit__(self, *exception: object) -> None:
-        # The batch is done, and the answer is being made of it.
+        # The records are processed; Powertools builds the response here.
         invocation = own_invocation()
         if invocation is None:
             super().__exit__(*exception)  # type: ignore[no-untyped-call]
@@ -174,20 +175,20 @@ class StopsInTime(BasePartialBatchProcessor):
             super().__exit__(*exception)  # type: ignore[no-untyped-call]
 
     def _fail(self, record: dict[Any, Any], exception: ExceptionInfo) -> FailureResponse:
-        """Report a record that has not been done."""
-        # Without the model: validators are the user's code, and there is no time for any.
+        """Report a record as failed."""
+        # Skip the model: its validators are the user's code, and there is no time left for them.
         return self.failure_handler(self._to_batch_type(record, self.event_type), exception)
 
     def _repair(self, record: dict[Any, Any]) -> None:
-        """Name the record that Powertools has just noted as failed, if it could not.
+        """Name the record that Powertools has just noted as failed, if Powertools could not.
 
-        An interrupt at last call, in a model's validator, leaves it with none.
+        After an interrupt at last call in a model's validator, Powertools notes None.
         """
         if self.fail_messages and self.fail_messages[-1] is None:
             self.fail_messages[-1] = self._to_batch_type(record, self.event_type)
 
 
 def own_invocation() -> Invocation | None:
-    """The invocation whose handler runs in this thread; None outside of one."""
+    """Return the invocation whose handler runs in this thread, or None."""
     invocation = invocation_of(get_ident())
     return invocation if invocation is not None and invocation.is_open else None

@@ -1,17 +1,17 @@
-"""For tests of your own: what does my handler do when its time is up?
+"""Tools for your own tests: what does my handler do when its time is up?
 
 Nothing here sleeps, and nothing is simulated: the watchdog of production runs the hooks and lands
 the interrupt, on an invocation whose time has been moved. A test takes milliseconds::
 
     def test_out_of_time(monkeypatch):
-        monkeypatch.setattr(app, "load_rows", expire)  # its time is up in there
+        monkeypatch.setattr(app, "load_rows", expire)  # the time runs out in this call
 
         answer = app.handler({}, FakeContext())
 
         assert answer["statusCode"] == 504
 
-Under pytest there are fixtures, ``watchdog_context``, ``watchdog_clock``, ``watchdog_timeouts`` and
-``watchdog_hooks``; ``pytest --fixtures`` describes them. Nothing here needs pytest.
+For pytest there are the fixtures ``watchdog_context``, ``watchdog_clock``, ``watchdog_timeouts``
+and ``watchdog_hooks``; ``pytest --fixtures`` describes them. Nothing here requires pytest.
 """
 
 from __future__ import annotations
@@ -48,20 +48,20 @@ __all__ = [
 
 
 class Clock:
-    """Moves the time of the invocation under way. There is one, :data:`clock`."""
+    """Moves the time of the current invocation. The only instance is :data:`clock`."""
 
     def advance(self, seconds: float) -> None:
-        """Let time pass, in no time.
+        """Let `seconds` pass without waiting.
 
-        What is due on the way happens at its own instant, and is waited for: the hooks of every
-        stage run, and where the grace period begins the interrupt lands, here, in the caller, as in
-        production; the rest of the seconds then does not pass. Before last call, a shield and a
-        cleanup are left alone, so there time goes on.
+        Everything that becomes due on the way happens at its own instant, and this method waits for
+        it. The hooks of every stage run. When the grace period begins, the interrupt lands here, in
+        the caller, as in production; the remaining seconds then do not pass. In a shield or a
+        cleanup no interrupt lands before last call, so time passes there as usual.
 
-        In a thread that the handler has started it moves the process's one invocation; the
-        interrupt lands in the handler's thread, and this returns then. In a shutdown hook the time
-        passes at once and nothing is waited for: a hook that takes longer than its budget. Outside
-        of a watched invocation it moves only what :class:`FakeContext` counts.
+        In a thread that the handler has started, this moves the process's only invocation. The
+        interrupt lands in the handler's thread, and then this returns. In a shutdown hook the time
+        passes at once without waiting for anything, as if the hook exceeded its budget. Outside a
+        watched invocation it moves only the time of :class:`FakeContext`.
 
         Raises:
             ClockError: not a number of seconds, or something that is due does not happen.
@@ -84,26 +84,26 @@ class Clock:
 
 
 clock = Clock()
-"""The controllable clock: ``clock.advance(25.0)`` inside of the handler."""
+"""The controllable clock: call ``clock.advance(25.0)`` inside the handler."""
 
 
 def expire(*_args: object, **_kwargs: object) -> None:
-    """Stand for a call that takes longer than the handler has time.
+    """Stand in for a call that takes longer than the handler has left.
 
-    Put it in the place of what would block, ``monkeypatch.setattr(app, "load_rows", expire)`` or
-    ``Mock(side_effect=expire)``; it takes any arguments. The invocation of this thread has then
-    reached its grace period: the hooks run, and the interrupt lands in the caller. Every later call
-    gets what comes next: the interrupt that follows a swallowed one, and in a cleanup, which is
-    left alone, that of last call.
+    Put it in place of a call that would block: ``monkeypatch.setattr(app, "load_rows", expire)`` or
+    ``Mock(side_effect=expire)``. It accepts any arguments. When it is called, this thread's
+    invocation reaches its grace period: the hooks run, and the interrupt lands in the caller. Each
+    later call gets what would come next: another interrupt if the first was swallowed, or, inside
+    a cleanup, the interrupt of last call.
 
-    Returns only where production would go on, too: in a shield, at whose end the interrupt lands;
-    with ``interrupt="none"``; and in a thread that the handler has started, once the interrupt has
-    landed in the handler's own.
+    It returns only where production would continue as well: in a shield, where the interrupt lands
+    at the end of the block; with ``interrupt="none"``; and in a thread that the handler has
+    started, once the interrupt has landed in the handler's thread.
 
     Raises:
-        LambdaTimeout: or ``Interrupt``, whichever is due: what lands in the handler.
-        ClockError: no watched invocation is under way; or nothing lands any more, and Lambda would
-            kill the process here.
+        LambdaTimeout: or ``Interrupt``: the interrupt that lands in the handler.
+        ClockError: there is no watched invocation; or no interrupt is left to land, and Lambda
+            would kill the process here.
 
     Thread: any.
     """
@@ -117,21 +117,21 @@ def expire(*_args: object, **_kwargs: object) -> None:
     if is_interrupt_expected(travel.invocation) or _goes_on(travel):
         travel.land()
     else:
-        # A cleanup that blocks: left alone until last call.
+        # A cleanup blocks. Nothing interrupts it before last call.
         if travel.elapsed < travel.timeline.last_call_at:
             travel.go_to(travel.timeline.last_call_at)
         _end(travel)
 
 
 async def async_expire(*_args: object, **_kwargs: object) -> None:
-    """Stand for an awaitable that takes longer than an ``async def`` handler has time.
+    """Stand in for an awaitable that takes longer than an ``async def`` handler has left.
 
-    As :func:`expire`, for what the handler awaits: the interrupt lands while the loop waits, and
-    the handler's task sees ``CancelledError``, as in production.
+    Works like :func:`expire`, for what the handler awaits: the interrupt lands while the loop
+    waits, and the handler's task gets ``CancelledError``, as in production.
 
     Raises:
         asyncio.CancelledError: where it is awaited.
-        ClockError: as from :func:`expire`.
+        ClockError: as :func:`expire` does.
 
     Thread: the handler's.
     """
@@ -141,15 +141,15 @@ async def async_expire(*_args: object, **_kwargs: object) -> None:
     if not travel.invocation.has_fired():
         after = travel.timeline.grace_at
     elif not is_interrupt_expected(travel.invocation) and not _goes_on(travel):
-        # A cleanup that awaits: left alone until last call. After that nothing comes, and the
-        # wrapper waits no longer for it.
+        # A cleanup awaits. Nothing interrupts it before last call; after it no interrupt comes any
+        # more, and the wrapper no longer waits for the cleanup.
         after = travel.timeline.last_call_at
     if after is not None:
         travel.approach(after)
     if not travel.is_handlers or _goes_on(travel):
         expire()  # returns once the hooks have run
         return
-    import asyncio  # noqa: PLC0415 - a loop runs, so it is there
+    import asyncio  # noqa: PLC0415 - a loop is running, so asyncio is loaded
 
     loop = asyncio.get_running_loop()
     never: asyncio.Future[None] = loop.create_future()
@@ -175,7 +175,7 @@ def _require(name: str) -> TimeTravel:
 
 
 def _goes_on(travel: TimeTravel) -> bool:
-    """Whether production would let the handler go on, too."""
+    """Return whether the handler would continue in production as well."""
     invocation = travel.invocation
     if invocation.plan.settings.interrupt == "none":
         return True
@@ -183,7 +183,7 @@ def _goes_on(travel: TimeTravel) -> bool:
 
 
 def _end(travel: TimeTravel) -> None:
-    """Nothing lands any more: go on to where Lambda kills."""
+    """Advance to the hard deadline and raise: no interrupt is left to land."""
     __tracebackhide__ = True
     travel.go_to(travel.timeline.limit)
     raise ClockError(
@@ -193,7 +193,7 @@ def _end(travel: TimeTravel) -> None:
 
 
 def _keep_turning(loop: Any, never: Any) -> None:
-    """Off the main thread nothing wakes a loop that waits, so it must not wait long."""
+    """Keep the loop awake: off the main thread nothing wakes a loop in its wait."""
 
     def turn() -> None:
         if not never.done():

@@ -1,4 +1,4 @@
-"""Why no invocation is watched where a test moves its time."""
+"""Explains why there is no watched invocation when a test moves the time."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def why_unwatched(name: str) -> str:
-    """What to do, for the function `name` of this package's. Thread: the one that has called it."""
+    """Return the error message for our function `name`. Thread: the one that called it."""
     count = len(under_way())
     if count > 1:
         return (
@@ -34,7 +34,7 @@ def why_unwatched(name: str) -> str:
 
 
 def _guard(frame: FrameType | None) -> FrameType | None:
-    """The frame around a watched handler, if this thread is in one."""
+    """Return the guard's frame around a watched handler, if this thread is in one."""
     while frame is not None:
         code = frame.f_code
         if code.co_name == GUARD and code.co_filename.startswith(PACKAGE):
@@ -44,8 +44,8 @@ def _guard(frame: FrameType | None) -> FrameType | None:
 
 
 def _what_is_wrong(guard: FrameType) -> str:
-    """Of the context that the handler was called with."""
-    # The second parameter, which has the name of the handler's.
+    """Say what is wrong with the context that the handler was called with."""
+    # The context is the second parameter; its name is the handler's own.
     context = guard.f_locals.get(guard.f_code.co_varnames[1])
     kind = type(context).__name__
     if not hasattr(context, "get_remaining_time_in_millis"):

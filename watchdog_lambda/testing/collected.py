@@ -1,4 +1,4 @@
-"""What a test collects, and what it leaves behind: records of timeouts, registered hooks."""
+"""Collects the records of timeouts in a test, and removes the hooks that a test registers."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 class timeout_records:  # noqa: N801 - used like a function
     """Collect the records of timeouts: ``with timeout_records() as timeouts: ...``.
 
-    A list of dicts, each as it goes to the log, where it is written all the same (pytest captures
-    it). One is there as soon as the handler has returned or raised.
+    The result is a list of dicts, each as it goes to the log. The log still gets them too, and
+    pytest captures it. A record is in the list once the handler has returned or raised.
 
     Thread: any; the records of all threads are collected.
     """
@@ -43,10 +43,11 @@ class timeout_records:  # noqa: N801 - used like a function
 
 
 class isolated_hooks:  # noqa: N801 - used like a function
-    """Forget at the end of a block which shutdown hooks were registered in it.
+    """Restore the registered shutdown hooks at the end of a block.
 
-    ``with isolated_hooks(): ...``. Hooks from before stay, and those that were removed come back.
-    Import the module under test outside of the block: its hooks are registered only once.
+    ``with isolated_hooks(): ...`` forgets the hooks that the block registers, and restores those
+    that it removes. Import the module under test outside the block: its hooks are registered only
+    once.
 
     Thread: any, one at a time.
     """

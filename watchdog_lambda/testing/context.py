@@ -1,4 +1,4 @@
-"""A Lambda context for tests, on the time that a test can move."""
+"""A Lambda context for tests, whose time a test can move."""
 
 from __future__ import annotations
 
@@ -13,31 +13,30 @@ if TYPE_CHECKING:
     from typing import Any
 
 _advanced = [0.0]
-"""Seconds by which time has been moved outside of any watched invocation."""
+"""Seconds by which time has been moved outside any watched invocation."""
 
 _LONGEST = 900.0  # as in Lambda
 
 
 class FakeContext:
-    """A Lambda context for tests, with everything that the real one has.
+    """A Lambda context for tests, with every attribute of the real one.
 
-    Its time runs from the start of the watched invocation that it is given to, each time anew, and
-    in a handler that is not watched from when it was made. Real time counts, and so does
-    :meth:`Clock.advance`; :func:`~watchdog_lambda.remaining_time` and
-    :meth:`get_remaining_time_in_millis` always agree.
+    Its time starts anew with every watched invocation that it is passed to. For a handler that is
+    not watched, it starts when the context is made. Both real time and :meth:`Clock.advance` count.
+    :func:`~watchdog_lambda.remaining_time` and :meth:`get_remaining_time_in_millis` always agree.
 
     Args:
-        timeout: the function's timeout in seconds: more than 0, 900 at most, as in Lambda.
-        function_name: the rest is what the attributes of these names give.
+        timeout: the function's timeout in seconds: more than 0 and at most 900, as in Lambda.
+        function_name: the value of the attribute; so are the arguments below.
         function_version: as in Lambda.
-        aws_request_id: the same in every context, unless you give one.
-        memory_limit_in_mb: a string, as the real context has it.
-        invoked_function_arn: made of the name if you give none.
-        log_group_name: made of the name, too.
+        aws_request_id: the same in every context, unless you pass one.
+        memory_limit_in_mb: a string, as in the real context.
+        invoked_function_arn: derived from the name by default.
+        log_group_name: derived from the name by default.
         log_stream_name: as in Lambda.
-        identity: of Amazon Cognito; without one, its two ids are None.
-        client_context: of the mobile SDK.
-        tenant_id: of a function with tenant isolation.
+        identity: the Amazon Cognito identity; by default one whose two ids are None.
+        client_context: the mobile SDK's.
+        tenant_id: for a function with tenant isolation.
 
     Raises:
         ValueError: a timeout that no function can have.
@@ -85,7 +84,7 @@ class FakeContext:
     def get_remaining_time_in_millis(self) -> int:
         """Milliseconds to the hard deadline, never below 0."""
         if is_ours(sys._getframe(1).f_code):
-            self._begin()  # a watched invocation begins, and asks how long it has
+            self._begin()  # our guard asks, so a watched invocation begins
             return max(1, round(self.timeout * 1000))
         for _, invocation in under_way():
             if invocation.context is self:
@@ -94,11 +93,11 @@ class FakeContext:
         return max(0, int(left * 1000))
 
     def log(self, message: object) -> None:
-        """Write to standard output, as the real one does where no runtime listens."""
+        """Write to standard output, as the real context does outside the runtime."""
         sys.stdout.write(str(message))
 
     def w3c(self) -> dict[str, str]:
-        """The W3C trace context of the invocation: none."""
+        """Return the W3C trace context of the invocation, which is empty."""
         return {}
 
     def __repr__(self) -> str:
@@ -112,17 +111,17 @@ class FakeContext:
         self._advanced = _advanced[0]
 
     def _watchdog_move_back(self, seconds: float) -> None:
-        """Its invocation moves in time. Thread: watchdog."""
+        """Follow the context's invocation, whose time is moved. Thread: watchdog."""
         self._hard -= seconds
 
 
 class FakeIdentity:
-    """The Cognito identity of an invocation without one."""
+    """The identity object of an invocation without a Cognito identity."""
 
     cognito_identity_id: str | None = None
     cognito_identity_pool_id: str | None = None
 
 
 def advance_unwatched(seconds: float) -> None:
-    """Move what contexts count outside of any watched invocation. Thread: any."""
+    """Move the time of all contexts outside watched invocations. Thread: any."""
     _advanced[0] += seconds

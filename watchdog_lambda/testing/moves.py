@@ -1,4 +1,4 @@
-"""The moves of an invocation in time, each made by the watchdog's thread between two looks."""
+"""Moves an invocation in time. The watchdog's thread makes each move, between two looks."""
 
 from __future__ import annotations
 
@@ -16,29 +16,30 @@ if TYPE_CHECKING:
     from watchdog_lambda._engine.limits import Limit
 
 BOUND = 10.0
-"""Seconds, real ones, after which something that must come has not come."""
+"""Real seconds to wait for something that must happen, before giving up."""
 
-EPSILON = 1e-6  # seconds: beyond the rounding of an instant, below what anybody can see
+EPSILON = 1e-6  # seconds; more than the rounding error of an instant, too little to be noticed
 
 
 class ClockError(BaseException):
-    """Time cannot be moved as the test asks; the message says why, and what to do.
+    """Time cannot be moved as the test asks. The message says why, and what to do.
 
-    Not an ``Exception``, as ``pytest.fail`` raises none either: it is meant for the test, and the
-    handler in between may well catch every ``Exception``.
+    Not an ``Exception``, like the exception of ``pytest.fail``: it is meant for the test, and the
+    handler in between may catch every ``Exception``.
     """
 
     __module__ = "watchdog_lambda.testing"
-    # One raised in a cleanup is not made of the interrupt; else LambdaTimeout would take its place.
+    # Keep the context empty: otherwise an error raised in a cleanup would count as caused by the
+    # interrupt, and the wrapper would raise LambdaTimeout instead.
     __context__ = None
 
 
 moves: dict[Invocation, int] = {}
-"""How often time has been moved for each invocation, by whichever thread."""
+"""How often time has been moved for each invocation, by any thread."""
 
 
 def move_back(invocation: Invocation, seconds: float) -> None:
-    """Move an invocation's two instants, and those who count from them.
+    """Move an invocation's two instants, and everything that is derived from them.
 
     Everything else about an invocation is in seconds since its start.
 
@@ -54,18 +55,18 @@ def move_back(invocation: Invocation, seconds: float) -> None:
         return
     firing.stopwatch.start = invocation.start
     for stage in firing.stages:
-        # What hooks are told is frozen, and public: its deadline is an instant.
+        # The public details are frozen, and their deadline is an instant.
         object.__setattr__(stage.details, "deadline", invocation.hard)
         stage.wake()
 
 
 def have_done(call: Callable[[], None], own: Invocation | None) -> None:
-    """Have the watchdog's thread do something between two looks, and wait until it is done.
+    """Run `call` on the watchdog's thread between two looks, and wait until it has returned.
 
-    `own` is the invocation that the calling thread runs the handler of.
+    `own` is the invocation whose handler the calling thread runs, if any.
 
     Raises:
-        ClockError: the thread does not run.
+        ClockError: the watchdog's thread does not run.
     """
     done = allocate_lock()
     done.acquire()
@@ -81,7 +82,7 @@ def have_done(call: Callable[[], None], own: Invocation | None) -> None:
 
     process_watchdog.pending_calls.append(do)
     if own is not None:
-        # Not only rung: the nudge may not have been installed yet.
+        # Do not only ring: wake() also installs the nudge, if that has not happened yet.
         process_watchdog.wake(own)
     else:
         process_watchdog._alarm.ring()
@@ -92,12 +93,12 @@ def have_done(call: Callable[[], None], own: Invocation | None) -> None:
 
 
 def is_to_land(limit: Limit) -> bool:
-    """Whether a block's time is up, and nothing has landed in it. Thread: the block's."""
+    """Return whether a block's time is up and nothing has landed in it yet. Thread: the block's."""
     if not limit.is_open or limit.shields or limit.hard > SystemClock.monotonic():
         return False
     return limit.firing is None or not limit.firing.policy.records
 
 
 def limits_of(thread_id: int, invocation: Invocation) -> list[Limit]:
-    """The limits of the blocks in a thread of the `invocation`, the innermost first."""
+    """Return the limits of the blocks in the invocation's thread, innermost first."""
     return [limit for limit in chain(innermost.get(thread_id)) if limit is not invocation]

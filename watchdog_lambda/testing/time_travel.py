@@ -1,15 +1,16 @@
-"""Moving an invocation in time, for tests: the machinery of :mod:`watchdog_lambda.testing`.
+"""Moves an invocation in time, for tests: the machinery of :mod:`watchdog_lambda.testing`.
 
-The clock is the machine's, and stays so. It is the invocation's start that moves back, with the
-watchdog's next look, so that to everybody it looks as if the time had passed.
-Nothing is simulated beyond that. The watchdog thread sees what is due, runs the hooks and lands the
-interrupt as in production.
+The clock is always the machine's. Instead, the invocation's start moves back, together with the
+instant of the watchdog's next look, so that the time appears to have passed. Nothing else is
+simulated: the watchdog thread sees what is due, runs the hooks and lands the interrupt as in
+production.
 
-Time moves from one instant at which something is due to the next, and at each it waits, in real
-time, until what is due has been done. So what a test sees does not depend on the machine's speed.
+Time moves from one instant at which something is due to the next. At each of them the calling
+thread waits, in real time, until everything due has been done, so a test's result does not depend
+on the speed of the machine.
 
 The watchdog thread itself moves the instants, between two looks at them (see
-:attr:`WatchdogThread.pending_calls`): it never compares one that has moved with one that has not.
+:attr:`WatchdogThread.pending_calls`), so it never compares a moved instant with one not yet moved.
 """
 
 from __future__ import annotations
@@ -47,15 +48,15 @@ if TYPE_CHECKING:
 
 
 class TimeTravel:
-    """Time passing for one invocation, for the thread that asks for it."""
+    """Moves the time of one invocation, on behalf of the calling thread."""
 
     def __init__(self, invocation: Invocation) -> None:
         self.invocation = invocation
         self.ident = get_ident()
         self.is_handlers = invocation in of_thread(self.ident)
         self.is_hooks = any(f.f_code is Stage._call.__code__ for f in frames())
-        self._move = moves.get(invocation, 0)  # the last that we know of
-        self._is_alone = True  # nobody else has moved it since
+        self._move = moves.get(invocation, 0)  # the last move that we know of
+        self._is_alone = True  # no other thread has moved the invocation since
 
     @property
     def elapsed(self) -> float:
@@ -64,19 +65,19 @@ class TimeTravel:
 
     @property
     def timeline(self) -> Timeline:
-        """What is due when, in seconds since the start."""
+        """When each thing is due, in seconds since the start."""
         return self.invocation.timeline()
 
     # ---- going on ----------------------------------------------------------------------------
 
     def go_to(self, after: float) -> None:
-        """Let time pass until `after` seconds from the start, and what is due on the way happen.
+        """Let time pass until `after` seconds from the start, with everything due on the way.
 
-        In the handler's thread this is where an interrupt lands.
+        In the handler's thread, interrupts land in here.
         """
         __tracebackhide__ = True
         if self.is_hooks:
-            # The stage that it belongs to cannot be waited for, and is not over.
+            # Do not wait: the stage that runs this hook cannot end before the hook returns.
             self._move_to(after)
             return
         step = self.elapsed
@@ -87,22 +88,19 @@ class TimeTravel:
             with landing(partial(self.realign, step)):
                 self._let_hooks_run()
                 self._let_the_interrupt_land()
-            # Where it lands in another thread, time stops for this one too: there it is over.
+            # If the interrupt landed in another thread, stop here as well: the handler has ended.
             if step >= after or not self.invocation.is_open or self._interrupts() != interrupts:
                 return
 
     def land(self) -> None:
-        """Wait for the hooks, and for the next interrupt if there is one to come.
-
-        No time passes.
-        """
+        """Wait for the hooks, and for the next interrupt if one is due, without moving time."""
         __tracebackhide__ = True
         with landing(partial(self.realign, None)):
             self._let_hooks_run()
             self._let_the_interrupt_land()
 
     def approach(self, after: float) -> None:
-        """Let time pass as :meth:`go_to` does, but do not wait for what happens at the end of it.
+        """Let time pass like :meth:`go_to`, but do not wait for what is due at the end.
 
         No interrupt lands in here.
         """
@@ -114,27 +112,27 @@ class TimeTravel:
                 self._let_hooks_run()
 
     def why_nothing_lands(self) -> str:
-        """For the message about an interrupt that has not come."""
+        """Return the reason why an interrupt has not landed, for the message about it."""
         firing = self.invocation.firing
         why = None if firing is None else obstacle(firing, "stuck")
         return why or "the watchdog thread has not come to it"
 
     def realign(self, after: float | None) -> None:
-        """Take out what the landing took in real time: it landed `after` seconds from the start.
+        """Remove the real time that the landing took: it counts as `after` seconds from the start.
 
-        So that the figures in its message are those of the test, on any machine.
+        This way the message has the test's own figures, on any machine.
 
-        Thread: the handler's, which handles the interrupt.
+        Thread: the handler's, while it handles the interrupt.
         """
         firing = self.invocation.firing
         if after is None or firing is None or not firing.policy.records:
             return
         if not self._is_alone or moves.get(self.invocation, 0) != self._move:
-            return  # a hook or a thread of the handler's has moved it on: time does not go back
+            return  # a hook or another thread has moved time forward: it must not go back
         record = firing.policy.records[-1]
         stage = firing.grace_stage
         if len(firing.policy.records) == 1 and stage is not None and not stage.has_ended():
-            after += firing.timeline.hook_budget  # a hook has hung, and that took its time
+            after += firing.timeline.hook_budget  # a hook has hung and used up the budget
         drift = record.at - (after + EPSILON)
         if drift <= 0:
             return
@@ -153,7 +151,7 @@ class TimeTravel:
     # ---- steps -------------------------------------------------------------------------------
 
     def _next_event(self, after: float) -> float:
-        """When something is due next, in seconds from the start; infinity if nothing is."""
+        """Return when something is due next, in seconds from the start; infinity if nothing is."""
         invocation = self.invocation
         firing = invocation.firing
         limits = limits_of(self.ident, invocation)
@@ -169,7 +167,7 @@ class TimeTravel:
         return min((at for at in times if at > after + EPSILON), default=math.inf)
 
     def _move_to(self, after: float) -> None:
-        """Make it `after` seconds since the start, if it is not yet, and what is due begin."""
+        """Move time to `after` seconds from the start, if it is earlier, and begin what is due."""
         invocation = self.invocation
 
         def move() -> None:
@@ -182,14 +180,14 @@ class TimeTravel:
                     move_back(moved, missing)
 
         self._have_done(move)
-        # A second one is done only after the look that follows the first.
+        # The second call runs only after the look that follows the first.
         self._have_done(lambda: None)
 
     def _have_done(self, call: Callable[[], None]) -> None:
         have_done(call, self.invocation if self.is_handlers else None)
 
     def _let_hooks_run(self) -> None:
-        """Wait until the hooks that have begun have ended, or have had their budget."""
+        """Wait until the hooks that have begun have ended or used up their budget."""
         __tracebackhide__ = True
         firing = self.invocation.firing
         if firing is not None:
@@ -197,7 +195,7 @@ class TimeTravel:
             wait_until(lambda: all(stage.is_over() for stage in stages), math.inf)
 
     def _let_the_interrupt_land(self) -> None:
-        """From the grace period on, wait for the interrupt, if there is one to come."""
+        """In the grace period, wait for the interrupt, if one is due."""
         __tracebackhide__ = True
         invocation = self.invocation
         firing = invocation.firing
@@ -208,7 +206,7 @@ class TimeTravel:
         if firing is None or firing.fired_at is None:
             return
         if invocation.plan.settings.interrupt != "none":
-            # Then the end of a shield lands it.
+            # If a shield is up, its end lands the interrupt.
             wait_until(lambda: not firing.policy.is_waiting or not invocation.is_open, until)
         if not self.is_handlers:
             wait_until(lambda: self._is_over_elsewhere(firing), until)
@@ -217,7 +215,7 @@ class TimeTravel:
             raise ClockError(f"the interrupt has not landed: {self.why_nothing_lands()}")
 
     def _is_over_elsewhere(self, firing: Firing) -> bool:
-        """Whether the handler's thread has its interrupt, or none is to come now."""
+        """Return whether the handler's thread has had its interrupt, or none is due now."""
         invocation = self.invocation
         if not invocation.is_open or invocation.plan.settings.interrupt == "none":
             return True
@@ -231,7 +229,7 @@ class TimeTravel:
 
 
 def find() -> TimeTravel | None:
-    """Time travel for the invocation that this thread works for, if there is one."""
+    """Return a TimeTravel for this thread's invocation, if there is one."""
     for ended in moves.keys() - {invocation for _, invocation in watched()}:
         moves.pop(ended, None)
     invocation = current() or next(iter(of_thread(get_ident())), None)

@@ -1,4 +1,4 @@
-"""The call that blocks in a test, for which an interrupt lands."""
+"""The blocking call in which a test waits for an interrupt to land."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
 
     from watchdog_lambda._engine.invocation import Invocation
 
-_STEP = 0.002  # seconds between two looks at whether something has come
+_STEP = 0.002  # seconds between two checks of the condition
 
 
 class landing:  # noqa: N801 - used like a function
-    """A block in which an interrupt may land; then it calls `realign`."""
+    """A block in which an interrupt may land. If one does, it calls `realign`."""
 
     def __init__(self, realign: Callable[[], None]) -> None:
         self._realign = realign
 
     def __enter__(self) -> None:
-        """Nothing to do."""
+        """Do nothing."""
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         if isinstance(error, LambdaTimeout | Interrupt):
@@ -34,7 +34,7 @@ class landing:  # noqa: N801 - used like a function
 
 
 def frames() -> Iterator[FrameType]:
-    """The calling thread's, innermost first."""
+    """Yield the calling thread's frames, innermost first."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         yield frame
@@ -44,9 +44,9 @@ def frames() -> Iterator[FrameType]:
 def wait_until(  # pragma: no cover - runs under another file's name, see below
     done: Callable[[], bool], until: float
 ) -> None:
-    """Block, in steps, until `done` or the bound: an interrupt lands in here.
+    """Block until `done` or `until`. Interrupts land in here.
 
-    In steps, because off the main thread it lands between two of them only.
+    It waits in short steps, because off the main thread an interrupt lands only between two steps.
     """
     __tracebackhide__ = True
     pause = allocate_lock()
@@ -55,12 +55,13 @@ def wait_until(  # pragma: no cover - runs under another file's name, see below
         pause.acquire(True, _STEP)
 
 
-# No interrupt lands in a frame of this package. This one stands for the user's call that blocks.
+# No interrupt lands in a frame of this package. Hide that this frame is one: it stands in for the
+# user's blocking call.
 wait_until.__code__ = wait_until.__code__.replace(co_filename="<watchdog_lambda.testing>")
 
 
 def is_interrupt_expected(invocation: Invocation) -> bool:
-    """Whether an interrupt is to land in this thread without any more time passing.
+    """Return whether an interrupt is due in this thread now, without more time passing.
 
     Thread: the handler's.
     """
