@@ -1,7 +1,7 @@
 """End AWS Lambda timeouts gracefully, without SIGALRM.
 
-A watchdog thread tracks each invocation's remaining time and, one grace period before the hard
-deadline, runs the shutdown hooks and lands an exception in the handler, so that its ``except
+A watchdog thread tracks each invocation's remaining time. One grace period before the hard deadline
+it runs the shutdown hooks and raises an exception in the handler, so that the handler's ``except
 TimeoutError``, ``finally`` and ``with`` run and the caller gets a real answer.
 
 Importing this package starts no thread, installs no signal handler and reads no environment.
@@ -43,8 +43,8 @@ __all__ = [
 
 __version__ = "0.1.0"
 
-# A function that only has its handler wrapped, by the entrypoint, needs none of these; each module
-# is a tenth of a millisecond of its cold start.
+# A function whose handler is only wrapped by the entrypoint needs none of these, and each module
+# would add a tenth of a millisecond to its cold start.
 _HOMES = {
     "ConfigurationError": ".errors",
     "Interrupt": ".errors",
@@ -66,7 +66,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    """The public name, imported from its home when it is first asked for (PEP 562)."""
+    """Import a public name from its module on first use (PEP 562)."""
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

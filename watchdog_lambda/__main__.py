@@ -1,4 +1,4 @@
-"""``python -m watchdog_lambda [app.handler]``: Lambda's runtime client, the handler watched."""
+"""``python -m watchdog_lambda [app.handler]``: Lambda's runtime client with a watched handler."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ exit codes: 2 for a wrong call; otherwise the runtime's own.
 
 
 def main(arguments: list[str], program: str = "python -m watchdog_lambda") -> int:
-    """Hand over to awslambdaric; returns only if that cannot be done.
+    """Hand over to awslambdaric. Returns only if that is not possible.
 
-    `program` is what the user has typed before the arguments, for the messages.
+    `program` is what the user typed before the arguments, for the messages.
     """
     if arguments and arguments[0] in {"-h", "--help"}:
         print(_help(program), end="")  # noqa: T201
@@ -63,12 +63,12 @@ def main(arguments: list[str], program: str = "python -m watchdog_lambda") -> in
             "awslambdaric, Lambda's runtime interface client, is not installed: "
             "pip install 'watchdog-lambda[runtime]'"
         )
-    # Under this name in the module that was started, as in AWS's own: Sentry and others look for
-    # the runtime there, to patch it, and switch themselves off where it is not.
+    # AWS's own __main__ has the runtime under this name. Sentry and others look for it there in
+    # order to patch it, and disable themselves if it is missing.
     globals()["awslambdaricmain"] = runtime
     try:
-        # The runtime imports the entrypoint itself, so that whatever fails there is posted to
-        # Lambda as an error at init and logged in its format.
+        # Let the runtime import the entrypoint, so that it posts any failure there to Lambda as an
+        # init error, and logs it in its own format.
         runtime.main([sys.argv[0], _ENTRYPOINT])  # pyright: ignore[reportUnknownMemberType]
     except ConfigurationError as error:
         return _complain(str(error))
@@ -76,7 +76,7 @@ def main(arguments: list[str], program: str = "python -m watchdog_lambda") -> in
 
 
 def _help(program: str) -> str:
-    import textwrap  # noqa: PLC0415 - for the rare case only
+    import textwrap  # noqa: PLC0415 - rarely needed
 
     from ._config import SETTINGS  # noqa: PLC0415
 

@@ -1,4 +1,4 @@
-"""What users say about the time after a timeout: hooks, and which libraries recover."""
+"""The public functions for the time after a timeout: its hooks, and which libraries recover."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ __all__ = ["after_timeout", "recovers"]
 
 
 def after_timeout(hook: AfterHook, /) -> AfterHook:
-    """Have a function called after a timeout, between the answer's making and the next event.
+    """Register a function to call after a timeout, once the answer is made, before the next event.
 
-    The place to drop a connection that the timeout has left in the middle of its protocol, so that
-    the next invocation makes a new one. It gets the :class:`TimeoutDetails`, and may ask for a
-    fresh process (``details.recycle()``) or say that there is no need for one
-    (``details.keep()``); see the setting ``RECYCLE``.
+    Use it to drop a connection that the timeout has left in the middle of its protocol, so that the
+    next invocation opens a new one. The function gets the :class:`TimeoutDetails`. It may ask for a
+    fresh process (``details.recycle()``) or say that none is needed (``details.keep()``); see the
+    setting ``RECYCLE``.
 
-    It runs in the handler's thread, which has ended with the handler's work, so it may use what
-    belongs to the handler. The last registered runs first; one that raises is recorded and stops no
-    other. Last call cuts them short: the caller's answer waits for them.
+    It runs in the handler's thread after the handler has ended, so it may use what belongs to the
+    handler. The last registered runs first. One that raises is recorded and does not stop the
+    others. The caller's answer waits for these hooks, so last call cuts them short.
 
     Args:
-        hook: the function; returned unchanged, so this serves as a decorator.
+        hook: the function. It is returned unchanged, so this works as a decorator.
 
     Raises:
         ConfigurationError: not a callable, an async one, or one that does not take the details.
@@ -45,13 +45,13 @@ def after_timeout(hook: AfterHook, /) -> AfterHook:
 
 
 def recovers(*libraries: str) -> None:
-    """Say that libraries work in the next invocation wherever in them an interrupt has landed.
+    """Declare that libraries keep working after an interrupt, wherever in them it has landed.
 
-    After a timeout inside of one the process is then kept, with ``RECYCLE=auto``. It is enough to
-    name the library that the handler calls, if that sees to what it uses itself.
+    With ``RECYCLE=auto`` the process is then kept after a timeout inside one of them. It is enough
+    to name the library that the handler calls, if that library looks after those it uses itself.
 
     Args:
-        *libraries: top-level packages, as ``import`` has them: ``"mylib"``.
+        *libraries: top-level packages, as in ``import``: ``"mylib"``.
 
     Raises:
         ConfigurationError: not the name of a top-level package.

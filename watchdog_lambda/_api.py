@@ -1,4 +1,4 @@
-"""What users call: watch, Watchdog, shield; hooks are registered in :mod:`._register`."""
+"""The public ``watch``, ``Watchdog`` and ``shield``. Hooks are in :mod:`._register`."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 else:
 
     def overload(function: object) -> object:
-        """Speaks to type checkers only."""
+        """For type checkers only."""
         return function
 
 
@@ -37,14 +37,14 @@ __all__ = ["Watchdog", "shield", "watch"]
 
 
 class shield:  # noqa: N801 - used like a function
-    """A block that the interrupt waits for: ``with shield(): commit()``.
+    """Make the interrupt wait for the end of a block: ``with shield(): commit()``.
 
-    An interrupt that is due lands at the end of the outermost shield, and at last call in any case.
-    Hooks run all the same. A :class:`time_limit` around it waits as well, without a last call.
-    Outside of an invocation and of a limit it does nothing.
+    An interrupt that is due lands at the end of the outermost shield, or at last call if that is
+    earlier. Hooks still run. A :class:`time_limit` around the shield also waits, without a last
+    call. Outside an invocation and a limit it does nothing.
 
-    Thread: the handler's, or one with a limit; in any other it does nothing. An instance may be
-    entered once at a time.
+    Thread: the handler's, or one with a limit; in any other it does nothing. An instance can be
+    entered by one block at a time.
     """
 
     __slots__ = ("_shielded",)
@@ -85,17 +85,17 @@ class shield:  # noqa: N801 - used like a function
 class Watchdog:
     """Settings and hooks for the handlers that this instance watches.
 
-    The module's :func:`watch` and :func:`shutdown_hook` use the environment's settings and the
-    hooks that every watched handler shares. Options are the settings' names, in seconds where they
-    are times; what is given here takes the place of the environment's.
+    The module's own :func:`watch` and :func:`shutdown_hook` use the environment's settings and the
+    hooks that all watched handlers share. Options have the settings' names; times are in seconds.
+    Options given here take precedence over the environment.
 
     Args:
         fallback: what the caller gets instead of the error when a timeout ends the handler: a
-            value, or a callable of :class:`TimeoutDetails`, or of these and the event. Without one
-            it is :class:`LambdaTimeout`.
+            value, or a callable of :class:`TimeoutDetails`, or of these and the event. Without a
+            fallback the caller gets :class:`LambdaTimeout`.
 
     Raises:
-        ConfigurationError: a setting that cannot be used.
+        ConfigurationError: a setting cannot be used.
 
     Thread: any.
     """
@@ -120,13 +120,13 @@ class Watchdog:
     @overload
     def watch(self, handler: Callable[P, R], /) -> Callable[P, R]: ...
     def watch(self, handler: Callable[..., Any], /) -> Callable[..., Any]:
-        """Watch a handler: its invocations end gracefully before Lambda ends them.
+        """Watch a handler, so that its invocations end gracefully before Lambda kills them.
 
-        The wrapper is transparent otherwise: same arguments, same result object, same exceptions,
+        Otherwise the wrapper is transparent: same arguments, same result object, same exceptions,
         same metadata. See :func:`watchdog_lambda.watch`.
 
         Raises:
-            ConfigurationError: not a callable, or a setting in the environment that cannot be used.
+            ConfigurationError: not a callable, or a setting in the environment cannot be used.
 
         Thread: any.
         """
@@ -142,9 +142,9 @@ class Watchdog:
     @overload
     def shutdown_hook(self, /, *, before: float | None = None) -> Callable[[Hook], Hook]: ...
     def shutdown_hook(self, hook: Any = None, /, *, before: float | None = None) -> Any:
-        """Register a hook for this watchdog's handlers, as the module's function does for all.
+        """Register a hook for this watchdog's handlers only.
 
-        See :func:`watchdog_lambda.shutdown_hook`.
+        Otherwise it works like :func:`watchdog_lambda.shutdown_hook`.
 
         Raises:
             ConfigurationError: not a callable, or `before` is not a positive number of seconds.
@@ -163,39 +163,39 @@ def watch(*, fallback: Fallback = MISSING, **options: Unpack[Options]) -> Decora
 def watch(
     handler: Callable[..., Any] | None = None, /, *, fallback: Fallback = MISSING, **options: Any
 ) -> Any:
-    """Watch a handler: its invocations end gracefully before Lambda ends them.
+    """Watch a handler, so that its invocations end gracefully before Lambda kills them.
 
-    One grace period before the hard deadline the shutdown hooks run, and then a
-    :class:`LambdaTimeout` lands in the handler, wherever it is. The handler may catch it and
-    answer; otherwise the caller gets `fallback`, or the error. What cannot be interrupted: C code
-    that neither releases the GIL nor looks at signals.
+    One grace period before the hard deadline the shutdown hooks run. Then a :class:`LambdaTimeout`
+    lands in the handler, wherever it is. The handler may catch it and answer; otherwise the caller
+    gets `fallback`, or the error. C code that neither releases the GIL nor checks for signals
+    cannot be interrupted.
 
-    Use it plain or with options, ``@watch(grace_period=2.0)``; they are keyword-only and have the
-    settings' names. What is given in code takes the place of the environment's. A watched handler
-    that runs inside of another, or under the entrypoint, is watched once, with the options given in
-    its code.
+    Use the decorator plain, or with options: ``@watch(grace_period=2.0)``. Options are keyword-only
+    and have the settings' names. They take precedence over the environment. A watched handler that
+    runs inside another one, or under the entrypoint, is watched once, with the options in its own
+    code.
 
-    An ``async def`` handler becomes a plain function, as Lambda calls it: it runs on one loop kept
-    for the process, and its task is cancelled (``CancelledError``) when the interrupt lands.
+    An ``async def`` handler becomes a plain function, which Lambda can call. It runs on one loop
+    that is kept for the process, and its task is cancelled (``CancelledError``) when the interrupt
+    lands.
 
-    Without a context that tells the remaining time (a local test) the handler runs unwatched, and
-    the log says so once.
+    If the context does not tell the remaining time, as in a local test, the handler runs unwatched,
+    and the log says so once.
 
     Args:
         handler: a function, method, partial or other callable of event and context.
-        fallback: what the caller gets instead of the error: a value, or a callable, which last
-            call ends if it hangs. One of one argument gets the :class:`TimeoutDetails`, one of two
-            the details and the event: ``def answer(details, event): ...``.
+        fallback: what the caller gets instead of the error: a value, or a callable. A callable of
+            one argument gets the :class:`TimeoutDetails`, one of two arguments the details and the
+            event: ``def answer(details, event): ...``. If it hangs, last call ends it.
         **options: `grace_period`, `hook_budget`, `interrupt`, `last_call`, `last_resort`,
-            `wake_signal`, `timeout`, `metrics_namespace`, `disabled`; times in seconds. What each
-            means is in the reference of the settings.
+            `wake_signal`, `timeout`, `metrics_namespace`, `disabled`; times in seconds. The
+            settings' reference describes each.
 
     Raises:
-        ConfigurationError: a setting in the environment or an option that cannot be used, or a
-            fallback that takes other arguments.
+        ConfigurationError: a setting in the environment or an option cannot be used, or the
+            fallback takes other arguments.
 
-    Thread: any. The interrupt breaks blocked calls only in the main thread, where Lambda runs
-    handlers.
+    Thread: any. Blocked calls are interrupted only in the main thread, where Lambda runs handlers.
     """
     own_fallback = NO_FALLBACK if fallback is MISSING else fallback
 
@@ -203,7 +203,7 @@ def watch(
         return watched(handler, options, own_fallback, (shared,))
 
     if handler is None:
-        check(options, own_fallback)  # bad ones are refused where they stand
+        check(options, own_fallback)  # refuse bad ones where they are written
         return decorate
     if not callable(handler):
         raise ConfigurationError(

@@ -1,4 +1,4 @@
-"""``async def`` handlers: run on one loop kept for the process, cancelled through their task."""
+"""Runs ``async def`` handlers on one loop kept for the process, and cancels them through tasks."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 _CO_COROUTINE = 0x80  # inspect.CO_COROUTINE; inspect itself takes 5 ms to import
 
 _UNWATCHED_END = 5.0
-"""Seconds that leftover tasks get where no deadline is known."""
+"""Seconds that leftover tasks get if no deadline is known."""
 
-_kept: dict[int, AbstractEventLoop] = {}  # thread id -> its loop; each thread's own entry
+_kept: dict[int, AbstractEventLoop] = {}  # thread id -> its loop; a thread uses its own entry only
 _cut: set[int] = set()  # ids of threads whose loop last call has stopped in the middle of a turn
 
 
 def is_coroutine_function(handler: object) -> bool:
-    """Whether calling `handler` gives a coroutine: an ``async def``, a method or partial of one."""
+    """Return whether `handler` is an ``async def``, or a method, partial or instance with one."""
     while isinstance(handler, functools.partial):
         handler = handler.func
     call = (
@@ -44,30 +44,30 @@ def is_coroutine_function(handler: object) -> bool:
 
 
 def call_opaque(handler: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-    """Call what can be C code, so that an interrupt lands, and a finished result is never lost.
+    """Call what may be C code, so that interrupts land and a finished result is never lost.
 
-    After the return of such a call CPython has a check point before the result is stored, at which
-    an interrupt would take its place. A ``defaultdict`` calls its factory and stores what that
-    returns without one, and lets every exception through, StopIteration too. This is the only frame
-    of the package that an interrupt may land in: a handler can be C code, and so can an event loop
-    (uvloop), without a frame of its own.
+    When C code returns, CPython has a check point before it stores the result, and an interrupt
+    there would replace the result. A ``defaultdict`` has none: it calls its factory, stores the
+    result without a check point, and lets every exception through, StopIteration too. This is the
+    only frame of the package in which an interrupt may land, because a handler or an event loop
+    (uvloop) can be C code, without a frame of its own.
     """
     slot: defaultdict[int, Any] = defaultdict(functools.partial(handler, *args, **kwargs))
     return slot[0]
 
 
 def as_function(handler: Callable[..., Any]) -> Callable[[Any, Any], Any]:
-    """A plain function that runs the ``async def`` `handler` to its end.
+    """Return a plain function that runs the ``async def`` `handler` to its end.
 
-    Loop, open connections and ``contextvars`` set outside survive from one invocation to the next;
-    the user's own tasks that an invocation leaves behind are cancelled at its end. An interrupt
-    that lands while the loop waits cancels the handler's task, which sees ``CancelledError``; what
-    it then returns is the answer.
+    The loop, open connections, and ``contextvars`` set outside survive from one invocation to the
+    next. The user's tasks that an invocation leaves behind are cancelled at its end. An interrupt
+    that lands while the loop waits cancels the handler's task, which gets ``CancelledError``. If
+    the handler then returns a value, that is the answer.
     """
 
     def run(event: Any, context: Any) -> Any:
         if running_loop() is not None:
-            # Before anything is begun that only a loop of ours could end.
+            # Refuse before starting anything that only our own loop could end.
             raise RuntimeError(
                 "a watched async handler runs on a loop of its own, and cannot be called where one "
                 "is running; make the test a plain def and call handler(event, context) as Lambda "
@@ -83,19 +83,19 @@ def as_function(handler: Callable[..., Any]) -> Callable[[Any, Any], Any]:
                 return call_opaque(loop.run_until_complete, (task,), {})
             except (LambdaTimeout, Interrupt):
                 if task.done() and not task.cancelled() and task.exception() is None:
-                    return task.result()  # it had ended; the loop had not noticed
+                    return task.result()  # the task had ended; the loop had not noticed yet
                 if task.done():
-                    raise  # it landed in the task itself, and came out by it
-                # First: in a loop that counts as running the task could not be run to its end.
+                    raise  # the interrupt landed in the task itself and left through it
+                # Do this first: a loop still marked as running could not run the task to its end.
                 # Pinned by test_a_task_whose_loop_was_left_running_is_cancelled_all_the_same.
                 end_run(loop)
                 task.cancel()
-                # In here the interrupt is being handled, so the task is left alone until last call.
+                # The interrupt is being handled here, so none interrupts the task before last call.
                 if not _ends_cancelled(loop, task):
                     return task.result()
                 raise
         finally:
-            # Under a shield: the handler has ended, and its result must stay.
+            # Raise a shield: the handler has ended, and its result must not be lost.
             if invocation is not None:
                 raise_shield(invocation)
             try:
@@ -109,8 +109,8 @@ def as_function(handler: Callable[..., Any]) -> Callable[[Any, Any], Any]:
 
 
 def _ends_cancelled(loop: AbstractEventLoop, task: Any) -> bool:
-    """Run a cancelled task to its end; False if it has something else to say."""
-    from asyncio import CancelledError  # noqa: PLC0415 - a loop runs, so it is there
+    """Run a cancelled task to its end. Return False if it ends with a result instead."""
+    from asyncio import CancelledError  # noqa: PLC0415 - a loop exists, so asyncio is loaded
 
     try:
         call_opaque(loop.run_until_complete, (task,), {})
@@ -124,7 +124,7 @@ def _run_out(loop: AbstractEventLoop, invocation: Invocation | None) -> None:
     try:
         run_out(loop, _time_left(invocation), unended)
     except (LambdaTimeout, Interrupt):
-        _cut.add(get_ident())  # by last call
+        _cut.add(get_ident())  # last call has landed
     finally:
         if invocation is not None and invocation.firing is not None:
             invocation.firing.unended += unended
@@ -134,14 +134,14 @@ def _loop() -> AbstractEventLoop:
     ident = get_ident()
     loop = _kept.get(ident)
     if loop is None or loop.is_closed():
-        import asyncio  # noqa: PLC0415 - for those who use it
+        import asyncio  # noqa: PLC0415 - only if used
 
         loop = _kept[ident] = asyncio.new_event_loop()
         asyncio.set_event_loop(loop)
         atexit.register(_close, loop)
     elif ident in _cut:
         finish_turn(loop)
-        _cut.discard(ident)  # afterwards: an interrupt may cut this turn as well
+        _cut.discard(ident)  # only now: an interrupt may cut this turn as well
     return loop
 
 

@@ -1,4 +1,4 @@
-"""Catching this invocation's timeout, in whatever form it arrives."""
+"""``catch_timeout``: catches this invocation's timeout, whatever form it arrives in."""
 
 from __future__ import annotations
 
@@ -25,26 +25,27 @@ __all__ = ["catch_timeout"]
 class catch_timeout:  # noqa: N801 - used like a function
     """Catch the invocation's timeout: ``with catch_timeout() as timeout: work()``.
 
-    The block ends at the timeout, and the handler goes on after it; ``if timeout:`` tells whether
-    it did. Caught is whatever the interrupt has become on its way: a :class:`LambdaTimeout`, an
-    ``Interrupt``, the ``CancelledError`` of an ``async def`` handler's task, and an error that a
-    library has made of one of these (urllib3's ``ReadTimeoutError``, an exception group). Nothing
-    else is: another ``TimeoutError``, for example, leaves the block unchanged.
+    The timeout ends the block, and the handler continues after it; ``if timeout:`` tells whether
+    that happened. The block catches whatever the interrupt has become on its way: a
+    :class:`LambdaTimeout`, an ``Interrupt``, the ``CancelledError`` of an ``async def`` handler's
+    task, or an error that a library has raised because of one of these (urllib3's
+    ``ReadTimeoutError``, an exception group). It catches nothing else: another ``TimeoutError``,
+    for example, leaves the block unchanged.
 
-    The rest of the handler is left alone until last call, unless it enters the same block again:
-    there it is interrupted at once. Outside of an invocation nothing is caught.
+    The rest of the handler is not interrupted before last call, unless it enters the same block
+    again: there it is interrupted at once. Outside an invocation the block catches nothing.
 
-    Not promised: that what the block was doing is whole, a connection in the middle of its
-    protocol for one.
+    The state of what the block was doing is not guaranteed: a connection, for example, may be in
+    the middle of its protocol.
 
-    Thread: the handler's; in any other nothing is caught. An instance may be entered once at a
-    time.
+    Thread: the handler's; in any other it catches nothing. An instance can be entered by one block
+    at a time.
     """
 
     __slots__ = ("_invocation", "_place", "details")
 
     details: TimeoutDetails | None
-    """What was known when the watchdog fired; None unless the block has ended by the timeout."""
+    """The state when the watchdog fired; None unless the timeout has ended the block."""
 
     def __init__(self) -> None:
         self._invocation: Invocation | None = None
@@ -52,7 +53,7 @@ class catch_timeout:  # noqa: N801 - used like a function
         self.details = None
 
     def __bool__(self) -> bool:
-        """Whether the block has ended by the timeout."""
+        """Return whether the timeout has ended the block."""
         return self.details is not None
 
     def __enter__(self) -> Self:
@@ -78,14 +79,14 @@ class catch_timeout:  # noqa: N801 - used like a function
         try:
             return error is not None and self._catch(firing, error)
         except (LambdaTimeout, Interrupt) as late:
-            # Injected, off the main thread, when the block had just ended: it lands here.
+            # Off the main thread, an injection made just as the block ended lands here.
             return self._catch(firing, late)
 
     def _catch(self, firing: Firing, error: BaseException) -> bool:
         if not _is_this_timeout(firing, error):
             return False
-        # First have the watchdog leave the handler alone, then take back what it has injected
-        # before it has seen that.
+        # First stop further interrupts, then withdraw one that was injected before the watchdog
+        # saw that.
         firing.policy.caught_at = self._place
         withdraw_for_shield(firing)
         self.details = firing.details
@@ -93,9 +94,9 @@ class catch_timeout:  # noqa: N801 - used like a function
 
 
 def _is_this_timeout(firing: Firing, error: BaseException) -> bool:
-    """Whether an error is one of our interrupts, or what one has become on its way.
+    """Return whether an error is one of our interrupts, or was raised because of one.
 
-    An error that the user's own code raises while it handles a timeout is its own; see also
+    An error that the user's own code raises while it handles a timeout does not count; see also
     :mod:`._outcome`.
     """
     asyncio = sys.modules.get("asyncio")
@@ -110,7 +111,7 @@ def _is_this_timeout(firing: Firing, error: BaseException) -> bool:
 
 
 def _is_cancelled_by(firing: Firing, asyncio: Any) -> bool:
-    """Whether the task that runs is an ``async def`` handler's, cancelled for this timeout."""
+    """Return whether the current task is an ``async def`` handler's, cancelled by this timeout."""
     try:
         task = asyncio.current_task()
     except RuntimeError:
@@ -119,6 +120,6 @@ def _is_cancelled_by(firing: Firing, asyncio: Any) -> bool:
         return False
     if all(interrupt.landed_at is None for interrupt in firing.policy.records):
         return False
-    # Or a later asyncio.timeout() would take the handler for one that is being cancelled.
+    # Otherwise a later asyncio.timeout() would think that the task is being cancelled.
     task.uncancel()
     return True

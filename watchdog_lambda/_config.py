@@ -1,8 +1,8 @@
-"""Settings: one table of them, and their values from the environment and from options in code.
+"""The table of settings, and their values from the environment and from options in code.
 
-Each line of :class:`Settings` is a setting. Its environment variable, the options of
-:func:`~watchdog_lambda.watch`, what ``check`` lists and what a typing mistake is compared with are
-read off :data:`SETTINGS`, which is made of those lines. To add a setting: add a line, its option to
+Each line of :class:`Settings` is a setting. :data:`SETTINGS` is made of those lines, and gives the
+environment variables, the options of :func:`~watchdog_lambda.watch`, the list that ``check`` shows,
+and the names that a mistyped one is compared with. To add a setting, add a line, its option to
 :class:`watchdog_lambda.typing.Options` if it has one, and its row to docs/reference/settings.md;
 tests compare the three.
 """
@@ -28,12 +28,12 @@ LAST_CALL_SHARE = 0.25
 """Last call is never more than this share of the grace period in force."""
 
 HOOK_SHARE = 1 / 3
-"""What hooks have of the grace period in force if nothing is set."""
+"""The hooks' share of the grace period in force, if nothing is set."""
 
 MOST_HOOK_SHARE = 0.7
-"""What they have at most of a grace period that has shrunk: they end before last call."""
+"""The hooks' largest share of a grace period that has shrunk, so that they end before last call."""
 
-# What type checkers see in the table's lines is the value that an instance has.
+# Any, because type checkers must see the type of the instance's value in the table's lines.
 _setting: Any = Setting
 
 
@@ -74,7 +74,7 @@ class Settings:
     last_resort: str = _setting(
         "report",
         "word",
-        "who answers for a handler that cannot be reached: report, exit or supervise",
+        "what to do about a handler that cannot be reached: report, exit or supervise",
         choices=("report", "exit", "supervise"),
         gone={"restart": "supervise"},
     )
@@ -84,8 +84,8 @@ class Settings:
     timeout: float | None = _setting(
         None,
         "seconds",
-        "seconds that the caller waits; counts where it is earlier than the context's time, "
-        "or where the context has none",
+        "seconds that the caller waits; applies where it is shorter than the context's time, "
+        "or where the context gives none",
         example="30.0",
         most=LONGEST_TIMEOUT,
     )
@@ -104,8 +104,8 @@ class Settings:
     samples: int = _setting(
         20,
         "count",
-        "how many times at the most the handler's stack is looked at in the second half of its "
-        "time, for the record of a timeout; 0: never",
+        "how many times, at most, the handler's stack is sampled in the second half of its time, "
+        "for the record of a timeout; 0: never",
         most=MOST_SAMPLES,
     )
     sigterm: bool = _setting(
@@ -117,7 +117,7 @@ class Settings:
     disabled: bool = _setting(False, "flag", "1: call the handler without the watchdog")
 
     given: frozenset[str]
-    """The names of those that somebody has set; the others have their defaults."""
+    """The names of the settings that have been set; all others have their defaults."""
 
     def __init__(
         self,
@@ -125,15 +125,14 @@ class Settings:
         sources: Mapping[str, str] | None = None,
         budget_beside: float | None = None,
     ) -> None:
-        """Make settings of validated `values`; what is absent takes its default.
+        """Make settings of validated `values`. Missing ones take their defaults.
 
         Args:
             values: by name.
-            sources: where each value came from, for the messages about values that do not fit
-                together.
-            budget_beside: the grace period that the hook budget was chosen for, if it is another
-                one. The budget is then made to fit: neither its author nor that of the grace
-                period can know of the other.
+            sources: the source of each value, for messages about values that conflict.
+            budget_beside: the grace period that the hook budget was chosen for, if it is a
+                different one. The budget is then adjusted, not refused: the two were set in
+                different places, and neither place knows about the other.
         """
         for name, setting in SETTINGS.items():
             self.__dict__[name] = values.get(name, setting.default)
@@ -145,25 +144,25 @@ class Settings:
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str], **options: object) -> Self:
-        """Read the settings of `environ`; `options` given in code take their place.
+        """Read the settings from `environ`. `options` given in code take precedence.
 
-        An empty variable counts as not set, and an option that is None as not given. Names with the
-        prefix that are no setting trigger one warning each: most are typing mistakes.
+        An empty variable counts as not set, and an option that is None as not given. Each unknown
+        name with the prefix triggers one warning, because most are typing mistakes.
         """
         given = {name: value for name, value in options.items() if value is not None}
         set_here = {variable for variable in environ if variable.startswith(PREFIX)}
         if not given and set_here <= {SETTINGS["handler"].variable}:
-            # Most functions set nothing else, and every text is taken for a handler's name.
+            # Most functions set nothing else, and any text is accepted as a handler's name.
             handler = environ.get(SETTINGS["handler"].variable, "").strip()
             return cls({"handler": handler} if handler else {})
-        from ._parsers import Reading, option  # noqa: PLC0415 - only where something else is set
+        from ._parsers import Reading, option  # noqa: PLC0415 - only if something else is set
 
         read = Reading(environ, SETTINGS)
         for variable, suggestion in read.unknown.items():
             warn_once(
                 ("setting", variable),
                 "%s is no setting of watchdog_lambda and has no effect; %s",
-                ascii(variable)[1:-1],  # on one line, whatever is in it
+                ascii(variable)[1:-1],  # escaped, so that it stays on one line
                 suggestion,
             )
         for name, error in read.errors.items():
@@ -178,12 +177,12 @@ class Settings:
         return cls(read.values, read.sources, beside)
 
     def replaced(self, options: Mapping[str, object]) -> Settings:
-        """These settings with validated `options` in the place of some."""
-        from ._parsers import option  # noqa: PLC0415 - for those who nest watched handlers
+        """Return these settings with some replaced by `options`, which are validated."""
+        from ._parsers import option  # noqa: PLC0415 - only for nested watched handlers
 
         values = {name: getattr(self, name) for name in self.given}
         values.update((name, option(name, value, SETTINGS)) for name, value in options.items())
-        # An invocation is under way, so what does not go together is made to fit, not refused.
+        # An invocation is running, so conflicting values are adjusted, not refused.
         chosen_with = values if "hook_budget" in options else {"grace_period": self.grace_period}
         return Settings(
             values, budget_beside=chosen_with.get("grace_period", SETTINGS["grace_period"].default)
@@ -192,7 +191,7 @@ class Settings:
     def _fitting_budget(
         self, budget: float, sources: Mapping[str, str], beside: float | None
     ) -> float | None:
-        """The hook budget in force; None for the default, which always fits."""
+        """Return the hook budget in force; None for the default, which always fits."""
         last_call = min(self.last_call, self.grace_period * LAST_CALL_SHARE)
         most = self.grace_period - last_call
         if beside is not None:
@@ -224,15 +223,16 @@ class Settings:
 SETTINGS: Mapping[str, Setting] = {
     name: setting for name, setting in vars(Settings).items() if isinstance(setting, Setting)
 }
-"""The table, by name, in the order in which people read it."""
+"""The table by name, in the order in which it is shown."""
 
 _TOGETHER = {"grace_period", "hook_budget"}
 
 
 def budget_within(grace_period: float, budget: float, *, chosen_for: float) -> float:
-    """What is left in force of a hook budget that was set beside another grace period.
+    """Adjust a hook budget that was chosen for another grace period.
 
-    All of it, as long as it is no more than hooks would have without it; otherwise its share.
+    In a shorter grace period it keeps its share, but gets at least HOOK_SHARE and at most
+    MOST_HOOK_SHARE. It never grows.
     """
     if grace_period >= chosen_for:
         return budget

@@ -1,10 +1,10 @@
 """The guard around a handler: arm, call, settle.
 
-``guarded`` inside of :func:`guard` is the hot path: what every invocation pays. Whatever a normal
-one does not need is a call away from it.
+``guarded`` inside :func:`guard` is the hot path, which every invocation runs. What a normal
+invocation does not need is in separate functions.
 
-On the main thread no interrupt ever lands in these frames: the nudge's handler puts it off. On
-other threads one that was injected can land at any check point until :meth:`Firing.settle` has
+On the main thread no interrupt ever lands in these frames: the nudge's signal handler puts it off.
+On other threads an injected interrupt can land at any check point until :meth:`Firing.settle` has
 returned.
 """
 
@@ -38,26 +38,26 @@ if TYPE_CHECKING:
 
     TwoArguments = Callable[[Any, Any], Any]
 
-# What is raised where the context is none, or gives no time. Not Exception: an error that a timer
-# of the user raises in here must get through.
+# The errors raised if the context is not a Lambda context, or gives no time. Not all of Exception:
+# an error that the user's own timer raises in here must get through.
 _NO_TIME = (AttributeError, TypeError, ValueError, ArithmeticError, LookupError)
 
 
 def guard(
     handler: Callable[..., Any], plan: Plan, watchdog: WatchdogThread = process_watchdog
 ) -> TwoArguments:
-    """A function of event and context that calls `handler`, watched."""
+    """Return a function of event and context that calls `handler` under the watchdog."""
     metrics.preload(plan.settings.metrics_namespace)
     call = _plain(handler)
-    # CPython looks a module's names up more slowly.
+    # Closure variables: CPython looks up a module's names more slowly.
     invocations, thread_id, monotonic = active, get_ident, watchdog.clock.monotonic
-    # When the watchdog must look first: at half of the time, to take the first sample, or else at
-    # the grace period.
+    # The watchdog's first look is due at half of the time, to take the first sample; without
+    # samples, at the start of the grace period.
     grace_period = plan.settings.grace_period
     is_sampled = plan.settings.samples > 0
     share = SAMPLES_SHARE if is_sampled else 1 - GRACE_SHARE
     longest_shared = math.inf if is_sampled else grace_period / GRACE_SHARE
-    # The function's caller may give up before Lambda does, and a context may be wrong.
+    # The caller may give up before Lambda does, and the context may be wrong.
     timeout = plan.settings.timeout
     longest = LONGEST_TIMEOUT if timeout is None else timeout
 
@@ -86,8 +86,8 @@ def guard(
         due = start + (
             remaining * share if remaining < longest_shared else remaining - grace_period
         )
-        # Not one call from here to where it is opened: a signal handler of the user's that runs in
-        # between could call a watched handler itself. Pinned by
+        # No call from here to where the invocation is opened: the user's signal handler could run
+        # in between and itself call a watched handler. Pinned by
         # test_there_is_no_check_point_while_an_invocation_is_armed.
         invocation.plan = plan
         invocation.event = event
@@ -99,7 +99,7 @@ def guard(
         failure: BaseException | None = None
         try:
             try:
-                # Inside of the try: from the first of these lines on the watchdog can act.
+                # Inside the try: the watchdog can act from the next line on.
                 invocation.is_open = True
                 if staged:
                     invocation.reschedule()
@@ -108,7 +108,7 @@ def guard(
                     watchdog.wake(invocation)
                 result = call(event, context)
                 # CPython has no check point between the handler's return, the store of its result
-                # and this one: what has been returned cannot be taken back by anything that lands.
+                # and this store, so nothing can land here and lose a returned result.
                 invocation.is_open = False
             except BaseException as error:
                 # Store the error before closing: an interrupt may land between these lines.
@@ -121,12 +121,13 @@ def guard(
                     raise
                 if result is not None and isinstance(error, LambdaTimeout | Interrupt):
                     failure = None  # the handler had returned; see below
-                # Settle inside of `except`: leaving it is a backward jump, a check point at which
+                # Settle inside `except`: leaving it is a backward jump, a check point at which
                 # 3.11 and 3.12 use the wrong entry of the exception table. Pinned by
                 # test_an_injection_that_lands_in_settle_leaves_the_result.
                 invocation.firing.settle()
             else:
-                # After closing: a look in between would share the object; see _engine.current.
+                # Read `is_seen` only after closing: before that the watchdog's look can still begin
+                # to use this object; see _engine.current.
                 if not invocation.is_seen:
                     invocation.event = invocation.context = None
                     return result
@@ -138,17 +139,18 @@ def guard(
         except BaseException as late:
             if invocation.firing is None:
                 raise
-            # This is the one injected interrupt that was on its way. The handler's result stays.
+            # An injected interrupt that was already on its way has landed. The handler's result
+            # stays.
             if invocation.is_open:
-                # Or a debugger or profiler in Python was interrupted between two of these lines:
-                # the handler's end is not known. Its own error is the context. Pinned by
-                # test_an_interrupt_in_a_tracer_never_makes_a_success_of_an_error.
+                # Or a debugger or profiler in Python was interrupted between two of these lines, so
+                # it is not known how the handler ended. Its own error, if any, is the context.
+                # Pinned by test_an_interrupt_in_a_tracer_never_makes_a_success_of_an_error.
                 invocation.is_open = False
                 failure = late
             invocation.firing.settle()
             if not isinstance(late, LambdaTimeout | Interrupt):
                 leave(ident, invocation, watchdog.kernel_timers)
-                raise  # from a signal handler of the user
+                raise  # raised by the user's signal handler
         result, failure = conclude(invocation.firing, result, failure)
         if failure is None:
             return result
@@ -161,10 +163,10 @@ def guard(
 
 
 def _plain(handler: Callable[..., Any]) -> TwoArguments:
-    """A Python function or method that calls `handler` with two arguments.
+    """Return a Python function or method that calls `handler` with two arguments.
 
-    Those are entered and left by the interpreter without a check point before the result is stored
-    (3.11 on); everything else goes through :func:`call_opaque`.
+    The interpreter (3.11 and newer) enters and leaves those without a check point before the result
+    is stored. All other callables go through :func:`call_opaque`.
     """
     if is_coroutine_function(handler):
         return as_function(handler)
@@ -173,7 +175,7 @@ def _plain(handler: Callable[..., Any]) -> TwoArguments:
     if isinstance(handler, types.MethodType) and isinstance(handler.__func__, types.FunctionType):
         return handler
     if not callable(handler):
-        return handler  # type: ignore[unreachable]  # to fail as it does without us
+        return handler  # type: ignore[unreachable]  # fails as it would without us
     call = getattr(type(handler), "__call__", None)  # noqa: B004 - its type matters, not whether
     if isinstance(call, types.FunctionType):
         return types.MethodType(call, handler)
@@ -185,7 +187,7 @@ def _plain(handler: Callable[..., Any]) -> TwoArguments:
 
 
 def call_general(handler: Callable[..., Any], plan: Plan, args: Any, kwargs: Any) -> Any:
-    """Call a watched handler with anything but two positional arguments (a method, keywords)."""
+    """Call a watched handler with other arguments than two positional ones (methods, keywords)."""
     context = kwargs.get("context")
     if context is None:
         given = [*reversed(args), *kwargs.values()]
@@ -209,10 +211,10 @@ def _call_with(
 def _call_within(
     outer: Invocation, plan: Plan, call: TwoArguments, event: Any, context: Any
 ) -> Any:
-    """Call a watched handler that a watched one calls: one invocation, watched once.
+    """Call a watched handler from inside another one. It is one invocation, watched once.
 
-    What is given in the inner one's code holds from here on, until it returns. It keeps holding
-    when an interrupt goes through: then it is the inner one's fallback that the caller gets.
+    The inner handler's options apply until it returns. They stay in force if an interrupt passes
+    through it, so that the caller gets the inner handler's fallback.
     """
     previous = outer.plan
     if not plan.is_bare and outer.firing is None:
@@ -228,7 +230,7 @@ def _call_within(
 
 
 def _explain(context: object, remaining_ms: object) -> None:
-    """Say why an invocation is not watched; once for each reason, since it will come again."""
+    """Log why an invocation is not watched. Once per reason, because it will recur."""
     try:
         tells = hasattr(context, "get_remaining_time_in_millis")
         told = f"{repr(remaining_ms)[:100]} ms"

@@ -1,4 +1,4 @@
-"""The registry of hooks, and the stages that they are in."""
+"""The registry of hooks, and their stages."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ if TYPE_CHECKING:
     from typing import Any
 
     Call = Callable[[Any], object]
-    """Of TimeoutDetails; of None for a sandbox's hook, which has none."""
+    """Called with TimeoutDetails, or with None for a sandbox_shutdown_hook."""
 
-_order = itertools.count()  # one for all registries: last registered first holds across them
+_order = itertools.count()  # shared: "last registered first" applies across all registries
 
 
 class Hook:
@@ -25,26 +25,26 @@ class Hook:
         self.name = name
         self.call = call
         self.before = (
-            before  # seconds ahead of the hard deadline; None: when the grace period begins
+            before  # seconds before the hard deadline; None: at the start of the grace period
         )
 
 
 staged: dict[int, Hook] = {}
-"""The registered hooks that have a stage of their own; empty for most, which the hot path asks."""
+"""The registered hooks with a stage of their own. Usually empty, which the hot path checks."""
 
 
 class HookRegistry:
-    """Hooks, by order of registration. Any thread may add and remove; the watchdog copies."""
+    """Hooks in order of registration. Any thread may add and remove; the watchdog takes a copy."""
 
     __slots__ = ("_hooks",)
 
     def __init__(self) -> None:
-        # A dict, because single stores, deletions and list() of it are atomic: no lock that a
-        # handler could be interrupted in while the watchdog wants it.
+        # A dict, because its single stores, its deletions and list() of it are atomic. With a lock,
+        # a handler could be interrupted while it holds the lock that the watchdog needs.
         self._hooks: dict[int, Hook] = {}
 
     def add(self, name: str, call: Call, before: float | None = None) -> int:
-        """Register, and return the key to remove it with."""
+        """Register a hook. Return the key to remove it with."""
         key = next(_order)
         hook = self._hooks[key] = Hook(key, name, call, before)
         if before is not None:
@@ -52,7 +52,7 @@ class HookRegistry:
         return key
 
     def remove(self, key: int) -> None:
-        """Forget a hook; nothing, if it is gone already."""
+        """Remove a hook, if it is still registered."""
         self._hooks.pop(key, None)
         staged.pop(key, None)
 
@@ -61,11 +61,11 @@ class HookRegistry:
 
 
 shared = HookRegistry()
-"""The hooks that every watched handler shares."""
+"""The hooks that all watched handlers share."""
 
 
 def stages(registries: Iterable[HookRegistry]) -> dict[float | None, list[Hook]]:
-    """The hooks by ``before``, each stage with the last registered first."""
+    """Group the hooks by ``before``. In each stage the last registered comes first."""
     hooks = sorted(
         (hook for registry in registries for hook in registry.snapshot()),
         key=lambda hook: hook.key,
@@ -78,7 +78,7 @@ def stages(registries: Iterable[HookRegistry]) -> dict[float | None, list[Hook]]
 
 
 def hook_name(function: object) -> str:
-    """``module.function``, as well as it can be told."""
+    """Return ``module.function``, or as much of it as is known."""
     module = getattr(function, "__module__", None)
     name = getattr(function, "__qualname__", None) or type(function).__name__
     return f"{module}.{name}" if module else str(name)

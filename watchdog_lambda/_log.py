@@ -1,7 +1,7 @@
-"""Warnings of the package, through ``logging``; never while the watchdog fires.
+"""The package's warnings, through ``logging``. None is logged while the watchdog fires.
 
-``logging`` is imported when there is something to say, which is rare: it would be some 10 ms of
-every cold start.
+``logging`` is imported only for the first warning, which is rare: it would add some 10 ms to every
+cold start.
 """
 
 from __future__ import annotations
@@ -11,20 +11,20 @@ if TYPE_CHECKING:
     from logging import Logger
 
 said: set[object] = set()
-"""The causes that this process has been warned of."""
+"""The causes that this process has already logged a warning for."""
 
 
 def logger() -> Logger:
-    """The package's logger. Thread: any that may wait for ``logging``'s locks."""
+    """Return the package's logger. Thread: any that may wait for ``logging``'s locks."""
     import logging  # noqa: PLC0415
 
     return logging.getLogger("watchdog_lambda")
 
 
 def warn_once(cause: object, message: str, *args: object) -> None:
-    """Log a warning, unless this process has been warned of the same `cause`.
+    """Log a warning, unless this process has already logged one for the same `cause`.
 
-    What causes it comes again with every invocation, and would fill the log.
+    The cause recurs with every invocation, and would fill the log.
 
     Thread: any that may wait for ``logging``'s locks.
     """

@@ -1,4 +1,4 @@
-"""What the caller gets after a timeout: an answer, an error, the fallback or LambdaTimeout."""
+"""Decides what the caller gets after a timeout: answer, error, fallback or LambdaTimeout."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 def conclude(
     firing: Firing, result: Any, failure: BaseException | None
 ) -> tuple[Any, BaseException | None]:
-    """End an invocation that the watchdog has acted on; the value to return, or the error to raise.
+    """End an invocation that the watchdog has acted on. Return its result and its error.
 
-    Runs out event loops that were interrupted, waits for hooks that are under way, within their
-    budget, and writes the report.
+    If the error is not None, it is to be raised. This finishes event loops that were interrupted,
+    waits for running hooks within their budget, and writes the report.
 
     Thread: the handler's, after :meth:`Firing.settle`.
     """
@@ -41,7 +41,7 @@ def conclude(
         _run_out_loops(firing)
         _wait_for_hooks(firing)
         if firing.fired_at is None:
-            # An early stage only: it ended in time after all, and that is no timeout.
+            # Only an early stage has run. The handler ended in time, so this is no timeout.
             return result, _without_front(failure)
         outcome, result, failure = _judge(firing, result, failure)
         annotate = None if firing.is_reported else tracing.annotation(firing, outcome)
@@ -56,21 +56,22 @@ def conclude(
         firing.handler_state = CONCLUDED
         kernel_timers = firing.services.kernel_timers
         kernel_timers.ends(firing.invocation)
-        # The timer by processor time, too, which the watchdog would take back at its next look: a
-        # garbage collection that holds the GIL can come before that. Pinned by
+        # Stop the CPU-time timer here as well. The watchdog would only stop it at its next look,
+        # and a garbage collection that holds the GIL can come before that. Pinned by
         # test_nobody_speaks_after_a_timeout_whose_end_the_watchdog_has_yet_to_see.
         kernel_timers.rest()
         active.pop(get_ident(), None)
 
 
 def _run_out_loops(firing: Firing) -> None:
-    """Give what was left pending in event loops its end, until last call at the most."""
+    """Cancel and finish what is left in event loops, until last call at the latest."""
 
     def run_out_all() -> None:
         for loop in firing.loops:
             run_out(loop, firing.timeline.last_call_at - firing.elapsed(), firing.unended)
 
-    # One that an injection has left running, or one that runs us, to which nothing happens.
+    # Either a loop that an injection has left running, or the one that runs us; run_out leaves that
+    # one alone.
     loop = running_loop()
     if loop is not None and loop not in firing.loops:
         firing.loops.append(loop)
@@ -79,7 +80,7 @@ def _run_out_loops(firing: Firing) -> None:
 
 
 def _run_until_last_call(firing: Firing, action: Callable[[], object]) -> None:
-    """Run code that is not ours, until last call at the most."""
+    """Run code that is not ours, until last call at the latest."""
     reopen(firing)
     try:
         action()
@@ -90,10 +91,10 @@ def _run_until_last_call(firing: Firing, action: Callable[[], object]) -> None:
 
 
 def _wait_for_hooks(firing: Firing) -> None:
-    """Wait for the stages that have begun, each until its budget ends at the latest.
+    """Wait for the stages that have begun, each until the end of its budget at the latest.
 
-    Lambda freezes the sandbox as soon as the runtime asks for the next event; a hook would stop
-    halfway and go on in another invocation.
+    Lambda freezes the sandbox as soon as the runtime asks for the next event. A running hook would
+    stop halfway and continue in another invocation.
     """
     for stage in firing.stages:
         stage.wait()
@@ -103,12 +104,12 @@ def _wait_for_hooks(firing: Firing) -> None:
 def _judge(
     firing: Firing, result: Any, failure: BaseException | None
 ) -> tuple[str, Any, BaseException | None]:
-    """How it ended (a word for the report), and what that makes for the caller."""
+    """Return the outcome as a word for the report, and the result and error for the caller."""
     if failure is None:
         if result is not None or not firing.policy.is_lost_in_a_wrapper():
             return "returned", result, None
-        # The handler has not returned this None: datadog_lambda's wrapper drops every BaseException
-        # that is not its own. The caller would take it for a success.
+        # The handler did not return this None: datadog_lambda's wrapper drops every BaseException
+        # that is not its own. To the caller it would look like success.
         failure = LambdaTimeout(firing.policy.first_message())
         failure.details = firing.details
     if not _is_this_timeout(firing, failure):
@@ -123,7 +124,7 @@ def _judge(
     made, broken = _call_fallback(firing)
     if made:
         return "fallback", made[0], None
-    # The caller still gets to know about the timeout.
+    # The caller still learns about the timeout.
     timeout = _as_timeout(firing, failure)
     if broken is not None:
         timeout.__cause__ = broken
@@ -136,10 +137,11 @@ def _judge(
 
 
 def _call_fallback(firing: Firing) -> tuple[list[Any], Exception | None]:
-    """What a fallback has returned, if it has, or what it raised; neither, if it was cut short.
+    """Call the fallback. Return its result (in a list) or its error; neither if it was cut short.
 
-    It is the user's code, and could hang: until the kill, with no record. So last call ends it. One
-    that begins after that has what is left, for last call's interrupt would come at once.
+    It is the user's code, and if it hung, it would hang until the kill and leave no record. So last
+    call ends it. A fallback that begins after last call runs without that protection, because last
+    call's interrupt would land at once.
     """
     made: list[Any] = []
     broken: list[Exception] = []
@@ -153,32 +155,32 @@ def _call_fallback(firing: Firing) -> tuple[list[Any], Exception | None]:
 
     if firing.elapsed() < firing.timeline.last_call_at:
         _run_until_last_call(firing, call)
-        _wait_for_hooks(firing)  # of stages that have begun meanwhile
+        _wait_for_hooks(firing)  # of stages that have begun in the meantime
     else:
         call()
     return made, broken[0] if broken else None
 
 
 def _is_this_timeout(firing: Firing, failure: BaseException) -> bool:
-    """Whether the handler ended because of the interrupt, not with an error of its own choosing.
+    """Return whether the handler ended because of the interrupt, not with an error of its own.
 
-    An error that a library makes of the interrupt (urllib3's ReadTimeoutError, a RuntimeError from
-    a condition, the group of a TaskGroup) is this timeout. One that the user's own code raises,
-    even out of ``except TimeoutError``, is what the caller is meant to get.
+    An error that a library raises because of the interrupt (urllib3's ReadTimeoutError, a
+    RuntimeError from a condition, the group of a TaskGroup) counts as this timeout. An error that
+    the user's own code raises, even in ``except TimeoutError``, is meant for the caller.
     """
     if isinstance(failure, LambdaTimeout | Interrupt):
         return True
     if not firing.policy.involves(failure):
         return False
     if firing.policy.is_replaced(failure):
-        return True  # by C code, which has no frame: it looks like raised in its caller's
+        return True  # C code replaced it: it has no frame, so its caller seems to have raised
     raised_at = innermost(failure)
     raised_in = "" if raised_at is None else raised_at.tb_frame.f_code.co_filename
     return not firing.code.is_own(raised_in)
 
 
 def _as_timeout(firing: Firing, failure: BaseException) -> LambdaTimeout:
-    """The LambdaTimeout that leaves the wrapper, with the traceback of where the handler was."""
+    """Return the LambdaTimeout that leaves the wrapper, with the traceback of the handler."""
     if isinstance(failure, LambdaTimeout):
         failure.__traceback__ = trim(failure.__traceback__)
         return failure
@@ -195,7 +197,7 @@ def _add_note(firing: Firing, failure: BaseException) -> None:
 
 
 def _without_front(failure: BaseException | None) -> BaseException | None:
-    """The error without this package's frames at the outer end; raising it adds one again."""
+    """Drop this package's frames at the traceback's outer end. Raising it adds one again."""
     if failure is None:
         return None
     entry: TracebackType | None = failure.__traceback__

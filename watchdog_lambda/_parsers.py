@@ -1,7 +1,7 @@
-"""From text and options to the values of settings: one parser for each kind of setting.
+"""Parsers from texts and options to the values of settings, one for each kind of setting.
 
-Imported where something is set. Every message names the setting, the value, and a value that would
-do.
+This module is imported only if something is set. Every message names the setting, the value, and a
+value that would be accepted.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ else:
 
 
 class Reading:
-    """What an environment says, with all that is wrong about it; making one raises nothing."""
+    """The settings in an environment, with everything that is wrong. Making one never raises."""
 
     __slots__ = ("errors", "sources", "unknown", "values")
 
     def __init__(self, environ: Mapping[str, str], table: Mapping[str, Setting]) -> None:
         self.values: dict[str, Any] = {}
-        self.sources: dict[str, str] = {}  # by name: what messages call the value
+        self.sources: dict[str, str] = {}  # by name: how messages refer to the value
         self.errors: dict[str, ConfigurationError] = {}
-        self.unknown: dict[str, str] = {}  # by variable: what it was probably meant to be
+        self.unknown: dict[str, str] = {}  # by variable: a suggestion for the message
         for variable in environ:
             if not variable.startswith(PREFIX):
                 continue
@@ -48,10 +48,10 @@ class Reading:
 
 
 def option(name: str, value: object, table: Mapping[str, Setting]) -> Any:
-    """The value that an option in code gives.
+    """Return the validated value of an option that is given in code.
 
     Raises:
-        ConfigurationError: no such option, or a value that cannot be used.
+        ConfigurationError: there is no such option, or the value cannot be used.
     """
     source = f"{name}={value!r}"
     setting = table.get(name)
@@ -62,10 +62,10 @@ def option(name: str, value: object, table: Mapping[str, Setting]) -> Any:
 
 
 def parse(setting: Setting, value: object, source: str) -> Any:
-    """The value that a text or an option gives.
+    """Return the value of a setting, from a text or an option.
 
     Raises:
-        ConfigurationError: it cannot be used; the message begins with `source`.
+        ConfigurationError: the value cannot be used; the message begins with `source`.
     """
     return _PARSERS[setting.kind](setting, value, source)
 
@@ -73,7 +73,7 @@ def parse(setting: Setting, value: object, source: str) -> Any:
 def _seconds(setting: Setting, value: object, source: str) -> float:
     remedy = f"use for example {setting.example}"
     try:
-        # bool is an int, and True no number of seconds.
+        # bool is an int, but True is not a number of seconds.
         number = math.nan if isinstance(value, bool) else float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError, OverflowError):
         number = math.nan
@@ -94,7 +94,8 @@ def _seconds(setting: Setting, value: object, source: str) -> float:
 
 
 def _count(setting: Setting, value: object, source: str) -> int:
-    # bool is an int, and True no count. At most 9 digits: Python refuses to read thousands of them.
+    # bool is an int, but True is not a count. Python refuses to parse thousands of digits, so allow
+    # 9 at most.
     text = "" if isinstance(value, bool) else str(value).strip()
     if text.isascii() and text.isdecimal() and len(text) < 10 and int(text) <= setting.most:
         return int(text)
@@ -136,7 +137,7 @@ def _text(setting: Setting, value: object, source: str) -> str:
 
 
 def _namespace(_setting: Setting, value: object, source: str) -> str:
-    """A namespace that CloudWatch takes; it silently drops the metrics of any other."""
+    """Accept what CloudWatch accepts: it silently drops metrics of any other namespace."""
     if (
         isinstance(value, str)
         and value.strip()
@@ -154,13 +155,13 @@ def _namespace(_setting: Setting, value: object, source: str) -> str:
 
 _FAULTS = {signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGABRT}
 
-# SIGKILL and SIGSTOP cannot be handled; handlers have timers of their own on SIGALRM; with a Python
-# handler for a fault, C code would fault again and again.
+# SIGKILL and SIGSTOP cannot be handled. Handlers have their own timers on SIGALRM. With a Python
+# handler for a fault signal, C code would fault again and again.
 _FORBIDDEN = {signal.SIGKILL, signal.SIGSTOP, signal.SIGALRM, *_FAULTS}
 
 
 def _signal(_setting: Setting, value: object, source: str) -> str | int | None:
-    """A signal's number, ``auto``, or None for no nudge at all."""
+    """Return a signal's number, ``auto``, or None for no nudge at all."""
     text = str(value).upper()
     if text == "AUTO":
         return "auto"
@@ -170,7 +171,7 @@ def _signal(_setting: Setting, value: object, source: str) -> str | int | None:
     name, _, offset = text.partition("-" if sign < 0 else "+")
     name = name if name.startswith("SIG") else f"SIG{name}"
     number = None if name.startswith("SIG_") else getattr(signal, name, None)
-    # At most two digits: Python refuses to read thousands of them.
+    # Python refuses to parse thousands of digits, so allow two at most.
     if isinstance(number, int) and (not offset or offset.isdecimal()) and len(offset) < 3:
         chosen = number + sign * int(offset or 0)
         if chosen in signal.valid_signals() and chosen not in _FORBIDDEN:
@@ -192,8 +193,8 @@ _PARSERS: Mapping[Kind, Callable[[Setting, Any, str], Any]] = {
 
 
 def _suggestion(name: str, known: Sequence[str]) -> str:
-    """A question after the closest of the `known` names, or all of them."""
-    import difflib  # noqa: PLC0415 - for the rare case only
+    """Suggest the closest of the `known` names, or list all of them."""
+    import difflib  # noqa: PLC0415 - rarely needed
 
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     return f"did you mean {close[0]}?" if close else f"use one of {', '.join(known)}"

@@ -1,4 +1,4 @@
-"""What is to happen to a handler's invocations: settings, hooks, fallback."""
+"""The plan for a handler's invocations: settings, hooks, fallback."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ if TYPE_CHECKING:
     from ._hooks import HookRegistry
 
 NO_FALLBACK = object()
-"""In the place of a fallback: none was given. None itself would be an answer."""
+"""Stands for a fallback that was not given. None would be a valid answer."""
 
 
 class Plan:
-    """What is to happen to a handler's invocations: settings, hooks, fallback. Immutable."""
+    """The plan for a handler's invocations: settings, hooks, fallback. Immutable."""
 
     __slots__ = ("_merged", "fallback", "given", "registries", "settings", "takes_event")
 
@@ -31,17 +31,17 @@ class Plan:
         self.settings = settings
         self.registries = registries
         self.fallback = fallback
-        self.takes_event = takes_event  # a callable fallback: beside the details
+        self.takes_event = takes_event  # whether a callable fallback takes details and event
         self.given = given  # the options that were given in code
         self._merged: dict[Plan, Plan] = {}
 
     def answer(self, details: Any, event: object) -> Any:
-        """What a callable fallback gives. Thread: the handler's, or one of the last resort's."""
+        """Call the fallback. Thread: the handler's, or one of the last resort's."""
         fallback: Any = self.fallback
         return fallback(details, event) if self.takes_event else fallback(details)
 
     def may_interrupt(self, event: object) -> bool:
-        """Whether interrupts are wanted for an event. Thread: any."""
+        """Return whether this event's invocation may be interrupted. Thread: any."""
         settings = self.settings
         return settings.interrupt != "none" and (
             "interrupt" in settings.given or not is_durable(event)
@@ -49,11 +49,11 @@ class Plan:
 
     @property
     def is_bare(self) -> bool:
-        """Whether it adds nothing to a plan that it would be put inside of."""
+        """Whether it would add nothing to an outer plan."""
         return not self.given and self.fallback is NO_FALLBACK and len(self.registries) == 1
 
     def with_inner(self, inner: Plan) -> Plan:
-        """This plan, with what an inner watched handler gives in its code."""
+        """Return this plan with the options, fallback and hooks of an inner watched handler."""
         merged = self._merged.get(inner)
         if merged is None:
             answering = self if inner.fallback is NO_FALLBACK else inner
@@ -71,9 +71,9 @@ _DURABLE = {"DurableExecutionArn", "CheckpointToken"}
 
 
 def is_durable(event: object) -> bool:
-    """Whether this invokes a durable function: there an error is final, and a timeout is retried.
+    """Return whether the event invokes a durable function, where errors are final.
 
-    Told by the event, as Lambda's SDK for durable execution does (3.0.0). No code of the event's
-    own is run for it.
+    A timeout, in contrast, is retried there. We look at the event, as Lambda's SDK for durable
+    execution does (3.0.0). The check runs no code of the event's class.
     """
     return issubclass(type(event), dict) and dict[object, object].keys(event) >= _DURABLE  # type: ignore[arg-type]

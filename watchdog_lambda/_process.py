@@ -1,4 +1,4 @@
-"""The process's watchdog, made with what it reports by."""
+"""The process's one watchdog, with the report that it uses."""
 
 from __future__ import annotations
 

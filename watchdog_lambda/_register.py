@@ -1,4 +1,4 @@
-"""Registering hooks: for the watchdog's stages, for one block, for the sandbox's end."""
+"""Registration of hooks: for the watchdog's stages, for one block, for the sandbox's end."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 else:
 
     def overload(function: object) -> object:
-        """Speaks to type checkers only."""
+        """For type checkers only."""
         return function
 
 
@@ -38,29 +38,30 @@ __all__ = ["sandbox_shutdown_hook", "scoped_hook", "shutdown_hook"]
 class scoped_hook:  # noqa: N801 - used like a function
     """Register a shutdown hook for one block only: ``with scoped_hook(release, lock_id): ...``.
 
-    Called as ``release(lock_id)``, without details, if the watchdog fires inside of the block;
-    before the hooks that were registered earlier. Not called at the end of the block: what must
-    happen then belongs there.
+    If the watchdog fires inside the block, the hook is called as ``release(lock_id)``, without
+    details, before the hooks that were registered earlier. It is not called at the end of the
+    block; put there what must happen then.
 
-    It shares the budget of the grace period's hooks, and runs on a thread of its own while the
-    block goes on. Whether it runs just before or just after the block has ended, where the two
-    fall together, is not promised: it must bear either.
+    It shares the budget of the grace period's hooks, and runs on its own thread while the block
+    continues. If the watchdog fires just as the block ends, the hook may run shortly before or
+    after that end, and must tolerate both.
 
     Args:
-        function: what to call; its result is ignored, and an error is recorded and stops nobody.
-        *args: handed on to it.
-        **kwargs: handed on to it.
+        function: the function to call. Its result is ignored; an error is recorded and does not
+            stop other hooks.
+        *args: its positional arguments.
+        **kwargs: its keyword arguments.
 
     Raises:
-        ConfigurationError: not a callable, or not one of these arguments.
+        ConfigurationError: not a callable, or it does not take these arguments.
 
-    Thread: any. An instance may be entered once at a time.
+    Thread: any. An instance can be entered by one block at a time.
     """
 
     __slots__ = ("_call", "_key", "_name")
 
     def __init__(self, function: Callable[P, object], /, *args: P.args, **kwargs: P.kwargs) -> None:
-        from ._signatures import check_scoped  # noqa: PLC0415 - for those who use it
+        from ._signatures import check_scoped  # noqa: PLC0415 - only if used
 
         check_scoped(function, len(args), kwargs.keys())
         self._name = hook_name(function)
@@ -87,19 +88,19 @@ def shutdown_hook(hook: Hook, /) -> Hook: ...
 @overload
 def shutdown_hook(*, before: float | None = None) -> Callable[[Hook], Hook]: ...
 def shutdown_hook(hook: Any = None, /, *, before: float | None = None) -> Any:
-    """Have a function called when the watchdog fires, one grace period before the hard deadline.
+    """Register a function to call when the watchdog fires, one grace period before the deadline.
 
-    It gets the :class:`TimeoutDetails`, runs on a thread of its own while the handler still runs
-    (so it must be safe for that), and shares the stage's budget with the other hooks: the last
-    registered runs first, one that raises or hangs stops no other, and when the budget is spent the
-    interrupt goes ahead. A stage that has begun is seen through, within its budget, even if the
-    handler ends first. An ``async def`` hook runs on an event loop of its own, in that thread: what
-    belongs to the handler's loop, a connection for example, cannot be awaited there.
+    The function gets the :class:`TimeoutDetails`. It runs on its own thread while the handler still
+    runs, so it must be thread-safe. The hooks of a stage share its budget: the last registered runs
+    first, and a hook that raises or hangs does not stop the others. When the budget is used up, the
+    interrupt goes ahead. A stage that has begun is completed, within its budget, even if the
+    handler ends first. An ``async def`` hook runs in that thread, on its own event loop: it cannot
+    await what belongs to the handler's loop, such as a connection.
 
     Args:
-        hook: the function; returned unchanged, so this serves as a decorator.
-        before: a stage of its own, this many seconds ahead of the hard deadline; at the earliest
-            when a quarter of the invocation's time has passed.
+        hook: the function. It is returned unchanged, so this works as a decorator.
+        before: gives the hook a separate stage, this many seconds before the hard deadline, but no
+            earlier than after a quarter of the invocation's time.
 
     Raises:
         ConfigurationError: `before` is not a positive number of seconds, or the hook cannot be
@@ -111,23 +112,23 @@ def shutdown_hook(hook: Any = None, /, *, before: float | None = None) -> Any:
 
 
 def sandbox_shutdown_hook(hook: SandboxHook, /) -> SandboxHook:
-    """Have a function called, without arguments, when Lambda ends the sandbox.
+    """Register a function to call, without arguments, when Lambda ends the sandbox.
 
-    With ``WATCHDOG_LAMBDA_SIGTERM=1`` only: without an internal extension Lambda gives no notice.
-    All hooks share 400 ms of the 500 ms that it gives, by AWS's documentation of the environment's
-    life cycle: the last registered runs first, one that
-    raises or hangs stops no other. They run on a thread of their own, while the process is idle or
-    in the middle of an invocation. Not promised: Lambda also ends sandboxes without notice, and a
-    SIGTERM handler of yours that exits cuts them short.
+    This requires ``WATCHDOG_LAMBDA_SIGTERM=1``: without an internal extension Lambda gives no
+    notice. According to AWS's documentation of the environment's life cycle it gives 500 ms; all
+    hooks share 400 ms of them. The last registered runs first, and a hook that raises or hangs does
+    not stop the others. Hooks run on their own thread, while the process is idle or in the middle
+    of an invocation. They are not guaranteed to run: Lambda also ends sandboxes without notice, and
+    a SIGTERM handler of your own that exits cuts them short.
 
-    Not in Managed Instances, and not in child processes.
+    They do not run in Managed Instances, nor in child processes.
 
     Raises:
         ConfigurationError: not a callable, an async one, or one that takes arguments.
 
     Thread: any.
     """
-    from ._lambda import sandbox  # noqa: PLC0415 - for those who use it
+    from ._lambda import sandbox  # noqa: PLC0415 - only if used
     from ._signatures import check_hook  # noqa: PLC0415
 
     check_hook(hook, "sandbox_shutdown_hook", "", may_be_async=False)
@@ -143,12 +144,12 @@ def sandbox_shutdown_hook(hook: SandboxHook, /) -> SandboxHook:
 
 
 def register(registry: HookRegistry, hook: Any, before: float | None) -> Any:
-    """Register a shutdown hook, or give the decorator that does.
+    """Register a shutdown hook, or return the decorator that does.
 
     Raises:
         ConfigurationError: not a hook, or `before` is not a positive number of seconds.
     """
-    # bool is an int, and True no number of seconds.
+    # bool is an int, but True is not a number of seconds.
     is_number = isinstance(before, int | float) and not isinstance(before, bool)
     if before is not None and not (is_number and 0 < before < math.inf):
         raise ConfigurationError(
@@ -157,7 +158,7 @@ def register(registry: HookRegistry, hook: Any, before: float | None) -> Any:
         )
 
     def decorate(hook: Any) -> Any:
-        from ._signatures import check_hook  # noqa: PLC0415 - for those who use it
+        from ._signatures import check_hook  # noqa: PLC0415 - only if used
 
         check_hook(hook, "shutdown_hook", "details", may_be_async=True)
         call = _run(hook) if is_coroutine_function(hook) else hook
@@ -170,13 +171,13 @@ def register(registry: HookRegistry, hook: Any, before: float | None) -> Any:
 
 
 def _run(hook: Callable[..., Any]) -> Callable[..., None]:
-    """A plain function that runs an ``async def`` hook to its end, on a loop of its own."""
-    # Now, not when the watchdog fires: importing it takes some 50 ms.
-    import asyncio  # noqa: PLC0415 - for those who use it
+    """Return a plain function that runs an ``async def`` hook to its end, on its own loop."""
+    # Import it now, not when the watchdog fires: it takes some 50 ms.
+    import asyncio  # noqa: PLC0415 - only if used
 
     def run(*args: Any) -> None:
-        # Not asyncio.run(), nor the runner's own: before Python 3.13 those leave an entry for this
-        # thread in threading's list of threads, for good.
+        # Do not use asyncio.run() or Runner.run(): before Python 3.13 they leave an entry for this
+        # thread in threading's list of threads forever.
         with asyncio.Runner() as runner:
             runner.get_loop().run_until_complete(hook(*args))
 

@@ -1,4 +1,4 @@
-"""What one setting is: a row of the table in :mod:`._config`."""
+"""One setting: a row of the table in :mod:`._config`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 PREFIX = "WATCHDOG_LAMBDA_"
 
 LONGEST_TIMEOUT = 86_400.0
-"""Seconds. Lambda allows 900; what says more than a day is not a deadline (the emulator's Managed
+"""Seconds. Lambda allows 900. A value of more than a day is no deadline (the emulator's Managed
 Instances mode gives 3,000,000)."""
 
 LONGEST_GRACE_PERIOD = 225.0
@@ -22,11 +22,12 @@ LONGEST_GRACE_PERIOD = 225.0
 
 
 MOST_SAMPLES = 100
-"""Of one invocation's stack: each costs some 30 microseconds, and 1 % is as fine as shares get."""
+"""The most samples per invocation. Each costs some 30 microseconds, and shares finer than 1 % are
+of no use."""
 
 
 class Setting:
-    """One setting: what it is called, what it may be, and what it means. Immutable."""
+    """One setting: its name, its allowed values, and its meaning. Immutable."""
 
     __slots__ = (
         "choices",
@@ -55,11 +56,11 @@ class Setting:
         self.default = default
         self.kind: Kind = kind
         self.meaning = meaning
-        self.example = example or str(default)  # a value that would do, for messages
+        self.example = example or str(default)  # a valid value, for messages
         self.most = most  # the largest number
         self.choices = choices
-        self.gone = gone or {}  # former choices, and what takes the place of each
-        self.is_option = is_option  # of watch; the others are the process's, not a handler's
+        self.gone = gone or {}  # former choices, and the replacement of each
+        self.is_option = is_option  # whether watch takes it; the others apply to the whole process
 
     def __set_name__(self, owner: type[object], name: str) -> None:
         self.name = name
@@ -71,7 +72,7 @@ class Setting:
 
 
 def is_number(seconds: object) -> bool:
-    """Whether it is a number of seconds. Thread: any."""
+    """Return whether the value is a number of seconds. Thread: any."""
     if isinstance(seconds, bool) or not isinstance(seconds, int | float):
         return False
     return not math.isnan(seconds)

@@ -1,7 +1,8 @@
-"""Whether a hook or a fallback can be called as it will be; asked where one is given.
+"""Checks that a hook or fallback accepts the arguments it will get, when it is given.
 
-A mistake here would otherwise show in the middle of a timeout, and only in its record. Signatures
-are read off code objects: ``inspect`` takes some 5 ms to import. C code has none, and is believed.
+Otherwise a mistake would show only during a timeout, in its record. Signatures are read from code
+objects, because ``inspect`` takes some 5 ms to import. C code has no code object, so it is not
+checked.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ _VARIABLE_KEYWORDS = 0x08  # inspect.CO_VARKEYWORDS
 
 
 class Signature:
-    """What a callable takes beside what is bound to it already."""
+    """The parameters of a callable, without those already bound."""
 
     __slots__ = ("any_names", "any_number", "keywords", "names", "optional")
 
@@ -41,14 +42,14 @@ class Signature:
         self.any_number = bool(code.co_flags & _VARIABLE_POSITIONAL)
         self.any_names = bool(code.co_flags & _VARIABLE_KEYWORDS)
         self.names = positional[bound:]
-        # One that a partial gives by its name can be reached by name only, and so can all after it.
+        # A parameter that a partial has bound by name, and all after it, are now keyword-only.
         taken = [index for index, name in enumerate(self.names) if name in given]
         first = min(taken, default=len(self.names))
         self.keywords = (*self.names[first:], *keywords)
         self.names = self.names[:first]
 
     def takes(self, number: int, names: Collection[str] = ()) -> bool:
-        """Whether it can be called with so many positional arguments and these by name."""
+        """Return whether it accepts `number` positional arguments and these keyword arguments."""
         if number > len(self.names) and not self.any_number:
             return False
         by_name = (*self.names[number:], *self.keywords)
@@ -72,7 +73,7 @@ class Signature:
 
 
 def signature_of(function: object) -> Signature | None:
-    """What a callable takes; None for C code and classes, of which it is not known."""
+    """Return a callable's signature; None for C code and classes, where it is not known."""
     bound, given = 0, set[str]()
     while True:
         if isinstance(function, functools.partial):
@@ -93,13 +94,13 @@ def signature_of(function: object) -> Signature | None:
 
 
 def check_hook(function: object, what: str, arguments: str, *, may_be_async: bool) -> None:
-    """Refuse a hook that cannot be called as it will be.
+    """Refuse a hook that does not accept the arguments it will get.
 
     Args:
         function: the hook.
-        what: the decorator that it was given to, for the message.
-        arguments: the names of what it will be called with, separated by commas.
-        may_be_async: whether an ``async def`` will be run on a loop.
+        what: the decorator that got it, for the message.
+        arguments: the names of the arguments it will get, separated by commas.
+        may_be_async: whether an ``async def`` is accepted, to be run on a loop.
 
     Raises:
         ConfigurationError: not callable, an async function, or one that takes other arguments.
@@ -113,15 +114,15 @@ def check_hook(function: object, what: str, arguments: str, *, may_be_async: boo
 
 
 def check_scoped(function: object, number: int, names: Collection[str]) -> None:
-    """Refuse a scoped hook that cannot be called with what it was given.
+    """Refuse a scoped hook that does not accept the arguments it was given.
 
     Raises:
-        ConfigurationError: not callable, or not with these arguments.
+        ConfigurationError: not callable, or it does not accept these arguments.
     """
     _require_callable(function, "scoped_hook")
     signature = signature_of(function)
     if signature is not None and not signature.takes(number, names):
-        # The values are the user's, and may be secret.
+        # Do not show the values: they are the user's and may be secret.
         given = ", ".join(["..."] * number + [f"{name}=..." for name in names])
         raise ConfigurationError(
             f"scoped_hook({hook_name(function)}): takes {signature}, and is called with ({given}); "
@@ -130,10 +131,10 @@ def check_scoped(function: object, number: int, names: Collection[str]) -> None:
 
 
 def takes_event(fallback: Callable[..., object]) -> bool:
-    """Whether a callable fallback is called with details and event, or with the details alone.
+    """Return whether a callable fallback is to get details and event, or the details alone.
 
-    An optional second argument may be meant for something else: it gets the event if that is its
-    name.
+    An optional second parameter may have another purpose, so it gets the event only if it is named
+    `event`.
 
     Raises:
         ConfigurationError: an async function, or one that takes other arguments.
@@ -143,7 +144,7 @@ def takes_event(fallback: Callable[..., object]) -> bool:
     if signature is None:
         return False
     takes_one, takes_two = signature.takes(1), signature.takes(2)
-    # As handlers have it: it would get the details in the event's place.
+    # The event comes first in handlers. Here such a function would get the details as its event.
     is_reversed = signature.names[:1] == ("event",)
     if is_reversed or not (takes_one or takes_two):
         called = "(details) or (details, event)"
@@ -158,7 +159,7 @@ def _require_callable(function: object, what: str) -> None:
 
 def _require_plain(function: object, what: str, arguments: str) -> None:
     if is_coroutine_function(function):
-        # Its coroutine would be dropped, and the record say that all is well.
+        # Its coroutine would be dropped, and the record would say that all went well.
         call = f"{_short_name(function)}({arguments})"
         raise ConfigurationError(
             f"{what}({hook_name(function)}): an async function, and no event loop to run it; give "

@@ -1,4 +1,4 @@
-"""``time_limit``: a block that the watchdog ends when its time is up."""
+"""``time_limit``: the watchdog ends a block when its time is up."""
 
 from __future__ import annotations
 
@@ -30,36 +30,36 @@ _monotonic = process_watchdog.clock.monotonic
 
 
 class time_limit:  # noqa: N801 - used like a function
-    """Bound a block: ``with time_limit(5.0): load_rows()``; in a coroutine ``async with``.
+    """Limit the time of a block: ``with time_limit(5.0): load_rows()``, or ``async with``.
 
-    When its time is up, :class:`TimeLimitExceeded` lands in the block and leaves it, by the same
-    rules as a timeout's interrupt: a blocked call is broken off, a :class:`shield` and a cleanup
-    that handles the interrupt are waited for, and code that swallows it gets an
-    :class:`Interrupt`, which leaves the block as a ``TimeLimitExceeded``. Nothing lands outside of
-    the block. A coroutine is cancelled through its task while it waits.
+    When the time is up, :class:`TimeLimitExceeded` lands in the block and leaves it. The rules are
+    those of a timeout's interrupt: it ends a blocked call, it waits for a :class:`shield` and for
+    the cleanup that handles it, and code that swallows it gets an :class:`Interrupt`, which leaves
+    the block as a ``TimeLimitExceeded``. Nothing lands outside the block. A coroutine needs ``async
+    with``, and is cancelled through its task while it waits.
 
-    Limits nest. The one that is due first lands, and goes through the blocks inside of it as any
-    error does. The invocation's deadline is the outermost limit.
+    Limits nest. The one that is due first lands, and passes through the blocks inside it like any
+    other error. The invocation's deadline is the outermost limit.
 
-    Not promised: that it lands. C code that never checks for signals ends first, and on other
-    threads than the main one any blocked call does.
+    Delivery is not guaranteed: C code that never checks for signals is not interrupted. Off the
+    main thread no blocked call is.
 
     Args:
-        seconds: how long the block may take; None and infinity are no limit. With zero or less the
+        seconds: how long the block may take; None and infinity mean no limit. With zero or less the
             block is not entered.
 
     Raises:
         ConfigurationError: not a number of seconds.
-        TimeLimitExceeded: from the block, when it has taken longer.
-        RuntimeError: entered a second time, or ``async with`` outside of a task.
+        TimeLimitExceeded: leaves the block if it takes longer.
+        RuntimeError: entered a second time, or ``async with`` outside a task.
 
-    Thread: any; also outside of an invocation.
+    Thread: any, also outside an invocation.
     """
 
     __slots__ = ("_cancels", "_limit", "_seconds", "expired")
 
     expired: bool
-    """Whether the block has been interrupted because its time was up.
+    """Whether the block was interrupted because its time was up.
 
     Thread: the block's.
     """
@@ -78,9 +78,9 @@ class time_limit:  # noqa: N801 - used like a function
         self.expired = False
 
     def remaining(self) -> float:
-        """Seconds to the limit, negative once it has passed; before the block all that it has.
+        """Return the seconds left; negative once the limit has passed, ``math.inf`` without one.
 
-        ``math.inf`` if there is no limit. Thread: any.
+        Before the block is entered, this is the whole limit. Thread: any.
         """
         limit = self._limit
         return self._seconds if limit is None else limit.hard - _monotonic()
@@ -95,8 +95,8 @@ class time_limit:  # noqa: N801 - used like a function
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        # An injection that meets the block's end lands in here, or in _end before the limit has
-        # been closed; see protect_entry. Pinned by
+        # An injection that coincides with the block's end lands in here, or in _end before the
+        # limit is closed; see protect_entry. Pinned by
         # test_an_injection_that_meets_the_blocks_end_is_taken_back.
         try:
             limit: Any = self._limit
@@ -110,7 +110,7 @@ class time_limit:  # noqa: N801 - used like a function
         return _NOTHING  # type: ignore[return-value]
 
     async def __aenter__(self) -> Self:
-        from asyncio import current_task  # noqa: PLC0415 - a coroutine's module has it
+        from asyncio import current_task  # noqa: PLC0415 - loaded if there is a coroutine
 
         task = current_task()
         if task is None:
@@ -119,7 +119,8 @@ class time_limit:  # noqa: N801 - used like a function
         self._begin(task)
         return self
 
-    # No coroutine: 3.11 has a check point between making one and its first line.
+    # Not a coroutine function: 3.11 has a check point between creating the coroutine and its first
+    # line.
     __aexit__: Callable[..., Awaitable[None]] = __exit__  # type: ignore[assignment]
 
     # ---- the two ends ------------------------------------------------------------------------
@@ -142,22 +143,23 @@ class time_limit:  # noqa: N801 - used like a function
             return
         try:
             limit.begin()
-            # Not wake_at, at which the thread may only take a sample: the kernel's timer is set by
-            # acts_at, and must reach C code in this block that holds the GIL. Pinned by
+            # Compare with acts_at, not with wake_at: at wake_at the thread may only take a sample.
+            # The kernel timer is set for acts_at, and must reach C code in this block that holds
+            # the GIL. Pinned by
             # test_a_block_rings_although_the_thread_wakes_for_a_sample_before.
             if limit.due < process_watchdog.acts_at:
                 process_watchdog.wake(limit)
         except BaseException as error:
-            # An injection, or a signal handler of the user: the block is not entered.
+            # An injection or the user's signal handler has raised: the block is not entered.
             self._end(limit, error)
             raise
 
     def _end(
         self, limit: Limit, error: BaseException | None, late: BaseException | None = None
     ) -> None:
-        """Close the limit, and raise what the block ends with, unless that is `error` or nothing.
+        """Close the limit. Raise the error that the block ends with, if it is not `error` itself.
 
-        `late` has landed at the block's end.
+        `late` is an interrupt that landed at the block's end.
         """
         try:
             limit.close()
@@ -168,8 +170,8 @@ class time_limit:  # noqa: N801 - used like a function
             limit.end()
         firing = limit.firing
         if late is not None and (firing is None or not firing.policy.has_made(late)):
-            raise late  # of a limit around this one
-        # If it is this one's own, what the block has come to stays.
+            raise late  # it belongs to a limit around this one
+        # If `late` is this limit's own, the block's own result or error stays.
         if firing is not None:
             self._judge(limit, error, late)
 
@@ -178,7 +180,7 @@ class time_limit:  # noqa: N801 - used like a function
         if limit.is_cancelled and self._is_own_cancellation(limit, error):
             self.expired = True
             raise self._exceeded(firing.details.location) from error
-        # Or an interrupt has landed before the cancellation came to its turn. Pinned by
+        # Or an interrupt landed before the loop could deliver the cancellation. Pinned by
         # test_an_async_block_that_is_cancelled_too_ends_with_the_limits_error.
         policy = firing.policy
         self.expired = limit.is_cancelled or any(
@@ -205,9 +207,9 @@ class time_limit:  # noqa: N801 - used like a function
             )
 
     def _is_own_cancellation(self, limit: Any, error: BaseException | None) -> bool:
-        from asyncio import CancelledError  # noqa: PLC0415 - there is a task
+        from asyncio import CancelledError  # noqa: PLC0415 - loaded if there is a task
 
-        # Others may have cancelled the task as well: then it stays cancelled.
+        # If others have cancelled the task as well, it stays cancelled.
         others = limit.uncancel() > self._cancels
         return isinstance(error, CancelledError) and not others
 
@@ -224,7 +226,7 @@ protect_entry(time_limit.__exit__)  # type: ignore[arg-type]
 
 
 class _Nothing(tuple[()]):
-    """False for a ``with``, and None at once for an ``async with``."""
+    """False for ``with``; awaitable for ``async with``, giving None at once."""
 
     __slots__ = ()
 
@@ -238,7 +240,7 @@ _usual: list[Plan] = []
 
 
 def _plan() -> Plan:
-    """The settings in force: those of this thread's invocation, or else of the environment."""
+    """Return the plan of this thread's invocation, or one with the environment's settings."""
     invocation = invocation_of(get_ident())
     if invocation is not None:
         return invocation.plan

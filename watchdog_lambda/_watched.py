@@ -1,4 +1,4 @@
-"""From a handler to a watched one: in code, and under the entrypoint."""
+"""Wraps a handler so that it is watched, in code and under the entrypoint."""
 
 from __future__ import annotations
 
@@ -20,13 +20,17 @@ if TYPE_CHECKING:
     from ._hooks import HookRegistry
 
 MARK = "__watchdog_lambda__"
-"""On a watched handler, itself: a decorator above copies the attribute, but is not its value."""
+"""The attribute of a watched handler that refers to the handler itself.
+
+A decorator around the handler copies the attribute, but is a different object than its value.
+"""
 
 _PLAN = "__watchdog_lambda_plan__"
-"""Beside it: what is to happen to its invocations."""
+"""The attribute of a watched handler that holds its plan."""
 
 _OFF = "__watchdog_lambda_disabled__"
-"""On a handler that its own code has switched off: the entrypoint leaves it alone, too."""
+"""The attribute of a handler that its own code has disabled, so that the entrypoint does not watch
+it either."""
 
 MISSING: Any = object()
 """Stands for a fallback, or an argument, that was not given."""
@@ -38,14 +42,14 @@ def watched(
     fallback: object,
     registries: tuple[HookRegistry, ...],
 ) -> Callable[..., Any]:
-    """A transparent wrapper of a handler, by the environment's settings and these options."""
+    """Wrap a handler transparently, with the environment's settings and these options."""
     settings = Settings.from_environ(os.environ, **options)
     if settings.disabled:
         if options.get("disabled"):
             try:
                 setattr(handler, _OFF, True)
             except (AttributeError, TypeError):
-                pass  # C code, a bound method
+                pass  # C code and bound methods take no attributes
         return handler
     prepare(settings, os.environ)
     given = {name: value for name, value in options.items() if value is not None}
@@ -65,13 +69,13 @@ def watched(
     return wrapper
 
 
-_VARIABLE = 0x04 | 0x08  # CO_VARARGS and CO_VARKEYWORDS of inspect, which takes 10 ms to import
+_VARIABLE = 0x04 | 0x08  # inspect's CO_VARARGS and CO_VARKEYWORDS; inspect takes 10 ms to import
 
 
 def _called_as(handler: Callable[..., Any], guarded: Any) -> FunctionType | None:
-    """The guard itself with the names and defaults of a handler's two parameters.
+    """Return the guard itself, with the names and defaults of the handler's two parameters.
 
-    It spares every call a frame. None for a handler that takes anything else.
+    This saves a frame in every call. Returns None for a handler with other parameters.
     """
     if not isinstance(handler, FunctionType):
         return None
@@ -88,7 +92,7 @@ def _called_as(handler: Callable[..., Any], guarded: Any) -> FunctionType | None
 
 
 def check(options: dict[str, Any], fallback: object) -> None:
-    """Refuse options and fallbacks where they are written, before there is a handler.
+    """Validate options and fallback before there is a handler, where the user has written them.
 
     Raises:
         ConfigurationError: one of them cannot be used.
@@ -100,18 +104,18 @@ def check(options: dict[str, Any], fallback: object) -> None:
 def _takes_event(fallback: object) -> bool:
     if fallback is NO_FALLBACK or not callable(fallback):
         return False
-    from ._signatures import takes_event  # noqa: PLC0415 - for those who give a callable
+    from ._signatures import takes_event  # noqa: PLC0415 - only for callable fallbacks
 
     return takes_event(fallback)
 
 
 def is_watched(handler: object) -> bool:
-    """Whether this very callable is what :func:`watched` has made."""
+    """Return whether :func:`watched` has made this very callable."""
     return handler is not None and getattr(handler, MARK, None) is handler
 
 
 def wrap(handler: Callable[..., Any], settings: Settings) -> Callable[[Any, Any], Any]:
-    """The entrypoint's wrapper: two arguments; a handler that is watched already stays as it is."""
+    """Wrap a handler for the entrypoint, with two arguments. A watched handler stays as it is."""
     plan = plan_of(handler, settings)
     if is_watched(handler) or plan.settings.disabled:
         return handler
@@ -119,7 +123,7 @@ def wrap(handler: Callable[..., Any], settings: Settings) -> Callable[[Any, Any]
 
 
 def plan_of(handler: Callable[..., Any], settings: Settings) -> Plan:
-    """What is to happen to a handler's invocations under the entrypoint."""
+    """Return the plan for a handler's invocations under the entrypoint."""
     if is_watched(handler):
         plan: Plan = getattr(handler, _PLAN)
         return plan

@@ -1,4 +1,4 @@
-"""What hooks, fallbacks and ``except`` clauses are told about a timeout."""
+"""The details of a timeout, for hooks, fallbacks and ``except`` clauses."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ _FIELDS = (
 
 
 class TimeoutDetails:
-    """One timeout, as it was when the watchdog fired. Frozen; may be read from any thread."""
+    """The state of an invocation when the watchdog fired. Frozen; may be read from any thread."""
 
-    # What a hook wants to become of the process is no part of what the details are.
+    # A hook's wish for the process is not one of the details: it does not count in comparisons.
     __slots__ = (*_FIELDS, "_wish")
 
     _wish: str | None
@@ -46,10 +46,10 @@ class TimeoutDetails:
     """Seconds from the start of the invocation to the moment the watchdog fired."""
 
     grace_period: float
-    """Seconds of grace period in force, the setting's or a quarter of the time there was."""
+    """The grace period in force, in seconds: the setting, or a quarter of the invocation's time."""
 
     stack: tuple[str, ...]
-    """The handler's stack, outermost frame first, each as ``app.py:41 (load_rows)``."""
+    """The handler's stack, outermost frame first; each frame is ``app.py:41 (load_rows)``."""
 
     location: str
     """The innermost frame of the user's own code, as ``app.py:41 (load_rows)``."""
@@ -76,21 +76,22 @@ class TimeoutDetails:
         store(self, "_wish", None)
 
     def remaining(self) -> float:
-        """Seconds to the hard deadline now; negative once it has passed."""
+        """Return the seconds from now to the hard deadline; negative once it has passed."""
         return self.deadline - monotonic()
 
     def recycle(self) -> None:
         """Ask for a fresh process before the next event. For ``after_timeout`` hooks.
 
-        The last word of all hooks counts. Without effect with ``RECYCLE=never``, where nothing can
-        replace the process, and anywhere but in such a hook.
+        The last call among all hooks counts. It has no effect with ``RECYCLE=never``, if nothing
+        can replace the process, or outside such a hook.
         """
         object.__setattr__(self, "_wish", RECYCLE)
 
     def keep(self) -> None:
-        """Say that the process is sound, whatever the interrupt has met. The same holds for it.
+        """Declare that the process is sound, wherever the interrupt has landed.
 
-        Without effect with ``RECYCLE=always``.
+        The last call among all hooks counts. It has no effect with ``RECYCLE=always``, or outside
+        an ``after_timeout`` hook.
         """
         object.__setattr__(self, "_wish", KEEP)
 
@@ -121,7 +122,7 @@ class TimeoutDetails:
 
 
 def _frozen(message: str) -> AttributeError:
-    """What a frozen dataclass raises; their module takes too long to import for a cold start."""
+    """Make the error of a frozen dataclass. Importing dataclasses would slow down a cold start."""
     from dataclasses import FrozenInstanceError  # noqa: PLC0415
 
     return FrozenInstanceError(message)

@@ -1,11 +1,11 @@
-"""The handler that Lambda is given, around the user's: ``watchdog_lambda.entrypoint.handler``.
+"""The handler for Lambda that wraps the user's: ``watchdog_lambda.entrypoint.handler``.
 
-Importing this module resolves the user's handler, as the runtime does at init, and wraps it. Which
-one: ``WATCHDOG_LAMBDA_HANDLER``, else the argument of ``python -m watchdog_lambda``, else
-``_HANDLER``.
+Importing this module resolves the user's handler, as the runtime does at init, and wraps it. The
+handler is named by ``WATCHDOG_LAMBDA_HANDLER``, else by the argument of ``python -m
+watchdog_lambda``, else by ``_HANDLER``.
 
-A name that cannot be resolved gives the runtime's own error, type and message: the runtime's own
-function resolves it. A bad setting is a :class:`ConfigurationError`, which the runtime posts like
+The runtime's own function resolves the name, so a bad name raises the runtime's own error, with the
+same type and message. A bad setting is a :class:`ConfigurationError`, which the runtime posts like
 any error at init.
 """
 
@@ -31,9 +31,9 @@ def load(environ: MutableMapping[str, str], argument: str | None = None) -> Call
     """Resolve and wrap the user's handler.
 
     Raises:
-        ConfigurationError: a setting that cannot be used.
-        awslambdaric.lambda_runtime_exception.FaultException: the name cannot be resolved; the
-            runtime's own error.
+        ConfigurationError: a setting cannot be used.
+        awslambdaric.lambda_runtime_exception.FaultException: the name cannot be resolved. This is
+            the runtime's own error.
     """
     settings = Settings.from_environ(environ)
     name = command.choose(environ, argument)

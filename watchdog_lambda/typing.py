@@ -1,4 +1,4 @@
-"""Protocols for what comes from outside; for type checkers, not imported at run time."""
+"""Protocols and aliases for type checkers. The package does not import them at run time."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ __all__ = [
 
 
 class LambdaContext(Protocol):
-    """The part of Lambda's context object that the watchdog cannot do without."""
+    """The part of Lambda's context object that the watchdog requires."""
 
     def get_remaining_time_in_millis(self) -> int:
-        """Milliseconds to the hard deadline, by the wall clock, never below 0."""
+        """Return the milliseconds to the hard deadline, by the wall clock, never below 0."""
         ...
 
 
@@ -52,15 +52,15 @@ class Handler(Protocol):
 
 
 class ShutdownHook(Protocol):
-    """Called when the watchdog fires; on a thread of its own, while the handler still runs."""
+    """Called when the watchdog fires, on its own thread, while the handler still runs."""
 
     def __call__(self, details: TimeoutDetails, /) -> object:
-        """Do what must be done before the sandbox is killed; what it returns is ignored."""
+        """Do what must be done before Lambda kills the sandbox. The result is ignored."""
         ...
 
 
 class Decorator(Protocol):
-    """What ``watch`` with options gives: an ``async def`` handler becomes a plain function."""
+    """The decorator that ``watch`` with options returns; it turns ``async def`` into ``def``."""
 
     @overload
     def __call__(self, handler: Callable[P, Coroutine[Any, Any, R]], /) -> Callable[P, R]: ...
@@ -78,8 +78,8 @@ LastResort: TypeAlias = Literal["report", "exit", "supervise"]
 class Options(TypedDict, total=False):
     """The settings that can be given in code, to ``watch`` and ``Watchdog``.
 
-    Times are in seconds. None is the same as leaving an option out: the environment's value holds,
-    or the default.
+    Times are in seconds. None has the same effect as leaving an option out: the environment's value
+    or the default applies.
     """
 
     grace_period: float | None
@@ -100,5 +100,5 @@ Json: TypeAlias = "dict[str, Any] | list[Any] | str | float | bool | None"
 Fallback: TypeAlias = (
     "Callable[[TimeoutDetails], Any] | Callable[[TimeoutDetails, Any], Any] | Json"
 )
-"""What the caller gets instead of the error: a value, or a callable of details, or of details and
-event."""
+"""The answer for the caller instead of the error: a value, or a callable of details, or of details
+and event."""
