@@ -7,12 +7,12 @@
 #
 # The handler is WATCHDOG_LAMBDA_HANDLER, else the CMD argument, else _HANDLER.
 #
-# Every way out of here is an exec. A shell that stayed would be process 1, which has no default
-# action for SIGTERM, and the runtime would never hear of it.
+# This script always ends with exec. If the shell stayed, it would be process 1, which has no default
+# action for SIGTERM, and the runtime would never get the signal.
 set -eu
 
-# Where AWS's base images start the runtime, and where the emulator is looked for last. The tests
-# put other paths here.
+# The script with which AWS's base images start the runtime, and the last place to look for the
+# emulator. The tests replace both paths.
 aws_entrypoint=/lambda-entrypoint.sh
 default_emulator=/usr/local/bin/aws-lambda-rie
 
@@ -26,35 +26,35 @@ if [ "$#" -gt 1 ]; then
 fi
 case ${1-} in
 -*)
-    # The emulator takes flags of its own out of the command that it is to run, wherever they
-    # stand, so this one might not even reach Python.
+    # The emulator removes its own flags from the command that it runs, wherever they stand, so this
+    # one might not even reach Python.
     fail "CMD gives '$1'; it takes the handler, for example app.handler
 (settings are environment variables, WATCHDOG_LAMBDA_..., not options)"
     ;;
 esac
 
-# Blank is as good as not set, as it is in Python.
+# A blank value counts as not set, as in Python.
 case ${WATCHDOG_LAMBDA_HANDLER-} in
 *[![:space:]]*) ;;
 *) unset WATCHDOG_LAMBDA_HANDLER ;;
 esac
 handler=${WATCHDOG_LAMBDA_HANDLER:-${1:-${_HANDLER:-}}}
 
-# The same for one that a variable gives; the words of CMD are looked at above, used or not.
+# Check a handler from a variable, too. The words of CMD are checked above, even if they are not used.
 case $handler in
 -*) fail "the handler is '$handler'; it is to be a name, for example app.handler" ;;
 esac
 
-# On Lambda the runtime reports a missing handler as an init error, which is where its owner looks.
-# Elsewhere there is nobody to report to. The emulator would also invent a handler then: it puts the
-# last word of its command, watchdog_lambda, into _HANDLER.
+# On Lambda the runtime reports a missing handler as an init error, where its owner will look for it.
+# Elsewhere it must be reported here. Moreover, the emulator would invent a handler: it puts the last
+# word of its command, watchdog_lambda, into _HANDLER.
 if [ -z "$handler" ] && [ -z "${AWS_LAMBDA_RUNTIME_API:-}" ]; then
     fail "no handler: give one as CMD or in WATCHDOG_LAMBDA_HANDLER, for example app.handler"
 fi
 
-# AWS's own start goes on as before, and is only told another handler: it finds the emulator on its
-# own, names the runtime in AWS_EXECUTION_ENV, honours AWS_LAMBDA_EXEC_WRAPPER, and puts the layers'
-# folders and the runtime's own on sys.path. Started past it, a function would lose all of that.
+# AWS's own start script runs as before, only with another handler. It finds the emulator itself,
+# names the runtime in AWS_EXECUTION_ENV, honours AWS_LAMBDA_EXEC_WRAPPER, and puts the folders of the
+# layers and of the runtime on sys.path. A function started without it would lose all of that.
 if [ -x "$aws_entrypoint" ]; then
     if [ -n "$handler" ]; then
         export WATCHDOG_LAMBDA_HANDLER="$handler"
@@ -62,7 +62,7 @@ if [ -x "$aws_entrypoint" ]; then
     exec "$aws_entrypoint" watchdog_lambda.entrypoint.handler
 fi
 
-# The first python3 on PATH is the virtual environment's where there is one.
+# If there is a virtual environment, the first python3 on PATH is its own.
 python=$(command -v python3 || command -v python) || fail "no python3 on PATH ($PATH)"
 
 if [ -n "${AWS_LAMBDA_RUNTIME_API:-}" ]; then

@@ -1,4 +1,4 @@
-"""A function under watchdog-lambda with alarms, a dashboard and queries: as ../template.yaml.
+"""A function under watchdog-lambda with alarms, a dashboard and queries, like ../template.yaml.
 
     npm install --global aws-cdk && pip install aws-cdk-lib
     cd deploy/cdk && cdk deploy --context alarm_email=ops@example.com
@@ -33,12 +33,12 @@ FILTERS = {
         '{ $.event = "watchdog.timeout" }',
         "The watchdog has ended invocations that ran into their timeout.",
     ),
-    # What could not be interrupted, so that Lambda killed it.
+    # Invocations that could not be interrupted, so that Lambda killed them.
     "Kills": (
         '{ $.type = "platform.report" && $.record.status = "timeout" }',
         "Lambda has killed invocations that the watchdog could not end.",
     ),
-    # A process that ended in an invocation: told by the watchdog's supervisor, or else by Lambda.
+    # A process that ended in an invocation. The watchdog's supervisor reports it, or else Lambda.
     "Crashes": (
         (
             '{ $.event = "watchdog.crash" || ($.type = "platform.report" && '
@@ -87,7 +87,7 @@ QUERIES = {
 
 
 class Watched(Stack):
-    """One function, and all that sees its timeouts."""
+    """One function, and everything that monitors its timeouts."""
 
     def __init__(self, scope: Construct, name: str, **options: Any) -> None:
         super().__init__(scope, name, **options)
@@ -113,7 +113,7 @@ class Watched(Stack):
             role=role,
             environment={"WATCHDOG_LAMBDA_GRACE_PERIOD": "3"},
             log_group=log,
-            # The filters look for keys: in this format Lambda's own lines are JSON, too.
+            # The filters look for keys. With this format Lambda's own lines are JSON, too.
             logging_format=lambda_.LoggingFormat.JSON,
             application_log_level_v2=lambda_.ApplicationLogLevel.INFO,
             system_log_level_v2=lambda_.SystemLogLevel.INFO,
@@ -133,11 +133,11 @@ class Watched(Stack):
             ).metric(statistic="Sum")
             self.alarm(title, metric, description, topic)
             metrics.append(metric)
-        # A timeout is an error here as well, unless the handler or a fallback has answered.
+        # A timeout counts here as well, unless the handler or a fallback has answered.
         errors = function.metric_errors()
         self.alarm("Errors", errors, "Invocations have failed, by a timeout or otherwise.", topic)
-        # How much time was left when the handler had ended: close to 0, the grace period is too
-        # short.
+        # How much time was left when the handler ended. If it is close to 0, the grace period is
+        # too short.
         left = log.add_metric_filter(
             "RemainingTime",
             metric_namespace=NAMESPACE,

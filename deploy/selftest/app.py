@@ -1,6 +1,6 @@
-"""What the self-test's functions do: what each event asks for, with or without the package.
+"""The handler of the self-test's functions: it does what each event asks for.
 
-Nothing of the package is imported unless an event needs it, for some of the functions have none.
+It imports the package only if an event needs it, because some of the functions do not have it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if os.environ.get("WATCHDOG_LAMBDA_SIGTERM") == "1":
 
     @sandbox_shutdown_hook
     def tell() -> None:
-        """Leave something in the log that nothing else writes."""
+        """Write a line to the log that nothing else writes."""
         print("self-test: the sandbox's hook has run", flush=True)
 
 
@@ -34,7 +34,7 @@ calls = 0
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _WAIT = 2.0
-"""Seconds for what happens at once where it happens at all."""
+"""Seconds to wait for something that happens at once, if it happens at all."""
 
 
 def handler(event: dict[str, Any], context: Any) -> object:
@@ -55,12 +55,12 @@ def _sleep(_event: dict[str, Any], _context: Any) -> object:
 
 
 def _match(_event: dict[str, Any], _context: Any) -> object:
-    """A regular expression that backtracks for years, with the GIL held."""
+    """Match a regular expression that backtracks for years, with the GIL held."""
     return re.match(r"(a+)+$", "a" * 60 + "b")
 
 
 def _deadlock(event: dict[str, Any], _context: Any) -> object:
-    """Wait in C code that looks at no signal, for a lock that this thread has itself."""
+    """Wait in C code that never checks for signals, for a lock that this thread itself holds."""
     library = ctypes.PyDLL(None) if event.get("gil") else ctypes.CDLL(None)
     mutex = ctypes.create_string_buffer(64)
     library.pthread_mutex_lock(mutex)
@@ -69,7 +69,7 @@ def _deadlock(event: dict[str, Any], _context: Any) -> object:
 
 
 def _compute(_event: dict[str, Any], _context: Any) -> object:
-    """Compute in C code that holds the GIL and looks at no signal."""
+    """Compute in C code that holds the GIL and never checks for signals."""
     return sum(range(10**15))
 
 
@@ -88,7 +88,7 @@ def _fill_memory(_event: dict[str, Any], _context: Any) -> object:
 
 
 def _probe(_event: dict[str, Any], _context: Any) -> object:
-    """Try what the watchdog and the supervisor ask of the kernel."""
+    """Try what the watchdog and the supervisor need from the kernel."""
     tried: dict[str, Callable[[], object]] = {
         "timer on the monotonic clock": lambda: _ring(clock=1),
         "timer on the thread's processor time": lambda: _ring(clock=3),
@@ -120,7 +120,7 @@ def _ring(clock: int) -> str | None:
         start = time.monotonic()
         timer.set(0.01, 0.0)
         while not rung and time.monotonic() < start + _WAIT:
-            pass  # the one clock counts processor time
+            pass  # stay busy: one of the clocks counts CPU time
         return None if rung else "refused: it did not ring"
     finally:
         timer.stop()
@@ -128,7 +128,7 @@ def _ring(clock: int) -> str | None:
 
 
 def _thread_id() -> int:
-    import threading  # noqa: PLC0415 - as the package, nothing at a cold start
+    import threading  # noqa: PLC0415 - like the package, import nothing at a cold start
 
     return threading.get_native_id()
 
@@ -165,7 +165,7 @@ def _read_syscall() -> None:
 
 def _raise_oom_score() -> None:
     child = os.fork()
-    if child == 0:  # not this process: it could not be lowered again
+    if child == 0:  # in a child, because the score could not be lowered again
         try:
             Path("/proc/self/oom_score_adj").write_text("500", encoding="ascii")
         except OSError as error:
@@ -180,7 +180,7 @@ def _raise_oom_score() -> None:
 
 
 def _answer_and_exit(_event: dict[str, Any], context: Any) -> object:
-    """Post the answer, and end without asking for the next event."""
+    """Post the answer, and exit without asking for the next event."""
     _post(context.aws_request_id, {"posted": True, "pid": os.getpid()})
     os._exit(1)
 
@@ -197,7 +197,7 @@ def _pass_on(_event: dict[str, Any], context: Any) -> object:
             _post(request_id, {"pid": os.getpid(), "parent": os.getppid()})
         os._exit(0)
     os.waitpid(child, 0)
-    os._exit(0)  # its client has an answer to give for an invocation that is over
+    os._exit(0)  # do not return: the runtime's client would answer an invocation that is over
 
 
 def _next_event() -> tuple[str, dict[str, Any]]:
@@ -227,7 +227,7 @@ _BOOTSTRAPS = ("/lambda-entrypoint.sh", "/var/runtime/bootstrap", "/var/runtime/
 
 
 def _describe(_event: dict[str, Any], _context: Any) -> object:
-    """What a stand-in for AWS's image has to be like, line by line; no value of a secret."""
+    """Describe AWS's image for a stand-in, line by line, without the value of any secret."""
     lines = [f"python {platform.python_version()} at {sys.executable}"]
     lines += [f"libc {' '.join(platform.libc_ver())}, {platform.machine()}"]
     lines += [f"sys.path[{place}] {path}" for place, path in enumerate(sys.path)]

@@ -1,4 +1,4 @@
-"""What the documentation says of Lambda, claim by claim, and how each is looked at."""
+"""What the documentation says about Lambda, claim by claim, and how each claim is checked."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ if TYPE_CHECKING:
     from deploy.selftest.functions import Answer, Function, Platform
 
 CLAIMS: Final[list[Claim]] = []
-"""In the order in which they are looked at."""
+"""In the order in which they are checked."""
 
 _DUMP: Final = r"most recent call first"
 _SANDBOXES: Final = 5
-"""How many are started from one snapshot, and how many workers are kept busy at once."""
+"""How many sandboxes to start from one snapshot, and how many workers to keep busy at once."""
 
 
 class DidNotHoldError(Exception):
-    """The claim is wrong here; the message says what was seen instead."""
+    """The claim is wrong here; the message says what was observed instead."""
 
 
 @dataclass(frozen=True)
 class Claim:
-    """One thing that the documentation says."""
+    """One statement of the documentation."""
 
     name: str
     text: str
@@ -35,7 +35,7 @@ class Claim:
     look: Callable[[Platform], str]
 
     def verdict(self, at: Platform) -> tuple[str, str]:
-        """Look at it: ``held``, ``did not hold`` or ``not seen``, and what was seen."""
+        """Check it. Return ``held``, ``did not hold`` or ``not seen``, and what was observed."""
         try:
             for need in self.needs:
                 if need in at.lacks:
@@ -48,10 +48,7 @@ class Claim:
 
 
 def claim(*needs: str) -> Callable[[Callable[[Platform], str]], Callable[[Platform], str]]:
-    """Make a claim of a function that looks at it and says what it saw.
-
-    Its docstring is the claim.
-    """
+    """Turn a function into a claim: its docstring is the claim, and its result the observation."""
 
     def register(look: Callable[[Platform], str]) -> Callable[[Platform], str]:
         text = " ".join((look.__doc__ or "").split())
@@ -81,7 +78,7 @@ def _expect_alive(function: Function, before: object) -> None:
 
 @claim()
 def killed_without_us(at: Platform) -> str:
-    """Without the package Lambda kills a handler at its timeout, and the process is gone."""
+    """Without the package, Lambda kills a handler at its timeout, and the process is gone."""
     function = at.function("plain")
     before = function.invoke("look").pid
     killed = function.invoke("sleep")
@@ -93,7 +90,7 @@ def killed_without_us(at: Platform) -> str:
 
 @claim()
 def answered_with_us(at: Platform) -> str:
-    """With the package the caller has an answer before the limit, and the process serves on."""
+    """With the package, the caller has an answer before the limit, and the process stays."""
     function = at.function("watched")
     before = function.invoke("look").pid
     answer = function.invoke("sleep")
@@ -105,7 +102,7 @@ def answered_with_us(at: Platform) -> str:
 
 @claim("report")
 def report_has_no_timeout(at: Platform) -> str:
-    """Lambda's report does not call that invocation a timeout, and calls a killed one so."""
+    """Lambda's report does not call that invocation a timeout, but does so for a killed one."""
     ours = at.function("watched").invoke("sleep")
     killed = at.function("plain").invoke("sleep")
     _expect(not ours.is_reported_as_timeout(at.patience), "the watched one is called a timeout")
@@ -115,7 +112,7 @@ def report_has_no_timeout(at: Platform) -> str:
 
 @claim()
 def sandbox_permits(at: Platform) -> str:
-    """The sandbox permits kernel timers, signals, prctl, SIGSTOP and what else is asked of it."""
+    """The sandbox permits kernel timers, signals, prctl, SIGSTOP and whatever else we need."""
     found = at.function("watched").invoke("probe")
     _expect(isinstance(found.body, dict) and not found.error, f"the caller got {found}")
     refused = {name: told for name, told in found.body.items() if told != "ok"}
@@ -125,7 +122,7 @@ def sandbox_permits(at: Platform) -> str:
 
 @claim()
 def regex_interrupted(at: Platform) -> str:
-    """C code that holds the GIL and looks at signals (a regular expression) is interrupted."""
+    """C code that holds the GIL but checks for signals (a regular expression) is interrupted."""
     function = at.function("watched")
     before = function.invoke("look").pid
     answer = function.invoke("match")
@@ -136,10 +133,10 @@ def regex_interrupted(at: Platform) -> str:
 
 @claim()
 def stacks_before_the_kill(at: Platform) -> str:
-    """C code that computes with the GIL to the end leaves every thread's stack in the log."""
+    """C code that holds the GIL until the kill leaves every thread's stack in the log."""
     function = at.function("watched")
-    # In a fresh process the dump is timed by the clock; in one that the watchdog has slept through
-    # an invocation of, by processor time, of which a small function has too little.
+    # In a fresh process the stack dump is timed by the clock. Once the watchdog has slept through
+    # an invocation, it is timed by CPU time, of which a small function gets too little.
     function.invoke("crash")
     answer = function.invoke("compute")
     _expect(answer.is_killed, f"the caller got {answer}")
@@ -152,7 +149,7 @@ def stacks_before_the_kill(at: Platform) -> str:
 
 @claim()
 def answer_before_the_end(at: Platform) -> str:
-    """An answer that is posted before the process ends reaches the caller."""
+    """An answer that is posted just before the process exits reaches the caller."""
     answer = at.function("plain").invoke("answer and exit")
     at.function("plain").invoke("look")
     body = answer.body
@@ -173,7 +170,7 @@ def exit_answers(at: Platform) -> str:
 
 @claim()
 def another_process_serves(at: Platform) -> str:
-    """Another process than the one that Lambda started may ask for the next event."""
+    """A process other than the one that Lambda started may ask for the next event."""
     function = at.function("plain")
     first = function.invoke("pass on")
     second = function.invoke("look")
@@ -189,7 +186,7 @@ def another_process_serves(at: Platform) -> str:
 
 @claim()
 def supervisor_answers(at: Platform) -> str:
-    """LAST_RESORT=supervise: the caller is answered though the GIL is held to the end."""
+    """LAST_RESORT=supervise: the caller gets an answer although the GIL is held to the end."""
     function = at.function("supervised")
     answer = function.invoke("deadlock", gil=True)
     after = function.invoke("look")
@@ -200,7 +197,7 @@ def supervisor_answers(at: Platform) -> str:
 
 @claim()
 def supervisor_tells_of_a_crash(at: Platform) -> str:
-    """LAST_RESORT=supervise: the caller of a handler that crashes is told so at once."""
+    """LAST_RESORT=supervise: the caller of a handler that crashes learns so at once."""
     function = at.function("supervised")
     function.invoke("look")
     answer = function.invoke("crash")
@@ -213,7 +210,7 @@ def supervisor_tells_of_a_crash(at: Platform) -> str:
 
 @claim("memory limit")
 def supervisor_tells_of_memory(at: Platform) -> str:
-    """LAST_RESORT=supervise: out of memory, the caller is told so, and the next is served."""
+    """LAST_RESORT=supervise: the caller learns of an out-of-memory kill; the next is served."""
     function = at.function("supervised")
     answer = function.invoke("fill memory")
     after = function.invoke("look")
@@ -227,7 +224,7 @@ def supervisor_tells_of_memory(at: Platform) -> str:
 
 @claim()
 def hooks_at_the_end(at: Platform) -> str:
-    """With SIGTERM=1 the hooks for the sandbox's end run when Lambda ends it."""
+    """With SIGTERM=1, the hooks for the sandbox's end run when Lambda ends it."""
     function = at.function("sigterm")
     _expect(function.invoke("look").pid is not None, "the function does not answer")
     left = function.end()
@@ -238,9 +235,9 @@ def hooks_at_the_end(at: Platform) -> str:
 
 @claim("freeze")
 def nothing_after_a_freeze(at: Platform) -> str:
-    """After the sandbox was frozen for long nothing of an earlier invocation is left."""
+    """After a long freeze of the sandbox, nothing of an earlier invocation is left."""
     function = at.function("watched")
-    function.invoke("sleep")  # a timeout whose timers and thread are left behind
+    function.invoke("sleep")  # a timeout, which leaves timers and a thread behind
     function.invoke("look")
     at.idle()
     answer = function.invoke("look", hold=at.timeout / 4)
@@ -261,7 +258,7 @@ def snapshot_restored_several_times(at: Platform) -> str:
 
 @claim("workers")
 def workers_interrupt(at: Platform) -> str:
-    """Managed Instances: every worker interrupts on time, and serves on."""
+    """Managed Instances: every worker interrupts on time, and continues to serve."""
     function = at.function("managed")
     answers = function.invoke_many(_SANDBOXES, "sleep")
     for answer in answers:
@@ -274,7 +271,7 @@ def workers_interrupt(at: Platform) -> str:
 @claim("CloudWatch")
 def filters_count_one_each(at: Platform) -> str:
     """The metric filters count one for a caught timeout, and one for a kill."""
-    # Metrics are of whole minutes: one begins in which nothing else happens.
+    # Metrics are per minute: wait for a minute in which nothing else happens.
     time.sleep(60 - time.time() % 60)
     since = time.time()
     at.function("watched").invoke("sleep")

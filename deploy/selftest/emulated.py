@@ -1,4 +1,4 @@
-"""The self-test's functions in AWS's emulator, so that the self-test itself is tested."""
+"""The self-test's functions in AWS's emulator, which serves to test the self-test itself."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _SETTINGS: Final[Mapping[str, Mapping[str, str]]] = {
 
 
 class EmulatedFunction:
-    """One function in an emulator of its own; see :class:`deploy.selftest.functions.Function`."""
+    """One function in its own emulator; see :class:`deploy.selftest.functions.Function`."""
 
     def __init__(self, emulator: Emulator) -> None:
         self._emulator = emulator
@@ -55,7 +55,7 @@ class EmulatedFunction:
 class EmulatedPlatform:
     """AWS's Runtime Interface Emulator, on this machine.
 
-    Needs awslambdaric in this Python, as the environment of ``dev.py`` has it.
+    It needs awslambdaric in this Python, which the environment of ``dev.py`` has.
     """
 
     name = "AWS's emulator"

@@ -1,4 +1,4 @@
-"""What a claim is looked at with: functions to invoke, wherever they run, and what they leave."""
+"""What the checks of claims work with: functions to invoke, on any platform, and their output."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ _TIMED_OUT: Final = re.compile(r'Status: timeout|"status": ?"timeout"')
 
 
 class NotSeenError(Exception):
-    """A claim cannot be looked at here; the message says why."""
+    """A claim cannot be checked here; the message says why."""
 
 
 class Answer:
-    """What the caller of a function got, and what the function and the platform wrote.
+    """The answer to the caller of a function, and the log of the function and the platform.
 
     Args:
         text: The answer's body.
         seconds: How long the caller waited.
-        read: Gives all lines that have come since the invocation began.
-        pause: Seconds between two looks at the log.
+        read: Returns all lines of the log since the invocation began.
+        pause: Seconds between two reads of the log.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Answer:
 
     @property
     def body(self) -> Any:
-        """The answer, decoded; the text itself where it is no JSON."""
+        """The decoded answer, or the text itself if it is not JSON."""
         try:
             return json.loads(self.text)
         except ValueError:
@@ -57,7 +57,7 @@ class Answer:
 
     @property
     def error(self) -> str:
-        """The ``errorType``, or nothing."""
+        """The ``errorType``, or an empty string."""
         body = self.body
         return str(body.get("errorType", "")) if isinstance(body, dict) else ""
 
@@ -68,11 +68,11 @@ class Answer:
 
     @property
     def pid(self) -> object:
-        """The process that answered, where it told that."""
+        """The process that answered, if the answer says so."""
         return self.body.get("pid") if isinstance(self.body, dict) else None
 
     def wrote(self, pattern: str, within: float = 5.0) -> bool:
-        """Whether a line comes that has this in it."""
+        """Wait for a line of the log that matches. Return whether it has come."""
         until = time.monotonic() + within
         while True:
             if any(re.search(pattern, line) for line in self._read()):
@@ -82,7 +82,7 @@ class Answer:
             time.sleep(self._pause)
 
     def is_reported_as_timeout(self, within: float) -> bool:
-        """Whether the platform's report of the invocation says so.
+        """Return whether the platform's report calls the invocation a timeout.
 
         Raises:
             NotSeenError: The report has not come.
@@ -105,29 +105,29 @@ class Function(Protocol):
         """The same, `count` times at once."""
 
     def end(self) -> Answer:
-        """Have the platform end its sandbox; what is written then is in the answer's log."""
+        """Have the platform end its sandbox. The log of that is in the answer."""
 
 
 class Platform(Protocol):
-    """Where the functions run."""
+    """The place where the functions run."""
 
     name: str
     timeout: float
-    """Seconds that every function has."""
+    """The timeout of every function, in seconds."""
     patience: float
-    """Seconds to wait for a line of the log, or for a sandbox that is to be ended."""
+    """Seconds to wait for a line of the log, or for the end of a sandbox."""
     lacks: Mapping[str, str]
-    """What cannot be shown here: what a claim needs, and why it is not to be had."""
+    """What this platform lacks: a claim's requirement, and why it is not available."""
 
     def function(self, role: str) -> Function:
-        """The function of this role.
+        """Return the function of this role.
 
         Raises:
             NotSeenError: There is none.
         """
 
     def idle(self) -> None:
-        """Leave the sandboxes alone for so long that they are frozen."""
+        """Do nothing for so long that the sandboxes are frozen."""
 
     def counted(self, since: float, metrics: Sequence[str]) -> Mapping[str, float]:
-        """What the metric filters have counted since a time of day, by metric."""
+        """Return what the metric filters have counted since a time of day, by metric."""

@@ -1,14 +1,14 @@
-"""Look at what the documentation says of Lambda, claim by claim, and print what held.
+"""Check what the documentation says about Lambda, claim by claim, and print the results.
 
     python3 deploy/selftest/run.py --stack watchdog-selftest      # on AWS, after `sam deploy`
     python3 deploy/selftest/run.py --emulator                     # here, what the emulator can show
 
-Deploys nothing. It invokes the functions of a stack that was made from template.yaml, reads their
-logs, and changes one function's description, so that Lambda ends its sandbox. Needs nothing but the
-standard library and AWS's command line, which has its own settings for account and region; for the
-emulator, the environment of ``dev.py``.
+It deploys nothing. It invokes the functions of a stack that was made from template.yaml, reads
+their logs, and changes one function's description, so that Lambda ends its sandbox. It needs only
+the standard library and AWS's command line, which has its own settings for account and region; for
+the emulator it needs the environment of ``dev.py``.
 
-Exit status: 0 all claims held; 1 one did not; 3 none failed, and some could not be looked at.
+Exit status: 0 if all claims held; 1 if one did not; 3 if none failed, but some were not checked.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ if TYPE_CHECKING:
     from deploy.selftest.functions import Platform
 
 NOT_SEEN: Final = 3
-"""The exit status if nothing failed, but not everything could be looked at."""
+"""The exit status if nothing failed, but not everything could be checked."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; the exit status."""
+    """Run the command and return its exit status."""
     given = _parse(arguments)
     if given.list:
         for each in CLAIMS:
@@ -70,14 +70,14 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument("--stack", help="a stack that was deployed from template.yaml")
     where.add_argument("--emulator", action="store_true", help="AWS's emulator, on this machine")
-    where.add_argument("--list", action="store_true", help="name the claims, and look at none")
+    where.add_argument("--list", action="store_true", help="name the claims, and check none")
     names = [each.name for each in CLAIMS]
     parser.add_argument("--only", action="append", choices=names, metavar="CLAIM", default=[])
     parser.add_argument(
-        "--package", choices=("Image", "Zip"), action="append", help="of a stack; else both"
+        "--package", choices=("Image", "Zip"), action="append", help="of a stack (default: both)"
     )
     parser.add_argument(
-        "--timeout", type=int, default=8, help="seconds that the functions have (default: 8)"
+        "--timeout", type=int, default=8, help="the functions' timeout in seconds (default: 8)"
     )
     parser.add_argument(
         "--idle", type=float, default=600.0, help="seconds of idling for a freeze (default: 600)"
@@ -115,7 +115,7 @@ def _platforms(given: argparse.Namespace) -> Iterator[Platform]:
 
 
 def _describe(at: Platform, dump: Path | None, beside: Path | None) -> None:
-    """What a stand-in for the image has to be like."""
+    """Describe the image, for a stand-in of it."""
     lines = [str(line) for line in at.function("plain").invoke("describe").body]
     if dump is not None:
         dump.write_text("\n".join([*lines, ""]), encoding="utf-8")

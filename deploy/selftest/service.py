@@ -1,4 +1,4 @@
-"""The self-test's functions on AWS, in a stack of template.yaml's; by AWS's command line."""
+"""The self-test's functions on AWS, in a stack made from template.yaml, through AWS's CLI."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ _ALIAS: Final = "live"
 _DURATION: Final = re.compile(
     r'"durationMs": ?([\d.]+)|(?<!Billed )(?<!Init )(?<!Restore )Duration: ([\d.]+) ms'
 )
-"""In Lambda's report, in either format of the log."""
+"""The duration in Lambda's report, in both formats of the log."""
 
 _LONGEST_DELAY: Final = 300.0
-"""Seconds after which CloudWatch has counted what it will count."""
+"""Seconds to wait for CloudWatch's metrics."""
 
 
 class Aws:
-    """AWS's command line, in one region and with one profile: those of its own settings."""
+    """AWS's command line, with the region and profile of its own settings."""
 
     def call(self, service: str, operation: str, *more: str, **options: object) -> Any:
-        """Call an operation and return what it answers.
+        """Call an operation and return its answer.
 
         Raises:
-            NotSeenError: The command is missing, or the operation failed; with its own words.
+            NotSeenError: The command is missing, or the operation failed; the message says how.
         """
         command = ["aws", service, operation, "--output", "json"]
         for name, value in options.items():
             command += [f"--{name.replace('_', '-')}", str(value)]
-        # Tried again, it would invoke a function twice.
+        # A retry would invoke a function twice.
         environment = {**os.environ, "AWS_MAX_ATTEMPTS": "1", "AWS_PAGER": ""}
         try:
             done = subprocess.run(
@@ -57,10 +57,10 @@ class Aws:
     def invoke(
         self, name: str, qualifier: str, event: Mapping[str, object], *, tail: bool
     ) -> tuple[str, float]:
-        """Invoke a function; its answer, and how many seconds it took.
+        """Invoke a function. Return its answer, and how many seconds it took.
 
-        By Lambda's report where the answer comes with the `tail` of the log, since starting AWS's
-        command takes a second of its own; else by this machine's clock.
+        The seconds are Lambda's if the answer comes with the `tail` of the log, because AWS's
+        command itself takes a second to start; otherwise they are measured on this machine.
         """
         with tempfile.TemporaryDirectory() as scratch:
             out = Path(scratch, "answer")
@@ -90,9 +90,9 @@ class ServiceFunction:
         self._aws = aws
         self._name = name
         self._group = group
-        # A snapshot, and Managed Instances' workers, are of published versions.
+        # Snapshots and the workers of Managed Instances are of published versions.
         self._qualifier = _ALIAS if role in {"snapstart", "managed"} else "$LATEST"
-        self._has_tail = role != "managed"  # refused there
+        self._has_tail = role != "managed"  # Managed Instances refuse it
 
     def invoke(self, do: str, **event: object) -> Answer:
         since = time.time()
@@ -106,7 +106,7 @@ class ServiceFunction:
             return list(pool.map(lambda _: self.invoke(do, **event), range(count)))
 
     def end(self) -> Answer:
-        """Change the function's description: Lambda ends the sandboxes of what it was before."""
+        """Change the function's description, upon which Lambda ends its old sandboxes."""
         since = time.time()
         told = f"ended by the self-test at {since:.0f}"
         self._aws.call(
@@ -125,7 +125,7 @@ class ServiceFunction:
                 log_group_name=self._group,
                 start_time=int(since * 1000) - 1000,
             )
-            # The group is the stack's; in one that is shared, streams are named after functions.
+            # All functions of the stack share the group; streams are named after functions.
             return [
                 str(event["message"])
                 for event in found["events"]
@@ -136,13 +136,13 @@ class ServiceFunction:
 
 
 class ServicePlatform:
-    """The functions of one kind of package, in a stack that was deployed before.
+    """The functions of one package type, in a stack that was deployed before.
 
     Args:
         stack: The stack's name.
         package: ``Image`` or ``Zip``, as the template's resources begin.
-        timeout: Seconds that the stack's functions have.
-        idle: Seconds for which the functions are left alone.
+        timeout: The timeout of the stack's functions, in seconds.
+        idle: Seconds of idling before a freeze is assumed.
         patience: Seconds to wait for a line of the log.
     """
 

@@ -78,7 +78,7 @@ resource "aws_lambda_function" "this" {
   environment {
     variables = { WATCHDOG_LAMBDA_GRACE_PERIOD = var.grace_period }
   }
-  # The metric filters look for keys: in this format Lambda's own lines are JSON, too.
+  # The metric filters look for keys. With this format Lambda's own lines are JSON, too.
   logging_config {
     log_group             = aws_cloudwatch_log_group.this.name
     log_format            = "JSON"
@@ -95,12 +95,12 @@ locals {
       pattern     = "{ $.event = \"watchdog.timeout\" }"
       description = "The watchdog has ended invocations that ran into their timeout."
     }
-    # What could not be interrupted, so that Lambda killed it.
+    # Invocations that could not be interrupted, so that Lambda killed them.
     Kills = {
       pattern     = "{ $.type = \"platform.report\" && $.record.status = \"timeout\" }"
       description = "Lambda has killed invocations that the watchdog could not end."
     }
-    # A process that ended in an invocation: told by the watchdog's supervisor, or else by Lambda.
+    # A process that ended during an invocation. The watchdog's supervisor reports it, or else Lambda.
     Crashes = {
       pattern     = "{ $.event = \"watchdog.crash\" || ($.type = \"platform.report\" && ($.record.errorType = \"Runtime.ExitError\" || $.record.errorType = \"Runtime.OutOfMemory\")) }"
       description = "The function's process has ended in the middle of invocations."
@@ -147,7 +147,7 @@ resource "aws_cloudwatch_log_metric_filter" "count" {
   }
 }
 
-# How much time was left when the handler had ended: close to 0, the grace period is too short.
+# How much time was left when the handler ended. If it is close to 0, the grace period is too short.
 resource "aws_cloudwatch_log_metric_filter" "remaining_time" {
   name           = "${var.name}-RemainingTime"
   log_group_name = aws_cloudwatch_log_group.this.name
@@ -186,7 +186,7 @@ resource "aws_cloudwatch_metric_alarm" "count" {
   alarm_actions       = [aws_sns_topic.alarms.arn]
 }
 
-# A timeout is an error here as well, unless the handler or a fallback has answered.
+# A timeout counts here as well, unless the handler or a fallback has answered.
 resource "aws_cloudwatch_metric_alarm" "errors" {
   alarm_name          = "${var.name}-Errors"
   alarm_description   = "Invocations have failed, by a timeout or otherwise."

@@ -13,7 +13,7 @@ connections = 0
 
 
 class Client:
-    """Stands for a pool of connections: opened once, used by every invocation of the process."""
+    """Simulates a pool of connections: opened once, used by every invocation of the process."""
 
     def __init__(self) -> None:
         global connections  # noqa: PLW0603 - shows that the client is made once
@@ -43,8 +43,8 @@ async def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
         asyncio.create_task(client.get(service, seconds)): service
         for service, seconds in event["services"].items()
     }
-    # When the time is up, the watchdog cancels this task. The replies that are here by then are the
-    # answer; the tasks that are still running are cancelled at the handler's end.
+    # When the time is up, the watchdog cancels this task. The answer has the replies received by
+    # then; the tasks that are still running are cancelled at the handler's end.
     with contextlib.suppress(asyncio.CancelledError):
         await asyncio.wait(asked)
     return {

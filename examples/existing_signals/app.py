@@ -36,7 +36,7 @@ signal.setitimer(signal.ITIMER_REAL, BEAT_SECONDS, BEAT_SECONDS)
 
 
 def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
-    """Work for as many seconds as the event says, and count the heartbeats meanwhile."""
+    """Work for as many seconds as the event says, and count the heartbeats in that time."""
     at_start = beats
     status = 200
     beats_in_cleanup = 0

@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
     from watchdog_lambda import TimeoutDetails
 
-TIME_FOR_AN_ORDER = 0.9  # seconds; with less than that left, none is begun
+TIME_FOR_AN_ORDER = 0.9  # seconds; if less is left, no further order is begun
 
 logger = Logger(service="orders")
 
-# These stand for tables in a database.
+# These simulate tables in a database.
 locks: set[str] = set()
 charged: list[str] = []
 shipped: list[str] = []
@@ -36,27 +36,27 @@ telemetry: collections.deque[dict[str, object]] = collections.deque()
 
 @shutdown_hook(before=1.0)
 def warn(details: TimeoutDetails) -> None:
-    """A second before the hard deadline, while the handler may still finish."""
+    """Runs a second before the hard deadline, while the handler may still finish."""
     logger.warning("running late, in %s", details.location)
 
 
 def release(order: str) -> None:
-    """A conditional write: nothing happens if the lock is no longer ours."""
+    """Simulates a conditional write: it does nothing if the lock is no longer ours."""
     locks.discard(order)
     logger.info("lock of %s released", order)
 
 
 @shutdown_hook
 def flush(details: TimeoutDetails | None = None) -> None:
-    """The handler calls this too, at its end."""
+    """Runs as a hook; the handler also calls it at its end."""
     count = len(telemetry)
     for _ in range(count):
-        telemetry.popleft()  # stands for an upload
+        telemetry.popleft()  # simulates an upload
     logger.info("%d records flushed", count, extra={"is_timeout": details is not None})
 
 
 def gateway_timeout(details: TimeoutDetails) -> dict[str, Any]:
-    """What the caller gets instead of an error."""
+    """Answers the caller, who would get an error otherwise."""
     body = {"message": "not all is placed; send it again", "request_id": details.request_id}
     return {"statusCode": 504, "body": json.dumps(body)}
 
@@ -68,7 +68,7 @@ def gateway_timeout(details: TimeoutDetails) -> dict[str, Any]:
 def lock(order: str) -> Iterator[None]:
     try:
         locks.add(order)
-        # The `finally` covers every way out of here. The hook covers the case without a way out: a
+        # The `finally` covers every way out of this block. The hook covers the case without one: a
         # handler that is stuck in C code until Lambda kills it.
         with scoped_hook(release, order):
             yield
@@ -77,12 +77,12 @@ def lock(order: str) -> Iterator[None]:
 
 
 def price(seconds: float) -> None:
-    time.sleep(seconds)  # stands for a slow call
+    time.sleep(seconds)  # simulates a slow call
 
 
 def commit(order: str, seconds: float) -> None:
-    """Charge and ship, never one without the other, which the shield around it ensures."""
-    # Take the lock out in one step: a KeyError if the hook has released it, so we are too late.
+    """Charge and ship. The shield around this call ensures that neither happens alone."""
+    # Remove the lock in one step. A KeyError means that the hook has released it: we are too late.
     locks.remove(order)
     charged.append(order)
     time.sleep(seconds)
@@ -91,7 +91,7 @@ def commit(order: str, seconds: float) -> None:
 
 @watch(fallback=gateway_timeout)
 def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
-    """Place the orders of the event, which also says how long each step takes."""
+    """Place the orders of the event. The event also says how long each step takes."""
     orders = list(event.get("orders", ()))
     placed: list[str] = []
     while orders and remaining_time() > TIME_FOR_AN_ORDER:
@@ -104,7 +104,7 @@ def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
         telemetry.append({"order": order})
     flush()
     return {
-        # 206: too little time as well, but the handler itself has noticed, between two orders.
+        # 206: there was too little time as well, but the handler noticed it between two orders.
         "statusCode": 206 if orders else 200,
         "placed": placed,
         "left": orders,

@@ -1,4 +1,4 @@
-"""What the example promises, tested without waiting for it: python -m pytest in this folder."""
+"""Tests of the example that do not wait: run python -m pytest in this folder."""
 
 from __future__ import annotations
 
@@ -48,10 +48,10 @@ def test_telemetry_is_flushed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_an_order_is_committed_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     def sleep(seconds: float) -> None:
-        if seconds:  # of the commit, between charging and shipping
+        if seconds:  # the commit's, between charging and shipping
             expire()
 
-    # Not time.sleep itself, which other code uses too.
+    # Do not replace time.sleep itself, which other code uses too.
     monkeypatch.setattr(app, "time", types.SimpleNamespace(sleep=sleep))
 
     answer = app.handler({"orders": ["a", "b"], "commit_seconds": 1}, FakeContext())
@@ -63,7 +63,7 @@ def test_an_order_is_committed_whole(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_no_order_is_begun_that_has_no_time(
     monkeypatch: pytest.MonkeyPatch, watchdog_timeouts: list[dict[str, Any]]
 ) -> None:
-    # 0.5 s before the deadline it would be interrupted, and an order takes 0.9 s.
+    # 0.7 s are left then. An order takes 0.9 s, and would be interrupted 0.5 s before the deadline.
     monkeypatch.setattr(app, "price", lambda _seconds: clock.advance(1.3))
 
     answer = app.handler({"orders": ["a", "b"]}, FakeContext(2.0))

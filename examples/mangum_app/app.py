@@ -22,7 +22,7 @@ app = FastAPI()
 
 @app.exception_handler(TimeoutError)
 async def out_of_time(request: Request, error: TimeoutError) -> JSONResponse:
-    """Answers for an interrupt that lands in a route, which computes or blocks the loop."""
+    """Answers if the interrupt lands in a route that computes or blocks the loop."""
     return JSONResponse({"detail": str(error) or "out of time"}, status_code=504)
 
 
@@ -45,14 +45,14 @@ async def root() -> dict[str, int]:
 @app.get("/await/{seconds}")
 async def wait(seconds: float) -> None:
     try:
-        await asyncio.sleep(seconds)  # stands for a slow call
+        await asyncio.sleep(seconds)  # simulates a slow call
     finally:
         print("connection closed", flush=True)
 
 
 @app.get("/block/{seconds}")
 async def block(seconds: float) -> None:
-    """Blocks the loop, as a client that is not async does."""
+    """Blocks the loop, as a synchronous client does."""
     try:
         time.sleep(seconds)  # noqa: ASYNC251 - that is the point
     finally:
@@ -67,7 +67,7 @@ def thread(seconds: float) -> None:
 
 @app.get("/bounded/{seconds}")
 async def bounded(seconds: float) -> None:
-    """Gives up by itself, half a second before it would be interrupted."""
+    """Gives up by itself, half a second before the interrupt."""
     async with asyncio.timeout(remaining_time() * 0.75 - 0.5):
         await asyncio.sleep(seconds)
 

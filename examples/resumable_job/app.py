@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-# Stands for a table: on Lambda /tmp disappears with the sandbox.
+# Simulates a table: on Lambda /tmp disappears with the sandbox.
 CHECKPOINTS = Path(os.environ.get("CHECKPOINTS", tempfile.gettempdir()))
 
 
@@ -26,22 +26,22 @@ def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
         for step in range(began_with, event["steps"]):
             done.append(work(step, event["seconds"]))
     except TimeoutError:
-        # The step that was in progress has not been noted, so it is done again.
+        # The step in progress has not been saved, so it will be repeated.
         return {"status": "CONTINUE", "began_with": began_with, "done": len(done)}
     finally:
-        # Also after the timeout: that is what the grace period is for.
+        # This also runs after a timeout, which is what the grace period is for.
         save(checkpoint, done)
     return {"status": "SUCCEEDED", "began_with": began_with, "done": len(done)}
 
 
 def work(step: int, seconds: float) -> int:
-    """One step; doing it again has the same result."""
+    """Do one step, which may be repeated: the result is the same."""
     time.sleep(seconds)
     return step * step
 
 
 def save(checkpoint: Path, done: list[int]) -> None:
-    """Write it in one step, so that a reader never sees half of it."""
+    """Write the file atomically, so that a reader never sees half of it."""
     draft = checkpoint.with_suffix(".draft")
     draft.write_text(json.dumps(done))
     draft.replace(checkpoint)

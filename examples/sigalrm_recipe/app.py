@@ -1,4 +1,4 @@
-"""Builds a report from many pages; out of time, it saves and answers with those that it has.
+"""Builds a report from many pages; when out of time, it saves and returns those that it has.
 
 Written for the SIGALRM recipe, whose decorator raised TimeoutError here. The decorator is gone,
 and nothing else has changed.
@@ -24,11 +24,11 @@ calls = itertools.count(1)
 
 
 def load_page(seconds: float) -> None:
-    time.sleep(seconds)  # stands for a query
+    time.sleep(seconds)  # simulates a query
 
 
 def save(pages: int) -> None:
-    time.sleep(SAVE_SECONDS)  # stands for an upload
+    time.sleep(SAVE_SECONDS)  # simulates an upload
     logger.info("saved %d pages", pages)
 
 

@@ -1,4 +1,4 @@
-"""Ships the orders of an SQS batch; out of time, only those that were not shipped are redelivered.
+"""Ships the orders of an SQS batch; after a timeout only unshipped ones are delivered again.
 
 The one line that differs from a handler without the watchdog is the import of the batch utility.
 """
@@ -20,10 +20,10 @@ processor = BatchProcessor(event_type=EventType.SQS)
 
 
 def ship(record: SQSRecord) -> None:
-    """Ship one order; the message also says how long that takes."""
+    """Ship one order. The message also says how long that takes."""
     order = record.json_body
     try:
-        time.sleep(order["seconds"])  # stands for a slow call
+        time.sleep(order["seconds"])  # simulates a slow call
         logger.info("shipped", order=order["id"])
     finally:
         logger.info("connection closed", order=order["id"])

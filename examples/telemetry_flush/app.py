@@ -1,4 +1,4 @@
-"""Ships orders under OpenTelemetry and Powertools' metrics; out of time, neither is lost."""
+"""Ships orders with OpenTelemetry and Powertools' metrics; a timeout loses neither."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def line(span: ReadableSpan) -> str:
     return json.dumps(told | dict(span.attributes or {})) + "\n"
 
 
-# Spans wait in a buffer. The exporter stands for the OTLP one, which posts them.
+# Spans wait in a buffer. The exporter stands in for the OTLP one, which posts them.
 provider = TracerProvider()
 provider.add_span_processor(BatchSpanProcessor(ConsoleSpanExporter(formatter=line)))
 tracer = provider.get_tracer("orders")
@@ -41,7 +41,7 @@ def flush_spans(details: TimeoutDetails | None = None) -> None:
 
 @shutdown_hook(before=0.4)
 def flush_metrics(details: TimeoutDetails) -> None:
-    """Runs only if the handler has not ended by then: what it added meanwhile would be lost."""
+    """Runs late, if the handler has not ended by then: metrics added during it would be lost."""
     metrics.flush_metrics()
 
 
@@ -56,7 +56,7 @@ def ship(order: dict[str, Any]) -> None:
 
 @metrics.log_metrics
 def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
-    """Ship the orders of the event, which also says how long each takes."""
+    """Ship the orders of the event. The event also says how long each takes."""
     shipped: list[str] = []
     try:
         with tracer.start_as_current_span("handler"):
