@@ -19,6 +19,14 @@ TIMEOUT: Final = 2
 LOOK: Final = {"do": "look"}
 
 
+def records(emulator: Emulator) -> list[dict[str, Any]]:
+    """Those of the calls that were to time out: a busy machine may be late with others."""
+    texts = [line.text for line in emulator.lines]
+    meant = {text.split()[-1] for text in texts if "waits in " in text}
+    found: list[dict[str, Any]] = [json.loads(x) for x in texts if "watchdog.timeout" in x]
+    return [record for record in found if record["request_id"] in meant]
+
+
 def after(do: str, **environment: str) -> tuple[bool, dict[str, Any]]:
     """Whether another process serves the next event after a timeout, and the record of that."""
     settings = {"WATCHDOG_LAMBDA_LAST_RESORT": "supervise", **environment}
@@ -31,7 +39,7 @@ def after(do: str, **environment: str) -> tuple[bool, dict[str, Any]]:
         now: Any = emulator.invoke(LOOK).json()
         again: Any = emulator.invoke(LOOK).json()
         emulator.wait_for_line(lambda text: "watchdog.timeout" in text)
-        [record] = [json.loads(x.text) for x in emulator.lines if "watchdog.timeout" in x.text]
+        [record] = records(emulator)
         lines = [x.text for x in emulator.lines if "watchdog.crash" in x.text]
     assert timed_out["errorType"] == "LambdaTimeout"
     assert lines == []
@@ -101,13 +109,13 @@ def test_the_process_starts_anew_in_place(last_resort: str) -> None:
             timed_out: Any = emulator.invoke({"do": do}).json()
             assert timed_out["errorType"] == "LambdaTimeout"
             looks.append(emulator.invoke(look).json())
-        records = [json.loads(x.text) for x in emulator.lines if "watchdog.timeout" in x.text]
+        found = records(emulator)
 
     assert len({look["pid"] for look in looks}) == 1
     assert [look["served"] for look in looks] == [1, 1, 1, 1]
     assert [look["children"] for look in looks] == [0, 0, 0, 0]
     assert len({look["descriptors"] for look in looks}) == 1
-    assert [record["recycled"].split()[0] for record in records] == [
+    assert [record["recycled"].split()[0] for record in found] == [
         "interrupted",
         "process",
         "interrupted",

@@ -9,6 +9,7 @@ import sys
 import threading
 import types
 from pathlib import Path
+from typing import Any
 
 import watchdog_lambda
 from watchdog_lambda import after_timeout
@@ -35,7 +36,7 @@ if os.environ.get("RECOVERS"):
     watchdog_lambda.recovers(os.environ["RECOVERS"])
 
 
-def handler(event: dict[str, str], _context: object) -> dict[str, int] | None:
+def handler(event: dict[str, str], context: Any) -> dict[str, int] | None:
     """Do what the event says, until it is interrupted."""
     do = event.get("do")
     if do == "look":
@@ -47,6 +48,7 @@ def handler(event: dict[str, str], _context: object) -> dict[str, int] | None:
             "children": len(Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()),
             "descriptors": len(list(Path("/proc/self/fd").iterdir())),
         }
+    print(f"waits in {context.aws_request_id}", flush=True)
     if do == "child":
         subprocess.Popen(["sleep", "60"])
     if do == "thread":
