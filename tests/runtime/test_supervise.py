@@ -164,7 +164,8 @@ def test_a_hang_between_two_invocations_is_the_platforms() -> None:
     """The next event has come to the process, and nobody else knows of it."""
     with running(function()) as emulator:
         before = look(emulator)
-        emulator.invoke({"do": "deadlock with the GIL", "idle": True})
+        answer: Any = emulator.invoke({"do": "deadlock with the GIL", "idle": True}).json()
+        assert answer["pid"] == before["pid"]
         emulator.wait_for_line(lambda text: "going to" in text)
         killed = emulator.invoke(LOOK)
         after = look(emulator)
