@@ -61,12 +61,16 @@ calls = 0
 def handler(event, context):
     global calls
     calls += 1
-    while event.get("stuck"):
+    if event.get("do") == "exit":
+        os._exit(7)
+    if event.get("do") == "crash":
+        ctypes.string_at(0)
+    while event.get("do") == "hold":
         try:
             ctypes.CDLL(None).sleep(60)
         except BaseException:
             pass
-    return [os.getpid(), calls, "watchdog_lambda" in sys.modules]
+    return [os.getpid(), calls, "watchdog_lambda" in sys.modules, os.getppid()]
 """
 # What the layers' scripts of other vendors do, in short, and the module that they put in between.
 VENDOR = '#!/bin/sh\nexport VENDOR_HANDLER="$_HANDLER" _HANDLER=vendor.handler\nexec "$@"\n'
@@ -289,15 +293,24 @@ def test_chained_with_another_vendors_wrapper(aws: AwsStart, order: str) -> None
 
 
 def test_a_fresh_process_keeps_the_wrapping(aws: AwsStart) -> None:
-    """Under a supervisor, what takes the place of a stuck process has our handler again."""
+    """Under a supervisor, in the same sandbox: our handler again, whatever the last one came to."""
     (aws.task / "stuck.py").write_text(STUCK, encoding="utf-8")
     environment = with_wrapper(aws, WATCHDOG_LAMBDA_LAST_RESORT="supervise")
     stuck = aws.function("stuck.handler", environment=environment, timeout=3, warm_up={})
 
+    answers = {
+        "hold": ("LambdaTimeout", "gave up after "),
+        "exit": ("RuntimeCrash", "exited with status 7 after "),
+        "crash": ("RuntimeCrash", "killed by SIGSEGV after "),
+    }
     with running(stuck) as function:
-        pid, calls, watched = call(function, {}).answer
+        pid, calls, watched, sandbox = call(function, {}).answer
         assert (calls, watched) == (2, True)
-        assert call(function, {"stuck": True}).answer["errorType"] == "LambdaTimeout"
-        fresh, calls, watched = call(function, {}).answer
-        assert fresh != pid
-        assert (calls, watched) == (1, True)
+        for do, (kind, words) in answers.items():
+            answer = call(function, {"do": do}).answer
+            assert answer["errorType"] == kind
+            assert answer["errorMessage"].startswith(words)
+            fresh, *rest = call(function, {}).answer
+            assert fresh != pid
+            assert rest == [1, True, sandbox]
+            pid = fresh
