@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import select
+import queue
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -17,9 +18,7 @@ from typing import TYPE_CHECKING, Any, Self
 from benchmarks.surroundings import ROOT, environment
 
 if TYPE_CHECKING:
-    import threading
     from collections.abc import Iterator, Sequence
-    from types import TracebackType
 
 
 class Broken(Exception):
@@ -62,17 +61,19 @@ class Child:
                     start_new_session=True,
                 )
                 undo.callback(_end, self._process)
+            self._lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+            listening = threading.Thread(target=self._listen, daemon=True)
+            listening.start()
             self._undo = undo.pop_all()
-        self._begun = b""
-        self._lines: list[bytes] = []
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def _listen(self) -> None:
+        with contextlib.suppress(ValueError):  # closed meanwhile
+            for line in self._process.stdout or ():
+                self._lines.put(line)
+        self._lines.put(b"")
+
+    def __exit__(self, *_error: object) -> None:
         self._undo.close()
 
     @property
@@ -93,22 +94,18 @@ class Child:
             Broken: It ended, or said nothing for so many seconds.
             Stopped: `stop` was set meanwhile.
         """
+        line, why = None, "said nothing"
         until = time.monotonic() + within
-        while not self._lines:
-            read = self._read(min(until - time.monotonic(), _LOOK))
+        while line is None and (left := until - time.monotonic()) > 0:
             if stop is not None and stop.is_set():
                 raise Stopped
-            if read is None and time.monotonic() < until:
-                continue
-            if not read:
-                status = self._process.poll()
-                why = "said nothing" if status is None else f"ended with {status}"
-                raise Broken(_anywhere(f"{' '.join(self._command)}: {why}\n{self.wrote}"))
-            *whole, self._begun = (self._begun + read).split(b"\n")
-            self._lines += whole
-        told = json.loads(self._lines.pop(0))
-        if not isinstance(told, dict):
-            raise Broken(f"{' '.join(self._command)}: told {told!r}")
+            with contextlib.suppress(queue.Empty):
+                line = self._lines.get(timeout=min(left, _LOOK))
+        if line == b"":
+            why = f"ended with {self._process.wait()}"
+        if not line:
+            raise Broken(_anywhere(f"{' '.join(self._command)}: {why}\n{self.wrote}"))
+        told: dict[str, Any] = json.loads(line)
         return told
 
     def hear_all(self, count: int, within: float = 60.0) -> Iterator[dict[str, Any]]:
@@ -125,14 +122,6 @@ class Child:
     def wrote(self) -> str:
         """The end of what it has written to its standard error."""
         return self._errors.read_text(errors="replace")[-3000:]
-
-    def _read(self, seconds: float) -> bytes | None:
-        """What has come; nothing at its end; None if nothing has come in time."""
-        pipe = self._process.stdout
-        if pipe is None:
-            return b""
-        ready, _, _ = select.select([pipe], [], [], max(seconds, 0.0))
-        return os.read(pipe.fileno(), 65536) if ready else None
 
 
 @contextlib.contextmanager
