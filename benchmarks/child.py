@@ -12,12 +12,12 @@ _PR_SET_PDEATHSIG = 1
 
 
 def end_with_parent() -> None:
-    """Be killed when whoever started this process goes, for nobody else would end it."""
+    """Be killed when the parent process ends, because nothing else would end this one."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 class Channel:
-    """The pipe to whoever measures. The process's own standard output goes nowhere from here on."""
+    """The pipe to the measuring process. This one's standard output goes nowhere from here on."""
 
     def __init__(self) -> None:
         self._fd = os.dup(1)

@@ -136,7 +136,7 @@ def times(invocation: dict[str, Any]) -> Run:
 
 @contextlib.contextmanager
 def _intake() -> Iterator[str]:
-    """Somebody on the loopback who takes what is posted; where."""
+    """A server on the loopback that takes what is posted; its address."""
 
     class Intake(BaseHTTPRequestHandler):
         def do_POST(self) -> None:

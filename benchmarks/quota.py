@@ -1,7 +1,7 @@
 """A share of a processor, as Lambda gives it to a function by its memory.
 
 128 MB are 7 % of a core, in periods of 20 ms. The kernel's own quota is taken where this process
-may set one: cgroup v2, or v1. Where not, a thread stops the process and lets it go on by turns,
+may set one: cgroup v2, or v1. Where not, a thread stops and continues the process in turns,
 which is as good for what takes much longer than a period.
 """
 

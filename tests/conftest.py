@@ -1,4 +1,4 @@
-"""Rules for every test: nothing of it stays behind, and its records are as they are described."""
+"""Rules for every test: nothing of it is left, and its records are as they are described."""
 
 from __future__ import annotations
 

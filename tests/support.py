@@ -44,7 +44,7 @@ class Context:
 
 
 class Broken:
-    """An object of the user's, of which nothing can be read."""
+    """A user's object, of which nothing can be read."""
 
     def __str__(self) -> str:
         raise ValueError("no")
@@ -95,7 +95,7 @@ def plan(*registries: HookRegistry, fallback: object = NO_FALLBACK, **settings: 
 
 
 class SilentReport:
-    """In the place of what writes records: takes down what it is told."""
+    """Stands in for what writes records: takes down what it is told."""
 
     def __init__(self) -> None:
         self.preloaded = 0
@@ -211,7 +211,7 @@ def children_of(parent: int) -> Iterator[int]:
             state = Path("/proc", process, "stat").read_text()
         except OSError:
             continue  # no process, or gone already
-        # Behind the name, which is in brackets: state, parent.
+        # After the name, which is in brackets: state, parent.
         if process.isdecimal() and int(state.rpartition(")")[2].split()[1]) == parent:
             yield int(process)
 

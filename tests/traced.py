@@ -51,7 +51,7 @@ def _allows_untraced(approach: Approach, frame: FrameType, *, is_last_call: bool
 
 
 def pytest_configure() -> None:
-    """Put ours in the place of what the package has imported."""
+    """Put ours instead of what the package has imported."""
     for module in _STARTERS:
         vars(module)["start_new_thread"] = _start_traced
     # What tells threads from gevent's greenlets.

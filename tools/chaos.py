@@ -18,9 +18,9 @@ behind; the next one fine. And no process crashes, hangs, or writes what nobody 
 standard error.
 
 The seed fixes what is drawn, not what the machine makes of it. Rows called "known" count what
-cannot be helped: Python code of a tool's is interrupted in the place of the handler's, what the
-weather takes is missing to the handler as well, and a line that is not read in time on standard
-output comes on standard error.
+cannot be helped: a tool's Python code is interrupted instead of the handler's, the handler itself
+lacks what the weather takes away, and a line that is not read in time from standard output comes on
+standard error.
 """
 
 from __future__ import annotations

@@ -179,7 +179,7 @@ def say(text: str) -> None:
 
 
 def show(heading: str, without: Run, watched: Run, shown: list[Claim]) -> None:
-    """Print both runs beside each other, and the timelines below."""
+    """Print both runs side by side, and the timelines below."""
     screen = Screen(sys.stdout)
     console = Console(width=screen.width, highlight=False)
     table = Table.grid(padding=(0, 2, 0, 0), expand=True)

@@ -39,8 +39,8 @@ def fetch_emulator() -> Path:
     binary: Path = _CACHE / pin[:12] / architecture / "aws-lambda-rie"
     if not binary.exists():
         binary.parent.mkdir(parents=True, exist_ok=True)
-        # Beside its final place, for a rename is atomic only within one file system. Two that fetch
-        # at once both succeed, and neither ever runs half a file.
+        # Next to its final place, because a rename is atomic only within one file system. Of two
+        # processes that fetch it at the same time, neither ever runs half a file.
         with tempfile.TemporaryDirectory(dir=binary.parent) as scratch:
             member = f"samcli/local/rapid/aws-lambda-rie-{architecture}"
             with zipfile.ZipFile(_download(Path(scratch))) as archive:

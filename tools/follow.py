@@ -62,12 +62,12 @@ def steps(page: str) -> list[Block]:
 
 
 def needs_examples(page: str) -> bool:
-    """Whether it speaks to somebody in a checkout, with the examples below."""
+    """Whether its reader has a checkout, with the examples in it."""
     return page == "README.md" or page.startswith("examples/")
 
 
 def is_step(block: Block) -> bool:
-    """Whether it is something to do for somebody who has the package, and not this checkout."""
+    """Whether a reader can do it who has the package, and not this checkout."""
     if block.language == "console":
         return not all(each.text.startswith("python3 dev.py ") for each in commands(block))
     return block.language == "python"

@@ -218,7 +218,7 @@ class Container:
         log: The file that takes its output.
         entrypoint: Takes the place of the image's.
         environment: Set on top of the image's.
-        files: What lies in it beside the image's own files, by the path in there.
+        files: What lies in it in addition to the image's own files, by the path in there.
     """
 
     def __init__(

@@ -4,7 +4,7 @@
     python3 dev.py landing --loop path_exists
 
 Ends with 1 if anything was. Told apart is what last call has cut, by the timeouts' records: from
-then on an interrupt lands wherever it must. With other work beside it, many of 60 ms are.
+then on an interrupt lands wherever it must. While the machine does other work, many of 60 ms are.
 """
 
 from __future__ import annotations

@@ -154,7 +154,7 @@ def _pytest(tests: Sequence[str]) -> int:
 
 
 def _kill(pid: int) -> None:
-    # It may have gone, and left nobody behind; or not have a group of its own yet.
+    # It may have ended with all its children; or not have a group of its own yet.
     with contextlib.suppress(ProcessLookupError):
         os.killpg(pid, signal.SIGKILL)
     with contextlib.suppress(ProcessLookupError):

@@ -120,7 +120,7 @@ ROWS: Final = {
     "known: finally skipped (gh-130279)": "finally skipped",
     "VIOLATIONS": "violations",
 }
-"""What is printed, and what it is called by whoever counts it."""
+"""What is printed, and the name of its counter."""
 
 
 class Report(NamedTuple):
@@ -247,7 +247,7 @@ class Command:
     ) -> tuple[Log, int]:
         """Run a cell to its end; the lines that it left, and its exit status.
 
-        `beside` is given its process id, and is entered as long as it runs.
+        `beside` is given its process id, and is entered while it runs.
         """
         environment = {k: v for k, v in os.environ.items() if not k.startswith("WATCHDOG_LAMBDA_")}
         environment["PYTHONPATH"] = os.pathsep.join(
@@ -322,7 +322,7 @@ def look_at(given: str) -> tuple[str, str, str]:
 
 
 def table(columns: Sequence[tuple[str, dict[str, str]]]) -> str:
-    """Cells beside each other: what each is called, and its rows."""
+    """Cells side by side: what each is called, and its rows."""
     labels = list(dict.fromkeys(label for _, rows in columns for label in rows))
     width = max(map(len, labels), default=0)
     widths = [max(len(name), *map(len, rows.values()), 0) for name, rows in columns]

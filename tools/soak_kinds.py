@@ -337,7 +337,7 @@ class Kind(NamedTuple):
     """What the handler is called in; empty for an invocation."""
 
     def watched(self, settings: Settings) -> Handler:
-        """What is called for an invocation, or in the place of one."""
+        """What is called for an invocation, or instead of one."""
         if not self.around:
             return wrap(self.handler, settings)
         is_async = inspect.iscoroutinefunction(self.handler)

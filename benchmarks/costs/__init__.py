@@ -1,1 +1,1 @@
-"""What watching costs, part by part, beside other ways to end a handler in time."""
+"""What watching costs, part by part, compared with other ways to end a handler in time."""

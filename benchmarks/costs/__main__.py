@@ -1,4 +1,4 @@
-"""What watching a handler costs, beside other ways to do it, all in one run.
+"""What watching a handler costs, compared with other ways to do it, all in one run.
 
     python3 dev.py bench                                   everything, some 7 minutes
     python3 dev.py bench --quick --check                   what CI runs, half a minute
@@ -10,7 +10,7 @@ The parts:
 {parts}
 
 How to read it. Compare figures of one run only: the machine is part of each. So what is compared
-with another run are ratios: one thing beside another one of the same run. They are kept, as they
+with another run are ratios: of two things of the same run. They are kept, as they
 were on a quiet machine, in {baseline}; --check fails where one is worse by more
 than it may be, which is said with each, or where a goal is missed that no machine is an excuse
 for. Measure on a quiet machine: a neighbour that computes doubles most times.

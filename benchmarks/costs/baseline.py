@@ -1,6 +1,6 @@
 """The ratios that are kept in the repository, and how far a run may be from them.
 
-Only what does not depend on the machine's speed is compared: one thing beside another one of the
+Only what does not depend on the machine's speed is compared: one thing with another one of the
 same run, counts, and memory. How far each may be is said where it is made, with the reason; the
 file holds the figures alone, as they were on a quiet machine.
 """
@@ -24,7 +24,7 @@ FILE: Final = ROOT / "benchmarks" / "baseline.json"
 
 
 class Comparison(NamedTuple):
-    """One ratio beside the baseline's; None if that has no such ratio."""
+    """One ratio and the baseline's; None if that has no such ratio."""
 
     ratio: Ratio
     baseline: float | None

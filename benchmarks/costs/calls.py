@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from .report import Found, Tell
 
 _BATCH_NS: Final = 700_000
-"""Long beside the clock's resolution; two are short beside a scheduler's turn."""
+"""Long compared with the clock's resolution; two are short compared with a scheduler's turn."""
 
 _MOST_NS: Final = 1000
 _MOST_OF_RECIPE: Final = 0.25
@@ -45,7 +45,7 @@ _FIXED_LIMIT: Final = (
 
 
 def _measure(*, quick: bool, tell: Tell) -> Found:
-    """All of them by turns, A B C A B C, so that they see the same machine."""
+    """All of them in turns, A B C A B C, so that they see the same machine."""
     rounds = 80 if quick else 400
     skipped: list[str] = []
     with contextlib.ExitStack() as processes:
@@ -71,7 +71,7 @@ def _measure(*, quick: bool, tell: Tell) -> Found:
 def _start(
     processes: contextlib.ExitStack, skipped: list[str], *, with_vendors: bool
 ) -> dict[str, Child]:
-    """A process for each way that is installed; all load at once, beside each other."""
+    """A process for each way that is installed; all load at the same time."""
     begun: dict[str, Child] = {}
     for contender in CONTENDERS.values():
         if contender.is_vendors and not with_vendors:
@@ -99,7 +99,7 @@ def _row(times: list[dict[str, float]]) -> dict[str, Any]:
         "median": statistics.median(time["watched"] for time in times),
         "bare": statistics.median(time["bare"] for time in times),
         "above": statistics.median(above),
-        # What neighbours disturb least, to set one beside another. Not of the differences: those
+        # What other work disturbs least, to compare one with another. Not of the differences: those
         # are small where the unwatched batch was disturbed.
         "quiet": quantile((time["watched"] for time in times), 0.25)
         - quantile((time["bare"] for time in times), 0.25),

@@ -44,7 +44,7 @@ class Contender(NamedTuple):
     wrap: Wrap
     """Raises ImportError where it is not installed."""
     is_rival: bool = True
-    """Whether it is somebody else's way to end a handler, or to warn before its end."""
+    """Whether it is another project's way to end a handler, or to warn before its end."""
     reads_context: bool = True
     """Whether it knows the invocation's deadline."""
     is_vendors: bool = False

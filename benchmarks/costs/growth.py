@@ -34,7 +34,7 @@ _TURNS: Final = 3
 _ROUNDS: Final = 15
 _GRACE: Final = 0.2
 _SOON_THERE: Final = {"hooks", "depth"}
-"""Series of states that are entered and left in no time, so by turns for each single batch."""
+"""Series of states that are entered and left in no time, so in turns for each single batch."""
 _BLOCK: Final = 250
 _BLOCKS: Final = 20
 """So many times so many calls are timed at each mark."""
@@ -194,7 +194,7 @@ def main(series: str, amount: str, timeouts: str) -> None:
         ratio = quantile((with_them / without for without, with_them in turns), 0.5)
         base, ns = (quantile(found, 0.25) for found in zip(*turns, strict=True))
     else:
-        # By turns, and the least of each: a neighbour adds, and takes nothing away.
+        # In turns, and the least of each: other work on the machine adds, and takes nothing away.
         base, ns = (min(found) for found in zip(*turns, strict=True))
         ratio = ns / base
     if series == "concurrent":
@@ -296,8 +296,8 @@ def _invocations(channel: Channel, count: int) -> None:
             batch(watched, context(later_ms=made), _BLOCK)
             made += _BLOCK
         given = context(later_ms=made)
-        # By turns with a bare one, for what slows both down is not what is looked for: a neighbour
-        # that comes between two marks.
+        # In turns with a bare one, because what slows both down is not what is looked for: other
+        # work that begins between two marks.
         turns = [
             (batch(watched, given, _BLOCK), batch(noop, given, _BLOCK)) for _ in range(_BLOCKS)
         ]

@@ -51,7 +51,7 @@ def _measure(*, quick: bool, tell: Tell) -> Found:
     tell(f"{len(_STATES)} idle processes, {seconds} s")
     found: Found = {"seconds": seconds, "states": {}, SKIPPED: []}
     with contextlib.ExitStack() as processes:
-        # Beside each other: they do nothing.
+        # All at the same time: they do nothing.
         children = {state: processes.enter_context(Child("costs.idle", state)) for state in _STATES}
         for child in children.values():
             child.hear()

@@ -45,7 +45,7 @@ _WITHIN: Final = 60.0  # seconds; a sample that takes longer ends the row
 
 
 class _Setting(NamedTuple):
-    """Beside how many busy threads, and how often."""
+    """How many busy threads there are, and how often it is measured."""
 
     name: str
     title: str

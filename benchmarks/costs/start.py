@@ -1,4 +1,4 @@
-"""What the package adds to a cold start: whole processes, with and without it, by turns."""
+"""What the package adds to a cold start: whole processes, with and without it, in turns."""
 
 from __future__ import annotations
 

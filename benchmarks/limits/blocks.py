@@ -1,4 +1,4 @@
-"""``time_limit`` beside what else ends a block: calls that are reached, and what a block costs.
+"""``time_limit`` and what else ends a block: calls that are reached, and what a block costs.
 
     python3 dev.py blocks
     python3 dev.py blocks --quick           # a dozen calls that stand for the rest

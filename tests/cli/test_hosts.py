@@ -31,7 +31,7 @@ PRINTED = ("imported", "call", "cleanup", "flushed", "to std", "without", "a\t",
 
 @dataclass(frozen=True)
 class Scene:
-    """What is run, and what must come of it whoever runs it."""
+    """What is run, and what must come of it under either host."""
 
     do: str
     status: int

@@ -20,13 +20,13 @@ BUILT_IN = ("--timeout", "2", "--emulator", "none")
 
 
 def steering(text: str) -> list[str]:
-    """The characters that a terminal, or whoever splits lines, would act on."""
+    """The characters that a terminal, or code that splits lines, would act on."""
     return [c for c in text if c not in "\n\t" and unicodedata.category(c) in {"Cc", "Zl", "Zp"}]
 
 
 @pytest.mark.parametrize("do", ["sleep", "raise"])
 def test_nothing_steers(do: str) -> None:
-    """Log, timeline and answer; and the answer is the same JSON for whoever reads it."""
+    """Log, timeline and answer; and the answer is the same JSON for every reader."""
     done = run("invoke", "odd.handler", "--event", json.dumps({"do": do}), *BUILT_IN)
 
     assert steering(done.stdout) == []

@@ -169,7 +169,7 @@ def test_a_start_that_counts_comes_first() -> None:
 
 
 def test_many_interrupts_share_a_row() -> None:
-    """Whoever swallows all gets no end of them."""
+    """A handler that swallows all gets one after the other."""
     record = RECORD | {"interrupts": [RECORD["interrupts"][0]] * 4 + [RECORD["interrupts"][1]]}
 
     lines = ["".join(p.text for p in line) for line in drawn(invocation(record=record), 3.0, 100)]

@@ -102,7 +102,7 @@ def test_another_port_is_tried_where_one_is_taken(tmp_path: Path, said: str, tri
 
 
 def test_an_emulator_that_gives_no_answer_is_told() -> None:
-    """It has ended in the middle, or somebody else is there."""
+    """It has ended in the middle, or another process is there."""
     host = Emulator("/bin/rie", function(HANDLERS), lambda _line: None)
     host._said.append("its last words")
     with socket.socket() as unused:
@@ -211,7 +211,7 @@ def test_a_pipe_whose_other_end_is_gone_is_read_to_its_end() -> None:
 def test_an_installed_package_is_not_put_on_the_path(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is found anyway; a checkout is put behind what is there."""
+    """It is found anyway; a checkout is put after what is there."""
     monkeypatch.setenv("PYTHONPATH", "/theirs")
     checkout = function(HANDLERS).environ["PYTHONPATH"]
     installed = tmp_path / "site-packages" / "watchdog_lambda" / "__init__.py"
@@ -272,7 +272,7 @@ def examined(argument: str | None = "checked.plain", **environ: str) -> Report:
 
 @pytest.fixture
 def checked(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
-    """The handler that is found, in the place of an import."""
+    """The handler that is found, instead of an import."""
     found = SimpleNamespace(handler=lambda _event, _context: None)
 
     def resolve(_environ: object, _name: str) -> Any:

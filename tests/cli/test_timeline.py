@@ -95,7 +95,7 @@ def test_what_is_too_small_to_be_seen_is_drawn_once_more() -> None:
 
 
 def test_figures_say_no_more_than_there_is() -> None:
-    """No zeros at the end behind a point, all of those before it."""
+    """No zeros at the end after a point, all of those before it."""
     assert [figure(value, 2) for value in (2.0, 0.25, 100.0, 1.1)] == ["2", "0.25", "100", "1.1"]
 
 

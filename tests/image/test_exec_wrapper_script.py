@@ -264,7 +264,7 @@ def test_package_in_the_layer_is_found_where_the_runtime_would_not_look(sandbox:
 
 
 def test_package_elsewhere_leaves_the_path_alone(sandbox: Sandbox) -> None:
-    """Beside the script there is none: it is installed in the image."""
+    """Next to the script there is none: it is installed in the image."""
     assert sandbox.run(*CLIENT, "app.handler").python_path == "unset"
     assert sandbox.run(*CLIENT, "app.handler", PYTHONPATH="/a").python_path == "/a"
 

@@ -51,7 +51,7 @@ def test_the_command_measures(tmp_path: Path) -> None:
 
 
 def test_its_help_names_every_part() -> None:
-    """Whoever reads it knows what is measured, what to run, and how to read the outcome."""
+    """Its reader knows what is measured, what to run, and how to read the outcome."""
     told = run("--help").stdout
 
     for part in PARTS.values():
@@ -169,7 +169,7 @@ def test_the_baseline_has_every_ratio() -> None:
 
 
 def test_no_figure_is_made_by_hand() -> None:
-    """Tables and plots are what the figures beside them give."""
+    """Tables and plots are made of the figures that are kept."""
     assert is_made(docs.PAGE), "dev.py bench --redraw"
     for path, text in docs.drawn().items():
         assert path.read_text(encoding="utf-8") == text, f"{path.name}: dev.py bench --redraw"
@@ -231,7 +231,7 @@ def test_the_quota_holds() -> None:
 
 
 def test_turns_hold_where_the_kernel_sets_no_quota() -> None:
-    """Stopped and let go on by turns; roughly, for a thread wakes when it gets to."""
+    """Stopped and continued in turns; only roughly, because a thread wakes late."""
     assert 0 < share_of_a_core(by_turns()) < 0.6
 
 
@@ -245,7 +245,7 @@ def test_no_group_is_left_behind() -> None:
 
 
 def test_a_measured_process_that_fails_is_no_figure() -> None:
-    """Whoever measures is told what it wrote."""
+    """The error has what it wrote."""
     with (
         Child("costs.calls", "nobody") as child,
         pytest.raises(Broken, match="KeyError: 'nobody'"),

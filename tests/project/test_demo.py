@@ -175,7 +175,7 @@ def test_claims_are_what_was_seen(without: Run, watched: Run, shown: list[bool])
 
 
 def test_both_runs_are_on_one_screen(capsys: pytest.CaptureFixture[str]) -> None:
-    """Beside each other, and the timelines' hard deadlines below each other."""
+    """Side by side, with the timelines' hard deadlines aligned."""
     demo.show("title", KILLED, ANSWERED, [Claim(shown=True, text="seen")])
 
     shown = capsys.readouterr().out

@@ -95,7 +95,7 @@ def test_no_block_escapes(page: str) -> None:
 
 
 def test_blocks_have_one_name_for_a_language() -> None:
-    """Nothing that is to be run hides behind another name for Python or a terminal."""
+    """Nothing that is to be run has another name for Python or a terminal."""
     pages = [*follow.pages(), "CONTRIBUTING.md"]
     languages = {block.language for page in pages for block in blocks(ROOT / page, page)}
 
@@ -120,7 +120,7 @@ def test_the_examples_own_tests_pass() -> None:
 
 
 def run_pytest(folder: Path) -> subprocess.CompletedProcess[str]:
-    """pytest in a folder, by somebody else."""
+    """pytest in a folder, in a process of its own."""
     environ = {k: v for k, v in os.environ.items() if not k.startswith(FOREIGN)}
     return subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "."],

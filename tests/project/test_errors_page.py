@@ -144,7 +144,7 @@ def parsed() -> Iterator[tuple[Path, ast.Module]]:
 
 
 def test_every_message_of_a_configuration_error_is_on_the_page_and_no_other() -> None:
-    """To the letter, so that whoever searches for one finds it."""
+    """Word for word, so that a search for one finds it."""
     messages = [str(caught(cause).value) for cause in CAUSES]
 
     assert first_column(section("ConfigurationError")) == messages

@@ -1,4 +1,4 @@
-"""What no test runs, and no test fails for, has a reason beside it."""
+"""What no test runs, or no test fails for, has a reason at the line."""
 
 from __future__ import annotations
 

@@ -101,7 +101,7 @@ def test_the_page_has_every_call() -> None:
 
 
 def test_no_figure_is_made_by_hand() -> None:
-    """Table and plot are what the figures beside them give."""
+    """Table and plot are made of the figures that are kept."""
     assert is_made(docs.PAGE), "dev.py limits --redraw"
     assert is_made(blocks.PAGE), "dev.py blocks"
     assert docs.PLOT.read_text(encoding="utf-8") == docs.drawn(), "dev.py limits --redraw"

@@ -32,7 +32,7 @@ SECONDS = 0.4
 
 
 def test_no_picture_is_made_by_hand() -> None:
-    """Each is what is drawn of the figures beside it, and so is the soak's table."""
+    """Each is drawn of the figures that are kept, and so is the soak's table."""
     for path, text in pictures.drawn().items():
         assert path.read_text(encoding="utf-8") == text, f"{path.name}: dev.py pictures --redraw"
     assert is_made(pictures.PROOF), "dev.py pictures --redraw"

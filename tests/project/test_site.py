@@ -34,7 +34,7 @@ def test_the_landing_pages_code_runs() -> None:
 
 
 def test_every_page_is_found_from_the_landing_page() -> None:
-    """Not only in the site's navigation, which somebody who reads the files does not have."""
+    """Not only in the site's navigation, which a reader of the files does not have."""
     kinds = ("tutorial", "how-to", "reference", "explanation")
     pages = {p.relative_to(DOCS).as_posix() for kind in kinds for p in DOCS.glob(f"{kind}/*.md")}
 

@@ -269,7 +269,7 @@ class Model:
 
     @property
     def may_land(self) -> bool:
-        """Whether one can land in any bytecode of the user's now."""
+        """Whether one can land in any of the user's bytecode now."""
         if self.interrupt == "none" or not self.fired:
             return False
         if self.killed:

@@ -20,7 +20,7 @@ RESOLUTION = 1e-8
 """Seconds that a float cannot tell apart so long after the start, with room for some additions."""
 
 ordinary = st.floats(0.001, LONGEST_GRACE_PERIOD)
-"""A span that somebody might set."""
+"""A span that a user might set."""
 
 any_span = st.floats(0.0, LONGEST_GRACE_PERIOD, exclude_min=True, allow_subnormal=True)
 """Any that a setting takes, down to the smallest number there is."""

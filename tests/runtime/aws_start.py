@@ -2,7 +2,7 @@
 
 The scripts are those of ``tests/image/aws_base``, with the folder's paths in the place of theirs.
 The interpreter is the bare one, in which nothing is installed: what the function can import is the
-task root, what lies in ``opt``, and the runtime client beside ``bootstrap.py``.
+task root, what lies in ``opt``, and the runtime client next to ``bootstrap.py``.
 """
 
 from __future__ import annotations

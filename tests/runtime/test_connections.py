@@ -1,7 +1,7 @@
 """No socket goes anywhere but to the address that Lambda gave: by the system's own account.
 
 The function runs under strace, with every variable set that HTTP clients take a proxy from. The
-proxy is there, and listens: whoever would go to it would be seen at both ends.
+proxy is there, and listens: a connection to it would be seen at both ends.
 """
 
 from __future__ import annotations

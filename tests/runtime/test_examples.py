@@ -180,7 +180,7 @@ def test_existing_signals(way: Way) -> None:
         normal = call(function, {})
         timed_out = call(function, {"work": 30})
         pid = normal.answer["pid"]
-        # By somebody else, as Lambda sends it.
+        # By another process, as Lambda sends it.
         os.kill(pid, signal.SIGTERM)
         after = call(function, {})
 
@@ -221,7 +221,7 @@ def test_sqs_partial_batch(way: Way) -> None:
         batch = orders_of(0.1, 0.1, 30, 0.1)
         timed_out = call(function, batch)
         failed = [item["itemIdentifier"] for item in timed_out.answer["batchItemFailures"]]
-        # As SQS does it; whoever was slow is well again.
+        # As SQS does it; the service that was slow is well again.
         again = [record for record in batch["Records"] if record["messageId"] in failed]
         again[0]["body"] = json.dumps({"id": 2, "seconds": 0.1})
         after = call(function, {"Records": again})

@@ -28,7 +28,7 @@ KINDS = (
     "memory_gone",
     "descriptors_gone",
     "threads_gone",
-    # Each waits for the GIL and a processor; beside other tests that takes longer than the limit.
+    # Each waits for the GIL and a processor; with other tests, that takes longer than the limit.
     pytest.param("thousand_threads", marks=pytest.mark.alone),
     "recursion",
     "streams_none",

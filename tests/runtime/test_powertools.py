@@ -1,4 +1,4 @@
-"""Powertools beside the watchdog, under the real runtime: batches, and what is in the logs."""
+"""Powertools with the watchdog, under the real runtime: batches, and what is in the logs."""
 
 from __future__ import annotations
 
@@ -178,7 +178,7 @@ def daemon() -> Iterator[socket.socket]:
 
 @pytest.mark.parametrize("way", WAYS)
 def test_metrics_and_trace(way: Way, daemon: socket.socket) -> None:
-    """A metric of our own beside the user's; in the trace a subsegment, for theirs is closed."""
+    """Our own metric in addition to the user's; in the trace a subsegment, for theirs is closed."""
     function = wrapped(
         "observed.handler",
         way=way,

@@ -68,7 +68,7 @@ def test_parent_is_answered_in_time_and_the_child_goes_on(
         undisturbed = {"threads": 1, "error": None}
         assert seen(tmp_path / "short") == undisturbed
         result = undisturbed if how in {"pool", "executor"} else None
-        # The watchdog's thread is no reason to warn of a fork, whoever forks.
+        # The watchdog's thread is no reason to warn of a fork, no matter what forks.
         assert ended.answer == {"result": result, "warnings": []}
         assert timed_out.answer["errorType"] == "LambdaTimeout"
         assert FIRES_AT - 0.05 < timed_out.response.seconds < FIRES_AT + SLACK

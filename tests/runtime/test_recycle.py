@@ -77,7 +77,7 @@ def test_the_process_is_replaced(do: str, environment: dict[str, str], reason: s
     ],
 )
 def test_the_process_is_kept(do: str, environment: dict[str, str]) -> None:
-    """Nothing is suspected, or somebody knows better."""
+    """Nothing is suspected, or the setting says otherwise."""
     is_replaced, record = after(do, **environment)
 
     assert not is_replaced

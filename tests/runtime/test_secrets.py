@@ -1,7 +1,7 @@
 """Nothing of event, context, environment, locals or others' messages gets into a line of ours.
 
 Each source has a canary of its own. Every line that a function leaves is searched for all of them,
-whoever has written it: the package, the runtime, the emulator. What may be found, and is, as the
+whatever has written it: the package, the runtime, the emulator. What may be found, and is, as the
 user's own decision:
 
 - the message of an error that leaves the handler. The runtime writes it, with or without us, and

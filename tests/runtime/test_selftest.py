@@ -71,7 +71,7 @@ def test_a_claim_that_does_not_hold_fails_the_run(
 
 
 def test_the_command_runs_as_the_page_says(tmp_path: Path) -> None:
-    """As a script, from anywhere; with a dump, and the next one beside it."""
+    """As a script, from anywhere; with a dump, and the next one next to it."""
     dump = tmp_path / "dump"
     command = [sys.executable, str(ROOT / "deploy/selftest/run.py"), "--emulator"]
     command += ["--only=sandbox-permits"]

@@ -137,7 +137,7 @@ def is_running(pid: int) -> bool:
 
 
 class Refusing(RuntimeApi):
-    """Takes no error, as the platform would if somebody had answered already."""
+    """Takes no error, as the platform would if there were an answer already."""
 
     refused = 0
 
@@ -193,7 +193,7 @@ def test_an_earlier_caller_is_answered_before_it_gives_up(tmp_path: Path) -> Non
 
 
 def test_a_crash_goes_to_standard_error_for_whoever_has_asked(tmp_path: Path) -> None:
-    """PYTHONFAULTHANDLER: the stack is there as ever, beside the record."""
+    """PYTHONFAULTHANDLER: the stack is there as ever, in addition to the record."""
     environment = {"PYTHONFAULTHANDLER": "1"}
     with (
         RuntimeApi(timeout=TIMEOUT) as api,
@@ -532,7 +532,7 @@ def wake_ups(pid: int) -> int:
 
 
 def test_the_supervisor_wakes_once_in_the_length_of_a_timeout(tmp_path: Path) -> None:
-    """Whatever the runtime does meanwhile, also behind a fresh start."""
+    """Whatever the runtime does meanwhile, also after a fresh start."""
     with RuntimeApi(timeout=TIMEOUT) as api, started(tmp_path, api):
         supervisor = api.invoke(LOOK).body["supervisor"]
         for do in ({}, {"do": "crash"}):

@@ -119,7 +119,7 @@ class GatedInjector(Injector):
 
 
 class NoTimer:
-    """In the place of the kernel's: it would nudge for a watchdog that a gate holds up."""
+    """Stands in for the kernel's: it would nudge for a watchdog that a gate holds up."""
 
     available = False
 

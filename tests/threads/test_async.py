@@ -1,4 +1,4 @@
-"""``async def`` handlers: one loop, cancellation through the task, the ladder behind it."""
+"""``async def`` handlers: one loop, cancellation through the task, then the ladder."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_a_waiting_handler_is_located_by_what_it_awaits() -> None:
 
 
 def test_a_library_that_runs_the_loop_is_looked_through() -> None:
-    """As with Mangum: no code of the user's in the thread's stack, and no coroutine for handler."""
+    """As with Mangum: no user code in the thread's stack, and no coroutine for handler."""
     loop = asyncio.new_event_loop()
 
     async def load_rows() -> None:

@@ -115,7 +115,7 @@ def nothing_noted() -> None:
 
 
 def block() -> None:
-    """As a call to somebody who does not answer."""
+    """As a call to a service that does not answer."""
     assert not threading.Event().wait(BOUND)
     raise AssertionError("nobody has interrupted this")
 
@@ -399,7 +399,7 @@ KINDS = ["block", "wrap", "again"]
 @pytest.mark.parametrize("position", [0, 1, 2])
 @pytest.mark.parametrize("kind", KINDS)
 def test_sqs(run: Run, kind: str, position: int) -> None:
-    """In the first, a middle and the last record: it is reported, and those behind it."""
+    """In the first, a middle and the last record: it is reported, and those after it."""
     bodies = ["ok-0", "ok-1", "ok-2"]
     bodies[position] = kind
     processor = batch.BatchProcessor(batch.EventType.SQS, raise_on_entire_batch_failure=False)
@@ -435,7 +435,7 @@ def test_every_source(run: Run, name: str, *, model: bool) -> None:
 @pytest.mark.parametrize("model", [False, True])
 @pytest.mark.parametrize("kind", KINDS)
 def test_fifo(run: Run, kind: str, *, skip: bool, model: bool) -> None:
-    """Order is kept: all behind the interrupted one are reported, whatever their group."""
+    """Order is kept: all after the interrupted one are reported, whatever their group."""
     processor = batch.SqsFifoPartialProcessor(
         model=SqsRecordModel if model else None, skip_group_on_error=skip
     )
@@ -676,7 +676,7 @@ def test_a_record_that_fails_its_model_keeps_its_name(run: Run) -> None:
 
 
 class Slow(batch.BatchProcessor):
-    """A processor of the user's, whose own bookkeeping goes into the grace period."""
+    """A user's processor, whose own bookkeeping goes into the grace period."""
 
     def success_handler(self, record: Any, result: Any) -> Any:
         [(_, invocation)] = under_way()
@@ -885,7 +885,7 @@ def test_async_records(run: Run, kind: str, position: int) -> None:
 @pytest.mark.usefixtures("where")
 @pytest.mark.parametrize("name", sorted(SOURCES))
 def test_async_every_source(run: Run, name: str) -> None:
-    """An error, a timeout, and records that ended behind it."""
+    """An error, a timeout, and records that ended after it."""
     source = SOURCES[name]
     processor = batch.AsyncBatchProcessor(source.type)
 
@@ -1045,7 +1045,7 @@ def test_one_record_that_hangs_fails_alone(name: str, kind: str, *, is_watched: 
     ("skip", "failed"), [(False, [2, 3, 4, 5, 6, 7, 8, 9]), (True, [2, 4, 6, 8])]
 )
 def test_fifo_keeps_the_order_behind_a_record_that_hangs(failed: list[int], *, skip: bool) -> None:
-    """As behind any other failure: nobody of its group, or nobody at all, has a turn."""
+    """As after any other failure: no record of its group, or none at all, has a turn."""
     processor = batch.SqsFifoPartialProcessor(skip_group_on_error=skip, record_time_limit=LIMIT)
     bodies = ["ok", "ok", "block", *["ok"] * 7]
 

@@ -88,7 +88,7 @@ SEES: dict[str, Callable[[], object]] = {
 
 @pytest.mark.parametrize("who", SEES)
 def test_what_has_been_seen_stays_the_same_invocation(observed: Observed, who: str) -> None:
-    """Nothing that a later call does reaches whoever holds it."""
+    """Nothing that a later call does reaches what holds it."""
     one = call(observed, SEES[who])
     times = (one.start, one.limit, one.due)
     observed.now.advance(100.0)
@@ -100,7 +100,7 @@ def test_what_has_been_seen_stays_the_same_invocation(observed: Observed, who: s
 
 
 def test_what_is_seen_between_two_calls_is_nothing(observed: Observed) -> None:
-    """Whoever has marked it finds it closed, and the call after that gets another one."""
+    """The thread that has marked it finds it closed, and the call after that gets another one."""
     one = call(observed)
 
     assert under_way() == []
@@ -152,7 +152,7 @@ def test_whoever_looks_at_an_end_sees_it_or_is_seen(observed: Observed, ends: st
 
 
 def test_what_is_marked_while_it_is_armed_keeps_that_call_for_good(observed: Observed) -> None:
-    """The mark comes behind the thread's look and before it opens the object.
+    """The mark comes after the thread's look and before it opens the object.
 
     The watchdog finds it closed, then open with all that belongs to it, and its end lets go of it.
     """
@@ -200,7 +200,7 @@ def test_an_error_of_a_handler_called_by_another_is_its_own(observed: Observed) 
 def test_there_is_no_check_point_while_an_invocation_is_armed(form: str) -> None:
     """From the first store to the last, which opens it.
 
-    A signal handler of the user's that ran in between could call a watched handler itself, and
+    A user's signal handler that ran in between could call a watched handler itself, and
     leave its own start or limit in ours.
     """
 

@@ -26,7 +26,7 @@ ACCEPTED = 202
 
 
 class Api:
-    """In the place of Lambda's: holds whoever posts, and refuses if it is told to."""
+    """Stands in for Lambda's: holds each post, and refuses if it is told to."""
 
     def __init__(self) -> None:
         self.gate = Gate()

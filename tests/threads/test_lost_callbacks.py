@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class NudgedQueue(deque[Any]):
-    """A loop's queue that is nudged right behind each popleft(), before its caller has the item.
+    """A loop's queue that is nudged right after each popleft(), before its caller has the item.
 
     All of it in C: there is no instruction in between that an interrupt could land at.
     """

@@ -189,7 +189,7 @@ def test_what_a_nudge_reaches_is_never_cut(
 
 
 def test_nothing_is_cut_where_the_setting_is_off(capfd: pytest.CaptureFixture[str]) -> None:
-    """The call ends by itself, and the interrupt lands behind it."""
+    """The call ends by itself, and the interrupt lands after it."""
     with connection() as (client, theirs):
         timer = threading.Timer(1.2, theirs.send, [b"x"])
         timer.start()
@@ -365,7 +365,7 @@ def test_a_wait_that_has_begun_anew_between_the_looks_is_not_cut() -> None:
 
 
 def test_a_descriptor_that_is_another_one_by_now_is_not_cut() -> None:
-    """Closed by another thread, and its number given to somebody else's connection."""
+    """Closed by another thread, and its number given to another connection."""
     with held() as (blocked, wait, client, theirs), connection() as (other, others):
         number = client.fileno()
         kept = os.dup(number)

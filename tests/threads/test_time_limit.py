@@ -86,7 +86,7 @@ def test_a_blocked_call_is_interrupted() -> None:
 def test_a_block_that_ends_in_time_is_left_alone(
     run: Callable[[Callable[[], Any]], Any],
 ) -> None:
-    """Nothing lands in it, nor behind it."""
+    """Nothing lands in it, nor after it."""
 
     def limited() -> str:
         with time_limit(BOUND) as limit:
@@ -362,7 +362,7 @@ def test_an_async_block_that_is_cancelled_too_ends_with_the_limits_error() -> No
 
 
 def test_an_async_block_leaves_the_other_tasks_alone() -> None:
-    """One of two that wait beside each other."""
+    """One of two that wait at the same time."""
 
     async def one(seconds: float | None) -> str:
         try:
@@ -461,7 +461,7 @@ def test_limits_that_are_due_at_once_all_end_with_the_outermost(
 class _Strikes:
     """Injects into the calling thread what is prepared there, where it comes to no check point."""
 
-    _as_parameter_ = 0  # what C sees of it, behind the two arguments that it looks at
+    _as_parameter_ = 0  # what C sees of it, after the two arguments that it looks at
 
     def __init__(self, limit: time_limit) -> None:
         inner = limit._limit

@@ -50,7 +50,7 @@ def strike_at(line: int, handler: Callable[[Tool], object]) -> object:
         assert tool.has_struck
 
 
-# As long as the invocation is open: behind its end nothing lands, in no tool's code either.
+# As long as the invocation is open: after its end nothing lands, in no tool's code either.
 @pytest.mark.parametrize("line", range(3))
 def test_an_interrupt_in_a_tracer_never_makes_a_success_of_an_error(line: int) -> None:
     """The caller has the handler's own error, or LambdaTimeout with that as its context."""

@@ -372,7 +372,7 @@ def test_no_thread_to_be_had_is_warned_of_once_and_the_handler_runs(
         raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr(daemon, "start_new_thread", refuse)
-    # For the rest of the process: it would start threads behind other tests' forks.
+    # For the rest of the process: it would start threads after other tests' forks.
     monkeypatch.setattr(os, "register_at_fork", lambda **_hooks: None)
     limited = WatchdogThread(process_watchdog.clock, _report)
     limited.nudge = process_watchdog.nudge
@@ -490,7 +490,7 @@ def test_a_look_follows_every_errand() -> None:
 
 
 class Words:
-    """In the place of the last words: whether they are set by the clock, and a gate in the way."""
+    """Stands in for the last words: whether they are set by the clock, and a gate in the way."""
 
     def __init__(self) -> None:
         self.is_set = False

@@ -1,7 +1,7 @@
 """Interrupts that come while a ``with`` is entered: what it takes, it gives back.
 
 Up to CPython 3.13 entering is one instruction. On 3.14 it is a call, and what is raised right
-behind it leaves the block's resource taken for good (gh-148874).
+after it leaves the block's resource taken for good (gh-148874).
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def nudged() -> Callable[[], object]:
 
 @pytest.mark.untraced
 def test_a_nudge_while_a_with_is_entered_lands_in_its_block() -> None:
-    """The signal comes in the middle of ``__enter__``, in C; Python looks at it right behind."""
+    """The signal comes in the middle of ``__enter__``, in C; Python looks at it right after."""
     gate = Gate()
     exits: list[type[BaseException] | None] = []
 
@@ -103,7 +103,7 @@ def test_a_handler_that_waits_for_a_lock_in_a_with_is_interrupted() -> None:
 @pytest.mark.untraced
 @pytest.mark.skipif(sys.version_info < (3, 14), reason="one instruction enters, up to 3.13")
 def test_an_injection_waits_for_a_with_to_be_entered(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It could not end the wait for the lock, and would land behind it and before the block."""
+    """It could not end the wait for the lock, and would land after it and before the block."""
     lock = threading.Lock()
     lock.acquire()
     outcome: list[object] = []

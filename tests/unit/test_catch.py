@@ -45,7 +45,7 @@ LIBRARIES = [functools.partial(made(source), expire) for source in (READS, WRITE
 def test_the_timeout_ends_the_block_in_any_form(
     work: Callable[[], None], interrupt: InterruptKind
 ) -> None:
-    """And the handler goes on behind it, and knows."""
+    """And the handler goes on after it, and knows."""
 
     @watch(interrupt=interrupt)
     def handler(_event: object, _context: object) -> str:
@@ -227,7 +227,7 @@ def test_a_timeout_in_the_tasks_own_step_is_caught() -> None:
 
 
 def test_the_cancellation_of_another_task_is_its_own() -> None:
-    """Whoever cancels it waits for that; before the timeout the handler's own is, too."""
+    """What cancels it waits for that; before the timeout the handler's own is waited for, too."""
 
     @watch
     async def handler(_event: object, _context: object) -> str:

@@ -356,7 +356,7 @@ def test_last_call_ends_the_wait_for_tasks_and_the_next_run_is_whole(
 
 
 def test_one_loop_is_made_and_kept(kept: StillLoop, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Until somebody closes it; it is its thread's current one, and closed with the process."""
+    """Until it is closed; it is its thread's current one, and closed with the process."""
     registered: list[Any] = []
     monkeypatch.setattr(atexit, "register", lambda *call: registered.append(call))
     assert _async._loop() is kept

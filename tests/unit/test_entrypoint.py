@@ -213,7 +213,7 @@ def test_help_teaches() -> None:
 
 @pytest.fixture
 def runtime(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
-    """A runtime interface client that runs nothing, in the place of AWS's."""
+    """A runtime interface client that runs nothing, instead of AWS's."""
     client, module = types.ModuleType("awslambdaric"), types.ModuleType("awslambdaric.__main__")
     client.__path__ = []
     monkeypatch.setitem(sys.modules, "awslambdaric", client)

@@ -51,7 +51,7 @@ _MOST_INSTRUCTIONS = 112
 
 
 class Fired:
-    """In the place of a firing: notes what is asked of it, and can have an error land in settle."""
+    """Stands in for a firing: notes what is asked of it, and can have an error land in settle."""
 
     is_reported = True
 
@@ -336,7 +336,7 @@ def test_an_invocation_that_ends_in_time_is_closed_and_gone(
     error: BaseException | None,
     scene: Scene,
 ) -> None:
-    """The kernel's timers may speak only for one that somebody has seen."""
+    """The kernel's timers may speak only for one that the watchdog has seen."""
 
     def handler() -> object:
         scene.look()
@@ -647,7 +647,7 @@ def test_arguments_of_every_kind_reach_the_handler(
     is_async: bool,  # noqa: FBT001
     general: Scene,
 ) -> None:
-    """The context is looked for among them: by its name, from behind, by its name elsewhere."""
+    """The context is looked for among them: by its name, from the end, by its name elsewhere."""
     one, other = Remaining(8000), Remaining(16_000)
 
     def called(*args: object, **kwargs: object) -> object:
@@ -744,7 +744,7 @@ def test_once_the_watchdog_acts_the_plan_stays(scene: Scene) -> None:
 
 
 def test_what_an_ended_call_has_left_behind_is_nobodys_outer_one(scene: Scene) -> None:
-    """A signal handler of the user's has torn it down between closing and removing."""
+    """A user's signal handler has torn it down between closing and removing."""
     left = Invocation(plan(fallback="left"), {}, None, NOW, 1.0, NOW)
     left.is_open, left.is_seen = False, True
     active[get_ident()] = left

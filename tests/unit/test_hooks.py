@@ -68,7 +68,7 @@ def test_a_hook_that_raises_stops_no_other() -> None:
 
 
 def test_a_hook_that_hangs_stops_no_other_and_ends_with_the_budget() -> None:
-    """The next one is started beside it, and the stage is over when the budget is spent."""
+    """The next one is started while it runs, and the stage is over when the budget is spent."""
     release = threading.Event()
     called: list[str] = []
     started = time.monotonic()

@@ -160,7 +160,7 @@ def test_the_invocation_is_over(scene: Scene) -> None:
 
 
 def test_it_is_over_whatever_happens(scene: Scene) -> None:
-    """An error of a signal handler of the user's can come at any time."""
+    """An error of a user's signal handler can come at any time."""
     scene.firing.stages = [SimpleNamespace(wait=lambda: fail(KeyError("signal")))]  # type: ignore[list-item]
 
     with pytest.raises(KeyError):

@@ -169,7 +169,7 @@ def notify(channel: str, /, *, text: str) -> None: ...
 def test_a_scoped_hook_takes_what_it_is_given(
     function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], *, fits: bool
 ) -> None:
-    """By position and by name; the error shows no value of the user's."""
+    """By position and by name; the error shows none of the user's values."""
     if fits:
         scoped_hook(function, *args, **kwargs)
         return

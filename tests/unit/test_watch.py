@@ -436,7 +436,7 @@ def test_a_fallback_after_last_call_is_not_cut() -> None:
 
 
 def test_cleanup_of_every_shape_is_left_alone() -> None:
-    """``finally`` in flight, ``finally`` after the catch, and the code behind it: none is cut."""
+    """``finally`` in flight, ``finally`` after the catch, and the code after it: none is cut."""
     steps: list[str] = []
     pause = threading.Event()
 

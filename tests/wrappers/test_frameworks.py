@@ -37,7 +37,7 @@ def request(path: str) -> dict[str, Any]:
 
 @pytest.fixture
 def web() -> Iterator[Emulator]:
-    """A FastAPI application behind Mangum."""
+    """A FastAPI application wrapped by Mangum."""
     environment = {"WATCHDOG_LAMBDA_HANDLER": "web_app.handler"}
     with running(function(ENTRYPOINT, environment, warm_up=request("/ok"))) as emulator:
         yield emulator

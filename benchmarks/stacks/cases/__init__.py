@@ -38,7 +38,7 @@ class At(NamedTuple):
         return cls(json.loads(os.environ["STACKS_PORTS"]))
 
     def port(self, server: str) -> int:
-        """A server's port, behind its valve."""
+        """The port of a server's valve."""
         return self.ports[server]
 
     def of(self, n: int) -> str:

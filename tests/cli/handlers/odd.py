@@ -34,7 +34,7 @@ handler.__qualname__ = f"handler{STEERS}"
 
 
 class Handler:
-    """A class in the place of a handler: a mistake."""
+    """A class instead of a handler: a mistake."""
 
     def __init__(self, event: object, context: object) -> None:
         self.event, self.context = event, context

@@ -67,7 +67,7 @@ def unmarshalled(_event: object, _context: object) -> object:
 
 
 def lookalike(_event: object, _context: object) -> object:
-    """An answer that looks like an error to whoever looks at its keys only."""
+    """An answer that looks like an error if only its keys are looked at."""
     return {"errorType": "Mine", "errorMessage": "not an error"}
 
 
@@ -134,7 +134,7 @@ def speak(_event: object, _context: object) -> None:
 
 
 def spawn(event: dict[str, Any], _context: object) -> None:
-    """A child in a session of its own, which survives its parent unless somebody sees to it."""
+    """A child in a session of its own, which survives its parent unless it is ended."""
     child = subprocess.Popen(["sleep", "600"], start_new_session=True)
     if "file" in event:
         Path(event["file"]).write_text(str(child.pid), encoding="utf-8")

@@ -14,7 +14,7 @@ def main() -> None:
     packages = f"lib/python{sys.version_info.major}.{sys.version_info.minor}/site-packages"
     layers = [f"/opt/python/{packages}", "/opt/python"]
     if "PYTHONPATH" in os.environ:
-        # Somebody who sets it decides alone where the layers come in.
+        # A user who sets it decides where the layers come in.
         sys.path.insert(0, task_root)
         site.addsitedir(task_root)
     else:

@@ -265,7 +265,7 @@ def pool_map(event: Event, context: Context) -> object:
 
 @contextmanager
 def silent_server() -> Iterator[int]:
-    """Take connections and never answer: the kernel accepts them as long as somebody listens."""
+    """Take connections and never answer: the kernel accepts them as long as the socket listens."""
     with socket.create_server(("127.0.0.1", 0), backlog=64) as server:
         yield server.getsockname()[1]
 
@@ -625,7 +625,7 @@ kept_loop: Any = None
 
 @kind
 def logging_blocked(event: Event, context: Context) -> object:
-    """Wait for the lock of the runtime's own logging handler, which somebody else keeps."""
+    """Wait for the lock of the runtime's own logging handler, which another thread holds."""
     [sink] = logging.getLogger().handlers
     held, release = threading.Event(), threading.Event()
 

@@ -17,7 +17,7 @@ OWN = os.environ.get("OWN")
 
 
 def say(line: str) -> None:
-    """In one write: hooks and the handler run beside each other."""
+    """In one write: hooks and the handler run at the same time."""
     os.write(1, f"{line}\n".encode())
 
 

@@ -26,7 +26,7 @@ def work(event: Event) -> dict[str, Any]:
         time.sleep(event["seconds"])
     except BaseException as error:
         seen["error"] = repr(error)
-    # Whole at once, for somebody waits for it.
+    # Written at once and whole, because a test waits for it.
     file = Path(event["file"])
     file.with_suffix(".part").write_text(json.dumps(seen), encoding="utf-8")
     file.with_suffix(".part").rename(file)

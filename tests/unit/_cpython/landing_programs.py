@@ -2,7 +2,7 @@
 
 The judge knows nothing of the package. It reads a ledger in which each block writes down when it is
 entered and when it is left: each that was entered is left once, in the order of nesting, each
-``finally`` that has begun has come to its end, and every answer is true. What runs beside others
+``finally`` that has begun has come to its end, and every answer is true. What runs in parallel
 (tasks, generators that are left open) is no part of that order, so it writes a ``finally`` down.
 
 Three kinds of programs: plain ones; coroutines, driven by hand; and such as ``asyncio.run`` runs.

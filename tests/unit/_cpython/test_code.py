@@ -135,7 +135,7 @@ def test_lines_of_a_block_are_those_whose_errors_go_to_its_handler() -> None:
 
 
 def test_lines_of_a_block_are_those_in_its_try() -> None:
-    """Neither the one before nor the one behind, nor the handler's own."""
+    """Neither the one before nor the one after, nor the handler's own."""
     code = compiled(
         """
         def f(work):

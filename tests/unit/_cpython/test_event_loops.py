@@ -166,7 +166,7 @@ class LoopOfItsOwn(StillLoop):
 def test_a_loop_with_a_run_of_its_own_is_let_be(
     still: StillLoop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whether it runs cannot be seen; so can it not be where somebody has replaced all runs."""
+    """Whether it runs cannot be seen; nor can it be seen where a library has replaced all runs."""
     own = LoopOfItsOwn()
     with monkeypatch.context() as patch:
         patch.setattr(StillLoop, "is_running", lambda _loop: True)
@@ -446,7 +446,7 @@ def test_what_last_call_cuts_never_runs_again(still: StillLoop) -> None:
 
 
 def test_a_loop_that_runs_or_is_closed_is_left_alone(still: StillLoop) -> None:
-    """The one is still somebody's; the other cannot run."""
+    """The one is still in use; the other cannot run."""
 
     async def main() -> None:
         run_out(still, 5.0)
@@ -653,7 +653,7 @@ def test_tasks_of_one_depth_come_in_the_order_of_their_names(
 
 
 def test_a_loop_of_any_make_is_known_in_its_own_thread(busy: StillLoop) -> None:
-    """There asyncio says which one it is, whoever's frames run it."""
+    """There asyncio says which one it is, no matter whose frames run it."""
     asyncio._set_running_loop(busy)
     try:
         assert len(list(loops._awaited(get_ident()))) == 21

@@ -121,7 +121,7 @@ def test_a_refusal_is_kept_until_it_works(error: Exception, signals: Signals) ->
 
 
 def test_it_reaches_the_thread_that_took_it_while_it_is_ours(signals: Signals) -> None:
-    """No other thread, and not once somebody has taken it over."""
+    """No other thread, and not once another handler has taken it over."""
     nudge = Nudge(nothing_is_due)
     before = nudge.is_ours()
     assert nudge.refusal is None, "nobody has tried yet"

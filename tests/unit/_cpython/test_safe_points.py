@@ -52,7 +52,7 @@ def test_plain_code_is_safe_but_for_what_stores_a_result() -> None:
 
 
 def test_from_a_withs_last_instruction_to_its_exit_nothing_is_safe() -> None:
-    """Between them, and behind the call that leaves it, everything is."""
+    """Between them, and after the call that leaves it, everything is."""
     code = compiled("def f(work):\n    with work:\n        work(1)\n    work(2)\n")
     points = CodePoints(code)
     nones = [
@@ -247,7 +247,7 @@ def test_what_the_compiler_puts_around_a_coroutine_is_not_safe() -> None:
 
 
 def test_behind_a_call_what_comes_next_counts() -> None:
-    """A signal's handler runs behind it; the result is lost if that would be stored."""
+    """A signal's handler runs after it; the result is lost if that would be stored."""
     code = compiled("def f(work):\n    work()\n    x = work()\n    return x\n")
     points = CodePoints(code)
     first, second = named(code, "CALL")
@@ -260,7 +260,7 @@ def test_behind_a_call_what_comes_next_counts() -> None:
 
 
 def test_a_call_that_enters_a_with_is_an_entry() -> None:
-    """From 3.14 on; before, one instruction enters, and signals are not looked at behind it."""
+    """From 3.14 on; before, one instruction enters, and signals are not looked at after it."""
     code = compiled("def f(work):\n    work(1)\n    with work as x:\n        work(x)\n")
     points = CodePoints(code)
 

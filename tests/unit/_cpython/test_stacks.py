@@ -151,7 +151,7 @@ def test_no_frame_is_walked_where_there_may_be_other_interpreters(
 ) -> None:
     """From 3.12 on they run on meanwhile; what faulthandler writes down is this one's alone.
 
-    On 3.14 `concurrent.futures` imports the module, whoever uses interpreters.
+    On 3.14 `concurrent.futures` imports the module, whether or not anything uses interpreters.
     """
     module = SimpleNamespace(list_all=lambda: [None] * interpreters)
     for name in ("_interpreters", "_xxsubinterpreters"):

@@ -105,7 +105,7 @@ def test_what_the_package_calls_is_the_users_all_the_same() -> None:
     [(OWN, "own"), (INSTALLED, "library"), (ANY, "stdlib"), (WHEREVER, "stdlib")],
 )
 def test_the_reach_says_whose_will_do(reach: int, found: str) -> None:
-    """Whoever's it is, the nearest is taken."""
+    """No matter whose it is, the nearest is taken."""
     frames = frame(STDLIBS, "stdlib"), frame(LIBRARYS, "library"), frame(OWNS, "own")
 
     assert nearest(*frames, reach=reach) == found
@@ -122,7 +122,7 @@ def test_what_enters_and_leaves_is_stood_by(name: str) -> None:
 
 
 def test_helpers_of_the_standard_library_are_stood_by_for_good() -> None:
-    """A raise in there leaves a condition broken; a function of the user's may be named so."""
+    """A raise in there leaves a condition broken; a user's function may have that name."""
     condition = frame(STDLIB + "threading.py", "_acquire_restore"), frame(OWNS, "waits")
 
     assert nearest(*condition, reach=ANY) == "waits"
@@ -130,13 +130,13 @@ def test_helpers_of_the_standard_library_are_stood_by_for_good() -> None:
 
 
 def test_a_finally_is_stood_by() -> None:
-    """And all that it calls; its function gets the interrupt behind it."""
+    """And all that it calls; its function gets the interrupt after it."""
     outer = frame(OWNS, "cleans", IN_THE_FINALLY)
 
     assert nearest(frame(OWNS, "closes"), outer) == "cleans"
     assert nearest(frame(OWNS, "closes"), outer, reach=ANY) == "closes"
     assert nearest(frame(OWNS, "works"), frame(OWNS, "tries", IN_A_TRY)) == "works"
-    # Behind the call of a frame that is in there, as CPython 3.11 has it for those that call.
+    # After the call of a frame that is in there, as CPython 3.11 has it for those that call.
     assert nearest(frame(OWNS, "closes"), frame(OWNS, "cleans", IN_THE_FINALLY + 4)) == "cleans"
 
 

@@ -40,7 +40,7 @@ def test_without_ctypes_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_without_the_librarys_function_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever C library it is, and whether or not it has a librt beside it."""
+    """Whatever C library it is, and whether or not there is a librt as well."""
 
     def fail(_name: str, *_types: object, library: str | None = None) -> Any:
         raise OSError(library)

@@ -1,4 +1,4 @@
-"""Waits in the place of a cleanup: told from cleanups that do something, and from the user's."""
+"""Waits where a cleanup would be: told from cleanups that do something, and from the user's."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_a_librarys_end_that_joins_is_a_wait(end: str) -> None:
 
 
 def test_other_ends_are_cleanups() -> None:
-    """Those that do something, those of the user's code, and what is no end at all."""
+    """Those that do something, those in the user's code, and what is no end at all."""
     own, library = made(PLAIN, file=OWN), made(PLAIN, file=LIBRARY)
 
     assert not waits(own, made(LEAVES, file=LIBRARY), library)

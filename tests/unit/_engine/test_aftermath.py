@@ -116,7 +116,7 @@ def test_what_is_suspected(firing: Any, reason: str | None) -> None:
 
 
 def test_what_still_works_is_suspected(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Beside all the rest; one of each kind is enough."""
+    """In addition to all the rest; one of each kind is enough."""
     monkeypatch.setattr(aftermath, "threads_at_work", lambda *_: ["Thread-1", "Thread-2"])
     monkeypatch.setattr(aftermath, "children_at_work", lambda *_: ["71 (sleep)", "72 (sleep)"])
 

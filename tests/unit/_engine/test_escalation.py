@@ -145,7 +145,7 @@ def test_stages_that_are_late_begin_together(scene: Scene) -> None:
 
 
 def test_a_hook_that_comes_later_has_its_stage(scene: Scene) -> None:
-    """Whoever registers it says so; where there is no memory to see it, it is seen later."""
+    """What registers it says so; where there is no memory to see it, it is seen later."""
     course = scene.begin()
     assert scene.at(0.0) == GRACE_AT
     scene.registry.add("early", nothing, before=10.0)

@@ -188,7 +188,7 @@ def test_the_first_is_a_timeout_that_says_when_and_where(rungs: Rungs) -> None:
     ],
 )
 def test_the_message_says_on_which_side_of_the_limit(now: float, said: str, rungs: Rungs) -> None:
-    """Behind it where nobody kills."""
+    """After it where nothing kills."""
     assert rungs.invocation.message(now, "here") == said
 
 
@@ -297,7 +297,7 @@ def test_a_cleanup_is_left_alone_until_last_call_and_cut_once(rungs: Rungs) -> N
 def test_what_last_call_has_set_going_is_cut_where_nobody_kills(
     grace_period: float, patience: float
 ) -> None:
-    """One grace period behind the hard deadline, and again, or a worker would hang for good."""
+    """One grace period after the hard deadline, and again, or a worker would hang for good."""
     rungs = Rungs(grace_period=grace_period)
     cut = rungs.land(HARD - 0.001)
 
@@ -394,7 +394,7 @@ def test_what_was_made_of_an_interrupt_is_still_this_timeout(
 
 
 def test_a_chain_that_bites_its_tail_is_looked_at_once(rungs: Rungs) -> None:
-    """Somebody has set a context by hand."""
+    """A context has been set by hand."""
     ours = rungs.land(GRACE_AT)
     one, other = ValueError(), ValueError()
     one.__cause__, other.__cause__ = other, one
@@ -572,7 +572,7 @@ def test_a_loop_that_waits_in_c_takes_the_third_kind(
 
 
 def test_a_handler_that_has_caught_it_winds_up(rungs: Rungs) -> None:
-    """Its own code goes on behind the ``try``: left alone until last call."""
+    """Its own code goes on after the ``try``: left alone until last call."""
     try:
         raise rungs.land(GRACE_AT)
     except TimeoutError:

@@ -161,7 +161,7 @@ def test_outside_of_an_invocation_there_is_none(clock: FakeClock) -> None:
 
 
 def test_a_threads_own_invocation_comes_first(clock: FakeClock) -> None:
-    """Whoever else is under way."""
+    """No matter which others are under way."""
     own, other = invocation(), invocation()
     active.update({get_ident(): own, get_ident() + 1: other})
     clock.now = 1003.5
@@ -183,7 +183,7 @@ def test_a_thread_without_one_works_for_the_only_one(clock: FakeClock) -> None:
 
 @pytest.mark.parametrize("whose", [0, 1])
 def test_one_that_has_ended_counts_as_none(whose: int) -> None:
-    """It can be left over where a signal's handler of the user's has raised."""
+    """It can be left over where a user's signal handler has raised."""
     ended = invocation()
     ended.is_open = False
     active[get_ident() + whose] = ended

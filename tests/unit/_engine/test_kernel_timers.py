@@ -135,7 +135,7 @@ def test_at_the_instant_of_who_has_ended_the_thread_may_come_later(
     looks_again_in: float,
     kernel: Kernel,
 ) -> None:
-    """Whoever runs by then is not due. Shortly before it the thread looks who has ended."""
+    """What still runs by then is not due. Shortly before it the thread looks which have ended."""
     looks_again_at = kernel.kernel_timers.set(START + acts_in, START + stale_in)
 
     assert kernel.asked[0] == ("timer", pytest.approx(rings[0]), rings[1])

@@ -91,7 +91,7 @@ def scene() -> Scene:
 
 
 def run(*, is_over: bool = True, said: list[str] | None = None) -> Any:
-    """In the place of a stage of hooks."""
+    """Stands in for a stage of hooks."""
     told = [] if said is None else said
     return SimpleNamespace(
         is_over=lambda: is_over,
@@ -253,7 +253,7 @@ def test_no_stage_begins_in_a_closed_invocation(scene: Scene) -> None:
 
 
 def test_the_handlers_thread_sees_each_stage_to_its_end(scene: Scene) -> None:
-    """A hook would stop halfway, and go on in somebody else's invocation."""
+    """A hook would stop halfway, and go on in another invocation."""
     said: list[str] = []
     scene.firing.begin(run(said=said), DETAILS, None)
     scene.firing.begin(run(said=said), DETAILS, GRACE_AT)
@@ -332,7 +332,7 @@ def test_a_decision_that_has_failed_bars_no_other(
 
 
 class Traced:
-    """In the place of tracing: who would be traced, and who is asked then."""
+    """Stands in for tracing: who would be traced, and who is asked then."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.begun: list[tuple[FrameType, Callable[[FrameType], BaseException | None]]] = []
@@ -479,7 +479,7 @@ def test_nothing_is_injected_that_is_not_due(elsewhere: Scene) -> None:
 
 
 def test_nothing_is_injected_into_a_cleanup(elsewhere: Scene) -> None:
-    """What the thread handles is told by whoever asks."""
+    """What the thread handles is told by the caller that asks."""
     inject(elsewhere.firing, GRACE_AT, None)
     ours = prepared.pop(ELSEWHERE)
     elsewhere.firing.policy.records[0].landed()
@@ -547,7 +547,7 @@ def test_settling_takes_back_what_is_on_its_way(elsewhere: Scene) -> None:
 
 
 def test_the_lock_is_held_for_as_long_as_that_takes() -> None:
-    """And free behind it, whatever comes of it."""
+    """And free after it, whatever comes of it."""
     lock = RLock()
 
     def fail() -> None:
@@ -719,7 +719,7 @@ def test_a_loop_that_is_marked_as_running_is_run_out_too(
 
 
 def test_a_lock_that_was_never_taken_is_not_given_back() -> None:
-    """A signal's handler of the user's has raised while it was waited for: that goes on."""
+    """A user's signal handler has raised while it was waited for: that goes on."""
 
     class Lock:
         def acquire(self) -> None:

@@ -20,7 +20,7 @@ NOW = 100.0
 
 
 class StandingClock:
-    """It stands at `NOW` but while somebody pauses."""
+    """It stands at `NOW`, except during a pause."""
 
     def __init__(self) -> None:
         self.now = NOW

@@ -97,7 +97,7 @@ def test_without_any_means_nothing_is_done(scene: Scene) -> None:
 
 
 def test_a_wait_that_is_about_to_run_out_is_left_alone(scene: Scene) -> None:
-    """Whoever has woken the watchdog meanwhile. An injection does not disturb it."""
+    """No matter what has woken the watchdog meanwhile. An injection does not disturb it."""
     scene.is_quiet, scene.policy.is_waiting = True, False
 
     assert scene.step() == 27.25

@@ -148,7 +148,7 @@ def test_whoever_hears_is_not_cut(scene: Scene) -> None:
 
 
 def test_it_takes_a_nudge_in_between(scene: Scene) -> None:
-    """Whoever else has woken the watchdog."""
+    """No matter what else has woken the watchdog."""
     scene.press(GRACE_AT)
     scene.rung.step(GRACE_AT + AFTER)
     scene.rung.step(GRACE_AT + AFTER)

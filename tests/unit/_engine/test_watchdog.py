@@ -375,13 +375,13 @@ def can_be_had(lock: Any) -> bool:
 
 
 class Recipe(Exception):
-    """What a signal's handler of the user's raises."""
+    """What a user's signal handler raises."""
 
 
 def break_off(function: Callable[[], object], behind: int) -> bool:
-    """Call it, and raise behind that one of the calls that it makes; whether it makes so many.
+    """Call it, and raise after that one of the calls that it makes; whether it makes so many.
 
-    CPython looks at signals behind a call, before its result is stored.
+    CPython looks at signals after a call, before its result is stored.
     """
     calls = [0, -1]
 
@@ -1162,7 +1162,7 @@ def test_a_nudge_that_meets_a_frame_of_ours_waits_for_nobody(watched: Watched) -
 
 
 def caught_up(*stages: object) -> Any:
-    """In the place of a firing: interrupts may land once the stages of hooks are over."""
+    """Stands in for a firing: interrupts may land once the stages of hooks are over."""
     return SimpleNamespace(
         stages=stages,
         elapsed=lambda: 7.0,

@@ -34,7 +34,7 @@ ERROR = {"Content-Type": JSON, "Lambda-Runtime-Function-Error-Type": "LambdaTime
 
 
 class Gone(BaseException):
-    """The process has ended; what comes behind that is not to happen."""
+    """The process has ended; what comes after that must not happen."""
 
 
 class Scene:

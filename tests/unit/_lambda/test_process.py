@@ -55,7 +55,7 @@ def test_children_and_theirs_are_ended_but_for_those_of_before() -> None:
 
 
 def test_children_that_end_by_themselves_are_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Between the look and the signal, or when somebody else waits for them."""
+    """Between the look and the signal, or when other code waits for them."""
     nobody = 999_999_999
     monkeypatch.setattr(offspring, "descendants", lambda _pid, _since: [nobody])
 
@@ -66,7 +66,7 @@ def test_children_that_end_by_themselves_are_no_error(monkeypatch: pytest.Monkey
 def test_an_ended_child_is_waited_for_but_not_for_long(
     monkeypatch: pytest.MonkeyPatch, looks: int, turns: int
 ) -> None:
-    """20 ms for all of them: one that the kernel does not let go stays behind."""
+    """20 ms for all of them: one that the kernel does not end is left over."""
     clock = FakeClock()
     running = iter([True] * (looks - 1) + [False])
     pauses: list[float] = []

@@ -150,7 +150,7 @@ def test_a_child_of_the_sandbox_is_not_the_sandbox() -> None:
 def test_what_is_not_ours_is_left_alone_in_a_child(
     sandbox: Sandbox, sigterm: Callable[[Any], object]
 ) -> None:
-    """Somebody else's descriptor, somebody else's handler."""
+    """Another library's descriptor, another library's handler."""
     sigterm(signal.SIG_IGN)
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
@@ -248,7 +248,7 @@ def test_a_hook_that_hangs_has_the_budget_and_no_more(
 def test_without_hooks_nothing_is_written(
     sandbox: Sandbox, sigterm: Callable[[Any], object], capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """And a handler of the user's that can run where it stands decides of the end."""
+    """And a user's handler that can run on its thread decides about the end."""
     sigterm(signal.SIG_IGN)
     announce(sandbox)
 

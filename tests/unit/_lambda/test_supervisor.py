@@ -24,7 +24,7 @@ NO_PROCESS_LEFT = BlockingIOError(11, "Resource temporarily unavailable")
 
 
 class Exited(BaseException):
-    """In the place of the process's end."""
+    """Stands in for the process's end."""
 
 
 class Process:
@@ -157,7 +157,7 @@ def scene(monkeypatch: pytest.MonkeyPatch) -> Scene:
 
 
 def test_the_first_process_that_cannot_be_had_is_an_error(scene: Scene) -> None:
-    """There is nothing yet that could go on beside the caller."""
+    """There is nothing yet that could run at the same time as the caller."""
     scene.process.starts = [NO_PROCESS_LEFT]
 
     with pytest.raises(BlockingIOError):
@@ -182,7 +182,7 @@ def test_a_supervisor_that_cannot_go_on_ends(
     monkeypatch: pytest.MonkeyPatch,
     is_defect: bool,  # noqa: FBT001
 ) -> None:
-    """It says so; returning, it would run the handler beside the process that it looks after."""
+    """It says so; returning, it would run the handler, and so does the process that it watches."""
     scene.process.starts = [False] + [NO_PROCESS_LEFT] * 1000
 
     def attend(_self: object) -> None:
@@ -310,7 +310,7 @@ def test_orphans_are_the_handlers_if_they_began_after_the_first_event(
 def test_a_process_that_has_served_nothing_has_started_nothing(
     processes: dict[int, float],
 ) -> None:
-    """Whatever runs is the init's, and may be a daemon of the user's."""
+    """Whatever runs is the init's, and may be a user's daemon."""
     processes[40] = 15.0
 
     assert not RuntimeProcess()._is_the_handlers(40)

@@ -114,7 +114,7 @@ def test_printable_names_stay_as_they_are() -> None:
 
 @pytest.mark.parametrize("text", ODD, ids=ascii)
 def test_what_is_no_json_stays_one_line_too(text: str) -> None:
-    """A serialiser of the user's can make anything of a record."""
+    """A user's serialiser can make anything of a record."""
     line = stdout.as_line(f"level=ERROR name={text}")
 
     assert line.endswith(b"\n")

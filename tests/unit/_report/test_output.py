@@ -1,4 +1,4 @@
-"""One line to standard output, whoever reads it or does not."""
+"""One line to standard output, whether anything reads it or not."""
 
 from __future__ import annotations
 

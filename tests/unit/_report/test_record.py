@@ -328,6 +328,6 @@ def test_further_cuts_keep_less(
 
 
 def test_what_is_too_long_after_every_cut_is_an_error() -> None:
-    """A formatter of the user's that adds more than there is room for."""
+    """A user's formatter that adds more than there is room for."""
     with pytest.raises(OverflowError):
         cut(5)

@@ -41,7 +41,7 @@ def run_out_of_time(_event: object, _context: object) -> None:
 
 @pytest.fixture
 def formatter(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Callable[[Any], Any]], None]]:
-    """Replaces the formatter of the user's own Powertools Logger."""
+    """Replaces the formatter of the Powertools Logger that is the user's own."""
     logger = Logger(service="payments", level="INFO")
 
     def replace(function: Callable[[Any], Any]) -> None:

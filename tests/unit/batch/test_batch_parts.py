@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def landing(error: type[BaseException]) -> Callable[[], bool]:
-    """In the place of the withdrawal: what was injected has landed on the way."""
+    """Stands in for the withdrawal: what was injected has landed on the way."""
 
     def withdraw() -> bool:
         raise error
@@ -51,7 +51,7 @@ def test_an_interrupt_that_lands_while_it_is_covered_leaves_it_covered(
 
 
 def test_a_record_whose_handler_had_returned_is_done() -> None:
-    """What lands behind it is not its own, and is raised where it covers itself again."""
+    """What lands after it is not its own, and is raised where it covers itself again."""
 
     class Late:
         shields = 0

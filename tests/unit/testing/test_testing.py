@@ -187,7 +187,7 @@ def test_a_handler_that_is_not_watched_sees_time_pass() -> None:
 
 
 def test_a_context_without_the_watchdogs_clock_will_do() -> None:
-    """Time is the invocation's, whoever has told how much there is."""
+    """Time is the invocation's, no matter which context has told how much there is."""
     with pytest.raises(LambdaTimeout, match=FIRED):
         watch(lambda _e, _c: expire())({}, Context(30.0))
 
@@ -196,7 +196,7 @@ def test_a_context_without_the_watchdogs_clock_will_do() -> None:
 
 
 def load_rows(_table: str) -> list[str]:
-    """What the tests put something else in the place of."""
+    """What the tests replace."""
     raise AssertionError("not replaced")
 
 
@@ -218,7 +218,7 @@ def test_expire_lands_in_its_caller(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_location_is_the_handlers_own_line() -> None:
-    """A mock and this package are no code of the user's."""
+    """A mock and this package are not the user's code."""
     load = Mock(side_effect=expire)
 
     def handler(_event: object, _context: object) -> None:
@@ -369,7 +369,7 @@ def test_a_cleanup_that_blocks_is_cut_at_last_call(timeouts: list[dict[str, Any]
 
 
 def test_a_wind_up_that_blocks_is_cut_at_last_call() -> None:
-    """The lines behind an ``except TimeoutError`` of the handler's own are left alone as well."""
+    """The lines after an ``except TimeoutError`` of the handler's own are left alone as well."""
     left: list[float] = []
 
     @watch
@@ -417,7 +417,7 @@ def test_a_cleanup_that_never_ends_is_killed(timeouts: list[dict[str, Any]]) -> 
 
 
 def test_a_shield_returns_and_its_end_lands() -> None:
-    """What is behind the shield is done whole, and the hooks run meanwhile."""
+    """What the shield protects is done whole, and the hooks run meanwhile."""
     order: list[str] = []
     watchdog = Watchdog()
     watchdog.shutdown_hook(lambda _details: order.append("hook"))

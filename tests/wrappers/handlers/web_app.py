@@ -1,4 +1,4 @@
-"""A FastAPI application behind Mangum."""
+"""A FastAPI application wrapped by Mangum."""
 
 from __future__ import annotations
 
