@@ -112,11 +112,25 @@ class SilentReport:
         self.failures.append(error)
 
 
+class DeafTap:
+    """In the place of what has a thread decide itself: it cannot, and is injected."""
+
+    def send(self, _thread_id: int, _frame: FrameType | None, _now: float) -> bool:
+        return False
+
+    def withdraw(self, _thread_id: int) -> bool:
+        return False
+
+    def forget(self) -> None:
+        """Nothing is known."""
+
+
 def services(clock: FakeClock, **given: Any) -> Services:
     """What the watchdog acts with: nothing but a clock and a report, unless it is given."""
     parts: dict[str, Any] = {
         "alarm": clock.alarm,
         "nudge": None,
+        "tap": DeafTap(),
         "injector": None,
         "kernel_timers": None,
         "report": SilentReport(),

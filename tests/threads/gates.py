@@ -6,7 +6,7 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from tests.support import BOUND
+from tests.support import BOUND, DeafTap
 from watchdog_lambda._cpython.delivery import Injector
 from watchdog_lambda._cpython.stacks import all_stacks
 from watchdog_lambda._engine import limits
@@ -138,6 +138,8 @@ def parts(**replaced: object) -> Iterator[None]:
             process_watchdog.clock, process_watchdog.nudge
         )
         kernel_timers._timer = NoTimer()  # type: ignore[assignment]
+    if "injector" in replaced:
+        replaced["tap"] = DeafTap()  # so that the injector comes to its turn
     before = {name: getattr(process_watchdog, name) for name in replaced}
     for name, part in replaced.items():
         setattr(process_watchdog, name, part)

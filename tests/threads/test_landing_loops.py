@@ -5,8 +5,12 @@ In numbers: ``python3 dev.py landing``.
 
 from __future__ import annotations
 
+import sys
+import threading
+
 import pytest
 
+from tests.support import BOUND
 from tools.landing import strike
 from tools.landing_loops import ASYNC_LOOPS, LOOPS
 
@@ -23,4 +27,22 @@ def test_whatever_the_loop_was_doing_it_leaves_nothing_behind(name: str) -> None
     """A timeout of 60 ms has the shortest of patiences."""
     verdicts = [strike(name, SECONDS) for _ in range(ROUNDS)]
 
+    assert [verdict for verdict, was_cut in verdicts if verdict and not was_cut] == []
+
+
+@pytest.mark.untraced
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="an injection does not see where it lands")
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize(
+    "name", ["exit_stack_with_a_lock", "acquire_and_try", "a_finally", "path_exists", "async_with"]
+)
+def test_off_the_main_thread_it_leaves_nothing_behind_either(name: str) -> None:
+    """There the thread is tapped, and traced to a safe point."""
+    verdicts: list[tuple[list[str], bool]] = []
+    for _ in range(ROUNDS):
+        worker = threading.Thread(target=lambda: verdicts.append(strike(name, SECONDS)))
+        worker.start()
+        worker.join(BOUND)
+
+    assert len(verdicts) == ROUNDS
     assert [verdict for verdict, was_cut in verdicts if verdict and not was_cut] == []

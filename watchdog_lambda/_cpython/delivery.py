@@ -101,23 +101,28 @@ class Nudge:
     def _on_nudge(self, _signum: int, frame: FrameType | None) -> None:
         """Runs in the main thread, wherever that is; raises what is due there, or does nothing."""
         self.heard += 1
-        try:
-            error = self._decide(frame)
-        except RecursionError:
-            # The handler is nearly as deep as it may be. It would get a RecursionError of ours, for
-            # none of its own doing, and never the interrupt, should it be blocked there.
-            try:
-                limit = sys.getrecursionlimit()
-                sys.setrecursionlimit(limit + _ROOM)
-                try:
-                    error = self._decide(frame)
-                finally:
-                    # The last frame of all does not get it back; some more room does no harm.
-                    sys.setrecursionlimit(limit)
-            except RecursionError:
-                return
+        error = decided(self._decide, frame)
         if error is not None:
             raise error
+
+
+def decided(decide: Decide, frame: FrameType | None) -> BaseException | None:
+    """What `decide` says of `frame`, with room for it where the handler has left none."""
+    try:
+        return decide(frame)
+    except RecursionError:
+        # The handler is nearly as deep as it may be. It would get a RecursionError of ours, for
+        # none of its own doing, and never the interrupt, should it be blocked there.
+        try:
+            limit = sys.getrecursionlimit()
+            sys.setrecursionlimit(limit + _ROOM)
+            try:
+                return decide(frame)
+            finally:
+                # The last frame of all does not get it back; some more room does no harm.
+                sys.setrecursionlimit(limit)
+        except RecursionError:
+            return None
 
 
 def _automatic() -> tuple[int, ...]:

@@ -30,12 +30,12 @@ if TYPE_CHECKING:
 
 # Nothing can go wrong in these, so they may stand between a call and the block that it is for.
 _MOVES = ("LOAD_FAST", "LOAD_DEREF", "STORE_", "UNPACK_", "NOP", "POP_TOP", "COPY", "SWAP")
-# In an ``except`` CPython keeps the handled exception from the one to the other; the last two it
+# In an ``except`` CPython keeps the handled exception from the one to the other; the last three it
 # leaves out of the table wherever they are.
 _BOOKKEEPING = frozenset(
     {
         *("PUSH_EXC_INFO", "WITH_EXCEPT_START", "POP_EXCEPT", "RERAISE"),
-        *("CLEANUP_THROW", "END_SEND", "NOP"),
+        *("CLEANUP_THROW", "END_SEND", "NOP", "NOT_TAKEN"),
     }
 )
 _AFTER_AN_AWAIT = frozenset({"YIELD_VALUE", "RESUME", "JUMP_BACKWARD_NO_INTERRUPT", "END_SEND"})

@@ -224,6 +224,7 @@ class Firing:
 
     def withdraw(self) -> bool:
         """Take back what was injected and has not landed; False: nothing was. Under the lock."""
+        self.services.tap.withdraw(self.thread_id)
         error = prepared.get(self.thread_id)
         # Another's, of the same thread: a limit's, or that of the invocation around it.
         if error is None or not self.policy.has_made(error):

@@ -23,42 +23,47 @@ if TYPE_CHECKING:
     from .invocation import Firing
 
 
-def inject(firing: Firing, now: float, handled: BaseException | None) -> None:
+def inject(firing: Firing, now: float, handled: BaseException | None) -> bool:
     """Have the interrupt that is due now, if one is, raised at the thread's next bytecode.
+
+    Where the thread can be had to decide itself, it does; True: to be looked at again soon.
 
     Thread: watchdog.
     """
-    thread_id = firing.thread_id
+    thread_id, services = firing.thread_id, firing.services
     with firing.lock:
         # Check and inject under one lock. Otherwise: we see an open invocation; the handler's
         # thread settles and returns; we inject; the next invocation dies of it. Pinned by
         # test_late_injection_does_not_reach_the_next_invocation.
         if not firing.invocation.is_open or thread_id in prepared:
-            return
+            return False
         # A thread that waits for the GIL is injected where it stands, before its next instruction:
         # in the task that is current now. Pinned by
         # test_an_async_block_off_the_main_thread_is_all_that_is_interrupted.
         if not firing.invocation.may_land():
-            return
+            return False
+        if services.tap.send(thread_id, frame_of(thread_id), services.clock.monotonic()):
+            return True
         stack = all_stacks(thread_id).get(thread_id, [])
         error = firing.policy.decide(now, frame_of(thread_id), handled, stack=stack)
         if error is None:
-            return
+            return False
         prepared[thread_id] = error
-        firing.services.injector.inject(thread_id, LANDING[type(error)])
+        services.injector.inject(thread_id, LANDING[type(error)])
         loop = loop_in(thread_id)
         if loop is None:
-            return
+            return False
         with gc_paused():
             note_run(frame_of(thread_id))
         if loop not in firing.loops:
             firing.loops.append(loop)
     # After the injection, see there; and without the lock, as it is the loop's code that runs.
     wake(loop)
+    return False
 
 
 def land(firing: Firing, frame: FrameType) -> BaseException | None:
-    """The interrupt that a nudge's handler must raise in `frame` now; None if there is none.
+    """The interrupt that the thread, nudged or tapped, must raise in `frame` now; None: none.
 
     If one is due and the thread runs, it is traced to where one may land.
 
@@ -66,6 +71,8 @@ def land(firing: Firing, frame: FrameType) -> BaseException | None:
     """
     # What was seen counts for the nudge that it was seen for.
     looked_blocked, firing.looks_blocked = firing.looks_blocked, False
+    if firing.delivery == "injection":  # tapped, and so at an instruction
+        return _land_alone(firing, frame, MOVING)
     if firing.policy.approach.stands_still(frame, looked_blocked=looked_blocked):
         return _land(firing, frame, BLOCKED)
     return _land(firing, frame, MOVING)
@@ -73,7 +80,16 @@ def land(firing: Firing, frame: FrameType) -> BaseException | None:
 
 def land_at_shield(firing: Firing, frame: FrameType) -> BaseException | None:
     """The same at the end of a shield, where the watchdog may be about to inject."""
-    return holding(firing.lock, lambda: _land(firing, frame, BLOCKED))
+    return _land_alone(firing, frame, BLOCKED)
+
+
+def _land_alone(firing: Firing, frame: FrameType, found: str) -> BaseException | None:
+    """The same while the watchdog cannot inject, and only if it has not: one at a time."""
+
+    def decide() -> BaseException | None:
+        return None if firing.thread_id in prepared else _land(firing, frame, found)
+
+    return holding(firing.lock, decide)
 
 
 def _land(firing: Firing, frame: FrameType, found: str) -> BaseException | None:
@@ -99,7 +115,8 @@ def _land(firing: Firing, frame: FrameType, found: str) -> BaseException | None:
                     firing.loops.append(loop)
             policy.approach.stop()
         elif policy.is_on_its_way:
-            policy.approach.begin(frame, lambda at: _land(firing, at, TRACED))
+            lands = _land if firing.delivery == "nudge" else _land_alone
+            policy.approach.begin(frame, lambda at: lands(firing, at, TRACED))
         return error
     finally:
         firing.is_landing = False

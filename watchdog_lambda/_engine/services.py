@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from typing import Any, Protocol
 
     from watchdog_lambda._cpython.delivery import Injector, Nudge
+    from watchdog_lambda._cpython.taps import Tap
 
     from .clock import Alarm, Clock
     from .kernel_timers import KernelTimers
@@ -52,13 +53,18 @@ if TYPE_CHECKING:
 class Services:
     """One set per process."""
 
-    __slots__ = ("alarm", "clock", "injector", "kernel_timers", "last_resort", "nudge", "report")
+    # fmt: off
+    __slots__ = (
+        "alarm", "clock", "injector", "kernel_timers", "last_resort", "nudge", "report", "tap",
+    )
+    # fmt: on
 
     def __init__(  # noqa: PLR0917 - made in one place
         self,
         clock: Clock,
         alarm: Alarm,
         nudge: Nudge,
+        tap: Tap,
         injector: Injector,
         kernel_timers: KernelTimers,
         report: Report,
@@ -67,6 +73,7 @@ class Services:
         self.clock = clock
         self.alarm = alarm
         self.nudge = nudge
+        self.tap = tap
         self.injector = injector
         self.kernel_timers = kernel_timers
         self.report = report

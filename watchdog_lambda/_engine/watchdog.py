@@ -18,6 +18,7 @@ from _thread import get_ident, get_native_id
 from watchdog_lambda._cpython import clauses, severing, stacks
 from watchdog_lambda._cpython.delivery import Injector, Nudge
 from watchdog_lambda._cpython.pace import Pace
+from watchdog_lambda._cpython.taps import Tap
 from watchdog_lambda._log import warn_once
 from watchdog_lambda.errors import prepared
 
@@ -52,9 +53,9 @@ class WatchdogThread(DaemonThread):
         # When the thread looks next without being rung; read on the hot path. While there is no
         # thread it is infinite, so that the first invocation rings, and starts it.
         self.wake_at = math.inf
-        # When it acts next, and does not only take a sample; the kernel's timer is set by that.
-        self.acts_at = math.inf
+        self.acts_at = math.inf  # without the samples; the kernel's timer is set by that
         self.nudge = Nudge(self._decide)
+        self.tap = Tap(self._decide)
         self.injector = Injector()
         self.kernel_timers = KernelTimers(clock, self.nudge)
         self._pace = Pace()
@@ -140,6 +141,7 @@ class WatchdogThread(DaemonThread):
         self.kernel_timers.forget()
         self.last_resort = None  # a child answers to nobody
         self.nudge.move_to_this_thread()
+        self.tap.forget()
         self._alarm = self.clock.make_alarm()
         self.wake_at = self.acts_at = math.inf
 
@@ -206,6 +208,7 @@ class WatchdogThread(DaemonThread):
                     self.clock,
                     self._alarm,
                     self.nudge,
+                    self.tap,
                     self.injector,
                     self.kernel_timers,
                     self.report,
@@ -240,7 +243,7 @@ class WatchdogThread(DaemonThread):
         return invocation.start + due
 
     def _decide(self, frame: FrameType | None) -> BaseException | None:
-        """What the nudge's handler raises. Thread: main, in the middle of anything."""
+        """What is raised there. Thread: a handler's, in the middle of anything."""
         try:
             return decide(frame, self.clock, self._alarm.ring)
         except MemoryError:  # not the handler's; the next nudge finds some more

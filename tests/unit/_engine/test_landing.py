@@ -393,6 +393,36 @@ def test_what_the_watchdog_has_seen_counts_for_one_nudge(
     assert len(traced.begun) == 1
 
 
+def test_a_thread_that_is_tapped_runs_and_decides_while_nobody_injects(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is at an instruction, whatever was seen; nor is anything of another block on its way."""
+    traced = Traced(monkeypatch)
+    monkeypatch.setattr(Approach, "stands_still", lambda *_, **__: True)
+    scene.firing.delivery = "injection"
+    scene.let_interrupts_land()
+    others = Interrupt("another block's")
+    prepared[scene.firing.thread_id] = others
+    assert scene.land(sys._getframe()) is None
+    assert traced.begun == []
+
+    prepared.clear()
+    assert scene.land(sys._getframe()) is None
+    [(_, ask)] = traced.begun
+    prepared[scene.firing.thread_id] = others
+    assert ask(sys._getframe()) is None
+    prepared.clear()
+    looks: list[bool] = []
+    may_land = scene.invocation.may_land
+    monkeypatch.setattr(
+        type(scene.invocation),
+        "may_land",
+        lambda _: looks.append(is_free(scene.firing.lock)) or may_land(),  # type: ignore[func-returns-value]
+    )
+    assert type(ask(sys._getframe())) is LambdaTimeout
+    assert looks == [False]
+
+
 def test_the_end_of_a_shield_is_asked_in_the_same_way(scene: Scene) -> None:
     """What is due lands there."""
     scene.let_interrupts_land()
@@ -442,6 +472,21 @@ def test_an_injection_is_of_a_class_that_gives_the_prepared_instance(elsewhere: 
     assert str(error).endswith("(handler)")
     [record] = elsewhere.firing.policy.records
     assert (record.at, record.landed_at) == (GRACE_AT + 0.5, None)
+
+
+def test_who_is_tapped_is_not_injected(elsewhere: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is looked at again soon; and it is tapped no more once its invocation settles."""
+    tap = elsewhere.firing.services.tap
+    withdrawn: list[int] = []
+    monkeypatch.setattr(tap, "send", lambda *_: True, raising=False)
+    monkeypatch.setattr(tap, "withdraw", withdrawn.append, raising=False)
+
+    assert inject(elsewhere.firing, GRACE_AT, None)
+    assert elsewhere.injector.injected == []
+    elsewhere.invocation.is_open = False
+    assert not inject(elsewhere.firing, GRACE_AT, None)
+    elsewhere.firing.settle()
+    assert withdrawn == [elsewhere.firing.thread_id]
 
 
 def test_a_loop_in_the_other_thread_is_woken_behind_the_injection(

@@ -1,0 +1,220 @@
+"""Having a thread decide for itself at its next instruction, without an interpreter's events."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from _thread import get_ident
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.support import BOUND
+from watchdog_lambda._cpython import taps
+from watchdog_lambda._cpython.taps import HEARING, NAME, TOOLS, Tap
+
+if TYPE_CHECKING:
+    from types import CodeType, FrameType
+
+INSTRUCTION = 1 << 6
+OTHER = -7
+"""The id of a thread that there is not."""
+
+
+class Monitoring:
+    """What ``sys.monitoring`` keeps."""
+
+    events = SimpleNamespace(INSTRUCTION=INSTRUCTION)
+
+    def __init__(self) -> None:
+        self.names: dict[int, str] = {}
+        self.callbacks: dict[int, Any] = {}
+        self.local: dict[CodeType, tuple[int, int]] = {}
+        self.meanwhile: Any = None
+
+    def get_tool(self, tool: int) -> str | None:
+        return self.names.get(tool)
+
+    def use_tool_id(self, tool: int, name: str) -> None:
+        assert tool not in self.names
+        self.names[tool] = name
+
+    def register_callback(self, tool: int, event: int, callback: Any) -> None:
+        assert event == INSTRUCTION
+        self.callbacks[tool] = callback
+
+    def set_local_events(self, tool: int, code: CodeType, events: int) -> None:
+        self.local[code] = tool, events
+        if events and self.meanwhile is not None:
+            self.meanwhile()
+
+
+@pytest.fixture
+def monitoring(monkeypatch: pytest.MonkeyPatch) -> Monitoring:
+    monitoring = Monitoring()
+    monkeypatch.setattr(taps, "_monitoring", monitoring)
+    return monitoring
+
+
+class Scene:
+    """A tap, and what its thread would decide."""
+
+    def __init__(self) -> None:
+        self.asked: list[FrameType | None] = []
+        self.error: BaseException | None = None
+        self.tap = Tap(self._decide)
+
+    def _decide(self, frame: FrameType | None) -> BaseException | None:
+        self.asked.append(frame)
+        return self.error
+
+
+@pytest.fixture
+def scene(monitoring: Monitoring) -> Scene:
+    assert not monitoring.names
+    return Scene()
+
+
+def here() -> FrameType:
+    return sys._getframe()
+
+
+def there() -> FrameType:
+    return sys._getframe()
+
+
+def test_the_thread_hears_at_its_next_instruction(scene: Scene, monitoring: Monitoring) -> None:
+    """Once, and its code is as it was before it decides."""
+    frame = here()
+    assert scene.tap.send(get_ident(), frame, 10.0)
+    assert monitoring.local[frame.f_code] == (TOOLS[0], INSTRUCTION)
+    assert monitoring.names == {TOOLS[0]: NAME}
+
+    monitoring.callbacks[TOOLS[0]](frame.f_code, 0)
+
+    assert monitoring.local[frame.f_code] == (TOOLS[0], 0)
+    assert scene.asked == [sys._getframe()]
+    monitoring.callbacks[TOOLS[0]](frame.f_code, 0)
+    assert len(scene.asked) == 1
+
+
+def test_what_it_decides_is_raised_there(scene: Scene, monitoring: Monitoring) -> None:
+    """In the place of the instruction."""
+    scene.error = TimeoutError("decided")
+    scene.tap.send(get_ident(), here(), 10.0)
+
+    with pytest.raises(TimeoutError, match="decided"):
+        monitoring.callbacks[TOOLS[0]](here().f_code, 0)
+
+
+def test_another_thread_in_the_same_code_hears_nothing(
+    scene: Scene, monitoring: Monitoring
+) -> None:
+    """And the one that is meant still does."""
+    frame = here()
+    scene.tap.send(OTHER, frame, 10.0)
+
+    monitoring.callbacks[TOOLS[0]](frame.f_code, 0)
+
+    assert scene.asked == []
+    assert monitoring.local[frame.f_code] == (TOOLS[0], INSTRUCTION)
+
+
+def test_two_threads_in_one_code_hear_it_both(scene: Scene, monitoring: Monitoring) -> None:
+    """The first one leaves the other's events."""
+    frame = here()
+    scene.tap.send(OTHER, frame, 10.0)
+    scene.tap.send(get_ident(), frame, 10.0)
+
+    monitoring.callbacks[TOOLS[0]](frame.f_code, 0)
+    assert monitoring.local[frame.f_code] == (TOOLS[0], INSTRUCTION)
+
+    assert scene.tap.withdraw(OTHER)
+    assert monitoring.local[frame.f_code] == (TOOLS[0], 0)
+    assert not scene.tap.withdraw(OTHER)
+
+
+def test_events_that_another_thread_has_just_done_without_do_not_stay(
+    scene: Scene, monitoring: Monitoring
+) -> None:
+    """The thread hears it between the note of it and the events: by another one's, of its code."""
+    frame = here()
+    monitoring.meanwhile = lambda: scene.tap.withdraw(OTHER)
+
+    scene.tap.send(OTHER, frame, 10.0)
+
+    assert monitoring.local[frame.f_code] == (TOOLS[0], 0)
+
+
+def test_who_has_gone_elsewhere_is_tapped_there(scene: Scene, monitoring: Monitoring) -> None:
+    """The frame that was tapped has been left by an error."""
+    scene.tap.send(OTHER, here(), 10.0)
+    scene.tap.send(OTHER, there(), 10.001)
+
+    assert monitoring.local[here.__code__] == (TOOLS[0], 0)
+    assert monitoring.local[there.__code__] == (TOOLS[0], INSTRUCTION)
+    scene.tap.forget()
+    assert monitoring.local[there.__code__] == (TOOLS[0], 0)
+
+
+def test_who_does_not_hear_is_in_c_code(scene: Scene) -> None:
+    """The time runs from the first tap on, wherever the thread is, and anew once it has heard."""
+    assert scene.tap.send(OTHER, here(), 10.0)
+    assert scene.tap.send(OTHER, there(), 10.0 + HEARING * 0.9)
+    assert not scene.tap.send(OTHER, there(), 10.0 + HEARING)
+    scene.tap.withdraw(OTHER)
+    assert scene.tap.send(OTHER, there(), 10.0 + HEARING)
+
+
+def test_a_tool_of_others_is_left_to_them(scene: Scene, monitoring: Monitoring) -> None:
+    """The next number is taken; without any, nobody can be tapped."""
+    monitoring.names[TOOLS[0]] = "somebody"
+    assert scene.tap.send(OTHER, here(), 10.0)
+    assert list(monitoring.callbacks) == [TOOLS[1]]
+
+    monitoring.names[TOOLS[1]] = "somebody"
+    assert not scene.tap.send(OTHER, here(), 10.0)
+
+
+def test_nobody_is_tapped_where_nothing_may_land(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thread that is gone, one that is in code of ours, and one of an older Python's."""
+    assert not scene.tap.send(OTHER, None, 10.0)
+    ours: Any = SimpleNamespace(f_code=Tap.send.__code__)
+    assert not scene.tap.send(OTHER, ours, 10.0)
+    monkeypatch.setattr(taps, "_monitoring", None)
+    assert not scene.tap.send(OTHER, here(), 10.0)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="without sys.monitoring")
+def test_a_real_thread_hears_it() -> None:
+    """What it decides comes out of its loop, and its code is as it was."""
+    scene = Scene()
+    scene.error = TimeoutError("decided")
+    begun = threading.Event()
+
+    def loop() -> None:
+        begun.set()
+        while True:
+            pass
+
+    ended = threading.Event()
+
+    def work() -> None:
+        with pytest.raises(TimeoutError, match="decided"):
+            loop()
+        ended.set()
+
+    worker = threading.Thread(target=work, daemon=True)
+    worker.start()
+    assert begun.wait(BOUND)
+    while not ended.wait(0.001):
+        scene.tap.send(worker.ident or 0, sys._current_frames().get(worker.ident or 0), 0.0)
+    worker.join()
+    scene.tap.forget()
+
+    assert scene.asked
+    monitoring: Any = sys.monitoring  # type: ignore[attr-defined,unused-ignore]
+    assert monitoring.get_local_events(TOOLS[0], loop.__code__) == 0

@@ -1,0 +1,104 @@
+"""Having another thread decide for itself, from 3.12 on: an event at its next instruction.
+
+An injection is decided here and lands there, some instructions later. A *tap* asks
+``sys.monitoring`` for an event at every instruction of the code that the thread stands in. The
+first one that the thread comes to takes them away again and decides on the spot, as the nudge's
+handler does on the main thread: it sees the frame, and can trace the thread on to a safe point.
+
+A thread that is in C code, blocked or not, hears nothing until that returns. Nor does one that is
+in a trace function or in another tool's event.
+"""
+
+from __future__ import annotations
+
+import sys
+from _thread import get_ident
+
+from .delivery import decided
+from .source import is_ours
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import CodeType, FrameType
+    from typing import Any
+
+    from .delivery import Decide
+
+HEARING = 0.005
+"""Seconds in which a thread that runs hears it, even if others take turns with it."""
+
+NAME = "watchdog-lambda"
+TOOLS = (4, 3)
+"""The tools' numbers that stand for no kind of tool."""
+
+_monitoring: Any = getattr(sys, "monitoring", None)
+
+
+class Tap:
+    """The threads that have been tapped, and have not heard it yet. One per process."""
+
+    __slots__ = ("_decide", "_on_event", "_tapped")
+
+    def __init__(self, decide: Decide) -> None:
+        self._decide = decide
+        self._tapped: dict[int, tuple[CodeType, int, float]] = {}
+        # One bound method, kept: up to 3.12 nobody else holds it while it runs.
+        self._on_event = self._hear
+
+    def send(self, thread_id: int, frame: FrameType | None, now: float) -> bool:
+        """Tap the thread, whose innermost frame is `frame`, and which may have been tapped before.
+
+        False if it cannot be, or has not heard it for :data:`HEARING`. `now` is in seconds.
+
+        Thread: any but the tapped one.
+        """
+        tool = None if frame is None or is_ours(frame.f_code) else self._tool()
+        if frame is None or tool is None:
+            return False
+        code, since = frame.f_code, now
+        before = self._tapped.get(thread_id)
+        if before is not None:
+            since = before[2]
+            if before[0] is not code:
+                self.withdraw(thread_id)
+        self._tapped[thread_id] = code, tool, since
+        _monitoring.set_local_events(tool, code, _monitoring.events.INSTRUCTION)
+        if thread_id not in self._tapped:
+            # Another thread, in the same code, has taken the events away, and we have them back.
+            self._rest(code, tool)
+        return now < since + HEARING
+
+    def withdraw(self, thread_id: int) -> bool:
+        """Take back what the thread has not heard; False: there is nothing. Thread: any."""
+        code, tool, _ = self._tapped.pop(thread_id, (None, 0, 0.0))
+        if code is not None:
+            self._rest(code, tool)
+        return code is not None
+
+    def forget(self) -> None:
+        """Take all of them back, in a child of fork."""
+        for thread_id in [*self._tapped]:
+            self.withdraw(thread_id)
+
+    def _rest(self, code: CodeType, tool: int) -> None:
+        if all(other is not code for other, _, _ in [*self._tapped.values()]):
+            _monitoring.set_local_events(tool, code, 0)
+
+    def _tool(self) -> int | None:
+        """The number of ours, taken where it has not been; None if there is none."""
+        if _monitoring is None:
+            return None
+        for tool in TOOLS:
+            if _monitoring.get_tool(tool) is None:
+                _monitoring.use_tool_id(tool, NAME)
+                _monitoring.register_callback(tool, _monitoring.events.INSTRUCTION, self._on_event)
+            if _monitoring.get_tool(tool) == NAME:
+                return tool
+        return None
+
+    def _hear(self, _code: CodeType, _offset: int) -> None:
+        if not self.withdraw(get_ident()):
+            return  # another thread's
+        error = decided(self._decide, sys._getframe(1))
+        if error is not None:
+            raise error
