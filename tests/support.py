@@ -63,7 +63,7 @@ class FakeAlarm:
     def ring(self) -> None:
         self.rung += 1
 
-    def wait(self, seconds: float) -> None:
+    def wait(self, seconds: float) -> bool:
         raise AssertionError(f"waited {seconds} s on a clock that stands still")
 
 

@@ -78,12 +78,14 @@ class Observed(WatchdogThread):
         if self.at_store:
             self.at_store.pop()()
 
-    def live_once(self, clock: FakeClock) -> None:
-        """Run the thread's loop until it waits for the first time."""
+    def live_once(self, clock: FakeClock, waits: int = 1) -> None:
+        """Run the thread's loop until it waits for the first time, or for so many times."""
 
-        def wait(seconds: float) -> None:
+        def wait(seconds: float) -> bool:
             self.waits.append(seconds)
-            self._goes_on = False
+            clock.advance(seconds)
+            self._goes_on = len(self.waits) < waits
+            return self._goes_on
 
         clock.alarm.wait = wait  # type: ignore[method-assign]
         self._goes_on = True
@@ -101,7 +103,79 @@ def test_an_invocation_armed_while_the_thread_goes_to_sleep_is_not_missed(
     observed.live_once(clock)
 
     assert observed.waits == [7.0]
-    assert observed.wake_at == clock.now + 7.0
+    assert observed.wake_at == clock.now
+
+
+def sampled(now: float) -> Invocation:
+    """Looked at from 8 s to 12 s, once a second."""
+    made = Invocation(plan(grace_period=4.0, samples=4), None, None, now, 16.0, 0.0)
+    made.reschedule()
+    return made
+
+
+class Timers:
+    """Notes what is asked of the kernel."""
+
+    dump_for = None
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def __getattr__(self, name: str) -> Any:
+        def ask(*given: float) -> float:
+            self.asked.append(name)
+            return given[0] if given else 0.0
+
+        return ask
+
+
+def test_from_sample_to_sample_the_kernels_timers_stand(registered: dict[int, Invocation]) -> None:
+    """Setting them took longer than the sample. What they are set for has not changed."""
+    clock = FakeClock()
+    observed = Observed(clock)
+    observed.kernel_timers = timers = Timers()  # type: ignore[assignment]
+    active[-1] = one = sampled(clock.now)
+
+    observed.live_once(clock, waits=4)
+
+    # Two looks show the same place, which is that of no thread; so one is passed over.
+    assert observed.waits == [8.0, 1.0, 2.0, 1.0]
+    assert (observed.wake_at, observed.acts_at) == (one.start + 12.0, one.start + 12.0)
+    assert one.due == one.start + 12.0
+    assert timers.asked == ["rest", "choose", "set"] * 2, "up to the first sample, and from it on"
+
+
+@pytest.mark.parametrize("where", ["beside", "in its place"])
+def test_what_is_armed_beside_a_sample_is_not_missed(
+    registered: dict[int, Invocation], where: str
+) -> None:
+    """Order 2 of invocation.py once more: it has read an earlier `wake_at`, and has not rung."""
+    clock = FakeClock()
+    observed = Observed(clock)
+    active[-1] = one = sampled(clock.now)
+
+    def arm() -> None:
+        one.is_open = where == "beside"
+        active[-2 if where == "beside" else -1] = invocation(clock.now, 0.5)
+
+    observed.at_store += [arm, lambda: None, lambda: None]  # the loop's own stores are the first
+    observed.live_once(clock, waits=3)
+
+    assert observed.waits == [8.0, 1.0, 0.375]
+
+
+def test_an_invocation_that_has_ended_is_looked_at_no_more(
+    registered: dict[int, Invocation],
+) -> None:
+    """The thread sleeps to no sample of it, and without end, for nothing is to come."""
+    clock = FakeClock()
+    observed = Observed(clock)
+    active[-1] = one = sampled(clock.now)
+    observed.at_store += [lambda: setattr(one, "is_open", False), lambda: None, lambda: None]
+
+    observed.live_once(clock, waits=3)
+
+    assert observed.waits == [8.0, 1.0, math.inf]
 
 
 def test_arming_publishes_the_invocation_before_it_looks_whether_to_ring() -> None:

@@ -10,9 +10,12 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from types import CodeType, TracebackType
+    from types import CodeType, FrameType, TracebackType
 
-    from .stacks import Stack
+    from .stacks import Place, Stack
+
+    Places = tuple[Place | None, Place | None]
+    """The innermost line of the user's own code, and the innermost one that it has called."""
 
 PACKAGE = os.path.dirname(sys.modules[__name__.partition(".")[0]].__file__ or "") + os.sep
 """The root of this package: an interrupt never lands in a frame of a file below it.
@@ -91,6 +94,31 @@ class SourceMap:
     def has_own(self, stack: Stack) -> bool:
         """Whether the handler's part of a stack goes through the user's own code."""
         return any(self.is_own(entry[0]) for entry in of_the_handler(stack))
+
+    def places_from(self, frame: FrameType | None, most: int) -> Places | None:
+        """The two lines of the handler's part of a stack, walked no farther than need be.
+
+        None, if the innermost `most` frames show no code of the user's in it. Thread: any, while
+        no garbage is collected.
+        """
+        own, called = self._own, None
+        while frame is not None and most:
+            code = frame.f_code
+            file = code.co_filename
+            if own[file] if file in own else self.is_own(file):
+                place = file, frame.f_lineno or 0, code.co_name
+                return place, called and (
+                    called.f_code.co_filename,
+                    called.f_lineno or 0,
+                    called.f_code.co_name,
+                )
+            if not file.startswith(PACKAGE):
+                called = called or frame
+            elif code.co_name == GUARD:
+                return None
+            frame = frame.f_back
+            most -= 1
+        return None
 
     def location(self, stack: Stack) -> str:
         """The innermost frame of the user's own code; the innermost of all if none is."""

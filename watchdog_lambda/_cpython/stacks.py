@@ -22,8 +22,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import FrameType
 
-    Stack = list[tuple[str, int, str]]
-    """File, line and function of each frame, innermost first."""
+    Place = tuple[str, int, str]
+    """File, line and function."""
+
+    Stack = list[Place]
+    """The place of each frame, innermost first."""
 
 MOST_OWN_FRAMES = 1000
 """Of a stack that is walked: a handler can be a million deep."""

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
         """What the watchdog thread sleeps on."""
 
         def ring(self) -> None: ...
-        def wait(self, seconds: float) -> None: ...
+        def wait(self, seconds: float) -> bool: ...
 
 
 DUMP_SHARE = 0.25
@@ -63,8 +63,9 @@ class SystemAlarm:
         except RuntimeError:
             pass  # rung already: one wake-up is as good as two
 
-    def wait(self, seconds: float) -> None:
-        self._lock.acquire(True, min(max(seconds, 0.0), self._longest))
+    def wait(self, seconds: float) -> bool:
+        """Whether nobody has rung meanwhile."""
+        return not self._lock.acquire(True, min(max(seconds, 0.0), self._longest))
 
 
 class SystemClock:

@@ -50,7 +50,7 @@ class DaemonThread:
         """What the thread does; called again if there was no memory for it, or it has failed."""
         raise NotImplementedError
 
-    def _begin_anew(self, wait: Callable[[float], None], report: Report) -> None:
+    def _begin_anew(self, wait: Callable[[float], object], report: Report) -> None:
         """After a failure: pause, and tell of it, once of each kind. Thread: its own."""
         failure, self._failure = self._failure, None
         if failure is None:

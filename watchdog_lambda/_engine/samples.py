@@ -1,9 +1,11 @@
-"""What the samples of one invocation's stack have shown, and how the record tells it.
+"""When the samples of one invocation are due, what they have shown, and how the record tells it.
 
 Thread: the watchdog's adds them; the record is written after the last one has been added.
 """
 
 from __future__ import annotations
+
+import math
 
 from watchdog_lambda._cpython.source import of_the_handler
 
@@ -11,54 +13,85 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from watchdog_lambda._cpython.source import SourceMap
-    from watchdog_lambda._cpython.stacks import Stack
+    from watchdog_lambda._cpython.source import Places, SourceMap
+    from watchdog_lambda._cpython.stacks import Place, Stack
 
 MOST_LINES = 10
 """Lines that the record names, those with the largest shares."""
+
+ROUNDING = 1e-6
+"""Seconds: what is lost of an instant of the monotonic clock when the start is subtracted again."""
 
 
 class Samples:
     """The samples of one invocation. Its instants are in seconds since the invocation's start."""
 
-    __slots__ = ("_first_at", "_inner", "_last_at", "_lines", "has_failed", "taken")
+    __slots__ = (
+        "_count",
+        "_first",
+        "_first_at",
+        "_last",
+        "_last_at",
+        "_seen",
+        "_step",
+        "next_at",
+        "taken",
+        "thread_id",
+    )
 
-    def __init__(self) -> None:
+    def __init__(self, thread_id: int = 0) -> None:
+        self.thread_id = thread_id  # the handler's
         self.taken = 0  # or missed, and counted with the one that was taken instead
-        self.has_failed = False  # to take one; no more are taken
+        self.next_at = -math.inf  # infinity, if none is to come
+        self._count, self._first, self._step = 0, 0.0, 1.0
         self._first_at = self._last_at = 0.0
-        # The handler's line -> how often it was met, and what it had called each time.
-        self._lines: dict[tuple[str, int, str], int] = {}
-        self._inner: dict[tuple[str, int, str], dict[tuple[str, int, str], int]] = {}
+        self._seen: dict[Places, int] = {}
+        self._last: Places | None = None
 
-    def add(self, after: float, stack: Stack, source: SourceMap, weight: int = 1) -> None:
-        """Count a `stack` that the handler's thread had `after` seconds from the start.
+    def spread(self, first: float, end: float, count: int) -> None:
+        """Have `count` samples from `first` on, evenly spaced; `end` is not among them."""
+        step = (end - first) / count
+        if (first, step, count) != (self._first, self._step, self._count):
+            self._first, self._step, self._count = first, step, count
+            self.next_at = self._at(self.taken)
 
-        A `weight` above 1 is that of a look which came late, because C code held the GIL, and
-        stands for those that were missed: the GIL comes free where that code returns.
+    def _at(self, number: int) -> float:
+        return self._first + self._step * number if number < self._count else math.inf
+
+    def add(self, after: float, seen: Places) -> None:
+        """Count what was `seen` in the handler's thread `after` seconds from the start.
+
+        It also stands for those before that are due and were not taken. Either the look came late,
+        because C code held the GIL, which comes free where that code returns. Or one was passed
+        over, because two looks in a row had shown the same: a wake-up of the thread costs more than
+        all that it does, and a handler that waits in one place is seen there by half of them.
         """
-        if not self.taken:
+        count, taken = self._count, self.taken
+        if not taken:
             self._first_at = after
         self._last_at = after
-        self.taken += weight
-        frames = of_the_handler(stack)
-        own = next((i for i, (file, *_) in enumerate(frames) if source.is_own(file)), None)
-        if own is None:
-            return  # a library that no code of the handler's has called, or nothing at all
-        line = frames[own]
-        self._lines[line] = self._lines.get(line, 0) + weight
-        if own:
-            inner = self._inner.setdefault(line, {})
-            inner[frames[0]] = inner.get(frames[0], 0) + weight
+        self.taken = passed = min(
+            max(int((after + ROUNDING - self._first) / self._step), taken) + 1, count
+        )
+        self._seen[seen] = self._seen.get(seen, 0) + passed - taken
+        # The last one is never passed over.
+        self.next_at = self._at(passed + (seen == self._last and passed < count - 1))
+        self._last = seen
 
     def summary(self, source: SourceMap) -> dict[str, Any]:
         """For the record: how many samples over which span, and the shares, largest first."""
+        counts: dict[Place, int] = {}
+        inner: dict[Place, dict[Place, int]] = {}
+        for (line, called), count in self._seen.items():
+            if line is not None:
+                counts[line] = counts.get(line, 0) + count
+                if called is not None:
+                    inner.setdefault(line, {})[called] = count
         lines: list[dict[str, Any]] = []
-        for line, count in sorted(self._lines.items(), key=lambda item: -item[1])[:MOST_LINES]:
+        for line, count in sorted(counts.items(), key=lambda item: -item[1])[:MOST_LINES]:
             told: dict[str, Any] = {"location": source.place(*line)}
-            inner = self._inner.get(line)
-            if inner:
-                told["in"] = source.place(*max(inner, key=inner.__getitem__))
+            if line in inner:
+                told["in"] = source.place(*max(inner[line], key=inner[line].__getitem__))
             told["share"] = round(count / self.taken, 2)
             lines.append(told)
         return {
@@ -67,3 +100,12 @@ class Samples:
             "to_ms": round(self._last_at * 1000),
             "lines": lines,
         }
+
+
+def places(stack: Stack, source: SourceMap) -> Places:
+    """The two lines of a whole stack, the handler's part of it; None where there is none."""
+    frames = of_the_handler(stack)
+    own = next((i for i, (file, *_) in enumerate(frames) if source.is_own(file)), None)
+    if own is None:
+        return None, None
+    return frames[own], frames[0] if own else None

@@ -15,29 +15,36 @@ the grace period begins, and takes none after that, so the code that writes the 
 from __future__ import annotations
 
 import math
+import sys
 
 from watchdog_lambda._config import SAMPLES_SHARE
 from watchdog_lambda._cpython.loops import with_awaited
 from watchdog_lambda._cpython.source import SourceMap, current_path
-from watchdog_lambda._cpython.stacks import stack_of
+from watchdog_lambda._cpython.stacks import gc_paused, has_other_interpreters, stack_of
 
-from .samples import Samples
+from .current import active, under_way
+from .samples import ROUNDING, Samples, places
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from typing import Protocol
 
-    from watchdog_lambda._cpython.stacks import Stack
+    from watchdog_lambda._cpython.source import Places
 
+    from .clock import Alarm, Clock
     from .invocation import Invocation
     from .services import Report
 
-ROUNDING = 1e-6
-"""Seconds: what is lost of an instant of the monotonic clock when the start is subtracted again."""
+    class Sleeper(Protocol):
+        """The watchdog's thread."""
 
-USUAL_FRAMES, MOST_FRAMES = 25, 100
-"""Frames of a stack that are looked at, the innermost; the rest where the first show no code of the
-user's. A frame costs half a microsecond."""
+        clock: Clock
+        wake_at: float
+
+
+MOST_FRAMES = 100
+"""Frames of a stack that are looked at, the innermost."""
 
 
 class Sampling:
@@ -64,28 +71,61 @@ class Sampling:
             return invocation.due
         samples = self._under_way.get(invocation)
         if samples is None:
-            samples = self._under_way[invocation] = Samples()
+            samples = self._under_way[invocation] = Samples(thread_id)
             if firing is not None:
                 firing.samples = samples
-        if samples.has_failed:
-            return math.inf
+        timeline = invocation.timeline()
+        first = timeline.limit * SAMPLES_SHARE
+        samples.spread(first, timeline.grace_at, invocation.plan.settings.samples)
+        path = current_path()
+        if path != self._path:
+            self._path, self._source = path, SourceMap(path)
         after = now - invocation.start
-        times = sample_times(invocation)
-        missed = sum(at <= after + ROUNDING for at in times) - samples.taken
-        if missed > 0:
-            self._take(samples, after, thread_id, missed)
-        to_come = () if samples.has_failed else times[samples.taken :]
-        return invocation.start + to_come[0] if to_come else math.inf
+        if after + ROUNDING >= samples.next_at:
+            self._take(samples, after)
+        return invocation.start + samples.next_at
 
-    def _take(self, samples: Samples, after: float, thread_id: int, weight: int) -> None:
+    def doze(self, thread: Sleeper, alarm: Alarm, wakes_at: float, until: float) -> None:
+        """Sleep until the instant `wakes_at`, or until rung.
+
+        If one invocation is under way and no other, and a sample of it is all that is due before
+        `until`, sleep on from sample to sample. The kernel's timers stand as they are meanwhile:
+        what they are set for has not changed. To set them anew took more processor time than the
+        sample.
+        """
+        now = thread.clock.monotonic
+        known = [*self._under_way.items()]
+        one, samples = known[0] if len(known) == 1 else (None, None)
+        while alarm.wait(wakes_at - now()):
+            if wakes_at >= until or one is None or samples is None or one.firing is not None:
+                return
+            after = now() - one.start
+            if after + ROUNDING >= samples.next_at:
+                self._take(samples, after)
+            # As in the thread's own loop: store, then look who has been armed in between, and may
+            # not have rung. Pinned by test_what_is_armed_beside_a_sample_is_not_missed.
+            thread.wake_at = one.due = wakes_at = min(one.start + samples.next_at, until)
+            if not one.is_open or (len(active) > 1 and len(under_way()) > 1):
+                return
+
+    def _take(self, samples: Samples, after: float) -> None:
         try:
-            source = self._code()
-            samples.add(after, _seen(thread_id, source), source, weight)
+            samples.add(after, self._look_at(samples.thread_id))
         except MemoryError:
             raise  # the thread goes on as soon as there is some again
         except Exception as error:  # noqa: BLE001 - the invocation is watched all the same
             self._report.write_failure(error)
-            samples.has_failed = True
+            samples.next_at = math.inf
+
+    def _look_at(self, thread_id: int) -> Places:
+        if not has_other_interpreters():
+            with gc_paused():
+                found = self._source.places_from(sys._current_frames().get(thread_id), MOST_FRAMES)
+            if found is not None:
+                return found
+        # What is awaited, or a library that no code of the handler's has called.
+        stack = with_awaited(stack_of(thread_id, MOST_FRAMES), thread_id, self._source)
+        return places(stack, self._source)
 
     def of(self, invocation: Invocation) -> Samples | None:
         """The samples of an invocation, if there are any."""
@@ -95,27 +135,3 @@ class Sampling:
         """Drop the samples of all others: they have ended."""
         for ended in self._under_way.keys() - invocations:
             del self._under_way[ended]
-
-    def _code(self) -> SourceMap:
-        path = current_path()
-        if path != self._path:
-            self._path, self._source = path, SourceMap(path)
-        return self._source
-
-
-def _seen(thread_id: int, source: SourceMap) -> Stack:
-    stack = stack_of(thread_id, USUAL_FRAMES)
-    if len(stack) == USUAL_FRAMES and not source.has_own(stack):
-        stack = stack_of(thread_id, MOST_FRAMES)
-    return with_awaited(stack, thread_id, source)
-
-
-def sample_times(invocation: Invocation) -> list[float]:
-    """When samples are due, in seconds from the start: from half of the time to the grace period.
-
-    Evenly spaced; the grace period itself is not among them.
-    """
-    count = invocation.plan.settings.samples
-    timeline = invocation.timeline()
-    first = timeline.limit * SAMPLES_SHARE
-    return [first + i * (timeline.grace_at - first) / count for i in range(count)]

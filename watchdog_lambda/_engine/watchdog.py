@@ -166,7 +166,9 @@ class WatchdogThread(DaemonThread):
             near_at = self.kernel_timers.set(acts_at, hint)
             if near_at > acts_at:
                 self._pace.quicken()
-            alarm.wait(min(earliest, near_at) - self.clock.monotonic())
+            # Not from sample to sample where the timers stand for an invocation that has ended.
+            doze_to = min(acts_at, near_at) if self._has_met_main and hint >= acts_at else -math.inf
+            self._sampling.doze(self, alarm, min(earliest, near_at), doze_to)
 
     def _look(self) -> float:
         """Advance every invocation that has something due; when the next thing is."""

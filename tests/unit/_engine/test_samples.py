@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import sys
 from _thread import get_ident
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -18,8 +19,11 @@ from watchdog_lambda._cpython.stacks import stack_of
 from watchdog_lambda._engine import sampling as module
 from watchdog_lambda._engine.invocation import Invocation
 from watchdog_lambda._engine.limits import Limit
-from watchdog_lambda._engine.samples import MOST_LINES, Samples
-from watchdog_lambda._engine.sampling import MOST_FRAMES, Sampling
+from watchdog_lambda._engine.samples import MOST_LINES, Samples, places
+from watchdog_lambda._engine.sampling import Sampling
+
+if TYPE_CHECKING:
+    from watchdog_lambda._cpython.stacks import Place
 
 START = float(1 << 30)
 HERE = get_ident()
@@ -39,6 +43,17 @@ def invocation(**settings: Any) -> Invocation:
     return Invocation(made, None, None, START, 16.0, START + 8.0)
 
 
+def spread(count: int) -> Samples:
+    """So many samples, a second from each other, from second 8 on."""
+    samples = Samples()
+    samples.spread(8.0, 8.0 + count, count)
+    return samples
+
+
+def see(samples: Samples, after: float, *stack: Place) -> None:
+    samples.add(after, places([*stack], SOURCE))
+
+
 def taken(sampling: Sampling, one: Invocation) -> dict[str, Any]:
     samples = sampling.of(one)
     assert samples is not None
@@ -48,34 +63,70 @@ def taken(sampling: Sampling, one: Invocation) -> dict[str, Any]:
 # ---- when --------------------------------------------------------------------------------------
 
 
+def looked(sampling: Sampling, one: Invocation, *, moves: bool = False) -> list[float]:
+    """When it is looked at a handler that is always in the same place, or moves all the time."""
+    now, instants = one.due, []
+    while now < math.inf:
+        if moves:
+            samples = sampling.of(one)
+            if samples is not None:
+                samples._last = None
+        instants.append(now - START)
+        now = one.due = sampling.look(one, HERE, now)
+    return instants
+
+
 def test_samples_are_evenly_spaced_from_half_of_the_time_to_the_grace_period(
     sampling: Sampling,
 ) -> None:
     """Each look says when the next one is due; after the last there is none to come."""
     one = invocation()
-    now, looked = START + 8.0, []
 
-    while now < math.inf:
-        looked.append(now - START)
-        now = one.due = sampling.look(one, HERE, now)
-
-    assert looked == [8.0, 9.0, 10.0, 11.0]
+    assert looked(sampling, one, moves=True) == [8.0, 9.0, 10.0, 11.0]
     told = taken(sampling, one)
     assert (told["samples"], told["from_ms"], told["to_ms"]) == (4, 8000, 11000)
 
 
+def test_where_two_looks_show_the_same_one_is_passed_over(sampling: Sampling) -> None:
+    """It counts with the next one; but the last is always taken."""
+    one = invocation(samples=8)
+
+    assert looked(sampling, one) == [8.0, 8.5, 9.5, 10.5, 11.5]
+    told = taken(sampling, one)
+    assert (told["samples"], told["from_ms"], told["to_ms"]) == (8, 8000, 11500)
+    assert [line["share"] for line in told["lines"]] == [1.0]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 20, 21])
+def test_however_many_there_are_the_last_is_taken(sampling: Sampling, count: int) -> None:
+    """Or a change shortly before the grace period would not be seen."""
+    one = invocation(samples=count)
+
+    assert looked(sampling, one)[-1] == pytest.approx(12.0 - 4.0 / count)
+    assert taken(sampling, one)["samples"] == count
+
+
+def test_the_share_of_a_place_is_within_ten_points() -> None:
+    """Of a handler that is there once, from one instant to another, and elsewhere otherwise."""
+    for first, last in ((a / 2, b / 2) for a in range(40) for b in range(a, 41)):
+        samples = spread(20)
+        while samples.next_at < math.inf:
+            at = samples.next_at
+            see(samples, at, ("/task/app.py", 1 + (first <= at - 8.0 < last), "work"))
+        lines = samples.summary(SOURCE)["lines"]
+        share = sum(line["share"] for line in lines if ":2 " in line["location"])
+        assert share == pytest.approx((last - first) / 20, abs=0.1), (first, last)
+
+
 @pytest.mark.parametrize("seconds", [0.3, 1.1, 29.97, 899.9])
+@pytest.mark.parametrize("moves", [True, False])
 def test_every_sample_is_taken_at_the_instant_that_was_asked_for(
-    sampling: Sampling, seconds: float
+    sampling: Sampling, seconds: float, *, moves: bool
 ) -> None:
     """Instants are rounded: the thread would look without end at a clock that stands still."""
     one = Invocation(plan(samples=20), None, None, START, seconds, START + seconds / 2)
-    now = one.due
 
-    for _ in range(20):
-        now = one.due = sampling.look(one, HERE, now)
-
-    assert now == math.inf
+    assert len(looked(sampling, one, moves=moves)) == (20 if moves else 11)
     assert taken(sampling, one)["samples"] == 20
 
 
@@ -143,7 +194,7 @@ def test_a_sample_that_fails_is_the_last(monkeypatch: pytest.MonkeyPatch) -> Non
     def fail(*_given: object) -> None:
         raise defect
 
-    monkeypatch.setattr(module, "stack_of", fail)
+    monkeypatch.setattr(SourceMap, "places_from", fail)
 
     assert sampling.look(one, HERE, START + 8.0) == math.inf
     assert sampling.look(one, HERE, START + 9.0) == math.inf
@@ -160,7 +211,7 @@ def test_a_lack_of_memory_is_no_failure(
         raise MemoryError
 
     with monkeypatch.context() as patch:
-        patch.setattr(module, "stack_of", fail)
+        patch.setattr(SourceMap, "places_from", fail)
         with pytest.raises(MemoryError):
             sampling.look(one, HERE, START + 8.0)
 
@@ -173,10 +224,10 @@ def test_a_lack_of_memory_is_no_failure(
 
 def test_the_line_is_the_users_innermost_and_what_it_had_called() -> None:
     """What was met most often of several."""
-    samples = Samples()
+    samples = spread(4)
     for number, inner in enumerate((("wait", 117), ("wait", 117), ("send", 90))):
-        samples.add(8.0 + number, [(LIBRARY, inner[1], inner[0]), OWN, OWN], SOURCE)
-    samples.add(11.0, [OWN], SOURCE)
+        see(samples, 8.0 + number, (LIBRARY, inner[1], inner[0]), OWN, OWN)
+    see(samples, 11.0, OWN)
 
     told = samples.summary(SOURCE)
 
@@ -187,10 +238,10 @@ def test_the_line_is_the_users_innermost_and_what_it_had_called() -> None:
 
 def test_the_largest_share_is_first_and_few_are_told() -> None:
     """Those that are met once would fill the record."""
-    samples = Samples()
+    samples = spread(25)
     for number in range(20):
-        samples.add(8.0 + number, [("/task/app.py", number, "work")], SOURCE)
-    samples.add(30.0, [("/task/app.py", 19, "work")], SOURCE, 5)
+        see(samples, 8.0 + number, ("/task/app.py", number, "work"))
+    see(samples, 32.0, ("/task/app.py", 19, "work"))
 
     lines = samples.summary(SOURCE)["lines"]
 
@@ -201,30 +252,79 @@ def test_the_largest_share_is_first_and_few_are_told() -> None:
 
 def test_where_no_code_of_the_users_is_nothing_is_told() -> None:
     """The shares add up to less than 1."""
-    samples = Samples()
-    samples.add(8.0, [(LIBRARY, 1, "wait"), (f"{PACKAGE}_handler.py", 99, "guarded")], SOURCE)
-    samples.add(9.0, [OWN], SOURCE)
+    samples = spread(2)
+    see(samples, 8.0, (LIBRARY, 1, "wait"), (f"{PACKAGE}_handler.py", 99, "guarded"))
+    see(samples, 9.0, OWN)
 
     assert samples.summary(SOURCE)["lines"] == [{"location": "app.py:41 (load_rows)", "share": 0.5}]
 
 
-def test_a_stack_is_looked_at_as_far_as_need_be(
+def deep(frames: int) -> Any:
+    """A library's frames, innermost first, and the user's own around them."""
+    code = SimpleNamespace(co_filename=__file__, co_name="handler")
+    frame = SimpleNamespace(f_code=code, f_lineno=5, f_back=None)
+    for _ in range(frames):
+        code = SimpleNamespace(co_filename=LIBRARY, co_name="walk")
+        frame = SimpleNamespace(f_code=code, f_lineno=7, f_back=frame)
+    return frame
+
+
+def test_a_stack_is_walked_to_the_users_own_code_and_no_farther() -> None:
+    """Deep in a library too, but not without end."""
+    source = SourceMap([])
+    lines = (__file__, 5, "handler"), (LIBRARY, 7, "walk")
+
+    assert source.places_from(deep(0), 1) == (lines[0], None)
+    assert source.places_from(deep(99), 100) == lines
+    assert source.places_from(deep(100), 100) is None
+    assert source.places_from(None, 100) is None
+
+
+def test_what_is_around_the_guard_is_not_the_handlers() -> None:
+    """As where a user's test calls a handler that is a library's."""
+    outer = deep(0)
+    code = SimpleNamespace(co_filename=f"{PACKAGE}_handler.py", co_name="guarded")
+    guard = SimpleNamespace(f_code=code, f_lineno=9, f_back=outer)
+    code = SimpleNamespace(co_filename=f"{PACKAGE}batch.py", co_name="shielded")
+    ours: Any = SimpleNamespace(f_code=code, f_lineno=9, f_back=outer)
+
+    assert SourceMap([]).places_from(guard, 100) is None  # type: ignore[arg-type]
+    assert SourceMap([]).places_from(ours, 100) == ((__file__, 5, "handler"), None)
+
+
+@pytest.mark.parametrize("collects", [True, False])
+def test_no_garbage_is_collected_while_a_stack_is_walked(
+    sampling: Sampling, monkeypatch: pytest.MonkeyPatch, *, collects: bool
+) -> None:
+    """And the collector is as the user has it afterwards."""
+    seen: list[bool] = []
+
+    def look(*_given: object) -> Any:
+        seen.append(gc.isenabled())
+        return None, None
+
+    monkeypatch.setattr(SourceMap, "places_from", look)
+    was = gc.isenabled()
+    (gc.enable if collects else gc.disable)()
+    try:
+        sampling.look(invocation(), HERE, START + 8.0)
+        seen.append(gc.isenabled())
+    finally:
+        (gc.enable if was else gc.disable)()
+
+    assert seen == [False, collects]
+
+
+def test_where_the_walk_finds_nothing_the_whole_stack_is_looked_at(
     sampling: Sampling, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Deep in a library, that is farther than usual."""
-    asked: list[int] = []
-    library = [(LIBRARY, 7, "walk")]
-
-    def look(_thread: int, most: int) -> Any:
-        asked.append(most)
-        return [*library * 40, (__file__, 5, "handler")][:most]
-
-    monkeypatch.setattr(module, "stack_of", look)
+    """So it is with a coroutine that waits, and where another interpreter may run."""
+    monkeypatch.setattr(module, "has_other_interpreters", lambda: True)
+    monkeypatch.setattr(module, "stack_of", lambda _thread, _most: [(__file__, 5, "handler")])
     one = invocation()
 
     sampling.look(one, HERE, START + 8.0)
 
-    assert asked[-1] == MOST_FRAMES
     assert taken(sampling, one)["lines"][0]["location"].endswith(":5 (handler)")
 
 
@@ -239,11 +339,16 @@ def test_a_stack_is_cut_and_walked_while_no_garbage_is_collected() -> None:
 
 def test_folders_are_listed_once(sampling: Sampling, monkeypatch: pytest.MonkeyPatch) -> None:
     """Until the path changes."""
-    first = sampling._code()
+    one = invocation()
+    maps: list[SourceMap] = []
+    for path in ("", "", "/somewhere/else"):
+        if path:
+            monkeypatch.syspath_prepend(path)
+        sampling.look(one, HERE, START + 8.0)
+        maps.append(sampling._source)
 
-    assert sampling._code() is first
-    monkeypatch.syspath_prepend("/somewhere/else")
-    assert sampling._code() is not first
+    assert maps[0] is maps[1]
+    assert maps[1] is not maps[2]
 
 
 # ---- the setting -------------------------------------------------------------------------------
@@ -282,8 +387,8 @@ def test_a_look_in_between_takes_no_sample(sampling: Sampling) -> None:
 
 def test_shares_are_in_hundredths() -> None:
     """As fine as the number of samples allows."""
-    samples = Samples()
+    samples = spread(3)
     for line in (1, 2, 3):
-        samples.add(8.0, [("/task/app.py", line, "work")], SOURCE)
+        see(samples, 7.0 + line, ("/task/app.py", line, "work"))
 
     assert [told["share"] for told in samples.summary(SOURCE)["lines"]] == [0.33] * 3

@@ -56,16 +56,17 @@ class Scene:
     def _ring(self) -> None:
         self.rung += 1
 
-    def _sleep(self, seconds: float) -> None:
+    def _sleep(self, seconds: float) -> bool:
         """The runner sleeps until a hook ends, or for so many seconds."""
         until = self.clock.now + seconds
         ends_at, hook = min(self.under_way, key=lambda one: one[0])
         if ends_at > until:
             self.clock.now = until
-            return
+            return True
         self.clock.now = ends_at
         self.under_way.remove((ends_at, hook))
         hook()
+        return False
 
     def let_end(self) -> None:
         """What still runs ends now."""

@@ -123,10 +123,11 @@ class Watched(WatchdogThread):
         self._thread_id = -1  # as if it had been started
         self.fake.alarm.wait = self._wait  # type: ignore[method-assign]
 
-    def _wait(self, seconds: float) -> None:
+    def _wait(self, seconds: float) -> bool:
         """The thread goes to sleep; for the test that is its end."""
         self.did.append(("wait", seconds))
         self._goes_on = seconds == daemon.SHORT_PAUSE
+        return False
 
     def _look(self) -> float:
         assert self.did.count("look") < 9, "it looks and looks"
@@ -303,9 +304,10 @@ def test_a_watchdog_as_it_is_made_waits_for_its_first_invocation(
     watchdog = WatchdogThread(clock, SilentReport())
     waits: list[float] = []
 
-    def wait(seconds: float) -> None:
+    def wait(seconds: float) -> bool:
         waits.append(seconds)
         watchdog._goes_on = False
+        return False
 
     clock.alarm.wait = wait  # type: ignore[method-assign]
     monkeypatch.setattr(os, "register_at_fork", lambda **_hooks: None)
