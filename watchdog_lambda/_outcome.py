@@ -34,7 +34,9 @@ def conclude(
 
     Thread: the handler's, after :meth:`Firing.settle`.
     """
+    kernel_timers = firing.services.kernel_timers
     try:
+        kernel_timers.nudge_next(firing.invocation)
         end_within(firing.invocation, firing.thread_id)
         firing.ended_at = firing.elapsed()
         firing.handler_state = SETTLED
@@ -54,7 +56,6 @@ def conclude(
         return result, _without_front(failure)
     finally:
         firing.handler_state = CONCLUDED
-        kernel_timers = firing.services.kernel_timers
         kernel_timers.ends(firing.invocation)
         # Stop the CPU-time timer here as well. The watchdog would only stop it at its next look,
         # and a garbage collection that holds the GIL can come before that. Pinned by

@@ -45,7 +45,7 @@ def _state() -> str:
     watchdog = process_watchdog
     now, real = watchdog.clock.monotonic(), watchdog.nudge
     stack = all_stacks(watchdog._thread_id or 0).get(watchdog._thread_id or 0)
-    instants = (watchdog.wake_at, watchdog.acts_at, watchdog._hint, watchdog._hint_acts)
+    instants = (watchdog.wake_at, watchdog.acts_at, watchdog._hint, watchdog._hint_span)
     there = {key: (one.due - now, one.is_open, one.firing) for key, one in under_way()}
     return (
         f"thread {watchdog._thread_id} lives: {watchdog._living.locked()}, at {stack}; "

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -643,3 +644,45 @@ def test_nobody_speaks_after_a_timeout_whose_end_the_watchdog_has_yet_to_see(
         handler({}, Context(0.8))
 
     assert kernel_timers.asked[-1] == "rest"
+
+
+def test_nobody_is_nudged_for_one_that_has_ended_while_the_thread_has_no_processor(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The kernel's timer would ring at its deadline, and every 2 ms, in a later invocation.
+
+    The thread is held where it would look, from before the first one's end on.
+    """
+    goes_on, look = threading.Event(), process_watchdog._look
+    heard: list[int] = []
+
+    def held() -> float:
+        goes_on.wait(BOUND)
+        return look()
+
+    @watch(samples=0)
+    def first(_event: object, _context: object) -> None:
+        eventually(lambda: process_watchdog.wake_at < math.inf, "the thread has looked")
+        monkeypatch.setattr(process_watchdog, "_look", held)
+        # So the second one is due no sooner than after 85 % of this one's limit.
+        threading.Event().wait(began + 0.1 * LIMIT - time.monotonic())
+
+    @watch(samples=0)
+    def second(_event: object, _context: object) -> None:
+        heard.append(process_watchdog.nudge.heard)
+        threading.Event().wait(began + 0.77 * LIMIT - time.monotonic())
+        heard.append(process_watchdog.nudge.heard)
+
+    began = time.monotonic()
+    try:
+        first({}, Context(LIMIT))
+        second({}, Context(LIMIT))
+    finally:
+        goes_on.set()
+        monkeypatch.undo()
+
+    assert heard[0] == heard[1]
+
+
+LIMIT = 4.0
+"""Seconds; an interrupt is due after three quarters of it."""

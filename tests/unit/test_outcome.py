@@ -41,6 +41,7 @@ class Scene:
         self.kernel_timers = SimpleNamespace(
             ends=lambda invocation: self.note("kernel_timers ends", invocation is self.invocation),
             rest=lambda: self.note("kernel_timers rests"),
+            nudge_next=lambda _invocation: self.note("nobody is nudged"),
         )
         self.fire()
 
@@ -155,7 +156,11 @@ def test_the_invocation_is_over(scene: Scene) -> None:
 
     assert scene.firing.ended_at == ENDED
     assert scene.firing.handler_state == CONCLUDED
-    assert scene.did == ["kernel_timers ends True", "kernel_timers rests"]
+    assert scene.did == [
+        "nobody is nudged",
+        "kernel_timers ends True",
+        "kernel_timers rests",
+    ]
     assert invocation_of(get_ident()) is None
 
 
@@ -167,7 +172,11 @@ def test_it_is_over_whatever_happens(scene: Scene) -> None:
         scene.conclude("result")
 
     assert scene.firing.handler_state == CONCLUDED
-    assert scene.did == ["kernel_timers ends True", "kernel_timers rests"]
+    assert scene.did == [
+        "nobody is nudged",
+        "kernel_timers ends True",
+        "kernel_timers rests",
+    ]
     assert invocation_of(get_ident()) is None
 
 
@@ -186,7 +195,7 @@ def test_loops_are_run_out_and_hooks_waited_for(
 
     scene.conclude("result")
 
-    assert scene.did[:2] == ["loops", "hooks"]
+    assert scene.did[1:3] == ["loops", "hooks"]
     assert scene.firing.ended_at == ENDED
     assert [now for _, _, now in scene.written] == [ENDED + 1.0] * 2
 
@@ -430,4 +439,4 @@ def test_hooks_that_begin_during_a_fallback_are_waited_for(scene: Scene) -> None
 
     scene.conclude(None, thrown(scene.interrupt(), OURS, OWN))
 
-    assert scene.did[0] == "hooks"
+    assert scene.did[1] == "hooks"

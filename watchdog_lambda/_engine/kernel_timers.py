@@ -39,8 +39,7 @@ LATE_BY = 0.002
 that computes then stands still until the thread has done what is due."""
 
 STALE_BY = 0.02
-"""The same at the instant of an invocation that has ended: whoever runs by then is not due, and not
-to be nudged for as little."""
+"""The same where it is not known who runs by then, and whoever does may not be due."""
 
 NEAR = 0.05
 """Seconds before the instant at which the thread looks once more whether that stands. So nobody who
@@ -54,7 +53,18 @@ second) the watchdog's own work can take longer, and a dump among threads that r
 class KernelTimers:
     """The kernel's timers of this process; it has none before :meth:`equip`."""
 
-    __slots__ = ("_clock", "_dump", "_nudge", "_start", "_timeline", "_timer", "dump_for")
+    __slots__ = (
+        "_clock",
+        "_dump",
+        "_nudge",
+        "_nudge_for",
+        "_others_at",
+        "_start",
+        "_timeline",
+        "_timer",
+        "dump_for",
+        "next_at",
+    )
 
     def __init__(self, clock: Clock, nudge: Nudge) -> None:
         self._clock = clock
@@ -67,6 +77,11 @@ class KernelTimers:
         self._start = 0.0
         # The open invocation that the dump is for: its end takes it back.
         self.dump_for: Timed | None = None
+        # The one that the nudge is for, whose end puts it off, and when the next one acts.
+        self._nudge_for: Timed | None = None
+        self._others_at = math.inf
+        # When it is put off to, until the thread has looked.
+        self.next_at = -math.inf
 
     def equip(self) -> None:
         """Have timers, if there are none yet. Thread: main, once the nudge is installed."""
@@ -84,14 +99,25 @@ class KernelTimers:
 
     def forget(self) -> None:
         """In a child of fork: the kernel does not hand timers on to it."""
-        self._timer = self._dump = self.dump_for = None
+        self._timer = self._dump = None
+        self.keep()
 
     def choose(self, invocations: Iterable[Timed]) -> None:
-        """Time the dump by that one of the invocations whose deadline comes first."""
+        """Time the dump by that one of the invocations whose deadline comes first.
+
+        And let the nudge be for the one that is acted on first.
+        """
+        self._nudge_for, self.next_at = None, -math.inf
+        acts_at = self._others_at = math.inf
         timeline: Timeline | None = None
         dump_for: Timed | None = None
         earliest = math.inf
         for invocation in invocations:
+            own_at = invocation.acts_at()
+            if own_at < acts_at:
+                self._nudge_for, acts_at, self._others_at = invocation, own_at, acts_at
+            else:
+                self._others_at = min(self._others_at, own_at)
             if invocation.firing is None or not invocation.firing.is_reported:
                 own = invocation.timeline()
                 dump_at = invocation.start + own.dump_at
@@ -103,13 +129,14 @@ class KernelTimers:
 
     def keep(self) -> None:
         """Keep the time of the dump, for invocations that are still to come."""
-        self.dump_for = None
+        self.dump_for = self._nudge_for = None
+        self.next_at = -math.inf
 
     def set(self, acts_at: float, stale_at: float = math.inf) -> float:
         """Have the kernel act if the thread does not wake then.
 
-        `stale_at` is the instant of an invocation that has ended. Returns when the thread is to
-        look once more whether `acts_at` stands; infinity if that is near.
+        `stale_at` is the earliest instant of an invocation that is still to begin. Returns when the
+        thread is to look once more whether `acts_at` stands; infinity if that is near.
 
         Thread: the one that is about to sleep.
         """
@@ -124,6 +151,11 @@ class KernelTimers:
                 timer.set(min(acts_at, stale_at) - now + late_by, late_by)
             else:
                 timer.stop()  # the kernel would send it to the signal's new owner
+        # The one that this is for may have ended since it was looked at.
+        if self._nudge_for is not None and not self._nudge_for.is_open:
+            self.nudge_next(self._nudge_for)
+        elif self.next_at > -math.inf:
+            self.put_off(self.next_at)
         dump_for = self.dump_for
         self._set_dump(dump, self._timeline, now - self._start, is_open=dump_for is not None)
         if dump_for is not None and not dump_for.is_open:
@@ -147,7 +179,7 @@ class KernelTimers:
         dump.set(timeline.dump_at - now, overdue_at - now, is_open=is_open)
 
     def ends(self, invocation: Timed) -> None:
-        """Dump nothing for an invocation that is over, whatever its thread does next.
+        """Dump nothing for an invocation that is over, and nudge nobody for it.
 
         Thread: the handler's, with the invocation closed; or the watchdog's.
         """
@@ -155,6 +187,34 @@ class KernelTimers:
             self.dump_for = None
             if self._dump is not None:
                 self._dump.close()
+        self.nudge_next(invocation)
+
+    def nudge_next(self, invocation: Timed) -> None:
+        """Nudge nobody for one that is closed, until the next one is due that begins now.
+
+        That has as much time, or rings. Otherwise a thread that waits for a processor leaves the
+        timer as it is, and that nudges whoever runs by then, which may end a call in C code of one
+        that has all its time. Pinned by test_the_end_of_who_is_due_puts_the_nudge_off.
+
+        Thread: the handler's; or the watchdog's.
+        """
+        if self._nudge_for is invocation:
+            self._nudge_for = None
+            span = invocation.timeline().grace_at
+            if invocation.firing is None:
+                span = invocation.acts_at() - invocation.start
+            self.next_at = min(self._others_at, self._clock.monotonic() + span)
+            self.put_off(self.next_at)
+
+    def put_off(self, acts_at: float) -> None:
+        """Nudge nobody before that instant, for nobody is due; where it is infinite, less often.
+
+        Thread: any.
+        """
+        timer = self._timer
+        if timer is not None and timer.available and self._nudge.is_ours():
+            after = 0.0 if acts_at == math.inf else acts_at - self._clock.monotonic()
+            timer.set(after + STALE_BY, STALE_BY)
 
     def rest(self) -> None:
         """Dump nothing until the thread goes to sleep the next time.

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from _thread import get_ident
 
 from watchdog_lambda._cpython.source import is_ours
 
 from .kernel_timers import LATE_BY
 from .landing import land
-from .limits import of_thread
+from .limits import of_thread, watched
 from .press import PUT_OFF_PERIOD
 
 TYPE_CHECKING = False
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from .clock import Clock
     from .invocation import Invocation
+    from .kernel_timers import KernelTimers
 
 _YIELD = 0.001
 
@@ -25,7 +27,9 @@ _LONGEST_LATE = 0.02
 """Seconds beyond the hooks' budget that the watchdog may take to catch up."""
 
 
-def decide(frame: FrameType | None, clock: Clock, ring: Callable[[], None]) -> BaseException | None:
+def decide(
+    frame: FrameType | None, clock: Clock, ring: Callable[[], None], kernel_timers: KernelTimers
+) -> BaseException | None:
     """The interrupt to raise in `frame`; None: nothing is due there.
 
     Where the watchdog is late, `ring` it and wait until it has caught up.
@@ -50,8 +54,13 @@ def decide(frame: FrameType | None, clock: Clock, ring: Callable[[], None]) -> B
             return error
         if firing.policy.is_on_its_way:
             # C code that holds the GIL would keep the watchdog from nudging again.
-            firing.services.kernel_timers.set(clock.monotonic() + PUT_OFF_PERIOD - LATE_BY)
+            kernel_timers.set(clock.monotonic() + PUT_OFF_PERIOD - LATE_BY)
             return None
+    # A thread that has no processor does not take the timer back, and it would ring every 2 ms in
+    # who is not due.
+    acts_at = min((i.acts_at() for _, i in watched() if i.is_open), default=math.inf)
+    if acts_at > clock.monotonic():
+        kernel_timers.put_off(acts_at)
     return None
 
 

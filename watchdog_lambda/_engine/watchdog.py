@@ -62,8 +62,8 @@ class WatchdogThread(DaemonThread):
         self._alarm = clock.make_alarm()
         # Until then every invocation rings, for only the main thread can install the nudge.
         self._has_met_main = False
-        # When the invocation that rang last would have been due, and when acted on.
-        self._hint = self._hint_acts = -math.inf
+        # When the invocation that rang last would have been due, and how soon it is acted on.
+        self._hint = self._hint_span = -math.inf
         # Once the settings have asked for it; see _lambda.startup.
         self.last_resort: LastResort | None = None
         # Those under way. Watchdog thread only.
@@ -93,9 +93,10 @@ class WatchdogThread(DaemonThread):
         invocation.is_seen = True  # see .current
         # Should the invocation have ended before the thread comes to look, the thread still sleeps
         # until then and no longer: the invocations to come need not ring for it again.
-        self._hint, self._hint_acts = invocation.due, invocation.acts_at()
+        self._hint, acts_at = invocation.due, invocation.acts_at()
+        self._hint_span = acts_at - invocation.start
         self.kernel_timers.choose([i for _, i in watched()] if innermost else (invocation,))
-        self.kernel_timers.set(self._hint_acts)
+        self.kernel_timers.set(acts_at)
         self._alarm.ring()
 
     def preload(self) -> None:
@@ -146,14 +147,14 @@ class WatchdogThread(DaemonThread):
         self.wake_at = self.acts_at = math.inf
 
     def _watch(self) -> None:
-        alarm = self._alarm
-        self._begin_anew(alarm.wait, self.report)
+        self._begin_anew(self._alarm.wait, self.report)
         while self._goes_on:
             self.kernel_timers.rest()
             if self.pending_calls:
                 self.pending_calls.pop(0)()
+            now = self.clock.monotonic()
             earliest = self._look()
-            hint = self._hint_acts if self._hint > self.clock.monotonic() else math.inf
+            hint = now + self._hint_span if self._hint > now else math.inf
             acts_at = next_act(earliest)
             if self._has_met_main:
                 self.wake_at, self.acts_at = earliest, min(acts_at, hint)
@@ -166,9 +167,8 @@ class WatchdogThread(DaemonThread):
             near_at = self.kernel_timers.set(acts_at, hint)
             if near_at > acts_at:
                 self._pace.quicken()
-            # Not from sample to sample where the timers stand for an invocation that has ended.
             doze_to = min(acts_at, near_at) if self._has_met_main and hint >= acts_at else -math.inf
-            self._sampling.doze(self, alarm, min(earliest, near_at), doze_to)
+            self._sampling.doze(self, self._alarm, min(earliest, near_at), doze_to)
 
     def _look(self) -> float:
         """Advance every invocation that has something due; when the next thing is."""
@@ -247,7 +247,7 @@ class WatchdogThread(DaemonThread):
     def _decide(self, frame: FrameType | None) -> BaseException | None:
         """What is raised there. Thread: a handler's, in the middle of anything."""
         try:
-            return decide(frame, self.clock, self._alarm.ring)
+            return decide(frame, self.clock, self._alarm.ring, self.kernel_timers)
         except MemoryError:  # not the handler's; the next nudge finds some more
             self._ballast = None
             return None

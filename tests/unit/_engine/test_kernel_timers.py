@@ -225,7 +225,7 @@ def test_an_end_takes_its_own_dump_back(kernel: Kernel) -> None:
     kernel.kernel_timers.ends(other)
     assert (kernel.asked, kernel.kernel_timers.dump_for) == ([], one)
     kernel.kernel_timers.ends(one)
-    assert (kernel.asked, kernel.kernel_timers.dump_for) == (["dump close"], None)
+    assert (kernel.asked[0], kernel.kernel_timers.dump_for) == ("dump close", None)
 
 
 def test_a_thread_that_runs_speaks_for_itself(kernel: Kernel) -> None:
@@ -278,3 +278,71 @@ def test_the_time_of_the_dump_is_kept_for_those_that_come_and_go(kernel: Kernel)
     kernel.kernel_timers.set(START + 1.0)
 
     assert kernel.asked[1] == ("dump", 28.875, 27.25, False)
+
+
+@pytest.mark.parametrize(
+    ("beside", "set_again", "rings"),
+    [
+        pytest.param(None, False, 8.0 + 7.5 + 0.02, id="alone"),
+        pytest.param(None, True, 8.0 + 7.5 + 0.02, id="as the thread is about to sleep"),
+        pytest.param(12.0, False, 9.0 + 0.02, id="beside one that is due before"),
+    ],
+)
+def test_the_end_of_who_is_due_puts_the_nudge_off(
+    kernel: Kernel, beside: float | None, rings: float, *, set_again: bool
+) -> None:
+    """To when the next one is due that begins now and has as much time, whoever that is."""
+    one = invocation(10.0)
+    one.due = START + 7.5
+    timers, invocations = kernel.kernel_timers, [one]
+    if beside is not None:
+        invocations.append(invocation(beside))
+        invocations[-1].due = START + beside * 0.75
+    timers.choose(invocations)
+    kernel.clock.now = START + 8.0
+
+    one.is_open = False
+    timers.ends(one)
+    if set_again:
+        timers.set(START + 8.01)
+
+    [*_, last] = [asked for asked in kernel.asked if asked[0] == "timer"]  # type: ignore[index]
+    assert last == ("timer", pytest.approx(rings - 8.0), 0.02)
+
+
+def test_an_end_just_before_the_nudge_is_set_puts_it_off(kernel: Kernel) -> None:
+    """The thread has looked, and its handler has not seen that the nudge is for it."""
+    one = invocation(10.0)
+    one.due = START + 7.5
+    kernel.kernel_timers.choose([one])
+    one.is_open = False
+
+    kernel.kernel_timers.set(START + 7.5)
+
+    assert kernel.asked[1] == ("timer", pytest.approx(7.52), 0.02)
+
+
+def test_a_timeout_that_is_over_has_the_next_one_nudged_a_grace_period_before_its_end(
+    kernel: Kernel,
+) -> None:
+    """Its own next step says nothing of that."""
+    one = invocation(10.0)
+    one.due = START + 8.3
+    one.firing = SimpleNamespace(is_reported=False)  # type: ignore[assignment]
+    kernel.kernel_timers.choose([one])
+    one.is_open = False
+
+    kernel.kernel_timers.ends(one)
+
+    assert kernel.asked[-1] == ("timer", pytest.approx(7.52), 0.02)
+
+
+@pytest.mark.parametrize("why", ["taken over", "none to be had"])
+def test_what_cannot_be_nudged_is_not_put_off(kernel: Kernel, why: str) -> None:
+    """The signal's new owner would get it."""
+    kernel.nudge.is_ours = lambda: why != "taken over"
+    kernel.timer.available = why != "none to be had"
+
+    kernel.kernel_timers.put_off(START + 1.0)
+
+    assert kernel.asked == []

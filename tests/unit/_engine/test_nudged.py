@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
+
+import pytest
 
 from watchdog_lambda._engine import nudged
 from watchdog_lambda._engine.kernel_timers import LATE_BY
@@ -12,8 +15,6 @@ from watchdog_lambda._engine.press import PUT_OFF_PERIOD
 from watchdog_lambda.errors import LambdaTimeout
 
 if TYPE_CHECKING:
-    import pytest
-
     from watchdog_lambda._engine.clock import Clock
 
 NOW = 100.0
@@ -33,15 +34,12 @@ class StandingClock:
 
 
 def a_firing(*, is_on_its_way: bool = False) -> Any:
-    timers = SimpleNamespace(set_for=[])
-    timers.set = timers.set_for.append
     return SimpleNamespace(
         stages=[],
         elapsed=lambda: 1.0,
         timeline=SimpleNamespace(grace_at=2.0),
         looks_blocked=True,
         policy=SimpleNamespace(is_on_its_way=is_on_its_way, is_waiting=False),
-        services=SimpleNamespace(kernel_timers=timers),
     )
 
 
@@ -54,11 +52,23 @@ def an_invocation(firing: Any, *, acts_at: float = NOW - 1, is_open: bool = True
     )
 
 
+class Timers:
+    """Takes down what is asked of the kernel."""
+
+    def __init__(self) -> None:
+        self.set_for: list[float] = []
+        self.put_off_to: list[float] = []
+        self.set = self.set_for.append
+        self.put_off = self.put_off_to.append
+
+
 def decided(
     monkeypatch: pytest.MonkeyPatch,
     *invocations: Any,
     error: BaseException | None = None,
     ring: Any = lambda: None,
+    timers: Any = Timers(),  # noqa: B008 - nobody reads it
+    beside: tuple[Any, ...] = (),
 ) -> tuple[BaseException | None, list[Any]]:
     """What `decide` returns, and the firings that it has had land."""
     landed: list[Any] = []
@@ -68,9 +78,10 @@ def decided(
         return error
 
     monkeypatch.setattr(nudged, "of_thread", lambda _thread_id: invocations)
+    monkeypatch.setattr(nudged, "watched", lambda: [(1, one) for one in invocations + beside])
     monkeypatch.setattr(nudged, "land", land)
     clock: Clock = StandingClock()  # type: ignore[assignment] # As much of a clock as is asked for.
-    return nudged.decide(sys._getframe(), clock, ring), landed
+    return nudged.decide(sys._getframe(), clock, ring, timers), landed
 
 
 def test_the_next_invocation_is_asked_where_one_is_not_due(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,17 +117,43 @@ def test_what_it_saw_otherwise_counts(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_interrupt_on_its_way_has_the_kernel_nudge_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    firing, other = a_firing(is_on_its_way=True), a_firing()
+    firing, other, timers = a_firing(is_on_its_way=True), a_firing(), Timers()
 
-    assert decided(monkeypatch, an_invocation(firing), an_invocation(other)) == (None, [firing])
-    assert firing.services.kernel_timers.set_for == [NOW + PUT_OFF_PERIOD - LATE_BY]
+    assert decided(monkeypatch, an_invocation(firing), an_invocation(other), timers=timers) == (
+        None,
+        [firing],
+    )
+    assert timers.set_for == [NOW + PUT_OFF_PERIOD - LATE_BY]
 
 
 def test_one_that_is_not_on_its_way_leaves_the_timer_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    firing, other = a_firing(), a_firing()
+    firing, other, timers = a_firing(), a_firing(), Timers()
 
-    assert decided(monkeypatch, an_invocation(firing), an_invocation(other)) == (
+    assert decided(monkeypatch, an_invocation(firing), an_invocation(other), timers=timers) == (
         None,
         [firing, other],
     )
-    assert firing.services.kernel_timers.set_for == []
+    assert timers.set_for == timers.put_off_to == []
+
+
+@pytest.mark.parametrize("is_due", [True, False])
+def test_where_nobody_is_due_the_nudge_is_put_off(
+    monkeypatch: pytest.MonkeyPatch, *, is_due: bool
+) -> None:
+    """A thread that waits for a processor would leave it ringing every 2 ms."""
+    timers = Timers()
+    here, closed = an_invocation(None, acts_at=NOW + 5), an_invocation(None, is_open=False)
+    elsewhere = an_invocation(a_firing(), acts_at=NOW - 1 if is_due else NOW + 3)
+
+    decided(monkeypatch, closed, here, beside=(elsewhere,), timers=timers)
+
+    assert timers.put_off_to == ([] if is_due else [NOW + 3])
+
+
+def test_where_nobody_is_under_way_it_is_put_off_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not for good: whoever begins meanwhile may hold the GIL, and the thread want it."""
+    timers = Timers()
+
+    decided(monkeypatch, timers=timers)
+
+    assert timers.put_off_to == [math.inf]

@@ -85,6 +85,9 @@ class KernelTimers:
     def rest(self) -> None:
         self._did.append("rest")
 
+    def put_off(self, acts_at: float) -> None:
+        self._did.append(("put off", acts_at))
+
     def choose(self, invocations: Iterable[Invocation]) -> None:
         self._did.append(("choose", *invocations))
 
