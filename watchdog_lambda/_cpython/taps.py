@@ -81,7 +81,8 @@ class Tap:
             self.withdraw(thread_id)
 
     def _rest(self, code: CodeType, tool: int) -> None:
-        if all(other is not code for other, _, _ in [*self._tapped.values()]):
+        is_last = all(other is not code for other, _, _ in [*self._tapped.values()])
+        if is_last and _monitoring.get_tool(tool) == NAME:  # nobody has given the number away
             _monitoring.set_local_events(tool, code, 0)
 
     def _tool(self) -> int | None:

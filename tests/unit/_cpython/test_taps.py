@@ -175,6 +175,8 @@ def test_a_tool_of_others_is_left_to_them(scene: Scene, monitoring: Monitoring) 
 
     monitoring.names[TOOLS[1]] = "somebody"
     assert not scene.tap.send(OTHER, here(), 10.0)
+    assert scene.tap.withdraw(OTHER)
+    assert monitoring.local[here.__code__] == (TOOLS[1], INSTRUCTION), "of a number that is theirs"
 
 
 def test_nobody_is_tapped_where_nothing_may_land(
