@@ -32,6 +32,9 @@ COMPILED: Final = "--compile-bytecode"
 can be over its timeout.
 """
 
+FETCHED: Final = ROOT / ".cache" / "debian-python" / "bin"
+"""Where `pythons` leaves what it fetches."""
+
 SKIPPED: Final = 77
 """Exit status of a tool that could not run here at all; what it printed says why."""
 
@@ -105,8 +108,17 @@ def interpreters(session: nox.Session) -> None:
         session.log(f"left out: `test` runs on Python {THIS}")
         return
     _install_dev(session)
-    cache = ("-o", f"cache_dir=build/pytest/{session.python}")  # each has its own
-    _run(session, "python", "-m", "pytest", *cache, *SECOND_CHANCES, *arguments)
+    _test_on(session, str(session.python), *arguments)
+
+
+@nox.session(python=str(FETCHED / "python3.14-arm64"), venv_backend="uv", reuse_venv=True)
+def arm64(session: nox.Session) -> None:
+    """The tests on arm64, under qemu, with what `pythons 3.14-arm64` has fetched."""
+    [site] = Path(session.virtualenv.location).glob("lib/*/site-packages")
+    # By this machine's own Python: under qemu it takes minutes to build what comes as source.
+    by_this = ("--python", sys.executable, "--target", str(site), "--python-version", "3.14")
+    _install_dev(session, *by_this, "--python-platform", "aarch64-manylinux_2_39")
+    _test_on(session, "arm64", "--timeout=300", *session.posargs)
 
 
 @here
@@ -398,14 +410,24 @@ def _install(session: nox.Session, group: str, *options: str) -> None:
     session.install("--quiet", "--system-certs", *options, *pinned)
 
 
-def _install_package(session: nox.Session) -> None:
+def _install_package(session: nox.Session, *options: str) -> None:
     """This checkout, as it stands, without what it depends on."""
-    session.install("--quiet", "--no-deps", "--no-build-isolation", "--editable", ".")
+    session.install("--quiet", "--no-deps", "--no-build-isolation", *options, "--editable", ".")
 
 
-def _install_dev(session: nox.Session) -> None:
-    _install(session, "dev")
-    _install_package(session)
+def _install_dev(session: nox.Session, *options: str) -> None:
+    _install(session, "dev", *options)
+    _install_package(session, *options)
+
+
+def _test_on(session: nox.Session, name: str, *arguments: str) -> None:
+    # uv's environments have no pip to download AWS's emulator with.
+    found = subprocess.run(
+        [*MODULE, "tools.emulator"], stdout=subprocess.PIPE, text=True, check=False
+    )
+    env = {"AWS_EMULATOR": found.stdout.strip()}  # where there is none, a test says so
+    cache = ("-o", f"cache_dir=build/pytest/{name}")  # each has its own
+    _run(session, "python", "-m", "pytest", *cache, *SECOND_CHANCES, *arguments, env=env)
 
 
 def _python_of(session: nox.Session) -> str:
@@ -442,7 +464,5 @@ def _pyenv() -> Iterator[str]:
         yield from map(str, sorted(root.glob(f"versions/{version}.*/bin"), reverse=True))
 
 
-FETCHED: Final = ROOT / ".cache" / "debian-python" / "bin"
-"""Where `pythons` leaves what it fetches."""
-
 os.environ["PATH"] = os.pathsep.join([*_pyenv(), str(FETCHED), os.environ["PATH"]])
+os.environ["PY_DISCOVERY_TIMEOUT"] = "120"  # seconds to say what it is; under qemu that takes long

@@ -1,13 +1,14 @@
 """Pythons that this machine has not: Debian's own builds, unpacked into ``.cache/debian-python``.
 
-    python3 tools/debian_python.py [3.14] [3.15]
+    python3 tools/debian_python.py [3.14] [3.15] [3.14-arm64]
 
 Debian's testing suite has interpreters before a stable one has them. Its packages are unpacked and
 not installed, with the C library and all that they link to. So nothing of this machine is changed,
 and no chroot is needed: a script in the interpreter's place starts it with its own loader. Once
-made, they are in ``.cache/debian-python/bin``, where every command of ``dev.py`` finds them.
+made, they are in ``.cache/debian-python/bin``, where every command of ``dev.py`` finds them. One
+for another processor is started under qemu, by the same script.
 
-Needs root and mmdebstrap; takes 10 s and 100 MB. Nothing but the standard library.
+Needs root and mmdebstrap, and qemu-user-static for another processor; takes 10 s and 100 MB.
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ if TYPE_CHECKING:
 
 SUITE: Final = "forky"
 VERSIONS: Final = ("3.14", "3.15")
-"""What the suite has."""
+"""What the suite has, for each processor."""
+EMULATED: Final = "3.14-arm64"
+"""For AWS's other processor."""
 
 SKIPPED: Final = 77
 """The exit status for "cannot be had here", as automake and others have it."""
@@ -36,17 +39,9 @@ SKIPPED: Final = 77
 # Resolved: a cache that several checkouts share has one path in what is written into it.
 _CACHE: Final = (Path(__file__).resolve().parent.parent / ".cache" / "debian-python").resolve()
 _WHEELS: Final = "/usr/share/python-wheels"
-_LAUNCHER: Final = """\
-#!/bin/sh
-# Debian's {name} with the loader and the libraries that it was built for. $0 is what Python takes
-# for its own name, so a virtual environment's link to this script is one to an interpreter.
-exec {loader} --argv0 "$0" --library-path {libraries} {real} "$@"
-"""
-
-_SHORT_NAME: Final = """\
-#!/bin/sh
-exec {launcher} "$@"
-"""
+# With the loader and the libraries that it was built for. $0 is what Python takes for its own name,
+# so a virtual environment's link to this script is one to an interpreter.
+_LAUNCHER: Final = 'exec {emulator} {loader} --argv0 "$0" --library-path {libraries} {real} "$@"'
 
 
 class Unavailable(RuntimeError):
@@ -54,56 +49,59 @@ class Unavailable(RuntimeError):
 
 
 def make(versions: Sequence[str] = VERSIONS) -> list[Path]:
-    """Make interpreters, or take those that were made before; return them in order.
+    """Make interpreters, or take those made before; :class:`Unavailable` if there can be none.
 
-    Args:
-        versions: Those to be found from now on. All are fetched, for they share most files.
-
-    Raises:
-        Unavailable: They cannot be had here.
+    All of a processor's are fetched, for they share most files; only these are found from now on.
     """
-    root = _CACHE / f"{SUITE}-{platform.machine()}"
     found = _CACHE / "bin"
     interpreters = [found / f"python{version}" for version in versions]
     found.mkdir(parents=True, exist_ok=True)
-    with (root.parent / "lock").open("w") as lock:
+    with (_CACHE / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # two that make it at once would share half a folder
-        if not root.exists():
-            _fetch(root)
         for interpreter in interpreters:
+            name, _, is_arm64 = interpreter.name.partition("-")
+            machine = "aarch64" if is_arm64 else platform.machine()
+            root = _CACHE / f"{SUITE}-{machine}"
+            if not root.exists():
+                _fetch(root, machine)
             # Alone in a folder: nothing else of Debian's comes onto PATH. And no link, for an
             # environment made with one would look for the standard library beside the link.
-            launcher = root / "usr/bin" / interpreter.name
-            _write_script(interpreter, _SHORT_NAME.format(launcher=launcher))
+            _write_script(interpreter, f'exec {root / "usr/bin" / name} "$@"')
     return interpreters
 
 
-def _fetch(root: Path) -> None:
-    if (reason := _missing()) is not None:
+def _fetch(root: Path, machine: str) -> None:
+    emulator = "" if machine == platform.machine() else f"qemu-{machine}-static"
+    if (reason := _missing(emulator)) is not None:
         raise Unavailable(reason)
     # Beside its final place, for a rename is atomic only within one file system.
     with tempfile.TemporaryDirectory(dir=root.parent) as scratch:
         unpacked = Path(scratch, "root")
-        _unpack(unpacked)
+        _unpack(unpacked, *(["--architectures=arm64"] if emulator else []))
         for version in VERSIONS:
-            _make_startable(unpacked, root, version)
+            _make_startable(unpacked, root, version, machine, emulator)
         # Whole or not at all: nobody ever finds half of it.
         unpacked.replace(root)
 
 
-def _missing() -> str | None:
+def _missing(emulator: str) -> str | None:
     if sys.platform != "linux":
         return f"Debian's Pythons run on Linux, and this is {sys.platform}"
     if os.geteuid() != 0:
         return "unpacking Debian's packages needs root; run it with sudo or in a container"
     if shutil.which("mmdebstrap") is None:
         return "needs mmdebstrap; install it (on Debian and Ubuntu: apt-get install mmdebstrap)"
+    if emulator and shutil.which(emulator) is None:
+        return (
+            f"needs {emulator}; install it (on Debian and Ubuntu: apt-get install qemu-user-static)"
+        )
     return None
 
 
-def _unpack(root: Path) -> None:
-    packages = ",".join(f"python{version}-venv" for version in VERSIONS)
-    command = ["mmdebstrap", "--variant=extract", f"--include={packages}"]
+def _unpack(root: Path, *options: str) -> None:
+    # Wheels of code in C++ expect the library that the last is.
+    packages = ",".join([*(f"python{version}-venv" for version in VERSIONS), "libstdc++6"])
+    command = ["mmdebstrap", "--variant=extract", f"--include={packages}", *options]
     # A mirror that stands still for some weeks is no risk to a test; signatures count all the same.
     command += ['--aptopt=Acquire::Check-Valid-Until "false"', SUITE, str(root)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -112,15 +110,9 @@ def _unpack(root: Path) -> None:
         raise Unavailable(f"mmdebstrap ended with exit status {done.returncode}:\n{last}")
 
 
-def _make_startable(unpacked: Path, root: Path, version: str) -> None:
-    """Put a script in the place of the interpreter, which then lies beside it.
-
-    Args:
-        unpacked: Where the files are now.
-        root: Where they will be.
-        version: Major and minor.
-    """
-    libraries = Path("usr/lib") / f"{platform.machine()}-linux-gnu"
+def _make_startable(unpacked: Path, root: Path, version: str, machine: str, emulator: str) -> None:
+    """Put a script in the place of the interpreter, which is `unpacked` and will be in `root`."""
+    libraries = Path("usr/lib") / f"{machine}-linux-gnu"
     loaders = [path.name for path in (unpacked / libraries).glob("ld-linux-*.so.*")]
     if len(loaders) != 1:
         raise Unavailable(f"{libraries} has {len(loaders)} loaders in the place of one")
@@ -129,7 +121,7 @@ def _make_startable(unpacked: Path, root: Path, version: str) -> None:
     (unpacked / real).parent.mkdir(parents=True, exist_ok=True)
     launcher.replace(unpacked / real)
     text = _LAUNCHER.format(
-        name=launcher.name,
+        emulator=emulator,
         loader=root / libraries / loaders[0],
         libraries=root / libraries,
         real=root / real,
@@ -143,7 +135,7 @@ def _make_startable(unpacked: Path, root: Path, version: str) -> None:
 
 
 def _write_script(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
+    path.write_text(f"#!/bin/sh\n{text}\n", encoding="utf-8")
     path.chmod(0o755)
 
 
@@ -156,11 +148,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         epilog=f"Exit status: 0, or {SKIPPED} if they cannot be had here.",
     )
     parser.add_argument(
-        "versions", nargs="*", metavar="version", help=f"of {', '.join(VERSIONS)}; else all"
+        "versions",
+        nargs="*",
+        metavar="version",
+        help=f"of {', '.join(VERSIONS)} (if none is named: these) and {EMULATED}",
     )
     given = parser.parse_args(arguments)
-    if unknown := set(given.versions) - set(VERSIONS):
-        parser.error(f"{SUITE} has {' and '.join(VERSIONS)}, not {', '.join(sorted(unknown))}")
+    known = (*VERSIONS, EMULATED)
+    if unknown := set(given.versions) - set(known):
+        parser.error(f"there are {', '.join(known)}, not {', '.join(sorted(unknown))}")
     try:
         for interpreter in make(given.versions or VERSIONS):
             print(interpreter)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import re
 import subprocess
@@ -26,9 +27,13 @@ class EmulatorUnavailable(RuntimeError):
 def fetch_emulator() -> Path:
     """Return the emulator's binary, downloaded at the first call and kept in ``.cache`` after it.
 
+    Or the one that ``AWS_EMULATOR`` names: an environment may have no pip, or be under qemu.
+
     Raises:
         EmulatorUnavailable: No emulator for this platform, or the download failed.
     """
+    if given := os.environ.get("AWS_EMULATOR"):
+        return Path(given)
     architecture = _MEMBERS.get(platform.machine().lower())
     if sys.platform != "linux" or architecture is None:
         raise EmulatorUnavailable(

@@ -69,10 +69,9 @@ def build(target: Path, interpreters: Sequence[str]) -> None:
 
 
 def _wheel(folder: Path) -> Path:
-    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--disable-pip-version-check"]
-    # The pinned build tools of the environment, and nothing from anywhere else.
-    command += ["--no-deps", "--no-build-isolation", "--wheel-dir", str(folder), str(ROOT)]
-    subprocess.run(command, check=True)
+    # The environment's own, which are pinned; it may have no pip.
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
+    subprocess.run(command, check=True, cwd=ROOT)
     [wheel] = folder.glob("*.whl")
     return wheel
 

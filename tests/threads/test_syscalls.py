@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import select
 import socket
 import subprocess
 import threading
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.support import BOUND, eventually
-from watchdog_lambda._cpython import syscalls
+from watchdog_lambda._cpython import syscalls, waiting
 from watchdog_lambda._cpython.syscalls import NAMES, Blocked, blocked_in, state_of, turns
 
 if TYPE_CHECKING:
@@ -179,6 +181,22 @@ def test_where_there_is_no_proc_nothing_is_known(monkeypatch: pytest.MonkeyPatch
     assert blocked_in(1) is None
     monkeypatch.setattr(os, "listdir", lambda _path: (_ for _ in ()).throw(OSError()))
     assert syscalls.threads() == []
+
+
+@pytest.mark.parametrize(
+    ("machine", "header"),
+    [("x86_64", "x86_64-linux-gnu/asm/unistd_64.h"), ("aarch64", "asm-generic/unistd.h")],
+)
+def test_the_numbers_are_the_kernels(machine: str, header: str) -> None:
+    """Of both machines, wherever its headers are installed."""
+    path = Path("/usr/include", header)
+    if not path.exists():
+        pytest.skip(f"needs {path}, of linux-libc-dev")
+    found = re.findall(r"#define __NR_(\w+) (\d+)", path.read_text(encoding="utf-8"))
+    numbers = {name: int(number) for name, number in found}
+    for number, name in NAMES[machine].items():
+        assert numbers[name] == number
+    assert numbers["futex"] == waiting._FUTEX[machine]
 
 
 def test_the_numbers_of_the_two_machines_name_the_same_calls() -> None:
