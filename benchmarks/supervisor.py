@@ -46,6 +46,7 @@ def handler(event, context):
     return {}
 """
 PLAIN: Final = "def handler(event, context):\n    return {}\n"
+FORKED: Final = f"import os\nif os.fork():\n    os.wait()\n    os._exit(0)\n{PLAIN}"
 PERIOD: Final = 100_000  # microseconds, the kernel's default
 _CPU: Final = Path("/sys/fs/cgroup/cpu")
 _TICK: Final = os.sysconf("SC_CLK_TCK")
@@ -95,24 +96,26 @@ def memory_mb(pid: int) -> float:
 
 
 def cold_starts(pairs: int) -> None:
-    """Print what a cold start costs more with a supervisor than without.
+    """Print what a cold start costs more with a supervisor, and with a bare fork, than without.
 
     The median of the pairs, and the difference of the least of each: other work on the machine adds
     to both, and takes nothing away.
     """
     compileall.compile_dir(ROOT / "watchdog_lambda", quiet=1)  # as it is where it is installed
-    found: dict[str, list[tuple[float, float]]] = {mode: [] for mode in MODES}
+    starts = ("report", PLAIN), ("supervise", PLAIN), ("report", FORKED)
+    found: list[list[tuple[float, float]]] = [[] for _ in starts]
     for _ in range(pairs):
-        for mode in MODES:
-            with RuntimeApi(timeout=3) as api, function(api, mode) as process:
+        for (mode, handler), costs in zip(starts, found, strict=True):
+            with RuntimeApi(timeout=3) as api, function(api, mode, handler=handler) as process:
                 pids = tree(process.pid)
                 time.sleep(0.05)
-                found[mode].append((sum(map(processor_ms, pids)), sum(map(memory_mb, pids))))
+                costs.append((sum(map(processor_ms, pids)), sum(map(memory_mb, pids))))
     for number, name in enumerate(("ms of a processor", "MB")):
-        without, with_it = ([each[number] for each in found[mode]] for mode in MODES)
-        median = statistics.median(b - a for a, b in zip(without, with_it, strict=True))
-        least = min(with_it) - min(without)
-        print(f"cold start: {median:+.1f} {name} (least: {least:+.1f})")
+        without, *others = ([cost[number] for cost in costs] for costs in found)
+        for what, with_it in zip(("a supervisor", "a bare fork"), others, strict=True):
+            median = statistics.median(b - a for a, b in zip(without, with_it, strict=True))
+            least = min(with_it) - min(without)
+            print(f"cold start, {what}: {median:+.1f} {name} (least: {least:+.1f})")
 
 
 STORES: Final = """
