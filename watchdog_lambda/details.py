@@ -46,7 +46,7 @@ class TimeoutDetails:
     """Seconds from the start of the invocation to the moment the watchdog fired."""
 
     grace_period: float
-    """The grace period in force, in seconds: the setting, or a quarter of the invocation's time."""
+    """The grace period in force in seconds, at most a quarter of the invocation's time."""
 
     stack: tuple[str, ...]
     """The handler's stack, outermost frame first; each frame is ``app.py:41 (load_rows)``."""
