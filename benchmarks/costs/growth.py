@@ -33,7 +33,7 @@ _MILLION: Final = 1_000_000
 _TURNS: Final = 3
 _ROUNDS: Final = 15
 _GRACE: Final = 0.2
-_SOON_THERE: Final = {"hooks", "depth"}
+_SOON_THERE: Final = ("hooks", "depth")
 """Series of states that are entered and left in no time, so in turns for each single batch."""
 _BLOCK: Final = 250
 _BLOCKS: Final = 20
@@ -67,7 +67,7 @@ def _measure(*, quick: bool, tell: Tell) -> Found:
     with Child("costs.growth", "invocations", most, 0) as child:
         marks = len(str(most)) - 3
         found["invocations"] = list(child.hear_all(marks))
-    chosen = ("hooks", "depth") if quick else tuple(SERIES)
+    chosen = _SOON_THERE if quick else tuple(SERIES)
     for series in (SERIES[name] for name in chosen):
         amounts = (series.amounts[0], series.amounts[-1]) if quick else series.amounts
         points = found["series"][series.name] = []
@@ -114,7 +114,7 @@ def _late(point: dict[str, Any]) -> str:
     return digits(quantile(point["ms"], 0.5)) if point["ms"] else "-"
 
 
-def _beside_bare(mark: dict[str, Any]) -> float:
+def _above_bare(mark: dict[str, Any]) -> float:
     # Results that were kept before a bare call was measured as well have none.
     return float(mark["ns"] / mark.get("bare", 1.0))
 
@@ -132,33 +132,20 @@ def _goals(found: Found) -> list[Goal]:
 
 
 def _ratios(found: Found) -> list[Ratio]:
-    marks = found["invocations"]
-    why = "the same code in the same process; what is left is the machine's noise"
-    ratios = [
-        Ratio(
-            f"growth: a call after {_MILLION // 10:,} invocations, beside one after 1,000",
-            _beside_bare(mark) / _beside_bare(marks[0]),
-            1.3,
-            why,
-            floor=1.3,
+    first = _above_bare(found["invocations"][0])
+    values = {
+        f"growth: a call after {_MILLION // 10:,} invocations, beside one after 1,000": (
+            _above_bare(mark) / first
         )
-        for mark in marks
+        for mark in found["invocations"]
         if mark["invocations"] == _MILLION // 10
-    ]
-    for name in ("hooks", "depth"):
-        points = found["series"].get(name, [])
-        if len(points) > 1:
-            last = points[-1]
-            ratios.append(
-                Ratio(
-                    f"growth: a call with {last['amount']:,} {SERIES[name].title}, beside none",
-                    last.get("ratio", last["ns"] / last["base"]),
-                    1.3,
-                    why,
-                    floor=1.3,
-                )
-            )
-    return ratios
+    }
+    for name in _SOON_THERE:
+        for last in found["series"].get(name, [])[1:][-1:]:
+            what = f"growth: a call with {last['amount']:,} {SERIES[name].title}, beside none"
+            values[what] = last.get("ratio", last["ns"] / last["base"])
+    why = "the same code in the same process; what is left is the machine's noise"
+    return [Ratio(what, value, 1.3, why, floor=1.3) for what, value in values.items()]
 
 
 PART: Final = Part(
