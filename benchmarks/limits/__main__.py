@@ -13,7 +13,6 @@ that cannot be interrupted is not tried again.
 
 from __future__ import annotations
 
-import argparse
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -25,12 +24,13 @@ from benchmarks.surroundings import machine
 from tools import ending
 from tools.soak import look_at
 
-from . import cells, docs
+from . import cells, page
 from .calls import CALLS
 from .results import TITLES, Cell, Results
 from .ways import GRACE_PERIOD
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Iterator, Sequence
 
     from .registry import Call
@@ -40,7 +40,7 @@ _AT_A_TIME: Final = 2  # more would measure each other
 
 def _run(options: argparse.Namespace) -> int:
     if options.redraw:
-        docs.redraw()
+        page.redraw()
         return 0
     chosen = [
         call
@@ -55,8 +55,8 @@ def _run(options: argparse.Namespace) -> int:
         if options.json is not None:
             options.json.write_text(results.to_json())
     if options.docs and not broken:
-        docs.FIGURES.write_text(results.to_json(), encoding="utf-8")
-        docs.redraw()
+        page.FIGURES.write_text(results.to_json(), encoding="utf-8")
+        page.redraw()
     troubles = [f"WORSE than SIGALRM: {line}" for line in results.worse()]
     troubles += [f"BROKEN: {line}" for line in broken]
     for line in troubles:
@@ -114,12 +114,11 @@ def _runs(
 
 
 def _parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python3 dev.py limits",
-        description=__doc__,
-        epilog="Exit status: 0; 1 if the watchdog did not reach what SIGALRM reached, or a call "
-        "did not block; 2 for a wrong call; 130 after Ctrl-C.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = ending.parser(
+        "python3 dev.py limits",
+        __doc__,
+        "Exit status: 0; 1 if the watchdog did not reach what SIGALRM reached, or a call did not\n"
+        "block; 2 for a wrong call; 130 after Ctrl-C.",
     )
     add = parser.add_argument
     about = (
@@ -133,7 +132,7 @@ def _parse() -> argparse.Namespace:
     add("--runs", type=int, metavar="N", help="of what can be interrupted (default: 3)")
     add("--quick", action="store_true", help="a dozen calls that stand for the rest, once each")
     add("--json", type=Path, metavar="FILE", help="write everything there, too")
-    add("--docs", action="store_true", help=f"write the table and the plot of {docs.PAGE.name}")
+    add("--docs", action="store_true", help=f"write the table and the plot of {page.PAGE.name}")
     add("--redraw", action="store_true", help="measure nothing; --docs with the figures kept there")
     options = parser.parse_args()
     if options.list:

@@ -1,18 +1,41 @@
-"""One run of one call in one way: a child process, watched from outside and ended in any case."""
+"""One run of one call in one way: a child process, watched from outside and ended in any case.
+
+``python -m benchmarks.limits.cells NAME WAY`` is the child. It writes lines of JSON, each with the
+instant on the monotonic clock: ``due``, ``hook``, and how the call ended: ``interrupted``,
+``failed`` or ``returned``. The watchdog's record comes on a line of its own. If the call cannot be
+interrupted there is no last line, and the parent ends the child.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import json
+import os
+import resource
+import sys
 import time
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+import traceback
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
 
+from benchmarks.child import end_with_parent
 from benchmarks.children import Broken, Child
+from watchdog_lambda import Interrupt
+
+from . import block_ways
+from .calls import CALLS
+from .registry import Unavailable
+from .ways import WAYS
 
 if TYPE_CHECKING:
     import threading
 
+    from .registry import Block
+
 WINDOW: Final = 2.0
 """Seconds after it was due within which an interrupt counts."""
+
+_MOST_CPU: Final = 60
+"""Seconds of processor time for a child."""
 
 _SET_UP: Final = 60.0
 """Seconds for a child to get ready, on a busy machine."""
@@ -42,7 +65,7 @@ def run(python: str, name: str, way: str, stop: threading.Event) -> Run:
         Broken: The call did not block, or failed by itself: the table cannot have it.
         Stopped: `stop` was set meanwhile.
     """
-    with Child("limits.child", name, way, python=python) as child:
+    with Child("limits.cells", name, way, python=python) as child:
         told = _listen(child, stop)
         try:
             return read(told)
@@ -90,3 +113,54 @@ def read(told: list[dict[str, Any]]) -> Run:
         outcome=by_kind.get("record", {}).get("outcome"),
         notes=tuple(seen.get("notes", ())),
     )
+
+
+def main(name: str, way: str) -> NoReturn:
+    """Make the call; never returns, for what it has set going would hold it up."""
+    end_with_parent()
+    resource.setrlimit(resource.RLIMIT_CPU, (_MOST_CPU, _MOST_CPU))
+    try:
+        block = CALLS[name].prepare()
+    except (Unavailable, ImportError) as error:
+        tell("unavailable", why=str(error))
+        os._exit(0)
+    end = WAYS[way] if way in WAYS else block_ways.WAYS[way]
+    end(lambda due: _block(block, due), tell)
+    os._exit(1)
+
+
+def _block(block: Block, due: float) -> NoReturn:
+    tell("due", at=due)
+    try:
+        block()
+    except BaseException as error:  # noqa: BLE001 - whatever lands
+        at = time.monotonic()
+        if at >= due and _is_of_the_timeout(error):
+            notes = getattr(error, "__notes__", [])
+            tell("interrupted", at=at, exception=type(error).__name__, notes=notes)
+        else:
+            tell("failed", at=at, why="".join(traceback.format_exception(error)))
+    else:
+        tell("returned")
+    os._exit(0)
+
+
+def _is_of_the_timeout(error: BaseException | None) -> bool:
+    """Whether it is what was sent, or what a library has made of that."""
+    while error is not None:
+        if isinstance(error, TimeoutError | Interrupt):
+            return True
+        if type(error).__name__.startswith(block_ways.FOREIGN):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def tell(what: str, *, at: float | None = None, **more: object) -> None:
+    """Write one line, at once and in one piece."""
+    line = {"told": what, "at": time.monotonic() if at is None else at, **more}
+    os.write(1, json.dumps(line).encode() + b"\n")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,24 +1,45 @@
-"""The parts of the page that are made of the results; cog puts each where the page asks for it."""
+"""The files of the page: the figures as measured, and what is made of them and shown there."""
 
 from __future__ import annotations
 
 import statistics
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from . import docs
+from benchmarks.pages import remake
+from benchmarks.surroundings import ROOT
+
 from .calls import CALLS, GROUPS
-from .results import TITLES, in_ms
+from .results import TITLES, Results, in_ms
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from .results import Cell, Results
+    from .results import Cell
+
+FOLDER: Final = ROOT / "docs" / "explanation"
+PAGE: Final = FOLDER / "limits.md"
+FIGURES: Final = FOLDER / "limits.json"
+PLOT: Final = FOLDER / "limits.svg"
+
+
+def read() -> Results:
+    return Results.from_json(FIGURES.read_text(encoding="utf-8"))
+
+
+def drawn() -> str:
+    from .plot import draw  # noqa: PLC0415 - matplotlib: a second, and only for the page
+
+    return draw(read())
+
+
+def redraw() -> None:
+    PLOT.write_text(drawn(), encoding="utf-8")
+    remake(PAGE)
 
 
 def show(name: str) -> None:
-    """Print the part of this name."""
     make = {"summary": _summary, "unreached": _unreached, "table": _table}[name]
-    print(*make(docs.read()), sep="\n")
+    print(*make(read()), sep="\n")
 
 
 def _summary(results: Results) -> list[str]:
@@ -52,7 +73,7 @@ def _table(results: Results) -> list[str]:
 
 
 def _remarks(results: Results, name: str) -> str:
-    """What happened beside the interrupt, and where."""
+    """What happened besides the interrupt, and where."""
     remarks: dict[str, list[str]] = {}
     for way, title in TITLES.items():
         for version, cell in zip(results.interpreters, results.across(name, way), strict=True):

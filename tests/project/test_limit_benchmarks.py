@@ -11,7 +11,8 @@ from typing import Final
 import pytest
 
 from benchmarks.children import Broken
-from benchmarks.limits import blocks, docs
+from benchmarks.limits import blocks
+from benchmarks.limits import page as docs
 from benchmarks.limits.calls import CALLS
 from benchmarks.limits.cells import read
 from benchmarks.limits.results import TITLES, Cell, Results

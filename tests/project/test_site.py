@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import watchdog_lambda
-from benchmarks.limits import docs as limits
+from benchmarks.limits import page as limits
 from watchdog_lambda import batch, testing, typing
 from watchdog_lambda._config import SETTINGS
 
