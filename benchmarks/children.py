@@ -34,7 +34,7 @@ _LOOK = 0.1
 
 
 class Child:
-    """One process of ours, ended when the block is left."""
+    """One measured process, ended when the block is left."""
 
     def __init__(
         self,
@@ -135,7 +135,7 @@ def _held_back() -> Iterator[None]:
 
 
 def _anywhere(text: str) -> str:
-    """Without this machine's folders: what went wrong may come to stand on the page."""
+    """Without this machine's folders: the message may be shown on the page."""
     for folder in (sys.prefix, sys.base_prefix, str(ROOT)):
         text = text.replace(f"{folder}{os.sep}", "")
     return text

@@ -6,7 +6,7 @@ to be vulnerable, because a mirror that serves packages only would have nothing 
 The lowest versions that pyproject.toml allows are tested, not recommended: what is known about them
 is told, and fails nothing.
 
-Exit codes: 0; 1 for a vulnerability; 77 if nobody could be asked.
+Exit codes: 0; 1 for a vulnerability; 77 if no service could be asked.
 """
 
 from __future__ import annotations

@@ -48,7 +48,7 @@ ONLY_NUDGE: Final = {
 an injection lands is not seen, and in between its lock's two ends that stays locked for good."""
 
 SPOKEN: Final = ("Fatal Python error", "Current thread 0x", "Thread 0x")
-"""How lines begin that ``faulthandler`` writes: nobody is to be spoken for here."""
+"""How lines begin that ``faulthandler`` writes; no stacks are to be dumped here."""
 
 TICK: Final = 0.2
 ATTACH, DETACH = 16, 17  # of ptrace(2)
@@ -82,7 +82,7 @@ class Command(soak.Command):
             )
             errors.seek(0)
             said = errors.read().splitlines()
-        # A line that nobody reads from standard output in time goes here: late, but not lost.
+        # A line that is not read from standard output in time goes here: late, but not lost.
         late = [line for line in said if line.startswith('{"')]
         for line in late:
             log.read(line)

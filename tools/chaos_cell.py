@@ -120,7 +120,7 @@ class Forks(Weather):
                 warnings.simplefilter("ignore", DeprecationWarning)
                 child = os.fork()
             if not child:
-                # Nothing of ours goes on in it.
+                # No invocation goes on in it.
                 os._exit(int(bool(under_way())))
             if os.waitpid(child, 0)[1]:
                 raise AssertionError("a child has an invocation")
@@ -224,7 +224,7 @@ class CProfile(Weather):
         profile = cProfile.Profile()
         profile.enable()
         yield
-        # Whatever is raised in its C code, an interrupt too, it later takes for want of memory.
+        # It takes whatever is raised in its C code, also an interrupt, for a lack of memory.
         with contextlib.suppress(MemoryError):
             profile.disable()
 

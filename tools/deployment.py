@@ -184,7 +184,7 @@ def _plain(value: Any) -> Any:
 
 
 def differences(kits: Mapping[str, Kit]) -> list[str]:
-    """What one of the deployments has otherwise than the first; and alarms that tell nobody."""
+    """Where a deployment differs from the first; and alarms without an action."""
     (first, expected), *others = kits.items()
     found = [
         f"{name}: {part} {kit[part]!r}, but {first} has {expected[part]!r}"

@@ -35,7 +35,7 @@ ROOT: Final = Path(__file__).resolve().parent.parent
 LAYER: Final = ROOT / "dist" / "watchdog-lambda-layer.zip"
 
 _WRAPPER: Final = ROOT / "bootstrap" / "exec-wrapper"
-# The earliest that a zip file can say; nobody looks at it.
+# The earliest time that a zip file can have; nothing reads it.
 _TIME: Final = (1980, 1, 1, 0, 0, 0)
 _UNIX: Final = 3
 

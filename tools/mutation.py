@@ -119,7 +119,7 @@ class Mutant(NamedTuple):
 
     @property
     def key(self) -> tuple[str, ...]:
-        """What it is called in the list: no line number, for those change."""
+        """What it is called in the list; without a line number, because those change."""
         return self.module, self.owner, self.was, self.becomes
 
 
@@ -139,7 +139,7 @@ def _fork(work: Callable[[], int], output: Path) -> int:
         os.dup2(log, 1)
         os.dup2(log, 2)
         status = work()
-    except BaseException:  # noqa: BLE001 - nobody else would print it
+    except BaseException:  # noqa: BLE001 - nothing else would print it
         traceback.print_exc()
     finally:
         sys.stdout.flush()
@@ -230,7 +230,7 @@ def examine(
     if not list(survivors([unchanged], tests, 1, MOST_SECONDS, late)):
         # Every mutant would be killed by that.
         raise RuntimeError(f"{module}'s tests fail without any mutant")
-    # Several times what the tests take, for a machine that is busy.
+    # Several times what the tests take, in case the machine is busy.
     seconds = 20.0 + 4 * (time.monotonic() - began)
     everything = mutants(module)
     found = everything[:: max(1, round(len(everything) / sample))] if sample else everything

@@ -124,14 +124,14 @@ ROWS: Final = {
 
 
 class Report(NamedTuple):
-    """What one cell came to."""
+    """The result of one cell."""
 
     name: str
     seconds: float
     log: Log
     troubles: tuple[str, ...] = ()
     late: int = 0
-    """Lines that came on standard error, because nobody took them from standard output in time."""
+    """Lines on standard error, because they were not read from standard output in time."""
     is_whole: bool = True
     """Whether every timeout must have its line."""
 
@@ -226,7 +226,7 @@ class Command:
         print(self.skipped[-1], flush=True)
 
     def _run_cell(self, path: str, version: str, delivery: str) -> Report | None:
-        """What it came to; None if it did not begin any more."""
+        """Its result; None if it was not started any more."""
         if self.interrupted > 0:
             return None
         options = self.options
@@ -293,7 +293,7 @@ class Command:
                 child.send_signal(signal.SIGINT if self.interrupted == 1 else signal.SIGKILL)
 
     def _document(self, verdict: str) -> str:
-        """What it has come to, for the documentation's page and picture; a line for each cell."""
+        """The result, for the documentation's page and picture; a line for each cell."""
         cells = [
             {
                 "name": report.name,

@@ -4,7 +4,7 @@
 result, which is the last of them.
 """
 
-# The probe needs to know when the watchdog acts, which is nobody's business but the core's.
+# The probe needs to know when the watchdog acts, which is internal to the core.
 # ruff: noqa: SLF001
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ def _watch_the_watchdog() -> None:
 
 
 class Soak:
-    """All invocations of one delivery, and what they came to."""
+    """All invocations of one delivery, and their results."""
 
     def __init__(
         self, delivery: str, invocations: int, seed: int, seconds: float, only: Sequence[str] = ()
@@ -194,7 +194,7 @@ class Soak:
         lasted = monotonic() - self.began
         self.began = 0.0
         if lasted > LATE_PATIENCE:
-            # Nobody kills here. An injection can land where it costs a loop a callback.
+            # Nothing kills here. An injection can land where a loop loses a callback by it.
             if self.delivery == "nudge":
                 self.violated("hung, and was cut late", shot, error)
             self.count["cut late"] += 1
@@ -337,7 +337,7 @@ class Soak:
         self.violated("was dropped by C code", None, event.exc_value)
 
     def result(self) -> dict[str, Any]:
-        """All that it came to, for the command."""
+        """The whole result, for the command."""
         self.lags.sort()
         if not self.count["fired close"] and self.count["invocations"] > _FEW:
             self.violated("nothing is shown: no invocation came close to the race")

@@ -10,7 +10,7 @@ Two styles: processes of their own, as Lambda scales a function out; and the wor
 as on Managed Instances. The Runtime API is built in, on loopback, and as strict as Lambda's: it
 takes one answer for each event.
 
-For every event: the answer is this event's own, and what this handler must come to; each timeout
+For every event: the answer is this event's own, and what this handler must give; each timeout
 has one line in the log and nothing else has; no worker is lost, and none grows. An answer after the
 hard deadline is counted as late, and is no violation: it says how busy the machine was.
 """
@@ -86,7 +86,7 @@ def handler(event, context):
     do, left = event["do"], context.get_remaining_time_in_millis() / 1000
     said = {"number": event["number"], "pid": os.getpid(), "id": context.aws_request_id}
     if left <= 0:
-        return {**said, "late": True}  # come after its deadline: nobody watches that
+        return {**said, "late": True}  # it arrived after its deadline, so it is not watched
     try:
         DO[do](left)
     except TimeoutError:

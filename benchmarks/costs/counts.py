@@ -66,7 +66,7 @@ def _measure(*, quick: bool, tell: Tell) -> Found:
                 else:
                     found["ways"][contender.name] = row
         finally:
-            # Whatever ends this early: the pool's end waits for all that was asked for.
+            # If this ends early, leaving the pool would wait for all that was asked for.
             pool.shutdown(wait=False, cancel_futures=True)
     return found
 

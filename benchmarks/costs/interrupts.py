@@ -214,7 +214,7 @@ _INTERRUPTED: Final = {"watchdog": watchdog, "alarm": alarm}
 
 
 def main(way: str, state: str, threads: str, grace: str, samples: str) -> None:
-    """Tell each; the busy threads run all the while."""
+    """Tell each; the busy threads run during all of them."""
     end_with_parent()
     channel = Channel()
     begin = threading.Event()
@@ -228,7 +228,7 @@ def main(way: str, state: str, threads: str, grace: str, samples: str) -> None:
         watch(lambda _event, _context: None)(None, FakeContext(60.0))
     for _ in range(int(threads)):
         threading.Thread(target=compete, daemon=True).start()
-    begin.set()  # none before all are there, for a start would take as long as all others' turns
+    begin.set()  # only when all are there: a start would take as long as all others' turns
     for _ in range(int(samples)):
         channel.tell(ms=_INTERRUPTED[way](_BLOCKS[state], float(grace)) * 1000)
 

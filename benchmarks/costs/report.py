@@ -48,7 +48,7 @@ class Goal(NamedTuple):
     most: float
     unit: str
     limit: float | None = None
-    """What ``--check`` lets pass. None: not looked at, for the machine decides."""
+    """What ``--check`` lets pass. None: not checked, because it depends on the machine."""
     reason: str = ""
     """Why it is missed where it is, and what would be needed."""
 

@@ -94,7 +94,7 @@ def _measure(
                 why = row["watchdog"].unavailable
                 print(call.name.ljust(width), *figures, f" {why}" if why else "", flush=True)
         finally:
-            # Whatever ends this early: the pool's end waits for what is under way.
+            # If this ends early, leaving the pool waits for what is under way.
             stop.set()
             pool.shutdown(wait=False, cancel_futures=True)
     return rows

@@ -42,7 +42,7 @@ _SET_UP: Final = 60.0
 
 
 class Run(NamedTuple):
-    """What one child came to. Milliseconds count from the instant the interrupt was due."""
+    """The result of one child. Milliseconds count from the instant the interrupt was due."""
 
     ms: float | None = None
     """When the handler saw the interrupt; None if it did not, within the window."""
@@ -59,7 +59,7 @@ class Run(NamedTuple):
 
 
 def run(python: str, name: str, way: str, stop: threading.Event) -> Run:
-    """Make one call in a child of its own, and end that whatever comes of it.
+    """Make one call in a child of its own, which is ended in any case.
 
     Raises:
         Broken: The call did not block, or failed by itself: the table cannot have it.
@@ -89,7 +89,7 @@ def _listen(child: Child, stop: threading.Event) -> list[dict[str, Any]]:
 
 
 def read(told: list[dict[str, Any]]) -> Run:
-    """What a child's lines come to; :class:`Broken` if it has no place in the table."""
+    """The result that a child's lines tell; :class:`Broken` if the table cannot have it."""
     by_kind = {line.get("told", "record"): line for line in told}
     if "unavailable" in by_kind:
         return Run(unavailable=by_kind["unavailable"]["why"])
@@ -116,7 +116,7 @@ def read(told: list[dict[str, Any]]) -> Run:
 
 
 def main(name: str, way: str) -> NoReturn:
-    """Make the call; never returns, for what it has set going would hold it up."""
+    """Make the call; never returns, because threads that it has started would hold it up."""
     end_with_parent()
     resource.setrlimit(resource.RLIMIT_CPU, (_MOST_CPU, _MOST_CPU))
     try:

@@ -103,7 +103,7 @@ def _plot_way(
     """A point for each interpreter; no way hides another."""
     shift = list(_STYLES).index(way) - 1
     points = [
-        # Those that came to nothing stand side by side.
+        # Those that were not interrupted stand side by side.
         (late * 1.35**shift, row)
         if cell.figure is None
         else (max(cell.figure, _FIRST_MS), row + shift * 0.2)

@@ -184,7 +184,7 @@ def _error_of(answer: Any) -> str:
 
 
 def run(case: str, server: str | None, way: str, ports: dict[str, int], *do: str) -> list[Outcome]:
-    """Run a case one way: what each of `do` has come to.
+    """Run a case one way, and return the outcome of each of `do`.
 
     Raises:
         RuntimeError: it does not work to begin with; with what it has said.

@@ -76,7 +76,7 @@ def read() -> Figures:
 
 
 def read_soak() -> Figures:
-    """What the last long soak came to, as it was saved."""
+    """The result of the last long soak, as it was saved."""
     return Figures(**json.loads(SOAK.read_text(encoding="utf-8")))
 
 

@@ -114,7 +114,7 @@ files = Group("Pipes, file locks, `select` and signals")
 
 
 def _empty() -> int:
-    """The end of a pipe that nobody writes to."""
+    """The reading end of a pipe that stays empty."""
     return os.pipe()[0]
 
 

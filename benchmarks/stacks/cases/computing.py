@@ -1,4 +1,4 @@
-"""C code that computes and looks at nothing: in nobody's reach but a supervisor's."""
+"""C code that computes and checks for nothing: only a supervisor reaches it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What waits for this very process, or for nobody."""
+"""What waits for this very process, or for nothing."""
 
 from __future__ import annotations
 
