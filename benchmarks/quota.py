@@ -56,22 +56,17 @@ class Quota(NamedTuple):
 
 
 @contextlib.contextmanager
-def quota(share: float = SHARE) -> Iterator[Quota]:
+def quota(share: float = SHARE, period_us: int = PERIOD_US) -> Iterator[Quota]:
     """Make one for the block; its processes must have ended by then."""
-    used = int(PERIOD_US * share)
+    used = str(int(period_us * share))
+    v1 = {"cpu.cfs_period_us": str(period_us), "cpu.cfs_quota_us": used}
     for root, means, settings in (
-        (Path("/sys/fs/cgroup"), "cgroup v2", {"cpu.max": f"{used} {PERIOD_US}"}),
-        (
-            Path("/sys/fs/cgroup/cpu"),
-            "cgroup v1",
-            {"cpu.cfs_period_us": str(PERIOD_US), "cpu.cfs_quota_us": str(used)},
-        ),
+        (Path("/sys/fs/cgroup"), "cgroup v2", {"cpu.max": f"{used} {period_us}"}),
+        (Path("/sys/fs/cgroup/cpu"), "cgroup v1", v1),
     ):
         group = root / f"costs-{os.getpid()}"
-        try:
+        with contextlib.suppress(OSError):
             group.mkdir()
-        except OSError:
-            continue
         try:
             for name, value in settings.items():
                 _set(group / name, value)
@@ -98,15 +93,12 @@ def _set(file: Path, value: str) -> None:
 
 
 def _remove(folder: Path) -> None:
-    for _ in range(100):
-        try:
+    for _ in range(1000):
+        if not folder.exists():
+            return
+        with contextlib.suppress(OSError):  # a process is on its way out
             folder.rmdir()
-        except FileNotFoundError:
-            return
-        except OSError:
-            time.sleep(0.01)  # a process is on its way out
-        else:
-            return
+        time.sleep(0.01)
 
 
 def _by_turns(pid: int, share: float, over: threading.Event) -> None:
