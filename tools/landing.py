@@ -9,14 +9,18 @@ then on an interrupt lands wherever it must. While the machine does other work, 
 
 from __future__ import annotations
 
-import argparse
+import collections
 import subprocess
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from tools import ending
 from tools.landing_loops import ASYNC_LOOPS, LOOPS, Loops
 from watchdog_lambda import Interrupt, LambdaTimeout, _report, watch
 from watchdog_lambda.testing import FakeContext
+
+if TYPE_CHECKING:
+    import argparse
 
 records: list[dict[str, Any]] = []
 """Of one timeout."""
@@ -63,7 +67,7 @@ def again(interpreter: str, options: argparse.Namespace) -> int:
 
 def main() -> int:
     """Every loop in turn, or those that are asked for."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = ending.parser("dev.py landing", __doc__)
     parser.add_argument("--rounds", type=int, default=200)
     parser.add_argument("--seconds", type=float, default=0.06)
     parser.add_argument("--loop", action="append", choices=[*LOOPS, *ASYNC_LOOPS], default=[])
@@ -74,14 +78,13 @@ def main() -> int:
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     total = 0
     for name in options.loop or [*LOOPS, *ASYNC_LOOPS]:
-        found: dict[str, int] = {}
+        found: collections.Counter[str] = collections.Counter()
         wrong = cut = 0
         for _ in range(options.rounds):
             verdict, was_cut = strike(name, options.seconds)
             wrong += bool(verdict) and not was_cut
             cut += bool(verdict) and was_cut
-            for each in verdict:
-                found[each] = found.get(each, 0) + 1
+            found.update(verdict)
         total += wrong
         print(f"{name}: {wrong} of {options.rounds}, and {cut} that last call has cut")
         for what, count in found.items():

@@ -19,7 +19,7 @@ from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 
     Run = Callable[[], object]
 
@@ -120,6 +120,13 @@ class Loop:
             if len(kept) > 3:
                 await asyncio.gather(*(each.aclose() for each in kept))  # type: ignore[attr-defined]
                 kept.clear()
+
+
+def run_by_asyncio(main: Callable[[Any], Coroutine[Any, Any, None]]) -> Callable[[Any], None]:
+    def loop(self: Any) -> None:
+        asyncio.run(main(self))
+
+    return loop
 
 
 class Loops(Loop):
@@ -229,43 +236,32 @@ class Loops(Loop):
             if not condition.acquire(blocking=False):
                 self.wrong.append("the condition is locked")
 
-    def async_with(self) -> None:
-        async def main() -> None:
-            while True:
-                async with self.resource:
-                    pass
+    @run_by_asyncio
+    async def async_with(self) -> None:
+        while True:
+            async with self.resource:
+                pass
 
-        asyncio.run(main())
+    async_generator = run_by_asyncio(Loop.takes_from_a_generator)
+    async_generator_left_by_break = run_by_asyncio(Loop.breaks_off)
 
-    def async_generator(self) -> None:
-        asyncio.run(self.takes_from_a_generator())
+    @run_by_asyncio
+    async def gather(self) -> None:
+        while True:
+            await asyncio.gather(*(self.task() for _ in range(3)))
 
-    def async_generator_left_by_break(self) -> None:
-        asyncio.run(self.breaks_off())
+    @run_by_asyncio
+    async def task_group(self) -> None:
+        while True:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(3):
+                    group.create_task(self.task())
 
-    def gather(self) -> None:
-        async def main() -> None:
-            while True:
-                await asyncio.gather(*(self.task() for _ in range(3)))
-
-        asyncio.run(main())
-
-    def task_group(self) -> None:
-        async def main() -> None:
-            while True:
-                async with asyncio.TaskGroup() as group:
-                    for _ in range(3):
-                        group.create_task(self.task())
-
-        asyncio.run(main())
-
-    def async_timeout(self) -> None:
-        async def main() -> None:
-            while True:
-                async with asyncio.timeout(5), self.resource:
-                    await asyncio.sleep(0)
-
-        asyncio.run(main())
+    @run_by_asyncio
+    async def async_timeout(self) -> None:
+        while True:
+            async with asyncio.timeout(5), self.resource:
+                await asyncio.sleep(0)
 
     def asyncio_run(self) -> None:
         while True:

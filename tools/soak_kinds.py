@@ -45,29 +45,6 @@ class Shot:
     function_name = "soak"
     function_version = "1"
 
-    __slots__ = (
-        "caught",
-        "cleaned",
-        "done",
-        "due",
-        "end",
-        "entered",
-        "error",
-        "fired",
-        "inside",
-        "kind",
-        "length",
-        "limits",
-        "number",
-        "offset",
-        "open_shields",
-        "pressed",
-        "raising",
-        "shield_broken",
-        "started",
-        "token",
-    )
-
     def __init__(self, number: int, kind: Kind, length: float, offset: float) -> None:
         self.number = number
         self.kind = kind
@@ -105,8 +82,8 @@ class Shot:
 # ---- handlers ------------------------------------------------------------------------------------
 #
 # Where it says ``shot.done = True; return shot.token`` no interrupt can land from the store on:
-# stores and loads of slots and returns are no check points of CPython 3.11 and later. So a timeout
-# that leaves the guard after that store has taken the place of a finished result.
+# stores and loads of attributes and returns are no check points of CPython 3.11 and later. So a
+# timeout that leaves the guard after that store has replaced a finished result.
 
 
 def _rest(shot: Shot) -> None:
