@@ -7,6 +7,7 @@ Everything that is installed is pinned by hash in ``requirements/``.
 
 from __future__ import annotations
 
+import argparse
 import os
 import shutil
 import subprocess
@@ -262,7 +263,12 @@ def bench(session: nox.Session) -> None:
     if not is_short and (has_all or {"calls", "counts"} & parts):
         # The vendors' libraries are measured in the environment that they live in.
         os.environ["WRAPPERS_PYTHON"] = _python_made_for("wrappers")
-    _python(session, "-m", "benchmarks.costs", *session.posargs)
+    options = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    options.add_argument("--interpreter")
+    given, arguments = options.parse_known_args(session.posargs)
+    version = given.interpreter
+    python = _python_made_for(f"interpreters-{version}") if version else sys.executable
+    _run(session, python, "-m", "benchmarks.costs", *arguments)
 
 
 @here
@@ -442,10 +448,11 @@ def _python_made_for(name: str) -> str:
 
 
 def _environments_in(session: nox.Session) -> Iterator[str]:
-    """The arguments; a version such as 3.12 stands for the Python of its environment."""
+    """The arguments; 3.12 or arm64, for example, stands for the Python of that environment."""
+    made = {version: f"interpreters-{version}" for version in (*SUPPORTED, *TRIED)}
+    made |= {"arm64": "arm64"}
     for argument in session.posargs:
-        is_version = argument in {*SUPPORTED, *TRIED}
-        yield _python_made_for(f"interpreters-{argument}") if is_version else argument
+        yield _python_made_for(made[argument]) if argument in made else argument
 
 
 def _interpreters() -> Iterator[str]:

@@ -307,16 +307,16 @@ class Command:
 
 
 def look_at(given: str) -> tuple[str, str, str]:
-    """An interpreter's path and version, or why it cannot be used."""
+    """An interpreter's path, its version (with its processor, if not ours), or why not."""
     path = shutil.which(given)
     if path is None:
         return given, "", "there is no such interpreter"
-    ask = "import sys; print('%d.%d.%d' % sys.version_info[:3], sys.version_info >= (3, 11))"
+    ask = "import os, sys; print('%d.%d.%d' % sys.version_info[:3], os.uname().machine)"
     probe = subprocess.run([path, "-c", ask], capture_output=True, text=True, check=False)
-    version, _, usable = probe.stdout.strip().partition(" ")
+    version = probe.stdout.strip().removesuffix(f" {os.uname().machine}")
     if probe.returncode != 0 or not version:
         return path, "", f"it does not start: {probe.stderr.strip()[-200:]}"
-    if usable != "True":
+    if tuple(map(int, version.split(".")[:2])) < (3, 11):
         return path, version, f"Python 3.11 or later is needed, and this is {version}"
     return path, version, ""
 

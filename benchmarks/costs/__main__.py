@@ -4,6 +4,7 @@
     python3 dev.py bench --quick --check                   what CI runs, half a minute
     python3 dev.py bench --only interrupts --only growth   these parts
     python3 dev.py bench --docs --update-baseline          everything, and keep it
+    python3 dev.py bench --docs --interpreter 3.14         on this one, a column in the goals
 
 The parts:
 
@@ -75,7 +76,7 @@ def _conclude(results: Results, options: argparse.Namespace) -> int:
         if missing := page.missing(results):
             print(f"{page.PAGE.name} is left as it was: no figures of {', '.join(missing)}")
             return 1
-        page.FIGURES.write_text(results.to_json(), encoding="utf-8")
+        page.keep(results)
         page.redraw()
     failed = any(g.is_broken for g in goals) or any(c.is_worse for c in compared)
     return 1 if options.check and failed else 0

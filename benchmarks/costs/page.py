@@ -21,10 +21,17 @@ if TYPE_CHECKING:
 FOLDER: Final = ROOT / "docs" / "explanation"
 PAGE: Final = FOLDER / "costs.md"
 FIGURES: Final = FOLDER / "costs.json"
+"""Of the Python that the page is about. Those of another are in `costs-3.14.json`, for example."""
 
 
-def read() -> Results:
-    return Results.from_json(FIGURES.read_text(encoding="utf-8"))
+def read(path: Path = FIGURES) -> Results:
+    return Results.from_json(path.read_text(encoding="utf-8"))
+
+
+def keep(results: Results) -> None:
+    minor, its = (run.python.rpartition(".")[0] for run in (results, read()))
+    path = FIGURES if minor == its else FIGURES.with_stem(f"costs-{minor}")
+    path.write_text(results.to_json(), encoding="utf-8")
 
 
 def missing(results: Results) -> list[str]:
@@ -66,22 +73,25 @@ def _machine(results: Results) -> Iterator[str]:
 
 
 def _goals(results: Results) -> Iterator[str]:
-    goals = list(results.goals())
-    yield "| goal | at most | measured | |"
-    yield "|---|---:|---:|---|"
-    for goal in goals:
+    runs = [results, *map(read, sorted(FOLDER.glob("costs-*.json")))]
+    yield f"| goal | at most |{''.join(f' CPython {run.python} | |' for run in runs)}"
+    yield f"|---|---:|{'---:|---|' * len(runs)}"
+    by_run = [{goal.what: goal for goal in run.goals()} for run in runs]
+    missed: dict[str, str] = {}
+    for what, goal in by_run[0].items():
         unit = f" {goal.unit}" if goal.unit else ""
-        verdict = "met" if goal.is_met else "**missed**"
-        yield (
-            f"| {goal.what} | {digits(goal.most)}{unit} | {digits(goal.figure)}{unit} | {verdict} |"
-        )
-    missed = [goal for goal in goals if not goal.is_met]
+        row = [what, f"{digits(goal.most)}{unit}"]
+        for run, goals in zip(runs, by_run, strict=True):
+            found = goals[what]
+            row += [f"{digits(found.figure)}{unit}", "met" if found.is_met else "**missed**"]
+            if not found.is_met:
+                where = "" if run is results else f"{run.python}: "
+                missed.setdefault(what, f"({where}{found.figures()}). {found.reason}")
+        yield f"| {' | '.join(row)} |"
     if missed:
-        yield ""
-        yield "What is missed, why, and what would be needed:"
-        yield ""
-    for goal in missed:
-        yield f"- **{goal.what}** ({goal.figures()}). {goal.reason}"
+        yield from ("", "What is missed, why, and what would be needed:", "")
+    for what, why in missed.items():
+        yield f"- **{what}** {why}"
 
 
 def _contenders(results: Results) -> Iterator[str]:
