@@ -55,7 +55,7 @@ class Broken:
 
 
 class FakeAlarm:
-    """Counts how often it is rung; nobody waits."""
+    """Counts how often it is rung; no thread waits."""
 
     def __init__(self) -> None:
         self.rung = 0
@@ -146,7 +146,7 @@ def standing() -> FrameType:
 
 
 def block() -> None:
-    """Block as a handler does, in a lock that nobody releases."""
+    """Block as a handler does, in a lock that is never released."""
     lock = threading.Lock()
     lock.acquire()
     lock.acquire(timeout=BOUND)

@@ -4,7 +4,7 @@
 * Tracing for one landing gives way to a trace function that is there already, and coverage's is
   one. So it is taken away for the landing, and put back before the next test.
 
-A test that a trace function would change all the same, for it makes check points of its own, is
+A test that a trace function would change all the same, as it makes check points of its own, is
 marked ``untraced`` and left out: what it covers could not be seen.
 """
 

@@ -148,7 +148,7 @@ def test_a_hook_and_a_fallback_that_failed_say_why() -> None:
 
 
 def test_a_stuck_handler_ran_until_the_kill() -> None:
-    """Nobody knows of an end; interrupts that have not landed are where they were sent."""
+    """No end is known; interrupts that have not landed are where they were sent."""
     pending = {**RECORD["interrupts"][0], "landed_after_ms": None, "outcome": "pending"}
     record = RECORD | {"ended_after_ms": None, "interrupts": [pending], "hooks": []}
 

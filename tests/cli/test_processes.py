@@ -1,4 +1,4 @@
-"""Ending what was started here, and nobody else."""
+"""Ending what was started here, and nothing else."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ print(child.pid, flush=True)
 
 
 def test_children_whose_parent_has_gone_are_found_by_their_mark() -> None:
-    """In a session of their own, and nobody's children any more."""
+    """In a session of their own, and orphaned."""
     mark = uuid.uuid4().hex
     environ = os.environ | {MARK: mark}
     orphan = int(subprocess.check_output([sys.executable, "-c", FAMILY], env=environ))

@@ -1,4 +1,4 @@
-"""The image, built and run for real; minutes at the first run, for the base is made then."""
+"""The image, built and run for real; the first run takes minutes, because the base is made then."""
 
 from __future__ import annotations
 

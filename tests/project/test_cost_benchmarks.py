@@ -161,7 +161,7 @@ def test_what_was_not_measured_stays_in_the_baseline(tmp_path: Path) -> None:
 
 
 def test_the_baseline_has_every_ratio() -> None:
-    """And none that nobody measures any more."""
+    """And none that is not measured any more."""
     assert sorted(ratio.name for ratio in docs.read().ratios()) == list(baseline.read())
 
 
@@ -254,7 +254,7 @@ def test_a_measured_process_that_fails_is_no_figure() -> None:
 
 
 def test_what_is_not_installed_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its row is left out, with the reason: nobody takes it for measured."""
+    """Its row is left out, with the reason."""
     monkeypatch.delenv("WRAPPERS_PYTHON", raising=False)
 
     told = counts._count(CONTENDERS["Lumigo"], is_traced=False)

@@ -67,7 +67,7 @@ def test_deployments_that_agree_pass() -> None:
     ],
 )
 def test_deployments_that_differ_are_found(other: deployment.Kit, message: str) -> None:
-    """A metric that one of them lacks, or an alarm that tells nobody."""
+    """A metric that one of them lacks, or an alarm without an action."""
     assert message in deployment.differences({"SAM": kit(), "CDK": other})
 
 

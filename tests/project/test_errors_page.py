@@ -53,11 +53,11 @@ def untyped(function: Any, *args: Any, **options: Any) -> Callable[[], object]:
 
 
 async def flush(_details: object) -> None:
-    """A hook that nobody could await."""
+    """A hook that could not be awaited."""
 
 
 def nothing() -> None:
-    """Called by nobody, for it takes nothing."""
+    """Never called, because it takes no arguments."""
 
 
 flush.__module__ = nothing.__module__ = "app"

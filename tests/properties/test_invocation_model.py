@@ -273,7 +273,7 @@ class Model:
         if self.interrupt == "none" or not self.fired:
             return False
         if self.killed:
-            return True  # nobody kills here
+            return True  # nothing kills here
         if not self.last_call:
             return not (self.is_shielded or self.is_cleaning_up or self.is_winding_up)
         return not (self.after_last_call and self.is_cleaning_up)
@@ -450,7 +450,7 @@ class Invocations(RuleBasedStateMachine):
     def works(self) -> None:
         model = self.take()
         if model.may_land:
-            # By injection it can then land between this step and the next, where nobody looks.
+            # By injection it can then land between this step and the next, where it is not seen.
             return
         # Once it has fired, long enough for an interrupt that must not come.
         seconds = 0.03 if model.fired else 0.0
@@ -549,7 +549,7 @@ class Invocations(RuleBasedStateMachine):
     @rule()
     @step
     def forks(self) -> None:
-        """The child is nobody's invocation; the parent's goes on."""
+        """The child has no invocation; the parent's goes on."""
         if self.take().may_land:
             return
         assert self.actor.tell(fork) == b"unwatched"

@@ -22,7 +22,7 @@ SECONDS = 0.05
 """That an answer is waited for."""
 
 MOST = 3.0
-"""Seconds after which nobody has bounded the wait, however busy the machine."""
+"""Seconds after which the wait is not bounded, however busy the machine."""
 
 
 class Server:

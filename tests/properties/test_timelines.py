@@ -147,7 +147,7 @@ def test_a_larger_before_is_no_later(
 def test_a_stuck_handler_is_given_up_between_last_call_and_last_words(
     seconds: float, grace: float, last_call: float, action: str
 ) -> None:
-    """So that nobody speaks for a watchdog that has spoken."""
+    """So that no dump is made for a watchdog that has reported."""
     chosen = settings(grace, None, last_call)
     assert chosen is not None
     line = timeline(chosen, seconds)

@@ -4,7 +4,7 @@
         emulator.invoke({"warm": True})
         print(emulator.invoke({"name": "World"}).json())
 
-Traps of the emulator that this module does not hide, for they decide what a test may claim:
+Traps of the emulator that this module does not hide, because they decide what a test may claim:
 
 * The deadline starts when the HTTP request arrives, so the first invocation pays for the import of
   the handler. Send one for warming up first, and give it a timeout that the import fits into: after

@@ -1,4 +1,4 @@
-"""Lambda's Runtime API as Managed Instances have it: several pollers, and nobody kills.
+"""Lambda's Runtime API as Managed Instances have it: several pollers, and no kill at the deadline.
 
     with RuntimeApi(timeout=2.0) as api:
         ...  # start a runtime with AWS_LAMBDA_RUNTIME_API=api.address

@@ -37,7 +37,7 @@ _INET = re.compile(r'sin_port=htons\((\d+)\), sin_addr=inet_addr\("([\d.]+)"\)')
 
 
 class Trap:
-    """Listens where nobody is to come; keeps what came."""
+    """Listens where no connection is expected; keeps what came."""
 
     def __init__(self) -> None:
         self._socket = socket.create_server(("127.0.0.1", 0))

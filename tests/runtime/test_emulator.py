@@ -31,7 +31,7 @@ def function(tmp_path: Path) -> Emulator:
 
 
 def is_running(pid: int) -> bool:
-    """Whether there is such a process, a dead one that nobody has reaped apart."""
+    """Whether there is such a process, other than a zombie."""
     try:
         stat = Path("/proc", str(pid), "stat").read_text(encoding="utf-8")
     except FileNotFoundError:

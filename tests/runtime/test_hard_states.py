@@ -74,7 +74,7 @@ def test_one_line_and_one_answer(shared: Emulator, do: str) -> None:
 
 
 def test_a_wait_for_a_buffers_lock_is_reported_and_killed(shared: Emulator) -> None:
-    """Nobody can end it: C code waits there and looks at no signals. The line says where."""
+    """Nothing can end it: C code waits there and checks for no signals. The line says where."""
     with log_shown(shared, since=len(shared.lines)):
         timed_out = call(shared, {"do": "in_anothers_print"})
 

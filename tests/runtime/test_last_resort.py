@@ -121,7 +121,7 @@ is_unfit = watch(last_resort="exit", fallback=unfit)(stuck)
 def test_the_fallback_is_posted_if_it_works(
     tmp_path: Path, name: str, answer: Any, remark: str
 ) -> None:
-    """Chosen in code; a fallback that fails or hangs costs nobody the error."""
+    """Chosen in code; a fallback that fails or hangs does not cost the caller the error."""
     (tmp_path / "app.py").write_text(FALLBACKS, encoding="utf-8")
     with running(wrapped(f"app.{name}", cwd=tmp_path, timeout=TIMEOUT)) as emulator:
         emulator.invoke(None)

@@ -1,4 +1,4 @@
-"""Managed Instances: several workers, forked before the handler is imported, and nobody kills.
+"""Managed Instances: several workers, forked before the handler is imported, and no kill.
 
 Lambda tells the deadline there and leaves the rest to the function. The runtime is the real one; it
 talks to :mod:`.runtime_api`, and in the last tests to AWS's emulator.
@@ -257,7 +257,7 @@ def test_one_stuck_worker_does_not_hold_up_the_other(tmp_path: Path) -> None:
 
 
 def test_without_the_package_workers_stay_pinned(tmp_path: Path) -> None:
-    """Nobody ends the invocations; with all workers stuck the next event finds none."""
+    """Nothing ends the invocations; with all workers stuck the next event finds none."""
     with instance(tmp_path, PLAIN) as (api, started):
         stuck = [api.send({"hold": 60}) for _ in range(WORKERS)]
         with pytest.raises(NoAnswer, match="a worker has it"):
@@ -300,7 +300,7 @@ def test_bogus_deadline_is_warned_of_once_per_worker(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("gil", [False, True], ids=["gil-free", "gil-held"])
 def test_unreachable_code_is_interrupted_once_it_returns(tmp_path: Path, *, gil: bool) -> None:
-    """Beyond the hard deadline too: nobody else would ever end it."""
+    """Beyond the hard deadline too: nothing else would ever end it."""
     with instance(tmp_path) as (api, started):
         blind = TIMEOUT + 1.0
         answer = api.invoke({"blind": blind, "gil": gil, "then_sleep": True}, within=blind + 5)

@@ -128,7 +128,7 @@ def test_a_supervisor_keeps_the_announcement() -> None:
 
 
 def test_without_the_setting_a_hook_is_warned_of() -> None:
-    """It never runs, and nobody should rely on it."""
+    """It never runs, and no user should rely on it."""
     with running(wrapped("ending.handler", timeout=4, warm_up=OK)) as emulator:
         lines = end(emulator)
 

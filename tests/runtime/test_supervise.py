@@ -161,7 +161,7 @@ def test_a_hang_after_pythons_end_is_answered() -> None:
 
 
 def test_a_hang_between_two_invocations_is_the_platforms() -> None:
-    """The next event has come to the process, and nobody else knows of it."""
+    """The next event has come to the process, and nothing else knows of it."""
     with running(function()) as emulator:
         before = look(emulator)
         answer: Any = emulator.invoke({"do": "deadlock with the GIL", "idle": True}).json()
@@ -223,7 +223,7 @@ def test_a_death_while_the_answer_is_sent_is_answered_once(do: str) -> None:
 
 @pytest.mark.parametrize(("do", "said"), [("segfault", "SIGSEGV"), ("exit", "exit status 7")])
 def test_a_death_between_two_invocations_is_the_platforms(do: str, said: str) -> None:
-    """The supervisor ends as the runtime has; nobody waits for an answer."""
+    """The supervisor ends as the runtime has; no caller waits for an answer."""
     with running(function()) as emulator:
         before = look(emulator)
         emulator.invoke({"do": do, "idle": True})

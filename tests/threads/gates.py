@@ -41,7 +41,7 @@ class Gate:
 
 
 def _state() -> str:
-    """What the watchdog is about, for the message about a gate that it has not come to."""
+    """What the watchdog does, for the message about a gate that it has not reached."""
     watchdog = process_watchdog
     now, real = watchdog.clock.monotonic(), watchdog.nudge
     stack = all_stacks(watchdog._thread_id or 0).get(watchdog._thread_id or 0)

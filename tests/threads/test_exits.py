@@ -98,7 +98,7 @@ def test_a_join_that_takes_any_oserror_for_the_childs_end_is_interrupted_for_goo
             went_on.append(True)
             return "the child has ended"
 
-        # Not in the handler: interrupted in there, it would have a child that nobody can end.
+        # Not in the handler: interrupted in there, it would have a child that cannot be ended.
         child.start()
         try:
             handler({}, Context(0.4))

@@ -141,7 +141,7 @@ def test_an_interrupt_leaves_it_until_the_hard_deadline(store: Store) -> None:
     reason="Powertools before 3.35 takes such a record for one that has expired",
 )
 def test_without_the_context_it_stays(store: Store) -> None:
-    """Nobody has told Powertools of a deadline: until the record itself expires, in an hour."""
+    """Powertools has not been told of a deadline: until the record itself expires, in an hour."""
     handler = charging(store, registered=False)
     event = {"id": 1, "do": "swallow"}
     context = Context(SECONDS)

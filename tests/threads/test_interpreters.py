@@ -1,6 +1,6 @@
 """Sub-interpreters: in one of them nothing is watched, and said so; a handler may have some.
 
-Each scene is a process of its own, for what goes wrong here ends it.
+Each scene is a process of its own, because what goes wrong here ends it.
 """
 
 from __future__ import annotations

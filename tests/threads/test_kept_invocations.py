@@ -31,7 +31,7 @@ class Observed(WatchdogThread):
         self.now = FakeClock()
         super().__init__(self.now, _report)
         self._has_met_main = True
-        self.wake_at = -math.inf  # nobody rings
+        self.wake_at = -math.inf  # it is not rung
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Beyond the hard deadline, where nobody kills (Managed Instances)."""
+"""Beyond the hard deadline, where Lambda does not kill (Managed Instances)."""
 
 from __future__ import annotations
 

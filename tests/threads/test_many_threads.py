@@ -30,7 +30,7 @@ def handler(work: Callable[[], object], _context: object) -> object:
 
 
 class Outcomes:
-    """Calls the handler in a thread, for its own request; what each call came to."""
+    """Calls the handler in a thread, for its own request; the result of each call."""
 
     def __init__(self) -> None:
         self.of: dict[str, object] = {}

@@ -203,7 +203,7 @@ assert "aws_lambda_powertools.metrics" in sys.modules
 
 
 def test_a_cold_start_without_it_loads_no_powertools() -> None:
-    """It is imported at the start of those that have set it, and of nobody else."""
+    """It is imported at the start of the functions that have set it, and of no others."""
     done = subprocess.run(
         [sys.executable, "-c", UNSET],
         capture_output=True,

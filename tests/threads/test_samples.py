@@ -122,7 +122,7 @@ def test_a_block_rings_although_the_thread_wakes_for_a_sample_before(
     with time_limit(10.0):
         pass
 
-    # Not what was there before: the thread may have gone to sleep for longer, and nobody ring it.
+    # Not what was there before: the thread may have gone to sleep for longer, and not be rung.
     process_watchdog.wake_at = process_watchdog.acts_at = math.inf
 
     [limit] = rung

@@ -211,7 +211,7 @@ def test_what_has_no_other_side_with_a_name_is_left_alone() -> None:
     server = socket.create_server(("127.0.0.1", 0))
     datagrams = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     datagrams.connect(("127.0.0.1", 9))
-    # Python waits in poll(), for the socket has a timeout.
+    # Python waits in poll(), because the socket has a timeout.
     server.settimeout(BOUND)
     listens = Blocked(server.accept)
     pair, pipe = Blocked(lambda: ours.recv(1)), Blocked(lambda: os.read(reader, 1))

@@ -75,7 +75,7 @@ def test_the_current_span_gets_an_event(spans: InMemorySpanExporter, tracer: tra
 def test_one_of_the_two_is_enough(
     spans: InMemorySpanExporter, tracer: trace.Tracer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """X-Ray has not been loaded, and nobody loads it."""
+    """X-Ray has not been loaded, and is not loaded by this."""
     monkeypatch.delitem(sys.modules, "aws_xray_sdk.core")
 
     with tracer.start_as_current_span("handler"):

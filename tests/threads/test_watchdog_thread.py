@@ -168,7 +168,7 @@ def test_what_is_armed_beside_a_sample_is_not_missed(
 def test_an_invocation_that_has_ended_is_looked_at_no_more(
     registered: dict[int, Invocation],
 ) -> None:
-    """The thread sleeps to no sample of it, and without end, for nothing is to come."""
+    """The thread sleeps to no sample of it, and without end, because nothing is due."""
     clock = FakeClock()
     observed = Observed(clock)
     active[-1] = one = sampled(clock.now)
@@ -220,7 +220,7 @@ def test_a_normal_invocation_wakes_nobody() -> None:
 def test_a_wake_signal_that_is_in_use_is_warned_of_once(
     wake_signal: str, warnings: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Blocked calls are not interrupted then, and nobody has asked for that."""
+    """Blocked calls are not interrupted then, and that was not asked for."""
     observed = Observed(FakeClock())
     observed._thread_id = -1  # as if it had been started
     watched = guard(lambda _e, _c: "ended", plan(wake_signal=wake_signal), observed)

@@ -318,7 +318,7 @@ def test_what_would_never_be_awaited_is_refused() -> None:
 
 
 def test_settings_are_frozen() -> None:
-    """Nobody changes settings that an invocation is running under."""
+    """The settings that an invocation runs under do not change."""
     with pytest.raises(AttributeError, match="frozen"):
         Settings.from_environ({}).timeout = 3.0
 

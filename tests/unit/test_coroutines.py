@@ -127,7 +127,7 @@ def test_the_handlers_own_coroutine_is_known_while_it_runs(kept: StillLoop) -> N
 
 
 def test_a_call_where_a_loop_runs_begins_nothing(kept: StillLoop) -> None:
-    """Not even the handler's coroutine: nobody would await it."""
+    """Not even the handler's coroutine: it would not be awaited."""
 
     async def handler(_event: object, _context: object) -> None: ...
 

@@ -79,7 +79,7 @@ def test_a_bad_setting_is_shown_without_the_frames_of_the_import(
 
 
 def test_without_the_runtime_a_bad_setting_is_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody is there to show it."""
+    """There is nothing that could show it."""
     monkeypatch.setitem(sys.modules, "awslambdaric.lambda_runtime_exception", None)
     monkeypatch.delitem(sys.modules, "watchdog_lambda._lambda.init_error", raising=False)
     error = ConfigurationError("bad")

@@ -72,7 +72,7 @@ class Scene:
 
     def __init__(self) -> None:
         self.clock = FakeClock(NOW)
-        self.wake_at = -math.inf  # the thread looks soon enough; nobody need ring
+        self.wake_at = -math.inf  # the thread looks soon enough without being rung
         self.rung: list[Invocation] = []
         self.ended: list[Invocation] = []
         self.kernel_timers = SimpleNamespace(dump_for=None, ends=self.ended.append)
@@ -713,7 +713,7 @@ def test_what_the_inner_one_is_given_holds_until_it_returns(scene: Scene) -> Non
 
 
 def test_an_inner_one_that_is_given_nothing_changes_nothing(scene: Scene) -> None:
-    """Nobody is woken."""
+    """No thread is woken."""
     plans: list[object] = []
     outer = nested(scene, lambda: plans.append(active[get_ident()].plan))
 

@@ -151,7 +151,7 @@ LIBRARYS = "/srv/site-packages/lib.py"
 
 
 def test_the_invocation_is_over(scene: Scene) -> None:
-    """Nobody speaks for it any more, and the watchdog may let go of it."""
+    """No stack dump is armed for it any more, and the watchdog may forget it."""
     scene.conclude("result")
 
     assert scene.firing.ended_at == ENDED
@@ -270,7 +270,7 @@ def test_the_none_of_a_wrapper_is_no_outcome(scene: Scene) -> None:
 
 
 def test_an_outcome_that_a_wrapper_makes_is_believed(scene: Scene) -> None:
-    """Only None is nobody's."""
+    """Only None stands for no thread."""
     lose_it_in_a_wrapper(scene)
 
     assert scene.conclude({"statusCode": 504}) == ({"statusCode": 504}, None)

@@ -39,7 +39,7 @@ def plain(_event: object, _context: object) -> object:
 
 
 def spin() -> None:
-    """Compute as long as nobody interrupts it, within a bound."""
+    """Compute until it is interrupted, within a bound."""
     until = time.monotonic() + BOUND
     while time.monotonic() < until:
         pass

@@ -57,7 +57,7 @@ def ok(event: Event, context: Context) -> object:
 
 @kind
 def load(event: Event, context: Context) -> object:
-    """Import a library while nobody waits for it: its import would eat the next deadline."""
+    """Import a library while no deadline runs: its import would use up the next one."""
     __import__(event["module"])
     return ok(event, context)
 
@@ -296,7 +296,7 @@ def boto3_get(event: Event, context: Context) -> object:
             "dynamodb",
             region_name="eu-west-1",
             aws_access_key_id="none",
-            aws_secret_access_key="none",  # noqa: S106 - there must be one; nobody looks at it
+            aws_secret_access_key="none",  # noqa: S106 - there must be one; it is not checked
             endpoint_url=f"http://127.0.0.1:{port}",
             config=Config(proxies={}),
         )
@@ -511,7 +511,7 @@ def own_error(event: Event, context: Context) -> object:
 
 @kind
 def own_error_in_cleanup(event: Event, context: Context) -> object:
-    """Fail while cleaning up; nobody names the timeout, but Python notes it as the context."""
+    """Fail while cleaning up, without `from`: Python notes the timeout as the context."""
     try:
         time.sleep(FOREVER)
     finally:
@@ -568,7 +568,7 @@ def asyncio_busy(event: Event, context: Context) -> object:
 
 @kind
 def asyncio_busy_task(event: Event, context: Context) -> object:
-    """Be busy in a task that nobody awaits, where a loop stores what is thrown and forgets it."""
+    """Be busy in a task that is not awaited, where a loop stores what is thrown and forgets it."""
     import asyncio
 
     async def spin() -> None:
@@ -596,7 +596,7 @@ def asyncio_to_thread(event: Event, context: Context) -> object:
 
 @kind
 def asyncio_bare_loop(event: Event, context: Context) -> object:
-    """Run a loop by hand and close it at once: nobody can run what is left in it."""
+    """Run a loop by hand and close it at once: what is left in it cannot be run."""
     import asyncio
 
     loop = asyncio.new_event_loop()

@@ -89,5 +89,5 @@ def _tasks() -> set[Any]:
         return set()
     try:
         return asyncio.all_tasks(asyncio.get_event_loop_policy().get_event_loop())
-    except RuntimeError:  # nobody has made one
+    except RuntimeError:  # there is none yet
         return set()

@@ -1,4 +1,4 @@
-"""A handler that nobody can interrupt, in a process that has something to lose."""
+"""A handler that cannot be interrupted, in a process that has something to lose."""
 
 from __future__ import annotations
 

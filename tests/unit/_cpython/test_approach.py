@@ -126,7 +126,7 @@ def test_who_is_asked_and_has_nothing_is_asked_no_more(way: Way) -> None:
 
 @pytest.mark.untraced
 def test_a_tracer_that_is_there_goes_first(way: Way) -> None:
-    """A debugger's; nobody is asked, and it stays."""
+    """A debugger's; no thread is asked, and it stays."""
 
     def tracer(*_: object) -> None:
         return None
@@ -261,7 +261,7 @@ def test_at_last_call_it_lands_wherever_it_must(cpu: list[float]) -> None:
 
 @pytest.mark.untraced
 def test_beyond_the_hard_deadline_there_is_time(cpu: list[float]) -> None:
-    """Nobody has killed. On a busy machine a watchdog that is late would cut what is entered."""
+    """No kill here. On a busy machine a watchdog that is late would cut what is entered."""
     one = Way(grace_period=0.015).taken
     assert not one.allows(standing(), is_last_call=True, is_late=True)
     cpu[0] += 2.9 * PATIENCE
@@ -275,7 +275,7 @@ def test_beyond_the_hard_deadline_there_is_time(cpu: list[float]) -> None:
 def test_what_reading_code_takes_is_not_the_threads(
     cpu: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A code object that nobody has read takes a share of the shortest patience."""
+    """A code object that has not been read takes a share of the shortest patience."""
 
     class Slow(CodePoints):
         def __init__(self, code: CodeType) -> None:

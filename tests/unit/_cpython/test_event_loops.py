@@ -48,7 +48,7 @@ def nothing_seen() -> None:
 
 
 def test_the_loop_that_runs_here(still: StillLoop, monkeypatch: pytest.MonkeyPatch) -> None:
-    """None outside of one, and none where nobody has imported asyncio."""
+    """None outside of one, and none where asyncio has not been imported."""
     assert running_loop() is None
     still.call_soon(lambda: seen.append(running_loop()))
     finish_turn(still)
@@ -679,7 +679,7 @@ def test_a_loop_that_cannot_tell_its_tasks_has_none(
 def test_a_loop_in_another_thread_is_found_by_the_frame_that_runs_it(
     busy: StillLoop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """None where that thread runs none, has ended, or where nobody has imported asyncio."""
+    """None where that thread runs none, has ended, or where asyncio has not been imported."""
     there, go_on = threading.Event(), threading.Event()
 
     def wait() -> None:
@@ -719,7 +719,7 @@ class Waits(selectors.DefaultSelector):
 
 
 def test_a_loop_that_waits_in_another_thread_is_woken(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It waits again, for what it is woken for is nothing. One that cannot be woken is let be."""
+    """It waits again, because it is woken for nothing. One that cannot be woken is left alone."""
 
     def refuse(*_: object) -> None:
         raise RuntimeError("Event loop is closed")

@@ -104,7 +104,7 @@ def test_trim_cuts_the_frames_that_raised_the_interrupt() -> None:
 
 
 def test_names_that_break_a_line_are_spelt_out() -> None:
-    """Generated code has any names, and nobody forges a line of the log with them."""
+    """Generated code has any names, and a line of the log cannot be forged with them."""
     assert shown("load_rows") == "load_rows"
     assert shown("größe") == "größe"
     assert shown("a\nb\x1b[31m") == r"a\nb\x1b[31m"

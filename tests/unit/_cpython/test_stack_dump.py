@@ -89,7 +89,7 @@ def test_for_the_invocations_to_come_only_processor_time_counts(words: Words) ->
 @pytest.mark.parametrize("is_open", [True, False])
 @pytest.mark.parametrize("seconds", [0.0, -1.0])
 def test_past_its_time_nothing_is_set(words: Words, seconds: float, *, is_open: bool) -> None:
-    """Nobody has ended the process then, so nobody needs a dump."""
+    """The process has not been ended then, so no dump is needed."""
     words.words.set(DUMP_IN, OVERDUE_IN, is_open=True)
     words.words.set(seconds, OVERDUE_IN, is_open=is_open)
 

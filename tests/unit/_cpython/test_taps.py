@@ -168,7 +168,7 @@ def test_who_does_not_hear_is_in_c_code(scene: Scene) -> None:
 
 
 def test_a_tool_of_others_is_left_to_them(scene: Scene, monitoring: Monitoring) -> None:
-    """The next number is taken; without any, nobody can be tapped."""
+    """The next number is taken; without any, no thread can be tapped."""
     monitoring.names[TOOLS[0]] = "somebody"
     assert scene.tap.send(OTHER, here(), 10.0)
     assert list(monitoring.callbacks) == [TOOLS[1]]

@@ -44,7 +44,7 @@ async def waits() -> None:
 
 
 def begun(loop: StillLoop, coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
-    """A task that waits, with nobody waiting for it."""
+    """A task that waits, and is not awaited."""
     task = loop.create_task(coroutine)
     finish_turn(loop)
     return task
@@ -114,7 +114,7 @@ def test_the_task_of_a_run_that_was_interrupted_ends(still: StillLoop) -> None:
 
 
 def test_outside_of_a_run_there_is_nothing_to_note(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nor where nobody has imported asyncio."""
+    """Nor where asyncio has not been imported."""
     before = set(tasks._interrupted)
     note_run(sys._getframe())
     monkeypatch.delitem(sys.modules, "asyncio.base_events")

@@ -98,7 +98,7 @@ def test_alarm_rung_before_the_wait_is_not_lost() -> None:
 
 
 class FakeLock:
-    """A lock that nobody waits for; it says what it was asked for."""
+    """A lock that is not waited for; it says what it was asked for."""
 
     def __init__(self) -> None:
         self.is_taken = False

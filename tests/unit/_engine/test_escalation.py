@@ -242,7 +242,7 @@ def test_where_a_task_waits_stands_before_a_stack_that_is_not_the_users(
 
 
 def test_the_nudge_is_sent_again_and_again(scene: Scene) -> None:
-    """Once the hooks are over; seldom once nobody has killed the process."""
+    """Once the hooks are over; seldom if Lambda has not killed the process by then."""
     scene.registry.add("hook", nothing)
     scene.begin()
     scene.at(GRACE_AT)
@@ -409,7 +409,7 @@ def test_a_last_resort_that_is_not_to_be_had_is_remarked_upon(
 
 
 def test_past_the_hard_deadline_there_is_only_a_report(scene: Scene) -> None:
-    """Nobody waits for an answer any more."""
+    """No caller waits for an answer any more."""
     resort = Resort(None)
     scene.begin(resort=resort, last_resort="exit")
     scene.at(GRACE_AT)

@@ -495,7 +495,7 @@ def test_a_task_that_has_been_cancelled_cleans_up_first(
 ) -> None:
     """A TaskGroup brings on what one of its tasks got once the others are through.
 
-    In half the time at the most, for a task may take no notice.
+    In half the time at the most, because a task may ignore it.
     """
     rungs.land(GRACE_AT)
     frame = sys._getframe()
@@ -585,7 +585,7 @@ def test_a_handler_that_has_caught_it_winds_up(rungs: Rungs) -> None:
 
 
 def test_the_last_one_is_what_a_handler_winds_up_from(rungs: Rungs) -> None:
-    """The first was dropped, nobody knows where."""
+    """The first was dropped; it is not known where."""
     rungs.land(GRACE_AT)
     try:
         raise rungs.land(GRACE_AT + 1.0)

@@ -218,7 +218,7 @@ def test_one_that_has_ended_meanwhile_is_not_spoken_for(kernel: Kernel) -> None:
 
 
 def test_an_end_takes_its_own_dump_back(kernel: Kernel) -> None:
-    """Nobody else's."""
+    """No other thread's."""
     one, other = invocation(10.0), invocation(20.0)
     kernel.kernel_timers.choose([one, other])
 

@@ -643,7 +643,7 @@ def test_only_the_handlers_thread_waits_for_the_answer(scene: Scene) -> None:
 
 
 def test_the_watchdog_does_not_answer_for_a_handler_that_has_come_back(scene: Scene) -> None:
-    """It answers for itself, and waits for nobody."""
+    """It answers for itself, and waits for no other thread."""
     scene.invocation.is_open = False
 
     assert scene.firing.claim_answer() is False

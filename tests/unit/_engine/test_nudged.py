@@ -67,7 +67,7 @@ def decided(
     *invocations: Any,
     error: BaseException | None = None,
     ring: Any = lambda: None,
-    timers: Any = Timers(),  # noqa: B008 - nobody reads it
+    timers: Any = Timers(),  # noqa: B008 - it is not read
     beside: tuple[Any, ...] = (),
 ) -> tuple[BaseException | None, list[Any]]:
     """What `decide` returns, and the firings that it has had land."""

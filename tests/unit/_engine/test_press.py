@@ -133,7 +133,7 @@ def test_an_interrupt_that_is_put_off_is_tried_again_soon(scene: Scene) -> None:
 
 
 def test_beyond_the_hard_deadline_it_is_tried_less_often(scene: Scene) -> None:
-    """Where nobody kills."""
+    """Where Lambda does not kill."""
     assert scene.step(LIMIT) == LIMIT + LATE_PERIOD
     assert scene.step(math.nextafter(LIMIT, 0.0)) == pytest.approx(LIMIT + 0.125)
 

@@ -163,7 +163,7 @@ def test_what_a_library_takes_for_cancelling_lands_there() -> None:
 
 
 def test_from_afar_any_library_in_between_may_take_it() -> None:
-    """Another thread's clauses cannot be read, for its frames must not be walked."""
+    """Another thread's clauses cannot be read, because its frames must not be walked."""
     own_place, installed = (OWN, 1, "h"), (LIBRARY, 1, "get")
     standard = (f"{STDLIB}socket.py", 1, "recv")
 

@@ -149,7 +149,7 @@ def test_the_next_hook_is_started_beside_one_that_has_had_its_share(
 def test_what_a_hook_leaves_is_shared_by_those_behind_it(
     make: Callable[..., Scene], lasts: dict[int, float], starts: list[float]
 ) -> None:
-    """And nobody has more than the budget."""
+    """And none has more than the budget."""
     scene = make(nothing, nothing, nothing)
     scene.lasts = lasts
 

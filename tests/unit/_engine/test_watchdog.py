@@ -1163,7 +1163,7 @@ def test_a_nudge_that_meets_a_frame_of_ours_waits_for_nobody(watched: Watched) -
     assert (watched.fake.alarm.rung, watched.fake.now) == (0, GRACE_AT + 1.0)
 
 
-# ---- a nudge of the kernel's, for a thread that is late ----------------------------------------
+# ---- the kernel's nudge, for a thread that is late ---------------------------------------------
 
 
 def caught_up(*stages: object) -> Any:

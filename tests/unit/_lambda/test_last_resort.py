@@ -148,7 +148,7 @@ def test_an_exit_answers_with_an_error_first(scene: Scene) -> None:
 
 
 def test_what_is_not_known_is_not_told(scene: Scene) -> None:
-    """Nobody has looked where the handler is, and it is later than it should be."""
+    """Nothing has looked where the handler is, and it is later than it should be."""
     scene.fire().details = None
     scene.clock.now = HARD + 1.25
 
@@ -180,7 +180,7 @@ def test_the_answer_has_the_header_that_the_event_had(scene: Scene) -> None:
 
 
 def test_an_invocation_without_a_request_id_cannot_be_answered(scene: Scene) -> None:
-    """Nothing is posted, and nobody leaves."""
+    """Nothing is posted, and the process does not end."""
     scene.fire().invocation.context = SimpleNamespace()
 
     assert scene.act() == "the context has no aws_request_id"
@@ -297,7 +297,7 @@ def test_a_fallback_that_hangs_leaves_time_for_the_error(scene: Scene) -> None:
 
 
 def test_a_fallback_has_no_time_beyond_the_hard_deadline(scene: Scene) -> None:
-    """Where nobody has killed."""
+    """Where Lambda has not killed."""
     scene.fire(fallback=lambda _details: {})
     scene.is_hanging = True
     scene.clock.now = HARD + 3.0

@@ -121,7 +121,7 @@ def test_after_a_restart_the_registration_is_still_there(extension: Extension) -
 def test_where_it_cannot_be_listened_the_start_goes_on(
     caplog: pytest.LogCaptureFixture, extension: Extension, error: Exception
 ) -> None:
-    """With a warning; an extension that nobody listens for would cost 500 ms at each end."""
+    """With a warning; an extension that is not used would cost 500 ms at each end."""
     Sandbox.error = error
 
     prepare(sigterm="1")

@@ -333,7 +333,7 @@ def prepared(**environment: str) -> tuple[str, str]:
 
 
 def test_the_last_resort_is_prepared_on_lambda_only() -> None:
-    """Where there is no Runtime API there is nobody to answer to, and nothing is imported."""
+    """Without a Runtime API there is no caller to answer, and nothing is imported."""
     assert prepared() == ("False False", "")
     assert prepared(AWS_LAMBDA_RUNTIME_API="127.0.0.1:9001") == ("True True", "")
 

@@ -101,7 +101,7 @@ def in_a_child(scene: Callable[[], object]) -> Any:
 
 @pytest.mark.parametrize("is_taken", [False, True])
 def test_the_descriptor_of_signals_is_taken_where_it_is_free(is_taken: bool) -> None:  # noqa: FBT001
-    """A loop's stays the loop's; the handler is installed either way, as nobody else's is there."""
+    """A loop's stays the loop's; the handler is installed either way, as there is no other."""
 
     def scene() -> list[bool]:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)

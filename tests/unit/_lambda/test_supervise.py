@@ -51,7 +51,7 @@ def test_more_than_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_no_proc(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody knows then how many threads there are."""
+    """It cannot be told then how many threads there are."""
     missing = FileNotFoundError(2, "No such file or directory", "/proc/self/task")
     monkeypatch.setattr(supervise, "threads_of_this_process", raises(missing))
 

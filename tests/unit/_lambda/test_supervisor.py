@@ -260,7 +260,7 @@ def test_another_invocation_is_not_answered_for_the_last_one(scene: Scene) -> No
 
 
 def test_an_answer_that_was_refused_is_not_sent_again(scene: Scene) -> None:
-    """The handler goes on, and nobody looks at this invocation any more."""
+    """The handler goes on, and nothing looks at this invocation any more."""
     seen = scene.open(0.2)
     scene.answers.is_taken = False
 

@@ -364,7 +364,7 @@ def test_a_post_says_what_came_of_it() -> None:
     [b"", b"HTTP/1.1 202", b"\0\1\2\r\n\r\n", b"HTTP/1.1 202 X\r\nContent-Length: x\r\n\r\n"],
 )
 def test_what_is_no_answer_leaves_open_whether_it_was_taken(answer: bytes) -> None:
-    """So nobody may answer once more."""
+    """So there may not be a second answer."""
     server = Server(answer)
 
     with pytest.raises(Unanswered):

@@ -279,7 +279,7 @@ def test_standard_output_that_was_redirected_is_followed(tmp_path: Path) -> None
 
 
 def test_both_closed_is_no_error(tmp_path: Path) -> None:
-    """Nobody is left to write to; the process goes on."""
+    """There is no reader left; the process goes on."""
     assert child_writes("os.close(1); os.close(2)", tmp_path) == ("", "", "")
 
 
@@ -363,5 +363,5 @@ def test_one_that_others_are_always_faster_to_is_given_up(pipe: tuple[int, int])
 
 
 def test_line_breaks_and_surrogates_are_spelt_out() -> None:
-    """Nobody forges a second line, and nothing is beyond encoding."""
+    """A second line cannot be forged, and everything can be encoded."""
     assert stdout.as_line("a\nb\r\n\udcff") == b"a\\nb\\r\\n\\udcff\n"

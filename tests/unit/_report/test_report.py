@@ -263,7 +263,7 @@ def test_a_reader_that_does_not_read_is_not_waited_for() -> None:
 
 
 def test_a_line_break_in_a_name_stays_one_line(capfd: pytest.CaptureFixture[str]) -> None:
-    """Nobody forges a second line through a function's name."""
+    """A second line cannot be forged through a function's name."""
 
     class Forged(Context):
         function_name = 'x"}\n{"event": "forged"}'

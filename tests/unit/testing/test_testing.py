@@ -173,7 +173,7 @@ def test_context_and_remaining_time_agree_at_every_moment() -> None:
 
 
 def test_a_handler_that_is_not_watched_sees_time_pass() -> None:
-    """It may look at its context, and nobody else."""
+    """It alone may look at its context."""
 
     def handler(context: FakeContext) -> int:
         chunks = 0
@@ -654,7 +654,7 @@ def test_async_expire_in_a_cleanup_ends_at_last_call(timeouts: list[dict[str, An
 
 
 def test_an_async_cleanup_that_never_ends_does_not_hold_the_answer_up() -> None:
-    """It awaits a third time: after last call nobody waits for it, and nothing of it runs again."""
+    """It awaits a third time: after last call nothing waits for it, and it never runs again."""
     ends: list[str] = []
 
     @watch
@@ -1036,7 +1036,7 @@ def test_a_watchdog_that_does_not_run_is_said(monkeypatch: pytest.MonkeyPatch) -
 
     class Lost(list[Any]):
         def append(self, _errand: object) -> None:
-            """Nobody does it."""
+            """It is never called."""
 
     monkeypatch.setattr(process_watchdog, "pending_calls", Lost())
 

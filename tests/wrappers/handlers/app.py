@@ -1,4 +1,4 @@
-"""A handler that knows nobody: what is around it is chosen by environment variables alone."""
+"""A handler without a wrapper: what is around it is chosen by environment variables alone."""
 
 from __future__ import annotations
 
