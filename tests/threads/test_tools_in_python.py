@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import cProfile
+import os
+import pstats
 import sys
+from contextlib import contextmanager
+from functools import partial
+from time import sleep
 from typing import TYPE_CHECKING, Any
 
+import coverage
 import pytest
 
-from tests.support import landed_outside
+from tests.support import BOUND, elsewhere, here, landed_outside
 from watchdog_lambda import LambdaTimeout, watch
 from watchdog_lambda.testing import FakeContext, expire
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from types import FrameType
+    from collections.abc import Callable, Iterator
+    from types import CodeType, FrameType
 
 
 class Tool:
@@ -75,4 +82,186 @@ def test_an_interrupt_in_a_tracer_leaves_a_result() -> None:
         return value
 
     assert strike_at(0, handler) is value
+    assert landed_outside() == []
+
+
+# ---- a landing beside tools that are attached --------------------------------------------------
+
+SECONDS = 2.0  # of which a quarter is the grace period, so that a busy machine does not use it up
+
+noted: list[str] = []
+
+
+def before() -> None:
+    noted.append("before")
+
+
+def after() -> None:
+    noted.append("after")
+
+
+AFTER = after.__code__.co_firstlineno + 1
+"""The line behind the landing, which a tool is to see as well."""
+
+
+def asks() -> None:
+    """Runs until it is interrupted, mostly in code that takes an error for an answer."""
+    before()
+    try:
+        while os.path.exists("/"):  # noqa: PTH110 - as in the loops of landing
+            pass
+    except TimeoutError:
+        after()
+        raise
+
+
+def sleeps() -> None:
+    """Waits until it is interrupted."""
+    before()
+    try:
+        sleep(BOUND)
+    except TimeoutError:
+        after()
+        raise
+
+
+@contextmanager
+def debugger() -> Iterator[None]:
+    """``sys.settrace``: the lines of this file, as a debugger has them."""
+    lines: set[int] = set()
+
+    def trace(frame: FrameType, event: str, _argument: object) -> Any:
+        if frame.f_code.co_filename != __file__:
+            return None
+        if event == "line":
+            lines.add(frame.f_lineno)
+        return trace
+
+    was = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        yield
+        assert sys.gettrace() is trace
+    finally:
+        sys.settrace(was)
+    assert AFTER in lines
+
+
+@contextmanager
+def profiler() -> Iterator[None]:
+    """``sys.setprofile``."""
+    calls: set[str] = set()
+
+    def profile(frame: FrameType, _event: str, _argument: object) -> None:
+        calls.add(frame.f_code.co_name)
+
+    sys.setprofile(profile)
+    try:
+        yield
+        assert sys.getprofile() is profile
+    finally:
+        sys.setprofile(None)
+    assert {"before", "asks", "after"} <= calls
+
+
+@contextmanager
+def c_profiler() -> Iterator[None]:
+    """``cProfile``."""
+    profile = cProfile.Profile()
+    profile.enable()
+    try:
+        yield
+    finally:
+        profile.disable()
+    stats: Any = pstats.Stats(profile)
+    calls = {name: figures[0] for (_, _, name), figures in stats.stats.items()}
+    assert (calls["before"], calls["asks"], calls["after"]) == (1, 1, 1)
+
+
+@contextmanager
+def monitor() -> Iterator[None]:
+    """``sys.monitoring``: what the tool wants no more stays off, and the rest comes."""
+    monitoring: Any = getattr(sys, "monitoring", None)
+    if monitoring is None:
+        pytest.skip("sys.monitoring came with Python 3.12")
+    tool, events = monitoring.PROFILER_ID, monitoring.events
+    lines: list[int] = []
+    starts: set[str] = set()
+
+    def on_line(code: CodeType, line: int) -> object:
+        if code is asks.__code__:
+            lines.append(line)
+        return monitoring.DISABLE
+
+    def on_start(code: CodeType, _offset: int) -> None:
+        starts.add(code.co_name)
+
+    monitoring.use_tool_id(tool, "tests")
+    monitoring.register_callback(tool, events.LINE, on_line)
+    monitoring.register_callback(tool, events.PY_START, on_start)
+    monitoring.restart_events()
+    monitoring.set_events(tool, events.LINE | events.PY_START)
+    try:
+        yield
+    finally:
+        monitoring.set_events(tool, 0)
+        for event in (events.LINE, events.PY_START):
+            monitoring.register_callback(tool, event, None)
+        monitoring.free_tool_id(tool)
+    assert {"before", "asks", "after"} <= starts
+    assert 5 < len(lines) < 12, "some lines have instructions in two places"
+
+
+@contextmanager
+def coverage_tool(core: str) -> Iterator[None]:
+    if core == "sysmon" and sys.version_info < (3, 12):
+        pytest.skip("sys.monitoring came with Python 3.12")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COVERAGE_CORE", core)
+        tool = coverage.Coverage(data_file=None, include=[__file__], config_file=False)
+        tool.start()
+    was = sys.gettrace()
+    try:
+        yield
+        assert sys.gettrace() is was
+    finally:
+        tool.stop()
+    assert AFTER in (tool.get_data().lines(__file__) or ())
+
+
+@pytest.mark.untraced
+@pytest.mark.alone
+@pytest.mark.parametrize("thread", [here, elsewhere])
+@pytest.mark.parametrize(
+    ("tool", "handler"),
+    [
+        # An interrupt of a thread that runs can land in the trace function's own code.
+        (debugger, sleeps),
+        (profiler, asks),
+        (c_profiler, asks),
+        (monitor, asks),
+        (partial(coverage_tool, "ctrace"), sleeps),
+        (partial(coverage_tool, "sysmon"), asks),
+    ],
+    ids=["debugger", "profiler", "cProfile", "monitoring", "coverage", "coverage by monitoring"],
+)
+def test_a_landing_beside_a_tool_disturbs_neither(
+    tool: Any, handler: Callable[[], None], thread: Callable[[Callable[[], Any]], Any]
+) -> None:
+    """The handler has its timeout, and the tool sees what comes behind it."""
+    if thread is elsewhere and handler is sleeps:
+        pytest.skip("a blocked call ends first there")
+    if thread is elsewhere and sys.version_info < (3, 12):
+        pytest.skip("an injection does not see where it lands")
+    noted.clear()
+    watched = watch(lambda _event, _context: handler())
+
+    def work() -> None:
+        was = sys.gettrace()
+        with tool(), pytest.raises(LambdaTimeout):
+            watched({}, FakeContext(SECONDS))
+        assert sys.gettrace() is was
+
+    thread(work)
+    assert noted == ["before", "after"]
     assert landed_outside() == []
