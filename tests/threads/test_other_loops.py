@@ -154,6 +154,39 @@ def test_an_async_handler_on_uvloop_is_interrupted(
     assert "Loop._read_from_self" not in caplog.text, "landed where it is lost"
 
 
+def test_what_last_call_leaves_in_uvloop_never_runs_again(uvloop: object) -> None:
+    """A task that takes no notice of its end: neither its own time nor a cancellation wakes it."""
+    turns: list[asyncio.Task[None] | None] = []
+
+    async def stays() -> None:
+        while True:
+            turns.append(asyncio.current_task())
+            try:
+                await asyncio.sleep(2.0)  # beyond last call
+            except BaseException:
+                continue
+
+    @watch(grace_period=0.4)
+    async def handler(event: str, _context: object) -> object:
+        if event == "hang":
+            task = asyncio.create_task(stays())
+            await asyncio.sleep(30)
+            del task
+        elif event == "wait":
+            known = len(turns)
+            assert turns[0] is not None
+            assert not turns[0].done()
+            turns[0].cancel()
+            await asyncio.sleep(2.2)
+            assert len(turns) == known
+        return await which_loop()
+
+    time_out(handler)
+
+    assert len(turns) > 1, "it has been told to end"
+    assert handler("wait", Context(30.0)) == "uvloop"
+
+
 @pytest.mark.parametrize("main", MAINS, ids=lambda main: main.__name__)
 @pytest.mark.parametrize("how", ["uvloop.run", "asyncio.run"])
 def test_a_handler_that_runs_uvloop_is_interrupted(
