@@ -45,7 +45,7 @@ def handler(event: dict[str, str], context: Any) -> dict[str, int] | None:
         return {
             "pid": os.getpid(),
             "served": next(_served),
-            "children": len(Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()),
+            "children": _children(),
             "descriptors": len(list(Path("/proc/self/fd").iterdir())),
         }
     print(f"waits in {context.aws_request_id}", flush=True)
@@ -57,6 +57,12 @@ def handler(event: dict[str, str], context: Any) -> dict[str, int] | None:
         _driver.query(_NEVER.wait)
     _NEVER.wait(30)
     return None
+
+
+def _children() -> int:
+    """How many run; one that was ended a moment before may not have been buried yet."""
+    pids = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+    return sum(") Z " not in Path(f"/proc/{pid}/stat").read_text() for pid in pids)
 
 
 def _work() -> None:
