@@ -1,16 +1,16 @@
-"""Where an interrupt lands: at once in a call that blocks, else at a safe point of the user's code.
+"""Makes an interrupt land at once in a blocking call, else at a safe point of the user's code.
 
-A nudge's handler runs wherever the thread is. If that is in a call that blocks, the interrupt is
-raised there, which is what ends the call. If the thread runs, it may be anywhere: in a library
-function that takes an error for an answer, or half through the entering of a block. So the nearest
-frame of the user's own code is traced until its next safe point, and the interrupt lands there;
-what was called meanwhile returns as if nothing were. Code that does not come back to the user's for
-long is interrupted where it is: see :data:`PATIENCE`.
+A nudge's signal handler runs wherever the thread is. If the thread is in a blocking call, the
+interrupt is raised there, which ends the call. If the thread is running, it may be anywhere: in a
+library function that turns an error into an answer, or in the middle of entering a block. So the
+nearest frame of the user's own code is traced to its next safe point, and the interrupt lands
+there; the functions that it has called return undisturbed. Code that does not return to the user's
+code for long is interrupted where it is: see :data:`PATIENCE`.
 
-Where somebody else traces the thread (a debugger, a coverage tool) we do not. Then an interrupt
-lands where a nudge happens to meet the thread at a safe point.
+If another tool traces the thread (a debugger, a coverage tool), we do not. Then an interrupt lands
+where a nudge happens to meet the thread at a safe point.
 
-Thread: the handler's, in the middle of anything, but for :meth:`Approach.restart`.
+Thread: the handler's, in the middle of anything, except :meth:`Approach.restart`.
 """
 
 from __future__ import annotations
@@ -32,23 +32,24 @@ if TYPE_CHECKING:
     Ask = Callable[[FrameType], BaseException | None]
 
 PATIENCE = 0.05
-"""Seconds of processor time that the thread gets to come to a safe point of the user's own code;
-twice that, until an installed library's will do as well; then the standard library's. Processor
-time, for a thread that has to wait for its turn cannot come anywhere."""
+"""Seconds of CPU time that the thread gets to reach a safe point of the user's own code. After that
+a safe point of an installed library is accepted, and after twice that one of the standard library.
+It is CPU time, because a thread that waits for a processor makes no progress."""
 
 PATIENCE_SHARE = 0.1
-"""It is never more than this share of the grace period either,"""
+"""The patience is never more than this share of the grace period."""
 
 LEAST_PATIENCE = 0.003
-"""and never less than this: under a trace function a turn of an event loop takes part of it."""
+"""The patience is never less than this: under a trace function a turn of an event loop takes part
+of it."""
 
 HURRY = 2
-"""How many times as fast it runs out from last call on, which is short. Once the hard deadline has
-passed nobody has killed, and it is not short of anything any more."""
+"""How many times as fast the patience runs out from last call on, when little time is left. Once
+the hard deadline has passed without a kill, there is no hurry any more."""
 
 
 class Approach:
-    """The way of one invocation's interrupts to the places where they land."""
+    """Brings one invocation's interrupts to the places where they land."""
 
     __slots__ = (
         "_ask",
@@ -71,35 +72,35 @@ class Approach:
         # Set while we trace.
         self._ask: Ask | None = None
         self._target: FrameType | None = None
-        self._watched: FrameType | None = None  # the innermost one, until it runs on
+        self._watched: FrameType | None = None  # the innermost frame, until it continues
         self._enters = False  # whether a frame that is entered may become the target
-        # One object each, kept: sys.gettrace() must give this very one.
+        # Keep one object of each: sys.gettrace() must return this very object.
         self._on_call: TraceFunction = self._enter
         self._on_event: TraceFunction = self._step
 
     def restart(self) -> None:
-        """None is due any more: the next one gets the whole patience. Thread: any."""
+        """Give the next interrupt the whole patience: none is due any more. Thread: any."""
         self._cpu_since = None
 
     def stands_still(self, frame: FrameType, *, looked_blocked: bool) -> bool:
-        """Whether the thread is in one call, as it was when it was looked at before.
+        """Return whether the thread is still in the same call as at the previous look.
 
-        `looked_blocked` says what the watchdog has seen just before the nudge. Or a nudge before
-        this one has met the same frame, and not one instruction of it has been traced since; so it
-        is with C code that computes and looks at signals (a regular expression), and where the
-        kernel does not tell.
+        `looked_blocked` is what the watchdog saw just before the nudge. Otherwise, an earlier nudge
+        has met the same frame, and no instruction of it was traced since. This detects C code that
+        computes and checks for signals (a regular expression), and works if the kernel does not
+        tell.
         """
         return frame is self._watched or (looked_blocked and is_at_a_call(frame))
 
     def allows(
         self, frame: FrameType, *, is_last_call: bool = False, is_late: bool = False
     ) -> bool:
-        """Whether a signal's handler may raise in `frame`, in which the thread runs.
+        """Return whether a signal handler may raise in `frame`, in which the thread is running.
 
-        Else it is to :meth:`begin`. `is_late` says that the hard deadline has passed, too.
+        If not, call :meth:`begin`. `is_late` says that even the hard deadline has passed.
         """
         self.frames.note_handlers()
-        # Without our own part in it. Pinned by test_what_reading_code_takes_is_not_the_threads.
+        # Subtract our own part. Pinned by test_what_reading_code_takes_is_not_the_threads.
         now = time.thread_time() - self.frames.reading
         since = self._cpu_since
         if since is None:
@@ -116,15 +117,15 @@ class Approach:
         return target is frame and self.frames.allows_after(frame, self._reach)
 
     def begin(self, frame: FrameType, ask: Ask) -> None:
-        """Trace the thread from `frame` on; at the next safe point raise what `ask` gives.
+        """Trace the thread from `frame` on. At the next safe point, raise what `ask` returns.
 
-        Does nothing where another tool traces it. Call :meth:`allows` first.
+        Does nothing if another tool traces the thread. Call :meth:`allows` first.
         """
         if self._is_held_up():
             return
         target, is_loops = self.frames.nearest(frame, self._reach)
         self._ask = ask
-        # Through a loop the thread comes back to no frame of its stack, but enters new ones.
+        # If a loop is in between, the thread does not return to its frames, but enters new ones.
         self._enters = is_loops or target is None
         if self._target is not None and self._target is not target:
             _leave(self._target)
@@ -140,7 +141,7 @@ class Approach:
         sys.settrace(self._on_call)
 
     def stop(self) -> None:
-        """Trace no more; nothing, if we do not."""
+        """Stop tracing, if we trace."""
         if sys.gettrace() is self._on_call:
             sys.settrace(None)
         for traced in (self._watched, self._target):
@@ -157,7 +158,7 @@ class Approach:
         frame.f_trace = self._on_event
 
     def _enter(self, frame: FrameType, _event: str, _argument: object) -> TraceFunction | None:
-        # A task goes on in its outermost coroutine, and comes down to the innermost one.
+        # A task continues in its outermost coroutine, which then continues the inner ones.
         if self._enters and self.frames.is_within(frame.f_code, self._reach):
             target, _ = self.frames.nearest(frame, self._reach)
             if target is not None:
@@ -167,7 +168,7 @@ class Approach:
 
     def _step(self, frame: FrameType, event: str, _argument: object) -> TraceFunction | None:
         if frame is self._watched:
-            self._watched = None  # it has run on
+            self._watched = None  # the frame has continued
         if event == "return":
             if frame is self._target:
                 self._target = None
@@ -182,7 +183,7 @@ class Approach:
             return None
         if self._ask is not None and self.frames.allows(frame, self._reach):
             error = self._ask(frame)
-            # Asked no more in any case: a shield, or a cleanup, would be slow for its length.
+            # Stop in any case: otherwise a shield or a cleanup would be slow to its end.
             self.stop()
             if error is not None:
                 raise error
@@ -191,6 +192,6 @@ class Approach:
 
 
 def _leave(frame: FrameType) -> None:
-    # Whatever else a trace function returns than None becomes f_trace again.
+    # The trace function must return None after this; anything else would become f_trace again.
     frame.f_trace = None
     frame.f_trace_opcodes = False

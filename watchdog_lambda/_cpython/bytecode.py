@@ -1,6 +1,6 @@
-"""Reading code objects: instructions, exception tables, and where what is raised goes.
+"""Reads code objects: their instructions, their exception tables, and where errors go.
 
-Everything here but :func:`protect_entry` is a pure function of code objects and instruction
+Everything here except :func:`protect_entry` is a pure function of code objects and instruction
 offsets, used only once the watchdog has fired.
 """
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 RESUMABLE = 0x2A0
 """``inspect``'s CO_GENERATOR, CO_COROUTINE and CO_ASYNC_GENERATOR."""
 
-_CACHE = 0  # in every version
+_CACHE = 0  # the opcode of CACHE in every version
 
 
 class _Opcodes:
-    """What this interpreter calls its instructions; filled by :func:`preload`."""
+    """The names of this interpreter's opcodes; filled by :func:`preload`."""
 
     names: tuple[str, ...] = ()
-    stop_iteration_error = b""  # the compiler's own handler, as it begins
+    stop_iteration_error = b""  # the first instruction of the compiler's own handler
 
 
 def preload() -> None:
@@ -45,14 +45,14 @@ class Instruction:
     __slots__ = ("argument", "begin", "end", "name", "offset")
 
     def __init__(self, begin: int, offset: int, name: str, argument: int, end: int) -> None:
-        self.begin = begin  # of its first prefix
+        self.begin = begin  # offset of its first prefix
         self.offset = offset
         self.name = name
         self.argument = argument
-        self.end = end  # where the next one begins, after the caches of this one
+        self.end = end  # offset of the next instruction, after the caches of this one
 
     def jumps_to(self) -> int | None:
-        """Where a jump goes; None for any other instruction."""
+        """Return the target of a jump; None for any other instruction."""
         if "JUMP" not in self.name and self.name not in {"FOR_ITER", "SEND"}:
             return None
         distance = -2 * self.argument if "BACKWARD" in self.name else 2 * self.argument
@@ -60,7 +60,7 @@ class Instruction:
 
 
 def instructions(code: CodeType, start: int = 0) -> Iterator[Instruction]:
-    """The code's instructions in order, from the offset `start` on."""
+    """Yield the code's instructions in order, from the offset `start` on."""
     bytecode, names = code.co_code, _Opcodes.names
     begin, argument = -1, 0
     offset = start
@@ -80,18 +80,18 @@ def instructions(code: CodeType, start: int = 0) -> Iterator[Instruction]:
 
 
 def name_at(code: CodeType, lasti: int) -> str:
-    """The name of the instruction that a frame is at; empty before its first."""
+    """Return the name of the instruction that a frame is at; empty before the first one."""
     if 0 <= lasti < len(code.co_code):
         return _Opcodes.names[code.co_code[lasti]]
     return ""
 
 
 def protected_ranges(code: CodeType) -> Iterator[tuple[int, int, int]]:
-    """The code's exception table as ``(start, end, target)`` byte offsets, in order.
+    """Yield the code's exception table as ``(start, end, target)`` byte offsets, in order.
 
-    The format is CPython's ``InternalDocs/exception_handling.md``: four varints of six bits a byte,
-    most significant first, in units of two bytes; bit 7 marks an entry's first byte and bit 6 says
-    that more follow.
+    CPython's ``InternalDocs/exception_handling.md`` describes the format: four varints of six bits
+    a byte, most significant first, in units of two bytes. Bit 7 marks the first byte of an entry,
+    and bit 6 says that more bytes follow.
     """
     table = iter(code.co_exceptiontable)
 
@@ -115,20 +115,20 @@ def protected_ranges(code: CodeType) -> Iterator[tuple[int, int, int]]:
 
 
 def protect_entry(function: FunctionType) -> None:
-    """Have the ``try`` that a function begins with cover the function's entry as well.
+    """Make the ``try`` at the beginning of a function cover the function's entry as well.
 
-    What is injected into a function that is being called is raised there, before its first line.
-    Generators are entered elsewhere, when they go on.
+    An injection that lands in a function while it is being called is raised there, before its first
+    line. (Generators are different: they are also entered when they continue.)
     """
     table = function.__code__.co_exceptiontable
-    ends = [i + 1 for i, byte in enumerate(table[:40]) if not byte & 64]  # of each varint
-    # One more entry, in front: from 0 to where the first one starts, to the same handler.
+    ends = [i + 1 for i, byte in enumerate(table[:40]) if not byte & 64]  # the end of each varint
+    # Prepend one entry, from 0 to the start of the first one, with the same handler.
     entry = bytes((128, table[0] & 63)) + table[ends[1] : ends[3]]
     function.__code__ = function.__code__.replace(co_exceptiontable=entry + table)
 
 
 def protected_by(code: CodeType, lasti: int) -> int | None:
-    """The offset of the handler that an exception raised at `lasti` goes to; None if none."""
+    """Return the offset of the handler for an exception raised at `lasti`; None without one."""
     for start, end, target in protected_ranges(code):
         if start <= lasti < end:
             return target
@@ -136,9 +136,9 @@ def protected_by(code: CodeType, lasti: int) -> int | None:
 
 
 def catches(code: CodeType, handler: int | None) -> bool:
-    """Whether `handler` is one that the source has: an ``except``, a ``finally`` or a ``with``.
+    """Return whether `handler` is in the source: an ``except``, a ``finally`` or a ``with``.
 
-    From 3.12 on the compiler puts one of its own around every generator and coroutine, which turns
+    From 3.12 on the compiler puts its own handler around every generator and coroutine, which turns
     StopIteration into RuntimeError.
     """
     if handler is None:
@@ -147,7 +147,7 @@ def catches(code: CodeType, handler: int | None) -> bool:
 
 
 def protected_lines(code: CodeType, handler: int) -> frozenset[int]:
-    """The lines whose exceptions go to `handler`."""
+    """Return the lines whose exceptions go to `handler`."""
     ranges = [(start, end) for start, end, target in protected_ranges(code) if target == handler]
     return frozenset(
         line
@@ -157,9 +157,9 @@ def protected_lines(code: CodeType, handler: int) -> frozenset[int]:
 
 
 _TAKES_OSERROR_FOR_AN_ANSWER = (STDLIB + os.path.join("multiprocessing", "popen_fork.py"), "poll")
-"""Process.join() waits in there, and any OSError has it return as if the child had ended."""
+"""Process.join() waits there, and any OSError makes it return as if the child had ended."""
 
 
 def hides_timeout(file: str, function: str) -> bool:
-    """Whether this frame turns a TimeoutError into a wrong answer that its caller goes on with."""
+    """Return whether this frame turns a TimeoutError into a wrong answer for its caller."""
     return (file, function) == _TAKES_OSERROR_FOR_AN_ANSWER

@@ -1,4 +1,4 @@
-"""Child processes that a call waits for: whose they are, and how one is ended."""
+"""Finds and kills child processes that a call waits for."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ else:
 
 
 class Child:
-    """A process whose end a call waits for, held."""
+    """A child process that a call waits for, held by a pidfd."""
 
     __slots__ = ("_descriptor", "_pid", "name")
 
@@ -24,15 +24,15 @@ class Child:
         self.name = name
 
     def is_still_there(self) -> bool:
-        """Whether it still is a child of this process."""
+        """Return whether it is still a child of this process."""
         return parent_and_start(self._pid)[0] == os.getpid()
 
     def end(self) -> bool:
-        """End it, and what it has started itself; False if it has ended."""
-        # Looked up just before they are killed, so that their pids have not been reused.
+        """Kill it, and everything that it has started; False if it has ended."""
+        # Look them up just before killing them, so that their pids have not been reused.
         started = descendants(self._pid)
         try:
-            # It is killed first: a shell whose command ends goes on with the next one, or ends.
+            # Kill the child first: a shell whose command ends would continue with the next one.
             signal.pidfd_send_signal(self._descriptor, signal.SIGKILL)
         except OSError:
             return False
@@ -46,12 +46,12 @@ class Child:
 
 
 def held_child(pid: int, since: float) -> Child | None:
-    """A child of this process that has begun since an instant, held; None if it is none."""
+    """Hold a child of this process, started after `since`; None if `pid` is not such a child."""
     try:
         descriptor = os.pidfd_open(pid)
     except (OSError, AttributeError):
         return None
-    # Look after opening: it is the pidfd's process that is found, or that has ended.
+    # Look after opening the pidfd: what is found is the pidfd's process, unless that has ended.
     parent, began = parent_and_start(pid)
     if parent == os.getpid() and began >= since:
         name = syscalls.read(f"/proc/{pid}/comm").strip()
@@ -61,13 +61,13 @@ def held_child(pid: int, since: float) -> Child | None:
 
 
 def stat_of(pid: int) -> list[str]:
-    """What the kernel tells of a process, from its state on; empty once it is gone."""
-    # After the command's name, in parentheses, which may hold anything.
+    """Return the kernel's fields about a process, from its state on; empty once it is gone."""
+    # They come after the command's name, which is in parentheses and may contain anything.
     return syscalls.read(f"/proc/{pid}/stat").rpartition(")")[2].split()
 
 
 def parent_and_start(pid: int) -> tuple[int, float]:
-    """A process's parent, and when it began, in seconds since the machine's start."""
+    """Return a process's parent, and its start in seconds since the machine's start."""
     fields = stat_of(pid)
     if len(fields) < 20:
         return 0, 0.0
@@ -75,7 +75,7 @@ def parent_and_start(pid: int) -> tuple[int, float]:
 
 
 def processes_by_parent() -> dict[int, list[int]]:
-    """All processes that can be seen; none where there is no /proc."""
+    """Return all visible processes by their parent; none if there is no /proc."""
     children: dict[int, list[int]] = {}
     try:
         names = os.listdir("/proc")
@@ -88,7 +88,7 @@ def processes_by_parent() -> dict[int, list[int]]:
 
 
 def descendants(pid: int, since: float = 0.0) -> list[int]:
-    """The processes that one has started `since` then, and theirs."""
+    """Return the processes that `pid` has started after `since`, and their descendants."""
     children = processes_by_parent()
     found = [child for child in children.get(pid, ()) if parent_and_start(child)[1] >= since]
     for each in found:
@@ -97,7 +97,7 @@ def descendants(pid: int, since: float = 0.0) -> list[int]:
 
 
 def kill(pid: int) -> None:
-    """Kill a process; nothing, if it has ended by itself."""
+    """Kill a process, unless it has ended already."""
     try:
         os.kill(pid, signal.SIGKILL)
     except OSError:

@@ -1,13 +1,13 @@
-"""What becomes of an exception in the frames that it would go through: their ``except`` clauses.
+"""Predicts what the ``except`` clauses of frames would do with an exception.
 
-Read from the bytecode, since nothing else says it: the exception table has the clause that an
-instruction's errors go to, and the clause begins with what it catches. Only simple expressions are
-worked out (names, attributes, tuples of those); no code of anybody's runs for it. What cannot be
-worked out counts as catching.
+The answer is read from the bytecode: the exception table names the clause for an instruction's
+errors, and the clause begins with the expression that it catches. Only simple expressions are
+evaluated (names, attributes, tuples of those), without running any other code. A clause that cannot
+be evaluated counts as catching.
 
 Used only once the watchdog has fired.
 
-Thread: that of the frames, as their variables are read.
+Thread: that of the frames, because their variables are read.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ PASSES = "passes"
 """No clause catches it."""
 
 RAISED_ON = "raised on"
-"""One does, and raises it again."""
+"""A clause catches it and raises it again."""
 
 TAKEN = "taken"
-"""One does, and goes on in its own way: with another error, another try, an answer."""
+"""A clause catches it and continues in its own way: with another error, a retry, or an answer."""
 
 SUPPRESSED = "suppressed"
-"""The manager of a ``with`` may take it."""
+"""The context manager of a ``with`` may suppress it."""
 
-_MOST_HANDLERS = 50  # one inside of another, in one frame
+_MOST_HANDLERS = 50  # nested in one frame
 _MOST_INSTRUCTIONS = 4000
 
 _common: list[Any] = []
-"""What LOAD_COMMON_CONSTANT loads, by index; None, True and False among them from 3.15 on."""
+"""The values of LOAD_COMMON_CONSTANT, by index. From 3.15 on, None, True and False are included."""
 
 
 def preload() -> None:
@@ -54,7 +54,7 @@ def preload() -> None:
 
 
 def fate(frame: FrameType, kind: type[BaseException]) -> str:
-    """What this frame does with a `kind` raised at its instruction: one of the words above."""
+    """Return what this frame does with a `kind` raised at its instruction, as a word from above."""
     code, at = frame.f_code, frame.f_lasti
     raised_on = False
     for _ in range(_MOST_HANDLERS):
@@ -69,15 +69,16 @@ def fate(frame: FrameType, kind: type[BaseException]) -> str:
 
 
 def comes_again(frame: FrameType) -> bool:
-    """Whether the call that this frame is in may be made once more, whatever becomes of it now.
+    """Return whether the frame's current call may be repeated: in a loop, or by recursion.
 
-    In a loop, or by calling the function anew. Nothing of that is worked out: it may.
+    Conditions are not evaluated: any path through the code counts.
     """
     code, at = frame.f_code, frame.f_lasti
     if code.co_name in code.co_names:
         return True
-    now = next(i for i in instructions(code) if i.offset <= at < i.end)  # 3.11: in its caches
-    # An await is a loop of its own, around SEND, until what it awaits has ended.
+    # On 3.11 the frame is at one of the instruction's caches.
+    now = next(i for i in instructions(code) if i.offset <= at < i.end)
+    # An await is itself a loop around SEND, until the awaited object has ended.
     ends = now.jumps_to() if now.name == "SEND" else now.end
     starts = [start for start in (ends, protected_by(code, at)) if start is not None]
     reached = _reached_from(code, *starts, may_raise=True)
@@ -85,9 +86,9 @@ def comes_again(frame: FrameType) -> bool:
 
 
 def is_handling(code: CodeType, lasti: int) -> bool:
-    """Whether the instruction is in an ``except``, a ``finally`` or an ``__exit__`` under way.
+    """Return whether the instruction is in a running ``except``, ``finally`` or ``__exit__``.
 
-    Such code is covered by a handler that only cleans up after it, and is not in the source.
+    Such code is covered by a handler that is not in the source, and only cleans up after it.
     """
     handler = protected_by(code, lasti)
     if handler is None:
@@ -97,11 +98,11 @@ def is_handling(code: CodeType, lasti: int) -> bool:
 
 
 def _through(frame: FrameType, handler: int, kind: type[BaseException]) -> tuple[str, int]:
-    """What `handler` makes of a `kind`, and the instruction that raises it on; -1: none does."""
+    """Return what `handler` does with a `kind`, and which instruction re-raises it; -1 if none."""
     code = frame.f_code
     at, values = handler, Values(frame)
     if next(instructions(code, at)).name != "PUSH_EXC_INFO":
-        return PASSES, _raised_again(code, at)  # it only tidies up
+        return PASSES, _raised_again(code, at)  # it only cleans up
     for _ in range(_MOST_INSTRUCTIONS):
         instruction = next(instructions(code, at))
         if instruction.name == "WITH_EXCEPT_START":
@@ -115,18 +116,18 @@ def _through(frame: FrameType, handler: int, kind: type[BaseException]) -> tuple
             at = otherwise
             continue
         if instruction.name == "RERAISE":
-            return PASSES, instruction.offset  # no clause was for it
+            return PASSES, instruction.offset  # no clause matches
         if instruction.name == "POP_TOP" and not values.stack:
             return RAISED_ON, _end_of(code, instruction.end)  # a bare ``except``
         if not values.take(instruction):
-            # No clause: a ``finally``, or a clause that calls something. Either ends somehow.
+            # This is a ``finally``, or a clause that calls something.
             return PASSES, _end_of(code, at)
         at = instruction.end
     return TAKEN, -1
 
 
 def _end_of(code: CodeType, start: int) -> int:
-    """Where the block that begins at `start` raises on what it handles; -1 if it may not do so."""
+    """Return where the block that begins at `start` re-raises; -1 if it may end in another way."""
     ends: set[int] = set()
     for instruction in _reached_from(code, start):
         name = instruction.name
@@ -138,7 +139,7 @@ def _end_of(code: CodeType, start: int) -> int:
 
 
 def _reached_from(code: CodeType, *starts: int, may_raise: bool = False) -> Iterator[Instruction]:
-    """The instructions that may run from there on; if one of them raises as well: `may_raise`."""
+    """Yield the instructions that may run from `starts` on. With `may_raise`, follow errors too."""
     seen: set[int] = set()
     pending = [*starts]
     while pending:
@@ -157,7 +158,7 @@ def _reached_from(code: CodeType, *starts: int, may_raise: bool = False) -> Iter
 
 
 def _raised_again(code: CodeType, start: int) -> int:
-    """The next instruction that raises on, in code without branches of its own."""
+    """Return the next instruction that re-raises, in code without branches."""
     for instruction in instructions(code, start):
         if instruction.name == "RERAISE":
             return instruction.offset
@@ -165,7 +166,7 @@ def _raised_again(code: CodeType, start: int) -> int:
 
 
 def _branches(code: CodeType, start: int) -> tuple[int, int]:
-    """Where the next conditional jump goes, and where it does not."""
+    """Return the target of the next conditional jump, and the instruction after it."""
     for instruction in instructions(code, start):
         target = instruction.jumps_to()
         if target is not None:
@@ -174,17 +175,18 @@ def _branches(code: CodeType, start: int) -> tuple[int, int]:
 
 
 def _matches(kind: type[BaseException], caught: Any) -> bool:
-    if issubclass(caught.__class__, tuple):  # not narrowed: strict checkers want the items named
+    if issubclass(caught.__class__, tuple):  # isinstance would narrow it to unknown items
         return any(_matches(kind, part) for part in caught)
     if isinstance(caught, type):
-        return caught in kind.__mro__  # as CPython does it: an ABC has no say here
+        return caught in kind.__mro__  # as in CPython, which does not consult ABCs here
     return True  # unknown
 
 
 def _may_suppress(frame: FrameType, handler: int) -> bool:
-    """Whether the ``with`` that has this handler is known to end by taking what is raised in it.
+    """Return whether the ``with`` of this handler is known to suppress errors.
 
-    Known is a manager in a variable, if its ``__exit__`` is Python code that returns something.
+    This is known only for a context manager in a variable whose ``__exit__`` is Python code that
+    returns a value.
     """
     code = frame.f_code
     begins = min(start for start, _, target in protected_ranges(code) if target == handler)
@@ -195,11 +197,11 @@ def _may_suppress(frame: FrameType, handler: int) -> bool:
             break
         name, before = before, instruction.name
         if instruction.name == "CALL" and name == "LOAD_SPECIAL":
-            continue  # of __enter__, which 3.15 does not count among what is protected
+            continue  # the call of __enter__, which 3.15 does not protect
         if CALLED_DIFFERENTLY.get(instruction.name, instruction.name) == "LOAD_FAST":
             loaded = instruction
         elif instruction.name == "CALL" or instruction.name.startswith(("STORE", "LOAD_ATTR")):
-            loaded = None  # what is entered was made on the spot
+            loaded = None  # the context manager was created on the spot
     values = Values(frame)
     if loaded is None or not values.take(loaded):
         return False
@@ -210,7 +212,7 @@ def _may_suppress(frame: FrameType, handler: int) -> bool:
 def _returns_something(code: CodeType) -> bool:
     before: Instruction | None = None
     for instruction in instructions(code, 0):
-        if instruction.name == "RETURN_CONST":  # of 3.12 and 3.13
+        if instruction.name == "RETURN_CONST":  # 3.12 and 3.13
             if code.co_consts[instruction.argument]:
                 return True
         elif instruction.name == "RETURN_VALUE":

@@ -1,12 +1,12 @@
-"""Landing an exception in another thread: by a signal, or by injection.
+"""Lands an exception in another thread, by a signal or by injection.
 
-Two mechanisms, and which one serves is :mod:`.._engine.invocation`'s business:
+There are two mechanisms; :mod:`.._engine.invocation` decides which one is used:
 
-- The *nudge*: a signal sent to the main thread. Its Python handler runs there, between two
-  bytecodes or inside a blocked system call, and raises what the decision that it is given returns.
-  The decision sees the exact state; a nudge that comes too late does nothing.
-- *Injection*: ``PyThreadState_SetAsyncExc`` for a handler on another thread, or where somebody took
-  our signal over. It lands at the next bytecode only: a blocked call ends first
+- The *nudge* is a signal to the main thread. Its Python handler runs there, between two bytecodes
+  or inside a blocked system call, and raises the error that the `decide` function returns. That
+  function sees the exact state, and a nudge that comes too late does nothing.
+- *Injection* is ``PyThreadState_SetAsyncExc``, for a handler on another thread, or if other code
+  has taken over our signal. It lands only at the next bytecode: a blocked call has to return first
   (python/cpython#144748, changed in 3.15).
 """
 
@@ -29,14 +29,14 @@ else:
     import _signal as signal  # without signal.py, whose enums take 0.6 ms of a cold start
 
 _ROOM = 60
-"""Frames that a decision may need, and calls from C code in them."""
+"""Additional recursion depth for a decision: its frames, and the calls from C code in them."""
 
 
 class Nudge:
     """The signal that wakes the main thread, and its handler.
 
-    One per process. SIGALRM and every handler that the user installs stay as they are: a signal
-    that somebody handles is not taken, and one that somebody took over later is not used any more.
+    There is one per process. SIGALRM and every handler that the user installs stay as they are: a
+    signal with a handler is not taken, and one that other code took over later is no longer used.
     """
 
     __slots__ = ("_decide", "_handler", "_main", "heard", "native_id", "number", "refusal")
@@ -48,11 +48,11 @@ class Nudge:
         self.heard = 0  # how often the handler has run; written by the main thread
         self.number: int | None = None  # written by the main thread, once; None: no nudge
         self.refusal: str | None = None
-        # One bound method, kept: signal.getsignal() must give this very object.
+        # Keep one bound method: signal.getsignal() must return this very object.
         self._handler = self._on_nudge
 
     def install(self, wanted: str | int | None) -> None:
-        """Take the first usable signal of those `wanted`; ``refusal`` says why there is none.
+        """Take the first usable signal of those `wanted`. If there is none, ``refusal`` says why.
 
         Thread: main.
         """
@@ -60,8 +60,8 @@ class Nudge:
             self.refusal = "WAKE_SIGNAL is none"
             return
         for number in _automatic() if wanted == "auto" else (int(wanted),):
-            # Handled by somebody, or ignored on purpose (except SIGURG, ignored by default, whose
-            # disposition reads SIG_DFL like everybody's).
+            # Other code handles this signal, or ignores it on purpose. (SIGURG is ignored by
+            # default, but its disposition reads SIG_DFL like that of any other signal.)
             if signal.getsignal(number) is not signal.SIG_DFL:
                 continue
             try:
@@ -81,25 +81,25 @@ class Nudge:
         )
 
     def move_to_this_thread(self) -> None:
-        """Nudge this thread from now on: in a child of fork it is the main one. Thread: main."""
+        """Nudge this thread from now on: in a child of fork, it is the main one. Thread: main."""
         self._main = get_ident()
         self.native_id = get_native_id()
 
     def reaches(self, thread_id: int) -> bool:
-        """Whether a nudge lands in this thread now. Thread: any."""
+        """Return whether a nudge would currently reach this thread. Thread: any."""
         return thread_id == self._main and self.is_ours()
 
     def is_ours(self) -> bool:
-        """Whether the signal is still ours: somebody may have taken it over, and keeps it."""
+        """Return whether the signal is still ours: other code may have taken it over for good."""
         return self.number is not None and signal.getsignal(self.number) is self._handler
 
     def send(self) -> None:
-        """Wake the main thread and have it decide. Thread: any, after :meth:`reaches`."""
+        """Wake the main thread and make it decide. Thread: any, after :meth:`reaches`."""
         if self.number is not None:
             signal.pthread_kill(self._main, self.number)
 
     def _on_nudge(self, _signum: int, frame: FrameType | None) -> None:
-        """Runs in the main thread, wherever that is; raises what is due there, or does nothing."""
+        """Handle the signal in the main thread, wherever that is: raise an error that is due."""
         self.heard += 1
         error = decided(self._decide, frame)
         if error is not None:
@@ -107,33 +107,33 @@ class Nudge:
 
 
 def decided(decide: Decide, frame: FrameType | None) -> BaseException | None:
-    """What `decide` says of `frame`, with room for it where the handler has left none."""
+    """Call `decide` for `frame`, with more recursion depth if the handler has left too little."""
     try:
         return decide(frame)
     except RecursionError:
-        # The handler is nearly as deep as it may be. It would get a RecursionError of ours, for
-        # none of its own doing, and never the interrupt, should it be blocked there.
+        # The handler is near the recursion limit. It would get our RecursionError, which it has not
+        # caused, and never the interrupt if it is blocked there.
         try:
             limit = sys.getrecursionlimit()
             sys.setrecursionlimit(limit + _ROOM)
             try:
                 return decide(frame)
             finally:
-                # The last frame of all does not get it back; some more room does no harm.
+                # In the very last frame this fails, and the limit stays raised, which is harmless.
                 sys.setrecursionlimit(limit)
         except RecursionError:
             return None
 
 
 def _automatic() -> tuple[int, ...]:
-    # SIGURG first: its default action is to be ignored, so a nudge that outlives the handler kills
-    # nobody. glibc and musl keep the first two or three real-time signals, SIGRTMIN counts from
-    # there.
+    # SIGURG comes first: it is ignored by default, so a nudge that outlives its signal handler
+    # kills no process. glibc and musl reserve the first two or three real-time signals; SIGRTMIN
+    # is above those.
     return (signal.SIGURG, *range(signal.SIGRTMIN, signal.SIGRTMAX + 1))
 
 
 class Injector:
-    """``PyThreadState_SetAsyncExc``. Absent (``available`` is False) where there is no ctypes."""
+    """``PyThreadState_SetAsyncExc``; not ``available`` if there is no ctypes."""
 
     __slots__ = ("_inject", "_withdraw", "available")
 
@@ -149,33 +149,34 @@ class Injector:
         try:
             from . import libc  # noqa: PLC0415 - not before there is something to watch
         except ImportError:
-            return  # isolated sub-interpreters
-        # Two function objects, because None as an object is Py_None, which the target would see as
-        # a SystemError; only NULL withdraws.
+            return  # in isolated sub-interpreters
+        # Two function objects, because as an Object, None is Py_None, which the target would get as
+        # a SystemError. Only NULL withdraws.
         name = "PyThreadState_SetAsyncExc"
         self._inject = libc.function(name, libc.UnsignedLong, libc.Object)
         self._withdraw = libc.function(name, libc.UnsignedLong, libc.Pointer)
         self.available = True
 
     def inject(self, thread_id: int, exception: type[BaseException]) -> bool:
-        """Have `exception` raised in the thread at its next bytecode; False if it is gone.
+        """Raise `exception` in the thread at its next bytecode; False if the thread is gone.
 
-        The class is called without arguments there: an instance would arrive as a SystemError.
+        The target thread calls the class without arguments. An instance would arrive as a
+        SystemError.
         """
         return self._inject(thread_id, exception) == 1
 
     def withdraw(self, thread_id: int) -> None:
-        """Take back what was injected and has not landed yet; nothing, if nothing is pending."""
+        """Withdraw an injected exception that has not landed yet, if there is one."""
         self._withdraw(thread_id, None)
 
 
 def refusal_without_gil() -> str | None:
-    """Why nothing can be watched in this process as it stands; None where Python has its GIL.
+    """Return why nothing can be watched in this process now; None if Python has its GIL.
 
-    A handler's end and the watchdog's acting are told apart by stores and loads of which the GIL
-    makes a sequence, and another thread's frames are walked while the GIL keeps that thread from
-    running. Without it an interrupt could land in the next invocation, and the walk has crashed the
-    process.
+    The protocols between the handler's thread and the watchdog rely on the GIL to put their stores
+    and loads into one order, and another thread's frames are walked while the GIL keeps that thread
+    from running. Without the GIL an interrupt could land in the next invocation, and the walk has
+    crashed the process.
     """
     ask: Callable[[], bool] | None = getattr(sys, "_is_gil_enabled", None)  # from 3.13 on
     if ask is None or ask():
@@ -187,12 +188,12 @@ def refusal_without_gil() -> str | None:
 
 
 def holding(lock: RLock, act: Callable[[], _T]) -> _T:
-    """Act with the lock held, in a thread in which an exception may land meanwhile.
+    """Call `act` with the lock held, in a thread in which an exception may land at any time.
 
-    CPython 3.14 checks for one between the call that enters a ``with`` and its block
-    (gh-148874), which would leave the lock held. Here the first check point lies after the taking
-    and inside of the ``try``, and the next one outside of `act` after the release. Pinned by
-    test_late_injection_does_not_reach_the_next_invocation, which is stuck otherwise.
+    CPython 3.14 checks for exceptions between the call that enters a ``with`` and its block
+    (gh-148874), which would leave the lock held. Here the first check point after the acquisition
+    is inside the ``try``, and the next one outside `act` is after the release. Pinned by
+    test_late_injection_does_not_reach_the_next_invocation, which hangs otherwise.
     """
     try:
         lock.acquire()
@@ -201,4 +202,4 @@ def holding(lock: RLock, act: Callable[[], _T]) -> _T:
         try:
             lock.release()
         except RuntimeError:
-            pass  # never taken: a signal handler of the user has raised while it was waited for
+            pass  # not acquired: the user's signal handler has raised while we waited for the lock

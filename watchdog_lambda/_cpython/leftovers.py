@@ -1,4 +1,4 @@
-"""What an invocation has started that still works after its end: threads and child processes.
+"""Finds threads and child processes of an invocation that are still working after its end.
 
 Thread: any.
 """
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
 
 def threads_at_work(code: SourceMap, since: float) -> list[str]:
-    """The names of threads, begun `since` then, in which the user's code runs.
+    """Return the names of threads that were started after `since` and run the user's code.
 
-    `since` is in seconds since the machine's start. A pool's worker that waits for work has none of
-    the user's code in its stack.
+    `since` is in seconds since the machine's start. A pool's worker that waits for work has no user
+    code on its stack.
     """
-    # Not threading.enumerate(): it takes a lock that user code can hold. Its properties are not
-    # read either: they can be the user's code.
+    # Do not call threading.enumerate(), which takes a lock that user code can hold. Do not read the
+    # threads' properties either, which can be the user's code.
     named: dict[int, Any] = dict(getattr(sys.modules.get("threading"), "_active", {}))
     begun: dict[int, str] = {}
     for ident, thread in named.items():
@@ -41,7 +41,7 @@ def threads_at_work(code: SourceMap, since: float) -> list[str]:
 
 
 def children_at_work(since: float) -> list[str]:
-    """The child processes, begun `since` then, that have not ended: pid and name."""
+    """Return pid and name of child processes that were started after `since` and have not ended."""
     found: list[str] = []
     for pid in processes_by_parent().get(os.getpid(), ()):
         has_ended = stat_of(pid)[:1] in ([], ["Z"])

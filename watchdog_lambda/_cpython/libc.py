@@ -1,11 +1,11 @@
-"""Calling functions of the C library and of CPython itself, without importing ``ctypes``.
+"""Calls functions of the C library and of CPython itself, without importing ``ctypes``.
 
-``ctypes`` is a quarter of what this package would add to a cold start; ``_ctypes``, the extension
-module that it is built on, does the work and takes a fraction of that. Importing this module raises
-ImportError where ``_ctypes`` is not to be had, such as in isolated sub-interpreters.
+``ctypes`` would be a quarter of what this package adds to a cold start. ``_ctypes``, the extension
+module that it is built on, does the work in a fraction of that time. Importing this module raises
+ImportError if ``_ctypes`` is not available, for example in isolated sub-interpreters.
 
-Function objects made here are ours alone: those of ``ctypes.pythonapi`` are shared by the whole
-process, and argument types that are set on them break its other users.
+The function objects made here are private: those of ``ctypes.pythonapi`` are shared by the whole
+process, and setting argument types on them would break other users.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-_ctypes: Any = __import__("_ctypes")  # private to CPython, and its types are those of ctypes
+_ctypes: Any = __import__("_ctypes")  # private to CPython, so type checkers do not know it
 
 IS_64_BIT = sys.maxsize > 1 << 32
-"""Whether the structures of the kernel have the layout that this package packs them in."""
+"""Whether the kernel's structures have the layout that this package assumes."""
 
 
 def _kind(base: str, **fields: object) -> Any:
@@ -35,20 +35,22 @@ Pointer = _kind("_SimpleCData", _type_="P")
 Bytes = _kind("_SimpleCData", _type_="z")
 """The address of a ``bytes`` object's content, which the function reads."""
 Object = _kind("_SimpleCData", _type_="O")
-"""A Python object, as itself."""
+"""A Python object."""
 Words = _kind("Array", _type_=UnsignedLong, _length_=64)
-"""Room that a function writes to; it is given ``address(words)``."""
+"""A buffer that a function writes to. Pass ``address(words)``."""
 
 address: Callable[[Any], int] = _ctypes.addressof
 
-# PYTHONAPI: the GIL is kept, for no call takes long enough to be worth letting it go.
+# PYTHONAPI keeps the GIL: no call takes long enough to be worth releasing it.
 _Function = _kind(
     "CFuncPtr", _flags_=_ctypes.FUNCFLAG_CDECL | _ctypes.FUNCFLAG_PYTHONAPI, _restype_=Int
 )
 
 
 def function(name: str, *argument_types: object, library: str | None = None) -> Callable[..., int]:
-    """The C function of this name that returns an ``int``; from what is loaded, or a `library`.
+    """Return the C function of this name, which returns an ``int``.
+
+    It is looked up in what is loaded already, or in `library`.
 
     Raises:
         OSError: there is no such library, or no such function in it.

@@ -1,6 +1,6 @@
-"""Event loops: which one runs here, where its coroutines wait, and running out what is left in one.
+"""Event loops: which one is running, where its coroutines wait, and how to finish what is left.
 
-asyncio is never imported: a loop that runs has been.
+asyncio is never imported here: if a loop is running, it has been imported already.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ if TYPE_CHECKING:
     from .stacks import Stack
 
 coroutines: dict[int, CoroutineType[Any, Any, Any]] = {}
-"""Thread id -> the coroutine of the ``async def`` handler that is run there.
+"""Thread id -> the coroutine of the ``async def`` handler that runs there.
 
-Each thread writes its own entry.
+Each thread writes only its own entry.
 """
 
 
 def running_loop() -> AbstractEventLoop | None:
-    """The loop that runs in this thread, asyncio's or one that follows it (uvloop)."""
+    """Return the loop that is running in this thread: asyncio's, or a compatible one (uvloop)."""
     events = sys.modules.get("asyncio.events")
     return None if events is None else events._get_running_loop()
 
 
 def waits_in_c() -> bool:
-    """Whether C code of a loop (uvloop) runs here, and no task of it.
+    """Return whether C code of a loop (uvloop) is running here, and none of its tasks.
 
-    It takes what a signal's handler raises for the error of a callback: an ``Exception`` is logged
-    and lost, and only a ``KeyboardInterrupt`` ends the loop.
+    That code treats what a signal handler raises as the error of a callback: it logs and drops an
+    ``Exception``, and only a ``KeyboardInterrupt`` ends the loop.
 
     Thread: the loop's.
     """
@@ -49,7 +49,7 @@ def waits_in_c() -> bool:
 
 
 def cleans_up() -> bool:
-    """Whether a task of the loop that runs here has been cancelled, and has not ended yet.
+    """Return whether a task of the running loop has been cancelled, but has not ended yet.
 
     Thread: the loop's.
     """
@@ -59,14 +59,14 @@ def cleans_up() -> bool:
             t.cancelling() for t in sys.modules["asyncio"].all_tasks(loop)
         )
     except (AttributeError, RuntimeError, TypeError):
-        return False  # a loop that is no asyncio's, or that makes tasks all the time
+        return False  # not an asyncio loop, or one that creates tasks all the time
 
 
 class _Stop:
-    """Ends a run of a loop. Once that is over, what the loop still has of it does nothing.
+    """A callback that stops a run of a loop. After the run it has no effect any more.
 
-    What is left in a loop's queue by a run that was cut would end the next one as soon as it
-    begins: "Event loop stopped before Future completed", in somebody else's invocation.
+    A callback that an interrupted run left in the loop's queue would stop the next run as soon as
+    it begins: "Event loop stopped before Future completed", in another invocation.
     """
 
     __slots__ = ("_loop", "is_wanted")
@@ -81,11 +81,11 @@ class _Stop:
 
 
 def finish_turn(loop: AbstractEventLoop) -> None:
-    """Have a loop run once what waits for its turn in there.
+    """Let a loop run the callbacks in its queue once.
 
     An interrupt that lands in the very turn in which a task has ended leaves a callback of
-    ``run_until_complete`` behind that would stop the loop's next run at once. So this one is meant
-    to be stopped at once.
+    ``run_until_complete`` in the queue, which would stop the loop's next run at once. This run is
+    meant to be stopped at once.
 
     Thread: the loop's.
     """
@@ -98,18 +98,18 @@ def finish_turn(loop: AbstractEventLoop) -> None:
 
 
 def end_run(loop: AbstractEventLoop) -> None:
-    """Clean up after a run that an interrupt ended before its own cleanup; otherwise do nothing.
+    """Clean up after a run whose own cleanup was interrupted; otherwise do nothing.
 
-    From Python 3.13 on a function cleans up after a run, and an injection may land where that
-    function begins. Then the loop would count as running for good, and its thread as running a
-    loop, and nothing could run in either any more.
+    From Python 3.13 on a function cleans up after a run, and an injection may land at the beginning
+    of that function. Then the loop would stay marked as running, and its thread as running a loop,
+    so that nothing could run in either any more.
 
     Thread: the loop's.
     """
     base: Any = sys.modules["asyncio.base_events"].BaseEventLoop
     runs, cleanup = base.run_forever, getattr(base, "_run_forever_cleanup", None)
     own_runs: Any = getattr(type(loop), "run_forever", None)
-    # A loop that goes about it in its own way (uvloop's, Qt's, nest_asyncio's) cannot be judged.
+    # A loop with its own implementation (uvloop, Qt, nest_asyncio) cannot be judged.
     if (
         cleanup is None
         or own_runs is not runs
@@ -120,9 +120,9 @@ def end_run(loop: AbstractEventLoop) -> None:
     frame: FrameType | None = sys._getframe()
     while frame is not None:
         if frame.f_code is runs.__code__:
-            return  # it does run, further down
+            return  # the loop really is running, further out on this stack
         frame = frame.f_back
-    # A greenlet's stack ends before that of the loop that runs it (SQLAlchemy's).
+    # A greenlet's stack does not include the loop that runs it (SQLAlchemy).
     if "greenlet" not in sys.modules or sys.modules["greenlet"].getcurrent().parent is None:
         cleanup(loop)
 
@@ -130,18 +130,20 @@ def end_run(loop: AbstractEventLoop) -> None:
 def run_out(loop: AbstractEventLoop, seconds: float, unended: list[str] | None = None) -> None:
     """Cancel the user's own tasks in a loop and run them to their end, for at most `seconds`.
 
-    Those of libraries (a connection's reader, a heartbeat, a pool's workers) live on: what they
-    serve is meant to outlive the invocation. The user's own async generators that are left open (by
-    a ``break``, or by the interrupt) are closed, so that their ``finally`` runs.
+    Tasks of libraries (a connection's reader, a heartbeat, a pool's workers) live on: what they
+    serve is meant to outlive the invocation. The user's own async generators that are still open
+    (after a ``break``, or after the interrupt) are closed, so that their ``finally`` runs.
 
     ``asyncio.run`` ends all tasks by itself. A bare ``run_until_complete`` (Mangum, Powertools'
-    async processor) that an exception goes through leaves its tasks pending: their ``finally``
-    would never run, or run in the next invocation.
+    async processor) that an exception passes through leaves its tasks pending: their ``finally``
+    would never run, or would run in the next invocation.
 
-    What has not ended then never runs again: a task that takes no notice of its cancellation, what
-    the tasks' ends have begun, what last call's interrupt has cut. `unended` is told of each.
+    Whatever has not ended by then never runs again: a task that ignores its cancellation, tasks
+    that the others have started while they ended, tasks that last call's interrupt has cut. Their
+    names are added to `unended`.
 
-    Cut short by last call's interrupt, it may leave a callback of :func:`finish_turn`'s kind.
+    If last call's interrupt cuts this short, it may leave a callback such as :func:`finish_turn`
+    removes.
 
     Thread: the one that the loop ran in.
     """
@@ -154,11 +156,11 @@ def run_out(loop: AbstractEventLoop, seconds: float, unended: list[str] | None =
     try:
         for task in tasks:
             task.cancel()
-        # Before the tasks' own run, or what is left of the handler's would end that. Pinned by
-        # test_what_the_handlers_run_has_left_does_not_cut_the_tasks_short.
+        # Do this before the tasks' own run, which a callback left by the handler's run would stop.
+        # Pinned by test_what_the_handlers_run_has_left_does_not_cut_the_tasks_short.
         finish_turn(loop)
         _run_to_the_end(loop, tasks, until)
-        # After the tasks, whose ends close most of them.
+        # Look for generators after the tasks, which close most of them when they end.
         generators = left_open(loop)
         if generators:
             closing = {loop.create_task(_close(each)) for each in generators}
@@ -183,7 +185,7 @@ def _run_to_the_end(loop: AbstractEventLoop, tasks: set[Task[Any]], until: float
         stop.is_wanted = False
         timer.cancel()
     if all(task.done() for task in pending):
-        finish_turn(loop)  # for what their ends have called for soon
+        finish_turn(loop)  # for callbacks that they have scheduled when they ended
 
 
 async def _close(generator: AsyncGeneratorType[Any, Any]) -> None:
@@ -191,28 +193,28 @@ async def _close(generator: AsyncGeneratorType[Any, Any]) -> None:
 
 
 def wake(loop: AbstractEventLoop) -> None:
-    """Have a loop that waits come back from its wait, so that an injection lands in its thread.
+    """Wake a waiting loop, so that an injection lands in its thread.
 
-    Call it after the injection: a loop that has come back before could already wait again.
+    Call this after the injection: a loop that was woken before could already be waiting again.
 
     Thread: any but the loop's.
     """
     try:
         loop.call_soon_threadsafe(_nothing)
-    except Exception:  # noqa: BLE001, S110 - closed by now, or has a way of its own
+    except Exception:  # noqa: BLE001, S110 - closed by now, or a different kind of loop
         pass
 
 
 def _nothing() -> None:
-    """Do nothing: that the loop runs it is all that matters."""
+    """Do nothing. It only matters that the loop wakes to run this."""
 
 
 def with_awaited(stack: Stack, thread_id: int, code: SourceMap) -> Stack:
-    """A thread's stack, and in it what is awaited, where none of the user's own code runs.
+    """Extend a thread's stack by what it awaits, if the stack contains no user code.
 
-    A coroutine that waits is in no thread's stack; only its loop's is. Taken is the handler's own
-    coroutine, or else that task of the loop which waits the deepest in the user's code: a handler
-    such as Mangum's has its loop run by somebody else.
+    A coroutine that waits is on no thread's stack; only its loop is. The handler's own coroutine is
+    used, or else the loop's task that waits deepest in the user's code: the loop of a handler such
+    as Mangum's is run by a library.
 
     Thread: any.
     """
@@ -233,12 +235,12 @@ def _awaited(thread_id: int) -> Iterator[Stack]:
         try:
             tasks = sorted(sys.modules["asyncio"].all_tasks(loop), key=lambda task: task.get_name())
         except (AttributeError, RuntimeError, TypeError):
-            return  # a loop that is no asyncio's, or that makes tasks all the time
+            return  # not an asyncio loop, or one that creates tasks all the time
         yield from sorted((awaited_stack(task.get_coro()) for task in tasks), key=len, reverse=True)
 
 
 def loop_in(thread_id: int) -> AbstractEventLoop | None:
-    """The loop that runs in another thread, if it is asyncio's own: from the frame that runs it."""
+    """Find the loop that another thread runs, by the frame that runs it, if it is asyncio's own."""
     events = sys.modules.get("asyncio.base_events")
     if events is None or has_other_interpreters():
         return None

@@ -1,17 +1,17 @@
-"""Safe points: the instructions at which a raise goes to the handler that the source has around it.
+"""Finds safe points: instructions at which a raise goes to the handler that the source shows.
 
-An exception that a trace function raises at an instruction comes in the place of it: nothing of the
-instruction has happened. CPython looks the handler up in a table of instruction ranges, and these
-fit the source only where the compiler expects an error. Elsewhere a raise can
+An exception that a trace function raises at an instruction replaces that instruction, which then
+has had no effect. CPython looks up the handler in a table of instruction ranges. The ranges match
+the source only where the compiler expects an error. Elsewhere a raise can
 
-- come between the call that enters a block and the block: what it has taken is never given back;
-- come between the block's last instruction and the call that leaves it;
+- land between the call that enters a block and the block, so that what was entered is never left;
+- land between the block's last instruction and the call that leaves it;
 - leave the stack of handled exceptions one too deep, in the instructions around an ``except``;
-- come between a coroutine and what it awaits, which is then never resumed;
+- land between a coroutine and what it awaits, which is then never resumed;
 - go to another handler, or to none, at a loop's jump back (gh-108214 up to 3.12, gh-130279).
 
-All of them are over within some instructions, so a landing waits for the next one. The same goes
-for a ``finally``, which the source wants run to its end.
+Each of these regions ends within a few instructions, so a landing waits for the next safe point.
+The same applies to a ``finally``, which must run to its end.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 
     from .bytecode import Instruction
 
-# Nothing can go wrong in these, so they may stand between a call and the block that it is for.
+# These cannot raise, so they may stand between a call and the block that it belongs to.
 _MOVES = ("LOAD_FAST", "LOAD_DEREF", "STORE_", "UNPACK_", "NOP", "POP_TOP", "COPY", "SWAP")
-# In an ``except`` CPython keeps the handled exception from the one to the other; the last three it
-# leaves out of the table wherever they are.
+# CPython keeps the handled exception between these instructions of an ``except``. It always leaves
+# the last three out of the exception table.
 _BOOKKEEPING = frozenset(
     {
         *("PUSH_EXC_INFO", "WITH_EXCEPT_START", "POP_EXCEPT", "RERAISE"),
@@ -44,7 +44,7 @@ _CALLS = frozenset({"CALL", "PRECALL"})
 
 
 class CodePoints:
-    """What is known of one code object."""
+    """The safe points of one code object."""
 
     __slots__ = ("_entries", "_finals", "_jumps", "_offsets", "_safe", "code")
 
@@ -59,7 +59,7 @@ class CodePoints:
             *_exits(code, listing, handlers),
             *_wrong_jumps(listing, handlers),
         }
-        # A trace function is called for a prefix as well, or for the prefix alone.
+        # A trace function may be called for a prefix as well, or for the prefix alone.
         self._safe = frozenset(
             offset
             for index, instruction in enumerate(listing)
@@ -72,11 +72,11 @@ class CodePoints:
         self._finals = frozenset(_finals(code, listing))
 
     def allows(self, lasti: int, *, in_a_finally: bool = False) -> bool:
-        """Whether a trace function may raise in the place of the instruction at `lasti`."""
+        """Return whether a trace function may raise in place of the instruction at `lasti`."""
         return lasti in self._safe and (in_a_finally or lasti not in self._finals)
 
     def allows_after(self, lasti: int, *, in_a_finally: bool = False) -> bool:
-        """Whether a signal's handler may raise that runs after the instruction at `lasti`."""
+        """Return whether a signal handler that runs after the instruction at `lasti` may raise."""
         index = self._index(lasti)
         at, following = self._offsets[index], self._offsets[index + 1 : index + 2]
         if at in self._jumps:
@@ -88,20 +88,20 @@ class CodePoints:
         )
 
     def is_entry(self, lasti: int) -> bool:
-        """Whether the call at `lasti` enters a ``with``, as a call of its own from 3.14 on."""
+        """Return whether the call at `lasti` enters a ``with``, which 3.14 does by a plain CALL."""
         return self._offsets[self._index(lasti)] in self._entries
 
     def is_in_a_finally(self, lasti: int) -> bool:
-        """Whether the source has the instruction at `lasti` in a ``finally``."""
+        """Return whether the instruction at `lasti` is in a ``finally`` of the source."""
         return self._offsets[self._index(lasti)] in self._finals
 
     def _index(self, lasti: int) -> int:
-        # A frame that has called another is at a cache of its call.
+        # A frame that has called another one is at a cache of its call instruction.
         return max(bisect_right(self._offsets, lasti) - 1, 0)
 
 
 def _handlers(code: CodeType, listing: list[Instruction]) -> list[int | None]:
-    """For each instruction the handler that the source has around it, None if it has none."""
+    """Return, for each instruction, the handler around it in the source; None if there is none."""
     found: list[int | None] = [None] * len(listing)
     index = 0
     for start, end, target in protected_ranges(code):  # in order, and they do not overlap
@@ -117,7 +117,7 @@ def _handlers(code: CodeType, listing: list[Instruction]) -> list[int | None]:
 def _moves_before(
     listing: list[Instruction], index: int, handlers: list[int | None] | None = None
 ) -> Iterable[int]:
-    """What only moves values straight before `index`; with the same handler, if those are given."""
+    """Yield the moves right before `index`; with `handlers`, only those with the same handler."""
     at = None if handlers is None else handlers[index]
     index -= 1
     while index >= 0 and listing[index].name.startswith(_MOVES):
@@ -129,13 +129,13 @@ def _moves_before(
 
 def _bookkeeping(listing: list[Instruction], handlers: list[int | None]) -> Iterable[int]:
     for index, instruction in enumerate(listing):
-        # Where one stores, a call's result would be lost.
+        # At a store, a call's result would be lost.
         if instruction.name in _BOOKKEEPING or instruction.name.startswith(("STORE_", "UNPACK_")):
             yield index
         if instruction.name == "RERAISE" and index:
-            yield index - 1  # in the compiler's own handler around a coroutine, from 3.12 on
+            yield index - 1  # in the compiler's own handler around a coroutine (3.12 and newer)
         if instruction.name == "POP_EXCEPT":
-            # After the clause's own range and before this one, as in a ``return``.
+            # The moves between the clause's own range and this, as in a ``return``.
             yield from _moves_before(listing, index, handlers)
 
 
@@ -144,16 +144,16 @@ def _awaits(listing: list[Instruction]) -> Iterable[int]:
     for index, instruction in enumerate(listing):
         is_after = instruction.name == "SEND" or (is_after and instruction.name in _AFTER_AN_AWAIT)
         if instruction.name == "SEND":
-            # What is awaited is fetched, then None; on 3.15 with a NULL in between.
+            # The awaited object is fetched, then None; on 3.15 with a NULL in between.
             yield from range(index - 2 - (listing[index - 2].name == "PUSH_NULL"), index)
         if is_after:
             yield index
 
 
 def _approaches(listing: list[Instruction], handlers: list[int | None]) -> Iterable[int]:
-    """What stands between a call and the block that it is for (``lock.acquire()`` and ``try:``).
+    """Yield what is between a call and the block that it belongs to: ``lock.acquire()``, ``try:``.
 
-    The table leaves out the ``NOP`` that a ``try`` begins with, also inside of another one.
+    The table leaves out the ``NOP`` at the beginning of a ``try``, even inside another ``try``.
     """
     for index in range(1, len(listing)):
         if handlers[index] is not None and handlers[index] != handlers[index - 1]:
@@ -161,7 +161,7 @@ def _approaches(listing: list[Instruction], handlers: list[int | None]) -> Itera
 
 
 def _exits(code: CodeType, listing: list[Instruction], handlers: list[int | None]) -> Iterable[int]:
-    """From a ``with``'s last instruction to the call that leaves it, ``exit(None, None, None)``."""
+    """Yield what is between a ``with``'s last instruction and ``exit(None, None, None)``."""
     for index, instruction in enumerate(listing):
         if instruction.name not in _CALLS:
             continue
@@ -175,13 +175,13 @@ def _exits(code: CodeType, listing: list[Instruction], handlers: list[int | None
 
 
 def _is_none(code: CodeType, instruction: Instruction) -> bool:
-    if instruction.name == "LOAD_COMMON_CONSTANT":  # from 3.15 on, and for few others
+    if instruction.name == "LOAD_COMMON_CONSTANT":  # from 3.15 on; rarely another constant
         return True
     return instruction.name == "LOAD_CONST" and code.co_consts[instruction.argument] is None
 
 
 def _wrong_jumps(listing: list[Instruction], handlers: list[int | None]) -> Iterable[int]:
-    """Jumps that the table gives another handler than what they come from, or go back to."""
+    """Yield jumps whose handler in the table differs from that of their source or target."""
     by_offset = {instruction.begin: index for index, instruction in enumerate(listing)}
     for index, instruction in enumerate(listing):
         if "JUMP" not in instruction.name:
@@ -195,10 +195,10 @@ def _wrong_jumps(listing: list[Instruction], handlers: list[int | None]) -> Iter
 
 
 def _jumps_looked_up_well(code: CodeType, listing: list[Instruction]) -> Iterable[int]:
-    """Jumps back at which what a signal's handler raises goes to the handler around the loop.
+    """Yield jumps back at which a signal handler's raise goes to the handler around the loop.
 
-    CPython looks it up for the jump itself, which 3.13 leaves out of the exception table
-    (gh-130279), and up to 3.12 for the instruction before the jump's target (gh-108214).
+    CPython looks up the handler of the jump itself, which 3.13 leaves out of the exception table
+    (gh-130279); up to 3.12 that of the instruction before the jump's target (gh-108214).
     """
     for instruction in listing:
         if "JUMP_BACKWARD" in instruction.name and "NO_INTERRUPT" not in instruction.name:
@@ -210,7 +210,7 @@ def _jumps_looked_up_well(code: CodeType, listing: list[Instruction]) -> Iterabl
 
 
 def _entries(listing: list[Instruction], handlers: list[int | None]) -> Iterable[int]:
-    """CPython checks for signals between such a call and its block (gh-148874)."""
+    """Yield calls that enter a block: CPython checks for signals right after them (gh-148874)."""
     for index, handler in enumerate(handlers):
         begins = index and handler is not None and handler != handlers[index - 1]
         if begins and listing[index - 1].name == "CALL":
@@ -218,9 +218,10 @@ def _entries(listing: list[Instruction], handlers: list[int | None]) -> Iterable
 
 
 def _finals(code: CodeType, listing: list[Instruction]) -> Iterable[int]:
-    """The compiler writes a ``finally`` twice, for the case that an error is under way, and not.
+    """Yield the instructions of ``finally`` blocks.
 
-    The one is known by its end, the other by its place in the source, which is the same.
+    The compiler writes each one twice: for the case with an error, and for that without. The first
+    is recognised by its end, the other because it has the same positions in the source.
     """
     by_offset = {instruction.begin: instruction for instruction in listing}
     places = list(code.co_positions())

@@ -1,25 +1,25 @@
-"""Ending what a thread's system call waits for: its connection, or the child process.
+"""Ends what a thread's system call waits for: its connection, or a child process.
 
-C clients that repeat their system call after a signal and never look (libpq, MySQL's, ``system()``)
-are in nobody's reach. With its connection shut down such a call reads an end of file,
-gives up, and the interrupt lands at the next bytecode.
+C clients that repeat their system call after a signal and never check for signals (libpq, MySQL's,
+``system()``) cannot be interrupted. If its connection is shut down, such a call reads an end of
+file and gives up, and the interrupt lands at the next bytecode.
 
-A false cut is impossible, or cannot matter:
+A false cut is impossible, or does no harm:
 
-- What is cut is held first, by a descriptor of our own (a pidfd for a child): whatever becomes of
-  the number meanwhile, it is the same object, and its identity is not given to another.
-- Only then the thread is nudged once more. It is cut only if the kernel counts that it has come
-  back since, if it waits again in the same call, and if its descriptor still is what is held. So
-  the call does begin anew on this very object, unheard.
-- The last look comes under the invocation's lock and in front of the cut itself: the thread has not
-  run since (the kernel counts that, too), and the handler has not settled. If its call comes back
-  in the few microseconds that are left, it comes back in an invocation that is out of time, to a
-  pending interrupt, and the record says that its connection was cut.
+- First our own descriptor holds the object (a pidfd for a child), so that it stays the same object
+  even if its number is reused, and no other object gets its identity.
+- Only then the thread is nudged once more. The object is cut only if, according to the kernel, the
+  thread has run since, if it waits again in the same call, and if its descriptor still refers to
+  the held object. So the call is known to restart on this very object without checking for signals.
+- The last check is made under the invocation's lock, right before the cut: the thread has not run
+  since (the kernel counts that, too), and the handler has not settled. If the call returns in the
+  few microseconds that are left, it returns to a pending interrupt, in an invocation that is out of
+  time, and the record says that its connection was cut.
 
-Never cut are a listening socket, a datagram socket (the resolver would spin on it), a pair of
-sockets (it has no name: a process's own channel, or a supervisor's), what leads to the Runtime API,
-standard input and output, a pipe, a file, and a process that this one has not started since the
-invocation began.
+The following are never cut: a listening socket, a datagram socket (the resolver would spin on it),
+a socket pair (it has no name: a process's own channel, or a supervisor's), a connection to the
+Runtime API, standard input and output, a pipe, a file, and a process that was not started by this
+one since the invocation began.
 
 Thread: watchdog.
 """
@@ -48,7 +48,7 @@ _SHUT_RDWR = 2
 _SOCK_STREAM = 1
 _STANDARD = 2
 _MOST = 16
-"""Sockets of one wait. A call that waits for more is no client's."""
+"""The most sockets of one wait. A call that waits for more is not a client's."""
 
 
 def preload() -> None:
@@ -59,7 +59,7 @@ def preload() -> None:
 
 
 class Connection:
-    """A socket that a call waits for, held."""
+    """A socket that a call waits for, held by our own descriptor."""
 
     __slots__ = ("_descriptor", "_identity", "_socket", "name")
 
@@ -70,14 +70,14 @@ class Connection:
         self.name = name
 
     def is_still_there(self) -> bool:
-        """Whether the number still is this socket's."""
+        """Return whether the thread's descriptor still refers to this socket."""
         try:
             return _identity(self._descriptor) == self._identity
         except OSError:
             return False
 
     def end(self) -> bool:
-        """Shut it down; False if the other side has been faster."""
+        """Shut it down; False if the peer has closed it already."""
         try:
             self._socket.shutdown(_SHUT_RDWR)
         except OSError:
@@ -85,12 +85,12 @@ class Connection:
         return True
 
     def close(self) -> None:
-        """Let go of it; the thread's own descriptor stays open."""
+        """Close our descriptor; the thread's own stays open."""
         self._socket.close()
 
 
 class Wait:
-    """One wait of a thread, and what would end it."""
+    """One wait of a thread, and the objects whose end would end it."""
 
     __slots__ = ("_awaited", "_native_id", "_turns", "held", "unheard")
 
@@ -107,35 +107,35 @@ class Wait:
         self._turns = turns
         self.held = held
         self.unheard = unheard
-        """Nudges that had gone unheard by then."""
+        """How many nudges had had no effect by then."""
 
     def has_begun_anew(self) -> bool:
-        """Whether the thread has been back since, and waits for the same again."""
+        """Return whether the thread has run since, and waits for the same thing again."""
         turns = syscalls.turns(self._native_id)
         if turns is None or turns <= self._turns or not self._is_the_same():
             return False
-        # From here on it must not have run.
+        # From now on the thread must not run.
         self._turns = turns
         return self.is_unmoved()
 
     def is_unmoved(self) -> bool:
-        """Whether the thread waits as it did at the last look, and has not run since."""
+        """Return whether the thread waits as at the last look, and has not run since."""
         is_same = self._is_the_same()
-        # Read after the call has been looked at: what was seen cannot belong to a later call.
+        # Read the count after the call: then what was read cannot belong to a later call.
         return is_same and syscalls.turns(self._native_id) == self._turns
 
     def end(self) -> list[str]:
-        """End what it waits for; the names of what was ended."""
+        """End what the thread waits for. Return the names of what was ended."""
         return [held.name for held in self.held if held.end()]
 
     def close(self) -> None:
-        """Let go of what is held."""
+        """Release the held objects."""
         for held in self.held:
             held.close()
         self.held.clear()
 
     def __del__(self) -> None:
-        # Whose timeout is over meanwhile is not asked again.
+        # close() is not called if the timeout ends first.
         self.close()
 
     def _is_the_same(self) -> bool:
@@ -146,10 +146,10 @@ class Wait:
 
 
 def hold(native_id: int, unheard: int, *, since: float, spared: set[str]) -> Wait | None:
-    """What a thread waits for, held to be ended; None if it is nothing that may be.
+    """Hold what a thread waits for, to end it later; None if it must not be ended.
 
-    `since` is when the invocation began, in seconds since the machine's start; `spared` are the
-    names of other sides that must not be cut.
+    `since` is the start of the invocation, in seconds since the machine's start. `spared` has the
+    names of peers that must not be cut.
     """
     turns = syscalls.turns(native_id)
     blocked = syscalls.blocked_in(native_id)
@@ -168,12 +168,12 @@ def hold(native_id: int, unheard: int, *, since: float, spared: set[str]) -> Wai
 
 
 def _awaited(blocked: Blocked) -> tuple[object, ...]:
-    """What a call waits for, and not for how long: a client may work out anew what is left."""
+    """Describe what a call waits for, without its limit, which a client may compute anew."""
     return blocked.number, blocked.child(), *blocked.descriptors()
 
 
 def _connection(descriptor: int, spared: set[str]) -> Connection | None:
-    """A socket, held, if it may be cut."""
+    """Hold a socket, if it may be cut."""
     if descriptor <= _STANDARD:
         return None
     socket = sys.modules["_socket"]
@@ -190,14 +190,14 @@ def _connection(descriptor: int, spared: set[str]) -> Connection | None:
         if peer is not None and peer not in spared:
             return Connection(descriptor, held, peer)
     except OSError:
-        pass  # it is no descriptor any more
+        pass  # the descriptor has been closed
     if held is not None:
         held.close()
     return None
 
 
 def _peer(held: Any) -> str | None:
-    """The name of a socket's other side; None if it has none, or may not be cut."""
+    """Return the name of a socket's peer; None if it has none, or must not be cut."""
     if held.type & 0xF != _SOCK_STREAM or held.getsockopt(_SOL_SOCKET, _SO_ACCEPTCONN):
         return None
     try:
@@ -205,14 +205,14 @@ def _peer(held: Any) -> str | None:
     except OSError:
         return _peer_to_be(held)
     if isinstance(address, str | bytes):
-        # A path, or an abstract name. A pair has none, nor has the client of a server's own end.
+        # A path or an abstract name. Socket pairs have none, nor has the peer of a server's end.
         return os.fsdecode(address) or None
     host, port = str(address[0]), str(address[1])
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _peer_to_be(held: Any) -> str | None:
-    """That of one which is still connecting, from the kernel's table."""
+    """Return the peer of a socket that is still connecting, from the kernel's table."""
     if held.family == _AF_UNIX:
         return None
     if held.getsockopt(_IPPROTO_TCP, _TCP_INFO, 1)[0] != _SYN_SENT:

@@ -1,6 +1,6 @@
-"""Whose code a frame is, and how a place in it is named: file names and stacks, nothing else.
+"""Tells whose code a frame is, and names places in it, from file names and stacks only.
 
-Pure functions, used only once the watchdog has fired.
+The functions are pure, and used only once the watchdog has fired.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ Pinned for every file of the package by test_no_interrupt_lands_in_any_file_of_t
 """
 
 GUARD = "guarded"
-"""The function around every watched handler; see :mod:`._handler`."""
+"""The name of the function around every watched handler; see :mod:`._handler`."""
 
 RECORD = "opened"
-"""The function around every record handler of a batch; see :mod:`watchdog_lambda.batch`."""
+"""The name of the function around every record handler; see :mod:`watchdog_lambda.batch`."""
 
 OPAQUE = "call_opaque"
-"""The exception to PACKAGE: a handler that is C code has no other frame."""
+"""The exception to the rule of PACKAGE: a handler that is C code has no other frame."""
 
 STDLIB = os.path.dirname(os.__file__) + os.sep
 
@@ -39,32 +39,35 @@ _RUNTIME = "/var/runtime/"
 _INSTALLED = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
 
 MOST_FRAMES = 200
-"""Frames taken from one stack: a runaway recursion must not flood the log."""
+"""The most frames shown of one stack: a runaway recursion must not flood the log."""
 
 
 def is_ours(code: CodeType) -> bool:
-    """Whether this is a frame of the package's, in which no interrupt may land."""
+    """Return whether this is the package's own code, in which no interrupt may land."""
     return code.co_filename.startswith(PACKAGE) and code.co_name != OPAQUE
 
 
 def is_stdlib(filename: str) -> bool:
-    """Whether it is the standard library's. Without a virtual environment others lie below it."""
+    """Return whether a file is the standard library's.
+
+    Without a virtual environment, installed packages are below the same folder.
+    """
     if filename.startswith("<frozen "):
         return True
     return filename.startswith(STDLIB) and not any(part in filename for part in _INSTALLED)
 
 
 class SourceMap:
-    """Tells the user's own code from libraries, and names places in it.
+    """Distinguishes the user's own code from libraries, and names places in it.
 
-    A file is a library's if it belongs to the standard library, lies in ``site-packages``, in a
-    layer or beside Lambda's runtime, or in a folder that a ``*.dist-info`` beside it names
-    (packages installed flat into the task root, as Lambda's zip and image layouts have them).
+    A file is a library's if it is in the standard library, in ``site-packages``, in a layer, next
+    to Lambda's runtime, or in a folder that a ``*.dist-info`` next to it names (packages installed
+    flat into the task root, as in Lambda's zip files and images).
     """
 
     def __init__(self, path: list[str]) -> None:
         roots = {entry.rstrip(os.sep) + os.sep for entry in path}
-        # The longest first: a root may lie inside another.
+        # The longest first: a root may be inside another one.
         self._roots = sorted(roots, key=len, reverse=True)
         self._own: dict[str, bool] = {}
         self._distributions: dict[str, frozenset[str]] = {}
@@ -76,13 +79,13 @@ class SourceMap:
         return known
 
     def is_installed(self, filename: str) -> bool:
-        """Whether it is a library's that somebody has installed: not the standard library's."""
+        """Return whether a file is an installed library's, not the standard library's."""
         if filename.startswith(("<", PACKAGE)) or is_stdlib(filename):
             return False
         return not self.is_own(filename)
 
     def name(self, filename: str) -> str:
-        """The file as its importer would name it: relative to its entry of ``sys.path``."""
+        """Return the file's name relative to its entry in ``sys.path``."""
         for root in self._roots:
             if filename.startswith(root):
                 return filename[len(root) :]
@@ -92,14 +95,14 @@ class SourceMap:
         return f"{shown(self.name(file))}:{line} ({shown(function)})" if function else shown(file)
 
     def has_own(self, stack: Stack) -> bool:
-        """Whether the handler's part of a stack goes through the user's own code."""
+        """Return whether the handler's part of a stack contains the user's own code."""
         return any(self.is_own(entry[0]) for entry in of_the_handler(stack))
 
     def places_from(self, frame: FrameType | None, most: int) -> Places | None:
-        """The two lines of the handler's part of a stack, walked no farther than need be.
+        """Return the two lines of the handler's part of a stack, walking no farther than necessary.
 
-        None, if the innermost `most` frames show no code of the user's in it. Thread: any, while
-        no garbage is collected.
+        None if there is no user code in the innermost `most` frames. Thread: any, while the garbage
+        collector is paused.
         """
         own, called = self._own, None
         while frame is not None and most:
@@ -121,14 +124,14 @@ class SourceMap:
         return None
 
     def location(self, stack: Stack) -> str:
-        """The innermost frame of the user's own code; the innermost of all if none is."""
+        """Name the innermost frame of the user's own code, or the innermost of all if none is."""
         stack = of_the_handler(stack)
         own = (entry for entry in stack if self.is_own(entry[0]))
         chosen = next(own, stack[0] if stack else None)
         return "" if chosen is None else self.place(*chosen)
 
     def places(self, stack: Stack) -> tuple[str, ...]:
-        """The handler's frames, outermost first; a deep stack is cut in the middle."""
+        """Name the handler's frames, outermost first. A deep stack is cut in the middle."""
         places = [self.place(*entry) for entry in reversed(of_the_handler(stack))]
         left_out = len(places) - MOST_FRAMES
         if left_out > 0:
@@ -137,9 +140,9 @@ class SourceMap:
         return tuple(places)
 
     def wrappers(self, stack: Stack) -> frozenset[tuple[str, str]]:
-        """File and function of the frames around the user's own code, which are others' wrappers.
+        """Return file and function of the frames around the user's own code: others' wrappers.
 
-        Empty if the stack has no frame of the user's code: then they cannot be told apart.
+        Empty if the stack has no frame of the user's code, so that wrappers cannot be recognised.
         """
         around: set[tuple[str, str]] = set()
         for file, _, function in reversed(of_the_handler(stack)):
@@ -175,10 +178,10 @@ class SourceMap:
 
 
 def shown(name: str) -> str:
-    """A name as it may stand in a line of text: what breaks lines or steers a terminal spelt out.
+    """Escape everything in a name that would break a line or control a terminal.
 
-    Code that is generated gives its functions and files any names; the runtime writes an error's
-    message, where one is, to the log as it is.
+    Generated code can give its functions and files any names, and the runtime writes an error's
+    message to the log unchanged.
     """
     if name.isprintable():
         return name
@@ -186,7 +189,7 @@ def shown(name: str) -> str:
 
 
 def of_the_handler(stack: Stack) -> Stack:
-    """The handler's part of a stack: without this package's frames and the runtime's."""
+    """Return the handler's part of a stack, without the frames of this package and the runtime."""
     kept: Stack = []
     handlers = None
     for entry in stack:
@@ -198,7 +201,7 @@ def of_the_handler(stack: Stack) -> Stack:
 
 
 def trim(traceback: TracebackType | None) -> TracebackType | None:
-    """The traceback without this package's frames at its inner end, where ours are raised."""
+    """Cut this package's frames off the inner end of a traceback, where our errors are raised."""
     last: TracebackType | None = None
     entry = traceback
     while entry is not None:
@@ -212,7 +215,7 @@ def trim(traceback: TracebackType | None) -> TracebackType | None:
 
 
 def innermost(error: BaseException) -> TracebackType | None:
-    """The traceback's entry of the frame that the error was raised in; None if it has not been."""
+    """Return the traceback entry of the frame that raised the error; None if it was not raised."""
     entry = error.__traceback__
     while entry is not None and entry.tb_next is not None:
         entry = entry.tb_next
@@ -220,7 +223,7 @@ def innermost(error: BaseException) -> TracebackType | None:
 
 
 def place_of(error: BaseException) -> str:
-    """Where an error was raised, as ``app.py:41 (load_rows)``; empty if it has not been."""
+    """Return where an error was raised, as ``app.py:41 (load_rows)``; empty if it was not."""
     entry = innermost(error)
     if entry is None:
         return ""
@@ -229,10 +232,10 @@ def place_of(error: BaseException) -> str:
 
 
 def current_path() -> list[str]:
-    """``sys.path`` as it is now, the working directory spelt out."""
+    """Return the current ``sys.path``, with the working directory spelt out."""
     try:
         here = os.getcwd()
     except OSError:  # it has been removed
         here = os.sep
-    # Users put Path objects there too, which imports pass over.
+    # Users also put Path objects there, which imports ignore.
     return [entry or here for entry in sys.path if isinstance(entry, str)]

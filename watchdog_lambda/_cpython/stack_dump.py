@@ -1,23 +1,24 @@
-"""Every thread's stack in the log, although C code holds the GIL and will not let go of it.
+"""Dumps every thread's stack to the log if C code holds the GIL and does not release it.
 
-Nothing in Python can act then, the watchdog included. ``faulthandler``'s dump is written by a
-signal's handler in C, which needs no GIL; a kernel timer sends the signal shortly before the hard
-deadline. As with :mod:`.timers`, the watchdog sets it when it goes to sleep and takes it back when
-it wakes.
+Then no Python code can run, not even the watchdog. ``faulthandler`` writes its dump in a signal
+handler in C, which needs no GIL, and a kernel timer sends the signal shortly before the hard
+deadline. As with :mod:`.timers`, the watchdog sets the timer when it goes to sleep and stops it
+when it wakes.
 
-It must not speak of an invocation that is over, least of all when a frozen sandbox thaws, far
-beyond every deadline. An invocation sets no timer itself, so there are two:
+The dump must not report an invocation that is over, least of all when a frozen sandbox thaws, long
+after every deadline. An invocation sets no timer itself, so there are two:
 
-- One on the monotonic clock, set while the invocation that it is for is open: its end takes it back
+- One on the monotonic clock, set while its invocation is open. The end of that invocation stops it
   (:meth:`WatchdogThread.ends`), which costs one comparison, and a system call once for each time
   that the watchdog goes to sleep.
-- One on the main thread's processor time, for the invocations that come and go while the watchdog
-  sleeps. It counts nothing while the process idles or is frozen, and no faster than time passes.
-  Set to an instant at which the watchdog is overdue, it rings only if that could not run. It comes
-  too late for code that waited for long before, or has much less than a whole processor.
+- One on the main thread's CPU time, for the invocations that come and go while the watchdog sleeps.
+  CPU time stands still while the process idles or is frozen, and passes no faster than real time.
+  The timer is set to an instant at which the watchdog is overdue, so it rings only if the watchdog
+  could not run. It is too late for code that waited for a long time before, or that has much less
+  than a whole processor.
 
-The dump goes to file descriptor 2 in ``faulthandler``'s own format; no line of ours can stand
-before it.
+The dump goes to file descriptor 2 in ``faulthandler``'s own format; we cannot write a line of our
+own before it.
 """
 
 from __future__ import annotations
@@ -34,9 +35,9 @@ STDERR = 2
 
 
 class StackDumpTimer:
-    """The dump's signal and its timers. ``available`` is False where there are no such timers.
+    """The dump's signal and its timers. ``available`` is False if there are no such timers.
 
-    Thread: made by the main one, then used by the thread that goes to sleep or wakes.
+    Thread: created by the main thread, then used by the thread that goes to sleep or wakes.
     """
 
     __slots__ = ("_by_clock", "_by_cpu", "_handler", "_handler_of", "_number", "available")
@@ -52,18 +53,18 @@ class StackDumpTimer:
             import faulthandler  # noqa: PLC0415 - preloaded; see _stacks
         except ImportError:
             return
-        # Not dump_traceback_later(): there is one of those in a process, test runners use it, and
-        # each call starts a thread.
+        # Do not use dump_traceback_later(): a process has only one, test runners use it, and each
+        # call starts a thread.
         faulthandler.register(self._number, file=STDERR, all_threads=True, chain=False)
         self._handler_of = handler_addresses()
         self._handler = self._handler_of(self._number)
         self.available = True
 
     def set(self, seconds: float, overdue_in: float, *, is_open: bool) -> None:
-        """Have the stacks written in `seconds`, for an invocation that `is_open` or the next ones.
+        """Dump the stacks in `seconds`, for an invocation that `is_open`, or for the next ones.
 
-        The watchdog is overdue in `overdue_in` seconds; those count the main thread's processor
-        time. Nothing is set if the time is past: nobody has ended the process, so nobody needs it.
+        The watchdog is overdue in `overdue_in` seconds, which count the main thread's CPU time.
+        Nothing is set if `seconds` is past: the process was not killed, so no dump is needed.
         """
         if not self.available:
             return
@@ -77,33 +78,33 @@ class StackDumpTimer:
             self._by_clock.stop()
 
     def _is_ours(self) -> bool:
-        """Whether the signal still has faulthandler's handler.
+        """Return whether the signal still has faulthandler's handler.
 
-        Asked of the kernel: Python says SIG_DFL while faulthandler has it. So code that notes what
-        :func:`signal.getsignal` says, takes the signal for itself and puts back what it has noted,
-        leaves the default action behind, which ends the process.
+        Only the kernel knows: Python reports SIG_DFL for faulthandler's handler. Code that stores
+        the result of :func:`signal.getsignal`, takes the signal for itself and later restores the
+        stored value therefore leaves the default action behind, which kills the process.
         """
         return self._handler_of(self._number or 0) == self._handler
 
     def close(self) -> None:
-        """The invocation that they were for is over."""
+        """Stop the timer of the invocation that has ended."""
         if self.available:
             self._by_clock.stop()
 
     def stop(self) -> None:
-        """Write nothing; nothing to do, if nothing was set."""
+        """Stop both timers. Does nothing if none is set."""
         if self.available:
             self._by_clock.stop()
             self._by_cpu.stop()
 
 
 reserved: set[int] = set()
-"""Signals that this package has taken for good. Python does not know of faulthandler's handlers,
-and says SIG_DFL."""
+"""Signals that this package has taken permanently. Python cannot tell: it reports SIG_DFL for
+faulthandler's handlers."""
 
 
 def spare_signal(nudge: int | None = None) -> int | None:
-    """A signal that is not in use; from the top, because other code counts from below."""
+    """Find an unused signal. Start at the top, because other code starts at the bottom."""
     for number in range(signal.SIGRTMAX, signal.SIGRTMIN - 1, -1):
         if number in reserved or number == nudge:
             continue

@@ -1,13 +1,13 @@
-"""Where threads are: stacks as plain places, taken without walking frames that run.
+"""Takes the stacks of threads as plain places, without walking running frames.
 
-The frames of another thread are not walked. Following ``f_back`` makes frame objects, which up to
-3.11 can start the garbage collector, whose finalisers can let the GIL go, and the thread returns
-from the frames under way: that has crashed CPython 3.11.7 (twice in some 230,000 timeouts).
-``faulthandler`` writes all stacks down in one C call, without letting go of the
-GIL and without holding a frame.
+The frames of another thread are not walked. Following ``f_back`` creates frame objects, which up to
+3.11 can start the garbage collector, whose finalisers can release the GIL, and meanwhile the thread
+returns from the frames being walked: this has crashed CPython 3.11.7 (twice in some 230,000
+timeouts). ``faulthandler`` writes all stacks in one C call, without releasing the GIL and without
+holding a frame.
 
-It writes a hundred threads down and no more, and needs a file. The one thread that matters is
-walked where that does not serve, with the collector switched off.
+It writes at most a hundred threads, and needs a file. If that does not suffice, the one thread that
+matters is walked, with the collector disabled.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ if TYPE_CHECKING:
     """The place of each frame, innermost first."""
 
 MOST_OWN_FRAMES = 1000
-"""Of a stack that is walked: a handler can be a million deep."""
+"""The most frames of a walked stack: a handler can be a million deep."""
 
 _reserves: list[ReserveFile] = []
 
 
 class ReserveFile:
-    """A scratch file that is kept open, for when no other descriptor is available."""
+    """A scratch file that is kept open, in case no other descriptor is available."""
 
     __slots__ = ("_descriptor", "_identity", "_lock")
 
@@ -45,11 +45,11 @@ class ReserveFile:
         self._lock = allocate_lock()
 
     def dump(self) -> str:
-        """All stacks as text; raises OSError if the file is gone, or in use."""
+        """Return all stacks as text. Raises OSError if the file is gone, or in use."""
         if not self._lock.acquire(False):
             raise BlockingIOError
         try:
-            # User code may have closed every descriptor, and have a file of its own there.
+            # User code may have closed every descriptor, and opened its own file with this number.
             if _identity(self._descriptor) != self._identity:
                 raise FileNotFoundError
             os.lseek(self._descriptor, 0, os.SEEK_SET)
@@ -59,19 +59,19 @@ class ReserveFile:
 
 
 def preload() -> None:
-    """Import now what must not be imported while the watchdog fires, and open what may be short."""
+    """Import now what must not be imported during a timeout, and open the reserve file."""
     import faulthandler  # noqa: PLC0415
 
-    del faulthandler  # loaded, which is all
+    del faulthandler  # it only has to be loaded
     if not _reserves:
         try:
             _reserves.append(ReserveFile())
         except OSError:
-            pass  # none is available now; there may be one when it is needed
+            pass  # no descriptor is available now; there may be one when it is needed
 
 
 def own_stack(frame: FrameType | None, most: int = MOST_OWN_FRAMES) -> Stack:
-    """The stack from a frame of the calling thread on; of no other thread's."""
+    """Return the stack from a frame on, which must be of the calling thread."""
     stack: Stack = []
     while frame is not None and len(stack) < most:
         code = frame.f_code
@@ -81,10 +81,10 @@ def own_stack(frame: FrameType | None, most: int = MOST_OWN_FRAMES) -> Stack:
 
 
 def all_stacks(wanted: int) -> dict[int, Stack]:
-    """The stacks of all threads, by thread id, of one moment; at most 100 frames of each.
+    """Return the stacks of all threads at one moment, by thread id; at most 100 frames of each.
 
-    Of a hundred threads at most, but with the thread `wanted`. Never raises; what cannot be had is
-    left out.
+    There are at most a hundred threads, but the thread `wanted` is always included. Never raises;
+    stacks that are not available are left out.
 
     Thread: any.
     """
@@ -98,7 +98,7 @@ def all_stacks(wanted: int) -> dict[int, Stack]:
 
 
 def stack_of(thread_id: int, most: int = MOST_OWN_FRAMES) -> Stack:
-    """The innermost frames of one thread, walked while no garbage is collected. Thread: any."""
+    """Return the innermost frames of one thread, walked with the collector paused. Thread: any."""
     if has_other_interpreters():
         return _parse(_text()).get(thread_id, [])[:most]
     with gc_paused():
@@ -106,31 +106,32 @@ def stack_of(thread_id: int, most: int = MOST_OWN_FRAMES) -> Stack:
 
 
 def has_other_interpreters() -> bool:
-    """Whether a thread may run in another interpreter, with a GIL of its own.
+    """Return whether a thread may run in another interpreter, with its own GIL.
 
-    From 3.12 on ``sys._current_frames()`` gives that one's frames, which run on while they are
-    looked at: 3.13 and 3.14 ended in "double free or corruption". Pinned by
-    test_a_handler_may_have_a_sub_interpreter. That the module is there tells nothing on 3.14, where
-    ``concurrent.futures`` imports it. Interpreters that only C code makes are not seen.
+    From 3.12 on ``sys._current_frames()`` includes that interpreter's frames, which continue to run
+    while they are read: 3.13 and 3.14 ended in "double free or corruption". Pinned by
+    test_a_handler_may_have_a_sub_interpreter. On 3.14 it means nothing that the module is loaded,
+    because ``concurrent.futures`` imports it. Interpreters that only C code creates are not
+    detected.
     """
     if sys.version_info >= (3, 13):  # pragma: no cover - from 3.13 on
         module = sys.modules.get("_interpreters")
         return module is not None and len(module.list_all()) > 1
-    # 3.12's module can end an interpreter where its list is let go of: that it is there has to do.
+    # On 3.12, dropping the module's list can end an interpreter, so only check that it is loaded.
     return sys.version_info >= (3, 12) and "_xxsubinterpreters" in sys.modules
 
 
 def stack_in(text: str) -> Stack:
-    """The one stack, or the first one, in what ``faulthandler`` has written. Thread: any."""
+    """Return the first stack in the output of ``faulthandler``. Thread: any."""
     none: Stack = []
     return next((stack for stack in _stacks_in(text) if stack), none)
 
 
 def frame_of(thread_id: int) -> FrameType | None:
-    """The innermost frame of a thread as it is now; gone by the time you look. Thread: any.
+    """Return the current innermost frame of a thread; it may end before you read it. Thread: any.
 
-    Look at its code and its instruction, and go no further: see above. None where another
-    interpreter may run: its threads would be looked at as well.
+    Read only its code and its instruction: see above. None if another interpreter may run, because
+    the frames of its threads would be read as well.
     """
     if has_other_interpreters():
         return None
@@ -141,9 +142,9 @@ def frame_of(thread_id: int) -> FrameType | None:
 
 
 def handled_by(thread_id: int) -> BaseException | None:
-    """The exception that a thread is handling in an ``except`` or ``finally`` now. Thread: any.
+    """Return the exception that a thread is handling in ``except`` or ``finally``. Thread: any.
 
-    None where another interpreter may run: those that its threads handle would be held as well.
+    None if another interpreter may run, because its threads' exceptions would be held as well.
     """
     if has_other_interpreters():
         return None
@@ -154,7 +155,7 @@ def handled_by(thread_id: int) -> BaseException | None:
 
 
 class gc_paused:  # noqa: N801 - used like a function
-    """A block in which no garbage is collected; see above. Thread: any, but one at a time."""
+    """A block in which the garbage collector is paused; see above. Thread: any, one at a time."""
 
     __slots__ = ("_was_enabled",)
 
@@ -164,7 +165,7 @@ class gc_paused:  # noqa: N801 - used like a function
         gc.disable()
 
     def __exit__(self, *_: object) -> None:
-        """Resume it, if it was enabled before."""
+        """Resume the collector, if it was enabled before."""
         if self._was_enabled:
             gc.enable()
 
@@ -193,13 +194,13 @@ def _dump(descriptor: int) -> str:
 
 
 def _new_file() -> int:
-    """Not a pipe: that may be too small for a thousand threads, and nobody reads it meanwhile."""
+    """Open a file. A pipe may be too small for a thousand threads: nothing reads it meanwhile."""
     try:
         return os.memfd_create("watchdog_lambda")
     except (AttributeError, OSError) as error:
         if getattr(error, "errno", None) in {errno.EMFILE, errno.ENFILE}:
             raise
-        import tempfile  # noqa: PLC0415 - where there is no memfd; by preload() then
+        import tempfile  # noqa: PLC0415 - only if there is no memfd; then preload() imports it
 
         with tempfile.TemporaryFile() as file:
             return os.dup(file.fileno())
@@ -207,12 +208,12 @@ def _new_file() -> int:
 
 def _identity(descriptor: int) -> tuple[int, ...]:
     status = os.fstat(descriptor)
-    # A child of fork shares the file's position with its parent.
+    # The pid is included because a child of fork shares the file's position with its parent.
     return os.getpid(), status.st_dev, status.st_ino
 
 
 def _parse(text: str) -> dict[int, Stack]:
-    """What ``faulthandler`` writes of all threads, by thread id."""
+    """Parse ``faulthandler``'s dump of all threads, by thread id."""
     stacks: dict[int, Stack] = {}
     stack: Stack = []
     for line in text.splitlines():

@@ -1,11 +1,11 @@
-"""The system call that a thread of this process is blocked in, read from ``/proc``.
+"""Reads from ``/proc`` which system call a thread of this process is blocked in.
 
-``/proc/self/task/TID/syscall`` has the call's number and arguments while the thread is off its
-processor in there, and ``running`` otherwise. What the arguments point to is read through
-``/proc/self/mem``: the call may be over by then, and its memory unmapped, which is an error there
-and would be a crash through a pointer.
+``/proc/self/task/TID/syscall`` shows the call's number and arguments while the thread is off the
+processor in a system call, and ``running`` otherwise. Memory that the arguments point to is read
+through ``/proc/self/mem``: if the call has returned and its memory is unmapped by then, this gives
+an error, where a pointer would crash.
 
-Nothing in here raises: where the kernel does not tell, nothing is known.
+Nothing in here raises: if the kernel does not tell, the result says that nothing is known.
 
 Thread: any.
 """
@@ -59,14 +59,14 @@ _ARM64 = {
     441: "epoll_pwait2",
 }
 NAMES: dict[str, dict[int, str]] = {"x86_64": _X86_64, "aarch64": _ARM64}
-"""The calls of interest by machine, as in the kernel's ``unistd.h``. Python runs as 64-bit code."""
+"""The calls of interest by machine, from the kernel's ``unistd.h``, for 64-bit code."""
 
 _ON_ONE = {
     *("read", "write", "readv", "writev", "connect"),
     *("sendto", "recvfrom", "sendmsg", "recvmsg", "recvmmsg"),
 }
 _MILLISECONDS = {"poll": 2, "epoll_wait": 3, "epoll_pwait": 3}
-# A timespec's or a timeval's fraction of a second, and which argument points to it.
+# Which argument points to a timespec or timeval, and the unit of its fraction of a second.
 _POINTED_TO = {
     "ppoll": (2, 1e-9),
     "pselect6": (4, 1e-9),
@@ -78,7 +78,7 @@ _P_PID = 1  # of waitid
 
 
 class Blocked:
-    """One wait of one thread: which call, and with which arguments."""
+    """One wait of one thread: the call and its arguments."""
 
     __slots__ = ("arguments", "name", "number")
 
@@ -88,9 +88,9 @@ class Blocked:
         self.name = name
 
     def limit(self) -> float | None:
-        """Seconds after which a wait for descriptors ends by itself; None without a limit.
+        """Return the seconds after which a wait for descriptors ends by itself; None without limit.
 
-        Of the whole wait, not of what is left of it.
+        This is the limit of the whole wait, not the time that is left.
         """
         index = _MILLISECONDS.get(self.name)
         if index is not None:
@@ -108,11 +108,11 @@ class Blocked:
         return _none_if_negative(seconds + fraction * unit)
 
     def descriptors(self) -> list[int]:
-        """What it waits for, or on; empty for a child process, or where it cannot be told."""
+        """Return the descriptors it waits for; empty for a child process, or if not known."""
         return [fd for fd in self._descriptors() if fd >= 0][:_MOST_DESCRIPTORS]
 
     def child(self) -> int | None:
-        """The process whose end it waits for; None if it waits for another thing, or for any."""
+        """Return the child it waits for; None if it waits for any child, or for something else."""
         if self.name == "wait4":
             pid = _signed(self.arguments[0])
         elif self.name == "waitid" and self.arguments[0] == _P_PID:
@@ -141,7 +141,7 @@ class Blocked:
 
 
 def blocked_in(native_id: int) -> Blocked | None:
-    """The call of interest that a thread is blocked in now; None if it is in none, or runs."""
+    """Return the call of interest that a thread is blocked in now; None if it is in none."""
     names = NAMES.get(os.uname().machine)
     line = read(f"/proc/self/task/{native_id}/syscall").split()
     if names is None or len(line) < 7:
@@ -155,31 +155,31 @@ def blocked_in(native_id: int) -> Blocked | None:
 
 
 def is_told() -> bool:
-    """Whether the kernel tells which call a thread is in; in some sandboxes it does not."""
+    """Return whether the kernel tells which call a thread is in. In some sandboxes it does not."""
     return bool(read("/proc/thread-self/syscall"))
 
 
 def turns(native_id: int) -> int | None:
-    """How often a thread has been given a processor so far; None where the kernel does not tell.
+    """Return how many waits a thread has begun; None if the kernel does not tell.
 
-    The same number twice: it has not run in between, and so is in the very call that it was in.
+    If the number is the same twice, the thread is still in the same wait.
     """
     for line in read(f"/proc/self/task/{native_id}/status").splitlines():
-        # It counts the times that the thread has gone to sleep by itself: one for each wait.
+        # This counts how often the thread has gone to sleep by itself: once for each wait.
         if line.startswith("voluntary_ctxt_switches:"):
             return int(line.rpartition("\t")[2])
     return None
 
 
 def state_of(native_id: int) -> str:
-    """A thread's state as ``ps`` has it: R for one that runs or could, S for one that waits."""
-    # After the name, in parentheses, which may hold anything.
+    """Return a thread's state as in ``ps``: R if it runs or could run, S if it waits."""
+    # It comes after the name, which is in parentheses and may contain anything.
     fields = read(f"/proc/self/task/{native_id}/stat").rpartition(")")[2].split()
     return fields[0] if fields else ""
 
 
 def threads() -> list[int]:
-    """The native ids of this process's threads."""
+    """Return the native ids of this process's threads."""
     try:
         return [int(name) for name in os.listdir("/proc/self/task")]
     except OSError:
@@ -187,7 +187,7 @@ def threads() -> list[int]:
 
 
 def read(path: str) -> str:
-    """The content of a file of the kernel's; empty where there is none."""
+    """Return the content of one of the kernel's files; empty if there is none."""
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
             return file.read()
@@ -197,13 +197,13 @@ def read(path: str) -> str:
 
 def _in_epoll(descriptor: int) -> Iterator[int]:
     for line in read(f"/proc/self/fdinfo/{descriptor}").splitlines():
-        # "tfd:        7 events:       19 data: ...", for each descriptor in there.
+        # There is a line "tfd:        7 events:       19 data: ..." for each descriptor.
         if line.startswith("tfd:"):
             yield int(line.split()[1])
 
 
 def _signed(argument: int) -> int:
-    """An ``int`` as the kernel takes it: the register's lower half."""
+    """Decode an ``int`` as the kernel does: from the register's lower half."""
     low = argument & 0xFFFFFFFF
     return low - (1 << 32) if low >> 31 else low
 
@@ -213,7 +213,7 @@ def _none_if_negative(seconds: float) -> float | None:
 
 
 def _memory(address: int, size: int) -> bytes | None:
-    """`size` bytes of this process at `address`; None where there are none."""
+    """Read `size` bytes of this process at `address`; None if there are none."""
     if not address or size <= 0:
         return None
     try:

@@ -1,12 +1,12 @@
-"""Having another thread decide for itself, from 3.12 on: an event at its next instruction.
+"""Makes another thread decide for itself, from 3.12 on, by an event at its next instruction.
 
-An injection is decided here and lands there, some instructions later. A *tap* asks
-``sys.monitoring`` for an event at every instruction of the code that the thread stands in. The
-first one that the thread comes to takes them away again and decides on the spot, as the nudge's
-handler does on the main thread: it sees the frame, and can trace the thread on to a safe point.
+An injection is decided in our thread and lands some instructions later in the other one. A *tap*
+asks ``sys.monitoring`` for an event at every instruction of the code that the other thread is in.
+The first event removes them all again and decides on the spot, as the nudge's signal handler does
+on the main thread: it sees the frame, and can trace the thread to a safe point.
 
-A thread that is in C code, blocked or not, hears nothing until that returns. Nor does one that is
-in a trace function or in another tool's event.
+A thread in C code, blocked or not, gets no event until that code returns. Nor does a thread in a
+trace function or in another tool's event.
 """
 
 from __future__ import annotations
@@ -25,30 +25,31 @@ if TYPE_CHECKING:
     from .delivery import Decide
 
 HEARING = 0.005
-"""Seconds in which a thread that runs hears it, even if others take turns with it."""
+"""Seconds within which a running thread gets the event, even if it shares the GIL with others."""
 
 NAME = "watchdog-lambda"
 TOOLS = (4, 3)
-"""The tools' numbers that stand for no kind of tool."""
+"""The tool ids that are not reserved for a particular kind of tool."""
 
 _monitoring: Any = getattr(sys, "monitoring", None)
 
 
 class Tap:
-    """The threads that have been tapped, and have not heard it yet. One per process."""
+    """The threads that have been tapped and have not had their event yet. One per process."""
 
     __slots__ = ("_decide", "_on_event", "_tapped")
 
     def __init__(self, decide: Decide) -> None:
         self._decide = decide
         self._tapped: dict[int, tuple[CodeType, int, float]] = {}
-        # One bound method, kept: up to 3.12 nobody else holds it while it runs.
+        # Keep one bound method: on 3.12 nothing else keeps it alive while it runs.
         self._on_event = self._hear
 
     def send(self, thread_id: int, frame: FrameType | None, now: float) -> bool:
-        """Tap the thread, whose innermost frame is `frame`, and which may have been tapped before.
+        """Tap a thread, whose innermost frame is `frame`. It may have been tapped before.
 
-        False if it cannot be, or has not heard it for :data:`HEARING`. `now` is in seconds.
+        False if that is not possible, or if it has had no effect for :data:`HEARING`. `now` is in
+        seconds.
 
         Thread: any but the tapped one.
         """
@@ -64,29 +65,29 @@ class Tap:
         self._tapped[thread_id] = code, tool, since
         _monitoring.set_local_events(tool, code, _monitoring.events.INSTRUCTION)
         if thread_id not in self._tapped:
-            # Another thread, in the same code, has taken the events away, and we have them back.
+            # Another thread in the same code has removed the events, and we have set them again.
             self._rest(code, tool)
         return now < since + HEARING
 
     def withdraw(self, thread_id: int) -> bool:
-        """Take back what the thread has not heard; False: there is nothing. Thread: any."""
+        """Withdraw a tap that has had no event yet; False if there is none. Thread: any."""
         code, tool, _ = self._tapped.pop(thread_id, (None, 0, 0.0))
         if code is not None:
             self._rest(code, tool)
         return code is not None
 
     def forget(self) -> None:
-        """Take all of them back, in a child of fork."""
+        """Withdraw all taps, in a child of fork."""
         for thread_id in [*self._tapped]:
             self.withdraw(thread_id)
 
     def _rest(self, code: CodeType, tool: int) -> None:
         is_last = all(other is not code for other, _, _ in [*self._tapped.values()])
-        if is_last and _monitoring.get_tool(tool) == NAME:  # nobody has given the number away
+        if is_last and _monitoring.get_tool(tool) == NAME:  # the id is still ours
             _monitoring.set_local_events(tool, code, 0)
 
     def _tool(self) -> int | None:
-        """The number of ours, taken where it has not been; None if there is none."""
+        """Return our tool id. Take one if we have none; None if there is no free one."""
         if _monitoring is None:
             return None
         for tool in TOOLS:
@@ -99,7 +100,7 @@ class Tap:
 
     def _hear(self, _code: CodeType, _offset: int) -> None:
         if not self.withdraw(get_ident()):
-            return  # another thread's
+            return  # the event is meant for another thread
         error = decided(self._decide, sys._getframe(1))
         if error is not None:
             raise error

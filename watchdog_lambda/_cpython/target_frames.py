@@ -1,11 +1,11 @@
-"""In which frame of a stack an interrupt may land: the nearest one of the user's own code.
+"""Chooses the frame in which an interrupt may land: the nearest one of the user's own code.
 
-Not in one that is about to take something, or to give it back, and not above one: what is entered
-is entered, and what is left is left. Nor above a frame that C code has called by itself (a signal's
-handler, a finaliser, a callback of the collector's): what is raised there is dropped, or comes out
-of an instruction that does not expect it.
+Frames that are acquiring or releasing something do not count, nor do the frames that they have
+called: entering and leaving must be completed. The same applies to frames that C code has called
+by itself (a signal handler, a finaliser, a callback of the collector): an error raised there is
+dropped, or leaves an instruction that does not expect it.
 
-Thread: the frames' own, but for :meth:`TargetFrames.allows_from_afar`.
+Thread: the frames' own, except :meth:`TargetFrames.allows_from_afar`.
 """
 
 from __future__ import annotations
@@ -28,24 +28,25 @@ else:
     import _signal as signal  # without signal.py, whose enums take 0.6 ms of a cold start
 
 OWN, INSTALLED, ANY, WHEREVER = range(4)
-"""Whose frames an interrupt may land in: the user's; a library's too; the standard library's too;
-and at any instruction, as it must at last call."""
+"""Where an interrupt may land: in the user's frames; also in a library's; also in the standard
+library's; and at any instruction, as at last call."""
 
 MOST_FRAMES = 100
-"""How many frames are looked at: a handler can be a million deep, and each becomes an object."""
+"""How many frames are examined: a handler can be a million deep, and each frame becomes an object.
+"""
 
-# Between these and their caller something is held that nobody yet, or no longer, gives back. What
-# a finaliser raises is dropped by C code, so that the handler would not learn of its timeout.
+# While these run, something is held that will not be released if they raise. C code drops what a
+# finaliser raises, so the handler would not learn about its timeout.
 _BETWEEN = frozenset({"__enter__", "__exit__", "__aenter__", "__aexit__", "__del__"})
-# The same in the standard library: of threading, logging and the import system.
+# The same for functions of threading, logging and the import system.
 _STDLIBS_BETWEEN = _BETWEEN | {
     *("acquire", "release", "notify", "_release_save", "_acquire_restore", "_is_owned"),
     *("_acquireLock", "_releaseLock", "_get_module_lock", "cb", "_warn_unawaited_coroutine"),
 }
-# A blocked thread can stand in these, and a raise would leave the condition broken, or be dropped.
+# Even if the thread is blocked in these, a raise would leave a condition broken, or be dropped.
 _NOT_EVEN_BLOCKED = frozenset({"_acquire_restore", "__del__"})
 
-# A frame above one of these was called by nobody.
+# These instructions call nothing: if a frame at one of them has called another frame, C code did.
 _CALLS_NOBODY = (
     *("LOAD_CONST", "LOAD_FAST", "STORE_FAST", "STORE_DEREF", "DELETE_FAST", "POP_TOP", "NOP"),
     *("SWAP", "COPY", "PUSH_NULL", "JUMP_", "RETURN_", "POP_EXCEPT", "MAKE_", "BUILD_", "END_FOR"),
@@ -56,7 +57,7 @@ _SELECTORS = STDLIB + "selectors.py"
 
 
 class TargetFrames:
-    """What is known of the frames of one invocation's handler."""
+    """Examines the frames of one invocation's handler, and caches what it finds."""
 
     __slots__ = ("_cpu_time", "_points", "_source", "_uncalled", "reading")
 
@@ -69,7 +70,7 @@ class TargetFrames:
         self._uncalled: list[CodeType] = []
 
     def note_handlers(self) -> None:
-        """Look who handles signals, traces or profiles by now; before :meth:`nearest`."""
+        """Note the current signal handlers, trace and profile functions, for `nearest`."""
         functions = (
             sys.gettrace(),
             sys.getprofile(),
@@ -79,7 +80,7 @@ class TargetFrames:
         self._uncalled = [code for code in codes if code is not None]
 
     def nearest(self, frame: FrameType | None, reach: int) -> tuple[FrameType | None, bool]:
-        """The nearest frame within `reach`, and whether an event loop's own code is in the way."""
+        """Find the nearest frame within `reach`, and whether an event loop's code is in the way."""
         target: FrameType | None = None
         uncalled = self._uncalled
         is_in_a_task = False
@@ -94,7 +95,7 @@ class TargetFrames:
                 if any(code is handler for handler in uncalled):
                     target = None
             elif is_loops_own(code):
-                # What a loop has called itself, of the standard library's, is the loop's as well.
+                # Standard library code that the loop itself has called counts as the loop's, too.
                 is_loops = not is_in_a_task and (
                     target is None or is_stdlib(target.f_code.co_filename)
                 )
@@ -110,34 +111,34 @@ class TargetFrames:
         return target, False
 
     def is_within(self, code: CodeType, reach: int) -> bool:
-        """Whether frames of `code` will do."""
+        """Return whether `reach` includes frames of `code`."""
         if reach == OWN:
             return self._source.is_own(code.co_filename)
         return reach >= ANY or not is_stdlib(code.co_filename)
 
     def allows(self, frame: FrameType, reach: int) -> bool:
-        """Whether a trace function may raise at the instruction that `frame` has come to."""
+        """Return whether a trace function may raise at the current instruction of `frame`."""
         return self._points_of(frame.f_code).allows(frame.f_lasti, in_a_finally=reach >= ANY)
 
     def allows_after(self, frame: FrameType, reach: int) -> bool:
-        """Whether a signal's handler may raise that runs in `frame`."""
+        """Return whether a signal handler that runs in `frame` may raise."""
         return self._points_of(frame.f_code).allows_after(frame.f_lasti, in_a_finally=reach >= ANY)
 
     def allows_from_afar(self, frame: FrameType) -> bool | None:
-        """Whether an injection for a thread in `frame` would land well; None: it must not be made.
+        """Return whether an injection for a thread in `frame` would land well; None: do not inject.
 
-        That is as much as can be known: the thread runs on before it lands, and its other frames
-        are not to be walked.
+        More cannot be known: the thread runs on until the injection lands, and its other frames
+        must not be walked.
 
         Thread: any.
         """
         code = frame.f_code
         if self._points_of(code).is_entry(frame.f_lasti):
-            # It would land after the call at the earliest, so nothing would be gained.
+            # The injection would land after the call, before the block counts as entered.
             # Pinned by test_an_injection_waits_for_a_with_to_be_entered.
             return None
         if code.co_filename == _SELECTORS and code.co_name == "select":
-            return True  # of a loop, which is woken for it
+            return True  # a loop's wait, which is woken for the injection
         return self._source.is_own(code.co_filename) and self.allows_after(frame, OWN)
 
     def _is_in_a_finally(self, frame: FrameType, reach: int) -> bool:
@@ -150,22 +151,23 @@ class TargetFrames:
         points = self._points.get(id(code))
         if points is None:
             began = self._cpu_time()
-            points = self._points[id(code)] = CodePoints(code)  # which keeps the code, and its id
+            points = self._points[id(code)] = CodePoints(code)  # keeps the code alive
             self.reading += self._cpu_time() - began
         return points
 
 
 def is_loops_own(code: CodeType) -> bool:
-    """Whether this is asyncio's own code, and no coroutine.
+    """Return whether this is asyncio's own code, and not a coroutine.
 
-    A raise in there costs the loop a callback, or leaves it running for good; what is raised in a
-    coroutine reaches the frame that awaits it. Where a loop waits, the frame is the selector's.
+    A raise in there loses one of the loop's callbacks, or leaves the loop running forever. An error
+    raised in a coroutine, in contrast, reaches the frame that awaits it. While a loop waits, the
+    frame is the selector's.
     """
     return code.co_filename.startswith(_ASYNCIO) and not code.co_flags & RESUMABLE
 
 
 def may_be_cut(frame: FrameType) -> bool:
-    """Whether a call that blocks in `frame` may be ended by a raise."""
+    """Return whether a raise may end the call that blocks in `frame`."""
     inner: FrameType | None = frame
     for _ in range(MOST_FRAMES):
         if inner is None:
@@ -177,9 +179,9 @@ def may_be_cut(frame: FrameType) -> bool:
 
 
 def is_at_a_call(frame: FrameType) -> bool:
-    """Whether a call can be under way in `frame` itself.
+    """Return whether `frame` itself can be in a call.
 
-    CPython checks for signals after these other instructions as well.
+    CPython also checks for signals after the other instructions.
     """
     name = name_at(frame.f_code, frame.f_lasti)
     return not name.startswith(("RESUME", "JUMP_", "POP_JUMP_"))
@@ -200,7 +202,8 @@ def _calls_nobody(frame: FrameType) -> bool:
     code, lasti = frame.f_code, frame.f_lasti
     name = name_at(code, lasti)
     if name == "RESUME":
-        # Where a function begins; else a generator goes on, and may have another one go on.
+        # RESUME 0 begins a function. With other arguments it continues a generator, which may in
+        # turn continue another one.
         return code.co_code[lasti + 1] & 3 == 0
     return name.startswith(_CALLS_NOBODY)
 

@@ -1,11 +1,12 @@
-"""asyncio's tasks and generators: where one waits, and which of them end with the invocation.
+"""asyncio's tasks and generators: where they wait, and which of them end with the invocation.
 
-A task belongs to the user if the user's own code is in it, be it as its coroutine or as what that
-awaits. One of asyncio's own coroutines (``asyncio.sleep()``) belongs to the user if nobody waits
-for it: those that libraries make, they wait for. The others are libraries' (the reader of a
-connection, a heartbeat, a pool's workers): they were made to outlive the invocation, and what they
-serve breaks for good without them. So the task of a run that was interrupted ends, whoever it
-belongs to (Mangum's, with an endpoint in a thread), and so do the user's own; nothing else does.
+A task belongs to the user if the user's own code is in it, as its coroutine or as something that
+the coroutine awaits. A task of one of asyncio's own coroutines (``asyncio.sleep()``) belongs to the
+user if nothing awaits it, because libraries await those that they create. All other tasks belong to
+libraries (the reader of a connection, a heartbeat, a pool's workers): they are meant to outlive the
+invocation, and what they serve would break permanently without them. So the task of an interrupted
+run ends, even if it is a library's (Mangum's, with an endpoint in a thread), and so do the user's
+own tasks. No others do.
 """
 
 from __future__ import annotations
@@ -29,20 +30,20 @@ _interrupted: weakref.WeakSet[Any] = weakref.WeakSet()
 """The futures of runs that an interrupt has landed in. Written by the handlers' threads."""
 
 _parked: list[object] = []
-"""What has not ended with its invocation. Kept for good: the collector would run its ``finally`` in
-somebody else's invocation."""
+"""Tasks and generators that have not ended with their invocation. They are kept forever, because
+the collector would run their ``finally`` in another invocation."""
 
 _AWAITED: dict[type[object], tuple[str, str]] = {
     types.CoroutineType: ("cr_frame", "cr_await"),
     types.GeneratorType: ("gi_frame", "gi_yieldfrom"),
 }
-"""The attributes that hold a frame, and what it waits for."""
+"""The attributes for an object's frame, and for what it awaits."""
 
 
 def note_run(frame: FrameType | None) -> None:
-    """Remember whose run of a loop an interrupt lands in, if `frame` is in one.
+    """If `frame` is in a run of a loop, remember the future of that run: an interrupt lands in it.
 
-    Thread: the frame's own, or one in which no garbage is collected meanwhile.
+    Thread: the frame's own, or any other while the collector is paused.
     """
     events = sys.modules.get("asyncio.base_events")
     if events is None:
@@ -50,7 +51,7 @@ def note_run(frame: FrameType | None) -> None:
     runs = events.BaseEventLoop.run_until_complete.__code__
     while frame is not None:
         if frame.f_code is runs:
-            # A future by then, made of what was given.
+            # By then the argument has been turned into a future.
             future = frame.f_locals.get("future")
             if future is not None and hasattr(future, "cancel"):
                 _interrupted.add(future)
@@ -58,7 +59,7 @@ def note_run(frame: FrameType | None) -> None:
 
 
 def users_own(tasks: set[Task[Any]]) -> set[Task[Any]]:
-    """Those of `tasks` that end with the invocation. Thread: their loop's."""
+    """Return those of `tasks` that end with the invocation. Thread: their loop's."""
     if not tasks:
         return tasks
     code = SourceMap(current_path())
@@ -66,9 +67,9 @@ def users_own(tasks: set[Task[Any]]) -> set[Task[Any]]:
 
 
 def left_open(loop: AbstractEventLoop) -> list[AsyncGeneratorType[Any, Any]]:
-    """The user's own async generators of a loop that have begun and not ended.
+    """Return the user's own async generators of a loop that have begun and not ended.
 
-    None where the loop does not say which it has (uvloop). Thread: the loop's.
+    Empty if the loop does not expose its generators (uvloop). Thread: the loop's.
     """
     generators = list(getattr(loop, "_asyncgens", None) or ())
     if not generators:
@@ -78,16 +79,16 @@ def left_open(loop: AbstractEventLoop) -> list[AsyncGeneratorType[Any, Any]]:
 
 
 def park(loop: AbstractEventLoop, tasks: set[Task[Any]]) -> list[str]:
-    """See to it that nothing of these tasks, nor of a generator that is open, runs ever again.
+    """Make sure that no part of these tasks, or of open generators, ever runs again.
 
-    A task that has been told to end, and has not, cannot be ended from outside: it takes no notice
-    of ``close()`` either. So nothing wakes it any more, and nobody waits for it. uvloop does not
-    show what is due for its turn: a task that is, at this instant, goes on there.
+    A task that ignores its cancellation cannot be ended from outside: it ignores ``close()`` as
+    well. So everything that would wake it is removed. uvloop does not expose its queue, so there a
+    task that is due for its turn at this instant continues.
 
     Returns:
-        The names of those that have not ended.
+        The names of the tasks that have not ended.
 
-    Thread: the loop's, which does not run.
+    Thread: the loop's, while the loop is not running.
     """
     names: list[str] = []
     ready = list(getattr(loop, "_ready", ()))
@@ -97,7 +98,7 @@ def park(loop: AbstractEventLoop, tasks: set[Task[Any]]) -> list[str]:
         names.append(getattr(task.get_coro(), "__qualname__", task.get_name()))
         waited_for: Any = getattr(task, "_fut_waiter", None)
         callbacks: list[Any] = list(getattr(waited_for, "_callbacks", None) or ())
-        for entry in callbacks:  # with its context
+        for entry in callbacks:  # a callback with its context
             if getattr(entry[0], "__self__", None) is task:
                 waited_for.remove_done_callback(entry[0])
         for handle in ready:
@@ -114,16 +115,16 @@ def _is_own(task: Task[Any], code: SourceMap) -> bool:
     files = [file for file, _, _ in awaited_stack(task.get_coro())]
     if any(code.is_own(file) for file in files):
         return True
-    # Code that waits for a task adds a callback to it; so do gather(), wait() and wait_for().
+    # Code that awaits a task adds a callback to it; so do gather(), wait() and wait_for().
     is_awaited = bool(getattr(task, "_callbacks", True))
     return not is_awaited and all(map(is_stdlib, files))
 
 
 def awaited_stack(awaited: object) -> Stack:
-    """A coroutine's frame, and those of what it awaits, innermost first. Empty while it runs.
+    """Return the frames of a coroutine and of what it awaits, innermost first; empty while it runs.
 
-    The walk ends at whatever is neither a coroutine nor a generator of Python's own (a future, a
-    class with an ``__await__``): its attributes could be the user's code.
+    The walk ends at anything that is not Python's own coroutine or generator (a future, a class
+    with an ``__await__``), because its attributes could be the user's code.
     """
     stack: Stack = []
     if getattr(awaited, "cr_running", False):
@@ -132,7 +133,7 @@ def awaited_stack(awaited: object) -> Stack:
         while (names := _AWAITED.get(type(awaited))) and len(stack) < MOST_OWN_FRAMES:
             frame, awaited = getattr(awaited, names[0]), getattr(awaited, names[1])
             if frame is None:
-                break  # it has ended
+                break  # this coroutine has ended
             stack.append((frame.f_code.co_filename, frame.f_lineno or 0, frame.f_code.co_name))
     stack.reverse()
     return stack

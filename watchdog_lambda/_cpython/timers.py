@@ -1,12 +1,13 @@
-"""A kernel timer that sends a signal to one thread, without anybody holding the GIL.
+"""A kernel timer that sends a signal to one thread, without needing the GIL.
 
-For the case that the watchdog thread cannot run at all: C code that holds the GIL (a catastrophic
-regular expression, ``pow`` of big integers) but looks at signals. The watchdog sets the timer a
-little beyond its own next wake-up whenever it goes to sleep; only if it does not wake in time does
-the timer ring. An invocation pays nothing for it.
+It is for the case that the watchdog thread cannot run at all, because C code holds the GIL (a
+catastrophic regular expression, ``pow`` of big integers) but checks for signals. Whenever the
+watchdog goes to sleep, it sets the timer slightly later than its own next wake-up. The timer rings
+only if the watchdog does not wake in time, so an invocation pays nothing for it.
 
-POSIX ``timer_create`` with Linux's ``SIGEV_THREAD_ID``. In libc from glibc 2.34 and in musl, in
-librt before (Amazon Linux 2). Where it is not to be had, the watchdog does without.
+It uses POSIX ``timer_create`` with Linux's ``SIGEV_THREAD_ID``, which is in libc from glibc 2.34 on
+and in musl, and in librt before (Amazon Linux 2). If it is not available, the watchdog does
+without.
 """
 
 from __future__ import annotations
@@ -21,17 +22,17 @@ if TYPE_CHECKING:
 
 CLOCK_MONOTONIC = 1
 CLOCK_THREAD_CPUTIME = 3
-"""Seconds for which the thread that makes the timer has a processor."""
+"""The CPU time of the thread that creates the timer."""
 
 _SIGEV_THREAD_ID = 4
 
 
 class ThreadTimer:
-    """Signals `number` to the thread `native_id` from an instant on, again and again.
+    """Sends the signal `number` to the thread `native_id`, once or repeatedly.
 
-    ``available`` is False where the system has no such timer.
+    ``available`` is False if the system has no such timer.
 
-    Thread: any, once made; the last to set it wins.
+    Thread: any, once created; the last call of :meth:`set` wins.
     """
 
     __slots__ = ("_settime", "_timer", "available", "is_set")
@@ -63,7 +64,7 @@ class ThreadTimer:
         self.available = True
 
     def set(self, seconds: float, interval: float) -> None:
-        """Ring in `seconds` from now and every `interval` after that; in infinity: not at all."""
+        """Ring in `seconds` from now, and every `interval` after that; never, if infinity."""
         if seconds == math.inf:
             self.stop()
             return
@@ -71,14 +72,14 @@ class ThreadTimer:
         self.is_set = True
 
     def stop(self) -> None:
-        """Ring no more; nothing, if it was not set."""
+        """Stop ringing, if it was set."""
         if self.is_set:
             self.is_set = False
             self._settime(self._timer, 0, _STOPPED, None)
 
 
 def _spec(interval: float, seconds: float) -> bytes:
-    """A ``struct itimerspec``: interval, then value; each in whole seconds and nanoseconds."""
+    """Pack a ``struct itimerspec``: interval, then value, each in seconds and nanoseconds."""
     return b"".join(
         part.to_bytes(8, sys.byteorder)
         for span in (interval, seconds)
@@ -98,16 +99,17 @@ def _function(libc: Any, name: str, *argument_types: object) -> Callable[..., in
 
 
 def handler_addresses() -> Callable[[int], int | None]:
-    """What tells where the kernel finds a signal's handler; None for the default action.
+    """Return a function that asks the kernel for the address of a signal's handler.
 
-    For code that has a timer: :func:`signal.getsignal` knows only of handlers that are Python's.
+    It returns None for the default action. :func:`signal.getsignal` knows only Python's handlers.
+    Call this only if there is a timer.
     """
     from . import libc  # noqa: PLC0415 - the timer has imported it
 
     sigaction = libc.function("sigaction", libc.Int, libc.Pointer, libc.Pointer)
 
     def address_of(number: int) -> int | None:
-        # struct sigaction begins with it, in glibc and musl, on x86_64 and arm64, and is shorter.
+        # struct sigaction fits, and begins with the address, in glibc and musl, on both machines.
         told = libc.Words()
         sigaction(number, None, libc.address(told))
         return told[0] or None

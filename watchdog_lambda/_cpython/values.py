@@ -1,8 +1,8 @@
-"""What simple expressions of a frame's code are worth, without any code being run for them.
+"""Evaluates simple expressions in a frame's code, without running any other code.
 
-Names, attributes and tuples of those: as much as an ``except`` clause mostly says.
+It supports names, attributes and tuples of those, which is what most ``except`` clauses have.
 
-Thread: that of the frame, as its variables are read.
+Thread: that of the frame, because its variables are read.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _IGNORED = {"CACHE", "RESUME", "NOP", "NOT_TAKEN", "PUSH_NULL", "PUSH_EXC_INFO",
 
 
 class Values:
-    """What a clause has loaded so far: as much of the interpreter's stack as it takes."""
+    """The values that a clause has loaded so far: a model of the interpreter's stack."""
 
     __slots__ = ("_frame", "stack")
 
@@ -40,13 +40,13 @@ class Values:
         return self.stack.pop() if self.stack else _UNKNOWN
 
     def take(self, instruction: Instruction) -> bool:
-        """Follow one instruction; False if it is none of those that a simple clause is made of."""
+        """Simulate one instruction. Return False if it does not occur in a simple clause."""
         code, argument = self._frame.f_code, instruction.argument
         name = CALLED_DIFFERENTLY.get(instruction.name, instruction.name)
         if name in _IGNORED:
             return True
         if name == "LOAD_GLOBAL":
-            # The lowest bit is about calls; LOAD_NAME does not have it.
+            # The lowest bit marks calls; LOAD_NAME does not have it.
             index = argument >> 1 if instruction.name == name else argument
             self.stack.append(self._named(code.co_names[index]))
         elif name in {"LOAD_FAST", "LOAD_DEREF"}:
@@ -56,7 +56,7 @@ class Values:
                 self._frame.f_locals.get(variables[argument], _UNKNOWN) if known else _UNKNOWN
             )
         elif name == "LOAD_ATTR":
-            # From 3.12 on the lowest bit is about calls here, too.
+            # From 3.12 on the lowest bit marks calls here, too.
             index = argument >> 1 if sys.version_info >= (3, 12) else argument
             self.stack.append(attribute(self.pop(), code.co_names[index]))
         elif name == "BUILD_TUPLE":
@@ -71,11 +71,11 @@ class Values:
         for scope in (frame.f_globals, frame.f_builtins):
             if name in scope:
                 return scope[name]
-        return frame.f_locals.get(name, _UNKNOWN)  # of a class's body, or a module's
+        return frame.f_locals.get(name, _UNKNOWN)  # in the body of a class or module
 
 
 def _cells(code: CodeType) -> tuple[str, ...]:
-    """The variables that follow the local ones in the interpreter's order."""
+    """Return the variables that follow the local ones in the interpreter's order."""
     return (
         *(name for name in code.co_cellvars if name not in code.co_varnames),
         *code.co_freevars,
@@ -83,7 +83,7 @@ def _cells(code: CodeType) -> tuple[str, ...]:
 
 
 def attribute(holder: Any, name: str) -> Any:
-    """An attribute, without running any code for it."""
+    """Look up an attribute without running any code."""
     if not isinstance(holder, type):
         try:
             own: dict[str, Any] = object.__getattribute__(holder, "__dict__")

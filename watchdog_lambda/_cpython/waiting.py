@@ -1,9 +1,9 @@
-"""Whether the main thread is blocked in a system call, and not waiting for the GIL or its turn.
+"""Checks that the main thread is blocked in a system call, not waiting for the GIL or a processor.
 
-The kernel tells in ``/proc/self/task/TID/syscall`` which call a thread is in, if it is off its
-processor. To read that lets go of the GIL, so the thread's processor time is read before and after
-it, which does not: if it has stood still, the thread is in that call yet. A wait for the GIL looks
-like one for a lock with a time limit, so nothing is known of either.
+``/proc/self/task/TID/syscall`` shows which call a thread is in, if it is off its processor. Reading
+that releases the GIL, so the thread may run in between. Reading its CPU time does not release the
+GIL, so it is read before and after: if it has not changed, the thread is still in that call. A wait
+for the GIL looks like a wait for a lock with a time limit, so neither counts as blocked.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ _FUTEX = {"x86_64": 202, "aarch64": 98}
 
 
 def main_is_blocked(thread_id: int) -> bool:
-    """Whether the main thread is blocked for sure; `thread_id` is its. Thread: any other.
+    """Return whether the main thread, `thread_id`, is certainly blocked. Thread: any other.
 
-    False where nothing is known.
+    False if it is not known.
     """
     try:
         clock = time.pthread_getcpuclockid(thread_id)
@@ -34,7 +34,7 @@ def main_is_blocked(thread_id: int) -> bool:
 
 
 def _tells_of_a_wait(line: bytes) -> bool:
-    # "running", or the call's number and six arguments, the stack's pointer and the instruction's.
+    # "running", or the call's number, six arguments, stack pointer and instruction pointer.
     fields = line.split()
     if len(fields) < 9:
         return False

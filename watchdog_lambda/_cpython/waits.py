@@ -1,8 +1,8 @@
-"""Waits in the place of a cleanup: a library's end that waits for what it has begun.
+"""Recognises a library's cleanup that only waits for what the library has started.
 
 ``with ThreadPoolExecutor()`` and ``with Popen()`` wait in ``__exit__`` for what they have started,
-and libraries do the same in an ``__exit__`` or a ``finally`` of theirs (S3 transfers). Interrupted
-in the block, that is most often for the very thing that never comes.
+and libraries do the same in their own ``__exit__`` or ``finally`` (S3 transfers). If the block was
+interrupted, they mostly wait for the very thing that never comes.
 """
 
 from __future__ import annotations
@@ -25,14 +25,13 @@ _WAITS = (STDLIB + "threading.py", STDLIB + "subprocess.py", STDLIB + "multiproc
 _MOST_FRAMES = 100
 
 LOOKS = 3
-"""Looks in a row, some 10 ms apart, that have to agree."""
+"""How many looks in a row, some 10 ms apart, must agree."""
 
 
 def waits_in_cleanup(frame: FrameType, code: SourceMap) -> bool:
-    """Whether a library's own cleanup waits here, with no frame of the user's code in between.
+    """Return whether a library's own cleanup waits here, with no user code in between.
 
-    A cleanup in the user's code that calls into a library does not count: nothing of the library
-    ends there.
+    A cleanup in the user's code that calls a library does not count.
 
     Thread: the frame's own.
     """
@@ -44,7 +43,7 @@ def waits_in_cleanup(frame: FrameType, code: SourceMap) -> bool:
             return False
         if inner.f_code.co_name == "__exit__":
             return True
-        # A condition's wait has a ``finally`` of its own, in which it takes its lock again.
+        # A condition's wait has its own ``finally``, in which it acquires its lock again.
         is_wait = inner.f_code.co_filename.startswith(_WAITS)
         if not is_wait and is_handling(inner.f_code, inner.f_lasti):
             return True
@@ -53,7 +52,7 @@ def waits_in_cleanup(frame: FrameType, code: SourceMap) -> bool:
 
 
 def waits_in_exit(stack: Stack, code: SourceMap) -> bool:
-    """The same of a thread whose frames must not be walked: in an ``__exit__`` only.
+    """Do the same for a thread whose frames must not be walked: recognises ``__exit__`` only.
 
     Thread: any.
     """
@@ -68,13 +67,13 @@ def waits_in_exit(stack: Stack, code: SourceMap) -> bool:
 
 
 class AtRest:
-    """Whether no thread computes that a cleanup may be waiting for.
+    """Checks that no thread is computing for which a cleanup may be waiting.
 
-    A thread that runs while the one that looks holds the GIL runs C code which has let go of it.
-    What that works on must not be freed under its hands, and a cleanup that waits for it may be
-    about to do just that (pandas, with the buffers of a file that it reads).
+    A thread that runs while the looking thread holds the GIL is in C code that has released it.
+    What that C code works on must not be freed meanwhile, and interrupting a cleanup that waits for
+    the thread could cause just that (pandas, with the buffers of a file that it reads).
 
-    Made by the watchdog's thread, which does not count.
+    Created by the watchdog's thread, which does not count.
     """
 
     __slots__ = ("_looks", "_watchdog")
@@ -84,15 +83,15 @@ class AtRest:
         self._looks = 0
 
     def waits(self, frame: FrameType, stack: Stack | None, code: SourceMap) -> bool:
-        """Whether a library's own end waits in `frame`, or in another thread's `stack`, for good.
+        """Return whether a library's cleanup only waits, in `frame` or in another thread's `stack`.
 
-        Thread: as :meth:`is_certain`'s.
+        Thread: as for :meth:`is_certain`.
         """
         waits = waits_in_cleanup(frame, code) if stack is None else waits_in_exit(stack, code)
         return waits and self.is_certain()
 
     def is_certain(self) -> bool:
-        """Whether several looks in a row agree: one that computes can be at rest for a moment.
+        """Return whether several looks in a row agree: a computing thread can pause for a moment.
 
         Thread: the handler's, or the watchdog's.
         """
