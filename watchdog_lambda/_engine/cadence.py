@@ -1,13 +1,13 @@
-"""How soon the handler's thread is nudged again.
+"""Decides how soon the handler's thread is nudged again.
 
-About every 10 ms, since a single nudge can be lost. But some C code begins its wait anew when a
-signal breaks it off, and looks at signals only when a whole wait has run out: psycopg after 100 ms,
-gRPC after 200 ms. A nudge every 10 ms would keep it from ever looking. So where the first nudges
-have not been heard, and the kernel says that the thread is in such a wait, it is left alone for as
-long as that takes.
+A nudge is sent about every 10 ms, because a single one can be lost. But some C code restarts its
+wait when a signal interrupts it, and checks for signals only when a whole wait has elapsed: psycopg
+after 100 ms, gRPC after 200 ms. A nudge every 10 ms would keep it from ever checking. So if the
+first nudges have had no effect, and the kernel says that the thread is in such a wait, no nudge is
+sent until the wait has elapsed.
 
-Nothing else is left alone. A nudge shortens a sleep of SQLite's between two tries for a lock, and
-for code that runs it makes no difference.
+All other code keeps being nudged. A nudge shortens SQLite's sleep between two attempts to get a
+lock, and makes no difference to running code.
 
 Thread: watchdog.
 """
@@ -23,25 +23,25 @@ if TYPE_CHECKING:
     from watchdog_lambda._cpython.delivery import Nudge
 
 NUDGE_PERIOD = 0.01
-"""Seconds between nudges. A single one is lost in up to 39 % of the bad windows: it strikes
-just before the system call that it should have ended."""
+"""Seconds between nudges. A single one is lost in up to 39 % of the bad windows: it arrives just
+before the system call that it should have ended."""
 
 QUICK = 5
-"""Nudges in a row that go unheard before the thread is looked at. Code that looks at signals at all
-has heard one of them."""
+"""How many nudges in a row must have no effect before the thread's wait is examined. Any code that
+checks for signals has noticed one of them."""
 
 LONGEST_WAIT = 1.0
-"""Seconds. A longer wait than this leaves too little of a grace period after it."""
+"""Seconds. A longer wait would leave too little of the grace period."""
 
 MARGIN = 0.025
-"""Seconds beyond a wait's limit, for the thread to get a processor and the GIL."""
+"""Seconds after a wait's limit, for the thread to get a processor and the GIL."""
 
 UNTOLD = (0.125, 0.25)
-"""Seconds between nudges, in turn, where the kernel does not tell what the thread waits in."""
+"""Seconds between nudges, alternately, if the kernel does not tell what the thread waits in."""
 
 
 class Cadence:
-    """When the nudges of one timeout come."""
+    """Decides when the nudges of one timeout are sent."""
 
     __slots__ = ("_heard", "_nudge", "has_waited", "quiet_until", "unheard")
 
@@ -49,20 +49,20 @@ class Cadence:
         self._nudge = nudge
         self._heard: int = -1
         self.unheard = 0
-        """Nudges sent in a row that nobody has heard."""
+        """How many nudges in a row have had no effect."""
         self.quiet_until = -math.inf
         """No nudge is sent before this instant, even if the watchdog is woken earlier."""
         self.has_waited = False
-        """Whether a wait has been left to run out, and nobody has heard a nudge all the same."""
+        """Whether a wait was allowed to elapse, and the nudge after it still had no effect."""
 
     def is_quiet(self, now: float) -> bool:
-        """Whether a nudge would begin a wait anew that is about to run out."""
+        """Return whether a nudge would restart a wait that is about to elapse."""
         return now < self.quiet_until and self._nudge.heard == self._heard
 
     def send(self, now: float, last_call_at: float) -> float:
-        """Nudge; seconds until the next one."""
+        """Nudge. Return the seconds until the next one."""
         nudge = self._nudge
-        # Read before it is sent: it may be heard before this line is over.
+        # Read the count before sending: the nudge may arrive at once.
         heard = nudge.heard
         if heard != self._heard:
             self._heard, self.unheard, self.has_waited = heard, 0, False

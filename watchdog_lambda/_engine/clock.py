@@ -1,9 +1,9 @@
-"""The only time reads, and the arithmetic of one invocation's timeline.
+"""The only place that reads the time, and the arithmetic of an invocation's timeline.
 
 Lambda gives its deadline as wall-clock milliseconds. It is converted once to the monotonic clock,
-when the invocation starts, so that a step of the wall clock can neither fire early nor late. Start
-and the watchdog's next look are instants on that clock; everything else about an invocation is in
-seconds since its start.
+when the invocation starts, so that the watchdog fires neither early nor late if the wall clock is
+set. The start and the watchdog's next look are instants on the monotonic clock; everything else
+about an invocation is in seconds since its start.
 """
 
 from __future__ import annotations
@@ -19,39 +19,39 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     class Clock(Protocol):
-        """Time as the watchdog sees it; tests control theirs."""
+        """Time as the watchdog sees it; tests have their own."""
 
         def monotonic(self) -> float: ...
         def pause(self, seconds: float, /) -> None: ...
         def make_alarm(self) -> Alarm: ...
 
     class Alarm(Protocol):
-        """What the watchdog thread sleeps on."""
+        """The object that the watchdog thread sleeps on."""
 
         def ring(self) -> None: ...
         def wait(self, seconds: float) -> bool: ...
 
 
 DUMP_SHARE = 0.25
-"""So much of last call is left when faulthandler dumps the stacks of a process that cannot act."""
+"""The share of last call that is left when faulthandler dumps the stacks of a stuck process."""
 
 STAGE_SHARE = 0.75
 """No stage begins in the first quarter of an invocation, however large its ``before``."""
 
 cpu_time = time.process_time
-"""Seconds that all threads of this process have had a processor for, over restarts."""
+"""The CPU seconds of all threads of this process, across restarts."""
 
 wall = time.time
-"""Seconds of the wall clock: Lambda's deadlines are of that."""
+"""The wall clock's seconds, in which Lambda gives its deadlines."""
 
 
 class SystemAlarm:
-    """A wake-up that is kept if it comes before the wait; any thread may ring, one thread waits."""
+    """A wake-up that is not lost if it precedes the wait. Any thread may ring; one thread waits."""
 
     __slots__ = ("_lock", "_longest")
 
     def __init__(self, longest: float) -> None:
-        # A bare lock, taken: ringing releases it, waiting takes it again. threading.Event would do
+        # A plain lock, held: ringing releases it, waiting acquires it again. threading.Event does
         # the same with a Condition, which a signal handler must not re-enter.
         self._lock = allocate_lock()
         self._lock.acquire()
@@ -61,10 +61,10 @@ class SystemAlarm:
         try:
             self._lock.release()
         except RuntimeError:
-            pass  # rung already: one wake-up is as good as two
+            pass  # it has been rung already, and one wake-up is enough
 
     def wait(self, seconds: float) -> bool:
-        """Whether nobody has rung meanwhile."""
+        """Wait until rung. Return whether `seconds` have passed instead."""
         return not self._lock.acquire(True, min(max(seconds, 0.0), self._longest))
 
 
@@ -76,12 +76,12 @@ class SystemClock:
 
     @staticmethod
     def since_boot() -> float:
-        """Seconds since the machine's start, which is how the kernel dates a process."""
+        """Return the seconds since the machine's start, the unit of a process's start time."""
         return time.clock_gettime(time.CLOCK_BOOTTIME)
 
     @staticmethod
     def epoch_ms() -> int:
-        """The wall clock, for what leaves the process."""
+        """Return the wall clock's time, for data that leaves the process."""
         return int(time.time() * 1000)
 
     def make_alarm(self) -> SystemAlarm:
@@ -89,10 +89,10 @@ class SystemClock:
 
 
 def _longest_sleep() -> float:
-    """How long a lock may be waited for in one go, in seconds.
+    """Return how long one wait for a lock may take, in seconds.
 
-    Before glibc 2.30 (Amazon Linux 2, so AWS's Python 3.11) a timed wait for a lock follows the
-    wall clock, and a step back would put the watchdog to sleep past the deadline.
+    Before glibc 2.30 (Amazon Linux 2, with AWS's Python 3.11) a timed wait for a lock follows the
+    wall clock. If that is set back, the watchdog would sleep past the deadline.
     """
     try:
         name = os.confstr("CS_GNU_LIBC_VERSION") or ""
@@ -116,12 +116,12 @@ class Stopwatch:
 
 
 class Timeline:
-    """What is due when in one invocation, in seconds since its start.
+    """When each thing is due in one invocation, in seconds since its start.
 
-    For every time left and every valid setting:
-    ``0 <= grace_at <= overdue_at <= last_call_at <= dump_at <= limit``, and hooks that take their
-    whole budget end before last call. No two are equal unless less than a microsecond has been
-    asked for.
+    For every limit and all valid settings,
+    ``0 <= grace_at <= overdue_at <= last_call_at <= dump_at <= limit``, and hooks that use their
+    whole budget end before last call. No two of these are equal, unless the settings ask for less
+    than a microsecond.
     """
 
     __slots__ = (
@@ -141,7 +141,7 @@ class Timeline:
         self.grace_period = min(grace_period, limit * GRACE_SHARE)
         self.grace_at = limit - self.grace_period
         self.last_call_at = limit - min(last_call, self.grace_period * LAST_CALL_SHARE)
-        # By then the watchdog would long have woken, if it could; see kernel_timers.
+        # By then the watchdog would have woken long ago, if it could; see kernel_timers.
         self.overdue_at = (self.grace_at + self.last_call_at) / 2
         self.dump_at = limit - (limit - self.last_call_at) * DUMP_SHARE
         self.hook_budget = (
@@ -151,9 +151,9 @@ class Timeline:
         )
 
     def wait_ends(self, landed_at: float) -> float:
-        """When a cleanup that only waits is interrupted again, after what landed at `landed_at`."""
+        """Return when a cleanup that only waits is interrupted, after a landing at `landed_at`."""
         return (landed_at + self.last_call_at) / 2
 
     def stage_at(self, before: float) -> float:
-        """When the stage begins that is `before` seconds ahead of the hard deadline."""
+        """Return when the stage begins that is `before` seconds before the hard deadline."""
         return self.limit - min(before, self.limit * STAGE_SHARE)

@@ -1,7 +1,7 @@
-"""One thread for the whole process: started once, made anew after a fork, alive whatever fails.
+"""One thread for the whole process, started once and again after a fork, which survives failures.
 
-Two locks, and nobody waits for either. `_starting` is held while the thread is started, `_living`
-by the thread that lives, for its whole life.
+There are two locks, and no thread ever waits for them. `_starting` is held while the thread is
+being started. `_living` is held by the running thread for its whole life.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ if TYPE_CHECKING:
     from .services import Report
 
 SHORT_PAUSE = 0.01
-"""Seconds after which the thread tries again what it had no memory for, or failed at."""
+"""Seconds after which the thread retries what failed, or what it had no memory for."""
 
 BALLAST = 4 << 20
-"""Bytes that are let go of when memory is short; never written to, so they take address space and
-no memory. An arena of Python's small objects takes one of these four."""
+"""Bytes that are released when memory is short. They are never written to, so they take address
+space but no memory. An arena for Python's small objects takes one of these four MiB."""
 
 
 class DaemonThread:
-    """What the process's watchdog thread is, whatever it watches."""
+    """The part of the process's watchdog thread that does not depend on what it watches."""
 
     def __init__(self) -> None:
         self._thread_id: int | None = None
         self._starting = RLock()
         self._living = allocate_lock()
-        self._goes_on = True  # the process's thread goes on for good; tests end theirs
+        self._goes_on = True  # the process's thread never ends; tests end theirs
         self._is_fork_safe = False
         self._ballast: bytes | None = None
-        # Why the thread begins anew, and the kinds of failures that were told of. Its own.
+        # The last failure, and the types of those that were logged. Used by the thread itself only.
         self._failure: BaseException | None = None
         self._told: set[type[BaseException]] = set()
 
@@ -47,11 +47,11 @@ class DaemonThread:
         """Import what must not be imported once the thread acts. Thread: any."""
 
     def _watch(self) -> None:
-        """What the thread does; called again if there was no memory for it, or it has failed."""
+        """Do the thread's work. Called again if it has failed, or had no memory."""
         raise NotImplementedError
 
     def _begin_anew(self, wait: Callable[[float], object], report: Report) -> None:
-        """After a failure: pause, and tell of it, once of each kind. Thread: its own."""
+        """After a failure, pause, and log it once for each type. Thread: the thread itself."""
         failure, self._failure = self._failure, None
         if failure is None:
             return
@@ -61,13 +61,13 @@ class DaemonThread:
             report.write_failure(failure)
 
     def _start(self) -> None:
-        """Start the thread, unless it runs. Thread: any."""
+        """Start the thread, unless it is running. Thread: any."""
         starting = self._starting
         try:
-            # Do not wait for it: the one that holds it starts the thread, which then sees our
-            # invocation too. Acquire inside of `try`: a signal handler of the user (the SIGALRM
-            # recipe's) can raise right after that, and nothing would ever be watched again. Pinned
-            # by test_a_start_can_be_broken_off_behind_any_call.
+            # Do not wait for the lock: its holder starts the thread, which then sees our invocation
+            # too. Acquire it inside `try`: a user's signal handler (the SIGALRM recipe's) can raise
+            # right after that, and nothing would ever be watched again. Pinned by
+            # test_a_start_can_be_broken_off_behind_any_call.
             if not starting.acquire(False):
                 return
             if self._thread_id is None:
@@ -79,8 +79,8 @@ class DaemonThread:
                     self._is_fork_safe = (
                         True  # set last: if interrupted, registering twice beats never
                     )
-                # Not threading.Thread: its start() waits for an Event, and takes a lock that user
-                # code can hold. Nor does a process wait for this thread at its end.
+                # Do not use threading.Thread: its start() waits for an Event, and takes a lock that
+                # user code can hold. And at its end a process does not wait for this thread.
                 self._thread_id = start_new_thread(self._run, ())
             if not isinstance(start_new_thread, BuiltinFunctionType):
                 self._complain(
@@ -88,46 +88,46 @@ class DaemonThread:
                     "import watchdog_lambda before gevent.monkey.patch_all()"
                 )
         except (RuntimeError, ImportError) as error:
-            # No thread to be had, or no means to fire: the next invocation tries again.
+            # No thread can be started, or there is no way to fire: the next invocation tries again.
             self._complain(f"no thread can be started ({error})")
         finally:
             try:
                 starting.release()
             except RuntimeError:
-                pass  # not ours
+                pass  # we do not hold the lock
 
     def _complain(self, why: str) -> None:
-        """Say once that protection is off."""
+        """Warn once that nothing is watched."""
         warn_once("not watched", "invocations are not watched: %s", why)
 
     def _keep_ballast(self) -> None:
-        """Have some memory to let go of. Thread: any."""
+        """Reserve some memory to release when it is short. Thread: any."""
         if self._ballast is None:
             self._ballast = bytes(BALLAST)
 
     def _after_fork(self) -> None:
-        """Start anew in the child, which the thread has not come to. Thread: main, the child's."""
-        # A lock that the thread held at that instant stays locked for good, so all are made anew.
+        """Reset the state in the child, which has no such thread. Thread: the child's main."""
+        # A lock that the thread held during the fork would stay locked forever: create new ones.
         self._starting = RLock()
         self._living = allocate_lock()
         self._thread_id = None
 
     def _run(self) -> None:
-        """The thread's whole life."""
+        """Run the thread until its end."""
         living = self._living
-        # One too many is started where a start is broken off before it has stored that there is
-        # one. Pinned by test_a_start_can_be_broken_off_behind_any_call.
+        # If a start is interrupted before it has stored the thread's id, a second thread is started
+        # later. Pinned by test_a_start_can_be_broken_off_behind_any_call.
         if not living.acquire(False):
             return
         try:
             while self._goes_on:  # pragma: no branch - tests end it in _watch()
                 try:
                     self._watch()
-                except BaseException as failure:  # noqa: BLE001 - nobody would start another thread
-                    # Nothing is made in here: there may be no memory at all. The handler is very
-                    # likely what has taken it, and must be reached all the same. Whatever else it
-                    # was: the thread's end would leave every later invocation unwatched, in
-                    # silence. Pinned by test_the_thread_outlives_what_it_fails_at.
+                except BaseException as failure:  # noqa: BLE001 - no code would start another
+                    # Create no objects here: there may be no memory at all. The handler has very
+                    # likely taken it, and must be interrupted all the same. After any other error
+                    # the thread must go on as well: otherwise every later invocation would silently
+                    # be unwatched. Pinned by test_the_thread_outlives_what_it_fails_at.
                     if isinstance(failure, MemoryError):
                         self._ballast = None
                     self._failure = failure
@@ -138,7 +138,7 @@ class DaemonThread:
 
 
 def _require_gil() -> None:
-    """Raise a RuntimeError without it: for what is watched by no decorator, which would refuse."""
+    """Raise a RuntimeError without the GIL, for a `time_limit` without a watched handler."""
     refusal = refusal_without_gil()
     if refusal is not None:
         raise RuntimeError(refusal)
@@ -147,8 +147,8 @@ def _require_gil() -> None:
 def _require_main_interpreter() -> None:
     """Raise a RuntimeError in a sub-interpreter.
 
-    No signal of Python's reaches one. And it could not be ended with our thread in it: CPython up
-    to 3.13 then ends the whole process; 3.11 does not even run code in it a second time.
+    Python handles no signals there. And the interpreter could not be ended with our thread in it:
+    CPython up to 3.13 then ends the whole process, and 3.11 does not even run code in it again.
     """
     ask: Any = getattr(_thread, "_is_main_interpreter", None)
     if ask is not None:

@@ -1,7 +1,7 @@
-"""What the watchdog does with one timeout, and when: stages of hooks, interrupts, giving up.
+"""The watchdog's actions in one timeout: stages of hooks, interrupts, giving up.
 
-All of it in the watchdog's thread, a step at a time. What the handler's thread may do meanwhile is
-ordered in :mod:`.invocation`. Times are in seconds since the invocation's start.
+All of them run in the watchdog's thread, one step at a time. :mod:`.invocation` defines the order
+relative to the handler's thread. Times are in seconds since the invocation's start.
 """
 
 from __future__ import annotations
@@ -20,10 +20,11 @@ if TYPE_CHECKING:
     from .invocation import Firing
 
 GIVE_UP_SHARES = {"report": 0.5, "exit": 0.5, "supervise": 0.1}
-"""How much of the time from last call to the hard deadline a handler gets before it is given up.
+"""The share of the time from last call to the hard deadline before we give up on the handler.
 
-It is for the interrupt that cuts even a cleanup short: whom it brings back reports its own end. A
-supervisor needs the rest: it answers a quarter of a second before the hard deadline at the latest.
+In this time last call's interrupt, which cuts even a cleanup short, can still land; a handler that
+returns reports its own outcome. A supervisor needs the rest: it answers a quarter of a second
+before the hard deadline at the latest.
 """
 
 
@@ -49,22 +50,21 @@ class Escalation:
         self._press = Press(firing)
         self._begun: set[float | None] = set()  # stages, by their hooks' `before`
         self._todo: list[tuple[float, float | None]] = []  # the stages to come
-        self.is_outdated = True  # of _todo; set where a hook is registered, by any thread
+        self.is_outdated = True  # whether _todo is; set by any thread that registers a hook
 
     def step(self) -> float | None:
-        """Do what is due; when to go on, or None once there is nothing left to do.
+        """Do what is due. Return when to continue, or None if nothing is left to do.
 
-        May be called at any time, and again where memory was short: what has been begun is not
-        begun anew.
+        May be called at any time, and again after a MemoryError: what has begun is not repeated.
         """
         firing = self.firing
-        # Looked at again soon after the handler's end (Press sees to that), so that what the
-        # invocation holds is not kept alive by us.
+        # Press makes us look again soon after the handler's end, so that we do not keep alive what
+        # the invocation holds.
         if firing.handler_state == CONCLUDED and all(stage.is_over() for stage in firing.stages):
             return None
         if self.is_outdated:
-            # Clear it first. A hook that is registered in between is seen the next time: its thread
-            # sets this after it has registered it, and rings.
+            # Clear this first. A hook that is registered in between is then seen the next time,
+            # because its thread sets this after the registration, and rings.
             self.is_outdated = False
             try:
                 self._todo = self.stages_to_come()
@@ -89,14 +89,14 @@ class Escalation:
         return wake
 
     def is_urgent(self) -> bool:
-        """Whether hooks run or interrupts are due, so that threads should not wait for the GIL."""
+        """Return whether hooks run or interrupts are due, so that switches must be quick."""
         firing = self.firing
         if any(not stage.is_over() for stage in firing.stages):
             return True
         return firing.fired_at is not None and not self._has_given_up
 
     def stages_to_come(self) -> list[tuple[float, float | None]]:
-        """The stages that have not begun, in order: when, and the ``before`` of their hooks.
+        """Return the stages that have not begun, in order: their time and their hooks' ``before``.
 
         Thread: any.
         """
@@ -111,10 +111,10 @@ class Escalation:
         )
 
     def stuck_at(self, fired_at: float) -> float:
-        """When a handler that has not come back is reported as stuck."""
+        """Return when a handler that has not returned is reported as stuck."""
         if fired_at >= self._timeline.limit:
-            # C code held the GIL beyond the hard deadline, and nobody has killed (Managed
-            # Instances): hooks and interrupts come first.
+            # C code held the GIL beyond the hard deadline, and the process was not killed (Managed
+            # Instances): give hooks and interrupts their time first.
             return fired_at + self._timeline.grace_period
         timeline = self._timeline
         share = GIVE_UP_SHARES[self._invocation.plan.settings.last_resort]
@@ -127,7 +127,7 @@ class Escalation:
             before = todo[0][1]
             if not self._begin(now, before):
                 return False
-            # Afterwards: where memory was short, it is begun again.
+            # Only now: after a MemoryError the stage is begun again.
             self._begun.add(before)
             del todo[0]
         return True
@@ -136,7 +136,7 @@ class Escalation:
         """Begin one stage; False if the invocation has settled."""
         firing, services = self.firing, self.firing.services
         details = look(firing, now)
-        # Looked up now: a block of the handler's may have come and gone since the stage before.
+        # Look the hooks up now: blocks with a scoped_hook may have begun or ended since.
         hooks = stages(self._invocation.plan.registries).get(before, [])
         stage = Stage(
             hooks, details, self._timeline.hook_budget, firing.stopwatch, services.alarm.ring
@@ -147,10 +147,10 @@ class Escalation:
         return True
 
     def _give_up(self, now: float) -> None:
-        """Last call has passed and the handler has not come back: say where it is, and leave."""
+        """Give up on the handler, which has not returned by now: report it, or answer for it."""
         self._has_given_up = True
         firing, services = self.firing, self.firing.services
-        look(firing, now)  # for the record
+        look(firing, now)  # update the stacks for the record
         action = self._invocation.plan.settings.last_resort
         if action == "report" or now >= self._timeline.limit:
             why_not = None
@@ -159,7 +159,7 @@ class Escalation:
         elif not firing.may_interrupt and self._invocation.plan.settings.interrupt != "none":
             why_not = "a durable function: an error would be final"
         else:
-            # Returns only if it has not come to it.
+            # This returns only if the handler was not answered for.
             why_not = services.last_resort.act(firing)
         if self._invocation.is_open:
             firing.report("stuck", None if why_not is None else f"not {action}: {why_not}")

@@ -1,49 +1,51 @@
-"""Everything that the handler's thread and the watchdog's share about one invocation.
+"""Everything that the handler's thread and the watchdog's thread share about one invocation.
 
-Every call has an :class:`Invocation`, so it is small, and is used again unless somebody has seen it
-(:mod:`.current`). It has a :class:`Firing` once the watchdog acts on it. Each attribute has one
-writer, which its comment names, and any reader.
+Every call has an :class:`Invocation`. It is small, and reused unless another thread has seen it
+(:mod:`.current`). It gets a :class:`Firing` once the watchdog acts on it. Each attribute has one
+writer, named in its comment, and any number of readers.
 
-Two states go one way only. The handler's thread writes ``handler_state``: RUNNING, SETTLED (nothing
-lands any more), CONCLUDED (the call is about to return). The watchdog's writes ``watchdog_state``:
-ARMED, FIRED (the grace period has begun), OVER (nothing is left to do). Only ``is_open`` goes back;
-see :func:`.shields.reopen`.
+Two states only ever move forward. The handler's thread writes ``handler_state``: RUNNING, SETTLED
+(nothing lands any more), CONCLUDED (the call is about to return). The watchdog's thread writes
+``watchdog_state``: ARMED, FIRED (the grace period has begun), OVER (nothing is left to do). Only
+``is_open`` can move back; see :func:`.shields.reopen`.
 
-The threads decide without a lock who is first: each stores, then reads what the other stores, so at
-least one sees the other's store. Swap the two lines on either side, and neither may.
+The threads decide without a lock which of them is first: each stores, then reads what the other
+one stores, so at least one sees the other's store. If the two lines on either side were swapped,
+neither might see it. The tests named are in ``tests``.
 
-1. Closing; else an interrupt lands after the handler's end (tests/threads/test_settle_gates.py).
+1. Closing; otherwise an interrupt lands after the handler's end (threads/test_settle_gates.py).
 
     handler's thread              watchdog's thread
     is_open = False               firing = Firing(...)
     read firing                   read is_open
 
-2. Arming; else the watchdog sleeps past a deadline (tests/threads/test_watchdog_thread.py).
+2. Arming; otherwise the watchdog sleeps past a deadline (threads/test_watchdog_thread.py).
 
     handler's thread              watchdog's thread
     is_open = True                wake_at = the earliest instant
     read wake_at                  read active again
 
-3. The dump of all stacks; else it is written for an invocation that has ended, when a frozen
-   sandbox thaws at the latest (test_nobody_speaks_for_an_invocation_that_has_ended).
+3. The dump of all stacks; otherwise it is written for an invocation that has ended, at the latest
+   when a frozen sandbox thaws (test_nobody_speaks_for_an_invocation_that_has_ended).
 
     handler's thread              before the watchdog's thread sleeps
     is_open = False               dump_for = invocation; set the timer
     read dump_for                 read is_open
 
-4. Shields; else an injection lands in a shielded block (tests/threads/test_shield.py).
+4. Shields; otherwise an injection lands in a shielded block (threads/test_shield.py).
 
     handler's thread              watchdog's thread, under the lock
     shields += 1                  read shields
     withdraw what was injected    inject
 
-The lock of a firing means: the invocation does not close while I act. The watchdog looks at
-``is_open`` and acts under it: it begins a stage, injects, severs a wait, claims the answer. The
-handler's thread closes first and takes it then, so that it either prevents the act or sees all of
-it. It is held for microseconds, never while waiting and never around user code.
+Holding a firing's lock means that the invocation does not settle meanwhile. Under it the watchdog
+reads ``is_open`` and acts: it begins a stage, injects, severs a wait, claims the answer. The
+handler's thread first closes the invocation and then takes the lock, so that it either prevents the
+action or sees all of it. The lock is held for microseconds, never while waiting, and never around
+user code.
 
-The answer lock means: the watchdog answers in the handler's place. A handler that comes back waits
-for it for good, or until the answer turns out not to have been taken.
+Holding the answer lock means that the watchdog answers in place of the handler. A handler that
+returns then waits for it forever, or until the answer has been refused.
 """
 
 from __future__ import annotations
@@ -81,36 +83,36 @@ class Invocation(Timed):
     def __init__(  # noqa: PLR0917 - made in one place, and by tests
         self, plan: Plan, event: object, context: object, start: float, limit: float, due: float
     ) -> None:
-        self.plan = plan  # handler's thread; an inner @watch puts a merged one in its place
-        self.event = event  # to tell what kind of invocation it is; never logged
+        self.plan = plan  # handler's thread; an inner @watch replaces it by a merged one
+        self.event = event  # to recognise durable functions, and for the fallback; never logged
         self.context = context
         self.start = start
         self.limit = limit  # seconds from the start to the hard deadline
-        # When the watchdog must look next, for a sample or to act. Written by the handler's thread;
-        # by the watchdog's as well once that has looked. A thread that changes plan or hooks rings
-        # the watchdog, which then works it out again.
+        # When the watchdog must look next, for a sample or to act. Written by the handler's thread,
+        # and by the watchdog's once it has looked. A thread that changes plan or hooks rings the
+        # watchdog, which then computes it again.
         self.due = due
         self.is_open = True  # handler's thread
-        self.is_seen = False  # whoever takes it out of current.active; never taken back
+        self.is_seen = False  # any thread that takes it out of current.active; never reset
         self.firing: Firing | None = None  # watchdog's thread, once
         self.shields = 0  # handler's thread
 
     def is_acted_on(self) -> bool:
-        """Whether there is a firing. Thread: any."""
+        """Return whether there is a firing. Thread: any."""
         return self.firing is not None
 
     def has_fired(self) -> bool:
-        """Whether the watchdog has begun the grace period. Thread: any."""
+        """Return whether the watchdog has begun the grace period. Thread: any."""
         firing = self.firing
         return firing is not None and firing.fired_at is not None
 
     def is_out_of_time(self) -> bool:
-        """Whether the grace period has come: what has not been begun is not to be. Thread: any."""
+        """Return whether the grace period has begun, so that no new work should. Thread: any."""
         return self.has_fired() or self.elapsed() >= self.timeline().grace_at
 
 
 class Firing:
-    """The watchdog acting on one invocation, from the first thing that is due to the handler's end.
+    """The watchdog's work on one invocation, from the first due instant to the handler's end.
 
     Its instants are in seconds since the invocation's start.
     """
@@ -139,30 +141,30 @@ class Firing:
         # The watchdog's thread.
         self.watchdog_state = ARMED
         self.stages: list[Stage] = []  # read by the handler's after settling
-        self.grace_stage: Stage | None = None  # the one of them that interrupts come after
-        self.fired_at: float | None = None  # the beginning of the grace period, as it was kept
+        self.grace_stage: Stage | None = None  # the stage after which interrupts are due
+        self.fired_at: float | None = None  # when the grace period really began
         self.details: TimeoutDetails | None = None
         self.samples: Samples | None = None  # where the time went; complete once it has fired
         self.other_stacks: dict[str, tuple[str, ...]] = {}
         self.delivery = "none"
-        self.severed: list[str] = []  # the other sides of waits that were ended
+        self.severed: list[str] = []  # the peers and children of severed waits
         # The handler's thread.
         self.handler_state = RUNNING
         self.ended_at: float | None = None  # the handler's end
-        self.fallback_error: str | None = None  # type and place, if one has failed
+        self.fallback_error: str | None = None  # type and place of the fallback's error
         self.after: list[HookRecord] = []  # hooks that ran after the handler's end
-        self.recycled: str | None = None  # why the process is replaced, or is not after all
-        self.unended: list[str] = []  # tasks that have taken no notice of their cancellation
-        self.is_landing = False  # a decision about an interrupt is under way
-        # Either's.
-        self.looks_blocked = False  # as seen for a nudge, whose handler takes it back
+        self.recycled: str | None = None  # why the process is replaced, or why it is kept
+        self.unended: list[str] = []  # tasks that have ignored their cancellation
+        self.is_landing = False  # a decision about an interrupt is in progress
+        # Either thread.
+        self.looks_blocked = False  # as seen for a nudge; the nudge's handler resets it
         self.lock = RLock()
         self._answer = RLock()
         self.is_reported = False  # under the lock
-        self.loops: list[AbstractEventLoop] = []  # interrupted; by a nudge, or under the lock
+        self.loops: list[AbstractEventLoop] = []  # interrupted; added by a nudge, or under lock
 
     def elapsed(self) -> float:
-        """Seconds since the invocation's start. Thread: any."""
+        """Return the seconds since the invocation's start. Thread: any."""
         return self.stopwatch.elapsed()
 
     # ---- the watchdog's side -----------------------------------------------------------------
@@ -175,8 +177,8 @@ class Firing:
         Thread: watchdog.
         """
         with self.lock:
-            # Under the lock, or a stage could begin just after the handler's thread has looked
-            # which ones it must wait for. Pinned by test_no_stage_begins_after_settle.
+            # Do this under the lock. Otherwise a stage could begin just after the handler's thread
+            # has read which stages to wait for. Pinned by test_no_stage_begins_after_settle.
             if not self.invocation.is_open:
                 return False
             self.details = details
@@ -188,7 +190,7 @@ class Firing:
             return True
 
     def fire(self, now: float, details: TimeoutDetails) -> bool:
-        """Say that interrupts are due in a block; False if it has been left. Thread: watchdog."""
+        """Note that interrupts are due in a block; False if it has been left. Thread: watchdog."""
         with self.lock:
             if not self.invocation.is_open:
                 return False
@@ -198,7 +200,7 @@ class Firing:
             return True
 
     def claim_answer(self) -> bool:
-        """Whether the watchdog is to answer in the handler's place. Thread: watchdog."""
+        """Return whether the watchdog may answer in place of the handler. Thread: watchdog."""
         with self.lock:
             # Check and claim under one lock. Otherwise: we see an open invocation; the handler's
             # thread settles and returns; both answer. Pinned by
@@ -206,37 +208,37 @@ class Firing:
             return self.invocation.is_open and self._answer.acquire(False)
 
     def give_answer_back(self) -> None:
-        """It was not taken after all. Thread: watchdog, after :meth:`claim_answer`."""
+        """Let the handler answer: ours was refused. Thread: watchdog, after `claim_answer`."""
         self._answer.release()
 
     # ---- the handler's side ------------------------------------------------------------------
 
     def settle(self) -> None:
-        """From here on nothing of this invocation lands anywhere. Idempotent.
+        """Make sure that nothing of this invocation lands anywhere from now on. Idempotent.
 
-        One injected exception can still be on its way, and then lands in here; call it again.
+        One injected exception may already be on its way, and then lands in here; call this again.
 
         Thread: the handler's, with the invocation closed.
         """
         self.policy.approach.stop()
         holding(self.lock, self.withdraw)
-        holding(self._answer, lambda: None)  # waits while the watchdog answers
+        holding(self._answer, lambda: None)  # wait while the watchdog answers
 
     def withdraw(self) -> bool:
-        """Take back what was injected and has not landed; False: nothing was. Under the lock."""
+        """Withdraw an injection that has not landed; False if there is none. Under the lock."""
         self.services.tap.withdraw(self.thread_id)
         error = prepared.get(self.thread_id)
-        # Another's, of the same thread: a limit's, or that of the invocation around it.
+        # It may belong to another one in this thread: a limit, or the invocation around it.
         if error is None or not self.policy.has_made(error):
             return False
-        # In this order: what lands before the withdrawal still finds its prepared instance.
+        # Withdraw before popping: an injection that lands first still finds its prepared instance.
         self.services.injector.withdraw(self.thread_id)
         return prepared.pop(self.thread_id, None) is not None
 
     # ---- either's ----------------------------------------------------------------------------
 
     def report(self, outcome: str, last_resort: str | None = None) -> bool:
-        """Write this timeout's record and metric; False if that has been done. Thread: any."""
+        """Write this timeout's record and metric; False if they are written. Thread: any."""
         with self.lock:
             if self.is_reported or self.fired_at is None:
                 return False

@@ -1,4 +1,4 @@
-"""What the watchdog does about a block that has reached its limit: interrupts, and nothing else.
+"""The watchdog's actions for a block that has reached its limit: interrupts only.
 
 Thread: watchdog.
 """
@@ -15,18 +15,18 @@ if TYPE_CHECKING:
 
 
 class LimitEscalation:
-    """The course of one limit."""
+    """The interrupts for one limit."""
 
     __slots__ = ("_limit", "_press", "firing", "is_outdated")
 
     def __init__(self, firing: Firing, limit: Limit) -> None:
         self.firing = firing
-        self.is_outdated = False  # of no meaning: a block has no hooks
+        self.is_outdated = False  # has no meaning here: a block has no hooks
         self._limit = limit
         self._press = Press(firing)
 
     def step(self) -> float | None:
-        """Do what is due; when to go on, or None once the block has been left."""
+        """Do what is due. Return when to continue, or None once the block has been left."""
         firing = self.firing
         now = firing.elapsed()
         if now < firing.timeline.grace_at:
@@ -39,9 +39,9 @@ class LimitEscalation:
         if not self._limit.is_open:
             return None
         if self._limit.is_cancelled:
-            return now + LATE_PERIOD  # its task sees to the rest
+            return now + LATE_PERIOD  # the task's cancellation does the rest
         return self._press.step(now)
 
     def is_urgent(self) -> bool:
-        """Whether threads should not wait for the GIL."""
+        """Return whether switches must be quick."""
         return self._limit.is_open and not self._limit.is_cancelled

@@ -1,4 +1,4 @@
-"""Trying to land the interrupts of one timeout, again and again, until its thread has settled.
+"""Tries to land the interrupts of one timeout, repeatedly, until the handler's thread has settled.
 
 Thread: watchdog.
 """
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from .invocation import Firing
 
 PUT_OFF_PERIOD = 0.001
-"""Seconds between nudges while an interrupt is put off: the next meets another instruction."""
+"""Seconds between nudges while an interrupt is deferred: the next one meets another instruction."""
 
 LATE_PERIOD = 0.25
-"""The same once the hard deadline has passed and nobody kills the process (Managed Instances)."""
+"""The same once the hard deadline has passed without a kill (Managed Instances)."""
 
 
 class Press:
-    """The tries for one firing."""
+    """The attempts to land the interrupts of one firing."""
 
     __slots__ = ("_cadence", "_firing", "_severing")
 
@@ -35,7 +35,7 @@ class Press:
         self._severing = Severing(firing, self._cadence)
 
     def step(self, now: float) -> float:
-        """Try to land an interrupt; when to try again."""
+        """Try to land an interrupt. Return when to try again."""
         firing = self._firing
         if not firing.invocation.is_open or not firing.may_interrupt:
             return now + LATE_PERIOD
@@ -49,13 +49,13 @@ class Press:
             return self._cadence.quiet_until
         handled = handled_by(thread_id)
         pause = NUDGE_PERIOD
-        # Asked from here first, so that a cleanup that is left alone is not disturbed either.
+        # Ask here before nudging, so that a cleanup that must not be interrupted is not disturbed.
         if policy.is_wanted(now, handled) and not cleans_up_for_another(
             firing.invocation, thread_id, handled
         ):
             if nudges:
                 self._severing.step(now)
-                # At the last instant: it must still hold when the nudge is heard.
+                # Do this last: it must still be true when the nudge arrives.
                 firing.looks_blocked = main_is_blocked(thread_id)
                 pause = self._cadence.send(now, firing.timeline.last_call_at)
             elif services.injector.available:

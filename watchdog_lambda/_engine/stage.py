@@ -1,7 +1,7 @@
-"""User code on threads of its own, within a bound: one call, and the hooks of one stage.
+"""Runs user code on separate threads, with a time limit: one call, or the hooks of one stage.
 
-Python cannot end a thread. So the caller goes on when the bound is reached, and code that hangs for
-good goes on as a daemon thread.
+Python cannot end a thread. So the caller continues when the time is up, and code that hangs forever
+continues as a daemon thread.
 
 The lock of a :class:`Stage` guards its records and whether it is closed. It is held for a few
 stores, never around user code.
@@ -26,40 +26,40 @@ if TYPE_CHECKING:
 
 
 class BoundedCall:
-    """One call of user code on a thread of its own.
+    """One call of user code on its own thread.
 
-    What it has come to stands in ``has_returned``, ``result``, ``error`` and ``place`` once
-    :meth:`has_ended`. Of an exception only its type's name and its place are kept: the exception
-    itself would keep the frames alive that it went through, and its message may quote the event.
+    Once :meth:`has_ended` is true, the outcome is in ``has_returned``, ``result``, ``error`` and
+    ``place``. Only the type and the place of an exception are kept: the exception itself would keep
+    the frames alive that it passed, and its message may quote the event.
     """
 
     __slots__ = ("_ended", "_function", "error", "has_returned", "place", "result")
 
     def __init__(self, function: Callable[[], Any]) -> None:
         self._function = function
-        self._ended = allocate_lock()  # taken until the function has ended
+        self._ended = allocate_lock()  # held until the function has ended
         self._ended.acquire()
         self.has_returned = False
         self.result: Any = None
         self.error = self.place = ""
 
     def run(self) -> None:
-        """Call the function. Thread: the one that is made for it."""
+        """Call the function. Thread: the one started for it."""
         try:
             self.result = self._function()
             self.has_returned = True
-        except BaseException as error:  # noqa: BLE001 - recorded; SystemExit would end this thread only
+        except BaseException as error:  # noqa: BLE001 - recorded; SystemExit would only end this thread
             self.error = type(error).__name__
             self.place = place_of(error)
         finally:
             self._ended.release()
 
     def has_ended(self) -> bool:
-        """Whether the function has returned or raised. Thread: any."""
+        """Return whether the function has returned or raised. Thread: any."""
         return not self._ended.locked()
 
     def wait(self, seconds: float = -1) -> bool:
-        """Wait until it has ended, so many seconds at most; whether it has. Thread: any."""
+        """Wait at most `seconds` for its end. Return whether it has ended. Thread: any."""
         if has_ended := self._ended.acquire(True, seconds):
             self._ended.release()
         return has_ended
@@ -70,9 +70,9 @@ def call_bounded(
     seconds: float,
     within: Callable[[Callable[[], None]], object] | None = None,
 ) -> BoundedCall:
-    """Call user code on a thread of its own, and wait no longer than `seconds` for its end.
+    """Call user code on its own thread, and wait at most `seconds` for its end.
 
-    `within` is what the thread runs the call in, such as a ``contextvars`` context's ``run``.
+    `within` is a function that runs the call, such as ``run`` of a ``contextvars`` context.
 
     Raises:
         RuntimeError: no thread can be started (or MemoryError).
@@ -87,7 +87,7 @@ def call_bounded(
 
 
 class HookRecord:
-    """What became of one hook in one timeout."""
+    """The outcome of one hook in one timeout."""
 
     __slots__ = ("duration", "error", "name", "outcome", "started")
 
@@ -99,7 +99,7 @@ class HookRecord:
         self.error: str | None = None  # type and place, never the message: it may quote the event
 
     def as_dict(self) -> dict[str, Any]:
-        """For the log."""
+        """Return the record for the log."""
         record: dict[str, Any] = {
             "name": self.name,
             "outcome": self.outcome,
@@ -112,11 +112,11 @@ class HookRecord:
 
 
 class Stage:
-    """The hooks of one stage, one after the other, each on a thread of its own.
+    """The hooks of one stage, one after the other, each on its own thread.
 
-    They share one budget. A runner, which is a thread too, starts each hook and gives it an equal
-    share of what is left; then it starts the next one beside it, so that a hook that hangs stops no
-    other. All times are in seconds since the stopwatch's start.
+    They share one budget. A runner, which is also a thread, starts each hook and waits for it, for
+    an equal share of the budget that is left. Then it starts the next one, even if the hook still
+    hangs, so that no hook stops the others. All times are in seconds since the stopwatch's start.
     """
 
     __slots__ = (
@@ -142,15 +142,15 @@ class Stage:
         ring: Callable[[], None],
     ) -> None:
         self._hooks = hooks
-        self.details = details  # what the hooks are given
+        self.details = details  # the hooks' argument
         self._elapsed = stopwatch.elapsed
-        self._ring = ring  # called at the stage's end: the watchdog may have waited for it
+        self._ring = ring  # called at the stage's end, for which the watchdog may be waiting
         self._woken: Alarm = stopwatch.clock.make_alarm()  # the runner sleeps on it
         self.records = [HookRecord(hook.name) for hook in hooks]
         self._lock = allocate_lock()
-        self._are_all_begun = False  # guarded by _lock: no other hook will be started
+        self._are_all_begun = False  # no further hook will be started; guarded by _lock
         self._is_closed = False  # guarded by _lock
-        self._done = allocate_lock()  # taken until every hook has ended
+        self._done = allocate_lock()  # held until every hook has ended
         self._done.acquire()
         self.ends_at = stopwatch.elapsed() + budget
 
@@ -160,21 +160,21 @@ class Stage:
             try:
                 start_new_thread(self._run, ())
             except (RuntimeError, MemoryError):
-                pass  # no more threads to be had: the records say not-run
+                pass  # no thread can be started: the records say not-run
             else:
                 return
         self._done.release()
 
     def has_ended(self) -> bool:
-        """Whether every hook has ended. Thread: any."""
+        """Return whether every hook has ended. Thread: any."""
         return not self._done.locked()
 
     def is_over(self) -> bool:
-        """Whether nothing is left to wait for: all hooks ended, or the budget did. Thread: any."""
+        """Return whether all hooks have ended, or the budget is used up. Thread: any."""
         return self.has_ended() or self._elapsed() >= self.ends_at
 
     def wake(self) -> None:
-        """Have the runner look at the time anew. Thread: any."""
+        """Make the runner check the time again. Thread: any."""
         self._woken.ring()
 
     def wait(self) -> None:
@@ -183,7 +183,7 @@ class Stage:
             self._done.release()
 
     def close(self) -> None:
-        """Start no further hook, and judge those that still run. Thread: handler's or watchdog."""
+        """Start no further hook, and mark running ones as timed out. Thread: handler's."""
         with self._lock:
             self._is_closed = True
             for record in self.records:
@@ -207,7 +207,7 @@ class Stage:
                 self._woken.wait(left)
 
     def _begin_hook(self, index: int) -> BoundedCall | None:
-        """Start one hook; None if neither it nor a later one is to be started any more."""
+        """Start one hook; None if neither this nor a later hook may be started any more."""
         record = self.records[index]
         try:
             call = BoundedCall(partial(self._hooks[index].call, self.details))
@@ -220,7 +220,7 @@ class Stage:
                 self._are_all_begun = index == len(self._hooks) - 1
             start_new_thread(self._call, (call, record))
         except (RuntimeError, MemoryError):
-            # No more threads to be had: the records say not-run.
+            # No thread can be started: the records say not-run.
             with self._lock:
                 record.started = None
                 record.outcome = "not-run"
@@ -230,7 +230,7 @@ class Stage:
         return call
 
     def _call(self, call: BoundedCall, record: HookRecord) -> None:
-        """Run one hook, and note what became of it. Thread: the hook's own."""
+        """Run one hook, and note its outcome. Thread: the hook's own."""
         call.run()
         with self._lock:
             if record.outcome == "running" and record.started is not None:
@@ -242,7 +242,7 @@ class Stage:
         self._woken.ring()
 
     def _finish_if_all_have_ended(self) -> None:
-        # With the lock held.
+        # Call this with the lock held.
         has_ended = self._are_all_begun and all(r.outcome != "running" for r in self.records)
         if has_ended and self._done.locked():
             self._done.release()

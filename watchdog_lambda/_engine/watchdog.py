@@ -1,12 +1,12 @@
-"""The watchdog thread: one per process, parked until something is due, woken by nobody otherwise.
+"""The watchdog thread: one per process, asleep until something is due.
 
 The thread sleeps until the earliest instant that it knows of. A handler's thread that arms an
-invocation wakes it only if its own instant comes before that; so where every invocation has the
-same timeout, an earlier one's instant has the thread look once in that time, and arming costs two
-stores. Who is first is decided without a lock, by order 2 of :mod:`.invocation`.
+invocation wakes it only if its own instant is earlier. So if all invocations have the same timeout,
+the thread looks once in that time, and arming costs two stores. Order 2 of :mod:`.invocation`
+decides without a lock which thread is first.
 
-Nothing here trusts a wait: each wake-up compares the instants with the clock anew, so that a
-sandbox which was frozen and thawed fires nothing of an invocation that has ended.
+After each wake-up the thread compares the instants with the clock again, so that in a sandbox that
+was frozen and thawed, nothing fires for an invocation that has ended.
 """
 
 from __future__ import annotations
@@ -50,27 +50,27 @@ class WatchdogThread(DaemonThread):
         super().__init__()
         self.clock = clock
         self.report = report
-        # When the thread looks next without being rung; read on the hot path. While there is no
-        # thread it is infinite, so that the first invocation rings, and starts it.
+        # When the thread looks next without being rung; read on the hot path. It is infinite while
+        # there is no thread, so that the first invocation rings, which starts the thread.
         self.wake_at = math.inf
-        self.acts_at = math.inf  # without the samples; the kernel's timer is set by that
+        self.acts_at = math.inf  # the same without samples; the kernel timer is set for it
         self.nudge = Nudge(self._decide)
         self.tap = Tap(self._decide)
         self.injector = Injector()
         self.kernel_timers = KernelTimers(clock, self.nudge)
         self._pace = Pace()
         self._alarm = clock.make_alarm()
-        # Until then every invocation rings, for only the main thread can install the nudge.
+        # Until a call on the main thread every invocation rings: only there a nudge is installed.
         self._has_met_main = False
-        # When the invocation that rang last would have been due, and how soon it is acted on.
+        # When the invocation that rang last would be due, and its time until the watchdog acts.
         self._hint = self._hint_span = -math.inf
-        # Once the settings have asked for it; see _lambda.startup.
+        # Set if the settings ask for it; see _lambda.startup.
         self.last_resort: LastResort | None = None
-        # Those under way. Watchdog thread only.
+        # The current ones. Watchdog thread only.
         self.escalations: dict[Invocation, Escalation | LimitEscalation] = {}
         self._sampling = Sampling(report)
-        # Done one by one, a look after each, when no instant of any invocation is being compared
-        # with another: watchdog_lambda.testing moves invocations in time. They raise nothing.
+        # Called one by one, with a look after each, when no instants are being compared:
+        # watchdog_lambda.testing moves invocations in time. They must not raise.
         self.pending_calls: list[Callable[[], None]] = []
 
     def get_ready(self, wake_signal: str | int | None) -> None:
@@ -78,7 +78,7 @@ class WatchdogThread(DaemonThread):
         if self._thread_id is None:
             self._start()
         if self.nudge.number is None:
-            # Again and again until it works: the first invocation may not be on the main thread.
+            # Repeat this until it works: the first invocation may not be on the main thread.
             self.nudge.install(wake_signal)
             self._has_met_main = self._has_met_main or get_native_id() == os.getpid()
             if self._has_met_main and wake_signal is not None:
@@ -88,11 +88,11 @@ class WatchdogThread(DaemonThread):
         self._keep_ballast()
 
     def wake(self, invocation: Invocation) -> None:
-        """Have the thread look now. Thread: any that runs a handler."""
+        """Make the thread look now. Thread: any that runs a handler."""
         self.get_ready(invocation.plan.settings.wake_signal)
         invocation.is_seen = True  # see .current
-        # Should the invocation have ended before the thread comes to look, the thread still sleeps
-        # until then and no longer: the invocations to come need not ring for it again.
+        # Even if the invocation has ended before the thread looks, the thread sleeps no longer than
+        # until this instant, so that the following invocations need not ring again.
         self._hint, acts_at = invocation.due, invocation.acts_at()
         self._hint_span = acts_at - invocation.start
         self.kernel_timers.choose([i for _, i in watched()] if innermost else (invocation,))
@@ -100,7 +100,7 @@ class WatchdogThread(DaemonThread):
         self._alarm.ring()
 
     def preload(self) -> None:
-        """Import what must not be imported while the watchdog fires."""
+        """Import everything that must not be imported while the watchdog fires."""
         clauses.preload()
         severing.preload()
         stacks.preload()
@@ -108,7 +108,7 @@ class WatchdogThread(DaemonThread):
         self.injector.preload()
 
     def reschedule(self) -> None:
-        """Hooks have changed: see to invocations that are under way. Thread: any."""
+        """Update the current invocations: hooks have changed. Thread: any."""
         for _, invocation in under_way():
             escalation = self.escalations.get(invocation)
             if escalation is not None:
@@ -119,8 +119,8 @@ class WatchdogThread(DaemonThread):
                 self.wake(invocation)
 
     def _check_nudge(self) -> None:
-        """Say once that there is none, though one was wanted. Thread: any that runs a handler."""
-        # Without a thread nothing is watched at all, and that has been said.
+        """Warn once if there is no nudge although one was wanted. Thread: a handler's."""
+        # Without a thread nothing is watched at all, and there has been a warning about that.
         if self.nudge.number is None and self._thread_id is not None:
             warn_once(
                 "no nudge",
@@ -130,7 +130,7 @@ class WatchdogThread(DaemonThread):
             )
 
     def _after_fork(self) -> None:
-        # The child is not the runtime's process, so no invocation goes on there.
+        # The child is not the runtime's process, so no invocation continues there.
         for invocation in active.values():
             invocation.firing = None
         active.clear()
@@ -140,7 +140,7 @@ class WatchdogThread(DaemonThread):
         self._pace.relax()
         super()._after_fork()
         self.kernel_timers.forget()
-        self.last_resort = None  # a child answers to nobody
+        self.last_resort = None  # a child must not answer
         self.nudge.move_to_this_thread()
         self.tap.forget()
         self._alarm = self.clock.make_alarm()
@@ -158,7 +158,7 @@ class WatchdogThread(DaemonThread):
             acts_at = next_act(earliest)
             if self._has_met_main:
                 self.wake_at, self.acts_at = earliest, min(acts_at, hint)
-            # After the store, not before: an invocation armed in between has read the old wake_at
+            # Look again after the store: an invocation armed in between has read the old wake_at,
             # and may not have rung.
             if self.pending_calls or any(
                 i.due < earliest and i.is_open and i.firing is None for _, i in watched()
@@ -171,7 +171,7 @@ class WatchdogThread(DaemonThread):
             self._sampling.doze(self, self._alarm, min(earliest, near_at), doze_to)
 
     def _look(self) -> float:
-        """Advance every invocation that has something due; when the next thing is."""
+        """Advance every invocation that has something due. Return when the next thing is due."""
         now = self.clock.monotonic()
         earliest = math.inf
         invocations = watched()
@@ -180,10 +180,10 @@ class WatchdogThread(DaemonThread):
             del self.escalations[ended]
         self._sampling.keep(known)
         for thread_id, invocation in invocations:
-            # First the samples: once it has fired they are complete.
+            # Take the sample first: once the watchdog has fired, the samples are complete.
             sample_at = self._sampling.look(invocation, thread_id, now)
             due = invocation.acts_at()
-            # What is under way is also advanced before its time: a hook may have ended and rung.
+            # Advance a timeout in progress even if nothing is due: a hook may have ended and rung.
             if due <= now or invocation in self.escalations:
                 due = self._advance(invocation, thread_id)
                 if due < math.inf:
@@ -197,11 +197,11 @@ class WatchdogThread(DaemonThread):
             self.kernel_timers.choose(invocation for _, invocation in invocations)
         else:
             self.kernel_timers.keep()
-        # An idle process sleeps for good once that has passed as well.
+        # Once the hint has passed, too, an idle process sleeps indefinitely.
         return min(earliest, self._hint) if self._hint > now else earliest
 
     def _advance(self, invocation: Invocation, thread_id: int) -> float:
-        """Go on with one invocation; when to do so again."""
+        """Advance one invocation. Return when to do so again."""
         firing = invocation.firing
         self._pace.quicken()
         try:
@@ -216,7 +216,7 @@ class WatchdogThread(DaemonThread):
                     self.report,
                     self.last_resort,
                 )
-                # First publish, then look whether it is still open; see invocation.py.
+                # First publish, then read whether it is still open; see invocation.py.
                 firing = invocation.firing = Firing(invocation, thread_id, services)
                 firing.samples = self._sampling.of(invocation)
             escalation = self.escalations.get(invocation)
@@ -230,14 +230,14 @@ class WatchdogThread(DaemonThread):
                 )
             due = escalation.step()
         except MemoryError:
-            raise  # it goes on where it was, as soon as there is some again
+            raise  # the thread continues where it was, once there is memory again
         except Exception as error:  # noqa: BLE001 - the thread must outlive one broken firing
             self.report.write_failure(error)
             due = None
         if due is None:
             self.escalations.pop(invocation, None)
             if firing is None:
-                # Not even that could be made. Due as before, it would be tried without end.
+                # Not even the firing could be made. If it stayed due, we would retry endlessly.
                 invocation.due = math.inf
             else:
                 firing.watchdog_state = OVER
@@ -245,9 +245,9 @@ class WatchdogThread(DaemonThread):
         return invocation.start + due
 
     def _decide(self, frame: FrameType | None) -> BaseException | None:
-        """What is raised there. Thread: a handler's, in the middle of anything."""
+        """Return the error to raise there. Thread: a handler's, in the middle of anything."""
         try:
             return decide(frame, self.clock, self._alarm.ring, self.kernel_timers)
-        except MemoryError:  # not the handler's; the next nudge finds some more
+        except MemoryError:  # do not raise it in the handler; the next nudge has the ballast
             self._ballast = None
             return None
