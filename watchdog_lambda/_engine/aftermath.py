@@ -1,9 +1,9 @@
-"""Whether the process serves another event after a timeout, or a fresh one does in its place.
+"""Decides whether a fresh process serves the next event after a timeout.
 
-A timeout can leave a client in the middle of its protocol, and in a process that is kept warm it
-then fails for good. So the process is replaced where something may be broken: an interrupt has
-landed inside of a library that is not known to recover, a wait was severed, or something that the
-invocation has started still works.
+A timeout can leave a client in the middle of its protocol, and in a process that is kept warm the
+client then fails permanently. So the process is replaced if something may be broken: an interrupt
+has landed inside a library that is not known to recover, a wait was severed, or something that the
+invocation has started is still working.
 
 Thread: the handler's, after it has settled.
 """
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from .services import Renewal
 
 hooks = HookRegistry()
-"""The hooks for after a timeout."""
+"""The ``after_timeout`` hooks."""
 
 recovering: set[str] = {
     "aiobotocore",
@@ -48,18 +48,18 @@ recovering: set[str] = {
 }
 """Libraries whose clients work in the next invocation, wherever in them an interrupt has landed.
 
-Each by its top-level package, and each held to it by tests/stacks/test_stacks.py. One on the way
-from the user's code to the landing place is enough: it sees to what it uses itself.
+They are top-level packages, and tests/stacks/test_stacks.py proves the claim for each. One of them
+on the way from the user's code to the landing place is enough: it looks after those that it uses.
 """
 
 NOT_LAMBDAS = "only a process of Lambda's runtime can be replaced"
 
 renewal: Renewal | None = None
-"""Who replaces the process: its supervisor, or else itself, in place; set at its start."""
+"""What replaces the process: its supervisor, or else a restart in place. Set at the start."""
 
 
 def run_hooks(firing: Firing) -> None:
-    """Run the hooks for after a timeout, the last registered first; none stops another.
+    """Run the ``after_timeout`` hooks, the last registered first; none stops another.
 
     Raises:
         LambdaTimeout: or ``Interrupt``: last call has cut them short.
@@ -68,7 +68,7 @@ def run_hooks(firing: Firing) -> None:
         record = HookRecord(hook.name)
         firing.after.append(record)
         record.started = began = firing.elapsed()
-        record.outcome = "timed-out"  # if it does not come to another one
+        record.outcome = "timed-out"  # unless replaced below
         try:
             hook.call(firing.details)
         except (LambdaTimeout, Interrupt):
@@ -83,7 +83,7 @@ def run_hooks(firing: Firing) -> None:
 
 
 def decide(firing: Firing) -> None:
-    """Have the process replaced before its next event, if it is to be; the record says so."""
+    """Have the process replaced before its next event, if necessary. The record says so."""
     reason = _reason(firing)
     if reason is None:
         return
@@ -95,7 +95,7 @@ def decide(firing: Firing) -> None:
 
 
 def _left(firing: Firing) -> float:
-    """Seconds to the platform's own deadline, which the setting ``TIMEOUT`` does not move."""
+    """Return the seconds to the platform's own deadline, regardless of the setting ``TIMEOUT``."""
     context: Any = firing.invocation.context
     try:
         return float(context.get_remaining_time_in_millis()) * 0.001
@@ -104,7 +104,7 @@ def _left(firing: Firing) -> float:
 
 
 def _reason(firing: Firing) -> str | None:
-    """Why the process is to be replaced; None if it is not."""
+    """Return why the process is to be replaced; None if it is not."""
     setting = firing.invocation.plan.settings.recycle
     wish = None if firing.details is None else firing.details._wish
     if setting == "never" or (setting == "auto" and wish == KEEP):
@@ -115,7 +115,7 @@ def _reason(firing: Firing) -> str | None:
 
 
 def suspicion(firing: Firing) -> str | None:
-    """What may be broken; None if nothing is known to be."""
+    """Return what may be broken; None if nothing is suspected."""
     reasons: list[str] = []
     if firing.severed:
         reasons.append(f"severed {', '.join(firing.severed)}")

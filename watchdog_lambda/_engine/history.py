@@ -1,7 +1,7 @@
-"""The interrupts of one invocation, and what became of each.
+"""The interrupts of one invocation, and the outcome of each.
 
-Written where an interrupt is made: by a nudge's handler in the thread that it lands in, or by the
-watchdog's, under the firing's lock. Read by any thread.
+They are written where an interrupt is made: by a nudge's signal handler in the thread that it lands
+in, or by the watchdog's thread under the firing's lock. Any thread may read them.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
     from .clock import Stopwatch
 
 MOST_RECORDS = 20
-"""Interrupts that are remembered, the first and the last: code that swallows all gets no end of
-them."""
+"""How many interrupts are kept, the first and the last ones: code that swallows them all gets new
+ones endlessly."""
 
-_MOST_EXCEPTIONS = 100  # looked at in one chain
+_MOST_EXCEPTIONS = 100  # that are examined in one chain
 
 
 class InterruptRecord:
-    """One interrupt, and what became of it."""
+    """One interrupt, and its outcome."""
 
     __slots__ = (
         "_catcher",
@@ -55,35 +55,35 @@ class InterruptRecord:
     ) -> None:
         self.name = type(error).__name__
         self._stopwatch = stopwatch
-        self.at = at  # seconds since the start, as is landed_at
+        self.at = at  # seconds since the start, like landed_at
         self.place = place
         self.wrappers = wrappers
         self.landed_at: float | None = None
-        # Where it was raised, by a nudge: the code, and the instruction.
+        # Where a nudge has raised it: the code and the instruction.
         self.landed_in: tuple[CodeType, int] | None = None
-        # Those that it has landed in, by name, innermost first.
+        # The names of the libraries that it has landed in, innermost first.
         self.libraries: tuple[str, ...] = ()
-        # Weak: the traceback holds the handler's frames, and they are not ours to keep alive.
+        # Weak: its traceback holds the handler's frames, which we must not keep alive.
         self.error = weakref.ref(error)
         self._catcher: tuple[CodeType, int] | None = None
 
     def landed(self) -> None:
-        """It has been raised in its thread. Thread: the handler's."""
+        """Note that it was raised in its thread. Thread: the handler's."""
         self.landed_at = self._stopwatch.elapsed()
 
     def died(self, traceback: TracebackType | None) -> None:
-        """Nothing holds it any more; `traceback` says how far it got. Thread: any."""
+        """Note that nothing holds it any more; `traceback` says how far it got. Thread: any."""
         self._catcher = _catcher(traceback)
 
     def caught_by(self) -> tuple[CodeType, int] | None:
-        """The code that the interrupt got to, and the offset it came by at; None if unknown."""
+        """Return the outermost code that the interrupt reached, and the offset; None if unknown."""
         error = self.error()
         return self._catcher if error is None else _catcher(error.__traceback__)
 
     def was_dropped_in_c(self) -> bool:
-        """Whether C code has dropped it before the frame that called that could see it."""
+        """Return whether C code dropped it before the frame that called that code could see it."""
         caught = self.caught_by()
-        # The nudge's own frame is as far as it got; C code can keep the traceback apart from it.
+        # Then it got no farther than the nudge's own frame, or C code has dropped its traceback.
         return caught is None or is_ours(caught[0])
 
 
@@ -102,38 +102,38 @@ class Interrupts:
     def __init__(self, code: SourceMap) -> None:
         self._code = code
         self.records: list[InterruptRecord] = []
-        self.left_out = 0  # from the middle of the records
-        # The block that the user's code has caught the timeout in, and has not entered again since;
-        # written by the handler's thread.
+        self.left_out = 0  # dropped from the middle of the records
+        # The block in which the user's code has caught the timeout, unless it has entered the block
+        # again; written by the handler's thread.
         self.caught_at: tuple[CodeType, int] | None = None
-        # Where calls were whose waits have been ended; written by the watchdog's thread.
+        # The places of calls whose waits were severed; written by the watchdog's thread.
         self.severed_at: set[tuple[CodeType, int]] = set()
 
     def remember(self, record: InterruptRecord) -> None:
-        """Add the latest one."""
+        """Add the latest interrupt."""
         self.records.append(record)
         if len(self.records) > MOST_RECORDS:
             del self.records[MOST_RECORDS // 2]
             self.left_out += 1
 
     def enters(self, place: tuple[CodeType, int]) -> None:
-        """The handler enters a block that catches the timeout. Thread: the handler's.
+        """Note that the handler enters a `catch_timeout` block. Thread: the handler's.
 
-        A handler that comes back to the block that it has caught the timeout in goes on as if there
-        had been none.
+        A handler that returns to the block in which it has caught the timeout continues as if there
+        had been none, so it may be interrupted again.
         """
         if self.caught_at == place:
             self.caught_at = None
 
     def has_made(self, error: BaseException) -> bool:
-        """Whether `error` itself is one of our interrupts. Thread: any."""
+        """Return whether `error` itself is one of our interrupts. Thread: any."""
         return any(record.error() is error for record in self.records)
 
     def involves(self, error: BaseException | None) -> bool:
-        """Whether `error` is one of our interrupts, or was made of one.
+        """Return whether `error` is one of our interrupts, or was caused by one.
 
-        ``raise X from timeout``, a library's own error raised while ours was handled, and a group
-        that holds ours count: it is still this timeout.
+        ``raise X from timeout``, a library's own error raised while it handled ours, and a group
+        that contains ours count as this timeout.
         """
         if error is None or not (self.records or self.severed_at):
             return False
@@ -148,14 +148,14 @@ class Interrupts:
             if any(candidate is interrupt for interrupt in ours) or self.is_replaced(candidate):
                 return True
             pending.extend(e for e in (candidate.__cause__, candidate.__context__) if e is not None)
-            pending.extend(getattr(candidate, "exceptions", ()))  # of a group
+            pending.extend(getattr(candidate, "exceptions", ()))  # of an exception group
         return False
 
     def is_replaced(self, error: BaseException) -> bool:
-        """Whether C code has raised `error` in the place of an interrupt, or of its own wait.
+        """Return whether C code has raised `error` for an interrupt, or for a severed wait.
 
-        It comes from the very instruction at which C code has dropped ours (duckdb makes a
-        ``RuntimeError`` of it), or at which its connection was shut down under it.
+        Such an error comes from the very instruction at which C code has dropped ours (duckdb
+        raises a ``RuntimeError`` instead), or at which its connection was shut down.
         """
         raised_at = innermost(error)
         if raised_at is None:
@@ -166,16 +166,16 @@ class Interrupts:
         )
 
     def outcome(self, record: InterruptRecord) -> str:
-        """``delivered``, ``swallowed`` (another had to follow) or ``pending`` (has not landed)."""
+        """Return ``delivered``, ``swallowed`` (another followed) or ``pending`` (not landed)."""
         if record.landed_at is None:
             return "pending"
         return "delivered" if record is self.records[-1] else "swallowed"
 
     def is_lost_in_a_wrapper(self) -> bool:
-        """Whether an ``Interrupt`` has gone through the user's code, to be swallowed around it.
+        """Return whether an ``Interrupt`` has left the user's code and was swallowed by a wrapper.
 
-        A ``LambdaTimeout`` does not count: it is a TimeoutError, which a wrapper may mean to
-        answer.
+        A ``LambdaTimeout`` does not count: it is a TimeoutError, which a wrapper may answer on
+        purpose.
         """
         last = self.records[-1] if self.records else None
         if last is None or last.landed_at is None or last.name == LambdaTimeout.__name__:
@@ -184,18 +184,18 @@ class Interrupts:
         return caught is not None and (caught[0].co_filename, caught[0].co_name) in last.wrappers
 
     def is_winding_up(self, frame: FrameType, stack: Stack | None) -> bool:
-        """Whether the last one was caught by the user's own code, which now goes on to an end.
+        """Return whether the user's own code has caught the last interrupt and is now winding up.
 
-        A handler written for the SIGALRM recipe catches the timeout and then flushes, answers or
-        runs a ``finally`` that is not handling anything any more. A loop that swallows looks the
-        same at first, but comes back to the block that it was interrupted in.
+        A handler written for the SIGALRM recipe catches the timeout and then flushes, answers, or
+        runs a ``finally`` that no longer handles an exception. A loop that swallows the timeout
+        looks the same at first, but returns to the block that it was interrupted in.
         """
         caught = self.records[-1].caught_by()
         if caught is None:
             return False
         code, lasti = caught
         handler = protected_by(code, lasti)
-        # No handler there: it left that frame, and C code further out dropped it (a task's, say).
+        # Without a handler there, it left that frame, and C code farther out dropped it (a task).
         if handler is None or not catches(code, handler) or not self._code.is_own(code.co_filename):
             return False
         if stack is not None:

@@ -1,14 +1,14 @@
-"""Which interrupt lands next, and when none may.
+"""Decides which interrupt lands next, and when none may.
 
-:meth:`InterruptPolicy.decide` is asked again about every 10 ms from the grace period on, until the
-invocation has settled. On the main thread it is asked by the nudge's handler, in the very frame
-that an exception would land in, so what it sees is exact. For any other thread the watchdog asks
+From the grace period on, :meth:`InterruptPolicy.decide` is called about every 10 ms until the
+invocation has settled. On the main thread the nudge's signal handler calls it, in the very frame
+that an exception would land in, so what it sees is exact. For any other thread the watchdog calls
 it, under the firing's lock, about a frame that may have moved on.
 
-No lock is taken in here. On the main thread a nudge can strike inside of an earlier nudge's
-decision. Mostly it finds itself in a frame of this package and puts itself off; but a finaliser or
-another signal's handler, which can run in the middle of a decision, has frames of its own. So the
-firing lets only one decision be under way at a time.
+No lock is taken in here. On the main thread a nudge can arrive during an earlier nudge's decision.
+Mostly it finds a frame of this package and defers itself. But a finaliser or another signal
+handler, which can run in the middle of a decision, has its own frames. So the firing allows only
+one decision at a time.
 """
 
 from __future__ import annotations
@@ -39,33 +39,33 @@ if TYPE_CHECKING:
     from .timed import Timed
 
 PAUSE = 0.02
-"""Seconds between two interrupts: what the first one set going gets time to show itself."""
+"""Seconds between two interrupts, in which the reaction to the first one can become visible."""
 
 BLOCKED, MOVING, TRACED = "blocked", "moving", "traced"
-"""How a thread is found: in a call that blocks, on its way, or traced to a safe point."""
+"""How a thread is found: in a blocking call, running, or traced to a safe point."""
 
 LONGEST_PUT_OFF = 0.05
-"""Seconds for which an interrupt may be put off where a blocked thread would leave something
-broken, and an injection into a thread that is not in the user's own code."""
+"""Seconds for which an interrupt may be deferred if it would break something in a blocked thread,
+and an injection if the thread is not in the user's own code."""
 
 PUT_OFF_SHARE = 0.1
-"""It is never more than this share of the grace period either."""
+"""The deferral is never more than this share of the grace period."""
 
 LATE_PATIENCE = 1.0
-"""Seconds, or the grace period if longer, for a cleanup after the hard deadline where nobody kills
-(Managed Instances): one that hangs would cost a worker for good."""
+"""Seconds, or the grace period if that is longer, for a cleanup after the hard deadline without a
+kill (Managed Instances). A cleanup that hangs would cost a worker permanently."""
 
 
 class InterruptPolicy(Interrupts):
     """The interrupts of one invocation: ``LambdaTimeout``, then ``Interrupt`` until it ends.
 
-    Left alone are a shield, the user's cleanup (an ``except``, ``finally`` or ``__exit__`` that
-    handles our interrupt, or what was made of it), and a handler that has caught it in its own code
-    and goes on to wind up: all of that until last call, and what last call has set going until it
-    is killed, or would long have been. An ``__exit__`` that only waits gets half of the time until
-    last call. Not left alone is what has swallowed it: a library that retries or goes on to the
-    next record, C code that drops it, the user's own code once it is back in the block that it was
-    interrupted in.
+    The following are not interrupted before last call: a shield; the user's cleanup (an ``except``,
+    ``finally`` or ``__exit__`` that handles our interrupt, or an error caused by it); and a handler
+    that has caught the interrupt in its own code and winds up. The cleanup of last call's interrupt
+    is not interrupted until the kill, or until long after it was due. An ``__exit__`` that only
+    waits gets half of the time until last call. Code that has swallowed an interrupt gets another
+    one: a library that retries or continues with the next record, C code that drops it, and the
+    user's own code once it is back in the block that it was interrupted in.
     """
 
     # fmt: off
@@ -88,7 +88,7 @@ class InterruptPolicy(Interrupts):
         self._invocation = invocation
         self._thread_id = thread_id
         self._timeline = timeline
-        self._details: TimeoutDetails | None = None  # of the watchdog's thread
+        self._details: TimeoutDetails | None = None  # written by the watchdog's thread
         self._put_off_since: float | None = None
         self.approach = Approach(code, timeline.grace_period)
         self.is_on_its_way = False
@@ -101,11 +101,11 @@ class InterruptPolicy(Interrupts):
 
     @property
     def is_put_off(self) -> bool:
-        """Whether an interrupt that is due has found no place to land in the last time."""
+        """Whether a due interrupt has recently found no place to land."""
         return self._put_off_since is not None
 
     def start(self, details: TimeoutDetails) -> None:
-        """From now on interrupts may land: the hooks have had their time. Thread: watchdog."""
+        """Allow interrupts from now on: the hooks have had their time. Thread: watchdog."""
         self._details = details
 
     def decide(
@@ -117,20 +117,20 @@ class InterruptPolicy(Interrupts):
         stack: Stack | None = None,
         found: str = BLOCKED,
     ) -> Landing | None:
-        """The interrupt to land in `frame` now, or None: not now.
+        """Return the interrupt to land in `frame` now; None: not now.
 
-        `handled` is the exception that the thread is handling, and `found` says how it was found.
-        A caller that asks for another thread gives its `stack`: a running frame must not be walked.
-        The caller raises the interrupt that it gets. ``is_on_its_way`` tells afterwards whether the
-        thread is to be traced to the next safe point, where the answer may be another.
+        `handled` is the exception that the thread is handling, and `found` says how the thread was
+        found. A caller that asks for another thread passes its `stack`, because a running frame
+        must not be walked. The caller raises the interrupt. Afterwards ``is_on_its_way`` says
+        whether to trace the thread to the next safe point, where the decision may be different.
         """
         self.is_on_its_way = False
         if not self.is_wanted(now, handled):
             self.leave_alone()
             return None
         if frame is None or is_ours(frame.f_code):
-            # Never in our own: settle cannot be torn, a finished result cannot be lost, and a nudge
-            # inside of this very function cannot see half of its stores.
+            # Never in our own frames. So settle cannot be interrupted, a finished result cannot be
+            # lost, and a nudge inside this very function cannot see half of its stores.
             return None
         if self._is_left_alone(now, frame, handled, stack):
             self.leave_alone()
@@ -138,26 +138,25 @@ class InterruptPolicy(Interrupts):
         if not self._may_land(now, frame, found, from_afar=stack is not None):
             return None
         error = self._make(now, frame, stack)
-        # The order matters for a nudge that strikes between these lines in a caller that is not
-        # ours, such as a user's signal handler that runs here: the record is complete before it is
-        # seen.
+        # The order matters for a nudge that arrives between these lines in code that is not ours,
+        # such as a user's signal handler that runs here: the record is complete before it is seen.
         self.remember(error._witness)  # type: ignore[arg-type]
         self.leave_alone()
         return error
 
     def leave_alone(self) -> None:
-        """No interrupt is due for now: the next one may be put off for as long as the first one.
+        """End the current deferral: no interrupt is due now, so the next one may be deferred anew.
 
-        Thread: any. The handler's can be in a decision meanwhile, which then goes on with the row
-        of put-offs that it has found, or begins another; both are right.
+        Thread: any. The handler's thread may be in a decision at this time, which then continues
+        the deferral that it has read, or begins a new one; both are correct.
         """
         self._put_off_since = None
         self.approach.restart()
 
     def is_wanted(self, now: float, handled: BaseException | None) -> bool:
-        """Whether an interrupt may be due in a thread that handles `handled`.
+        """Return whether an interrupt may be due in a thread that is handling `handled`.
 
-        The watchdog asks this before it disturbs the thread; :meth:`decide` looks closer.
+        The watchdog calls this before it disturbs the thread; :meth:`decide` checks more.
         """
         invocation = self._invocation
         if not invocation.is_open or self._details is None:
@@ -168,11 +167,11 @@ class InterruptPolicy(Interrupts):
         if not self.records:
             return True
         last = self.records[-1]
-        if last.landed_at is None:  # injected, on its way: one at a time
+        if last.landed_at is None:  # an injection is pending: only one at a time
             return False
         if now < last.at + PAUSE:
             return False
-        # At last call nothing is left alone any more, but what last call itself has set going.
+        # At last call everything is interrupted, except the cleanup of last call's own interrupt.
         if last_call and last.at < self._timeline.last_call_at:
             return True
         if not self.involves(handled):
@@ -180,13 +179,13 @@ class InterruptPolicy(Interrupts):
         if last_call:
             patience = max(self._timeline.grace_period, LATE_PATIENCE)
             return now >= max(self._timeline.limit, last.at) + patience
-        # A cleanup is left alone; a wait in the place of one for half of the time that there is.
+        # A cleanup is not interrupted; one that may only wait gets half of the time.
         return now >= self._timeline.wait_ends(last.at)
 
     def first_message(self) -> str:
-        """The first interrupt's message: where the handler was when its time was up."""
+        """Return the first interrupt's message, which says where the handler was."""
         if not self.records and self._details is not None:
-            # None has landed: a wait was ended, and the handler left with what came of that.
+            # No interrupt was made: a wait was severed, and the handler ended with the error.
             return self._invocation.message(self._details.elapsed, self._details.location)
         first = self.records[0]
         return self._invocation.message(first.at, first.place)
@@ -194,21 +193,21 @@ class InterruptPolicy(Interrupts):
     def _is_left_alone(
         self, now: float, frame: FrameType, handled: BaseException | None, stack: Stack | None
     ) -> bool:
-        """Whether the handler is in the middle of an end that an earlier interrupt has begun."""
+        """Return whether the handler is ending because of an earlier interrupt."""
         if now >= self._timeline.last_call_at or not self.records:
             return False
         if self.involves(handled):
             return not self._at_rest.waits(frame, stack, self._code)
         if self.caught_at is not None or self.is_winding_up(frame, stack):
             return True
-        # A group that one of its tasks brings the interrupt to has the others clean up first.
+        # A task group whose task was interrupted waits for the cleanups of the other tasks first.
         return stack is None and now < self._timeline.wait_ends(self.records[-1].at) and cleans_up()
 
     def _may_land(self, now: float, frame: FrameType, found: str, *, from_afar: bool) -> bool:
         if found == TRACED:
             return True
         longest = min(LONGEST_PUT_OFF, self._timeline.grace_period * PUT_OFF_SHARE)
-        since = self._put_off_since  # read once: the watchdog can end the row meanwhile
+        since = self._put_off_since  # read once: the watchdog can reset it at any time
         if since is None:
             since = self._put_off_since = now
         has_waited = now >= since + longest

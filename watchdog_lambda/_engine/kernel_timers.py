@@ -1,19 +1,20 @@
-"""What the kernel does should the watchdog thread not wake in time, because C code holds the GIL.
+"""The kernel's timers, which act if the watchdog cannot wake in time because C code holds the GIL.
 
-First it nudges, a little beyond the instant at which the thread must act (:mod:`.timers`), though
-not where it wakes to take a sample: a handler that is in time is never nudged. C code that looks at
-signals is interrupted by that. Later it has every thread's stack written (:mod:`.stack_dump`).
+The first one nudges, slightly after the instant at which the thread must act (:mod:`.timers`). It
+is not set for an instant at which the thread only takes a sample, because a handler that is in time
+must never be nudged. The nudge interrupts C code that checks for signals. The second one makes
+every thread's stack be dumped, later (:mod:`.stack_dump`).
 
-Both are set before the thread goes to sleep: by the thread, or by an invocation that rings it, for
-its handler may hold the GIL from the first instruction on, and the thread never come to set them.
-Both hold the GIL, so there is no lock.
+Both are set before the thread goes to sleep, by the thread itself or by an invocation that rings
+it: its handler may hold the GIL from the first instruction on, so that the thread could never set
+them. Both threads hold the GIL then, so there is no lock.
 
     handler's thread, at its end  before the thread sleeps
     is_open = False               dump_for = invocation; set the timer
     read dump_for                 read is_open
 
-Whichever is first, no stacks are dumped for an invocation that has ended: a sandbox is frozen
-between invocations, and all timers ring when it thaws. Pinned by
+Whichever thread is first, no stacks are dumped for an invocation that has ended: a sandbox is
+frozen between invocations, and all timers ring when it thaws. Pinned by
 ``test_nobody_speaks_for_an_invocation_that_has_ended``.
 """
 
@@ -35,19 +36,20 @@ if TYPE_CHECKING:
     from .timed import Timed
 
 LATE_BY = 0.002
-"""Seconds that the thread may come late before the kernel's timer nudges in its place. A handler
-that computes then stands still until the thread has done what is due."""
+"""Seconds that the thread may be late before the kernel timer nudges in its place. Then a handler
+that computes stops until the thread has done what is due."""
 
 STALE_BY = 0.02
-"""The same where it is not known who runs by then, and whoever does may not be due."""
+"""The same if it is not known which invocation runs by then, because it may not be due."""
 
 NEAR = 0.05
-"""Seconds before the instant at which the thread looks once more whether that stands. So nobody who
-is not due is nudged, unless the thread has not had the GIL for as long."""
+"""Seconds before the instant at which the thread checks once more that the instant is still right.
+So no invocation that is not due is nudged, unless the thread has not had the GIL for this long."""
 
 LEAST_DUMP = 0.01
-"""Seconds that a dump must leave to the hard deadline. With less (a function with less than a
-second) the watchdog's own work can take longer, and a dump among threads that run is not safe."""
+"""The least seconds between a dump and the hard deadline. If there is less (a function with less
+than a second), the watchdog's own work can take longer, and a dump while threads run is not safe.
+"""
 
 
 class KernelTimers:
@@ -71,42 +73,39 @@ class KernelTimers:
         self._nudge = nudge
         self._timer: ThreadTimer | None = None
         self._dump: StackDumpTimer | None = None
-        # Whose deadline the dump is timed by. Kept when that invocation has ended, for those that
-        # come and go meanwhile.
+        # The timeline that the dump is timed by. It is kept when its invocation has ended, for
+        # those that come and go in the meantime.
         self._timeline: Timeline | None = None
         self._start = 0.0
-        # The open invocation that the dump is for: its end takes it back.
+        # The open invocation that the dump is for. Its end stops the timer.
         self.dump_for: Timed | None = None
-        # The one that the nudge is for, whose end puts it off, and when the next one acts.
+        # The invocation that the nudge is for, whose end postpones it, and when others act.
         self._nudge_for: Timed | None = None
         self._others_at = math.inf
-        # When it is put off to, until the thread has looked.
+        # The instant it is postponed to, until the thread has looked.
         self.next_at = -math.inf
 
     def equip(self) -> None:
-        """Have timers, if there are none yet. Thread: main, once the nudge is installed."""
-        # By the main thread only, so once: a second timer would go on with nobody to stop it.
+        """Create the timers, if there are none yet. Thread: main, once the nudge is installed."""
+        # Only the main thread does this, so only once: no code would stop a second timer.
         if self._timer is None:
             timer = ThreadTimer(self._nudge.number, self._nudge.native_id)
             dump = StackDumpTimer(self._nudge.number, self._nudge.native_id)
-            # A real-time signal that comes when the interpreter has put the default handlers back
-            # would end the process.
+            # At exit the interpreter restores the default handlers; a real-time signal after that
+            # would kill the process.
             atexit.register(timer.stop)
             atexit.register(dump.stop)
-            # Store them at the end: a signal handler of the user can break this off, and then it is
-            # done anew. The timer last, for it is what is asked for above.
+            # Store them last: a user's signal handler can interrupt this, and then it is repeated.
+            # Store the timer after the dump, because the check above is for the timer.
             self._dump, self._timer = dump, timer
 
     def forget(self) -> None:
-        """In a child of fork: the kernel does not hand timers on to it."""
+        """Forget the timers in a child of fork, which does not inherit them."""
         self._timer = self._dump = None
         self.keep()
 
     def choose(self, invocations: Iterable[Timed]) -> None:
-        """Time the dump by that one of the invocations whose deadline comes first.
-
-        And let the nudge be for the one that is acted on first.
-        """
+        """Time the dump for the invocation with the first deadline, the nudge for the first due."""
         self._nudge_for, self.next_at = None, -math.inf
         acts_at = self._others_at = math.inf
         timeline: Timeline | None = None
@@ -128,15 +127,15 @@ class KernelTimers:
             self._start = dump_for.start
 
     def keep(self) -> None:
-        """Keep the time of the dump, for invocations that are still to come."""
+        """Keep the time of the dump, for the invocations to come."""
         self.dump_for = self._nudge_for = None
         self.next_at = -math.inf
 
     def set(self, acts_at: float, stale_at: float = math.inf) -> float:
-        """Have the kernel act if the thread does not wake then.
+        """Make the kernel act if the thread does not wake at `acts_at`.
 
-        `stale_at` is the earliest instant of an invocation that is still to begin. Returns when the
-        thread is to look once more whether `acts_at` stands; infinity if that is near.
+        `stale_at` is the earliest instant of an invocation that has not begun yet. Returns when the
+        thread should check once more that `acts_at` is right; infinity if that is near.
 
         Thread: the one that is about to sleep.
         """
@@ -150,8 +149,8 @@ class KernelTimers:
                 late_by = LATE_BY if acts_at <= stale_at else STALE_BY
                 timer.set(min(acts_at, stale_at) - now + late_by, late_by)
             else:
-                timer.stop()  # the kernel would send it to the signal's new owner
-        # The one that this is for may have ended since it was looked at.
+                timer.stop()  # the signal has a new owner
+        # The invocation that the timer is for may have ended since we looked.
         if self._nudge_for is not None and not self._nudge_for.is_open:
             self.nudge_next(self._nudge_for)
         elif self.next_at > -math.inf:
@@ -159,8 +158,8 @@ class KernelTimers:
         dump_for = self.dump_for
         self._set_dump(dump, self._timeline, now - self._start, is_open=dump_for is not None)
         if dump_for is not None and not dump_for.is_open:
-            # It has ended between our store and the timer's setting, and taken back what was not
-            # set yet.
+            # It has ended between our store and the setting of the timer, and has stopped a timer
+            # that was not set yet.
             self.dump_for = None
             dump.close()
         return math.inf if is_near else acts_at - NEAR
@@ -172,14 +171,14 @@ class KernelTimers:
             dump.stop()
             return
         # From the grace period on the watchdog wakes every few milliseconds, and the instant at
-        # which it is overdue can come between two of them: stacks would be dumped beside a watchdog
-        # that runs well, as with a cleanup that computes. And a dump among threads that run can
-        # crash the process. Pinned by test_a_watchdog_that_acts_is_not_overdue.
+        # which it is overdue can come between two wake-ups. Then stacks would be dumped although
+        # the watchdog runs, for example with a cleanup that computes; and a dump while threads run
+        # can crash the process. Pinned by test_a_watchdog_that_acts_is_not_overdue.
         overdue_at = timeline.overdue_at if now < timeline.grace_at else timeline.dump_at
         dump.set(timeline.dump_at - now, overdue_at - now, is_open=is_open)
 
     def ends(self, invocation: Timed) -> None:
-        """Dump nothing for an invocation that is over, and nudge nobody for it.
+        """Stop the dump and the nudge for an invocation that has ended.
 
         Thread: the handler's, with the invocation closed; or the watchdog's.
         """
@@ -190,11 +189,12 @@ class KernelTimers:
         self.nudge_next(invocation)
 
     def nudge_next(self, invocation: Timed) -> None:
-        """Nudge nobody for one that is closed, until the next one is due that begins now.
+        """Postpone the nudge for a closed invocation, to when one that begins now would be due.
 
-        That has as much time, or rings. Otherwise a thread that waits for a processor leaves the
-        timer as it is, and that nudges whoever runs by then, which may end a call in C code of one
-        that has all its time. Pinned by test_the_end_of_who_is_due_puts_the_nudge_off.
+        The next invocation has as much time, or rings. Without this, a watchdog that waits for a
+        processor would leave the timer as it is, and the timer would nudge the invocation that runs
+        by then. That might end a call in C code although the invocation still has all its time.
+        Pinned by test_the_end_of_who_is_due_puts_the_nudge_off.
 
         Thread: the handler's; or the watchdog's.
         """
@@ -207,7 +207,7 @@ class KernelTimers:
             self.put_off(self.next_at)
 
     def put_off(self, acts_at: float) -> None:
-        """Nudge nobody before that instant, for nobody is due; where it is infinite, less often.
+        """Send no nudge before `acts_at`, because none is due; if infinite, nudge less often.
 
         Thread: any.
         """
@@ -217,11 +217,11 @@ class KernelTimers:
             timer.set(after + STALE_BY, STALE_BY)
 
     def rest(self) -> None:
-        """Dump nothing until the thread goes to sleep the next time.
+        """Stop the dump until the thread goes to sleep the next time.
 
-        It runs, so it can report itself, and ``faulthandler`` may only look at threads that do not;
-        or a timeout is over, and the thread has yet to see it, which a long garbage collection can
-        hold up.
+        Either the thread runs, so that it can report itself, and a dump of running threads is not
+        safe; or a timeout is over, but the thread has not seen that yet, because of a long garbage
+        collection, for example.
 
         Thread: watchdog, or the handler's at the end of a timeout.
         """

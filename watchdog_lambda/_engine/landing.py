@@ -1,6 +1,6 @@
-"""Landing an interrupt in the handler's thread: raised by a nudge's handler there, or injected.
+"""Lands an interrupt in the handler's thread: raised by a nudge's signal handler, or injected.
 
-Which one, and whether one may land now, is the policy's to say; see :mod:`.interrupts`.
+The policy decides which interrupt lands, and whether one may land now; see :mod:`.interrupts`.
 """
 
 from __future__ import annotations
@@ -24,21 +24,22 @@ if TYPE_CHECKING:
 
 
 def inject(firing: Firing, now: float, handled: BaseException | None) -> bool:
-    """Have the interrupt that is due now, if one is, raised at the thread's next bytecode.
+    """Inject the interrupt that is due now, if one is, at the thread's next bytecode.
 
-    Where the thread can be had to decide itself, it does; True: to be looked at again soon.
+    If the thread can be tapped, it decides itself instead; then the result is True, and the caller
+    should look again soon.
 
     Thread: watchdog.
     """
     thread_id, services = firing.thread_id, firing.services
     with firing.lock:
         # Check and inject under one lock. Otherwise: we see an open invocation; the handler's
-        # thread settles and returns; we inject; the next invocation dies of it. Pinned by
+        # thread settles and returns; we inject; the next invocation gets the interrupt. Pinned by
         # test_late_injection_does_not_reach_the_next_invocation.
         if not firing.invocation.is_open or thread_id in prepared:
             return False
-        # A thread that waits for the GIL is injected where it stands, before its next instruction:
-        # in the task that is current now. Pinned by
+        # In a thread that waits for the GIL the injection lands before its next instruction, so in
+        # the task that is current now. Pinned by
         # test_an_async_block_off_the_main_thread_is_all_that_is_interrupted.
         if not firing.invocation.may_land():
             return False
@@ -57,21 +58,21 @@ def inject(firing: Firing, now: float, handled: BaseException | None) -> bool:
             note_run(frame_of(thread_id))
         if loop not in firing.loops:
             firing.loops.append(loop)
-    # After the injection, see there; and without the lock, as it is the loop's code that runs.
+    # Wake it after the injection (see there), and without the lock: this runs the loop's code.
     wake(loop)
     return False
 
 
 def land(firing: Firing, frame: FrameType) -> BaseException | None:
-    """The interrupt that the thread, nudged or tapped, must raise in `frame` now; None: none.
+    """Return the interrupt that the nudged or tapped thread must raise in `frame` now, if any.
 
-    If one is due and the thread runs, it is traced to where one may land.
+    If one is due and the thread is running, the thread is traced to where one may land.
 
     Thread: the handler's.
     """
-    # What was seen counts for the nudge that it was seen for.
+    # What the watchdog saw is valid for one nudge only.
     looked_blocked, firing.looks_blocked = firing.looks_blocked, False
-    if firing.delivery == "injection":  # tapped, and so at an instruction
+    if firing.delivery == "injection":  # tapped, so the thread is at an instruction
         return _land_alone(firing, frame, MOVING)
     if firing.policy.approach.stands_still(frame, looked_blocked=looked_blocked):
         return _land(firing, frame, BLOCKED)
@@ -79,12 +80,12 @@ def land(firing: Firing, frame: FrameType) -> BaseException | None:
 
 
 def land_at_shield(firing: Firing, frame: FrameType) -> BaseException | None:
-    """The same at the end of a shield, where the watchdog may be about to inject."""
+    """Do the same at the end of a shield, where the watchdog may be about to inject."""
     return _land_alone(firing, frame, BLOCKED)
 
 
 def _land_alone(firing: Firing, frame: FrameType, found: str) -> BaseException | None:
-    """The same while the watchdog cannot inject, and only if it has not: one at a time."""
+    """Do the same under the lock, so that the watchdog cannot inject, and only if it has not."""
 
     def decide() -> BaseException | None:
         return None if firing.thread_id in prepared else _land(firing, frame, found)
@@ -94,9 +95,9 @@ def _land_alone(firing: Firing, frame: FrameType, found: str) -> BaseException |
 
 def _land(firing: Firing, frame: FrameType, found: str) -> BaseException | None:
     if firing.is_landing:
-        # A nudge in the middle of a decision, as in a finaliser that the collector runs there. It
-        # would raise into the finaliser, and pull the decision's state away from under it. Pinned
-        # by test_a_nudge_in_a_finaliser_inside_of_a_decision_is_put_off.
+        # This is a nudge during a decision, for example in a finaliser that the collector runs
+        # there. It would raise into the finaliser, and change the state that the decision uses.
+        # Pinned by test_a_nudge_in_a_finaliser_inside_of_a_decision_is_put_off.
         return None
     firing.is_landing = True
     try:

@@ -1,15 +1,15 @@
-"""The limits of blocks, which the watchdog sees to as it does to invocations.
+"""The limits of blocks, which the watchdog treats like invocations.
 
-A thread's limits are nested as its blocks are. :data:`innermost` has each thread's innermost one,
-and each limit knows the one around it; the thread writes its own entry, the watchdog reads all. The
-invocation, where there is one, is the outermost limit of all. Each has a firing of its own once it
-is due, with the four orders of :mod:`.invocation`; what lands is decided for the outermost first.
+A thread's limits are nested like its blocks. :data:`innermost` has each thread's innermost limit,
+and each limit knows the one around it. A thread writes only its own entry; the watchdog reads all.
+The invocation, if there is one, is the outermost limit. Each limit gets its own firing once it is
+due, with the four orders of :mod:`.invocation`; what lands is decided for the outermost first.
 
-Two rules hold between the limits of one thread:
+Two rules apply between the limits of one thread:
 
-- One injected interrupt at a time: a thread has room for one. Pinned by
+- Only one interrupt may be injected at a time, because a thread has room for one. Pinned by
   test_limits_that_are_due_at_once_all_end_with_the_outermost.
-- What cleans up after one is left alone by the others, unless they have begun in that cleanup.
+- The cleanup after one limit is not interrupted by the others, unless they began in that cleanup.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ if TYPE_CHECKING:
     from .rungs import Kind
 
 PATIENCE = 1.0
-"""Seconds, or a quarter of the limit if that is longer: what an ``__exit__`` that only waits gets
-once its block has been interrupted. A cleanup that works is left alone."""
+"""Seconds, or a quarter of the limit if that is longer, that an ``__exit__`` which only waits gets
+once its block has been interrupted. Other cleanups are not interrupted."""
 
 
 class LimitTimeline(Timeline):
-    """What is due when in a block: its limit, and nothing else. Nobody kills, so nothing is last.
+    """The timeline of a block. There is no kill, so there is no last call either.
 
     ``grace_at`` is the limit, from which on interrupts land.
     """
@@ -51,7 +51,7 @@ class LimitTimeline(Timeline):
         self.grace_at = seconds
         self.grace_period = max(PATIENCE, seconds / 4)
         self.hook_budget = 0.0
-        self.limit = seconds + self.grace_period  # from then on it is tried less often
+        self.limit = seconds + self.grace_period  # from then on interrupts are tried less often
         self.last_call_at = self.overdue_at = self.dump_at = math.inf
 
     def wait_ends(self, landed_at: float) -> float:
@@ -69,20 +69,20 @@ class Limit(Invocation):
         super().__init__(plan, None, None, start, seconds, start + seconds)
         self.thread_id = get_ident()
         self.outer = innermost.get(self.thread_id)
-        self.is_cancelled = False  # a task's block, through its task
+        self.is_cancelled = False  # whether a coroutine's block was cancelled through its task
 
     def begin(self) -> None:
-        """Have the watchdog see it from now on. Thread: the block's."""
+        """Make the limit visible to the watchdog. Thread: the block's."""
         innermost[self.thread_id] = self
 
     def end(self) -> None:
-        """Have the watchdog see it no more. Idempotent. Thread: the block's."""
+        """Hide the limit from the watchdog. Idempotent. Thread: the block's."""
         inner, outer = innermost.get(self.thread_id), self.outer
         if inner is not self:
             found = [*chain(inner)]
             if self not in found:
                 return
-            # From the outside in: the watchdog may walk the chain meanwhile, and misses none then.
+            # From the outside in, so that the watchdog misses none if it walks the chain meanwhile.
             for limit in reversed(found[: found.index(self)]):
                 if limit.outlives(self):
                     limit.outer = outer
@@ -102,33 +102,33 @@ class Limit(Invocation):
             self.firing.settle()
 
     def outlives(self, _outer: Limit) -> bool:
-        """Whether it goes on where one around it ends, and it has not. Thread: the block's."""
+        """Return whether it continues although one around it ends first. Thread: the block's."""
         return False
 
     def timeline(self) -> Timeline:
         return LimitTimeline(self.limit)
 
     def may_be_interrupted(self) -> bool:
-        """Always: that is what it is for."""
+        """Return True: that is what a limit is for."""
         return True
 
     def is_sampled(self) -> bool:
-        """Never: nothing is recorded of a block."""
+        """Return False: there is no record of a block."""
         return False
 
     def cancel_soon(self) -> None:
-        """The limit is reached: have the block's task cancelled, if any. Thread: watchdog."""
+        """Cancel the block's task, if it has one: the limit is reached. Thread: watchdog."""
 
     def message(self, after: float, place: str) -> str:
-        """What an interrupt says that lands `after` seconds from the start. Thread: any."""
+        """Return the message of an interrupt `after` seconds from the start. Thread: any."""
         return f"interrupted after {after:.1f} s, the limit of this block, in {place}"
 
 
 class TaskLimit(Limit):
     """The limit of a block in a coroutine: other tasks run between its steps.
 
-    While it waits it is cancelled through its task, as anything in asyncio is. Only while the task
-    runs, and the loop cannot turn, an interrupt lands in it.
+    While the block waits, it is cancelled through its task, as usual in asyncio. An interrupt lands
+    in it only while the task is running, so that the loop cannot turn.
     """
 
     __slots__ = ("_loop", "_task")
@@ -146,22 +146,22 @@ class TaskLimit(Limit):
             self.firing.settle()
 
     def outlives(self, outer: Limit) -> bool:
-        """If that is another task's: they only look nested, by the order in which they began."""
+        """Return whether `outer` is another task's: the two only look nested."""
         return isinstance(outer, TaskLimit) and outer._task is not self._task
 
     def cancel_soon(self) -> None:
-        """Have the loop cancel the task. Thread: watchdog."""
+        """Make the loop cancel the task. Thread: watchdog."""
         try:
             self._loop.call_soon_threadsafe(self._cancel)
         except RuntimeError:
-            pass  # the loop has been closed with the block in it
+            pass  # the loop was closed while the block was open
 
     def may_land(self) -> bool:
-        """Whether the task is the one that runs. Thread: any; exact in the block's alone."""
+        """Return whether the task is running. Thread: any; exact only in the block's."""
         return sys.modules["asyncio"].current_task(self._loop) is self._task
 
     def uncancel(self) -> int:
-        """Undo the cancellation; how many are left. Thread: the block's."""
+        """Undo the cancellation. Return how many others are left. Thread: the block's."""
         return self._task.uncancel()
 
     def _cancel(self) -> None:
@@ -172,11 +172,11 @@ class TaskLimit(Limit):
 
 
 innermost: dict[int, Limit] = {}
-"""Thread id -> the innermost limit of its blocks; empty for most."""
+"""Thread id -> the innermost limit of its blocks. Usually empty."""
 
 
 def end_within(invocation: Invocation, thread_id: int) -> None:
-    """End what was begun in an invocation and never ended, as in a generator; tasks may go on.
+    """End blocks that an invocation never left, as in a generator. Blocks of tasks may continue.
 
     Pinned by test_a_block_that_is_never_left_ends_with_its_invocation.
 
@@ -189,14 +189,14 @@ def end_within(invocation: Invocation, thread_id: int) -> None:
 
 
 def chain(limit: Limit | None) -> Iterator[Limit]:
-    """A limit and those around it, the innermost first."""
+    """Yield a limit and those around it, innermost first."""
     while limit is not None:
         yield limit
         limit = limit.outer
 
 
 def watched() -> list[tuple[int, Invocation]]:
-    """Every invocation and every block's limit, with its thread. Thread: any."""
+    """Return every invocation and every block's limit, with its thread. Thread: any."""
     found = under_way()
     if innermost:
         found += [
@@ -208,9 +208,9 @@ def watched() -> list[tuple[int, Invocation]]:
 
 
 def next_act(wakes_at: float) -> float:
-    """When the watchdog acts next if it wakes at `wakes_at`, which may be for a sample only.
+    """Return when the watchdog acts next if it wakes at `wakes_at`, which may be only for a sample.
 
-    Infinity if nobody is under way.
+    Infinity if there is no invocation or limit.
 
     Thread: watchdog.
     """
@@ -221,7 +221,7 @@ def next_act(wakes_at: float) -> float:
 
 
 def of_thread(thread_id: int) -> list[Invocation]:
-    """What limits a thread: its invocation, then its blocks, the outermost first. Thread: any."""
+    """Return a thread's invocation and its blocks' limits, the outermost first. Thread: any."""
     invocation = invocation_of(thread_id)
     found: list[Invocation] = [] if invocation is None else [invocation]
     if innermost:
@@ -232,7 +232,9 @@ def of_thread(thread_id: int) -> list[Invocation]:
 def cleans_up_for_another(
     invocation: Invocation, thread_id: int, handled: BaseException | None
 ) -> bool:
-    """Whether what a thread handles is another one's interrupt, landed since this one began.
+    """Return whether a thread is handling the interrupt of another limit or invocation.
+
+    It counts only if that interrupt has landed since this one began.
 
     Thread: any.
     """

@@ -1,4 +1,4 @@
-"""What a nudge's handler raises in the main thread, in the middle of whatever runs there."""
+"""Decides what a nudge's signal handler raises in the main thread, in the middle of anything."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ if TYPE_CHECKING:
 _YIELD = 0.001
 
 _LONGEST_LATE = 0.02
-"""Seconds beyond the hooks' budget that the watchdog may take to catch up."""
+"""Seconds after the hooks' budget that the watchdog may take to catch up."""
 
 
 def decide(
     frame: FrameType | None, clock: Clock, ring: Callable[[], None], kernel_timers: KernelTimers
 ) -> BaseException | None:
-    """The interrupt to raise in `frame`; None: nothing is due there.
+    """Return the interrupt to raise in `frame`; None if nothing is due there.
 
-    Where the watchdog is late, `ring` it and wait until it has caught up.
+    If the watchdog is late, `ring` it and wait until it has caught up.
 
     Thread: main.
     """
@@ -44,7 +44,7 @@ def decide(
         if not has_caught_up(invocation, clock):
             _let_the_thread_run(invocation, clock, ring)
             if invocation.firing is not None:
-                # If the watchdog has seen anybody sleep meanwhile, it was this thread, in here.
+                # If the watchdog has seen a blocked thread, it was this one, waiting in here.
                 invocation.firing.looks_blocked = False
         firing = invocation.firing
         if firing is None:
@@ -56,8 +56,8 @@ def decide(
             # C code that holds the GIL would keep the watchdog from nudging again.
             kernel_timers.set(clock.monotonic() + PUT_OFF_PERIOD - LATE_BY)
             return None
-    # A thread that has no processor does not take the timer back, and it would ring every 2 ms in
-    # who is not due.
+    # A watchdog without a processor does not stop the timer, which would nudge invocations that are
+    # not due every 2 ms.
     acts_at = min((i.acts_at() for _, i in watched() if i.is_open), default=math.inf)
     if acts_at > clock.monotonic():
         kernel_timers.put_off(acts_at)
@@ -65,7 +65,7 @@ def decide(
 
 
 def has_caught_up(invocation: Invocation, clock: Clock) -> bool:
-    """Whether the watchdog has done what is due before an interrupt may land. Thread: any."""
+    """Return whether the watchdog has done what is due before an interrupt. Thread: any."""
     firing = invocation.firing
     if firing is None:
         return clock.monotonic() < invocation.acts_at() + LATE_BY / 2
@@ -75,10 +75,10 @@ def has_caught_up(invocation: Invocation, clock: Clock) -> bool:
 
 
 def _let_the_thread_run(invocation: Invocation, clock: Clock, ring: Callable[[], None]) -> None:
-    """Give the GIL away until the watchdog has done what is due before the interrupt.
+    """Release the GIL until the watchdog has done what is due before the interrupt.
 
-    The kernel's timer has nudged because the thread is late: C code holds the GIL, and it is this
-    function, called from inside of it, that can let go. Hooks run meanwhile, within their budget.
+    The kernel timer has nudged because the watchdog is late: C code holds the GIL, and this
+    function, called from inside it, can release it. In this time hooks run, within their budget.
     """
     until = clock.monotonic() + invocation.timeline().hook_budget + _LONGEST_LATE
     while clock.monotonic() < until and not has_caught_up(invocation, clock):

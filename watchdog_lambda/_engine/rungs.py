@@ -1,17 +1,17 @@
-"""Which exception goes through the libraries that stand between an interrupt and the user's code.
+"""Chooses an exception that passes the libraries between an interrupt and the user's code.
 
-A client takes a ``TimeoutError`` for a fault of the network and sends its request again. So before
-a ``LambdaTimeout`` lands, the ``except`` clauses of the frames that it would go through are read:
+A client mistakes a ``TimeoutError`` for a network fault and sends its request again. So before a
+``LambdaTimeout`` lands, the ``except`` clauses of the frames that it would pass are read:
 
-- a library would take it: an ``Interrupt`` lands in its place, which is not taken for a fault;
-- unless the library has called the user's code and would not do so again: such a framework has its
-  own way to answer (Powertools' ``@app.exception_handler(TimeoutError)``);
-- a library catches ``KeyboardInterrupt`` to cancel what it has begun, and raises it on (psycopg):
-  a ``LoopInterrupt`` lands, which is one;
-- otherwise it is a ``LambdaTimeout``, and ``except TimeoutError`` in the user's code is reached.
+- if a library would consume it, an ``Interrupt`` lands instead, which is not mistaken for a fault;
+- unless that library has called the user's code and would not call it again: such a framework has
+  its own way to answer (Powertools' ``@app.exception_handler(TimeoutError)``);
+- if a library catches ``KeyboardInterrupt`` to cancel its work, and re-raises it (psycopg), a
+  ``LoopInterrupt`` lands, which is a ``KeyboardInterrupt``;
+- otherwise a ``LambdaTimeout`` lands, and ``except TimeoutError`` in the user's code works.
 
-What counts is what happens between the landing place and the user's code that catches it, or else
-the outermost frame of the user's code. What wraps the handler is not asked: it sends nothing.
+The frames from the landing place to the user's code that catches the error count, or else to the
+outermost frame of the user's code. Code that wraps the handler does not count: it sends no request.
 """
 
 from __future__ import annotations
@@ -35,19 +35,19 @@ if TYPE_CHECKING:
     Kind = type[Landing]
 
 MOST_FRAMES = 200
-"""Frames that are looked at: a handler can be a million deep."""
+"""The most frames that are examined: a handler can be a million deep."""
 
 
 _CLIENTS = {
     *("ftplib", "http", "imaplib", "poplib", "smtplib", "urllib", "xmlrpc"),
     *("concurrent", "multiprocessing"),
 }
-"""What of the standard library can leave something behind: a connection in the middle of its
-protocol, or a pool of the user's whose worker goes on with what nobody waits for any more."""
+"""The packages of the standard library that can leave something behind: a connection in the middle
+of its protocol, or a pool whose worker continues although no code waits for it any more."""
 
 _EDGES = {GUARD, RECORD}
-"""Where the user's code ends: what is around takes an error for the end of a handler, or of one
-record of a batch, and sends nothing again."""
+"""The functions at which the user's code ends. Code around them treats an error as the end of a
+handler, or of one record of a batch, and sends no request again."""
 
 
 def next_kind(
@@ -59,7 +59,7 @@ def next_kind(
     is_own_thread: bool,
     has_begun: bool,
 ) -> Kind:
-    """What lands next, in `frame` or in the thread that has this `stack`.
+    """Choose what lands next, in `frame` or in the thread that has this `stack`.
 
     Thread: the frame's own (`is_own_thread`), or the watchdog's.
     """
@@ -70,8 +70,8 @@ def next_kind(
         return (
             LoopInterrupt if is_cancelled or _has_loop(is_own_thread=is_own_thread) else Interrupt
         )
-    # In such a frame the handler would not learn of its timeout, and could end before the next
-    # interrupt, with a result that it has not got.
+    # Such a frame would hide the timeout from the handler, which could end before the next
+    # interrupt, with a wrong result.
     hidden = bool(stack) and hides_timeout(stack[0][0], stack[0][2])
     kind = first_kind_from_afar(stack, code) if from_afar else first_kind(frame, code)
     return Interrupt if hidden and kind is LambdaTimeout else kind
@@ -82,16 +82,16 @@ def _has_loop(*, is_own_thread: bool) -> bool:
         return True
     if is_own_thread:
         return running_loop() is not None
-    # Only the thread itself can be asked for its loop; for another one, better a KeyboardInterrupt
-    # too many than an interrupt that its loop stores away.
+    # Only the thread itself can be asked for its loop. For another one, an unnecessary
+    # KeyboardInterrupt is better than an interrupt that its loop stores.
     return "asyncio" in sys.modules
 
 
 def first_kind(frame: FrameType, code: SourceMap) -> Kind:
-    """What lands first in `frame`. Thread: the frame's own."""
+    """Choose what lands first in `frame`. Thread: the frame's own."""
     kind: Kind = LambdaTimeout
-    found: Kind = LambdaTimeout  # in the libraries since the last frame of the user's code
-    is_called_back = is_taken = False  # by a library; and taken there
+    found: Kind = LambdaTimeout  # for the libraries since the last frame of the user's code
+    is_called_back = is_taken = False  # a library has called user code; and would consume it
     inner: FrameType | None = frame
     for _ in range(MOST_FRAMES):
         if inner is None or (is_ours(inner.f_code) and inner.f_code.co_name in _EDGES):
@@ -103,7 +103,7 @@ def first_kind(frame: FrameType, code: SourceMap) -> Kind:
             is_called_back = True
             fate = clauses.fate(inner, LambdaTimeout)
             if fate == clauses.SUPPRESSED:
-                return Interrupt  # a library's ``with`` in the user's code, for one more try
+                return Interrupt  # a library's ``with`` in the user's code, which may retry
             if fate != clauses.PASSES:
                 break
         elif not is_ours(inner.f_code):
@@ -118,7 +118,7 @@ def first_kind(frame: FrameType, code: SourceMap) -> Kind:
 
 
 def first_kind_from_afar(stack: Stack, code: SourceMap) -> Kind:
-    """The same for a thread whose frames must not be walked: any library may take it.
+    """Choose for a thread whose frames must not be walked: any library may consume the error.
 
     Thread: any.
     """
@@ -134,11 +134,11 @@ def _is_edge(file: str, function: str) -> bool:
 
 
 def libraries_in(stack: Stack, code: SourceMap) -> tuple[str, ...]:
-    """The libraries that the innermost of the user's code has called, innermost first.
+    """Return the libraries that the innermost user code has called, innermost first.
 
-    By their top-level packages: those that are installed, and the standard library's clients. What
-    has called that code (a framework, a retry) is none of them: nothing has landed in it, and an
-    error of what it calls is what it expects. Thread: any.
+    These are top-level packages: installed ones, and the standard library's clients. Code that has
+    called the user's code (a framework, a retry) is not included: nothing has landed in it, and it
+    expects errors from what it calls. Thread: any.
     """
     own = next((i for i, (file, _, _) in enumerate(stack) if code.is_own(file)), 0)
     packages = ((code.is_installed(file), _package(code.name(file))) for file, _, _ in stack[:own])
@@ -147,15 +147,15 @@ def libraries_in(stack: Stack, code: SourceMap) -> tuple[str, ...]:
 
 
 def _package(name: str) -> str:
-    """The top-level package of a file, by its name relative to its entry of ``sys.path``."""
+    """Return the top-level package of a file, whose name is relative to its ``sys.path`` entry."""
     parts = name.split("/")
-    # Whole where it is below none: the nearest folder then, which is right for flat packages.
+    # If the name is absolute, take the file's folder, which is right for flat packages.
     top = parts[0] if parts[0] or len(parts) < 3 else parts[-2]
     return top.removesuffix(".py")
 
 
 def cancels(frame: FrameType, code: SourceMap) -> bool:
-    """Whether a library in whose call the thread is cancels it for a ``KeyboardInterrupt``.
+    """Return whether the thread is in a library's call that a ``KeyboardInterrupt`` cancels.
 
     Thread: the frame's own.
     """

@@ -1,4 +1,4 @@
-"""When the samples of one invocation are due, what they have shown, and how the record tells it.
+"""The samples of one invocation: when they are due, what they have shown, and their summary.
 
 Thread: the watchdog's adds them; the record is written after the last one has been added.
 """
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from watchdog_lambda._cpython.stacks import Place, Stack
 
 MOST_LINES = 10
-"""Lines that the record names, those with the largest shares."""
+"""How many lines the record names, those with the largest shares."""
 
 ROUNDING = 1e-6
-"""Seconds: what is lost of an instant of the monotonic clock when the start is subtracted again."""
+"""Seconds. The rounding error of an instant from which the start is subtracted again."""
 
 
 class Samples:
@@ -41,15 +41,15 @@ class Samples:
 
     def __init__(self, thread_id: int = 0) -> None:
         self.thread_id = thread_id  # the handler's
-        self.taken = 0  # or missed, and counted with the one that was taken instead
-        self.next_at = -math.inf  # infinity, if none is to come
+        self.taken = 0  # including missed ones, which count with the next one taken
+        self.next_at = -math.inf  # infinity, if there is no further one
         self._count, self._first, self._step = 0, 0.0, 1.0
         self._first_at = self._last_at = 0.0
         self._seen: dict[Places, int] = {}
         self._last: Places | None = None
 
     def spread(self, first: float, end: float, count: int) -> None:
-        """Have `count` samples from `first` on, evenly spaced; `end` is not among them."""
+        """Schedule `count` samples from `first` on, evenly spaced, before `end`."""
         step = (end - first) / count
         if (first, step, count) != (self._first, self._step, self._count):
             self._first, self._step, self._count = first, step, count
@@ -61,10 +61,10 @@ class Samples:
     def add(self, after: float, seen: Places) -> None:
         """Count what was `seen` in the handler's thread `after` seconds from the start.
 
-        It also stands for those before that are due and were not taken. Either the look came late,
-        because C code held the GIL, which comes free where that code returns. Or one was passed
-        over, because two looks in a row had shown the same: a wake-up of the thread costs more than
-        all that it does, and a handler that waits in one place is seen there by half of them.
+        It also counts for earlier samples that were due but not taken. Either this look is late,
+        because C code held the GIL, which it releases where it returns. Or a sample was skipped,
+        because two looks in a row had shown the same: a wake-up of the thread costs more than all
+        its work, and for a handler that waits in one place half of the looks suffice.
         """
         count, taken = self._count, self.taken
         if not taken:
@@ -74,12 +74,12 @@ class Samples:
             max(int((after + ROUNDING - self._first) / self._step), taken) + 1, count
         )
         self._seen[seen] = self._seen.get(seen, 0) + passed - taken
-        # The last one is never passed over.
+        # The last sample is never skipped.
         self.next_at = self._at(passed + (seen == self._last and passed < count - 1))
         self._last = seen
 
     def summary(self, source: SourceMap) -> dict[str, Any]:
-        """For the record: how many samples over which span, and the shares, largest first."""
+        """Return number, span and shares of the samples for the record, the largest share first."""
         counts: dict[Place, int] = {}
         inner: dict[Place, dict[Place, int]] = {}
         for (line, called), count in self._seen.items():
@@ -103,7 +103,7 @@ class Samples:
 
 
 def places(stack: Stack, source: SourceMap) -> Places:
-    """The two lines of a whole stack, the handler's part of it; None where there is none."""
+    """Return the two lines of the handler's part of a whole stack; None for a missing one."""
     frames = of_the_handler(stack)
     own = next((i for i, (file, *_) in enumerate(frames) if source.is_own(file)), None)
     if own is None:

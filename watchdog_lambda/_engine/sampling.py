@@ -1,15 +1,15 @@
-"""Where the second half of an invocation's time went.
+"""Samples the handler's stack in the second half of an invocation's time.
 
 The place where a timeout is interrupted is often not its cause: a handler that spent 80 % of its
-time in one query can be interrupted in the next one. So the watchdog looks at the handler's stack
-a number of times, evenly spaced, from half of the invocation's time to the grace period. Later,
-hooks and cleanups would be taken for the handler's own work.
+time in one query can be interrupted in the next one. So the watchdog samples the handler's stack a
+number of times, evenly spaced, from half of the invocation's time to the grace period. Later, hooks
+and cleanups would be mistaken for the handler's own work.
 
-An invocation that ends in the first half is never looked at. One that ends in the second half has
-no :class:`.Firing`, so that its end takes the short way, and its samples are dropped.
+An invocation that ends in the first half is never sampled. One that ends in the second half has no
+:class:`.Firing`, so that its end is fast, and its samples are dropped.
 
-Thread: the watchdog's takes the samples and alone knows of them. It hands them to the firing before
-the grace period begins, and takes none after that, so the code that writes the record only reads.
+Thread: only the watchdog's takes and uses the samples. It passes them to the firing before the
+grace period begins, and takes none after that, so the code that writes the record only reads them.
 """
 
 from __future__ import annotations
@@ -44,25 +44,25 @@ if TYPE_CHECKING:
 
 
 MOST_FRAMES = 100
-"""Frames of a stack that are looked at, the innermost."""
+"""How many frames of a stack are examined, from the innermost on."""
 
 
 class Sampling:
-    """The samples of all invocations that are under way. Thread: watchdog."""
+    """The samples of all current invocations. Thread: watchdog."""
 
     __slots__ = ("_path", "_report", "_source", "_under_way")
 
     def __init__(self, report: Report) -> None:
         self._report = report
         self._under_way: dict[Invocation, Samples] = {}
-        # Kept, for it lists folders; made anew where the path has changed.
+        # Kept, because it lists folders; renewed when the path has changed.
         self._source = SourceMap([])
         self._path: list[str] = []
 
     def look(self, invocation: Invocation, thread_id: int, now: float) -> float:
-        """Take a sample if one is due at the instant `now`; when the next one is.
+        """Take a sample if one is due at the instant `now`. Return when the next one is due.
 
-        Infinity, if none is to come.
+        Infinity, if there is none.
         """
         firing = invocation.firing
         if not invocation.is_sampled() or not invocation.is_open or invocation.has_fired():
@@ -88,9 +88,9 @@ class Sampling:
     def doze(self, thread: Sleeper, alarm: Alarm, wakes_at: float, until: float) -> None:
         """Sleep until the instant `wakes_at`, or until rung.
 
-        If one invocation is under way and no other, and a sample of it is all that is due before
-        `until`, sleep on from sample to sample. The kernel's timers stand as they are meanwhile:
-        what they are set for has not changed. To set them anew took more processor time than the
+        If there is only one invocation, and only samples of it are due before `until`, keep
+        sleeping from sample to sample. The kernel's timers stay as they are in this time, because
+        what they are set for does not change. Setting them again took more CPU time than the
         sample.
         """
         now = thread.clock.monotonic
@@ -102,8 +102,9 @@ class Sampling:
             after = now() - one.start
             if after + ROUNDING >= samples.next_at:
                 self._take(samples, after)
-            # As in the thread's own loop: store, then look who has been armed in between, and may
-            # not have rung. Pinned by test_what_is_armed_beside_a_sample_is_not_missed.
+            # As in the thread's own loop: store, then look whether an invocation was armed in
+            # between, which may not have rung. Pinned by
+            # test_what_is_armed_beside_a_sample_is_not_missed.
             thread.wake_at = one.due = wakes_at = min(one.start + samples.next_at, until)
             if not one.is_open or (len(active) > 1 and len(under_way()) > 1):
                 return
@@ -112,7 +113,7 @@ class Sampling:
         try:
             samples.add(after, self._look_at(samples.thread_id))
         except MemoryError:
-            raise  # the thread goes on as soon as there is some again
+            raise  # the thread continues once there is memory again
         except Exception as error:  # noqa: BLE001 - the invocation is watched all the same
             self._report.write_failure(error)
             samples.next_at = math.inf
@@ -123,15 +124,15 @@ class Sampling:
                 found = self._source.places_from(sys._current_frames().get(thread_id), MOST_FRAMES)
             if found is not None:
                 return found
-        # What is awaited, or a library that no code of the handler's has called.
+        # The handler awaits something, or there is only a library that user code has not called.
         stack = with_awaited(stack_of(thread_id, MOST_FRAMES), thread_id, self._source)
         return places(stack, self._source)
 
     def of(self, invocation: Invocation) -> Samples | None:
-        """The samples of an invocation, if there are any."""
+        """Return the samples of an invocation, if there are any."""
         return self._under_way.get(invocation)
 
     def keep(self, invocations: Iterable[Invocation]) -> None:
-        """Drop the samples of all others: they have ended."""
+        """Drop the samples of all other invocations, which have ended."""
         for ended in self._under_way.keys() - invocations:
             del self._under_way[ended]

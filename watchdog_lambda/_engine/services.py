@@ -1,7 +1,7 @@
-"""What the watchdog acts with: clock, ways of delivery, and what it is given to call.
+"""The services that the watchdog uses: clock, ways of delivery, report and last resort.
 
-The engine knows neither the record's format nor the Lambda API. The code that makes the process's
-watchdog gives it a :class:`Report`, and a :class:`LastResort` where the settings ask for one.
+The engine knows neither the record's format nor the Lambda API. The code that creates the process's
+watchdog passes it a :class:`Report`, and a :class:`LastResort` if the settings ask for one.
 """
 
 from __future__ import annotations
@@ -17,34 +17,36 @@ if TYPE_CHECKING:
     from .kernel_timers import KernelTimers
 
     class Report(Protocol):
-        """Writes what is to be read of a timeout. Nothing in it raises, or waits long.
+        """Writes the record of a timeout. No method raises, or waits long.
 
-        It is given the ``Firing`` of :mod:`.invocation`, which holds all that is known.
+        It gets the ``Firing`` of :mod:`.invocation`, which holds everything known about a timeout.
         """
 
         def preload(self) -> None:
-            """Import what must not be imported while the watchdog fires. Thread: any."""
+            """Import everything that must not be imported during a timeout. Thread: any."""
 
         def write(self, firing: Any, outcome: str, last_resort: str | None = None, /) -> None:
-            """Write the record of one timeout, and its metric. Thread: the claimant's."""
+            """Write the record of one timeout, and its metric. Thread: handler's or watchdog's."""
 
         def write_failure(self, error: BaseException, /) -> None:
-            """Say that the watchdog itself has failed. Thread: any."""
+            """Log a failure of the watchdog itself. Thread: any."""
 
     class LastResort(Protocol):
-        """Answers for a handler that has not come back, and ends the process."""
+        """Answers for a handler that has not returned, and ends the process."""
 
         def act(self, firing: Any, /) -> str | None:
-            """Answer and leave; else why not, or None if the handler has come back meanwhile.
+            """Answer and end the process; else return why not, or None if the handler has returned.
 
             Thread: watchdog.
             """
 
     class Renewal(Protocol):
-        """Puts a fresh process in this one's place."""
+        """Replaces this process by a fresh one."""
 
         def before_next_event(self, left: float, /) -> str | None:
-            """Have it serve the next event; else why not. `left` seconds are left of this one.
+            """Let a fresh process serve the next event; else return why not.
+
+            `left` is how many seconds are left of this invocation.
 
             Thread: the handler's, after its end.
             """
@@ -77,4 +79,4 @@ class Services:
         self.injector = injector
         self.kernel_timers = kernel_timers
         self.report = report
-        self.last_resort = last_resort  # None if a report is all there is
+        self.last_resort = last_resort  # None if there is only a report

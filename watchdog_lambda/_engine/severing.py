@@ -1,6 +1,6 @@
-"""When a wait that no nudge reaches is ended: a rung of its own, between the nudges and last call.
+"""Decides when to sever a wait that no nudge interrupts, between the nudges and last call.
 
-How, and why nothing else can be cut by it, is :mod:`watchdog_lambda._cpython.severing`'s business.
+:mod:`watchdog_lambda._cpython.severing` explains how, and why nothing else can be cut.
 
 Thread: watchdog.
 """
@@ -23,37 +23,37 @@ if TYPE_CHECKING:
     from .invocation import Firing
 
 AFTER = 0.4
-"""Seconds that the nudges have to themselves. What they reach at all, they reach by then."""
+"""Seconds of nudges before anything is severed. What they can interrupt, they have by then."""
 
 SHARE = 1 / 3
-"""It is never more than this share of the time until last call: cleanups need the rest."""
+"""AFTER is never more than this share of the time until last call: cleanups need the rest."""
 
 MOST = 20
-"""Waits of one invocation that are ended: a client that connects anew without end gets no end."""
+"""The most waits to sever in one invocation: a client may reconnect endlessly."""
 
 spared: set[str] = set()
-"""The other sides whose connections are never cut: the Runtime API's address."""
+"""The peers whose connections are never cut: the Runtime API's address."""
 
 
 class Severing:
-    """The waits of one timeout that were ended, and the one that may be next."""
+    """The severed waits of one timeout, and the one that may be next."""
 
     __slots__ = ("_cadence", "_due_at", "_firing", "_is_on", "_wait")
 
     def __init__(self, firing: Firing, cadence: Cadence) -> None:
         self._firing = firing
         self._cadence = cadence
-        # Not for a block that has reached its limit: it has no record that would tell of it.
+        # Not for a block that has reached its limit: there is no record that could mention it.
         is_timeout = firing.timeline.last_call_at < math.inf
         self._is_on = is_timeout and firing.invocation.plan.settings.sever
         self._due_at: float | None = None
         self._wait: Wait | None = None
 
     def step(self, now: float) -> None:
-        """Go on with it: hold what the thread waits for, or end what is held.
+        """Hold what the thread waits for, or end what is held.
 
-        Call it in front of each nudge. What is held in front of one is ended in front of the next,
-        if the thread has begun its wait anew in between.
+        Call this before each nudge. What is held before one nudge is ended before the next, if the
+        thread has restarted its wait in between.
         """
         if self._due_at is None:
             left = self._firing.timeline.last_call_at - now
@@ -70,7 +70,7 @@ class Severing:
         blocked = syscalls.blocked_in(native_id)
         limit = None if blocked is None else blocked.limit()
         if limit is not None and limit <= LONGEST_WAIT and not self._cadence.has_waited:
-            return None  # it may come to look at signals by itself
+            return None  # the call may still check for signals by itself
         return severing.hold(
             native_id,
             self._cadence.unheard,
@@ -79,7 +79,7 @@ class Severing:
         )
 
     def _ends(self, wait: Wait) -> bool:
-        """End it, if it has been begun anew since it was held."""
+        """End the wait, if it has been restarted since it was held."""
         firing = self._firing
         try:
             if self._cadence.unheard <= wait.unheard or not wait.has_begun_anew():
@@ -87,8 +87,9 @@ class Severing:
             frame = frame_of(firing.thread_id)
             place = None if frame is None else (frame.f_code, frame.f_lasti)
             del frame
-            # Under the lock, or the handler could settle in between, and the next invocation find
-            # its connection cut. Pinned by test_nothing_is_severed_once_the_handler_has_settled.
+            # Do this under the lock. Otherwise the handler could settle in between, and the next
+            # invocation would find its connection cut. Pinned by
+            # test_nothing_is_severed_once_the_handler_has_settled.
             with firing.lock:
                 is_right = firing.invocation.is_open and wait.is_unmoved()
                 names = wait.end() if is_right else []
@@ -96,7 +97,7 @@ class Severing:
                 return False
             firing.severed += names
             if place is not None:
-                # What the call makes of it comes from there, and is this timeout.
+                # An error that the call raises there counts as this timeout.
                 firing.policy.severed_at.add(place)
             return True
         finally:

@@ -1,8 +1,8 @@
-"""What interrupts wait for: shields, raised and lowered by the handler's thread alone.
+"""Shields, which interrupts wait for. Only the handler's thread raises and lowers them.
 
-Raise first, then take back what has been injected. The other way round, an injection that comes
-between the two lands in the shielded block: the watchdog reads ``shields`` before it injects, both
-under the firing's lock. Pinned by tests/threads/test_shield.py.
+Raise first, then withdraw what was injected. In the other order, an injection between the two would
+land in the shielded block, because the watchdog reads ``shields`` and then injects, under the
+firing's lock. Pinned by tests/threads/test_shield.py.
 
 Thread: the handler's.
 """
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def raise_shield(invocation: Invocation) -> None:
-    """Have interrupts wait until :func:`lower_shield`. What was injected before can still land."""
+    """Make interrupts wait until :func:`lower_shield`. A pending injection can still land."""
     invocation.shields += 1
 
 
@@ -27,24 +27,24 @@ def lower_shield(invocation: Invocation) -> None:
 
 
 def enter_shield(invocation: Invocation) -> None:
-    """Raise a shield, and take back what was injected before.
+    """Raise a shield, and withdraw what was injected before.
 
     Raises:
-        LambdaTimeout: or ``Interrupt``: it has landed on the way, and the shield is down again.
+        LambdaTimeout: or ``Interrupt``: it has landed in here, and the shield is lowered again.
     """
     invocation.shields += 1
     if invocation.firing is not None:
         try:
             withdraw_for_shield(invocation.firing)
         except BaseException:
-            # An Interrupt too is none of Exception. The block is not entered, so nobody would lower
-            # the shield.
+            # Catch BaseException, because an Interrupt is no Exception. The block is not entered,
+            # so no other code would lower the shield.
             invocation.shields -= 1
             raise
 
 
 def withdraw_for_shield(firing: Firing) -> None:
-    """Take back an injection on its way: a shield has just gone up."""
+    """Withdraw a pending injection: a shield has just been raised."""
 
     def take_back() -> None:
         if firing.withdraw():
@@ -54,11 +54,11 @@ def withdraw_for_shield(firing: Firing) -> None:
 
 
 def reopen(firing: Firing) -> None:
-    """Open a settled invocation again, under a shield: last call lands in what runs now."""
+    """Open a settled invocation again, under a shield, so that last call can land in what runs."""
     invocation = firing.invocation
     raise_shield(invocation)
     invocation.is_open = True
-    firing.services.alarm.ring()  # the watchdog looks rarely at one that it has seen closed
+    firing.services.alarm.ring()  # the watchdog rarely looks at a closed invocation
 
 
 def close_again(firing: Firing) -> None:

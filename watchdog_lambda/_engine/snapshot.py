@@ -1,6 +1,6 @@
-"""Where everybody is when the watchdog acts, for the hooks and for the record.
+"""Takes a snapshot of all stacks when the watchdog acts, for the hooks and the record.
 
-What it reads is the user's: a context's attributes may raise, and so may a thread's name.
+It reads the user's objects: a context's attributes may raise, and so may a thread's name.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ MOST_THREAD_FRAMES = 20
 
 
 def look(firing: Firing, now: float) -> TimeoutDetails:
-    """The timeout as it is now; other threads' stacks are left in the firing. Thread: watchdog."""
+    """Describe the timeout now. Stores the other threads' stacks in `firing`. Thread: watchdog."""
     stacks = all_stacks(firing.thread_id)
     stack = stacks.pop(firing.thread_id, [])
     stack = with_awaited(stack, firing.thread_id, firing.code)
@@ -44,11 +44,11 @@ def look(firing: Firing, now: float) -> TimeoutDetails:
 
 
 def other_stacks(code: SourceMap, stacks: dict[int, Stack]) -> dict[str, tuple[str, ...]]:
-    """What the other threads are at, by name; this package's own threads left out.
+    """Return the other threads' stacks, by name, without this package's own threads.
 
     Thread: any.
     """
-    # Not threading.enumerate(): it takes a lock that user code can hold.
+    # Do not call threading.enumerate(), which takes a lock that user code can hold.
     named: dict[int, Any] = getattr(sys.modules.get("threading"), "_active", {})
     others: dict[str, tuple[str, ...]] = {}
     for ident, stack in stacks.items():
@@ -56,7 +56,7 @@ def other_stacks(code: SourceMap, stacks: dict[int, Stack]) -> dict[str, tuple[s
         if not places or ident == get_ident():
             continue
         if len(others) == MOST_THREADS:
-            # Not by `stacks`: those are of a hundred threads at most.
+            # Do not count `stacks`, which has at most a hundred threads.
             others["..."] = (f"{_count() - MOST_THREADS} threads left out",)
             break
         name = attribute(named.get(ident), "name") or "thread"
@@ -65,7 +65,7 @@ def other_stacks(code: SourceMap, stacks: dict[int, Stack]) -> dict[str, tuple[s
 
 
 def attribute(holder: object, name: str) -> str:
-    """An attribute of an object of the user as text; empty if it has none. Thread: any."""
+    """Return an attribute of a user's object as text; empty if it has none. Thread: any."""
     try:
         value = getattr(holder, name, None)
     except Exception:  # noqa: BLE001 - the user's property
@@ -74,7 +74,7 @@ def attribute(holder: object, name: str) -> str:
 
 
 def text(value: object) -> str:
-    """``str`` of what may be anything: it never raises. Thread: any."""
+    """Return ``str`` of any object. Never raises. Thread: any."""
     try:
         return str(value)
     except Exception:  # noqa: BLE001 - the user's __str__

@@ -1,4 +1,4 @@
-"""What holds for an invocation by its times and its plan alone: nothing here changes."""
+"""What follows from an invocation's times and its plan alone."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Timed:
-    """What has a start, a limit and a plan."""
+    """Something with a start, a limit and a plan."""
 
     __slots__ = ("due", "event", "limit", "plan", "start")
 
@@ -27,14 +27,14 @@ class Timed:
     limit: float
     due: float
 
-    # Of :class:`.invocation.Invocation`, which is built on this; said here for the policy and the
-    # kernel's timers, which that module imports.
+    # Attributes of :class:`.invocation.Invocation`, a subclass. They are declared here for the
+    # policy and the kernel's timers, which that module imports.
     is_open: bool
     shields: int
     firing: Any
 
     first_kind: Kind = LambdaTimeout
-    """What lands first where no library stands between it and the user's code."""
+    """What lands first if there is no library between the landing place and the user's code."""
 
     @property
     def hard(self) -> float:
@@ -51,19 +51,19 @@ class Timed:
         )
 
     def elapsed(self) -> float:
-        """Seconds since the start. Thread: any."""
+        """Return the seconds since the start. Thread: any."""
         return SystemClock.monotonic() - self.start
 
     def may_be_interrupted(self) -> bool:
-        """Whether interrupts are wanted, and an error would not be final. Thread: any."""
+        """Return whether interrupts are wanted, and an error is not final. Thread: any."""
         return self.plan.may_interrupt(self.event)
 
     def message(self, after: float, place: str) -> str:
-        """What an interrupt says that lands `after` seconds from the start. Thread: any."""
+        """Return the message of an interrupt `after` seconds from the start. Thread: any."""
         limit = self.limit
-        # After it where nobody kills, as in Managed Instances, and C code was not to be reached.
+        # Without a kill (Managed Instances) C code may hold up an interrupt until after the limit.
         side = "before" if after <= limit else "after"
-        # What is read must add up: 0.75 and 0.25 of 1.0 s can be rounded to 0.7 and 0.2.
+        # The rounded figures must add up: 0.75 and 0.25 of 1.0 s can be rounded to 0.7 and 0.2.
         left, limit = round(limit - after, 1), round(limit, 1)
         return (
             f"interrupted after {limit - left:.1f} s, {abs(left):.1f} s {side} the "
@@ -71,21 +71,21 @@ class Timed:
         )
 
     def is_sampled(self) -> bool:
-        """Whether the watchdog looks at it before it acts; see :mod:`.sampling`. Thread: any."""
+        """Return whether the watchdog takes samples of it; see :mod:`.sampling`. Thread: any."""
         return self.plan.settings.samples > 0
 
     def is_acted_on(self) -> bool:
-        """Whether the watchdog acts on it. Thread: any."""
+        """Return whether the watchdog acts on it. Thread: any."""
         raise NotImplementedError
 
     def acts_at(self) -> float:
-        """When the watchdog acts next, whenever it looks before. Thread: any."""
+        """Return when the watchdog acts next, regardless of samples before. Thread: any."""
         if self.is_acted_on() or not self.is_sampled():
             return self.due
         return max(self.due, self._first_act())
 
     def reschedule(self) -> None:
-        """Work out anew when the watchdog has to look first: plan or hooks have changed."""
+        """Compute again when the watchdog must look first: plan or hooks have changed."""
         first = self._first_act()
         if self.is_sampled():
             first = min(first, self.start + self.limit * SAMPLES_SHARE)
@@ -98,5 +98,5 @@ class Timed:
         return self.start + min([timeline.grace_at, *stages])
 
     def may_land(self) -> bool:
-        """Whether the handler's thread is in what this limits. Thread: any."""
+        """Return whether the handler's thread is in what this limits. Thread: any."""
         return True
