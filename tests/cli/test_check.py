@@ -233,6 +233,7 @@ def test_nothing_to_object_to_is_strict_too() -> None:
         (("watchdog_lambda.watch",), {}, "names watchdog_lambda itself"),
         (("scenes.handler",), {"GRACE_PERIOD": "2s"}, "GRACE_PERIOD='2s' is not a number"),
         (("scenes.handler",), {"METRICS_NAMESPACE": "AWS/Lambda"}, "use for example 'Orders'"),
+        (("bare.handler",), {"METRICS_NAMESPACE": "Orders"}, "needs aws-lambda-powertools"),
         (("scenes.handler",), {"HOOK_BUDGET": "3"}, "leave the handler no time to unwind"),
     ],
 )

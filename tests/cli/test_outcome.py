@@ -168,6 +168,13 @@ def test_a_start_that_counts_comes_first() -> None:
     assert spans(apart) == [("running", 0, 0.5), ("left", 0.5, 3)]
 
 
+def test_a_start_that_takes_all_the_time_leaves_none_to_run() -> None:
+    """Not less than none, where the start itself has failed late."""
+    found = invocation("error", 4.7, init_seconds=4.7, init_counts=True)
+
+    assert spans(found) == [("init", 0, 3), ("running", 3, 3), ("left", 3, 3)]
+
+
 def test_many_interrupts_share_a_row() -> None:
     """A handler that swallows all gets one after the other."""
     record = RECORD | {"interrupts": [RECORD["interrupts"][0]] * 4 + [RECORD["interrupts"][1]]}

@@ -13,6 +13,7 @@ from watchdog_lambda import ConfigurationError
 from watchdog_lambda._config import SETTINGS, Settings
 from watchdog_lambda._engine import aftermath
 from watchdog_lambda._parsers import Reading
+from watchdog_lambda._report import metrics
 from watchdog_lambda._watched import plan_of
 
 from .handler import find_handler
@@ -123,8 +124,14 @@ def _look_at_process(report: Report, environ: Mapping[str, str]) -> None:
 
 
 def _look_at_libraries(report: Report) -> None:
+    if report.in_force is None:
+        return
+    try:
+        metrics.preload(report.in_force.metrics_namespace)
+    except ConfigurationError as error:
+        report.add("error", str(error))
     known = sorted(aftermath.recovering.intersection(sys.modules) - sys.stdlib_module_names)
-    if report.in_force is not None and report.in_force.recycle == "auto" and known:
+    if report.in_force.recycle == "auto" and known:
         report.add(
             "note",
             f"RECYCLE=auto: after a timeout inside of {', '.join(known)} the process is kept; "

@@ -77,7 +77,7 @@ def phases(invocation: Invocation, timeout: float) -> list[Phase]:
     found: list[Phase] = []
     start = 0.0
     if invocation.init_counts and invocation.init_seconds is not None:
-        start = min(invocation.init_seconds, invocation.seconds)
+        start = min(invocation.init_seconds, invocation.seconds, timeout)
         found.append(Phase("init", 0.0, start, "counts, as the emulator has it"))
     answered = timeout if invocation.kind == "killed" else min(invocation.seconds, timeout)
     if invocation.record is None:
