@@ -5,14 +5,18 @@ In numbers: ``python3 dev.py landing``.
 
 from __future__ import annotations
 
+import json
 import sys
 import threading
+from typing import Any
 
 import pytest
 
 from tests.support import BOUND
 from tools.landing import strike
 from tools.landing_loops import ASYNC_LOOPS, LOOPS
+from watchdog_lambda import LambdaTimeout, watch
+from watchdog_lambda.testing import FakeContext
 
 pytestmark = pytest.mark.alone  # what is late lands beyond the hard deadline, wherever it must
 
@@ -46,3 +50,26 @@ def test_off_the_main_thread_it_leaves_nothing_behind_either(name: str) -> None:
 
     assert len(verdicts) == ROUNDS
     assert [verdict for verdict, was_cut in verdicts if verdict and not was_cut] == []
+
+
+@pytest.mark.untraced
+def test_a_library_whose_call_returned_first_is_where_the_thread_was_met(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """Its client may await the next call of a protocol, so the process is not taken to be sound."""
+    library: dict[str, Any] = {}
+    source = "def execute():\n    for _ in range(20_000):\n        pass\n"
+    exec(compile(source, "/opt/site-packages/driver/core.py", "exec"), library)  # noqa: S102
+
+    @watch
+    def handler(_event: object, _context: object) -> None:
+        while True:
+            library["execute"]()
+
+    with pytest.raises(LambdaTimeout):
+        handler({}, FakeContext(0.8))
+
+    [line] = [line for line in capfd.readouterr().out.splitlines() if "watchdog.timeout" in line]
+    record = json.loads(line)
+    assert "(handler)" in record["interrupts"][0]["location"]
+    assert "interrupted in driver" in record["recycled"]

@@ -211,6 +211,7 @@ class InterruptPolicy(Interrupts):
         if since is None:
             since = self._put_off_since = now
         has_waited = now >= since + longest
+        self.calls = () if from_afar else libraries_in(own_stack(frame), self._code)
         if from_afar:
             allows = self.approach.frames.allows_from_afar(frame)
             return allows is True or (allows is not None and has_waited)
@@ -242,7 +243,7 @@ class InterruptPolicy(Interrupts):
         error.details = self._details
         wrappers = self._code.wrappers(stack)
         error._witness = record = InterruptRecord(error, now, place, wrappers, self._stopwatch)
-        record.libraries = libraries_in(awaited, self._code)
+        record.libraries = libraries_in(awaited, self._code) or self.calls
         if afar is None:
             record.landed_in = frame.f_code, frame.f_lasti
         return error
