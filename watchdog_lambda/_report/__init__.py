@@ -1,7 +1,7 @@
-"""The one line that a timeout leaves in the log, written whatever state the process is in.
+"""Writes the one line that a timeout leaves in the log, in any state of the process.
 
-No logging call: the handler may hang with a logging handler's lock held. Whatever happens while the
-line is made, one comes, that says less at worst.
+It does not use logging, because the handler may hang while it holds a logging handler's lock.
+Whatever fails while the line is made, a line is written, with less information at worst.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from watchdog_lambda._engine.invocation import Firing
 
 listeners: list[Callable[[dict[str, Any]], None]] = []
-"""Called with each record too, for tests. They raise nothing."""
+"""Functions that are called with each record, for tests. They must not raise."""
 
 _SAYS_LEAST = (
     b'{"level": "ERROR", "message": "watchdog.timeout", "event": "watchdog.timeout", '
@@ -32,14 +32,14 @@ _FAILED = b'{"level": "ERROR", "message": "watchdog.failure", "event": "watchdog
 
 
 def preload() -> None:
-    """Import what must not be imported while the watchdog fires. Thread: any."""
+    """Import everything that must not be imported while the watchdog fires. Thread: any."""
     stdout.preload()
 
 
 def write(firing: Firing, outcome: str, last_resort: str | None = None) -> None:
     """Write the record of one timeout, and its metric. Never raises, never waits long.
 
-    Thread: the handler's at its end, or the watchdog's for a handler that is stuck.
+    Thread: the handler's at its end, or the watchdog's for a stuck handler.
     """
     line = _SAYS_LEAST
     now = firing.elapsed()
@@ -48,19 +48,19 @@ def write(firing: Firing, outcome: str, last_resort: str | None = None) -> None:
         for listen in listeners:
             listen(record)
         line = _line(record, firing, outcome, now)
-    except Exception as error:  # noqa: BLE001 - a line that says less beats none
+    except Exception as error:  # noqa: BLE001 - a short line is better than none
         try:
             line = stdout.as_line(
                 dumps({"event": EVENT, "outcome": outcome, "report_error": type(error).__name__})
             )
-        except Exception:  # noqa: BLE001, S110 - not even memory for that
+        except Exception:  # noqa: BLE001, S110 - there is not even memory for that
             pass
     stdout.write(line)
     metrics.write(firing, outcome, now)
 
 
 def write_failure(error: BaseException) -> None:
-    """Say that the watchdog itself has failed on an invocation: a defect, and never in silence."""
+    """Log that the watchdog itself has failed on an invocation, which is a defect."""
     traceback = innermost(error)
     place = ""
     if traceback is not None:
@@ -78,12 +78,12 @@ def write_failure(error: BaseException) -> None:
 
 
 def write_line(line: str) -> bool:
-    """Write one line of text to standard output; False if nobody took it. Thread: any."""
+    """Write one line of text to standard output; False if it was not accepted. Thread: any."""
     return stdout.write(stdout.as_line(line))
 
 
 def _line(record: dict[str, Any], firing: Firing, outcome: str, now: float) -> bytes:
-    # A formatter is the user's code, and a stuck handler may be what it waits for.
+    # A formatter is the user's code, and may be waiting for the stuck handler.
     formatter = users_formatter() if outcome != "stuck" else None
     if formatter is not None:
         time_left = firing.timeline.limit - now

@@ -1,7 +1,7 @@
-"""A record in the format of the user's own Powertools Logger, made within a bounded time.
+"""Formats a record with the user's own Powertools Logger, within a limited time.
 
-A formatter is the user's code. It may raise, hang, or wait for what a stuck handler holds; the
-record comes all the same, in a format of ours.
+A formatter is the user's code. It may raise, hang, or wait for something that a stuck handler
+holds. The record is written all the same, in our own format.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
     from typing import Any
 
     Formatter = tuple[str, Callable[[Any], Any]]
-    """A logger's name, and what makes a line of an entry of its."""
+    """A logger's name, and the function that formats its entries."""
 
 LONGEST_FORMAT = 0.2
 """Seconds for the user's own formatter; never more than a quarter of the time left."""
 
 
 def users_formatter() -> Formatter | None:
-    """The formatter of the user's own Powertools Logger, if there is one, and its logger's name."""
+    """Return the formatter of the user's Powertools Logger, with its logger's name, if any."""
     formatters = sys.modules.get("aws_lambda_powertools.logging.formatter")
     logging = sys.modules.get("logging")
     if formatters is None or logging is None:
@@ -45,15 +45,15 @@ def users_formatter() -> Formatter | None:
 def formatted(
     formatter: Formatter, record: dict[str, Any], seconds: float
 ) -> tuple[bytes | None, str]:
-    """The record in the user's own format, or why there is none.
+    """Return the record in the user's own format, or why that failed.
 
-    The formatter alone, without its handler: formatting takes no lock of logging's. It is the
-    user's code all the same, and can hang, so it has a thread of its own and not much time.
+    Only the formatter is used, not its handler, because formatting takes none of logging's locks.
+    It is still the user's code and can hang, so it runs on its own thread, for a short time.
     """
     import logging  # noqa: PLC0415 - the user's Logger has loaded it
 
     name, format_entry = formatter
-    # In this thread, for it looks up the current one, and registers one that it does not know.
+    # Create it in this thread: it looks up the current thread, and registers an unknown one.
     blank = logging.LogRecord(name, logging.ERROR, "", 0, EVENT, None, None)
 
     def make(record: dict[str, Any]) -> bytes:
@@ -61,39 +61,39 @@ def formatted(
         entry.__dict__.update({**record, **blank.__dict__})
         line = stdout.as_line(_with_location(format_entry(entry), record))
         if EVENT.encode() not in line:
-            raise ValueError  # of no use to who searches for it
+            raise ValueError  # a search for the event would not find it
         return line
 
     return _in_time(lambda: fitted(record, make), seconds)
 
 
 def _with_location(line: object, record: dict[str, Any]) -> str:
-    """The formatted line with our location: Powertools' own is that of a logging call.
+    """Set our location in the formatted line: Powertools' own is that of a logging call.
 
-    On one line, too: POWERTOOLS_DEV indents.
+    This also puts it on one line: POWERTOOLS_DEV indents.
     """
     if not isinstance(line, str):
         raise TypeError
     try:
         formatted = json.loads(line)
     except ValueError:
-        return line  # the user's serialiser makes no JSON
+        return line  # the user's serialiser does not make JSON
     if isinstance(formatted, dict):
         formatted["location"] = record["location"]
     return json.dumps(formatted, ensure_ascii=False)
 
 
 _turn = allocate_lock()
-"""Held while a formatter is waited for: one call at a time."""
+"""Held while waiting for a formatter: only one call at a time."""
 
 _hung: list[BoundedCall] = []
-"""The call that was not waited for any longer, until it ends after all."""
+"""A call that was abandoned, until it ends after all."""
 
 
 def _in_time(make: Callable[[], bytes], seconds: float) -> tuple[bytes | None, str]:
-    """What user code makes within a bound, or what went wrong, as the name of an error.
+    """Return what user code makes in time, or the name of the error.
 
-    Code that hangs is not called again: Python cannot end a thread, and one is enough to lose.
+    Code that hangs is not called again: Python cannot end a thread, and losing one is enough.
     """
     if not _turn.acquire(True, seconds):
         return None, "TimeoutError"
@@ -101,12 +101,12 @@ def _in_time(make: Callable[[], bytes], seconds: float) -> tuple[bytes | None, s
         if _hung and not _hung[0].has_ended():
             return None, "TimeoutError"
         _hung.clear()
-        # Keys that a Powertools Logger keeps for one thread are context variables.
+        # A Powertools Logger keeps its thread-local keys in context variables.
         call = call_bounded(make, seconds, within=copy_context().run)
         if not call.has_ended():
             _hung.append(call)
             return None, "TimeoutError"
-    except RuntimeError as error:  # no thread to be had
+    except RuntimeError as error:  # no thread can be started
         return None, type(error).__name__
     finally:
         _turn.release()

@@ -1,11 +1,11 @@
-"""A CloudWatch metric for each timeout, as a line in Embedded Metric Format (EMF).
+"""Writes a CloudWatch metric for each timeout, as a line in Embedded Metric Format (EMF).
 
-Powertools makes the line, but once only, at start: a template, of which each timeout fills in its
-own copy. So a handler that is stuck gets its metric too. That one is written by the watchdog
-thread, which must neither import anything nor take a lock that user code can hold, as Powertools'
-logging does. Powertools' own way out is ``print``; ours is the record's.
+Powertools makes the line only once, at the start: a template, of which each timeout fills in a
+copy. So a stuck handler gets its metric, too. The watchdog thread writes that one, and must neither
+import anything nor take a lock that user code can hold, as Powertools' logging does. Powertools
+writes with ``print``; we write like the record.
 
-The instance is nobody else's: the user's metrics, dimensions and service stay as they are.
+The Powertools instance is our own: the user's metrics, dimensions and service are not affected.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 
     from watchdog_lambda._engine.invocation import Firing
 
-_UNKNOWN = "unknown"  # CloudWatch takes no empty dimension
+_UNKNOWN = "unknown"  # CloudWatch does not accept empty dimensions
 
 _templates: dict[str, Any] = {}
-"""By namespace; None where Powertools' metrics are switched off. Written at start only."""
+"""By namespace; None if Powertools' metrics are switched off. Written only at the start."""
 
 
 def preload(namespace: str | None) -> None:
-    """Have Powertools make the template for this namespace, if there is one. Thread: any.
+    """Let Powertools make the template for this namespace, if there is one. Thread: any.
 
     Raises:
         ConfigurationError: Powertools is not installed.
@@ -38,24 +38,24 @@ def preload(namespace: str | None) -> None:
     if namespace is None or namespace in _templates:
         return
     try:
-        from aws_lambda_powertools.metrics import functions  # noqa: PLC0415 - for those who set it
+        from aws_lambda_powertools.metrics import functions  # noqa: PLC0415 - only if set
         from aws_lambda_powertools.metrics.provider.cloudwatch_emf.cloudwatch import (  # noqa: PLC0415
             AmazonCloudWatchEMFProvider,
         )
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != "aws_lambda_powertools":
-            raise  # one that Powertools itself needs
+            raise  # a dependency of Powertools is missing
         raise ConfigurationError(
             f"METRICS_NAMESPACE={namespace!r} {NO_POWERTOOLS}, or leave the setting out"
         ) from None
 
-    # The first 3.x releases have no such switch.
+    # The first 3.x releases have no such function.
     is_disabled = getattr(functions, "is_metrics_disabled", bool)
     if is_disabled():
         _templates[namespace] = None
         return
     metrics: Any = AmazonCloudWatchEMFProvider(namespace=namespace)
-    metrics.service = None  # it would be one more dimension wherever POWERTOOLS_SERVICE_NAME is set
+    metrics.service = None  # POWERTOOLS_SERVICE_NAME would add a dimension
     metrics.add_dimension("function_name", _UNKNOWN)
     metrics.add_dimension("outcome", _UNKNOWN)
     metrics.add_metric("Timeout", "Count", 1)
@@ -64,7 +64,7 @@ def preload(namespace: str | None) -> None:
 
 
 def write(firing: Firing, outcome: str, now: float) -> None:
-    """Write the metric of one timeout, if its handler has a namespace for it. Never raises.
+    """Write the metric of one timeout, if a namespace is set. Never raises.
 
     Thread: the one that writes the record.
     """

@@ -1,7 +1,7 @@
-"""What a timeout's record says, and how it becomes one line within a bound.
+"""Builds the record of a timeout, and fits it into one line within a bound.
 
-What the user has put into the context, into names and places may raise or be endless. The event
-never appears in it, nor does any exception's message but our own: they may quote the event.
+The user's context, names and places may raise, or be endless. The event never appears in the
+record, nor does the message of any exception except our own, because it may quote the event.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 EVENT = "watchdog.timeout"
 
 MOST_BYTES = 15 * 4096
-"""Of a line: what an ordinary pipe (16 pages) takes at once with one of its pages in use."""
+"""The most bytes of a line: what a usual pipe (16 pages) takes at once with one page in use."""
 
 
 def build(
     firing: Firing, outcome: str, now: float, last_resort: str | None = None
 ) -> dict[str, Any]:
-    """The record: what a timeout was, and how it ended."""
+    """Build the record of a timeout and its outcome."""
     details, timeline, policy = firing.details, firing.timeline, firing.policy
     context = firing.invocation.context
     record: dict[str, Any] = {
@@ -81,7 +81,7 @@ def build(
 
 
 def obstacle(firing: Firing, outcome: str) -> str | None:
-    """What held the interrupt up, or could have; None if nothing did. Thread: any."""
+    """Return what delayed the interrupt, or may have; None if nothing did. Thread: any."""
     if firing.delivery == "injection":
         nudge = firing.services.nudge
         if nudge.refusal is not None:
@@ -112,29 +112,29 @@ def dumps(record: dict[str, Any]) -> str:
 
 
 def fitted(record: dict[str, Any], make: Callable[[dict[str, Any]], bytes]) -> bytes:
-    """The first line within the bound that `make` makes of the record, or of less of it."""
+    """Return the first line within the bound that `make` makes of the record, or of a cut one."""
     line = make(record)
     for sizes in _CUTS:
         if len(line) <= MOST_BYTES:
             break
         line = make(_cut(record, sizes))
     if len(line) > MOST_BYTES:
-        raise OverflowError  # a formatter that adds more than there is room for
+        raise OverflowError  # the formatter adds too much
     return line
 
 
-# Other threads, frames of each, the handler's frames, entries of a list, characters of a text.
+# The most threads, frames of each, frames of the handler, entries of a list, characters of a text.
 _CUTS = ((30, 5, 100, 20, 200), (10, 5, 40, 10, 150), (0, 0, 20, 4, 100), (0, 0, 0, 0, 80))
 
 
 def _cut(record: dict[str, Any], sizes: tuple[int, int, int, int, int]) -> dict[str, Any]:
-    """Less of the record: the innermost frames, the first and last entries, no long names."""
+    """Cut the record: keep the innermost frames, and first and last entries; shorten names."""
     threads, frames, stack, entries, most = sizes
 
     def shorter(value: Any) -> Any:
-        kind = value.__class__  # not narrowed: strict checkers want the items named
+        kind = value.__class__  # isinstance would narrow it to a container of unknown items
         if kind is str and len(value) > most:
-            # A name's beginning, and a place's end.
+            # Keep the beginning of a name, and the end of a place.
             return f"{value[: most // 3]}...{value[-(most - most // 3) :]}"
         if kind is dict:
             return {shorter(key): shorter(entry) for key, entry in value.items()}

@@ -1,16 +1,16 @@
-"""Writing one line to standard output, whether or not anybody reads it.
+"""Writes one line to standard output, whether or not there is a reader.
 
-No ``sys.stdout``: a hook may have replaced it, and a thread may hang in ``print`` with its buffer's
-lock held. The line goes to file descriptor 1, or to 2 if that is gone. Other threads and the
-handler's children write there too, so it goes in one system call that cannot block; what is bounded
-is the wait for a reader that does not read.
+It does not use ``sys.stdout``: a hook may have replaced it, and a thread may hang in ``print`` with
+the buffer's lock held. The line goes to file descriptor 1, or to 2 if that is gone. Other threads
+and the handler's children write there too, so the line is written in one system call that cannot
+block. The wait for a reader that does not read is limited.
 
-A pipe takes in one piece what it has room for, and the rest when the reader has made some. Where
-others keep it nearly full, room for the whole line is waited for first.
+A pipe accepts as much as it has room for at once, and the rest when its reader has made room. If
+others keep the pipe nearly full, we first wait for room for the whole line.
 
-What cannot block needs a file description of our own: ``O_NONBLOCK`` on the one that is there would
-be seen by everybody who writes to it. Opening the pipe anew through ``/proc`` is not allowed where
-another user made it; splicing into it always is.
+A write that cannot block needs our own file description: everything else that writes to the
+existing one would be affected by ``O_NONBLOCK``. Opening the pipe again through ``/proc`` is not
+allowed if another user has created it; splicing into it always is.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     Put = Callable[[int, memoryview], int]
 
 LONGEST_WAIT = 0.1
-"""Seconds, for each of the two descriptors, for a reader that does not read."""
+"""Seconds to wait for a reader that does not read, for each of the two descriptors."""
 
 _PAUSE = 0.0002
 _PAGE = 4096
@@ -44,12 +44,12 @@ def preload() -> None:
         import fcntl  # noqa: PLC0415
     except ImportError:
         return
-    del fcntl  # loaded, which is all
+    del fcntl  # it only has to be loaded
 
 
-# Whatever some reader takes for a line's end (as str.splitlines() does), and the eight-bit controls
-# of terminals. Inside of JSON strings, the only place where they can be in JSON, they are spelt
-# the same.
+# Everything that some reader treats as the end of a line (as str.splitlines() does), and the
+# eight-bit controls of terminals. In JSON they occur only in strings, where the escapes mean the
+# same.
 _SPELT_OUT = {
     number: f"\\u{number:04x}"
     for number in (0x0B, 0x0C, 0x1C, 0x1D, 0x1E, *range(0x7F, 0xA0), 0x2028, 0x2029)
@@ -57,12 +57,12 @@ _SPELT_OUT = {
 
 
 def as_line(text: str) -> bytes:
-    """One line, ready to be written: line breaks in it are spelt out, so nobody forges a second."""
+    """Encode one line. Line breaks in it are escaped, so that no second line can be forged."""
     return text.translate(_SPELT_OUT).encode("utf-8", "backslashreplace") + b"\n"
 
 
 def write(line: bytes) -> bool:
-    """Write one line; False if nobody took it, or not all of it. Never raises, never waits long.
+    """Write one line; False if it was not accepted completely. Never raises, never waits long.
 
     Thread: any.
     """
@@ -94,26 +94,26 @@ def _write_all(descriptor: int, data: bytes) -> bool:
 
 
 def is_standard(descriptor: int) -> bool:
-    """Whether a descriptor is still what the process was started with, or was put in its place.
+    """Return whether a descriptor still is standard output or error, or a deliberate replacement.
 
-    What user code opens once it has closed the descriptor gets the free number, and would get our
-    line. Python opens everything close-on-exec; what is meant to be standard output is inherited,
-    or put there by ``os.dup2()``, and is not.
+    If user code closes the descriptor, the next file that it opens gets the number, and would get
+    our line. Python opens everything close-on-exec. Real standard output is inherited, or set by
+    ``os.dup2()``, and is not close-on-exec.
     """
     return os.get_inheritable(descriptor)
 
 
 def _open_again(descriptor: int) -> int | None:
-    """The same pipe or terminal, opened so that writing to it does not block; None if refused."""
+    """Open the same pipe or terminal again, for writing without blocking; None if refused."""
     flags = os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
     try:
         return os.open(f"/proc/self/fd/{descriptor}", flags)
     except OSError:
-        return None  # no /proc, no permission, no descriptor to be had, or no reader
+        return None  # no /proc, no permission, no free descriptor, or no reader
 
 
 def _wait_for_room(pipe: int, size: int, until: float) -> None:
-    """Wait until a pipe takes `size` bytes at once, as far as that can be told."""
+    """Wait until a pipe has room for `size` bytes, as far as that can be determined."""
     fcntl = sys.modules.get("fcntl")
     if fcntl is None:
         return
@@ -122,10 +122,10 @@ def _wait_for_room(pipe: int, size: int, until: float) -> None:
     poll.register(pipe, select.POLLOUT)
     while True:
         queued = int.from_bytes(fcntl.ioctl(pipe, _FIONREAD, bytes(4)), sys.byteorder)
-        # The last of the pages in use may not be full.
+        # The last page in use may not be full.
         if not queued or queued + _PAGE + size <= capacity:
             return
-        # In this order: a full pipe that has just been read from is the best moment.
+        # Pause before polling, so that we continue right after a full pipe was read from.
         SystemClock.pause(_PAUSE)
         left = until - SystemClock.monotonic()
         if left <= 0:
@@ -139,16 +139,16 @@ def _push(descriptor: int, put: Put, data: bytes, until: float) -> bool:
     monotonic = SystemClock.monotonic
     rest = memoryview(data)
     while rest:
-        # One look at least, however long the last piece has taken.
+        # Poll at least once, however long the last piece has taken.
         ready = poll.poll(max(0.0, until - monotonic()) * 1000)
-        # POLLERR: the reader is gone. Writing would raise SIGPIPE, which user code may have set
-        # back to what it does by default.
+        # POLLERR means that the reader is gone. Writing would raise SIGPIPE, for which user code
+        # may have restored the default action.
         if not ready or ready[0][1] != select.POLLOUT:
             return False
         try:
             rest = rest[put(descriptor, rest) :]
         except (BlockingIOError, InterruptedError):
-            if monotonic() >= until:  # somebody else was faster, each time
+            if monotonic() >= until:  # another writer was faster each time
                 return False
     return True
 
@@ -159,7 +159,7 @@ def _put_piece(descriptor: int, rest: memoryview) -> int:
 
 def _splice(descriptor: int, rest: memoryview) -> int:
     try:
-        # A file for this line alone: the pipe refers to its pages until they have been read.
+        # Use a new file for each line: the pipe refers to its pages until they have been read.
         file = os.memfd_create("watchdog_lambda")
     except (AttributeError, OSError):
         return _put_piece(descriptor, rest)

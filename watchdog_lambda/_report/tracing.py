@@ -1,6 +1,6 @@
-"""A timeout in the trace that is open: an annotation in X-Ray, an event in OpenTelemetry.
+"""Notes a timeout in the open trace: an annotation in X-Ray, an event in OpenTelemetry.
 
-A tracer is one that the user's code has loaded; nothing is imported here.
+It uses a tracer only if the user's code has loaded it; nothing is imported here.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ EVENT = "watchdog.timeout"
 
 
 def annotation(firing: Firing, outcome: str) -> Callable[[], None] | None:
-    """What notes the timeout in the user's traces; None where no tracer is loaded.
+    """Return a function that notes the timeout in the user's traces; None if no tracer is loaded.
 
-    It raises nothing of its own, and may take long: it is the user's code. The status of a span or
-    segment is left to its owner: an error that leaves the handler marks it anyway, and an answer is
-    an answer.
+    The function does not raise, but may take long, because it runs the user's code. The status of a
+    span or segment is left to its owner: an error that leaves the handler sets it anyway, and an
+    answer is no error.
 
     Thread: the handler's, after :meth:`Firing.settle`.
     """
@@ -43,26 +43,26 @@ def annotation(firing: Firing, outcome: str) -> Callable[[], None] | None:
             try:
                 if tracer is not None:
                     note(tracer, facts)
-            except Exception:  # noqa: BLE001, S110 - the record says it all
+            except Exception:  # noqa: BLE001, S110 - the record has everything
                 pass
 
     return annotate_all
 
 
 def _annotate_segment(xray: Any, facts: dict[str, Any]) -> None:
-    """On the subsegment that is open; or, where there is none, on one of our own.
+    """Annotate the open subsegment, or a new one of our own if there is none.
 
-    Lambda's own segment cannot be changed. It is all that is left where the Tracer's decorator is
-    inside of the watchdog.
+    Lambda's own segment cannot be changed. Only that one is open if the Tracer's decorator is
+    inside the watchdog.
     """
     recorder = xray.xray_recorder
-    # Asked for one that is not there, the recorder logs an error, except in Lambda.
+    # Outside Lambda the recorder logs an error if it is asked for an entity that does not exist.
     in_lambda = type(recorder.context).__name__ == "LambdaContext"
     if not in_lambda and not getattr(recorder.context._local, "entities", None):
         return
     entity = recorder.get_trace_entity()
     if not entity.sampled:
-        return  # as where Lambda has given no trace, of which the recorder would complain
+        return  # without a trace from Lambda, for example, the recorder would log an error
     is_open = not in_lambda or recorder.current_subsegment() is not None
     if not is_open:
         recorder.begin_subsegment(EVENT)
@@ -76,7 +76,7 @@ def _annotate_segment(xray: Any, facts: dict[str, Any]) -> None:
 
 
 def _add_event(opentelemetry: Any, facts: dict[str, Any]) -> None:
-    """On the span that is current, if it is recorded."""
+    """Add an event to the current span, if it is recorded."""
     span = opentelemetry.get_current_span()
     if span.is_recording():
         span.add_event(EVENT, {f"watchdog.{name}": value for name, value in facts.items()})
