@@ -138,12 +138,9 @@ def run_out(loop: AbstractEventLoop, seconds: float, unended: list[str] | None =
     async processor) that an exception passes through leaves its tasks pending: their ``finally``
     would never run, or would run in the next invocation.
 
-    Whatever has not ended by then never runs again: a task that ignores its cancellation, tasks
-    that the others have started while they ended, tasks that last call's interrupt has cut. Their
-    names are added to `unended`.
-
-    If last call's interrupt cuts this short, it may leave a callback such as :func:`finish_turn`
-    removes.
+    Tasks that have not ended by then never run again: those that ignore their cancellation, that
+    others have started while they ended, or that last call's interrupt has cut. Their names are
+    added to `unended`. If last call cuts this short, a callback for :func:`finish_turn` may remain.
 
     Thread: the one that the loop ran in.
     """

@@ -1,1 +1,1 @@
-"""One timeout, from the first thing that is due to the handler's end."""
+"""One timeout, from the first due instant to the handler's end."""

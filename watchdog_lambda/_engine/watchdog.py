@@ -1,12 +1,10 @@
 """The watchdog thread: one per process, asleep until something is due.
 
-The thread sleeps until the earliest instant that it knows of. A handler's thread that arms an
-invocation wakes it only if its own instant is earlier. So if all invocations have the same timeout,
-the thread looks once in that time, and arming costs two stores. Order 2 of :mod:`.invocation`
-decides without a lock which thread is first.
-
-After each wake-up the thread compares the instants with the clock again, so that in a sandbox that
-was frozen and thawed, nothing fires for an invocation that has ended.
+It sleeps until the earliest instant that it knows of. A handler's thread that arms an invocation
+wakes it only for an earlier instant. So if all have the same timeout, the thread looks once in that
+time, and arming costs two stores; order 2 of :mod:`.invocation` decides who is first. After each
+wake-up the instants are compared with the clock again, so that nothing fires for an invocation that
+has ended, even in a sandbox that was frozen and thawed.
 """
 
 from __future__ import annotations
@@ -91,8 +89,8 @@ class WatchdogThread(DaemonThread):
         """Make the thread look now. Thread: any that runs a handler."""
         self.get_ready(invocation.plan.settings.wake_signal)
         invocation.is_seen = True  # see .current
-        # Even if the invocation has ended before the thread looks, the thread sleeps no longer than
-        # until this instant, so that the following invocations need not ring again.
+        # Even if it has ended before the thread looks, the thread sleeps no longer than until this
+        # instant, so that the following invocations need not ring again.
         self._hint, acts_at = invocation.due, invocation.acts_at()
         self._hint_span = acts_at - invocation.start
         self.kernel_timers.choose([i for _, i in watched()] if innermost else (invocation,))
@@ -158,8 +156,7 @@ class WatchdogThread(DaemonThread):
             acts_at = next_act(earliest)
             if self._has_met_main:
                 self.wake_at, self.acts_at = earliest, min(acts_at, hint)
-            # Look again after the store: an invocation armed in between has read the old wake_at,
-            # and may not have rung.
+            # Look again: one armed before this store may have read the old wake_at and not rung.
             if self.pending_calls or any(
                 i.due < earliest and i.is_open and i.firing is None for _, i in watched()
             ):

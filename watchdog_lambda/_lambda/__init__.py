@@ -1,1 +1,1 @@
-"""What is particular to Lambda's runtime: start, Runtime API, end of the sandbox."""
+"""The code specific to Lambda's runtime: start, Runtime API, end of the sandbox."""

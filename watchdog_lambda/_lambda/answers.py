@@ -1,4 +1,4 @@
-"""What the supervisor says: to the caller over the Runtime API, to the log on standard output."""
+"""The supervisor's output: answers over the Runtime API, and records on standard output."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ if TYPE_CHECKING:
 _ACCEPTED: Final = 202
 _REFUSED: Final = "watchdog.refused"
 _ANSWERS_WITHIN: Final = 10.0
-"""Seconds for the API to answer, also beyond the hard deadline: with less, an answer that is on its
-way would count as unknown, and the next event would be asked for before it has arrived."""
+"""Seconds for the API to answer, even beyond the hard deadline: with less, an answer on its way
+would count as unknown, and the next event would be requested before the answer has arrived."""
 
 
 class Answers:
-    """Speaks for a runtime's process that cannot. Thread: the supervisor's only one."""
+    """Answers for a runtime's process that cannot. Thread: the supervisor's only one."""
 
     def __init__(
         self,
@@ -57,15 +57,15 @@ class Answers:
         self._path = [*([root] if root else []), *current_path()]
 
     def forget(self) -> None:
-        """Have no fallback: the process that had one is gone."""
+        """Remove the fallback: the process that stored it is gone."""
         self._fallback.clear()
 
     def place(self, stack: Stack) -> Place:
-        """Where a stack is, in the words of the records."""
+        """Describe a stack as the records do."""
         return Place(stack, SourceMap(self._path))
 
     def timeout(self, seen: Seen, place: Place) -> bool:
-        """Answer for a handler that is stuck; whether the answer was taken."""
+        """Answer for a stuck handler. Return whether the answer was accepted."""
         static = self._fallback.read(seen.request_id)
         now = wall()
         if static is not None:
@@ -75,7 +75,7 @@ class Answers:
         return self._post_error(seen, "LambdaTimeout", text, place)
 
     def crash(self, seen: Seen, ended: Ended, place: Place) -> bool:
-        """Answer for a process that has ended; whether the answer was taken."""
+        """Answer for a process that has ended. Return whether the answer was accepted."""
         now = wall()
         used = memory.peak_mb(ended.peak_kb, self._limit_mb), self._limit_mb
         text = crash.message(ended, now - seen.opened_at, place, *used)
@@ -85,9 +85,9 @@ class Answers:
         return taken
 
     def init_crash(self, ended: Ended, place: Place, *, is_first: bool) -> None:
-        """Say where an init has crashed; the platform says that it has.
+        """Report where an init has crashed; the platform itself reports that it has.
 
-        It takes the error of the sandbox's first init only.
+        The platform accepts an error only for the sandbox's first init.
         """
         used = memory.peak_mb(ended.peak_kb, self._limit_mb), self._limit_mb
         text = crash.message(ended, None, place, *used)
@@ -117,7 +117,7 @@ class Answers:
         _report.write_line(dumps(record))
 
     def _of(self, seen: Seen | None, now: float) -> dict[str, Any]:
-        """What a line says of the function and its invocation; without one, of the init."""
+        """Return a record's keys about the function and its invocation, or about the init."""
         return {
             "request_id": seen.request_id if seen else "",
             **self._function,
@@ -134,16 +134,16 @@ class Answers:
     def _post(self, path: str, body: bytes, seen: Seen, kind: str, headers: dict[str, str]) -> bool:
         headers = {"Content-Type": kind, **headers}
         if seen.invocation_id:
-            # Sent back, so that no answer goes astray where several are under way.
+            # Return the id, so that the answer reaches the right one of several invocations.
             headers["Lambda-Runtime-Invocation-Id"] = seen.invocation_id
         return self._send(path, body, headers)
 
     def _send(self, path: str, body: bytes, headers: dict[str, str]) -> bool:
-        """Post; whether it was taken. What was not taken is in the log, with the reason."""
+        """Post. Return whether the answer was accepted; if not, log the reason."""
         try:
             status, said = self._api.post(path, body, headers, _ANSWERS_WITHIN)
         except Unanswered:
-            # It may have been taken: answering again could answer twice.
+            # It may have been accepted: if we answered again, there could be two answers.
             return True
         except OSError as error:
             status, said = 0, str(error)

@@ -1,7 +1,7 @@
-"""Which handler is run: what the command line said, precedence, and the runtime's own look-up.
+"""Determines the handler: by the command line, the precedence, and the runtime's own lookup.
 
-What the command line said is kept here for :mod:`.entrypoint`, which the runtime imports by name.
-Not in the environment: the handler's child processes would inherit it.
+The command line's handler is kept here for :mod:`.entrypoint`, which the runtime imports by name.
+It is not in the environment, because the handler's child processes would inherit it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ handler: str | None = None
 
 
 def choose(environ: Mapping[str, str], argument: str | None) -> str:
-    """The name of the user's handler, by precedence.
+    """Return the name of the user's handler, by precedence.
 
     Raises:
         ConfigurationError: there is none, or it names watchdog_lambda itself.
@@ -50,9 +50,9 @@ def _names_us(name: str) -> bool:
 
 
 def as_init_error(error: ConfigurationError) -> ConfigurationError:
-    """The error as the runtime shows it best; see :mod:`.init_error`."""
+    """Return the error in a form that the runtime shows well; see :mod:`.init_error`."""
     try:
-        from .init_error import InitError  # noqa: PLC0415 - a start that fails may take its time
+        from .init_error import InitError  # noqa: PLC0415 - only if the start fails
     except ModuleNotFoundError:
         return error  # the runtime is not installed
     return InitError(error)
@@ -65,13 +65,13 @@ def resolve(environ: MutableMapping[str, str], name: str) -> Callable[..., Any]:
         awslambdaric.lambda_runtime_exception.FaultException: the name cannot be resolved; the
             runtime's own error.
     """
-    # Libraries read it to know the function's handler (tracers name their spans by it).
+    # Libraries read _HANDLER as the function's handler (tracers name their spans after it).
     if _names_us(environ.get("_HANDLER", "")):
         environ["_HANDLER"] = name
     root = environ.get("LAMBDA_TASK_ROOT")
     if root and root not in sys.path:
         sys.path.insert(0, root)
-    # Private, and still the one place that knows these errors; others build on it too (Lumigo).
+    # It is private, but only it raises the runtime's own errors. Others use it too (Lumigo).
     from awslambdaric.bootstrap import _get_handler  # noqa: PLC0415  # pyright: ignore[reportUnknownVariableType]
 
     resolved: Callable[..., Any] = _get_handler(name)

@@ -1,7 +1,6 @@
-"""What is said about a process that has ended, or was ended, in the middle of an invocation.
+"""The messages and records about a process that has ended, or was killed, during an invocation.
 
-Words and records only: to the caller an error as awslambdaric makes one of an exception, to the log
-one line.
+The caller gets an error in awslambdaric's format for exceptions; the log gets one line.
 """
 
 from __future__ import annotations
@@ -26,11 +25,11 @@ else:
 EVENT: Final = "watchdog.crash"
 TYPE: Final = "RuntimeCrash"
 INIT_TYPE: Final = "Runtime.ExitError"
-"""The platform's own word for a runtime that has ended."""
+"""The platform's own error type for a runtime that has exited."""
 
 
 class Place:
-    """Where a thread was, as far as it is known."""
+    """The place of a thread, as far as it is known."""
 
     __slots__ = ("location", "stack")
 
@@ -40,7 +39,7 @@ class Place:
 
 
 def how(exit_code: int) -> str:
-    """``killed by SIGSEGV`` or ``exited with status 7``."""
+    """Return ``killed by SIGSEGV`` or ``exited with status 7``."""
     if exit_code >= 0:
         return f"exited with status {exit_code}"
     return f"killed by {_name(-exit_code)}"
@@ -54,7 +53,7 @@ def _name(number: int) -> str:
 
 
 def memory_in_words(peak_mb: int, limit_mb: int | None) -> str:
-    """``memory peaked at 128 of 128 MB``."""
+    """Return ``memory peaked at 128 of 128 MB``."""
     of = "" if limit_mb is None else f" of {limit_mb}"
     return f"memory peaked at {peak_mb}{of} MB"
 
@@ -62,19 +61,19 @@ def memory_in_words(peak_mb: int, limit_mb: int | None) -> str:
 def message(
     ended: Ended, seconds: float | None, place: Place, peak_mb: int, limit_mb: int | None
 ) -> str:
-    """One line about the end of a process, `seconds` after its invocation began."""
+    """Describe the end of a process in one line, `seconds` after its invocation began."""
     words = how(ended.exit_code)
     words += " in its init" if seconds is None else f" after {max(seconds, 0.0):.1f} s"
     if place.location:
         words += f" in {place.location}"
     if ended.exit_code == -signal.SIGKILL:
-        # Nobody else kills so, as a rule, but the kernel that is short of memory.
+        # As a rule, only a kernel that is short of memory kills like this.
         words += f", {memory_in_words(peak_mb, limit_mb)}"
     return words
 
 
 def timeout_message(elapsed: float, remaining: float, location: str) -> str:
-    """One line about a handler that has been given up."""
+    """Describe in one line a handler that was given up on."""
     limit = elapsed + remaining
     return (
         f"gave up after {elapsed:.1f} s, {max(0.0, remaining):.1f} s before the "
@@ -83,7 +82,7 @@ def timeout_message(elapsed: float, remaining: float, location: str) -> str:
 
 
 def error_body(kind: str, text: str, request_id: str, stack: Iterable[str]) -> bytes:
-    """What awslambdaric makes of an exception that leaves the handler."""
+    """Make the body that awslambdaric sends for an exception that leaves the handler."""
     error = {
         "errorType": kind,
         "errorMessage": text,
@@ -96,7 +95,7 @@ def error_body(kind: str, text: str, request_id: str, stack: Iterable[str]) -> b
 def record(
     ended: Ended, place: Place, memory: tuple[int, int | None], outcome: str
 ) -> dict[str, Any]:
-    """The line of a crash, but for what is known of the function and its invocation."""
+    """Make the record of a crash, without the keys about the function and its invocation."""
     code = ended.exit_code
     return {
         "level": "ERROR",

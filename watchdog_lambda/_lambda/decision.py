@@ -1,4 +1,4 @@
-"""When a supervisor acts, in numbers. Pure functions, seconds throughout."""
+"""Computes when a supervisor acts. Pure functions; all times are in seconds."""
 
 from __future__ import annotations
 
@@ -7,39 +7,40 @@ if TYPE_CHECKING:
     from typing import Final
 
 MARGIN: Final = 0.25
-"""So long before the hard deadline it answers for a handler that is stuck.
+"""How long before the hard deadline the supervisor answers for a stuck handler.
 
-At 7 % of a processor, as a function of 128 MB has it, the two processes wait for up to two periods
-of 100 ms before they get to run; see docs/explanation/supervisor.md for what was measured."""
+At 7 % of a processor, the share of a function of 128 MB, the two processes wait for up to two
+periods of 100 ms before they run; docs/explanation/supervisor.md has the measurements."""
 
 MARGIN_SHARE: Final = 0.125
-"""And never more than this share of the time that the invocation has: the grace period is twice as
+"""The margin is never more than this share of the invocation's time: the grace period is twice as
 long, so an interrupt still comes first."""
 
 OVERDUE_BY: Final = 1.0
-"""So long after the hard deadline the platform has ended the process, or was frozen with it.
+"""By this long after the hard deadline the platform has killed the process, or everything was
+frozen.
 
-Then the runtime has as long again to come back by itself; where nobody ends the process (Managed
+Then the runtime has as long again to answer by itself. If the process is not killed (Managed
 Instances), the supervisor answers after that."""
 
 LONGEST_SLEEP: Final = 900.0
 _SHORTEST_SLEEP: Final = 0.05
 
 STACK_SHARE: Final = 0.25
-"""A stuck main thread has this share of the time that is left to write down where it is."""
+"""A stuck main thread has this share of the time that is left to write its stack."""
 
 
 def margin(seconds: float) -> float:
-    """How long before the hard deadline of an invocation that has so many seconds in all."""
+    """Return the margin before the hard deadline, for an invocation of `seconds` in all."""
     return min(MARGIN, seconds * MARGIN_SHARE)
 
 
 def sleep(seconds: float) -> float:
-    """How long to sleep where the last invocation had so many seconds in all; 0.0 for none yet.
+    """Return how long to sleep if the last invocation had `seconds` in all; 0.0 for none yet.
 
-    All have as many. So one that begins during the sleep does not come to its margin before that is
-    over. The first one of each process rings: it may have been handed out before its process's init
-    was over, or there may have been no other.
+    All invocations have the same time. So one that begins during the sleep does not reach its
+    margin before the sleep is over. The first invocation of each process rings: it may have begun
+    before its process's init was over, or there may have been none before.
     """
     if not seconds:
         return LONGEST_SLEEP

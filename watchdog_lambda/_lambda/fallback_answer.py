@@ -1,4 +1,4 @@
-"""What the caller gets of a handler's ``fallback``, as awslambdaric would send it."""
+"""Makes the answer from a handler's ``fallback``, as awslambdaric would send it."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     from watchdog_lambda._engine.invocation import Firing
 
 FALLBACK_SHARE = 1 / 3
-"""A fallback gets this share of the time to the hard deadline; the error is posted without it."""
+"""The share of the time to the hard deadline that a fallback gets before the error is posted."""
 
 
 def make_fallback(firing: Firing, left: float) -> tuple[tuple[bytes, str] | None, str]:
-    """The fallback's body and content type, if there is one and it works; and a remark if not.
+    """Return the fallback's body and content type, or None and a remark if it does not work.
 
-    A callable is the user's code: it runs on a thread of its own, for a bounded time.
+    A callable is the user's code, so it runs on its own thread, for a limited time.
     """
     invocation = firing.invocation
     fallback = invocation.plan.fallback
@@ -43,10 +43,10 @@ def make_fallback(firing: Firing, left: float) -> tuple[tuple[bytes, str] | None
 
 
 def encoded(value: object) -> tuple[bytes, str]:
-    """A handler's result as awslambdaric sends it: body and content type."""
+    """Encode a handler's result as awslambdaric does. Return body and content type."""
     client = sys.modules.get("awslambdaric.lambda_runtime_client")
     if client is None:
         return json.dumps(value).encode(), "application/json"
-    # Looked up now: users put marshallers of their own there.
+    # Look it up now: users set their own marshallers there.
     body, kind = client.LambdaRuntimeClient.marshaller.marshal_response(value)
     return body if isinstance(body, bytes) else body.encode(), kind

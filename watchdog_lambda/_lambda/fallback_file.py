@@ -1,8 +1,7 @@
-"""The answer that a handler's ``fallback`` has ready, where the supervisor can read it.
+"""Stores the answer of a handler's ``fallback`` where the supervisor can read it.
 
-A static one is known once the handler is; it is written down then, as the caller would get it. A
-callable one is the watchdog's to call at last call, if it can still run; what comes of that is for
-one invocation.
+A static fallback is known once the handler is, and is stored then, as the caller would get it. The
+watchdog calls a callable one at last call, if it can still run; its result is for one invocation.
 """
 
 from __future__ import annotations
@@ -11,10 +10,10 @@ import os
 
 
 class FallbackFile:
-    """Two files in memory, with at most one answer in each: whose it is, content type, body.
+    """Two files in memory, each with at most one answer: request id, content type, body.
 
-    One for all invocations, and one for one: a handler that has been given up may come back, and
-    the next one has the first again.
+    One file is for all invocations, the other for a single one: a handler that was given up on may
+    still return, and then the first file applies to the next invocation again.
 
     Raises:
         OSError, AttributeError: the system has no files in memory.
@@ -27,23 +26,23 @@ class FallbackFile:
         self._for_one = os.memfd_create("watchdog_lambda.fallback")
 
     def write(self, request_id: str, kind: str, body: bytes) -> None:
-        """Store an answer: for one invocation, or for all with an empty `request_id`.
+        """Store an answer for one invocation, or for all with an empty `request_id`.
 
-        Thread: the one that has it, in the runtime's process, while no other writes.
+        Thread: any in the runtime's process, one at a time.
         """
-        # With its length, so that half of an answer is read as none.
+        # Store the length too, so that half of an answer does not count.
         head = f"{request_id}\n{kind}\n{len(body)}\n".encode()
         descriptor = self._for_one if request_id else self._for_all
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, head + body, 0)
 
     def clear(self) -> None:
-        """Have none."""
+        """Remove the answers."""
         for descriptor in (self._for_one, self._for_all):
             os.ftruncate(descriptor, 0)
 
     def read(self, request_id: str) -> tuple[str, bytes] | None:
-        """Content type and body for an invocation; None if there is none."""
+        """Return content type and body for an invocation; None if there is no answer."""
         return _read(self._for_one, request_id) or _read(self._for_all, "")
 
 

@@ -1,8 +1,8 @@
-"""A bad setting at init, as Lambda's runtime should show it.
+"""The error for a bad setting at init, in the form in which Lambda's runtime should show it.
 
-The runtime would print every frame between its own and the line that has refused the setting: a
-dozen of importlib's and of this package's. It leaves the stack to an error that is its own
-``FaultException``, so this one is that as well.
+The runtime would print every frame between its own and the line that refused the setting: a dozen
+frames of importlib and of this package. For its own ``FaultException`` it uses the stack that the
+error has, so this error is also one of those.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from watchdog_lambda.errors import ConfigurationError
 
 
 class InitError(ConfigurationError, FaultException):  # type: ignore[misc]
-    """A :class:`ConfigurationError` whose stack is the user's own frames, of which most have none.
+    """A :class:`ConfigurationError` whose stack has only the user's own frames.
 
-    There are some where a ``@watch`` in the handler's module has been given what cannot be used.
+    Mostly there are none. There are some if a ``@watch`` in the handler's module has a bad option.
     """
 
     def __init__(self, error: ConfigurationError) -> None:
@@ -32,6 +32,6 @@ class InitError(ConfigurationError, FaultException):  # type: ignore[misc]
         )
 
 
-# For the traceback of a process that is not Lambda's runtime.
+# For tracebacks outside Lambda's runtime.
 InitError.__name__ = InitError.__qualname__ = ConfigurationError.__name__
 InitError.__module__ = ConfigurationError.__module__

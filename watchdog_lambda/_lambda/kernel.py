@@ -1,7 +1,7 @@
-"""What Linux offers to a process that looks after another one.
+"""Linux system calls for a process that supervises another one.
 
-System calls that Python does not have, by the C library; nothing is imported after a
-:class:`Kernel` has been made.
+Python does not have them, so they are called through the C library. Nothing is imported after a
+:class:`Kernel` has been created.
 """
 
 from __future__ import annotations
@@ -33,47 +33,47 @@ class Kernel:
 
     Raises:
         ImportError: C functions cannot be called here.
-        OSError: this process may not ask for what supervising needs.
+        OSError: this process is not permitted to make the system calls for supervising.
     """
 
     __slots__ = ("_prctl_", "_syscall", "_tgkill", "_wait")
 
     def __init__(self) -> None:
-        from watchdog_lambda._cpython import libc  # noqa: PLC0415 - for those who use it
+        from watchdog_lambda._cpython import libc  # noqa: PLC0415 - only if used
 
         word = libc.UnsignedLong
         self._prctl_ = libc.function("prctl", libc.Int, word, word, word, word)
         self._wait = libc.function("sigtimedwait", libc.Bytes, libc.Pointer, libc.Bytes)
         self._syscall = libc.function("syscall", word, word, word, word)
         self._tgkill = _TGKILL.get(os.uname().machine)
-        # Asked for now, so that a refusal is known before anything depends on it: the same signal
-        # that there is already.
+        # Try it now, so that a refusal is known before anything depends on it. This sets the same
+        # signal that is set already.
         number = libc.Int()
         self._prctl(_PR_GET_PDEATHSIG, libc.address(number))
         self._prctl(_PR_SET_PDEATHSIG, number.value)
 
     def adopt_orphans(self) -> None:
-        """Become the parent of whatever process is left behind by a descendant's end.
+        """Become the parent of every descendant whose own parent ends.
 
         Raises:
-            OSError: it was refused.
+            OSError: this was refused.
         """
         self._prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
     def end_with_parent(self, number: int) -> None:
-        """Be sent this signal when the thread that has forked this process ends."""
+        """Get this signal when the thread that has forked this process ends."""
         self._prctl(_PR_SET_PDEATHSIG, number)
 
     def leave_no_core(self) -> None:
-        """Write no core file however this process ends."""
+        """Write no core file, however this process ends."""
         self._prctl(_PR_SET_DUMPABLE, 0)
 
     def wait_for_signal(self, signals: frozenset[int], seconds: float) -> int:
-        """Wait so long for one of these signals, which are blocked; 0 if none has come by then.
+        """Wait at most `seconds` for one of these signals, which are blocked; 0 if none has come.
 
-        Also earlier: a freeze interrupts the wait. ``signal.sigtimedwait()`` then returns what is
-        left on its stack if the time is up, which may read like SIGINT. Pinned by
-        test_a_freeze_between_invocations_has_nobody_act, on Python 3.12 and 3.13.
+        It may return earlier, because a freeze interrupts the wait. If the time is up then,
+        ``signal.sigtimedwait()`` returns an uninitialised value, which may look like SIGINT. Pinned
+        by test_a_freeze_between_invocations_has_nobody_act, on Python 3.12 and 3.13.
         """
         mask = sum(1 << (number - 1) for number in signals).to_bytes(_SIGNALS_SIZE, sys.byteorder)
         whole = int(seconds)
@@ -81,7 +81,7 @@ class Kernel:
         return max(number, 0)
 
     def signal_main_thread(self, pid: int, number: int) -> None:
-        """Send a signal to a process's main thread, and to no other of its threads.
+        """Send a signal to a process's main thread, not to its other threads.
 
         Raises:
             OSError: there is no such process.
@@ -97,16 +97,16 @@ class Kernel:
 
 
 def threads_of_this_process() -> int:
-    """How many there are, C's own among them.
+    """Return the number of threads, including those that C code has started.
 
     Raises:
         OSError: there is no /proc.
     """
-    return os.stat("/proc/self/task").st_nlink - 2  # a directory for each, and its own two
+    return os.stat("/proc/self/task").st_nlink - 2  # one directory per thread, plus . and ..
 
 
 def handles(pid: int, number: int) -> bool:
-    """Whether a process has a handler for a signal, whatever code has installed it."""
+    """Return whether a process has a handler for a signal, in Python or C."""
     try:
         with open(f"/proc/{pid}/status", "rb") as file:
             caught = file.read().partition(b"SigCgt:")[2].split(maxsplit=1)
@@ -116,7 +116,7 @@ def handles(pid: int, number: int) -> bool:
 
 
 def last_pid() -> int:
-    """The process that was started last on this system, as far as it can be seen; 0 if not."""
+    """Return the pid of the last process started on this system; 0 if it is not known."""
     try:
         with open("/proc/loadavg", "rb") as file:
             return int(file.read().split()[4])
@@ -125,9 +125,9 @@ def last_pid() -> int:
 
 
 def started_at(pid: int) -> float | None:
-    """When a process was started, in seconds since the system's start; None if it has ended.
+    """Return a process's start, in seconds since the system's start; None if it has ended.
 
-    The clock behind it ticks every 10 ms.
+    The resolution is 10 ms.
     """
     fields = stat_of(pid)
     if not fields or fields[0] == "Z":

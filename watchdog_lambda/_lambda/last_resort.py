@@ -1,11 +1,11 @@
-"""What last call does with a handler that has not come back (``exit``): answer for it, then leave.
+"""``LAST_RESORT=exit``: answers for a handler that has not returned at last call, then exits.
 
 It posts the error or the fallback and ends the process, which Lambda replaces for the next
-invocation. Whether the real service delivers what was posted before an exit has not been verified.
-``supervise``, the other way, is in :mod:`.supervise`.
+invocation. It has not been verified that the real service delivers an answer posted before an exit.
+The alternative, ``supervise``, is in :mod:`.supervise`.
 
-Who answers is decided under the firing's lock, before anything is posted: from then on the
-handler's thread, should it come back, waits in settle and never returns to the runtime.
+Who answers is decided under the firing's lock, before anything is posted. From then on the
+handler's thread, if it returns, waits in settle and never gets back to the runtime.
 """
 
 from __future__ import annotations
@@ -28,22 +28,22 @@ if TYPE_CHECKING:
     from .plain_http import PlainApi
 
 _FAILED = 1
-"""The exit code: Lambda replaces a process that has ended whatever the code."""
+"""The exit status. Lambda replaces an exited process whatever its status."""
 
 
 class Exit:
-    """Answers for stuck handlers and ends the process; one per process.
+    """Answers for a stuck handler and ends the process. There is one per process.
 
-    Thread: made by the main one, at the start; used by the watchdog's.
+    Thread: created by the main one, at the start; used by the watchdog's.
     """
 
     def __init__(self, api: PlainApi, since: float) -> None:
-        """Answer over `api`; children begun `since` then are ended with the process."""
+        """Answer over `api`; children started after `since` are killed with the process."""
         self._api = api
         self._since = since
 
     def act(self, firing: Firing) -> str | None:
-        """Answer for the handler and leave; if that cannot be, say why (None: it has come back).
+        """Answer for the handler and exit. Else return why not; None if the handler has returned.
 
         Thread: watchdog.
         """
@@ -55,8 +55,8 @@ class Exit:
             return None
         try:
             self._post(firing, request_id, answer, firing.elapsed())
-        except Exception as error:  # noqa: BLE001 - a request id can be what HTTP does not take
-            # Whatever becomes of the handler, it answers for itself; else it would wait for good.
+        except Exception as error:  # noqa: BLE001 - a request id may not be valid in HTTP
+            # Let the handler answer for itself if it returns; otherwise it would wait forever.
             firing.give_answer_back()
             return f"the answer could not be posted: {error}"
         return self._leave(firing, remark)
@@ -81,14 +81,14 @@ class Exit:
         try:
             firing.report("stuck", "exit" + remark)
             end_children(self._since)
-        except Exception as error:  # noqa: BLE001 - it has been answered for, so it must not go on
+        except Exception as error:  # noqa: BLE001 - it is answered for, so the process must end
             firing.services.report.write_failure(error)
         finally:
             os._exit(_FAILED)
 
 
 def _error(firing: Firing, request_id: str, now: float) -> bytes:
-    """What awslambdaric makes of an exception that leaves the handler."""
+    """Make the body that awslambdaric sends for an exception that leaves the handler."""
     details = firing.details
     location, stack = (details.location, details.stack) if details else ("", ())
     text = timeout_message(now, firing.timeline.limit - now, location)
@@ -96,11 +96,11 @@ def _error(firing: Firing, request_id: str, now: float) -> bytes:
 
 
 def _headers(thread_id: int) -> dict[str, str]:
-    """What awslambdaric from 4.2 on repeats of the event's headers, so that no answer goes astray.
+    """Return the event's headers that awslambdaric 4.2 and newer repeats in the answer.
 
-    It is in the frame of the runtime's function that has called the handler, and nowhere else.
+    They are only in the frame of the runtime's function that has called the handler.
     """
-    with gc_paused():  # see _stacks, which says why nobody walks another thread's frames otherwise
+    with gc_paused():  # required for walking another thread's frames; see _cpython.stacks
         frame = frame_of(thread_id)
         while frame is not None and frame.f_code.co_name != "handle_event_request":
             frame = frame.f_back

@@ -1,4 +1,4 @@
-"""How much memory this sandbox may use, and what a process that has ended had used at the most."""
+"""The memory limit of this sandbox, and the peak memory of a process that has ended."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LIMITS: Final = (
 
 
 def limit_mb(environ: Mapping[str, str]) -> int | None:
-    """The function's memory in MB, as Lambda says it, else the control group's limit.
+    """Return the function's memory in MB, as Lambda gives it, else the control group's limit.
 
     None if neither is known, or there is no limit.
     """
@@ -29,23 +29,24 @@ def limit_mb(environ: Mapping[str, str]) -> int | None:
                 value = file.read().strip()
         except OSError:
             continue
-        # Version 1 says "no limit" with a number beyond any machine's memory.
+        # Without a limit, version 1 has a number beyond any machine's memory.
         if value.isdigit() and 0 < int(value) < 1 << 60:
             return int(value) // MEBIBYTE
     return None
 
 
 def peak_mb(maximum_resident_kb: int, limit: int | None) -> int:
-    """A process's peak in MB, of what ``wait4()`` says about it in KB.
+    """Return a process's peak memory in MB, from ``wait4()``'s value in KB.
 
-    At most the limit: that counts pages which several processes share once, and this each time.
+    It is at most the limit: the limit counts pages that several processes share only once, while
+    ``wait4()`` counts them for each process.
     """
     peak = maximum_resident_kb >> 10
     return peak if limit is None else min(peak, limit)
 
 
 def _own_groups() -> list[str]:
-    """This process's control group, where it is not the root of what it sees."""
+    """Return the limit files of this process's control groups, below the visible root."""
     try:
         with open("/proc/self/cgroup", "rb") as file:
             lines = file.read().decode("utf-8", "replace").splitlines()

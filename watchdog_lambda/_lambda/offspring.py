@@ -1,4 +1,4 @@
-"""Ending the processes that this one has started, and theirs."""
+"""Kills the processes that this one has started, and their descendants."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from watchdog_lambda._cpython.children import descendants, kill
 from watchdog_lambda._engine.clock import SystemClock
 
 _REAPED_WITHIN = 0.02
-"""Seconds for which ended children are waited for, so that none stays behind as a zombie."""
+"""Seconds to wait for killed children, so that none stays behind as a zombie."""
 
 
 def end_children(since: float) -> list[int]:
-    """Kill the processes that this one has started `since` then, and theirs; their pids.
+    """Kill the processes that this one has started after `since`, and their descendants.
 
-    `since` is in seconds since the machine's start. What was there before was started by
-    what ran before in this process, such as an image's start script, and would not be started
-    again. Those that have put themselves under another parent are not found.
+    Returns their pids. `since` is in seconds since the machine's start. Older children were started
+    by a program that ran in this process before, such as an image's start script, and would not be
+    started again. Processes that have moved to another parent are not found.
     """
     found = descendants(os.getpid(), since)
     for pid in found:
@@ -32,4 +32,4 @@ def _is_running(pid: int) -> bool:
     try:
         return os.waitpid(pid, os.WNOHANG) == (0, 0)
     except OSError:
-        return False  # somebody has waited for it, or it is no child of ours but a child's
+        return False  # other code has waited for it, or it is a child's child

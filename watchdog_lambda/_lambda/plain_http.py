@@ -1,12 +1,12 @@
-"""Lambda's Runtime API over a bare socket, where the runtime's own client cannot serve.
+"""Lambda's Runtime API over a plain socket, for requests that the runtime's client cannot make.
 
-That client is one connection, which is not safe to use from two threads, and it holds the GIL while
-it posts. So code that speaks for a stuck handler, or for the process, opens a connection of its
-own for each request, and only to the address that Lambda has given. ``http.client`` would
-take 15 ms of a cold start, and some megabytes in a supervisor, which imports nothing.
+That client has one connection, which is not safe to use from two threads, and it holds the GIL
+while it posts. So code that answers for a stuck handler, or for the process, opens its own
+connection for each request, and only to the address that Lambda has given. ``http.client`` would
+take 15 ms of a cold start, and some megabytes in a supervisor, which must not import anything.
 
-Documents: "Using the Lambda runtime API for custom runtimes" (2018-06-01) and "Using the Lambda
-Extensions API to create extensions" (2020-01-01).
+See the documents "Using the Lambda runtime API for custom runtimes" (2018-06-01) and "Using the
+Lambda Extensions API to create extensions" (2020-01-01).
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from typing import Final
 
 EXTENSION: Final = "watchdog-lambda"
-"""The internal extension's name; Lambda wants it unique within a function."""
+"""The internal extension's name, which must be unique within a function."""
 
 LONGEST_WAIT: Final = 1.0
-"""Seconds for one answer of the API: it is on this machine."""
+"""Seconds to wait for an answer of the API, which is on this machine."""
 
 _RUNTIME: Final = "/2018-06-01/runtime/"
 _EXTENSION: Final = "/2020-01-01/extension/"
@@ -32,7 +32,7 @@ _PIECE: Final = 65_536
 
 
 class Unanswered(OSError):
-    """The request may have been taken, but nothing has said so."""
+    """There was no answer, but the request may have been accepted."""
 
 
 class PlainApi:
@@ -61,7 +61,7 @@ class PlainApi:
         self._host, self._port = host, int(port)
 
     def connect(self, seconds: float = LONGEST_WAIT) -> socket:
-        """Open a connection that waits so long for whatever is done on it."""
+        """Open a connection whose operations have this timeout."""
         connection = socket(AF_INET, SOCK_STREAM)
         try:
             connection.settimeout(max(seconds, 0.001))
@@ -75,12 +75,12 @@ class PlainApi:
     def post(
         self, path: str, body: bytes, headers: Mapping[str, str], seconds: float
     ) -> tuple[int, str]:
-        """Post to ``/runtime/`` and return the status and the beginning of what was said.
+        """Post to ``/runtime/``. Return the status and the beginning of the answer.
 
         Raises:
-            OSError: the API could not be reached, and has taken nothing.
-            Unanswered: the request was sent, wholly or in part, and no answer came.
-            ValueError: the path or a header has what HTTP does not take.
+            OSError: the API could not be reached, and has accepted nothing.
+            Unanswered: the request was sent completely or in part, and no answer came.
+            ValueError: the path or a header contains characters that HTTP does not allow.
         """
         head = self._head("POST", _RUNTIME + path, {**headers, "Connection": "close"}, body)
         connection = self.connect(min(seconds, LONGEST_WAIT))
@@ -99,16 +99,16 @@ class PlainApi:
         connection.sendall(self._head("GET", path, {"User-Agent": "watchdog-lambda"}))
 
     def register_extension(self, name: str, seconds: float) -> socket:
-        """Register an internal extension that wants no event, and ask for the event that is none.
+        """Register an internal extension without events, and ask for its next event.
 
-        Before the runtime asks for its first event only: the initialisation is not over before
-        every extension has asked. With it Lambda announces the sandbox's end by SIGTERM, 500 ms
-        ahead. Keep the connection that this returns open for as long as the process lives.
+        This must happen before the runtime asks for its first event, because the init is not over
+        before every extension has asked. With an extension, Lambda announces the sandbox's end by
+        SIGTERM, 500 ms before. Keep the returned connection open as long as the process lives.
 
         Raises:
-            OSError: the API did not take it; the message says what it said.
+            OSError: the API refused it; the message has the API's answer.
         """
-        body = b'{"events": []}'  # with INVOKE every invocation would wait for us
+        body = b'{"events": []}'  # with INVOKE, every invocation would wait for us
         headers = {"Lambda-Extension-Name": name, "Content-Type": "application/json"}
         connection = self.connect(seconds)
         try:
@@ -139,7 +139,7 @@ class PlainApi:
 
 
 class Event:
-    """Reads one answer off a connection: status, headers, body."""
+    """Reads one answer from a connection: status, headers, body."""
 
     __slots__ = ("_buffer", "_connection", "headers", "status")
 
@@ -150,10 +150,10 @@ class Event:
         self.headers: dict[str, str] = {}
 
     def read(self) -> bytes:
-        """The body; the status and the headers are there afterwards, names in Title-Case.
+        """Return the body. Then status and headers are set, with names in Title-Case.
 
         Raises:
-            OSError: the connection was closed, or what came over it was no HTTP.
+            OSError: the connection was closed, or the answer is not HTTP.
         """
         try:
             return self._read()

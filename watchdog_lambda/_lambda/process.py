@@ -1,13 +1,14 @@
-"""This process as the system has it, and starting its program anew in the same process.
+"""Notes a process's initial state, and restarts its program in the same process.
 
-That is how a process without a supervisor is replaced after a timeout (``RECYCLE``): the answer has
-gone out, the next event has not been asked for, and the last init fits into the time that is left.
+A process without a supervisor is replaced in this way after a timeout (``RECYCLE``), when the
+answer has been sent, the next event has not been requested, and the last init fits into the time
+that is left.
 
-``execve`` keeps more than one would think: the pid, interval timers, the masks of blocked and of
-ignored signals, the working directory, and every descriptor that is not close-on-exec. So what the
-process was given is noted at its start, and put back before it starts anew. What it was given in
-the environment is read from ``/proc``: awslambdaric has taken the telemetry descriptor's number out
-of the mapping by then, and the handler may have put anything into it.
+``execve`` keeps more than one would think: the pid, interval timers, the masks of blocked and
+ignored signals, the working directory, and every descriptor that is not close-on-exec. So the
+initial state is noted at the start, and restored before the restart. The initial environment is
+read from ``/proc``: awslambdaric has removed the telemetry descriptor's number from the mapping by
+then, and the handler may have changed anything in it.
 """
 
 from __future__ import annotations
@@ -27,19 +28,19 @@ else:
     import _signal as signal  # without signal.py, whose enums take 0.6 ms of a cold start
 
 PAST = "_WATCHDOG_LAMBDA_PAST"
-"""The environment variable that a restarted process is told its past in."""
+"""The environment variable that tells a restarted program about the one before."""
 
 _WHOLE_PROCESSOR_MB = 1769
-"""So much memory comes with one processor; with less, its share (document "Lambda quotas")."""
+"""The memory that comes with one processor; less gets a share (document "Lambda quotas")."""
 
 
 class Start:
-    """What this process was given at its start, and how long its init took.
+    """The initial state of this process, and the duration of its init.
 
     Raises:
         OSError: there is no /proc.
 
-    Thread: main, as early as may be.
+    Thread: main, as early as possible.
     """
 
     __slots__ = (
@@ -56,7 +57,7 @@ class Start:
     )
 
     def __init__(self, past: Mapping[str, str]) -> None:
-        """Take note of it; `past` is what the program that takes this one's place is to know."""
+        """Note the state; `past` is what a restarted program has to know."""
         self.at = SystemClock.since_boot()
         self.environ = _first_environ()
         self.cwd = _cwd()
@@ -68,15 +69,15 @@ class Start:
         self.init_ends()
 
     def init_ends(self) -> None:
-        """Say that the init is over by now; the last call counts. Thread: main."""
+        """Note that the init is over; the last call counts. Thread: main."""
         self._init_ended_at = SystemClock.since_boot()
         self._init_cpu = cpu_time() - float(self._past.get("cpu", 0.0))
 
     def init_takes(self) -> float:
-        """Seconds that another init would take: the last one, at the function's share.
+        """Estimate the seconds of another init: the last one, at the function's CPU share.
 
-        Lambda gives the first one a full processor, and one between two invocations what the memory
-        is worth. Thread: any.
+        Lambda gives the first init a full processor, and one between two invocations only the share
+        that comes with the memory. Thread: any.
         """
         from watchdog_lambda._cpython.children import parent_and_start  # noqa: PLC0415 - rare
 
@@ -84,10 +85,10 @@ class Start:
         return self._init_ended_at - began_at + self._init_cpu * (1 / _share(self.environ) - 1)
 
     def before_next_event(self, left: float) -> str | None:
-        """Start the program anew in front of the next event; why not, if that cannot be.
+        """Restart the program before the next event. Return why not, if that is not possible.
 
         Args:
-            left: seconds to the hard deadline, which holds for this init as well.
+            left: seconds to the hard deadline, which applies to the new init as well.
 
         Thread: the handler's, after its end.
         """
@@ -98,7 +99,7 @@ class Start:
             return f"the init takes {takes:.1f} s, {max(left, 0.0):.1f} s are left"
 
         def start_anew() -> None:
-            # Posting the answer has taken a while.
+            # Check again: posting the answer has taken some time.
             if SystemClock.monotonic() + takes > until:
                 logger().warning("not recycled after all: no time is left for the init")
                 return
@@ -110,34 +111,34 @@ class Start:
         return before_next_event(start_anew)
 
     def again(self) -> NoReturn:
-        """Start the program anew in this very process, with its first environment.
+        """Restart the program in this very process, with its initial environment.
 
-        Ends the processes that this one has started, and all other threads.
+        Kills the processes that this one has started, and ends all other threads.
 
         Raises:
-            OSError: the program cannot be started; children have ended all the same.
+            OSError: the program cannot be started; the children are killed all the same.
 
         Thread: any.
         """
-        from .offspring import end_children  # noqa: PLC0415 - once in a process's life
+        from .offspring import end_children  # noqa: PLC0415 - called at most once
 
         end_children(self.at)
         for descriptor in _descriptors():
-            # Not closed: other threads, stuck as they are, may be in the middle of using them.
+            # Do not close them: other threads may be using them.
             if descriptor > 2 and descriptor not in self.descriptors:
                 _close_on_exec(descriptor)
         for timer in (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF):
-            # They go on, and SIGALRM's default action is to end the process.
+            # The timers would continue, and SIGALRM's default action kills the process.
             signal.setitimer(timer, 0)
         for number in _ignored():
             if number not in self.ignored:
                 signal.signal(number, signal.SIG_DFL)
-        # Of this thread, which becomes the main one.
+        # The mask of this thread, which becomes the main one.
         signal.pthread_sigmask(signal.SIG_SETMASK, self.mask)
         if self.cwd is not None:
             os.chdir(self.cwd)
         environ = dict(self.environ)
-        # A snapshot is taken once; asked again, Lambda would have no answer.
+        # A snapshot is taken only once. Lambda would not answer a second request.
         if environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "snap-start":
             del environ["AWS_LAMBDA_INITIALIZATION_TYPE"]
         now = {"cpu": f"{cpu_time():.3f}", "began": f"{SystemClock.since_boot():.3f}"}
@@ -146,11 +147,11 @@ class Start:
 
 
 def before_next_event(action: Callable[[], object]) -> str | None:
-    """Have something done in front of the next event; why not, if that cannot be.
+    """Run `action` before the next event. Return why not, if that is not possible.
 
-    The answer has been taken by then: the runtime posts it before it asks for the next event.
+    The answer has been accepted by then: the runtime posts it before it asks for the next event.
 
-    Thread: the handler's; the action's is the main one.
+    Thread: the handler's; the action runs on the main one.
     """
     runtime: Any = sys.modules.get("awslambdaric.lambda_runtime_client")
     if runtime is None:
@@ -171,9 +172,10 @@ def before_next_event(action: Callable[[], object]) -> str | None:
 
 
 def take_past(environ: MutableMapping[str, str]) -> dict[str, str]:
-    """What the program that ran in this process before has to say; empty in a first one.
+    """Return what the program before has passed on; empty in the first one.
 
-    Taken out of `environ`, so that no child process of the handler's takes itself for restarted.
+    It is removed from `environ`, so that the handler's child processes do not believe that they
+    were restarted.
     """
     parts = environ.pop(PAST, "").split()
     return {name: value for name, _, value in (part.partition("=") for part in parts)}
@@ -184,12 +186,12 @@ def _descriptors() -> list[int]:
 
 
 def _ignored() -> list[int]:
-    """The signals that this process ignores, which a program that it becomes would, too."""
+    """Return the signals that this process ignores, which the restarted program would inherit."""
     return [n for n in range(1, signal.NSIG) if signal.getsignal(n) == signal.SIG_IGN]
 
 
 def _share(environ: Mapping[str, str]) -> float:
-    """The share of a processor that the function's memory is worth."""
+    """Return the share of a processor that comes with the function's memory."""
     memory = environ.get("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "")
     return min(1.0, max(int(memory), 1) / _WHOLE_PROCESSOR_MB) if memory.isdecimal() else 1.0
 
@@ -198,14 +200,14 @@ def _is_inheritable(descriptor: int) -> bool:
     try:
         return os.get_inheritable(descriptor)
     except OSError:
-        return False  # the listing's own
+        return False  # the descriptor of the listing itself
 
 
 def _close_on_exec(descriptor: int) -> None:
     try:
         os.set_inheritable(descriptor, False)
     except OSError:
-        pass  # the listing's own
+        pass  # the descriptor of the listing itself
 
 
 def _cwd() -> str | None:
@@ -216,7 +218,7 @@ def _cwd() -> str | None:
 
 
 def _first_environ() -> dict[str, str]:
-    """The environment that this program was started with."""
+    """Return the environment that this program was started with."""
     with open("/proc/self/environ", "rb") as file:
         entries = file.read().split(b"\0")
     pairs = (os.fsdecode(entry).partition("=") for entry in entries if b"=" in entry)

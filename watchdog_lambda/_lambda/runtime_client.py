@@ -1,10 +1,10 @@
-"""awslambdaric's client, made to say in the shared page what it is about to do.
+"""Makes awslambdaric's client store in the shared page what it is about to do.
 
-The stores stand around the client's calls and not around the handler: so they cover reading the
-event, making the answer and sending it, too. Methods of the base class are replaced, as the one
-object that there is has been made before the entrypoint is imported.
+The stores are around the client's calls, not around the handler, so that they include reading the
+event, and making and sending the answer. Methods of the base class are replaced, because the only
+instance has been created before the entrypoint is imported.
 
-What this adds to an invocation is some stores to memory, and no system call.
+This adds some stores to memory to an invocation, and no system call.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ if TYPE_CHECKING:
 _DURABLE: Final = b'"DurableExecutionArn"'
 _DURABLE_TOO: Final = b'"CheckpointToken"'
 _RARE: Final = _DURABLE[1]
-"""A byte of the first. Few events have many of it, and a search for the whole name is slow."""
+"""A byte of the first name. It is rare in most events; a search for the whole name is slow."""
 _PARAMETERS: Final = ("invoke_id", "result_data", "content_type", "invocation_id")
 
 
 def _is_durable(body: bytes) -> bool:
-    """Whether an event is that of a durable function, told without decoding it.
+    """Return whether an event is a durable function's, without decoding it.
 
-    An error is final there, while Lambda goes on from the last checkpoint after a timeout or the
-    process's end.
+    An error is final for it, while after a timeout or the process's end Lambda continues from the
+    last checkpoint.
     """
     at = 0
     while (at := body.find(_RARE, at + 1)) >= 0:
@@ -52,7 +52,7 @@ def _is_durable(body: bytes) -> bool:
 
 
 class WatchedClient:
-    """The client's methods, and what stands around them.
+    """Wraps the client's methods.
 
     Thread: main, in the runtime's process, while the entrypoint is imported.
     """
@@ -64,13 +64,13 @@ class WatchedClient:
         first: socket | None,
         ring: Callable[[], None],
     ) -> None:
-        """Take note of what the process is told.
+        """Prepare the wrappers.
 
         Args:
             state: the page that the supervisor reads.
-            first: the connection that the first event comes on, asked for by the supervisor;
-                None for the runtime's own.
-            ring: has the supervisor look.
+            first: the connection on which the supervisor has requested the first event; None if
+                the runtime requests it itself.
+            ring: makes the supervisor look.
         """
         from awslambdaric import lambda_runtime_client  # noqa: PLC0415 - the runtime's own
 
@@ -80,7 +80,7 @@ class WatchedClient:
         self._ring = ring
 
     def install(self) -> None:
-        """Put the stores around the client's calls."""
+        """Replace the client's methods."""
         base: Any = self._module.BaseLambdaRuntimeClient
         state = self._state
         memory, store, now = state.memory, INVOCATION.pack_into, wall
@@ -104,7 +104,7 @@ class WatchedClient:
                     text = f"{text} {request.invocation_id}"
                 deadline = request.deadline_time_in_ms
                 store(memory, INVOCATION_AT, now(), deadline, text.encode())
-            except Exception:  # noqa: BLE001 - no such event as Lambda gives: the runtime's business
+            except Exception:  # noqa: BLE001 - a malformed event is left to the runtime
                 memory[STATE] = ASIDE
                 return request
             memory[STATE] = OPEN  # after the text; see shared_state
@@ -114,8 +114,8 @@ class WatchedClient:
             base.wait_next_invocation = wait_next_invocation
             request = self._take_first(lambda: wait_next_invocation(client))
             state.served()
-            # Once in the process's life, and the only system call: the supervisor learns how long
-            # an invocation may take, and so how long it may sleep.
+            # This happens once per process, and is the only system call: the supervisor learns how
+            # long an invocation may take, and therefore how long it may sleep.
             self._ring()
             return request
 
@@ -141,11 +141,11 @@ class WatchedClient:
             memory[STATE] = FAILED
             return init_error(client, *arguments, **options)
 
-        # awslambdaric gives it from 4.2 on.
+        # Before 4.2 awslambdaric does not have this attribute.
         self._module.InvocationRequest.invocation_id = None
         base.wait_next_invocation = first_invocation
-        # awslambdaric's own from 4.2 on is called as it is: stars would cost half as much as all of
-        # the rest.
+        # Call the method of 4.2 and newer with its own parameters: ``*arguments`` would add half of
+        # the cost of everything else.
         code = getattr(result, "__code__", None)
         is_usual = getattr(code, "co_varnames", ())[1:5] == _PARAMETERS
         base.post_invocation_result = post_invocation_result if is_usual else post_any_result
@@ -153,12 +153,12 @@ class WatchedClient:
         base.post_init_error = post_init_error
 
     def _take_first(self, wait: Callable[[], Any]) -> Any:
-        """The first event, from the supervisor's connection where there is one."""
+        """Take the first event, from the supervisor's connection if there is one."""
         if self._first is None:
             return wait()
         native = self._module.runtime_client
-        # The client of the module, not a result of our own: what the runtime does around its call,
-        # such as waiting on another thread, is done as ever.
+        # Replace the module's client instead of returning a result, so that everything that the
+        # runtime does around its call, such as waiting on another thread, is done as usual.
         self._module.runtime_client = _FirstEvent(self._first)
         try:
             return wait()
@@ -175,7 +175,7 @@ class _FirstEvent:
         self._connection = connection
 
     def next(self) -> tuple[bytes, dict[str, Any]]:
-        """The event's body and headers, as the native client returns them."""
+        """Return the event's body and headers, like the native client."""
         self._connection.settimeout(None)
         event = Event(self._connection)
         body = event.read()

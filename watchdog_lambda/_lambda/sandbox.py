@@ -1,17 +1,17 @@
-"""Sandbox shutdown (``SIGTERM=1``): hooks that run when Lambda ends the sandbox.
+"""Sandbox shutdown (``SIGTERM=1``): runs hooks when Lambda ends the sandbox.
 
-Without an extension Lambda kills the runtime at once; for one with an internal extension it sends
-SIGTERM first and kills 500 ms later (document "Understanding the Lambda execution environment
-lifecycle"). So we register one that wants no events.
+Without an extension Lambda kills the runtime at once. With an internal extension it sends SIGTERM
+first and kills 500 ms later (document "Understanding the Lambda execution environment lifecycle").
+So we register one that wants no events.
 
-A signal's Python handler runs only once the main thread executes bytecode, and outside of AWS's
-images from 3.12 on that thread waits for the next event in C. So a thread reads the descriptor that
-CPython's own C handler writes signal numbers to (``signal.set_wakeup_fd``), and runs the hooks. Our
-Python handler stands only where nobody else's does: it keeps the default action from ending the
-process at once, and tells the thread where somebody has taken the descriptor over (asyncio's
+A signal's Python handler runs only when the main thread executes bytecode, but outside AWS's images
+for 3.12 and newer, that thread waits for the next event in C. So a thread reads the descriptor to
+which CPython's own C handler writes signal numbers (``signal.set_wakeup_fd``), and runs the hooks.
+Our Python handler is installed only if there is no other. It keeps the default action from killing
+the process at once, and informs the thread if other code has taken over the descriptor (asyncio's
 ``add_signal_handler`` does).
 
-The user's own SIGTERM handler stays. Where the main thread cannot run it, the thread here does.
+The user's own SIGTERM handler stays. If the main thread cannot run it, our thread does.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 EVENT = "watchdog.sandbox_shutdown"
 
 BUDGET = 0.4
-"""Seconds for all hooks, of the 500 ms that Lambda gives: a line has to be written, too."""
+"""Seconds for all hooks, of the 500 ms that Lambda gives; writing the record takes time, too."""
 
 hooks = HookRegistry()
 
@@ -52,7 +52,7 @@ hooks = HookRegistry()
 class Sandbox:
     """Waits for SIGTERM, runs the hooks, and ends the process as SIGTERM would have.
 
-    Thread: made by the main one.
+    Thread: created by the main one.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -70,10 +70,11 @@ class Sandbox:
         """
         before = signal.set_wakeup_fd(self._write_end, warn_on_full_buffer=False)
         if before != -1:
-            # Somebody's loop needs it. What is left is our Python handler.
+            # Another loop needs it. Then only our Python handler is left.
             signal.set_wakeup_fd(before)
         os.register_at_fork(after_in_child=self._after_fork)
-        # Before the handler: with that and without the thread SIGTERM would do nothing at all.
+        # Start the thread before installing the handler: with the handler alone, SIGTERM would have
+        # no effect at all.
         start_new_thread(self._run, ())
         if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
             signal.signal(signal.SIGTERM, self._on_sigterm)
@@ -82,11 +83,11 @@ class Sandbox:
         try:
             os.write(self._write_end, bytes((signum,)))
         except BlockingIOError:
-            pass  # full of signals, and the thread about to read them
+            pass  # the pipe is full of signals, which the thread is about to read
 
     def _after_fork(self) -> None:
-        # The child is not the sandbox's runtime: Process.terminate() must end it, and what it is
-        # sent must not reach the parent through the pipe that they share.
+        # The child is not the sandbox's runtime: Process.terminate() must end it, and its signals
+        # must not reach the parent through the pipe that both share.
         try:
             descriptor = signal.set_wakeup_fd(-1)
             if descriptor not in {-1, self._write_end}:
@@ -98,21 +99,21 @@ class Sandbox:
 
     def _run(self) -> None:
         while signal.SIGTERM not in os.read(self._read_end, 512):
-            pass  # any other signal that Python has a handler for
-        # Beside each other: neither has time to lose by the other.
+            pass  # another signal that has a Python handler
+        # Run the user's handler and the hooks in parallel: neither has time to wait for the other.
         handler = _Handler(signal.getsignal(signal.SIGTERM))
         if handler.call != self._on_sigterm and self._main_waits_in_c():
             handler.start()
         self._run_hooks()
         if handler.call == self._on_sigterm:
-            # What the default action would have done. Not sys.exit(): the main thread may be stuck.
+            # Exit, as by the default action. Not by sys.exit(): the main thread may be stuck.
             os._exit(0)
         code = handler.exit_code()
         if code is not None:
             os._exit(code)
 
     def _main_waits_in_c(self) -> bool:
-        """Whether the main thread waits for an event where it runs no Python handler."""
+        """Return whether the main thread waits for an event in C, and cannot run a handler."""
         frame = frame_of(self._main)
         return frame is not None and frame.f_code.co_name == "wait_next_invocation"
 
@@ -134,14 +135,14 @@ class Sandbox:
 
 
 def _nobody_waits() -> None:
-    """The stage's end is waited for by :meth:`Stage.wait` alone."""
+    """Do nothing: only :meth:`Stage.wait` waits for the stage's end."""
 
 
 def announced_by(api: PlainApi) -> socket | None:
-    """Register the extension; the connection that it lives by, None if Lambda has not taken it.
+    """Register the extension. Return the connection that keeps it alive; None if it was refused.
 
-    Never raises: if it is not taken, there is no announcement, unless an external extension brings
-    one. Thread: any.
+    Never raises. If it was refused, Lambda sends no SIGTERM, unless there is an external extension.
+    Thread: any.
     """
     try:
         return api.register_extension(EXTENSION, LONGEST_WAIT)
@@ -155,7 +156,7 @@ def announced_by(api: PlainApi) -> socket | None:
 
 
 class _Handler:
-    """The user's own SIGTERM handler, called on a thread of its own in the main thread's place."""
+    """Runs the user's own SIGTERM handler on a separate thread, instead of the main one."""
 
     def __init__(self, call: Any) -> None:
         self.call = call
@@ -168,7 +169,7 @@ class _Handler:
             start_new_thread(self._run, ())
 
     def exit_code(self) -> int | None:
-        """What it has exited with, once it has ended; None if it has not exited, or not run."""
+        """Wait for its end. Return its exit status; None if it did not exit, or did not run."""
         with self._done:
             return self._code
 
@@ -176,7 +177,7 @@ class _Handler:
         try:
             self.call(signal.SIGTERM, None)
         except SystemExit as end:
-            # The most usual thing for such a handler to do; here it would end this thread only.
+            # Such a handler usually exits. On this thread, that would only end the thread.
             self._code = end.code if isinstance(end.code, int) else int(end.code is not None)
         except BaseException as error:  # noqa: BLE001 - the user's code
             _report.write_failure(error)

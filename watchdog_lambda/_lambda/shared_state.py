@@ -1,14 +1,14 @@
-"""What the runtime's process and its supervisor share: one page of anonymous memory.
+"""The page of anonymous memory that the runtime's process and its supervisor share.
 
-Only the runtime's process writes it, on its main thread but for :meth:`SharedState.give_up`; the
-supervisor sets it to zero before it forks. There is no lock. Two rules make that right:
+Only the runtime's process writes it, on its main thread except for :meth:`SharedState.give_up`; the
+supervisor zeroes it before it forks. There is no lock. Two rules make that correct:
 
 - The runtime stores the text of an invocation first and ``OPEN`` afterwards, and ``ANSWERING``
-  before the first byte of an answer is sent. Swapped, the supervisor could answer an invocation
-  whose identifier is half written, or one that is answered already. Pinned by the mutants of
-  ``dev.py race``.
-- The supervisor decides only on what it has read while the runtime's process could not run: that
-  has ended, or is stopped. What it reads at any other time says when to look again, and no more.
+  before it sends the first byte of an answer. In the opposite order the supervisor could answer an
+  invocation whose identifier is half written, or one that is answered already. Pinned by the
+  mutants of ``dev.py race``.
+- The supervisor decides only by what it has read while the runtime's process could not run, because
+  that had ended or was stopped. What it reads at any other time only says when to look again.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from typing import Final
 
 INIT: Final = 0
-"""The runtime has not asked for an event yet."""
+"""The runtime has not yet asked for an event."""
 IDLE: Final = 1
 """It has asked for the next event."""
 OPEN: Final = 2
-"""It has an event, and has sent no byte of an answer."""
+"""It has an event, and has not sent any byte of an answer."""
 ANSWERING: Final = 3
 """It is sending its answer, or has sent it."""
 ASIDE: Final = 4
@@ -37,11 +37,11 @@ ASIDE: Final = 4
 FAILED: Final = 5
 """It has posted the error of its init itself."""
 RECYCLED: Final = 6
-"""It has answered, and is about to end so that a fresh process serves the next event."""
+"""It has answered, and is about to exit so that a fresh process serves the next event."""
 
 # Single bytes.
 STATE: Final = 0
-"""Where the state is in the page: stored without a call, on the hot path."""
+"""The state's offset in the page. The hot path stores it directly."""
 _DUMP_SIGNAL: Final = 1
 _HAS_REPORTED: Final = 2
 
@@ -52,15 +52,15 @@ _SERVED_PID: Final = 24
 
 _LONGEST_TEXT: Final = 256
 INVOCATION: Final = Struct(f"<dd{_LONGEST_TEXT + 1}s")
-"""An invocation: when it has begun, in seconds of the wall clock; its deadline, in milliseconds as
-Lambda says it; the request's identifier, and after a blank the invocation's where there is one. The
-last byte is 0, unless they have no room: half of an identifier would be another's."""
+"""An invocation: its begin in seconds of the wall clock; its deadline in milliseconds, as Lambda
+gives it; the request's identifier, and after a blank the invocation's, if there is one. The last
+byte is 0 unless they do not fit: half of an identifier would belong to another invocation."""
 INVOCATION_AT: Final = 64
 _SIZE: Final = 4096
 
 
 class Seen:
-    """One invocation as the supervisor has read it. Times are of the wall clock, in seconds."""
+    """One invocation as the supervisor has read it. Times are seconds of the wall clock."""
 
     __slots__ = ("deadline", "invocation_id", "opened_at", "request_id", "state")
 
@@ -78,12 +78,12 @@ class Seen:
 
 
 class SharedState:
-    """The page. See the module for who may write what.
+    """The page. The module's docstring says which process may write what.
 
-    `timeout` is the function's, in seconds, where a setting says it: an invocation has no more.
+    `timeout` is the setting ``TIMEOUT`` in seconds, if set: no invocation has more time.
 
     Raises:
-        OSError: the system gives no shared memory.
+        OSError: there is no shared memory.
     """
 
     __slots__ = ("_timeout", "memory")
@@ -95,18 +95,18 @@ class SharedState:
     # ---- the runtime's process ---------------------------------------------------------------
 
     def store(self, state: int) -> None:
-        """Thread: main, in the runtime's process."""
+        """Store the state. Thread: main, in the runtime's process."""
         self.memory[STATE] = state
 
     def served(self) -> None:
-        """The first event has come: whatever process is started from now on is not the init's."""
+        """Note that the first event has come: later processes are not started by the init."""
         _SECONDS.pack_into(self.memory, _SERVED_PID, float(last_pid()))
         _SECONDS.pack_into(self.memory, _SERVED_AT, SystemClock.since_boot())
 
     def give_up(self, request_id: str, *, has_reported: bool) -> None:
-        """The watchdog has given the handler of this invocation up. Thread: watchdog."""
-        # The instant first, then whose it is. The other way round the main thread could go on to
-        # the next invocation in between, and that would be given up.
+        """Note that the watchdog has given up on this invocation's handler. Thread: watchdog."""
+        # Read the instant first, then the identifier. In the opposite order the main thread could
+        # continue with the next invocation in between, and that one would be given up.
         opened_at = bytes(self.memory[INVOCATION_AT : INVOCATION_AT + _SECONDS.size])
         seen = self.look()
         if seen is None or seen.request_id != request_id:
@@ -115,13 +115,13 @@ class SharedState:
         self.memory[_GIVEN_UP : _GIVEN_UP + _SECONDS.size] = opened_at
 
     def set_dump_signal(self, number: int) -> None:
-        """From now on this signal has the main thread's stack written down."""
+        """Publish the signal that makes the main thread write its stack."""
         self.memory[_DUMP_SIGNAL] = number
 
     # ---- the supervisor ----------------------------------------------------------------------
 
     def clear(self) -> None:
-        """Make it that of a process that is about to begin. No runtime's process may be running."""
+        """Zero the page for a new process. No runtime's process may be running."""
         self.memory[:] = bytes(_SIZE)
 
     @property
@@ -130,17 +130,17 @@ class SharedState:
 
     @property
     def length(self) -> float:
-        """Seconds that the last invocation has, or had, in all; 0.0 if there was none."""
+        """Seconds that the current or last invocation has in all; 0.0 if there was none."""
         opened_at, deadline, _ = self._invocation()
         return deadline - opened_at
 
     def has_given_up(self, seen: Seen) -> bool:
-        """Whether the watchdog has given this invocation's handler up."""
+        """Return whether the watchdog has given up on this invocation's handler."""
         given_up: float = _SECONDS.unpack_from(self.memory, _GIVEN_UP)[0]
         return given_up == seen.opened_at
 
     def has_reported(self, seen: Seen) -> bool:
-        """Whether the watchdog has written this invocation's record."""
+        """Return whether the watchdog has written this invocation's record."""
         return self.has_given_up(seen) and bool(self.memory[_HAS_REPORTED])
 
     @property
@@ -155,11 +155,11 @@ class SharedState:
 
     @property
     def served_pid(self) -> int:
-        """The last process that had been started by then; 0 if that is not known."""
+        """The last process that had been started by then; 0 if it is not known."""
         return int(_SECONDS.unpack_from(self.memory, _SERVED_PID)[0])
 
     def look(self) -> Seen | None:
-        """The invocation that is open or being answered; None if there is none to answer for."""
+        """Return the invocation that is open or being answered; None if there is none."""
         state = self.memory[STATE]
         if state not in {OPEN, ANSWERING}:
             return None

@@ -1,15 +1,15 @@
-"""Where a runtime's process was when it crashed or was stuck, written down by itself.
+"""Files in which a runtime's process writes its own stack when it crashes or is stuck.
 
-Nobody walks the stack of a thread that runs: a walk from outside of it has crashed the process.
+No other thread walks the stack of a running one, because that has crashed the process.
 ``faulthandler``'s handlers run in C, in the thread whose stack they write, and need no GIL:
 
-- one for the signals that end a process, in whichever thread they come;
-- one for a signal of our own, which the supervisor sends to the main thread just before it stops
-  the process.
+- one for the signals that kill a process, in the thread that gets them;
+- one for our own signal, which the supervisor sends to the main thread just before it stops the
+  process.
 
-Each has a file of its own in memory, made before the fork, so that no descriptor is needed when the
-process is in distress, and the supervisor can read what a dead process has written. One file for
-both would have the one text garble the other where they come together.
+Each has its own file in memory, created before the fork, so that no descriptor is needed when the
+process is in trouble, and the supervisor can read what a dead process has written. If both used one
+file, their texts could mix.
 """
 
 from __future__ import annotations
@@ -44,19 +44,19 @@ class StackFiles:
     __slots__ = ("_crash", "_stuck", "shows_crashes")
 
     def __init__(self) -> None:
-        import faulthandler  # noqa: PLC0415 - for those who use it
+        import faulthandler  # noqa: PLC0415 - only if used
 
         self._stuck = os.memfd_create("watchdog_lambda.stuck")
         self._crash = os.memfd_create("watchdog_lambda.crash")
-        # Somebody has asked for crashes on standard error (PYTHONFAULTHANDLER): see show_crash().
+        # PYTHONFAULTHANDLER asks for crashes on standard error: see show_crash().
         self.shows_crashes = faulthandler.is_enabled()
 
     # ---- the runtime's process ---------------------------------------------------------------
 
     def catch(self) -> int:
-        """Have both written in this process; the number of the signal that asks for the stack.
+        """Install both handlers in this process. Return the signal that makes it write its stack.
 
-        0 if there is no signal to be had. Thread: main, before any other.
+        0 if there is no free signal. Thread: main, before any other.
         """
         import faulthandler  # noqa: PLC0415 - loaded by then
 
@@ -70,7 +70,7 @@ class StackFiles:
         return number
 
     def _drop(self) -> None:
-        """In a process that the handler forks: its crash is not the runtime's."""
+        """Redirect the files in a process that the handler forks: its crash is not ours."""
         try:
             nowhere = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
         except OSError:
@@ -85,19 +85,19 @@ class StackFiles:
     # ---- the supervisor ----------------------------------------------------------------------
 
     def clear(self) -> None:
-        """Make room for what the next process writes."""
+        """Empty the files for the next process."""
         for descriptor in (self._stuck, self._crash):
             os.ftruncate(descriptor, 0)
-            # The position is shared with the process that writes.
+            # The process that writes shares the position with us.
             os.lseek(descriptor, 0, os.SEEK_SET)
 
     def ask_for_stuck(self, kernel: Kernel, pid: int, number: int, within: float) -> None:
-        """Have a process's main thread write down where it is, and wait for that so many seconds.
+        """Make a process's main thread write its stack, and wait at most `within` seconds for it.
 
-        `number` is what :meth:`catch` has returned there; 0 asks for nothing.
+        `number` is what :meth:`catch` has returned there; with 0 this does nothing.
         """
-        # Code that takes every signal and puts back what Python knew of it leaves the default
-        # action behind, by which this one would end the process.
+        # Code that takes a signal and restores what Python knew about it leaves the default action
+        # behind, and then this signal would kill the process.
         if not number or not handles(pid, number):
             return
         os.ftruncate(self._stuck, 0)
@@ -115,20 +115,20 @@ class StackFiles:
             size = now
 
     def stuck(self) -> Stack:
-        """Where the main thread was when the signal came; empty if it has not written."""
+        """Return the main thread's stack at the signal; empty if it has written none."""
         return stack_in(_text(self._stuck))
 
     def crash(self) -> Stack:
-        """Where the thread was that has crashed; empty if nothing has been written."""
+        """Return the stack of the crashed thread; empty if it has written none."""
         return stack_in(_text(self._crash))
 
     def show_crash(self) -> None:
-        """Write what a crash has left to standard error, if somebody had asked for that."""
+        """Write the stack of a crash to standard error, if PYTHONFAULTHANDLER asks for that."""
         if self.shows_crashes:
             try:
                 os.write(2, _text(self._crash).encode())
             except OSError:
-                pass  # nobody reads it
+                pass  # there is no reader
 
 
 def _text(descriptor: int) -> str:

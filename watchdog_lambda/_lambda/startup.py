@@ -1,8 +1,8 @@
-"""What the settings ask of the process, done once, at its start.
+"""Prepares the process as the settings ask, once, at its start.
 
-Little for most: what the process was given is noted, so that it can start anew after a timeout.
-Only ``LAST_RESORT`` other than ``report`` and ``SIGTERM=1`` need the Runtime API, and something
-that must be registered before the first invocation.
+Mostly this is little: it notes the process's initial state, so that the program can be restarted
+after a timeout. Only ``LAST_RESORT`` other than ``report`` and ``SIGTERM=1`` need the Runtime API,
+and a registration before the first invocation.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ _HOW_INITIALIZED = "AWS_LAMBDA_INITIALIZATION_TYPE"
 
 _done: set[str] = set()
 _past: dict[str, str] = {}
-"""What the process has behind it, and the one that takes its place must not do again.
+"""What the process has done already, and a restarted one must not do again.
 
-Filled once; a mutable one, since what is done here comes in the settings' order.
+It is filled once, and changed in place, because the settings are handled one after the other.
 """
 
 _supervised: list[Supervised] = []
-"""This process's side of its supervisor, if it has one."""
+"""This process's connection to its supervisor, if it has one."""
 
 _registered: list[socket | None] = []
-"""What the extension's registration lives by; None if it was refused."""
+"""The connection that keeps the extension registered; None if it was refused."""
 
 _starts: list[Start] = []
-"""What this process was given, noted once; none outside of Lambda."""
+"""The initial state of this process, noted once; empty outside Lambda."""
 
 _NOT_IMPORTED_FIRST = (
     "only the entrypoint, which Lambda imports before the handler, can start it; "
@@ -54,18 +54,19 @@ _NOT_IMPORTED_FIRST = (
 def prepare(
     settings: Settings, environ: MutableMapping[str, str], *, is_entrypoint: bool = False
 ) -> None:
-    """Do what `settings` ask for and has not been done.
+    """Do everything that `settings` ask for and that has not been done yet.
 
-    Outside of Lambda, where no Runtime API is, there is nothing to be done. In Managed Instances
-    only ``supervise`` is available: ending a process there ends a worker for good. The log says so.
+    Outside Lambda, where there is no Runtime API, there is nothing to do. In Managed Instances only
+    ``supervise`` is available, because a process that ends there is a worker lost; the log says so.
 
-    With ``supervise`` it returns in another process than it was called in; see :mod:`.supervise`.
+    With ``supervise`` this returns in a different process from the one that called it; see
+    :mod:`.supervise`.
 
     Raises:
         ConfigurationError: Python runs without its GIL.
 
-    Thread: main, before the first invocation; `is_entrypoint` says that none of the user's code
-    has been imported.
+    Thread: main, before the first invocation. `is_entrypoint` says that none of the user's code has
+    been imported.
     """
     if (refusal := refusal_without_gil()) is not None:
         raise ConfigurationError(refusal)
@@ -88,12 +89,12 @@ def _do(
     *,
     is_entrypoint: bool,
 ) -> None:
-    from .plain_http import PlainApi  # noqa: PLC0415 - for those who use it
+    from .plain_http import PlainApi  # noqa: PLC0415 - only if used
 
     api = PlainApi(environ[_ADDRESS])
     is_managed = bool(environ.get(_IS_MANAGED))
     if settings.last_resort == "supervise" and process_watchdog.last_resort is None:
-        # First of all: from here on this is another process.
+        # Do this first: after it this is a different process.
         wanted.discard("LAST_RESORT=supervise")
         sigterm = settings.sigterm and not is_managed
         if not _supervise(api, settings, environ, sigterm=sigterm, is_entrypoint=is_entrypoint):
@@ -109,8 +110,8 @@ def _do(
 
 
 def _note_start(environ: MutableMapping[str, str]) -> None:
-    """Take note of what this process was given, and have it start anew where it is to."""
-    from .process import Start, take_past  # noqa: PLC0415 - not outside of Lambda
+    """Note the initial state of this process, which allows it to be restarted later."""
+    from .process import Start, take_past  # noqa: PLC0415 - not outside Lambda
 
     _done.add("start")
     _past.update(take_past(environ))
@@ -118,7 +119,7 @@ def _note_start(environ: MutableMapping[str, str]) -> None:
         _starts.append(Start(_past))
     except OSError:
         return  # no /proc
-    if not environ.get(_IS_MANAGED):  # its workers belong to a process that awaits their end
+    if not environ.get(_IS_MANAGED):  # their parent process waits for the workers' end
         aftermath.renewal = _starts[0]
 
 
@@ -132,12 +133,12 @@ def _wanted(settings: Settings) -> set[str]:
 
 
 def end_init(settings: Settings, environ: MutableMapping[str, str], fallback: object) -> None:
-    """Make ready what the first invocation would otherwise wait for, and publish the fallback.
+    """Prepare what the first invocation would otherwise wait for, and publish the fallback.
 
-    At init Lambda gives every function a full processor; the first invocation may have a fourteenth
-    of one. Where the process is copied after its init, the first invocation of each copy starts the
-    thread: a fork of Managed Instances' workers would not take it along, and what a snapshot of
-    SnapStart does to a kernel timer has not been observed.
+    At init Lambda gives every function a full processor; the first invocation may get a fourteenth
+    of one. If the process is copied after its init, the first invocation of each copy starts the
+    thread instead: a fork of Managed Instances' workers would not include it, and what a snapshot
+    of SnapStart does to a kernel timer has not been observed.
 
     Thread: main.
     """
@@ -159,7 +160,7 @@ def _supervise(
     sigterm: bool,
     is_entrypoint: bool,
 ) -> bool:
-    """Start the supervisor; False if there can be none, which has been said."""
+    """Start the supervisor; False if that is not possible, which is logged."""
     why = _NOT_IMPORTED_FIRST
     if is_entrypoint:
         try:
@@ -167,7 +168,7 @@ def _supervise(
         except (ImportError, AttributeError) as error:  # a Python without mmap; no Linux
             return _refused(str(error))
         if sigterm:
-            _register(api)  # first: the supervisor keeps it, whichever process it looks after
+            _register(api)  # before the fork: the supervisor keeps the registration
         try:
             supervised = begin(environ[_ADDRESS], settings, environ)
         except Refusal as refusal:
@@ -202,14 +203,14 @@ def _listen(api: PlainApi) -> None:
         sandbox = Sandbox(process_watchdog.clock)
         sandbox.listen()
     except (ValueError, RuntimeError, OSError) as error:
-        # Not the main thread, no thread or no descriptor to be had: the start goes on.
+        # Not the main thread, or no thread or descriptor is available: the start continues.
         logger().warning("SIGTERM=1 has no effect: %s", error)
         return
     _register(api)
 
 
 def _register(api: PlainApi) -> None:
-    """Register the extension, unless that has been tried: a second one would be refused."""
+    """Register the extension, unless that was tried already: a second one would be refused."""
     from .sandbox import announced_by  # noqa: PLC0415
 
     if "extension" in _past or _registered:

@@ -1,8 +1,8 @@
-"""``LAST_RESORT=supervise``: the process forks, and the one that there was looks after the other.
+"""``LAST_RESORT=supervise``: the process forks, and the original one supervises the child.
 
-While the entrypoint is imported, from a state that is still pristine: the runtime is there, nothing
-of the user's. So there is one way for every packaging, and the fresh process that takes a crashed
-one's place is forked from that same state.
+This happens while the entrypoint is imported, in a pristine state: the runtime is loaded, but none
+of the user's code. So it works the same with every packaging, and a fresh process that replaces a
+crashed one is forked from the same state.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ else:
     import _signal as signal  # without signal.py, whose enums take 0.6 ms of a cold start
 
 _OOM_SCORE = b"500"
-"""Raised for the runtime's process, so that the kernel never takes the supervisor for it."""
+"""The score of the runtime's process, raised so that the kernel never kills the supervisor instead.
+"""
 
 
 class Refusal(Exception):
@@ -40,7 +41,7 @@ class Refusal(Exception):
 
 
 def refusal() -> str | None:
-    """Why this system allows no supervisor; None if it does. Changes nothing. Thread: any."""
+    """Return why this system allows no supervisor; None if it does. Thread: any."""
     try:
         _kernel()
     except Refusal as error:
@@ -70,12 +71,12 @@ def _check_threads() -> None:
 
 
 def begin(address: str, settings: Settings, environ: MutableMapping[str, str]) -> Supervised:
-    """Fork; returns in the runtime's process, and in each that takes its place.
+    """Fork. Returns in the runtime's process, and in each process that replaces it.
 
     Raises:
         Refusal: there can be no supervisor. Nothing has been changed.
 
-    Thread: main, and there is no other.
+    Thread: main, while there is no other.
     """
     _check_threads()
     kernel = _kernel()
@@ -87,7 +88,7 @@ def begin(address: str, settings: Settings, environ: MutableMapping[str, str]) -
     api = PlainApi(address)
 
     def grace_period(seconds: float) -> float:
-        """The one in force for an invocation that has so many seconds."""
+        """Return the grace period in force for an invocation of `seconds`."""
         return Timeline(
             seconds,
             grace_period=settings.grace_period,
@@ -106,10 +107,10 @@ def begin(address: str, settings: Settings, environ: MutableMapping[str, str]) -
             raise
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         raise Refusal(f"no process can be had: {error}") from error
-    # From here on in the runtime's process.
+    # From here on this is the runtime's process.
     kernel.end_with_parent(signal.SIGKILL)
     if os.getppid() != parent:
-        os._exit(1)  # it has ended before that
+        os._exit(1)  # the supervisor has ended before that
     _offer_to_the_oom_killer()
     state.set_dump_signal(files.catch())
 
@@ -125,4 +126,4 @@ def _offer_to_the_oom_killer() -> None:
         with open("/proc/self/oom_score_adj", "wb", 0) as file:
             file.write(_OOM_SCORE)
     except OSError:
-        pass  # then the kernel chooses by size, and the runtime is the larger one
+        pass  # then the kernel chooses by size, and the runtime's process is larger

@@ -1,4 +1,4 @@
-"""The runtime's process as far as it knows of its supervisor: what it leaves to that, and how."""
+"""The runtime's side of the supervisor: what it passes on, and how."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
 
 class Supervised:
-    """Hands a stuck handler over to the supervisor; one per process.
+    """Hands a stuck handler over to the supervisor. There is one per process.
 
-    Thread: made by the main one, at the start; used by the watchdog's.
+    Thread: created by the main one, at the start; used by the watchdog's.
     """
 
     def __init__(
@@ -39,10 +39,10 @@ class Supervised:
         self._ring = ring
 
     def publish(self, fallback: object) -> None:
-        """Leave a handler's static fallback for the supervisor. Thread: main, at the end of init.
+        """Store a handler's static fallback for the supervisor. Thread: main, at the end of init.
 
-        One that is a function cannot be called where nothing in the process can act, and one that
-        the runtime cannot send is left out: the caller then gets the error.
+        A function cannot be called if nothing in the process can act, and a value that the runtime
+        cannot send is left out. In both cases the caller gets the error.
         """
         if fallback is NO_FALLBACK or callable(fallback):
             return
@@ -53,10 +53,10 @@ class Supervised:
         self._fallback.write("", kind, body)
 
     def act(self, firing: Firing) -> str | None:
-        """Say where the handler is, and have the supervisor answer for it.
+        """Report where the handler is, and make the supervisor answer for it.
 
-        Returns: the process is stopped in the middle of what follows, unless the handler comes back
-        first; then its own answer counts.
+        This returns. The supervisor stops the process at some later point, unless the handler
+        returns first; then its own answer counts.
 
         Thread: watchdog.
         """
@@ -70,19 +70,19 @@ class Supervised:
         return None
 
     def before_next_event(self, _left: float) -> str | None:
-        """Have a fresh process serve the next event; why not, if that cannot be.
+        """Let a fresh process serve the next event. Return why not, if that is not possible.
 
-        Nobody waits for its init, so it may take as long as it will.
+        No caller waits for its init, so the init may take any time.
 
         Thread: the handler's, after its end.
         """
         return before_next_event(self.recycle)
 
     def recycle(self) -> NoReturn:
-        """End this process, between two invocations, and have a fresh one serve the next event.
+        """End this process between two invocations, so that a fresh one serves the next event.
 
-        Call it once the answer has been taken and before the next event is asked for. Nothing of
-        the interpreter's own end is run.
+        Call this after the answer has been accepted and before the next event is requested. The
+        interpreter's own exit code does not run.
 
         Thread: main.
         """

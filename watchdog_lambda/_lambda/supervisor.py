@@ -1,13 +1,13 @@
-"""The supervisor: a process that answers where nothing in the runtime's process can.
+"""The supervisor: a process that answers when nothing in the runtime's process can.
 
-It forks the runtime's process and then sleeps in one system call. It looks at the page that both
-share once in the length of a timeout, and when it is rung or a child has ended. It imports nothing
-after the fork, has one thread, and takes no lock.
+It forks the runtime's process and then sleeps in one system call. It looks at the shared page once
+per timeout, and when it is rung or a child has ended. After the fork it imports nothing, has one
+thread, and takes no lock.
 
-Who answers: the runtime, unless the supervisor has seen ``OPEN`` in a process that has ended, or
-that it has stopped and looked at again. No byte of an answer is sent before ``ANSWERING`` is
-stored, so nobody else has answered then, and nobody else will. Without the second look: we read
-``OPEN``; the handler comes back and its answer is posted; we post ours. Pinned by the mutants of
+The runtime answers, unless the supervisor has read ``OPEN`` for a process that has ended, or that
+it has stopped and looked at again. No byte of an answer is sent before ``ANSWERING`` is stored, so
+then no answer has been sent, and only the supervisor will send one. Without the second look: we
+read ``OPEN``; the handler returns and its answer is posted; we post ours. Pinned by the mutants of
 ``dev.py race``.
 """
 
@@ -38,23 +38,23 @@ else:
     import _signal as signal  # without signal.py, whose enums take 0.6 ms of a cold start
 
 RING: Final = signal.SIGRTMIN
-"""What the runtime's process has its supervisor look with."""
+"""The signal with which the runtime's process makes its supervisor look."""
 
 _PASSED_ON: Final = {signal.SIGTERM, signal.SIGINT}
 WAITED_FOR: Final = frozenset({signal.SIGCHLD, RING, *_PASSED_ON})
-"""Blocked before the fork, and taken one by one."""
+"""The signals that are blocked before the fork, and then accepted one by one."""
 
 _AGAIN: Final = 0.01
-"""Seconds until a process that could not be stopped, or has just come back, is looked at again."""
+"""Seconds until the next look at a process that could not be stopped, or has just answered."""
 _STOPS_WITHIN: Final = 0.05
-"""Seconds that a process has to stop at the least, however late it is."""
+"""The least seconds that a process has to stop, however late it is."""
 _STARTS_WITHIN: Final = 2.0
-"""Seconds in which a fresh process must be had. The last one may have had all that there are, and
-takes a while to end."""
+"""Seconds in which a fresh process must start. The last one may have used up all processes, and
+takes some time to end."""
 
 
 class Supervisor:
-    """One sandbox's, or one worker's in Managed Instances. Thread: the process's only one."""
+    """The supervisor of a sandbox, or of a Managed Instances worker. Thread: its only one."""
 
     def __init__(
         self,
@@ -66,7 +66,7 @@ class Supervisor:
         environ: MutableMapping[str, str],
         mask: set[int],
     ) -> None:
-        """Look after a process with this environment; `mask` is what was blocked before."""
+        """Prepare to supervise; `mask` has the signals that were blocked before."""
         self._environ = environ
         self._api = api
         self._state = state
@@ -76,20 +76,20 @@ class Supervisor:
         self._mask = mask
         self._is_first = True
         self._is_one_of_several = bool(environ.get("AWS_LAMBDA_MAX_CONCURRENCY"))
-        self._next: socket | None = None  # on which the fresh process's first event comes
-        self._passed_on: set[int] = set()  # signals; from the first on nothing is started anew
-        self._refused: Seen | None = None  # the invocation whose answer was not taken from us
-        self._overdue: Seen | None = None  # found long after its deadline
-        self._waits_until = 0.0  # for that one; whatever else wakes the supervisor meanwhile
+        self._next: socket | None = None  # the connection for the fresh process's first event
+        self._passed_on: set[int] = set()  # signals; after the first no process is started again
+        self._refused: Seen | None = None  # the invocation for which our answer was refused
+        self._overdue: Seen | None = None  # an invocation found long after its deadline
+        self._waits_until = 0.0  # when to answer for that one, even if woken earlier
 
     def serve(self) -> socket | None:
         """Start the runtime's process whenever there is none.
 
-        Returns in each of them, with the connection that its first event comes on; None if it has
-        to ask for that itself.
+        Returns in each of these processes, with the connection for its first event; None if it has
+        to request that event itself.
 
         Raises:
-            OSError: not even the first process can be had.
+            OSError: not even the first process can be started.
         """
         if self._start():
             return self._next
@@ -99,14 +99,14 @@ class Supervisor:
                 self._is_first = False
                 if self._start_again():
                     return self._next
-        except Exception as error:  # noqa: BLE001 - a defect, or no process to be had
-            # Out of here it would be a second runtime, beside the first one. That ends with us, and
-            # the platform starts both anew.
+        except Exception as error:  # noqa: BLE001 - a defect, or no process can be started
+            # If we left here, we would become a second runtime. When we exit, the first one ends
+            # too, and the platform starts both again.
             _report.write_failure(error)
             os._exit(1)
 
     def _start(self) -> bool:
-        """Start a process from nothing that the last one has left; True in the new one."""
+        """Start a process without the last one's state; True in the new one."""
         self._state.clear()
         self._files.clear()
         self._answers.forget()
@@ -121,16 +121,16 @@ class Supervisor:
                 if SystemClock.monotonic() >= until:
                     raise
             SystemClock.pause(_AGAIN)
-            self._process.reap()  # until then it counts
+            self._process.reap()  # until then the last one counts towards the limit
 
     def _attend(self) -> None:
-        """Look after one process, until another one is to take its place."""
+        """Supervise one process, until another one must replace it."""
         pause = LONGEST_SLEEP
         while True:
             number = self._answers.kernel.wait_for_signal(WAITED_FOR, pause)
             if number in _PASSED_ON and number not in self._passed_on:
-                # Once: the platform may signal a whole group, and a second SIGTERM would find the
-                # runtime in the middle of its end.
+                # Only once: the platform may signal a whole group, and a second SIGTERM would
+                # interrupt the runtime's shutdown.
                 self._passed_on.add(number)
                 self._process.signal(number)
             elif number == signal.SIGCHLD:
@@ -151,14 +151,14 @@ class Supervisor:
     # ---- when ---------------------------------------------------------------------------------
 
     def _due_in(self, seen: Seen) -> float:
-        """Seconds until an invocation that is open must be answered for."""
+        """Return the seconds until we must answer for an open invocation."""
         left = seen.deadline - wall()
         if self._refused is not None and seen.is_same(self._refused):
             return LONGEST_SLEEP
         if self._state.has_given_up(seen):
             return 0.0
         if left < -OVERDUE_BY:
-            # Everything has been frozen, and now thaws: the runtime comes first.
+            # Everything was frozen and now thaws: give the runtime time to answer.
             now = SystemClock.monotonic()
             if self._overdue is None or not seen.is_same(self._overdue):
                 self._overdue = seen
@@ -169,13 +169,13 @@ class Supervisor:
     # ---- answering ----------------------------------------------------------------------------
 
     def _answer_for(self, seen: Seen) -> bool:
-        """Answer for a handler that is stuck; whether a fresh process is to take its place."""
+        """Answer for a stuck handler. Return whether a fresh process must replace its process."""
         left = seen.deadline - wall()
         self._files.ask_for_stuck(
             self._answers.kernel, self._process.pid, self._state.dump_signal, left * STACK_SHARE
         )
         if not self._process.stop(max((seen.deadline - wall()) / 2, _STOPS_WITHIN)):
-            # It has ended, and SIGCHLD says so; or it cannot be stopped, and so not be looked at.
+            # Either it has ended, and SIGCHLD follows; or it does not stop, so we cannot decide.
             self._process.go_on()
             return False
         again = self._state.look()
@@ -193,9 +193,9 @@ class Supervisor:
         return True
 
     def _take_over(self, ended: Ended) -> None:
-        """The runtime's process has ended: answer for it, or end as it has.
+        """Answer for the runtime's process, which has ended, or exit in the same way.
 
-        Returns only if a fresh process is to take its place.
+        Returns only if a fresh process must replace it.
         """
         state, seen = self._state.state, self._state.look()
         if self._passed_on or state == FAILED:
@@ -209,7 +209,7 @@ class Supervisor:
             self._replace(has_ended=True)
             return
         if seen is None:
-            # Nobody waits for an answer: the platform says what it has always said.
+            # No caller is waiting: leave it to the platform, as without a supervisor.
             ended.mirror(self._answers.kernel)
         taken = self._answers.crash(seen, ended, place)
         if not taken and seen.state != ANSWERING:
@@ -219,24 +219,24 @@ class Supervisor:
     # ---- a fresh process ----------------------------------------------------------------------
 
     def _replace(self, *, has_ended: bool) -> None:
-        """Ask for the next event, and end what is left of a process.
+        """Request the next event, and kill what is left of a process.
 
-        In this order: the platform ends an invocation, and hands on its answer, when the next event
-        is asked for. So that is not left to the fresh process, whose init may take long; unless it
-        is one of several, whose answers are handed on as they come. What it asked for before it can
-        serve it would wait, and another worker would have been free.
+        The platform ends an invocation, and forwards its answer, when the next event is requested.
+        So request it first, instead of leaving that to the fresh process, whose init may take long.
+        A process that is one of several requests it itself: their answers are forwarded at once,
+        and an event would have to wait for the init although another worker is free.
         """
-        # A snapshot is taken once; asked again, Lambda would have no answer.
+        # A snapshot is taken only once. Lambda would not answer a second request.
         if self._environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "snap-start":
             del self._environ["AWS_LAMBDA_INITIALIZATION_TYPE"]
         self._next = None if self._is_one_of_several else self._ask_for_event()
         self._process.end(self._state.served_at, self._state.served_pid, has_ended=has_ended)
 
     def _ask_for_event(self) -> socket | None:
-        """The connection that the next event comes on; None if there is none to be had."""
+        """Request the next event. Return its connection; None if that fails."""
         try:
             connection = self._api.connect()
             self._api.ask_for_event(connection)
         except OSError:
-            return None  # the fresh process says what is wrong
+            return None  # the fresh process will report what is wrong
         return connection
