@@ -1,4 +1,4 @@
-"""The function of ``tools/race.py``: the real runtime under a supervisor, or under a broken one.
+"""The function of :mod:`tools.race`: the real runtime under a supervisor, or under a broken one.
 
     python -m tools.race_cell [MUTANT]
 

@@ -18,7 +18,25 @@ from .report import SKIPPED, Part, Table
 if TYPE_CHECKING:
     from .report import Found, Tell
 
-_FOLDER: Final = Path(__file__).parent / "function"
+_APP: Final = """
+import time
+from pathlib import Path
+
+def handler(event, _context):
+    do, note = event["do"], Path(event["note"])
+    try:
+        if do != "answer":
+            time.sleep(30)
+    except TimeoutError:
+        note.write_text(repr(time.monotonic()))
+        if do == "raise":
+            raise
+    else:
+        note.write_text(repr(time.monotonic()))
+    return "answered"
+"""
+"""Notes when it saw its interrupt, or when it answers if it is told to."""
+
 _WAYS: Final = {
     "answer": ("no timeout: the handler returns at once", 100),
     "return": ("interrupted; the handler catches it and returns", 15),
@@ -32,16 +50,16 @@ def _measure(*, quick: bool, tell: Tell) -> Found:  # noqa: ARG001 - never in sh
     except EmulatorUnavailable as error:
         return {SKIPPED: [f"AWS's emulator: {error}"]}
     found: Found = {SKIPPED: []}
-    function = ["invoke", "late.handler", f"--path={_FOLDER}", "--timeout=1"]
-    with (
-        tempfile.TemporaryDirectory(prefix="answer-") as folder,
-        Emulator(path, function_of(parser().parse_args(function)), lambda _line: None) as emulator,
-    ):
+    with tempfile.TemporaryDirectory(prefix="answer-") as folder:
+        Path(folder, "late.py").write_text(_APP, encoding="utf-8")
         note = Path(folder, "note")
-        _after_the_note(emulator, "answer", note)  # the start of the process
-        for what, (title, samples) in _WAYS.items():
-            tell(f"{title}: {samples} times")
-            found[what] = [_after_the_note(emulator, what, note) for _ in range(samples)]
+        arguments = ["invoke", "late.handler", f"--path={folder}", "--timeout=1"]
+        function = function_of(parser().parse_args(arguments))
+        with Emulator(path, function, lambda _line: None) as emulator:
+            _after_the_note(emulator, "answer", note)  # the start of the process
+            for what, (title, samples) in _WAYS.items():
+                tell(f"{title}: {samples} times")
+                found[what] = [_after_the_note(emulator, what, note) for _ in range(samples)]
     return found
 
 

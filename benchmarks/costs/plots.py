@@ -15,8 +15,6 @@ from .interrupts import STATES, WAYS
 from .report import above, quantile
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
     from .report import Found
 
 _LOOKS: Final[dict[str, dict[str, Any]]] = {
@@ -60,7 +58,8 @@ def calls(found: Found) -> str:
         axes.tick_params(axis="y", length=0)
         axes.set_xlim(first, max(cost for cost, _ in rows) * 2.5)
         axes.set_ylim(len(rows) - 0.4, -0.6)
-        _in_time_units(axes)
+        axes.set_xticks([100, 1_000, 10_000, 100_000], ["0.1 µs", "1 µs", "10 µs", "100 µs"])
+        axes.minorticks_off()
         axes.set_xlabel("added to one call of a handler that does nothing")
         return to_svg(figure)
 
@@ -133,12 +132,6 @@ def growth(found: Found) -> str:
                 if column == 0:
                     axes.set_ylabel("a call, µs" if row == 0 else "due to interrupt, ms")
         return to_svg(figure)
-
-
-def _in_time_units(axes: Axes) -> None:
-    ticks = [100, 1_000, 10_000, 100_000]
-    axes.set_xticks(ticks, ["0.1 µs", "1 µs", "10 µs", "100 µs"])
-    axes.minorticks_off()
 
 
 DRAWN: Final = {"calls": calls, "interrupts": interrupts, "growth": growth}

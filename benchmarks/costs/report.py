@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
+    Tell = Callable[[str], None]
+    """Says what is under way."""
     Found = dict[str, Any]
     """What a part has measured, as it stands in the file."""
 
@@ -80,12 +82,6 @@ class Ratio(NamedTuple):
     """Why it may vary by so much."""
     floor: float = 0.0
     """What it may be in any case: below, a difference is noise."""
-
-
-class Tell(Protocol):
-    """Says what is under way."""
-
-    def __call__(self, what: str, /) -> None: ...
 
 
 class Measure(Protocol):

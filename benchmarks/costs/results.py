@@ -70,11 +70,6 @@ class Results(NamedTuple):
             if not is_missing(found):
                 yield from PARTS[name].ratios(found)
 
-    def skipped(self) -> Iterator[str]:
-        for name, found in self.parts.items():
-            for reason in found[SKIPPED]:
-                yield f"{name}: {reason}"
-
     def to_json(self) -> str:
         """To be kept, with as many digits as mean anything."""
         return as_json(_rounded(self._asdict()))
