@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from typing import TYPE_CHECKING, Any, Final
 
@@ -68,8 +69,10 @@ def test_parent_is_answered_in_time_and_the_child_goes_on(
         undisturbed = {"threads": 1, "error": None}
         assert seen(tmp_path / "short") == undisturbed
         result = undisturbed if how in {"pool", "executor"} else None
-        # The watchdog's thread is no reason to warn of a fork, no matter what forks.
-        assert ended.answer == {"result": result, "warnings": []}
+        assert ended.answer["result"] == result
+        # From 3.12 on Python warns of a fork beside any other thread, and so beside ours.
+        warned = ["multi-threaded" in warning for warning in ended.answer["warnings"]]
+        assert warned == [True] * (method == "fork" and sys.version_info >= (3, 12))
         assert timed_out.answer["errorType"] == "LambdaTimeout"
         assert FIRES_AT - 0.05 < timed_out.response.seconds < FIRES_AT + SLACK
         assert len(timed_out.reports) == 1
