@@ -131,8 +131,8 @@ class Approach:
             _leave(self._target)
         self._target = target
         self._watched = frame
-        # Before and after: beside a profile function 3.13 shows no opcodes that were asked for
-        # before it was set, and 3.12 none that were asked for after. Pinned by
+        # Set before and after: if there is a profile function, 3.13 shows no opcodes requested
+        # before the trace function was set, and 3.12 none requested after. Pinned by
         # test_a_landing_beside_a_tool_disturbs_neither.
         sys.settrace(self._on_call)
         self._trace(frame)

@@ -84,7 +84,7 @@ def current() -> Invocation | None:
 
 
 def remaining_time() -> float:
-    """Seconds to the hard deadline of the invocation under way; ``math.inf`` outside of one.
+    """Return the seconds to the current invocation's hard deadline; ``math.inf`` outside one.
 
     The result is negative once the deadline has passed (Managed Instances do not enforce it). A
     thread that the handler has started belongs to the process's invocation, if there is only one.

@@ -61,7 +61,7 @@ class InterruptRecord:
         self.landed_at: float | None = None
         # Where a nudge has raised it: the code and the instruction.
         self.landed_in: tuple[CodeType, int] | None = None
-        # The names of the libraries that it has met the thread in, innermost first.
+        # The names of the libraries that the thread was in, innermost first.
         self.libraries: tuple[str, ...] = ()
         # Weak: its traceback holds the handler's frames, which we must not keep alive.
         self.error = weakref.ref(error)
@@ -103,7 +103,7 @@ class Interrupts:
         self._code = code
         self.records: list[InterruptRecord] = []
         self.left_out = 0  # dropped from the middle of the records
-        # The libraries that the thread was in when it was last met, which may return before the
+        # The libraries that the thread was in at the last look, which may return before the
         # interrupt lands.
         self.calls: tuple[str, ...] = ()
         # The block in which the user's code has caught the timeout, unless it has entered the block
