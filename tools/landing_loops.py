@@ -1,8 +1,7 @@
 """Loops that an interrupt can land wrongly in, each with a judge that knows nothing of the package.
 
-A loop is a handler that runs until it is interrupted. Its judge is asked afterwards, and says what
-has been left behind: something entered and not left, a lock that is locked, a wrong answer, a
-``finally`` that has not run.
+A loop is a handler that runs until it is interrupted. Its judge says afterwards what has been left
+behind: something entered and not left, a locked lock, a wrong answer, a ``finally`` not run.
 """
 
 from __future__ import annotations

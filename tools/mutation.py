@@ -51,6 +51,7 @@ ELSEWHERE: Final = {
     "_cpython.delivery": ("_cpython/test_nudge",),
     "_cpython.loops": ("_cpython/test_event_loops",),
     "_cpython.source": ("_cpython/test_places",),
+    "_cpython.tasks": ("_cpython/test_tasks", "_cpython/test_event_loops"),
     "_cpython.timers": ("_cpython/test_timer",),
     "_cpython.values": ("_cpython/test_clauses",),
     "_engine.current": ("_engine/test_invocation", "../threads/test_kept_invocations"),

@@ -41,6 +41,10 @@ def on_line(code: CodeType, number: int) -> list[int]:
     ]
 
 
+def name(code: CodeType, offset: int) -> str:
+    return next(i.opname for i in dis.get_instructions(code) if i.offset == offset)
+
+
 def test_plain_code_is_safe_but_for_what_stores_a_result() -> None:
     """A call's result would be lost."""
     code = compiled("def f(work):\n    x = work()\n    return x + 1\n")
@@ -142,6 +146,65 @@ def test_a_finally_is_run_to_its_end() -> None:
     for line in (2, 6):
         assert all(points.allows(offset) for offset in on_line(code, line))
         assert not any(points.is_in_a_finally(offset) for offset in on_line(code, line))
+
+
+def test_the_finally_of_an_endless_loop_is_one_as_well() -> None:
+    """It is there once, and the block goes on right up to it."""
+    code = compiled(
+        "def f(work):\n    try:\n        while True:\n            work(1)\n"
+        "    finally:\n        work(2)\n"
+    )
+    points = CodePoints(code)
+
+    assert all(points.is_in_a_finally(offset) for offset in on_line(code, 5))
+    assert not any(points.is_in_a_finally(offset) for offset in on_line(code, 3))
+
+
+def test_an_except_without_a_kind_is_no_finally() -> None:
+    """It has the handler's shape, and raises nothing on."""
+    code = compiled("def f(work):\n    try:\n        work(1)\n    except:\n        work()\n")
+    points = CodePoints(code)
+
+    assert not any(points.is_in_a_finally(offset) for offset in on_line(code, 4))
+    assert any(points.allows(offset) for offset in on_line(code, 4))
+
+
+def test_the_first_instruction_of_a_block_is_safe() -> None:
+    """What stands before it is not."""
+    code = compiled("def f(work):\n    work()\n    try:\n        work.on()\n    finally: work()\n")
+    points = CodePoints(code)
+
+    first = on_line(code, 3)[0]
+    assert protected_by(code, first) is not None
+    assert points.allows(first)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "for i in work: \n            if i: continue",
+        "while work(): \n            if work: continue",
+        "while work():\n            try: work()\n            except OSError: continue",
+    ],
+)
+def test_no_jump_of_a_loop_in_a_with_goes_past_its_exit(body: str) -> None:
+    """The table leaves some out, and from 3.14 on what stands between two of them."""
+    code = compiled(f"def f(work):\n    with work:\n        {body}\n        work(1)\n    work(2)\n")
+    points = CodePoints(code)
+    within = {o for line in (2, 3, 4) for o in on_line(code, line)}
+    bare = [o for o in within if not catches(code, protected_by(code, o))]
+
+    assert not any(points.allows(offset) for offset in bare if "JUMP" in name(code, offset))
+    assert not any(points.allows(offset) for offset in bare if name(code, offset) == "NOT_TAKEN")
+
+
+def test_where_a_loop_goes_back_a_signals_handler_may_raise() -> None:
+    """There is no other handler around it."""
+    code = compiled("def f(work):\n    n = 0\n    while True:\n        n += 1\n")
+    points = CodePoints(code)
+    [back] = named(code, "JUMP_BACKWARD")
+
+    assert points.allows_after(back)
 
 
 def test_an_except_clause_is_safe_and_its_ends_are_not() -> None:

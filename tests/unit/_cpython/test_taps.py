@@ -45,9 +45,9 @@ class Monitoring:
         self.callbacks[tool] = callback
 
     def set_local_events(self, tool: int, code: CodeType, events: int) -> None:
-        self.local[code] = tool, events
         if events and self.meanwhile is not None:
             self.meanwhile()
+        self.local[code] = tool, events
 
 
 @pytest.fixture
@@ -160,6 +160,7 @@ def test_who_has_gone_elsewhere_is_tapped_there(scene: Scene, monitoring: Monito
 
 def test_who_does_not_hear_is_in_c_code(scene: Scene) -> None:
     """The time runs from the first tap on, wherever the thread is, and anew once it has heard."""
+    assert HEARING < 0.1, "a loop that waits is woken by an injection"
     assert scene.tap.send(OTHER, here(), 10.0)
     assert scene.tap.send(OTHER, there(), 10.0 + HEARING * 0.9)
     assert not scene.tap.send(OTHER, there(), 10.0 + HEARING)
@@ -169,6 +170,7 @@ def test_who_does_not_hear_is_in_c_code(scene: Scene) -> None:
 
 def test_a_tool_of_others_is_left_to_them(scene: Scene, monitoring: Monitoring) -> None:
     """The next number is taken; without any, no thread can be tapped."""
+    assert {0, 1, 2, 5}.isdisjoint(TOOLS), "a debugger's, coverage's, a profiler's, an optimizer's"
     monitoring.names[TOOLS[0]] = "somebody"
     assert scene.tap.send(OTHER, here(), 10.0)
     assert list(monitoring.callbacks) == [TOOLS[1]]
