@@ -126,8 +126,7 @@ def guard(
                 # test_an_injection_that_lands_in_settle_leaves_the_result.
                 invocation.firing.settle()
             else:
-                # Read `is_seen` only after closing: before that the watchdog's look can still begin
-                # to use this object; see _engine.current.
+                # Read after closing: before, a look can begin to use this; see _engine.current.
                 if not invocation.is_seen:
                     invocation.event = invocation.context = None
                     return result
@@ -139,8 +138,7 @@ def guard(
         except BaseException as late:
             if invocation.firing is None:
                 raise
-            # An injected interrupt that was already on its way has landed. The handler's result
-            # stays.
+            # An injected interrupt that was on its way has landed. The handler's result stays.
             if invocation.is_open:
                 # Or a debugger or profiler in Python was interrupted between two of these lines, so
                 # it is not known how the handler ended. Its own error, if any, is the context.

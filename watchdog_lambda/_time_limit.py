@@ -119,8 +119,7 @@ class time_limit:  # noqa: N801 - used like a function
         self._begin(task)
         return self
 
-    # Not a coroutine function: 3.11 has a check point between creating the coroutine and its first
-    # line.
+    # Not a coroutine function: 3.11 has a check point before the first line of one.
     __aexit__: Callable[..., Awaitable[None]] = __exit__  # type: ignore[assignment]
 
     # ---- the two ends ------------------------------------------------------------------------
@@ -143,9 +142,8 @@ class time_limit:  # noqa: N801 - used like a function
             return
         try:
             limit.begin()
-            # Compare with acts_at, not with wake_at: at wake_at the thread may only take a sample.
-            # The kernel timer is set for acts_at, and must reach C code in this block that holds
-            # the GIL. Pinned by
+            # Not with wake_at, at which the thread may only take a sample: the kernel timer is set
+            # for acts_at, and must reach C code in this block that holds the GIL. Pinned by
             # test_a_block_rings_although_the_thread_wakes_for_a_sample_before.
             if (
                 limit.due < process_watchdog.acts_at

@@ -1,4 +1,4 @@
-"""What no test runs, or no test fails for, has a reason at the line."""
+"""What no test runs, or no test fails for, has a reason at the line; and no module is too long."""
 
 from __future__ import annotations
 
@@ -44,6 +44,14 @@ def test_what_coverage_leaves_out_says_why() -> None:
 def test_a_pragma_without_a_reason_is_found(comment: str, *, holds: bool) -> None:
     """The rule itself."""
     assert bool(EXPLAINED.search(comment)) is holds
+
+
+def test_no_module_has_more_than_250_lines() -> None:
+    """One that would has two reasons to change."""
+    files = ROOT.glob("watchdog_lambda/**/*.py")
+    lengths = {str(file.relative_to(ROOT)): len(file.read_text().splitlines()) for file in files}
+
+    assert {name: length for name, length in lengths.items() if length > 250} == {}
 
 
 def test_every_surviving_mutant_says_why() -> None:
