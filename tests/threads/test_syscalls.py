@@ -203,3 +203,17 @@ def test_the_numbers_of_the_two_machines_name_the_same_calls() -> None:
     """But for those that arm64 never had: it has their newer forms."""
     older = {"poll", "select", "epoll_wait"}
     assert set(NAMES["x86_64"].values()) - older == set(NAMES["aarch64"].values())
+
+
+def test_the_kernels_files_are_read_without_releasing_the_gil(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """``open()`` releases it six times, and threads that compute take a turn each time."""
+    monkeypatch.setattr(syscalls, "open", None, raising=False)
+
+    status = syscalls.read("/proc/self/status")
+
+    assert status.startswith("Name:")
+    assert status.endswith("\n")
+    assert len(status) > 512, "longer than what is read at once"
+    assert syscalls.read("/proc/self/nothing") == ""

@@ -189,10 +189,14 @@ def threads() -> list[int]:
 def read(path: str) -> str:
     """Return the content of one of the kernel's files; empty if there is none."""
     try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return file.read()
-    except OSError:
-        return ""
+        from . import libc  # noqa: PLC0415 - preloaded, as the watchdog needs it to fire
+    except ImportError:
+        try:
+            with open(path, encoding="utf-8", errors="replace") as file:
+                return file.read()
+        except OSError:
+            return ""
+    return libc.content_of(path).decode(errors="replace")
 
 
 def _in_epoll(descriptor: int) -> Iterator[int]:
