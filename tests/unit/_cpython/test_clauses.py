@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import sys
 import threading
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -10,7 +12,15 @@ import pytest
 
 from tests.unit.frames import innermost, made
 from watchdog_lambda import Interrupt, LambdaTimeout
-from watchdog_lambda._cpython.clauses import PASSES, RAISED_ON, SUPPRESSED, TAKEN, fate, is_handling
+from watchdog_lambda._cpython.clauses import (
+    PASSES,
+    RAISED_ON,
+    SUPPRESSED,
+    TAKEN,
+    comes_again,
+    fate,
+    is_handling,
+)
 from watchdog_lambda.errors import LoopInterrupt
 
 if TYPE_CHECKING:
@@ -37,7 +47,21 @@ class LetsPass:
         return None
 
 
+class Notes:
+    """Takes nothing, but uses a constant when it is left."""
+
+    def __init__(self) -> None:
+        self.left = 0
+
+    def __enter__(self) -> None:
+        """Nothing."""
+
+    def __exit__(self, *_: object) -> None:
+        self.left = 1
+
+
 NAMES: dict[str, Any] = {
+    "notes": Notes,
     "network": SimpleNamespace(faults=(ConnectionError, TimeoutError)),
     "FAULTS": (KeyError, (OSError, ValueError)),
     "swallows": Swallows,
@@ -76,6 +100,8 @@ ALL_PASS, NONE_PASSES = [PASSES] * 3, [TAKEN] * 3
         ("try: back()\nexcept (KeyError, OSError): pass", [TAKEN, PASSES, PASSES]),
         ("faults = OSError\ntry: back()\nexcept faults: pass", [TAKEN, PASSES, PASSES]),
         ("try: back()\nexcept KeyError: pass\nexcept OSError: pass", [TAKEN, PASSES, PASSES]),
+        # It neither raises nor ends.
+        ("try: back()\nexcept OSError:\n  while True: print()", [TAKEN, PASSES, PASSES]),
         (
             "while True:\n  try:\n    back()\n    break\n  except OSError: pass",
             [TAKEN, *[PASSES] * 2],
@@ -127,6 +153,9 @@ def test_a_clause_that_may_not_raise_it_on_takes_it(condition: str) -> None:
         ("with lock: back()", ALL_PASS),
         ("manager = lets_pass()\nwith manager: back()", ALL_PASS),
         ("with swallows(): back()", ALL_PASS),
+        # What was called before with a manager in a variable tells nothing of the block's own.
+        ("other = swallows()\nprint(other)\nwith lets_pass(): back()", ALL_PASS),
+        ("manager = notes()\nwith manager: back()", ALL_PASS),
         ("manager = swallows()\nwith manager: back()", [SUPPRESSED] * 3),
         ("manager = swallows()\nwith manager as value, lock: back()", [SUPPRESSED] * 3),
     ],
@@ -134,6 +163,20 @@ def test_a_clause_that_may_not_raise_it_on_takes_it(condition: str) -> None:
 def test_what_ends_a_block_lets_it_pass(body: str, expected: list[str]) -> None:
     """But for the manager of a ``with`` that is known to answer something."""
     assert fates(body) == expected
+
+
+@pytest.mark.parametrize(("handlers", "expected"), [(49, RAISED_ON), (50, TAKEN)])
+def test_so_many_handlers_are_followed_and_no_more(handlers: int, expected: str) -> None:
+    """Whoever raises it on more often than that counts as taking it."""
+    # The compiler adds a handler to each clause, and another one to each that has a name.
+    named = handlers - 2 * 18
+    body = "back()"
+    for level in range(18):
+        clause = "OSError as e" if level < named else "OSError"
+        body = "try:\n" + "\n".join(f" {line}" for line in body.splitlines())
+        body += f"\nexcept {clause}: raise"
+
+    assert fates(body)[0] == expected
 
 
 def test_a_finally_that_returns_takes_it() -> None:
@@ -202,3 +245,61 @@ def test_whether_it_is_handling_something(body: str, *, expected: bool) -> None:
         return is_handling(frame.f_code, frame.f_lasti)
 
     assert innermost(look, made(source)) == [expected]
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ("back()", False),
+        ("for n in (1, 2): print(n)\nback()", False),
+        ("while True:\n  back()\n  break", False),
+        ("try: back()\nexcept OSError: print()", False),
+        ("for n in (1,): back()", True),
+        ("while True:\n  if not back(): break", True),
+        ("while True:\n  try: return back()\n  except OSError: pass", True),
+        ("try: back()\nexcept OSError: call(back)", True),
+    ],
+)
+def test_whether_a_call_may_be_repeated(body: str, *, expected: bool) -> None:
+    """By a loop around it, a retry after its error, or the function's call of itself."""
+    source = "def call(back):\n" + "\n".join(f"    {line}" for line in body.splitlines())
+
+    assert innermost(comes_again, made(source)) == [expected]
+
+
+def test_what_stands_right_before_a_loop_is_not_repeated() -> None:
+    """The instruction after it is; that is the loop's first one."""
+    said: list[bool] = []
+
+    class Holder:
+        def __setattr__(self, name: str, value: object) -> None:
+            said.append(comes_again(sys._getframe(1)))
+
+    made("""
+    def call(holder):
+        holder.value = 1
+        while True:
+            if holder: return
+    """)(Holder())
+
+    assert said == [False]
+
+
+def test_an_await_is_no_loop_of_the_source() -> None:
+    """Though the compiler makes one of it, until what is awaited has ended."""
+    said: list[bool] = []
+
+    async def awaited() -> None:
+        said.append(comes_again(sys._getframe(1)))
+
+    async def once() -> None:
+        await awaited()
+
+    async def several_times() -> None:
+        for _ in range(1):
+            await awaited()
+
+    asyncio.run(once())
+    asyncio.run(several_times())
+
+    assert said == [False, True]

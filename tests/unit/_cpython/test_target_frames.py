@@ -146,6 +146,46 @@ def test_what_nobody_has_called_is_stood_by(monkeypatch: pytest.MonkeyPatch) -> 
     assert nearest(frame(OWNS, "callback"), frame(OWNS, "outer", 0)) == "outer", "at its RESUME"
 
 
+def delegates(inner: Any) -> Any:
+    yield 1
+    yield from inner
+
+
+async def awaits(inner: Any) -> None:
+    await inner
+
+
+@pytest.mark.parametrize("outer", [delegates, awaits])
+def test_what_continues_a_generator_has_called_it(outer: Any) -> None:
+    """An outer one that goes on, after a ``yield`` or an ``await``, goes on with the inner one."""
+    first, *continued = (i for i in dis.get_instructions(outer) if i.opname == "RESUME")
+
+    for resume in continued:
+        around = frame(OWNS, "outer", resume.offset, code=outer.__code__)
+        assert nearest(frame(OWNS, "inner"), around) == "inner"
+    begins = frame(OWNS, "outer", first.offset, code=outer.__code__)
+    assert continued
+    assert nearest(frame(OWNS, "callback"), begins) == "outer", "nothing is called where it begins"
+
+
+def test_what_the_package_s_own_signal_handler_calls_is_stood_by() -> None:
+    """It interrupts the user's code, which gets the interrupt; its other code does not."""
+
+    def nudged(*_: object) -> None: ...
+
+    nudged.__code__ = nudged.__code__.replace(co_filename=PACKAGE + "_cpython/delivery.py")
+    called = frame(OWNS, "called")
+    before = signal.signal(signal.SIGUSR1, nudged)
+    try:
+        by_the_handler = nearest(called, _of(nudged.__code__), frame(OWNS, "outer"))
+        by_others = nearest(called, frame(PACKAGE + "batch/__init__.py", "_process"))
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+    assert by_the_handler == "outer"
+    assert by_others == "called"
+
+
 def test_a_signals_handler_is_stood_by() -> None:
     """A signal can come in the middle of a call; so can a tracer's event."""
 
@@ -241,6 +281,15 @@ def test_signals_are_looked_at_where_no_call_is_under_way() -> None:
     assert is_at_a_call(frame(OWNS))
     assert not is_at_a_call(frame(OWNS, lasti=0))
     assert not is_at_a_call(frame(OWNS, lasti=back, code=code))
+
+
+def test_a_trace_function_raises_in_no_finally_until_it_has_taken_too_long() -> None:
+    """At a call it may raise, in place of the call."""
+    frames = TargetFrames(Places())  # type: ignore[arg-type]
+
+    assert frames.allows(frame(OWNS, lasti=CALLS[0]), OWN) is True
+    assert frames.allows(frame(OWNS, lasti=IN_THE_FINALLY), OWN) is False
+    assert frames.allows(frame(OWNS, lasti=IN_THE_FINALLY), ANY) is True
 
 
 def test_from_afar_only_the_innermost_frame_is_looked_at() -> None:
