@@ -39,7 +39,7 @@ def test_whatever_the_loop_was_doing_it_leaves_nothing_behind(name: str) -> None
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="an injection does not see where it lands")
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 @pytest.mark.parametrize(
-    "name", ["exit_stack_with_a_lock", "acquire_and_try", "a_finally", "path_exists", "async_with"]
+    "name", ["exit_stack_with_a_lock", "acquire_and_try", "a_finally", "path_exists"]
 )
 def test_off_the_main_thread_it_leaves_nothing_behind_either(
     name: str, monkeypatch: pytest.MonkeyPatch

@@ -93,11 +93,18 @@ class Approach:
         return frame is self._watched or (looked_blocked and is_at_a_call(frame))
 
     def allows(
-        self, frame: FrameType, *, is_last_call: bool = False, is_late: bool = False
+        self,
+        frame: FrameType,
+        *,
+        is_last_call: bool = False,
+        is_late: bool = False,
+        has_waited: bool = False,
     ) -> bool:
         """Return whether a signal handler may raise in `frame`, in which the thread is running.
 
-        If not, call :meth:`begin`. `is_late` says that even the hard deadline has passed.
+        If not, call :meth:`begin`. `is_late` says that even the hard deadline has passed, and
+        `has_waited` that the thread gets no more time to return to the user's code: it may be
+        polling, which takes hardly any CPU time.
         """
         self.frames.note_handlers()
         # Subtract our own part. Pinned by test_what_reading_code_takes_is_not_the_threads.
@@ -107,9 +114,9 @@ class Approach:
             since = self._cpu_since = now
         is_held_up = self._is_held_up()
         patience = PATIENCE if is_late else self._patience / (HURRY if is_last_call else 1)
-        stage = int((now - since) / patience)
+        stage = max(int((now - since) / patience), ANY if has_waited else OWN)
         self._reach = min(stage, WHEREVER if is_last_call or is_held_up else ANY)
-        if self._reach < WHEREVER and not is_held_up:
+        if self._reach < WHEREVER and not (is_held_up or has_waited):
             return False
         target, is_loops = self.frames.nearest(frame, self._reach)
         if self._reach == WHEREVER:

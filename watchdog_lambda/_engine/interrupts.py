@@ -41,8 +41,8 @@ if TYPE_CHECKING:
 PAUSE = 0.02
 """Seconds between two interrupts, in which the reaction to the first one can become visible."""
 
-BLOCKED, MOVING, TRACED = "blocked", "moving", "traced"
-"""How a thread is found: in a blocking call, running, or traced to a safe point."""
+BLOCKED, MOVING, TAPPED, TRACED = "blocked", "moving", "tapped", "traced"
+"""How a thread is found: in a blocking call, running, between calls, or traced to a safe point."""
 
 LONGEST_PUT_OFF = 0.05
 """Seconds for which an interrupt may be deferred if it would break something in a blocked thread,
@@ -221,6 +221,7 @@ class InterruptPolicy(Interrupts):
             frame,
             is_last_call=now >= self._timeline.last_call_at,
             is_late=now >= self._timeline.limit,
+            has_waited=has_waited and found == TAPPED,
         )
         return not self.is_on_its_way
 

@@ -13,7 +13,7 @@ from watchdog_lambda._cpython.stacks import all_stacks, frame_of, gc_paused
 from watchdog_lambda._cpython.tasks import note_run
 from watchdog_lambda.errors import LANDING, prepared
 
-from .interrupts import BLOCKED, MOVING, TRACED
+from .interrupts import BLOCKED, MOVING, TAPPED, TRACED
 from .limits import cleans_up_for_another
 
 TYPE_CHECKING = False
@@ -43,7 +43,12 @@ def inject(firing: Firing, now: float, handled: BaseException | None) -> bool:
         # test_an_async_block_off_the_main_thread_is_all_that_is_interrupted.
         if not firing.invocation.may_land():
             return False
-        if services.tap.send(thread_id, frame_of(thread_id), services.clock.monotonic()):
+        # Not where a loop runs: between two callbacks all frames are the loop's, and the thread
+        # would be traced through many of them. Pinned by test_async_expire_off_the_main_thread.
+        loop = loop_in(thread_id)
+        if loop is None and services.tap.send(
+            thread_id, frame_of(thread_id), services.clock.monotonic()
+        ):
             return True
         stack = all_stacks(thread_id).get(thread_id, [])
         error = firing.policy.decide(now, frame_of(thread_id), handled, stack=stack)
@@ -51,7 +56,6 @@ def inject(firing: Firing, now: float, handled: BaseException | None) -> bool:
             return False
         prepared[thread_id] = error
         services.injector.inject(thread_id, LANDING[type(error)])
-        loop = loop_in(thread_id)
         if loop is None:
             return False
         with gc_paused():
@@ -73,7 +77,7 @@ def land(firing: Firing, frame: FrameType) -> BaseException | None:
     # What the watchdog saw is valid for one nudge only.
     looked_blocked, firing.looks_blocked = firing.looks_blocked, False
     if firing.delivery == "injection":  # tapped, so the thread is at an instruction
-        return _land_alone(firing, frame, MOVING)
+        return _land_alone(firing, frame, TAPPED)
     if firing.policy.approach.stands_still(frame, looked_blocked=looked_blocked):
         return _land(firing, frame, BLOCKED)
     return _land(firing, frame, MOVING)
