@@ -101,7 +101,20 @@ class Nudge:
     def _on_nudge(self, _signum: int, frame: FrameType | None) -> None:
         """Handle the signal in the main thread, wherever that is: raise an error that is due."""
         self.heard += 1
-        error = decided(self._decide, frame)
+        try:
+            error = self._decide(frame)
+        except RecursionError:
+            # As in `decided`, which the last frame of all could not even call. Pinned by
+            # test_one_line_and_one_answer[recursion].
+            try:
+                limit = sys.getrecursionlimit()
+                sys.setrecursionlimit(limit + _ROOM)
+                try:
+                    error = self._decide(frame)
+                finally:
+                    sys.setrecursionlimit(limit)
+            except RecursionError:
+                return
         if error is not None:
             raise error
 
