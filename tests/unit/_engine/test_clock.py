@@ -87,6 +87,15 @@ def test_a_hook_budget_is_as_it_was_set_where_the_grace_period_is(grace_period: 
     assert budget_within(grace_period, 2.4, chosen_for=3.0) == 2.4
 
 
+def test_an_alarm_tells_whether_the_time_has_passed() -> None:
+    """Sampling continues only if the alarm was not rung."""
+    alarm = SystemAlarm(longest=5.0)
+    alarm.ring()
+
+    assert alarm.wait(5.0) is False, "rung"
+    assert alarm.wait(0.0) is True
+
+
 def test_alarm_rung_before_the_wait_is_not_lost() -> None:
     """A ring that comes first ends the wait at once, and ringing twice is no error."""
     alarm = SystemAlarm(longest=5.0)
