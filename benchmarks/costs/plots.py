@@ -8,6 +8,7 @@ from matplotlib.lines import Line2D
 
 from benchmarks.drawing import ALARM, INK, OTHER, OURS, blank, strip, style, to_svg
 
+from .calls import GOAL_NS
 from .contenders import CONTENDERS, RECIPE
 from .contenders import OURS as OUR_WAYS
 from .growth import SERIES
@@ -27,7 +28,6 @@ _BESIDE: Final = {
     "50": "50 busy threads",
     "quota": "small quota",
 }
-_GOAL_NS: Final = 1000
 
 
 def calls(found: Found) -> str:
@@ -50,9 +50,9 @@ def calls(found: Found) -> str:
                 va="center",
                 fontweight="bold" if ours else "normal",
             )
-        axes.axvline(_GOAL_NS, color=INK, linewidth=0.8, linestyle=":")
+        axes.axvline(GOAL_NS, color=INK, linewidth=0.8, linestyle=":")
         axes.annotate(
-            "goal", (_GOAL_NS, 1.01), xycoords=("data", "axes fraction"), ha="center", va="bottom"
+            "goal", (GOAL_NS, 1.01), xycoords=("data", "axes fraction"), ha="center", va="bottom"
         )
         axes.set_yticks(range(len(rows)), [name for _, name in rows])
         axes.tick_params(axis="y", length=0)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -22,31 +21,48 @@ from .report import SKIPPED, Goal, Part, Ratio, Table
 if TYPE_CHECKING:
     from .report import Found, Tell
 
-_MOST_MS: Final = 8
-_MOST_MB: Final = 1.5
-_LIMIT_MB: Final = 3
-_MOST_SHARE: Final = 0.4  # of the runtime's own time
-_LIMIT_SHARE: Final = 0.6  # wall time, so neighbours count; the CPU time's ratio is the narrow one
+_MOST_MS: Final = 6
+_MOST_MB: Final = 1
+_MOST_FIRST_MS: Final = 0.3
 
 _APP = "def handler(event, context):\n    return event\n"
 
-# Both load AWS's runtime and the handler. Memory is read before anything is printed.
+# Both load AWS's runtime and the handler.
 _BARE = """
 from awslambdaric import bootstrap
-bootstrap._get_handler("tiny_app.handler")
+handler = bootstrap._get_handler("tiny_app.handler")
 """
 _WATCHED = """
 from awslambdaric import bootstrap
-import watchdog_lambda.entrypoint
+from watchdog_lambda.entrypoint import handler
 """
+# The start ends here: whatever is imported or called from here on is measured by itself. The
+# CPU time of a call includes what it leaves to the watchdog's thread.
 _TELL = """
+from time import perf_counter, process_time, sleep, time
+ended, cpu = perf_counter(), process_time()
 with open("/proc/self/statm") as statm:
     pages = int(statm.read().split()[1])
-import json, resource, sys
+import sys
+modules = len(sys.modules)
+import json, resource
+
+def call():
+    given = bootstrap.LambdaContext("id", None, None, int(time() * 1000) + 900_000)
+    sleep(0.02)
+    before = process_time()
+    handler(None, given)
+    sleep(0.02)
+    return process_time() - before
+
+first, second = call(), call()
 print(json.dumps({
+    "ended": ended,
+    "cpu": cpu,
     "rss": pages * resource.getpagesize(),
+    "first": first - second,
     "powertools": "aws_lambda_powertools" in sys.modules,
-    "modules": len(sys.modules),
+    "modules": modules,
 }))
 """
 
@@ -55,6 +71,8 @@ class Process(NamedTuple):
     seconds: float
     cpu: float
     rss: int
+    first: float
+    """The CPU time of the first call above the second one's."""
     powertools: bool
     modules: int
 
@@ -63,10 +81,9 @@ _NO_QUOTA: Final = Quota("", 1.0)
 
 
 def _measure(*, quick: bool, tell: Tell) -> Found:
-    skipped: list[str] = []
     if find_spec("awslambdaric") is None:
-        return {SKIPPED: [*skipped, "awslambdaric is not installed"]}
-    found: Found = {SKIPPED: skipped}
+        return {SKIPPED: ["awslambdaric is not installed"]}
+    found: Found = {SKIPPED: []}
     with tempfile.TemporaryDirectory(prefix="start-") as folder:
         Path(folder, "tiny_app.py").write_text(_APP)
         for script in (_BARE, _WATCHED):
@@ -85,6 +102,11 @@ def _measure(*, quick: bool, tell: Tell) -> Found:
 def _pairs(pairs: int, folder: str, held: Quota) -> dict[str, Any]:
     """Both kinds of process in turn; medians of the differences within each pair."""
     both = [(_run(_BARE, folder, held), _run(_WATCHED, folder, held)) for _ in range(pairs)]
+    bare, watched = zip(*both, strict=True)
+
+    def median(of: str, processes: tuple[Process, ...]) -> float:
+        figures: list[float] = [getattr(process, of) for process in processes]
+        return statistics.median(figures)
 
     def added(of: str) -> float:
         differences: list[float] = [getattr(w, of) - getattr(b, of) for b, w in both]
@@ -92,23 +114,28 @@ def _pairs(pairs: int, folder: str, held: Quota) -> dict[str, Any]:
 
     return {
         "pairs": pairs,
-        "bare_ms": statistics.median(b.seconds for b, _ in both) * 1000,
+        "bare_ms": median("seconds", bare) * 1000,
         "added_ms": added("seconds") * 1000,
-        "bare_cpu_ms": statistics.median(b.cpu for b, _ in both) * 1000,
+        "bare_cpu_ms": median("cpu", bare) * 1000,
         "added_cpu_ms": added("cpu") * 1000,
-        "bare_mb": statistics.median(b.rss for b, _ in both) / 1e6,
+        "bare_mb": median("rss", bare) / 1e6,
         "added_mb": added("rss") / 1e6,
+        "bare_first_ms": median("first", bare) * 1000,
+        "first_ms": median("first", watched) * 1000,
         "added_modules": round(added("modules")),
-        "loads_powertools": any(w.powertools for _, w in both),
+        "loads_powertools": any(process.powertools for process in watched),
     }
 
 
 def _run(script: str, folder: str, held: Quota) -> Process:
     environ = environment(
-        WATCHDOG_LAMBDA_HANDLER="tiny_app.handler", PYTHONPATH=os.pathsep.join([folder, str(ROOT)])
+        WATCHDOG_LAMBDA_HANDLER="tiny_app.handler",
+        PYTHONPATH=os.pathsep.join([folder, str(ROOT)]),
+        # What tells the package that it is in Lambda, and has it start its thread; nobody is asked.
+        AWS_LAMBDA_RUNTIME_API="127.0.0.1:1",
     )
     environ.pop("PYTHONDONTWRITEBYTECODE", None)
-    began, before = perf_counter(), _cpu_of_children()
+    began = perf_counter()  # the clock is the same in all processes
     with (
         subprocess.Popen(
             [*held.launch, sys.executable, "-c", script + _TELL],
@@ -121,13 +148,8 @@ def _run(script: str, folder: str, held: Quota) -> Process:
         told, _ = process.communicate()
     if process.returncode:
         raise subprocess.CalledProcessError(process.returncode, process.args)
-    seconds, cpu = perf_counter() - began, _cpu_of_children() - before
-    return Process(seconds, cpu, **json.loads(told))
-
-
-def _cpu_of_children() -> float:
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
+    figures = json.loads(told)
+    return Process(seconds=figures.pop("ended") - began, **figures)
 
 
 def _tables(found: Found) -> list[Table]:
@@ -137,85 +159,66 @@ def _tables(found: Found) -> list[Table]:
             continue
         row = found[name]
         means = f", by {row['means']}" if "means" in row else ""
-        tables.append(
-            Table(
-                f"A process that loads AWS's runtime and a handler, with {title}{means} "
-                f"({row['pairs']} pairs)",
-                ("", "without", "the package adds"),
-                [
-                    ("wall time, ms", f"{row['bare_ms']:,.1f}", f"{row['added_ms']:,.1f}"),
-                    ("CPU time, ms", f"{row['bare_cpu_ms']:,.1f}", f"{row['added_cpu_ms']:,.1f}"),
-                    ("resident memory, MB", f"{row['bare_mb']:.1f}", f"{row['added_mb']:.2f}"),
-                    ("modules", "-", f"{row['added_modules']}"),
-                ],
-            )
-        )
+        figures = [
+            ("wall time, ms", f"{row['bare_ms']:,.1f}", f"{row['added_ms']:,.1f}"),
+            ("CPU time, ms", f"{row['bare_cpu_ms']:,.1f}", f"{row['added_cpu_ms']:,.1f}"),
+            ("resident memory, MB", f"{row['bare_mb']:.1f}", f"{row['added_mb']:.2f}"),
+            ("modules", "-", f"{row['added_modules']}"),
+            (
+                "CPU time of the first call above the second, ms",
+                f"{row['bare_first_ms']:z.2f}",
+                f"{row['first_ms'] - row['bare_first_ms']:z.2f}",
+            ),
+        ]
+        what = f"A process that loads AWS's runtime and a handler, with {title}{means}"
+        head = ("", "without", "the package adds")
+        tables.append(Table(f"{what} ({row['pairs']} pairs)", head, figures))
     return tables
 
 
 def _goals(found: Found) -> list[Goal]:
-    goals = []
-    if "free" in found:
-        free = found["free"]
-        goals += [
-            Goal("start: wall time added", free["added_ms"], _MOST_MS, "ms", reason=_BUSY),
-            Goal("start: memory added", free["added_mb"], _MOST_MB, "MB", _LIMIT_MB, reason=_LARGE),
-            Goal(
-                "start: wall time added beside the runtime's own",
-                free["added_ms"] / free["bare_ms"],
-                _MOST_SHARE,
-                "times",
-                _LIMIT_SHARE,
-                reason=_BUSY,
-            ),
-            Goal(
-                "start: Powertools is loaded",
-                float(free["loads_powertools"]),
-                0,
-                "times",
-                0,
-                reason="Something that a start imports has imported it.",
-            ),
-        ]
-    if "quota" in found:
-        slow = found["quota"]
-        what = "start under the quota"
-        goals += [
-            Goal(f"{what}: wall time added", slow["added_ms"], _MOST_MS, "ms", reason=_QUOTA),
-            Goal(f"{what}: CPU time added", slow["added_cpu_ms"], _MOST_MS, "ms", reason=_BUSY),
-            Goal(f"{what}: memory added", slow["added_mb"], _MOST_MB, "MB", reason=_LARGE),
-        ]
-    return goals
+    free = found["free"]
+    return [
+        Goal("start: wall time added", free["added_ms"], _MOST_MS, "ms", reason=_MODULES),
+        Goal("start: memory added", free["added_mb"], _MOST_MB, "MB", reason=_LARGE),
+        Goal(
+            "start: CPU time of the first call above the second",
+            free["first_ms"],
+            _MOST_FIRST_MS,
+            "ms",
+            reason=_FRESH,
+        ),
+        Goal("start: Powertools is loaded", free["loads_powertools"], 0, "times", 0, _IMPORTED),
+    ]
 
 
-_BUSY: Final = (
-    "It is the time that this machine takes to read and run some forty small modules, so it "
-    "depends on the speed of the processor: on a slow or busy one, the runtime's own start in the "
-    "same table takes longer too. To reduce it, there would have to be fewer modules, or a part in "
-    "C."
+_MODULES: Final = (
+    "It is mostly the import of the package's modules, whose number is in the table below: all "
+    "that a timeout needs is loaded at the init, because nothing must be imported once the time "
+    "has run out. The same code in one file would take about a third less; to meet the goal, less "
+    "code would have to be loaded, or a part be written in C. On a slow or busy processor the "
+    "runtime's own start in the same table takes longer too."
 )
 _LARGE: Final = (
-    "It is the code of those modules; fewer of them would have to be loaded at the start."
+    "It is the code of those modules and the stack of the watchdog's thread; less code would have "
+    "to be loaded at the init."
 )
-_QUOTA: Final = (
-    "The added CPU time is the same as without a quota, and "
-    f"{SHARE:.2%} of a core takes {1 / SHARE:.0f} times as long for it: a wall time of 8 ms would "
-    "be 0.6 ms of CPU time, which is less than the start of one thread and the import of two "
-    "modules. It could be met only by doing nothing at the start, or where the platform lends a "
-    "start more than its share."
+
+_FRESH: Final = (
+    "It runs code and touches memory that nothing has used before; what of it could be done at the "
+    "init is done there."
 )
+_IMPORTED: Final = "Something that a start imports has imported it."
 
 
 def _ratios(found: Found) -> list[Ratio]:
-    if "free" not in found:
-        return []
     free = found["free"]
     return [
         Ratio(
             "start: CPU time added, beside the runtime's own",
             free["added_cpu_ms"] / free["bare_cpu_ms"],
             1.6,
-            "both are processes of some 50 ms, by turns; the kernel counts their CPU time coarsely",
+            "both are processes of some 50 ms, by turns",
         ),
         Ratio(
             "start: memory added, MB",
@@ -235,10 +238,11 @@ def _ratios(found: Found) -> list[Ratio]:
 PART: Final = Part(
     name="start",
     title="What a cold start pays",
-    about="Whole processes are measured from `exec` to their end, in turns: one loads awslambdaric "
-    "and a handler, the other one the same with our entrypoint between them. *Added* is the median "
-    f"of the differences within the pairs. The second table has {SHARE:.2%} of a core, in periods "
-    "of 20 ms, which is what Lambda gives a function of 128 MB.",
+    about="Processes are measured from `exec` until the handler can be called, in turns: one loads "
+    "awslambdaric and a handler, the other one the same with our entrypoint between them, which "
+    "starts its thread as in Lambda. *Added* is the median of the differences within the pairs. "
+    "The first call and the second include what they leave to other threads. The second table has "
+    f"{SHARE:.2%} of a core, in periods of 20 ms, which is what Lambda gives a function of 128 MB.",
     measure=_measure,
     tables=_tables,
     goals=_goals,
