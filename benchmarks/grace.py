@@ -22,7 +22,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from benchmarks.quota import quota
+from benchmarks.quota import NO_QUOTA, quota
 from tools import ending
 
 if TYPE_CHECKING:
@@ -89,8 +89,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for memory in options.memory or MEMORY:
         share = min(memory / WHOLE, 1.0)
         with quota(share) as held, _intake() as intake:
-            if held.members is None:
-                print("SKIPPED: the kernel sets no quota here; it needs root", file=sys.stderr)
+            if held is None:
+                print(f"SKIPPED: {NO_QUOTA}", file=sys.stderr)
                 return ending.SKIPPED
             runs = {
                 computes: [_run(held.members, intake, computes) for _ in range(options.runs)]

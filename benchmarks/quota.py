@@ -1,16 +1,13 @@
 """A share of a processor, as Lambda gives it to a function by its memory.
 
-128 MB are 7 % of a core, in periods of 20 ms. The kernel's own quota is taken where this process
-may set one: cgroup v2, or v1. Where not, a thread stops and continues the process in turns,
-which is as good for what takes much longer than a period.
+128 MB are 7 % of a core, in periods of 20 ms. The kernel enforces it, by cgroup v2 or v1, where
+this process may make a group, which mostly takes root.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import signal
-import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -21,43 +18,25 @@ if TYPE_CHECKING:
 PERIOD_US: Final = 20_000
 SHARE: Final = 0.0725
 """Of a core; 128 MB of the 1,769 that come with a whole one."""
+NO_QUOTA: Final = "the kernel sets no quota here; it needs root"
 
 
 class Quota(NamedTuple):
     means: str
     """What enforces it, for the page."""
-    share: float
-    """Of a processor."""
-    members: Path | None = None
-    """The file by which a process joins; None if the kernel does not enforce it."""
+    members: Path
+    """The file by which a process joins."""
 
     @property
     def launch(self) -> tuple[str, ...]:
         """What a command is started by, so that it is under it from its first instruction."""
-        if self.members is None:
-            return ()
         # By a shell, which becomes the process: no instruction of it is outside.
         return "/bin/sh", "-c", f'echo $$ > {self.members} && exec "$@"', "sh"
 
-    @contextlib.contextmanager
-    def held(self, pid: int, *, wanted: bool = True) -> Iterator[None]:
-        """For the block, hold the process to it if the kernel does not."""
-        if self.members is not None or not wanted:
-            yield
-            return
-        over = threading.Event()
-        turns = threading.Thread(target=_by_turns, args=(pid, self.share, over), daemon=True)
-        turns.start()
-        try:
-            yield
-        finally:
-            over.set()
-            turns.join()
-
 
 @contextlib.contextmanager
-def quota(share: float = SHARE, period_us: int = PERIOD_US) -> Iterator[Quota]:
-    """Make one for the block; its processes must have ended by then."""
+def quota(share: float = SHARE, period_us: int = PERIOD_US) -> Iterator[Quota | None]:
+    """Make one for the block; its processes must have ended by then. None if that is impossible."""
     used = str(int(period_us * share))
     v1 = {"cpu.cfs_period_us": str(period_us), "cpu.cfs_quota_us": used}
     for root, means, settings in (
@@ -74,16 +53,11 @@ def quota(share: float = SHARE, period_us: int = PERIOD_US) -> Iterator[Quota]:
             _remove(group)
             continue
         try:
-            yield Quota(f"{means}, {list(settings)[-1]}", share, group / "cgroup.procs")
+            yield Quota(f"{means}, {list(settings)[-1]}", group / "cgroup.procs")
         finally:
             _remove(group)
         return
-    yield by_turns(share)
-
-
-def by_turns(share: float = SHARE) -> Quota:
-    """The one that needs no permission."""
-    return Quota("SIGSTOP and SIGCONT by turns", share)
+    yield None
 
 
 def _set(file: Path, value: str) -> None:
@@ -99,14 +73,3 @@ def _remove(folder: Path) -> None:
         with contextlib.suppress(OSError):  # a process is on its way out
             folder.rmdir()
         time.sleep(0.01)
-
-
-def _by_turns(pid: int, share: float, over: threading.Event) -> None:
-    runs, waits = PERIOD_US * share / 1e6, PERIOD_US * (1 - share) / 1e6
-    with contextlib.suppress(ProcessLookupError):
-        while not over.is_set():
-            os.kill(pid, signal.SIGCONT)
-            time.sleep(runs)
-            os.kill(pid, signal.SIGSTOP)
-            time.sleep(waits)
-        os.kill(pid, signal.SIGCONT)

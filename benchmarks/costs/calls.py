@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from benchmarks.child import Channel, end_with_parent
 from benchmarks.children import Child
 
-from .contenders import CONTENDERS, OURS, RECIPE, context, home_of, noop
+from .contenders import CONTENDERS, NO_HOME, OURS, RECIPE, context, home_of, noop
 from .report import SKIPPED, Goal, Part, Ratio, Table, digits, quantile
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def _start(
             continue
         python = home_of(contender)
         if python is None:
-            skipped.append(f"{contender.name}: needs the environment of `dev.py wrappers`")
+            skipped.append(f"{contender.name}: {NO_HOME}")
             continue
         child = Child("costs.calls", contender.name, python=python)
         begun[contender.name] = processes.enter_context(child)

@@ -6,7 +6,6 @@ contender has a process to itself.
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import signal
 import sys
@@ -14,6 +13,8 @@ import threading
 import time
 import warnings
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
+
+from awslambdaric.lambda_context import LambdaContext
 
 from watchdog_lambda import watch
 from watchdog_lambda._config import Settings
@@ -31,6 +32,7 @@ MARGIN: Final = 3.0
 
 OURS: Final = ("entrypoint", "@watch")
 RECIPE: Final = "SIGALRM recipe"
+NO_HOME: Final = "needs the environment of `dev.py wrappers`"
 
 
 def noop(event: Any, _context: Any) -> Any:
@@ -280,25 +282,9 @@ def _(handler: Handler) -> Handler:
 # ---- what they are called with -------------------------------------------------------------------
 
 
-class _Context:
-    """What awslambdaric's context does when it is asked for the time."""
-
-    def __init__(self, deadline_ms: int) -> None:
-        self.aws_request_id = "00000000-0000-0000-0000-000000000000"
-        self._deadline_ms = deadline_ms
-
-    def get_remaining_time_in_millis(self) -> int:
-        left = self._deadline_ms - int(time.time() * 1000)
-        return max(left, 0)
-
-
 def context(later_ms: int = 0) -> Any:
     """A context with a quarter of an hour, Lambda's longest, and a bit more on request."""
     deadline_ms = int(time.time() * 1000) + 900_000 + later_ms
-    if importlib.util.find_spec("awslambdaric") is None:
-        return _Context(deadline_ms)
-    from awslambdaric.lambda_context import LambdaContext
-
     return LambdaContext("00000000-0000-0000-0000-000000000000", None, None, deadline_ms)
 
 

@@ -3,13 +3,12 @@
 Times depend on the machine and on its other tenants; these do not.
 
 ``python -m benchmarks.costs.counts NAME CALLS`` makes so many calls, and tells how often a thread
-was put to sleep meanwhile; with ``thread`` for a name, how often the watchdog's thread woke up.
+was put to sleep meanwhile, and the watchdog's thread woke up.
 """
 
 from __future__ import annotations
 
 import math
-import os
 import re
 import resource
 import shutil
@@ -27,7 +26,7 @@ from benchmarks.children import Child
 from watchdog_lambda import watch
 from watchdog_lambda._process import process_watchdog
 
-from .contenders import CONTENDERS, OURS, RECIPE, context, home_of, noop
+from .contenders import CONTENDERS, NO_HOME, OURS, RECIPE, context, home_of, noop
 from .report import SKIPPED, Goal, Part, Table
 
 if TYPE_CHECKING:
@@ -39,21 +38,20 @@ _CALLS: Final = 2000
 _WAKE_UP_CALLS: Final = 100_000
 _CONTEXTS: Final = 1000
 _BOUND: Final = 10.0  # seconds
+_TASKS: Final = Path("/proc/self/task")
 _MOST_SYSTEM_CALLS: Final = 0.01
 """Not 0: memory that is asked for now and then (brk, mmap) can remain in the difference."""
 
 
 def _measure(*, quick: bool, tell: Tell) -> Found:
     skipped: list[str] = []
-    found: Found = {"wake_ups": {"calls": _WAKE_UP_CALLS}, "ways": {}, SKIPPED: skipped}
-    with Child("costs.counts", "thread", _WAKE_UP_CALLS) as child:
-        found["wake_ups"] |= child.hear()
+    found: Found = {"ways": {}, SKIPPED: skipped}
     reason = why_not_traced()
     if reason is not None:
         skipped.append(f"system calls: {reason}")
     chosen = [CONTENDERS[n] for n in ("bare", *OURS, RECIPE)] if quick else CONTENDERS.values()
 
-    def count(contender: Contender) -> dict[str, Any] | str:
+    def count(contender: Contender) -> dict[str, Any]:
         tell(f"{contender.name}: system calls and switches")
         return _count(contender, is_traced=reason is None)
 
@@ -61,25 +59,26 @@ def _measure(*, quick: bool, tell: Tell) -> Found:
     with ThreadPoolExecutor(2) as pool:
         try:
             for contender, row in zip(chosen, pool.map(count, chosen), strict=True):
-                if isinstance(row, str):
-                    skipped.append(f"{contender.name}: {row}")
+                if "missing" in row:
+                    skipped.append(f"{contender.name}: {row['missing']}")
                 else:
                     found["ways"][contender.name] = row
         finally:
             # If this ends early, leaving the pool would wait for all that was asked for.
             pool.shutdown(wait=False, cancel_futures=True)
-    return found
+    wake_ups = max(row.pop("wake_ups") for row in found["ways"].values())
+    return {"wake_ups": {"calls": _WAKE_UP_CALLS, "wake_ups": wake_ups}, **found}
 
 
-def _count(contender: Contender, *, is_traced: bool) -> dict[str, Any] | str:
+def _count(contender: Contender, *, is_traced: bool) -> dict[str, Any]:
     python = home_of(contender)
     if python is None:
-        return "needs the environment of `dev.py wrappers`"
+        return {"missing": NO_HOME}
     calls = _WAKE_UP_CALLS if contender.name in OURS else _CALLS
     with Child("costs.counts", contender.name, calls, python=python) as child:
         told = child.hear()
     if "missing" in told:
-        return f"{told['missing']}"
+        return told
     traced = _system_calls(contender.name, python) if is_traced else None
     return {"calls": calls, **told, "system_calls": traced}
 
@@ -141,21 +140,16 @@ def _most(traced: dict[str, float]) -> str:
 
 
 def _goals(found: Found) -> list[Goal]:
-    goals = []
-    if found["wake_ups"]["wake_ups"] is not None:
-        what = f"wake-ups of the watchdog's thread in {found['wake_ups']['calls']:,} calls"
-        reason = "Something has woken it that is none of the calls."
-        goals.append(Goal(what, found["wake_ups"]["wake_ups"], 0, "", limit=1, reason=reason))
-    for name in OURS:
-        row = found["ways"].get(name)
-        if row is not None and row["system_calls"] is not None:
-            what = f"{name}: system calls for each call"
-            each, reason = (
-                abs(_total(row)),
-                "Calls have rung the thread, or memory was asked for more often than is usual.",
-            )
-            most = _MOST_SYSTEM_CALLS
-            goals.append(Goal(what, each, most, "", limit=most, reason=reason))
+    what = f"wake-ups of the watchdog's thread in {found['wake_ups']['calls']:,} calls"
+    reason = "Something has woken it that is none of the calls."
+    goals = [Goal(what, found["wake_ups"]["wake_ups"], 0, "", limit=1, reason=reason)]
+    reason = "Calls have rung the thread, or memory was asked for more often than is usual."
+    goals += [
+        Goal(f"{name}: system calls for each call", abs(_total(row)), most, "", most, reason)
+        for name, row in found["ways"].items()
+        if name in OURS and row["system_calls"] is not None
+        for most in (_MOST_SYSTEM_CALLS,)
+    ]
     return goals
 
 
@@ -175,50 +169,37 @@ PART: Final = Part(
 def main(name: str, calls: str) -> None:
     end_with_parent()
     channel = Channel()
-    if name == "thread":
-        channel.tell(wake_ups=_wake_ups(int(calls)))
-        return
     try:
         handler = CONTENDERS[name].wrap(noop)
     except ImportError as error:
         channel.tell(missing=str(error))
         return
+    threads = set(_TASKS.iterdir())
     if name in OURS:
         _start_the_thread()
+    ours = set(_TASKS.iterdir()) - threads
     _call(handler, 10)  # whatever starts at the first call has started
-    before = resource.getrusage(resource.RUSAGE_SELF)
+    before, woken = resource.getrusage(resource.RUSAGE_SELF), sum(map(_voluntary_switches, ours))
     _call(handler, int(calls))
     after = resource.getrusage(resource.RUSAGE_SELF)
     channel.tell(
-        voluntary=after.ru_nvcsw - before.ru_nvcsw, forced=after.ru_nivcsw - before.ru_nivcsw
+        voluntary=after.ru_nvcsw - before.ru_nvcsw,
+        forced=after.ru_nivcsw - before.ru_nivcsw,
+        wake_ups=sum(map(_voluntary_switches, ours)) - woken,
     )
 
 
-def _wake_ups(calls: int) -> int | None:
-    """How often the watchdog's thread woke up meanwhile; None where that cannot be told."""
-    tasks = Path("/proc/self/task")
-    if not tasks.is_dir():
-        return None
-    before = set(os.listdir(tasks))  # noqa: PTH208 - names are all that is wanted
-    _start_the_thread()
-    (new,) = set(os.listdir(tasks)) - before  # noqa: PTH208
-    status = tasks / new / "status"
-    first = _voluntary_switches(status)
-    _call(watch(noop), calls)
-    return _voluntary_switches(status) - first
-
-
 def _start_the_thread() -> None:
-    # By an invocation that it finds under way, so that it knows when to look next.
-    watch(_takes_its_time)(None, context())
+    """By an invocation that it finds under way, so that it knows when to look next."""
 
+    def until_it_sleeps(_event: object, _context: object) -> None:
+        # Traced, or on a busy machine, that takes a while.
+        until = monotonic() + _BOUND
+        while process_watchdog.wake_at == math.inf and monotonic() < until:
+            sleep(0.01)
+        sleep(0.05)
 
-def _takes_its_time(_event: Any, _context: Any) -> None:
-    """Until the thread sleeps; traced, or on a busy machine, that takes a while."""
-    until = monotonic() + _BOUND
-    while process_watchdog.wake_at == math.inf and monotonic() < until:
-        sleep(0.01)
-    sleep(0.05)
+    watch(until_it_sleeps)(None, context())
 
 
 def _call(handler: Handler, calls: int) -> None:
@@ -228,9 +209,9 @@ def _call(handler: Handler, calls: int) -> None:
         handler(None, contexts[n * _CONTEXTS // calls])
 
 
-def _voluntary_switches(status: Path) -> int:
-    found = re.search(r"^voluntary_ctxt_switches:\s+(\d+)", status.read_text(), re.MULTILINE)
-    return int(found[1]) if found else 0
+def _voluntary_switches(task: Path) -> int:
+    status = (task / "status").read_text()
+    return int(re.findall(r"^voluntary_ctxt_switches:\s+(\d+)", status, re.MULTILINE)[0])
 
 
 if __name__ == "__main__":

@@ -12,19 +12,19 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from benchmarks.child import Channel, end_with_parent
 from benchmarks.children import Broken, Child
-from watchdog_lambda import remaining_time, scoped_hook, watch
-from watchdog_lambda.testing import FakeContext
+from watchdog_lambda import scoped_hook, watch
 
 from .calls import batch, batch_size, later
 from .contenders import context, noop
+from .interrupts import watchdog
 from .report import SKIPPED, Goal, Part, Ratio, Table, digits, quantile
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from .report import Found, Tell
 
@@ -41,7 +41,6 @@ _BLOCKS: Final = 20
 
 
 class _Series(NamedTuple):
-    name: str
     title: str
     amounts: tuple[int, ...]
     late: str
@@ -49,13 +48,10 @@ class _Series(NamedTuple):
 
 
 SERIES: Final = {
-    series.name: series
-    for series in (
-        _Series("hooks", "hooks", (1, 10, 100, 1000), "of a waiting handler, behind all hooks"),
-        _Series("depth", "frames on the stack", (1, 10, 100, 900), "of a waiting handler"),
-        _Series("threads", "waiting threads", (0, 1, 10, 100, 1000), "of a waiting handler"),
-        _Series("concurrent", "watched calls at once", (1, 10, 100), "the last of all"),
-    )
+    "hooks": _Series("hooks", (1, 10, 100, 1000), "of a waiting handler, behind all hooks"),
+    "depth": _Series("frames on the stack", (1, 10, 100, 900), "of a waiting handler"),
+    "threads": _Series("waiting threads", (0, 1, 10, 100, 1000), "of a waiting handler"),
+    "concurrent": _Series("watched calls at once", (1, 10, 100), "the last of all"),
 }
 
 
@@ -67,14 +63,12 @@ def _measure(*, quick: bool, tell: Tell) -> Found:
     with Child("costs.growth", "invocations", most, 0) as child:
         marks = len(str(most)) - 3
         found["invocations"] = list(child.hear_all(marks))
-    chosen = _SOON_THERE if quick else tuple(SERIES)
-    for series in (SERIES[name] for name in chosen):
-        amounts = (series.amounts[0], series.amounts[-1]) if quick else series.amounts
-        points = found["series"][series.name] = []
-        for amount in amounts:
-            tell(f"{amount:,} {series.title}")
+    for name in _SOON_THERE if quick else SERIES:
+        amounts, points = SERIES[name].amounts, found["series"].setdefault(name, [])
+        for amount in (amounts[0], amounts[-1]) if quick else amounts:
+            tell(f"{amount:,} {SERIES[name].title}")
             try:
-                with Child("costs.growth", series.name, amount, 0 if quick else _TIMEOUTS) as child:
+                with Child("costs.growth", name, amount, 0 if quick else _TIMEOUTS) as child:
                     points.append({"amount": amount, **child.hear()})
             except Broken as error:
                 skipped.append(str(error))
@@ -84,66 +78,45 @@ def _measure(*, quick: bool, tell: Tell) -> Found:
 def _tables(found: Found) -> list[Table]:
     tables = []
     for name, points in found["series"].items():
-        series = SERIES[name]
+        title, _, late = SERIES[name]
         rows = [
-            (f"{point['amount']:,}", f"{point['base']:,.0f}", f"{point['ns']:,.0f}", _late(point))
+            (
+                f"{point['amount']:,}",
+                f"{point['base']:,.0f}",
+                f"{point['ns']:,.0f}",
+                digits(quantile(point["ms"], 0.5)) if point["ms"] else "-",
+            )
             for point in points
         ]
-        head = (
-            series.title,
-            "a call without, ns",
-            "with them, ns",
-            f"due to interrupt, ms: {series.late}",
-        )
-        tables.append(Table(f"With more {series.title}", head, rows))
+        head = (title, "a call without, ns", "with them, ns", f"due to interrupt, ms: {late}")
+        tables.append(Table(f"With more {title}", head, rows))
     marks = [
         (f"{mark['invocations']:,}", f"{mark['ns']:,.0f}", f"{mark['rss'] / 1e6:.2f}")
         for mark in found["invocations"]
     ]
-    return [
-        *tables,
-        Table(
-            "With more invocations in one process",
-            ("invocations", "a call, ns", "resident memory, MB"),
-            marks,
-        ),
-    ]
-
-
-def _late(point: dict[str, Any]) -> str:
-    return digits(quantile(point["ms"], 0.5)) if point["ms"] else "-"
-
-
-def _above_bare(mark: dict[str, Any]) -> float:
-    # Results that were kept before a bare call was measured as well have none.
-    return float(mark["ns"] / mark.get("bare", 1.0))
-
-
-def _grown(found: Found) -> int:
-    marks = found["invocations"]
-    return int(marks[-1]["rss"]) - int(marks[0]["rss"])
+    of_marks = ("invocations", "a call, ns", "resident memory, MB")
+    return [*tables, Table("With more invocations in one process", of_marks, marks)]
 
 
 def _goals(found: Found) -> list[Goal]:
-    marks = found["invocations"]
-    what = f"memory that {marks[-1]['invocations']:,} invocations leave behind"
+    first, *_, last = found["invocations"]
+    what = f"memory that {last['invocations']:,} invocations leave behind"
     reason = "Something is kept for each invocation; python3 dev.py flat tells what."
-    return [Goal(what, _grown(found) / 1e6, 0.1, "MB", limit=1, reason=reason)]
+    return [Goal(what, (last["rss"] - first["rss"]) / 1e6, 0.1, "MB", limit=1, reason=reason)]
 
 
 def _ratios(found: Found) -> list[Ratio]:
-    first = _above_bare(found["invocations"][0])
+    above = {mark["invocations"]: mark["ns"] / mark["bare"] for mark in found["invocations"]}
+    many = _MILLION // 10
     values = {
-        f"growth: a call after {_MILLION // 10:,} invocations, beside one after 1,000": (
-            _above_bare(mark) / first
+        f"growth: a call after {many:,} invocations, beside one after 1,000": (
+            above[many] / above[1000]
         )
-        for mark in found["invocations"]
-        if mark["invocations"] == _MILLION // 10
     }
     for name in _SOON_THERE:
-        for last in found["series"].get(name, [])[1:][-1:]:
+        for last in found["series"][name][-1:]:
             what = f"growth: a call with {last['amount']:,} {SERIES[name].title}, beside none"
-            values[what] = last.get("ratio", last["ns"] / last["base"])
+            values[what] = last["ratio"]
     why = "the same code in the same process; what is left is the machine's noise"
     return [Ratio(what, value, 1.3, why, floor=1.3) for what, value in values.items()]
 
@@ -167,7 +140,7 @@ def main(series: str, amount: str, timeouts: str) -> None:
     """Tell one line: what a call costs and how late the interrupts were; or one for each mark."""
     end_with_parent()
     channel = Channel()
-    count, wanted = int(amount), int(timeouts)
+    count = int(amount)
     if series == "invocations":
         _invocations(channel, count)
         return
@@ -176,18 +149,12 @@ def main(series: str, amount: str, timeouts: str) -> None:
     rounds, times = (1, _ROUNDS * _TURNS) if is_soon_there else (_ROUNDS, _TURNS)
     calls = _Calls()
     turns = [(calls.time(rounds), amid(count, lambda: calls.time(rounds))) for _ in range(times)]
-    if is_soon_there:
-        # A neighbour makes everything slower for a while, but seldom begins between two batches.
-        ratio = quantile((with_them / without for without, with_them in turns), 0.5)
-        base, ns = (quantile(found, 0.25) for found in zip(*turns, strict=True))
-    else:
-        # In turns, and the least of each: other work on the machine adds, and takes nothing away.
-        base, ns = (min(found) for found in zip(*turns, strict=True))
-        ratio = ns / base
-    if series == "concurrent":
-        ms = [_together(count) for _ in range(wanted)]
-    else:
-        ms = [amid(count, _seen_after) for _ in range(wanted)]
+    # Other work on the machine adds, and takes nothing away: the least of three, or the quieter
+    # quarter of many. It seldom begins within a turn, so the ratio is the turns' median.
+    base, ns = (quantile(each, 0.25) for each in zip(*turns, strict=True))
+    ratio = quantile((with_them / without for without, with_them in turns), 0.5)
+    seen = _together if series == "concurrent" else lambda count: amid(count, _seen_after)
+    ms = [seen(count) for _ in range(int(timeouts))]
     channel.tell(base=base, ns=ns, ratio=ratio, ms=ms)
 
 
@@ -204,20 +171,14 @@ class _Calls:
         return above / self._size - bare / self._bare_size
 
 
-def _seen_after(wait: Callable[[], Any] = lambda: time.sleep(30)) -> float:
-    """Milliseconds from due until a waiting handler saw it."""
-    late: list[float] = []
+def _seen_after(pause: float = 30.0) -> float:
+    """Milliseconds from due until a handler saw it that waits, so long at a time."""
 
-    @watch(grace_period=_GRACE)
-    def handler(_event: object, _context: object) -> None:
-        due = time.monotonic() + remaining_time() - _GRACE
-        try:
-            wait()
-        except TimeoutError:
-            late.append(time.monotonic() - due)
+    def wait() -> None:
+        while True:
+            time.sleep(pause)
 
-    handler(None, FakeContext(4 * _GRACE))
-    return late[0] * 1000
+    return watchdog(wait, _GRACE) * 1000
 
 
 def _with_hooks(count: int, then: Callable[[], float]) -> float:
@@ -231,46 +192,48 @@ def _at_depth(count: int, then: Callable[[], float]) -> float:
     return _at_depth(count - 1, then) if count > 1 else then()
 
 
-def _beside_threads(count: int, then: Callable[[], float]) -> float:
-    over = threading.Event()
-    threads = [threading.Thread(target=over.wait) for _ in range(count)]
+@contextlib.contextmanager
+def _threads(count: int, target: Callable[[], object]) -> Iterator[None]:
+    # Not a pool's, whose frames would be part of each thread's stack.
+    threads = [threading.Thread(target=target) for _ in range(count)]
     for thread in threads:
         thread.start()
     try:
-        return then()
+        yield
     finally:
-        over.set()
         for thread in threads:
             thread.join()
 
 
+def _beside_threads(count: int, then: Callable[[], float], wait: Callable[..., object]) -> float:
+    """With so many threads that run `wait`, which is given what they wait for."""
+    over = threading.Event()
+    with _threads(count, lambda: wait(over)):
+        try:
+            return then()
+        finally:
+            over.set()
+
+
 def _beside_calls(count: int, then: Callable[[], float]) -> float:
     """With so many less one under way in other threads."""
-    over = threading.Event()
     there = threading.Barrier(count)
 
-    def wait(_event: object, _context: object) -> None:
+    def wait(over: threading.Event, _context: object) -> None:
         there.wait()
         over.wait()
 
-    others = [
-        threading.Thread(target=watch(wait), args=(None, context())) for _ in range(count - 1)
-    ]
-    for other in others:
-        other.start()
-    there.wait()
-    try:
+    def then_all_there() -> float:
+        there.wait()
         return then()
-    finally:
-        over.set()
-        for other in others:
-            other.join()
+
+    return _beside_threads(count - 1, then_all_there, lambda over: watch(wait)(over, context()))
 
 
-_STATES: Final = {
+_STATES: Final[dict[str, Callable[[int, Callable[[], float]], float]]] = {
     "hooks": _with_hooks,
     "depth": _at_depth,
-    "threads": _beside_threads,
+    "threads": lambda count, then: _beside_threads(count, then, threading.Event.wait),
     "concurrent": _beside_calls,
 }
 
@@ -289,37 +252,20 @@ def _invocations(channel: Channel, count: int) -> None:
             (batch(watched, given, _BLOCK), batch(noop, given, _BLOCK)) for _ in range(_BLOCKS)
         ]
         ns, bare = (quantile(found, 0.25) / _BLOCK for found in zip(*turns, strict=True))
-        channel.tell(invocations=mark, ns=ns, bare=bare, rss=_resident())
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        channel.tell(invocations=mark, ns=ns, bare=bare, rss=pages * resource.getpagesize())
         made += _BLOCK * _BLOCKS
         mark *= 10
-
-
-def _resident() -> int:
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * resource.getpagesize()
 
 
 def _together(count: int) -> float:
     """So many that are due at once, in threads, which look up every millisecond: the last one."""
     late: list[float] = []
-
-    def one() -> None:
-        with contextlib.suppress(Exception):
-            late.append(_seen_after(_look_up))
-
-    threads = [threading.Thread(target=one) for _ in range(count)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with _threads(count, lambda: late.append(_seen_after(0.001))):
+        pass
     if len(late) < count:
         raise AssertionError(f"{count - len(late)} of {count} were not interrupted")
     return max(late)
-
-
-def _look_up() -> None:
-    while True:
-        time.sleep(0.001)
 
 
 if __name__ == "__main__":

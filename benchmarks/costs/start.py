@@ -8,12 +8,11 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from importlib.util import find_spec
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from benchmarks.quota import SHARE, Quota, quota
+from benchmarks.quota import NO_QUOTA, SHARE, quota
 from benchmarks.surroundings import ROOT, environment
 
 from .report import SKIPPED, Goal, Part, Ratio, Table
@@ -77,31 +76,28 @@ class Process(NamedTuple):
     modules: int
 
 
-_NO_QUOTA: Final = Quota("", 1.0)
-
-
 def _measure(*, quick: bool, tell: Tell) -> Found:
-    if find_spec("awslambdaric") is None:
-        return {SKIPPED: ["awslambdaric is not installed"]}
     found: Found = {SKIPPED: []}
     with tempfile.TemporaryDirectory(prefix="start-") as folder:
         Path(folder, "tiny_app.py").write_text(_APP)
         for script in (_BARE, _WATCHED):
-            _run(script, folder, _NO_QUOTA)  # compiles what has not been compiled
+            _run(script, folder)  # compiles what has not been compiled
         pairs = 15 if quick else 40
         tell(f"{pairs} pairs of processes")
-        found["free"] = _pairs(pairs, folder, _NO_QUOTA)
+        found["free"] = _pairs(pairs, folder)
         if not quick:
             with quota() as held:
-                pairs = 15
-                tell(f"{pairs} pairs with {SHARE:.2%} of a core ({held.means})")
-                found["quota"] = {"means": held.means, **_pairs(pairs, folder, held)}
+                if held is None:
+                    found[SKIPPED].append(NO_QUOTA)
+                    return found
+                tell(f"15 pairs with {SHARE:.2%} of a core ({held.means})")
+                found["quota"] = {"means": held.means, **_pairs(15, folder, *held.launch)}
     return found
 
 
-def _pairs(pairs: int, folder: str, held: Quota) -> dict[str, Any]:
+def _pairs(pairs: int, folder: str, *launch: str) -> dict[str, Any]:
     """Both kinds of process in turn; medians of the differences within each pair."""
-    both = [(_run(_BARE, folder, held), _run(_WATCHED, folder, held)) for _ in range(pairs)]
+    both = [(_run(_BARE, folder, *launch), _run(_WATCHED, folder, *launch)) for _ in range(pairs)]
     bare, watched = zip(*both, strict=True)
 
     def median(of: str, processes: tuple[Process, ...]) -> float:
@@ -127,7 +123,7 @@ def _pairs(pairs: int, folder: str, held: Quota) -> dict[str, Any]:
     }
 
 
-def _run(script: str, folder: str, held: Quota) -> Process:
+def _run(script: str, folder: str, *launch: str) -> Process:
     environ = environment(
         WATCHDOG_LAMBDA_HANDLER="tiny_app.handler",
         PYTHONPATH=os.pathsep.join([folder, str(ROOT)]),
@@ -136,18 +132,8 @@ def _run(script: str, folder: str, held: Quota) -> Process:
     )
     environ.pop("PYTHONDONTWRITEBYTECODE", None)
     began = perf_counter()  # the clock is the same in all processes
-    with (
-        subprocess.Popen(
-            [*held.launch, sys.executable, "-c", script + _TELL],
-            env=environ,
-            stdout=subprocess.PIPE,
-            text=True,
-        ) as process,
-        held.held(process.pid, wanted=held.share < 1),
-    ):
-        told, _ = process.communicate()
-    if process.returncode:
-        raise subprocess.CalledProcessError(process.returncode, process.args)
+    command = [*launch, sys.executable, "-c", script + _TELL]
+    told = subprocess.run(command, env=environ, stdout=subprocess.PIPE, check=True).stdout
     figures = json.loads(told)
     return Process(seconds=figures.pop("ended") - began, **figures)
 
