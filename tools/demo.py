@@ -13,15 +13,13 @@ one. Without the watchdog it runs as AWS's runtime runs it; a @watch in its code
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import signal
 import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from rich.console import Console
 from rich.table import Table
@@ -29,25 +27,23 @@ from rich.text import Text
 
 from tools import ending
 from tools.emulator import EmulatorUnavailable, fetch_emulator
+from watchdog_lambda.cli import values
 from watchdog_lambda.cli.arguments import parser as command_parser
 from watchdog_lambda.cli.emulator import Emulator
 from watchdog_lambda.cli.function import CannotRun, record_in
 from watchdog_lambda.cli.invoke import function_of
-from watchdog_lambda.cli.outcome import drawn, phases
+from watchdog_lambda.cli.outcome import drawn
 from watchdog_lambda.cli.screen import Screen, printable
 from watchdog_lambda.cli.view import spoken
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Iterator, Sequence
 
     from watchdog_lambda.cli.function import Function, Invocation
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 _MOST_CHARACTERS: Final = 400  # of an answer or of a line of the log
-
-
-class UnusableError(Exception):
-    """The demo shows nothing with this handler and these events; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,24 +82,6 @@ class Run:
         at = next(marked, None)
         return None if at is None else at - self.late.began
 
-    def as_dict(self) -> dict[str, Any]:
-        timeline = [phase.as_dict() for phase in phases(self.late, self.function.timeout)]
-        return {
-            "command": " ".join(["python", *self.function.command[1:]]),
-            "answer": self.late.body,
-            "seconds": self.late.seconds,
-            "killed": self.was_killed,
-            "cleanup_at": self.cleanup_at,
-            "log": [line.text for line in self.late.lines],
-            "report": self.late.record and self.late.record[1],
-            "timeline": timeline,
-            "next": {
-                "answer": self.after.body,
-                "seconds": self.after.seconds,
-                "is_warm": self.is_warm,
-            },
-        }
-
 
 class Claim(NamedTuple):
     """What the demo is there to show, and whether it did."""
@@ -132,8 +110,8 @@ def run(options: argparse.Namespace, emulator: Path, *, is_watched: bool) -> Run
     """Run the handler with the watchdog, or without.
 
     Raises:
-        UnusableError: It did not answer the quick event.
-        CannotRun: The handler's settings are wrong, or the emulator failed.
+        CannotRun: It did not answer the quick event, its settings are wrong, or the emulator
+            failed.
     """
     arguments = ["invoke", options.handler, f"--path={options.path}"]
     arguments += [f"--timeout={options.timeout}", *(f"--env={each}" for each in options.env)]
@@ -143,11 +121,11 @@ def run(options: argparse.Namespace, emulator: Path, *, is_watched: bool) -> Run
     say(f"{way}: the emulator and the runtime start")
     with Emulator(str(emulator), function, lambda _line: None) as host:
 
-        def call(event: str) -> Invocation:
-            return host.invoke(event.encode(), lambda _what, _at: None)
+        def call(event: bytes) -> Invocation:
+            return host.invoke(event, lambda _what, _at: None)
 
         _check(call(options.quick_event), options)
-        say(f"{way}: calling the handler; the emulator kills it at {options.timeout} s")
+        say(f"{way}: calling the handler; the emulator kills it at {options.timeout:g} s")
         began = time.monotonic()
         with Screen(sys.stderr).waiting(
             options.handler, function.timeout, lambda: time.monotonic() - began
@@ -158,15 +136,16 @@ def run(options: argparse.Namespace, emulator: Path, *, is_watched: bool) -> Run
 
 
 def _check(first: Invocation, options: argparse.Namespace) -> None:
-    event = options.quick_event
+    event = options.quick_event.decode()
     if first.kind == "killed":
-        raise UnusableError(
-            f"the handler, its import included, did not answer {event} within {options.timeout} "
-            "s; name an event that it answers at once with --quick-event, or raise --timeout"
+        raise CannotRun(
+            f"the handler, its import included, did not answer {event} within "
+            f"{options.timeout:g} s; name an event that it answers at once with --quick-event, "
+            "or raise --timeout"
         )
     if first.kind == "error":
         if first.error_type.startswith("Runtime."):
-            raise UnusableError(f"{first.error_type}: {first.answer.get('errorMessage')}")
+            raise CannotRun(f"{first.error_type}: {first.answer.get('errorMessage')}")
         say(f"the handler answers {event} with an error ({first.error_type}); going on")
 
 
@@ -189,8 +168,8 @@ def show(heading: str, without: Run, watched: Run, shown: list[Claim]) -> None:
     runs = (without, watched)
     table.add_row("", Text("WITHOUT THE WATCHDOG", "bold"), Text("WITH THE WATCHDOG", "bold"))
     for label, cell in (
-        ("runtime", lambda run: Text(run.as_dict()["command"], "dim")),
-        ("caller got", _answer),
+        ("runtime", lambda run: Text(" ".join(["python", *run.function.command[1:]]), "dim")),
+        ("caller got", lambda run: _good(not run.was_killed, _short(run.late.body) or "nothing")),
         ("after", _after),
         ("cleanup", _cleanup),
         ("next call", _next),
@@ -209,8 +188,8 @@ def show(heading: str, without: Run, watched: Run, shown: list[Claim]) -> None:
         console.print(Text.assemble(mark, f": {claim.text}"))
 
 
-def _answer(run: Run) -> Text:
-    return Text(_short(run.late.body) or "nothing", "red" if run.was_killed else "green")
+def _good(is_good: bool, text: str) -> Text:  # noqa: FBT001 - a colour
+    return Text(text, "green" if is_good else "red")
 
 
 def _after(run: Run) -> Text:
@@ -220,19 +199,17 @@ def _after(run: Run) -> Text:
 
 def _cleanup(run: Run) -> Text:
     if run.cleanup_at is not None:
-        return Text(f"`{run.cleanup_marker}` ran after {run.cleanup_at:.2f} s", "green")
+        return _good(True, f"`{run.cleanup_marker}` ran after {run.cleanup_at:.2f} s")
     if run.was_killed:
-        return Text(f"no `{run.cleanup_marker}` ran: killed", "red")
+        return _good(False, f"no `{run.cleanup_marker}` ran: killed")
     return Text(f"its log has no `{run.cleanup_marker}`")
 
 
 def _next(run: Run) -> Text:
-    took = f"{run.after.seconds * 1000:.0f} ms"
-    if run.is_warm:
-        return Text(f"{took}, warm: the same process", "green")
+    how = "warm: the same process" if run.is_warm else "cold: a new process"
     if run.after.kind != "response":
-        return Text(f"{took}, failed: {_short(run.after.body)}", "red")
-    return Text(f"{took}, cold: a new process", "red")
+        how = f"failed: {_short(run.after.body)}"
+    return _good(run.is_warm, f"{run.after.seconds * 1000:.0f} ms, {how}")
 
 
 def _log(run: Run) -> Iterator[Text]:
@@ -262,23 +239,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         emulator = fetch_emulator()
     except EmulatorUnavailable as error:
-        reason = str(error)
-        print(json.dumps({"skipped": reason}) if options.json else f"SKIPPED: no demo: {reason}")
+        print(f"SKIPPED: no demo: {error}")
         return ending.SKIPPED
     try:
         without, watched = (run(options, emulator, is_watched=each) for each in (False, True))
-    except (UnusableError, CannotRun) as error:
+    except CannotRun as error:
         print(f"demo: {error}", file=sys.stderr)
         return 1
     shown = claims(without, watched)
-    if options.json:
-        result = {"without": without.as_dict(), "with": watched.as_dict()}
-        print(json.dumps({**result, "claims": [claim._asdict() for claim in shown]}, indent=2))
-    else:
-        where = os.path.relpath(options.path)
-        what = f"{options.handler} in {where}, called with {options.event}"
-        limit = f"AWS's Lambda emulator, limit {options.timeout} s"
-        show(f"{what}\n{limit}, Python {sys.version.split()[0]}", without, watched, shown)
+    event, where = options.event.decode(), os.path.relpath(options.path)
+    heading = (
+        f"{options.handler} in {where}, called with {event}\n"
+        f"AWS's Lambda emulator, limit {options.timeout:g} s, Python {sys.version.split()[0]}"
+    )
+    show(heading, without, watched, shown)
     return 0 if all(claim.shown for claim in shown) else 1
 
 
@@ -287,13 +261,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "dev.py demo",
         __doc__,
         f"""\
-exit status:
-  0    it was seen: without the watchdog the handler is killed; with it the caller has an answer
-       before the limit, and the next call the same process
-  1    it was not
-  2    wrong arguments
-  {ending.SKIPPED}   this machine cannot run it; the message says what is missing
-  130  Ctrl-C; nothing is left running
+Exit status: 0 all of it was seen, 1 something was not, {ending.SKIPPED} this machine cannot run it.
 
 more to see:
   a shorter grace period     --env WATCHDOG_LAMBDA_GRACE_PERIOD=0.3
@@ -304,33 +272,19 @@ more to see:
     )
     add = parser.add_argument
     recipe = ROOT / "examples" / "sigalrm_recipe"
-    add("--path", type=Path, default=recipe, metavar="DIR", help="the handler's folder")
+    add("--path", type=values.folder, default=recipe, metavar="DIR", help="the handler's folder")
     add("--handler", default="app.handler", metavar="NAME", help="module.function in there")
-    add("--event", type=_json, default='{"sleep": 30}', help="one that takes too long")
-    add("--quick-event", type=_json, default="{}", help="one that is answered at once")
-    add("--timeout", type=_seconds, default=3, help="the function's timeout in whole seconds")
+    add("--event", type=values.event, default='{"sleep": 30}', help="one that takes too long")
+    add("--quick-event", type=values.event, default="{}", help="one that is answered at once")
+    about = "the function's timeout in whole seconds (default: %(default)s)"
+    add("--timeout", type=values.seconds, default="3", metavar="S", help=about)
     add("--env", action="append", default=[], metavar="NAME=VALUE", help="may be given again")
-    marker = "a piece of what the handler's cleanup writes to its log (default: %(default)s)"
-    add("--cleanup-marker", default="finally", metavar="TEXT", help=marker)
-    add("--json", action="store_true", help="everything as JSON")
+    about = "a piece of what the handler's cleanup writes to its log (default: %(default)s)"
+    add("--cleanup-marker", default="finally", metavar="TEXT", help=about)
     options = parser.parse_args(arguments)
-    if not options.path.is_dir():
-        parser.error(f"--path {options.path} is not a folder")
+    if options.timeout % 1:
+        parser.error(f"--timeout {options.timeout:g}: AWS's emulator takes whole seconds")
     return options
-
-
-def _json(text: str) -> str:
-    try:
-        json.loads(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is not JSON: {error}") from None
-    return text
-
-
-def _seconds(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text) <= 900:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of seconds, 1 to 900")
-    return int(text)
 
 
 if __name__ == "__main__":
