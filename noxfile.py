@@ -225,7 +225,7 @@ def soak(session: nox.Session) -> None:
 @here
 def chaos(session: nox.Session) -> None:
     """The soak among signals, forks, debuggers, and short of memory, threads, files (long)."""
-    _python(session, "-m", "tools.chaos", *_environments_in(session))
+    _python(session, "-m", "tools.soak.chaos", *_environments_in(session))
 
 
 @here

@@ -1,9 +1,12 @@
-"""What the commands have in common: their arguments' parser, and how a long one ends."""
+"""What the commands have in common: their parser, the interpreters they are given, their end."""
 
 from __future__ import annotations
 
 import argparse
+import os
+import shutil
 import signal
+import subprocess
 import sys
 from typing import TYPE_CHECKING, Final, NoReturn
 
@@ -20,6 +23,21 @@ def parser(prog: str, about: str | None, epilog: str = "") -> argparse.ArgumentP
     """The parser of a command, whose help is its module's docstring as it stands."""
     raw = argparse.RawDescriptionHelpFormatter
     return argparse.ArgumentParser(prog, description=about, epilog=epilog, formatter_class=raw)
+
+
+def look_at(given: str) -> tuple[str, str, str]:
+    """An interpreter's path, its version (with its processor, if not ours), or why not."""
+    path = shutil.which(given)
+    if path is None:
+        return given, "", "there is no such interpreter"
+    ask = "import os, sys; print('%d.%d.%d' % sys.version_info[:3], os.uname().machine)"
+    probe = subprocess.run([path, "-c", ask], capture_output=True, text=True, check=False)
+    version = probe.stdout.strip().removesuffix(f" {os.uname().machine}")
+    if probe.returncode != 0 or not version:
+        return path, "", f"it does not start: {probe.stderr.strip()[-200:]}"
+    if tuple(map(int, version.split(".")[:2])) < (3, 11):
+        return path, version, f"Python 3.11 or later is needed, and this is {version}"
+    return path, version, ""
 
 
 def run(main: Callable[[], int], told: str, *numbers: signal.Signals) -> NoReturn:

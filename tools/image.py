@@ -18,59 +18,44 @@ Each time a call that ends in time, one that does not, and one after it in the s
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import hashlib
 import http.client
 import json
-import os
-import resource
-import shutil
 import socket
 import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 
 from tools import ending
-from tools.emulator import EmulatorUnavailable, fetch_emulator
+from tools.emulator import fetch_emulator
+from tools.image_build import (
+    BASES,
+    CACHE,
+    LOGS,
+    PODMAN,
+    ROOT,
+    StepFailed,
+    build,
+    podman,
+    unavailable,
+)
 from watchdog_lambda.cli.emulator import _free_ports
 
 if TYPE_CHECKING:
-    import argparse
-    from collections.abc import Generator, Iterator, Mapping, Sequence
+    from collections.abc import Generator, Iterator, Sequence
 
-BASES: Final = ("plain", "aws")
 STARTS: Final = ("docker run", "Lambda")
 WRAPPED: Final = "Lambda with exec-wrapper"
-ROOT: Final = Path(__file__).resolve().parent.parent
-CACHE: Final = ROOT / ".cache" / "image"
-LOGS: Final = CACHE / "logs"
-
-# vfs copies instead of layering: slower and larger, but it asks nothing of the file system. The
-# user's own images are neither used nor touched.
-_PODMAN: Final = (
-    *("podman", "--log-level=error", "--runtime=runc", "--cgroup-manager=cgroupfs"),
-    *("--storage-driver=vfs", f"--root={CACHE / 'podman'}", f"--runroot={CACHE / 'run'}"),
-)
-# A build reaches the package index the way that this machine does.
-_SHARED_WITH_BUILDS: Final = ("/etc/ssl/certs", "/etc/pip.conf")
-
-_AWS_BASE: Final = ROOT / "tests" / "image" / "aws_base"
-_SUITE: Final = "trixie"
-_PACKAGES: Final = "python3,python3-venv,ca-certificates"
-_ARCHIVE: Final = CACHE / f"{_SUITE}.tar"
 _TIMEOUT: Final = 2
 """Seconds; the emulator takes whole ones, and 1 would leave no room for the init."""
 
 _REPORT: Final = "watchdog.timeout"
+_DIRECT: Final = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 _RIE: Final = "/usr/local/bin/aws-lambda-rie"
-
-
-class StepFailed(RuntimeError):
-    """A command of a build failed; the message ends with the last lines that it wrote."""
 
 
 class Check(NamedTuple):
@@ -81,167 +66,26 @@ class Check(NamedTuple):
         return f"  {'ok  ' if self.passed else 'FAIL'} {self.text}"
 
 
-def unavailable() -> str | None:
-    """Return why this machine can't do all this, or None if it can."""
-    if os.geteuid() != 0:
-        return "needs root; run it with sudo or in a container"
-    tools = ["podman", "runc", *([] if _ARCHIVE.exists() else ["debootstrap"])]
-    if absent := [tool for tool in tools if shutil.which(tool) is None]:
-        return f"needs {', '.join(absent)} (on Debian: apt-get install {' '.join(absent)})"
-    try:
-        _podman("info")
-        fetch_emulator()
-    except (StepFailed, EmulatorUnavailable) as error:
-        return str(error)
-    return None
-
-
-# ---- building ----------------------------------------------------------------------------------
-
-
-def build(base: str) -> str:
-    """Build the project's image on a base, which is made first where need be; return its name.
-
-    Raises:
-        StepFailed: Something could not be built; the message has its last output.
-    """
-    with _alone():
-        base_image = _plain_base()
-        if base == "aws":
-            # Named after what it is made of, so that a change there makes a new one.
-            parts = sorted(path for path in _AWS_BASE.iterdir() if path.is_file())
-            made_of = hashlib.sha256(b"".join(path.read_bytes() for path in parts)).hexdigest()[:12]
-            aws_base = f"localhost/watchdog-lambda-base:aws-{made_of}"
-            if not _has(aws_base):
-                _build(aws_base, _AWS_BASE, base_image)
-            base_image = aws_base
-        image = f"localhost/watchdog-lambda:{base}"
-        # APP is left to the Dockerfile: the default there is what most people will see first.
-        _build(image, ROOT, base_image)
-        return image
-
-
-@contextlib.contextmanager
-def _alone() -> Iterator[None]:
-    """Wait for another process that builds: its clearing up would take this one's images."""
-    CACHE.mkdir(parents=True, exist_ok=True)
-    with (CACHE / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
-def _plain_base() -> str:
-    image = "localhost/watchdog-lambda-base:plain"
-    if not _has(image):
-        if not _ARCHIVE.exists():
-            _debootstrap()
-        _podman("import", "--quiet", str(_ARCHIVE), image)
-    return image
-
-
-def _debootstrap() -> None:
-    with tempfile.TemporaryDirectory(dir=CACHE) as scratch:
-        root, partial = Path(scratch, "root"), Path(scratch, "base.tar")
-        command = ["debootstrap", "--variant=minbase", f"--include={_PACKAGES}", _SUITE, str(root)]
-        _run_logged(f"making a plain base of Debian {_SUITE}", command, "debootstrap")
-        # What was downloaded on the way, and devices, which images have none of.
-        left_out = ("./var/cache/apt/*", "./var/lib/apt/lists/*", "./dev/*")
-        command = ["tar", "--create", "--numeric-owner", "--file", str(partial)]
-        command += [f"--exclude={each}" for each in left_out]
-        _run_logged("packing it", [*command, "--directory", str(root), "."], "tar")
-        partial.replace(_ARCHIVE)
-
-
-def _build(image: str, context: Path, base: str) -> None:
-    command = [*_PODMAN, "build", "--isolation=chroot", "--pull=never", "--layers=false"]
-    # It asks for higher limits than a machine may allow.
-    for name, limit in (("nofile", resource.RLIMIT_NOFILE), ("nproc", resource.RLIMIT_NPROC)):
-        soft, hard = resource.getrlimit(limit)
-        command.append(f"--ulimit={name}={soft}:{hard}")
-    shared = [path for path in _SHARED_WITH_BUILDS if Path(path).exists()]
-    command += [f"--volume={path}:{path}:ro" for path in shared]
-    command += [f"--build-arg=BASE_IMAGE={base}", f"--tag={image}", str(context)]
-    _run_logged(f"building {image}", command, f"build-{image.rpartition(':')[2]}")
-    # The image that had this name before is without one now.
-    _podman("image", "prune", "--force")
-
-
-def _has(image: str) -> bool:
-    return bool(_podman("images", "--quiet", "--filter", f"reference={image}").strip())
-
-
-def _run_logged(what: str, command: Sequence[str], name: str) -> None:
-    log = LOGS / f"{name}.log"
-    print(f"{what} (output in {log})", flush=True)
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("wb") as output:
-        status = subprocess.run(
-            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, check=False
-        ).returncode
-    if status:
-        lines = "\n".join(log.read_text(errors="replace").splitlines()[-30:])
-        raise StepFailed(f"{what}: exit status {status} of {' '.join(command)}\n{lines}")
-
-
-def _podman(*arguments: str) -> str:
-    done = subprocess.run([*_PODMAN, *arguments], capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise StepFailed(f"podman {' '.join(arguments)}: {done.stderr.strip()}")
-    return done.stdout
-
-
 # ---- running -----------------------------------------------------------------------------------
-
-
-class Process(NamedTuple):
-    """One process of a container, as the machine sees it."""
-
-    pid: int
-    uid: int
-    command: list[str]
-    environment: list[str]
-
-    @classmethod
-    def read(cls, pid: int) -> Self:
-        folder = Path("/proc", str(pid))
-        command, environment = ((folder / f).read_bytes() for f in ("cmdline", "environ"))
-        texts = [data.decode(errors="replace").split("\0")[:-1] for data in (command, environment)]
-        return cls(pid, folder.stat().st_uid, *texts)
 
 
 class Container:
     """An image that runs read-only but for /tmp, as on Lambda; the network is the machine's.
 
-    Ends on exit with all that it started.
-
-    Args:
-        log: The file that takes its output.
-        entrypoint: Takes the place of the image's.
-        environment: Set on top of the image's.
-        files: What lies in it in addition to the image's own files, by the path in there.
+    Its output goes to the file `log`. Ends on exit with all that it started.
     """
 
     def __init__(
-        self,
-        image: str,
-        *,
-        log: Path,
-        entrypoint: Sequence[str] = (),
-        environment: Mapping[str, str] | None = None,
-        files: Mapping[str, Path] | None = None,
+        self, image: str, log: Path, *options: str, entrypoint: Sequence[str] = ()
     ) -> None:
         self._name = f"watchdog-lambda-{uuid.uuid4().hex[:12]}"
         self._log = log
-        self._command = [*_PODMAN, "run", f"--name={self._name}", "--rm", "--network=host"]
+        self._command = [*PODMAN, "run", f"--name={self._name}", "--rm", "--network=host"]
         self._command += ["--read-only", "--tmpfs=/tmp:mode=1777"]
-        self._command += ["--security-opt=seccomp=unconfined"]
-        self._command += [f"--env={k}={v}" for k, v in (environment or {}).items()]
-        self._command += [f"--volume={file}:{path}:ro" for path, file in (files or {}).items()]
-        command: Sequence[str] = ()
-        if entrypoint:
+        self._command += ["--security-opt=seccomp=unconfined", *options]
+        if entrypoint:  # another one drops the image's command
             self._command.append(f"--entrypoint={json.dumps(list(entrypoint))}")
-            command = config_of(image)["Cmd"]  # another entrypoint drops it
-        self._command += [image, *command]
+        self._command += [image, *(config_of(image)["Cmd"] if entrypoint else ())]
 
     def __enter__(self) -> Self:
         self._log.parent.mkdir(parents=True, exist_ok=True)
@@ -258,7 +102,7 @@ class Container:
         return self
 
     def __exit__(self, *_error: object) -> None:
-        _podman("rm", "--force", "--ignore", "--time=0", self._name)
+        podman("rm", "--force", "--ignore", "--time=0", self._name)
         self._process.wait(10)
 
     @property
@@ -274,12 +118,12 @@ class Container:
 
     def terminate(self) -> None:
         """Send SIGTERM to its first process, as ``docker stop`` does."""
-        _podman("kill", "--signal=TERM", self._name)
+        podman("kill", "--signal=TERM", self._name)
 
-    def processes(self) -> list[Process]:
-        """Return the processes that are in it now, the first one first."""
-        first = int(_podman("inspect", "--format={{.State.Pid}}", self._name))
-        return [Process.read(pid) for pid in _descendants(first)]
+    def processes(self) -> list[Path]:
+        """The folders in /proc of the processes that are in it now, the first one first."""
+        first = int(podman("inspect", "--format={{.State.Pid}}", self._name))
+        return [Path(f"/proc/{pid}") for pid in _descendants(first)]
 
 
 def _descendants(pid: int) -> Iterator[int]:
@@ -291,7 +135,7 @@ def _descendants(pid: int) -> Iterator[int]:
 
 def config_of(image: str) -> dict[str, Any]:
     """How an image wants to be run."""
-    [report] = json.loads(_podman("image", "inspect", image))
+    [report] = json.loads(podman("image", "inspect", image))
     config: dict[str, Any] = report["Config"]
     return config
 
@@ -302,13 +146,13 @@ def config_of(image: str) -> dict[str, Any]:
 def verify(image: str, base: str) -> Generator[Check]:
     """Run an image in every way there is, and say what was seen."""
     config = config_of(image)
-    root = Path(_podman("image", "mount", image).strip())
+    root = Path(podman("image", "mount", image).strip())
     try:
         yield from _contents(root / config["WorkingDir"].lstrip("/"), root)
     finally:
-        _podman("image", "unmount", image)
+        podman("image", "unmount", image)
     if base == "plain":  # AWS's base has an emulator of its own
-        with Container(image, log=LOGS / "refusal.log") as container:
+        with Container(image, LOGS / "refusal.log") as container:
             status = container.wait(timeout=20)
             told = "there is no emulator" in container.output
         yield Check(status == 2 and told, f"without an emulator: exit status {status}, says why")
@@ -331,20 +175,19 @@ def _contents(task: Path, root: Path) -> Iterator[Check]:
 
 
 def _invocations(image: str, config: dict[str, Any], base: str, start: str) -> Iterator[Check]:
-    entrypoint, environment = [], {"AWS_LAMBDA_FUNCTION_TIMEOUT": str(_TIMEOUT)}
+    entrypoint, options = [], [f"--env=AWS_LAMBDA_FUNCTION_TIMEOUT={_TIMEOUT}"]
     if start == "Lambda":
         entrypoint = [_RIE, *config["Entrypoint"]]
     elif start == WRAPPED:
         entrypoint = [_RIE, "/lambda-entrypoint.sh"]
-        environment["AWS_LAMBDA_EXEC_WRAPPER"] = "/watchdog-lambda-exec-wrapper"
+        options.append("--env=AWS_LAMBDA_EXEC_WRAPPER=/watchdog-lambda-exec-wrapper")
     log = LOGS / f"{base}-{start.replace(' ', '-')}.log"
     print(f"{base} base, started as by {start}:", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         port, rie = _emulator_in(Path(folder))
-        files = {_RIE: rie, f"{_RIE}.real": fetch_emulator()}
-        with Container(
-            image, log=log, entrypoint=entrypoint, environment=environment, files=files
-        ) as container:
+        for file, path in ((rie, _RIE), (fetch_emulator(), f"{_RIE}.real")):
+            options.append(f"--volume={file}:{path}:ro")
+        with Container(image, log, *options, entrypoint=entrypoint) as container:
             try:
                 yield from _calls(container, port)
                 yield from _process(container, config, base)
@@ -406,28 +249,28 @@ def _wait_until_listening(container: Container, port: int) -> None:
 
 
 def _invoke(port: int, event: object) -> tuple[dict[str, object], float]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_TIMEOUT + 10)
+    url = f"http://127.0.0.1:{port}/2015-03-31/functions/function/invocations"
     start = time.monotonic()
-    with contextlib.closing(connection):
-        connection.request("POST", "/2015-03-31/functions/function/invocations", json.dumps(event))
-        text = connection.getresponse().read().decode()
+    with _DIRECT.open(url, json.dumps(event).encode(), timeout=_TIMEOUT + 10) as response:
+        text = response.read().decode()
     answer = json.loads(text) if text.startswith("{") else {"errorMessage": text}
     return answer, time.monotonic() - start
 
 
 def _process(container: Container, config: dict[str, Any], base: str) -> Iterator[Check]:
     processes = container.processes()
-    users = {each.uid for each in processes}
+    users = {folder.stat().st_uid for folder in processes}
     wanted = int(str(config["User"]).partition(":")[0])
     yield Check(users == {wanted} and 0 not in users, f"it runs as user {users}, not root")
     # No shell: every start on the way was an exec.
-    names = [Path(each.command[0]).name for each in processes]
+    names = [Path((each / "cmdline").read_text().partition("\0")[0]).name for each in processes]
     yield Check(
         len(names) == 2 and "aws-lambda-rie" in names[0] and "python" in names[1],
         f"its processes, first to last: {', '.join(names)}",
     )
     if base == "aws":
-        runtime = [v for v in processes[-1].environment if v.startswith("AWS_EXECUTION_ENV=")]
+        environment = (processes[-1] / "environ").read_text(errors="replace").split("\0")
+        runtime = [each for each in environment if each.startswith("AWS_EXECUTION_ENV=")]
         yield Check(bool(runtime), f"AWS's start was gone through ({runtime})")
 
 
@@ -440,24 +283,6 @@ def _end(container: Container) -> Iterator[Check]:
 
 
 def main() -> int:
-    options = _parse()
-    reason = unavailable()
-    if reason is not None:
-        print(f"SKIPPED: the image was not built or run: {reason}")
-        return ending.SKIPPED
-    failures = 0
-    for base in BASES if options.base == "both" else (options.base,):
-        image = build(base)
-        # Closed here, not when it is collected: an interrupt may come while it waits for us.
-        with contextlib.closing(verify(image, base)) as checks:
-            for check in checks:
-                print(check, flush=True)
-                failures += not check.passed
-    print(f"{failures} FAILED; logs are in {LOGS}" if failures else "all passed")
-    return min(failures, 1)
-
-
-def _parse() -> argparse.Namespace:
     parser = ending.parser(
         "dev.py image",
         __doc__,
@@ -466,7 +291,21 @@ def _parse() -> argparse.Namespace:
     )
     about = "plain: Debian's python3. aws: the layout of AWS's Python images. (default: both)"
     parser.add_argument("--base", choices=(*BASES, "both"), default="both", help=about)
-    return parser.parse_args()
+    chosen = parser.parse_args().base
+    reason = unavailable()
+    if reason is not None:
+        print(f"SKIPPED: the image was not built or run: {reason}")
+        return ending.SKIPPED
+    failures = 0
+    for base in BASES if chosen == "both" else (chosen,):
+        image = build(base)
+        # Closed here, not when it is collected: an interrupt may come while it waits for us.
+        with contextlib.closing(verify(image, base)) as checks:
+            for check in checks:
+                print(check, flush=True)
+                failures += not check.passed
+    print(f"{failures} FAILED; logs are in {LOGS}" if failures else "all passed")
+    return min(failures, 1)
 
 
 if __name__ == "__main__":

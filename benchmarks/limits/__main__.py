@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Final
 from benchmarks.children import Broken
 from benchmarks.surroundings import machine
 from tools import ending
-from tools.soak import look_at
+from tools.ending import look_at
 
 from . import cells, page
 from .calls import CALLS

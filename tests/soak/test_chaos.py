@@ -22,11 +22,11 @@ pytestmark = pytest.mark.soak
 @pytest.mark.timeout(300)  # a quarter of a minute on a machine that is not busy
 def test_every_weather_is_stood() -> None:
     """For half a second each; what cannot be had here is told."""
-    done = run("chaos", "--seconds=0.5")
+    done = run("soak.chaos", "--seconds=0.5")
 
     assert done.returncode == 0, done.stdout
     told = re.findall(r"^(?:SKIPPED: )?[\d.]+ (\w[\w ]*?)(?::| \()", done.stdout, re.MULTILINE)
-    listed = re.findall(r"^(\S+(?: \S+)*)  +", run("chaos", "--list").stdout, re.MULTILINE)
+    listed = re.findall(r"^(\S+(?: \S+)*)  +", run("soak.chaos", "--list").stdout, re.MULTILINE)
     assert told == listed
     skipped = {"monitoring"} if sys.version_info < (3, 12) else set()
     assert set(re.findall(r"^SKIPPED: [\d.]+ (\w+)", done.stdout, re.MULTILINE)) == skipped
@@ -37,7 +37,7 @@ def test_an_interrupt_that_is_left_behind_is_found(tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text(SABOTAGE)
 
     done = run(
-        "chaos",
+        "soak.chaos",
         "--weather=clock",
         "--delivery=injection",
         "--seconds=2",
@@ -53,7 +53,7 @@ def test_an_interrupt_that_is_left_behind_is_found(tmp_path: Path) -> None:
 def test_ctrl_c_prints_what_there_is() -> None:
     """The weather under way ends with what it has; those to come are not begun."""
     with subprocess.Popen(
-        command("chaos", "--seconds=60"),
+        command("soak.chaos", "--seconds=60"),
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -16,8 +16,8 @@ from typing import Any, Final
 from benchmarks.drawing import ALARM, INK, OTHER, OURS, blank, strip, style, to_svg
 from benchmarks.pages import remake
 from tools import ending
-from tools.soak import table
-from tools.soak_cell import STEP, STEPS
+from tools.soak.judge import STEP, STEPS
+from tools.soak.report import table
 from watchdog_lambda._config import Settings
 
 Figures = SimpleNamespace

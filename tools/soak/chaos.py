@@ -37,9 +37,11 @@ import time
 from pathlib import Path
 from typing import Final
 
-from tools import soak
-from tools.chaos_cell import UNAVAILABLE, WEATHERS
-from tools.soak import DELIVERIES
+from tools.soak import command
+from tools.soak.chaos_cell import UNAVAILABLE
+from tools.soak.command import DELIVERIES
+from tools.soak.report import Report
+from tools.soak.weathers import WEATHERS
 
 ONLY_NUDGE: Final = {
     *("settrace", "setprofile", "debugger", "cProfile", "recursion", "signals", "coverage"),
@@ -54,7 +56,7 @@ TICK: Final = 0.2
 ATTACH, DETACH = 16, 17  # of ptrace(2)
 
 
-class Command(soak.Command):
+class Command(command.Command):
     """Runs the cells one after the other."""
 
     def run(self) -> int:
@@ -71,11 +73,19 @@ class Command(soak.Command):
 
     def _stand(self, path: str, version: str, weather: str, delivery: str) -> None:
         seconds: float = self.options.seconds
-        command = [path, "-m", "tools.chaos_cell", weather, delivery, str(self.seed), str(seconds)]
+        words = [
+            path,
+            "-m",
+            "tools.soak.chaos_cell",
+            weather,
+            delivery,
+            str(self.seed),
+            str(seconds),
+        ]
         began = time.monotonic()
         with tempfile.TemporaryFile("w+") as errors:
             log, status = self.watch(
-                command,
+                words,
                 seconds,
                 stderr=errors,
                 beside=lambda pid: _Outside(weather, pid, self.seed),
@@ -94,14 +104,14 @@ class Command(soak.Command):
             troubles += ("stacks on standard error",)
         name, seconds = f"{version} {weather} ({delivery})", time.monotonic() - began
         is_whole = not any(kind.breaks_records for kind in WEATHERS[weather])
-        report = soak.Report(name, seconds, log, troubles, len(late), is_whole)
+        report = Report(name, seconds, log, troubles, len(late), is_whole)
         self.reports.append(report)
         _tell(report)
         if troubles:
             print("\n".join(said[-80:]), flush=True)
 
 
-def _tell(report: soak.Report) -> None:
+def _tell(report: Report) -> None:
     """One line for a cell, and what is wrong with it."""
     count = report.counted
     known = sum(n for what, n in count.items() if what.startswith("known"))
@@ -172,7 +182,7 @@ OUTSIDE: Final = {
 
 def main() -> int:
     """Run the command; return its exit status."""
-    parser = soak.parser("dev.py chaos", __doc__)
+    parser = command.parser("dev.py chaos", __doc__)
     add = parser.add_argument
     about = "this one only, by its name in --list; may be given again"
     add("--weather", action="append", choices=list(WEATHERS), metavar="NAME", help=about)

@@ -1,0 +1,144 @@
+"""Build the container image on bases that are made here: no public image is pulled."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import resource
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from tools.emulator import EmulatorUnavailable, fetch_emulator
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+BASES: Final = ("plain", "aws")
+ROOT: Final = Path(__file__).resolve().parent.parent
+CACHE: Final = ROOT / ".cache" / "image"
+LOGS: Final = CACHE / "logs"
+
+# vfs copies instead of layering: slower and larger, but it asks nothing of the file system. The
+# user's own images are neither used nor touched.
+PODMAN: Final = (
+    *("podman", "--log-level=error", "--runtime=runc", "--cgroup-manager=cgroupfs"),
+    *("--storage-driver=vfs", f"--root={CACHE / 'podman'}", f"--runroot={CACHE / 'run'}"),
+)
+# A build reaches the package index the way that this machine does.
+_SHARED_WITH_BUILDS: Final = ("/etc/ssl/certs", "/etc/pip.conf")
+
+_AWS_BASE: Final = ROOT / "tests" / "image" / "aws_base"
+_SUITE: Final = "trixie"
+_PACKAGES: Final = "python3,python3-venv,ca-certificates"
+_ARCHIVE: Final = CACHE / f"{_SUITE}.tar"
+
+
+class StepFailed(RuntimeError):
+    """A command of a build failed; the message ends with the last lines that it wrote."""
+
+
+def unavailable() -> str | None:
+    """Return why this machine can't do all this, or None if it can."""
+    if os.geteuid() != 0:
+        return "needs root; run it with sudo or in a container"
+    tools = ["podman", "runc", *([] if _ARCHIVE.exists() else ["debootstrap"])]
+    if absent := [tool for tool in tools if shutil.which(tool) is None]:
+        return f"needs {', '.join(absent)} (on Debian: apt-get install {' '.join(absent)})"
+    try:
+        podman("info")
+        fetch_emulator()
+    except (StepFailed, EmulatorUnavailable) as error:
+        return str(error)
+    return None
+
+
+def build(base: str) -> str:
+    """Build the project's image on a base, which is made first where need be; return its name."""
+    with _alone():
+        base_image = _plain_base()
+        if base == "aws":
+            # Named after what it is made of, so that a change there makes a new one.
+            parts = sorted(path for path in _AWS_BASE.iterdir() if path.is_file())
+            made_of = hashlib.sha256(b"".join(path.read_bytes() for path in parts)).hexdigest()[:12]
+            aws_base = f"localhost/watchdog-lambda-base:aws-{made_of}"
+            if not _has(aws_base):
+                _build(aws_base, _AWS_BASE, base_image)
+            base_image = aws_base
+        image = f"localhost/watchdog-lambda:{base}"
+        # APP is left to the Dockerfile: the default there is what most people will see first.
+        _build(image, ROOT, base_image)
+        return image
+
+
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    """Wait for another process that builds: its clearing up would take this one's images."""
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with (CACHE / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _plain_base() -> str:
+    image = "localhost/watchdog-lambda-base:plain"
+    if not _has(image):
+        if not _ARCHIVE.exists():
+            _debootstrap()
+        podman("import", "--quiet", str(_ARCHIVE), image)
+    return image
+
+
+def _debootstrap() -> None:
+    with tempfile.TemporaryDirectory(dir=CACHE) as scratch:
+        root, partial = Path(scratch, "root"), Path(scratch, "base.tar")
+        command = ["debootstrap", "--variant=minbase", f"--include={_PACKAGES}", _SUITE, str(root)]
+        _run_logged(f"making a plain base of Debian {_SUITE}", command, "debootstrap")
+        # What was downloaded on the way, and devices, which images have none of.
+        left_out = ("./var/cache/apt/*", "./var/lib/apt/lists/*", "./dev/*")
+        command = ["tar", "--create", "--numeric-owner", "--file", str(partial)]
+        command += [f"--exclude={each}" for each in left_out]
+        _run_logged("packing it", [*command, "--directory", str(root), "."], "tar")
+        partial.replace(_ARCHIVE)
+
+
+def _build(image: str, context: Path, base: str) -> None:
+    command = [*PODMAN, "build", "--isolation=chroot", "--pull=never", "--layers=false"]
+    # It asks for higher limits than a machine may allow.
+    for name, limit in (("nofile", resource.RLIMIT_NOFILE), ("nproc", resource.RLIMIT_NPROC)):
+        soft, hard = resource.getrlimit(limit)
+        command.append(f"--ulimit={name}={soft}:{hard}")
+    shared = [path for path in _SHARED_WITH_BUILDS if Path(path).exists()]
+    command += [f"--volume={path}:{path}:ro" for path in shared]
+    command += [f"--build-arg=BASE_IMAGE={base}", f"--tag={image}", str(context)]
+    _run_logged(f"building {image}", command, f"build-{image.rpartition(':')[2]}")
+    # The image that had this name before is without one now.
+    podman("image", "prune", "--force")
+
+
+def _has(image: str) -> bool:
+    return bool(podman("images", "--quiet", "--filter", f"reference={image}").strip())
+
+
+def _run_logged(what: str, command: Sequence[str], name: str) -> None:
+    log = LOGS / f"{name}.log"
+    print(f"{what} (output in {log})", flush=True)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("wb") as output:
+        status = subprocess.run(
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, check=False
+        ).returncode
+    if status:
+        lines = "\n".join(log.read_text(errors="replace").splitlines()[-30:])
+        raise StepFailed(f"{what}: exit status {status} of {' '.join(command)}\n{lines}")
+
+
+def podman(*arguments: str) -> str:
+    done = subprocess.run([*PODMAN, *arguments], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise StepFailed(f"podman {' '.join(arguments)}: {done.stderr.strip()}")
+    return done.stdout

@@ -1,0 +1,113 @@
+"""Weathers of tools that trace, profile or debug the handler, as the chaos has them."""
+
+from __future__ import annotations
+
+import bdb
+import contextlib
+import cProfile
+import sys
+from typing import TYPE_CHECKING, Any
+
+from tools.soak.weather import Unavailable, Weather
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from types import FrameType
+
+
+class Tracer(Weather):
+    """``sys.settrace``, in Python."""
+
+    def around(self, number: int) -> Iterator[None]:
+        if number % 2:
+            sys.settrace(self._trace)
+        yield
+        sys.settrace(None)
+
+    def _trace(self, _frame: FrameType, _event: str, _argument: object) -> Callable[..., Any]:
+        return self._trace
+
+
+class Profiler(Weather):
+    """``sys.setprofile``, in Python."""
+
+    def around(self, _number: int) -> Iterator[None]:
+        sys.setprofile(self._profile)
+        yield
+        sys.setprofile(None)
+
+    def _profile(self, _frame: FrameType, _event: str, _argument: object) -> None:
+        pass
+
+
+class Monitor(Weather):
+    """``sys.monitoring``: lines, jumps, calls, returns and raises, from 3.12 on."""
+
+    def begin(self) -> None:
+        self._monitoring: Any = getattr(sys, "monitoring", None)
+        if self._monitoring is None:
+            raise Unavailable("sys.monitoring came with Python 3.12")
+        self._tool: int = self._monitoring.PROFILER_ID
+        self._monitoring.use_tool_id(self._tool, "chaos")
+        events = self._monitoring.events
+        self._events = 0
+        for event in (events.LINE, events.JUMP, events.PY_START, events.PY_RETURN, events.RAISE):
+            self._monitoring.register_callback(self._tool, event, self._noted)
+            self._events |= event
+
+    def _noted(self, *_about: object) -> None:
+        pass
+
+    def around(self, number: int) -> Iterator[None]:
+        if number % 3:
+            self._monitoring.set_events(self._tool, self._events)
+        yield
+        self._monitoring.set_events(self._tool, 0)
+
+
+class Coverage(Weather):
+    """A coverage tool."""
+
+    def begin(self) -> None:
+        try:
+            import coverage  # noqa: PLC0415 - where it is installed
+        except ImportError:
+            raise Unavailable("coverage is not installed for this interpreter") from None
+        self._coverage = coverage.Coverage(data_file=None, branch=True)
+        self._coverage.start()
+
+    def end(self) -> None:
+        self._coverage.stop()
+
+
+class CProfile(Weather):
+    """``cProfile``."""
+
+    def around(self, _number: int) -> Iterator[None]:
+        profile = cProfile.Profile()
+        profile.enable()
+        yield
+        # It takes whatever is raised in its C code, also an interrupt, for a lack of memory.
+        with contextlib.suppress(MemoryError):
+            profile.disable()
+
+
+class Debugger(Weather):
+    """A debugger of Python's that steps through everything, like pdb and IDEs'."""
+
+    def begin(self) -> None:
+        self._debugger = Steps()
+
+    def around(self, number: int) -> Iterator[None]:
+        if number % 3 == 0:
+            self._debugger.reset()
+            self._debugger.set_step()
+            sys.settrace(self._debugger.trace_dispatch)
+        yield
+        sys.settrace(None)
+
+
+class Steps(bdb.Bdb):
+    def user_line(self, frame: FrameType) -> None:
+        del frame
+        self.set_step()

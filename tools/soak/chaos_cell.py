@@ -1,0 +1,161 @@
+"""One cell of the chaos: the soak's invocations in one kind of weather, in a process of its own."""
+
+# Whether the watchdog has a thread is internal to the core.
+# ruff: noqa: SLF001
+
+from __future__ import annotations
+
+import bdb
+import errno
+import itertools
+import random
+import sys
+import traceback
+from typing import TYPE_CHECKING, Any, Final
+
+from tools.soak import attached, weathers
+from tools.soak.attached import Debugger, Monitor, Profiler, Tracer
+from tools.soak.cell import Cell, Soak
+from tools.soak.weather import Unavailable, Weather
+from tools.soak.weathers import WEATHERS
+from watchdog_lambda import Interrupt, LambdaTimeout
+from watchdog_lambda._process import process_watchdog
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tools.soak.shot import Shot
+
+
+UNAVAILABLE: Final = 77
+"""Exit status where this weather cannot be had here; the reason is the last line on stderr."""
+
+_NO_END: Final = 1_000_000_000
+"""Invocations: the time ends it."""
+
+
+_SHORT: Final = {errno.EAGAIN, errno.ENOMEM, errno.EMFILE}
+
+
+_FILES: Final = {__file__, attached.__file__, weathers.__file__, bdb.__file__}
+"""Of the weathers' code."""
+
+_LOOPS: Final = {"async def, waits", "async def, computes", "asyncio.run", "kept loop"}
+
+
+class Chaos(Soak):
+    def __init__(self, weathers: Sequence[Weather], *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.weathers = weathers
+        if any(isinstance(weather, Tracer | Profiler | Debugger | Monitor) for weather in weathers):
+            # Their code runs inside of a loop's own callbacks, too. One that is interrupted there
+            # is lost, as with an injection, and the loop may wait for ever.
+            loops = [i for i, kind in enumerate(self.kinds) if kind.name in _LOOPS]
+            for i in reversed(loops):
+                del self.kinds[i], self.watched[i]
+            self.weights = [*itertools.accumulate(kind.weight for kind in self.kinds)]
+
+    def _shoot(self, number: int) -> None:
+        around = [weather.around(number) for weather in self.weathers]
+        for each in around:
+            next(each)
+        try:
+            super()._shoot(number)
+        finally:
+            for each in reversed(around):
+                next(each, None)
+
+    def _problem(self, shot: Shot, result: object, error: BaseException | None) -> str | None:
+        problem = super()._problem(shot, result, error)
+        if problem == "was not interrupted" and process_watchdog._thread_id is None:
+            self.count["known: no thread to be had"] += 1
+            return None
+        if problem is not None and error is not None and _is_the_weathers(error):
+            # Python code of the tool's ran between the handler's last lines, and was interrupted;
+            # or there was too little of something for the handler itself.
+            self.count["known: met the weather"] += 1
+            return None
+        return problem
+
+    def violated(
+        self, what: str, shot: Shot | None = None, error: BaseException | None = None
+    ) -> None:
+        if what == "a finally was skipped" and error is not None and _is_the_weathers(error):
+            # It had begun: a tool's code for its first line is what was interrupted.
+            self.count["known: met the weather"] += 1
+            return
+        super().violated(what, shot, error)
+
+    def saw_unraisable(self, event: sys.UnraisableHookArgs) -> None:
+        error = event.exc_value
+        if isinstance(error, LambdaTimeout | Interrupt) and (
+            _is_in(error, "__del__") or _is_the_weathers(error)
+        ):
+            # In a finaliser's callee: a signal's handler or a tool that runs in there.
+            self.count["dropped by C code"] += 1
+            return
+        super().saw_unraisable(event)
+
+    def result(self) -> dict[str, Any]:
+        came_to = super().result()
+        # How close the ends came is the soak's business; a weather spoils the aim.
+        self.violations.pop("nothing is shown: no invocation came close to the race", None)
+        return came_to
+
+
+def _is_in(error: BaseException, function: str) -> bool:
+    """Whether it has come through a function of this name."""
+    frames = traceback.walk_tb(error.__traceback__)
+    return any(frame.f_code.co_name == function for frame, _ in frames)
+
+
+def _is_the_weathers(error: BaseException) -> bool:
+    """Whether it was raised in a weather's own frames, or for want of what the weather takes."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, MemoryError | RecursionError):
+            return True
+        if isinstance(seen, OSError) and seen.errno in _SHORT:
+            return True
+        if isinstance(seen, RuntimeError) and "start new thread" in str(seen):
+            return True
+        entry = seen.__traceback__
+        while entry is not None:
+            file = entry.tb_frame.f_code.co_filename
+            if entry.tb_next is None and file in _FILES:
+                return True
+            entry = entry.tb_next
+        seen = seen.__cause__ or seen.__context__
+    return False
+
+
+class ChaosCell(Cell):
+    def __init__(self, chaos: Chaos) -> None:
+        super().__init__(chaos)
+        self.chaos = chaos
+
+    def run(self) -> None:
+        try:
+            for weather in self.chaos.weathers:
+                weather.begin()
+        except Unavailable as error:
+            print(error, file=sys.stderr)
+            sys.exit(UNAVAILABLE)
+        super().run()
+
+    def _write(self) -> None:
+        for weather in self.chaos.weathers:
+            weather.end()
+        super()._write()
+
+
+def main(arguments: list[str]) -> None:
+    """Run one cell: weather, delivery, seed, seconds."""
+    weather, delivery, seed, seconds = arguments
+    chance = random.Random(f"{seed} {weather}")  # noqa: S311 - nothing secret
+    weathers = [kind(chance) for kind in WEATHERS[weather]]
+    ChaosCell(Chaos(weathers, delivery, _NO_END, int(seed), float(seconds))).run()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
