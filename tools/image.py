@@ -21,32 +21,31 @@ import contextlib
 import http.client
 import json
 import socket
-import subprocess
 import sys
 import tempfile
 import time
 import urllib.request
-import uuid
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from tools import ending
-from tools.emulator import fetch_emulator
-from tools.image_build import (
+from tools.containers import (
     BASES,
     CACHE,
     LOGS,
-    PODMAN,
     ROOT,
+    Container,
     StepFailed,
     build,
+    config_of,
     podman,
     unavailable,
 )
+from tools.emulator import fetch_emulator
 from watchdog_lambda.cli.emulator import _free_ports
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Sequence
+    from collections.abc import Generator, Iterator
 
 STARTS: Final = ("docker run", "Lambda")
 WRAPPED: Final = "Lambda with exec-wrapper"
@@ -64,83 +63,6 @@ class Check(NamedTuple):
 
     def __str__(self) -> str:
         return f"  {'ok  ' if self.passed else 'FAIL'} {self.text}"
-
-
-# ---- running -----------------------------------------------------------------------------------
-
-
-class Container:
-    """An image that runs read-only but for /tmp, as on Lambda; the network is the machine's.
-
-    Its output goes to the file `log`. Ends on exit with all that it started.
-    """
-
-    def __init__(
-        self, image: str, log: Path, *options: str, entrypoint: Sequence[str] = ()
-    ) -> None:
-        self._name = f"watchdog-lambda-{uuid.uuid4().hex[:12]}"
-        self._log = log
-        self._command = [*PODMAN, "run", f"--name={self._name}", "--rm", "--network=host"]
-        self._command += ["--read-only", "--tmpfs=/tmp:mode=1777"]
-        self._command += ["--security-opt=seccomp=unconfined", *options]
-        if entrypoint:  # another one drops the image's command
-            self._command.append(f"--entrypoint={json.dumps(list(entrypoint))}")
-        self._command += [image, *(config_of(image)["Cmd"] if entrypoint else ())]
-
-    def __enter__(self) -> Self:
-        self._log.parent.mkdir(parents=True, exist_ok=True)
-        # A file, not a pipe: nobody has to read it for the container to go on. A session, so that
-        # Ctrl-C reaches this process alone, which then ends the container in its own order.
-        with self._log.open("wb") as output:
-            self._process = subprocess.Popen(
-                self._command,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-            )
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        podman("rm", "--force", "--ignore", "--time=0", self._name)
-        self._process.wait(10)
-
-    @property
-    def output(self) -> str:
-        """What it has written so far."""
-        return self._log.read_text(encoding="utf-8", errors="replace")
-
-    def wait(self, timeout: float) -> int | None:
-        """Return its exit status, or None if it still runs after that many seconds."""
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            return self._process.wait(timeout)
-        return None
-
-    def terminate(self) -> None:
-        """Send SIGTERM to its first process, as ``docker stop`` does."""
-        podman("kill", "--signal=TERM", self._name)
-
-    def processes(self) -> list[Path]:
-        """The folders in /proc of the processes that are in it now, the first one first."""
-        first = int(podman("inspect", "--format={{.State.Pid}}", self._name))
-        return [Path(f"/proc/{pid}") for pid in _descendants(first)]
-
-
-def _descendants(pid: int) -> Iterator[int]:
-    yield pid
-    for children in Path(f"/proc/{pid}/task").glob("*/children"):  # of each of its threads
-        for child in children.read_text().split():
-            yield from _descendants(int(child))
-
-
-def config_of(image: str) -> dict[str, Any]:
-    """How an image wants to be run."""
-    [report] = json.loads(podman("image", "inspect", image))
-    config: dict[str, Any] = report["Config"]
-    return config
-
-
-# ---- looking -----------------------------------------------------------------------------------
 
 
 def verify(image: str, base: str) -> Generator[Check]:

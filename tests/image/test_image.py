@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from tools.containers import BASES, LOGS, build, unavailable
 from tools.image import verify
-from tools.image_build import BASES, LOGS, build, unavailable
 
 pytestmark = [pytest.mark.image, pytest.mark.timeout(1200)]
 

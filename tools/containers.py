@@ -1,17 +1,19 @@
-"""Build the container image on bases that are made here: no public image is pulled."""
+"""Builds images with podman on bases that are made here, and runs containers as Lambda does."""
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
 import hashlib
+import json
 import os
 import resource
 import shutil
 import subprocess
 import tempfile
+import uuid
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from tools.emulator import EmulatorUnavailable, fetch_emulator
 
@@ -142,3 +144,74 @@ def podman(*arguments: str) -> str:
     if done.returncode:
         raise StepFailed(f"podman {' '.join(arguments)}: {done.stderr.strip()}")
     return done.stdout
+
+
+class Container:
+    """An image that runs read-only but for /tmp, as on Lambda; the network is the machine's.
+
+    Its output goes to the file `log`. Ends on exit with all that it started.
+    """
+
+    def __init__(
+        self, image: str, log: Path, *options: str, entrypoint: Sequence[str] = ()
+    ) -> None:
+        self._name = f"watchdog-lambda-{uuid.uuid4().hex[:12]}"
+        self._log = log
+        self._command = [*PODMAN, "run", f"--name={self._name}", "--rm", "--network=host"]
+        self._command += ["--read-only", "--tmpfs=/tmp:mode=1777"]
+        self._command += ["--security-opt=seccomp=unconfined", *options]
+        if entrypoint:  # another one drops the image's command
+            self._command.append(f"--entrypoint={json.dumps(list(entrypoint))}")
+        self._command += [image, *(config_of(image)["Cmd"] if entrypoint else ())]
+
+    def __enter__(self) -> Self:
+        self._log.parent.mkdir(parents=True, exist_ok=True)
+        # A file, not a pipe: nobody has to read it for the container to go on. A session, so that
+        # Ctrl-C reaches this process alone, which then ends the container in its own order.
+        with self._log.open("wb") as output:
+            self._process = subprocess.Popen(
+                self._command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        podman("rm", "--force", "--ignore", "--time=0", self._name)
+        self._process.wait(10)
+
+    @property
+    def output(self) -> str:
+        """What it has written so far."""
+        return self._log.read_text(encoding="utf-8", errors="replace")
+
+    def wait(self, timeout: float) -> int | None:
+        """Return its exit status, or None if it still runs after that many seconds."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return self._process.wait(timeout)
+        return None
+
+    def terminate(self) -> None:
+        """Send SIGTERM to its first process, as ``docker stop`` does."""
+        podman("kill", "--signal=TERM", self._name)
+
+    def processes(self) -> list[Path]:
+        """The folders in /proc of the processes that are in it now, the first one first."""
+        first = int(podman("inspect", "--format={{.State.Pid}}", self._name))
+        return [Path(f"/proc/{pid}") for pid in _descendants(first)]
+
+
+def _descendants(pid: int) -> Iterator[int]:
+    yield pid
+    for children in Path(f"/proc/{pid}/task").glob("*/children"):  # of each of its threads
+        for child in children.read_text().split():
+            yield from _descendants(int(child))
+
+
+def config_of(image: str) -> dict[str, Any]:
+    """How an image wants to be run."""
+    [report] = json.loads(podman("image", "inspect", image))
+    config: dict[str, Any] = report["Config"]
+    return config
