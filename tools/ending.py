@@ -40,6 +40,19 @@ def look_at(given: str) -> tuple[str, str, str]:
     return path, version, ""
 
 
+def tell_progress(
+    name: str, done: int, of: int, *, seconds: float, violations: int, to_go: float = float("inf")
+) -> None:
+    """Say on standard error how far a long run is; it has `to_go` seconds at the most."""
+    rate = max(done, 1) / max(seconds, 0.001)
+    to_go = max(0.0, min((of - done) / rate, to_go))
+    print(
+        f"{name}: {done:,} of {of:,}, {rate:.0f}/s, {to_go:,.0f} s to go, {violations} violations",
+        file=sys.stderr,
+        flush=True,
+    )
+
+
 def run(main: Callable[[], int], told: str, *numbers: signal.Signals) -> NoReturn:
     """Run a command to its end, and exit; `told` is said where it was interrupted.
 

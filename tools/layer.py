@@ -24,12 +24,10 @@ import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from tools import ending
+from tools import ending, package
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-__all__ = ["LAYER", "build"]
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 LAYER: Final = ROOT / "dist" / "watchdog-lambda-layer.zip"
@@ -48,7 +46,8 @@ def build(target: Path, interpreters: Sequence[str]) -> None:
     """
     with tempfile.TemporaryDirectory() as scratch:
         packages = Path(scratch, "python")
-        _unpack(_wheel(Path(scratch, "wheels")), packages)
+        with zipfile.ZipFile(package.build("wheel", Path(scratch, "wheels"))) as wheel:
+            wheel.extractall(packages)
         for interpreter in interpreters:
             _compile(interpreter, packages)
         contents = {
@@ -66,19 +65,6 @@ def build(target: Path, interpreters: Sequence[str]) -> None:
             mode = 0o755 if name == _WRAPPER.name else 0o644
             entry.external_attr = (0o100000 | mode) << 16
             archive.writestr(entry, contents[name], compresslevel=9)
-
-
-def _wheel(folder: Path) -> Path:
-    # The environment's own, which are pinned; it may have no pip.
-    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
-    subprocess.run(command, check=True, cwd=ROOT)
-    [wheel] = folder.glob("*.whl")
-    return wheel
-
-
-def _unpack(wheel: Path, folder: Path) -> None:
-    with zipfile.ZipFile(wheel) as archive:
-        archive.extractall(folder)
 
 
 def _compile(interpreter: str, packages: Path) -> None:

@@ -29,12 +29,11 @@ import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from tools import ending
 from tools.emulator import fetch_emulator
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-
-__all__ = ["Unfit", "main"]
+    from collections.abc import Iterable, Sequence
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 DIST: Final = ROOT / "dist"
@@ -68,11 +67,11 @@ class Unfit(Exception):
     """What was built must not be published; the message says why."""
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="dev.py package", description=__doc__.partition("\n")[0])
+def main() -> int:
+    parser = ending.parser("dev.py package", __doc__)
     parser.add_argument("--quick", action="store_true", help="leave out the unit tests")
     parser.add_argument("--twine", type=Path, required=True, help=argparse.SUPPRESS)
-    given = parser.parse_args(arguments)
+    given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="package-") as scratch:
         try:
             _make(Path(scratch), given.twine, quick=given.quick)
@@ -94,12 +93,13 @@ def _make(scratch: Path, twine: Path, *, quick: bool) -> None:
 
     sdist, wheel = _built_alike(scratch, files, epoch)
     unpacked = _unpack(sdist, scratch / "sdist")
-    _expect_same("the wheel built from the sdist", wheel, _build(unpacked, "wheel", epoch, {}))
+    again = build("wheel", scratch / "again", unpacked, umask=0o022, SOURCE_DATE_EPOCH=epoch)
+    _expect_same("the wheel built from the sdist", wheel, again)
     _say("the wheel built from the sdist is the same")
 
     _look_into_wheel(wheel, files)
     _look_into_sdist(sdist, files)
-    _run([twine, "check", "--strict", sdist, wheel], cwd=scratch)
+    _say(_run([twine, "check", "--strict", sdist, wheel], cwd=scratch).strip())
 
     python = _installed(scratch / "user", wheel)
     _try_out(python, scratch / "elsewhere")
@@ -115,17 +115,30 @@ def _make(scratch: Path, twine: Path, *, quick: bool) -> None:
 # ---- building ----------------------------------------------------------------------------------
 
 
+def build(
+    kind: str, folder: Path, source: Path = ROOT, *, umask: int = -1, **environment: str
+) -> Path:
+    """Have this environment's pinned hatchling make a wheel or an sdist in `folder`."""
+    command = [sys.executable, "-m", "hatchling", "build", "-t", kind, "-d", str(folder)]
+    environ = {**os.environ, **environment}
+    subprocess.run(
+        command, cwd=source, env=environ, umask=umask, check=True, stdout=subprocess.PIPE
+    )
+    [built] = folder.iterdir()
+    return built
+
+
 def _built_alike(scratch: Path, files: Sequence[str], epoch: str) -> tuple[Path, Path]:
     """Sdist and wheel, built twice in unlike places; the first pair, if the second is the same."""
     here, there = scratch / "a", scratch / "somewhere" / "else entirely"
     _copy(files, here, file_mode=0o644, modified=1_000_000_000)
     _copy(files, there, file_mode=0o600, modified=1_700_000_000)
-    usual = {"TZ": "UTC", "LC_ALL": "C.UTF-8", "PYTHONHASHSEED": "1"}
-    unusual = {"TZ": "Asia/Kolkata", "LC_ALL": "C", "PYTHONHASHSEED": "77"}
+    usual = {"TZ": "UTC", "LC_ALL": "C.UTF-8", "PYTHONHASHSEED": "1", "SOURCE_DATE_EPOCH": epoch}
+    unusual = {**usual, "TZ": "Asia/Kolkata", "LC_ALL": "C", "PYTHONHASHSEED": "77"}
     found: list[Path] = []
     for kind in ("sdist", "wheel"):
-        first = _build(here, kind, epoch, usual, umask=0o022)
-        second = _build(there, kind, epoch, unusual, umask=0o077)
+        first = build(kind, scratch / kind, here, umask=0o022, **usual)
+        second = build(kind, scratch / f"{kind} again", there, umask=0o077, **unusual)
         _expect_same(f"the second {kind}", first, second)
         found.append(first)
     _say("sdist and wheel: built twice, the same bytes")
@@ -140,18 +153,6 @@ def _copy(files: Iterable[str], target: Path, *, file_mode: int, modified: int) 
         # Whether a file may be executed is version control's to say; the rest is the user's.
         copy.chmod(file_mode | (0o100 if os.access(ROOT / name, os.X_OK) else 0))
         os.utime(copy, (modified, modified))
-
-
-def _build(
-    source: Path, kind: str, epoch: str, environment: Mapping[str, str], *, umask: int = 0o022
-) -> Path:
-    folder = source.with_name(f"{source.name}-{kind}")
-    # The pinned build tools of this environment, and nothing from anywhere else.
-    command = [sys.executable, "-m", "hatchling", "build", "-t", kind, "-d", str(folder)]
-    environ = {**os.environ, "SOURCE_DATE_EPOCH": epoch, **environment}
-    subprocess.run(command, cwd=source, env=environ, umask=umask, check=True, capture_output=True)
-    [built] = folder.iterdir()
-    return built
 
 
 def _expect_same(what: str, first: Path, second: Path) -> None:
@@ -204,13 +205,13 @@ def _installed(folder: Path, wheel: Path) -> Path:
     """The Python of a new environment that has the wheel, with the versions that are pinned."""
     _run([*_UV, "venv", "--quiet", "--python", sys.executable, folder])
     python = folder / "bin" / "python"
-    _run([*_install(python), "--constraint", _PINNED, f"{wheel}[runtime,cli]"])
+    _install(python, "--constraint", _PINNED, f"{wheel}[runtime,cli]")
     _run([*_UV, "pip", "check", "--quiet", "--python", python])
     return python
 
 
-def _install(python: Path) -> list[str | Path]:
-    return [*_UV, "pip", "install", "--quiet", "--python", python]
+def _install(python: Path, *what: object) -> None:
+    _run([*_UV, "pip", "install", "--quiet", "--python", python, *what])
 
 
 def _try_out(python: Path, folder: Path) -> None:
@@ -219,17 +220,15 @@ def _try_out(python: Path, folder: Path) -> None:
     (folder / "app.py").write_text(HANDLER, encoding="utf-8")
     _run([python, "-I", "-c", _IMPORT.format(root=str(ROOT))], cwd=folder)
     command = python.with_name("watchdog-lambda")
-    _run([command, "check", "app.handler", "--timeout", "30"], cwd=folder, quiet=True)
+    _run([command, "check", "app.handler", "--timeout", "30"], cwd=folder)
     invoke = [command, "invoke", "app.handler", "--event", '{"sleep": 0}', "--json"]
     invoke += ["--event", '{"sleep": 30}', "--timeout", "1"]
     for emulator in ("none", fetch_emulator()):
-        done = _run([*invoke, "--emulator", emulator], cwd=folder, quiet=True, status=TIMED_OUT)
-        answer = json.loads(done.stdout)["invocations"][-1]["response"]
+        document = _run([*invoke, "--emulator", emulator], cwd=folder, status=TIMED_OUT)
+        answer = json.loads(document)["invocations"][-1]["response"]
         if answer != {"statusCode": 504}:
-            raise Unfit(f"watchdog-lambda invoke answered {answer!r}\n{done.stdout}")
-    _say(
-        "installed elsewhere: check, and invoke of a handler that times out, under the emulator too"
-    )
+            raise Unfit(f"watchdog-lambda invoke answered {answer!r}\n{document}")
+    _say("installed elsewhere: check, and invoke, also under the emulator, of a timeout")
 
 
 _IMPORT: Final = """
@@ -242,11 +241,11 @@ assert not watchdog_lambda.__file__.startswith({root!r} + "/watchdog_lambda")
 
 
 def _test(python: Path, unpacked: Path) -> None:
-    _run([*_install(python), "--require-hashes", "--build-constraints", _PINNED, "-r", _PINNED])
+    _install(python, "--require-hashes", "--build-constraints", _PINNED, "-r", _PINNED)
     shutil.rmtree(unpacked / PACKAGE)
     # As it is set for the tests of the tree: pytest puts the folder on the path by itself.
-    _run([python, "-m", "pytest", "-q", "-n", "2", *_TESTS], cwd=unpacked, show=True)
-    _say("the unit tests pass against the installed wheel")
+    told = _run([python, "-m", "pytest", "-q", "-n", "2", *_TESTS], cwd=unpacked)
+    _say(f"the unit tests pass against the installed wheel: {told.splitlines()[-1]}")
 
 
 # ---- helpers -----------------------------------------------------------------------------------
@@ -259,32 +258,17 @@ def _git(*arguments: str) -> str:
         raise Unfit(f"git {arguments[0]} failed; run this in a clone of the repository") from error
 
 
-def _run(
-    command: Sequence[object],
-    *,
-    cwd: Path | None = None,
-    quiet: bool = False,
-    show: bool = False,
-    status: int = 0,
-) -> subprocess.CompletedProcess[str]:
+def _run(command: Sequence[object], *, cwd: Path | None = None, status: int = 0) -> str:
+    """Run a command that ends with this status; what it prints is shown if it does not."""
     # Nothing of this process's may steer what is tried: neither the tree, nor the watchdog.
     steering = ("PYTHON", "WATCHDOG_LAMBDA_", "AWS_LAMBDA_", "VIRTUAL_ENV")
     environ = {name: value for name, value in os.environ.items() if not name.startswith(steering)}
-    done = subprocess.run(
-        list(map(str, command)),
-        cwd=cwd,
-        env=environ,
-        check=False,
-        text=True,
-        stdout=None if show else subprocess.PIPE,
-        stderr=None if show else subprocess.PIPE,
-    )
+    words = [*map(str, command)]
+    done = subprocess.run(words, cwd=cwd, env=environ, check=False, text=True, capture_output=True)
     if done.returncode != status:
-        print(done.stdout or "", done.stderr or "", sep="\n", file=sys.stderr)
-        raise subprocess.CalledProcessError(done.returncode, list(map(str, command)))
-    if not quiet and done.stdout:
-        print(done.stdout.rstrip())
-    return done
+        print(done.stdout, done.stderr, sep="\n", file=sys.stderr)
+        raise subprocess.CalledProcessError(done.returncode, words)
+    return done.stdout
 
 
 def _digest(file: Path) -> str:

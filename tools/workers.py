@@ -18,7 +18,6 @@ hard deadline is counted as late, and is no violation: it says how busy the mach
 from __future__ import annotations
 
 import collections
-import json
 import os
 import random
 import signal
@@ -27,10 +26,12 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import IO, TYPE_CHECKING, Any, Final
 
 from tests.runtime.runtime_api import NoAnswer, RuntimeApi
 from tools import ending
+from tools.soak.report import Log
+from tools.workers_cell import EITHER, IN_TIME, TIMES_OUT
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 if TYPE_CHECKING:
@@ -42,67 +43,6 @@ if TYPE_CHECKING:
 
 STYLES: Final = ("processes", "instances")
 
-HANDLER: Final = """
-import asyncio, os, subprocess, threading, time
-from watchdog_lambda import shield
-
-def spin(left):
-    while True:
-        pass
-
-def swallow(left):
-    while True:
-        try:
-            while True:
-                time.sleep(0.001)
-        except Exception:
-            continue
-
-def clean_up(left):
-    try:
-        time.sleep(60)
-    finally:
-        time.sleep(0.002)
-
-def protect(left):
-    with shield():
-        time.sleep(left * 0.8)
-    time.sleep(60)
-
-def wait(left):
-    time.sleep(60)
-
-DO = {
-    "sleep": wait, "answer": wait, "fail": wait,
-    "spin": spin, "swallow": swallow, "clean up": clean_up, "shield": protect,
-    "lock": lambda left: threading.Event().wait(60),
-    "loop": lambda left: asyncio.run(asyncio.sleep(60)),
-    "child": lambda left: subprocess.run(["sleep", "60"]),
-    "end in time": lambda left: time.sleep(0.001),
-    "end at the edge": lambda left: time.sleep(left * 0.75),
-}
-
-def handler(event, context):
-    do, left = event["do"], context.get_remaining_time_in_millis() / 1000
-    said = {"number": event["number"], "pid": os.getpid(), "id": context.aws_request_id}
-    if left <= 0:
-        return {**said, "late": True}  # it arrived after its deadline, so it is not watched
-    try:
-        DO[do](left)
-    except TimeoutError:
-        if do == "answer":
-            return {**said, "answered": True}
-        if do == "fail":
-            raise KeyError(event["number"])
-        raise
-    return said
-"""
-
-TIMES_OUT: Final = (
-    *("sleep", "spin", "swallow", "clean up", "lock", "loop", "child", "shield"),
-    *("answer", "fail"),
-)
-EITHER: Final = "end at the edge"
 MOST_EITHER: Final = 0.1
 """Of all events: they wait."""
 
@@ -112,23 +52,16 @@ DAY: Final = 86_400
 RARE: Final = 0.01
 """Of a day's events run into their timeout."""
 
-IN_TIME: Final = "end in time"
 PROGRESS: Final = 4.0
 MOST_GROWTH_KB: Final = 8192
 """Of one worker, from a fifth of the events on to the end."""
 
 
-class Sent(NamedTuple):
-    number: int
-    do: str
-    invocation: Invocation
-
-
 class Run:
-    def __init__(self, style: str, options: argparse.Namespace, seed: int) -> None:
+    def __init__(self, style: str, options: argparse.Namespace) -> None:
         self.style = style
         self.options = options
-        self.chance = random.Random(f"{seed} {style}")  # noqa: S311 - nothing secret
+        self.chance = random.Random(f"{options.seed} {style}")  # noqa: S311 - nothing secret
         self.violations: collections.Counter[str] = collections.Counter()
         self.samples: list[str] = []
         self.count: collections.Counter[str] = collections.Counter()
@@ -140,24 +73,22 @@ class Run:
         self.began = time.monotonic()
 
     def run(self) -> None:
-        timeout: float = self.options.timeout
-        with tempfile.TemporaryDirectory() as folder, RuntimeApi(timeout=timeout) as api:
-            Path(folder, "busy.py").write_text(HANDLER, encoding="utf-8")
-            with Path(folder, "log").open("wb") as log:
-                processes = self._start(api, folder, log)
-                try:
-                    api.wait_for_pollers(self.options.workers, within=60)
-                    self._send_all(api)
-                    ended = [process.poll() for process in processes]
-                    if any(status is not None for status in ended):
-                        self._violated("a worker has ended", str(ended))
-                finally:
-                    for process in processes:
-                        os.killpg(process.pid, signal.SIGKILL)
-                        process.wait()
-            self._read(Path(folder, "log").read_text(encoding="utf-8", errors="replace"))
+        with RuntimeApi(timeout=self.options.timeout) as api, tempfile.TemporaryFile() as log:
+            processes = self._start(api, log)
+            try:
+                api.wait_for_pollers(self.options.workers, within=60)
+                self._send_all(api)
+                ended = [process.poll() for process in processes]
+                if any(status is not None for status in ended):
+                    self._violated("a worker has ended", str(ended))
+            finally:
+                for process in processes:
+                    os.killpg(process.pid, signal.SIGKILL)
+                    process.wait()
+            log.seek(0)
+            self._read(log.read().decode(errors="replace"))
 
-    def _start(self, api: RuntimeApi, folder: str, log: Any) -> list[subprocess.Popen[bytes]]:
+    def _start(self, api: RuntimeApi, log: IO[bytes]) -> list[subprocess.Popen[bytes]]:
         workers: int = self.options.workers
         environment = {
             "PATH": os.environ["PATH"],
@@ -170,8 +101,7 @@ class Run:
             environment["AWS_LAMBDA_MAX_CONCURRENCY"] = str(workers)
         return [
             subprocess.Popen(
-                [sys.executable, "-m", "watchdog_lambda", "busy.handler"],
-                cwd=folder,
+                [sys.executable, "-m", "watchdog_lambda", "tools.workers_cell.handler"],
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -182,7 +112,7 @@ class Run:
         ]
 
     def _send_all(self, api: RuntimeApi) -> None:
-        waiting: collections.deque[Sent] = collections.deque()
+        waiting: collections.deque[tuple[dict[str, Any], Invocation]] = collections.deque()
         told = time.monotonic()
         number = 0
         wanted: int = self.options.timeouts
@@ -190,19 +120,25 @@ class Run:
             enough = self.count["timeouts"] + len(waiting) >= wanted or self.is_over
             if len(waiting) < 2 * self.options.workers and not enough:
                 number += 1
-                do = self._draw()
-                waiting.append(Sent(number, do, api.send({"number": number, "do": do})))
+                event = {"number": number, "do": self._draw()}
+                waiting.append((event, api.send(event)))
                 continue
-            sent = waiting.popleft()
+            event, invocation = waiting.popleft()
             try:
-                self._judge(sent, sent.invocation.answer(within=30))
+                self._judge(event, invocation.request_id, invocation.answer(within=30))
             except NoAnswer as error:
-                self._violated("no answer", f"{sent.do}: {error}")
+                self._violated("no answer", f"{event['do']}: {error}")
                 self.is_over = True
                 return
             if time.monotonic() - told > PROGRESS:
                 told = time.monotonic()
-                self._tell()
+                ending.tell_progress(
+                    f"{self.style}, timeouts",
+                    self.count["timeouts"],
+                    wanted,
+                    seconds=told - self.began,
+                    violations=self.violations.total(),
+                )
 
     def _draw(self) -> str:
         drawn = self.chance.random()
@@ -211,39 +147,37 @@ class Run:
             return self.chance.choice(TIMES_OUT)
         return EITHER if drawn < share + min((1 - share) / 2, MOST_EITHER) else IN_TIME
 
-    def _judge(self, sent: Sent, answer: Answer) -> None:
+    def _judge(self, event: dict[str, Any], request_id: str, answer: Answer) -> None:
         self.count["events"] += 1
-        request_id = sent.invocation.request_id
-        problem = self._problem(sent, answer)
+        problem = self._problem(event, request_id, answer)
         if problem is not None:
-            self._violated(problem, f"{sent.do}: {answer.text[:300]}")
-        if sent.do in TIMES_OUT and '"late"' not in answer.text:
+            self._violated(problem, f"{event['do']}: {answer.text[:300]}")
+        if event["do"] in TIMES_OUT and '"late"' not in answer.text:
             self.count["timeouts"] += 1
             self.must.add(request_id)
         else:
             self.may.add(request_id)
-        if answer.seconds > self.options.timeout:
-            self.count["late"] += 1
+        self.count["late"] += answer.seconds > self.options.timeout
         if answer.kind == "response" and "pid" in answer.text:
             self._weigh(answer.worker)
 
-    def _problem(self, sent: Sent, answer: Answer) -> str | None:
+    def _problem(self, event: dict[str, Any], request_id: str, answer: Answer) -> str | None:
         """What is wrong with an answer; None if nothing."""
-        body = answer.body
+        body, do, number = answer.body, event["do"], event["number"]
         if answer.kind == "response":
-            if body["number"] != sent.number or body["id"] != sent.invocation.request_id:
+            if (body["number"], body["id"]) != (number, request_id):
                 return "somebody else's answer"
-            if sent.do in TIMES_OUT and not (body.get("answered") or body.get("late")):
+            if do in TIMES_OUT and not (body.get("answered") or body.get("late")):
                 return "was not interrupted"
             return None
-        if sent.do == IN_TIME and answer.seconds > self.options.timeout / 2:
+        if do == IN_TIME and answer.seconds > self.options.timeout / 2:
             return None  # the machine has been too busy for it to end in time
-        wanted = "KeyError" if sent.do == "fail" else "LambdaTimeout"
-        if sent.do in {IN_TIME, "answer"}:
+        if do in {IN_TIME, "answer"}:
             return "a finished result was lost"
+        wanted = "KeyError" if do == "fail" else "LambdaTimeout"
         if body["errorType"] != wanted:
             return f"{body['errorType']} in the place of {wanted}"
-        if sent.do == "fail" and str(sent.number) not in body["errorMessage"]:
+        if do == "fail" and str(number) not in body["errorMessage"]:
             return "somebody else's error"
         return None
 
@@ -257,46 +191,23 @@ class Run:
             self._violated("a worker grows", f"{size - self.sizes[pid]} KiB")
             self.sizes[pid] = size
 
-    def _read(self, log: str) -> None:
-        lines: collections.Counter[str] = collections.Counter()
-        for line in log.splitlines():
-            if '"watchdog.' not in line:
-                if line.startswith(("Fatal Python error", "Current thread 0x")):
-                    self._violated("stacks in the log", line)
-                continue
-            try:
-                record = json.loads(line)
-            except ValueError:
-                self._violated("a torn line", line[:300])
-                continue
-            if record["event"] == "watchdog.failure":
-                self._violated("the watchdog has failed", line[:300])
-            else:
-                lines[record["request_id"]] += 1
-        for what, found in (
-            ("a timeout without a line", self.must - lines.keys()),
-            ("a line without a timeout", lines.keys() - self.must - self.may),
-            ("more than one line", {name for name, number in lines.items() if number > 1}),
-        ):
-            if found:
-                self._violated(what, min(found), len(found))
-        self.count["lines"] = lines.total()
+    def _read(self, text: str) -> None:
+        log = Log()
+        for line in text.splitlines():
+            if '"watchdog.' in line:
+                log.read(line)
+            elif line.startswith(("Fatal Python error", "Current thread 0x")):
+                self._violated("stacks in the log", line)
+        for what, number, which in log.violations(self.must):
+            self._violated(what, which, number)
+        if unasked := log.lines.keys() - self.must - self.may:
+            self._violated("a line without a timeout", min(unasked), len(unasked))
+        self.count["lines"] = log.lines.total()
 
     def _violated(self, what: str, sample: str, number: int = 1) -> None:
         if what not in self.violations:
             self.samples.append(f"{what}: {sample}")
         self.violations[what] += number
-
-    def _tell(self) -> None:
-        done, wanted = self.count["timeouts"], self.options.timeouts
-        rate = done / (time.monotonic() - self.began)
-        print(
-            f"{self.style}: {done:,} of {wanted:,} timeouts, {rate:.0f}/s, "
-            f"{(wanted - done) / max(rate, 0.001):.0f} s to go, "
-            f"{self.violations.total()} violations",
-            file=sys.stderr,
-            flush=True,
-        )
 
     def rows(self) -> Iterator[str]:
         yield (
@@ -312,8 +223,7 @@ class Run:
 
 def main() -> int:
     options = _parse()
-    seed: int = options.seed if options.seed is not None else int(time.time())
-    print(f"seed {seed}", flush=True)
+    print(f"seed {options.seed}", flush=True)
     runs: list[Run] = []
 
     def interrupt(_signum: int, _frame: FrameType | None) -> None:
@@ -322,7 +232,7 @@ def main() -> int:
 
     signal.signal(signal.SIGINT, interrupt)
     for style in options.style or STYLES:
-        runs.append(Run(style, options, seed))
+        runs.append(Run(style, options))
         runs[-1].run()
         print("\n".join(runs[-1].rows()), flush=True)
         if runs[-1].is_over:
@@ -331,7 +241,7 @@ def main() -> int:
     interrupted = any(run.is_over for run in runs) and not violations
     verdict = "FAILED" if violations else "passed"
     print(f"{verdict}{', interrupted' if interrupted else ''}: {violations} violations")
-    return 130 if interrupted else min(1, violations)
+    return ending.INTERRUPTED if interrupted else min(1, violations)
 
 
 def _parse() -> argparse.Namespace:
@@ -353,7 +263,7 @@ def _parse() -> argparse.Namespace:
     add("--workers", type=int, default=4, metavar="N", help="(%(default)s)")
     add("--style", action="append", choices=STYLES, help="this one only; may be given again")
     add("--timeout", type=float, default=0.2, metavar="S", help="of each event (%(default)s)")
-    add("--seed", type=int, help="of what is drawn (default: the time)")
+    add("--seed", type=int, default=int(time.time()), help="of what is drawn (default: the time)")
     options = parser.parse_args()
     if options.day:
         options.timeouts, options.share = round(DAY * RARE), RARE

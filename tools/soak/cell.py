@@ -20,6 +20,7 @@ import threading
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Final
 
+from tools import ending
 from tools.soak.aim import watch_the_watchdog
 from tools.soak.judge import CALIBRATORS, Judge
 from tools.soak.kinds import kinds
@@ -181,19 +182,14 @@ class Cell:
                 os._exit(1)
             if now - told >= (_PROGRESS if told > self._began else _FIRST_PROGRESS):
                 told = now
-                done = soak.count["invocations"]
-                print(
-                    f"{sys.version.split()[0]} {soak.delivery}: {done:,} of "
-                    f"{soak.invocations:,}, {done / (now - self._began):.0f}/s, "
-                    f"{self._seconds_to_go(done, now):,.0f} s to go, "
-                    f"{soak.violations.total()} violations",
-                    file=sys.stderr,
-                    flush=True,
+                ending.tell_progress(
+                    f"{sys.version.split()[0]} {soak.delivery}",
+                    soak.count["invocations"],
+                    soak.invocations,
+                    seconds=now - self._began,
+                    violations=soak.violations.total(),
+                    to_go=soak.ends_at - now,
                 )
-
-    def _seconds_to_go(self, done: int, now: float) -> float:
-        at_this_rate = (self.soak.invocations - done) * (now - self._began) / max(done, 1)
-        return max(0.0, min(at_this_rate, self.soak.ends_at - now))
 
     def _write(self) -> None:
         print(json.dumps(self.soak.result()), flush=True)

@@ -7,17 +7,17 @@ import json
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
 RESULT: Final = "soak.result"
 """The event of a cell's last line."""
 
 
 class Log:
-    """The lines that the timeouts of one cell left."""
+    """The lines that the timeouts of one process left, counted by their request ids."""
 
     def __init__(self) -> None:
-        self.lines: collections.Counter[int] = collections.Counter()
+        self.lines: collections.Counter[str] = collections.Counter()
         self.outcomes: collections.Counter[str] = collections.Counter()
         self.interrupts: collections.Counter[str] = collections.Counter()
         self.garbage: list[str] = []
@@ -29,24 +29,21 @@ class Log:
             if record["event"] == RESULT:
                 self.result = record
                 return
-            self.lines[int(record["request_id"])] += 1
+            self.lines[record["request_id"]] += 1
             self.outcomes[record["outcome"]] += 1
             self.interrupts.update(i["outcome"] for i in record["interrupts"])
         except (ValueError, KeyError, TypeError):
             self.garbage.append(line[:200])
 
-    def violations(self) -> Iterator[tuple[str, int, str]]:
-        """What, how often, and for example which."""
-        reported: list[int] = self.result["reported"] if self.result is not None else []
-        missing = [number for number in reported if number not in self.lines]
-        doubled = [number for number, lines in self.lines.items() if lines > 1]
+    def violations(self, reported: Collection[str]) -> Iterator[tuple[str, int, str]]:
+        """What, how often, and for example which; one line is wanted for each of these ids."""
         for what, found in (
-            ("a timeout without a line in the log", missing),
-            ("more than one line for a timeout", doubled),
+            ("a timeout without a line in the log", [i for i in reported if i not in self.lines]),
+            ("more than one line for a timeout", [i for i, n in self.lines.items() if n > 1]),
             ("no line of ours in the log", self.garbage),
         ):
             if found:
-                yield what, len(found), str(found[0])
+                yield what, len(found), found[0]
 
 
 ROWS: Final = {
@@ -97,10 +94,11 @@ class Report(NamedTuple):
     def violations(self) -> Iterator[tuple[str, int]]:
         """What, and how often."""
         yield from ((trouble, 1) for trouble in self.troubles)
-        if self.log.result is not None:
-            yield from self.log.result["violations"].items()
+        result = self.log.result or {"violations": {}, "reported": ()}
+        yield from result["violations"].items()
         if self.is_whole:
-            yield from ((f"{what} (say {which})", n) for what, n, which in self.log.violations())
+            for what, number, which in self.log.violations([*map(str, result["reported"])]):
+                yield f"{what} (say {which})", number
 
     def rows(self) -> dict[str, str]:
         if self.log.result is None:
