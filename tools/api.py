@@ -20,14 +20,13 @@ from typing import TYPE_CHECKING, Any, Final
 import griffe
 
 import watchdog_lambda
+from tools import ending
 from watchdog_lambda import pytest_plugin
 from watchdog_lambda._config import SETTINGS
 from watchdog_lambda.cli.arguments import parser
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-__all__ = ["SNAPSHOT", "as_text", "main"]
+    from collections.abc import Iterator
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 SNAPSHOT: Final = ROOT / "tests" / "public_api.txt"
@@ -35,16 +34,15 @@ SNAPSHOT: Final = ROOT / "tests" / "public_api.txt"
 MODULES: Final = ("", "batch", "testing", "typing")
 """Whose ``__all__`` is public; of the others nothing is but what is named below."""
 
+_FIXTURE: Final = "FixtureFunctionDefinition"
 HANDLER: Final = "watchdog_lambda.entrypoint.handler"
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Write it down, or compare; 1 if it differs."""
-    own = argparse.ArgumentParser(prog="dev.py api", description=__doc__.partition("\n")[0])
+def main() -> int:
+    own = ending.parser("dev.py api", __doc__)
     own.add_argument("--check", action="store_true", help="compare, and write nothing")
-    given = own.parse_args(arguments)
     now = as_text()
-    if not given.check:
+    if not own.parse_args().check:
         SNAPSHOT.write_text(now, encoding="utf-8")
         return 0
     before = SNAPSHOT.read_text(encoding="utf-8")
@@ -74,7 +72,8 @@ def as_text() -> str:
         *(f"    {line}" for line in _arguments("watchdog-lambda", parser())),
         "",
     ]
-    lines += ["pytest fixtures", *(f"    {name}" for name in sorted(_fixtures()))]
+    marked = [n for n, v in vars(pytest_plugin).items() if type(v).__name__ == _FIXTURE]
+    lines += ["pytest fixtures", *(f"    {name}" for name in sorted(marked))]
     return "\n".join(lines) + "\n"
 
 
@@ -122,20 +121,15 @@ def _overloads(function: Any) -> list[str]:
     """
     scope: Any = ast.parse(function.filepath.read_text(encoding="utf-8"))
     if function.parent.is_class:
-        [scope] = [
-            node
-            for node in scope.body
-            if isinstance(node, ast.ClassDef) and node.name == function.parent.name
-        ]
+        name = function.parent.name
+        [scope] = [n for n in scope.body if isinstance(n, ast.ClassDef) and n.name == name]
     return [
         f"def {node.name}({ast.unparse(node.args)}) -> {ast.unparse(node.returns)}"
         for node in scope.body
         if isinstance(node, ast.FunctionDef)
         and node.name == function.name
         and node.returns
-        and any(
-            isinstance(mark, ast.Name) and mark.id == "overload" for mark in node.decorator_list
-        )
+        and "overload" in map(ast.unparse, node.decorator_list)
     ]
 
 
@@ -158,12 +152,6 @@ def _arguments(words: str, of: argparse.ArgumentParser) -> Iterator[str]:
                 yield from _arguments(f"{words} {name}", below)
         elif not isinstance(action, argparse._HelpAction):  # noqa: SLF001
             yield f"{words} {'/'.join(action.option_strings) or action.dest.upper()}"
-
-
-def _fixtures() -> Iterator[str]:
-    for name, value in vars(pytest_plugin).items():
-        if type(value).__name__ == "FixtureFunctionDefinition":
-            yield name
 
 
 if __name__ == "__main__":

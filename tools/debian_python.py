@@ -1,6 +1,6 @@
 """Pythons that this machine has not: Debian's own builds, unpacked into ``.cache/debian-python``.
 
-    python3 tools/debian_python.py [3.14] [3.15] [3.14-arm64]
+    python3 dev.py pythons [3.14] [3.15] [3.14-arm64]
 
 Debian's testing suite has interpreters before a stable one has them. Its packages are unpacked and
 not installed, with the C library and all that they link to. So nothing of this machine is changed,
@@ -13,7 +13,6 @@ Needs root and mmdebstrap, and qemu-user-static for another processor; takes 10 
 
 from __future__ import annotations
 
-import argparse
 import fcntl
 import os
 import platform
@@ -24,18 +23,14 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from tools import ending
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 SUITE: Final = "forky"
-VERSIONS: Final = ("3.14", "3.15")
-"""What the suite has, for each processor."""
-EMULATED: Final = "3.14-arm64"
-"""For AWS's other processor."""
-
-SKIPPED: Final = 77
-"""The exit status for "cannot be had here", as automake and others have it."""
-
+VERSIONS: Final = ("3.14", "3.15")  # what the suite has, for each processor
+EMULATED: Final = "3.14-arm64"  # for AWS's other processor
 # Resolved: a cache that several checkouts share has one path in what is written into it.
 _CACHE: Final = (Path(__file__).resolve().parent.parent / ".cache" / "debian-python").resolve()
 _WHEELS: Final = "/usr/share/python-wheels"
@@ -89,12 +84,9 @@ def _missing(emulator: str) -> str | None:
         return f"Debian's Pythons run on Linux, and this is {sys.platform}"
     if os.geteuid() != 0:
         return "unpacking Debian's packages needs root; run it with sudo or in a container"
-    if shutil.which("mmdebstrap") is None:
-        return "needs mmdebstrap; install it (on Debian and Ubuntu: apt-get install mmdebstrap)"
-    if emulator and shutil.which(emulator) is None:
-        return (
-            f"needs {emulator}; install it (on Debian and Ubuntu: apt-get install qemu-user-static)"
-        )
+    for tool, package in (("mmdebstrap", "mmdebstrap"), (emulator, "qemu-user-static")):
+        if tool and shutil.which(tool) is None:
+            return f"needs {tool}; install it (on Debian and Ubuntu: apt-get install {package})"
     return None
 
 
@@ -120,13 +112,9 @@ def _make_startable(unpacked: Path, root: Path, version: str, machine: str, emul
     real = Path("usr/libexec") / launcher.name
     (unpacked / real).parent.mkdir(parents=True, exist_ok=True)
     launcher.replace(unpacked / real)
-    text = _LAUNCHER.format(
-        emulator=emulator,
-        loader=root / libraries / loaders[0],
-        libraries=root / libraries,
-        real=root / real,
-    )
-    _write_script(launcher, text)
+    there = {"libraries": root / libraries, "real": root / real}
+    loader = root / libraries / loaders[0]
+    _write_script(launcher, _LAUNCHER.format(emulator=emulator, loader=loader, **there))
     # Where ensurepip looks for pip; the machine's own may be too old for this Python, or none.
     for data in (unpacked / "usr/lib" / f"python{version}").glob("_sysconfigdata_*.py"):
         if not data.is_symlink():
@@ -139,22 +127,13 @@ def _write_script(path: Path, text: str) -> None:
     path.chmod(0o755)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Make them, and say where they are; the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="debian_python.py",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog=f"Exit status: 0, or {SKIPPED} if they cannot be had here.",
-    )
-    parser.add_argument(
-        "versions",
-        nargs="*",
-        metavar="version",
-        help=f"of {', '.join(VERSIONS)} (if none is named: these) and {EMULATED}",
-    )
-    given = parser.parse_args(arguments)
+def main() -> int:
+    status = f"Exit status: 0, or {ending.SKIPPED} if they cannot be had here."
+    parser = ending.parser("dev.py pythons", __doc__, status)
     known = (*VERSIONS, EMULATED)
+    about = f"of {', '.join(VERSIONS)} (if none is named: these) and {EMULATED}"
+    parser.add_argument("versions", nargs="*", metavar="version", help=about)
+    given = parser.parse_args()
     if unknown := set(given.versions) - set(known):
         parser.error(f"there are {', '.join(known)}, not {', '.join(sorted(unknown))}")
     try:
@@ -162,7 +141,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(interpreter)
     except Unavailable as error:
         print(f"SKIPPED: {error}", file=sys.stderr)
-        return SKIPPED
+        return ending.SKIPPED
     return 0
 
 

@@ -103,9 +103,6 @@ def claims(without: Run, watched: Run) -> list[Claim]:
     ]
 
 
-# ---- running -----------------------------------------------------------------------------------
-
-
 def run(options: argparse.Namespace, emulator: Path, *, is_watched: bool) -> Run:
     """Run the handler with the watchdog, or without.
 
@@ -152,9 +149,6 @@ def _check(first: Invocation, options: argparse.Namespace) -> None:
 def say(text: str) -> None:
     """Tell the person who waits; the result goes to the other stream."""
     print(f"demo: {text}", file=sys.stderr, flush=True)
-
-
-# ---- showing -----------------------------------------------------------------------------------
 
 
 def show(heading: str, without: Run, watched: Run, shown: list[Claim]) -> None:
@@ -228,9 +222,6 @@ def _short(text: str) -> str:
     # The runtime separates the lines of one traceback with \r.
     text = printable(text.partition("\r")[0])
     return text if len(text) <= _MOST_CHARACTERS else f"{text[:_MOST_CHARACTERS]} ..."
-
-
-# ---- the command -------------------------------------------------------------------------------
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -33,9 +33,6 @@ Kit = dict[str, Any]
 """What a deployment has of the things that must be the same."""
 
 
-# ---- CloudFormation ------------------------------------------------------------------------------
-
-
 def of_template(template: Mapping[str, Any]) -> Kit:
     resources = list(template["Resources"].values())
 
@@ -94,9 +91,6 @@ def synthesised() -> Path | None:
     if done.returncode:
         sys.exit(done.stdout)
     return out / "orders.template.json"
-
-
-# ---- Terraform -----------------------------------------------------------------------------------
 
 
 def of_terraform(source: Mapping[str, Any]) -> Kit:
@@ -178,9 +172,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, str) and re.fullmatch(r'"(?:[^"\\]|\\.)*"', value):
         return json.loads(value)
     return value
-
-
-# ---- all three -----------------------------------------------------------------------------------
 
 
 def differences(kits: Mapping[str, Kit]) -> list[str]:

@@ -1,4 +1,4 @@
-"""The code blocks of the documentation's pages, in the order in which a reader meets them."""
+"""The code blocks of the documentation's pages, and what output is alike to the one they show."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Final
 from markdown_it import MarkdownIt
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 _UNRUN: Final = re.compile(r"\*Not run by the tests: (.+)\*")
-_FILE: Final = re.compile(r"# ([\w/]+\.py)(, continued)?")
+_FILE: Final = re.compile(r"# ([\w/]+\.py)(, continued)?$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,42 +35,31 @@ class Block:
     @property
     def file(self) -> str:
         """The file that the reader is to write it to, by its first line; empty if none."""
-        found = _FILE.fullmatch(self.code.partition("\n")[0])
-        return found[1] if found else ""
+        return (_FILE.match(self.code) or ("", ""))[1]
 
     @property
     def is_continued(self) -> bool:
         """Whether that file goes on with this block; otherwise the block is all of it."""
-        found = _FILE.fullmatch(self.code.partition("\n")[0])
-        return bool(found and found[2])
+        return bool((_FILE.match(self.code) or ("", "", ""))[2])
 
 
 def blocks(path: Path, page: str) -> list[Block]:
     """All fenced blocks of a Markdown file; `page` is how to name it."""
-    return list(_blocks(path.read_text(encoding="utf-8"), page))
-
-
-def _blocks(text: str, page: str) -> Iterator[Block]:
+    found = []
     heading, said, is_heading = "", "", False
-    for token in MarkdownIt("commonmark").parse(text):
-        if token.type == "heading_open":
-            is_heading = True
-        elif token.type == "inline" and is_heading:
-            heading, is_heading = token.content, False
+    for token in MarkdownIt("commonmark").parse(path.read_text(encoding="utf-8")):
+        if token.type == "inline" and is_heading:
+            heading = token.content
         elif token.type == "inline":
             said = token.content
         elif token.type == "fence":
             reason = _UNRUN.fullmatch(said.rpartition("\n")[2])
-            yield Block(
-                page=page,
-                line=token.map[0] + 1 if token.map else 0,
-                heading=heading,
-                language=token.info.strip(),
-                code=token.content,
-                unrun=reason[1] if reason else "",
-            )
-            # A reason speaks of one block only.
-            said = ""
+            line = token.map[0] + 1 if token.map else 0
+            unrun = reason[1] if reason else ""
+            found.append(Block(page, line, heading, token.info.strip(), token.content, unrun))
+            said = ""  # a reason speaks of one block only
+        is_heading = token.type == "heading_open"
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,3 +92,36 @@ def commands(block: Block) -> list[Command]:
         else:
             found[-1][1].append(line)
     return [Command("\n".join(text), "\n".join(output)) for text, output in found]
+
+
+_MAY_BE_MISSING: Final = re.compile(
+    r"(settle|cleanup) .* \d+ ms|init +i.*|built-in Runtime API|AWS's emulator, .*"
+)
+
+
+def is_alike(expected: str, shown: str) -> bool:
+    """Whether both say the same, but for figures; `...` stands for any lines or words."""
+    parts = [re.escape(part.strip()) for part in essence(expected).split("...")]
+    # The space around an ellipsis that stands for nothing is there once.
+    return re.fullmatch(r"\s*.*?\s*".join(parts), essence(shown), re.DOTALL) is not None
+
+
+def essence(text: str) -> str:
+    """A text without what differs from run to run.
+
+    That is numbers with a fraction or of two, four and more digits (times, versions), process ids,
+    the length of a timeline's bars, rows of a timeline that may take no time, and identifiers;
+    and what it is that kills: AWS's emulator, if the machine has one, or the built-in Runtime API.
+    Counts up to nine and statuses of three digits are kept.
+    """
+    kept = [line for line in text.splitlines() if not _MAY_BE_MISSING.fullmatch(line.rstrip())]
+    text = re.sub(r"; new process, started in [\d.]+ s", "", "\n".join(kept))
+    # The dots of a bar, and no others, come in fours or more.
+    text = re.sub(r"\.{4,}", "_", text)
+    text = re.sub(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "ID", text)
+    # In a container of its own a process can have a number of any length.
+    text = re.sub(r"(?<=\"pid\": )\d+", "N", text)
+    text = re.sub(r"\b\d+ ms\b|\b\d+(\.\d+)+( ms)?", "N", text)
+    text = re.sub(r"(?<![\w.])\d{2}(?!\d)|(?<![\w.])\d{4,}", "N", text)
+    text = re.sub(r"([=!#sh|-])\1+", r"\1", text)
+    return re.sub(r"[\s|]+", " ", text).strip()

@@ -25,15 +25,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from tools import ending, package
-from tools.documents import Block, blocks, commands
+from tools.documents import Block, blocks, commands, is_alike
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 ROOT: Final = Path(__file__).resolve().parent.parent
-BOUND: Final = 120.0
-"""Seconds for one command."""
-
+BOUND: Final = 120.0  # seconds for one command
 INSTALLED: Final = '"watchdog-lambda[runtime,cli]" pytest'
 """What the reader of a page that installs nothing has."""
 
@@ -44,9 +42,6 @@ README_SECTION: Final = "Try a handler out"
 
 class DepartureError(Exception):
     """What a page shows is not what comes of it; the message has both."""
-
-
-# ---- the pages ---------------------------------------------------------------------------------
 
 
 def pages() -> list[str]:
@@ -85,37 +80,20 @@ _IN_REAL_TIME: Final = "watchdog-lambda invoke "
 _INSTALLS: Final = ("python3 -m venv ", ". .venv/bin/activate", "pip install ")
 
 
-# ---- the reader --------------------------------------------------------------------------------
-
-
 class Reader:
     """Does what pages say, in one folder and one shell, whose directory and variables stay."""
 
     def __init__(
         self, folder: Path, environment: Mapping[str, str], *, may_install: bool = True
     ) -> None:
-        """Begin in `folder`, which exists.
-
-        Args:
-            folder: Where files are written, and where the shell begins.
-            environment: The shell's, all of it.
-            may_install: Whether environments are made and packages installed; if not, all that
-                pages need is there already.
-        """
+        """Begin in `folder`; if nothing may be installed, all that pages need is there already."""
         self._folder = folder
         self._environment = dict(environment)
         self._directory = folder
         self._may_install = may_install
 
     def follow(self, page: list[Block]) -> int:
-        """Do the steps of one page.
-
-        Returns:
-            How many commands and pieces of code were run.
-
-        Raises:
-            DepartureError: One of them failed, or showed something else.
-        """
+        """Do the steps of one page and count them; a :class:`DepartureError` says what failed."""
         count = 0
         for number, block in enumerate(page):
             if block.language == "console":
@@ -160,18 +138,15 @@ class Reader:
             if status and not expected:
                 raise DepartureError(f"{block}: `{command.text}` ends with {status}:\n{shown}")
             if expected and not is_alike(expected, shown):
+                lines = difflib.ndiff(expected.splitlines(), shown.splitlines())
                 raise DepartureError(
                     f"{block}: `{command.text}` shows (+) something else than the page (-):\n"
-                    + _difference(expected, shown)
+                    + "\n".join(line for line in lines if not line.startswith("?"))
                 )
         return len(listed)
 
     def run(self, command: str) -> tuple[str, int]:
-        """Type one command.
-
-        Returns:
-            What it shows, and its exit status.
-        """
+        """Type one command; what it shows, and its exit status."""
         with tempfile.TemporaryDirectory() as scratch:
             left = Path(scratch)
             # Directory and variables outlive the command, as in a terminal.
@@ -194,50 +169,6 @@ class Reader:
         return done.stdout, done.returncode
 
 
-# ---- what is alike -----------------------------------------------------------------------------
-
-
-_MAY_BE_MISSING: Final = re.compile(
-    r"(settle|cleanup) .* \d+ ms|init +i.*|built-in Runtime API|AWS's emulator, .*"
-)
-
-
-def is_alike(expected: str, shown: str) -> bool:
-    """Whether both say the same, but for figures; `...` stands for any lines or words."""
-    parts = [re.escape(part.strip()) for part in essence(expected).split("...")]
-    # The space around an ellipsis that stands for nothing is there once.
-    return re.fullmatch(r"\s*.*?\s*".join(parts), essence(shown), re.DOTALL) is not None
-
-
-def essence(text: str) -> str:
-    """A text without what differs from run to run.
-
-    That is numbers with a fraction or of two, four and more digits (times, versions), process ids,
-    the length of a timeline's bars, rows of a timeline that may take no time, and identifiers;
-    and what it is that kills: AWS's emulator, if the machine has one, or the built-in Runtime API.
-    Counts up to nine and statuses of three digits are kept.
-    """
-    kept = [line for line in text.splitlines() if not _MAY_BE_MISSING.fullmatch(line.rstrip())]
-    text = re.sub(r"; new process, started in [\d.]+ s", "", "\n".join(kept))
-    # The dots of a bar, and no others, come in fours or more.
-    text = re.sub(r"\.{4,}", "_", text)
-    text = re.sub(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "ID", text)
-    # In a container of its own a process can have a number of any length.
-    text = re.sub(r"(?<=\"pid\": )\d+", "N", text)
-    text = re.sub(r"\b\d+ ms\b|\b\d+(\.\d+)+( ms)?", "N", text)
-    text = re.sub(r"(?<![\w.])\d{2}(?!\d)|(?<![\w.])\d{4,}", "N", text)
-    text = re.sub(r"([=!#sh|-])\1+", r"\1", text)
-    return re.sub(r"[\s|]+", " ", text).strip()
-
-
-def _difference(expected: str, shown: str) -> str:
-    lines = difflib.ndiff(expected.splitlines(), shown.splitlines())
-    return "\n".join(line for line in lines if not line.startswith("?"))
-
-
-# ---- the command -------------------------------------------------------------------------------
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = ending.parser("dev.py follow", __doc__)
     add = parser.add_argument
@@ -245,7 +176,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--quick", action="store_true", help="what a newcomer meets first, only")
     options = parser.parse_args(arguments)
     wanted = ["README.md", TUTORIAL] if options.quick else options.pages
-    chosen = [page for page in pages() if not wanted or _is_below(page, wanted)]
+    named = [os.path.relpath(Path(each).resolve(), ROOT) for each in wanted]
+    chosen = [p for p in pages() if not wanted or any(f"{p}/".startswith(f"{n}/") for n in named)]
     if not chosen:
         parser.error(f"no page to follow in {' '.join(options.pages)}")
     with tempfile.TemporaryDirectory(prefix="follow-") as scratch:
@@ -255,29 +187,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
             todo = steps(page)
             if options.quick and page == "README.md":
                 todo = [block for block in todo if block.heading == README_SECTION]
-            return not todo or _is_right(page, todo, Path(scratch, page), constraints)
+            began = time.monotonic()
+            try:
+                count = _follow(page, todo, Path(scratch, page), constraints) if todo else 0
+            except (DepartureError, subprocess.TimeoutExpired) as error:
+                print(f"{page}: DEPARTS\n{error}\n", flush=True)
+                return False
+            if todo:
+                print(f"{page}: {count} run, {time.monotonic() - began:.1f} s", flush=True)
+            return True
 
         # They wait most of the time.
         with ThreadPoolExecutor(max_workers=2) as pool:
             outcomes = list(pool.map(follow, chosen))
     return 0 if all(outcomes) else 1
-
-
-def _is_below(page: str, wanted: Sequence[str]) -> bool:
-    named = [os.path.relpath(Path(each).resolve(), ROOT) for each in wanted]
-    return any(page == name or page.startswith(f"{name}/") for name in named)
-
-
-def _is_right(page: str, todo: list[Block], folder: Path, constraints: Path) -> bool:
-    """Follow one page, and say how that went."""
-    began = time.monotonic()
-    try:
-        count = _follow(page, todo, folder, constraints)
-    except (DepartureError, subprocess.TimeoutExpired) as error:
-        print(f"{page}: DEPARTS\n{error}\n", flush=True)
-        return False
-    print(f"{page}: {count} run, {time.monotonic() - began:.1f} s", flush=True)
-    return True
 
 
 def _follow(page: str, todo: list[Block], folder: Path, constraints: Path) -> int:

@@ -12,15 +12,12 @@ from __future__ import annotations
 import collections
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tools import ending
 from tools.landing_loops import ASYNC_LOOPS, LOOPS, Loops
 from watchdog_lambda import Interrupt, LambdaTimeout, _report, watch
 from watchdog_lambda.testing import FakeContext
-
-if TYPE_CHECKING:
-    import argparse
 
 records: list[dict[str, Any]] = []
 """Of one timeout."""
@@ -58,13 +55,6 @@ def strike(name: str, seconds: float) -> tuple[list[str], bool]:
     return loop.verdict(), any(map(is_cut, records))
 
 
-def again(interpreter: str, options: argparse.Namespace) -> int:
-    """The same on another interpreter."""
-    loops = [f"--loop={name}" for name in options.loop]
-    given = [f"--rounds={options.rounds}", f"--seconds={options.seconds}", *loops]
-    return subprocess.run([interpreter, "-m", "tools.landing", *given], check=False).returncode
-
-
 def main() -> int:
     """Every loop in turn, or those that are asked for."""
     parser = ending.parser("dev.py landing", __doc__)
@@ -74,7 +64,10 @@ def main() -> int:
     parser.add_argument("--interpreter", action="append", default=[], help="instead of this one")
     options = parser.parse_args()
     if options.interpreter:
-        return max(again(interpreter, options) for interpreter in options.interpreter)
+        loops = [f"--loop={name}" for name in options.loop]
+        given = [f"--rounds={options.rounds}", f"--seconds={options.seconds}", *loops]
+        commands = [[python, "-m", "tools.landing", *given] for python in options.interpreter]
+        return max(subprocess.run(each, check=False).returncode for each in commands)
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     total = 0
     for name in options.loop or [*LOOPS, *ASYNC_LOOPS]:

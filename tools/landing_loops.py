@@ -1,8 +1,4 @@
-"""Loops that an interrupt can land wrongly in, each with a judge that knows nothing of the package.
-
-A loop is a handler that runs until it is interrupted. Its judge says afterwards what has been left
-behind: something entered and not left, a locked lock, a wrong answer, a ``finally`` not run.
-"""
+"""Loops that an interrupt can land wrongly in: handlers that run until they are interrupted."""
 
 from __future__ import annotations
 
@@ -10,80 +6,26 @@ import asyncio
 import contextlib
 import os
 import queue
-import signal
 import threading
-import time
 from pathlib import Path
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
+from tools.landing_judge import Loop
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 
-    Run = Callable[[], object]
+
+def run_by_asyncio(main: Callable[[Any], Coroutine[Any, Any, None]]) -> Callable[[Any], None]:
+    def loop(self: Any) -> None:
+        asyncio.run(main(self))
+
+    return loop
 
 
-PATIENCE = 1.0
-"""Seconds for a thread that has been started to end."""
-
-
-class Resource:
-    """Something to enter and to leave, which counts how often either was done to the end."""
-
-    def __init__(self) -> None:
-        self.entered = 0
-        self.left = 0
-
-    def __enter__(self) -> None:
-        self.entered += 1
-
-    def __exit__(self, *_: object) -> None:
-        self.left += 1
-
-    async def __aenter__(self) -> None:
-        await asyncio.sleep(0)
-        self.entered += 1
-
-    async def __aexit__(self, *_: object) -> None:
-        await asyncio.sleep(0)
-        self.left += 1
-
-    def acquire(self) -> None:
-        self.entered += 1
-
-    def release(self) -> None:
-        self.left += 1
-
-
-class Loop:
-    """One handler's loop, and what may not be left behind by it."""
-
-    def __init__(self) -> None:
-        self.resource = Resource()
-        self.lock = threading.Lock()
-        self.wrong: list[str] = []
-        self._others = set(threading.enumerate())
-
-    def verdict(self) -> list[str]:
-        """What is wrong once the invocation is over."""
-        wrong = list(self.wrong)
-        if self.resource.entered != self.resource.left:
-            wrong.append(f"{self.resource.entered} entered, {self.resource.left} left")
-        if self.lock.locked():
-            wrong.append("the lock is locked")
-        if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-            wrong.append("somebody's SIGINT handler is still there")
-        until = time.monotonic() + PATIENCE  # one that has not had its turn yet is listed
-        while self._started() and time.monotonic() < until:
-            time.sleep(0.001)
-        if self._started():
-            wrong.append("a thread is listed that does not live")
-        return wrong
-
-    def _started(self) -> set[threading.Thread]:
-        # Without threads that have only logged: a lost task's finaliser can run on the watchdog's.
-        return {t for t in threading.enumerate() if type(t) is threading.Thread} - self._others
+class Parts(Loop):
+    """What several loops are made of."""
 
     def note_of(self, number: int) -> int:
         return number
@@ -105,6 +47,11 @@ class Loop:
             await asyncio.sleep(0)
             self.resource.left += 1
 
+    async def enters(self) -> None:
+        while True:
+            async with self.resource:
+                pass
+
     async def takes_from_a_generator(self) -> None:
         async for _ in self.numbers():
             pass
@@ -121,14 +68,7 @@ class Loop:
                 kept.clear()
 
 
-def run_by_asyncio(main: Callable[[Any], Coroutine[Any, Any, None]]) -> Callable[[Any], None]:
-    def loop(self: Any) -> None:
-        asyncio.run(main(self))
-
-    return loop
-
-
-class Loops(Loop):
+class Loops(Parts):
     """The loops, a method each."""
 
     def exit_stack(self) -> None:
@@ -181,17 +121,15 @@ class Loops(Loop):
                 self.note_of(2)
                 self.resource.release()
 
-    def path_exists(self) -> str:
-        while True:
-            if not os.path.exists("/"):  # noqa: PTH110 - it is what takes an error for "no"
-                self.wrong.append("no such folder")
-                return "no such folder"
+    def path_exists(self) -> None:
+        while os.path.exists("/"):  # noqa: PTH110 - it is what takes an error for "no"
+            pass
+        self.wrong.append("no such folder")
 
-    def path_is_folder(self) -> str:
-        while True:
-            if not (Path("/").is_dir() and os.path.isdir("/")):  # noqa: PTH112 - as above
-                self.wrong.append("no folder")
-                return "no folder"
+    def path_is_folder(self) -> None:
+        while Path("/").is_dir() and os.path.isdir("/"):  # noqa: PTH112 - as above
+            pass
+        self.wrong.append("no folder")
 
     # fmt: off
     def an_except_elsewhere(self) -> None:
@@ -235,14 +173,9 @@ class Loops(Loop):
             if not condition.acquire(blocking=False):
                 self.wrong.append("the condition is locked")
 
-    @run_by_asyncio
-    async def async_with(self) -> None:
-        while True:
-            async with self.resource:
-                pass
-
-    async_generator = run_by_asyncio(Loop.takes_from_a_generator)
-    async_generator_left_by_break = run_by_asyncio(Loop.breaks_off)
+    async_with = run_by_asyncio(Parts.enters)
+    async_generator = run_by_asyncio(Parts.takes_from_a_generator)
+    async_generator_left_by_break = run_by_asyncio(Parts.breaks_off)
 
     @run_by_asyncio
     async def gather(self) -> None:
@@ -267,21 +200,14 @@ class Loops(Loop):
             asyncio.run(self.task())
 
 
-LOOPS: dict[str, Callable[[Loop], object]] = {
+LOOPS: dict[str, Callable[[Parts], object]] = {
     name: function for name, function in vars(Loops).items() if isinstance(function, FunctionType)
 }
 """Handlers that call nothing of the package."""
 
-
-async def _async_with(loop: Loop) -> None:
-    while True:
-        async with loop.resource:
-            pass
-
-
-ASYNC_LOOPS: dict[str, Callable[[Loop], Awaitable[None]]] = {
-    "async handler, async with": _async_with,
-    "async handler, async generator": Loop.takes_from_a_generator,
-    "async handler, generator left by break": Loop.breaks_off,
+ASYNC_LOOPS: dict[str, Callable[[Parts], Awaitable[None]]] = {
+    "async handler, async with": Parts.enters,
+    "async handler, async generator": Parts.takes_from_a_generator,
+    "async handler, generator left by break": Parts.breaks_off,
 }
 """The same for ``async def`` handlers, which run on the package's own loop."""

@@ -81,44 +81,22 @@ class RemoveStatement(Operator):  # type: ignore[misc] # Cosmic Ray is untyped
         return ()
 
 
-class _Bare(ast.NodeTransformer):
-    """Takes out what has no effect at run time."""
-
-    def visit_If(self, node: ast.If) -> ast.AST:
-        if "TYPE_CHECKING" in ast.unparse(node.test):
-            return ast.Pass()
-        return self.generic_visit(node)
-
-    def visit_Assign(self, node: ast.Assign) -> ast.AST:
-        if ast.unparse(node.targets[0]) == "TYPE_CHECKING":
-            return ast.Pass()
-        return self.generic_visit(node)
-
-    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST:
-        self.generic_visit(node)
-        if node.value is None:
-            return ast.Pass()
-        return ast.Assign([node.target], node.value, lineno=node.lineno)
-
-    def visit_Compare(self, node: ast.Compare) -> ast.AST:
-        # Another version's branch does not run here; dev.py interpreters has it run.
-        if ast.unparse(node.left) == "sys.version_info":
-            return ast.Name("is_the_version")
-        return self.generic_visit(node)
-
-    def visit_arg(self, node: ast.arg) -> ast.AST:
-        node.annotation = None
-        return node
-
-    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
-        node.returns = None
-        return self.generic_visit(node)
-
-
 def essence(source: str) -> object:
     """What of a module's code matters: equal for two that cannot be told apart."""
-    bare = ast.unparse(_Bare().visit(ast.parse(source)))
-    return _of(compile(bare, "", "exec", dont_inherit=True))
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            node.test, node.body, node.orelse = ast.Constant(None), [ast.Pass()], []
+        elif isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "TYPE_CHECKING":
+            node.value = ast.Constant(None)
+        elif isinstance(node, ast.Compare) and ast.unparse(node.left) == "sys.version_info":
+            # Another version's branch does not run here; dev.py interpreters has it run.
+            node.ops, node.comparators = [ast.Eq()], [ast.Constant(None)]
+        elif isinstance(node, ast.arg | ast.AnnAssign):
+            node.annotation = ast.Constant(None)
+        elif isinstance(node, ast.FunctionDef):
+            node.returns = None
+    return _of(compile(ast.unparse(tree), "", "exec", dont_inherit=True))
 
 
 def _of(code: CodeType) -> object:

@@ -19,7 +19,6 @@ trampolines put frames and check points of their own into the code under test.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import importlib
 import json
@@ -34,6 +33,7 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from tools import ending
 from tools.changed import Finder
 
 if TYPE_CHECKING:
@@ -69,9 +69,7 @@ ELSEWHERE: Final = {
 }
 """The tests of modules for which there is no file of the same name, or which need others too."""
 
-MOST_SECONDS: Final = 300.0
-"""For a module's tests without any mutant."""
-
+MOST_SECONDS: Final = 300.0  # for a module's tests without any mutant
 PRELOADED: Final = (
     "pytest",
     "_pytest.pytester",
@@ -124,9 +122,6 @@ class Mutant(NamedTuple):
         return self.module, self.owner, self.was, self.becomes
 
 
-# ---- processes ---------------------------------------------------------------------------------
-
-
 def _fork(work: Callable[[], int], output: Path) -> int:
     pid = os.fork()
     if pid:
@@ -135,10 +130,8 @@ def _fork(work: Callable[[], int], output: Path) -> int:
     try:
         os.setsid()
         log = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        null = os.open(os.devnull, os.O_RDONLY)
-        os.dup2(null, 0)
-        os.dup2(log, 1)
-        os.dup2(log, 2)
+        for to, opened in ((0, os.open(os.devnull, os.O_RDONLY)), (1, log), (2, log)):
+            os.dup2(opened, to)
         status = work()
     except BaseException:  # noqa: BLE001 - nothing else would print it
         traceback.print_exc()
@@ -148,21 +141,11 @@ def _fork(work: Callable[[], int], output: Path) -> int:
         os._exit(status)
 
 
-def _pytest(tests: Sequence[str]) -> int:
-    import pytest  # noqa: PLC0415 - preloaded
-
-    return int(pytest.main([*_QUIET, *tests]))
-
-
 def _kill(pid: int) -> None:
     # It may have ended with all its children; or not have a group of its own yet.
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(pid, signal.SIGKILL)
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGKILL)
-
-
-# ---- mutants -----------------------------------------------------------------------------------
+    for kill in (os.killpg, os.kill):
+        with contextlib.suppress(ProcessLookupError):
+            kill(pid, signal.SIGKILL)
 
 
 def mutants(module: str) -> list[Mutant]:
@@ -208,10 +191,9 @@ def survivors(
 def _try(mutant: Mutant, tests: Sequence[str]) -> int:
     path = str(ROOT / _path_of(mutant.module))
     sys.meta_path.insert(0, Finder(f"{PACKAGE}.{mutant.module}", path, mutant.source))
-    return _pytest(tests)
+    import pytest  # noqa: PLC0415 - preloaded
 
-
-# ---- the command -------------------------------------------------------------------------------
+    return int(pytest.main([*_QUIET, *tests]))
 
 
 def explained() -> dict[tuple[str, ...], str]:
@@ -265,8 +247,8 @@ def _entry(mutant: Mutant) -> str:
 
 
 def main() -> int:
-    """0 if every survivor is explained; 1 if not, or if an explanation has become void."""
-    parser = argparse.ArgumentParser(prog="dev.py mutation", description="Mutation testing.")
+    status = "Exit status: 0 every survivor is explained, 1 one is not, or an explanation is void."
+    parser = ending.parser("dev.py mutation", __doc__, status)
     add = parser.add_argument
     add("modules", nargs="*", default=modules(), metavar="module")
     add("--tests", nargs="+", help="the tests to use, as pytest takes them")

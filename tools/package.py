@@ -47,9 +47,7 @@ _REPOSITORY_ONLY: Final = (".ci/", ".dockerignore")
 _METADATA: Final = {"METADATA", "RECORD", "WHEEL", "entry_points.txt", "licenses/LICENSE"}
 _TESTS: Final = ("tests/unit", "tests/test_api.py", "tests/test_pytest_plugin.py")
 
-TIMED_OUT: Final = 3
-"""What `invoke` exits with for a handler that has answered its timeout."""
-
+TIMED_OUT: Final = 3  # what `invoke` exits with for a handler that has answered its timeout
 HANDLER: Final = """\
 import time
 
@@ -92,7 +90,7 @@ def _make(scratch: Path, twine: Path, *, quick: bool) -> None:
     files = [name for name in files if (ROOT / name).is_file()]
 
     sdist, wheel = _built_alike(scratch, files, epoch)
-    unpacked = _unpack(sdist, scratch / "sdist")
+    unpacked = _unpack(sdist, scratch / "unpacked")
     again = build("wheel", scratch / "again", unpacked, umask=0o022, SOURCE_DATE_EPOCH=epoch)
     _expect_same("the wheel built from the sdist", wheel, again)
     _say("the wheel built from the sdist is the same")
@@ -110,9 +108,6 @@ def _make(scratch: Path, twine: Path, *, quick: bool) -> None:
     for file in (sdist, wheel):
         shutil.copyfile(file, DIST / file.name)
         _say(f"dist/{file.name}  {file.stat().st_size:,} bytes  sha256 {_digest(file)}")
-
-
-# ---- building ----------------------------------------------------------------------------------
 
 
 def build(
@@ -160,9 +155,6 @@ def _expect_same(what: str, first: Path, second: Path) -> None:
         raise Unfit(f"{what} differs: {_digest(first)} {first.name}, {_digest(second)}")
 
 
-# ---- looking into it ---------------------------------------------------------------------------
-
-
 def _look_into_wheel(wheel: Path, files: Sequence[str]) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
@@ -196,9 +188,6 @@ def _unpack(sdist: Path, folder: Path) -> Path:
         archive.extractall(folder, filter="data")
     [unpacked] = folder.iterdir()
     return unpacked
-
-
-# ---- using it ----------------------------------------------------------------------------------
 
 
 def _installed(folder: Path, wheel: Path) -> Path:
@@ -246,9 +235,6 @@ def _test(python: Path, unpacked: Path) -> None:
     # As it is set for the tests of the tree: pytest puts the folder on the path by itself.
     told = _run([python, "-m", "pytest", "-q", "-n", "2", *_TESTS], cwd=unpacked)
     _say(f"the unit tests pass against the installed wheel: {told.splitlines()[-1]}")
-
-
-# ---- helpers -----------------------------------------------------------------------------------
 
 
 def _git(*arguments: str) -> str:

@@ -11,16 +11,14 @@ refuse is a violation, and so is an event that is asked for while another one is
 
 For every event: one answer, which is this event's own; nothing refused; the next event asked for.
 How late an answer is says how busy the machine was, and is no violation.
-
-Exit status: 0 if there was no violation, 1 if there was; with --mutant the other way round.
 """
 
 from __future__ import annotations
 
 import collections
+import contextlib
 import os
 import random
-import signal
 import subprocess
 import sys
 import tempfile
@@ -43,8 +41,7 @@ if TYPE_CHECKING:
     from tests.runtime.runtime_api import Answer
     from watchdog_lambda.cli.runtime_api import Event
 
-TIMEOUT: Final = 0.1
-"""Seconds of the function: as short as the runtime's own work allows."""
+TIMEOUT: Final = 0.1  # seconds of the function: as short as the runtime's own work allows
 KINDS: Final = ("hold", "hold", "free", "spin", "exit", "segfault")
 SPREAD: Final = (-0.004, 0.006)
 STEP: Final = 0.0004
@@ -100,12 +97,11 @@ class Race:
                         return number
                 return count
             finally:
-                process.send_signal(signal.SIGTERM)
-                try:
+                process.terminate()
+                with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(5)
-                except subprocess.TimeoutExpired:
-                    process.kill()
-                    process.wait()
+                process.kill()
+                process.wait()
                 if self.violations:
                     log.seek(0)
                     print(log.read().decode(errors="replace")[-2000:])
@@ -156,7 +152,8 @@ class Race:
 
 
 def main() -> int:
-    parser = ending.parser("dev.py race", __doc__)
+    status = "Exit status: 0 no violation, 1 some; with --mutant the other way round."
+    parser = ending.parser("dev.py race", __doc__, status)
     parser.add_argument("--count", type=int, default=100_000, help="invocations")
     parser.add_argument("--seed", type=int, default=random.randrange(1_000_000))  # noqa: S311
     parser.add_argument("--mutant", choices=MUTANTS)
@@ -165,19 +162,17 @@ def main() -> int:
     race = Race(options.seed, options.mutant, options.interpreter)
     began = time.monotonic()
     done = race.run(options.count)
-    seconds = time.monotonic() - began
     for (do, who), count in sorted(race.counts.items()):
         print(f"{do:>10}: {count:6} answered by {who}")
     print(
-        f"{done} invocations in {seconds:.0f} s, seed {options.seed}, {race.late} late: "
-        f"{len(race.violations)} violations"
+        f"{done} invocations in {time.monotonic() - began:.0f} s, seed {options.seed}, "
+        f"{race.late} late: {len(race.violations)} violations"
     )
     for violation in race.violations:
         print(f"  {violation}")
     if options.mutant:
         print(f"the mutant, {options.mutant}, was {'found' if race.violations else 'NOT found'}")
-        return int(not race.violations)
-    return int(bool(race.violations))
+    return int(bool(race.violations) != bool(options.mutant))
 
 
 if __name__ == "__main__":

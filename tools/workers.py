@@ -43,18 +43,11 @@ if TYPE_CHECKING:
 
 STYLES: Final = ("processes", "instances")
 
-MOST_EITHER: Final = 0.1
-"""Of all events: they wait."""
-
-DAY: Final = 86_400
-"""Events: one a second."""
-
-RARE: Final = 0.01
-"""Of a day's events run into their timeout."""
-
+MOST_EITHER: Final = 0.1  # of all events: they wait
+DAY: Final = 86_400  # events: one a second
+RARE: Final = 0.01  # of a day's events run into their timeout
 PROGRESS: Final = 4.0
-MOST_GROWTH_KB: Final = 8192
-"""Of one worker, from a fifth of the events on to the end."""
+MOST_GROWTH_KB: Final = 8192  # of one worker, from a fifth of the events on to the end
 
 
 class Run:

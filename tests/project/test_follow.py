@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tools.documents import Block, blocks, commands
-from tools.follow import DepartureError, Reader, is_alike, is_step
+from tools.documents import Block, blocks, commands, is_alike
+from tools.follow import DepartureError, Reader, is_step
 
 
 @pytest.fixture

@@ -96,9 +96,6 @@ def soak_table() -> None:
     print(f"\n**{found.verdict}**")
 
 
-# ---- one invocation to scale, with the watchdog and without --------------------------------------
-
-
 _LOOKS: Final = {
     "running": OURS,
     "hook": ALARM,
@@ -169,9 +166,6 @@ def _text(run: Figures, row: dict[str, Any]) -> str:
         "cleanup": f"its except and finally run, {took}",
         "left": f"the caller has {run.answer}, {took} to spare",
     }[row["phase"]]
-
-
-# ---- the race at an invocation's end: how close it was, and who was first ------------------------
 
 
 SIDES: Final = {

@@ -1,4 +1,4 @@
-"""Weathers of tools that trace, profile or debug the handler, as the chaos has them."""
+"""What a weather of the chaos is, and those of tools that trace, profile or debug the handler."""
 
 from __future__ import annotations
 
@@ -8,11 +8,34 @@ import cProfile
 import sys
 from typing import TYPE_CHECKING, Any
 
-from tools.soak.weather import Unavailable, Weather
-
 if TYPE_CHECKING:
+    import random
     from collections.abc import Callable, Iterator
     from types import FrameType
+
+
+class Unavailable(Exception):
+    """This weather cannot be had here; the message says why."""
+
+
+class Weather:
+    """What goes on around the invocations. This one: nothing."""
+
+    breaks_records: bool = False
+    """Whether there may be too little of something for a whole record."""
+
+    def __init__(self, chance: random.Random) -> None:
+        self.chance = chance
+
+    def begin(self) -> None:
+        """Before the first invocation. Thread: main."""
+
+    def around(self, _number: int) -> Iterator[None]:
+        """Around each one. Thread: the handlers'."""
+        yield
+
+    def end(self) -> None:
+        """After the last one. Thread: main."""
 
 
 class Tracer(Weather):

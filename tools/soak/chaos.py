@@ -6,16 +6,8 @@
     python3 dev.py chaos --list
 
 Each weather has a process of its own, on the main thread (nudge) or another (injection) as the seed
-has it: the handler's own signals and timers, forks, the collector at nearly every allocation, with
-finalisers that let the GIL go; ``sys.settrace``, ``sys.setprofile``, ``sys.monitoring``, coverage,
-cProfile, a debugger of Python's, one that attaches from outside (ptrace); a tiny recursion limit,
-no descriptors, no threads, hardly any memory; a wall clock that steps by up to a year; a sandbox
-that is frozen and thawed.
-
-After each call everything holds that the soak asks for: the handler's own result or error, or its
-own ``LambdaTimeout``; nothing outside of the invocation; one line for each timeout; no state left
-behind; the next one fine. And no process crashes, hangs, or writes what nobody has asked for to
-standard error.
+has it. After each call everything holds that the soak asks for, and no process crashes, hangs, or
+writes what nobody has asked for to standard error.
 
 The seed fixes what is drawn, not what the machine makes of it. Rows called "known" count what
 cannot be helped: a tool's Python code is interrupted instead of the handler's, the handler itself
@@ -37,8 +29,8 @@ import time
 from pathlib import Path
 from typing import Final
 
+from tools import ending
 from tools.soak import command
-from tools.soak.chaos_cell import UNAVAILABLE
 from tools.soak.command import DELIVERIES
 from tools.soak.report import Report
 from tools.soak.weathers import WEATHERS
@@ -96,7 +88,7 @@ class Command(command.Command):
         late = [line for line in said if line.startswith('{"')]
         for line in late:
             log.read(line)
-        if status == UNAVAILABLE:
+        if status == ending.SKIPPED:
             self.skip(f"{version} {weather}: {said[-1]}")
             return
         troubles = self.troubles_of(log, status)
@@ -106,24 +98,18 @@ class Command(command.Command):
         is_whole = not any(kind.breaks_records for kind in WEATHERS[weather])
         report = Report(name, seconds, log, troubles, len(late), is_whole)
         self.reports.append(report)
-        _tell(report)
+        count = report.counted
+        known = sum(n for what, n in count.items() if what.startswith("known"))
+        known += count["dropped by C code"] + count["finally skipped"] + report.late
+        print(
+            f"{report.name:<36} {count['invocations']:>8,} invocations "
+            f"{count['interrupted']:>8,} interrupted {known:>5,} known "
+            f"{sum(n for _, n in report.violations()):>3,} violations {report.seconds:>6.0f} s",
+            flush=True,
+        )
+        report.tell()
         if troubles:
             print("\n".join(said[-80:]), flush=True)
-
-
-def _tell(report: Report) -> None:
-    """One line for a cell, and what is wrong with it."""
-    count = report.counted
-    known = sum(n for what, n in count.items() if what.startswith("known"))
-    known += count["dropped by C code"] + count["finally skipped"] + report.late
-    violations = sum(n for _, n in report.violations())
-    print(
-        f"{report.name:<36} {count['invocations']:>8,} invocations "
-        f"{count['interrupted']:>8,} interrupted {known:>5,} known "
-        f"{violations:>3,} violations {report.seconds:>6.0f} s",
-        flush=True,
-    )
-    report.tell()
 
 
 class _Outside:

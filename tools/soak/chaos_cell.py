@@ -13,10 +13,10 @@ import sys
 import traceback
 from typing import TYPE_CHECKING, Any, Final
 
+from tools import ending
 from tools.soak import attached, weathers
-from tools.soak.attached import Debugger, Monitor, Profiler, Tracer
+from tools.soak.attached import Debugger, Monitor, Profiler, Tracer, Unavailable, Weather
 from tools.soak.cell import Cell, Soak
-from tools.soak.weather import Unavailable, Weather
 from tools.soak.weathers import WEATHERS
 from watchdog_lambda import Interrupt, LambdaTimeout
 from watchdog_lambda._process import process_watchdog
@@ -27,12 +27,7 @@ if TYPE_CHECKING:
     from tools.soak.shot import Shot
 
 
-UNAVAILABLE: Final = 77
-"""Exit status where this weather cannot be had here; the reason is the last line on stderr."""
-
-_NO_END: Final = 1_000_000_000
-"""Invocations: the time ends it."""
-
+_NO_END: Final = 1_000_000_000  # invocations: the time ends it
 
 _SHORT: Final = {errno.EAGAIN, errno.ENOMEM, errno.EMFILE}
 
@@ -50,9 +45,9 @@ class Chaos(Soak):
         if any(isinstance(weather, Tracer | Profiler | Debugger | Monitor) for weather in weathers):
             # Their code runs inside of a loop's own callbacks, too. One that is interrupted there
             # is lost, as with an injection, and the loop may wait for ever.
-            loops = [i for i, kind in enumerate(self.kinds) if kind.name in _LOOPS]
-            for i in reversed(loops):
-                del self.kinds[i], self.watched[i]
+            pairs = zip(self.kinds, self.watched, strict=True)
+            kept = [(kind, watched) for kind, watched in pairs if kind.name not in _LOOPS]
+            self.kinds, self.watched = map(list, zip(*kept, strict=True))
             self.weights = [*itertools.accumulate(kind.weight for kind in self.kinds)]
 
     def _shoot(self, number: int) -> None:
@@ -113,38 +108,32 @@ def _is_the_weathers(error: BaseException) -> bool:
     """Whether it was raised in a weather's own frames, or for want of what the weather takes."""
     seen: BaseException | None = error
     while seen is not None:
-        if isinstance(seen, MemoryError | RecursionError):
+        lacks = (
+            isinstance(seen, MemoryError | RecursionError)
+            or (isinstance(seen, OSError) and seen.errno in _SHORT)
+            or (isinstance(seen, RuntimeError) and "start new thread" in str(seen))
+        )
+        files = [frame.f_code.co_filename for frame, _ in traceback.walk_tb(seen.__traceback__)]
+        if lacks or (files and files[-1] in _FILES):
             return True
-        if isinstance(seen, OSError) and seen.errno in _SHORT:
-            return True
-        if isinstance(seen, RuntimeError) and "start new thread" in str(seen):
-            return True
-        entry = seen.__traceback__
-        while entry is not None:
-            file = entry.tb_frame.f_code.co_filename
-            if entry.tb_next is None and file in _FILES:
-                return True
-            entry = entry.tb_next
         seen = seen.__cause__ or seen.__context__
     return False
 
 
 class ChaosCell(Cell):
-    def __init__(self, chaos: Chaos) -> None:
-        super().__init__(chaos)
-        self.chaos = chaos
+    soak: Chaos
 
     def run(self) -> None:
         try:
-            for weather in self.chaos.weathers:
+            for weather in self.soak.weathers:
                 weather.begin()
         except Unavailable as error:
             print(error, file=sys.stderr)
-            sys.exit(UNAVAILABLE)
+            sys.exit(ending.SKIPPED)
         super().run()
 
     def _write(self) -> None:
-        for weather in self.chaos.weathers:
+        for weather in self.soak.weathers:
             weather.end()
         super()._write()
 

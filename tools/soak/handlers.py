@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     Handler = Callable[[Any, Any], Any]
 
 
-_BEFORE: Final = 300e-6
-"""Seconds before the watchdog is due from which on a handler computes."""
+_BEFORE: Final = 300e-6  # seconds before the watchdog is due from which on a handler computes
 OVERRUN: Final = 3.0  # seconds past its due that a handler goes on which only ends if interrupted
 
 

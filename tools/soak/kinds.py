@@ -49,9 +49,6 @@ class Kind(NamedTuple):
         return (lambda *given: h.in_kept_loop(limited(*given))) if is_async else limited
 
 
-# ---- blocks with a limit -------------------------------------------------------------------------
-
-
 def _limit(shot: Shot) -> time_limit:
     """One more block of this shot's, due when an invocation of its length would be."""
     if not shot.started:

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
 
-RESULT: Final = "soak.result"
-"""The event of a cell's last line."""
+RESULT: Final = "soak.result"  # the event of a cell's last line
 
 
 class Log:

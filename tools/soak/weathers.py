@@ -26,8 +26,8 @@ from tools.soak.attached import (
     Monitor,
     Profiler,
     Tracer,
+    Weather,
 )
-from tools.soak.weather import Weather
 from watchdog_lambda import watch
 from watchdog_lambda._engine.current import under_way
 from watchdog_lambda._process import process_watchdog
