@@ -38,7 +38,7 @@ from watchdog_lambda.cli.view import spoken
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from watchdog_lambda.cli.function import Function, Invocation
 
@@ -67,10 +67,6 @@ class Run:
         return self.function.timeout - self.late.seconds
 
     @property
-    def answered_in_time(self) -> bool:
-        return not self.was_killed and self.spare > 0
-
-    @property
     def is_warm(self) -> bool:
         """Whether the process of the late call served the next one."""
         return self.after.init_seconds is None and self.after.kind == "response"
@@ -93,7 +89,7 @@ class Claim(NamedTuple):
 def claims(without: Run, watched: Run) -> list[Claim]:
     limit = f"{without.function.timeout:g} s limit"
     was = "was" if without.was_killed else "was not"
-    in_time = watched.answered_in_time
+    in_time = not watched.was_killed and watched.spare > 0
     answer = f"had an answer {watched.spare:.2f} s" if in_time else "had no answer"
     found = "found" if watched.is_warm else "did not find"
     return [
@@ -104,12 +100,7 @@ def claims(without: Run, watched: Run) -> list[Claim]:
 
 
 def run(options: argparse.Namespace, emulator: Path, *, is_watched: bool) -> Run:
-    """Run the handler with the watchdog, or without.
-
-    Raises:
-        CannotRun: It did not answer the quick event, its settings are wrong, or the emulator
-            failed.
-    """
+    """Run the handler with the watchdog, or without; raises CannotRun if that shows nothing."""
     arguments = ["invoke", options.handler, f"--path={options.path}"]
     arguments += [f"--timeout={options.timeout}", *(f"--env={each}" for each in options.env)]
     arguments += [] if is_watched else ["--unwatched"]
@@ -137,12 +128,11 @@ def _check(first: Invocation, options: argparse.Namespace) -> None:
     if first.kind == "killed":
         raise CannotRun(
             f"the handler, its import included, did not answer {event} within "
-            f"{options.timeout:g} s; name an event that it answers at once with --quick-event, "
-            "or raise --timeout"
+            f"{options.timeout:g} s; use another --quick-event, or a longer --timeout"
         )
+    if first.error_type.startswith("Runtime."):
+        raise CannotRun(f"{first.error_type}: {first.answer.get('errorMessage')}")
     if first.kind == "error":
-        if first.error_type.startswith("Runtime."):
-            raise CannotRun(f"{first.error_type}: {first.answer.get('errorMessage')}")
         say(f"the handler answers {event} with an error ({first.error_type}); going on")
 
 
@@ -159,19 +149,11 @@ def show(heading: str, without: Run, watched: Run, shown: list[Claim]) -> None:
     table.add_column(width=10)
     table.add_column(ratio=43)
     table.add_column(ratio=57)  # with the watchdog there is more to tell
-    runs = (without, watched)
     table.add_row("", Text("WITHOUT THE WATCHDOG", "bold"), Text("WITH THE WATCHDOG", "bold"))
-    for label, cell in (
-        ("runtime", lambda run: Text(" ".join(["python", *run.function.command[1:]]), "dim")),
-        ("caller got", lambda run: _good(not run.was_killed, _short(run.late.body) or "nothing")),
-        ("after", _after),
-        ("cleanup", _cleanup),
-        ("next call", _next),
-        ("log", lambda run: Text("\n").join(_log(run))),
-    ):
-        table.add_row(label, *map(cell, runs))
+    for label, cell in _ROWS.items():
+        table.add_row(label, cell(without), cell(watched))
     console.print(f"{heading}\n", table)
-    for way, run in zip(("without", "with"), runs, strict=True):
+    for way, run in (("without", without), ("with", watched)):
         screen.show("")
         screen.show(f"{way} the watchdog:")
         for line in drawn(run.late, run.function.timeout, screen.width):
@@ -184,11 +166,6 @@ def show(heading: str, without: Run, watched: Run, shown: list[Claim]) -> None:
 
 def _good(is_good: bool, text: str) -> Text:  # noqa: FBT001 - a colour
     return Text(text, "green" if is_good else "red")
-
-
-def _after(run: Run) -> Text:
-    where = "past the limit" if run.spare < 0 else f"{run.spare:.2f} s before the limit"
-    return Text(f"{run.late.seconds:.2f} s, {where}")
 
 
 def _cleanup(run: Run) -> Text:
@@ -206,22 +183,39 @@ def _next(run: Run) -> Text:
     return _good(run.is_warm, f"{run.after.seconds * 1000:.0f} ms, {how}")
 
 
-def _log(run: Run) -> Iterator[Text]:
+def _log(run: Run) -> Text:
+    lines = []
     for line in run.late.lines:
         at = f"{line.at - run.late.began:.2f}"
         if (record := record_in(line.text)) is None:
-            yield Text(f"{at} {_short(spoken(line.text))}")
+            lines.append(Text(f"{at} {_short(spoken(line.text))}"))
         else:
-            yield Text(f"{at} watchdog.timeout in {record['location']}", "bold")
-            times = f"{record['elapsed_ms'] / 1000:.2f} s"
-            left = f"{record['remaining_ms'] / 1000:.2f} s left"
-            yield Text(f"     {record['outcome']} after {times}, {left}")
+            after, left = record["elapsed_ms"] / 1000, record["remaining_ms"] / 1000
+            lines += [
+                Text(f"{at} watchdog.timeout in {record['location']}", "bold"),
+                Text(f"     {record['outcome']} after {after:.2f} s, {left:.2f} s left"),
+            ]
+    return Text("\n").join(lines)
 
 
 def _short(text: str) -> str:
     # The runtime separates the lines of one traceback with \r.
     text = printable(text.partition("\r")[0])
     return text if len(text) <= _MOST_CHARACTERS else f"{text[:_MOST_CHARACTERS]} ..."
+
+
+def _spare(run: Run) -> str:
+    return "past the limit" if run.spare < 0 else f"{run.spare:.2f} s before the limit"
+
+
+_ROWS: Final[dict[str, Callable[[Run], Text]]] = {
+    "runtime": lambda run: Text(" ".join(["python", *run.function.command[1:]]), "dim"),
+    "caller got": lambda run: _good(not run.was_killed, _short(run.late.body) or "nothing"),
+    "after": lambda run: Text(f"{run.late.seconds:.2f} s, {_spare(run)}"),
+    "cleanup": _cleanup,
+    "next call": _next,
+    "log": _log,
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

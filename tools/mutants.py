@@ -81,9 +81,16 @@ class RemoveStatement(Operator):  # type: ignore[misc] # Cosmic Ray is untyped
         return ()
 
 
+class _Undeclared(ast.NodeTransformer):
+    """Takes out annotations of what has no value."""
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST:
+        return ast.Pass() if node.value is None else node
+
+
 def essence(source: str) -> object:
     """What of a module's code matters: equal for two that cannot be told apart."""
-    tree = ast.parse(source)
+    tree = _Undeclared().visit(ast.parse(source))
     for node in ast.walk(tree):
         if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
             node.test, node.body, node.orelse = ast.Constant(None), [ast.Pass()], []
@@ -92,7 +99,9 @@ def essence(source: str) -> object:
         elif isinstance(node, ast.Compare) and ast.unparse(node.left) == "sys.version_info":
             # Another version's branch does not run here; dev.py interpreters has it run.
             node.ops, node.comparators = [ast.Eq()], [ast.Constant(None)]
-        elif isinstance(node, ast.arg | ast.AnnAssign):
+        elif isinstance(node, ast.arg):
+            node.annotation = None
+        elif isinstance(node, ast.AnnAssign):
             node.annotation = ast.Constant(None)
         elif isinstance(node, ast.FunctionDef):
             node.returns = None
