@@ -24,7 +24,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from tools import ending, package
+from tools import built, ending
 from tools.documents import Block, blocks, commands, is_alike
 
 if TYPE_CHECKING:
@@ -234,7 +234,7 @@ def _follow(page: str, todo: list[Block], folder: Path, constraints: Path) -> in
 
 def _constraints(folder: Path) -> Path:
     """Build the wheel; a file that has pip take it, and of all else the pinned versions."""
-    wheel = package.build("wheel", folder)
+    wheel = built.build("wheel", folder)
     # Of the same version anywhere else, pip takes the one with the higher build number: this one.
     # (Naming the file itself as a constraint is beyond pip 23.2, if extras are asked for.)
     name, version, tags = wheel.name.split("-", 2)

@@ -24,7 +24,7 @@ import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from tools import ending, package
+from tools import built, ending
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,7 +46,7 @@ def build(target: Path, interpreters: Sequence[str]) -> None:
     """
     with tempfile.TemporaryDirectory() as scratch:
         packages = Path(scratch, "python")
-        with zipfile.ZipFile(package.build("wheel", Path(scratch, "wheels"))) as wheel:
+        with zipfile.ZipFile(built.build("wheel", Path(scratch, "wheels"))) as wheel:
             wheel.extractall(packages)
         for interpreter in interpreters:
             _compile(interpreter, packages)

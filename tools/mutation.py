@@ -41,45 +41,14 @@ if TYPE_CHECKING:
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 PACKAGE: Final = "watchdog_lambda"
+ELSEWHERE: Final = tomllib.loads((ROOT / "tests" / "mutation-tests.toml").read_text("utf-8"))
 SURVIVORS: Final = ROOT / "tests" / "mutation-survivors.toml"
 WORK: Final = ROOT / "build" / "mutation"
 
-ELSEWHERE: Final = {
-    "_async": ("test_coroutines",),
-    "_config": ("test_config", "_engine/test_clock"),
-    "_cpython.bytecode": ("_cpython/test_code",),
-    "_cpython.delivery": ("_cpython/test_nudge",),
-    "_cpython.loops": ("_cpython/test_event_loops",),
-    "_cpython.source": ("_cpython/test_places",),
-    "_cpython.tasks": ("_cpython/test_tasks", "_cpython/test_event_loops"),
-    "_cpython.timers": ("_cpython/test_timer",),
-    "_cpython.values": ("_cpython/test_clauses",),
-    "_engine.current": ("_engine/test_invocation", "../threads/test_kept_invocations"),
-    "_engine.daemon": ("_engine/test_watchdog",),
-    "_engine.history": ("_engine/test_interrupts", "test_catch", "test_outcome"),
-    "_engine.invocation": ("_engine/test_invocation", "_engine/test_landing"),
-    "_engine.nudged": ("_engine/test_nudged", "_engine/test_watchdog"),
-    "_engine.rungs": ("_engine/test_rungs", "_engine/test_interrupts", "_engine/test_aftermath"),
-    "_engine.sampling": ("_engine/test_samples",),
-    "_engine.shields": ("_engine/test_landing", "../threads/test_shield"),
-    "_engine.timed": ("_engine/test_invocation", "_engine/test_watchdog", "_engine/test_samples"),
-    "_hooks": ("_engine/test_stage",),
-    "_parsers": ("test_config",),
-    "_report.stdout": ("_report/test_output",),
-}
-"""The tests of modules for which there is no file of the same name, or which need others too."""
-
 MOST_SECONDS: Final = 300.0  # for a module's tests without any mutant
 PRELOADED: Final = (
-    "pytest",
-    "_pytest.pytester",
-    "_hypothesis_pytestplugin",
-    "hypothesis.strategies",
-    "jsonschema",
-    "asyncio",
-    "ctypes",
-    "concurrent.futures",
-    "aws_lambda_powertools",
+    *("asyncio", "ctypes", "concurrent.futures", "jsonschema", "aws_lambda_powertools"),
+    *("pytest", "_pytest.pytester", "_hypothesis_pytestplugin", "hypothesis.strategies"),
 )
 
 _QUIET: Final = (
@@ -92,7 +61,7 @@ _QUIET: Final = (
 def tests_of(module: str) -> tuple[str, ...]:
     """The files of a module's tests; none if it has none of its own."""
     room, _, name = module.rpartition(".")
-    names = ELSEWHERE.get(module) or (f"{room}/test_{name.lstrip('_')}",)
+    names = ELSEWHERE.get(module, [f"{room}/test_{name.lstrip('_')}"])
     files = [os.path.normpath(f"tests/unit/{each}.py") for each in names]
     return tuple(file for file in files if (ROOT / file).exists())
 

@@ -17,7 +17,6 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import os
 import shutil
@@ -30,12 +29,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from tools import ending
+from tools.built import ROOT, Unfit, build, built_alike, digest, expect_same, say
 from tools.emulator import fetch_emulator
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
-ROOT: Final = Path(__file__).resolve().parent.parent
 DIST: Final = ROOT / "dist"
 PACKAGE: Final = "watchdog_lambda"
 
@@ -61,10 +60,6 @@ def handler(event, context):
 """
 
 
-class Unfit(Exception):
-    """What was built must not be published; the message says why."""
-
-
 def main() -> int:
     parser = ending.parser("dev.py package", __doc__)
     parser.add_argument("--quick", action="store_true", help="leave out the unit tests")
@@ -86,18 +81,18 @@ def _make(scratch: Path, twine: Path, *, quick: bool) -> None:
     epoch = _git("log", "-1", "--format=%ct").strip()
     files = [name for name in _git("ls-files", "-z").split("\0") if name]
     if changed := _git("status", "--porcelain").strip():
-        _say(f"note: {len(changed.splitlines())} files are not as they were committed")
+        say(f"note: {len(changed.splitlines())} files are not as they were committed")
     files = [name for name in files if (ROOT / name).is_file()]
 
-    sdist, wheel = _built_alike(scratch, files, epoch)
+    sdist, wheel = built_alike(scratch, files, epoch)
     unpacked = _unpack(sdist, scratch / "unpacked")
     again = build("wheel", scratch / "again", unpacked, umask=0o022, SOURCE_DATE_EPOCH=epoch)
-    _expect_same("the wheel built from the sdist", wheel, again)
-    _say("the wheel built from the sdist is the same")
+    expect_same("the wheel built from the sdist", wheel, again)
+    say("the wheel built from the sdist is the same")
 
     _look_into_wheel(wheel, files)
     _look_into_sdist(sdist, files)
-    _say(_run([twine, "check", "--strict", sdist, wheel], cwd=scratch).strip())
+    say(_run([twine, "check", "--strict", sdist, wheel], cwd=scratch).strip())
 
     python = _installed(scratch / "user", wheel)
     _try_out(python, scratch / "elsewhere")
@@ -107,52 +102,7 @@ def _make(scratch: Path, twine: Path, *, quick: bool) -> None:
     DIST.mkdir(exist_ok=True)
     for file in (sdist, wheel):
         shutil.copyfile(file, DIST / file.name)
-        _say(f"dist/{file.name}  {file.stat().st_size:,} bytes  sha256 {_digest(file)}")
-
-
-def build(
-    kind: str, folder: Path, source: Path = ROOT, *, umask: int = -1, **environment: str
-) -> Path:
-    """Have this environment's pinned hatchling make a wheel or an sdist in `folder`."""
-    command = [sys.executable, "-m", "hatchling", "build", "-t", kind, "-d", str(folder)]
-    environ = {**os.environ, **environment}
-    subprocess.run(
-        command, cwd=source, env=environ, umask=umask, check=True, stdout=subprocess.PIPE
-    )
-    [built] = folder.iterdir()
-    return built
-
-
-def _built_alike(scratch: Path, files: Sequence[str], epoch: str) -> tuple[Path, Path]:
-    """Sdist and wheel, built twice in unlike places; the first pair, if the second is the same."""
-    here, there = scratch / "a", scratch / "somewhere" / "else entirely"
-    _copy(files, here, file_mode=0o644, modified=1_000_000_000)
-    _copy(files, there, file_mode=0o600, modified=1_700_000_000)
-    usual = {"TZ": "UTC", "LC_ALL": "C.UTF-8", "PYTHONHASHSEED": "1", "SOURCE_DATE_EPOCH": epoch}
-    unusual = {**usual, "TZ": "Asia/Kolkata", "LC_ALL": "C", "PYTHONHASHSEED": "77"}
-    found: list[Path] = []
-    for kind in ("sdist", "wheel"):
-        first = build(kind, scratch / kind, here, umask=0o022, **usual)
-        second = build(kind, scratch / f"{kind} again", there, umask=0o077, **unusual)
-        _expect_same(f"the second {kind}", first, second)
-        found.append(first)
-    _say("sdist and wheel: built twice, the same bytes")
-    return found[0], found[1]
-
-
-def _copy(files: Iterable[str], target: Path, *, file_mode: int, modified: int) -> None:
-    for name in files:
-        copy = target / name
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(ROOT / name, copy)
-        # Whether a file may be executed is version control's to say; the rest is the user's.
-        copy.chmod(file_mode | (0o100 if os.access(ROOT / name, os.X_OK) else 0))
-        os.utime(copy, (modified, modified))
-
-
-def _expect_same(what: str, first: Path, second: Path) -> None:
-    if first.name != second.name or first.read_bytes() != second.read_bytes():
-        raise Unfit(f"{what} differs: {_digest(first)} {first.name}, {_digest(second)}")
+        say(f"dist/{file.name}  {file.stat().st_size:,} bytes  sha256 {digest(file)}")
 
 
 def _look_into_wheel(wheel: Path, files: Sequence[str]) -> None:
@@ -180,7 +130,7 @@ def _expect_contents(what: str, expected: set[str], found: set[str]) -> None:
         raise Unfit(f"{what} misses {', '.join(missing)}")
     if surplus := sorted(found - expected):
         raise Unfit(f"{what} has what version control has not: {', '.join(surplus)}")
-    _say(f"{what} has what it should: {len(found)} files")
+    say(f"{what} has what it should: {len(found)} files")
 
 
 def _unpack(sdist: Path, folder: Path) -> Path:
@@ -217,7 +167,7 @@ def _try_out(python: Path, folder: Path) -> None:
         answer = json.loads(document)["invocations"][-1]["response"]
         if answer != {"statusCode": 504}:
             raise Unfit(f"watchdog-lambda invoke answered {answer!r}\n{document}")
-    _say("installed elsewhere: check, and invoke, also under the emulator, of a timeout")
+    say("installed elsewhere: check, and invoke, also under the emulator, of a timeout")
 
 
 _IMPORT: Final = """
@@ -234,7 +184,7 @@ def _test(python: Path, unpacked: Path) -> None:
     shutil.rmtree(unpacked / PACKAGE)
     # As it is set for the tests of the tree: pytest puts the folder on the path by itself.
     told = _run([python, "-m", "pytest", "-q", "-n", "2", *_TESTS], cwd=unpacked)
-    _say(f"the unit tests pass against the installed wheel: {told.splitlines()[-1]}")
+    say(f"the unit tests pass against the installed wheel: {told.splitlines()[-1]}")
 
 
 def _git(*arguments: str) -> str:
@@ -255,14 +205,6 @@ def _run(command: Sequence[object], *, cwd: Path | None = None, status: int = 0)
         print(done.stdout, done.stderr, sep="\n", file=sys.stderr)
         raise subprocess.CalledProcessError(done.returncode, words)
     return done.stdout
-
-
-def _digest(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()
-
-
-def _say(text: str) -> None:
-    print(f"» {text}", flush=True)
 
 
 if __name__ == "__main__":

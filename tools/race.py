@@ -17,22 +17,19 @@ from __future__ import annotations
 
 import collections
 import contextlib
-import os
 import random
 import subprocess
 import sys
 import tempfile
 import time
 from http import HTTPStatus
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from tests.runtime.runtime_api import NoAnswer, RuntimeApi
 from tools import ending
+from tools.function import running
 from tools.race_cell import MUTANTS
 from watchdog_lambda._lambda.decision import margin
-
-ROOT: Final = Path(__file__).resolve().parent.parent
 
 if TYPE_CHECKING:
     import socket
@@ -87,38 +84,26 @@ class Race:
 
     def run(self, count: int) -> int:
         """Race so often, or until the first violation; how many invocations there were."""
-        with StrictApi() as api, tempfile.TemporaryFile() as log:
-            process = self._start(api, log.fileno())
-            try:
-                for number in range(1, count + 1):
-                    self._one(api, number)
-                    self.violations += api.violations
-                    if self.violations:
-                        return number
-                return count
-            finally:
-                process.terminate()
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(5)
-                process.kill()
-                process.wait()
-                if self.violations:
-                    log.seek(0)
-                    print(log.read().decode(errors="replace")[-2000:])
-
-    def _start(self, api: StrictApi, log: int) -> subprocess.Popen[bytes]:
-        names = ("AWS_", "WATCHDOG_LAMBDA_", "_HANDLER", "PYTHON")
-        environ = {n: v for n, v in os.environ.items() if not n.startswith(names)}
-        environ |= {
-            "AWS_LAMBDA_RUNTIME_API": api.address,
-            "AWS_LAMBDA_FUNCTION_NAME": "race",
-            "PYTHONPATH": str(ROOT),
+        command = [self._python, "-m", "tools.race_cell", *filter(None, [self._mutant])]
+        settings = {
             "WATCHDOG_LAMBDA_LAST_RESORT": "supervise",
             # Or it would be the watchdog that ends the handler.
             "WATCHDOG_LAMBDA_INTERRUPT": "none",
         }
-        words = [self._python, "-m", "tools.race_cell", *filter(None, [self._mutant])]
-        return subprocess.Popen(words, env=environ, cwd=ROOT, stdout=log, stderr=log)
+        with StrictApi() as api, tempfile.TemporaryFile() as log:
+            with running(command, api.address, log, settings) as [process]:
+                number = 0
+                while number < count and not self.violations:
+                    number += 1
+                    self._one(api, number)
+                    self.violations += api.violations
+                process.terminate()
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(5)
+            if self.violations:
+                log.seek(0)
+                print(log.read().decode(errors="replace")[-2000:])
+            return number
 
     def _one(self, api: StrictApi, number: int) -> None:
         do = self._random.choice(KINDS)

@@ -21,19 +21,18 @@ import collections
 import os
 import random
 import signal
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from tests.runtime.runtime_api import NoAnswer, RuntimeApi
 from tools import ending
+from tools.function import ROOT, running
 from tools.soak.report import Log
 from tools.workers_cell import EITHER, IN_TIME, TIMES_OUT
 
-ROOT: Final = Path(__file__).resolve().parent.parent
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator
@@ -66,43 +65,22 @@ class Run:
         self.began = time.monotonic()
 
     def run(self) -> None:
+        command = [sys.executable, "-m", "watchdog_lambda", "tools.workers_cell.handler"]
+        workers: int = self.options.workers
+        # Its own test puts a defect into the workers.
+        path = os.pathsep.join([os.environ.get("WORKERS_PYTHONPATH", ""), str(ROOT)])
+        settings, count = {"PYTHONPATH": path}, workers
+        if self.style == "instances":
+            settings["AWS_LAMBDA_MAX_CONCURRENCY"], count = str(workers), 1
         with RuntimeApi(timeout=self.options.timeout) as api, tempfile.TemporaryFile() as log:
-            processes = self._start(api, log)
-            try:
-                api.wait_for_pollers(self.options.workers, within=60)
+            with running(command, api.address, log, settings, count) as processes:
+                api.wait_for_pollers(workers, within=60)
                 self._send_all(api)
                 ended = [process.poll() for process in processes]
                 if any(status is not None for status in ended):
                     self._violated("a worker has ended", str(ended))
-            finally:
-                for process in processes:
-                    os.killpg(process.pid, signal.SIGKILL)
-                    process.wait()
             log.seek(0)
             self._read(log.read().decode(errors="replace"))
-
-    def _start(self, api: RuntimeApi, log: IO[bytes]) -> list[subprocess.Popen[bytes]]:
-        workers: int = self.options.workers
-        environment = {
-            "PATH": os.environ["PATH"],
-            # Its own test puts a defect into the workers.
-            "PYTHONPATH": os.pathsep.join([os.environ.get("WORKERS_PYTHONPATH", ""), str(ROOT)]),
-            "AWS_LAMBDA_RUNTIME_API": api.address,
-            "AWS_LAMBDA_FUNCTION_NAME": "busy",
-        }
-        if self.style == "instances":
-            environment["AWS_LAMBDA_MAX_CONCURRENCY"] = str(workers)
-        return [
-            subprocess.Popen(
-                [sys.executable, "-m", "watchdog_lambda", "tools.workers_cell.handler"],
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-            for _ in range(1 if self.style == "instances" else workers)
-        ]
 
     def _send_all(self, api: RuntimeApi) -> None:
         waiting: collections.deque[tuple[dict[str, Any], Invocation]] = collections.deque()

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.project.commands import COMMANDS
-from tools import audit, ending, package
+from tools import audit, built, ending, package
 
 ROOT = Path(__file__).parents[2]
 CHECKED = ("RELEASING.md", "CONTRIBUTING.md", ".ci/run")
@@ -116,11 +116,11 @@ def test_a_wheel_with_anything_else_in_it_is_unfit(tmp_path: Path) -> None:
     about = [f"watchdog_lambda-1.dist-info/{name}" for name in package._METADATA]
 
     package._look_into_wheel(wheel_of(tmp_path, [*files[:2], *about]), files)
-    with pytest.raises(package.Unfit, match=r"has not: watchdog_lambda/\.env"):
+    with pytest.raises(built.Unfit, match=r"has not: watchdog_lambda/\.env"):
         package._look_into_wheel(
             wheel_of(tmp_path, [*files[:2], *about, "watchdog_lambda/.env"]), files
         )
-    with pytest.raises(package.Unfit, match=r"misses watchdog_lambda/py\.typed"):
+    with pytest.raises(built.Unfit, match=r"misses watchdog_lambda/py\.typed"):
         package._look_into_wheel(wheel_of(tmp_path, [files[0], *about]), files)
 
 
@@ -139,10 +139,10 @@ def test_builds_that_differ_are_unfit(tmp_path: Path) -> None:
         file.parent.mkdir()
         file.write_bytes(b"same")
 
-    package._expect_same("the second", one, other)
+    built.expect_same("the second", one, other)
     other.write_bytes(b"sane")
-    with pytest.raises(package.Unfit, match="the second differs"):
-        package._expect_same("the second", one, other)
+    with pytest.raises(built.Unfit, match="the second differs"):
+        built.expect_same("the second", one, other)
 
 
 @pytest.mark.parametrize("document", CHECKED)

@@ -1,0 +1,46 @@
+"""Processes of a function, at a Runtime API that is built in."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+_NOT_INHERITED: Final = ("AWS_", "WATCHDOG_LAMBDA_", "_HANDLER", "PYTHON")
+
+
+@contextlib.contextmanager
+def running(
+    command: Sequence[str],
+    address: str,
+    log: IO[bytes],
+    settings: Mapping[str, str],
+    count: int = 1,
+) -> Iterator[list[subprocess.Popen[bytes]]]:
+    """Start this command so often, in this checkout; kill what is left of it in the end."""
+    environ = {n: v for n, v in os.environ.items() if not n.startswith(_NOT_INHERITED)}
+    environ |= {
+        "AWS_LAMBDA_RUNTIME_API": address,
+        "AWS_LAMBDA_FUNCTION_NAME": "function",
+        "PYTHONPATH": str(ROOT),
+        **settings,
+    }
+    streams: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": log}
+    processes = [
+        subprocess.Popen(command, cwd=ROOT, env=environ, start_new_session=True, **streams)
+        for _ in range(count)
+    ]
+    try:
+        yield processes
+    finally:
+        for process in processes:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
