@@ -5,13 +5,11 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import queue
+import select
 import signal
 import subprocess
 import sys
 import tempfile
-import threading
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -23,14 +21,6 @@ if TYPE_CHECKING:
 
 class Broken(Exception):
     """A measured process did not do what it was to do; the message has what it wrote."""
-
-
-class Stopped(Exception):
-    """The caller does not want to know any more."""
-
-
-_LOOK = 0.1
-"""Seconds between looks at whether to stop."""
 
 
 class Child:
@@ -53,6 +43,7 @@ class Child:
             with _held_back(), self._errors.open("w") as stderr:
                 self._process = subprocess.Popen(
                     self._command,
+                    bufsize=0,
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=stderr,
@@ -61,17 +52,8 @@ class Child:
                     start_new_session=True,
                 )
                 undo.callback(_end, self._process)
-            self._lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-            listening = threading.Thread(target=self._listen, daemon=True)
-            listening.start()
             self._undo = undo.pop_all()
         return self
-
-    def _listen(self) -> None:
-        with contextlib.suppress(ValueError):  # closed meanwhile
-            for line in self._process.stdout or ():
-                self._lines.put(line)
-        self._lines.put(b"")
 
     def __exit__(self, *_error: object) -> None:
         self._undo.close()
@@ -82,28 +64,21 @@ class Child:
         return self._process.pid
 
     def say(self, what: str) -> None:
-        pipe = self._process.stdin
-        if pipe is not None:
-            pipe.write(what.encode() + b"\n")
-            pipe.flush()
+        if self._process.stdin is not None:
+            self._process.stdin.write(what.encode() + b"\n")
 
-    def hear(self, within: float = 60.0, stop: threading.Event | None = None) -> dict[str, Any]:
+    def hear(self, within: float = 60.0) -> dict[str, Any]:
         """The next thing that it tells.
 
         Raises:
             Broken: It ended, or said nothing for so many seconds.
-            Stopped: `stop` was set meanwhile.
         """
-        line, why = None, "said nothing"
-        until = time.monotonic() + within
-        while line is None and (left := until - time.monotonic()) > 0:
-            if stop is not None and stop.is_set():
-                raise Stopped
-            with contextlib.suppress(queue.Empty):
-                line = self._lines.get(timeout=min(left, _LOOK))
-        if line == b"":
-            why = f"ended with {self._process.wait()}"
-        if not line:
+        pipe = self._process.stdout
+        line, why = b"", "said nothing"
+        if pipe is not None and select.select([pipe], [], [], max(0.0, within))[0]:
+            line = pipe.readline()
+            why = "" if line else f"ended with {self._process.wait()}"
+        if why:
             raise Broken(_anywhere(f"{' '.join(self._command)}: {why}\n{self.wrote}"))
         told: dict[str, Any] = json.loads(line)
         return told

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from benchmarks.child import Channel, end_with_parent
 from benchmarks.children import Child
 
-from .contenders import CONTENDERS, NO_HOME, OURS, RECIPE, context, home_of, noop
+from .contenders import CONTENDERS, FIXED, NO_RIVALS, OURS, RECIPE, context, interpreters, noop
 from .report import SKIPPED, Goal, Part, Ratio, Table, digits, quantile
 
 if TYPE_CHECKING:
@@ -51,7 +51,13 @@ def _measure(*, quick: bool, tell: Tell) -> Found:
     skipped: list[str] = []
     with contextlib.ExitStack() as processes:
         tell("starting one process for each way")
-        running = _start(processes, skipped, with_vendors=not quick)
+        chosen = [name for name, way in CONTENDERS.items() if not (quick and way.is_vendors)]
+        running = {
+            name: processes.enter_context(Child("costs.calls", name, python=python))
+            for name, python in interpreters(chosen, skipped).items()
+        }
+        for child in running.values():
+            child.hear()  # all load at the same time
         times: dict[str, list[dict[str, float]]] = {name: [] for name in running}
         for turn in range(rounds):
             if turn % 50 == 0:
@@ -67,30 +73,6 @@ def _measure(*, quick: bool, tell: Tell) -> Found:
             child.say(f"singles {count}")
             rows[name]["single"] = child.hear()
     return {"rounds": rounds, "ways": rows, SKIPPED: skipped}
-
-
-def _start(
-    processes: contextlib.ExitStack, skipped: list[str], *, with_vendors: bool
-) -> dict[str, Child]:
-    """A process for each way that is installed; all load at the same time."""
-    begun: dict[str, Child] = {}
-    for contender in CONTENDERS.values():
-        if contender.is_vendors and not with_vendors:
-            continue
-        python = home_of(contender)
-        if python is None:
-            skipped.append(f"{contender.name}: {NO_HOME}")
-            continue
-        child = Child("costs.calls", contender.name, python=python)
-        begun[contender.name] = processes.enter_context(child)
-    running = {}
-    for name, child in begun.items():
-        missing = child.hear().get("missing")
-        if missing is None:
-            running[name] = child
-        else:
-            skipped.append(f"{name}: {missing}")
-    return running
 
 
 def _row(times: list[dict[str, float]]) -> dict[str, Any]:
@@ -109,13 +91,12 @@ def _row(times: list[dict[str, float]]) -> dict[str, Any]:
 
 def _tables(found: Found) -> list[Table]:
     ways = found["ways"]
-    recipe = ways.get(RECIPE, {}).get("quiet")
     rows = [
         (
             name,
             f"{row['median']:,.0f}",
-            f"{row['above']:,.0f}" if name != "bare" else "0",
-            digits(row["quiet"] / recipe) if recipe and name != "bare" else "",
+            "0" if name == "bare" else f"{row['above']:,.0f}",
+            "" if name == "bare" else digits(row["quiet"] / ways[RECIPE]["quiet"]),
             f"{row['single']['p99']:,.0f}",
         )
         for name, row in ways.items()
@@ -126,34 +107,32 @@ def _tables(found: Found) -> list[Table]:
 
 
 def _goals(found: Found) -> list[Goal]:
-    ways = found["ways"]
+    quiet = {name: row["quiet"] for name, row in found["ways"].items()}
+    cost, cheapest = min((quiet[n], n) for n in quiet if n not in (*NO_RIVALS, FIXED))
     goals = []
     for name in OURS:
-        mine, quiet = ways[name]["above"], ways[name]["quiet"]
-        goals.append(Goal(f"{name}: above bare", mine, GOAL_NS, "ns", reason=_SLOW_MACHINE))
-        if RECIPE in ways:
-            share = quiet / ways[RECIPE]["quiet"]
-            what = f"{name}: beside the SIGALRM recipe"
-            goals.append(
-                Goal(what, share, _MOST_OF_RECIPE, "times", limit=1, reason=_CHEAP_SYSTEM_CALLS)
-            )
-        rivals = [CONTENDERS[n] for n in ways if CONTENDERS[n].is_rival]
-        for does_as_much, reason in ((True, _SLOW_MACHINE), (False, _FIXED_LIMIT)):
-            costs = [
-                (ways[r.name]["quiet"], r.name) for r in rivals if r.reads_context == does_as_much
-            ]
-            if costs:
-                least, cheapest = min(costs)
-                others = "the cheapest other, " if does_as_much else ""
-                what = f"{name}: beside {others}{cheapest}"
-                goals.append(Goal(what, quiet / least, 1, "times", reason=reason))
+        beside, mine, share = f"{name}: beside", found["ways"][name]["above"], quiet[name]
+        what = f"{beside} the cheapest other, {cheapest}"
+        goals += [
+            Goal(f"{name}: above bare", mine, GOAL_NS, "ns", reason=_SLOW_MACHINE),
+            Goal(
+                f"{beside} the SIGALRM recipe",
+                share / quiet[RECIPE],
+                _MOST_OF_RECIPE,
+                "times",
+                limit=1,
+                reason=_CHEAP_SYSTEM_CALLS,
+            ),
+            Goal(what, share / cost, 1, "times", reason=_SLOW_MACHINE),
+        ]
+        if FIXED in quiet:
+            what = f"{beside} {FIXED}"
+            goals.append(Goal(what, share / quiet[FIXED], 1, "times", reason=_FIXED_LIMIT))
     return goals
 
 
 def _ratios(found: Found) -> list[Ratio]:
     ways = found["ways"]
-    if RECIPE not in ways:
-        return []
     why = (
         "both are timed in turns in one run, of which the quieter quarter counts; a neighbour "
         "that takes the cache hits Python code harder than system calls"
@@ -184,15 +163,11 @@ PART: Final = Part(
 
 
 def main(name: str) -> None:
-    """Tell whether it is here; then one line for each line that comes."""
+    """Tell one line when it is ready, and one for each line that comes."""
     end_with_parent()
     channel = Channel()
-    try:
-        handler = CONTENDERS[name].wrap(noop)
-        size, bare_size = batch_size(handler), batch_size(noop)
-    except ImportError as error:
-        channel.tell(missing=str(error))
-        return
+    handler = CONTENDERS[name].wrap(noop)
+    size, bare_size = batch_size(handler), batch_size(noop)
     channel.tell(size=size)
     for line in sys.stdin:
         given = later()

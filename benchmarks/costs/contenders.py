@@ -21,7 +21,7 @@ from watchdog_lambda._config import Settings
 from watchdog_lambda._watched import wrap
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from types import FrameType
 
     Handler = Callable[[Any, Any], Any]
@@ -32,7 +32,10 @@ MARGIN: Final = 3.0
 
 OURS: Final = ("entrypoint", "@watch")
 RECIPE: Final = "SIGALRM recipe"
-NO_HOME: Final = "needs the environment of `dev.py wrappers`"
+FIXED: Final = "dramatiq, fixed limit"
+"""The only one that does not read the invocation's deadline."""
+NO_RIVALS: Final = ("bare", "context read", *OURS)
+"""The others are other projects' ways to end a handler, or to warn before its end."""
 
 
 def noop(event: Any, _context: Any) -> Any:
@@ -44,11 +47,6 @@ class Contender(NamedTuple):
     how: str
     """How it is used, for the page."""
     wrap: Wrap
-    """Raises ImportError where it is not installed."""
-    is_rival: bool = True
-    """Whether it is another project's way to end a handler, or to warn before its end."""
-    reads_context: bool = True
-    """Whether it knows the invocation's deadline."""
     is_vendors: bool = False
     """Whether it lives in the environment of the vendors' wrappers."""
 
@@ -56,11 +54,11 @@ class Contender(NamedTuple):
 CONTENDERS: Final[dict[str, Contender]] = {}
 
 
-def _contender(name: str, how: str, **more: bool) -> Callable[[Wrap], None]:
+def _contender(name: str, how: str, *, is_vendors: bool = False) -> Callable[[Wrap], None]:
     """Enter a way, in the order of the page."""
 
     def enter(wrap: Wrap) -> None:
-        CONTENDERS[name] = Contender(name, how, wrap, **more)
+        CONTENDERS[name] = Contender(name, how, wrap, is_vendors)
 
     return enter
 
@@ -68,13 +66,11 @@ def _contender(name: str, how: str, **more: bool) -> Callable[[Wrap], None]:
 # ---- ours, and what there is without a library ---------------------------------------------------
 
 
-_contender("bare", "the handler, called directly", is_rival=False)(lambda handler: handler)
+_contender("bare", "the handler, called directly")(lambda handler: handler)
 
 
 @_contender(
-    "context read",
-    "`context.get_remaining_time_in_millis()` and nothing else; it watches nothing",
-    is_rival=False,
+    "context read", "`context.get_remaining_time_in_millis()` and nothing else; it watches nothing"
 )
 def _(handler: Handler) -> Handler:
     def wrapper(event: Any, context: Any) -> Any:
@@ -84,12 +80,10 @@ def _(handler: Handler) -> Handler:
     return wrapper
 
 
-@_contender("entrypoint", "`python -m watchdog_lambda`", is_rival=False)
-def _(handler: Handler) -> Handler:
-    return wrap(handler, Settings.from_environ(os.environ))
-
-
-_contender("@watch", "the decorator", is_rival=False)(watch)
+_contender("entrypoint", "`python -m watchdog_lambda`")(
+    lambda handler: wrap(handler, Settings.from_environ(os.environ))
+)
+_contender("@watch", "the decorator")(watch)
 
 
 @_contender(RECIPE, "`signal.signal` and `setitimer` before the handler, both restored after it")
@@ -112,12 +106,9 @@ def _(handler: Handler) -> Handler:
 
 @_contender("threading.Timer", "one for each call, cancelled and joined")
 def _(handler: Handler) -> Handler:
-    def expired() -> None:
-        pass
-
     def wrapper(event: Any, context: Any) -> Any:
         remaining = context.get_remaining_time_in_millis() / 1000 - MARGIN
-        timer = threading.Timer(remaining, expired)
+        timer = threading.Timer(remaining, bool)
         timer.start()
         try:
             return handler(event, context)
@@ -201,11 +192,9 @@ _contender(
     "what its `TimeLimit` middleware does around a message, whose `time_limit` is what the context "
     "says",
 )(lambda handler: _with_dramatiq(handler, fixed=False))
-_contender(
-    "dramatiq, fixed limit",
-    "the same with a limit that does not depend on the invocation's deadline",
-    reads_context=False,
-)(lambda handler: _with_dramatiq(handler, fixed=True))
+_contender(FIXED, "the same with a limit that does not depend on the invocation's deadline")(
+    lambda handler: _with_dramatiq(handler, fixed=True)
+)
 
 
 @_contender(
@@ -288,6 +277,14 @@ def context(later_ms: int = 0) -> Any:
     return LambdaContext("00000000-0000-0000-0000-000000000000", None, None, deadline_ms)
 
 
-def home_of(contender: Contender) -> str | None:
-    """The interpreter that has what it needs; None if there is none."""
-    return os.environ.get("WRAPPERS_PYTHON") if contender.is_vendors else sys.executable
+def interpreters(names: Iterable[str], skipped: list[str]) -> dict[str, str]:
+    """The interpreter that has each of them; where there is none, `skipped` says why."""
+    found = {}
+    for name in names:
+        is_vendors = CONTENDERS[name].is_vendors
+        python = os.environ.get("WRAPPERS_PYTHON") if is_vendors else sys.executable
+        if python is None:
+            skipped.append(f"{name}: needs the environment of `dev.py wrappers`")
+        else:
+            found[name] = python
+    return found

@@ -26,11 +26,11 @@ from benchmarks.children import Child
 from watchdog_lambda import watch
 from watchdog_lambda._process import process_watchdog
 
-from .contenders import CONTENDERS, NO_HOME, OURS, RECIPE, context, home_of, noop
+from .contenders import CONTENDERS, OURS, RECIPE, context, interpreters, noop
 from .report import SKIPPED, Goal, Part, Table
 
 if TYPE_CHECKING:
-    from .contenders import Contender, Handler
+    from .contenders import Handler
     from .report import Found, Tell
 
 _TRACED: Final = 1000  # calls; strace slows each system call down some fifty times
@@ -45,42 +45,29 @@ _MOST_SYSTEM_CALLS: Final = 0.01
 
 def _measure(*, quick: bool, tell: Tell) -> Found:
     skipped: list[str] = []
-    found: Found = {"ways": {}, SKIPPED: skipped}
+    found: Found = {SKIPPED: skipped}
     reason = why_not_traced()
     if reason is not None:
         skipped.append(f"system calls: {reason}")
-    chosen = [CONTENDERS[n] for n in ("bare", *OURS, RECIPE)] if quick else CONTENDERS.values()
+    pythons = interpreters(("bare", *OURS, RECIPE) if quick else CONTENDERS, skipped)
 
-    def count(contender: Contender) -> dict[str, Any]:
-        tell(f"{contender.name}: system calls and switches")
-        return _count(contender, is_traced=reason is None)
+    def count(name: str) -> dict[str, Any]:
+        tell(f"{name}: system calls and switches")
+        calls = _WAKE_UP_CALLS if name in OURS else _CALLS
+        with Child("costs.counts", name, calls, python=pythons[name]) as child:
+            told = child.hear()
+        traced = _system_calls(name, pythons[name]) if reason is None else None
+        return {"calls": calls, **told, "system_calls": traced}
 
     # Two at a time: a count does not depend on who else runs.
     with ThreadPoolExecutor(2) as pool:
         try:
-            for contender, row in zip(chosen, pool.map(count, chosen), strict=True):
-                if "missing" in row:
-                    skipped.append(f"{contender.name}: {row['missing']}")
-                else:
-                    found["ways"][contender.name] = row
+            found["ways"] = dict(zip(pythons, pool.map(count, pythons), strict=True))
         finally:
             # If this ends early, leaving the pool would wait for all that was asked for.
             pool.shutdown(wait=False, cancel_futures=True)
     wake_ups = max(row.pop("wake_ups") for row in found["ways"].values())
     return {"wake_ups": {"calls": _WAKE_UP_CALLS, "wake_ups": wake_ups}, **found}
-
-
-def _count(contender: Contender, *, is_traced: bool) -> dict[str, Any]:
-    python = home_of(contender)
-    if python is None:
-        return {"missing": NO_HOME}
-    calls = _WAKE_UP_CALLS if contender.name in OURS else _CALLS
-    with Child("costs.counts", contender.name, calls, python=python) as child:
-        told = child.hear()
-    if "missing" in told:
-        return told
-    traced = _system_calls(contender.name, python) if is_traced else None
-    return {"calls": calls, **told, "system_calls": traced}
 
 
 def why_not_traced() -> str | None:
@@ -169,11 +156,7 @@ PART: Final = Part(
 def main(name: str, calls: str) -> None:
     end_with_parent()
     channel = Channel()
-    try:
-        handler = CONTENDERS[name].wrap(noop)
-    except ImportError as error:
-        channel.tell(missing=str(error))
-        return
+    handler = CONTENDERS[name].wrap(noop)
     threads = set(_TASKS.iterdir())
     if name in OURS:
         _start_the_thread()

@@ -9,7 +9,7 @@ from matplotlib.lines import Line2D
 from benchmarks.drawing import ALARM, INK, OTHER, OURS, blank, strip, style, to_svg
 
 from .calls import GOAL_NS
-from .contenders import CONTENDERS, RECIPE
+from .contenders import NO_RIVALS, RECIPE
 from .contenders import OURS as OUR_WAYS
 from .growth import SERIES
 from .interrupts import STATES, WAYS
@@ -41,7 +41,7 @@ def calls(found: Found) -> str:
         axes.set_xscale("log")
         first = 100
         for place, (cost, name) in enumerate(rows):
-            ours, rival = name in OUR_WAYS, CONTENDERS[name].is_rival
+            ours, rival = name in OUR_WAYS, name not in NO_RIVALS
             color = OURS if ours else ALARM if name == RECIPE else OTHER if rival else INK
             axes.barh(place, max(cost, first), height=0.62, left=0, color=color)
             axes.annotate(

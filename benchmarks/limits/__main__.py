@@ -74,13 +74,20 @@ def _measure(
 
     What is no call to be measured has no row, and `broken` says why.
     """
-    stop = threading.Event()
     width = max(len(call.name) for call in chosen)
     print(" " * width, *(TITLES[way].rjust(16) for way in ways), flush=True)
 
+    is_over = threading.Event()
+
+    def several(name: str, way: str) -> Iterator[cells.Run]:
+        for _ in range(runs):
+            yield (run := cells.run(python, name, way))
+            if run.ms is None or is_over.is_set():
+                return  # what is not interrupted costs the whole window, and would again
+
     def measure(call: Call) -> dict[str, Cell]:
         try:
-            return {way: Cell.of(_runs(python, call.name, way, runs, stop)) for way in ways}
+            return {way: Cell.of(several(call.name, way)) for way in ways}
         except Broken as error:
             broken.append(str(error))
             return {}
@@ -97,20 +104,10 @@ def _measure(
                 why = row["watchdog"].unavailable
                 print(call.name.ljust(width), *figures, f" {why}" if why else "", flush=True)
         finally:
-            # If this ends early, leaving the pool waits for what is under way.
-            stop.set()
+            # If this ends early, leaving the pool waits for the runs that are under way.
+            is_over.set()
             pool.shutdown(wait=False, cancel_futures=True)
     return rows
-
-
-def _runs(
-    python: str, name: str, way: str, most: int, stop: threading.Event
-) -> Iterator[cells.Run]:
-    for _ in range(most):
-        run = cells.run(python, name, way, stop)
-        yield run
-        if run.ms is None:
-            return  # it costs the whole window, and would again
 
 
 # ---- the command line ----------------------------------------------------------------------------

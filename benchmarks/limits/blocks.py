@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import statistics
 import sys
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final
 
@@ -37,12 +36,11 @@ def main(arguments: Sequence[str]) -> int:
     """Measure, print the table, and write it into the page unless calls were named."""
     only = [name for name in arguments if name != "--quick"]
     chosen = only or [c.name for c in CALLS.values() if c.is_quick or "--quick" not in arguments]
-    stop = threading.Event()
 
     def measure(pair: tuple[str, str]) -> dict[str, Any]:
         name, way = pair
         try:
-            run = cells.run(sys.executable, name, way, stop)
+            run = cells.run(sys.executable, name, way)
         except Broken as error:
             return {"ms": None, "caller_ms": None, "failed": str(error).splitlines()[0]}
         return {"ms": run.ms, "caller_ms": run.hook_ms, "unavailable": run.unavailable}

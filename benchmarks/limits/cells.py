@@ -27,8 +27,6 @@ from .registry import Unavailable
 from .ways import WAYS
 
 if TYPE_CHECKING:
-    import threading
-
     from .registry import Block
 
 WINDOW: Final = 2.0
@@ -58,28 +56,27 @@ class Run(NamedTuple):
     """Why the call cannot be made here."""
 
 
-def run(python: str, name: str, way: str, stop: threading.Event) -> Run:
+def run(python: str, name: str, way: str) -> Run:
     """Make one call in a child of its own, which is ended in any case.
 
     Raises:
         Broken: The call did not block, or failed by itself: the table cannot have it.
-        Stopped: `stop` was set meanwhile.
     """
     with Child("limits.cells", name, way, python=python) as child:
-        told = _listen(child, stop)
+        told = _listen(child)
         try:
             return read(told)
         except Broken as error:
             raise Broken(f"{name}, {way}: {error}\n{child.wrote}") from None
 
 
-def _listen(child: Child, stop: threading.Event) -> list[dict[str, Any]]:
+def _listen(child: Child) -> list[dict[str, Any]]:
     """All that the child says, until it has ended or its time is up."""
     until = time.monotonic() + _SET_UP
     told: list[dict[str, Any]] = []
     with contextlib.suppress(Broken):
         while True:
-            line = child.hear(until - time.monotonic(), stop)
+            line = child.hear(until - time.monotonic())
             told.append(line)
             if line.get("told") == "due":
                 until = line["at"] + WINDOW

@@ -14,10 +14,10 @@ from typing import Any, Final
 import pytest
 
 from benchmarks.children import Broken, Child
-from benchmarks.costs import baseline, counts
+from benchmarks.costs import baseline
 from benchmarks.costs import page as docs
 from benchmarks.costs.__main__ import _conclude
-from benchmarks.costs.contenders import CONTENDERS, NO_HOME
+from benchmarks.costs.contenders import CONTENDERS, interpreters
 from benchmarks.costs.report import SKIPPED, Goal, Ratio, Table, quantile
 from benchmarks.costs.results import PARTS, Results
 from benchmarks.pages import is_made
@@ -248,9 +248,10 @@ def test_what_is_not_installed_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its row is left out, with the reason."""
     monkeypatch.delenv("WRAPPERS_PYTHON", raising=False)
 
-    told = counts._count(CONTENDERS["Lumigo"], is_traced=False)
+    skipped: list[str] = []
 
-    assert told == {"missing": NO_HOME}
+    assert list(interpreters(["Lumigo", "bare"], skipped)) == ["bare"]
+    assert skipped == ["Lumigo: needs the environment of `dev.py wrappers`"]
 
 
 @pytest.mark.parametrize(
