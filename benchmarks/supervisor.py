@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import compileall
 import contextlib
-import os
+import itertools
 import re
 import statistics
 import subprocess
@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from benchmarks.quota import NO_QUOTA, quota
-from benchmarks.surroundings import ROOT
+from benchmarks.surroundings import ROOT, environment
 from tests.runtime.runtime_api import RuntimeApi
 from tools import ending
 
@@ -47,7 +47,9 @@ def handler(event, context):
 PLAIN: Final = "def handler(event, context):\n    return {}\n"
 FORKED: Final = f"import os\nif os.fork():\n    os.wait()\n    os._exit(0)\n{PLAIN}"
 PERIOD: Final = 100_000  # microseconds, the kernel's default
-MODES: Final = ("report", "supervise")
+PAIRS: Final = 30
+INVOCATIONS: Final = 100
+TRIES: Final = 12
 
 
 @contextlib.contextmanager
@@ -57,15 +59,14 @@ def function(
     """The function, asking for its first event; `before` is put in front of its command."""
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "app.py").write_text(handler, encoding="utf-8")
-        environ = {n: v for n, v in os.environ.items() if not n.startswith(("AWS_", "WATCHDOG_"))}
-        environ |= {
-            "PYTHONPATH": str(ROOT),
-            "AWS_LAMBDA_RUNTIME_API": api.address,
-            "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "128",
-            "WATCHDOG_LAMBDA_LAST_RESORT": mode,
-        }
+        environ = environment(
+            AWS_LAMBDA_RUNTIME_API=api.address,
+            AWS_LAMBDA_FUNCTION_MEMORY_SIZE="128",
+            WATCHDOG_LAMBDA_LAST_RESORT=mode,
+        )
         command = [*before, sys.executable, "-m", "watchdog_lambda", "app.handler"]
-        process = subprocess.Popen(command, cwd=folder, env=environ, stderr=subprocess.DEVNULL)
+        nowhere = subprocess.DEVNULL
+        process = subprocess.Popen(command, cwd=folder, env=environ, stdout=nowhere, stderr=nowhere)
         try:
             api.wait_for_pollers(1, within=60)
             yield process
@@ -92,7 +93,7 @@ def memory_mb(pid: int) -> float:
     return int(found[0]) / 1024
 
 
-def cold_starts(pairs: int) -> None:
+def cold_starts() -> None:
     """Print what a cold start costs more with a supervisor, and with a bare fork, than without.
 
     The median of the pairs, and the difference of the least of each: other work on the machine adds
@@ -101,7 +102,7 @@ def cold_starts(pairs: int) -> None:
     compileall.compile_dir(ROOT / "watchdog_lambda", quiet=1)  # as it is where it is installed
     starts = ("report", PLAIN), ("supervise", PLAIN), ("report", FORKED)
     found: list[list[tuple[float, float]]] = [[] for _ in starts]
-    for _ in range(pairs):
+    for _ in range(PAIRS):
         for (mode, handler), costs in zip(starts, found, strict=True):
             with RuntimeApi(timeout=3) as api, function(api, mode, handler=handler) as process:
                 pids = tree(process.pid)
@@ -151,21 +152,14 @@ for body in (b"{}", BODY):
 
 def stores() -> None:
     """Print what is added to an invocation."""
-    done = subprocess.run(
-        [sys.executable, "-c", STORES],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    print(done.stdout, end="")
+    subprocess.run([sys.executable, "-c", STORES], env=environment(), check=True)
 
 
-def system_calls(invocations: int) -> None:
+def system_calls() -> None:
     """Print how many system calls an invocation makes, with and without."""
-    for mode in MODES:
+    for mode in ("report", "supervise"):
         counts: list[int] = []
-        for number in (invocations, invocations * 2):
+        for number in (INVOCATIONS, INVOCATIONS * 2):
             with (
                 tempfile.NamedTemporaryFile("r", encoding="utf-8") as log,
                 RuntimeApi(timeout=30) as api,
@@ -177,52 +171,47 @@ def system_calls(invocations: int) -> None:
                         api.invoke({})
                         api.wait_for_pollers(1)
                 counts.append(sum("resumed>" not in line for line in log))
-        print(f"system calls of an invocation, {mode}: {(counts[1] - counts[0]) / invocations:.2f}")
+        print(f"system calls of an invocation, {mode}: {(counts[1] - counts[0]) / INVOCATIONS:.2f}")
 
 
-def in_time(share: float, timeouts: list[float], tries: int) -> int:
+def in_time(share: float) -> int:
     """Print how many handlers that are stuck were answered before their hard deadline."""
     with quota(share, PERIOD) as held:
         if held is None:
             print(f"SKIPPED: {NO_QUOTA}", file=sys.stderr)
             return ending.SKIPPED
-        for timeout in timeouts:
-            for do in ("wait", "compute"):
-                spare: list[float] = []
-                with (
-                    RuntimeApi(timeout=timeout) as api,
-                    function(api, "supervise", handler=HANDLER) as process,
-                ):
-                    for pid in tree(process.pid):
-                        held.members.write_text(str(pid), encoding="ascii")
-                    for _ in range(tries):
-                        api.wait_for_pollers(1, within=60)
-                        answer: Any = api.invoke({"do": do}, within=timeout + 30)
-                        spare.append(timeout - answer.seconds)
-                good = sum(each > 0 for each in spare)
-                print(
-                    f"{share:.0%} of a processor, {timeout:g} s, {do}: {good} of {tries} in time, "
-                    f"{statistics.median(spare) * 1000:.0f} ms before the deadline "
-                    f"(least {min(spare) * 1000:.0f})",
-                    flush=True,
-                )
+        for timeout, do in itertools.product((1.0, 3.0, 30.0), ("wait", "compute")):
+            spare: list[float] = []
+            with (
+                RuntimeApi(timeout=timeout) as api,
+                function(api, "supervise", handler=HANDLER) as process,
+            ):
+                for pid in tree(process.pid):
+                    held.members.write_text(str(pid), encoding="ascii")
+                for _ in range(TRIES):
+                    api.wait_for_pollers(1, within=60)
+                    answer: Any = api.invoke({"do": do}, within=timeout + 30)
+                    spare.append(timeout - answer.seconds)
+            good = sum(each > 0 for each in spare)
+            print(
+                f"{share:.0%} of a processor, {timeout:g} s, {do}: {good} of {TRIES} in time, "
+                f"{statistics.median(spare) * 1000:.0f} ms before the deadline "
+                f"(least {min(spare) * 1000:.0f})",
+                flush=True,
+            )
     return 0
 
 
 def main() -> int:
     """Run the command; the exit status."""
     parser = ending.parser("dev.py supervisor", __doc__)
-    parser.add_argument("--pairs", type=int, default=30)
-    parser.add_argument("--invocations", type=int, default=100)
     parser.add_argument("--quota", type=float)
-    parser.add_argument("--timeout", type=float, action="append")
-    parser.add_argument("--tries", type=int, default=12)
     options = parser.parse_args()
     if options.quota:
-        return in_time(options.quota, options.timeout or [1.0, 3.0, 30.0], options.tries)
+        return in_time(options.quota)
     stores()
-    system_calls(options.invocations)
-    cold_starts(options.pairs)
+    system_calls()
+    cold_starts()
     return 0
 
 

@@ -12,8 +12,8 @@ ROOT: Final = Path(__file__).resolve().parent.parent
 
 
 def environment(**more: str) -> dict[str, str]:
-    """This process's environment for a measured one: no settings of ours, and this checkout."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith("WATCHDOG_LAMBDA_")}
+    """For a measured process: this one's without settings of ours or AWS's, and this checkout."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("AWS_", "WATCHDOG_"))}
     return {
         **kept,
         "PYTHONPATH": str(ROOT),

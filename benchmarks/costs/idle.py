@@ -11,7 +11,7 @@ import re
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from benchmarks.child import Channel, end_with_parent
 from benchmarks.children import Child
@@ -30,23 +30,13 @@ _STATES: Final = {
     "invoked": "in an invocation that waits",
 }
 
-
 _WOKEN: Final = (
     "Something of ours has looked at the clock while there was nothing to do; or a signal came "
     "from outside."
 )
 
 
-class _Used(NamedTuple):
-    """By all threads of a process so far."""
-
-    switches: int
-    cpu_ns: int
-
-
 def _measure(*, quick: bool, tell: Tell) -> Found:
-    if not Path("/proc/self/schedstat").exists():
-        return {SKIPPED: ["no /proc/*/schedstat on this system"]}
     seconds = 3 if quick else 20
     tell(f"{len(_STATES)} idle processes, {seconds} s")
     found: Found = {"seconds": seconds, "states": {}, SKIPPED: []}
@@ -59,27 +49,21 @@ def _measure(*, quick: bool, tell: Tell) -> Found:
         before = {state: _used(child.pid) for state, child in children.items()}
         time.sleep(seconds)
         for state, child in children.items():
-            after = _used(child.pid)
-            found["states"][state] = {
-                "wake_ups": after.switches - before[state].switches,
-                "cpu_us": (after.cpu_ns - before[state].cpu_ns) / 1000,
-            }
+            switches, cpu_us = (b - a for a, b in zip(before[state], _used(child.pid), strict=True))
+            found["states"][state] = {"wake_ups": round(switches), "cpu_us": cpu_us}
     return found
 
 
-def _used(pid: int) -> _Used:
-    switches = cpu_ns = 0
-    tasks = Path("/proc", str(pid), "task")
-    for task in os.listdir(tasks):  # noqa: PTH208 - names are all that is wanted
-        status = (tasks / task / "status").read_text()
-        switches += sum(map(int, re.findall(r"^\w+_ctxt_switches:\s+(\d+)", status, re.MULTILINE)))
-        cpu_ns += int((tasks / task / "schedstat").read_text().split()[0])
-    return _Used(switches, cpu_ns)
+def _used(pid: int) -> tuple[float, float]:
+    """Switches and microseconds of CPU time, by all threads of a process so far."""
+    tasks = list(Path("/proc", str(pid), "task").iterdir())
+    switches = re.compile(r"^\w+_ctxt_switches:\s+(\d+)", re.MULTILINE).findall
+    cpu_ns = (int((task / "schedstat").read_text().split()[0]) for task in tasks)
+    woken = sum(int(n) for task in tasks for n in switches((task / "status").read_text()))
+    return woken, sum(cpu_ns) / 1000
 
 
 def _tables(found: Found) -> list[Table]:
-    if "states" not in found:
-        return []
     to_minute = 60 / found["seconds"]
     rows = [
         (_STATES[state], digits(row["wake_ups"] * to_minute), digits(row["cpu_us"] * to_minute))
@@ -92,7 +76,7 @@ def _tables(found: Found) -> list[Table]:
 def _goals(found: Found) -> list[Goal]:
     return [
         Goal(f"idle {_STATES[state]}: wake-ups", row["wake_ups"], 0, "", limit=0, reason=_WOKEN)
-        for state, row in found.get("states", {}).items()
+        for state, row in found["states"].items()
         if state != "bare"
     ]
 

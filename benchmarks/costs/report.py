@@ -112,10 +112,10 @@ def digits(figure: float) -> str:
     return f"{figure:.2g}" if size < 0.1 else f"{figure:.1f}" if size >= 10 else f"{figure:.2f}"
 
 
-def above(figure: float, unit: str = "") -> str:
-    """A time in nanoseconds in a unit that can be read; `unit` forces one."""
+def above(figure: float) -> str:
+    """A time in nanoseconds in a unit that can be read."""
     for name, size in (("ms", 1e6), ("µs", 1e3)):
-        if unit == name or (not unit and abs(figure) >= size):
+        if abs(figure) >= size:
             return f"{digits(figure / size)} {name}"
     return f"{figure:,.0f} ns"
 
