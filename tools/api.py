@@ -1,4 +1,4 @@
-"""The public API as text: what a user's code, settings, scripts and tests can stand on.
+"""The public API as text: what a user's code, settings, scripts and tests can rely on.
 
     python3 dev.py api          # write it to tests/public_api.txt
     python3 dev.py api --check  # is it still that? (a test does the same)

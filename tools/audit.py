@@ -1,12 +1,10 @@
 """Known vulnerabilities in what this project installs: pip-audit over every pinned file.
 
-Asks PyPI, whose advisories come with each release's metadata; first about a release that is known
-to be vulnerable, because a mirror that serves packages only would have nothing against any.
+It asks PyPI, first about a release that is known to be vulnerable: a mirror that serves packages
+only knows of no vulnerability at all. What is known about the lowest versions that pyproject.toml
+allows is printed, and fails nothing: they are tested, not recommended.
 
-The lowest versions that pyproject.toml allows are tested, not recommended: what is known about them
-is told, and fails nothing.
-
-Exit codes: 0; 1 for a vulnerability; 77 if no service could be asked.
+Exit status: 0 none, 1 a vulnerability, 77 no service could be asked.
 """
 
 from __future__ import annotations
@@ -24,10 +22,10 @@ from tools import ending
 FILES: Final = sorted(Path(__file__).parents[1].glob("requirements/*.txt"))
 TOLD_ONLY: Final = "minimum.txt"
 CONTROL: Final = "urllib3==1.24.1"
-"""Never installed. A service that knows nothing against it knows nothing."""
+"""Never installed. A service that has no vulnerability of it has none of any release."""
 
 BOUND: Final = 300.0
-"""Seconds for one file: a service that does not answer is one that cannot be asked."""
+"""Seconds for one file; a service that takes longer counts as unavailable."""
 
 
 def main(pip_audit: str) -> int:
@@ -36,8 +34,8 @@ def main(pip_audit: str) -> int:
     for name, asked in {"the control": CONTROL, **{f.name: _versions(f) for f in FILES}}.items():
         found = _ask(pip_audit, asked)
         is_control = name == "the control"
-        if found is None or (is_control and not any("mended in" in line for line in found)):
-            print(f"!!! SKIPPED: no answer about {name} that could be believed", *found or ())
+        if found is None or (is_control and not any("fixed in" in line for line in found)):
+            print(f"!!! SKIPPED: no credible answer about {name}", *found or ())
             return ending.SKIPPED
         if not is_control:
             print(*(f"{name}: {line}" for line in found), sep="\n", end="\n" if found else "")
@@ -70,7 +68,7 @@ def _ask(pip_audit: str, asked: str) -> list[str] | None:
     skipped = [f"{p['name']}: {p['skip_reason']}" for p in packages if "skip_reason" in p]
     return skipped + [
         f"{package['name']} {package['version']}: {one['id']} "
-        f"(mended in: {', '.join(one['fix_versions']) or 'none'})"
+        f"(fixed in: {', '.join(one['fix_versions']) or 'none'})"
         for package in packages
         for one in package.get("vulns", ())
     ]

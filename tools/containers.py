@@ -25,7 +25,7 @@ ROOT: Final = Path(__file__).resolve().parent.parent
 CACHE: Final = ROOT / ".cache" / "image"
 LOGS: Final = CACHE / "logs"
 
-# vfs copies instead of layering: slower and larger, but it asks nothing of the file system. The
+# vfs copies instead of layering: slower and larger, but it needs nothing of the file system. The
 # user's own images are neither used nor touched.
 PODMAN: Final = (
     *("podman", "--log-level=error", "--runtime=runc", "--cgroup-manager=cgroupfs"),
@@ -61,7 +61,10 @@ def unavailable() -> str | None:
 
 def build(base: str) -> str:
     """Build the project's image on a base, which is made first where need be; return its name."""
-    with _alone():
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with (CACHE / "lock").open("w") as lock:
+        # Another process that builds would, when it clears up, take this one's images.
+        fcntl.flock(lock, fcntl.LOCK_EX)
         base_image = _plain_base()
         if base == "aws":
             # Named after what it is made of, so that a change there makes a new one.
@@ -75,15 +78,6 @@ def build(base: str) -> str:
         # APP is left to the Dockerfile: the default there is what most people will see first.
         _build(image, ROOT, base_image)
         return image
-
-
-@contextlib.contextmanager
-def _alone() -> Iterator[None]:
-    """Wait for another process that builds: its clearing up would take this one's images."""
-    CACHE.mkdir(parents=True, exist_ok=True)
-    with (CACHE / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def _plain_base() -> str:
@@ -110,7 +104,7 @@ def _debootstrap() -> None:
 
 def _build(image: str, context: Path, base: str) -> None:
     command = [*PODMAN, "build", "--isolation=chroot", "--pull=never", "--layers=false"]
-    # It asks for higher limits than a machine may allow.
+    # The build would set higher limits than a machine may allow.
     for name, limit in (("nofile", resource.RLIMIT_NOFILE), ("nproc", resource.RLIMIT_NPROC)):
         soft, hard = resource.getrlimit(limit)
         command.append(f"--ulimit={name}={soft}:{hard}")
@@ -166,8 +160,8 @@ class Container:
 
     def __enter__(self) -> Self:
         self._log.parent.mkdir(parents=True, exist_ok=True)
-        # A file, not a pipe: nobody has to read it for the container to go on. A session, so that
-        # Ctrl-C reaches this process alone, which then ends the container in its own order.
+        # A file, not a pipe, which would have to be read. A session, so that Ctrl-C reaches this
+        # process alone, which then ends the container.
         with self._log.open("wb") as output:
             self._process = subprocess.Popen(
                 self._command,
@@ -211,7 +205,7 @@ def _descendants(pid: int) -> Iterator[int]:
 
 
 def config_of(image: str) -> dict[str, Any]:
-    """How an image wants to be run."""
+    """The configuration of an image: how it is to be run."""
     [report] = json.loads(podman("image", "inspect", image))
     config: dict[str, Any] = report["Config"]
     return config

@@ -75,7 +75,7 @@ def _fetch(root: Path, machine: str) -> None:
         _unpack(unpacked, *(["--architectures=arm64"] if emulator else []))
         for version in VERSIONS:
             _make_startable(unpacked, root, version, machine, emulator)
-        # Whole or not at all: nobody ever finds half of it.
+        # Last, so that no other process finds half of it.
         unpacked.replace(root)
 
 
@@ -94,7 +94,7 @@ def _unpack(root: Path, *options: str) -> None:
     # Wheels of code in C++ expect the library that the last is.
     packages = ",".join([*(f"python{version}-venv" for version in VERSIONS), "libstdc++6"])
     command = ["mmdebstrap", "--variant=extract", f"--include={packages}", *options]
-    # A mirror that stands still for some weeks is no risk to a test; signatures count all the same.
+    # A mirror that is some weeks old is no risk to a test; signatures are checked all the same.
     command += ['--aptopt=Acquire::Check-Valid-Until "false"', SUITE, str(root)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:

@@ -73,16 +73,12 @@ def _suffix(name: Any) -> str:
     return _text(name).rpartition("-")[2]
 
 
-def synthesised() -> Path | None:
-    """Have CDK make its template; None without Node.js, which CDK runs in."""
-    if shutil.which("node") is None:
-        return None
-    out = Path(tempfile.mkdtemp(prefix="cdk-"))
-    # As `cdk synth` does it, without its command, which comes by npm.
+def synthesised(folder: str) -> Path:
+    """Have CDK make its template; as `cdk synth` does it, without its command, which npm has."""
     done = subprocess.run(
         [sys.executable, "app.py"],
         cwd=DEPLOY / "cdk",
-        env={**os.environ, "CDK_OUTDIR": str(out)},
+        env={**os.environ, "CDK_OUTDIR": folder},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,  # of interest if it fails only: it warns of the age of Node.js
         text=True,
@@ -90,7 +86,7 @@ def synthesised() -> Path | None:
     )
     if done.returncode:
         sys.exit(done.stdout)
-    return out / "orders.template.json"
+    return Path(folder, "orders.template.json")
 
 
 def of_terraform(source: Mapping[str, Any]) -> Kit:
@@ -194,23 +190,20 @@ def main() -> int:
     linting = [["cfn-lint", *(str(DEPLOY / name) for name in TEMPLATES)]]
     template, _ = decode(str(DEPLOY / TEMPLATES[0]))
     kits = {"SAM": of_template(template)}
-    made = synthesised()
-    if made is None:
-        print("!!! SKIPPED: CDK, which needs Node.js")
-    else:
-        # W3005: CDK says twice that a function depends on its role.
-        linting.append(["cfn-lint", "--ignore-checks", "W3005", "--", str(made)])
-        kits["CDK"] = of_template(json.loads(made.read_text(encoding="utf-8")))
+    with tempfile.TemporaryDirectory(prefix="cdk-") as folder:
+        if shutil.which("node") is None:
+            print("!!! SKIPPED: CDK, which needs Node.js")
+        else:
+            made = synthesised(folder)
+            # W3005: CDK says twice that a function depends on its role.
+            linting.append(["cfn-lint", "--ignore-checks", "W3005", "--", str(made)])
+            kits["CDK"] = of_template(json.loads(made.read_text(encoding="utf-8")))
+        failed = [command for command in linting if subprocess.run(command, check=False).returncode]
     source, text = parsed_terraform()
     kits["Terraform"] = of_terraform(source)
-
-    failed = [command for command in linting if subprocess.run(command, check=False).returncode]
-    if made is not None:
-        shutil.rmtree(made.parent)
     wrong = [f"Terraform: {name} is not declared" for name in sorted(undeclared(source, text))]
     wrong += differences(kits)
-    for each in wrong:
-        print(each)
+    print(*wrong, sep="\n", end="\n" if wrong else "")
     if failed or wrong:
         return 1
     print(f"{', '.join(kits)}: the same filters, alarms, queries, variables; cfn-lint: no problems")

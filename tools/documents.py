@@ -57,7 +57,7 @@ def blocks(path: Path, page: str) -> list[Block]:
             line = token.map[0] + 1 if token.map else 0
             unrun = reason[1] if reason else ""
             found.append(Block(page, line, heading, token.info.strip(), token.content, unrun))
-            said = ""  # a reason speaks of one block only
+            said = ""  # a reason is for one block
         is_heading = token.type == "heading_open"
     return found
 
@@ -100,9 +100,9 @@ _MAY_BE_MISSING: Final = re.compile(
 
 
 def is_alike(expected: str, shown: str) -> bool:
-    """Whether both say the same, but for figures; `...` stands for any lines or words."""
+    """Whether both are the same except for figures; `...` matches any lines or words."""
     parts = [re.escape(part.strip()) for part in essence(expected).split("...")]
-    # The space around an ellipsis that stands for nothing is there once.
+    # An ellipsis that matches nothing has one space around it.
     return re.fullmatch(r"\s*.*?\s*".join(parts), essence(shown), re.DOTALL) is not None
 
 

@@ -54,10 +54,10 @@ def tell_progress(
 
 
 def run(main: Callable[[], int], told: str, *numbers: signal.Signals) -> NoReturn:
-    """Run a command to its end, and exit; `told` is said where it was interrupted.
+    """Run a command and exit with its status; print `told` if it was interrupted.
 
-    SIGTERM and the signals of these `numbers` count as Ctrl-C. Another one is ignored: what ends
-    then is short, and must not be cut short.
+    SIGTERM and the signals of these `numbers` count as Ctrl-C. A second one is ignored, so that the
+    cleanup after the first, which is short, is complete.
     """
     ends = (signal.SIGINT, signal.SIGTERM, *numbers)
 

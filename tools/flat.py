@@ -4,13 +4,9 @@
     python3 dev.py flat --timeouts 3000 --samples 10
     python3 dev.py flat --leak                # shows that a leak is found
 
-Every kind of timeout in turn: asleep, busy, in a lock, swallowing, ``asyncio``, in a shield, with
-hooks, with a fallback, with an error of the handler's own; on the main thread (nudge) and on
-another (injection). They fire after some milliseconds, so what grows by a little each time is
-seen in minutes.
-
-The first fifth is for warming up. After it, the least of the first half of the samples is compared
-with the least of the second, for each figure.
+Every kind of timeout in turn, on the main thread (nudge) and on another (injection), each after
+some milliseconds. The first fifth is for warming up. After it, the least of the first half of the
+samples is compared with the least of the second, for each figure.
 """
 
 from __future__ import annotations
@@ -24,7 +20,7 @@ import statistics
 import sys
 import threading
 import time
-import tracemalloc  # noqa: F401 - a warning that tells of a lost coroutine would import it on the way
+import tracemalloc  # noqa: F401 - a warning about a lost coroutine would import it later
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -168,7 +164,7 @@ class Flat:
         self.outcomes: collections.Counter[str] = collections.Counter()
 
     def run(self) -> None:
-        """Half of them on the main thread, half on another, which lives as long as this."""
+        """Half of them on the main thread, half on another, which stays the same."""
         began, done = time.monotonic(), 0
         with ThreadPoolExecutor(1) as worker:
             for number in range(1, self.timeouts + 1):

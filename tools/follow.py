@@ -41,7 +41,7 @@ README_SECTION: Final = "Try a handler out"
 
 
 class DepartureError(Exception):
-    """What a page shows is not what comes of it; the message has both."""
+    """The output differs from what the page shows; the message has both."""
 
 
 def pages() -> list[str]:
@@ -225,7 +225,7 @@ def _follow(page: str, todo: list[Block], folder: Path, constraints: Path) -> in
     }
     reader = Reader(work, environment)
     if 'pip install "watchdog-lambda' not in todo[0].code:
-        # Of those who have it already.
+        # The page is for readers who have it already.
         shown, status = reader.run(f"pip install {INSTALLED}")
         if status:
             raise DepartureError(f"pip install ends with {status}:\n{shown}")

@@ -5,12 +5,9 @@
 No public image is pulled. A plain base is made of Debian's packages, and the layout of AWS's Python
 base on top of it; the project's Dockerfile is built on both. Each image is then run as it says it
 wants to be run (entrypoint, command, user), read-only as on Lambda, with AWS's emulator in it:
-
-* started by nobody, as with `docker run`: the entrypoint has to start the emulator;
-* started by the emulator, as Lambda starts it: the entrypoint has to start the runtime.
-
-On AWS's layout also by AWS's own entrypoint, with the user's handler as its command and our
-exec-wrapper in AWS_LAMBDA_EXEC_WRAPPER.
+started by nobody, as with `docker run`, so that the entrypoint starts the emulator; and started by
+the emulator, as on Lambda. On AWS's layout also by AWS's own entrypoint, with the user's handler as
+its command and our exec-wrapper in AWS_LAMBDA_EXEC_WRAPPER.
 
 Each time a call that ends in time, one that does not, and one after it in the same process.
 """
@@ -119,7 +116,7 @@ def _invocations(image: str, config: dict[str, Any], base: str, start: str) -> I
 
 
 def _emulator_in(folder: Path) -> tuple[int, Path]:
-    """The port that the emulator will listen on, and a script that has it do so."""
+    """The port that the emulator will listen on, and the script that starts it so."""
     port, runtime_port = _free_ports(2)
     rie = folder / "aws-lambda-rie"
     # The network is the machine's, where 8080 may be taken, and who starts the emulator in there
@@ -161,7 +158,8 @@ def _calls(container: Container, port: int) -> Iterator[Check]:
 
 
 def _wait_until_listening(container: Container, port: int) -> None:
-    for _ in range(400):
+    until = time.monotonic() + 20
+    while time.monotonic() < until:
         with contextlib.suppress(OSError):
             socket.create_connection(("127.0.0.1", port), timeout=1).close()
             return

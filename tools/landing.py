@@ -3,8 +3,8 @@
     python3 dev.py landing --rounds 200 --seconds 0.06 --interpreter 3.11 --interpreter 3.13
     python3 dev.py landing --loop path_exists
 
-Ends with 1 if anything was. Told apart is what last call has cut, by the timeouts' records: from
-then on an interrupt lands wherever it must. While the machine does other work, many of 60 ms are.
+Exit status: 0 nothing was left behind, 1 something was. What last call has cut is counted apart, by
+the timeouts' records: from then on an interrupt lands anywhere. On a busy machine many are cut.
 """
 
 from __future__ import annotations

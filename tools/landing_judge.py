@@ -1,4 +1,4 @@
-"""What no loop may leave behind; the judge knows nothing of the package."""
+"""What no loop may leave behind; nothing here is the package's."""
 
 from __future__ import annotations
 
@@ -57,12 +57,12 @@ class Loop:
             wrong.append("the lock is locked")
         if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
             signal.signal(signal.SIGINT, signal.default_int_handler)
-            wrong.append("somebody's SIGINT handler is still there")
+            wrong.append("another SIGINT handler is still set")
         until = time.monotonic() + PATIENCE  # one that has not had its turn yet is listed
         while self._started() and time.monotonic() < until:
             time.sleep(0.001)
         if self._started():
-            wrong.append("a thread is listed that does not live")
+            wrong.append("a thread is listed that has ended")
         return wrong
 
     def _started(self) -> set[threading.Thread]:

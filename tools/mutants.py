@@ -89,7 +89,7 @@ class _Undeclared(ast.NodeTransformer):
 
 
 def essence(source: str) -> object:
-    """What of a module's code matters: equal for two that cannot be told apart."""
+    """What of a module's code has an effect: equal for two that do the same."""
     tree = _Undeclared().visit(ast.parse(source))
     for node in ast.walk(tree):
         if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):

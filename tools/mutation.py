@@ -5,16 +5,12 @@
     python3 dev.py mutation _engine.clock _config # these modules
     python3 dev.py mutation _engine.interrupts --tests tests/unit tests/threads/test_loops.py
 
-For each module every mutant gets the module's tests, until one fails. A mutant that hangs is killed
-by its time limit and counts as killed.
+Each mutant gets the module's tests, until one fails, in a process forked from one that has imported
+what the tests need and nothing of the package; the mutated source is given to the import, so no
+file is ever changed. A mutant that hangs is killed by its time limit and counts as killed.
 
-Survivors are compared with ``tests/mutation-survivors.toml``, where each has a reason; one that is
-not there fails the command, and so does an entry that is killed by now.
-
-Each mutant has a process of its own, forked from one that has imported what the tests need and
-nothing of the package; the mutated source is handed to the import, so no file is ever changed.
-Cosmic Ray's own runner changes the files and starts Python anew for each mutant, and mutmut's
-trampolines put frames and check points of their own into the code under test.
+``tests/mutation-survivors.toml`` has a reason for each known survivor. The command fails for a
+survivor that is not there, and for an entry that a test kills by now.
 """
 
 from __future__ import annotations
@@ -174,7 +170,7 @@ def explained() -> dict[tuple[str, ...], str]:
 def examine(
     module: str, tests: Sequence[str], jobs: int, known: dict[tuple[str, ...], str], sample: int
 ) -> bool:
-    """Test one module, by so many of its mutants; whether all is as the list has it."""
+    """Test one module, by so many of its mutants; whether the survivors are the listed ones."""
     began = time.monotonic()
     source = (ROOT / _path_of(module)).read_text(encoding="utf-8")
     late: list[Mutant] = []
@@ -209,7 +205,7 @@ def examine(
 
 
 def _entry(mutant: Mutant) -> str:
-    """As the list would have it; a JSON string is one of TOML's too."""
+    """An entry for the list; a JSON string is a TOML string too."""
     pairs = zip(("module", "in", "was", "becomes"), mutant.key, strict=True)
     lines = [f"{name} = {json.dumps(value, ensure_ascii=False)}" for name, value in pairs]
     return "\n".join(["[[survivor]]", *lines, 'why = ""'])

@@ -4,13 +4,11 @@
     python3 dev.py race --count 2000 --seed 7
     python3 dev.py race --mutant "no second look"    # must be found
 
-A handler comes back, exits or crashes within a few milliseconds of the instant at which its
-supervisor stops it; that instant is homed in on, so that about as many end before it as after it.
-The Runtime API is built in, on loopback, and stricter than Lambda's: an answer that it has to
-refuse is a violation, and so is an event that is asked for while another one is open.
-
-For every event: one answer, which is this event's own; nothing refused; the next event asked for.
-How late an answer is says how busy the machine was, and is no violation.
+A handler returns, exits or crashes within a few milliseconds of the instant at which its supervisor
+stops it; that instant is homed in on, so that about as many end before it as after it. Every event
+must have one answer, its own. The built-in Runtime API refuses a second answer, and an event that
+is asked for while another one is open; either is a violation. A late answer is none: it says how
+busy the machine was.
 """
 
 from __future__ import annotations

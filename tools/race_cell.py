@@ -31,7 +31,7 @@ MUTANTS: Final = {
         f"answer = {_POST}\n            memory[STATE] = ANSWERING\n            return answer",
     ),
 }
-"""By name: the module, what stands there, and what stands there instead."""
+"""By name: the module, the lines that are replaced, and what replaces them."""
 
 _usleep_with_gil = ctypes.PyDLL(None).usleep
 _usleep = ctypes.CDLL(None).usleep

@@ -4,11 +4,10 @@
     python3 dev.py workers --timeouts 200 --style instances --seed 7
     python3 dev.py workers --day                # some 86,400 events, of which 1 % time out
 
-What a busy function gets in a day, in minutes: handlers that sleep, compute, swallow, clean up,
-answer, fail, run a loop, wait for a child, hold a shield, and among them those that end in time.
-Two styles: processes of their own, as Lambda scales a function out; and the workers of one process,
-as on Managed Instances. The Runtime API is built in, on loopback, and as strict as Lambda's: it
-takes one answer for each event.
+Handlers that sleep, compute, swallow, clean up, answer, fail, run a loop, wait for a child, hold a
+shield, and among them those that end in time. Two styles: processes of their own, as Lambda scales
+a function out; and the workers of one process, as on Managed Instances. The Runtime API is built
+in, on loopback, and takes one answer for each event, as Lambda's does.
 
 For every event: the answer is this event's own, and what this handler must give; each timeout
 has one line in the log and nothing else has; no worker is lost, and none grows. An answer after the
@@ -137,7 +136,7 @@ class Run:
         body, do, number = answer.body, event["do"], event["number"]
         if answer.kind == "response":
             if (body["number"], body["id"]) != (number, request_id):
-                return "somebody else's answer"
+                return "another event's answer"
             if do in TIMES_OUT and not (body.get("answered") or body.get("late")):
                 return "was not interrupted"
             return None
@@ -149,7 +148,7 @@ class Run:
         if body["errorType"] != wanted:
             return f"{body['errorType']} in the place of {wanted}"
         if do == "fail" and str(number) not in body["errorMessage"]:
-            return "somebody else's error"
+            return "another event's error"
         return None
 
     def _weigh(self, pid: int) -> None:

@@ -96,14 +96,7 @@ def soak_table() -> None:
     print(f"\n**{found.verdict}**")
 
 
-_LOOKS: Final = {
-    "running": OURS,
-    "hook": ALARM,
-    "interrupt": OTHER,
-    "cleanup": OTHER,
-    "left": INK,
-    "killed": INK,
-}
+_LOOKS: Final = {"running": OURS, "hook": ALARM, "left": INK, "killed": INK}  # of the others: OTHER
 
 
 def draw_timeline(run: Figures) -> str:
@@ -117,7 +110,9 @@ def draw_timeline(run: Figures) -> str:
             start, end = row["start"], row["end"]
             thickness = 0.1 if row["phase"] == "left" else 0.6
             width = max(end - start, 0.05)
-            axes.barh(place, width, left=start, height=thickness, color=_LOOKS[row["phase"]])
+            axes.barh(
+                place, width, left=start, height=thickness, color=_LOOKS.get(row["phase"], OTHER)
+            )
             inside = row["phase"] == "running"
             axes.annotate(
                 _text(run, row),
@@ -207,12 +202,8 @@ def draw_race(soak: Figures) -> str:
             axes.set_yticks([])
             axes.margins(x=0)
             if not row:
-                place: dict[str, Any] = {
-                    "loc": "lower left",
-                    "bbox_to_anchor": (0, 1.15),
-                    "ncols": 2,
-                }
-                axes.legend(frameon=False, borderaxespad=0, **place)
+                place: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (0, 1.15)}
+                axes.legend(frameon=False, borderaxespad=0, ncols=2, **place)
         return to_svg(figure)
 
 

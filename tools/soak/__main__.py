@@ -8,13 +8,12 @@
 Each invocation takes some milliseconds and ends within about 60 us of one of the two instants that
 matter: when the watchdog begins to act on it, and when it sends the interrupt. After each call:
 
-* What the caller has got is the very result or error of this invocation's handler, or this
-  invocation's ``LambdaTimeout``. A handler that got as far as its ``return`` or ``raise`` is never
-  timed out: it stores a flag right before, and CPython has no check point between the two.
-* Nothing lands outside of the invocation: not in the code between two calls, not in the next one.
-* A handler that does not end by itself is interrupted; no ``finally`` is skipped; nothing lands in
-  a shield; no shield stays up; the watchdog thread lives; no call takes seconds.
-* Each timeout has exactly one line in the log, and nothing else has.
+* The caller has the result or error of this invocation's handler, or its ``LambdaTimeout``. A
+  handler that got as far as its ``return`` or ``raise`` is never timed out: it stores a flag right
+  before, and CPython has no check point between the two.
+* Nothing lands between two calls, in the next one, or in a shield; no ``finally`` is skipped.
+* A handler that does not end by itself is interrupted, and no call takes seconds.
+* No shield stays up, the watchdog thread lives, and each timeout has one line in the log.
 
 The seed fixes what is drawn (kinds, lengths, where each one aims), not what the machine makes of
 it. Rows called "known" count what cannot be helped: an injection does not see where it lands.

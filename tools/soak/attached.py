@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from types import FrameType
 
 
@@ -43,24 +43,23 @@ class Tracer(Weather):
 
     def around(self, number: int) -> Iterator[None]:
         if number % 2:
-            sys.settrace(self._trace)
+            sys.settrace(_noted)
         yield
         sys.settrace(None)
-
-    def _trace(self, _frame: FrameType, _event: str, _argument: object) -> Callable[..., Any]:
-        return self._trace
 
 
 class Profiler(Weather):
     """``sys.setprofile``, in Python."""
 
     def around(self, _number: int) -> Iterator[None]:
-        sys.setprofile(self._profile)
+        sys.setprofile(_noted)
         yield
         sys.setprofile(None)
 
-    def _profile(self, _frame: FrameType, _event: str, _argument: object) -> None:
-        pass
+
+def _noted(*_about: object) -> Any:
+    """Trace on; what a profiler and the callbacks of ``sys.monitoring`` return does not matter."""
+    return _noted
 
 
 class Monitor(Weather):
@@ -75,11 +74,8 @@ class Monitor(Weather):
         events = self._monitoring.events
         self._events = 0
         for event in (events.LINE, events.JUMP, events.PY_START, events.PY_RETURN, events.RAISE):
-            self._monitoring.register_callback(self._tool, event, self._noted)
+            self._monitoring.register_callback(self._tool, event, _noted)
             self._events |= event
-
-    def _noted(self, *_about: object) -> None:
-        pass
 
     def around(self, number: int) -> Iterator[None]:
         if number % 3:

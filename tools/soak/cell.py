@@ -144,7 +144,7 @@ class Cell:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._stop)
         sys.unraisablehook = self.soak.saw_unraisable
-        # A loop tells of each exception that it stores away.
+        # A loop logs each exception that it stores.
         logging.getLogger("asyncio").setLevel(logging.CRITICAL)
         sys.setswitchinterval(_SWITCH_INTERVAL)
         _wake_in_time()

@@ -6,13 +6,12 @@
     python3 dev.py chaos --list
 
 Each weather has a process of its own, on the main thread (nudge) or another (injection) as the seed
-has it. After each call everything holds that the soak asks for, and no process crashes, hangs, or
-writes what nobody has asked for to standard error.
+decides. All that the soak asserts must hold, and no process may crash, hang, or write anything else
+to standard error.
 
-The seed fixes what is drawn, not what the machine makes of it. Rows called "known" count what
-cannot be helped: a tool's Python code is interrupted instead of the handler's, the handler itself
-lacks what the weather takes away, and a line that is not read in time from standard output comes on
-standard error.
+The seed fixes what is drawn, not what the machine makes of it. "Known" is what cannot be helped: a
+tool's Python code is interrupted instead of the handler's, the handler itself lacks what the
+weather takes away, and a line that is not read in time comes on standard error.
 """
 
 from __future__ import annotations
@@ -38,8 +37,8 @@ from tools.soak.weathers import WEATHERS
 ONLY_NUDGE: Final = {
     *("settrace", "setprofile", "debugger", "cProfile", "recursion", "signals", "coverage"),
 }
-"""Tools that are set for one thread, and what only the main one is asked for. And coverage: where
-an injection lands is not seen, and in between its lock's two ends that stays locked for good."""
+"""Tools that are set for one thread, and signals, which the main one handles. And coverage: an
+injection may land where its lock is held, which then stays locked."""
 
 SPOKEN: Final = ("Fatal Python error", "Current thread 0x", "Thread 0x")
 """How lines begin that ``faulthandler`` writes; no stacks are to be dumped here."""
@@ -58,12 +57,12 @@ class Command(command.Command):
             for weather in self.options.weather or WEATHERS:
                 drawn = "nudge" if weather in ONLY_NUDGE else chance.choice(DELIVERIES)
                 if not self.interrupted:
-                    self._stand(path, version, weather, self.options.delivery or drawn)
-        done = f", {len(self.reports)} weathers, {len(self.skipped)} skipped"
+                    self._run_weather(path, version, weather, self.options.delivery or drawn)
+        done = f", {len(self.reports)} weathers, {self.skipped} skipped"
         print(self.verdict(about=done))
         return self.status()
 
-    def _stand(self, path: str, version: str, weather: str, delivery: str) -> None:
+    def _run_weather(self, path: str, version: str, weather: str, delivery: str) -> None:
         seconds: float = self.options.seconds
         words = [
             path,
@@ -175,7 +174,7 @@ def main() -> int:
     add("--list", action="store_true", help="name the weathers and end")
     about = "for each weather and interpreter (default: %(default)s)"
     add("--seconds", type=float, default=30.0, metavar="S", help=about)
-    add("--delivery", choices=DELIVERIES, help="for all (default: as the seed has it)")
+    add("--delivery", choices=DELIVERIES, help="for all (default: the seed decides)")
     options = parser.parse_args()
     if not options.list:
         return Command(options).run()

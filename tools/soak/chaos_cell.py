@@ -105,7 +105,7 @@ def _is_in(error: BaseException, function: str) -> bool:
 
 
 def _is_the_weathers(error: BaseException) -> bool:
-    """Whether it was raised in a weather's own frames, or for want of what the weather takes."""
+    """Whether it was raised in a weather's own frames, or for lack of what it takes away."""
     seen: BaseException | None = error
     while seen is not None:
         lacks = (

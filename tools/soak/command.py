@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from types import FrameType
 
 ROOT: Final = Path(__file__).resolve().parents[2]
-
-
 PIPE: Final = 1 << 20
 """Bytes that a cell's lines may be read late by: on a busy machine, more than a line waits."""
 
@@ -39,7 +37,7 @@ class Command:
         self.options = options
         self.seed: int = options.seed if options.seed is not None else int(time.time())
         self.reports: list[Report] = []
-        self.skipped: list[str] = []
+        self.skipped = 0
         self.interrupted = 0
         self._children: list[subprocess.Popen[str]] = []
         signal.signal(signal.SIGINT, self._interrupt)
@@ -72,7 +70,7 @@ class Command:
         return f"{verdict}: {what}; --seed {self.seed}"
 
     def status(self) -> int:
-        """The command's exit status, as its help has it."""
+        """The command's exit status; its help lists them."""
         if self.interrupted:
             return 130
         if not self.reports:
@@ -89,8 +87,8 @@ class Command:
                 yield path, version
 
     def skip(self, why: str) -> None:
-        self.skipped.append(f"SKIPPED: {why}")
-        print(self.skipped[-1], flush=True)
+        self.skipped += 1
+        print(f"SKIPPED: {why}", flush=True)
 
     def _run_cell(self, path: str, version: str, delivery: str) -> Report | None:
         """Its result; None if it was not started any more."""
@@ -117,10 +115,8 @@ class Command:
         `beside` is given its process id, and is entered while it runs.
         """
         environment = {k: v for k, v in os.environ.items() if not k.startswith("WATCHDOG_LAMBDA_")}
-        environment["PYTHONPATH"] = os.pathsep.join(
-            [*filter(None, [os.environ.get("PYTHONPATH")]), str(ROOT)]
-        )
-        environment["PYTHONSAFEPATH"] = "1"
+        paths = [*filter(None, [environment.get("PYTHONPATH")]), str(ROOT)]
+        environment |= {"PYTHONPATH": os.pathsep.join(paths), "PYTHONSAFEPATH": "1"}
         log = Log()
         with subprocess.Popen(
             command,
@@ -131,7 +127,7 @@ class Command:
             errors="replace",
             pipesize=PIPE,
         ) as child:
-            # In the list before the look: an interrupt asks what is in there, and no other.
+            # Append first, then look: a later interrupt ends what is in the list.
             self._children.append(child)
             if self.interrupted > 0:
                 child.send_signal(signal.SIGINT)
@@ -156,18 +152,18 @@ class Command:
         self.interrupted += 1
         for child in self._children:
             if child.poll() is None:
-                # Asked once it ends with what it has; a terminal's Ctrl-C has asked it, too.
+                # After the first SIGINT a cell ends with what it has; a terminal has sent it, too.
                 child.send_signal(signal.SIGINT if self.interrupted == 1 else signal.SIGKILL)
 
     def _document(self, verdict: str) -> str:
         """The result, for the documentation's page and picture; a line for each cell."""
         cells = [
             {
-                "name": report.name,
-                "rows": report.rows(),
-                "distances": (report.log.result or {}).get("distances", {}),
+                "name": r.name,
+                "rows": r.rows(),
+                "distances": (r.log.result or {}).get("distances", {}),
             }
-            for report in self.reports
+            for r in self.reports
         ]
         lines = ",\n".join(map(json.dumps, cells))
         return f'{{"verdict": {json.dumps(verdict)}, "cells": [\n{lines}\n]}}\n'

@@ -98,14 +98,14 @@ class Judge:
         if shot.done and shot.kind.endless:
             return "was not interrupted"
         if error is None:
-            return None if result is shot.token and shot.done else "somebody else's result"
+            return None if result is shot.token and shot.done else "another invocation's result"
         if (shot.done or shot.raising) and self._is_between_ends(shot, error):
             self.count["between two ends"] += 1
             return None
         if shot.done:
             return "a finished result was lost"
         if error is shot.error:
-            return None if shot.raising else "somebody else's error"
+            return None if shot.raising else "another invocation's error"
         if shot.raising:
             return "a raised error was lost"
         if isinstance(error, TimeLimitExceeded) and shot.limits:
@@ -113,7 +113,7 @@ class Judge:
         if not isinstance(error, LambdaTimeout):
             return f"{type(error).__name__} left the guard"
         if error.details is None:
-            return "a LambdaTimeout of nobody's left the guard"
+            return "a LambdaTimeout of no invocation left the guard"
         if error.details.request_id != shot.aws_request_id:
             return "landed in another invocation"
         return None

@@ -28,10 +28,10 @@ class Log:
             if record["event"] == RESULT:
                 self.result = record
                 return
-            self.lines[record["request_id"]] += 1
+            self.lines[record["request_id"].strip()] += 1
             self.outcomes[record["outcome"]] += 1
             self.interrupts.update(i["outcome"] for i in record["interrupts"])
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, AttributeError):
             self.garbage.append(line[:200])
 
     def violations(self, reported: Collection[str]) -> Iterator[tuple[str, int, str]]:
