@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 import griffe
 
 import watchdog_lambda
-from tools import ending
+from tools import ROOT, ending
 from watchdog_lambda import pytest_plugin
 from watchdog_lambda._config import SETTINGS
 from watchdog_lambda.cli.arguments import parser
@@ -28,7 +28,6 @@ from watchdog_lambda.cli.arguments import parser
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-ROOT: Final = Path(__file__).resolve().parent.parent
 SNAPSHOT: Final = ROOT / "tests" / "public_api.txt"
 
 MODULES: Final = ("", "batch", "testing", "typing")

@@ -7,13 +7,13 @@ import os
 import shutil
 import subprocess
 import sys
-from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
+
+from tools import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-
-ROOT: Final = Path(__file__).resolve().parent.parent
+    from pathlib import Path
 
 
 class Unfit(Exception):

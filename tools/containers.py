@@ -15,13 +15,13 @@ import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
+from tools import ROOT
 from tools.emulator import EmulatorUnavailable, fetch_emulator
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 BASES: Final = ("plain", "aws")
-ROOT: Final = Path(__file__).resolve().parent.parent
 CACHE: Final = ROOT / ".cache" / "image"
 LOGS: Final = CACHE / "logs"
 

@@ -18,14 +18,13 @@ import signal
 import sys
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from tools import ending
+from tools import ROOT, ending
 from tools.emulator import EmulatorUnavailable, fetch_emulator
 from watchdog_lambda.cli import values
 from watchdog_lambda.cli.arguments import parser as command_parser
@@ -39,10 +38,10 @@ from watchdog_lambda.cli.view import spoken
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from watchdog_lambda.cli.function import Function, Invocation
 
-ROOT: Final = Path(__file__).resolve().parent.parent
 _MOST_CHARACTERS: Final = 400  # of an answer or of a line of the log
 
 

@@ -22,10 +22,11 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from tools import ROOT
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-ROOT: Final = Path(__file__).resolve().parent.parent
 DEPLOY: Final = ROOT / "deploy"
 TEMPLATES: Final = ("template.yaml", "repository.yaml", "selftest/template.yaml")
 

@@ -12,11 +12,12 @@ import zipfile
 from pathlib import Path
 from typing import Final
 
+from tools import ROOT
+
 __all__ = ["EmulatorUnavailable", "fetch_emulator"]
 
-_ROOT: Final = Path(__file__).resolve().parent.parent
-_PIN: Final = _ROOT / "requirements" / "emulator.txt"
-_CACHE: Final = _ROOT / ".cache" / "emulator"
+_PIN: Final = ROOT / "requirements" / "emulator.txt"
+_CACHE: Final = ROOT / ".cache" / "emulator"
 _MEMBERS: Final = {"x86_64": "x86_64", "amd64": "x86_64", "aarch64": "arm64", "arm64": "arm64"}
 
 

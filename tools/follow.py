@@ -24,13 +24,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from tools import built, ending
+from tools import ROOT, built, ending
 from tools.documents import Block, blocks, commands, is_alike
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-ROOT: Final = Path(__file__).resolve().parent.parent
 BOUND: Final = 120.0  # seconds for one command
 INSTALLED: Final = '"watchdog-lambda[runtime,cli]" pytest'
 """What the reader of a page that installs nothing has."""

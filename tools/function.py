@@ -6,13 +6,13 @@ import contextlib
 import os
 import signal
 import subprocess
-from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
+
+from tools import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-ROOT: Final = Path(__file__).resolve().parent.parent
 _NOT_INHERITED: Final = ("AWS_", "WATCHDOG_LAMBDA_", "_HANDLER", "PYTHON")
 
 

@@ -25,12 +25,11 @@ import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from tools import ending
+from tools import ROOT, ending
 from tools.containers import (
     BASES,
     CACHE,
     LOGS,
-    ROOT,
     Container,
     StepFailed,
     build,

@@ -24,12 +24,11 @@ import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from tools import built, ending
+from tools import ROOT, built, ending
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-ROOT: Final = Path(__file__).resolve().parent.parent
 LAYER: Final = ROOT / "dist" / "watchdog-lambda-layer.zip"
 
 _WRAPPER: Final = ROOT / "bootstrap" / "exec-wrapper"

@@ -26,16 +26,15 @@ import sys
 import time
 import tomllib
 import traceback
-from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from tools import ending
+from tools import ROOT, ending
 from tools.changed import Finder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
 
-ROOT: Final = Path(__file__).resolve().parent.parent
 PACKAGE: Final = "watchdog_lambda"
 ELSEWHERE: Final = tomllib.loads((ROOT / "tests" / "mutation-tests.toml").read_text("utf-8"))
 SURVIVORS: Final = ROOT / "tests" / "mutation-survivors.toml"

@@ -28,8 +28,8 @@ import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from tools import ending
-from tools.built import ROOT, Unfit, build, built_alike, digest, expect_same, say
+from tools import ROOT, ending
+from tools.built import Unfit, build, built_alike, digest, expect_same, say
 from tools.emulator import fetch_emulator
 
 if TYPE_CHECKING:

@@ -11,12 +11,10 @@ import ctypes
 import os
 import sys
 import time
-from pathlib import Path
 from typing import Any, Final
 
+from tools import ROOT
 from tools.changed import Finder
-
-ROOT: Final = Path(__file__).resolve().parent.parent
 
 _POST: Final = "result(client, invoke_id, result_data, content_type, invocation_id)"
 MUTANTS: Final = {

@@ -27,8 +27,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from tests.runtime.runtime_api import NoAnswer, RuntimeApi
-from tools import ending
-from tools.function import ROOT, running
+from tools import ROOT, ending
+from tools.function import running
 from tools.soak.report import Log
 from tools.workers_cell import EITHER, IN_TIME, TIMES_OUT
 

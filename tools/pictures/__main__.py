@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from benchmarks.drawing import ALARM, INK, OTHER, OURS, blank, strip, style, to_svg
 from benchmarks.pages import remake
-from tools import ending
+from tools import ROOT, ending
 from tools.soak.judge import STEP, STEPS
 from tools.soak.report import table
 from watchdog_lambda._config import Settings
@@ -23,7 +23,6 @@ from watchdog_lambda._config import Settings
 Figures = SimpleNamespace
 """What has been measured, as it stands in the file."""
 
-ROOT: Final = Path(__file__).resolve().parent.parent.parent
 FOLDER: Final = ROOT / "docs" / "explanation"
 FIGURES: Final = FOLDER / "timeline.json"
 SOAK: Final = FOLDER / "soak.json"

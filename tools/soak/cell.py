@@ -21,10 +21,9 @@ from time import monotonic, sleep
 from typing import TYPE_CHECKING, Final
 
 from tools import ending
-from tools.soak.aim import watch_the_watchdog
 from tools.soak.judge import CALIBRATORS, Judge
 from tools.soak.kinds import kinds
-from tools.soak.shot import Shot
+from tools.soak.shot import Shot, watch_the_watchdog
 from watchdog_lambda._config import Settings
 from watchdog_lambda._engine.interrupts import LATE_PATIENCE
 

@@ -11,10 +11,9 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
-from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final
 
-from tools import ending
+from tools import ROOT, ending
 from tools.soak.report import Log, Report, table
 
 if TYPE_CHECKING:
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from types import FrameType
 
-ROOT: Final = Path(__file__).resolve().parents[2]
 PIPE: Final = 1 << 20
 """Bytes that a cell's lines may be read late by: on a busy machine, more than a line waits."""
 

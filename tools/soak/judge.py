@@ -11,9 +11,8 @@ import sys
 import traceback
 from typing import TYPE_CHECKING, Any, Final
 
-from tools.soak.aim import Aim, Probe
 from tools.soak.report import RESULT
-from tools.soak.shot import BLOCK
+from tools.soak.shot import BLOCK, Aim, Probe
 from watchdog_lambda import Interrupt, LambdaTimeout, TimeLimitExceeded
 from watchdog_lambda._cpython.source import is_ours
 from watchdog_lambda._engine.current import under_way
