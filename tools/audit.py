@@ -24,8 +24,7 @@ TOLD_ONLY: Final = "minimum.txt"
 CONTROL: Final = "urllib3==1.24.1"
 """Never installed. A service that has no vulnerability of it has none of any release."""
 
-BOUND: Final = 300.0
-"""Seconds for one file; a service that takes longer counts as unavailable."""
+BOUND: Final = 300.0  # seconds for one file; a service that takes longer counts as unavailable
 
 
 def main(pip_audit: str) -> int:

@@ -51,10 +51,8 @@ class Run:
 
     function: Function
     cleanup_marker: str
-    late: Invocation
-    """The call that takes too long."""
-    after: Invocation
-    """The quick call that comes after it."""
+    late: Invocation  # the call that takes too long
+    after: Invocation  # the quick call that comes after it
 
     @property
     def was_killed(self) -> bool:

@@ -20,14 +20,11 @@ class Block:
     """A fenced block of a page."""
 
     page: str
-    line: int
-    """Of the fence that opens it, from 1."""
+    line: int  # of the fence that opens it, from 1
     heading: str
-    language: str
-    """Empty for what is shown only, such as the output of a command."""
+    language: str  # empty for what is shown only, such as the output of a command
     code: str
-    unrun: str
-    """Why the tests do not run it; the page says so in front of it. Empty if they do."""
+    unrun: str  # why the tests do not run it; the page says so in front of it. Empty if they do.
 
     def __str__(self) -> str:
         return f"{self.page}:{self.line}"
@@ -66,10 +63,8 @@ def blocks(path: Path, page: str) -> list[Block]:
 class Command:
     """One command of a console block."""
 
-    text: str
-    """As for the shell, with its line breaks."""
-    output: str
-    """What the page shows below it; empty if nothing."""
+    text: str  # as for the shell, with its line breaks
+    output: str  # what the page shows below it; empty if nothing
 
 
 def commands(block: Block) -> list[Command]:

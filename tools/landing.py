@@ -19,8 +19,7 @@ from tools.landing_loops import ASYNC_LOOPS, LOOPS, Loops
 from watchdog_lambda import Interrupt, LambdaTimeout, _report, watch
 from watchdog_lambda.testing import FakeContext
 
-records: list[dict[str, Any]] = []
-"""Of one timeout."""
+records: list[dict[str, Any]] = []  # of one timeout
 
 _report.listeners.append(records.append)
 

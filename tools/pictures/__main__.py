@@ -166,10 +166,7 @@ SIDES: Final = {
     "interrupt": (OTHER, "the interrupt was first: the caller has a LambdaTimeout"),
     "handler": (OURS, "the handler was first: the caller has its result"),
 }
-ACTS: Final = {
-    "fired": "the watchdog wakes to act",
-    "sent": "the watchdog sends the interrupt",
-}
+ACTS: Final = {"fired": "the watchdog wakes to act", "sent": "the watchdog sends the interrupt"}
 
 
 def counted(soak: Figures, act: str, side: str) -> list[int]:

@@ -21,8 +21,7 @@ class Unavailable(Exception):
 class Weather:
     """What goes on around the invocations. This one: nothing."""
 
-    breaks_records: bool = False
-    """Whether there may be too little of something for a whole record."""
+    breaks_records: bool = False  # whether there may be too little of something for a whole record
 
     def __init__(self, chance: random.Random) -> None:
         self.chance = chance

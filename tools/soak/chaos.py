@@ -35,7 +35,7 @@ from tools.soak.report import Report
 from tools.soak.weathers import WEATHERS
 
 ONLY_NUDGE: Final = {
-    *("settrace", "setprofile", "debugger", "cProfile", "recursion", "signals", "coverage"),
+    *("settrace", "setprofile", "debugger", "cProfile", "recursion", "signals", "coverage")
 }
 """Tools that are set for one thread, and signals, which the main one handles. And coverage: an
 injection may land where its lock is held, which then stays locked."""
@@ -76,10 +76,7 @@ class Command(command.Command):
         began = time.monotonic()
         with tempfile.TemporaryFile("w+") as errors:
             log, status = self.watch(
-                words,
-                seconds,
-                stderr=errors,
-                beside=lambda pid: _Outside(weather, pid, self.seed),
+                words, seconds, stderr=errors, beside=lambda pid: _Outside(weather, pid, self.seed)
             )
             errors.seek(0)
             said = errors.read().splitlines()

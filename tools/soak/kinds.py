@@ -28,15 +28,11 @@ class Kind(NamedTuple):
     handler: Handler
     blocks: bool = False
     """At its end it waits outside of the GIL, so the watchdog need not wait for that."""
-    endless: bool = False
-    """Ends only if it is interrupted."""
-    aims: bool = True
-    """Ends when its invocation has it end."""
-    length: float = 0.0
-    """Seconds to the hard deadline; 0: drawn."""
+    endless: bool = False  # ends only if it is interrupted
+    aims: bool = True  # ends when its invocation has it end
+    length: float = 0.0  # seconds to the hard deadline; 0: drawn
     error: type[Exception] = OSError
-    around: str = ""
-    """What the handler is called in; empty for an invocation."""
+    around: str = ""  # what the handler is called in; empty for an invocation
 
     def watched(self, settings: Settings) -> Handler:
         """What is called for an invocation, or instead of one."""

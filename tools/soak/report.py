@@ -83,8 +83,7 @@ class Report(NamedTuple):
     troubles: tuple[str, ...] = ()
     late: int = 0
     """Lines on standard error, because they were not read from standard output in time."""
-    is_whole: bool = True
-    """Whether every timeout must have its line."""
+    is_whole: bool = True  # whether every timeout must have its line
 
     @property
     def counted(self) -> collections.Counter[str]:

@@ -19,15 +19,7 @@ import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from tools.soak.attached import (
-    Coverage,
-    CProfile,
-    Debugger,
-    Monitor,
-    Profiler,
-    Tracer,
-    Weather,
-)
+from tools.soak.attached import Coverage, CProfile, Debugger, Monitor, Profiler, Tracer, Weather
 from watchdog_lambda import watch
 from watchdog_lambda._engine.current import under_way
 from watchdog_lambda._process import process_watchdog
