@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
     from watchdog_lambda.cli.function import Function, Invocation
 
+_MARKER: Final = "finally"  # a piece of what the handler's cleanup writes to its log
 _MOST_CHARACTERS: Final = 400  # of an answer or of a line of the log
 
 
@@ -50,7 +51,6 @@ class Run:
     """What came of the handler in one of the two ways to run it."""
 
     function: Function
-    cleanup_marker: str
     late: Invocation  # the call that takes too long
     after: Invocation  # the quick call that comes after it
 
@@ -71,7 +71,7 @@ class Run:
     @property
     def cleanup_at(self) -> float | None:
         """When the handler's cleanup wrote its line; None if it never did."""
-        marked = (line.at for line in self.late.lines if self.cleanup_marker in line.text)
+        marked = (line.at for line in self.late.lines if _MARKER in line.text)
         at = next(marked, None)
         return None if at is None else at - self.late.began
 
@@ -117,7 +117,7 @@ def run(options: argparse.Namespace, emulator: Path, *, is_watched: bool) -> Run
         ):
             late = call(options.event)
         say(f"{way}: the caller has an answer after {late.seconds:.2f} s; calling again")
-        return Run(function, options.cleanup_marker, late, call(options.quick_event))
+        return Run(function, late, call(options.quick_event))
 
 
 def _check(first: Invocation, options: argparse.Namespace) -> None:
@@ -167,10 +167,10 @@ def _good(is_good: bool, text: str) -> Text:  # noqa: FBT001 - a colour
 
 def _cleanup(run: Run) -> Text:
     if run.cleanup_at is not None:
-        return _good(True, f"`{run.cleanup_marker}` ran after {run.cleanup_at:.2f} s")
+        return _good(True, f"`{_MARKER}` ran after {run.cleanup_at:.2f} s")
     if run.was_killed:
-        return _good(False, f"no `{run.cleanup_marker}` ran: killed")
-    return Text(f"its log has no `{run.cleanup_marker}`")
+        return _good(False, f"no `{_MARKER}` ran: killed")
+    return Text(f"its log has no `{_MARKER}`")
 
 
 def _next(run: Run) -> Text:
@@ -261,8 +261,6 @@ more to see:
     about = "the function's timeout in whole seconds (default: %(default)s)"
     add("--timeout", type=values.seconds, default="3", metavar="S", help=about)
     add("--env", action="append", default=[], metavar="NAME=VALUE", help="may be given again")
-    about = "a piece of what the handler's cleanup writes to its log (default: %(default)s)"
-    add("--cleanup-marker", default="finally", metavar="TEXT", help=about)
     options = parser.parse_args(arguments)
     if options.timeout % 1:
         parser.error(f"--timeout {options.timeout:g}: AWS's emulator takes whole seconds")

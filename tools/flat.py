@@ -2,7 +2,6 @@
 
     python3 dev.py flat                       # 100,000 timeouts in one process
     python3 dev.py flat --timeouts 3000 --samples 10
-    python3 dev.py flat --leak                # shows that a leak is found
 
 Every kind of timeout in turn, on the main thread (nudge) and on another (injection), each after
 some milliseconds. The first fifth is for warming up. After it, the least of the first half of the
@@ -47,8 +46,6 @@ ALLOWED: Final = {"rss_kb": 2048, "descriptors": 0, "threads": 0, "objects": 60}
 objects: a cache that meets a new kind late."""
 
 ALLOWED_OF_A_TYPE: Final = 15
-
-_leaked: list[object] = []
 
 
 def asleep(_event: object, _context: object) -> None:
@@ -119,17 +116,8 @@ def ticks(loop: asyncio.AbstractEventLoop) -> None:
     loop.call_later(0.001, ticks, loop)
 
 
-def leaking(_event: object, context: object) -> None:
-    try:
-        asleep(None, None)
-    except TimeoutError as error:
-        _leaked.append((error, context, bytes(2000)))
-        raise
-
-
-def kinds(watchdog: Watchdog, *, leak: bool) -> list[Handler]:
-    plain: list[Handler] = [asleep, busy, in_a_lock, own_error]
-    plain += [in_a_shield, with_hooks, runs_asyncio, coroutine, *([leaking] if leak else [])]
+def kinds(watchdog: Watchdog) -> list[Handler]:
+    plain = (asleep, busy, in_a_lock, own_error, in_a_shield, with_hooks, runs_asyncio, coroutine)
     return [
         *map(watchdog.watch, plain),
         watch(fallback={"partial": True})(asleep),
@@ -154,11 +142,11 @@ class Sample:
 
 
 class Flat:
-    def __init__(self, timeouts: int, samples: int, *, leak: bool) -> None:
+    def __init__(self, timeouts: int, samples: int) -> None:
         self.timeouts = timeouts
         self.every = max(1, timeouts // samples)
         watchdog = Watchdog()
-        short = [(kind, SECONDS) for kind in kinds(watchdog, leak=leak)]
+        short = [(kind, SECONDS) for kind in kinds(watchdog)]
         self.watched = [*short * SELDOM, (watchdog.watch(swallowing), LONG)]
         self.samples: list[Sample] = []
         self.outcomes: collections.Counter[str] = collections.Counter()
@@ -220,7 +208,6 @@ def main() -> int:
     add = parser.add_argument
     add("--timeouts", type=int, default=100000, metavar="N")
     add("--samples", type=int, default=25, metavar="N", help="10 at least")
-    add("--leak", action="store_true", help="add a handler that leaks")
     options = parser.parse_args()
     if options.samples < 10 or options.timeouts < options.samples * 10:
         parser.error("10 samples at least, and 10 timeouts for each: --timeouts 1000 --samples 10")
@@ -229,7 +216,7 @@ def main() -> int:
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     sys.setswitchinterval(0.001)
     began = time.monotonic()
-    flat = Flat(options.timeouts, options.samples, leak=options.leak)
+    flat = Flat(options.timeouts, options.samples)
     flat.run()
     lines, is_flat = verdict(flat.samples, flat.every)
     is_flat &= not flat.outcomes["STATE LEFT BEHIND"]

@@ -29,7 +29,8 @@ def running(
     environ |= {
         "AWS_LAMBDA_RUNTIME_API": address,
         "AWS_LAMBDA_FUNCTION_NAME": "function",
-        "PYTHONPATH": str(ROOT),
+        # The tests of what uses this put defects into the processes.
+        "PYTHONPATH": os.pathsep.join([os.environ.get("DEFECTS", ""), str(ROOT)]),
         **settings,
     }
     streams: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": log}

@@ -75,17 +75,14 @@ def _compile(interpreter: str, packages: Path) -> None:
 
 def main() -> int:
     parser = ending.parser("dev.py layer", __doc__)
-    add = parser.add_argument
-    add("--output", type=Path, default=LAYER, metavar="FILE", help="(default: %(default)s)")
     about = "compile for this one; may be repeated (dev.py gives all that it finds)"
-    add("--interpreter", action="append", default=[], metavar="PYTHON", help=about)
-    options = parser.parse_args()
-    build(options.output, options.interpreter or [sys.executable])
-    data = options.output.read_bytes()
-    with zipfile.ZipFile(options.output) as archive:
+    parser.add_argument("--interpreter", action="append", metavar="PYTHON", help=about)
+    build(LAYER, parser.parse_args().interpreter or [sys.executable])
+    data = LAYER.read_bytes()
+    with zipfile.ZipFile(LAYER) as archive:
         names = archive.namelist()
     tags = sorted({name.split(".")[-2] for name in names if name.endswith(".pyc")})
-    print(f"{options.output}: {len(data) / 1e3:.0f} kB, {len(names)} files")
+    print(f"{LAYER}: {len(data) / 1e3:.0f} kB, {len(names)} files")
     print(f"compiled for {', '.join(tags)}")
     print(f"sha256 {hashlib.sha256(data).hexdigest()}")
     return 0

@@ -2,7 +2,6 @@
 
     python3 dev.py race                              # 100,000 invocations
     python3 dev.py race --count 2000 --seed 7
-    python3 dev.py race --mutant "no second look"    # must be found
 
 A handler returns, exits or crashes within a few milliseconds of the instant at which its supervisor
 stops it; that instant is homed in on, so that about as many end before it as after it. Every event
@@ -26,7 +25,6 @@ from typing import TYPE_CHECKING, Any, Final
 from tests.runtime.runtime_api import NoAnswer, RuntimeApi
 from tools import ending
 from tools.function import running
-from tools.race_cell import MUTANTS
 from watchdog_lambda._lambda.decision import margin
 
 if TYPE_CHECKING:
@@ -71,9 +69,8 @@ class StrictApi(RuntimeApi):
 class Race:
     """One function, and what has come of its invocations."""
 
-    def __init__(self, seed: int, mutant: str | None, python: str) -> None:
+    def __init__(self, seed: int, python: str) -> None:
         self._random = random.Random(seed)  # noqa: S311 - no secret
-        self._mutant = mutant
         self._python = python
         self._shift = dict.fromkeys(KINDS, 0.0)
         self.counts: collections.Counter[tuple[str, str]] = collections.Counter()
@@ -82,7 +79,7 @@ class Race:
 
     def run(self, count: int) -> int:
         """Race so often, or until the first violation; how many invocations there were."""
-        command = [self._python, "-m", "tools.race_cell", *filter(None, [self._mutant])]
+        command = [self._python, "-m", "watchdog_lambda", "tools.race_cell.handler"]
         settings = {
             "WATCHDOG_LAMBDA_LAST_RESORT": "supervise",
             # Or it would be the watchdog that ends the handler.
@@ -135,14 +132,12 @@ class Race:
 
 
 def main() -> int:
-    status = "Exit status: 0 no violation, 1 some; with --mutant the other way round."
-    parser = ending.parser("dev.py race", __doc__, status)
+    parser = ending.parser("dev.py race", __doc__, "Exit status: 0 no violation, 1 some.")
     parser.add_argument("--count", type=int, default=100_000, help="invocations")
     parser.add_argument("--seed", type=int, default=random.randrange(1_000_000))  # noqa: S311
-    parser.add_argument("--mutant", choices=MUTANTS)
     parser.add_argument("--interpreter", default=sys.executable)
     options = parser.parse_args()
-    race = Race(options.seed, options.mutant, options.interpreter)
+    race = Race(options.seed, options.interpreter)
     began = time.monotonic()
     done = race.run(options.count)
     for (do, who), count in sorted(race.counts.items()):
@@ -153,9 +148,7 @@ def main() -> int:
     )
     for violation in race.violations:
         print(f"  {violation}")
-    if options.mutant:
-        print(f"the mutant, {options.mutant}, was {'found' if race.violations else 'NOT found'}")
-    return int(bool(race.violations) != bool(options.mutant))
+    return int(bool(race.violations))
 
 
 if __name__ == "__main__":

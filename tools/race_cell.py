@@ -1,35 +1,11 @@
-"""The function of :mod:`tools.race`: the real runtime under a supervisor, or under a broken one.
-
-    python -m tools.race_cell [MUTANT]
-
-A mutant is one line of the package changed before it is imported.
-"""
+"""The function of :mod:`tools.race`: the real runtime under a supervisor."""
 
 from __future__ import annotations
 
 import ctypes
 import os
-import sys
 import time
-from typing import Any, Final
-
-from tools import ROOT
-from tools.changed import Finder
-
-_POST: Final = "result(client, invoke_id, result_data, content_type, invocation_id)"
-MUTANTS: Final = {
-    "no second look": (
-        "watchdog_lambda._lambda.supervisor",
-        "again = self._state.look()",
-        "again = seen",
-    ),
-    "stored after the post": (
-        "watchdog_lambda._lambda.runtime_client",
-        f"memory[STATE] = ANSWERING\n            return {_POST}",
-        f"answer = {_POST}\n            memory[STATE] = ANSWERING\n            return answer",
-    ),
-}
-"""By name: the module, the lines that are replaced, and what replaces them."""
+from typing import Any
 
 _usleep_with_gil = ctypes.PyDLL(None).usleep
 _usleep = ctypes.CDLL(None).usleep
@@ -59,21 +35,3 @@ def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
     if event.get("large"):
         answer["filler"] = "x" * 300_000
     return answer
-
-
-def main(mutant: str = "") -> int:
-    """Run the runtime; it does not return."""
-    if mutant:
-        module, before, after = MUTANTS[mutant]
-        path = ROOT.joinpath(*module.split(".")).with_suffix(".py")
-        source = path.read_text(encoding="utf-8")
-        if source.count(before) != 1:
-            raise SystemExit(f"the mutant's line is not in {path} once: {before!r}")
-        sys.meta_path.insert(0, Finder(module, str(path), source.replace(before, after)))
-    from watchdog_lambda.__main__ import main as run  # noqa: PLC0415 - with the mutant's line
-
-    return run(["tools.race_cell.handler"])
-
-
-if __name__ == "__main__":
-    raise SystemExit(main(*sys.argv[1:]))

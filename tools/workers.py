@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from tests.runtime.runtime_api import NoAnswer, RuntimeApi
-from tools import ROOT, ending
+from tools import ending
 from tools.function import running
 from tools.soak.report import Log
 from tools.workers_cell import EITHER, IN_TIME, TIMES_OUT
@@ -44,6 +44,8 @@ STYLES: Final = ("processes", "instances")
 MOST_EITHER: Final = 0.1  # of all events: they wait
 DAY: Final = 86_400  # events: one a second
 RARE: Final = 0.01  # of a day's events run into their timeout
+OFTEN: Final = 0.8  # of the events do otherwise
+TIMEOUT: Final = 0.2  # seconds of each event
 PROGRESS: Final = 4.0
 MOST_GROWTH_KB: Final = 8192  # of one worker, from a fifth of the events on to the end
 
@@ -66,12 +68,10 @@ class Run:
     def run(self) -> None:
         command = [sys.executable, "-m", "watchdog_lambda", "tools.workers_cell.handler"]
         workers: int = self.options.workers
-        # Its own test puts a defect into the workers.
-        path = os.pathsep.join([os.environ.get("WORKERS_PYTHONPATH", ""), str(ROOT)])
-        settings, count = {"PYTHONPATH": path}, workers
+        settings, count = {}, workers
         if self.style == "instances":
             settings["AWS_LAMBDA_MAX_CONCURRENCY"], count = str(workers), 1
-        with RuntimeApi(timeout=self.options.timeout) as api, tempfile.TemporaryFile() as log:
+        with RuntimeApi(timeout=TIMEOUT) as api, tempfile.TemporaryFile() as log:
             with running(command, api.address, log, settings, count) as processes:
                 api.wait_for_pollers(workers, within=60)
                 self._send_all(api)
@@ -112,7 +112,7 @@ class Run:
 
     def _draw(self) -> str:
         drawn = self.chance.random()
-        share: float = self.options.share
+        share = RARE if self.options.day else OFTEN
         if drawn < share:
             return self.chance.choice(TIMES_OUT)
         return EITHER if drawn < share + min((1 - share) / 2, MOST_EITHER) else IN_TIME
@@ -127,7 +127,7 @@ class Run:
             self.must.add(request_id)
         else:
             self.may.add(request_id)
-        self.count["late"] += answer.seconds > self.options.timeout
+        self.count["late"] += answer.seconds > TIMEOUT
         if answer.kind == "response" and "pid" in answer.text:
             self._weigh(answer.worker)
 
@@ -140,7 +140,7 @@ class Run:
             if do in TIMES_OUT and not (body.get("answered") or body.get("late")):
                 return "was not interrupted"
             return None
-        if do == IN_TIME and answer.seconds > self.options.timeout / 2:
+        if do == IN_TIME and answer.seconds > TIMEOUT / 2:
             return None  # the machine has been too busy for it to end in time
         if do in {IN_TIME, "answer"}:
             return "a finished result was lost"
@@ -223,22 +223,14 @@ def _parse() -> argparse.Namespace:
     )
     add = parser.add_argument
     add("--timeouts", type=int, default=10000, metavar="N", help="for each style (%(default)s)")
-    about = (
-        "of the events that run into their timeout; a tenth at the most ends at the edge, and "
-        "the others at once (%(default)s)"
-    )
-    add("--share", type=float, default=0.8, metavar="S", help=about)
-    about = f"what comes in a day, one event a second: --timeouts {DAY * RARE:.0f} --share {RARE}"
+    about = f"what comes in a day, one event a second: {DAY * RARE:.0f} time out"
     add("--day", action="store_true", help=about)
     add("--workers", type=int, default=4, metavar="N", help="(%(default)s)")
     add("--style", action="append", choices=STYLES, help="this one only; may be given again")
-    add("--timeout", type=float, default=0.2, metavar="S", help="of each event (%(default)s)")
     add("--seed", type=int, default=int(time.time()), help="of what is drawn (default: the time)")
     options = parser.parse_args()
     if options.day:
-        options.timeouts, options.share = round(DAY * RARE), RARE
-    if not 0 < options.share <= 1:
-        parser.error(f"--share {options.share}: more than 0, and 1 at the most, such as 0.8")
+        options.timeouts = round(DAY * RARE)
     return options
 
 

@@ -51,7 +51,7 @@ def run(late: Invocation, *texts: str, init_seconds: float | None) -> Run:
     )
     late.lines = [Line(2.5, text) for text in texts]
     after = Invocation("{}", "response", 0.002, 0.0, init_seconds)
-    return Run(function, "finally", late, after)
+    return Run(function, late, after)
 
 
 KILLED: Final = run(

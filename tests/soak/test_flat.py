@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
 import pytest
 
-from . import run
+from . import ROOT, run
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 pytestmark = pytest.mark.soak
 
@@ -19,9 +23,19 @@ def test_nothing_grows() -> None:
     assert done.stdout.endswith("\nFLAT\n")
 
 
-def test_a_leak_is_found() -> None:
-    """One handler that keeps its exception is enough."""
-    done = run("flat", "--timeouts=500", "--samples=10", "--leak")
+def test_a_leak_is_found(tmp_path: Path) -> None:
+    """To keep the exceptions is enough."""
+    (tmp_path / "sitecustomize.py").write_text(
+        f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
+        "from watchdog_lambda import LambdaTimeout\n"
+        "kept, begin = [], LambdaTimeout.__init__\n"
+        "def keep(self, *given, **named):\n"
+        "    begin(self, *given, **named)\n"
+        "    kept.append(self)\n"
+        "LambdaTimeout.__init__ = keep\n"
+    )
+
+    done = run("flat", "--timeouts=500", "--samples=10", PYTHONPATH=str(tmp_path))
 
     assert done.returncode == 1, done.stdout
     assert re.search(r"^LambdaTimeout objects .* GROWS$", done.stdout, re.MULTILINE)

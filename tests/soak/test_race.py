@@ -2,13 +2,32 @@
 
 from __future__ import annotations
 
+import re
+from typing import TYPE_CHECKING, Final
+
 import pytest
 
-from tools.race_cell import MUTANTS
+from . import ROOT, run
 
-from . import run
+if TYPE_CHECKING:
+    from pathlib import Path
 
 pytestmark = pytest.mark.soak
+
+_POST: Final = "result(client, invoke_id, result_data, content_type, invocation_id)"
+MUTANTS: Final = {
+    "no second look": (
+        "watchdog_lambda._lambda.supervisor",
+        "again = self._state.look()",
+        "again = seen",
+    ),
+    "stored after the post": (
+        "watchdog_lambda._lambda.runtime_client",
+        f"memory[STATE] = ANSWERING\n            return {_POST}",
+        f"answer = {_POST}\n            memory[STATE] = ANSWERING\n            return answer",
+    ),
+}
+"""By name: the module, the lines that are replaced, and what replaces them."""
 
 
 def test_every_event_has_one_answer_and_its_own() -> None:
@@ -20,9 +39,20 @@ def test_every_event_has_one_answer_and_its_own() -> None:
 
 
 @pytest.mark.parametrize("mutant", MUTANTS)
-def test_a_mistake_is_found(mutant: str) -> None:
+def test_a_mistake_is_found(mutant: str, tmp_path: Path) -> None:
     """Each of the two without which two would answer."""
-    done = run("race", "--count=2000", f"--mutant={mutant}")
+    module, before, after = MUTANTS[mutant]
+    path = ROOT.joinpath(*module.split(".")).with_suffix(".py")
+    source = path.read_text(encoding="utf-8")
+    assert source.count(before) == 1
+    changed = (module, str(path), source.replace(before, after))
+    (tmp_path / "sitecustomize.py").write_text(
+        f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
+        "from tools.changed import Finder\n"
+        f"sys.meta_path.insert(0, Finder(*{changed!r}))\n"
+    )
 
-    assert done.returncode == 0, done.stdout
-    assert "was found" in done.stdout
+    done = run("race", "--count=2000", DEFECTS=str(tmp_path))
+
+    assert done.returncode == 1, done.stdout
+    assert re.search(r" [1-9]\d* violations", done.stdout)

@@ -40,7 +40,7 @@ def test_a_record_too_many_is_found(tmp_path: Path) -> None:
         "--timeouts=5",
         "--workers=1",
         "--style=processes",
-        WORKERS_PYTHONPATH=str(tmp_path),
+        DEFECTS=str(tmp_path),
     )
 
     assert done.returncode == 1, done.stdout
