@@ -26,13 +26,16 @@ import tempfile
 import threading
 import time
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from tools import ending
 from tools.soak import command
 from tools.soak.command import DELIVERIES
 from tools.soak.report import Report
 from tools.soak.weathers import WEATHERS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 ONLY_NUDGE: Final = {
     *("settrace", "setprofile", "debugger", "cProfile", "recursion", "signals", "coverage")
@@ -64,19 +67,12 @@ class Command(command.Command):
 
     def _run_weather(self, path: str, version: str, weather: str, delivery: str) -> None:
         seconds: float = self.options.seconds
-        words = [
-            path,
-            "-m",
-            "tools.soak.chaos_cell",
-            weather,
-            delivery,
-            str(self.seed),
-            str(seconds),
-        ]
+        words = [path, "-m", "tools.soak.chaos_cell", weather, delivery]
+        words += map(str, (self.seed, seconds))
         began = time.monotonic()
         with tempfile.TemporaryFile("w+") as errors:
             log, status = self.watch(
-                words, seconds, stderr=errors, beside=lambda pid: _Outside(weather, pid, self.seed)
+                words, seconds, stderr=errors, beside=lambda pid: _outside(weather, pid, self.seed)
             )
             errors.seek(0)
             said = errors.read().splitlines()
@@ -108,58 +104,60 @@ class Command(command.Command):
             print("\n".join(said[-80:]), flush=True)
 
 
-class _Outside:
-    """What is done to the process from outside, by a thread: nothing in most weathers."""
+@contextlib.contextmanager
+def _outside(weather: str, pid: int, seed: int) -> Iterator[None]:
+    """Do to the process what a weather does from outside, by a thread: most do nothing."""
+    act = OUTSIDE.get(weather)
+    if act is None:
+        yield
+        return
+    chance = random.Random(f"{seed} outside")  # noqa: S311 - nothing secret
+    over = threading.Event()
 
-    def __init__(self, weather: str, pid: int, seed: int) -> None:
-        self._act = {"frozen": self._freeze, "attached": self._attach}.get(weather)
-        self._pid = pid
-        self._chance = random.Random(f"{seed} outside")  # noqa: S311 - nothing secret
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="outside")
+    def pause(most: float) -> bool:
+        return over.wait(chance.random() * most)
 
-    def __enter__(self) -> None:
-        if self._act is not None:
-            self._thread.start()
-
-    def __exit__(self, *_error: object) -> None:
-        self._over.set()
-        if self._act is not None:
-            self._thread.join()
-
-    def _run(self) -> None:
-        while self._act is not None and not self._over.wait(self._chance.random() * TICK):
+    def run() -> None:
+        while not pause(TICK):
             with contextlib.suppress(ProcessLookupError, FileNotFoundError):
-                self._act()
+                act(pid, pause)
 
-    def _freeze(self) -> None:
-        os.kill(self._pid, signal.SIGSTOP)
-        self._over.wait(self._chance.random() * TICK)
-        os.kill(self._pid, signal.SIGCONT)
-
-    def _attach(self) -> None:
-        """Stop each of its threads for a moment, as gdb and py-spy do."""
-        libc = ctypes.CDLL(None, use_errno=True)
-        libc.ptrace.argtypes = (ctypes.c_long, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
-        attached = []
-        for entry in Path(f"/proc/{self._pid}/task").iterdir():
-            thread = int(entry.name)
-            if libc.ptrace(ATTACH, thread, None, None) == 0:
-                # __WALL: not only a child of ours, but its threads.
-                _, status = os.waitpid(thread, 0x40000000)
-                if os.WIFSTOPPED(status):
-                    attached.append((thread, os.WSTOPSIG(status)))
-        self._over.wait(self._chance.random() * 0.02)
-        for thread, stopped_by in attached:
-            # What has stopped it instead of us is delivered after all.
-            again = 0 if stopped_by == signal.SIGSTOP else stopped_by
-            libc.ptrace(DETACH, thread, None, again)
+    thread = threading.Thread(target=run, name="outside")
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
-OUTSIDE: Final = {
-    "frozen": "SIGSTOP and SIGCONT from outside, as a sandbox is frozen and thawed.",
-    "attached": "A debugger that attaches from outside and stops each thread (ptrace).",
-}
+def _freeze(pid: int, pause: Callable[[float], bool]) -> None:
+    """SIGSTOP and SIGCONT from outside, as a sandbox is frozen and thawed."""
+    os.kill(pid, signal.SIGSTOP)
+    pause(TICK)
+    os.kill(pid, signal.SIGCONT)
+
+
+def _attach(pid: int, pause: Callable[[float], bool]) -> None:
+    """A debugger that attaches from outside and stops each thread (ptrace), as gdb does."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.ptrace.argtypes = (ctypes.c_long, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
+    attached = []
+    for entry in Path(f"/proc/{pid}/task").iterdir():
+        thread = int(entry.name)
+        if libc.ptrace(ATTACH, thread, None, None) == 0:
+            # __WALL: not only a child of ours, but its threads.
+            _, status = os.waitpid(thread, 0x40000000)
+            if os.WIFSTOPPED(status):
+                attached.append((thread, os.WSTOPSIG(status)))
+    pause(0.02)
+    for thread, stopped_by in attached:
+        # What has stopped it instead of us is delivered after all.
+        again = 0 if stopped_by == signal.SIGSTOP else stopped_by
+        libc.ptrace(DETACH, thread, None, again)
+
+
+OUTSIDE: Final = {"frozen": _freeze, "attached": _attach}
 
 
 def main() -> int:
@@ -176,8 +174,8 @@ def main() -> int:
     if not options.list:
         return Command(options).run()
     for name, kinds in WEATHERS.items():
-        about = "; ".join((kind.__doc__ or "").partition("\n")[0] for kind in kinds)
-        print(f"{name:<14}{OUTSIDE.get(name, about)}")
+        of = [OUTSIDE[name]] if name in OUTSIDE else kinds
+        print(f"{name:<14}{'; '.join((each.__doc__ or '').partition(chr(10))[0] for each in of)}")
     return 0
 
 
