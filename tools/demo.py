@@ -7,8 +7,8 @@ AWS's Lambda emulator runs the real runtime (awslambdaric) and kills it at the t
 does. Each run makes three calls: one with the quick event, so that no import counts; the one that
 takes too long; and the quick one again, to see what the timeout has left behind.
 
-The handler is yours to choose. It needs an event that takes it longer than the timeout, and a quick
-one. Without the watchdog it runs as AWS's runtime runs it; a @watch in its code is disabled.
+Any handler will do that has one event which takes longer than the timeout, and a quick one; the
+READMEs in examples/ have some. Without the watchdog, a @watch in its code is disabled.
 """
 
 from __future__ import annotations
@@ -183,15 +183,11 @@ def _next(run: Run) -> Text:
 def _log(run: Run) -> Text:
     lines = []
     for line in run.late.lines:
-        at = f"{line.at - run.late.began:.2f}"
-        if (record := record_in(line.text)) is None:
-            lines.append(Text(f"{at} {_short(spoken(line.text))}"))
-        else:
-            after, left = record["elapsed_ms"] / 1000, record["remaining_ms"] / 1000
-            lines += [
-                Text(f"{at} watchdog.timeout in {record['location']}", "bold"),
-                Text(f"     {record['outcome']} after {after:.2f} s, {left:.2f} s left"),
-            ]
+        record = record_in(line.text)
+        text = _short(spoken(line.text))
+        if record is not None:
+            text = f"watchdog.timeout in {record['location']}: {record['outcome']}"
+        lines.append(Text(f"{line.at - run.late.began:.2f} {text}", "bold" if record else ""))
     return Text("\n").join(lines)
 
 
@@ -242,15 +238,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = ending.parser(
         "dev.py demo",
         __doc__,
-        f"""\
-Exit status: 0 all of it was seen, 1 something was not, {ending.SKIPPED} this machine cannot run it.
-
-more to see:
-  a shorter grace period     --env WATCHDOG_LAMBDA_GRACE_PERIOD=0.3
-  hooks, shield, fallback    --path examples/hooks_and_fallback \\
-                             --event '{{"orders": ["a", "b"], "price_seconds": 30}}'
-  signals of its own         --path examples/existing_signals --event '{{"work": 30}}'
-""",
+        "Exit status: 0 all of it was seen, 1 something was not, "
+        f"{ending.SKIPPED} this machine cannot run it.",
     )
     add = parser.add_argument
     recipe = ROOT / "examples" / "sigalrm_recipe"

@@ -14,8 +14,6 @@ from typing import Final
 
 from tools import ROOT
 
-__all__ = ["EmulatorUnavailable", "fetch_emulator"]
-
 _PIN: Final = ROOT / "requirements" / "emulator.txt"
 _CACHE: Final = ROOT / ".cache" / "emulator"
 _MEMBERS: Final = {"x86_64": "x86_64", "amd64": "x86_64", "aarch64": "arm64", "arm64": "arm64"}
