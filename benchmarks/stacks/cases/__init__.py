@@ -74,15 +74,18 @@ def case(name: str, server: str | None = None, library: str = "") -> Callable[[M
     return enter
 
 
-def entering(server: str | None = None) -> Callable[..., None]:
+def entering(server: str | None = None, *, is_async: bool = False) -> Callable[..., None]:
     """What enters a case of this server that can be said in one expression, of its library."""
 
     def enter(name: str, library: str, make: Callable[[Any, At], Any], needs: str = "") -> None:
         def with_library(at: At) -> Any:
             return make(import_module(library), at)
 
-        with_library.__module__ = make.__module__
-        case(name, server, needs)(with_library)
+        async def on_a_loop(at: At) -> Any:
+            return with_library(at)
+
+        with_library.__module__ = on_a_loop.__module__ = make.__module__
+        case(name, server, needs)(on_a_loop if is_async else with_library)
 
     return enter
 

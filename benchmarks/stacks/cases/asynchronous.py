@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from . import MARK, At, case
+from . import MARK, At, case, entering
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-def _getting(at: At) -> Callable[[int], Any]:
-    import httpx
+add, add_async = entering("http"), entering("http", is_async=True)
 
-    client = httpx.AsyncClient(timeout=60)
 
-    async def get(n: int) -> int:
-        return int((await client.get(at.of(n))).json()["n"])
+async def _get(client: Any, at: At, n: int) -> int:
+    return int((await client.get(at.of(n))).json()["n"])
 
-    return get
+
+def _getting(it: Any, at: At) -> Callable[[int], Any]:
+    return partial(_get, it.AsyncClient(timeout=60), at)
 
 
 def _getting_anew(at: At) -> Callable[[int], Any]:
@@ -27,7 +28,7 @@ def _getting_anew(at: At) -> Callable[[int], Any]:
 
     async def get(n: int) -> int:
         async with httpx.AsyncClient(timeout=60) as client:
-            return int((await client.get(at.of(n))).json()["n"])
+            return await _get(client, at, n)
 
     return get
 
@@ -39,9 +40,7 @@ def _models(client: Any) -> Callable[[int], Any]:
     return ask
 
 
-@case("httpx, async", "http")
-async def _(at: At) -> Any:
-    return _getting(at)
+add_async("httpx, async", "httpx", _getting)
 
 
 @case("aiohttp", "http")
@@ -57,18 +56,16 @@ async def _(at: At) -> Any:
     return ask
 
 
-@case("OpenAI, async", "http", "openai")
-async def _(at: At) -> Any:
-    import openai
-
-    return _models(openai.AsyncOpenAI(api_key="x", base_url=at.url()))
+def _openai(it: Any, at: At) -> Any:
+    return _models(it.AsyncOpenAI(api_key="x", base_url=at.url()))
 
 
-@case("Anthropic, async", "http", "anthropic")
-async def _(at: At) -> Any:
-    import anthropic
+def _anthropic(it: Any, at: At) -> Any:
+    return _models(it.AsyncAnthropic(api_key="x", base_url=at.url()))
 
-    return _models(anthropic.AsyncAnthropic(api_key="x", base_url=at.url()))
+
+add_async("OpenAI, async", "openai", _openai, needs="openai")
+add_async("Anthropic, async", "anthropic", _anthropic, needs="anthropic")
 
 
 @case("redis, async", "redis")
@@ -109,21 +106,18 @@ async def _(at: At) -> Any:
     return ask
 
 
-@case("asyncio.gather, of httpx", "http")
-async def _(at: At) -> Any:
-    get = _getting(at)
+def _gathered(it: Any, at: At) -> Any:
+    get = _getting(it, at)
 
     async def ask(n: int) -> int:
         # What is asked several times at once is one request that counts, and the others.
-        found = await asyncio.gather(*(get(n) for _ in range(1)))
-        return int(found[0])
+        return int((await asyncio.gather(get(n)))[0])
 
     return ask
 
 
-@case("asyncio.TaskGroup, of httpx", "http")
-async def _(at: At) -> Any:
-    get = _getting(at)
+def _grouped(it: Any, at: At) -> Any:
+    get = _getting(it, at)
 
     async def ask(n: int) -> int:
         async with asyncio.TaskGroup() as group:
@@ -131,6 +125,10 @@ async def _(at: At) -> Any:
         return int(task.result())
 
     return ask
+
+
+add_async("asyncio.gather, of httpx", "httpx", _gathered)
+add_async("asyncio.TaskGroup, of httpx", "httpx", _grouped)
 
 
 @case("asyncio.to_thread, of requests", "http")
@@ -145,29 +143,21 @@ async def _(at: At) -> Any:
     return ask
 
 
-@case("asyncio.run in a handler", "http")
-def _(at: At) -> Any:
+def _in_a_handler(run: Callable[..., Any], at: At) -> Any:
     get = _getting_anew(at)
-    return lambda n: asyncio.run(get(n))
+    return lambda n: run(get, n)
 
 
-@case("a global loop in a handler", "http")
-def _(at: At) -> Any:
-    loop, get = asyncio.new_event_loop(), _getting(at)
+def _in_a_loop(it: Any, at: At) -> Any:
+    loop, get = asyncio.new_event_loop(), _getting(it, at)
     return lambda n: loop.run_until_complete(get(n))
 
 
-@case("uvloop in a handler", "http")
-def _(at: At) -> Any:
-    import uvloop
-
-    get = _getting_anew(at)
-    return lambda n: uvloop.run(get(n))
+def _of_a_coroutine(it: Any, at: At) -> Any:
+    return _in_a_handler(lambda get, n: it.run(get(n)), at)
 
 
-@case("trio in a handler", "http")
-def _(at: At) -> Any:
-    import trio
-
-    get = _getting_anew(at)
-    return lambda n: trio.run(get, n)
+add("asyncio.run in a handler", "asyncio", _of_a_coroutine)
+add("a global loop in a handler", "httpx", _in_a_loop)
+add("uvloop in a handler", "uvloop", _of_a_coroutine)
+add("trio in a handler", "trio", lambda it, at: _in_a_handler(it.run, at))

@@ -5,48 +5,46 @@ from __future__ import annotations
 import socket
 from typing import Any
 
-from . import At, case
+from . import At, case, entering
+
+add, add_http = entering("grpc"), entering("http")
 
 
-def _grpc(at: At) -> Any:
-    import grpc
-
-    return grpc.insecure_channel(f"127.0.0.1:{at.port('grpc')}")
+def _channel(it: Any, at: At) -> Any:
+    return it.insecure_channel(f"127.0.0.1:{at.port('grpc')}")
 
 
-@case("grpcio", "grpc")
-def _(at: At) -> Any:
-    call = _grpc(at).unary_unary("/it/echo")
+def _echo(it: Any, at: At) -> Any:
+    call = _channel(it, at).unary_unary("/it/echo")
     return lambda n: int(call(str(n).encode()))
 
 
-@case("grpcio, a server that is not there", "grpc")
-def _(at: At) -> Any:
-    import grpc
-
-    call = _grpc(at).unary_unary("/it/echo")
-    nowhere = grpc.insecure_channel("127.0.0.1:9").unary_unary("/it/echo")
-    return lambda n: int(call(str(n).encode())), lambda: nowhere(b"", wait_for_ready=True)
+def _nowhere(it: Any, at: At) -> Any:
+    nowhere = it.insecure_channel("127.0.0.1:9").unary_unary("/it/echo")
+    return _echo(it, at), lambda: nowhere(b"", wait_for_ready=True)
 
 
-@case("grpcio, a stream", "grpc")
-def _(at: At) -> Any:
-    call = _grpc(at).unary_stream("/it/stream")
+def _stream(it: Any, at: At) -> Any:
+    call = _channel(it, at).unary_stream("/it/stream")
     return lambda n: int(next(call(str(n).encode()))), lambda: list(call(b"0"))
 
 
-@case("grpcio, a future", "grpc")
-def _(at: At) -> Any:
-    call = _grpc(at).unary_unary("/it/echo")
+def _future(it: Any, at: At) -> Any:
+    call = _channel(it, at).unary_unary("/it/echo")
     return lambda n: int(call.future(str(n).encode()).result())
+
+
+add("grpcio", "grpc", _echo)
+add("grpcio, a server that is not there", "grpc", _nowhere)
+add("grpcio, a stream", "grpc", _stream)
+add("grpcio, a future", "grpc", _future)
 
 
 @case("grpc.aio", "grpc")
 async def _(at: At) -> Any:
     import grpc
 
-    channel = grpc.aio.insecure_channel(f"127.0.0.1:{at.port('grpc')}")
-    call = channel.unary_unary("/it/echo")
+    call = _channel(grpc.aio, at).unary_unary("/it/echo")
 
     async def ask(n: int) -> int:
         return int(await call(str(n).encode()))
@@ -69,18 +67,17 @@ def _export(exporter: Any) -> Any:
     return ask
 
 
-@case("OpenTelemetry over gRPC", "grpc")
-def _(at: At) -> Any:
-    from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
-
-    return _export(OTLPSpanExporter(at.url("grpc"), insecure=True, timeout=60))
+def _by_grpc(it: Any, at: At) -> Any:
+    return _export(it.OTLPSpanExporter(at.url("grpc"), insecure=True, timeout=60))
 
 
-@case("OpenTelemetry over HTTP", "http")
-def _(at: At) -> Any:
-    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+def _by_http(it: Any, at: At) -> Any:
+    return _export(it.OTLPSpanExporter(at.url(path="/v1/traces"), timeout=60))
 
-    return _export(OTLPSpanExporter(at.url(path="/v1/traces"), timeout=60))
+
+exporter = "opentelemetry.exporter.otlp.proto.{}.trace_exporter"
+add("OpenTelemetry over gRPC", exporter.format("grpc"), _by_grpc)
+add_http("OpenTelemetry over HTTP", exporter.format("http"), _by_http)
 
 
 @case("websockets", "websocket")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from watchdog_lambda import scoped_hook, shield
@@ -32,6 +33,10 @@ def _login_of_postgresql(at: At) -> dict[str, Any]:
 
 def _postgresql(at: At, driver: str) -> str:
     return f"postgresql+{driver}://{NAME}@127.0.0.1:{at.port('postgresql')}/{NAME}"
+
+
+def _mysql(at: At, driver: str) -> str:
+    return f"mysql+{driver}://root@127.0.0.1:{at.port('mariadb')}/"
 
 
 def _login(at: At) -> dict[str, Any]:
@@ -65,16 +70,19 @@ def _shielded(connection: Any, cancel: Callable[[], object], slow: str = SLOW) -
     return _calls(query, slow)
 
 
-def _by_engine(url: str, slow: str = SLOW) -> tuple[Any, Any]:
-    import sqlalchemy
+def _by_engine(driver: str) -> Callable[[Any, At], Any]:
+    def make(sqlalchemy: Any, at: At) -> Any:
+        is_mysql = "mysql" in driver
+        url = _mysql(at, driver) if is_mysql else _postgresql(at, driver)
+        engine = sqlalchemy.create_engine(url)
 
-    engine = sqlalchemy.create_engine(url)
+        def query(statement: str) -> Any:
+            with engine.connect() as connection:
+                return connection.execute(sqlalchemy.text(statement)).fetchone()
 
-    def query(statement: str) -> Any:
-        with engine.connect() as connection:
-            return connection.execute(sqlalchemy.text(statement)).fetchone()
+        return _calls(query, SLOW_MYSQL if is_mysql else SLOW)
 
-    return _calls(query, slow)
+    return make
 
 
 def _awaited(fetch: Callable[[str], Any], slow: str = SLOW) -> tuple[Any, Any]:
@@ -82,20 +90,23 @@ def _awaited(fetch: Callable[[str], Any], slow: str = SLOW) -> tuple[Any, Any]:
     return lambda n: fetch(f"select {n}"), lambda: fetch(slow)
 
 
-def _committing(connection: Any) -> Any:
+def _committing(it: Any, at: At) -> Any:
+    connection = it.connect(dsn(at))
     connection.autocommit = True
     return connection
 
 
-add("psycopg 3", "psycopg", lambda it, at: _by_cursor(it.connect(dsn(at), autocommit=True)))
+def _by_mysql(it: Any, at: At, **options: bool) -> Any:
+    return _by_cursor(it.connect(**_login(at), **options), SLOW_MYSQL)
 
 
-@case("psycopg 3, cancelled by a hook", "postgresql")
-def _(at: At) -> Any:
-    import psycopg
-
-    connection = psycopg.connect(dsn(at), autocommit=True)
+def _cancelled(it: Any, at: At) -> Any:
+    connection = _committing(it, at)
     return _shielded(connection, connection.cancel)
+
+
+add("psycopg 3", "psycopg", lambda it, at: _by_cursor(_committing(it, at)))
+add("psycopg 3, cancelled by a hook", "psycopg", _cancelled)
 
 
 @case("psycopg 3, its pool", "postgresql")
@@ -111,16 +122,17 @@ def _(at: At) -> Any:
     return _calls(query)
 
 
+async def _first(connection: Any, statement: str) -> Any:
+    return (await (await connection.execute(statement)).fetchone() or [None])[0]
+
+
 @case("psycopg 3, async", "postgresql")
 async def _(at: At) -> Any:
     import psycopg
 
     connection = await psycopg.AsyncConnection.connect(dsn(at), autocommit=True)
 
-    async def query(statement: str) -> Any:
-        return (await (await connection.execute(statement)).fetchone() or [None])[0]
-
-    return _awaited(query)
+    return _awaited(partial(_first, connection))
 
 
 @case("psycopg 3, its async pool", "postgresql")
@@ -132,16 +144,12 @@ async def _(at: At) -> Any:
 
     async def query(statement: str) -> Any:
         async with pool.connection() as connection:
-            return (await (await connection.execute(statement)).fetchone() or [None])[0]
+            return await _first(connection, statement)
 
     return _awaited(query)
 
 
-add(
-    "SQLAlchemy with psycopg 3",
-    "sqlalchemy",
-    lambda _it, at: _by_engine(_postgresql(at, "psycopg")),
-)
+add("SQLAlchemy with psycopg 3", "sqlalchemy", _by_engine("psycopg"))
 
 
 @case("SQLAlchemy's ORM with psycopg 3, a session for good", "postgresql")
@@ -149,8 +157,7 @@ def _(at: At) -> Any:
     import sqlalchemy
     from sqlalchemy.orm import Session
 
-    url = _postgresql(at, "psycopg")
-    session = Session(sqlalchemy.create_engine(url))
+    session = Session(sqlalchemy.create_engine(_postgresql(at, "psycopg")))
     return _calls(lambda statement: session.execute(sqlalchemy.text(statement)).fetchone())
 
 
@@ -174,15 +181,8 @@ def _(at: At) -> Any:
     return _calls(query)
 
 
-add("psycopg2", "psycopg2", lambda it, at: _by_cursor(_committing(it.connect(dsn(at)))))
-
-
-@case("psycopg2, cancelled by a hook", "postgresql")
-def _(at: At) -> Any:
-    import psycopg2
-
-    connection = _committing(psycopg2.connect(dsn(at)))
-    return _shielded(connection, connection.cancel)
+add("psycopg2", "psycopg2", lambda it, at: _by_cursor(_committing(it, at)))
+add("psycopg2, cancelled by a hook", "psycopg2", _cancelled)
 
 
 @case("psycopg2, its pool", "postgresql")
@@ -212,11 +212,7 @@ def _(at: At) -> Any:
     return _by_cursor(psycopg2.connect(dsn(at)))
 
 
-add(
-    "SQLAlchemy with psycopg2",
-    "sqlalchemy",
-    lambda _it, at: _by_engine(_postgresql(at, "psycopg2")),
-)
+add("SQLAlchemy with psycopg2", "sqlalchemy", _by_engine("psycopg2"))
 
 
 @case("SQLAlchemy with psycopg2, pre-ping", "postgresql")
@@ -267,8 +263,7 @@ async def _(at: At) -> Any:
     import sqlalchemy
     from sqlalchemy.ext.asyncio import create_async_engine
 
-    url = _postgresql(at, "asyncpg")
-    engine = create_async_engine(url, pool_size=1)
+    engine = create_async_engine(_postgresql(at, "asyncpg"), pool_size=1)
 
     async def query(statement: str) -> Any:
         async with engine.connect() as connection:
@@ -285,10 +280,8 @@ def _(at: At) -> Any:
     return _calls(lambda statement: connection.run(statement)[0])
 
 
-add("SQLAlchemy with pg8000", "sqlalchemy", lambda _it, at: _by_engine(_postgresql(at, "pg8000")))
-
-
-add_mysql("pymysql", "pymysql", lambda it, at: _by_cursor(it.connect(**_login(at)), SLOW_MYSQL))
+add("SQLAlchemy with pg8000", "sqlalchemy", _by_engine("pg8000"))
+add_mysql("pymysql", "pymysql", _by_mysql)
 
 
 @case("pymysql, pinged before each query", "mariadb")
@@ -306,17 +299,11 @@ def _(at: At) -> Any:
     return _calls(query, SLOW_MYSQL)
 
 
-def _by_mysql_engine(at: At, driver: str) -> Any:
-    return _by_engine(f"mysql+{driver}://root@127.0.0.1:{at.port('mariadb')}/", SLOW_MYSQL)
-
-
 def _by_connector(it: Any, at: At, *, pure: bool) -> Any:
-    connection = it.connect(**_login(at), use_pure=pure, ssl_disabled=True)
-    return _by_cursor(connection, SLOW_MYSQL)
+    return _by_mysql(it, at, use_pure=pure, ssl_disabled=True)
 
 
-about = "SQLAlchemy with pymysql"
-add_mysql(about, "pymysql", lambda _it, at: _by_mysql_engine(at, "pymysql"))
+add_mysql("SQLAlchemy with pymysql", "sqlalchemy", _by_engine("pymysql"))
 
 
 @case("aiomysql", "mariadb")
@@ -340,11 +327,7 @@ about = "MySQL's connector, in C"
 add_mysql(about, connector, lambda it, at: _by_connector(it, at, pure=False))
 
 
-def _mysqlclient(it: Any, at: At) -> Any:
-    return _by_cursor(it.connect(**_login(at)), SLOW_MYSQL)
-
-
-add_mysql("mysqlclient", "MySQLdb", _mysqlclient, needs="MySQLdb")
+add_mysql("mysqlclient", "MySQLdb", _by_mysql, needs="MySQLdb")
 
 
 @case("mysqlclient, cancelled by a hook", "mariadb", "MySQLdb")
@@ -361,8 +344,7 @@ def _(at: At) -> Any:
     return _shielded(connection, kill, SLOW_MYSQL)
 
 
-about = "SQLAlchemy with mysqlclient"
-add_mysql(about, "MySQLdb", lambda _it, at: _by_mysql_engine(at, "mysqldb"), needs="MySQLdb")
+add_mysql("SQLAlchemy with mysqlclient", "sqlalchemy", _by_engine("mysqldb"), needs="MySQLdb")
 
 
 @case("sqlite3, cancelled by a hook")

@@ -50,15 +50,15 @@ def _(at: At) -> Any:
     subscribed = client.pubsub()
     subscribed.subscribe(KEY)
 
+    def until(n: int) -> int:
+        # What was published by a call that was interrupted comes first.
+        return next(n for each in subscribed.listen() if each["data"] == str(n).encode())
+
     def ask(n: int) -> int:
         client.publish(KEY, n)
-        return _until(n, (message["data"] for message in subscribed.listen()))
+        return until(n)
 
-    def _until(n: int, said: Any) -> int:
-        # What was published by a call that was interrupted comes first.
-        return next(n for each in said if each == str(n).encode())
-
-    return ask, lambda: _until(-1, (message["data"] for message in subscribed.listen()))
+    return ask, lambda: until(-1)
 
 
 add("valkey", "valkey", lambda it, at: _echo_and_pop(it.Valkey(port=at.port("redis"))))
@@ -72,31 +72,27 @@ def _set_and_get(client: Any) -> Any:
     return ask
 
 
-@case("pymemcache", "memcached")
-def _(at: At) -> Any:
-    from pymemcache.client.base import Client
-
-    return _set_and_get(Client(("127.0.0.1", at.port("memcached"))))
+def _memcached(at: At) -> tuple[str, int]:
+    return "127.0.0.1", at.port("memcached")
 
 
-@case("pymemcache, a pool", "memcached")
-def _(at: At) -> Any:
-    from pymemcache.client.base import PooledClient
-
-    return _set_and_get(PooledClient(("127.0.0.1", at.port("memcached")), max_pool_size=2))
+def _pooled(it: Any, at: At) -> Any:
+    return _set_and_get(it.PooledClient(_memcached(at), max_pool_size=2))
 
 
-@case("pymongo", "mongo")
-def _(at: At) -> Any:
-    import pymongo
-
-    client: Any = pymongo.MongoClient(at.url("mongo", "mongodb"))
+def _found(it: Any, at: At) -> Any:
+    client = it.MongoClient(at.url("mongo", "mongodb"))
     return lambda n: client.db.collection.find_one({"n": n})["n"]
 
 
-@case("pymongo, a command", "mongo")
-def _(at: At) -> Any:
-    import pymongo
-
-    client: Any = pymongo.MongoClient(at.url("mongo", "mongodb"), retryReads=False)
+def _commanded(it: Any, at: At) -> Any:
+    client = it.MongoClient(at.url("mongo", "mongodb"), retryReads=False)
     return lambda n: client.db.command("echo", n)["n"]
+
+
+add, base = entering("memcached"), "pymemcache.client.base"
+add("pymemcache", base, lambda it, at: _set_and_get(it.Client(_memcached(at))))
+add("pymemcache, a pool", base, _pooled)
+add = entering("mongo")
+add("pymongo", "pymongo", _found)
+add("pymongo, a command", "pymongo", _commanded)
