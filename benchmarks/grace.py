@@ -18,17 +18,17 @@ import subprocess
 import sys
 import tempfile
 import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from benchmarks.quota import NO_QUOTA, quota
+from benchmarks.stacks.standins import Http
+from benchmarks.surroundings import ROOT
 from tools import ending
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-
-ROOT: Final = Path(__file__).resolve().parent.parent
 
 WHOLE: Final = 1769
 """MB of memory that come with one whole processor, as AWS documents it."""
@@ -137,17 +137,7 @@ def times(invocation: dict[str, Any]) -> Run:
 @contextlib.contextmanager
 def _intake() -> Iterator[str]:
     """A server on the loopback that takes what is posted; its address."""
-
-    class Intake(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["Content-Length"]))
-            self.send_response(200)
-            self.end_headers()
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Intake) as server:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Http) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.05,))
         thread.start()
         try:

@@ -56,7 +56,7 @@ class Results(NamedTuple):
             processor=processor(),
             kernel=kernel[0] if kernel else "",
             python=platform.python_version(),
-            versions=dict(_versions()),
+            versions=_versions(),
             parts={},
         )
 
@@ -83,18 +83,11 @@ def is_missing(found: Found) -> bool:
     return set(found) == {SKIPPED}
 
 
-def _versions() -> Iterator[tuple[str, str]]:
-    for name in _COMPARED:
-        try:
-            yield name, metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    # Those live in another environment; what is pinned is what is there.
+def _versions() -> dict[str, str]:
+    # The vendors' live in another environment; what is pinned is what is there.
     pinned = (ROOT / "requirements" / "wrappers.txt").read_text(encoding="utf-8")
-    for name in _VENDORS:
-        found = re.search(rf"^{name}==(\S+)", pinned, re.MULTILINE)
-        if found:
-            yield name, found[1]
+    theirs = dict(re.findall(r"^(\S+)==(\S+)", pinned, re.MULTILINE))
+    return {**{n: metadata.version(n) for n in _COMPARED}, **{n: theirs[n] for n in _VENDORS}}
 
 
 def _rounded(value: Any) -> Any:

@@ -8,7 +8,7 @@ Each call is made in a process of its own, and ended in three ways: by this pack
 recipe, a signal's handler that raises; and by plain injection, PyThreadState_SetAsyncExc from a
 thread. The figure is the time in milliseconds from the instant at which the interrupt was due until
 the handler saw it; `no` if it has not seen it within two seconds. Then the process is ended. A call
-that cannot be interrupted is not tried again. On an emulated processor, only by this package.
+that cannot be interrupted is not tried again.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from tools.ending import look_at
 
 from . import cells, page
 from .calls import CALLS
-from .results import TITLES, Cell, Results, is_emulated
+from .results import TITLES, Cell, Results
 from .ways import GRACE_PERIOD
 
 if TYPE_CHECKING:
@@ -51,8 +51,7 @@ def _run(options: argparse.Namespace) -> int:
     broken: list[str] = []
     for version, python in options.interpreters.items():
         print(f"CPython {version}, {results.machine}; ms, median of up to {results.runs}")
-        ways = list(TITLES)[:1] if is_emulated(version) else list(TITLES)
-        results.cells[version] = _measure(python, chosen, ways, options.runs, broken)
+        results.cells[version] = _measure(python, chosen, options.runs, broken)
         if options.json is not None:
             options.json.write_text(results.to_json())
     if options.docs and not broken:
@@ -68,14 +67,14 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _measure(
-    python: str, chosen: Sequence[Call], ways: Sequence[str], runs: int, broken: list[str]
+    python: str, chosen: Sequence[Call], runs: int, broken: list[str]
 ) -> dict[str, dict[str, Cell]]:
-    """Every chosen call in these ways on one interpreter; told row by row.
+    """Every chosen call in every way on one interpreter; told row by row.
 
     What is no call to be measured has no row, and `broken` says why.
     """
     width = max(len(call.name) for call in chosen)
-    print(" " * width, *(TITLES[way].rjust(16) for way in ways), flush=True)
+    print(" " * width, *(title.rjust(16) for title in TITLES.values()), flush=True)
 
     is_over = threading.Event()
 
@@ -87,7 +86,7 @@ def _measure(
 
     def measure(call: Call) -> dict[str, Cell]:
         try:
-            return {way: Cell.of(several(call.name, way)) for way in ways}
+            return {way: Cell.of(several(call.name, way)) for way in TITLES}
         except Broken as error:
             broken.append(str(error))
             return {}
@@ -128,16 +127,12 @@ def _parse() -> argparse.Namespace:
     add("--interpreter", action="append", metavar="PYTHON", help=about)
     about = "this call only; may be given again"
     add("--only", action="append", default=[], metavar="NAME", choices=list(CALLS), help=about)
-    add("--list", action="store_true", help="print the names of all calls, and end")
     add("--runs", type=int, metavar="N", help="of what can be interrupted (default: 3)")
     add("--quick", action="store_true", help="a dozen calls that stand for the rest, once each")
     add("--json", type=Path, metavar="FILE", help="write everything there, too")
     add("--docs", action="store_true", help=f"write the table and the plot of {page.PAGE.name}")
     add("--redraw", action="store_true", help="measure nothing; --docs with the figures kept there")
     options = parser.parse_args()
-    if options.list:
-        print("\n".join(f"{call.name:<28}{call.label}" for call in CALLS.values()))
-        parser.exit()
     if options.docs and (options.only or options.quick):
         parser.error("--docs needs every call: leave --only and --quick out")
     if options.runs is None:

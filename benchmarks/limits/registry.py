@@ -22,7 +22,6 @@ class Call(NamedTuple):
     """One way for a handler to block."""
 
     name: str
-    group: str
     label: str
     """For the page, in Markdown."""
     prepare: Prepare
@@ -49,7 +48,7 @@ class Group:
 
     def add(self, name: str, label: str, prepare: Prepare, *, quick: bool = False) -> None:
         """Add a call; `prepare` sets it up, and `label` is what a reader knows it by."""
-        self.calls.append(Call(name, self.title, label, prepare, quick))
+        self.calls.append(Call(name, label, prepare, quick))
 
     def call(self, *, quick: bool = False) -> Callable[[Prepare], None]:
         """Add a function that sets a call up: its name is the call's, its docstring the label."""

@@ -19,9 +19,11 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final
 
+from benchmarks.surroundings import ROOT
+
 from .cases import FAMILIES, load
 from .outcomes import WAYS, Outcome, run
-from .servers import ROOT, available, install, started
+from .servers import available, install, started
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

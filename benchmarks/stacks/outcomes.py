@@ -11,9 +11,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Self
 
+from benchmarks.surroundings import ROOT
 from tests.runtime.runtime_api import NoAnswer, RuntimeApi
 
-from .servers import PYTHON, ROOT
+from .servers import PYTHON
 from .valve import Valve
 
 LIMIT: Final = 3.0

@@ -13,12 +13,13 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from benchmarks.surroundings import ROOT
+
 from .standins import SERVERS as STAND_INS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-ROOT: Final = Path(__file__).parents[2]
 PYTHON: Final = os.environ.get("STACKS_PYTHON", "")
 """The interpreter of the environment with the clients; `dev.py stacks` says which."""
 
