@@ -100,8 +100,7 @@ def _measure(
                     continue
                 rows[call.name] = row
                 figures = (str(cell).rjust(16) for cell in row.values())
-                why = row["watchdog"].unavailable
-                print(call.name.ljust(width), *figures, f" {why}" if why else "", flush=True)
+                print(call.name.ljust(width), *figures, flush=True)
         finally:
             # If this ends early, leaving the pool waits for the runs that are under way.
             is_over.set()

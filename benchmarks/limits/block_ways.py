@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from benchmarks.child import Channel, end_with_parent
 from watchdog_lambda import time_limit
 
-from .ways import DUE_AFTER, alarm
+from .ways import DUE_AFTER
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,14 +35,9 @@ class Way(NamedTuple):
     title: str
     call: Callable[[float], Call]
     """What calls a function in a block of so many seconds; libraries are imported here."""
-    end: Callable[[Run, Tell], None] | None = None
-    """What ends a blocking call, if that is not the same."""
 
     def __call__(self, run: Run, tell: Tell) -> None:
         """Have a blocking call ended, as the others in ``ways`` do."""
-        if self.end is not None:
-            self.end(run, tell)
-            return
         call = self.call(DUE_AFTER)
         due = time.monotonic() + DUE_AFTER
         try:
@@ -109,7 +104,7 @@ def _wrapt(seconds: float) -> Call:
 
 WAYS: Final = {
     "time_limit": Way("`time_limit`", _ours),
-    "alarm-block": Way("`signal.setitimer`, a handler that raises", _alarm, alarm),
+    "alarm-block": Way("`signal.setitimer`, a handler that raises", _alarm),
     "stopit": Way("stopit, `ThreadingTimeout`", _stopit),
     "func_timeout": Way("func_timeout", _func_timeout),
     "timeout-decorator": Way("timeout-decorator", _timeout_decorator),

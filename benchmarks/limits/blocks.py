@@ -43,7 +43,7 @@ def main(arguments: Sequence[str]) -> int:
             run = cells.run(sys.executable, name, way)
         except Broken as error:
             return {"ms": None, "caller_ms": None, "failed": str(error).splitlines()[0]}
-        return {"ms": run.ms, "caller_ms": run.hook_ms, "unavailable": run.unavailable}
+        return {"ms": run.ms, "caller_ms": run.hook_ms}
 
     pairs = [(name, way) for name in chosen for way in WAYS]
     with ThreadPoolExecutor(_AT_A_TIME) as pool:
@@ -69,13 +69,12 @@ def table(figures: dict[str, Any]) -> list[str]:
         "|---|---:|---:|---:|---:|---|",
     ]
     for way, calls in figures["calls"].items():
-        made = [cell for cell in calls.values() if not cell.get("unavailable")]
-        reached = [cell["ms"] for cell in made if cell["ms"] is not None]
-        left = sum(cell["ms"] is None and cell["caller_ms"] is not None for cell in made)
+        reached = [cell["ms"] for cell in calls.values() if cell["ms"] is not None]
+        left = sum(c["ms"] is None and c["caller_ms"] is not None for c in calls.values())
         behind = f", {left} left behind" if left else ""
         cost = figures["costs"][way]
         lines.append(
-            f"| {WAYS[way].title} | {len(reached)} of {len(made)}{behind} "
+            f"| {WAYS[way].title} | {len(reached)} of {len(calls)}{behind} "
             f"| {in_ms(statistics.median(reached)) if reached else '-'} ms "
             f"| {cost['us']:.1f} us | {cost['threads']:g} | {cost['takes'] or '-'} |"
         )

@@ -23,7 +23,6 @@ from watchdog_lambda import Interrupt
 
 from . import block_ways
 from .calls import CALLS
-from .registry import Unavailable
 from .ways import WAYS
 
 if TYPE_CHECKING:
@@ -52,8 +51,6 @@ class Run(NamedTuple):
     """What the watchdog's record says, if it was written."""
     notes: tuple[str, ...] = ()
     """What else the call has to say."""
-    unavailable: str | None = None
-    """Why the call cannot be made here."""
 
 
 def run(python: str, name: str, way: str) -> Run:
@@ -88,8 +85,6 @@ def _listen(child: Child) -> list[dict[str, Any]]:
 def read(told: list[dict[str, Any]]) -> Run:
     """The result that a child's lines tell; :class:`Broken` if the table cannot have it."""
     by_kind = {line.get("told", "record"): line for line in told}
-    if "unavailable" in by_kind:
-        return Run(unavailable=by_kind["unavailable"]["why"])
     if "due" not in by_kind:
         raise Broken("it did not get ready")
     if "failed" in by_kind:
@@ -116,11 +111,7 @@ def main(name: str, way: str) -> NoReturn:
     """Make the call; never returns, because threads that it has started would hold it up."""
     end_with_parent()
     resource.setrlimit(resource.RLIMIT_CPU, (_MOST_CPU, _MOST_CPU))
-    try:
-        block = CALLS[name].prepare()
-    except (Unavailable, ImportError) as error:
-        tell("unavailable", why=str(error))
-        os._exit(0)
+    block = CALLS[name].prepare()
     end = WAYS[way] if way in WAYS else block_ways.WAYS[way]
     end(lambda due: _block(block, due), tell)
     os._exit(1)

@@ -78,8 +78,7 @@ def _remarks(results: Results, name: str) -> str:
     remarks: dict[str, list[str]] = {}
     for way, title in TITLES.items():
         for version, cell in zip(results.interpreters, results.across(name, way), strict=True):
-            what = [f"not here: {cell.unavailable}"] if cell.unavailable else cell.notes
-            for remark in what:
+            for remark in cell.notes:
                 remarks.setdefault(f"{remark}: {title}", []).append(_minor(version))
     return "".join(f"; {remark} on {_and(where)}" for remark, where in remarks.items())
 

@@ -109,7 +109,6 @@ def _plot_way(
         else (max(cell.figure, _FIRST_MS), row + shift * 0.2)
         for name, row in rows.items()
         for cell in results.across(name, way)
-        if cell.unavailable is None
     ]
     xs, ys = zip(*points, strict=True)
     axes.plot(xs, ys, linestyle="", markersize=3.6, markeredgewidth=0, alpha=0.8, **_STYLES[way])

@@ -35,10 +35,6 @@ class Call(NamedTuple):
         return self.label.replace("`", "")
 
 
-class Unavailable(Exception):
-    """This call cannot be made here; the message says why."""
-
-
 class Group:
     """The calls under one heading of the page."""
 

@@ -32,7 +32,6 @@ class Cell(NamedTuple):
     outcome: str | None
     """What the watchdog's last record says; None if there was none in time."""
     notes: list[str]
-    unavailable: str | None
 
     @classmethod
     def of(cls, runs: Iterable[Run]) -> Cell:
@@ -44,7 +43,6 @@ class Cell(NamedTuple):
             hook_ms=[run.hook_ms for run in runs],
             outcome=runs[-1].outcome,
             notes=sorted({note for run in runs for note in run.notes}),
-            unavailable=runs[-1].unavailable,
         )
 
     @property
@@ -58,8 +56,6 @@ class Cell(NamedTuple):
         return _median(self.hook_ms)
 
     def __str__(self) -> str:
-        if self.unavailable is not None:
-            return "?"
         seen = [ms for ms in self.ms if ms is not None]
         if 0 < len(seen) < len(self.ms):
             return f"{len(seen)} of {len(self.ms)}"

@@ -81,8 +81,8 @@ def test_a_call_that_does_not_block_is_not_taken_for_one() -> None:
 
 def test_where_we_are_worse_is_told() -> None:
     """A call that SIGALRM reaches and we do not is a defect, and fails the command."""
-    late = Cell([None], [], [None], "stuck", [], None)
-    seen = Cell([1.0], ["TimeoutError"], [None], None, [], None)
+    late = Cell([None], [], [None], "stuck", [])
+    seen = Cell([1.0], ["TimeoutError"], [None], None, [])
     row = {"watchdog": late, "alarm": seen, "injection": late}
 
     assert list(Results("", 2.0, 0.3, 1, {"3.11": {"lock": row}}).worse())
