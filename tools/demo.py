@@ -68,13 +68,6 @@ class Run:
         """Whether the process of the late call served the next one."""
         return self.after.init_seconds is None and self.after.kind == "response"
 
-    @property
-    def cleanup_at(self) -> float | None:
-        """When the handler's cleanup wrote its line; None if it never did."""
-        marked = (line.at for line in self.late.lines if _MARKER in line.text)
-        at = next(marked, None)
-        return None if at is None else at - self.late.began
-
 
 class Claim(NamedTuple):
     """What the demo is there to show, and whether it did."""
@@ -111,30 +104,25 @@ def run(options: argparse.Namespace, emulator: Path, *, is_watched: bool) -> Run
 
         _check(call(options.quick_event), options)
         say(f"{way}: calling the handler; the emulator kills it at {options.timeout:g} s")
-        began = time.monotonic()
-        with Screen(sys.stderr).waiting(
-            options.handler, function.timeout, lambda: time.monotonic() - began
-        ):
+        since = time.monotonic()
+        screen = Screen(sys.stderr)
+        with screen.waiting(options.handler, function.timeout, lambda: time.monotonic() - since):
             late = call(options.event)
         say(f"{way}: the caller has an answer after {late.seconds:.2f} s; calling again")
         return Run(function, late, call(options.quick_event))
 
 
 def _check(first: Invocation, options: argparse.Namespace) -> None:
-    event = options.quick_event.decode()
     if first.kind == "killed":
         raise CannotRun(
-            f"the handler, its import included, did not answer {event} within "
+            f"the handler, its import included, did not answer the quick event within "
             f"{options.timeout:g} s; use another --quick-event, or a longer --timeout"
         )
     if first.error_type.startswith("Runtime."):
         raise CannotRun(f"{first.error_type}: {first.answer.get('errorMessage')}")
-    if first.kind == "error":
-        say(f"the handler answers {event} with an error ({first.error_type}); going on")
 
 
 def say(text: str) -> None:
-    """Tell the person who waits; the result goes to the other stream."""
     print(f"demo: {text}", file=sys.stderr, flush=True)
 
 
@@ -165,9 +153,15 @@ def _good(is_good: bool, text: str) -> Text:  # noqa: FBT001 - a colour
     return Text(text, "green" if is_good else "red")
 
 
+def _after(run: Run) -> Text:
+    where = "past the limit" if run.spare < 0 else f"{run.spare:.2f} s before the limit"
+    return Text(f"{run.late.seconds:.2f} s, {where}")
+
+
 def _cleanup(run: Run) -> Text:
-    if run.cleanup_at is not None:
-        return _good(True, f"`{_MARKER}` ran after {run.cleanup_at:.2f} s")
+    marked = (line.at - run.late.began for line in run.late.lines if _MARKER in line.text)
+    if (at := next(marked, None)) is not None:
+        return _good(True, f"`{_MARKER}` ran after {at:.2f} s")
     if run.was_killed:
         return _good(False, f"no `{_MARKER}` ran: killed")
     return Text(f"its log has no `{_MARKER}`")
@@ -197,14 +191,10 @@ def _short(text: str) -> str:
     return text if len(text) <= _MOST_CHARACTERS else f"{text[:_MOST_CHARACTERS]} ..."
 
 
-def _spare(run: Run) -> str:
-    return "past the limit" if run.spare < 0 else f"{run.spare:.2f} s before the limit"
-
-
 _ROWS: Final[dict[str, Callable[[Run], Text]]] = {
     "runtime": lambda run: Text(" ".join(["python", *run.function.command[1:]]), "dim"),
     "caller got": lambda run: _good(not run.was_killed, _short(run.late.body) or "nothing"),
-    "after": lambda run: Text(f"{run.late.seconds:.2f} s, {_spare(run)}"),
+    "after": _after,
     "cleanup": _cleanup,
     "next call": _next,
     "log": _log,

@@ -143,12 +143,8 @@ def _mark_instants(axes: Any, run: Figures) -> None:
         (1.18, 0.0, run.timeout, f"{run.timeout:g} s: hard deadline, Lambda kills"),
     ):
         axes.axvline(instant, low, color=INK, linewidth=0.8, linestyle=":", clip_on=False)
-        place: dict[str, Any] = {
-            "xycoords": ("data", "axes fraction"),
-            "ha": "right",
-            "va": "bottom",
-        }
-        axes.annotate(what, (instant, height), **place)
+        place: dict[str, Any] = {"xycoords": ("data", "axes fraction"), "ha": "right"}
+        axes.annotate(what, (instant, height), va="bottom", **place)
 
 
 def _text(run: Figures, row: dict[str, Any]) -> str:
