@@ -5,7 +5,7 @@
     python3 dev.py mutation _engine.clock _config # these modules
     python3 dev.py mutation _engine.interrupts --tests tests/unit tests/threads/test_loops.py
 
-Each mutant gets its module's tests (by name, or as ``tests/mutation-tests.toml`` has them), until one
+Each mutant gets its module's tests (by name, or by ``tests/mutation-tests.toml``), until one
 fails, in a process forked from one that has imported what the tests need and nothing of the
 package; the mutated source is given to the import, so no file is ever changed. A mutant that hangs
 is killed by its time limit and counts as killed.
