@@ -1,4 +1,4 @@
-"""Every weather for a moment, and that what is broken in one is found."""
+"""Every condition for a moment, and that what is broken under one is found."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.soak
 
 
 @pytest.mark.timeout(300)  # a quarter of a minute on a machine that is not busy
-def test_every_weather_is_stood() -> None:
+def test_nothing_goes_wrong_under_any_condition() -> None:
     """For half a second each; what cannot be had here is told."""
     done = run("soak.chaos", "--seconds=0.5")
 
@@ -33,12 +33,12 @@ def test_every_weather_is_stood() -> None:
 
 
 def test_an_interrupt_that_is_left_behind_is_found(tmp_path: Path) -> None:
-    """The weather hides nothing."""
+    """A condition hides no defect."""
     (tmp_path / "sitecustomize.py").write_text(SABOTAGE)
 
     done = run(
         "soak.chaos",
-        "--weather=clock",
+        "--condition=clock",
         "--delivery=injection",
         "--seconds=2",
         "--seed=7",
@@ -51,7 +51,7 @@ def test_an_interrupt_that_is_left_behind_is_found(tmp_path: Path) -> None:
 
 
 def test_ctrl_c_prints_what_there_is() -> None:
-    """The weather under way ends with what it has; those to come are not begun."""
+    """The cell under way ends with what it has; the others are not started."""
     with subprocess.Popen(
         command("soak.chaos", "--seconds=60"),
         cwd=ROOT,

@@ -1,1 +1,1 @@
-"""The races at the end of an invocation, in numbers: by themselves, and in bad weather."""
+"""The race at an invocation's end, in numbers: by itself, and under adverse conditions."""

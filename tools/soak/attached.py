@@ -1,4 +1,4 @@
-"""What a weather of the chaos is, and those of tools that trace, profile or debug the handler."""
+"""What a condition is, and the conditions of tools that trace, profile or debug the handler."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 
 class Unavailable(Exception):
-    """This weather cannot be had here; the message says why."""
+    """This condition cannot be had here; the message says why."""
 
 
-class Weather:
+class Condition:
     """What goes on around the invocations. This one: nothing."""
 
     breaks_records: bool = False  # whether there may be too little of something for a whole record
@@ -37,7 +37,7 @@ class Weather:
         """After the last one. Thread: main."""
 
 
-class Tracer(Weather):
+class Tracer(Condition):
     """``sys.settrace``, in Python."""
 
     def around(self, number: int) -> Iterator[None]:
@@ -47,7 +47,7 @@ class Tracer(Weather):
         sys.settrace(None)
 
 
-class Profiler(Weather):
+class Profiler(Condition):
     """``sys.setprofile``, in Python."""
 
     def around(self, _number: int) -> Iterator[None]:
@@ -61,7 +61,7 @@ def _noted(*_about: object) -> Any:
     return _noted
 
 
-class Monitor(Weather):
+class Monitor(Condition):
     """``sys.monitoring``: lines, jumps, calls, returns and raises, from 3.12 on."""
 
     def begin(self) -> None:
@@ -83,7 +83,7 @@ class Monitor(Weather):
         self._monitoring.set_events(self._tool, 0)
 
 
-class Coverage(Weather):
+class Coverage(Condition):
     """A coverage tool."""
 
     def begin(self) -> None:
@@ -98,7 +98,7 @@ class Coverage(Weather):
         self._coverage.stop()
 
 
-class CProfile(Weather):
+class CProfile(Condition):
     """``cProfile``."""
 
     def around(self, _number: int) -> Iterator[None]:
@@ -110,7 +110,7 @@ class CProfile(Weather):
             profile.disable()
 
 
-class Debugger(Weather):
+class Debugger(Condition):
     """A debugger of Python's that steps through everything, like pdb and IDEs'."""
 
     def begin(self) -> None:

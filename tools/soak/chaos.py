@@ -1,17 +1,17 @@
-"""The soak's invocations in bad weather: what a handler, its tools and its sandbox do to a process.
+"""The soak's invocations under adverse conditions, of the handler, its tools and its sandbox.
 
-    python3 dev.py chaos                                # every weather, half a minute each
-    python3 dev.py chaos --weather coverage --seconds 600
+    python3 dev.py chaos                                # under every condition, half a minute each
+    python3 dev.py chaos --condition coverage --seconds 600
     python3 dev.py chaos --interpreter 3.13 --seed 7
     python3 dev.py chaos --list
 
-Each weather has a process of its own, on the main thread (nudge) or another (injection) as the seed
-decides. All that the soak asserts must hold, and no process may crash, hang, or write anything else
-to standard error.
+Each condition has a process of its own, on the main thread (nudge) or another (injection), as the
+seed decides. All that the soak asserts must hold, and no process may crash, hang, or write anything
+else to standard error.
 
 The seed fixes what is drawn, not what the machine makes of it. "Known" is what cannot be helped: a
 tool's Python code is interrupted instead of the handler's, the handler itself lacks what the
-weather takes away, and a line that is not read in time comes on standard error.
+condition takes away, and a line that is not read in time comes on standard error.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from typing import TYPE_CHECKING, Final
 from tools import ending
 from tools.soak import command
 from tools.soak.command import DELIVERIES
+from tools.soak.conditions import CONDITIONS
 from tools.soak.report import Report
-from tools.soak.weathers import WEATHERS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -57,22 +57,25 @@ class Command(command.Command):
         print(f"seed {self.seed}", flush=True)
         chance = random.Random(self.seed)  # noqa: S311 - nothing secret
         for path, version in self.interpreters():
-            for weather in self.options.weather or WEATHERS:
-                drawn = "nudge" if weather in ONLY_NUDGE else chance.choice(DELIVERIES)
+            for condition in self.options.condition or CONDITIONS:
+                drawn = "nudge" if condition in ONLY_NUDGE else chance.choice(DELIVERIES)
                 if not self.interrupted:
-                    self._run_weather(path, version, weather, self.options.delivery or drawn)
-        done = f", {len(self.reports)} weathers, {self.skipped} skipped"
+                    self._run_condition(path, version, condition, self.options.delivery or drawn)
+        done = f", {len(self.reports)} conditions, {self.skipped} skipped"
         print(self.verdict(about=done))
         return self.status()
 
-    def _run_weather(self, path: str, version: str, weather: str, delivery: str) -> None:
+    def _run_condition(self, path: str, version: str, condition: str, delivery: str) -> None:
         seconds: float = self.options.seconds
-        words = [path, "-m", "tools.soak.chaos_cell", weather, delivery]
+        words = [path, "-m", "tools.soak.chaos_cell", condition, delivery]
         words += map(str, (self.seed, seconds))
         began = time.monotonic()
         with tempfile.TemporaryFile("w+") as errors:
             log, status = self.watch(
-                words, seconds, stderr=errors, beside=lambda pid: _outside(weather, pid, self.seed)
+                words,
+                seconds,
+                stderr=errors,
+                beside=lambda pid: _outside(condition, pid, self.seed),
             )
             errors.seek(0)
             said = errors.read().splitlines()
@@ -81,13 +84,13 @@ class Command(command.Command):
         for line in late:
             log.read(line)
         if status == ending.SKIPPED:
-            self.skip(f"{version} {weather}: {said[-1]}")
+            self.skip(f"{version} {condition}: {said[-1]}")
             return
         troubles = self.troubles_of(log, status)
         if any(line.startswith(SPOKEN) for line in said):
             troubles += ("stacks on standard error",)
-        name, seconds = f"{version} {weather} ({delivery})", time.monotonic() - began
-        is_whole = not any(kind.breaks_records for kind in WEATHERS[weather])
+        name, seconds = f"{version} {condition} ({delivery})", time.monotonic() - began
+        is_whole = not any(kind.breaks_records for kind in CONDITIONS[condition])
         report = Report(name, seconds, log, troubles, len(late), is_whole)
         self.reports.append(report)
         count = report.counted
@@ -105,9 +108,9 @@ class Command(command.Command):
 
 
 @contextlib.contextmanager
-def _outside(weather: str, pid: int, seed: int) -> Iterator[None]:
-    """Do to the process what a weather does from outside, by a thread: most do nothing."""
-    act = OUTSIDE.get(weather)
+def _outside(condition: str, pid: int, seed: int) -> Iterator[None]:
+    """Do to the process what a condition does from outside, by a thread: most do nothing."""
+    act = OUTSIDE.get(condition)
     if act is None:
         yield
         return
@@ -165,15 +168,15 @@ def main() -> int:
     parser = command.parser("dev.py chaos", __doc__)
     add = parser.add_argument
     about = "this one only, by its name in --list; may be given again"
-    add("--weather", action="append", choices=list(WEATHERS), metavar="NAME", help=about)
-    add("--list", action="store_true", help="name the weathers and end")
-    about = "for each weather and interpreter (default: %(default)s)"
+    add("--condition", action="append", choices=list(CONDITIONS), metavar="NAME", help=about)
+    add("--list", action="store_true", help="name the conditions and end")
+    about = "for each condition and interpreter (default: %(default)s)"
     add("--seconds", type=float, default=30.0, metavar="S", help=about)
     add("--delivery", choices=DELIVERIES, help="for all (default: the seed decides)")
     options = parser.parse_args()
     if not options.list:
         return Command(options).run()
-    for name, kinds in WEATHERS.items():
+    for name, kinds in CONDITIONS.items():
         of = [OUTSIDE[name]] if name in OUTSIDE else kinds
         print(f"{name:<14}{'; '.join((each.__doc__ or '').partition(chr(10))[0] for each in of)}")
     return 0

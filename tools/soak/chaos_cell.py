@@ -1,4 +1,4 @@
-"""One cell of the chaos: the soak's invocations in one kind of weather, in a process of its own."""
+"""One cell of the chaos: the soak's invocations under one condition, in a process of its own."""
 
 # Whether the watchdog has a thread is internal to the core.
 # ruff: noqa: SLF001
@@ -14,10 +14,10 @@ import traceback
 from typing import TYPE_CHECKING, Any, Final
 
 from tools import ending
-from tools.soak import attached, weathers
-from tools.soak.attached import Debugger, Monitor, Profiler, Tracer, Unavailable, Weather
+from tools.soak import attached, conditions
+from tools.soak.attached import Condition, Debugger, Monitor, Profiler, Tracer, Unavailable
 from tools.soak.cell import Cell, Soak
-from tools.soak.weathers import WEATHERS
+from tools.soak.conditions import CONDITIONS
 from watchdog_lambda import Interrupt, LambdaTimeout
 from watchdog_lambda._process import process_watchdog
 
@@ -32,17 +32,20 @@ _NO_END: Final = 1_000_000_000  # invocations: the time ends it
 _SHORT: Final = {errno.EAGAIN, errno.ENOMEM, errno.EMFILE}
 
 
-_FILES: Final = {__file__, attached.__file__, weathers.__file__, bdb.__file__}
-"""Of the weathers' code."""
+_FILES: Final = {__file__, attached.__file__, conditions.__file__, bdb.__file__}
+"""Where the conditions' code is."""
 
 _LOOPS: Final = {"async def, waits", "async def, computes", "asyncio.run", "kept loop"}
 
 
 class Chaos(Soak):
-    def __init__(self, weathers: Sequence[Weather], *arguments: Any) -> None:
+    def __init__(self, conditions: Sequence[Condition], *arguments: Any) -> None:
         super().__init__(*arguments)
-        self.weathers = weathers
-        if any(isinstance(weather, Tracer | Profiler | Debugger | Monitor) for weather in weathers):
+        self.conditions = conditions
+        if any(
+            isinstance(condition, Tracer | Profiler | Debugger | Monitor)
+            for condition in conditions
+        ):
             # Their code runs inside of a loop's own callbacks, too. One that is interrupted there
             # is lost, as with an injection, and the loop may wait for ever.
             pairs = zip(self.kinds, self.watched, strict=True)
@@ -51,7 +54,7 @@ class Chaos(Soak):
             self.weights = [*itertools.accumulate(kind.weight for kind in self.kinds)]
 
     def _shoot(self, number: int) -> None:
-        around = [weather.around(number) for weather in self.weathers]
+        around = [condition.around(number) for condition in self.conditions]
         for each in around:
             next(each)
         try:
@@ -65,26 +68,26 @@ class Chaos(Soak):
         if problem == "was not interrupted" and process_watchdog._thread_id is None:
             self.count["known: no thread to be had"] += 1
             return None
-        if problem is not None and error is not None and _is_the_weathers(error):
+        if problem is not None and error is not None and _is_the_conditions(error):
             # Python code of the tool's ran between the handler's last lines, and was interrupted;
             # or there was too little of something for the handler itself.
-            self.count["known: met the weather"] += 1
+            self.count["known: due to the condition"] += 1
             return None
         return problem
 
     def violated(
         self, what: str, shot: Shot | None = None, error: BaseException | None = None
     ) -> None:
-        if what == "a finally was skipped" and error is not None and _is_the_weathers(error):
+        if what == "a finally was skipped" and error is not None and _is_the_conditions(error):
             # It had begun: a tool's code for its first line is what was interrupted.
-            self.count["known: met the weather"] += 1
+            self.count["known: due to the condition"] += 1
             return
         super().violated(what, shot, error)
 
     def saw_unraisable(self, event: sys.UnraisableHookArgs) -> None:
         error = event.exc_value
         if isinstance(error, LambdaTimeout | Interrupt) and (
-            _is_in(error, "__del__") or _is_the_weathers(error)
+            _is_in(error, "__del__") or _is_the_conditions(error)
         ):
             # In a finaliser's callee: a signal's handler or a tool that runs in there.
             self.count["dropped by C code"] += 1
@@ -93,7 +96,7 @@ class Chaos(Soak):
 
     def result(self) -> dict[str, Any]:
         came_to = super().result()
-        # How close the ends came is the soak's business; a weather spoils the aim.
+        # How close the ends come is for the soak to judge; most conditions spoil the aim.
         self.violations.pop("nothing is shown: no invocation came close to the race", None)
         return came_to
 
@@ -104,8 +107,8 @@ def _is_in(error: BaseException, function: str) -> bool:
     return any(frame.f_code.co_name == function for frame, _ in frames)
 
 
-def _is_the_weathers(error: BaseException) -> bool:
-    """Whether it was raised in a weather's own frames, or for lack of what it takes away."""
+def _is_the_conditions(error: BaseException) -> bool:
+    """Whether it was raised in a condition's own frames, or for lack of what it takes away."""
     seen: BaseException | None = error
     while seen is not None:
         lacks = (
@@ -125,25 +128,25 @@ class ChaosCell(Cell):
 
     def run(self) -> None:
         try:
-            for weather in self.soak.weathers:
-                weather.begin()
+            for condition in self.soak.conditions:
+                condition.begin()
         except Unavailable as error:
             print(error, file=sys.stderr)
             sys.exit(ending.SKIPPED)
         super().run()
 
     def _write(self) -> None:
-        for weather in self.soak.weathers:
-            weather.end()
+        for condition in self.soak.conditions:
+            condition.end()
         super()._write()
 
 
 def main(arguments: list[str]) -> None:
-    """Run one cell: weather, delivery, seed, seconds."""
-    weather, delivery, seed, seconds = arguments
-    chance = random.Random(f"{seed} {weather}")  # noqa: S311 - nothing secret
-    weathers = [kind(chance) for kind in WEATHERS[weather]]
-    ChaosCell(Chaos(weathers, delivery, _NO_END, int(seed), float(seconds))).run()
+    """Run one cell: condition, delivery, seed, seconds."""
+    condition, delivery, seed, seconds = arguments
+    chance = random.Random(f"{seed} {condition}")  # noqa: S311 - nothing secret
+    conditions = [kind(chance) for kind in CONDITIONS[condition]]
+    ChaosCell(Chaos(conditions, delivery, _NO_END, int(seed), float(seconds))).run()
 
 
 if __name__ == "__main__":

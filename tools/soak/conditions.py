@@ -1,4 +1,4 @@
-"""What goes on around the invocations of the chaos: all of the weathers, by name."""
+"""The conditions that the chaos runs the soak's invocations under, by name."""
 
 # Threads and limits are begun and lifted around an invocation, which takes some of the core's own.
 # ruff: noqa: SLF001
@@ -19,7 +19,7 @@ import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from tools.soak.attached import Coverage, CProfile, Debugger, Monitor, Profiler, Tracer, Weather
+from tools.soak.attached import Condition, Coverage, CProfile, Debugger, Monitor, Profiler, Tracer
 from watchdog_lambda import watch
 from watchdog_lambda._engine.current import under_way
 from watchdog_lambda._process import process_watchdog
@@ -34,7 +34,7 @@ NOBODY: Final = 65_534
 MIB: Final = 1 << 20
 
 
-class Signals(Weather):
+class Signals(Condition):
     """The handler's own: an interval timer on SIGALRM, SIGUSR1, SIGUSR2 and SIGCHLD at random."""
 
     def begin(self) -> None:
@@ -66,7 +66,7 @@ class Signals(Weather):
             raise AssertionError("the handler's own signals did not stay its own")
 
 
-class Forks(Weather):
+class Forks(Condition):
     """Children between invocations: forked and ended at once, or of ``subprocess``."""
 
     def around(self, number: int) -> Iterator[None]:
@@ -95,7 +95,7 @@ class Finaliser:
         time.sleep(0)
 
 
-class Collector(Weather):
+class Collector(Condition):
     """The collector at nearly every allocation, with finalisers that release the GIL."""
 
     def around(self, _number: int) -> Iterator[None]:
@@ -108,7 +108,7 @@ class Collector(Weather):
         gc.set_threshold(700, 10, 10)
 
 
-class Recursion(Weather):
+class Recursion(Condition):
     """A recursion limit that leaves some tens of frames."""
 
     def around(self, _number: int) -> Iterator[None]:
@@ -120,7 +120,7 @@ class Recursion(Weather):
         sys.setrecursionlimit(1000)
 
 
-class Descriptors(Weather):
+class Descriptors(Condition):
     """No descriptor to be had."""
 
     def begin(self) -> None:
@@ -138,7 +138,7 @@ class Descriptors(Weather):
             os.close(held.pop())
 
 
-class Threads(Weather):
+class Threads(Condition):
     """No thread can be started: ``RLIMIT_NPROC``, as another user where this one is root."""
 
     def begin(self) -> None:
@@ -161,7 +161,7 @@ class Threads(Weather):
         yield
 
 
-class Memory(Weather):
+class Memory(Condition):
     """Some 16 MiB of address space are left, and are eaten now and then."""
 
     breaks_records = True
@@ -179,7 +179,7 @@ class Memory(Weather):
         yield
 
 
-class Clock(Weather):
+class Clock(Condition):
     """The wall clock, as Python code reads it, steps by up to a year either way at each look."""
 
     def begin(self) -> None:
@@ -189,8 +189,8 @@ class Clock(Weather):
         time.time_ns = lambda: real_ns() + chance.randint(-year, year) * 10**9
 
 
-WEATHERS: Final[dict[str, tuple[type[Weather], ...]]] = {
-    "calm": (Weather,),
+CONDITIONS: Final[dict[str, tuple[type[Condition], ...]]] = {
+    "calm": (Condition,),
     "signals": (Signals,),
     "forks": (Forks,),
     "collector": (Collector,),
@@ -205,8 +205,8 @@ WEATHERS: Final[dict[str, tuple[type[Weather], ...]]] = {
     "threads": (Threads,),
     "memory": (Memory,),
     "clock": (Clock,),
-    "frozen": (Weather,),  # from outside: SIGSTOP and SIGCONT
-    "attached": (Weather,),  # from outside: ptrace
+    "frozen": (Condition,),  # from outside: SIGSTOP and SIGCONT
+    "attached": (Condition,),  # from outside: ptrace
     # Not cProfile: from 3.12 on it follows all threads at once, and with finalisers that release
     # the GIL it crashes; 3.13.0 without the watchdog as well.
     "all at once": (Signals, Forks, Collector, Descriptors, Clock),
