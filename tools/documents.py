@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _UNRUN: Final = re.compile(r"\*Not run by the tests: (.+)\*")
+_COMMAND: Final = re.compile(r"^\$ ((?:.*\\\n)*.*)\n((?:(?!\$ ).*\n)*)", re.MULTILINE)
 _FILE: Final = re.compile(r"# ([\w/]+\.py)(, continued)?$", re.MULTILINE)
 
 
@@ -73,20 +74,10 @@ def commands(block: Block) -> list[Command]:
     Raises:
         ValueError: Output stands above the first command.
     """
-    found: list[tuple[list[str], list[str]]] = []
-    goes_on = False
-    for line in block.code.splitlines():
-        if line.startswith("$ "):
-            found.append(([line[2:]], []))
-            goes_on = line.endswith("\\")
-        elif not found:
-            raise ValueError(f"{block}: output without a command")
-        elif goes_on:
-            found[-1][0].append(line)
-            goes_on = line.endswith("\\")
-        else:
-            found[-1][1].append(line)
-    return [Command("\n".join(text), "\n".join(output)) for text, output in found]
+    if not block.code.startswith("$ "):
+        raise ValueError(f"{block}: output without a command")
+    found = _COMMAND.findall(block.code.rstrip("\n") + "\n")
+    return [Command(text, output.removesuffix("\n")) for text, output in found]
 
 
 _MAY_BE_MISSING: Final = re.compile(
