@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import json
+import logging
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -151,8 +153,6 @@ _plain("CloudWatch Logs", "logs", _log, None)
 
 @case("boto3, Lambda", "http")
 def _(at: At) -> Any:
-    import json
-
     it = client(at, "lambda", "http")
     return lambda n: json.load(it.invoke(FunctionName=f"n-{n}")["Payload"])["n"]
 
@@ -281,8 +281,6 @@ def _(at: At) -> Any:
 
 @case("watchtower", "moto")
 def _(at: At) -> Any:
-    import logging
-
     import watchtower
 
     handler = watchtower.CloudWatchLogHandler(boto3_client=client(at, "logs"), use_queues=False)

@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import os
+import sqlite3
 import zlib
 from typing import Any
 
@@ -27,8 +28,6 @@ plain("json.loads, of one document", lambda: json.loads(f"[{'1.5,' * 150_000_000
 
 @case("sqlite3")
 def _(_at: At) -> Any:
-    import sqlite3
-
     connection = sqlite3.connect(":memory:")
 
     def query(statement: str) -> int:

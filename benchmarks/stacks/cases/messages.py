@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ftplib
+import os
+import smtplib
 from typing import Any
 
 from . import At, case
@@ -139,8 +142,6 @@ def _(at: At) -> Any:
 
 @case("smtplib", "smtp")
 def _(at: At) -> Any:
-    import smtplib
-
     def ask(n: int) -> int:
         with smtplib.SMTP("127.0.0.1", at.port("smtp")) as client:
             return int(client.docmd("vrfy", str(n))[1])
@@ -150,8 +151,6 @@ def _(at: At) -> Any:
 
 @case("ftplib", "smtp")
 def _(at: At) -> Any:
-    import ftplib
-
     def ask(n: int) -> int:
         client = ftplib.FTP()
         client.connect("127.0.0.1", at.port("smtp"))
@@ -162,8 +161,6 @@ def _(at: At) -> Any:
 
 @case("paramiko", "ssh")
 def _(at: At) -> Any:
-    import os
-
     import paramiko
 
     client = paramiko.SSHClient()

@@ -5,9 +5,11 @@ from __future__ import annotations
 import copy
 import csv
 import difflib
+import gzip
 import io
 import json
 import re
+import zipfile
 from typing import Any
 
 from . import At, case, plain
@@ -98,9 +100,6 @@ def _(_at: At) -> Any:
 
 @case("gzip and zipfile")
 def _(_at: At) -> Any:
-    import gzip
-    import zipfile
-
     def hang() -> None:
         with zipfile.ZipFile(io.BytesIO(), "w", zipfile.ZIP_DEFLATED) as file:
             while True:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -349,8 +350,6 @@ add_mysql("SQLAlchemy with mysqlclient", "sqlalchemy", _by_engine("mysqldb"), ne
 
 @case("sqlite3, cancelled by a hook")
 def _(_at: At) -> Any:
-    import sqlite3
-
     connection = sqlite3.connect(":memory:", check_same_thread=False)
     return _shielded(connection, connection.interrupt, SLOW_SQLITE)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import queue
 import tempfile
@@ -68,8 +69,6 @@ def _(_at: At) -> Any:
 
 @case("a file's lock")
 def _(_at: At) -> Any:
-    import fcntl
-
     name = Path(tempfile.mkdtemp(), "lock")
     holding = name.open("w")
     fcntl.flock(holding, fcntl.LOCK_EX)
