@@ -172,7 +172,9 @@ def main(name: str) -> None:
     for line in sys.stdin:
         given = later()
         if line.startswith("singles"):
-            channel.tell(**_singles(handler, given, int(line.split()[1])))
+            # Each call by itself, two readings of the clock included.
+            singles = [batch(handler, given, 1) for _ in range(int(line.split()[1]))]
+            channel.tell(p99=quantile(singles, 0.99))
             continue
         # The unwatched ones just before, in the same process: what is left is the watching.
         bare = batch(noop, given, bare_size) / bare_size
@@ -194,12 +196,6 @@ def batch(handler: Handler, given: Any, size: int) -> int:
     for _ in calls:
         handler(None, given)
     return perf_counter_ns() - began
-
-
-def _singles(handler: Handler, given: Any, calls: int) -> dict[str, float]:
-    """Each call by itself, two readings of the clock included."""
-    found = [batch(handler, given, 1) for _ in range(calls)]
-    return {"p50": quantile(found, 0.5), "p99": quantile(found, 0.99), "calls": calls}
 
 
 def batch_size(handler: Handler) -> int:
