@@ -2,8 +2,11 @@
 
 ``/proc/self/task/TID/syscall`` shows which call a thread is in, if it is off its processor. Reading
 that releases the GIL, so the thread may run in between. Reading its CPU time does not release the
-GIL, so it is read before and after: if it has not changed, the thread is still in that call. A wait
-for the GIL looks like a wait for a lock with a time limit, so neither counts as blocked.
+GIL, so it is read before and after: if it has not changed, the thread is still in that call.
+
+A wait for the GIL looks like a wait for a lock with a time limit, and one for the mutex of the GIL
+like one for any mutex of C code, so none of these counts as blocked. Among three threads that
+compute, one waits for that mutex in 6 to 16 of 100 looks (3.11 to 3.14).
 """
 
 from __future__ import annotations
@@ -13,6 +16,9 @@ import time
 
 _FUTEX = {"x86_64": 202, "aarch64": 98}
 """The system call's number, as in the kernel's ``unistd.h``."""
+
+_WAIT_BITSET = 9
+"""The futex operation of glibc's semaphores, which are Python's locks. Its mutexes have another."""
 
 
 def main_is_blocked(thread_id: int) -> bool:
@@ -40,5 +46,6 @@ def _tells_of_a_wait(line: bytes) -> bool:
         return False
     number = int(fields[0])
     if number == _FUTEX.get(os.uname().machine):
-        return fields[4] == b"0x0"  # no time limit
+        has_limit = fields[4] != b"0x0"
+        return int(fields[2], 16) & 0x7F == _WAIT_BITSET and not has_limit
     return number >= 0

@@ -26,11 +26,12 @@ REST = b"0x7ffd 0x7f01"
         (b"0 0x3 0x0 0x0 0x0 0x0 0x0 " + REST, True),
         (f"{FUTEX} 0x55 0x189 0x0 0x0 0x0 0xffffffff ".encode() + REST, True),
         (f"{FUTEX} 0x55 0x189 0x0 0x7ff0 0x0 0xffffffff ".encode() + REST, False),
+        (f"{FUTEX} 0x55 0x80 0x2 0x0 0x0 0x0 ".encode() + REST, False),
         (b"-1 0x1 0x1 0x1 0x0 0x0 0x0 " + REST, False),
     ],
 )
 def test_a_system_call_is_a_wait_unless_it_may_be_one_for_the_gil(line: bytes, waits: bool) -> None:  # noqa: FBT001
-    """That is one for a lock with a time limit."""
+    """That is one for a lock with a time limit, or for a mutex."""
     assert _tells_of_a_wait(line) is waits
 
 
@@ -67,8 +68,16 @@ def test_a_thread_that_reads_from_a_pipe_is_blocked() -> None:
 
 
 def test_a_thread_that_runs_is_not() -> None:
-    """However often it is looked at."""
+    """However often it is looked at, and however many others it shares the GIL with."""
     stop = threading.Event()
+
+    def compute() -> None:
+        while not stop.is_set():
+            pass
+
+    others = [threading.Thread(target=compute) for _ in range(3)]
+    for thread in others:
+        thread.start()
     seen: list[bool] = []
     main = threading.get_ident()
 
@@ -83,7 +92,9 @@ def test_a_thread_that_runs_is_not() -> None:
     until = time.monotonic() + BOUND
     while not stop.is_set() and time.monotonic() < until:
         sum(range(100))
-    other.join(BOUND)
+    stop.set()
+    for thread in (other, *others):
+        thread.join(BOUND)
 
     assert len(seen) == 200
     assert not any(seen)
