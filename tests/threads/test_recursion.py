@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
+import threading
 
 import pytest
 
-from tests.support import Context, block
+from tests.support import BOUND, Context, block
 from watchdog_lambda import LambdaTimeout, watch
 
 
@@ -36,6 +37,40 @@ def test_the_interrupt_lands_near_the_recursion_limit(frames: int) -> None:
     with pytest.raises(LambdaTimeout):
         handler({}, Context(0.2))
 
+    assert sys.getrecursionlimit() == limit
+
+
+@pytest.mark.parametrize("is_main", [True, False])
+@pytest.mark.parametrize("frames", [2, 3, 4, 6, 8, 12, 20])
+def test_it_lands_there_in_a_thread_that_computes(frames: int, *, is_main: bool) -> None:
+    """The thread is traced to a safe point, on top of the deep frame."""
+    limit = sys.getrecursionlimit()
+    errors: list[BaseException] = []
+
+    def compute_at(depth: int) -> None:
+        if depth:
+            compute_at(depth - 1)
+        while True:
+            pass
+
+    @watch(grace_period=0.05)
+    def handler(_event: object, _context: object) -> None:
+        compute_at(depth_left() - frames)
+
+    def work() -> None:
+        try:
+            handler({}, Context(0.2))
+        except BaseException as error:
+            errors.append(error)
+
+    if is_main:
+        work()
+    else:
+        worker = threading.Thread(target=work)
+        worker.start()
+        worker.join(BOUND)
+
+    assert [type(error) for error in errors] == [LambdaTimeout]
     assert sys.getrecursionlimit() == limit
 
 

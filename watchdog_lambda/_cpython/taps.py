@@ -14,7 +14,6 @@ from __future__ import annotations
 import sys
 from _thread import get_ident
 
-from .delivery import decided
 from .source import is_ours
 
 TYPE_CHECKING = False
@@ -24,8 +23,9 @@ if TYPE_CHECKING:
 
     from .delivery import Decide
 
-HEARING = 0.005
-"""Seconds within which a running thread gets the event, even if it shares the GIL with others."""
+HEARING = 0.05
+"""Seconds within which a running thread gets the event, even on a busy machine. A thread that gets
+none for so long may be deaf: in a trace function, or in C code that calls into other code."""
 
 NAME = "watchdog-lambda"
 TOOLS = (4, 3)
@@ -93,14 +93,15 @@ class Tap:
         for tool in TOOLS:
             if _monitoring.get_tool(tool) is None:
                 _monitoring.use_tool_id(tool, NAME)
-                _monitoring.register_callback(tool, _monitoring.events.INSTRUCTION, self._on_event)
             if _monitoring.get_tool(tool) == NAME:
+                # Each time: if this package has been loaded anew, the callback was another tap's.
+                _monitoring.register_callback(tool, _monitoring.events.INSTRUCTION, self._on_event)
                 return tool
         return None
 
     def _hear(self, _code: CodeType, _offset: int) -> None:
         if not self.withdraw(get_ident()):
             return  # the event is meant for another thread
-        error = decided(self._decide, sys._getframe(1))
+        error = self._decide(sys._getframe(1))
         if error is not None:
             raise error

@@ -53,6 +53,7 @@ from __future__ import annotations
 from _thread import RLock
 
 from watchdog_lambda._cpython.delivery import holding
+from watchdog_lambda._cpython.recursion import add_room, remove_room
 from watchdog_lambda._cpython.source import SourceMap, current_path
 from watchdog_lambda.errors import prepared
 
@@ -120,9 +121,9 @@ class Firing:
     # fmt: off
     __slots__ = (
         "_answer", "after", "code", "delivery", "details", "ended_at", "fallback_error", "fired_at",
-        "grace_stage", "handler_state", "invocation", "is_landing", "is_reported", "lock",
-        "looks_blocked", "loops", "may_interrupt", "other_stacks", "policy", "recycled", "samples",
-        "services", "severed", "stages", "stopwatch", "thread_id", "timeline", "unended",
+        "grace_stage", "handler_state", "has_room", "invocation", "is_landing", "is_reported",
+        "lock", "looks_blocked", "loops", "may_interrupt", "other_stacks", "policy", "recycled",
+        "samples", "services", "severed", "stages", "stopwatch", "thread_id", "timeline", "unended",
         "watchdog_state",
     )
     # fmt: on
@@ -147,6 +148,7 @@ class Firing:
         self.samples: Samples | None = None  # where the time went; complete once it has fired
         self.other_stacks: dict[str, tuple[str, ...]] = {}
         self.delivery = "none"
+        self.has_room = False  # the handler's thread resets it after settling
         self.severed: list[str] = []  # the peers and children of severed waits
         # The handler's thread.
         self.handler_state = RUNNING
@@ -169,10 +171,10 @@ class Firing:
 
     # ---- the watchdog's side -----------------------------------------------------------------
 
-    def begin(self, stage: Stage, details: TimeoutDetails, fired_at: float | None) -> bool:
+    def begin(self, stage: Stage | None, details: TimeoutDetails, fired_at: float | None) -> bool:
         """Publish a stage of hooks that is about to begin; False if the invocation has settled.
 
-        `fired_at` is given with the grace period's own.
+        `fired_at` is given with the grace period's own stage, and without one for a block.
 
         Thread: watchdog.
         """
@@ -182,21 +184,14 @@ class Firing:
             if not self.invocation.is_open:
                 return False
             self.details = details
-            self.stages.append(stage)
+            if stage is not None:
+                self.stages.append(stage)
             if fired_at is not None:
                 self.grace_stage = stage
                 self.fired_at = fired_at
                 self.watchdog_state = FIRED
-            return True
-
-    def fire(self, now: float, details: TimeoutDetails) -> bool:
-        """Note that interrupts are due in a block; False if it has been left. Thread: watchdog."""
-        with self.lock:
-            if not self.invocation.is_open:
-                return False
-            self.details = details
-            self.fired_at = now
-            self.watchdog_state = FIRED
+                self.has_room = True
+                add_room()
             return True
 
     def claim_answer(self) -> bool:
@@ -223,6 +218,9 @@ class Firing:
         self.policy.approach.stop()
         holding(self.lock, self.withdraw)
         holding(self._answer, lambda: None)  # wait while the watchdog answers
+        if self.has_room:
+            self.has_room = False
+            remove_room()
 
     def withdraw(self) -> bool:
         """Withdraw an injection that has not landed; False if there is none. Under the lock."""

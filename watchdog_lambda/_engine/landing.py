@@ -23,11 +23,10 @@ if TYPE_CHECKING:
     from .invocation import Firing
 
 
-def inject(firing: Firing, now: float, handled: BaseException | None) -> bool:
+def inject(firing: Firing, now: float, handled: BaseException | None) -> None:
     """Inject the interrupt that is due now, if one is, at the thread's next bytecode.
 
-    If the thread can be tapped, it decides itself instead; then the result is True, and the caller
-    should look again soon.
+    If the thread can be tapped, it decides itself instead.
 
     Thread: watchdog.
     """
@@ -37,34 +36,33 @@ def inject(firing: Firing, now: float, handled: BaseException | None) -> bool:
         # thread settles and returns; we inject; the next invocation gets the interrupt. Pinned by
         # test_late_injection_does_not_reach_the_next_invocation.
         if not firing.invocation.is_open or thread_id in prepared:
-            return False
+            return
         # In a thread that waits for the GIL the injection lands before its next instruction, so in
         # the task that is current now. Pinned by
         # test_an_async_block_off_the_main_thread_is_all_that_is_interrupted.
         if not firing.invocation.may_land():
-            return False
+            return
         # Not where a loop runs: between two callbacks all frames are the loop's, and the thread
         # would be traced through many of them. Pinned by test_async_expire_off_the_main_thread.
         loop = loop_in(thread_id)
         if loop is None and services.tap.send(
             thread_id, frame_of(thread_id), services.clock.monotonic()
         ):
-            return True
+            return
         stack = all_stacks(thread_id).get(thread_id, [])
         error = firing.policy.decide(now, frame_of(thread_id), handled, stack=stack)
         if error is None:
-            return False
+            return
         prepared[thread_id] = error
         services.injector.inject(thread_id, LANDING[type(error)])
         if loop is None:
-            return False
+            return
         with gc_paused():
             note_run(frame_of(thread_id))
         if loop not in firing.loops:
             firing.loops.append(loop)
     # Wake it after the injection (see there), and without the lock: this runs the loop's code.
     wake(loop)
-    return False
 
 
 def land(firing: Firing, frame: FrameType) -> BaseException | None:

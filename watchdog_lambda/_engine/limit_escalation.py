@@ -33,7 +33,7 @@ class LimitEscalation:
             return firing.timeline.grace_at
         if firing.fired_at is None:
             details = look(firing, now)
-            if not firing.fire(now, details):
+            if not firing.begin(None, details, now):
                 return None
             self._limit.cancel_soon()
         if not self._limit.is_open:

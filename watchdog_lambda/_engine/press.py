@@ -59,7 +59,7 @@ class Press:
                 firing.looks_blocked = main_is_blocked(thread_id)
                 pause = self._cadence.send(now, firing.timeline.last_call_at)
             elif services.injector.available:
-                pause = PUT_OFF_PERIOD if inject(firing, now, handled) else NUDGE_PERIOD
+                inject(firing, now, handled)
         else:
             policy.leave_alone()
         if policy.is_put_off:

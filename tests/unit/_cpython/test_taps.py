@@ -168,6 +168,18 @@ def test_who_does_not_hear_is_in_c_code(scene: Scene) -> None:
     assert scene.tap.send(OTHER, there(), 10.0 + HEARING)
 
 
+def test_a_package_that_was_loaded_anew_hears_its_own(scene: Scene, monitoring: Monitoring) -> None:
+    """The number is taken by its name, with the callback of the one before."""
+    other = Scene()
+    other.tap.send(get_ident(), here(), 10.0)
+    scene.tap.send(get_ident(), here(), 10.0)
+
+    monitoring.callbacks[TOOLS[0]](here().f_code, 0)
+
+    assert list(monitoring.names) == [TOOLS[0]]
+    assert (len(other.asked), len(scene.asked)) == (0, 1)
+
+
 def test_a_tool_of_others_is_left_to_them(scene: Scene, monitoring: Monitoring) -> None:
     """The next number is taken; without any, no thread can be tapped."""
     assert {0, 1, 2, 5}.isdisjoint(TOOLS), "a debugger's, coverage's, a profiler's, an optimizer's"

@@ -229,7 +229,7 @@ def test_a_stage_is_published_as_it_begins(scene: Scene) -> None:
 
 def test_a_block_that_reaches_its_limit_has_fired(scene: Scene) -> None:
     """From then on interrupts are due in it, and what is known is kept; no stage is begun."""
-    assert scene.firing.fire(GRACE_AT, DETAILS) is True
+    assert scene.firing.begin(None, DETAILS, GRACE_AT) is True
 
     firing = scene.firing
     assert (firing.fired_at, firing.details, firing.watchdog_state) == (GRACE_AT, DETAILS, FIRED)
@@ -240,7 +240,7 @@ def test_a_block_that_has_been_left_does_not_fire(scene: Scene) -> None:
     """Its end is known, and nothing of it may land any more."""
     scene.invocation.is_open = False
 
-    assert scene.firing.fire(GRACE_AT, DETAILS) is False
+    assert scene.firing.begin(None, DETAILS, GRACE_AT) is False
     assert (scene.firing.fired_at, scene.firing.details) == (None, None)
 
 
@@ -475,16 +475,19 @@ def test_an_injection_is_of_a_class_that_gives_the_prepared_instance(elsewhere: 
 
 
 def test_who_is_tapped_is_not_injected(elsewhere: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is looked at again soon; and it is tapped no more once its invocation settles."""
+    """And it is tapped no more once its invocation settles."""
     tap = elsewhere.firing.services.tap
     withdrawn: list[int] = []
-    monkeypatch.setattr(tap, "send", lambda *_: True, raising=False)
+    tapped: list[int] = []
+    monkeypatch.setattr(tap, "send", lambda who, *_: not tapped.append(who), raising=False)
     monkeypatch.setattr(tap, "withdraw", withdrawn.append, raising=False)
 
-    assert inject(elsewhere.firing, GRACE_AT, None)
+    inject(elsewhere.firing, GRACE_AT, None)
+    assert tapped == [elsewhere.firing.thread_id]
     assert elsewhere.injector.injected == []
     elsewhere.invocation.is_open = False
-    assert not inject(elsewhere.firing, GRACE_AT, None)
+    inject(elsewhere.firing, GRACE_AT, None)
+    assert len(tapped) == 1
     elsewhere.firing.settle()
     assert withdrawn == [elsewhere.firing.thread_id]
 

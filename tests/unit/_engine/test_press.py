@@ -23,7 +23,6 @@ class Scene:
         self.is_quiet = False
         self.is_wanted = True
         self.cleans_up = False
-        self.is_tapped = False
         self.policy: Any = SimpleNamespace(
             is_waiting=True,
             is_put_off=False,
@@ -54,11 +53,7 @@ class Scene:
         monkeypatch.setattr(module, "handled_by", lambda _thread: None)
         monkeypatch.setattr(module, "main_is_blocked", lambda _thread: True)
         monkeypatch.setattr(module, "cleans_up_for_another", lambda *_: self.cleans_up)
-        monkeypatch.setattr(module, "inject", lambda *_: self._inject())
-
-    def _inject(self) -> bool:
-        self.did.append("inject")
-        return self.is_tapped
+        monkeypatch.setattr(module, "inject", lambda *_: self.did.append("inject"))
 
     def _send(self, _now: float, last_call_at: float) -> float:
         assert last_call_at == LAST_CALL_AT
@@ -89,8 +84,6 @@ def test_another_thread_is_injected(scene: Scene) -> None:
     assert scene.step() == pytest.approx(NOW + 0.01)
     assert scene.did == ["inject"]
     assert scene.firing.delivery == "injection"
-    scene.is_tapped = True
-    assert scene.step() == NOW + PUT_OFF_PERIOD
 
 
 def test_without_any_means_nothing_is_done(scene: Scene) -> None:
