@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import threading
+import time
 from _thread import get_ident, get_native_id
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,6 @@ import pytest
 
 from tests.support import BOUND, eventually
 from watchdog_lambda import _cpython
-from watchdog_lambda._cpython import delivery
 from watchdog_lambda._cpython.delivery import Injector, Nudge
 
 if TYPE_CHECKING:
@@ -164,7 +164,7 @@ def test_a_decision_that_finds_no_room_lets_the_watchdog_make_some(
 ) -> None:
     """The handler does not get a RecursionError that it has not caused."""
     pauses: list[float] = []
-    monkeypatch.setattr(delivery.time, "sleep", pauses.append)
+    monkeypatch.setattr(time, "sleep", pauses.append)
 
     def decide(_frame: FrameType | None) -> BaseException | None:
         raise RecursionError

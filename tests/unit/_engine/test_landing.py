@@ -479,7 +479,12 @@ def test_who_is_tapped_is_not_injected(elsewhere: Scene, monkeypatch: pytest.Mon
     tap = elsewhere.firing.services.tap
     withdrawn: list[int] = []
     tapped: list[int] = []
-    monkeypatch.setattr(tap, "send", lambda who, *_: not tapped.append(who), raising=False)
+
+    def send(who: int, *_: object) -> bool:
+        tapped.append(who)
+        return True
+
+    monkeypatch.setattr(tap, "send", send, raising=False)
     monkeypatch.setattr(tap, "withdraw", withdrawn.append, raising=False)
 
     inject(elsewhere.firing, GRACE_AT, None)
