@@ -1,4 +1,4 @@
-"""What is decided after a timeout: hooks, what may be broken, and who is asked to replace it."""
+"""What is decided after a timeout: the hooks, what may be broken, and whether to recycle."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ seen: list[Any] = []
 
 
 class Renewal:
-    """Replaces the process, or says why it cannot."""
+    """Stands in for what replaces the process, or says why it cannot."""
 
     def __init__(self, why_not: str | None = None) -> None:
         self._why_not = why_not
@@ -49,7 +49,7 @@ class Renewal:
 
 @pytest.fixture(autouse=True)
 def clean(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Each test has hooks and recovering libraries of its own, and nothing left over."""
+    """Give each test its own hooks and recovering libraries, and no threads or children at work."""
     seen.clear()
     monkeypatch.setattr(aftermath, "recovering", set(aftermath.recovering))
     monkeypatch.setattr(aftermath, "renewal", Renewal())
@@ -67,7 +67,7 @@ def timeout(
     unended: tuple[str, ...] = (),
     landed: bool = True,
 ) -> Any:
-    """One that has ended."""
+    """Return a firing whose timeout has ended."""
     record = SimpleNamespace(libraries=libraries, landed_at=1.0 if landed else None)
     return SimpleNamespace(
         invocation=SimpleNamespace(
@@ -92,7 +92,7 @@ def decided(firing: Any) -> str | None:
     return recycled
 
 
-# ---- what may be broken ------------------------------------------------------------------------
+# ---- which libraries, threads and processes are suspected --------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -111,12 +111,12 @@ def decided(firing: Any) -> str | None:
     ],
 )
 def test_what_is_suspected(firing: Any, reason: str | None) -> None:
-    """One known library on the way is enough: it sees to what it uses itself."""
+    """A landing is not suspected if one of its libraries is known to recover."""
     assert decided(firing) == reason
 
 
 def test_what_still_works_is_suspected(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In addition to all the rest; one of each kind is enough."""
+    """Threads and processes that still work are reported with the library, one of each kind."""
     monkeypatch.setattr(aftermath, "threads_at_work", lambda *_: ["Thread-1", "Thread-2"])
     monkeypatch.setattr(aftermath, "children_at_work", lambda *_: ["71 (sleep)", "72 (sleep)"])
 
@@ -126,20 +126,20 @@ def test_what_still_works_is_suspected(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_users_say_that_a_library_recovers() -> None:
-    """By its top-level package."""
+    """A library that the user declares with ``recovers()`` is not suspected any more."""
     recovers("pymysql", "mylib")
     assert decided(timeout("auto", "pymysql")) is None
 
 
 @pytest.mark.parametrize("name", ["my.lib", "", 7, "my-lib"])
 def test_what_is_no_package_is_refused(name: Any) -> None:
-    """With one that would do."""
+    """``recovers()`` rejects what is not a package's name, and its message shows a valid call."""
     with pytest.raises(ConfigurationError, match=r'use for example recovers\("mylib"\)'):
         recovers(name)
 
 
 def test_where_it_cannot_be_the_record_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The process is kept."""
+    """Where the process cannot be replaced it is kept, and the record says why."""
     monkeypatch.setattr(aftermath, "renewal", Renewal("no fork"))
     assert decided(timeout("always")) == "not recycled: RECYCLE=always (no fork)"
 
@@ -148,7 +148,7 @@ def test_where_it_cannot_be_the_record_says_so(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_what_is_left_is_the_platforms_to_say(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A ``TIMEOUT`` that is shorter ends the invocation, and not the sandbox."""
+    """The time left comes from the context: a shorter ``TIMEOUT`` does not end the sandbox."""
     renewal = Renewal()
     monkeypatch.setattr(aftermath, "renewal", renewal)
     told = timeout("always")
@@ -164,7 +164,7 @@ def test_what_is_left_is_the_platforms_to_say(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_hooks_run_the_last_registered_first_and_none_stops_another() -> None:
-    """Each leaves a record."""
+    """After-timeout hooks run in reverse order, and each has a record, also one that raises."""
 
     @after_timeout
     def first(details: TimeoutDetails) -> None:
@@ -185,7 +185,7 @@ def test_hooks_run_the_last_registered_first_and_none_stops_another() -> None:
 
 
 def test_last_call_cuts_them_short() -> None:
-    """The caller's answer waits for them."""
+    """Last call ends a hook that hangs, because the caller's answer waits for the hooks."""
 
     @after_timeout
     def hangs(_details: TimeoutDetails) -> None:
@@ -209,7 +209,7 @@ def test_last_call_cuts_them_short() -> None:
     ],
 )
 def test_a_hook_knows_better(setting: str, wish: str, reason: str | None) -> None:
-    """But for a setting that says never, or always."""
+    """A hook's wish overrides the library check, but not a setting of "never" or "always"."""
     firing = timeout(setting, "pymysql")
     getattr(firing.details, wish)()
 
@@ -217,7 +217,7 @@ def test_a_hook_knows_better(setting: str, wish: str, reason: str | None) -> Non
 
 
 def test_a_wish_is_no_part_of_the_details() -> None:
-    """They are equal to those without one, and as frozen as ever."""
+    """A hook's wish changes neither the equality nor the repr of the details, which stay frozen."""
     details, same = timeout().details, timeout().details
     details.recycle()
 
@@ -229,16 +229,16 @@ def test_a_wish_is_no_part_of_the_details() -> None:
 
 @pytest.mark.parametrize("hook", [None, "drop", lambda: None])
 def test_what_is_no_hook_is_refused(hook: Any) -> None:
-    """At once."""
+    """``after_timeout`` rejects what cannot be called with the details when it is registered."""
     with pytest.raises(ConfigurationError, match="after_timeout"):
         after_timeout(hook)
 
 
-# ---- what still works --------------------------------------------------------------------------
+# ---- threads, processes and libraries at work --------------------------------------------------
 
 
 def test_a_thread_of_the_users_code_is_at_work() -> None:
-    """Not one that was there before, and not a pool's that waits for work."""
+    """A thread that the invocation started is at work unless it has ended; older ones are not."""
     now = SystemClock.since_boot()
     done = threading.Event()
     thread = threading.Thread(target=lambda: done.wait(BOUND), name="working")
@@ -257,7 +257,7 @@ def test_a_thread_of_the_users_code_is_at_work() -> None:
 
 
 def test_a_child_is_at_work_until_it_has_ended() -> None:
-    """A zombie does nothing any more."""
+    """A child counts as at work until it has ended; one that was there before does not count."""
     now = SystemClock.since_boot()
     with subprocess.Popen(["sleep", "60"]) as child:
         assert f"{child.pid} (sleep)" in children_at_work(now - 1.0)
@@ -268,7 +268,7 @@ def test_a_child_is_at_work_until_it_has_ended() -> None:
 
 
 def test_the_libraries_of_a_landing_are_those_that_the_users_code_has_called() -> None:
-    """Innermost first, each once; a framework that has called the code is none."""
+    """Libraries are listed innermost first, once each; a framework outside user code is not."""
     code = SourceMap(["/opt/app/site-packages", "/opt/app"])
     installed = "/opt/app/site-packages"
     stack = [
@@ -287,7 +287,7 @@ def test_the_libraries_of_a_landing_are_those_that_the_users_code_has_called() -
 
 
 def test_the_standard_librarys_clients_are_libraries_and_the_rest_of_it_is_none() -> None:
-    """A connection that the user keeps is in the middle of its protocol, too, a pool at work."""
+    """A standard library client that is in the middle of a protocol is a library, as is a pool."""
     code = SourceMap([*sys.path, "/opt/app"])
     own = ("/opt/app/app.py", 1, "handler")
     waiting = [(threading.__file__, 1, "wait")]

@@ -1,4 +1,4 @@
-"""How soon the handler's thread is nudged again, on a clock that stands still."""
+"""When the handler's thread is nudged again, on a fake clock."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LAST_CALL_AT = 2.5
 
 
 class Thread:
-    """A thread that waits in C, what its nudges come to, and the clock of it all."""
+    """Simulates a thread that waits in C, with its clock and the nudges that it gets."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 0.0
@@ -41,7 +41,7 @@ class Thread:
         self.wait = Blocked(7, (0, 1, milliseconds, 0, 0, 0), "poll")
 
     def go_on(self, until: float) -> None:
-        """As the watchdog does, up to that instant."""
+        """Send nudges until the given instant, as the watchdog does."""
         while self.now < until:
             if self.cadence.is_quiet(self.now):
                 self.now = self.cadence.quiet_until
@@ -58,14 +58,14 @@ def thread(monkeypatch: pytest.MonkeyPatch) -> Thread:
 
 
 def test_a_thread_that_runs_is_nudged_every_10_ms(thread: Thread) -> None:
-    """It looks once it is back, however often it has been nudged."""
+    """A running thread sees each nudge soon, so unheard nudges are not a reason to pause."""
     thread.go_on(1.0)
 
     assert thread.longest_pause() == pytest.approx(NUDGE_PERIOD)
 
 
 def test_whoever_hears_is_nudged_every_10_ms(thread: Thread) -> None:
-    """A nudge that is heard and put off is no reason to wait."""
+    """A nudge that was heard, though its interrupt was deferred, is not a reason to pause."""
     thread.polls(100)
     for _ in range(3 * QUICK):
         assert thread.cadence.send(thread.now, LAST_CALL_AT) == NUDGE_PERIOD
@@ -76,7 +76,10 @@ def test_whoever_hears_is_nudged_every_10_ms(thread: Thread) -> None:
 def test_a_wait_that_begins_anew_runs_out_once(
     milliseconds: int, looks_at: float, thread: Thread
 ) -> None:
-    """Five nudges come as ever, then none for as long as the wait takes: psycopg's, and gRPC's."""
+    """After five nudges, the next one comes only when the wait's own limit has passed.
+
+    psycopg and gRPC wait in such steps.
+    """
     thread.polls(milliseconds)
     thread.go_on(1.0)
 
@@ -90,7 +93,7 @@ def test_a_wait_that_begins_anew_runs_out_once(
     "milliseconds", [-1, round(LONGEST_WAIT * 1000) + 1], ids=["for good", "for long"]
 )
 def test_a_wait_without_a_useful_limit_is_not_waited_for(milliseconds: int, thread: Thread) -> None:
-    """The time for it is not there."""
+    """A wait without a limit, or with one beyond a second, would take too long, so nudges go on."""
     thread.polls(milliseconds)
     thread.go_on(1.0)
 
@@ -98,7 +101,7 @@ def test_a_wait_without_a_useful_limit_is_not_waited_for(milliseconds: int, thre
 
 
 def test_nobody_is_left_alone_into_last_call(thread: Thread) -> None:
-    """Then every nudge counts."""
+    """A pause would not end before last call here, so the nudges go on every 10 ms."""
     thread.polls(200)
     thread.now = LAST_CALL_AT - 0.2
     thread.go_on(LAST_CALL_AT + 0.2)
@@ -107,7 +110,7 @@ def test_nobody_is_left_alone_into_last_call(thread: Thread) -> None:
 
 
 def test_whoever_has_heard_meanwhile_is_left_alone_no_longer(thread: Thread) -> None:
-    """What it does next may swallow the interrupt, or wait again."""
+    """Once a nudge is heard the pause ends, because the thread may wait or swallow again."""
     thread.polls(200)
     while not thread.cadence.is_quiet(thread.now):
         thread.cadence.send(thread.now, LAST_CALL_AT)
@@ -121,7 +124,10 @@ def test_whoever_has_heard_meanwhile_is_left_alone_no_longer(thread: Thread) -> 
 def test_where_the_kernel_does_not_tell_the_pauses_are_long_ones_in_turn(
     thread: Thread, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of 125 and 250 ms: a wait of 100 ms is over by 0.15 s, one of 200 ms by 0.4 s."""
+    """Where the kernel does not show the wait, pauses of 125 and 250 ms alternate.
+
+    So a wait of 100 ms is over by 0.15 s, and one of 200 ms by 0.4 s.
+    """
     monkeypatch.setattr(syscalls, "is_told", lambda: False)
     thread.go_on(0.5)
 
@@ -133,14 +139,14 @@ def test_where_the_kernel_does_not_tell_the_pauses_are_long_ones_in_turn(
 
 
 def test_between_two_usual_nudges_the_next_one_may_come_sooner(thread: Thread) -> None:
-    """The watchdog may be woken, and look, in between."""
+    """Between two nudges 10 ms apart the thread is not in a pause, so an early look may nudge."""
     thread.cadence.send(0.0, LAST_CALL_AT)
 
     assert not thread.cadence.is_quiet(0.001)
 
 
 def test_the_longest_wait_that_is_waited_for_is_a_second(thread: Thread) -> None:
-    """And that is one."""
+    """A wait of exactly one second is still given the time to run out."""
     thread.polls(round(LONGEST_WAIT * 1000))
     for _ in range(QUICK - 1):
         thread.cadence.send(0.0, LAST_CALL_AT)
@@ -149,7 +155,7 @@ def test_the_longest_wait_that_is_waited_for_is_a_second(thread: Thread) -> None
 
 
 def test_a_wait_that_has_run_out_unheard_is_noted_until_somebody_hears(thread: Thread) -> None:
-    """What ends waits asks for it."""
+    """``has_waited`` is set when a wait has run out unheard, until a nudge is heard."""
     thread.polls(100)
     noted = []
     for _ in range(QUICK + 1):

@@ -1,4 +1,4 @@
-"""The timeline of an invocation is in order, whatever the time and the settings."""
+"""The timeline of an invocation, and the clock, alarm and stopwatch that it is measured with."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ settings = st.floats(min_value=0.001, max_value=86_400.0)
 
 @given(seconds, settings, settings)
 def test_instants_are_in_order(remaining: float, grace_period: float, last_call: float) -> None:
-    """Start, grace, last call and hard deadline never change places, from 1 ms to 15 minutes."""
+    """Start, grace, last call and hard deadline keep their order, from 1 ms to 15 minutes."""
     line = Timeline(
         remaining,
         grace_period=grace_period,
@@ -37,7 +37,7 @@ def test_instants_are_in_order(remaining: float, grace_period: float, last_call:
 
 @given(seconds, settings)
 def test_no_stage_begins_in_the_first_quarter(remaining: float, before: float) -> None:
-    """However early a stage asks to be, the handler has a quarter of its time undisturbed."""
+    """However early a stage is to begin, it begins after the first quarter of the time."""
     line = Timeline(remaining, grace_period=3.0, hook_budget=None, last_call=0.5)
 
     assert remaining * 0.2499 <= line.stage_at(before) < remaining
@@ -56,14 +56,14 @@ def test_one_second_is_still_protected() -> None:
 def test_a_stage_begins_when_it_asks_to_or_after_the_first_quarter(
     before: float, at: float
 ) -> None:
-    """In a function of 1 s."""
+    """In a function of 1 s a stage begins at the time it asks for, or after the first quarter."""
     line = Timeline(1.0, grace_period=3.0, hook_budget=None, last_call=0.5)
 
     assert line.stage_at(before) == at
 
 
 def test_hooks_keep_their_share_of_a_grace_period_that_shrinks() -> None:
-    """1 s of 3 s for the hooks is a third of whatever grace period is in force."""
+    """A hook budget of 1 s in 3 s remains a third when the grace period is shortened."""
     line = Timeline(1.2, grace_period=3.0, hook_budget=1.0, last_call=0.5)
 
     assert abs(line.hook_budget - 0.1) < 1e-9
@@ -74,7 +74,7 @@ def test_hooks_keep_their_share_of_a_grace_period_that_shrinks() -> None:
     [(0.2, 0.2), (0.25, 0.25), (0.5, 0.25), (1.5, 0.375), (2.4, 0.525)],
 )
 def test_a_hook_budget_that_still_fits_is_kept(budget: float, in_force: float) -> None:
-    """A function of 3 s has a grace period of 0.75 s instead of 3 s: 0.2 s are 0.2 s there."""
+    """A budget of 0.2 s stays 0.2 s in a function of 3 s, whose grace period is 0.75 s."""
     line = Timeline(3.0, grace_period=3.0, hook_budget=budget, last_call=0.5)
 
     assert line.hook_budget == pytest.approx(in_force)
@@ -83,12 +83,12 @@ def test_a_hook_budget_that_still_fits_is_kept(budget: float, in_force: float) -
 
 @pytest.mark.parametrize("grace_period", [3.0, 4.0])
 def test_a_hook_budget_is_as_it_was_set_where_the_grace_period_is(grace_period: float) -> None:
-    """Even one of more than the share that a shorter one would leave it."""
+    """A grace period that is not shortened keeps its hook budget, even above the usual share."""
     assert budget_within(grace_period, 2.4, chosen_for=3.0) == 2.4
 
 
 def test_an_alarm_tells_whether_the_time_has_passed() -> None:
-    """Sampling continues only if the alarm was not rung."""
+    """``wait()`` tells whether the time has passed: sampling stops when the alarm is rung."""
     alarm = SystemAlarm(longest=5.0)
     alarm.ring()
 
@@ -107,7 +107,7 @@ def test_alarm_rung_before_the_wait_is_not_lost() -> None:
 
 
 class FakeLock:
-    """A lock that is not waited for; it says what it was asked for."""
+    """Stands in for a lock: it never blocks, and records how it was acquired."""
 
     def __init__(self) -> None:
         self.is_taken = False
@@ -125,7 +125,10 @@ class FakeLock:
 def test_an_alarm_waits_no_longer_than_asked_nor_than_the_lock_can(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """An instant that has passed is waited for not at all; less than 0 would mean for good."""
+    """A wait is bounded by the lock's maximum, and an instant in the past is not waited for.
+
+    A negative timeout would mean forever.
+    """
     lock = FakeLock()
     monkeypatch.setattr(clock, "allocate_lock", lambda: lock)
     alarm = SystemAlarm(longest=5.0)
@@ -161,7 +164,7 @@ def test_an_alarm_waits_no_longer_than_asked_nor_than_the_lock_can(
 def test_a_wait_is_cut_into_seconds_where_it_follows_the_wall_clock(
     libc: str | Exception | None, longest: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """That is glibc before 2.30; what is no glibc, or does not say, is taken at its word."""
+    """Before glibc 2.30 a wait is cut into seconds; another or an unknown C library is trusted."""
 
     def confstr(_name: str) -> str | None:
         if isinstance(libc, Exception):
@@ -174,26 +177,26 @@ def test_a_wait_is_cut_into_seconds_where_it_follows_the_wall_clock(
 
 
 def test_the_wall_clock_is_given_in_whole_milliseconds(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Rounded down, as Lambda gives its deadline."""
+    """``epoch_ms()`` is rounded down to milliseconds, as Lambda's deadline is."""
     monkeypatch.setattr(time, "time", lambda: 1_700_000_000.9879)
 
     assert SystemClock().epoch_ms() == 1_700_000_000_987
 
 
 def test_processes_are_dated_from_the_machines_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    """By the clock that goes on while the machine sleeps."""
+    """``since_boot()`` reads the clock that also counts the time in which the machine sleeps."""
     monkeypatch.setattr(time, "clock_gettime", {time.CLOCK_BOOTTIME: 12.5}.get)
 
     assert SystemClock().since_boot() == 12.5
 
 
 def test_a_stopwatch_tells_the_seconds_since_its_start() -> None:
-    """Not since it was made."""
+    """``elapsed()`` counts from the start that was given, not from the stopwatch's creation."""
     assert Stopwatch(FakeClock(1000.0), 997.5).elapsed() == 2.5
 
 
 def test_a_cleanup_that_only_waits_has_half_of_the_time_to_last_call() -> None:
-    """From when its interrupt has landed."""
+    """A cleanup that only waits has half of the time from its interrupt to last call."""
     line = Timeline(8.0, grace_period=2.0, hook_budget=None, last_call=0.5)
 
     assert line.wait_ends(6.5) == 7.0

@@ -1,4 +1,4 @@
-"""What the watchdog does with one timeout, step by step, on a clock that stands still."""
+"""The watchdog's actions in one timeout, step by step, on a fake clock."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ DURABLE = {"DurableExecutionArn": "arn", "CheckpointToken": "token"}
 
 
 class Scene:
-    """A function of 30 s with a grace period of 3 s, and what the watchdog acts with."""
+    """A function of 30 s with a grace period of 3 s, and the services that the watchdog uses."""
 
     def __init__(self) -> None:
         self.clock = FakeClock(START)
@@ -66,7 +66,7 @@ class Scene:
         self.sent += 1
 
     def at(self, now: float) -> float | None:
-        """A step so many seconds after the start; when to go on."""
+        """Run one step that many seconds after the start; return when the next one is due."""
         self.clock.now = START + now
         return self.course.step()
 
@@ -85,7 +85,7 @@ def scene(monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
 
     def start(function: Callable[..., object], arguments: tuple[Any, ...]) -> None:
         if arguments:
-            function(*arguments)  # a hook, which its runner has started
+            function(*arguments)  # a hook that its runner has started
         else:
             scene.runners.append(function)
 
@@ -102,14 +102,14 @@ def scene(monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
 
 
 def nothing(_details: object) -> None:
-    """A hook with nothing to do."""
+    """Do nothing."""
 
 
 # ---- stages ------------------------------------------------------------------------------------
 
 
 def test_stages_begin_at_their_instants(scene: Scene) -> None:
-    """An early one is no timeout yet; the grace period is."""
+    """An early stage does not set ``fired_at``; the stage of the grace period does."""
     scene.registry.add("early", nothing, before=10.0)
     scene.registry.add("last", nothing)
     course = scene.begin()
@@ -131,7 +131,7 @@ def test_stages_begin_at_their_instants(scene: Scene) -> None:
 
 
 def test_stages_that_are_late_begin_together(scene: Scene) -> None:
-    """In the order of their instants."""
+    """Stages whose instants have passed begin in one step, in the order of their instants."""
     for before in (5.0, 10.0):
         scene.registry.add(f"{before:g}", nothing, before=before)
     course = scene.begin()
@@ -145,7 +145,10 @@ def test_stages_that_are_late_begin_together(scene: Scene) -> None:
 
 
 def test_a_hook_that_comes_later_has_its_stage(scene: Scene) -> None:
-    """What registers it says so; where there is no memory to see it, it is seen later."""
+    """A hook registered later gets its stage once the course is marked as outdated.
+
+    After a MemoryError the mark stays, so the next step sees the hook.
+    """
     course = scene.begin()
     assert scene.at(0.0) == GRACE_AT
     scene.registry.add("early", nothing, before=10.0)
@@ -166,7 +169,7 @@ def _no_memory(_course: object) -> None:
 
 
 def test_a_stage_that_has_begun_does_not_begin_again(scene: Scene) -> None:
-    """Whatever is registered meanwhile."""
+    """A stage that has begun is not begun again when hooks are registered meanwhile."""
     course = scene.begin()
     scene.at(GRACE_AT)
 
@@ -177,7 +180,7 @@ def test_a_stage_that_has_begun_does_not_begin_again(scene: Scene) -> None:
 
 
 def test_nothing_begins_once_the_handler_has_ended(scene: Scene) -> None:
-    """There is nothing left to do then."""
+    """No stage begins, and no further step is due, in an invocation that has settled."""
     scene.begin()
     scene.invocation.is_open = False
 
@@ -186,7 +189,10 @@ def test_nothing_begins_once_the_handler_has_ended(scene: Scene) -> None:
 
 
 def test_it_ends_when_the_handlers_thread_has_concluded_and_no_hook_runs(scene: Scene) -> None:
-    """So that nothing of the invocation is kept alive."""
+    """The course ends when the handler's thread has concluded and no hook runs any more.
+
+    Until then it would keep the invocation's objects alive.
+    """
     scene.registry.add("slow", nothing)
     scene.begin()
     scene.at(GRACE_AT)
@@ -199,7 +205,7 @@ def test_it_ends_when_the_handlers_thread_has_concluded_and_no_hook_runs(scene: 
 
 
 def test_hooks_are_told_where_everybody_is(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The handler's stack, the others' by themselves, and the times."""
+    """A hook's details have the handler's stack and the times; other threads' are separate."""
     told: list[Any] = []
     scene.registry.add("hook", told.append)
     here, there = (__file__, 7, "handler"), (__file__, 9, "waits")
@@ -224,7 +230,7 @@ def test_hooks_are_told_where_everybody_is(scene: Scene, monkeypatch: pytest.Mon
 def test_where_a_task_waits_stands_before_a_stack_that_is_not_the_users(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Under an event loop the handler's stack is the loop's."""
+    """The place where a task waits is the location if the thread's stack is the event loop's."""
     told: list[Any] = []
     scene.registry.add("hook", told.append)
     scene.stacks = {get_ident(): [(os.__file__, 1, "run_forever")]}
@@ -242,7 +248,7 @@ def test_where_a_task_waits_stands_before_a_stack_that_is_not_the_users(
 
 
 def test_the_nudge_is_sent_again_and_again(scene: Scene) -> None:
-    """Once the hooks are over; seldom if Lambda has not killed the process by then."""
+    """Nudges begin after the hooks and repeat every 10 ms, or 250 ms after the hard deadline."""
     scene.registry.add("hook", nothing)
     scene.begin()
     scene.at(GRACE_AT)
@@ -259,7 +265,7 @@ def test_the_nudge_is_sent_again_and_again(scene: Scene) -> None:
 
 
 def test_what_is_put_off_is_tried_again_soon(scene: Scene) -> None:
-    """The next nudge should meet another instruction."""
+    """A deferred interrupt is tried again after 1 ms, to find the thread at another instruction."""
     scene.begin()
     scene.firing.policy._put_off_since = GRACE_AT
 
@@ -267,7 +273,7 @@ def test_what_is_put_off_is_tried_again_soon(scene: Scene) -> None:
 
 
 def test_whoever_is_left_alone_is_not_looked_at_as_often(scene: Scene) -> None:
-    """As long as that, there is nothing that is put off."""
+    """A shield ends a deferral, so the next look comes after 10 ms and not after 1 ms."""
     scene.begin()
     scene.firing.policy._put_off_since = GRACE_AT
     scene.invocation.shields = 1
@@ -278,7 +284,7 @@ def test_whoever_is_left_alone_is_not_looked_at_as_often(scene: Scene) -> None:
 
 
 def test_a_shield_is_not_even_disturbed(scene: Scene) -> None:
-    """Asked from here first."""
+    """Under a shield the watchdog sends no nudge at all."""
     scene.begin()
     scene.invocation.shields = 1
 
@@ -287,7 +293,7 @@ def test_a_shield_is_not_even_disturbed(scene: Scene) -> None:
 
 
 def test_where_no_nudge_reaches_an_exception_is_injected(scene: Scene) -> None:
-    """With what the thread is handling."""
+    """Where no nudge reaches the thread, an interrupt is injected, with what is being handled."""
     scene.reaches = False
     scene.handled = KeyError()
     scene.begin()
@@ -299,7 +305,7 @@ def test_where_no_nudge_reaches_an_exception_is_injected(scene: Scene) -> None:
 
 
 def test_without_either_nothing_is_done(scene: Scene) -> None:
-    """The record says so."""
+    """Without a nudge and an injector nothing is sent, and the delivery is recorded as "none"."""
     scene.reaches = False
     scene.begin(injector=False)
 
@@ -310,7 +316,7 @@ def test_without_either_nothing_is_done(scene: Scene) -> None:
 
 @pytest.mark.parametrize("ended", [True, False])
 def test_it_looks_again_seldom_where_no_interrupt_is_due(scene: Scene, *, ended: bool) -> None:
-    """None are wanted, or the handler has ended and only its conclusion is waited for."""
+    """The next look comes after 250 ms if no interrupt is wanted, or the handler has ended."""
     scene.begin(interrupt="timeout-error" if ended else "none")
     if ended:
         scene.at(GRACE_AT)
@@ -338,14 +344,14 @@ def test_it_looks_again_seldom_where_no_interrupt_is_due(scene: Scene, *, ended:
 def test_when_a_handler_is_given_up(
     scene: Scene, last_resort: str, fired_at: float, stuck_at: float
 ) -> None:
-    """In the time that is left after last call; later if the thread has come too late itself."""
+    """A handler is stuck some time after last call, or later if the watchdog itself fired late."""
     course = scene.begin(last_resort=last_resort)
 
     assert course.stuck_at(fired_at) == pytest.approx(stuck_at)
 
 
 def test_a_stuck_handler_is_reported_once(scene: Scene) -> None:
-    """And nothing is urgent any more; interrupts go on."""
+    """A stuck handler is reported once; then nothing is urgent, but the interrupts continue."""
     course = scene.begin()
     scene.at(GRACE_AT)
     assert scene.at(29.745) == 29.75, "it comes before the next nudge"
@@ -361,7 +367,7 @@ def test_a_stuck_handler_is_reported_once(scene: Scene) -> None:
 
 
 class Resort:
-    """A last resort that says why it has not come to it."""
+    """A last resort that returns why it was not carried out."""
 
     def __init__(self, why_not: str | None) -> None:
         self.why_not = why_not
@@ -395,7 +401,7 @@ class Resort:
 def test_a_last_resort_that_is_not_to_be_had_is_remarked_upon(
     scene: Scene, given: dict[str, object], resort: Resort | None, remark: str | None
 ) -> None:
-    """With the reason; it is asked once, before the report."""
+    """A last resort that fails is asked once, before the report, which has the reason."""
     scene.begin(resort=resort, **given)  # type: ignore[arg-type]
     scene.at(GRACE_AT)
 
@@ -409,7 +415,7 @@ def test_a_last_resort_that_is_not_to_be_had_is_remarked_upon(
 
 
 def test_past_the_hard_deadline_there_is_only_a_report(scene: Scene) -> None:
-    """No caller waits for an answer any more."""
+    """At the hard deadline the last resort is not used, because no caller waits any more."""
     resort = Resort(None)
     scene.begin(resort=resort, last_resort="exit")
     scene.at(GRACE_AT)
@@ -422,7 +428,7 @@ def test_past_the_hard_deadline_there_is_only_a_report(scene: Scene) -> None:
 
 @pytest.mark.parametrize("why", ["it has come back", "it has been reported"])
 def test_no_report_is_made_twice_nor_of_one_that_has_come_back(scene: Scene, why: str) -> None:
-    """It makes its own."""
+    """A handler that has returned, or has a report, is not reported as stuck."""
     course = scene.begin()
     scene.at(GRACE_AT)
     if why == "it has come back":

@@ -1,4 +1,4 @@
-"""Which interrupt lands next, and when none may, on a clock that stands still."""
+"""Which interrupt lands next, and when none may, on a fake clock."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ WAITS = [(STDLIB + "threading.py", 1, "join"), (STDLIB + "threading.py", 2, "__e
 
 
 class Places:
-    """A SourceMap for which everything is the user's own, unless it is told otherwise."""
+    """A SourceMap in which all code is the user's own, or none of it."""
 
     def __init__(self) -> None:
         self.own = True
@@ -66,7 +66,7 @@ class Places:
 
 
 class Rungs:
-    """A ladder of a function of 30 s with a grace period of 3 s, and what it stands on."""
+    """The interrupts of a function of 30 s with a grace period of 3 s, and what they depend on."""
 
     def __init__(
         self, *, thread_id: int | None = None, seconds: float = 30.0, **settings: Any
@@ -100,7 +100,7 @@ class Rungs:
         return self.policy.decide(now, frame or standing(), handled, stack=stack, found=found)
 
     def land(self, now: float, **given: Any) -> Landing:
-        """One that must be due, and that lands at once."""
+        """Return the interrupt, which must be due, after it has landed."""
         error = self.decide(now, **given)
         assert error is not None
         error._witness.landed()  # type: ignore[union-attr]
@@ -114,15 +114,15 @@ def rungs() -> Rungs:
 
 @pytest.fixture
 def anywhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An injection lands well wherever it does."""
+    """Allow an injection at any place."""
     monkeypatch.setattr(TargetFrames, "allows_from_afar", lambda *_: True)
 
 
-# ---- the first ---------------------------------------------------------------------------------
+# ---- the first interrupt -----------------------------------------------------------------------
 
 
 def test_only_the_threads_own_call_reads_its_frames(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another's are judged by a copy of the stack."""
+    """The thread's own call reads its frames; for another thread a copy of the stack is judged."""
     judged: list[bool] = []
 
     def next_kind(*_: object, from_afar: bool, **_others: object) -> type[LambdaTimeout]:
@@ -139,7 +139,7 @@ def test_only_the_threads_own_call_reads_its_frames(monkeypatch: pytest.MonkeyPa
 
 
 def test_nothing_lands_before_the_hooks_have_had_their_time() -> None:
-    """Not before start()."""
+    """No interrupt lands before ``start()``, which is called when the hooks have had their time."""
     rungs = Rungs()
     fresh = InterruptPolicy(
         rungs.invocation,
@@ -159,7 +159,7 @@ def test_nothing_lands_before_the_hooks_have_had_their_time() -> None:
 
 
 def test_the_first_is_a_timeout_that_says_when_and_where(rungs: Rungs) -> None:
-    """With its details; it is pending until it has landed."""
+    """The first interrupt is a LambdaTimeout with details and place, pending until it lands."""
     error = rungs.decide(GRACE_AT)
 
     assert type(error) is LambdaTimeout
@@ -188,19 +188,19 @@ def test_the_first_is_a_timeout_that_says_when_and_where(rungs: Rungs) -> None:
     ],
 )
 def test_the_message_says_on_which_side_of_the_limit(now: float, said: str, rungs: Rungs) -> None:
-    """After it where nothing kills."""
+    """The message says "before" the limit, or "after" it where nothing kills the process."""
     assert rungs.invocation.message(now, "here") == said
 
 
 def test_what_the_message_says_adds_up() -> None:
-    """1.25 s and 0.25 s are both rounded down, so 1.0 s have passed."""
+    """The figures add up: 1.25 s and 0.25 s are both rounded down, so 1.0 s have passed."""
     assert Rungs(seconds=1.25).invocation.message(START + 1.0, "here") == (
         "interrupted after 1.0 s, 0.2 s before the 1.2 s limit, in here"
     )
 
 
 def test_the_first_message_is_the_firsts(rungs: Rungs) -> None:
-    """However many follow."""
+    """``first_message()`` remains the first interrupt's message when others follow."""
     first = str(rungs.land(GRACE_AT))
     rungs.land(GRACE_AT + 1.0)
 
@@ -211,7 +211,7 @@ def test_the_first_message_is_the_firsts(rungs: Rungs) -> None:
 def test_where_a_task_waits_is_said_if_the_stack_has_nothing_of_the_users(
     rungs: Rungs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Under an event loop the stack is the loop's."""
+    """Where the stack is an event loop's, the message names the place where a task waits."""
 
     def with_awaited(stack: Any, _ident: int, code: Any) -> Any:
         return stack if code.has_own(stack) else [("app.py", 3, "waits"), *stack]
@@ -227,7 +227,7 @@ def test_where_a_task_waits_is_said_if_the_stack_has_nothing_of_the_users(
 
 
 def test_base_and_a_frame_that_hides_timeouts_have_an_interrupt_first() -> None:
-    """The handler would not learn of a TimeoutError there."""
+    """The first is an Interrupt if "base" is set, or if a frame would hide a TimeoutError."""
     popen = [(STDLIB + os.path.join("multiprocessing", "popen_fork.py"), 1, "poll"), *HERE]  # noqa: PTH118
 
     assert type(Rungs(interrupt="base").decide(GRACE_AT)) is Interrupt
@@ -236,7 +236,10 @@ def test_base_and_a_frame_that_hides_timeouts_have_an_interrupt_first() -> None:
 
 
 def test_nothing_lands_in_a_closed_invocation_in_no_frame_or_in_ours(rungs: Rungs) -> None:
-    """Ours can be seen through a property that the package reads."""
+    """Nothing lands in a closed invocation, without a frame, or in a frame of the package.
+
+    Here the frame is seen through a property that the package reads.
+    """
     ours: list[FrameType] = []
 
     class Context:
@@ -255,18 +258,18 @@ def test_nothing_lands_in_a_closed_invocation_in_no_frame_or_in_ours(rungs: Rung
 
 
 def test_a_shield_holds_until_last_call(rungs: Rungs) -> None:
-    """Then it is cut through."""
+    """A shield defers the interrupt, but not beyond last call."""
     rungs.invocation.shields = 1
 
     assert rungs.decide(LAST_CALL_AT - 0.001) is None
     assert type(rungs.decide(LAST_CALL_AT)) is LambdaTimeout
 
 
-# ---- the ones after it -------------------------------------------------------------------------
+# ---- further interrupts ------------------------------------------------------------------------
 
 
 def test_one_at_a_time_and_a_pause_between_two(rungs: Rungs) -> None:
-    """What is on its way has to land first."""
+    """The next interrupt comes after the previous one has landed, and after a pause."""
     assert rungs.decide(GRACE_AT) is not None
     assert rungs.decide(GRACE_AT + 1.0) is None
     first = rungs.policy.records[0]
@@ -284,7 +287,10 @@ def test_one_at_a_time_and_a_pause_between_two(rungs: Rungs) -> None:
 
 
 def test_a_cleanup_is_left_alone_until_last_call_and_cut_once(rungs: Rungs) -> None:
-    """What last call itself has set going is a cleanup too."""
+    """A cleanup is not interrupted before last call, and then once.
+
+    The cleanup of last call's own interrupt is not interrupted any more.
+    """
     error = rungs.land(GRACE_AT)
 
     assert rungs.decide(LAST_CALL_AT - 0.001, error) is None
@@ -297,7 +303,10 @@ def test_a_cleanup_is_left_alone_until_last_call_and_cut_once(rungs: Rungs) -> N
 def test_what_last_call_has_set_going_is_cut_where_nobody_kills(
     grace_period: float, patience: float
 ) -> None:
-    """One grace period after the hard deadline, and again, or a worker would hang for good."""
+    """Without a kill, last call's own cleanup is interrupted again after the hard deadline.
+
+    It has a grace period, and at least a second, because a worker could otherwise hang for good.
+    """
     rungs = Rungs(grace_period=grace_period)
     cut = rungs.land(HARD - 0.001)
 
@@ -312,7 +321,7 @@ def test_what_last_call_has_set_going_is_cut_where_nobody_kills(
 def test_a_wait_in_the_place_of_a_cleanup_gets_half_of_the_time(
     rungs: Rungs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A pool's ``__exit__``, most often for what never comes."""
+    """An ``__exit__`` that only waits, such as a pool's, gets half of the time to last call."""
     monkeypatch.setattr(syscalls, "threads", list)
     error = rungs.land(GRACE_AT)
     half = (GRACE_AT + LAST_CALL_AT) / 2
@@ -328,7 +337,10 @@ def test_a_wait_in_the_place_of_a_cleanup_gets_half_of_the_time(
 def test_a_wait_for_threads_that_compute_is_left_alone_until_last_call(
     rungs: Rungs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What they work on could be freed under their hands."""
+    """A wait for threads that compute is not cut before last call.
+
+    It could free what they work on.
+    """
     monkeypatch.setattr(syscalls, "threads", lambda: [-1])
     monkeypatch.setattr(syscalls, "state_of", lambda _native_id: "R")
     error = rungs.land(GRACE_AT)
@@ -340,7 +352,7 @@ def test_a_wait_for_threads_that_compute_is_left_alone_until_last_call(
 
 
 def test_of_many_the_first_and_the_last_are_remembered(rungs: Rungs) -> None:
-    """Ten at the beginning, the others at the end."""
+    """Of 25 interrupts, the first ten and the last ten stay in the record."""
     instants = [GRACE_AT + n * 2 * PAUSE for n in range(25)]
     for instant in instants:
         rungs.land(instant)
@@ -350,7 +362,7 @@ def test_of_many_the_first_and_the_last_are_remembered(rungs: Rungs) -> None:
     assert rungs.policy.left_out == 5
 
 
-# ---- ours, or made of ours ---------------------------------------------------------------------
+# ---- errors that come from an interrupt --------------------------------------------------------
 
 
 def chain(length: int, innermost: BaseException) -> BaseException:
@@ -385,7 +397,10 @@ def caused_by(error: BaseException) -> BaseException:
 def test_what_was_made_of_an_interrupt_is_still_this_timeout(
     make: Callable[[BaseException], BaseException | None], *, holds: bool, rungs: Rungs
 ) -> None:
-    """By cause, by context, in a group; so many in a chain are looked at."""
+    """An error with an interrupt as its cause or context, or in its group, is this timeout.
+
+    At most 100 links of a chain are followed.
+    """
     before = rungs.policy.involves(make(ValueError()))
     ours = rungs.land(GRACE_AT)
 
@@ -394,7 +409,7 @@ def test_what_was_made_of_an_interrupt_is_still_this_timeout(
 
 
 def test_a_chain_that_bites_its_tail_is_looked_at_once(rungs: Rungs) -> None:
-    """A context has been set by hand."""
+    """A cyclic chain of causes or contexts ends the search, and hides no interrupt."""
     ours = rungs.land(GRACE_AT)
     one, other = ValueError(), ValueError()
     one.__cause__, other.__cause__ = other, one
@@ -419,7 +434,7 @@ def test_a_chain_that_bites_its_tail_is_looked_at_once(rungs: Rungs) -> None:
 def test_an_interrupt_is_lost_in_a_wrapper(
     changed: dict[str, Any], *, lost: bool, rungs: Rungs
 ) -> None:
-    """It has landed, it is no TimeoutError, and a frame around the user's code has caught it."""
+    """An interrupt is lost if it has landed, is no TimeoutError, and a wrapper has caught it."""
     code = test_an_interrupt_is_lost_in_a_wrapper.__code__
     record = {
         "landed_at": GRACE_AT,
@@ -428,7 +443,7 @@ def test_an_interrupt_is_lost_in_a_wrapper(
         "wrappers": {(code.co_filename, code.co_name)},
     }
     assert not rungs.policy.is_lost_in_a_wrapper()
-    rungs.land(GRACE_AT)  # the last one counts
+    rungs.land(GRACE_AT)  # only the last interrupt counts
     assert not rungs.policy.is_lost_in_a_wrapper()
 
     rungs.policy.records.append(SimpleNamespace(**{**record, **changed}))  # type: ignore[arg-type]
@@ -436,12 +451,12 @@ def test_an_interrupt_is_lost_in_a_wrapper(
     assert rungs.policy.is_lost_in_a_wrapper() is lost
 
 
-# ---- put off, and winding up -------------------------------------------------------------------
+# ---- deferrals, and handlers that wind up ------------------------------------------------------
 
 
 @pytest.fixture
 def no_place(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The thread is blocked where a raise would leave something broken."""
+    """Have the thread be blocked where a raise would leave something broken."""
     monkeypatch.setattr(interrupts, "may_be_cut", lambda _frame: False)
 
 
@@ -450,7 +465,7 @@ def no_place(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_place_where_something_would_break_puts_one_off_for_a_bounded_time(
     grace_period: float, longest: float
 ) -> None:
-    """In a short grace period that is a tenth of it."""
+    """An interrupt in a fragile place is deferred by 50 ms, or a tenth of a short grace period."""
     rungs = Rungs(grace_period=grace_period)
     frame = sys._getframe()
 
@@ -467,7 +482,7 @@ def test_a_place_where_something_would_break_puts_one_off_for_a_bounded_time(
 def test_whoever_is_left_alone_is_put_off_for_as_long_again(
     how: str, rungs: Rungs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What an earlier interrupt was put off by is over then."""
+    """A shield, a cleanup or a wind-up ends a deferral, so the next one has its full length."""
     first = rungs.land(GRACE_AT)
     frame = sys._getframe()
     now = GRACE_AT + PAUSE
@@ -493,9 +508,10 @@ def test_whoever_is_left_alone_is_put_off_for_as_long_again(
 def test_a_task_that_has_been_cancelled_cleans_up_first(
     rungs: Rungs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A TaskGroup brings on what one of its tasks got once the others are through.
+    """An interrupt waits while a task that was cancelled cleans up, half of the time at most.
 
-    In half the time at the most, because a task may ignore it.
+    A TaskGroup raises what one task got only when the others have ended, and a task may ignore its
+    cancellation.
     """
     rungs.land(GRACE_AT)
     frame = sys._getframe()
@@ -511,7 +527,7 @@ def test_a_task_that_has_been_cancelled_cleans_up_first(
 def test_frames_of_ours_go_on_with_a_row_of_put_offs(
     rungs: Rungs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The handler is not left alone there; it would never get its interrupt between the two."""
+    """A frame of the package does not end a deferral, which would begin anew each time."""
     frame = sys._getframe()
     assert rungs.decide(GRACE_AT, frame=frame) is None
 
@@ -524,7 +540,10 @@ def test_frames_of_ours_go_on_with_a_row_of_put_offs(
 
 
 def test_a_thread_that_runs_is_on_its_way_until_it_has_come_to_a_place(rungs: Rungs) -> None:
-    """However long that takes: it is processor time that counts."""
+    """A running thread stays on its way until it is traced to a safe point.
+
+    There is no limit by the clock, because processor time is what counts.
+    """
     frame = sys._getframe()
 
     for now in (GRACE_AT, GRACE_AT + 1.0):
@@ -537,7 +556,7 @@ def test_a_thread_that_runs_is_on_its_way_until_it_has_come_to_a_place(rungs: Ru
 
 
 def test_a_thread_that_nothing_is_due_in_is_not_on_its_way(rungs: Rungs) -> None:
-    """It is not traced then."""
+    """A thread in which no interrupt is due is not on its way, so it is not traced."""
     frame = sys._getframe()
     assert rungs.decide(GRACE_AT, frame=frame, found=MOVING) is None
     rungs.invocation.is_open = False
@@ -552,7 +571,7 @@ def test_an_injection_is_put_off_for_a_bounded_time(
     rungs: Rungs,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Or for as long as it takes, where it would do harm and no good."""
+    """An injection is deferred by 50 ms at most, or without limit where it would only do harm."""
     monkeypatch.setattr(TargetFrames, "allows_from_afar", lambda *_: allows)
 
     instants = (GRACE_AT, GRACE_AT + 0.049, GRACE_AT + 0.05, GRACE_AT + 1.0)
@@ -565,14 +584,14 @@ def test_an_injection_is_put_off_for_a_bounded_time(
 def test_a_loop_that_waits_in_c_takes_the_third_kind(
     rungs: Rungs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As the first: it would log the others and go on."""
+    """A loop that waits in C gets a LoopInterrupt first: it would log the others and continue."""
     monkeypatch.setattr(rungs_module, "waits_in_c", lambda: True)
 
     assert type(rungs.decide(GRACE_AT)) is LoopInterrupt
 
 
 def test_a_handler_that_has_caught_it_winds_up(rungs: Rungs) -> None:
-    """Its own code goes on after the ``try``: left alone until last call."""
+    """Once a handler has caught the interrupt, its own code may wind up until last call."""
     try:
         raise rungs.land(GRACE_AT)
     except TimeoutError:
@@ -585,7 +604,7 @@ def test_a_handler_that_has_caught_it_winds_up(rungs: Rungs) -> None:
 
 
 def test_the_last_one_is_what_a_handler_winds_up_from(rungs: Rungs) -> None:
-    """The first was dropped; it is not known where."""
+    """A handler that has caught the second interrupt winds up, though the first was dropped."""
     rungs.land(GRACE_AT)
     try:
         raise rungs.land(GRACE_AT + 1.0)
@@ -598,7 +617,7 @@ def test_the_last_one_is_what_a_handler_winds_up_from(rungs: Rungs) -> None:
 def test_the_compilers_own_handler_is_no_catching(
     rungs: Rungs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It has only turned the error into another."""
+    """The compiler's own handler, which only turns one error into another, does not catch."""
     try:
         raise rungs.land(GRACE_AT)
     except TimeoutError:
@@ -609,7 +628,7 @@ def test_the_compilers_own_handler_is_no_catching(
 
 
 def test_who_has_caught_one_that_is_gone_without_a_word_is_unknown(rungs: Rungs) -> None:
-    """It was never raised."""
+    """An interrupt that was never raised has no record of who caught it."""
     error = LambdaTimeout()
     record = InterruptRecord(error, GRACE_AT, "here", frozenset(), Stopwatch(rungs.clock, START))
 
@@ -619,7 +638,7 @@ def test_who_has_caught_one_that_is_gone_without_a_word_is_unknown(rungs: Rungs)
 
 
 def test_gevent_takes_the_third_kind(rungs: Rungs, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its hub prints the others."""
+    """With gevent loaded the next interrupt is a LoopInterrupt, because its hub prints others."""
     monkeypatch.setitem(sys.modules, "gevent", None)
     rungs.land(GRACE_AT)
 
@@ -627,7 +646,7 @@ def test_gevent_takes_the_third_kind(rungs: Rungs, monkeypatch: pytest.MonkeyPat
 
 
 def test_a_loop_that_comes_back_to_its_try_has_swallowed_it(rungs: Rungs) -> None:
-    """The block that it was interrupted in."""
+    """A loop that is back in the block that it was interrupted in has swallowed the interrupt."""
     frame = sys._getframe()
     kinds: list[str] = []
     for turn in range(2):
@@ -641,7 +660,10 @@ def test_a_loop_that_comes_back_to_its_try_has_swallowed_it(rungs: Rungs) -> Non
 
 
 def test_off_the_main_thread_its_lines_tell(rungs: Rungs) -> None:
-    """Its instructions cannot be seen."""
+    """In another thread, lines tell whether the handler is back in its ``try``.
+
+    Its instructions cannot be read.
+    """
     try:
         raise rungs.land(GRACE_AT)  # this line
     except TimeoutError:
@@ -663,7 +685,10 @@ def _line(number: int) -> str:
 
 
 def test_for_another_thread_an_event_loop_is_taken_for_granted() -> None:
-    """It cannot be asked for one: better a KeyboardInterrupt too many."""
+    """Another thread is assumed to run an event loop if asyncio is loaded.
+
+    It cannot be asked, and a needless LoopInterrupt does less harm than one that is missing.
+    """
     rungs = Rungs(thread_id=get_ident() + 1)
 
     assert type(rungs.land(GRACE_AT)) is LambdaTimeout

@@ -1,4 +1,4 @@
-"""One invocation: what it is to have, when it is due, and who it is the current one for."""
+"""One invocation: its plan, its times, and which invocation is current in a thread."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ def nobody_stays_active() -> Iterator[None]:
 
 
 def invocation(*registries: HookRegistry, **settings: object) -> Invocation:
-    """Of a function of 10 s, with a grace period of 2 s."""
+    """Return an invocation of a function of 10 s, with a grace period of 2 s."""
     made = plan(*registries, **{"grace_period": 2.0, "samples": 0, **settings})
-    # Never due: the process's own watchdog may look at the table in any test.
+    # It is never due: the process's own watchdog may look at the table during any test.
     return Invocation(made, {}, None, START, HARD - START, math.inf)
 
 
 def test_an_invocation_begins_open_and_without_a_shield() -> None:
-    """With what it was called with."""
+    """A new invocation is open, has no shield, and keeps its plan, event, context and times."""
     made_plan, event, context = plan(), {"a": 1}, object()
 
     made = Invocation(made_plan, event, context, START, HARD - START, 1008.0)
@@ -58,7 +58,7 @@ def test_an_invocation_begins_open_and_without_a_shield() -> None:
 
 
 def test_a_plan_is_bare_only_if_it_adds_nothing() -> None:
-    """No option, no fallback, no registry but the process's."""
+    """A plan is bare if it has no option, no fallback and only the process's registry."""
     one, other = HookRegistry(), HookRegistry()
 
     assert plan(one).is_bare
@@ -68,7 +68,10 @@ def test_a_plan_is_bare_only_if_it_adds_nothing() -> None:
 
 
 def test_an_inner_plan_is_put_into_the_outer_one_once() -> None:
-    """Its options, hooks and fallback come first; what it does not give stays the outer one's."""
+    """The inner plan's options, hooks and fallback win; the rest stays the outer plan's.
+
+    The merged plan is made once.
+    """
     process, outer_hooks, inner_hooks = HookRegistry(), HookRegistry(), HookRegistry()
     outer = plan(outer_hooks, process, fallback="outer", grace_period=2.0, timeout=9.0)
     inner = plan(inner_hooks, process, grace_period=1.0)
@@ -88,7 +91,7 @@ def test_an_inner_plan_is_put_into_the_outer_one_once() -> None:
 
 
 def test_an_invocations_timeline_is_of_its_plans_settings() -> None:
-    """All three of them."""
+    """The timeline uses the plan's grace period, hook budget and last call."""
     timeline = invocation(hook_budget=0.5, last_call=0.25).timeline()
 
     assert timeline.limit == HARD - START
@@ -100,7 +103,7 @@ def test_an_invocations_timeline_is_of_its_plans_settings() -> None:
 def test_it_is_due_at_the_first_stage_or_at_the_grace_period(
     befores: tuple[float, ...], due: float
 ) -> None:
-    """Of all registries; hooks without a stage of their own change nothing."""
+    """An invocation is due at its earliest stage of any registry, or at the grace period."""
     first, second = HookRegistry(), HookRegistry()
     keys = [(first, first.add("plain", print))]
     for registry, before in zip((first, second), befores, strict=False):
@@ -115,7 +118,7 @@ def test_it_is_due_at_the_first_stage_or_at_the_grace_period(
 
 
 def test_with_samples_it_is_looked_at_before_it_is_acted_on() -> None:
-    """From half of its time on, or at an earlier stage."""
+    """With samples an invocation is due at half of its time, or at an earlier stage."""
     registry = HookRegistry()
     made = invocation(registry, samples=3)
 
@@ -130,12 +133,12 @@ def test_with_samples_it_is_looked_at_before_it_is_acted_on() -> None:
 
 
 def test_what_is_not_due_at_all_is_not_acted_on() -> None:
-    """However early the plan would have it."""
+    """An invocation that is never due is not acted on, whatever its plan says."""
     assert invocation(samples=3).acts_at() == math.inf
 
 
 def test_it_is_out_of_time_from_the_grace_period_on(clock: FakeClock) -> None:
-    """By the clock, or because the watchdog has begun it."""
+    """An invocation is out of time from the grace period on, or when it has fired early."""
     made = invocation()
     clock.now = 1007.999
     before = made.is_out_of_time(), made.has_fired()
@@ -151,17 +154,17 @@ def test_it_is_out_of_time_from_the_grace_period_on(clock: FakeClock) -> None:
     assert (made.is_out_of_time(), made.has_fired()) == (True, False)
 
 
-# ---- which one is under way --------------------------------------------------------------------
+# ---- the current invocation --------------------------------------------------------------------
 
 
 def test_outside_of_an_invocation_there_is_none(clock: FakeClock) -> None:
-    """And no end of time."""
+    """Outside of an invocation there is no current one, and the remaining time is infinite."""
     assert current() is None
     assert remaining_time() == math.inf
 
 
 def test_a_threads_own_invocation_comes_first(clock: FakeClock) -> None:
-    """No matter which others are under way."""
+    """A thread's own invocation is its current one, whatever other threads run."""
     own, other = invocation(), invocation()
     active.update({get_ident(): own, get_ident() + 1: other})
     clock.now = 1003.5
@@ -171,7 +174,7 @@ def test_a_threads_own_invocation_comes_first(clock: FakeClock) -> None:
 
 
 def test_a_thread_without_one_works_for_the_only_one(clock: FakeClock) -> None:
-    """For none if there are several."""
+    """A thread without an invocation works for the only one there is, or for none of several."""
     only = invocation()
     active[get_ident() + 1] = only
     of_one = current()
@@ -183,7 +186,7 @@ def test_a_thread_without_one_works_for_the_only_one(clock: FakeClock) -> None:
 
 @pytest.mark.parametrize("whose", [0, 1])
 def test_one_that_has_ended_counts_as_none(whose: int) -> None:
-    """It can be left over where a user's signal handler has raised."""
+    """An ended invocation that a user's signal handler has left in the table is ignored."""
     ended = invocation()
     ended.is_open = False
     active[get_ident() + whose] = ended
@@ -191,11 +194,11 @@ def test_one_that_has_ended_counts_as_none(whose: int) -> None:
     assert current() is None
 
 
-# ---- when it is looked at ----------------------------------------------------------------------
+# ---- the first look ----------------------------------------------------------------------------
 
 
 def test_the_first_look_is_for_a_sample_or_else_for_the_grace_period() -> None:
-    """A stage's hooks can be earlier than either."""
+    """The first look is for a sample, for the grace period, or for an earlier stage."""
     sampled, bare = invocation(samples=20), invocation()
     registry = HookRegistry()
     early = invocation(registry, samples=20)
@@ -208,7 +211,7 @@ def test_the_first_look_is_for_a_sample_or_else_for_the_grace_period() -> None:
 
 
 def test_the_time_that_has_passed_is_that_of_the_clock(clock: FakeClock) -> None:
-    """Since the start."""
+    """``elapsed()`` is the clock's time since the start."""
     made = invocation()
     clock.advance(2.5)
 
@@ -224,5 +227,5 @@ def test_the_time_that_has_passed_is_that_of_the_clock(clock: FakeClock) -> None
     ],
 )
 def test_the_message_says_how_long_and_how_near(after: float, words: str) -> None:
-    """The two figures add up to the limit."""
+    """The message's two figures add up to the limit, or say by how much it was exceeded."""
     assert invocation().message(after, "app.py:1 (f)") == words

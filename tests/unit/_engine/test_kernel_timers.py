@@ -1,4 +1,4 @@
-"""What the kernel is asked to do while the thread sleeps, and for whom."""
+"""What the kernel's timers are set to while the thread sleeps, and for which invocation."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ START = 1000.0
 
 
 class Kernel:
-    """Timer, dump and exit, all of which only take down what they are asked for."""
+    """A timer, a stack dump and atexit that only record the calls."""
 
     def __init__(self, nudge: SimpleNamespace) -> None:
         self.clock = FakeClock(START)
@@ -51,7 +51,7 @@ class Kernel:
 
 @pytest.fixture
 def kernel(monkeypatch: pytest.MonkeyPatch) -> Kernel:
-    """Equipped, at 1000 s."""
+    """Return timers that are equipped at 1000 s."""
     nudge = SimpleNamespace(number=10, native_id=77, is_ours=lambda: True)
     kernel = Kernel(nudge)
     monkeypatch.setattr(kernel_timers, "ThreadTimer", kernel.make(kernel.timer))
@@ -66,7 +66,7 @@ def invocation(seconds: float) -> Invocation:
 
 
 def times(seconds: float, now: float = 0.0) -> tuple[float, float]:
-    """In how many seconds the dump of an invocation of so many seconds comes, and is overdue."""
+    """Return in how many seconds an invocation's dump comes, and when the watchdog is overdue."""
     grace = min(3.0, seconds / 4)
     last_call = min(0.5, grace / 4)
     dump_at = seconds - last_call / 4
@@ -79,7 +79,10 @@ def firing(*, is_reported: bool) -> Any:
 
 
 def test_timers_are_had_once_and_stopped_at_exit(kernel: Kernel) -> None:
-    """For the thread that is nudged; a signal at exit would end the process."""
+    """Timers are made once, for the nudged thread, and stopped at exit.
+
+    A signal at exit would end the process.
+    """
     kernel.kernel_timers.equip()
 
     assert kernel.made == [(10, 77), (10, 77)]
@@ -87,7 +90,7 @@ def test_timers_are_had_once_and_stopped_at_exit(kernel: Kernel) -> None:
 
 
 def test_before_it_is_equipped_nothing_is_asked_for() -> None:
-    """There is no main thread to nudge yet; nothing fails."""
+    """Without equipment, when there is no main thread to nudge yet, every call does nothing."""
     kernel_timers = KernelTimers(FakeClock(), SimpleNamespace())  # type: ignore[arg-type]
     one = invocation(10.0)
     kernel_timers.choose([one])
@@ -100,7 +103,7 @@ def test_before_it_is_equipped_nothing_is_asked_for() -> None:
 
 
 def test_a_child_of_fork_has_none(kernel: Kernel) -> None:
-    """The kernel does not hand them on; whatever is asked for goes nowhere."""
+    """A child of fork sets no timers, because the kernel does not pass them on."""
     kernel.kernel_timers.choose([invocation(10.0)])
 
     kernel.kernel_timers.forget()
@@ -112,7 +115,7 @@ def test_a_child_of_fork_has_none(kernel: Kernel) -> None:
 
 
 def test_the_thread_is_nudged_for_a_little_after_it_should_have_woken(kernel: Kernel) -> None:
-    """And again and again from then on."""
+    """The timer rings 2 ms after the thread should have woken, and then every 2 ms."""
     kernel.kernel_timers.set(START + 5.0)
 
     assert kernel.asked == [("timer", pytest.approx(5.002), 0.002), "dump stop"]
@@ -135,7 +138,10 @@ def test_at_the_instant_of_who_has_ended_the_thread_may_come_later(
     looks_again_in: float,
     kernel: Kernel,
 ) -> None:
-    """What still runs by then is not due. Shortly before it the thread looks which have ended."""
+    """At the due time of an ended invocation the timer rings later, as nothing is due then.
+
+    Shortly before an act the thread looks again which invocations have ended.
+    """
     looks_again_at = kernel.kernel_timers.set(START + acts_in, START + stale_in)
 
     assert kernel.asked[0] == ("timer", pytest.approx(rings[0]), rings[1])
@@ -143,7 +149,7 @@ def test_at_the_instant_of_who_has_ended_the_thread_may_come_later(
 
 
 def test_nobody_is_sent_a_signal_that_has_been_taken_over(kernel: Kernel) -> None:
-    """The timer stops."""
+    """If the nudge's signal was taken over, the timer is stopped instead of set."""
     kernel.nudge.is_ours = lambda: False
 
     kernel.kernel_timers.set(START + 5.0)
@@ -152,7 +158,7 @@ def test_nobody_is_sent_a_signal_that_has_been_taken_over(kernel: Kernel) -> Non
 
 
 def test_a_dump_needs_no_timer(kernel: Kernel) -> None:
-    """Where the kernel has none to give."""
+    """Where the kernel provides no timer, only the dump's timer is handled."""
     kernel.timer.available = False
 
     kernel.kernel_timers.set(START + 5.0)
@@ -161,7 +167,7 @@ def test_a_dump_needs_no_timer(kernel: Kernel) -> None:
 
 
 def test_it_speaks_for_whose_time_comes_first(kernel: Kernel) -> None:
-    """Of those that are not reported yet, whatever their order."""
+    """The dump is set for the unreported invocation whose time comes first, in any order."""
     first, later, latest, reported = map(invocation, (10.0, 20.0, 30.0, 5.0))
     first.firing = firing(is_reported=False)
     reported.firing = firing(is_reported=True)
@@ -174,7 +180,7 @@ def test_it_speaks_for_whose_time_comes_first(kernel: Kernel) -> None:
 
 
 def test_of_equals_the_first_is_spoken_for(kernel: Kernel) -> None:
-    """It stays the same one at each look."""
+    """Of two equal invocations the first is chosen, so that every look chooses the same one."""
     one, other = invocation(10.0), invocation(10.0)
 
     kernel.kernel_timers.choose([one, other])
@@ -183,7 +189,7 @@ def test_of_equals_the_first_is_spoken_for(kernel: Kernel) -> None:
 
 
 def test_for_nobody_it_does_not_speak(kernel: Kernel) -> None:
-    """Once they have all ended or been reported."""
+    """The dump is stopped when all invocations have ended or been reported."""
     kernel.kernel_timers.choose([invocation(10.0)])
 
     kernel.kernel_timers.choose([])
@@ -194,7 +200,7 @@ def test_for_nobody_it_does_not_speak(kernel: Kernel) -> None:
 
 
 def test_it_stays_ready_to_speak_for_those_that_come_and_go(kernel: Kernel) -> None:
-    """An idle process: the dump are kept, and not open."""
+    """In an idle process the dump's timer stays set, but is not open for any invocation."""
     kernel.kernel_timers.choose([invocation(10.0)])
 
     kernel.kernel_timers.keep()
@@ -206,7 +212,7 @@ def test_it_stays_ready_to_speak_for_those_that_come_and_go(kernel: Kernel) -> N
 
 
 def test_one_that_has_ended_meanwhile_is_not_spoken_for(kernel: Kernel) -> None:
-    """It took back what was not set yet."""
+    """If the chosen invocation ends before the dump is set, the dump is closed again."""
     one = invocation(10.0)
     kernel.kernel_timers.choose([one])
     one.is_open = False
@@ -218,7 +224,7 @@ def test_one_that_has_ended_meanwhile_is_not_spoken_for(kernel: Kernel) -> None:
 
 
 def test_an_end_takes_its_own_dump_back(kernel: Kernel) -> None:
-    """No other thread's."""
+    """The end of an invocation closes the dump that is set for it, and no other."""
     one, other = invocation(10.0), invocation(20.0)
     kernel.kernel_timers.choose([one, other])
 
@@ -229,7 +235,10 @@ def test_an_end_takes_its_own_dump_back(kernel: Kernel) -> None:
 
 
 def test_a_thread_that_runs_speaks_for_itself(kernel: Kernel) -> None:
-    """And faulthandler must not look at threads that run."""
+    """While the watchdog's thread runs, the dump is stopped.
+
+    It reports by itself, and faulthandler must not read the stacks of running threads.
+    """
     kernel.kernel_timers.rest()
 
     assert kernel.asked == ["dump stop"]
@@ -241,7 +250,10 @@ def test_a_thread_that_runs_speaks_for_itself(kernel: Kernel) -> None:
 def test_a_watchdog_that_sleeps_is_overdue_halfway_between_grace_and_last_call(
     kernel: Kernel,
 ) -> None:
-    """By processor time; and by the clock a quarter of last call before the end."""
+    """The dump comes halfway between grace and last call by processor time.
+
+    By the clock it comes a quarter of last call's time before the end.
+    """
     kernel.kernel_timers.choose([invocation(30.0)])
 
     kernel.kernel_timers.set(START)
@@ -251,7 +263,10 @@ def test_a_watchdog_that_sleeps_is_overdue_halfway_between_grace_and_last_call(
 
 @pytest.mark.parametrize("now", [27.0, 28.25, 28.5, 29.75, 29.875])
 def test_a_watchdog_that_acts_is_not_overdue(kernel: Kernel, now: float) -> None:
-    """It sleeps for 10 ms only, and a cleanup may well compute for that long."""
+    """While the watchdog acts, the dump is set for a quarter of last call before the end.
+
+    The watchdog sleeps for 10 ms only, and a cleanup may well compute for that long.
+    """
     kernel.kernel_timers.choose([invocation(30.0)])
     kernel.clock.now = START + now
 
@@ -261,7 +276,10 @@ def test_a_watchdog_that_acts_is_not_overdue(kernel: Kernel, now: float) -> None
 
 
 def test_with_little_time_nothing_is_dumped(kernel: Kernel) -> None:
-    """The watchdog's own work can take as long, and threads that run are not to be looked at."""
+    """No dump is set for a timeout of half a second.
+
+    The watchdog's own work can take as long, and running threads must not be read.
+    """
     kernel.kernel_timers.choose([invocation(0.5)])
 
     kernel.kernel_timers.set(START)
@@ -270,7 +288,7 @@ def test_with_little_time_nothing_is_dumped(kernel: Kernel) -> None:
 
 
 def test_the_time_of_the_dump_is_kept_for_those_that_come_and_go(kernel: Kernel) -> None:
-    """Counted from the start of the one that it was chosen by."""
+    """In an idle process the dump keeps its time, counted from the chosen invocation's start."""
     kernel.kernel_timers.choose([invocation(30.0)])
     kernel.kernel_timers.keep()
     kernel.clock.now = START + 1.0
@@ -291,7 +309,10 @@ def test_the_time_of_the_dump_is_kept_for_those_that_come_and_go(kernel: Kernel)
 def test_the_end_of_who_is_due_puts_the_nudge_off(
     kernel: Kernel, beside: float | None, rings: float, *, set_again: bool
 ) -> None:
-    """To when the next one is due that begins now and has as much time, whoever that is."""
+    """When the due invocation ends, the nudge moves to the next one that can be due.
+
+    That is an invocation that begins now and has as much time, or another that runs.
+    """
     one = invocation(10.0)
     one.due = START + 7.5
     timers, invocations = kernel.kernel_timers, [one]
@@ -311,7 +332,7 @@ def test_the_end_of_who_is_due_puts_the_nudge_off(
 
 
 def test_an_end_just_before_the_nudge_is_set_puts_it_off(kernel: Kernel) -> None:
-    """The thread has looked, and its handler has not seen that the nudge is for it."""
+    """If an invocation ends between the look and the setting, the nudge is put off as well."""
     one = invocation(10.0)
     one.due = START + 7.5
     kernel.kernel_timers.choose([one])
@@ -325,7 +346,10 @@ def test_an_end_just_before_the_nudge_is_set_puts_it_off(kernel: Kernel) -> None
 def test_a_timeout_that_is_over_has_the_next_one_nudged_a_grace_period_before_its_end(
     kernel: Kernel,
 ) -> None:
-    """Its own next step says nothing of that."""
+    """The end of a timeout moves the nudge to the next invocation's grace period.
+
+    The firing's own next step is not that time.
+    """
     one = invocation(10.0)
     one.due = START + 8.3
     one.firing = SimpleNamespace(is_reported=False)  # type: ignore[assignment]
@@ -339,7 +363,10 @@ def test_a_timeout_that_is_over_has_the_next_one_nudged_a_grace_period_before_it
 
 @pytest.mark.parametrize("why", ["taken over", "none to be had"])
 def test_what_cannot_be_nudged_is_not_put_off(kernel: Kernel, why: str) -> None:
-    """The signal's new owner would get it."""
+    """Without a timer, or if the signal was taken over, nothing is put off.
+
+    The signal's new owner would receive it.
+    """
     kernel.nudge.is_ours = lambda: why != "taken over"
     kernel.timer.available = why != "none to be had"
 

@@ -1,4 +1,4 @@
-"""What the two threads do to one timeout, and who may still act, on a clock that stands still."""
+"""What both threads do in one timeout, and which of them may still act, on a fake clock."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ ELSEWHERE = -7
 
 
 class Injector:
-    """Takes down what it is asked for; nothing lands by itself."""
+    """Records the injections and withdrawals; nothing lands by itself."""
 
     def __init__(self) -> None:
         self.injected: list[tuple[int, type[BaseException]]] = []
@@ -51,7 +51,7 @@ class Injector:
 
 
 class Scene:
-    """A timeout of a function of 30 s with a grace period of 3 s, when that begins."""
+    """A function of 30 s with a grace period of 3 s, at the grace period's beginning."""
 
     def __init__(
         self, *, thread_id: int | None = None, event: object = None, **settings: Any
@@ -74,7 +74,7 @@ class Scene:
         self.firing.policy.start(DETAILS)
 
     def land(self, frame: FrameType, *, blocked: bool = True) -> BaseException | None:
-        """What a nudge's handler raises there; before it the watchdog has looked at the thread."""
+        """Return what a nudge's handler raises in `frame`, after the watchdog's look."""
         self.firing.looks_blocked = blocked
         return land(self.firing, frame)
 
@@ -91,7 +91,7 @@ def scene() -> Scene:
 
 
 def run(*, is_over: bool = True, said: list[str] | None = None) -> Any:
-    """Stands in for a stage of hooks."""
+    """Return a stand-in for a stage of hooks."""
     told = [] if said is None else said
     return SimpleNamespace(
         is_over=lambda: is_over,
@@ -101,7 +101,7 @@ def run(*, is_over: bool = True, said: list[str] | None = None) -> Any:
 
 
 def is_free(lock: Any) -> bool:
-    """Whether another thread could take it now."""
+    """Return whether another thread could take the lock now."""
     found: list[bool] = []
 
     def look() -> None:
@@ -116,11 +116,11 @@ def is_free(lock: Any) -> bool:
 
 
 class Waits(Exception):
-    """Stands for a wait, which a test cannot have."""
+    """Stands for a blocking wait, which would hang the test."""
 
 
 class Taken:
-    """A lock that the other thread has."""
+    """A lock that another thread holds."""
 
     def acquire(self, blocking: bool = True) -> bool:  # noqa: FBT001, FBT002 - as a lock takes it
         if blocking:
@@ -131,11 +131,11 @@ class Taken:
         raise RuntimeError("cannot release un-acquired lock")
 
 
-# ---- at first ----------------------------------------------------------------------------------
+# ---- a new firing ------------------------------------------------------------------------------
 
 
 def test_at_first_nothing_has_happened(scene: Scene) -> None:
-    """What the report says of a timeout is then filled in by either thread."""
+    """A new firing has no stages, no records, no details and no report."""
     firing = scene.firing
 
     assert (firing.invocation, firing.thread_id) == (scene.invocation, get_ident())
@@ -166,19 +166,19 @@ def test_at_first_nothing_has_happened(scene: Scene) -> None:
     ],
 )
 def test_a_durable_function_is_told_by_its_event(event: object, *, durable: bool) -> None:
-    """An object with both keys, and nothing else."""
+    """A durable function is recognised by an event that is a dict with both keys."""
     assert is_durable(event) is durable
 
 
 class Picky(dict[str, object]):
-    """What a decorator around the handler may have made of the event."""
+    """An event whose class a decorator has changed so that ``in`` fails."""
 
     def __contains__(self, key: object) -> bool:
         raise KeyError(key)
 
 
 class Unbound:
-    """A proxy that stands for nothing yet."""
+    """A proxy that is not bound to an object yet."""
 
     @property  # type: ignore[misc]
     def __class__(self) -> type:
@@ -189,7 +189,7 @@ class Unbound:
     ("make", "durable"), [(Picky, False), (lambda: Picky(DURABLE), True), (Unbound, False)]
 )
 def test_an_event_is_asked_nothing(make: Callable[[], object], *, durable: bool) -> None:
-    """Its own code could fail, and the invocation would then not be watched."""
+    """No code of the event runs: if it failed, the invocation would not be watched."""
     assert is_durable(make()) is durable
 
 
@@ -206,7 +206,7 @@ def test_an_event_is_asked_nothing(make: Callable[[], object], *, durable: bool)
 def test_a_durable_function_is_interrupted_only_if_it_is_asked_for(
     event: object, settings: dict[str, Any], *, interrupts: bool
 ) -> None:
-    """There an error is final."""
+    """In a durable function an error is final, so it is interrupted only on request."""
     assert Scene(event=event, **settings).firing.may_interrupt is interrupts
 
 
@@ -214,7 +214,7 @@ def test_a_durable_function_is_interrupted_only_if_it_is_asked_for(
 
 
 def test_a_stage_is_published_as_it_begins(scene: Scene) -> None:
-    """An early one is no timeout yet; the grace period's is, and interrupts come after it."""
+    """An early stage is published without ``fired_at``; the grace period's stage sets it."""
     firing, early, grace = scene.firing, run(), run()
     later = TimeoutDetails(deadline=HARD, elapsed=28.0, grace_period=3.0)
 
@@ -228,7 +228,7 @@ def test_a_stage_is_published_as_it_begins(scene: Scene) -> None:
 
 
 def test_a_block_that_reaches_its_limit_has_fired(scene: Scene) -> None:
-    """From then on interrupts are due in it, and what is known is kept; no stage is begun."""
+    """A block at its limit has fired, with its details, and has no stage of hooks."""
     assert scene.firing.begin(None, DETAILS, GRACE_AT) is True
 
     firing = scene.firing
@@ -237,7 +237,7 @@ def test_a_block_that_reaches_its_limit_has_fired(scene: Scene) -> None:
 
 
 def test_a_block_that_has_been_left_does_not_fire(scene: Scene) -> None:
-    """Its end is known, and nothing of it may land any more."""
+    """A block that has been left does not fire."""
     scene.invocation.is_open = False
 
     assert scene.firing.begin(None, DETAILS, GRACE_AT) is False
@@ -245,7 +245,7 @@ def test_a_block_that_has_been_left_does_not_fire(scene: Scene) -> None:
 
 
 def test_no_stage_begins_in_a_closed_invocation(scene: Scene) -> None:
-    """Its handler's thread has looked already which ones it must wait for."""
+    """No stage begins after settle, because the handler's thread has seen which to wait for."""
     scene.invocation.is_open = False
 
     assert scene.firing.begin(run(), DETAILS, GRACE_AT) is False
@@ -253,7 +253,10 @@ def test_no_stage_begins_in_a_closed_invocation(scene: Scene) -> None:
 
 
 def test_the_handlers_thread_sees_each_stage_to_its_end(scene: Scene) -> None:
-    """A hook would stop halfway, and go on in another invocation."""
+    """The handler's thread waits for each stage and closes it.
+
+    A half-run hook would continue in another invocation.
+    """
     said: list[str] = []
     scene.firing.begin(run(said=said), DETAILS, None)
     scene.firing.begin(run(said=said), DETAILS, GRACE_AT)
@@ -267,7 +270,7 @@ def test_the_handlers_thread_sees_each_stage_to_its_end(scene: Scene) -> None:
 
 
 def test_what_is_due_lands_in_the_frame_that_is_asked_for(scene: Scene) -> None:
-    """By the clock, and not before; it has then landed."""
+    """No interrupt lands before ``start()``; after it, one lands in the frame that is given."""
     early = scene.land(sys._getframe())
     scene.let_interrupts_land()
     scene.clock.now = START + GRACE_AT + 1.0
@@ -282,7 +285,7 @@ def test_what_is_due_lands_in_the_frame_that_is_asked_for(scene: Scene) -> None:
 
 
 def test_a_cleanup_is_known_by_what_is_being_handled(scene: Scene) -> None:
-    """One that last call has set going is left alone, until it is over."""
+    """The cleanup of last call's interrupt is not interrupted, but the code after it is."""
     scene.let_interrupts_land()
     scene.clock.now = START + LAST_CALL_AT
     error = scene.land(sys._getframe())
@@ -299,7 +302,7 @@ def test_a_cleanup_is_known_by_what_is_being_handled(scene: Scene) -> None:
 
 
 def test_one_decision_at_a_time(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A finaliser that the collector runs in the middle of one is met by a nudge, too."""
+    """A nudge during a decision, as in a finaliser that the collector runs, lands nothing."""
     scene.let_interrupts_land()
     nested: list[BaseException | None] = []
 
@@ -317,7 +320,7 @@ def test_one_decision_at_a_time(scene: Scene, monkeypatch: pytest.MonkeyPatch) -
 def test_a_decision_that_has_failed_bars_no_other(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where memory was short the next nudge decides."""
+    """After a decision that failed with a MemoryError, the next nudge decides."""
     scene.let_interrupts_land()
 
     def no_memory(_frame: FrameType) -> bool:
@@ -332,7 +335,7 @@ def test_a_decision_that_has_failed_bars_no_other(
 
 
 class Traced:
-    """Stands in for tracing: who would be traced, and who is asked then."""
+    """Stands in for tracing: records which frame would be traced, and what would be asked."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.begun: list[tuple[FrameType, Callable[[FrameType], BaseException | None]]] = []
@@ -347,7 +350,7 @@ class Traced:
 def test_a_thread_that_runs_is_traced_to_where_it_lands(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And no longer than to there, or to the invocation's end."""
+    """A running thread is traced until the interrupt lands, or until the invocation settles."""
     traced = Traced(monkeypatch)
     scene.let_interrupts_land()
     frame = sys._getframe()
@@ -369,7 +372,7 @@ def test_a_thread_that_runs_is_traced_to_where_it_lands(
 def test_nothing_is_traced_while_nothing_is_due(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nor where the thread is blocked, and something would break."""
+    """Nothing is traced if no interrupt is due, or if the thread is blocked in a fragile place."""
     traced = Traced(monkeypatch)
     assert scene.land(sys._getframe(), blocked=False) is None
     scene.let_interrupts_land()
@@ -382,7 +385,10 @@ def test_nothing_is_traced_while_nothing_is_due(
 def test_what_the_watchdog_has_seen_counts_for_one_nudge(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another one, of the kernel's timer, may come when the thread has long gone on."""
+    """What the watchdog saw is valid for one nudge.
+
+    The kernel's timer may nudge again when the thread has long moved on.
+    """
     traced = Traced(monkeypatch)
     scene.let_interrupts_land()
     frame = sys._getframe()
@@ -396,7 +402,10 @@ def test_what_the_watchdog_has_seen_counts_for_one_nudge(
 def test_a_thread_that_is_tapped_runs_and_decides_while_nobody_injects(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is at an instruction, whatever was seen; nor is anything of another block on its way."""
+    """A tapped thread counts as running, and decides under the lock, with nothing injected.
+
+    An injection for another block that is on its way prevents its decision.
+    """
     traced = Traced(monkeypatch)
     monkeypatch.setattr(Approach, "stands_still", lambda *_, **__: True)
     scene.firing.delivery = "injection"
@@ -424,7 +433,7 @@ def test_a_thread_that_is_tapped_runs_and_decides_while_nobody_injects(
 
 
 def test_the_end_of_a_shield_is_asked_in_the_same_way(scene: Scene) -> None:
-    """What is due lands there."""
+    """An interrupt that is due lands at the end of a shield."""
     scene.let_interrupts_land()
 
     assert type(land_at_shield(scene.firing, sys._getframe())) is LambdaTimeout
@@ -434,7 +443,7 @@ def test_the_end_of_a_shield_is_asked_in_the_same_way(scene: Scene) -> None:
 def test_event_loops_that_were_interrupted_are_remembered_once(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """To be run out; where there is no loop there is none to be."""
+    """Each interrupted event loop is remembered once, to be run out."""
     loops: list[Any] = [None, "first", "first", "second"]
     monkeypatch.setattr(landing, "running_loop", lambda: loops[0])
     scene.let_interrupts_land()
@@ -452,7 +461,7 @@ def test_event_loops_that_were_interrupted_are_remembered_once(
 
 @pytest.fixture
 def elsewhere(monkeypatch: pytest.MonkeyPatch) -> Scene:
-    """A handler that runs in another thread."""
+    """Return a handler that runs in another thread."""
     frame = sys._getframe()
     stack = [(__file__, 7, "handler")]
     monkeypatch.setattr(landing, "frame_of", {ELSEWHERE: frame}.get)
@@ -463,7 +472,7 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch) -> Scene:
 
 
 def test_an_injection_is_of_a_class_that_gives_the_prepared_instance(elsewhere: Scene) -> None:
-    """It is on its way until it lands, and says where the thread is."""
+    """An injected class returns the prepared instance, which is pending and names the place."""
     inject(elsewhere.firing, GRACE_AT + 0.5, None)
 
     error = prepared[ELSEWHERE]
@@ -475,7 +484,7 @@ def test_an_injection_is_of_a_class_that_gives_the_prepared_instance(elsewhere: 
 
 
 def test_who_is_tapped_is_not_injected(elsewhere: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And it is tapped no more once its invocation settles."""
+    """A thread that can be tapped is not injected, and the tap is withdrawn at settle."""
     tap = elsewhere.firing.services.tap
     withdrawn: list[int] = []
     tapped: list[int] = []
@@ -500,7 +509,7 @@ def test_who_is_tapped_is_not_injected(elsewhere: Scene, monkeypatch: pytest.Mon
 def test_a_loop_in_the_other_thread_is_woken_behind_the_injection(
     elsewhere: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And remembered once, to be run out."""
+    """The other thread's loop is woken after each injection, and remembered once."""
     woken: list[object] = []
     monkeypatch.setattr(landing, "loop_in", {ELSEWHERE: "its loop"}.get)
     monkeypatch.setattr(
@@ -520,7 +529,7 @@ def test_a_loop_in_the_other_thread_is_woken_behind_the_injection(
 
 
 def test_nothing_is_injected_that_is_not_due(elsewhere: Scene) -> None:
-    """As before the hooks have had their time, or while what was injected before is on its way."""
+    """Nothing is injected before interrupts may land, or while an injection is pending."""
     early = Scene(thread_id=ELSEWHERE)
     inject(early.firing, GRACE_AT - 0.5, None)
     assert early.injector.injected == []
@@ -532,7 +541,7 @@ def test_nothing_is_injected_that_is_not_due(elsewhere: Scene) -> None:
 
 
 def test_nothing_is_injected_into_a_cleanup(elsewhere: Scene) -> None:
-    """What the thread handles is told by the caller that asks."""
+    """Nothing is injected while the thread, as the caller says, handles the interrupt."""
     inject(elsewhere.firing, GRACE_AT, None)
     ours = prepared.pop(ELSEWHERE)
     elsewhere.firing.policy.records[0].landed()
@@ -549,7 +558,7 @@ def test_nothing_is_injected_into_a_cleanup(elsewhere: Scene) -> None:
 
 
 def test_nothing_is_injected_into_a_closed_invocation(elsewhere: Scene) -> None:
-    """The thread may have gone on to the next one."""
+    """Nothing is injected after settle: the thread may run the next invocation."""
     elsewhere.invocation.is_open = False
 
     inject(elsewhere.firing, GRACE_AT, None)
@@ -558,7 +567,7 @@ def test_nothing_is_injected_into_a_closed_invocation(elsewhere: Scene) -> None:
 
 
 def test_an_injection_on_its_way_is_taken_back_by_a_shield(elsewhere: Scene) -> None:
-    """It has not been then, and the next one is the first again."""
+    """A shield withdraws a pending injection, and its record is removed."""
     inject(elsewhere.firing, GRACE_AT, None)
 
     withdraw_for_shield(elsewhere.firing)
@@ -568,7 +577,7 @@ def test_an_injection_on_its_way_is_taken_back_by_a_shield(elsewhere: Scene) -> 
 
 
 def test_an_injection_that_lands_first_is_not_forgotten(elsewhere: Scene) -> None:
-    """It has found its instance, just before the withdrawal."""
+    """An injection that lands just before the withdrawal stays in the record."""
     inject(elsewhere.firing, GRACE_AT, None)
     elsewhere.injector.meanwhile = prepared.clear
 
@@ -578,7 +587,7 @@ def test_an_injection_that_lands_first_is_not_forgotten(elsewhere: Scene) -> Non
 
 
 def test_a_shield_takes_nothing_back_where_nothing_is_on_its_way(elsewhere: Scene) -> None:
-    """What has landed stays in the record."""
+    """A shield withdraws nothing if the injection has landed."""
     inject(elsewhere.firing, GRACE_AT, None)
     prepared.clear()
 
@@ -589,7 +598,7 @@ def test_a_shield_takes_nothing_back_where_nothing_is_on_its_way(elsewhere: Scen
 
 
 def test_settling_takes_back_what_is_on_its_way(elsewhere: Scene) -> None:
-    """As often as one likes."""
+    """``settle()`` withdraws a pending injection, and may be called again."""
     inject(elsewhere.firing, GRACE_AT, None)
 
     elsewhere.firing.settle()
@@ -600,7 +609,7 @@ def test_settling_takes_back_what_is_on_its_way(elsewhere: Scene) -> None:
 
 
 def test_the_lock_is_held_for_as_long_as_that_takes() -> None:
-    """And free after it, whatever comes of it."""
+    """``holding()`` holds the lock during the call, and releases it also after an error."""
     lock = RLock()
 
     def fail() -> None:
@@ -616,7 +625,7 @@ def test_the_lock_is_held_for_as_long_as_that_takes() -> None:
 
 
 def test_what_lands_while_the_lock_is_waited_for_gets_out_as_it_is() -> None:
-    """It is not taken then, and cannot be given back."""
+    """An error raised while waiting for the lock gets out, and the lock is not released."""
     done: list[str] = []
 
     with pytest.raises(Waits):
@@ -629,7 +638,7 @@ def test_what_lands_while_the_lock_is_waited_for_gets_out_as_it_is() -> None:
 
 
 def test_the_watchdog_may_answer_for_an_open_invocation(scene: Scene) -> None:
-    """And again, once it has given that back; the handler's thread need not wait for it then."""
+    """The watchdog may claim the answer again after it has given it back, and the lock is free."""
     firing = scene.firing
     told: list[bool] = []
     for _ in range(2):
@@ -641,7 +650,7 @@ def test_the_watchdog_may_answer_for_an_open_invocation(scene: Scene) -> None:
 
 
 def test_only_the_handlers_thread_waits_for_the_answer(scene: Scene) -> None:
-    """It comes back too late. The watchdog has other things to do, and is told no."""
+    """The handler's thread waits for the answer's lock; the watchdog does not, and is refused."""
     scene.firing._answer = Taken()  # type: ignore[assignment]
 
     assert scene.firing.claim_answer() is False
@@ -651,7 +660,7 @@ def test_only_the_handlers_thread_waits_for_the_answer(scene: Scene) -> None:
 
 
 def test_the_watchdog_does_not_answer_for_a_handler_that_has_come_back(scene: Scene) -> None:
-    """It answers for itself, and waits for no other thread."""
+    """The watchdog may not answer for a handler that has returned, and settle does not wait."""
     scene.invocation.is_open = False
 
     assert scene.firing.claim_answer() is False
@@ -659,7 +668,7 @@ def test_the_watchdog_does_not_answer_for_a_handler_that_has_come_back(scene: Sc
 
 
 def test_one_of_the_two_writes_the_report(scene: Scene) -> None:
-    """And none, as long as there is no timeout: an early stage alone is none."""
+    """Only the first report is written, and none for an early stage alone."""
     firing = scene.firing
     firing.begin(run(), DETAILS, None)
     early = firing.report("returned")
@@ -678,7 +687,7 @@ def test_one_of_the_two_writes_the_report(scene: Scene) -> None:
 
 
 def settled(scene: Scene) -> Firing:
-    """As at the handler's end."""
+    """Return the firing as it is at the handler's end."""
     scene.invocation.is_open = False
     scene.firing.settle()
     return scene.firing
@@ -687,7 +696,10 @@ def settled(scene: Scene) -> Firing:
 def test_what_others_are_to_do_is_done_in_an_open_invocation_behind_a_shield(
     elsewhere: Scene,
 ) -> None:
-    """Last call cuts it short, so the watchdog is told; what was injected is taken back."""
+    """The action runs in an open invocation behind a shield that last call cuts through.
+
+    The watchdog is woken for it, and an injection that is pending at the end is withdrawn.
+    """
     seen: list[tuple[bool, int]] = []
     firing, invocation = settled(elsewhere), elsewhere.invocation
 
@@ -708,7 +720,7 @@ def test_what_others_are_to_do_is_done_in_an_open_invocation_behind_a_shield(
 
 @pytest.mark.parametrize("error", [LambdaTimeout(), Interrupt(), LoopInterrupt()])
 def test_last_call_is_no_error_of_what_it_cuts_short(scene: Scene, error: BaseException) -> None:
-    """It ends there."""
+    """Last call's interrupt ends the action, and does not get out."""
     firing = settled(scene)
 
     def action() -> None:
@@ -720,7 +732,7 @@ def test_last_call_is_no_error_of_what_it_cuts_short(scene: Scene, error: BaseEx
 
 
 def test_an_error_of_its_own_gets_out(scene: Scene) -> None:
-    """With the invocation closed all the same."""
+    """The action's own error gets out, and the invocation is closed."""
     firing = settled(scene)
 
     def action() -> None:
@@ -735,7 +747,7 @@ def test_an_error_of_its_own_gets_out(scene: Scene) -> None:
 def test_loops_that_were_interrupted_are_run_out_until_last_call(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One after the other, each for what is left; last call cuts them short too."""
+    """Interrupted loops are run out one after the other, each with the time left to last call."""
     ran: list[object] = []
 
     def run_out(loop: object, seconds: float, _unended: object) -> None:
@@ -756,7 +768,10 @@ def test_loops_that_were_interrupted_are_run_out_until_last_call(
 def test_a_loop_that_is_marked_as_running_is_run_out_too(
     scene: Scene, monkeypatch: pytest.MonkeyPatch, *, is_known: bool
 ) -> None:
-    """Once. An injection tells nothing of the loop that it has ended a run of."""
+    """A loop that is still marked as running is run out once, whether or not it is known.
+
+    An injection does not show which loop's run it has ended.
+    """
     ran: list[object] = []
     monkeypatch.setattr(_outcome, "run_out", lambda loop, *_: ran.append(loop))
     monkeypatch.setattr(_outcome, "running_loop", lambda: "left running")
@@ -772,7 +787,7 @@ def test_a_loop_that_is_marked_as_running_is_run_out_too(
 
 
 def test_a_lock_that_was_never_taken_is_not_given_back() -> None:
-    """A user's signal handler has raised while it was waited for: that goes on."""
+    """If a user's signal handler raises while the lock is acquired, it is not released."""
 
     class Lock:
         def acquire(self) -> None:
@@ -787,7 +802,7 @@ def test_a_lock_that_was_never_taken_is_not_given_back() -> None:
 
 
 def test_nothing_is_injected_while_another_block_has_one_on_its_way(elsewhere: Scene) -> None:
-    """A thread has room for one."""
+    """Nothing is injected while another block's injection is pending: a thread has one slot."""
     prepared[ELSEWHERE] = LambdaTimeout()
 
     inject(elsewhere.firing, GRACE_AT, None)

@@ -1,4 +1,4 @@
-"""What a nudge's handler decides for the invocations of its thread, one after the other."""
+"""What a nudge's handler decides for each invocation of its thread."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NOW = 100.0
 
 
 class StandingClock:
-    """It stands at `NOW`, except during a pause."""
+    """A clock that stands still at `NOW`, except during a pause."""
 
     def __init__(self) -> None:
         self.now = NOW
@@ -53,7 +53,7 @@ def an_invocation(firing: Any, *, acts_at: float = NOW - 1, is_open: bool = True
 
 
 class Timers:
-    """Takes down what is asked of the kernel."""
+    """Records what the kernel's timer is set to."""
 
     def __init__(self) -> None:
         self.set_for: list[float] = []
@@ -70,7 +70,7 @@ def decided(
     timers: Any = Timers(),  # noqa: B008 - it is not read
     beside: tuple[Any, ...] = (),
 ) -> tuple[BaseException | None, list[Any]]:
-    """What `decide` returns, and the firings that it has had land."""
+    """Return the result of `decide`, and the firings that were asked to land."""
     landed: list[Any] = []
 
     def land(firing: Any, _frame: object) -> BaseException | None:
@@ -140,7 +140,10 @@ def test_one_that_is_not_on_its_way_leaves_the_timer_alone(monkeypatch: pytest.M
 def test_where_nobody_is_due_the_nudge_is_put_off(
     monkeypatch: pytest.MonkeyPatch, *, is_due: bool
 ) -> None:
-    """A thread that waits for a processor would leave it ringing every 2 ms."""
+    """If no invocation is due, the next nudge moves to the earliest due time of any thread.
+
+    Otherwise the timer would ring every 2 ms while the watchdog waits for a processor.
+    """
     timers = Timers()
     here, closed = an_invocation(None, acts_at=NOW + 5), an_invocation(None, is_open=False)
     elsewhere = an_invocation(a_firing(), acts_at=NOW - 1 if is_due else NOW + 3)
@@ -151,7 +154,10 @@ def test_where_nobody_is_due_the_nudge_is_put_off(
 
 
 def test_where_nobody_is_under_way_it_is_put_off_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not for good: whoever begins meanwhile may hold the GIL, and the thread want it."""
+    """Without an invocation the nudge is put off to infinity by ``put_off``, not stopped.
+
+    An invocation may begin meanwhile and hold the GIL while the watchdog needs it.
+    """
     timers = Timers()
 
     decided(monkeypatch, timers=timers)

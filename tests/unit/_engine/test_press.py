@@ -1,4 +1,4 @@
-"""Trying to land an interrupt, once: what is done for it, and when it is tried again."""
+"""One attempt to land an interrupt: what is done, and when the next attempt is due."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LIMIT, LAST_CALL_AT, NOW = 30.0, 29.5, 27.0
 
 
 class Scene:
-    """A firing whose handler's thread can be nudged, and what is done to it."""
+    """A firing whose handler's thread can be nudged, and a record of what is done to it."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.did: list[str] = []
@@ -70,7 +70,10 @@ def scene(monkeypatch: pytest.MonkeyPatch) -> Scene:
 
 
 def test_the_main_thread_is_nudged_and_its_waits_looked_at_first(scene: Scene) -> None:
-    """The policy is told that the hooks have had their time; the next try is the cadence's."""
+    """The main thread's wait is looked at and then nudged, once interrupts are allowed.
+
+    The next attempt is due when the cadence says so.
+    """
     assert scene.step() == NOW + 0.125
 
     assert scene.did == ["start details", "sever", "nudge"]
@@ -78,7 +81,7 @@ def test_the_main_thread_is_nudged_and_its_waits_looked_at_first(scene: Scene) -
 
 
 def test_another_thread_is_injected(scene: Scene) -> None:
-    """Ten milliseconds apart."""
+    """In another thread an interrupt is injected, and tried again after 10 ms."""
     scene.reaches = scene.policy.is_waiting = False
 
     assert scene.step() == pytest.approx(NOW + 0.01)
@@ -87,7 +90,7 @@ def test_another_thread_is_injected(scene: Scene) -> None:
 
 
 def test_without_any_means_nothing_is_done(scene: Scene) -> None:
-    """And the record says so."""
+    """Without a nudge and an injector nothing is done, and the delivery is recorded as "none"."""
     scene.reaches = scene.policy.is_waiting = False
     scene.firing.services.injector.available = False
 
@@ -97,7 +100,10 @@ def test_without_any_means_nothing_is_done(scene: Scene) -> None:
 
 
 def test_a_wait_that_is_about_to_run_out_is_left_alone(scene: Scene) -> None:
-    """No matter what has woken the watchdog meanwhile. An injection does not disturb it."""
+    """No nudge is sent while a wait is about to run out, whatever has woken the watchdog.
+
+    An injection does not disturb the wait, so it is made.
+    """
     scene.is_quiet, scene.policy.is_waiting = True, False
 
     assert scene.step() == 27.25
@@ -109,7 +115,7 @@ def test_a_wait_that_is_about_to_run_out_is_left_alone(scene: Scene) -> None:
 
 @pytest.mark.parametrize("what", ["not wanted", "another's cleanup"])
 def test_who_is_to_be_left_alone_is_not_nudged(scene: Scene, what: str) -> None:
-    """Not by a nudge that would find that out in there."""
+    """No nudge is sent if no interrupt is wanted, or if a cleanup of another timeout runs."""
     scene.policy.is_waiting = False
     scene.is_wanted = what != "not wanted"
     scene.cleans_up = what == "another's cleanup"
@@ -119,21 +125,21 @@ def test_who_is_to_be_left_alone_is_not_nudged(scene: Scene, what: str) -> None:
 
 
 def test_an_interrupt_that_is_put_off_is_tried_again_soon(scene: Scene) -> None:
-    """It has found no place to land in."""
+    """A deferred interrupt is tried again after 1 ms."""
     scene.policy.is_put_off = True
 
     assert scene.step() == NOW + PUT_OFF_PERIOD
 
 
 def test_beyond_the_hard_deadline_it_is_tried_less_often(scene: Scene) -> None:
-    """Where Lambda does not kill."""
+    """From the hard deadline on, where Lambda does not kill, attempts are further apart."""
     assert scene.step(LIMIT) == LIMIT + LATE_PERIOD
     assert scene.step(math.nextafter(LIMIT, 0.0)) == pytest.approx(LIMIT + 0.125)
 
 
 @pytest.mark.parametrize("what", ["closed", "durable"])
 def test_where_nothing_may_land_nothing_is_tried(scene: Scene, what: str) -> None:
-    """It has ended, or an error would be final."""
+    """Nothing is tried after the handler's end, or in a durable function."""
     scene.firing.invocation.is_open = what != "closed"
     scene.firing.may_interrupt = what != "durable"
 

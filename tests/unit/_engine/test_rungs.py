@@ -83,12 +83,12 @@ def library(source: str) -> Callable[..., Any]:
 
 
 def lands(*calls: Callable[..., Any]) -> type[BaseException]:
-    """What lands first in the last one of these, each of which calls the next."""
+    """Return what lands first in the last of these functions, each of which calls the next."""
 
     def look(frame: FrameType) -> type[BaseException]:
         return first_kind(frame, CODE)
 
-    # As an invocation has it: what is further out is not the handler's.
+    # The guard is there as in an invocation: what is outside of it is not the handler's code.
     guard = made("def guarded(back): back()\ncall = guarded", file=f"{PACKAGE}_handler.py")
     [kind] = innermost(look, guard, *calls)
     assert isinstance(kind, type)
@@ -116,7 +116,7 @@ def lands(*calls: Callable[..., Any]) -> type[BaseException]:
     ],
 )
 def test_a_timeout_lands_where_the_users_code_is_reached(calls: list[Callable[..., Any]]) -> None:
-    """And no library takes it on the way there."""
+    """A LambdaTimeout lands if no library between there and the user's code would take it."""
     assert lands(*calls) is LambdaTimeout
 
 
@@ -144,12 +144,15 @@ def test_a_timeout_lands_where_the_users_code_is_reached(calls: list[Callable[..
 def test_an_interrupt_lands_where_a_library_would_try_again(
     calls: list[Callable[..., Any]],
 ) -> None:
-    """It would take a timeout for a fault of the network."""
+    """An Interrupt lands if a library would take a timeout for a network error and retry."""
     assert lands(*calls) is Interrupt
 
 
 def test_what_a_library_takes_for_cancelling_lands_there() -> None:
-    """And again, should it be swallowed; the standard library's are left to their own devices."""
+    """A library that cancels its work on a KeyboardInterrupt gets a LoopInterrupt.
+
+    Modules of the standard library that do so get a LambdaTimeout.
+    """
     assert lands(own(PLAIN), library(CANCELS), library(PLAIN)) is LoopInterrupt
     assert lands(own(CATCHES), library(RETRIES), library(CANCELS)) is LoopInterrupt
     assert lands(own(PLAIN), made(CANCELS, file=f"{STDLIB}subprocess.py")) is LambdaTimeout
@@ -163,7 +166,10 @@ def test_what_a_library_takes_for_cancelling_lands_there() -> None:
 
 
 def test_from_afar_any_library_in_between_may_take_it() -> None:
-    """Another thread's clauses cannot be read, because its frames must not be walked."""
+    """In another thread, any installed library between may take the timeout.
+
+    Its except clauses cannot be read, because its frames must not be walked.
+    """
     own_place, installed = (OWN, 1, "h"), (LIBRARY, 1, "get")
     standard = (f"{STDLIB}socket.py", 1, "recv")
 
@@ -178,7 +184,10 @@ def test_from_afar_any_library_in_between_may_take_it() -> None:
 
 
 def test_a_batch_is_not_asked_about_its_record() -> None:
-    """It takes a timeout for the record's failure, as it should; what is inside is asked."""
+    """The batch processor's frames are not asked: a timeout is meant to fail the record.
+
+    A library that the record handler calls is asked.
+    """
     record = made("def opened(back): back()\ncall = opened", file=f"{PACKAGE}batch/_watch.py")
 
     assert lands(own(PLAIN), library(RETRIES), record, own(PLAIN)) is LambdaTimeout
@@ -189,7 +198,7 @@ def test_a_batch_is_not_asked_about_its_record() -> None:
 
 
 def follows(*calls: Callable[..., Any], from_afar: bool = False) -> object:
-    """What lands after a first interrupt that was swallowed."""
+    """Return what lands after a first interrupt that was swallowed."""
 
     def look(frame: FrameType) -> object:
         return next_kind(frame, [], CODE, from_afar=from_afar, is_own_thread=True, has_begun=True)
@@ -199,7 +208,10 @@ def follows(*calls: Callable[..., Any], from_afar: bool = False) -> object:
 
 
 def test_what_was_swallowed_is_followed_by_what_no_library_takes() -> None:
-    """Nor does one that cancels what it has begun; from afar its clauses cannot be read."""
+    """After a swallowed interrupt an Interrupt lands, or a LoopInterrupt in code that cancels.
+
+    For another thread an Interrupt lands, because its clauses cannot be read.
+    """
     assert follows(own(PLAIN), library(PLAIN)) is Interrupt
     assert follows(own(PLAIN), library(CANCELS)) is LoopInterrupt
     assert follows(own(PLAIN), library(CANCELS), from_afar=True) is Interrupt
@@ -207,7 +219,10 @@ def test_what_was_swallowed_is_followed_by_what_no_library_takes() -> None:
 
 @pytest.mark.parametrize(("function", "kind"), [("poll", Interrupt), ("wait", LambdaTimeout)])
 def test_a_frame_that_takes_a_timeout_for_an_answer_gets_none(function: str, kind: object) -> None:
-    """``Process.join()`` waits in there, and would take it for the child's end."""
+    """In ``poll()``, where a TimeoutError would mean that the child has ended, Interrupt lands.
+
+    ``Process.join()`` waits there.
+    """
     stack = [(f"{STDLIB}multiprocessing/popen_fork.py", 1, function)]
 
     def look(frame: FrameType) -> object:

@@ -1,4 +1,4 @@
-"""Samples of a handler's stack: when they are taken, and what is made of them, without a thread."""
+"""Samples of a handler's stack: when they are taken, and what the record says of them."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ def sampling() -> Sampling:
 
 
 def invocation(**settings: Any) -> Invocation:
-    """Of a function of 16 s with a grace period of 4 s: looked at from 8 s to 12 s."""
+    """Return an invocation of 16 s with a grace period of 4 s, sampled from 8 s to 12 s."""
     made = plan(**{"grace_period": 4.0, "samples": 4, **settings})
     return Invocation(made, None, None, START, 16.0, START + 8.0)
 
 
 def spread(count: int) -> Samples:
-    """So many samples, a second from each other, from second 8 on."""
+    """Return `count` planned samples, a second apart, from 8 s on."""
     samples = Samples()
     samples.spread(8.0, 8.0 + count, count)
     return samples
@@ -60,11 +60,11 @@ def taken(sampling: Sampling, one: Invocation) -> dict[str, Any]:
     return samples.summary(SOURCE)
 
 
-# ---- when --------------------------------------------------------------------------------------
+# ---- when samples are taken --------------------------------------------------------------------
 
 
 def looked(sampling: Sampling, one: Invocation, *, moves: bool = False) -> list[float]:
-    """When it is looked at a handler that is always in the same place, or moves all the time."""
+    """Return the instants of the looks at a handler that stays in one place, or always moves."""
     now, instants = one.due, []
     while now < math.inf:
         if moves:
@@ -79,7 +79,10 @@ def looked(sampling: Sampling, one: Invocation, *, moves: bool = False) -> list[
 def test_samples_are_evenly_spaced_from_half_of_the_time_to_the_grace_period(
     sampling: Sampling,
 ) -> None:
-    """Each look says when the next one is due; after the last there is none to come."""
+    """Samples are evenly spaced from half of the time to the grace period.
+
+    Each look returns when the next one is due, and the last look returns infinity.
+    """
     one = invocation()
 
     assert looked(sampling, one, moves=True) == [8.0, 9.0, 10.0, 11.0]
@@ -88,7 +91,10 @@ def test_samples_are_evenly_spaced_from_half_of_the_time_to_the_grace_period(
 
 
 def test_where_two_looks_show_the_same_one_is_passed_over(sampling: Sampling) -> None:
-    """It counts with the next one; but the last is always taken."""
+    """After two equal looks one sample is skipped and counted with the next one taken.
+
+    The last sample is always taken.
+    """
     one = invocation(samples=8)
 
     assert looked(sampling, one) == [8.0, 8.5, 9.5, 10.5, 11.5]
@@ -99,7 +105,7 @@ def test_where_two_looks_show_the_same_one_is_passed_over(sampling: Sampling) ->
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 20, 21])
 def test_however_many_there_are_the_last_is_taken(sampling: Sampling, count: int) -> None:
-    """Or a change shortly before the grace period would not be seen."""
+    """The last sample is always taken, to show a change shortly before the grace period."""
     one = invocation(samples=count)
 
     assert looked(sampling, one)[-1] == pytest.approx(12.0 - 4.0 / count)
@@ -107,7 +113,7 @@ def test_however_many_there_are_the_last_is_taken(sampling: Sampling, count: int
 
 
 def test_the_share_of_a_place_is_within_ten_points() -> None:
-    """Of a handler that is there once, from one instant to another, and elsewhere otherwise."""
+    """A place's share is within ten points of the time that the handler was there."""
     for first, last in ((a / 2, b / 2) for a in range(40) for b in range(a, 41)):
         samples = spread(20)
         while samples.next_at < math.inf:
@@ -123,7 +129,10 @@ def test_the_share_of_a_place_is_within_ten_points() -> None:
 def test_every_sample_is_taken_at_the_instant_that_was_asked_for(
     sampling: Sampling, seconds: float, *, moves: bool
 ) -> None:
-    """Instants are rounded: the thread would look without end at a clock that stands still."""
+    """Rounding of instants costs no sample and adds no look.
+
+    Otherwise the thread would look without end while the clock stands still.
+    """
     one = Invocation(plan(samples=20), None, None, START, seconds, START + seconds / 2)
 
     assert len(looked(sampling, one, moves=moves)) == (20 if moves else 11)
@@ -131,7 +140,7 @@ def test_every_sample_is_taken_at_the_instant_that_was_asked_for(
 
 
 def test_before_half_of_the_time_nothing_is_looked_at(sampling: Sampling) -> None:
-    """Whatever has woken the thread."""
+    """No sample is taken before half of the time has passed, whatever has woken the thread."""
     one = invocation()
 
     assert sampling.look(one, HERE, START + 7.9) == one.due
@@ -139,7 +148,7 @@ def test_before_half_of_the_time_nothing_is_looked_at(sampling: Sampling) -> Non
 
 
 def test_a_late_look_counts_for_those_that_it_missed(sampling: Sampling) -> None:
-    """C code held the GIL, and has just returned to the line that called it."""
+    """A late look counts for the samples that it missed while C code held the GIL."""
     one = invocation()
 
     assert sampling.look(one, HERE, START + 10.5) == START + 11.0
@@ -149,7 +158,7 @@ def test_a_late_look_counts_for_those_that_it_missed(sampling: Sampling) -> None
 
 @pytest.mark.parametrize("why", ["settings", "ended", "fired", "block"])
 def test_nothing_is_looked_at_where_nothing_is_to_be_told(sampling: Sampling, why: str) -> None:
-    """No samples are wanted, the handler has ended, its cleanup runs, or it is a block's limit."""
+    """Nothing is sampled without the setting, after the end, after firing, or for a block."""
     one = invocation(samples=0 if why == "settings" else 4)
     if why == "block":
         one = Limit(plan(samples=4), START, 16.0)
@@ -163,7 +172,7 @@ def test_nothing_is_looked_at_where_nothing_is_to_be_told(sampling: Sampling, wh
 
 
 def test_an_early_stage_does_not_end_it(sampling: Sampling) -> None:
-    """Its firing has what is taken after it has been made, too."""
+    """After an early stage sampling goes on, and the firing has the samples."""
     one = invocation()
     firing: Any = SimpleNamespace(fired_at=None, samples=None)
     one.firing = firing
@@ -174,7 +183,7 @@ def test_an_early_stage_does_not_end_it(sampling: Sampling) -> None:
 
 
 def test_samples_are_dropped_with_their_invocation(sampling: Sampling) -> None:
-    """Or what it holds would be kept alive."""
+    """Samples are dropped with their invocation, so that they keep nothing alive."""
     one, other = invocation(), invocation()
     for each in (one, other):
         sampling.look(each, HERE, START + 8.0)
@@ -186,7 +195,7 @@ def test_samples_are_dropped_with_their_invocation(sampling: Sampling) -> None:
 
 
 def test_a_sample_that_fails_is_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The log is told, and the invocation is watched as before."""
+    """A sample that fails is reported and is the invocation's last."""
     report = SilentReport()
     sampling, one = Sampling(report), invocation()
     defect = RuntimeError()
@@ -204,7 +213,7 @@ def test_a_sample_that_fails_is_the_last(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_a_lack_of_memory_is_no_failure(
     sampling: Sampling, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The thread lets go of some, and the sample is taken then."""
+    """A MemoryError gets out, and the sample is taken at the next look."""
     one = invocation()
 
     def fail(*_given: object) -> None:
@@ -219,11 +228,11 @@ def test_a_lack_of_memory_is_no_failure(
     assert taken(sampling, one)["samples"] == 1
 
 
-# ---- what --------------------------------------------------------------------------------------
+# ---- what the record says ----------------------------------------------------------------------
 
 
 def test_the_line_is_the_users_innermost_and_what_it_had_called() -> None:
-    """What was met most often of several."""
+    """A line is the user's innermost frame, with the frame that it had called most often."""
     samples = spread(4)
     for number, inner in enumerate((("wait", 117), ("wait", 117), ("send", 90))):
         see(samples, 8.0 + number, (LIBRARY, inner[1], inner[0]), OWN, OWN)
@@ -237,7 +246,7 @@ def test_the_line_is_the_users_innermost_and_what_it_had_called() -> None:
 
 
 def test_the_largest_share_is_first_and_few_are_told() -> None:
-    """Those that are met once would fill the record."""
+    """The largest share comes first, and the number of lines is limited."""
     samples = spread(25)
     for number in range(20):
         see(samples, 8.0 + number, ("/task/app.py", number, "work"))
@@ -251,7 +260,7 @@ def test_the_largest_share_is_first_and_few_are_told() -> None:
 
 
 def test_where_no_code_of_the_users_is_nothing_is_told() -> None:
-    """The shares add up to less than 1."""
+    """A sample without user code has no line, so the shares add up to less than 1."""
     samples = spread(2)
     see(samples, 8.0, (LIBRARY, 1, "wait"), (f"{PACKAGE}_handler.py", 99, "guarded"))
     see(samples, 9.0, OWN)
@@ -260,7 +269,7 @@ def test_where_no_code_of_the_users_is_nothing_is_told() -> None:
 
 
 def deep(frames: int) -> Any:
-    """A library's frames, innermost first, and the user's own around them."""
+    """Return a stack of library frames, innermost first, inside the user's own frame."""
     code = SimpleNamespace(co_filename=__file__, co_name="handler")
     frame = SimpleNamespace(f_code=code, f_lineno=5, f_back=None)
     for _ in range(frames):
@@ -270,7 +279,7 @@ def deep(frames: int) -> Any:
 
 
 def test_a_stack_is_walked_to_the_users_own_code_and_no_farther() -> None:
-    """Deep in a library too, but not without end."""
+    """A stack is walked to the user's code, through at most 100 frames."""
     source = SourceMap([])
     lines = (__file__, 5, "handler"), (LIBRARY, 7, "walk")
 
@@ -281,7 +290,10 @@ def test_a_stack_is_walked_to_the_users_own_code_and_no_farther() -> None:
 
 
 def test_what_is_around_the_guard_is_not_the_handlers() -> None:
-    """As where a user's test calls a handler that is a library's."""
+    """User code outside of the guard is not the handler's.
+
+    A user's test may call a handler that is a library's.
+    """
     outer = deep(0)
     code = SimpleNamespace(co_filename=f"{PACKAGE}_handler.py", co_name="guarded")
     guard = SimpleNamespace(f_code=code, f_lineno=9, f_back=outer)
@@ -296,7 +308,7 @@ def test_what_is_around_the_guard_is_not_the_handlers() -> None:
 def test_no_garbage_is_collected_while_a_stack_is_walked(
     sampling: Sampling, monkeypatch: pytest.MonkeyPatch, *, collects: bool
 ) -> None:
-    """And the collector is as the user has it afterwards."""
+    """The garbage collector is off during a look, and afterwards as it was before."""
     seen: list[bool] = []
 
     def look(*_given: object) -> Any:
@@ -318,7 +330,10 @@ def test_no_garbage_is_collected_while_a_stack_is_walked(
 def test_where_the_walk_finds_nothing_the_whole_stack_is_looked_at(
     sampling: Sampling, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """So it is with a coroutine that waits, and where another interpreter may run."""
+    """If the frames must not be walked, the whole stack is read instead.
+
+    That is so where another interpreter may run.
+    """
     monkeypatch.setattr(module, "has_other_interpreters", lambda: True)
     monkeypatch.setattr(module, "stack_of", lambda _thread, _most: [(__file__, 5, "handler")])
     one = invocation()
@@ -329,7 +344,7 @@ def test_where_the_walk_finds_nothing_the_whole_stack_is_looked_at(
 
 
 def test_a_stack_is_cut_and_walked_while_no_garbage_is_collected() -> None:
-    """Of a thread that is; of none, it is empty."""
+    """``stack_of`` cuts the stack to the given length; it is empty for an unknown thread."""
     stack = stack_of(HERE, 2)
 
     assert [entry[2] for entry in stack][1] == sys._getframe().f_code.co_name
@@ -338,7 +353,7 @@ def test_a_stack_is_cut_and_walked_while_no_garbage_is_collected() -> None:
 
 
 def test_folders_are_listed_once(sampling: Sampling, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Until the path changes."""
+    """The folders of ``sys.path`` are listed once, until the path changes."""
     one = invocation()
     maps: list[SourceMap] = []
     for path in ("", "", "/somewhere/else"):
@@ -356,27 +371,27 @@ def test_folders_are_listed_once(sampling: Sampling, monkeypatch: pytest.MonkeyP
 
 @pytest.mark.parametrize(("text", "count"), [("0", 0), ("100", 100), (" 5 ", 5)])
 def test_the_number_is_a_setting(text: str, count: int) -> None:
-    """Of the environment, or in code."""
+    """The number of samples can be set in the environment or in code."""
     assert Settings.from_environ({"WATCHDOG_LAMBDA_SAMPLES": text}).samples == count
     assert Settings.from_environ({}, samples=count).samples == count
 
 
 @pytest.mark.parametrize("text", ["-1", "1.5", "many", "1e2", "\u0663", "9" * 5000])
 def test_what_is_no_number_of_samples_is_refused(text: str) -> None:
-    """With a value that would do."""
+    """The environment's value must be an integer from 0 to 100, and the error shows a valid one."""
     with pytest.raises(ConfigurationError, match=r"SAMPLES=.* from 0 to 100; use for example 20$"):
         Settings.from_environ({"WATCHDOG_LAMBDA_SAMPLES": text})
 
 
 @pytest.mark.parametrize("value", [True, 2.5, [], 101])
 def test_nor_is_it_in_code(value: object) -> None:
-    """True is an int, and no number of samples."""
+    """In code the value must be an integer as well, and True is not accepted."""
     with pytest.raises(ConfigurationError, match=r"^samples=.*; use for example 20$"):
         Settings.from_environ({}, samples=value)
 
 
 def test_a_look_in_between_takes_no_sample(sampling: Sampling) -> None:
-    """The watchdog is also woken for other things."""
+    """A look before the next sample is due takes none."""
     one = invocation()
     one.due = sampling.look(one, HERE, START + 8.0)
 
@@ -386,7 +401,7 @@ def test_a_look_in_between_takes_no_sample(sampling: Sampling) -> None:
 
 
 def test_shares_are_in_hundredths() -> None:
-    """As fine as the number of samples allows."""
+    """Shares are rounded to hundredths."""
     samples = spread(3)
     for line in (1, 2, 3):
         see(samples, 7.0 + line, ("/task/app.py", line, "work"))

@@ -1,4 +1,4 @@
-"""When a wait that no nudge reaches is ended, on a clock that stands still."""
+"""When a wait that no nudge reaches is severed, on a fake clock."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ GRACE_AT, LAST_CALL_AT = 27.0, 29.5
 
 
 class Held:
-    """A wait that is held: whether it begins anew, and what became of it."""
+    """Stands in for a held wait, and records whether it was ended and closed."""
 
     def __init__(self, unheard: int, *, begins_anew: bool = True, runs: bool = False) -> None:
         self.unheard = unheard
@@ -43,7 +43,7 @@ class Held:
 
 
 class Scene:
-    """A thread in C code that hears nothing."""
+    """A thread in C code that hears no nudge."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *, sever: bool = True) -> None:
         self.limit: int = -1
@@ -78,7 +78,7 @@ class Scene:
         return self.held[-1]
 
     def press(self, now: float) -> None:
-        """As it is done in front of a nudge, and then the nudge, unheard."""
+        """Run a step, as the watchdog does before a nudge, and count the nudge as unheard."""
         self.rung.step(now)
         self.cadence.unheard += 1
 
@@ -89,7 +89,7 @@ def scene(monkeypatch: pytest.MonkeyPatch) -> Scene:
 
 
 def test_the_nudges_have_their_time_and_then_the_wait_is_ended(scene: Scene) -> None:
-    """Held in front of one nudge, ended in front of the next."""
+    """After the nudges have had their time, the wait is held, and ended before the next nudge."""
     scene.press(GRACE_AT)
     scene.press(GRACE_AT + AFTER - 0.001)
     assert scene.held == []
@@ -104,7 +104,7 @@ def test_the_nudges_have_their_time_and_then_the_wait_is_ended(scene: Scene) -> 
 
 
 def test_of_a_short_grace_period_the_nudges_have_a_third(scene: Scene) -> None:
-    """Cleanups need the rest."""
+    """In a short grace period the nudges have a third of the time, and cleanups have the rest."""
     begun = LAST_CALL_AT - 0.3
     scene.press(begun)
     scene.press(begun + 0.3 * SHARE - 0.001)
@@ -114,7 +114,7 @@ def test_of_a_short_grace_period_the_nudges_have_a_third(scene: Scene) -> None:
 
 
 def late(scene: Scene, presses: int = 4) -> None:
-    """Once it is due."""
+    """Nudge until severing is due, and then that many times more."""
     scene.press(GRACE_AT)
     for n in range(presses):
         scene.press(GRACE_AT + AFTER + n * 0.01)
@@ -122,7 +122,7 @@ def late(scene: Scene, presses: int = 4) -> None:
 
 @pytest.mark.parametrize("what", ["begins_anew", "runs", "settled"])
 def test_nothing_is_ended_that_is_not_as_it_was(what: str, scene: Scene) -> None:
-    """The thread has not been back, has run since, or has settled; what was held is let go of."""
+    """A held wait is released if it was not repeated, if the thread has run, or after settle."""
     if what == "settled":
         scene.firing.invocation.is_open = False
     else:
@@ -135,7 +135,7 @@ def test_nothing_is_ended_that_is_not_as_it_was(what: str, scene: Scene) -> None
 
 
 def test_whoever_hears_is_not_cut(scene: Scene) -> None:
-    """Not at first, and not later on."""
+    """A thread that hears a nudge is not severed, not even after its wait was held."""
     scene.press(GRACE_AT)
     scene.cadence.unheard = QUICK - 1
     scene.press(GRACE_AT + AFTER)
@@ -148,7 +148,7 @@ def test_whoever_hears_is_not_cut(scene: Scene) -> None:
 
 
 def test_it_takes_a_nudge_in_between(scene: Scene) -> None:
-    """No matter what else has woken the watchdog."""
+    """A held wait is ended only after a nudge in between, even if the watchdog looks earlier."""
     scene.press(GRACE_AT)
     scene.rung.step(GRACE_AT + AFTER)
     scene.rung.step(GRACE_AT + AFTER)
@@ -162,7 +162,10 @@ def test_a_short_wait_is_cut_only_if_it_has_run_out_unheard(
     held: int,
     scene: Scene,
 ) -> None:
-    """psycopg and gRPC look at signals by then."""
+    """A short wait is held only if it has run out unheard.
+
+    psycopg and gRPC look at signals between their short waits.
+    """
     scene.limit = round(LONGEST_WAIT * 1000)
     scene.cadence.has_waited = has_waited
     late(scene)
@@ -171,14 +174,14 @@ def test_a_short_wait_is_cut_only_if_it_has_run_out_unheard(
 
 
 def test_there_is_an_end_to_it(scene: Scene) -> None:
-    """A client may connect anew each time."""
+    """Severing ends after a fixed number of connections, because a client may reconnect."""
     late(scene, presses=4 * MOST)
 
     assert len(scene.firing.severed) == MOST
 
 
 def test_switched_off_it_looks_at_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """SEVER=0."""
+    """With ``SEVER=0`` no wait is held."""
     scene = Scene(monkeypatch, sever=False)
     late(scene)
 

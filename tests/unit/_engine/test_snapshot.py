@@ -1,4 +1,4 @@
-"""Where everybody is when the watchdog acts, whatever the user's objects are like."""
+"""What a look at the threads and the user's objects gives, whatever these are like."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from watchdog_lambda._engine.snapshot import attribute, other_stacks, text
 
 
 def test_what_cannot_be_made_a_text_is_named_by_its_type() -> None:
-    """``str`` raises, a property raises, an attribute is missing, or is None."""
+    """An object whose ``str`` or property raises is shown as its type, a missing one as empty."""
     holder = SimpleNamespace(number=7, nothing=None, broken=Broken())
 
     assert text(Broken()) == "<Broken>"
@@ -31,7 +31,7 @@ def test_what_cannot_be_made_a_text_is_named_by_its_type() -> None:
 
 
 class Places:
-    """Stands for a SourceMap: the stacks of these tests are places already."""
+    """Stands in for a SourceMap: the stacks of these tests are places already."""
 
     @staticmethod
     def places(stack: list[str]) -> tuple[str, ...]:
@@ -47,7 +47,7 @@ def others(stacks: dict[int, list[str]], names: dict[int, str] | None = None) ->
 
 
 def test_threads_are_told_by_name() -> None:
-    """Neither the one that asks nor this package's own, which have no place that is not ours."""
+    """Threads are listed by name; the calling thread and threads without places are left out."""
     stacks = {1: ["a"], 2: ["b"], 3: ["c"], 4: ["d"], 5: [], get_ident(): ["own"], 6: ["e"]}
 
     told = others(stacks, {1: "pool", 2: "pool", 4: "", 6: "last"})
@@ -62,7 +62,7 @@ def test_threads_are_told_by_name() -> None:
 
 
 def test_of_a_deep_stack_the_innermost_frames_are_told() -> None:
-    """Twenty of them."""
+    """Of a deep stack the 20 innermost frames are shown."""
     assert others({1: [str(n) for n in range(25)]}) == {
         "thread": tuple(str(n) for n in range(5, 25))
     }
@@ -72,18 +72,21 @@ def test_of_a_deep_stack_the_innermost_frames_are_told() -> None:
     ("count", "more"), [(30, None), (31, ("15 threads left out",)), (33, ("15 threads left out",))]
 )
 def test_of_many_threads_the_first_are_told(count: int, more: tuple[str, ...] | None) -> None:
-    """Thirty of them; how many are left out is the process's count, which has all of them."""
+    """Thirty threads are shown, and an entry says how many of the process's are left out."""
     told = others({n: ["a"] for n in range(1, count + 1)})
 
     assert told.pop("...", None) == more
     assert len(told) == 30
 
 
-# ---- all of it ---------------------------------------------------------------------------------
+# ---- the whole look ----------------------------------------------------------------------------
 
 
 def test_what_is_known_of_a_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The handler's stack with what it awaits, the other threads', and who was called."""
+    """The details have the handler's stack with what it awaits, and the invocation's names.
+
+    The firing has the other threads' stacks.
+    """
     stacks = {7: [("run", 1, "run_forever")], 8: [("other", 2, "work")]}
     awaited = [("app.py", 41, "load_rows")]
     monkeypatch.setattr(snapshot, "all_stacks", lambda wanted: {wanted: stacks[7], 8: stacks[8]})

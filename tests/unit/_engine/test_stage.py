@@ -1,7 +1,7 @@
-"""The hooks of one stage share its budget: who runs when, to the instant, on a clock of the test's.
+"""How the hooks of one stage share its budget, on a fake clock.
 
-No threads are started. The runner is the test's own, and a hook comes to run while the runner
-sleeps: for as long as the test says, or not at all if it hangs.
+No threads are started. The test calls the runner itself, and a hook ends while the runner sleeps,
+after the time that the test gives it, or not at all if it hangs.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ HANGS = 1e9
 
 
 class Scene:
-    """A stage, its clock, and the threads that it wanted started."""
+    """A stage, its clock, and the threads that it would have started."""
 
     def __init__(self, calls: list[Callable[[Any], object]], budget: float) -> None:
         self.clock = FakeClock(START)
@@ -57,7 +57,7 @@ class Scene:
         self.rung += 1
 
     def _sleep(self, seconds: float) -> bool:
-        """The runner sleeps until a hook ends, or for so many seconds."""
+        """Sleep, as the runner, until a hook ends or the seconds have passed."""
         until = self.clock.now + seconds
         ends_at, hook = min(self.under_way, key=lambda one: one[0])
         if ends_at > until:
@@ -69,12 +69,12 @@ class Scene:
         return False
 
     def let_end(self) -> None:
-        """What still runs ends now."""
+        """End every hook that still runs."""
         while self.under_way:
             self.under_way.pop(0)[1]()
 
     def run(self) -> None:
-        """Have the stage begin, and its runner run until it ends."""
+        """Begin the stage, and run its runner to the end."""
         self.stage.begin()
         if self.runner is not None:
             self.runner()
@@ -99,13 +99,13 @@ def make(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Scene]:
 
 
 def nothing(_details: object) -> None:
-    """A hook with nothing to do."""
+    """Do nothing."""
 
 
 def test_hooks_run_one_after_the_other_and_are_given_the_details(
     make: Callable[..., Scene],
 ) -> None:
-    """The next one begins when the one before has ended; with the last one the stage has."""
+    """Hooks run one after the other, each with the details, and the last one ends the stage."""
     given: list[object] = []
     scene = make(given.append, given.append, given.append)
     scene.lasts = {0: 0.5, 1: 0.25, 2: 0.75}
@@ -122,7 +122,7 @@ def test_hooks_run_one_after_the_other_and_are_given_the_details(
 def test_the_next_hook_is_started_beside_one_that_has_had_its_share(
     make: Callable[..., Scene],
 ) -> None:
-    """Each may take an equal share of what is left when it begins."""
+    """When a hook has used its share of the remaining budget, the next one starts beside it."""
     scene = make(nothing, nothing, nothing)
     scene.lasts = {0: HANGS, 1: 0.25, 2: 0.0}
 
@@ -149,7 +149,7 @@ def test_the_next_hook_is_started_beside_one_that_has_had_its_share(
 def test_what_a_hook_leaves_is_shared_by_those_behind_it(
     make: Callable[..., Scene], lasts: dict[int, float], starts: list[float]
 ) -> None:
-    """And none has more than the budget."""
+    """The time that a hook leaves is shared by the hooks after it, within the budget."""
     scene = make(nothing, nothing, nothing)
     scene.lasts = lasts
 
@@ -160,7 +160,7 @@ def test_what_a_hook_leaves_is_shared_by_those_behind_it(
 
 
 def test_without_hooks_a_stage_is_over_when_it_begins(make: Callable[..., Scene]) -> None:
-    """By no clock."""
+    """A stage without hooks is over when it begins, without a runner."""
     scene = make()
     before = scene.stage.is_over()
 
@@ -170,7 +170,7 @@ def test_without_hooks_a_stage_is_over_when_it_begins(make: Callable[..., Scene]
 
 
 def test_no_hook_is_started_once_the_budget_is_spent(make: Callable[..., Scene]) -> None:
-    """At its very end the stage is over, and what has not begun is not begun any more."""
+    """A hook that has not begun when the budget is spent is recorded as "not-run"."""
     scene = make(nothing, nothing)
     scene.stage.begin()
     scene.clock.now = START + 3.0
@@ -186,7 +186,10 @@ def test_no_hook_is_started_once_the_budget_is_spent(make: Callable[..., Scene])
 def test_what_still_runs_when_the_stage_is_closed_has_timed_out(
     make: Callable[..., Scene],
 ) -> None:
-    """Its end changes nothing any more, and the runner starts no other."""
+    """Closing a stage records a running hook as "timed-out", and no other hook starts.
+
+    The hook's later end does not change its record.
+    """
 
     def fail(_details: object) -> None:
         raise ValueError
@@ -210,7 +213,7 @@ def test_what_still_runs_when_the_stage_is_closed_has_timed_out(
 
 
 def test_closing_changes_no_hook_that_has_ended(make: Callable[..., Scene]) -> None:
-    """Nor when it is done twice."""
+    """Closing a stage, also twice, does not change the record of a hook that has ended."""
     scene = make(nothing)
     scene.run()
     scene.clock.advance(1.0)
@@ -224,7 +227,7 @@ def test_closing_changes_no_hook_that_has_ended(make: Callable[..., Scene]) -> N
 def test_hooks_that_end_after_they_were_judged_end_the_stage_once(
     make: Callable[..., Scene],
 ) -> None:
-    """Their records stand."""
+    """Hooks that end after they were closed keep their records, and the stage rings once."""
     scene = make(nothing, nothing)
     scene.lasts = {0: HANGS, 1: HANGS}
     scene.run()
@@ -242,7 +245,7 @@ def test_hooks_that_end_after_they_were_judged_end_the_stage_once(
 def test_where_no_thread_is_to_be_had_no_more_hooks_run(
     make: Callable[..., Scene], monkeypatch: pytest.MonkeyPatch, error: Exception, at: int
 ) -> None:
-    """For the runner or a hook: it is not tried again and again, and nothing is waited for."""
+    """If no thread can be started, for the runner or a hook, the stage ends without a retry."""
     scene = make(nothing, nothing)
     real, tries = scene.start, []
 
@@ -266,7 +269,7 @@ def test_where_no_thread_is_to_be_had_no_more_hooks_run(
 def test_a_hook_under_way_is_waited_for_where_no_thread_is_to_be_had_for_the_next(
     make: Callable[..., Scene], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It has begun, so it is seen through."""
+    """A hook that runs is waited for, even if no thread can be started for the next one."""
     scene = make(nothing, nothing)
     scene.lasts[0] = HANGS
     real = scene.start
@@ -287,7 +290,7 @@ def test_a_hook_under_way_is_waited_for_where_no_thread_is_to_be_had_for_the_nex
 
 
 class FakeLock:
-    """The lock that says whether a stage is over, and how long it was waited for."""
+    """Stands in for the lock that a stage's end releases, and records the waits."""
 
     def __init__(self, *, taken: bool) -> None:
         self.taken = taken
@@ -306,7 +309,10 @@ class FakeLock:
 def test_a_stage_is_waited_for_until_its_budget_ends(
     elapsed: float, wait: float, make: Callable[..., Scene]
 ) -> None:
-    """Not at all afterwards: a negative time would mean for good."""
+    """A stage is waited for until its budget ends, and not at all afterwards.
+
+    A negative timeout would mean forever.
+    """
     scene = make(nothing)
     lock = FakeLock(taken=True)
     scene.stage._done = lock  # type: ignore[assignment]
@@ -319,7 +325,7 @@ def test_a_stage_is_waited_for_until_its_budget_ends(
 
 
 def test_a_stage_that_is_over_can_be_waited_for_again(make: Callable[..., Scene]) -> None:
-    """By the watchdog and by the handler's thread."""
+    """Waiting for a stage that is over leaves the lock free, for another thread's wait."""
     scene = make(nothing)
     lock = FakeLock(taken=False)
     scene.stage._done = lock  # type: ignore[assignment]
@@ -333,7 +339,7 @@ def test_a_stage_that_is_over_can_be_waited_for_again(make: Callable[..., Scene]
 
 
 def test_a_call_within_its_bound_has_its_result() -> None:
-    """And runs on a thread of its own."""
+    """A call that ends in time has its result, and runs in its own thread."""
     call = call_bounded(threading.get_ident, BOUND)
 
     assert (call.has_ended(), call.has_returned, call.error) == (True, True, "")
@@ -341,7 +347,7 @@ def test_a_call_within_its_bound_has_its_result() -> None:
 
 
 def test_a_call_that_raises_tells_type_and_place() -> None:
-    """Not the message; whatever it raises, SystemExit too."""
+    """A call that raises, even SystemExit, gives the error's type and place, not its message."""
 
     def leave() -> None:
         raise SystemExit("secret")
@@ -355,7 +361,7 @@ def test_a_call_that_raises_tells_type_and_place() -> None:
 
 @pytest.mark.parametrize("seconds", [0.01, 0.0, -1.0])
 def test_a_call_that_hangs_is_waited_for_no_longer_than_its_bound(seconds: float) -> None:
-    """A bound that is past is none that waits for good."""
+    """A call that hangs is waited for until its bound, which may have passed already."""
     goes_on = threading.Event()
 
     call = call_bounded(lambda: goes_on.wait(BOUND), seconds)
@@ -369,7 +375,7 @@ def test_a_call_that_hangs_is_waited_for_no_longer_than_its_bound(seconds: float
 
 
 def test_a_call_can_be_run_in_a_context() -> None:
-    """It is the thread's outermost frame but one."""
+    """A call can be run by another function, as in a context."""
     ran: list[str] = []
 
     def within(run: Callable[[], None]) -> None:
@@ -381,7 +387,7 @@ def test_a_call_can_be_run_in_a_context() -> None:
 
 
 def test_without_a_thread_to_be_had_a_call_raises(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is the caller's to say so."""
+    """If no thread can be started, ``call_bounded`` raises, and its caller must handle that."""
 
     def refuse(*_given: object) -> None:
         raise RuntimeError("can't start new thread")
@@ -393,11 +399,11 @@ def test_without_a_thread_to_be_had_a_call_raises(monkeypatch: pytest.MonkeyPatc
     assert not BoundedCall(int).has_ended()
 
 
-# ---- what is told of a hook --------------------------------------------------------------------
+# ---- what is recorded of a hook ----------------------------------------------------------------
 
 
 def test_a_record_tells_milliseconds() -> None:
-    """Since the invocation's start; with a tenth for how long it took."""
+    """A record has milliseconds since the invocation's start, and tenths for the duration."""
     record = HookRecord("app.flush")
     record.started, record.duration, record.outcome = 1.5, 0.12345, "ok"
 
@@ -415,7 +421,7 @@ def test_a_record_tells_milliseconds() -> None:
 
 
 def test_an_error_is_told_by_type_and_innermost_place(make: Callable[..., Scene]) -> None:
-    """File without its folders, line, function."""
+    """An error is recorded as its type and innermost place: the file's name, line and function."""
 
     def inner() -> None:
         raise KeyError("secret")
@@ -429,7 +435,7 @@ def test_an_error_is_told_by_type_and_innermost_place(make: Callable[..., Scene]
 
 
 def test_what_has_no_name_is_named_by_its_type() -> None:
-    """And without a module where there is none."""
+    """A callable without a name is named by its type, without a module if it has none."""
 
     class Flusher:
         __module__ = None  # type: ignore[assignment]
@@ -440,7 +446,7 @@ def test_what_has_no_name_is_named_by_its_type() -> None:
 
 
 def test_a_registry_forgets_what_is_removed_once_and_again() -> None:
-    """A hook with a stage of its own is known for the whole process, until it is removed."""
+    """A removed hook is gone from its registry and the process; removing it again is no error."""
     registry = HookRegistry()
     plain = registry.add("plain", nothing)
     staged = registry.add("staged", nothing, before=5.0)
@@ -455,7 +461,7 @@ def test_a_registry_forgets_what_is_removed_once_and_again() -> None:
 
 
 def test_each_stage_has_its_hooks_with_the_last_registered_first() -> None:
-    """Whatever registry they are in."""
+    """Each stage has the hooks of all registries, with the last registered first."""
     one, other = HookRegistry(), HookRegistry()
     keys = [
         registry.add(name, nothing, before)

@@ -1,7 +1,7 @@
-"""The watchdog thread's looks, and what the other threads ask of it, without any thread.
+"""The watchdog thread's looks, and what other threads ask of it, without a real thread.
 
-On a clock of decades to come, which stands still: the process's own thread, should it look
-meanwhile, finds nothing of all this due.
+The fake clock stands still decades ahead. If the process's own thread looks meanwhile, it finds
+nothing of these tests due.
 """
 
 from __future__ import annotations
@@ -47,11 +47,11 @@ ELSEWHERE = -2
 
 
 class Nudge:
-    """A signal that is had for the asking, and reaches whom it is told to."""
+    """A stand-in for the nudge: it has a number, and reaches the threads that the test names."""
 
     def __init__(self) -> None:
         self.number: int | None = 10
-        self.refusal = "no signal is free"  # said where there is no number
+        self.refusal = "no signal is free"  # the reason, if there is no number
         self.wanted: list[object] = []
         self.reached: list[int] = []
         self.moved = 0
@@ -67,7 +67,7 @@ class Nudge:
 
 
 class KernelTimers:
-    """Takes down what is asked of the kernel."""
+    """Records what is asked of the kernel's timers."""
 
     def __init__(self, did: list[object]) -> None:
         self._did = did
@@ -97,7 +97,7 @@ class KernelTimers:
 
 
 class Pace:
-    """Whether threads are to get the GIL soon."""
+    """Records whether the switch interval is short."""
 
     def __init__(self) -> None:
         self.is_quick = False
@@ -110,7 +110,7 @@ class Pace:
 
 
 class Watched(WatchdogThread):
-    """A watchdog with parts that only take things down; its thread is the test's own."""
+    """A watchdog whose parts only record their calls; the test runs its thread's loop."""
 
     def __init__(self) -> None:
         self.did: list[object] = []
@@ -123,11 +123,11 @@ class Watched(WatchdogThread):
         self.nudge: Any = Nudge()
         self.kernel_timers: Any = KernelTimers(self.did)
         self._pace: Any = Pace()
-        self._thread_id = -1  # as if it had been started
+        self._thread_id = -1  # as if the thread had been started
         self.fake.alarm.wait = self._wait  # type: ignore[method-assign]
 
     def _wait(self, seconds: float) -> bool:
-        """The thread goes to sleep; for the test that is its end."""
+        """End the loop where the thread would go to sleep."""
         self.did.append(("wait", seconds))
         self._goes_on = seconds == daemon.SHORT_PAUSE
         return False
@@ -141,7 +141,7 @@ class Watched(WatchdogThread):
         return earliest
 
     def live(self) -> list[object]:
-        """Run the thread until it goes to sleep; what it did."""
+        """Run the thread's loop until it would sleep, and return what it did."""
         self.did.clear()
         self._goes_on = True
         self._run()
@@ -164,7 +164,7 @@ def nothing_stays_behind_here() -> Iterator[None]:
 def invocation(
     *, due: float = GRACE_AT, registries: tuple[HookRegistry, ...] = (), **settings: Any
 ) -> Invocation:
-    """Of a function of 8 s, with a grace period of 1 s."""
+    """Return an invocation of a function of 8 s, with a grace period of 1 s."""
     made = plan(*registries, grace_period=1.0, **settings)
     return Invocation(made, None, None, START, HARD - START, due)
 
@@ -176,7 +176,7 @@ def under_way(one: Invocation, ident: int = ELSEWHERE) -> Invocation:
 
 @contextmanager
 def failing(name: str, error: BaseException, where: ModuleType = module) -> Iterator[None]:
-    """Have what a module makes an action of fail."""
+    """Have a function of the module raise this error."""
 
     def fail(*_given: object) -> None:
         raise error
@@ -188,7 +188,7 @@ def failing(name: str, error: BaseException, where: ModuleType = module) -> Iter
 
 @pytest.fixture
 def failures(watched: Watched) -> list[BaseException]:
-    """What the log is told of."""
+    """Return the failures that were reported."""
     return watched.silent.failures
 
 
@@ -196,7 +196,10 @@ def failures(watched: Watched) -> list[BaseException]:
 
 
 def test_who_wakes_the_thread_stands_in_for_it_until_it_runs(watched: Watched) -> None:
-    """Its handler may hold the GIL from the first instruction on."""
+    """The thread that wakes the watchdog sets the kernel's timer for it.
+
+    Its handler may hold the GIL from the first instruction on.
+    """
     one = invocation()
 
     watched.wake(one)
@@ -207,7 +210,7 @@ def test_who_wakes_the_thread_stands_in_for_it_until_it_runs(watched: Watched) -
 
 
 def test_timers_are_had_by_who_is_nudged(watched: Watched) -> None:
-    """In the main thread, once the signal is installed."""
+    """The kernel's timers are equipped in the main thread, once the signal is installed."""
     watched.nudge.reached = [get_ident()]
 
     watched.wake(invocation())
@@ -216,7 +219,7 @@ def test_timers_are_had_by_who_is_nudged(watched: Watched) -> None:
 
 
 def test_the_signal_is_the_invocations_choice(watched: Watched) -> None:
-    """Asked for again until there is one."""
+    """The invocation chooses the signal, and each one tries until a signal is installed."""
     watched.nudge.number = None
 
     watched.wake(invocation(wake_signal="none"))
@@ -226,7 +229,10 @@ def test_the_signal_is_the_invocations_choice(watched: Watched) -> None:
 
 
 def test_every_invocation_rings_until_one_was_on_the_main_thread(watched: Watched) -> None:
-    """Only that can install the signal; whether it could is then no matter."""
+    """Every invocation rings until one has run on the main thread.
+
+    Only that thread can install the signal; afterwards it does not matter whether it could.
+    """
     watched.nudge.number = None
     one = under_way(invocation())
     on_a_thread(lambda: watched.wake(one))
@@ -249,7 +255,7 @@ NO_NUDGE = (
 def test_that_there_is_no_nudge_is_said_once(
     watched: Watched, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """As soon as the main thread, which alone can install it, has tried in vain."""
+    """A missing nudge is logged once, after the main thread has tried to install it."""
     caplog.set_level(logging.WARNING)
     watched.nudge.number = None
     on_a_thread(lambda: watched.wake(invocation()))
@@ -265,7 +271,7 @@ def test_that_there_is_no_nudge_is_said_once(
 def test_nothing_is_said_of_a_nudge_that_is_had_or_not_wanted(
     watched: Watched, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What is installed at the first attempt was none a moment before."""
+    """Nothing is logged if the nudge is not wanted, or is installed at the first attempt."""
     caplog.set_level(logging.WARNING)
     watched.nudge.number = None
     watched.wake(invocation(wake_signal="none"))
@@ -283,7 +289,7 @@ def on_a_thread(work: Callable[[], object]) -> None:
 
 
 def test_there_is_memory_to_let_go_of(watched: Watched) -> None:
-    """At least what an arena of Python's small objects takes; had anew once it is gone."""
+    """A wake reserves memory for a MemoryError, at least an arena, and again after its use."""
     arena = 1 << 20
     watched.wake(invocation())
     had = [len(watched._ballast or b"")]
@@ -301,7 +307,7 @@ def test_there_is_memory_to_let_go_of(watched: Watched) -> None:
 def test_a_watchdog_as_it_is_made_waits_for_its_first_invocation(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """That rings, and starts a thread, which looks and sleeps until something is due."""
+    """A new watchdog starts its thread at the first invocation, and sleeps until that is due."""
     started: dict[Callable[[], None], tuple[()]] = {}
     clock = FakeClock(START)
     watchdog = WatchdogThread(clock, SilentReport())
@@ -314,7 +320,7 @@ def test_a_watchdog_as_it_is_made_waits_for_its_first_invocation(
 
     clock.alarm.wait = wait  # type: ignore[method-assign]
     monkeypatch.setattr(os, "register_at_fork", lambda **_hooks: None)
-    monkeypatch.setattr(daemon, "start_new_thread", started.setdefault)  # of C, and starts nothing
+    monkeypatch.setattr(daemon, "start_new_thread", started.setdefault)  # C code, starts nothing
     first = under_way(invocation(wake_signal="none"))
     assert first.due < watchdog.wake_at
 
@@ -327,7 +333,7 @@ def test_a_watchdog_as_it_is_made_waits_for_its_first_invocation(
 
 
 class Loose(Watched):
-    """One whose thread can be started, and only says that it has been."""
+    """A watchdog whose thread can be started, and only records that it was."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -351,7 +357,7 @@ def loose(watched: Watched, caplog: pytest.LogCaptureFixture) -> Loose:
 def test_the_first_invocation_starts_the_thread(
     loose: Loose, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Once; it is then known, and nothing is complained of."""
+    """The first invocation starts the thread, once, without a warning."""
     loose.wake(invocation())
     assert loose.ran.wait(BOUND)
     loose.wake(invocation())
@@ -365,7 +371,7 @@ def test_the_first_invocation_starts_the_thread(
 
 
 def can_be_had(lock: Any) -> bool:
-    """Whether another thread could take it."""
+    """Return whether another thread could take the lock now."""
     had: list[bool] = []
 
     def take() -> None:
@@ -380,11 +386,11 @@ def can_be_had(lock: Any) -> bool:
 
 
 class Recipe(Exception):
-    """What a user's signal handler raises."""
+    """Raised by a user's signal handler."""
 
 
 def break_off(function: Callable[[], object], behind: int) -> bool:
-    """Call it, and raise after that one of the calls that it makes; whether it makes so many.
+    """Call the function, and raise after its call number `behind`; return whether it makes so many.
 
     CPython looks at signals after a call, before its result is stored.
     """
@@ -404,7 +410,7 @@ def break_off(function: Callable[[], object], behind: int) -> bool:
         return trace
 
     old = sys.gettrace()
-    sys._getframe().f_trace_opcodes = True  # 3.12 asks for it where tracing begins
+    sys._getframe().f_trace_opcodes = True  # 3.12 needs this in the frame where tracing begins
     sys.settrace(trace)
     try:
         function()
@@ -417,7 +423,7 @@ def break_off(function: Callable[[], object], behind: int) -> bool:
 
 @pytest.mark.untraced
 def test_a_start_can_be_broken_off_behind_any_call(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The next one starts the thread, in whichever thread it comes."""
+    """If a signal handler's error breaks off a start after any call, the next start succeeds."""
     monkeypatch.setattr(os, "register_at_fork", lambda **_hooks: None)
     broken = 0
     while True:
@@ -435,7 +441,7 @@ def test_a_start_can_be_broken_off_behind_any_call(monkeypatch: pytest.MonkeyPat
 
 
 def test_of_two_threads_one_watches() -> None:
-    """The other one ends at once, and leaves the first alone."""
+    """If two threads run the watchdog's loop, the second one ends at once."""
     watchdog = Watched()
     entered: list[int] = []
     goes_on = threading.Event()
@@ -459,10 +465,10 @@ def test_of_two_threads_one_watches() -> None:
 
 
 def test_hooks_of_forks_are_registered_once(loose: Loose, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However often the thread ends and is started."""
+    """The fork hooks are registered once, however often the thread is started."""
     hooks: list[dict[str, object]] = []
     monkeypatch.setattr(os, "register_at_fork", lambda **given: hooks.append(given))
-    monkeypatch.setattr(daemon, "start_new_thread", {}.setdefault)  # of C, and starts nothing
+    monkeypatch.setattr(daemon, "start_new_thread", {}.setdefault)  # C code, starts nothing
 
     for _ in range(2):
         loose._thread_id = None
@@ -474,7 +480,7 @@ def test_hooks_of_forks_are_registered_once(loose: Loose, monkeypatch: pytest.Mo
 def test_where_there_is_no_thread_nothing_is_said_of_the_nudge(
     loose: Loose, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Nothing is watched at all, and that is what the log says."""
+    """If the thread cannot be started, the log says that nothing is watched, and no more."""
     loose.nudge.number = None
     with failing("start_new_thread", RuntimeError("none to be had"), daemon):
         loose.wake(invocation())
@@ -484,7 +490,7 @@ def test_where_there_is_no_thread_nothing_is_said_of_the_nudge(
 
 
 def test_whoever_comes_while_the_thread_is_being_started_goes_on(loose: Loose) -> None:
-    """The thread sees that invocation too."""
+    """A wake does not wait while another thread starts the watchdog, which will see its ring."""
     starting, goes_on = threading.Event(), threading.Event()
 
     def start() -> None:
@@ -508,10 +514,10 @@ def test_whoever_comes_while_the_thread_is_being_started_goes_on(loose: Loose) -
 def test_where_threads_are_greenlets_the_log_says_so(
     loose: Loose, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """gevent has patched before the import."""
+    """If gevent has replaced ``start_new_thread``, the log says what to import first."""
 
     class Spawn:
-        """Neither C's nor, for tests/traced.py, a function of Python's."""
+        """Neither a C function nor, for tests/traced.py, a Python function."""
 
         def __call__(self, *_: object) -> int:
             return 7
@@ -528,7 +534,7 @@ def test_where_threads_are_greenlets_the_log_says_so(
 def test_no_thread_to_be_had_is_said_once_and_tried_again(
     loose: Loose, caplog: pytest.LogCaptureFixture, error: Exception
 ) -> None:
-    """The handler runs unwatched; should the next one have more luck it is watched."""
+    """If no thread can be started, the log says so once, and the next invocation tries again."""
     with failing("start_new_thread", error, daemon):
         loose.wake(invocation())
         loose.wake(invocation())
@@ -545,7 +551,10 @@ def test_no_thread_to_be_had_is_said_once_and_tried_again(
 def test_without_the_gil_no_thread_is_started(
     loose: Loose, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What is watched without a decorator, and so was not refused there: said once."""
+    """Without the GIL no thread is started, and the log says so once.
+
+    This is for what is watched without a decorator, which would have refused it.
+    """
     monkeypatch.setattr(sys, "_is_gil_enabled", lambda: False, raising=False)
 
     loose.wake(invocation())
@@ -560,7 +569,7 @@ def test_without_the_gil_no_thread_is_started(
 def test_a_free_threaded_build_with_its_gil_is_watched(
     loose: Loose, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """As awslambdaric's client leaves it."""
+    """A free-threaded build that runs with the GIL is watched; awslambdaric's client enables it."""
     monkeypatch.setattr(sys, "_is_gil_enabled", lambda: True, raising=False)
 
     loose.wake(invocation())
@@ -570,7 +579,7 @@ def test_a_free_threaded_build_with_its_gil_is_watched(
 
 
 def interpreter(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
-    """Have the process's interpreter be taken for another, as CPython 3.13 or 3.11 tell it."""
+    """Have the interpreter appear as the main one or a sub-interpreter of that CPython version."""
     version, _, which = kind.partition(" ")
     if version == "3.13":
         monkeypatch.setattr(_thread, "_is_main_interpreter", lambda: which == "main", raising=False)
@@ -601,7 +610,7 @@ def test_in_a_sub_interpreter_no_thread_is_started(
     *,
     starts: bool,
 ) -> None:
-    """It could not be ended any more."""
+    """In a sub-interpreter no thread is started: it would keep the interpreter from ending."""
     interpreter(monkeypatch, kind)
 
     loose._start()
@@ -614,7 +623,10 @@ def test_in_a_sub_interpreter_no_thread_is_started(
 def test_every_part_is_made_ready_before_it_is_needed(
     watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An import while the watchdog fires could wait for a lock that the handler holds."""
+    """Each part is loaded at the start.
+
+    An import while the watchdog fires could wait for a lock that the handler holds.
+    """
     ready: list[str] = []
     for part in (clauses, stacks):
         monkeypatch.setattr(part, "preload", lambda name=part.__name__: ready.append(name))
@@ -626,11 +638,11 @@ def test_every_part_is_made_ready_before_it_is_needed(
     assert watched.injector.available
 
 
-# ---- hooks that are registered meanwhile -------------------------------------------------------
+# ---- hooks that are registered later -----------------------------------------------------------
 
 
 def test_what_is_under_way_looks_at_its_hooks_anew(watched: Watched) -> None:
-    """The thread is rung; its instants are the thread's own business."""
+    """When a hook is registered, a timeout under way looks at its stages again."""
     one = under_way(invocation())
     course = watched.escalations[one] = SimpleNamespace(is_outdated=False)  # type: ignore[assignment]
 
@@ -641,7 +653,7 @@ def test_what_is_under_way_looks_at_its_hooks_anew(watched: Watched) -> None:
 
 
 def test_what_has_not_begun_is_due_earlier(watched: Watched) -> None:
-    """The thread is woken for it."""
+    """When an early hook is registered, an invocation becomes due earlier, and the timer is set."""
     registry = HookRegistry()
     one = under_way(invocation(registries=(registry,)))
     key = registry.add("early", print, before=5.0)
@@ -654,7 +666,7 @@ def test_what_has_not_begun_is_due_earlier(watched: Watched) -> None:
 
 
 def test_what_is_over_stays_as_it_is(watched: Watched) -> None:
-    """It has been acted on, and there is nothing left to do."""
+    """When a hook is registered, a timeout that is over stays as it is."""
     one = under_way(invocation(due=START))
     one.firing = SimpleNamespace()  # type: ignore[assignment]
 
@@ -663,11 +675,11 @@ def test_what_is_over_stays_as_it_is(watched: Watched) -> None:
     assert (one.due, watched.did, watched.fake.alarm.rung) == (START, [], 0)
 
 
-# ---- a fork's child ----------------------------------------------------------------------------
+# ---- the child of a fork -----------------------------------------------------------------------
 
 
 def test_a_child_of_fork_begins_afresh(watched: Watched) -> None:
-    """Neither thread nor invocation goes on there, and what the thread had locked stays locked."""
+    """The child of a fork has no thread and no invocation, and its locks and alarm are new."""
     one = under_way(invocation())
     one.firing = SimpleNamespace()  # type: ignore[assignment]
     watched.escalations[one] = SimpleNamespace()  # type: ignore[assignment]
@@ -698,7 +710,7 @@ def test_a_child_of_fork_begins_afresh(watched: Watched) -> None:
 
 
 def test_the_thread_looks_and_sleeps_until_something_is_due(watched: Watched) -> None:
-    """The kernel stands in while it sleeps, not while it runs."""
+    """The thread looks, sets the kernel's timer and sleeps until something is due."""
     watched._has_met_main = True
     watched.fake.now = START + 2.0
     under_way(invocation())
@@ -708,7 +720,10 @@ def test_the_thread_looks_and_sleeps_until_something_is_due(watched: Watched) ->
 
 
 def test_the_kernel_stands_in_for_acts_and_not_for_samples(watched: Watched) -> None:
-    """A handler that is in time is never nudged."""
+    """The kernel's timer is set for the grace period and not for samples.
+
+    So a handler that ends in time is never nudged.
+    """
     watched._has_met_main = True
     one = under_way(invocation(due=START + 4.0, samples=24))
 
@@ -726,7 +741,7 @@ def test_the_kernel_stands_in_for_acts_and_not_for_samples(watched: Watched) -> 
 
 
 def test_samples_go_on_between_an_early_stage_and_the_grace_period(watched: Watched) -> None:
-    """The thread wakes for them, and the kernel does not stand in."""
+    """After an early stage the thread wakes for samples; the timer stays at the grace period."""
     registry = HookRegistry()
     key = registry.add("early", lambda _details: None, before=6.0)
     watched._has_met_main = True
@@ -747,7 +762,7 @@ def test_samples_go_on_between_an_early_stage_and_the_grace_period(watched: Watc
 
 
 def test_without_samples_it_is_not_looked_at_before_it_is_acted_on(watched: Watched) -> None:
-    """Nor does the thread wake for it."""
+    """Without samples the thread does not look at the stack before the grace period."""
     one = under_way(invocation(samples=0))
     watched.fake.now = GRACE_AT
 
@@ -758,7 +773,10 @@ def test_without_samples_it_is_not_looked_at_before_it_is_acted_on(watched: Watc
 
 
 def test_an_idle_process_is_not_nudged(watched: Watched) -> None:
-    """The kernel is told of an act only as long as the thread will wake before it."""
+    """The kernel's timer is set only for the time until the thread wakes.
+
+    When nothing is under way at that time, it is set to infinity.
+    """
     watched._has_met_main = True
     watched.wake(invocation(due=START + 4.0))
 
@@ -783,7 +801,10 @@ def test_an_idle_process_is_not_nudged(watched: Watched) -> None:
 def test_what_comes_up_after_a_look_and_is_due_earlier_is_looked_at(
     due: float, *, is_open: bool, has_fired: bool, looks: int, watched: Watched
 ) -> None:
-    """It may not have rung. Not what has ended, or cannot be watched: that would never end."""
+    """An invocation that appears after a look and is due earlier is looked at without a ring.
+
+    One that has ended or is over is ignored, or the thread would look without end.
+    """
     under_way(invocation())
     late = invocation(due=due)
     late.is_open = is_open
@@ -798,7 +819,10 @@ def test_what_comes_up_after_a_look_and_is_due_earlier_is_looked_at(
 
 
 def test_errands_are_done_in_order_with_a_look_after_each(watched: Watched) -> None:
-    """Time that a test moves is never compared with time that it has not moved."""
+    """Pending calls are made in order, each followed by a look.
+
+    So a time that a test moves is never compared with one that it has not moved.
+    """
     watched.pending_calls += [
         lambda: watched.did.append("one"),
         lambda: watched.did.append("other"),
@@ -812,7 +836,10 @@ def test_errands_are_done_in_order_with_a_look_after_each(watched: Watched) -> N
 def test_where_memory_is_short_the_thread_lets_go_of_some_and_tries_again_soon(
     watched: Watched,
 ) -> None:
-    """Sooner than the kernel's timer would nudge in its place; and no later looks are put off."""
+    """After a MemoryError the thread frees its reserve and tries again after a short pause.
+
+    The pause is shorter than the time that the kernel's timer allows, and later looks have none.
+    """
     watched.wake(under_way(invocation()))
     had: list[bool] = []
 
@@ -834,7 +861,10 @@ def test_where_memory_is_short_the_thread_lets_go_of_some_and_tries_again_soon(
 def test_the_thread_outlives_what_it_fails_at(
     watched: Watched, failure: type[BaseException]
 ) -> None:
-    """Or no later invocation would be watched. Each kind is told of once, after a pause."""
+    """The thread survives any error, after a pause, and reports each kind once.
+
+    If it ended, no later invocation would be watched.
+    """
     under_way(invocation())
 
     def fail() -> None:
@@ -851,7 +881,10 @@ def test_the_thread_outlives_what_it_fails_at(
 def test_what_cannot_be_told_of_does_not_end_the_thread_either(
     watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As where nothing can be called for a while: the next failure is told of."""
+    """The thread survives an error of the report itself, and reports the next failure.
+
+    That happens where nothing can be called for a while.
+    """
     failures = iter([RecursionError(), KeyError()])
 
     def fail() -> None:
@@ -880,7 +913,7 @@ def chosen(watched: Watched) -> object:
 
 
 def test_a_look_tells_when_the_first_is_due(watched: Watched) -> None:
-    """And nothing is done to what is not."""
+    """A look returns when the first invocation is due, and acts on none that is not."""
     first, later = under_way(invocation(due=GRACE_AT)), invocation(due=GRACE_AT + 0.5)
     under_way(later, ELSEWHERE - 1)
     watched.fake.now = GRACE_AT - 0.001
@@ -892,7 +925,7 @@ def test_a_look_tells_when_the_first_is_due(watched: Watched) -> None:
 
 
 def test_what_is_due_is_acted_on_with_the_watchdogs_tools(watched: Watched) -> None:
-    """From that very instant on; and again at each look, for as long as it is under way."""
+    """An invocation is acted on from its due time on, at each look until it has concluded."""
     watched.last_resort = SimpleNamespace()
     one = under_way(invocation())
     watched.fake.now = GRACE_AT
@@ -920,7 +953,10 @@ def test_what_is_due_is_acted_on_with_the_watchdogs_tools(watched: Watched) -> N
 
 
 def test_only_a_course_that_is_urgent_has_threads_get_the_gil_soon(watched: Watched) -> None:
-    """Not the time between an early stage and the grace period."""
+    """The switch interval is short only while the course of a timeout is urgent.
+
+    Between an early stage and the grace period it is not.
+    """
     one = under_way(invocation())
     urgent = [True, False]
     watched.escalations[one] = SimpleNamespace(step=lambda: GRACE_AT - START, is_urgent=urgent.pop)  # type: ignore[assignment]
@@ -938,7 +974,7 @@ def test_only_a_course_that_is_urgent_has_threads_get_the_gil_soon(watched: Watc
 def test_shortly_before_it_acts_the_thread_looks_once_more(
     watched: Watched, near_at: float, waits: float, *, is_quick: bool
 ) -> None:
-    """The kernel's timer is set anew, and from then on threads get the GIL soon."""
+    """Shortly before it acts the thread looks once more, and then shortens the switch interval."""
     under_way(invocation())
     watched.kernel_timers.near_at, watched._has_met_main = near_at, True
 
@@ -948,7 +984,7 @@ def test_shortly_before_it_acts_the_thread_looks_once_more(
 
 
 def test_what_has_ended_is_let_go_of(watched: Watched) -> None:
-    """Its frames are not ours to keep alive; who else is under way stays."""
+    """The course of an ended invocation is dropped, so that its frames do not stay alive."""
     one, other = under_way(invocation()), under_way(invocation(), ELSEWHERE - 1)
     watched.fake.now = GRACE_AT
     watched._look()
@@ -963,7 +999,10 @@ def test_what_has_ended_is_let_go_of(watched: Watched) -> None:
 def test_what_ends_just_before_it_is_acted_on_is_not(
     watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """First the firing is published, then looked whether it is still open."""
+    """An invocation that ends just before it is acted on has a firing but no stage.
+
+    The firing is published first, and then the thread checks whether it is still open.
+    """
     one = under_way(invocation())
 
     def ends(*given: Any) -> Services:
@@ -982,7 +1021,7 @@ def test_what_ends_just_before_it_is_acted_on_is_not(
 def test_one_broken_timeout_is_said_and_left(
     watched: Watched, failures: list[BaseException]
 ) -> None:
-    """Once, and never in silence; the thread goes on, and no hook is called twice."""
+    """A timeout that fails to begin is reported once and given up, and no hook runs."""
     one = under_way(invocation())
     error = KeyError()
     watched.fake.now = GRACE_AT
@@ -997,7 +1036,7 @@ def test_one_broken_timeout_is_said_and_left(
 
 
 def test_a_course_that_breaks_is_left(watched: Watched, failures: list[BaseException]) -> None:
-    """Whatever it was at."""
+    """A course whose step fails is reported and given up."""
     one = under_way(invocation())
     watched.fake.now = GRACE_AT
     watched._look()
@@ -1015,7 +1054,10 @@ def test_a_course_that_breaks_is_left(watched: Watched, failures: list[BaseExcep
 def test_a_timeout_that_cannot_even_begin_does_not_keep_the_thread_busy(
     watched: Watched, failures: list[BaseException]
 ) -> None:
-    """It is said once; a watchdog that tries and tries would take the handler's time."""
+    """A firing that cannot be made is reported once, and the thread sleeps.
+
+    Further attempts would take the handler's time.
+    """
     under_way(invocation())
     watched.fake.now = GRACE_AT
     error = KeyError()
@@ -1031,7 +1073,7 @@ def test_a_timeout_that_cannot_even_begin_does_not_keep_the_thread_busy(
 def test_a_lack_of_memory_is_no_broken_timeout(
     watched: Watched, failures: list[BaseException]
 ) -> None:
-    """It goes on where it was as soon as there is some."""
+    """After a MemoryError the timeout begins at the next look, without a report."""
     under_way(invocation())
     watched.fake.now = GRACE_AT
 
@@ -1043,7 +1085,10 @@ def test_a_lack_of_memory_is_no_broken_timeout(
 
 
 def test_an_idle_process_sleeps_until_the_last_one_would_have_been_due(watched: Watched) -> None:
-    """So that those that come and go need not ring; after that for good."""
+    """An idle thread sleeps until the last invocation would have been due, then without limit.
+
+    So short invocations in between need not ring.
+    """
     assert watched._look() == math.inf
     assert chosen(watched) == [("choose",)], "nobody has rung"
     watched.wake(invocation())
@@ -1058,7 +1103,7 @@ def test_an_idle_process_sleeps_until_the_last_one_would_have_been_due(watched: 
 
 
 def test_an_invocation_under_way_goes_before_one_that_has_ended(watched: Watched) -> None:
-    """However much later that would have been due."""
+    """The next wake-up is that of an invocation under way, not a later one of an ended one."""
     watched.wake(invocation(due=GRACE_AT + 0.5))
     under_way(invocation())
 
@@ -1069,7 +1114,7 @@ def test_an_invocation_under_way_goes_before_one_that_has_ended(watched: Watched
 
 
 def nudged(watched: Watched, frame: FrameType | None = None) -> BaseException | None:
-    """A nudge that meets this frame, of a thread that the watchdog has seen blocked."""
+    """Return what a nudge raises in this frame of a thread that the watchdog has seen blocked."""
     invocation = invocation_of(get_ident())
     if invocation is not None and invocation.firing is not None:
         invocation.firing.looks_blocked = True
@@ -1077,7 +1122,7 @@ def nudged(watched: Watched, frame: FrameType | None = None) -> BaseException | 
 
 
 def about_to_be_interrupted(watched: Watched) -> Invocation:
-    """An invocation of this thread's in which an interrupt is due."""
+    """Return an invocation of this thread in which an interrupt is due."""
     one = under_way(invocation(), get_ident())
     watched.fake.now = GRACE_AT
     watched._look()
@@ -1087,7 +1132,7 @@ def about_to_be_interrupted(watched: Watched) -> Invocation:
 
 
 def test_what_is_due_lands_in_the_frame_that_a_nudge_meets(watched: Watched) -> None:
-    """The watchdog has done what comes before it, so nothing is waited for."""
+    """An interrupt that is due lands in the nudged frame, without waiting."""
     about_to_be_interrupted(watched)
 
     assert type(nudged(watched)) is LambdaTimeout
@@ -1095,7 +1140,7 @@ def test_what_is_due_lands_in_the_frame_that_a_nudge_meets(watched: Watched) -> 
 
 
 def test_a_nudge_that_comes_too_late_or_too_early_does_nothing(watched: Watched) -> None:
-    """There is no invocation here, it has ended, or there is no frame to be had."""
+    """A nudge does nothing without an invocation here, after its end, or without a frame."""
     under_way(invocation(), ELSEWHERE)
     nobodys = nudged(watched)
     one = about_to_be_interrupted(watched)
@@ -1108,7 +1153,7 @@ def test_a_nudge_that_comes_too_late_or_too_early_does_nothing(watched: Watched)
 
 
 def frame_of_ours() -> FrameType:
-    """As it is seen through a property of the context's that the package reads."""
+    """Return a frame of the package, seen through a property that the package reads."""
     frames: list[FrameType] = []
 
     class Context:
@@ -1123,7 +1168,7 @@ def frame_of_ours() -> FrameType:
 
 
 def test_a_nudge_that_meets_a_frame_of_ours_lands_nothing(watched: Watched) -> None:
-    """Nor does it wait there for what is due before the interrupt."""
+    """A nudge in a frame of the package lands nothing, though an interrupt is due."""
     about_to_be_interrupted(watched)
 
     assert nudged(watched, frame_of_ours()) is None
@@ -1133,7 +1178,10 @@ def test_a_nudge_that_meets_a_frame_of_ours_lands_nothing(watched: Watched) -> N
 def test_a_nudge_for_which_there_is_no_memory_lets_go_of_some(
     watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The handler gets no MemoryError of ours; the next one lands."""
+    """After a MemoryError in a nudge the reserve is freed, and the next nudge lands.
+
+    The handler does not get the MemoryError.
+    """
     one = about_to_be_interrupted(watched)
     watched.wake(one)
 
@@ -1149,13 +1197,13 @@ def test_a_nudge_for_which_there_is_no_memory_lets_go_of_some(
 
 
 def test_a_nudge_starts_no_thread_where_nothing_is_under_way(loose: Loose) -> None:
-    """Nor where there is one."""
+    """A nudge without an invocation starts no thread."""
     assert nudged(loose) is None
     assert loose._thread_id is None
 
 
 def test_a_nudge_that_meets_a_frame_of_ours_waits_for_nobody(watched: Watched) -> None:
-    """No interrupt could land there, however late the thread is."""
+    """A nudge in a frame of the package does not wait for a watchdog that is late."""
     under_way(invocation(), get_ident())
     watched.fake.now = GRACE_AT + 1.0
 
@@ -1167,7 +1215,7 @@ def test_a_nudge_that_meets_a_frame_of_ours_waits_for_nobody(watched: Watched) -
 
 
 def caught_up(*stages: object) -> Any:
-    """Stands in for a firing: interrupts may land once the stages of hooks are over."""
+    """Return a stand-in for a firing in which interrupts may land once its stages are over."""
     return SimpleNamespace(
         stages=stages,
         elapsed=lambda: 7.0,
@@ -1178,7 +1226,7 @@ def caught_up(*stages: object) -> Any:
 
 @pytest.fixture
 def lands(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever is due is a KeyError."""
+    """Have a KeyError land whenever an interrupt is due."""
     monkeypatch.setattr(nudged_module, "land", lambda _firing, _frame: KeyError())
 
 
@@ -1195,7 +1243,7 @@ def lands(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_thread_has_caught_up_when_hooks_are_over_and_interrupts_may_land(
     now: float, *, hooks_run: bool, may_land: bool, has_caught_up: bool, watched: Watched
 ) -> None:
-    """Until then a nudge of the kernel's gives it the GIL."""
+    """The watchdog has caught up when the stages due are over and interrupts may land."""
     one = invocation()
     firing = one.firing = caught_up(
         SimpleNamespace(is_over=lambda: True), SimpleNamespace(is_over=lambda: not hooks_run)
@@ -1207,7 +1255,7 @@ def test_the_thread_has_caught_up_when_hooks_are_over_and_interrupts_may_land(
 
 
 class Late:
-    """A thread that gets the GIL only while a nudge pauses, and does its work at the n-th ring."""
+    """A watchdog that runs only while a nudge pauses, and acts at the n-th ring."""
 
     def __init__(self, watched: Watched, one: Invocation, rings: int) -> None:
         self._watched, self._one, self._rings = watched, one, rings
@@ -1227,7 +1275,7 @@ class Late:
 def test_a_nudge_lets_a_thread_that_is_late_do_its_work(
     watched: Watched, late_by: float, rings: int
 ) -> None:
-    """Not one that is about to: half of what the kernel's timer gives it is far beyond that."""
+    """A nudge lets a late watchdog act first, but not one that has just become due."""
     one = under_way(invocation(), get_ident())
     watched._alarm = late = Late(watched, one, 3)  # type: ignore[assignment]
     watched.fake.now = GRACE_AT + late_by
@@ -1242,7 +1290,7 @@ def test_a_nudge_lets_a_thread_that_is_late_do_its_work(
 def test_a_thread_that_never_gets_to_its_work_is_not_waited_for_any_longer(
     watched: Watched,
 ) -> None:
-    """As long as hooks may run, and a little more."""
+    """A nudge waits for the watchdog as long as the hook budget, and a little more."""
     under_way(invocation(hook_budget=0.25), get_ident())
     watched._alarm = FakeAlarm()
     watched.fake.now = GRACE_AT + 1.0
@@ -1255,7 +1303,7 @@ def test_a_thread_that_never_gets_to_its_work_is_not_waited_for_any_longer(
 
 @pytest.mark.usefixtures("lands")
 def test_hooks_that_run_are_waited_for_before_an_interrupt_lands(watched: Watched) -> None:
-    """The thread has come to them, and they are not over."""
+    """A nudge waits for running hooks before an interrupt lands."""
     one = under_way(invocation(), get_ident())
     are_over = [False, False, False, True, True, True]
     one.firing = caught_up(SimpleNamespace(is_over=lambda: are_over.pop(0)))
