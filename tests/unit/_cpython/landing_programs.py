@@ -1,11 +1,11 @@
-"""Programs that enter, leave and clean up, made at random, and a judge of what they leave behind.
+"""Random programs that enter, leave and clean up, and a check of what they leave behind.
 
-The judge knows nothing of the package. It reads a ledger in which each block writes down when it is
-entered and when it is left: each that was entered is left once, in the order of nesting, each
-``finally`` that has begun has come to its end, and every answer is true. What runs in parallel
-(tasks, generators that are left open) is no part of that order, so it writes a ``finally`` down.
-
-Three kinds of programs: plain ones; coroutines, driven by hand; and such as ``asyncio.run`` runs.
+The check does not depend on the package. It reads a ledger in which each block notes that it is
+entered and left. Each block that was entered must be left once, in the order of nesting, each
+``finally`` that has begun must reach its end, and every answer must be true. Code that runs in
+parallel (tasks, generators that are left open) has no place in that order, so it notes a
+``finally``. There are three kinds of programs: plain ones, coroutines driven by hand, and those
+that ``asyncio.run`` runs.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Ledger = list[tuple[str, int]]
 
 
 def faults(ledger: Ledger) -> list[str]:
-    """What is wrong with what a program has written down."""
+    """Return what is wrong with a program's ledger."""
     found: list[str] = []
     open_blocks: list[int] = []
     begun: list[int] = []
@@ -51,7 +51,7 @@ def faults(ledger: Ledger) -> list[str]:
 
 
 class Program:
-    """One program, by its seed."""
+    """One random program, made from a seed."""
 
     def __init__(self, seed: int, kind: str) -> None:
         self._random = random.Random(seed)  # noqa: S311 - no secret
@@ -65,7 +65,7 @@ class Program:
         self._code = compile(PRELUDE + self.source, FILE, "exec")
 
     def make(self, ledger: Ledger) -> Callable[[], Any]:
-        """A fresh copy that writes into this ledger."""
+        """Compile a fresh copy that writes to this ledger."""
         namespace: dict[str, Any] = {
             "note": ledger.append,
             "contextlib": contextlib,
@@ -228,7 +228,7 @@ def whole():
 
 
 def drive(program: Callable[[], Generator[Any, None, None]]) -> None:
-    """Run a coroutine to its end, as a loop does."""
+    """Run a coroutine to its end, as an event loop does."""
     coroutine = program()
     with contextlib.suppress(StopIteration):
         while True:
@@ -244,6 +244,6 @@ RUNS: dict[str, Callable[[Any], object]] = {
 
 
 def programs(count: int, kind: str) -> Iterator[Program]:
-    """The first `count`."""
+    """Yield the programs of the first `count` seeds."""
     for seed in range(count):
         yield Program(seed, kind)

@@ -1,4 +1,4 @@
-"""The way of an interrupt to a safe point: who is traced, for how long, and what is left behind."""
+"""How a thread is traced to a safe point: in which frame, for how long, and what is left."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 
 class Due(BaseException):
-    """What lands."""
+    """The exception that lands."""
 
 
 class Way:
-    """A landing for which this file is the user's own, and what it has asked."""
+    """An approach for which this file is the user's own, and a record of what it asked."""
 
     def __init__(self, *, grace_period: float = 3.0) -> None:
         bytecode.preload()
@@ -39,7 +39,7 @@ class Way:
         return Due() if self.is_due else None
 
     def begin(self, frame: FrameType) -> None:
-        """As a nudge's handler does, in a thread that runs."""
+        """Begin the approach if the frame is not safe, as a nudge's handler does."""
         if not self.taken.allows(frame, is_last_call=False):
             self.taken.begin(frame, self.ask)
 
@@ -54,18 +54,18 @@ def way() -> Iterator[Way]:
 
 @pytest.fixture
 def cpu(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The thread's processor time."""
+    """Return the thread's fake processor time."""
     seconds = [10.0]
     monkeypatch.setattr(time, "thread_time", lambda: seconds[0])
     return seconds
 
 
-# ---- who is traced -----------------------------------------------------------------------------
+# ---- which frame is traced ---------------------------------------------------------------------
 
 
 @pytest.mark.untraced
 def test_it_lands_in_the_users_frame_when_control_comes_back_to_it(way: Way) -> None:
-    """What a library was doing comes to its end."""
+    """The interrupt lands when control returns to the user's frame, after the call has ended."""
     done: list[int] = []
 
     def key(number: int) -> int:
@@ -88,7 +88,7 @@ def test_it_lands_in_the_users_frame_when_control_comes_back_to_it(way: Way) -> 
     with pytest.raises(Due):
         caller()
 
-    # The frame that was nearest is caller(), which handler() does not come back to before its end.
+    # The nearest frame was caller(). Control returns to it only when handler() has ended.
     assert done == [*range(9), -1]
     assert way.asked == ["caller"]
     assert sys.gettrace() is None
@@ -97,7 +97,7 @@ def test_it_lands_in_the_users_frame_when_control_comes_back_to_it(way: Way) -> 
 
 @pytest.mark.untraced
 def test_a_frame_that_ends_is_traced_no_more(way: Way) -> None:
-    """The next nudge finds another."""
+    """When a traced frame ends, tracing ends as well, and the next nudge finds another frame."""
 
     def handler() -> None:
         frame = sys._getframe()
@@ -112,7 +112,7 @@ def test_a_frame_that_ends_is_traced_no_more(way: Way) -> None:
 
 @pytest.mark.untraced
 def test_who_is_asked_and_has_nothing_is_asked_no_more(way: Way) -> None:
-    """A shield may be up, and a traced one would be slow."""
+    """Once the decision is not to land, tracing ends: a shield would run slowly if traced."""
     way.is_due = False
 
     def handler() -> int:
@@ -126,7 +126,7 @@ def test_who_is_asked_and_has_nothing_is_asked_no_more(way: Way) -> None:
 
 @pytest.mark.untraced
 def test_a_tracer_that_is_there_goes_first(way: Way) -> None:
-    """A debugger's; no thread is asked, and it stays."""
+    """Where a tracer, such as a debugger, is active, nothing is traced and it stays in place."""
 
     def tracer(*_: object) -> None:
         return None
@@ -147,7 +147,10 @@ def test_a_tracer_that_is_there_goes_first(way: Way) -> None:
 def test_under_a_loop_the_innermost_coroutine_that_goes_on_is_the_target(
     way: Way, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It has no frame in the stack while another one has its turn."""
+    """Under an event loop the target is the innermost coroutine that continues.
+
+    It is not in the stack while another task runs.
+    """
     nearest = way.taken.frames.nearest
 
     class Frames:
@@ -185,12 +188,15 @@ def test_under_a_loop_the_innermost_coroutine_that_goes_on_is_the_target(
     assert sys.gettrace() is None
 
 
-# ---- blocked, or on its way --------------------------------------------------------------------
+# ---- blocked threads, and running ones ---------------------------------------------------------
 
 
 @pytest.mark.untraced
 def test_a_frame_that_has_not_gone_on_between_two_nudges_stands_still(way: Way) -> None:
-    """It is in one call all the time; and it does not once an instruction of it was traced."""
+    """A frame that has not moved between two nudges stands still: it is in one call.
+
+    A frame of which an instruction has been traced does not stand still.
+    """
     still: list[bool] = []
 
     def call(frame: FrameType) -> None:
@@ -210,7 +216,7 @@ def test_a_frame_that_has_not_gone_on_between_two_nudges_stands_still(way: Way) 
 
 
 def test_what_the_watchdog_has_seen_counts_where_a_call_can_be_under_way() -> None:
-    """Not where a function begins."""
+    """The watchdog's look counts only where a call can be under way, not at a function's start."""
     bytecode.preload()
     one = Way().taken
     begins: Any = SimpleNamespace(f_code=standing.__code__, f_lasti=0)
@@ -220,14 +226,17 @@ def test_what_the_watchdog_has_seen_counts_where_a_call_can_be_under_way() -> No
     assert not one.stands_still(begins, looked_blocked=True)
 
 
-# ---- how long ----------------------------------------------------------------------------------
+# ---- how long a landing waits ------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("grace_period", "patience"), [(3.0, PATIENCE), (0.25, 0.025)])
 def test_by_processor_time_more_frames_will_do(
     grace_period: float, patience: float, cpu: list[float]
 ) -> None:
-    """The standard library's after twice as long, and nothing more before last call."""
+    """After more processor time installed libraries are allowed, and then the standard library.
+
+    Nothing more is allowed before last call.
+    """
     one = Way(grace_period=grace_period).taken
     reached: list[int] = []
     for times in (0.0, 0.99, 1.01, 1.99, 2.01, 50.0):
@@ -243,7 +252,7 @@ def test_by_processor_time_more_frames_will_do(
 
 @pytest.mark.untraced
 def test_at_last_call_it_lands_wherever_it_must(cpu: list[float]) -> None:
-    """Soon, but not at once; and never in a loop's own code."""
+    """At last call the interrupt soon lands in any frame, except in an event loop's own code."""
     one = Way().taken
     assert not one.allows(standing(), is_last_call=True)
     cpu[0] += 2.9 * PATIENCE / HURRY
@@ -261,7 +270,10 @@ def test_at_last_call_it_lands_wherever_it_must(cpu: list[float]) -> None:
 
 @pytest.mark.untraced
 def test_beyond_the_hard_deadline_there_is_time(cpu: list[float]) -> None:
-    """No kill here. On a busy machine a watchdog that is late would cut what is entered."""
+    """Beyond the hard deadline nothing kills, so the patience is as long as before last call.
+
+    On a busy machine a late watchdog would otherwise cut code that enters a block.
+    """
     one = Way(grace_period=0.015).taken
     assert not one.allows(standing(), is_last_call=True, is_late=True)
     cpu[0] += 2.9 * PATIENCE
@@ -275,7 +287,7 @@ def test_beyond_the_hard_deadline_there_is_time(cpu: list[float]) -> None:
 def test_what_reading_code_takes_is_not_the_threads(
     cpu: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A code object that has not been read takes a share of the shortest patience."""
+    """The time to read a code object is not counted, as it is much of the shortest patience."""
 
     class Slow(CodePoints):
         def __init__(self, code: CodeType) -> None:
@@ -297,7 +309,10 @@ def test_what_reading_code_takes_is_not_the_threads(
 def test_where_somebody_traces_it_lands_where_a_nudge_meets_a_safe_point(
     cpu: list[float],
 ) -> None:
-    """In the target itself; wherever it is, once that has taken too long."""
+    """Under another tracer the interrupt lands where a nudge finds the target at a safe point.
+
+    After the longest patience it lands in any frame.
+    """
     one = Way().taken
 
     def own() -> FrameType:

@@ -1,4 +1,4 @@
-"""What a frame's except clauses make of an exception, read from its bytecode."""
+"""What a frame's except clauses do with an exception, read from its bytecode."""
 
 from __future__ import annotations
 
@@ -28,33 +28,33 @@ if TYPE_CHECKING:
 
 
 class Swallows:
-    """Takes what is raised in its block if it is told so."""
+    """A manager that may suppress an exception, as its code says."""
 
     def __enter__(self) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def __exit__(self, *given: object) -> bool:
         return len(given) > 5
 
 
 class LetsPass:
-    """Takes nothing."""
+    """A manager that suppresses nothing."""
 
     def __enter__(self) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def __exit__(self, *_: object) -> None:
         return None
 
 
 class Notes:
-    """Takes nothing, but uses a constant when it is left."""
+    """A manager that suppresses nothing, but whose exit uses a constant."""
 
     def __init__(self) -> None:
         self.left = 0
 
     def __enter__(self) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def __exit__(self, *_: object) -> None:
         self.left = 1
@@ -71,7 +71,7 @@ NAMES: dict[str, Any] = {
 
 
 def fates(body: str) -> list[str]:
-    """Of a LambdaTimeout, an Interrupt and a LoopInterrupt in the function with that body."""
+    """Return the fate of each kind of interrupt in a function with that body."""
     source = "def call(back):\n" + "\n".join(f"    {line}" for line in body.splitlines())
 
     def look(frame: FrameType) -> list[str]:
@@ -100,7 +100,7 @@ ALL_PASS, NONE_PASSES = [PASSES] * 3, [TAKEN] * 3
         ("try: back()\nexcept (KeyError, OSError): pass", [TAKEN, PASSES, PASSES]),
         ("faults = OSError\ntry: back()\nexcept faults: pass", [TAKEN, PASSES, PASSES]),
         ("try: back()\nexcept KeyError: pass\nexcept OSError: pass", [TAKEN, PASSES, PASSES]),
-        # It neither raises nor ends.
+        # The handler neither raises nor ends.
         ("try: back()\nexcept OSError:\n  while True: print()", [TAKEN, PASSES, PASSES]),
         (
             "while True:\n  try:\n    back()\n    break\n  except OSError: pass",
@@ -109,7 +109,7 @@ ALL_PASS, NONE_PASSES = [PASSES] * 3, [TAKEN] * 3
     ],
 )
 def test_whether_a_clause_takes_it(body: str, expected: list[str]) -> None:
-    """Goes on in its own way, be it with an error of its own."""
+    """A clause takes an exception if it goes on, or raises an error of its own."""
     assert fates(body) == expected
 
 
@@ -135,13 +135,16 @@ def test_whether_a_clause_takes_it(body: str, expected: list[str]) -> None:
     ],
 )
 def test_whether_it_is_raised_on(body: str, expected: list[str]) -> None:
-    """By a clause that does no more than to clean up, up to the next one around it."""
+    """A clause that only cleans up raises the exception on, to the next one around it."""
     assert fates(body) == expected
 
 
 @pytest.mark.parametrize("condition", ["if back: raise", "raise e.__class__('again')"])
 def test_a_clause_that_may_not_raise_it_on_takes_it(condition: str) -> None:
-    """It may try again instead, or tell of it as another fault."""
+    """A clause that may not raise the same exception on counts as taking it.
+
+    It may retry, or raise it as another error.
+    """
     assert fates(f"try: back()\nexcept OSError as e:\n  {condition}") == [TAKEN, PASSES, PASSES]
 
 
@@ -153,7 +156,7 @@ def test_a_clause_that_may_not_raise_it_on_takes_it(condition: str) -> None:
         ("with lock: back()", ALL_PASS),
         ("manager = lets_pass()\nwith manager: back()", ALL_PASS),
         ("with swallows(): back()", ALL_PASS),
-        # What was called before with a manager in a variable tells nothing of the block's own.
+        # A manager that was used before does not tell what the block's own manager does.
         ("other = swallows()\nprint(other)\nwith lets_pass(): back()", ALL_PASS),
         ("manager = notes()\nwith manager: back()", ALL_PASS),
         ("manager = swallows()\nwith manager: back()", [SUPPRESSED] * 3),
@@ -161,13 +164,13 @@ def test_a_clause_that_may_not_raise_it_on_takes_it(condition: str) -> None:
     ],
 )
 def test_what_ends_a_block_lets_it_pass(body: str, expected: list[str]) -> None:
-    """But for the manager of a ``with`` that is known to answer something."""
+    """A ``finally`` or ``with`` lets an exception pass, unless its manager may suppress it."""
     assert fates(body) == expected
 
 
 @pytest.mark.parametrize(("handlers", "expected"), [(49, RAISED_ON), (50, TAKEN)])
 def test_so_many_handlers_are_followed_and_no_more(handlers: int, expected: str) -> None:
-    """Whoever raises it on more often than that counts as taking it."""
+    """Handlers are followed up to a limit; an exception raised on more often counts as taken."""
     # The compiler adds a handler to each clause, and another one to each that has a name.
     named = handlers - 2 * 18
     body = "back()"
@@ -180,7 +183,7 @@ def test_so_many_handlers_are_followed_and_no_more(handlers: int, expected: str)
 
 
 def test_a_finally_that_returns_takes_it() -> None:
-    """As Python has it."""
+    """A ``finally`` that returns takes the exception, as in Python."""
     source = "try: back()\nfinally:\n  if back: return 1"
     assert fates(source) == NONE_PASSES
 
@@ -189,12 +192,15 @@ def test_a_finally_that_returns_takes_it() -> None:
     "clause", ["dict(a=OSError)['a']", "missing", "network.missing", "(missing, KeyError)"]
 )
 def test_what_cannot_be_worked_out_counts_as_taken(clause: str) -> None:
-    """Better an interrupt that no clause takes than a request that is sent again."""
+    """A clause that cannot be evaluated counts as taking the exception.
+
+    A needless Interrupt does less harm than a request that is sent again.
+    """
     assert fates(f"try: back()\nexcept {clause}: pass")[0] == TAKEN
 
 
 def test_no_code_runs_to_work_a_clause_out() -> None:
-    """An attribute that is a property is not asked for."""
+    """No code runs to evaluate a clause: a property in it is not called."""
 
     class Asked:
         @property
@@ -209,7 +215,7 @@ def test_no_code_runs_to_work_a_clause_out() -> None:
 
 
 def test_closures_and_arguments_are_read() -> None:
-    """As a decorator has what its retries are for (backoff)."""
+    """A clause is evaluated with closures and arguments, as backoff's decorator uses them."""
     source = """
     def decorate(faults):
         def call(back, more=KeyError):
@@ -238,7 +244,7 @@ def test_closures_and_arguments_are_read() -> None:
     ],
 )
 def test_whether_it_is_handling_something(body: str, *, expected: bool) -> None:
-    """An ``except`` or a ``finally`` that an exception has led to."""
+    """A frame is handling an exception in an ``except``, or a ``finally`` that one has led to."""
     source = "def call(back):\n" + "\n".join(f"    {line}" for line in body.splitlines())
 
     def look(frame: FrameType) -> bool:
@@ -261,14 +267,14 @@ def test_whether_it_is_handling_something(body: str, *, expected: bool) -> None:
     ],
 )
 def test_whether_a_call_may_be_repeated(body: str, *, expected: bool) -> None:
-    """By a loop around it, a retry after its error, or the function's call of itself."""
+    """A call may be repeated by a loop around it, a retry after an error, or a recursive call."""
     source = "def call(back):\n" + "\n".join(f"    {line}" for line in body.splitlines())
 
     assert innermost(comes_again, made(source)) == [expected]
 
 
 def test_what_stands_right_before_a_loop_is_not_repeated() -> None:
-    """The instruction after it is; that is the loop's first one."""
+    """An instruction right before a loop is not repeated, although the next one is."""
     said: list[bool] = []
 
     class Holder:
@@ -286,7 +292,7 @@ def test_what_stands_right_before_a_loop_is_not_repeated() -> None:
 
 
 def test_an_await_is_no_loop_of_the_source() -> None:
-    """Though the compiler makes one of it, until what is awaited has ended."""
+    """An ``await`` does not count as a loop, though the compiler makes one of it."""
     said: list[bool] = []
 
     async def awaited() -> None:

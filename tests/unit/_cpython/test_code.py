@@ -1,4 +1,4 @@
-"""Reading code: instructions, exception tables, who handles what."""
+"""Reading code objects: instructions, exception tables and their handlers."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ NESTED = compiled(
 
 
 def test_exception_table_reads_as_the_standard_library_reads_it() -> None:
-    """The format is documented, the parser in dis is private: ours must agree with it."""
+    """The public format of the exception table is read as the private parser in dis reads it."""
     entries = dis._parse_exception_table(NESTED)  # type: ignore[attr-defined]
 
     assert [(e.start, e.end, e.target) for e in entries] == list(protected_ranges(NESTED))
@@ -62,7 +62,7 @@ def test_exception_table_reads_as_the_standard_library_reads_it() -> None:
 
 
 def test_protected_by_gives_the_innermost_handler() -> None:
-    """An offset belongs to one handler; outside of every try to none."""
+    """An offset is protected by its innermost handler, and by none outside of every ``try``."""
     start, _, target = next(protected_ranges(NESTED))
 
     assert protected_by(NESTED, start) == target
@@ -70,7 +70,7 @@ def test_protected_by_gives_the_innermost_handler() -> None:
 
 
 def test_protected_by_agrees_with_the_table_at_every_instruction() -> None:
-    """An entry's end belongs to it no more."""
+    """``protected_by`` agrees with the table at each instruction; an entry's end is exclusive."""
     entries = dis._parse_exception_table(NESTED)  # type: ignore[attr-defined]
 
     for offset in range(0, len(NESTED.co_code), 2):
@@ -79,7 +79,7 @@ def test_protected_by_agrees_with_the_table_at_every_instruction() -> None:
 
 
 def test_the_compilers_own_handler_catches_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is told by its first instruction; every other handler is the source's."""
+    """The compiler's own handler, known by its first instruction, catches nothing."""
     handlers = sorted({target for _, _, target in protected_ranges(NESTED)})
     own = NESTED.co_code[handlers[0] : handlers[0] + 2]
     monkeypatch.setattr(_Opcodes, "stop_iteration_error", own)
@@ -94,7 +94,7 @@ def test_the_compilers_own_handler_catches_nothing(monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="3.11 puts none there")
 def test_a_generator_has_a_handler_of_the_compilers() -> None:
-    """Around all of it."""
+    """From 3.12 on the compiler puts a handler of its own around a generator."""
     bytecode.preload()
     code = compiled("def f(work):\n    yield work()\n")
 
@@ -102,7 +102,7 @@ def test_a_generator_has_a_handler_of_the_compilers() -> None:
 
 
 def table(start: int, end: int, target: int) -> bytes:
-    """An exception table of one entry."""
+    """Return an exception table with one entry."""
 
     def varint(value: int) -> bytes:
         digits = [value & 63]
@@ -114,13 +114,16 @@ def table(start: int, end: int, target: int) -> bytes:
 
 
 def test_a_table_that_is_made_up_reads_as_a_true_one() -> None:
-    """Offsets of one, two and three digits."""
+    """Offsets of one, two and three digits are read from a table made by hand."""
     for given in ((2, 4, 6), (100, 300, 500), (20_000, 20_100, 30_000)):
         assert list(protected_ranges(SimpleNamespace(co_exceptiontable=table(*given)))) == [given]  # type: ignore[arg-type]
 
 
 def test_lines_of_a_block_are_those_whose_errors_go_to_its_handler() -> None:
-    """By lines, for the threads whose instructions cannot be seen."""
+    """``protected_lines`` gives lines inside of the function, and none for an unknown handler.
+
+    Lines are for threads whose instructions cannot be read.
+    """
     handler = next(target for _, _, target in protected_ranges(NESTED))
 
     lines = {
@@ -135,7 +138,7 @@ def test_lines_of_a_block_are_those_whose_errors_go_to_its_handler() -> None:
 
 
 def test_lines_of_a_block_are_those_in_its_try() -> None:
-    """Neither the one before nor the one after, nor the handler's own."""
+    """The lines of a block are those in its ``try``, without the handler's and those around it."""
     code = compiled(
         """
         def f(work):
@@ -158,11 +161,11 @@ def test_lines_of_a_block_are_those_in_its_try() -> None:
     }
 
     assert protected_lines(code, handler) == begins
-    assert {5, 6} <= begins <= {4, 5, 6}  # some have an instruction for the try itself
+    assert {5, 6} <= begins <= {4, 5, 6}  # some versions have an instruction for the try itself
 
 
 def test_an_else_is_no_part_of_the_block() -> None:
-    """Its errors go elsewhere, though its code follows the block's at once."""
+    """An ``else`` does not belong to the block, though its code follows at once."""
     code = compiled(
         """
         def f(work):
@@ -183,7 +186,10 @@ def test_an_else_is_no_part_of_the_block() -> None:
 
 
 def test_a_timeout_is_hidden_where_a_child_process_is_waited_for() -> None:
-    """There alone: any OSError means that the child has ended."""
+    """Only ``poll()`` of multiprocessing's popen_fork.py hides a timeout.
+
+    There any OSError means that the child has ended.
+    """
     popen_fork = str(STDLIB / "multiprocessing" / "popen_fork.py")
 
     assert hides_timeout(popen_fork, "poll")
@@ -193,7 +199,7 @@ def test_a_timeout_is_hidden_where_a_child_process_is_waited_for() -> None:
 
 @pytest.mark.parametrize("statements", [1, 200, 11_000], ids=["near", "far", "farther still"])
 def test_instructions_read_as_the_standard_library_reads_them(statements: int) -> None:
-    """With the prefixes of large arguments, and where each jump back goes."""
+    """Instructions are read as dis reads them, with large arguments and jumps back."""
     bytecode.preload()
     code = compiled(
         f"""
@@ -218,7 +224,7 @@ def test_instructions_read_as_the_standard_library_reads_them(statements: int) -
 
 
 def test_a_frame_is_at_the_instruction_that_it_says() -> None:
-    """One that has not begun is at none; nor is anything outside of the code."""
+    """The instruction at an offset has its name; an offset outside of the code has none."""
     bytecode.preload()
 
     assert name_at(NESTED, 0) == "RESUME"

@@ -1,4 +1,4 @@
-"""Event loops: which one runs, what is awaited there, running out what is left."""
+"""Event loops: which one runs, what is awaited there, and running out leftover tasks."""
 
 from __future__ import annotations
 
@@ -40,15 +40,15 @@ seen: list[Any] = []
 
 @pytest.fixture(autouse=True)
 def nothing_seen() -> None:
-    """Each test starts with an empty note."""
+    """Clear what earlier tests have seen."""
     seen.clear()
 
 
-# ---- which one runs ----------------------------------------------------------------------------
+# ---- the running loop --------------------------------------------------------------------------
 
 
 def test_the_loop_that_runs_here(still: StillLoop, monkeypatch: pytest.MonkeyPatch) -> None:
-    """None outside of one, and none where asyncio has not been imported."""
+    """``running_loop`` returns the loop in a callback, and None outside or without asyncio."""
     assert running_loop() is None
     still.call_soon(lambda: seen.append(running_loop()))
     finish_turn(still)
@@ -59,7 +59,7 @@ def test_the_loop_that_runs_here(still: StillLoop, monkeypatch: pytest.MonkeyPat
 
 
 class CLoop(StillLoop):
-    """As uvloop's are called."""
+    """A loop with a class of uvloop's module."""
 
 
 CLoop.__module__ = "uvloop.loop"
@@ -69,7 +69,7 @@ CLoop.__module__ = "uvloop.loop"
 def test_a_callback_of_a_loop_in_c_waits_there(
     kind: type[StillLoop], *, in_a_callback: bool
 ) -> None:
-    """A task of it does not, nor anything of asyncio's own loop, nor what runs in none."""
+    """Only a callback of a loop in C waits in C: no task, no asyncio loop, and no other code."""
 
     async def task() -> None:
         seen.append(waits_in_c())
@@ -86,7 +86,7 @@ def test_a_callback_of_a_loop_in_c_waits_there(
 def test_a_task_that_was_cancelled_cleans_up_until_it_ends(
     still: StillLoop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A loop that makes tasks all the time, or is no asyncio's, tells nothing of it."""
+    """A task cleans up from its cancellation until it ends, if the loop can list its tasks."""
 
     async def look() -> list[bool]:
         task = asyncio.create_task(lingers("ended"))
@@ -104,12 +104,12 @@ def test_a_task_that_was_cancelled_cleans_up_until_it_ends(
     assert still.run_until_complete(look()) == [False, True, False, False]
 
 
-# ---- a run without its end ---------------------------------------------------------------------
+# ---- runs without an end -----------------------------------------------------------------------
 
 
 @pytest.mark.usefixtures("cleanup")
 def test_a_run_is_cleaned_up_behind(still: StillLoop) -> None:
-    """Afterwards the loop runs, and so does any other one in the thread."""
+    """After ``end_run`` the loop is not marked as running, and this thread can run any loop."""
     left_running(still)
 
     end_run(still)
@@ -121,7 +121,7 @@ def test_a_run_is_cleaned_up_behind(still: StillLoop) -> None:
 
 @pytest.mark.usefixtures("cleanup")
 def test_tasks_are_run_out_of_a_loop_that_was_left_running(still: StillLoop) -> None:
-    """What a handler has left in there has its end as well."""
+    """Tasks of a loop that was left running are run out."""
     left_in(still, lingers("task"))
     left_running(still)
 
@@ -133,7 +133,7 @@ def test_tasks_are_run_out_of_a_loop_that_was_left_running(still: StillLoop) -> 
 def test_a_python_without_that_function_leaves_no_loop_running(
     still: StillLoop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """There is nothing to do, and no way to do it."""
+    """On a Python without the cleanup function, ``end_run`` does nothing."""
     monkeypatch.delattr(BASE, "_run_forever_cleanup", raising=False)
     with monkeypatch.context() as patch:
         patch.setattr(StillLoop, "is_running", lambda _loop: True)
@@ -142,7 +142,7 @@ def test_a_python_without_that_function_leaves_no_loop_running(
 
 @pytest.mark.usefixtures("cleanup")
 def test_a_loop_that_runs_this_is_let_run(still: StillLoop) -> None:
-    """It is further down in the stack."""
+    """A loop that really runs, further down in the stack, stays marked as running."""
 
     def look() -> None:
         end_run(still)
@@ -152,21 +152,24 @@ def test_a_loop_that_runs_this_is_let_run(still: StillLoop) -> None:
     finish_turn(still)
 
     assert seen == [True]
-    end_run(still)  # and one that does not run is let be
+    end_run(still)  # one that does not run is left alone as well
 
 
 class LoopOfItsOwn(StillLoop):
-    """As Qt's: its run has no frame of asyncio's."""
+    """A loop with a ``run_forever`` of its own, as Qt's: its run has no asyncio frame."""
 
     def run_forever(self) -> None:
-        """Say that it runs, from outside of itself."""
+        """Return at once; the loop is only marked as running."""
 
 
 @pytest.mark.usefixtures("cleanup")
 def test_a_loop_with_a_run_of_its_own_is_let_be(
     still: StillLoop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whether it runs cannot be seen; nor can it be seen where a library has replaced all runs."""
+    """A loop is left alone if its own class or a library has replaced asyncio's ``run_forever``.
+
+    Whether it runs cannot be seen in the stack.
+    """
     own = LoopOfItsOwn()
     with monkeypatch.context() as patch:
         patch.setattr(StillLoop, "is_running", lambda _loop: True)
@@ -187,7 +190,10 @@ def test_a_loop_with_a_run_of_its_own_is_let_be(
 def test_a_loop_may_run_below_a_greenlet(
     still: StillLoop, monkeypatch: pytest.MonkeyPatch, parent: object, *, ends: bool
 ) -> None:
-    """SQLAlchemy runs plain functions so; the greenlet's own stack does not go down to the loop."""
+    """In a greenlet the loop may run further down, so it is left alone.
+
+    SQLAlchemy runs plain functions so, and the greenlet's own stack ends before the loop.
+    """
     greenlet = types.SimpleNamespace(getcurrent=lambda: types.SimpleNamespace(parent=parent))
     monkeypatch.setitem(sys.modules, "greenlet", greenlet)
     left_running(still)
@@ -202,7 +208,7 @@ def test_a_loop_may_run_below_a_greenlet(
 
 
 async def lingers(name: str, turns: int = 0, seconds: float = 0.0) -> None:
-    """Wait until cancelled; then it needs so many turns, and so long."""
+    """Wait until cancelled, and then take that many turns and seconds."""
     try:
         await asyncio.sleep(1000)
     finally:
@@ -214,7 +220,7 @@ async def lingers(name: str, turns: int = 0, seconds: float = 0.0) -> None:
 
 
 def left_in(loop: StillLoop, *coroutines: Any) -> list[asyncio.Task[Any]]:
-    """Tasks of these, each of which has begun."""
+    """Return a task for each coroutine, after it has begun."""
     tasks = [loop.create_task(coroutine) for coroutine in coroutines]
     finish_turn(loop)
     return tasks
@@ -225,7 +231,7 @@ def assert_nothing_ends_the_next_run(loop: StillLoop) -> None:
 
 
 def test_a_turn_is_finished_and_no_more(still: StillLoop) -> None:
-    """What waits for its turn runs; what that calls for has to wait."""
+    """One turn runs the callbacks that are ready, and not those that they schedule."""
     still.call_soon(lambda: still.call_soon(seen.append, "next turn"))
     still.call_soon(seen.append, "this turn")
 
@@ -238,7 +244,7 @@ def test_a_turn_is_finished_and_no_more(still: StillLoop) -> None:
 
 
 def test_a_turn_that_was_not_finished_stops_no_later_run(still: StillLoop) -> None:
-    """An interrupt lands in it; what was to stop it stays in the loop, and does nothing."""
+    """A turn that an interrupt cut leaves a stop callback, which ends no later run."""
     still.strikes = [LambdaTimeout()]
     with pytest.raises(LambdaTimeout):
         finish_turn(still)
@@ -247,7 +253,7 @@ def test_a_turn_that_was_not_finished_stops_no_later_run(still: StillLoop) -> No
 
 
 def test_tasks_are_cancelled_and_run_to_their_end(still: StillLoop) -> None:
-    """All of them, for as long as it takes them."""
+    """Tasks are cancelled and run to their end, however long they take within the limit."""
     tasks = left_in(still, lingers("long", seconds=3.0), lingers("short", turns=5))
 
     run_out(still, 5.0)
@@ -260,7 +266,7 @@ def test_tasks_are_cancelled_and_run_to_their_end(still: StillLoop) -> None:
 
 
 def test_what_the_handlers_run_has_left_does_not_cut_the_tasks_short(still: StillLoop) -> None:
-    """The callback that stops a run that was cut in its last turn."""
+    """A stop callback that the handler's run has left does not end the cleanup early."""
     left_in(still, lingers("cleaned up", turns=5))
     still.call_soon(still.stop)
 
@@ -270,7 +276,7 @@ def test_what_the_handlers_run_has_left_does_not_cut_the_tasks_short(still: Stil
 
 
 def test_one_that_fails_does_not_cut_the_others_short(still: StillLoop) -> None:
-    """The error stays in its task."""
+    """A task that fails keeps its error, and the other tasks run to their end."""
 
     async def fails() -> None:
         try:
@@ -287,7 +293,7 @@ def test_one_that_fails_does_not_cut_the_others_short(still: StillLoop) -> None:
 
 
 def test_tasks_get_the_time_that_is_left_and_no_more(still: StillLoop) -> None:
-    """Nor do they go on with its next run."""
+    """Tasks that need more time than is left do not continue in the loop's next run."""
     [slow] = left_in(still, lingers("cleaned up", seconds=20.0))
 
     run_out(still, 5.0)
@@ -299,7 +305,7 @@ def test_tasks_get_the_time_that_is_left_and_no_more(still: StillLoop) -> None:
 
 @pytest.mark.parametrize("seconds", [0.0, -3.0])
 def test_tasks_get_one_turn_where_no_time_is_left(still: StillLoop, seconds: float) -> None:
-    """And a second one, to see that it is over."""
+    """With no time left, tasks get one turn, and one more to see whether they have ended."""
     [slow, quick] = left_in(still, lingers("slow", seconds=0.5), lingers("quick"))
 
     run_out(still, seconds)
@@ -311,7 +317,7 @@ def test_tasks_get_one_turn_where_no_time_is_left(still: StillLoop, seconds: flo
 
 @pytest.mark.parametrize("turns", [0, 1])
 def test_nobody_is_waited_for_once_all_have_ended(still: StillLoop, turns: int) -> None:
-    """Whether that takes the tasks the first turn, or one more."""
+    """Running out ends at once when all tasks have ended, in the first or second turn."""
     left_in(still, lingers("cleaned up", turns=turns))
 
     run_out(still, 5.0)
@@ -322,7 +328,7 @@ def test_nobody_is_waited_for_once_all_have_ended(still: StillLoop, turns: int) 
 
 
 def test_what_the_tasks_ends_call_for_soon_is_run(still: StillLoop) -> None:
-    """A transport that is closed hears of it in a turn of its own."""
+    """Callbacks that a task's end schedules soon are run, such as a transport's close."""
 
     async def closes() -> None:
         try:
@@ -344,7 +350,7 @@ def test_what_the_tasks_ends_call_for_soon_is_run(still: StillLoop) -> None:
 
 
 def test_a_run_out_that_is_cut_stops_no_later_run(still: StillLoop) -> None:
-    """Neither the task nor the time it had been given."""
+    """If running out is interrupted, neither the task nor the timer affects a later run."""
     [slow] = left_in(still, lingers("cleaned up", turns=2, seconds=20.0))
     still.call_soon(lambda: still.call_soon(still.strikes.append, LambdaTimeout()))
 
@@ -357,7 +363,10 @@ def test_a_run_out_that_is_cut_stops_no_later_run(still: StillLoop) -> None:
 
 @pytest.mark.parametrize("waits_for", ["a timer", "its turn", "a future"])
 def test_what_takes_no_notice_of_its_end_never_runs_again(still: StillLoop, waits_for: str) -> None:
-    """Not in a later run of its loop, not when it is woken, and not in the collector."""
+    """A task that refuses its cancellation never runs again.
+
+    It runs neither in a later run of its loop, nor when it is woken, nor when it is collected.
+    """
     future = still.create_future()
     turns: list[str] = []
 
@@ -390,11 +399,11 @@ def test_what_takes_no_notice_of_its_end_never_runs_again(still: StillLoop, wait
     run_out(still, 5.0, unended)
     assert turns == []
     assert len(unended) == 1
-    is_over.append(True)  # nothing goes on for ever when the process ends
+    is_over.append(True)  # let it end at the process's exit
 
 
 def test_what_an_end_begins_ends_with_it(still: StillLoop) -> None:
-    """It would run in the next invocation."""
+    """A task that begins while another one ends does not run in the next invocation."""
     begun: list[Any] = []
 
     async def ends() -> None:
@@ -415,7 +424,7 @@ def test_what_an_end_begins_ends_with_it(still: StillLoop) -> None:
 
 
 def test_what_last_call_cuts_never_runs_again(still: StillLoop) -> None:
-    """Neither the tasks nor the generators that there was no time for."""
+    """After last call has cut a run-out, its tasks and async generators never run again."""
     [task] = left_in(still, lingers("cut"))
 
     async def numbers() -> AsyncIterator[int]:
@@ -446,7 +455,7 @@ def test_what_last_call_cuts_never_runs_again(still: StillLoop) -> None:
 
 
 def test_a_loop_that_runs_or_is_closed_is_left_alone(still: StillLoop) -> None:
-    """The one is still in use; the other cannot run."""
+    """A loop that runs or is closed is not run out."""
 
     async def main() -> None:
         run_out(still, 5.0)
@@ -464,7 +473,7 @@ def test_a_loop_that_runs_or_is_closed_is_left_alone(still: StillLoop) -> None:
 
 
 class Own:
-    """Takes what these files have for the user's code."""
+    """A source map for which functions with these names are the user's own code."""
 
     def __init__(self, *names: str) -> None:
         self._names = names
@@ -492,7 +501,7 @@ def old_style() -> Generator[Any]:
 
 @pytest.fixture
 def waiting() -> Iterator[Any]:
-    """A coroutine that waits in ``old_style``, which ``inner`` awaits, which ``outer`` does."""
+    """Return a suspended coroutine: ``outer`` awaits ``inner``, which awaits ``old_style``."""
     coroutine = outer()
     coroutine.send(None)
     yield coroutine
@@ -500,7 +509,7 @@ def waiting() -> Iterator[Any]:
 
 
 def test_what_a_coroutine_awaits_is_its_stack(waiting: Any) -> None:
-    """Innermost first, with the line that each waits in; a generator's too."""
+    """The stack of a coroutine has the line that each one waits in, innermost first."""
     stack = tasks_.awaited_stack(waiting)
 
     assert stack == [
@@ -512,7 +521,7 @@ def test_what_a_coroutine_awaits_is_its_stack(waiting: Any) -> None:
 
 
 def test_a_line_that_is_unknown_is_none() -> None:
-    """Code that was made without line numbers."""
+    """The line is 0 in code without line numbers."""
     function = types.FunctionType(old_style.__code__.replace(co_linetable=b""), {})
     generator = function()
     next(generator)
@@ -521,14 +530,14 @@ def test_a_line_that_is_unknown_is_none() -> None:
 
 
 def test_a_deep_chain_is_walked_so_far(waiting: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """From its outer end."""
+    """A long chain of awaits is followed from its outer end, up to a limit."""
     monkeypatch.setattr(tasks_, "MOST_OWN_FRAMES", 2)
 
     assert names(tasks_.awaited_stack(waiting)) == ["inner", "outer"]
 
 
 def test_what_runs_or_has_ended_awaits_nothing(waiting: Any) -> None:
-    """The thread's stack has what runs; and what is neither is not looked into."""
+    """A running or ended coroutine has no awaited stack, and neither has another object."""
     running: Any = None
 
     async def looks() -> None:
@@ -547,7 +556,10 @@ def test_what_runs_or_has_ended_awaits_nothing(waiting: Any) -> None:
 def test_a_stack_gets_what_is_awaited_where_none_of_it_is_the_users(
     waiting: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of the handler's own coroutine first; a stack that says something itself stays as it is."""
+    """A stack without user code is extended by what is awaited, the handler's coroutine first.
+
+    A stack that has some stays as it is.
+    """
     ident = get_ident()
     stack: Stack = [("selectors.py", 1, "select")]
     monkeypatch.setitem(loops.coroutines, ident, waiting)
@@ -563,7 +575,7 @@ def test_a_stack_gets_what_is_awaited_where_none_of_it_is_the_users(
 def test_a_handlers_coroutine_that_has_ended_is_passed_over(
     waiting: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It has no frame any more."""
+    """The handler's coroutine is left out once it has ended."""
     monkeypatch.setitem(loops.coroutines, get_ident(), waiting)
     assert [names(stack) for stack in loops._awaited(get_ident())] == [
         ["old_style", "inner", "outer"]
@@ -577,7 +589,10 @@ def test_a_handlers_coroutine_that_has_ended_is_passed_over(
 def test_no_garbage_is_collected_while_frames_are_held(
     waiting: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On 3.11 one that begins meanwhile can crash; afterwards it goes on."""
+    """The garbage collector is off while frames are held, and on afterwards.
+
+    On 3.11 a collection that begins meanwhile can crash.
+    """
 
     class Walked(dict[Any, Any]):
         def get(self, *key: Any) -> Any:
@@ -605,14 +620,14 @@ async def waits_longer() -> None:
 
 
 def in_a_loop(loop: StillLoop, function: Callable[[], object]) -> None:
-    """Call it in a callback: where no task runs."""
+    """Call the function in a callback, where no task runs."""
     loop.call_soon(function)
     finish_turn(loop)
 
 
 @pytest.fixture
 def busy(still: StillLoop) -> Iterator[StillLoop]:
-    """A loop with tasks that wait at several depths: of each depth, the names are in a mess."""
+    """Return a loop with tasks that wait at several depths, with names in no order."""
     tasks = [
         still.create_task(waits(depth), name=f"{(number * 7) % 10}, depth {depth}")
         for number in range(10)
@@ -627,7 +642,7 @@ def busy(still: StillLoop) -> Iterator[StillLoop]:
 
 
 def test_the_task_that_waits_the_deepest_comes_first(busy: StillLoop) -> None:
-    """It says the most."""
+    """The task that waits the deepest comes first, because its stack says the most."""
     in_a_loop(busy, lambda: seen.extend(loops._awaited(get_ident())))
 
     assert names(seen[0]) == ["sleep", "waits", "waits", "waits_longer"]
@@ -637,7 +652,7 @@ def test_the_task_that_waits_the_deepest_comes_first(busy: StillLoop) -> None:
 def test_tasks_of_one_depth_come_in_the_order_of_their_names(
     busy: StillLoop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A set has an order of its own each time."""
+    """Tasks of one depth are sorted by name, because the order of a set varies."""
     told: list[str] = []
 
     def chain(coroutine: object) -> Stack:
@@ -653,7 +668,7 @@ def test_tasks_of_one_depth_come_in_the_order_of_their_names(
 
 
 def test_a_loop_of_any_make_is_known_in_its_own_thread(busy: StillLoop) -> None:
-    """There asyncio says which one it is, no matter whose frames run it."""
+    """In its own thread a loop of any kind is found, because asyncio says which one runs."""
     asyncio._set_running_loop(busy)
     try:
         assert len(list(loops._awaited(get_ident()))) == 21
@@ -665,7 +680,10 @@ def test_a_loop_of_any_make_is_known_in_its_own_thread(busy: StillLoop) -> None:
 def test_a_loop_that_cannot_tell_its_tasks_has_none(
     still: StillLoop, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
 ) -> None:
-    """It is no asyncio's, or makes tasks all the time."""
+    """A loop whose tasks cannot be listed has none.
+
+    It may not be asyncio's, or create tasks all the time.
+    """
 
     def all_tasks(_loop: object) -> object:
         raise error
@@ -679,7 +697,10 @@ def test_a_loop_that_cannot_tell_its_tasks_has_none(
 def test_a_loop_in_another_thread_is_found_by_the_frame_that_runs_it(
     busy: StillLoop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """None where that thread runs none, has ended, or where asyncio has not been imported."""
+    """A loop in another thread is found by the frame that runs it.
+
+    Without asyncio, or if the thread runs no loop or has ended, none is found.
+    """
     there, go_on = threading.Event(), threading.Event()
 
     def wait() -> None:
@@ -707,7 +728,7 @@ def test_a_loop_in_another_thread_is_found_by_the_frame_that_runs_it(
 
 
 class Waits(selectors.DefaultSelector):
-    """Tells of each wait before it begins."""
+    """A selector that sets an event before each wait."""
 
     def __init__(self) -> None:
         self.waits = threading.Event()
@@ -719,7 +740,10 @@ class Waits(selectors.DefaultSelector):
 
 
 def test_a_loop_that_waits_in_another_thread_is_woken(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It waits again, because it is woken for nothing. One that cannot be woken is left alone."""
+    """A loop that waits in another thread is woken, and waits again.
+
+    An error of the wake-up is ignored.
+    """
 
     def refuse(*_: object) -> None:
         raise RuntimeError("Event loop is closed")

@@ -1,7 +1,7 @@
-"""An interrupt that is due at every single instruction of small programs, of the libraries' too.
+"""An interrupt at every instruction of random programs leaves nothing behind.
 
-A nudge is simulated at each one: the frame to land in is looked up there, and then a trace function
-raises at that frame's next safe point, as the package's does.
+A nudge is simulated at each instruction: the frame to land in is looked up there, and then a trace
+function raises at that frame's next safe point, as the package's does.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import FrameType
 
-pytestmark = pytest.mark.alone  # what is late lands beyond the hard deadline, wherever it must
+pytestmark = pytest.mark.alone  # beyond the hard deadline a late interrupt lands in any frame
 
 PROGRAMS = {"plain": 25, "coroutine": 25, "loop": 8}
 MOST_LANDINGS = 120
@@ -27,23 +27,23 @@ MOST_LANDINGS = 120
 
 
 class Due(BaseException):
-    """What lands."""
+    """The exception that lands."""
 
 
 def is_due(error: BaseException) -> bool:
-    """Whether it is that, or a group of tasks brings it."""
+    """Return whether the error is a ``Due``, or a group that has one."""
     return isinstance(error, Due) or any(map(is_due, getattr(error, "exceptions", ())))
 
 
 class Places:
-    """Whose code is whose: the program's own, and everything else."""
+    """A source map in which only the program's code is the user's own."""
 
     def is_own(self, file: str) -> bool:
         return file == FILE
 
 
 class Nudged:
-    """Runs a program, and has an interrupt due from its `at`-th instruction on."""
+    """Runs a program in which an interrupt is due from its `at`-th instruction on."""
 
     def __init__(self, at: int) -> None:
         self._at = at
@@ -53,7 +53,7 @@ class Nudged:
         self.landed: BaseException | None = None
 
     def run(self, program: Callable[[], object]) -> bool:
-        """Whether it has landed."""
+        """Return whether the interrupt has landed."""
         before = sys.gettrace()
         sys.settrace(self._enter)
         try:
@@ -86,7 +86,7 @@ class Nudged:
 
 
 def check(program: Program) -> int:
-    """Have it interrupted all over; how often that has landed."""
+    """Interrupt the program at many instructions, and return how often an interrupt landed."""
     length = Nudged(sys.maxsize)
     ledger: Ledger = []
     assert not length.run(program.make(ledger))
@@ -104,7 +104,10 @@ def check(program: Program) -> int:
 @pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
 @pytest.mark.parametrize("kind", PROGRAMS)
 def test_wherever_it_is_due_what_was_entered_is_left(kind: str) -> None:
-    """Programs made at random, the same ones each time."""
+    """Wherever an interrupt is due, each block that was entered is left.
+
+    The programs are random, but the same ones in each run.
+    """
     landed = [check(program) for program in programs(PROGRAMS[kind], kind)]
 
     assert min(landed) > 0
@@ -112,7 +115,7 @@ def test_wherever_it_is_due_what_was_entered_is_left(kind: str) -> None:
 
 
 def test_the_judge_finds_what_is_left_behind() -> None:
-    """Each kind of fault."""
+    """The check of the ledger finds each kind of fault."""
     assert faults([("enter", 1), ("leave", 1), ("finally", 2), ("end", 2)]) == []
     assert faults([("enter", 1)]) == ["1 entered and not left"]
     assert faults([("leave", 1)]) == ["1 left out of its turn"]

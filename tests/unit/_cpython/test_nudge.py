@@ -1,4 +1,4 @@
-"""The nudge's signal, what its handler does, injection, and tracing for one landing."""
+"""The nudge's signal and its handler, and injection."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Signals:
-    """The process's signal handlers, as they would be."""
+    """Stands in for the process's signal handlers."""
 
     def __init__(self) -> None:
         self.handlers: dict[int, Any] = {}
@@ -49,14 +49,14 @@ def signals(monkeypatch: pytest.MonkeyPatch) -> Signals:
 
 
 def nothing_is_due(_frame: FrameType | None) -> None:
-    """Decides that nothing lands."""
+    """Decide that nothing lands."""
 
 
 # ---- the signal --------------------------------------------------------------------------------
 
 
 def test_the_first_signal_that_nobody_has_is_taken(signals: Signals) -> None:
-    """SIGURG, and then the real-time ones."""
+    """The first unused signal is taken: SIGURG, and then the real-time signals."""
     first, second = Nudge(nothing_is_due), Nudge(nothing_is_due)
 
     first.install("auto")
@@ -72,7 +72,7 @@ def test_the_first_signal_that_nobody_has_is_taken(signals: Signals) -> None:
 
 
 def test_an_ignored_signal_is_somebodys(signals: Signals) -> None:
-    """Of all that could serve the last one is taken; and then none."""
+    """An ignored signal counts as used; when all candidates are used, the refusal says so."""
     taken = [signal.SIGURG, *range(signal.SIGRTMIN, signal.SIGRTMAX)]
     signals.handlers.update(dict.fromkeys(taken, signal.SIG_IGN))
     last, none = Nudge(nothing_is_due), Nudge(nothing_is_due)
@@ -85,7 +85,7 @@ def test_an_ignored_signal_is_somebodys(signals: Signals) -> None:
 
 
 def test_the_wanted_signal_and_no_other(signals: Signals) -> None:
-    """It says which one is in use."""
+    """A signal that the user has chosen is taken or refused, and no other one is tried."""
     first, second = Nudge(nothing_is_due), Nudge(nothing_is_due)
 
     first.install(signal.SIGUSR1)
@@ -96,7 +96,7 @@ def test_the_wanted_signal_and_no_other(signals: Signals) -> None:
 
 
 def test_none_is_wanted(signals: Signals) -> None:
-    """Then nothing is touched."""
+    """With no signal wanted, no handler is installed and nothing is sent."""
     nudge = Nudge(nothing_is_due)
 
     nudge.install(None)
@@ -108,7 +108,10 @@ def test_none_is_wanted(signals: Signals) -> None:
 
 @pytest.mark.parametrize("error", [ValueError("signal only works in main thread"), OSError("no")])
 def test_a_refusal_is_kept_until_it_works(error: Exception, signals: Signals) -> None:
-    """Off the main thread every signal is refused alike."""
+    """A refusal is remembered until an attempt succeeds.
+
+    Off the main thread every signal is refused alike.
+    """
     nudge = Nudge(nothing_is_due)
     signals.refusal = error
 
@@ -122,7 +125,7 @@ def test_a_refusal_is_kept_until_it_works(error: Exception, signals: Signals) ->
 
 
 def test_it_reaches_the_thread_that_took_it_while_it_is_ours(signals: Signals) -> None:
-    """No other thread, and not once another handler has taken it over."""
+    """The nudge reaches only the thread that installed it, until another handler replaces it."""
     nudge = Nudge(nothing_is_due)
     before = nudge.is_ours()
     assert nudge.refusal is None, "nobody has tried yet"
@@ -142,7 +145,7 @@ def test_it_reaches_the_thread_that_took_it_while_it_is_ours(signals: Signals) -
 
 
 def test_what_is_decided_is_raised_or_nothing() -> None:
-    """In the frame that was interrupted."""
+    """The handler raises what is decided for the interrupted frame, or nothing."""
     frames: list[FrameType | None] = []
     error = KeyError("due")
     frame = sys._getframe()
@@ -162,7 +165,10 @@ def test_what_is_decided_is_raised_or_nothing() -> None:
 def test_a_decision_that_finds_no_room_lets_the_watchdog_make_some(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The handler does not get a RecursionError that it has not caused."""
+    """A RecursionError in the decision is not raised in the handler, which has not caused it.
+
+    The signal handler pauses instead, so that the watchdog can raise the limit.
+    """
     pauses: list[float] = []
     monkeypatch.setattr(time, "sleep", pauses.append)
 
@@ -179,7 +185,7 @@ def test_a_decision_that_finds_no_room_lets_the_watchdog_make_some(
 
 
 class Blocked:
-    """A thread that is blocked in C, where nothing that is injected lands."""
+    """A thread that is blocked in C, where an injected exception cannot land yet."""
 
     def __init__(self) -> None:
         self.caught: list[BaseException] = []
@@ -212,7 +218,7 @@ class Blocked:
 
 @pytest.mark.untraced  # an exception that lands in coverage's frames leaves its lock taken
 def test_what_is_injected_lands_unless_it_is_withdrawn() -> None:
-    """In a thread that is there."""
+    """An injected exception lands unless it is withdrawn; an ended thread is not reached."""
     injector = Injector()
     injector.preload()
     injector.preload()
@@ -229,7 +235,7 @@ def test_what_is_injected_lands_unless_it_is_withdrawn() -> None:
 
 
 def test_what_is_withdrawn_is_asked_for_with_null() -> None:
-    """None as an object would arrive as an exception that is none."""
+    """A withdrawal passes NULL: None would be injected as an object that is no exception."""
     injector = Injector()
     asked: list[tuple[int, None]] = []
     injector._withdraw = lambda *given: len(asked.append(given) or asked)  # type: ignore[func-returns-value]
@@ -240,7 +246,7 @@ def test_what_is_withdrawn_is_asked_for_with_null() -> None:
 
 
 def test_without_ctypes_there_is_no_injection(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As in isolated sub-interpreters."""
+    """Without ctypes, as in isolated sub-interpreters, injection is not available."""
     injector = Injector()
     before = injector.available
     monkeypatch.delitem(sys.modules, "watchdog_lambda._cpython.libc", raising=False)

@@ -1,4 +1,4 @@
-"""The switch interval: what is remembered of the program's own, and when that is put back."""
+"""The switch interval: the program's own is remembered, and restored after a timeout."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ OWN = 0.02
 
 @pytest.fixture(autouse=True)
 def own_interval() -> Iterator[None]:
-    """The program has an interval of its own."""
+    """Give the program an interval of its own."""
     before = sys.getswitchinterval()
     sys.setswitchinterval(OWN)
     yield
@@ -25,7 +25,7 @@ def own_interval() -> Iterator[None]:
 
 
 def test_what_the_program_sets_meanwhile_stays() -> None:
-    """Its own wish is the later one."""
+    """An interval that the program sets during a timeout is kept, because it is newer."""
     pace = Pace()
 
     pace.quicken()
@@ -36,7 +36,7 @@ def test_what_the_program_sets_meanwhile_stays() -> None:
 
 
 def test_a_shorter_one_of_the_programs_stays() -> None:
-    """Nothing to do then, and nothing to put back."""
+    """An interval of the program that is shorter than ours is kept."""
     sys.setswitchinterval(QUICK / 2)
     pace = Pace()
 
@@ -48,7 +48,10 @@ def test_a_shorter_one_of_the_programs_stays() -> None:
 
 
 def test_doing_either_twice_is_as_once() -> None:
-    """The program's own is remembered, not the short one."""
+    """Calling ``quicken`` or ``relax`` twice has the effect of one call.
+
+    The program's interval is remembered, not the short one.
+    """
     pace = Pace()
 
     pace.quicken()
@@ -61,7 +64,7 @@ def test_doing_either_twice_is_as_once() -> None:
 
 
 def test_it_is_quickened_anew_each_time() -> None:
-    """There is more than one timeout in a process's life."""
+    """A second timeout remembers the program's interval at that time."""
     pace = Pace()
     pace.quicken()
     pace.relax()

@@ -1,4 +1,4 @@
-"""Whose code a frame is, and how a place is named."""
+"""Whose code a frame runs, and how a place is named."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from watchdog_lambda._cpython.source import (
 
 
 def test_own_code_and_libraries_are_told_apart(tmp_path: Path) -> None:
-    """The standard library, site-packages, layers and what a dist-info names are libraries."""
+    """The standard library, site-packages, layers and what a dist-info names are not user code."""
     task = tmp_path / "task"
     (task / "urllib3-2.8.0.dist-info").mkdir(parents=True)
     code = SourceMap([str(task)])
@@ -41,12 +41,12 @@ def test_own_code_and_libraries_are_told_apart(tmp_path: Path) -> None:
 
 
 def test_a_path_that_cannot_be_listed_makes_everything_own() -> None:
-    """A zip file on the path, or one that is gone, is no error."""
+    """An entry of the path that cannot be listed, as a zip file, counts as the user's own."""
     assert SourceMap(["/nowhere.zip"]).is_own("/nowhere.zip/app.py")
 
 
 def test_places_are_named_as_imports_name_them(tmp_path: Path) -> None:
-    """Relative to the innermost entry of the path, so that no machine's folders are in a log."""
+    """A file is named relative to its innermost path entry, without the machine's folders."""
     code = SourceMap([str(tmp_path), str(tmp_path / "src")])
 
     assert code.name(str(tmp_path / "src" / "jobs" / "load.py")) == "jobs/load.py"
@@ -54,7 +54,7 @@ def test_places_are_named_as_imports_name_them(tmp_path: Path) -> None:
 
 
 def test_a_deep_stack_is_cut_in_the_middle() -> None:
-    """A runaway recursion leaves its beginning and its end in the log."""
+    """A deep stack, as of a runaway recursion, is cut in the middle."""
     stack = [(f"file{n}.py", n, "deep") for n in range(MOST_FRAMES + 100)]
 
     places = SourceMap([]).places(stack)
@@ -65,7 +65,10 @@ def test_a_deep_stack_is_cut_in_the_middle() -> None:
 
 
 def test_the_handlers_part_of_a_stack_is_between_the_runtime_and_us() -> None:
-    """What is outside of the outermost guard is the runtime; frames of ours are left out."""
+    """The handler's part of a stack ends at the outermost guard, without the package's frames.
+
+    What is outside of that guard is the runtime.
+    """
     ours = bytecode.__file__
     stack = [("lib.py", 3, "read"), (ours, 1, "land"), ("app.py", 2, "handler")]
     stack += [(ours, 9, "guarded"), ("outer.py", 1, "wraps"), (ours, 9, "guarded")]
@@ -80,7 +83,7 @@ def test_the_handlers_part_of_a_stack_is_between_the_runtime_and_us() -> None:
 
 
 def test_location_is_the_innermost_frame_of_own_code() -> None:
-    """Blocked inside of a library, the place named is the line that called it."""
+    """The location is the innermost frame of the user's code, or else the innermost frame."""
     stack = [
         (threading.__file__, 327, "wait"),
         ("/task/app.py", 41, "load"),
@@ -93,7 +96,7 @@ def test_location_is_the_innermost_frame_of_own_code() -> None:
 
 
 def test_trim_cuts_the_frames_that_raised_the_interrupt() -> None:
-    """A traceback ends where the handler was, not in this package; one that is all ours stays."""
+    """A traceback without a frame outside of the package's is left as it is."""
     try:
         raise KeyError
     except KeyError as error:
@@ -104,7 +107,7 @@ def test_trim_cuts_the_frames_that_raised_the_interrupt() -> None:
 
 
 def test_names_that_break_a_line_are_spelt_out() -> None:
-    """Generated code has any names, and a line of the log cannot be forged with them."""
+    """Line breaks and control characters in a name are escaped, so no log line can be forged."""
     assert shown("load_rows") == "load_rows"
     assert shown("größe") == "größe"
     assert shown("a\nb\x1b[31m") == r"a\nb\x1b[31m"
@@ -113,7 +116,10 @@ def test_names_that_break_a_line_are_spelt_out() -> None:
 def test_a_path_with_a_folder_that_is_gone_has_the_root_for_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The empty entry is the working directory; what is no text is passed over, as imports do."""
+    """The path's empty entry is the working directory, or the root if that is gone.
+
+    Entries that are not strings are skipped, as imports do.
+    """
     monkeypatch.setattr(sys, "path", ["", "/task", Path("/opt")])
     assert current_path() == [str(Path.cwd()), "/task"]
 
@@ -125,7 +131,7 @@ def test_a_path_with_a_folder_that_is_gone_has_the_root_for_it(
 
 
 def test_package_frames_are_ours_but_for_the_opaque_call() -> None:
-    """An interrupt lands in no frame of the package, except the one that stands for C code."""
+    """The package's frames are its own, except the one that stands for a handler in C."""
     from watchdog_lambda._async import call_opaque  # noqa: PLC0415
     from watchdog_lambda._handler import guard  # noqa: PLC0415
 
@@ -135,7 +141,7 @@ def test_package_frames_are_ours_but_for_the_opaque_call() -> None:
 
 
 def test_no_interrupt_lands_in_any_file_of_the_package() -> None:
-    """However deep a file lies in it: frames are judged by the package's root."""
+    """Every file under the package's root counts as the package's, however deep."""
     root = Path(watchdog_lambda.__file__).parent
     files = sorted(root.rglob("*.py"))
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def test_two_timeouts_at_the_same_time_leave_the_limit_as_it_was() -> None:
-    """Whichever of them ends first, and a limit that was set in between is kept."""
+    """Two timeouts at the same time each add room, and leave the limit as it was."""
     limit = sys.getrecursionlimit()
     add_room()
     add_room()
@@ -26,7 +26,7 @@ def test_two_timeouts_at_the_same_time_leave_the_limit_as_it_was() -> None:
 def test_who_is_too_deep_for_the_lower_limit_keeps_the_higher_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """No error of ours comes out of a block that ends there."""
+    """``remove_room`` ignores the RecursionError of a thread too deep for the lower limit."""
 
     def refuse(_limit: int) -> None:
         raise RecursionError

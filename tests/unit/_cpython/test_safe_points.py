@@ -1,7 +1,7 @@
 """Safe points: at which instructions of a function a raise goes where the source says.
 
-That nothing is left behind, wherever one lands, is shown by ``test_every_instruction.py``. Here is
-what each rule is for, and that enough points are left.
+That an interrupt leaves nothing behind is shown by ``test_every_instruction.py``. These tests show
+what each rule is for, and that enough safe points remain.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def named(code: CodeType, *names: str) -> list[int]:
 
 
 def on_line(code: CodeType, number: int) -> list[int]:
-    """The instructions of one line of the source, counted from that of its ``def``."""
+    """Return the instructions of one line of the source, counted from that of its ``def``."""
     wanted = code.co_firstlineno + number
     return [
         i.offset
@@ -46,7 +46,7 @@ def name(code: CodeType, offset: int) -> str:
 
 
 def test_plain_code_is_safe_but_for_what_stores_a_result() -> None:
-    """A call's result would be lost."""
+    """In plain code only stores are unsafe, because they would lose a call's result."""
     code = compiled("def f(work):\n    x = work()\n    return x + 1\n")
     points = CodePoints(code)
 
@@ -56,7 +56,10 @@ def test_plain_code_is_safe_but_for_what_stores_a_result() -> None:
 
 
 def test_from_a_withs_last_instruction_to_its_exit_nothing_is_safe() -> None:
-    """Between them, and after the call that leaves it, everything is."""
+    """From a block's last instruction to the call of ``__exit__`` no instruction is safe.
+
+    All others are safe, in the block and after it.
+    """
     code = compiled("def f(work):\n    with work:\n        work(1)\n    work(2)\n")
     points = CodePoints(code)
     nones = [
@@ -71,7 +74,10 @@ def test_from_a_withs_last_instruction_to_its_exit_nothing_is_safe() -> None:
 
 
 def test_what_enters_an_async_with_is_not_safe_until_it_has() -> None:
-    """Nor is any other await, where the awaited coroutine would be left behind."""
+    """No instruction of an ``async with`` is safe before it is entered, and none of an await.
+
+    The awaited coroutine would be left behind.
+    """
     code = compiled(
         """
         async def f(work):
@@ -111,7 +117,7 @@ def f(lock, work):
 
 @pytest.mark.parametrize(("source", "line"), [(PLAIN, 3), (NESTED, 4)])
 def test_between_a_call_and_the_try_that_it_is_for_nothing_is_safe(source: str, line: int) -> None:
-    """``lock.acquire()``, and then ``try:``; also inside of another one."""
+    """Between ``lock.acquire()`` and its ``try:`` no instruction is safe."""
     code = compiled(source)
     points = CodePoints(code)
     acquired, first = named(code, "CALL")[0], on_line(code, line)[0]
@@ -124,7 +130,10 @@ def test_between_a_call_and_the_try_that_it_is_for_nothing_is_safe(source: str, 
 
 
 def test_a_finally_is_run_to_its_end() -> None:
-    """In both copies that the compiler makes; unless it has taken too long."""
+    """A ``finally`` has no safe point in either of the compiler's copies.
+
+    Its instructions are allowed only when the interrupt has taken too long.
+    """
     code = compiled(
         """
         def f(work):
@@ -149,7 +158,7 @@ def test_a_finally_is_run_to_its_end() -> None:
 
 
 def test_the_finally_of_an_endless_loop_is_one_as_well() -> None:
-    """It is there once, and the block goes on right up to it."""
+    """The ``finally`` after an endless loop is recognised, though there is only one copy."""
     code = compiled(
         "def f(work):\n    try:\n        while True:\n            work(1)\n"
         "    finally:\n        work(2)\n"
@@ -161,7 +170,7 @@ def test_the_finally_of_an_endless_loop_is_one_as_well() -> None:
 
 
 def test_an_except_without_a_kind_is_no_finally() -> None:
-    """It has the handler's shape, and raises nothing on."""
+    """A bare ``except`` is not taken for a ``finally``, because it raises nothing on."""
     code = compiled("def f(work):\n    try:\n        work(1)\n    except:\n        work()\n")
     points = CodePoints(code)
 
@@ -170,7 +179,7 @@ def test_an_except_without_a_kind_is_no_finally() -> None:
 
 
 def test_the_first_instruction_of_a_block_is_safe() -> None:
-    """What stands before it is not."""
+    """The first instruction of a block is safe."""
     code = compiled("def f(work):\n    work()\n    try:\n        work.on()\n    finally: work()\n")
     points = CodePoints(code)
 
@@ -188,7 +197,10 @@ def test_the_first_instruction_of_a_block_is_safe() -> None:
     ],
 )
 def test_no_jump_of_a_loop_in_a_with_goes_past_its_exit(body: str) -> None:
-    """The table leaves some out, and from 3.14 on what stands between two of them."""
+    """In a ``with``, a loop's jumps that the exception table leaves out are not safe.
+
+    From 3.14 on the same applies to NOT_TAKEN.
+    """
     code = compiled(f"def f(work):\n    with work:\n        {body}\n        work(1)\n    work(2)\n")
     points = CodePoints(code)
     within = {o for line in (2, 3, 4) for o in on_line(code, line)}
@@ -199,7 +211,7 @@ def test_no_jump_of_a_loop_in_a_with_goes_past_its_exit(body: str) -> None:
 
 
 def test_where_a_loop_goes_back_a_signals_handler_may_raise() -> None:
-    """There is no other handler around it."""
+    """A signal handler may raise where a loop without a ``try`` around it jumps back."""
     code = compiled("def f(work):\n    n = 0\n    while True:\n        n += 1\n")
     points = CodePoints(code)
     [back] = named(code, "JUMP_BACKWARD")
@@ -208,7 +220,10 @@ def test_where_a_loop_goes_back_a_signals_handler_may_raise() -> None:
 
 
 def test_an_except_clause_is_safe_and_its_ends_are_not() -> None:
-    """CPython keeps the handled exception from the one to the other."""
+    """An ``except`` clause is safe, except at its ends.
+
+    There CPython changes the stack of handled exceptions.
+    """
     code = compiled(
         """
         def f(work):
@@ -235,7 +250,10 @@ def test_an_except_clause_is_safe_and_its_ends_are_not() -> None:
 def test_every_loop_has_a_safe_point_and_every_one_goes_to_its_own_handler(
     condition: str, indent: str
 ) -> None:
-    """Shapes that one version or another gives a wrong handler at their jumps."""
+    """Every loop has a safe point, and all of them go to the loop's own handler.
+
+    Some versions give the jumps of these loops a wrong handler.
+    """
     code = compiled(
         f"""
         def f(work):
@@ -249,7 +267,7 @@ def test_every_loop_has_a_safe_point_and_every_one_goes_to_its_own_handler(
     points = CodePoints(code)
 
     safe = [o for o in {*on_line(code, 3), *on_line(code, 4)} if points.allows(o)]
-    # The loop's own part of the table; from 3.12 on its condition is there twice.
+    # The loop's own handlers in the table. From 3.12 on the condition is compiled twice.
     handlers = {protected_by(code, offset) for offset in safe} - {None}
 
     assert safe
@@ -259,7 +277,7 @@ def test_every_loop_has_a_safe_point_and_every_one_goes_to_its_own_handler(
 
 
 def test_a_loop_that_does_nothing_has_a_safe_point() -> None:
-    """One instruction, which jumps to itself."""
+    """A loop of one instruction, which jumps to itself, has a safe point."""
     for source in (
         "def f():\n    while True:\n        pass\n",
         "def f(w):\n    try:\n        while True:\n            pass\n    finally:\n        w()\n",
@@ -275,7 +293,10 @@ def test_a_loop_that_does_nothing_has_a_safe_point() -> None:
 
 
 def test_an_except_beside_a_loop_gets_nothing_of_it() -> None:
-    """3.12 looks a signal's exception up for the instruction before the loop's first."""
+    """An interrupt in a loop does not go to the ``except`` before it.
+
+    3.12 looks a signal's exception up at the instruction before the loop's first one.
+    """
     source = (
         "def f(work):\n"
         "    number = 0\n"
@@ -297,7 +318,10 @@ def test_an_except_beside_a_loop_gets_nothing_of_it() -> None:
 
 
 def test_what_the_compiler_puts_around_a_coroutine_is_not_safe() -> None:
-    """From 3.12 on. An error is on its way out there, and another would take its place."""
+    """The handler that the compiler puts around a coroutine, from 3.12 on, is not safe.
+
+    An error is on its way out there, and an interrupt would replace it.
+    """
     source = "async def f(work):\n    try:\n        await work()\n    finally:\n        work()\n"
     code = compiled(source)
     points = CodePoints(code)
@@ -310,7 +334,7 @@ def test_what_the_compiler_puts_around_a_coroutine_is_not_safe() -> None:
 
 
 def test_behind_a_call_what_comes_next_counts() -> None:
-    """A signal's handler runs after it; the result is lost if that would be stored."""
+    """A signal handler runs after a call, so it may raise unless the result is stored next."""
     code = compiled("def f(work):\n    work()\n    x = work()\n    return x\n")
     points = CodePoints(code)
     first, second = named(code, "CALL")
@@ -323,7 +347,10 @@ def test_behind_a_call_what_comes_next_counts() -> None:
 
 
 def test_a_call_that_enters_a_with_is_an_entry() -> None:
-    """From 3.14 on; before, one instruction enters, and signals are not looked at after it."""
+    """On 3.14 the call that enters a ``with`` is an entry.
+
+    Before 3.14 one instruction enters, and signals are not looked at after it.
+    """
     code = compiled("def f(work):\n    work(1)\n    with work as x:\n        work(x)\n")
     points = CodePoints(code)
 

@@ -1,4 +1,4 @@
-"""When faulthandler would speak for a process that cannot: for which instant the timers are set."""
+"""When the timers for faulthandler's stack dump are set, and where there are none."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ DUMP_IN, OVERDUE_IN = 29.875, 28.25
 
 
 class KernelTimer:
-    """Keeps what it was set to; nothing rings."""
+    """Stands in for a kernel timer: it keeps its setting and never rings."""
 
     available = True
 
@@ -40,7 +40,7 @@ class KernelTimer:
 
 
 class Words:
-    """Last words on timers that do not ring."""
+    """A stack dump whose timers do not ring."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.timers: dict[int, KernelTimer] = {}
@@ -50,7 +50,7 @@ class Words:
             return timer
 
         monkeypatch.setattr(stack_dump, "ThreadTimer", make)
-        # Not that of the process's own, which would be ended by it after the test.
+        # Not the signal of the process's own dump, which the test would unregister at its end.
         monkeypatch.setattr(stack_dump, "spare_signal", lambda _nudge: signal.SIGRTMAX - 9)
         self.words = StackDumpTimer(signal.SIGURG, threading.get_native_id())
 
@@ -72,14 +72,17 @@ def words(monkeypatch: pytest.MonkeyPatch) -> Iterator[Words]:
 
 
 def test_one_timer_rings_by_the_clock_and_one_by_processor_time(words: Words) -> None:
-    """Each for an instant of its own."""
+    """One timer is set by the clock and one by processor time, each for its own instant."""
     words.words.set(DUMP_IN, OVERDUE_IN, is_open=True)
 
     assert (words.by_clock, words.by_cpu) == (DUMP_IN, OVERDUE_IN)
 
 
 def test_for_the_invocations_to_come_only_processor_time_counts(words: Words) -> None:
-    """A frozen sandbox has none."""
+    """For future invocations only the timer by processor time is set.
+
+    A frozen sandbox uses no processor time.
+    """
     words.words.set(DUMP_IN, OVERDUE_IN, is_open=True)
     words.words.set(DUMP_IN, OVERDUE_IN, is_open=False)
 
@@ -89,7 +92,7 @@ def test_for_the_invocations_to_come_only_processor_time_counts(words: Words) ->
 @pytest.mark.parametrize("is_open", [True, False])
 @pytest.mark.parametrize("seconds", [0.0, -1.0])
 def test_past_its_time_nothing_is_set(words: Words, seconds: float, *, is_open: bool) -> None:
-    """The process has not been ended then, so no dump is needed."""
+    """If the time has passed, no timer is set: the process was not killed, so no dump is needed."""
     words.words.set(DUMP_IN, OVERDUE_IN, is_open=True)
     words.words.set(seconds, OVERDUE_IN, is_open=is_open)
 
@@ -97,7 +100,7 @@ def test_past_its_time_nothing_is_set(words: Words, seconds: float, *, is_open: 
 
 
 def test_an_end_takes_back_the_one_by_the_clock(words: Words) -> None:
-    """The other one is for the invocations to come."""
+    """``close()`` stops the timer by the clock and keeps the other one for later invocations."""
     words.words.set(DUMP_IN, OVERDUE_IN, is_open=True)
     words.words.close()
 
@@ -106,7 +109,7 @@ def test_an_end_takes_back_the_one_by_the_clock(words: Words) -> None:
 
 
 def test_a_signal_that_somebody_has_taken_is_theirs(words: Words) -> None:
-    """A ring would go to their handler."""
+    """If another handler has taken the signal, no timer is set, as it would get the signal."""
     number = words.timers[CLOCK_MONOTONIC].number or 0
     before = signal.signal(number, lambda _s, _f: None)
     try:
@@ -119,7 +122,10 @@ def test_a_signal_that_somebody_has_taken_is_theirs(words: Words) -> None:
 
 
 def test_a_signal_that_was_taken_and_given_back_ends_nobody(words: Words) -> None:
-    """Python says SIG_DFL all along; the kernel's default action is what has really come back."""
+    """A signal that was taken and given back is not used, because it would end the process.
+
+    Python reports SIG_DFL all the time, but only now is it the kernel's action.
+    """
     number = words.timers[CLOCK_MONOTONIC].number or 0
     signal.signal(number, signal.signal(number, signal.SIG_IGN))
     assert signal.getsignal(number) is signal.SIG_DFL
@@ -130,17 +136,17 @@ def test_a_signal_that_was_taken_and_given_back_ends_nobody(words: Words) -> Non
     assert words.by_cpu is None
 
 
-# ---- where they cannot be had ------------------------------------------------------------------
+# ---- where the timers are not available --------------------------------------------------------
 
 
 class Untouchable(KernelTimer):
-    """A timer that cannot be set, nor stopped."""
+    """A timer on which neither ``set`` nor ``stop`` may be called."""
 
     set = stop = None  # type: ignore[assignment]
 
 
 def silent(words: StackDumpTimer) -> bool:
-    """Whether it does nothing, whatever it is asked for."""
+    """Call each method, and return whether the stack dump is unavailable."""
     words.set(DUMP_IN, OVERDUE_IN, is_open=True)
     words.close()
     words.stop()
@@ -151,7 +157,7 @@ def silent(words: StackDumpTimer) -> bool:
 def test_without_one_of_the_timers_there_are_none(
     monkeypatch: pytest.MonkeyPatch, clock: int
 ) -> None:
-    """Both instants, or nothing."""
+    """If either timer cannot be made, none is used."""
 
     class Timer(Untouchable):
         def __init__(self, number: int | None, native_id: int, its: int) -> None:
@@ -164,7 +170,7 @@ def test_without_one_of_the_timers_there_are_none(
 
 
 def test_without_faulthandler_there_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As in isolated sub-interpreters."""
+    """Without faulthandler, as in isolated sub-interpreters, there is no stack dump."""
     monkeypatch.setattr(stack_dump, "ThreadTimer", Untouchable)
     monkeypatch.setitem(sys.modules, "faulthandler", None)
 
@@ -172,7 +178,7 @@ def test_without_faulthandler_there_are_none(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_without_a_signal_to_spare_there_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    """All of them are in use: nothing is registered."""
+    """If all signals are in use, there is no stack dump."""
     monkeypatch.setattr(stack_dump, "ThreadTimer", Untouchable)
     monkeypatch.setattr(
         "watchdog_lambda._cpython.stack_dump.signal.getsignal", lambda _number: signal.SIG_IGN
@@ -185,10 +191,10 @@ def test_without_a_signal_to_spare_there_are_none(monkeypatch: pytest.MonkeyPatc
 def test_the_signal_to_spare_is_the_highest_that_nobody_uses(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """And not the nudge's."""
+    """The spare signal is the highest one that is neither used nor the nudge's."""
     top = signal.SIGRTMAX
-    # Only told so. Taking a signal and putting back what Python knew of it would remove the handler
-    # of faulthandler's that the process's own watchdog has there, and a ring would end the process.
+    # The signals only appear used. Taking one and putting back what Python knows of it would remove
+    # faulthandler's handler for the process's own watchdog, and a ring would end the process.
     used: set[int] = set()
     monkeypatch.setattr(
         "watchdog_lambda._cpython.stack_dump.signal.getsignal",

@@ -1,4 +1,4 @@
-"""Stacks of all threads in one C call, as plain places."""
+"""The stacks of all threads, taken in one C call and read as places."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def test_every_thread_is_there_with_its_place() -> None:
-    """By thread id, innermost first, as the threads' own frames have it."""
+    """Each thread's stack is under its id, innermost first, as its own frames have it."""
     release, waits = threading.Event(), threading.Event()
 
     def poll() -> None:
@@ -47,7 +47,7 @@ def test_every_thread_is_there_with_its_place() -> None:
 
 
 def test_it_works_without_memory_files(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where memfd_create is not allowed, a temporary file serves; no descriptor is left open."""
+    """Without memfd_create a temporary file is used, and no descriptor stays open."""
 
     def refuse(*_: object) -> int:
         raise OSError("not permitted")
@@ -61,7 +61,7 @@ def test_it_works_without_memory_files(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def spare(monkeypatch: pytest.MonkeyPatch) -> ReserveFile:
-    """The file that is kept, and no other to be had."""
+    """Return the reserve file, where no other file can be opened."""
     kept = ReserveFile()
 
     def none_left() -> int:
@@ -73,7 +73,10 @@ def spare(monkeypatch: pytest.MonkeyPatch) -> ReserveFile:
 
 
 def test_without_descriptors_the_spare_file_serves(spare: ReserveFile) -> None:
-    """Again and again, and not in the hands of two at once: then the one thread is walked."""
+    """Without descriptors the reserve file is used, each time.
+
+    While another thread uses it, only the wanted thread's frames are walked.
+    """
     ident = threading.get_ident()
     for _ in range(2):
         assert all_stacks(ident)[ident][0][2] == "_dump"
@@ -87,7 +90,7 @@ def test_without_descriptors_the_spare_file_serves(spare: ReserveFile) -> None:
 def test_a_spare_file_that_has_become_another_is_left_alone(
     spare: ReserveFile, tmp_path: Path
 ) -> None:
-    """User code has closed everything, and has opened its own there."""
+    """A reserve file whose descriptor user code has replaced is not written to."""
     theirs = (tmp_path / "theirs").open("w+b")
     os.dup2(theirs.fileno(), spare._descriptor)
     try:
@@ -103,7 +106,7 @@ def test_a_spare_file_that_has_become_another_is_left_alone(
 def test_a_start_without_descriptors_goes_on_without_a_spare_file(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """There may be some when it is needed; the one thread is walked in any case."""
+    """A start without descriptors succeeds without a reserve; one thread's frames are walked."""
     spares: list[ReserveFile] = []
     monkeypatch.setattr(stacks, "_reserves", spares)
 
@@ -115,7 +118,7 @@ def test_a_start_without_descriptors_goes_on_without_a_spare_file(
 
 
 def test_without_memory_there_is_no_stack(monkeypatch: pytest.MonkeyPatch) -> None:
-    """And no error."""
+    """Without memory the result is empty, without an error."""
 
     def no_memory() -> str:
         raise MemoryError
@@ -126,7 +129,7 @@ def test_without_memory_there_is_no_stack(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_what_faulthandler_writes_is_read() -> None:
-    """Thread names (3.14), names with odd characters, cut stacks, threads without frames."""
+    """Thread names (3.14), names with odd characters, cut stacks and empty ones are read."""
     text = (
         "Current thread 0x00007f8b588f16c0 [worker] (most recent call first):\n"
         '  File "/task/a, line 3.py", line 12 in <lambda>\n'
@@ -149,9 +152,10 @@ def test_what_faulthandler_writes_is_read() -> None:
 def test_no_frame_is_walked_where_there_may_be_other_interpreters(
     monkeypatch: pytest.MonkeyPatch, interpreters: int, *, expected: bool
 ) -> None:
-    """From 3.12 on they run on meanwhile; what faulthandler writes down is this one's alone.
+    """No frame is walked where other interpreters may run meanwhile, from 3.12 on.
 
-    On 3.14 `concurrent.futures` imports the module, whether or not anything uses interpreters.
+    faulthandler writes down this interpreter's threads only; on 3.14 `concurrent.futures` imports
+    the module, whether or not anything uses interpreters.
     """
     module = SimpleNamespace(list_all=lambda: [None] * interpreters)
     for name in ("_interpreters", "_xxsubinterpreters"):

@@ -1,4 +1,4 @@
-"""Having a thread decide for itself at its next instruction, without an interpreter's events."""
+"""Having a thread decide at its next instruction, with a stand-in for ``sys.monitoring``."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ OTHER = -7
 
 
 class Monitoring:
-    """What ``sys.monitoring`` keeps."""
+    """Stands in for ``sys.monitoring``."""
 
     events = SimpleNamespace(INSTRUCTION=INSTRUCTION)
 
@@ -58,7 +58,7 @@ def monitoring(monkeypatch: pytest.MonkeyPatch) -> Monitoring:
 
 
 class Scene:
-    """A tap, and what its thread would decide."""
+    """A tap, and the decision that its thread will make."""
 
     def __init__(self) -> None:
         self.asked: list[FrameType | None] = []
@@ -85,7 +85,7 @@ def there() -> FrameType:
 
 
 def test_the_thread_hears_at_its_next_instruction(scene: Scene, monitoring: Monitoring) -> None:
-    """Once, and its code is as it was before it decides."""
+    """A tapped thread decides once, at its next instruction, after the events are off again."""
     frame = here()
     assert scene.tap.send(get_ident(), frame, 10.0)
     assert monitoring.local[frame.f_code] == (TOOLS[0], INSTRUCTION)
@@ -100,7 +100,7 @@ def test_the_thread_hears_at_its_next_instruction(scene: Scene, monitoring: Moni
 
 
 def test_what_it_decides_is_raised_there(scene: Scene, monitoring: Monitoring) -> None:
-    """In the place of the instruction."""
+    """The interrupt that is decided is raised at the instruction."""
     scene.error = TimeoutError("decided")
     scene.tap.send(get_ident(), here(), 10.0)
 
@@ -111,7 +111,7 @@ def test_what_it_decides_is_raised_there(scene: Scene, monitoring: Monitoring) -
 def test_another_thread_in_the_same_code_hears_nothing(
     scene: Scene, monitoring: Monitoring
 ) -> None:
-    """And the one that is meant still does."""
+    """Another thread in the same code does not decide, and the tap stays."""
     frame = here()
     scene.tap.send(OTHER, frame, 10.0)
 
@@ -122,7 +122,7 @@ def test_another_thread_in_the_same_code_hears_nothing(
 
 
 def test_two_threads_in_one_code_hear_it_both(scene: Scene, monitoring: Monitoring) -> None:
-    """The first one leaves the other's events."""
+    """Two tapped threads in the same code both decide: the first one leaves the other's events."""
     frame = here()
     scene.tap.send(OTHER, frame, 10.0)
     scene.tap.send(get_ident(), frame, 10.0)
@@ -138,7 +138,10 @@ def test_two_threads_in_one_code_hear_it_both(scene: Scene, monitoring: Monitori
 def test_events_that_another_thread_has_just_done_without_do_not_stay(
     scene: Scene, monitoring: Monitoring
 ) -> None:
-    """The thread hears it between the note of it and the events: by another one's, of its code."""
+    """A tap that is withdrawn while its events are being set leaves no events.
+
+    The thread can hear another one's events in the same code between the note and its own.
+    """
     frame = here()
     monitoring.meanwhile = lambda: scene.tap.withdraw(OTHER)
 
@@ -148,7 +151,7 @@ def test_events_that_another_thread_has_just_done_without_do_not_stay(
 
 
 def test_who_has_gone_elsewhere_is_tapped_there(scene: Scene, monitoring: Monitoring) -> None:
-    """The frame that was tapped has been left by an error."""
+    """A thread that is in other code by now is tapped there, and the first code's events end."""
     scene.tap.send(OTHER, here(), 10.0)
     scene.tap.send(OTHER, there(), 10.001)
 
@@ -159,7 +162,10 @@ def test_who_has_gone_elsewhere_is_tapped_there(scene: Scene, monitoring: Monito
 
 
 def test_who_does_not_hear_is_in_c_code(scene: Scene) -> None:
-    """The time runs from the first tap on, wherever the thread is, and anew once it has heard."""
+    """A thread that does not hear for some time cannot be tapped: it is in C code.
+
+    The time runs from the first tap, in whatever code, and again after it has heard.
+    """
     assert HEARING < 0.1, "a loop that waits is woken by an injection"
     assert scene.tap.send(OTHER, here(), 10.0)
     assert scene.tap.send(OTHER, there(), 10.0 + HEARING * 0.9)
@@ -169,7 +175,7 @@ def test_who_does_not_hear_is_in_c_code(scene: Scene) -> None:
 
 
 def test_a_package_that_was_loaded_anew_hears_its_own(scene: Scene, monitoring: Monitoring) -> None:
-    """The number is taken by its name, with the callback of the one before."""
+    """A package that is loaded again finds its tool by name, and replaces the callback."""
     other = Scene()
     other.tap.send(get_ident(), here(), 10.0)
     scene.tap.send(get_ident(), here(), 10.0)
@@ -181,7 +187,7 @@ def test_a_package_that_was_loaded_anew_hears_its_own(scene: Scene, monitoring: 
 
 
 def test_a_tool_of_others_is_left_to_them(scene: Scene, monitoring: Monitoring) -> None:
-    """The next number is taken; without any, no thread can be tapped."""
+    """A tool number that another tool uses is skipped; without a free one no thread is tapped."""
     assert {0, 1, 2, 5}.isdisjoint(TOOLS), "a debugger's, coverage's, a profiler's, an optimizer's"
     monitoring.names[TOOLS[0]] = "somebody"
     assert scene.tap.send(OTHER, here(), 10.0)
@@ -196,7 +202,7 @@ def test_a_tool_of_others_is_left_to_them(scene: Scene, monitoring: Monitoring) 
 def test_nobody_is_tapped_where_nothing_may_land(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A thread that is gone, one that is in code of ours, and one of an older Python's."""
+    """No thread is tapped that has ended or is in the package, and none without monitoring."""
     assert not scene.tap.send(OTHER, None, 10.0)
     ours: Any = SimpleNamespace(f_code=Tap.send.__code__)
     assert not scene.tap.send(OTHER, ours, 10.0)
@@ -206,7 +212,7 @@ def test_nobody_is_tapped_where_nothing_may_land(
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="without sys.monitoring")
 def test_a_real_thread_hears_it() -> None:
-    """What it decides comes out of its loop, and its code is as it was."""
+    """A real thread in a loop gets the interrupt, and its code has no events afterwards."""
     scene = Scene()
     scene.error = TimeoutError("decided")
     begun = threading.Event()

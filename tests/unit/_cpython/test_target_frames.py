@@ -1,4 +1,4 @@
-"""In which frame of a stack an interrupt may land, on stacks that are made up."""
+"""In which frame of a stack an interrupt may land, on stacks made for the test."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ OWNS, LIBRARYS, STDLIBS = "app.py", "/site-packages/lib.py", STDLIB + "json/enco
 
 
 class Places:
-    """A SourceMap that takes one file for the user's."""
+    """A source map in which one file is the user's own."""
 
     def is_own(self, file: str) -> bool:
         return file == OWNS
@@ -56,13 +56,13 @@ IN_A_TRY, IN_THE_FINALLY = CALLS[2], CALLS[3]
 def frame(
     file: str, name: str = "work", lasti: int = CALLS[0], below: Any = None, code: Any = None
 ) -> Any:
-    """A frame that stands at a call, unless it is told otherwise."""
+    """Return a frame at a call, unless another instruction is given."""
     code = (code or calls.__code__).replace(co_filename=file, co_name=name)
     return SimpleNamespace(f_code=code, f_lasti=lasti, f_back=below, f_trace=None)
 
 
 def stack(*frames: Any) -> Any:
-    """Innermost first, around them our guard."""
+    """Return a stack, given innermost first, inside the package's guard."""
     below = frame(PACKAGE + "_handler.py", GUARD, below=frame(OWNS, "runtime"))
     for each in reversed(frames):
         each.f_back = below
@@ -71,7 +71,7 @@ def stack(*frames: Any) -> Any:
 
 
 def nearest(*frames: Any, reach: int = OWN) -> Any:
-    """Its name, or None; True where a loop is in the way."""
+    """Return the target's name, None without one, or True if an event loop comes first."""
     looked_at = TargetFrames(Places())  # type: ignore[arg-type]
     looked_at.note_handlers()
     target, is_loops = looked_at.nearest(stack(*frames), reach)
@@ -79,7 +79,7 @@ def nearest(*frames: Any, reach: int = OWN) -> Any:
 
 
 def test_the_nearest_of_the_users_own_is_the_target() -> None:
-    """Through the standard library and installed ones."""
+    """The target is the nearest frame of the user's code, beyond library frames."""
     inner, outer = frame(OWNS, "inner"), frame(OWNS, "outer")
 
     assert nearest(inner, outer) == "inner"
@@ -87,12 +87,12 @@ def test_the_nearest_of_the_users_own_is_the_target() -> None:
 
 
 def test_nothing_beyond_the_guard_is() -> None:
-    """That is the runtime."""
+    """No frame outside of the guard is the target, as it is the runtime's."""
     assert nearest(frame(STDLIBS)) is None
 
 
 def test_what_the_package_calls_is_the_users_all_the_same() -> None:
-    """A fallback, a record's handler, C code's stand-in; but for what a nudge's handler calls."""
+    """User code that the package calls, as a record handler, can be the target."""
     record = frame(OWNS, "record")
 
     assert nearest(record, frame(PACKAGE + "batch/__init__.py", "_process")) == "record"
@@ -105,7 +105,7 @@ def test_what_the_package_calls_is_the_users_all_the_same() -> None:
     [(OWN, "own"), (INSTALLED, "library"), (ANY, "stdlib"), (WHEREVER, "stdlib")],
 )
 def test_the_reach_says_whose_will_do(reach: int, found: str) -> None:
-    """No matter whose it is, the nearest is taken."""
+    """The reach says whose frames may be the target, and the nearest of them is taken."""
     frames = frame(STDLIBS, "stdlib"), frame(LIBRARYS, "library"), frame(OWNS, "own")
 
     assert nearest(*frames, reach=reach) == found
@@ -113,7 +113,10 @@ def test_the_reach_says_whose_will_do(reach: int, found: str) -> None:
 
 @pytest.mark.parametrize("name", ["__enter__", "__exit__", "__aenter__", "__aexit__", "__del__"])
 def test_what_enters_and_leaves_is_stood_by(name: str) -> None:
-    """And all that it calls. What it was called by is the target; until it has taken too long."""
+    """A method that enters or leaves a block is not the target, nor is what it calls.
+
+    The target is its caller, until the interrupt has taken too long.
+    """
     between = frame(OWNS, "helper"), frame(OWNS, name), frame(OWNS, "outer")
 
     assert nearest(*between) == "outer"
@@ -122,7 +125,10 @@ def test_what_enters_and_leaves_is_stood_by(name: str) -> None:
 
 
 def test_helpers_of_the_standard_library_are_stood_by_for_good() -> None:
-    """A raise in there leaves a condition broken; a user's function may have that name."""
+    """A helper of ``threading.Condition`` is never the target: a raise would break the condition.
+
+    A user's function may have the same name.
+    """
     condition = frame(STDLIB + "threading.py", "_acquire_restore"), frame(OWNS, "waits")
 
     assert nearest(*condition, reach=ANY) == "waits"
@@ -130,18 +136,18 @@ def test_helpers_of_the_standard_library_are_stood_by_for_good() -> None:
 
 
 def test_a_finally_is_stood_by() -> None:
-    """And all that it calls; its function gets the interrupt after it."""
+    """Code that a ``finally`` calls is not the target; its function is, until it takes too long."""
     outer = frame(OWNS, "cleans", IN_THE_FINALLY)
 
     assert nearest(frame(OWNS, "closes"), outer) == "cleans"
     assert nearest(frame(OWNS, "closes"), outer, reach=ANY) == "closes"
     assert nearest(frame(OWNS, "works"), frame(OWNS, "tries", IN_A_TRY)) == "works"
-    # After the call of a frame that is in there, as CPython 3.11 has it for those that call.
+    # Frames that have called others are after the call on CPython 3.11.
     assert nearest(frame(OWNS, "closes"), frame(OWNS, "cleans", IN_THE_FINALLY + 4)) == "cleans"
 
 
 def test_what_nobody_has_called_is_stood_by(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A weak reference's callback, the collector's: the frame below is at no call."""
+    """A callback of a weak reference is not the target: the frame below it is not at a call."""
     assert nearest(frame(OWNS, "callback"), frame(OWNS, "outer", POPS[0])) == "outer"
     assert nearest(frame(OWNS, "callback"), frame(OWNS, "outer", 0)) == "outer", "at its RESUME"
 
@@ -157,7 +163,7 @@ async def awaits(inner: Any) -> None:
 
 @pytest.mark.parametrize("outer", [delegates, awaits])
 def test_what_continues_a_generator_has_called_it(outer: Any) -> None:
-    """An outer one that goes on, after a ``yield`` or an ``await``, goes on with the inner one."""
+    """A generator or coroutine continued by an outer one counts as called by it."""
     first, *continued = (i for i in dis.get_instructions(outer) if i.opname == "RESUME")
 
     for resume in continued:
@@ -169,7 +175,10 @@ def test_what_continues_a_generator_has_called_it(outer: Any) -> None:
 
 
 def test_what_the_package_s_own_signal_handler_calls_is_stood_by() -> None:
-    """It interrupts the user's code, which gets the interrupt; its other code does not."""
+    """Code that the package's signal handler calls is not the target: the interrupted code is.
+
+    Code that other parts of the package call is the target.
+    """
 
     def nudged(*_: object) -> None: ...
 
@@ -187,7 +196,7 @@ def test_what_the_package_s_own_signal_handler_calls_is_stood_by() -> None:
 
 
 def test_a_signals_handler_is_stood_by() -> None:
-    """A signal can come in the middle of a call; so can a tracer's event."""
+    """A signal handler or trace function of the user's is not the target: the frame below is."""
 
     class Handlers:
         def on_signal(self, *_: object) -> None: ...
@@ -216,12 +225,12 @@ def test_a_signals_handler_is_stood_by() -> None:
 
 
 def _of(code: CodeType) -> Any:
-    """A frame of this very code, which counts as the user's."""
+    """Return a frame of exactly this code, which counts as the user's."""
     return SimpleNamespace(f_code=code, f_lasti=-1, f_back=None, f_trace=None)
 
 
 def test_a_loop_is_not_looked_through() -> None:
-    """The thread comes back to no frame below it; a coroutine is as any other frame."""
+    """No frame below an event loop's is the target; a coroutine is treated as any other frame."""
     loops = frame(STDLIB + "asyncio/events.py", "_run"), frame(OWNS, "main")
 
     assert nearest(frame(STDLIBS), *loops) is True
@@ -229,12 +238,12 @@ def test_a_loop_is_not_looked_through() -> None:
     assert nearest(frame(LIBRARYS), *loops, reach=ANY) == "work"
     sleeps = frame(STDLIB + "asyncio/tasks.py", "sleep", code=asyncio.sleep.__code__)
     assert nearest(sleeps, *loops, reach=ANY) == "sleep"
-    # Its selector, and whatever else it has called itself.
+    # The loop's selector counts as the loop's, as does everything else that the loop calls.
     assert nearest(frame(STDLIB + "selectors.py", "select"), *loops, reach=ANY) is True
 
 
 def test_so_many_frames_are_looked_at_and_no_more() -> None:
-    """A handler can be a million deep."""
+    """The search for a target ends after a number of frames, as a stack can be a million deep."""
     deep = [frame(STDLIBS) for _ in range(MOST_FRAMES)]
 
     assert nearest(*deep[1:], frame(OWNS, "own")) == "own"
@@ -242,7 +251,10 @@ def test_so_many_frames_are_looked_at_and_no_more() -> None:
 
 
 def test_frames_of_asyncio_are_the_loops_own() -> None:
-    """By file; its name may begin alike elsewhere. Coroutines are not."""
+    """Frames of asyncio's files are the loop's own, except coroutines.
+
+    A file whose name begins alike is not asyncio's.
+    """
     own, beside = (
         calls.__code__.replace(co_filename=STDLIB + file)
         for file in ("asyncio/events.py", "asyncio_extras.py")
@@ -254,7 +266,10 @@ def test_frames_of_asyncio_are_the_loops_own() -> None:
 
 
 def test_a_blocked_call_may_be_cut_but_for_two_places() -> None:
-    """A condition would be broken for good; C code drops what leaves a finaliser."""
+    """A blocked call may be cut, except in a condition's helper or a finaliser.
+
+    It would leave a condition broken, and C code drops what a finaliser raises.
+    """
     waits = frame(STDLIB + "threading.py", "wait")
 
     assert may_be_cut(stack(waits, frame(OWNS)))
@@ -268,13 +283,13 @@ def test_a_blocked_call_may_be_cut_but_for_two_places() -> None:
 
 
 def test_a_condition_s_helper_is_still_called_so() -> None:
-    """By threading, on this interpreter."""
+    """``threading.Condition`` still has the helper of that name on this interpreter."""
     assert threading.Condition._acquire_restore.__name__ in "_acquire_restore"  # type: ignore[attr-defined]
     assert threading.Condition.wait.__code__.co_filename == STDLIB + "threading.py"
 
 
 def test_signals_are_looked_at_where_no_call_is_under_way() -> None:
-    """Where a function begins, and where a loop jumps back."""
+    """At a function's start and at a loop's jump back no call is under way."""
     code = compile("while x: x()\n", OWNS, "exec")
     back = next(i.offset for i in dis.get_instructions(code) if "JUMP_BACKWARD" in i.opname)
 
@@ -284,7 +299,7 @@ def test_signals_are_looked_at_where_no_call_is_under_way() -> None:
 
 
 def test_a_trace_function_raises_in_no_finally_until_it_has_taken_too_long() -> None:
-    """At a call it may raise, in place of the call."""
+    """A trace function may raise in a ``finally`` only when the interrupt has taken too long."""
     frames = TargetFrames(Places())  # type: ignore[arg-type]
 
     assert frames.allows(frame(OWNS, lasti=CALLS[0]), OWN) is True
@@ -293,7 +308,7 @@ def test_a_trace_function_raises_in_no_finally_until_it_has_taken_too_long() -> 
 
 
 def test_from_afar_only_the_innermost_frame_is_looked_at() -> None:
-    """The user's own, at a place where a check point is safe; or a loop's wait."""
+    """For another thread only the innermost frame counts: own code at a safe point, or a select."""
     frames = TargetFrames(Places())  # type: ignore[arg-type]
 
     assert frames.allows_from_afar(frame(OWNS)) is True
@@ -304,7 +319,7 @@ def test_from_afar_only_the_innermost_frame_is_looked_at() -> None:
 
 
 def test_a_real_stack_is_walked_to_its_end() -> None:
-    """Without a guard around it, as in a test of a user's."""
+    """A real stack without a guard, as in a user's test, is walked to its end."""
     here = TargetFrames(SimpleNamespace(is_own=lambda file: file == __file__))  # type: ignore[arg-type]
     current: FrameType = sys._getframe()
 

@@ -1,4 +1,4 @@
-"""Which tasks of a loop end with the invocation, and which are libraries' and live on."""
+"""Which tasks of a loop end with the invocation, and which of them are a library's."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ async def waits_for(awaitable):
 
 
 def library() -> dict[str, Any]:
-    """The functions of a module as pip would have installed it."""
+    """Return the functions of a module that looks as if pip had installed it."""
     namespace: dict[str, Any] = {}
     exec(compile(LIBRARY, "/opt/app/site-packages/broker/reader.py", "exec"), namespace)  # noqa: S102
     return namespace
@@ -44,7 +44,7 @@ async def waits() -> None:
 
 
 def begun(loop: StillLoop, coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
-    """A task that waits, and is not awaited."""
+    """Return a task that has begun to wait, and that nothing awaits."""
     task = loop.create_task(coroutine)
     finish_turn(loop)
     return task
@@ -58,7 +58,7 @@ def end(loop: StillLoop) -> None:
 
 
 def test_a_librarys_task_lives_on(still: StillLoop) -> None:
-    """A connection's reader, which the next invocation needs."""
+    """A library's own task, such as a connection's reader, survives the invocation."""
     reader, own = begun(still, library()["reads"]()), begun(still, waits())
 
     run_out(still, 5.0)
@@ -78,7 +78,7 @@ def test_a_librarys_task_lives_on(still: StillLoop) -> None:
 def test_a_task_of_the_users_ends(
     make: Callable[[], Coroutine[Any, Any, Any]], still: StillLoop
 ) -> None:
-    """Wherever the user's own code is in it."""
+    """A task ends with the invocation if user code is in it, or no library waits for it."""
     task = begun(still, make())
 
     run_out(still, 5.0)
@@ -87,7 +87,7 @@ def test_a_task_of_the_users_ends(
 
 
 def test_what_a_library_waits_for_lives_on(still: StillLoop) -> None:
-    """Cancelled, it would have the library's own task end with it."""
+    """A task that a library's task waits for survives; cancelling it would end the library's."""
     waiting = begun(still, library()["waits_for"](asyncio.sleep(30)))
     assert len(asyncio.all_tasks(still)) == 2
 
@@ -97,7 +97,10 @@ def test_what_a_library_waits_for_lives_on(still: StillLoop) -> None:
 
 
 def test_the_task_of_a_run_that_was_interrupted_ends(still: StillLoop) -> None:
-    """Whose coroutine it may be: a framework runs its own, and the endpoint in a thread."""
+    """The main task of an interrupted run ends, even if its coroutine is a library's.
+
+    A framework runs its own coroutine, and the endpoint in a thread.
+    """
     task = still.create_task(library()["reads"]())
 
     def strike() -> None:
@@ -114,7 +117,7 @@ def test_the_task_of_a_run_that_was_interrupted_ends(still: StillLoop) -> None:
 
 
 def test_outside_of_a_run_there_is_nothing_to_note(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nor where asyncio has not been imported."""
+    """``note_run`` notes nothing outside of a run, or if asyncio is not imported."""
     before = set(tasks._interrupted)
     note_run(sys._getframe())
     monkeypatch.delitem(sys.modules, "asyncio.base_events")

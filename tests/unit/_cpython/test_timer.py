@@ -1,4 +1,4 @@
-"""The kernel's timer where there is none; that it rings is shown in tests/threads."""
+"""Where the kernel's timer is not available; that it rings is shown in tests/threads."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def made(number: int | None = signal.SIGURG) -> ThreadTimer:
 
 
 def test_without_a_signal_there_is_none() -> None:
-    """Nothing to ring with; to stop it is no error."""
+    """Without a signal the timer is not available, and stopping it is no error."""
     timer = made(None)
 
     timer.stop()
@@ -31,7 +31,7 @@ def test_without_a_signal_there_is_none() -> None:
 
 
 def test_without_ctypes_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As in isolated sub-interpreters."""
+    """Without ctypes, as in isolated sub-interpreters, the timer is not available."""
     monkeypatch.delitem(sys.modules, "watchdog_lambda._cpython.libc")
     monkeypatch.delattr(_cpython, "libc")
     monkeypatch.setitem(sys.modules, "_ctypes", None)
@@ -40,7 +40,7 @@ def test_without_ctypes_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_without_the_librarys_function_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever C library it is, and whether or not there is a librt as well."""
+    """If no C library has the function, the timer is not available."""
 
     def fail(_name: str, *_types: object, library: str | None = None) -> Any:
         raise OSError(library)
@@ -51,21 +51,21 @@ def test_without_the_librarys_function_there_is_none(monkeypatch: pytest.MonkeyP
 
 
 def test_on_a_machine_of_32_bits_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The structures are laid out for 64."""
+    """On a 32-bit machine the timer is not available, as the structures are laid out for 64."""
     monkeypatch.setattr(libc, "IS_64_BIT", False)
 
     assert not made().available
 
 
 def test_what_the_kernel_refuses_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As where too many signals are queued."""
+    """If the kernel refuses, as with too many queued signals, the timer is not available."""
     monkeypatch.setattr(libc, "function", lambda _name, *_types: lambda *_given: -1)
 
     assert not made().available
 
 
 def test_the_functions_are_in_librt_before_glibc_2_34(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only where the C library has them not."""
+    """Before glibc 2.34 the functions are in librt, which is asked after the C library."""
     asked: list[tuple[str, str | None]] = []
 
     def function(name: str, *_types: object, library: str | None = None) -> Any:
@@ -86,7 +86,7 @@ def test_the_functions_are_in_librt_before_glibc_2_34(monkeypatch: pytest.Monkey
 
 
 def test_in_infinity_means_not_at_all() -> None:
-    """One that was set rings no more."""
+    """Setting the timer to infinity stops it, and calls nothing if it was not set."""
     timer = made()
     asked: list[tuple[int, ...]] = []
 
@@ -106,5 +106,5 @@ def test_in_infinity_means_not_at_all() -> None:
 
 
 def test_seconds_are_split_as_the_kernel_has_them() -> None:
-    """Whole ones, and nanoseconds; the interval first."""
+    """Seconds are split into whole ones and nanoseconds, after the interval."""
     assert struct.unpack("=4q", _spec(0.0, 3.25)) == (0, 0, 3, 250_000_000)

@@ -1,4 +1,4 @@
-"""Whether the main thread is blocked, from what the kernel says of it."""
+"""Whether the main thread is blocked, as the kernel's files show it."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ REST = b"0x7ffd 0x7f01"
     ],
 )
 def test_a_system_call_is_a_wait_unless_it_may_be_one_for_the_gil(line: bytes, waits: bool) -> None:  # noqa: FBT001
-    """That is one for a lock with a time limit, or for a mutex."""
+    """A system call is a wait, except a lock with a timeout or a mutex, which may be the GIL's."""
     assert _tells_of_a_wait(line) is waits
 
 
 def looked_at(is_over: threading.Event) -> bool:
-    """Whether another thread has seen this one, which is the main one, blocked."""
+    """Return whether another thread has seen this one, the main thread, blocked."""
     seen: list[bool] = []
 
     def look() -> None:
@@ -61,14 +61,14 @@ def looked_at(is_over: threading.Event) -> bool:
 
 
 def test_a_thread_that_reads_from_a_pipe_is_blocked() -> None:
-    """For as long as it does."""
+    """The main thread is seen as blocked while it reads from a pipe."""
     if threading.current_thread() is not threading.main_thread():
         pytest.skip("pytest-timeout or a plugin runs the tests on another thread")
     assert looked_at(threading.Event())
 
 
 def test_a_thread_that_runs_is_not() -> None:
-    """However often it is looked at, and however many others it shares the GIL with."""
+    """A running thread is never seen as blocked, in 200 looks and beside threads that compute."""
     stop = threading.Event()
 
     def compute() -> None:
@@ -101,7 +101,10 @@ def test_a_thread_that_runs_is_not() -> None:
 
 
 def test_where_the_kernel_does_not_tell_nothing_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No such file, as in some sandboxes; no such clock, as on other systems."""
+    """If the kernel's file or the thread's clock is missing, the thread counts as not blocked.
+
+    The file is missing in some sandboxes, the clock on other systems.
+    """
 
     def refuse(*_: object) -> int:
         raise OSError

@@ -1,4 +1,4 @@
-"""Waits where a cleanup would be: told from cleanups that do something, and from the user's."""
+"""Which cleanups only wait, and which do something or are the user's."""
 
 from __future__ import annotations
 
@@ -48,7 +48,10 @@ def waits(*calls: Callable[..., Any]) -> bool:
 
 @pytest.mark.parametrize("end", [LEAVES, FINALLY], ids=["__exit__", "finally"])
 def test_a_librarys_end_that_joins_is_a_wait(end: str) -> None:
-    """Whosever library it is; with functions of the library's in between."""
+    """A library's ``__exit__`` or ``finally`` that joins a thread is a wait.
+
+    Functions of the library may be in between.
+    """
     own = made(PLAIN, file=OWN)
 
     assert waits(own, made(end, file=LIBRARY), JOIN)
@@ -56,7 +59,7 @@ def test_a_librarys_end_that_joins_is_a_wait(end: str) -> None:
 
 
 def test_other_ends_are_cleanups() -> None:
-    """Those that do something, those in the user's code, and what is no end at all."""
+    """A cleanup that does something, or that is the user's, is not a wait."""
     own, library = made(PLAIN, file=OWN), made(PLAIN, file=LIBRARY)
 
     assert not waits(own, made(LEAVES, file=LIBRARY), library)
@@ -66,7 +69,7 @@ def test_other_ends_are_cleanups() -> None:
 
 
 def test_from_afar_an_exit_is_told_by_its_name() -> None:
-    """The frames cannot be walked."""
+    """For another thread ``__exit__`` is recognised by name, as frames cannot be walked."""
     join, end = (threading.__file__, 1, "join"), (LIBRARY, 1, "__exit__")
 
     assert waits_in_exit([join, (LIBRARY, 1, "shutdown"), end, (OWN, 1, "h")], CODE)
@@ -78,7 +81,7 @@ def test_from_afar_an_exit_is_told_by_its_name() -> None:
 
 
 def test_one_that_computes_begins_the_looks_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither the thread that looks nor the watchdog's is one that computes."""
+    """A thread that computes restarts the count of looks, except the thread that looks."""
     states = {get_native_id(): "R", -1: "S"}
     monkeypatch.setattr(syscalls, "threads", lambda: list(states))
     monkeypatch.setattr(syscalls, "state_of", lambda native_id: states[native_id])
