@@ -1,4 +1,4 @@
-"""Gates: hold the watchdog at a dangerous point, let the handler's thread pass, then let it go."""
+"""Gates hold the watchdog at a critical point while the handler's thread goes on."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Gate:
-    """A point that one thread is held at until another opens it."""
+    """A point at which one thread is held until another opens it."""
 
     def __init__(self) -> None:
         self.reached = threading.Event()
@@ -28,7 +28,7 @@ class Gate:
         self._open = threading.Event()
 
     def hold(self) -> None:
-        """Say that we are here, and wait. Only the first to come is held."""
+        """Set `reached` and wait. Only the first thread that comes is held."""
         if not self.reached.is_set():
             self.reached.set()
             assert self._open.wait(BOUND), "nobody has opened the gate"
@@ -41,7 +41,7 @@ class Gate:
 
 
 def _state() -> str:
-    """What the watchdog does, for the message about a gate that it has not reached."""
+    """Return what the watchdog does, for the message about a gate that it has not reached."""
     watchdog = process_watchdog
     now, real = watchdog.clock.monotonic(), watchdog.nudge
     stack = all_stacks(watchdog._thread_id or 0).get(watchdog._thread_id or 0)
@@ -119,17 +119,17 @@ class GatedInjector(Injector):
 
 
 class NoTimer:
-    """Stands in for the kernel's: it would nudge for a watchdog that a gate holds up."""
+    """Stands in for the kernel's timer, which would nudge while a gate holds the watchdog."""
 
     available = False
 
     def stop(self) -> None:
-        """Nothing is set."""
+        """Do nothing, as nothing is set."""
 
 
 @contextmanager
 def parts(**replaced: object) -> Iterator[None]:
-    """Give the process's watchdog other parts for a while."""
+    """Replace parts of the process's watchdog in this block."""
     process_watchdog.preload()
     if "nudge" in replaced:
         if process_watchdog.kernel_timers._timer is not None:
@@ -139,7 +139,7 @@ def parts(**replaced: object) -> Iterator[None]:
         )
         kernel_timers._timer = NoTimer()  # type: ignore[assignment]
     if "injector" in replaced:
-        replaced["tap"] = DeafTap()  # so that the injector comes to its turn
+        replaced["tap"] = DeafTap()  # so that the injector is used
     before = {name: getattr(process_watchdog, name) for name in replaced}
     for name, part in replaced.items():
         setattr(process_watchdog, name, part)

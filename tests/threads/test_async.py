@@ -1,4 +1,4 @@
-"""``async def`` handlers: one loop, cancellation through the task, then the ladder."""
+"""``async def`` handlers: one loop, cancellation of the task, and the further interrupts."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ seen: list[Any] = []
 
 @pytest.fixture(autouse=True)
 def nothing_seen() -> None:
-    """Each test starts with an empty note."""
+    """Clear what earlier tests have seen."""
     seen.clear()
 
 
 def test_result_error_and_loop_are_kept() -> None:
-    """An answer, an error of its own, and the same loop for both invocations."""
+    """The handler's result or its own error reaches the caller, and both calls use one loop."""
 
     @watch
     async def handler(event: str, _context: object) -> str:
@@ -51,7 +51,7 @@ def test_result_error_and_loop_are_kept() -> None:
 
 
 def test_a_waiting_handler_is_cancelled_through_its_task() -> None:
-    """It sees CancelledError, its finally runs to the end, and the caller gets LambdaTimeout."""
+    """A waiting handler sees CancelledError, its ``finally`` ends, and LambdaTimeout is raised."""
 
     @watch(grace_period=0.2)
     async def handler(_event: object, _context: object) -> None:
@@ -71,7 +71,7 @@ def test_a_waiting_handler_is_cancelled_through_its_task() -> None:
 
 
 def test_a_waiting_handler_is_located_by_what_it_awaits() -> None:
-    """No thread's stack has a coroutine that waits; message and details name it all the same."""
+    """Message and details name the coroutine that waits, though no thread's stack has it."""
 
     @types.coroutine
     def old_style() -> Generator[Any]:
@@ -98,7 +98,10 @@ def test_a_waiting_handler_is_located_by_what_it_awaits() -> None:
 
 
 def test_a_library_that_runs_the_loop_is_looked_through() -> None:
-    """As with Mangum: no user code in the thread's stack, and no coroutine for handler."""
+    """If a library runs the loop, as Mangum does, the user's waiting task is still located.
+
+    The thread's stack has no user code then, and the handler is not a coroutine.
+    """
     loop = asyncio.new_event_loop()
 
     async def load_rows() -> None:
@@ -141,7 +144,10 @@ def test_a_library_that_runs_the_loop_is_looked_through() -> None:
 def test_a_library_that_is_awaited_is_where_it_was_interrupted(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    """Its client may be in the middle of something, so the process is not taken to be sound."""
+    """An awaited library is recorded as interrupted, and the process is recycled.
+
+    Its client may be in the middle of a protocol.
+    """
     library: dict[str, Any] = {"sleep": asyncio.sleep}
     source = "async def query():\n    await sleep(30)\n"
     exec(compile(source, "/opt/site-packages/driver/core.py", "exec"), library)  # noqa: S102
@@ -158,7 +164,7 @@ def test_a_library_that_is_awaited_is_where_it_was_interrupted(
 
 
 def test_a_task_that_keeps_the_loop_busy_is_what_is_located() -> None:
-    """The handler only waits for it; what runs is what one wants to know."""
+    """If a task keeps the loop busy, it is the location, not the handler that waits for it."""
 
     async def busy() -> None:
         block()
@@ -172,7 +178,7 @@ def test_a_task_that_keeps_the_loop_busy_is_what_is_located() -> None:
 
 
 def test_a_call_where_a_loop_runs_is_refused_and_the_next_call_is_served() -> None:
-    """An async test that calls a watched handler learns how to, and spoils nothing."""
+    """A call in a running loop is refused with an explanation, and the next call succeeds."""
 
     @watch
     async def handler(event: str, _context: object) -> str:
@@ -190,7 +196,7 @@ def test_a_call_where_a_loop_runs_is_refused_and_the_next_call_is_served() -> No
 
 
 def test_what_a_cancelled_handler_returns_is_the_answer() -> None:
-    """Catching CancelledError and returning is a way to answer."""
+    """A handler that catches CancelledError can return the answer."""
 
     @watch(grace_period=0.1)
     async def handler(_event: object, _context: object) -> str:
@@ -204,7 +210,7 @@ def test_what_a_cancelled_handler_returns_is_the_answer() -> None:
 
 
 def test_a_busy_coroutine_gets_the_timeout_itself() -> None:
-    """Nothing awaits, so nothing can be cancelled: the interrupt lands in the coroutine."""
+    """In a coroutine that computes, the interrupt itself lands, as nothing can be cancelled."""
 
     @watch(grace_period=0.1)
     async def handler(_event: object, _context: object) -> None:
@@ -227,7 +233,10 @@ def test_a_busy_coroutine_gets_the_timeout_itself() -> None:
 def test_a_background_task_that_takes_the_interrupt_does_not_save_the_handler(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    """The loop stores what lands in a task; the next rung is one that it lets through."""
+    """If a background task takes the interrupt, the next one interrupts the handler.
+
+    The loop stores the first one in the task, and lets the next kind through.
+    """
 
     async def spin() -> None:
         until = time.monotonic() + 2.0
@@ -253,7 +262,10 @@ def test_a_background_task_that_takes_the_interrupt_does_not_save_the_handler(
 
 @pytest.mark.parametrize("runs", ["its own loop", "the kept one"])
 def test_a_group_has_the_others_clean_up_before_it_brings_the_interrupt(runs: str) -> None:
-    """Nothing handles it meanwhile: it is in the task that it has landed in."""
+    """The tasks of a group clean up before the group raises the interrupt of one task.
+
+    No code handles the interrupt meanwhile, because it is in the task that it landed in.
+    """
 
     async def spin() -> None:
         while True:
@@ -293,7 +305,10 @@ def test_a_group_has_the_others_clean_up_before_it_brings_the_interrupt(runs: st
 
 
 def test_tasks_left_behind_end_with_their_invocation() -> None:
-    """Cancelled and run to their end, in time and after a timeout; the next one starts clean."""
+    """Leftover tasks are cancelled and run to their end, in time or after a timeout.
+
+    The next invocation starts without them.
+    """
 
     async def linger(name: str) -> None:
         try:
@@ -316,7 +331,10 @@ def test_tasks_left_behind_end_with_their_invocation() -> None:
 
 
 def test_a_task_that_refuses_its_end_is_waited_for_once(capfd: pytest.CaptureFixture[str]) -> None:
-    """It costs its own invocation the time until last call, and never runs in a later one."""
+    """A task that refuses its cancellation costs its invocation the time until last call.
+
+    It never runs in a later one.
+    """
 
     async def refuse() -> None:
         while not stop:
@@ -338,7 +356,7 @@ def test_a_task_that_refuses_its_end_is_waited_for_once(capfd: pytest.CaptureFix
     assert handler("leave", Context(0.4)) == "leave"
     record = json.loads(capfd.readouterr().out)
     assert "refuse did not end" in record["recycled"]
-    # Again at the end of it, if last call's interrupt has cut the first try.
+    # It is cancelled again at last call, if last call's interrupt has cut the first attempt.
     cancelled = seen[1:]
     del turns[:]
     try:
@@ -353,7 +371,7 @@ def test_a_task_that_refuses_its_end_is_waited_for_once(capfd: pytest.CaptureFix
 
 
 def test_gather_and_task_groups_are_this_timeout() -> None:
-    """Whatever asyncio makes of the cancellation, the caller gets LambdaTimeout."""
+    """The caller gets LambdaTimeout, whatever gather or a task group makes of a cancellation."""
 
     @watch(grace_period=0.1)
     async def handler(event: str, _context: object) -> None:
@@ -369,7 +387,7 @@ def test_gather_and_task_groups_are_this_timeout() -> None:
 
 
 def test_context_variables_set_outside_are_seen() -> None:
-    """The task runs in a copy of the caller's context."""
+    """The handler's task sees context variables that were set outside."""
     variable = contextvars.ContextVar("variable", default="unset")
 
     @watch
@@ -382,7 +400,7 @@ def test_context_variables_set_outside_are_seen() -> None:
 
 
 def test_methods_partials_and_keywords() -> None:
-    """Every form of an async handler is recognised, and called as it was."""
+    """Methods, callable objects and partials are recognised as async handlers."""
 
     class Service:
         @watch
@@ -407,7 +425,7 @@ def test_methods_partials_and_keywords() -> None:
 
 
 def test_off_the_main_thread_an_async_handler_has_a_loop_of_its_own() -> None:
-    """And is interrupted where it runs bytecode."""
+    """In another thread an async handler has its own loop, and is interrupted as well."""
     outcome: list[Any] = []
 
     @watch(grace_period=0.1)
@@ -453,7 +471,7 @@ def runs(_event: object, _context: object) -> str:
 
 
 def leaves_a_task(event: asyncio.AbstractEventLoop, _context: object) -> None:
-    """As Mangum does, and Powertools' async processor."""
+    """Leave a task in a loop, as Mangum and Powertools' async processor do."""
     task = event.create_task(waits())
     event.run_until_complete(asyncio.sleep(BOUND))
     task.cancel()
@@ -461,7 +479,10 @@ def leaves_a_task(event: asyncio.AbstractEventLoop, _context: object) -> None:
 
 @pytest.mark.parametrize("handler", [awaits, runs, leaves_a_task])
 def test_off_the_main_thread_a_loop_that_waits_is_woken(handler: Any) -> None:
-    """An injection alone would land when the wait is over. What is left in it is run out."""
+    """In another thread a loop that waits is woken, and its leftover tasks are run out.
+
+    An injection alone would land only when the wait is over.
+    """
     outcome: list[Any] = []
 
     def work() -> None:
@@ -484,7 +505,7 @@ def test_off_the_main_thread_a_loop_that_waits_is_woken(handler: Any) -> None:
 
 
 class Struck:
-    """A loop's selector that an interrupt lands in, as often as there are instants left for it."""
+    """A loop's selector that raises the interrupts that are left, one for each look."""
 
     def __init__(self, selector: Any) -> None:
         self._selector = selector
@@ -495,16 +516,17 @@ class Struck:
         return getattr(self._selector, name)
 
     def select(self, timeout: float | None = None) -> Any:
-        # Where the loop only looks, callbacks wait for their turn: one that ends a run is there.
+        # With a timeout of 0 callbacks are ready, among them the one that ends a run.
         if self.is_armed and self.left and timeout == 0:
             raise self.left.pop(0)
         return self._selector.select(timeout)
 
 
 def test_a_run_that_was_cut_in_its_last_turn_does_not_end_the_next_invocations() -> None:
-    """The timeout lands in the turn in which the handler's task has ended, and last call in ours.
+    """An interrupt in a run's last turn does not end the next invocation's run.
 
-    The callbacks that stop the loop stay in its queue, for the next invocation.
+    The timeout lands in the turn in which the handler's task has ended, and last call in the
+    run-out, so that the callbacks that stop the loop stay in its queue.
     """
     struck = Struck(None)
 
@@ -516,7 +538,7 @@ def test_a_run_that_was_cut_in_its_last_turn_does_not_end_the_next_invocations()
             struck.is_armed = True
         else:
             await asyncio.sleep(0.001)  # needs more than one turn
-            loop._selector = struck._selector  # the loop is kept for the tests to come
+            loop._selector = struck._selector  # later tests use this loop
         return event
 
     struck.left = [LambdaTimeout(), Interrupt()]

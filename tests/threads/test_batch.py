@@ -1,4 +1,4 @@
-"""Batch processors: done records stay done, whatever was not done in time is reported."""
+"""Batch processors: completed records stay done, and those not done in time are reported."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ SECONDS = 0.8
 
 
 class OrderError(Exception):
-    """An error of the record handler's own."""
+    """An error that the record handler raises itself."""
 
 
 # ---- sources -----------------------------------------------------------------------------------
@@ -109,13 +109,13 @@ ended: list[str] = []
 
 @pytest.fixture(autouse=True)
 def nothing_noted() -> None:
-    """Each test starts with empty notes."""
+    """Clear what earlier tests have noted."""
     begun.clear()
     ended.clear()
 
 
 def block() -> None:
-    """As a call to a service that does not answer."""
+    """Block, as a call to a service that does not answer."""
     assert not threading.Event().wait(BOUND)
     raise AssertionError("nobody has interrupted this")
 
@@ -142,7 +142,7 @@ def work(what: str) -> str:
             while True:
                 try:
                     block()
-                except Exception:  # a retry, back in the block
+                except Exception:  # a retry, which blocks again
                     begun.append("again and again")
         case "insist":
             with pytest.raises(Interrupt):
@@ -152,7 +152,7 @@ def work(what: str) -> str:
 
 
 async def async_work(what: str) -> str:
-    """The same, without blocking the loop where it waits."""
+    """Do the same without blocking the loop where it waits."""
     begun.append(what)
     match what.split("-", 1)[0]:
         case "fail":
@@ -173,7 +173,7 @@ async def async_work(what: str) -> str:
                     await asyncio.sleep(BOUND)
                 except asyncio.CancelledError:
                     if len(ended) > 1:
-                        break  # and returns, as if nothing had been
+                        break  # and returns as if it had not been cancelled
         case "late":
             await asyncio.sleep(0.02)
     ended.append(what)
@@ -181,7 +181,7 @@ async def async_work(what: str) -> str:
 
 
 def handler_of(read: Callable[[Any], str]) -> Callable[..., str]:
-    """A record handler; a plain function with the argument that Powertools calls it with."""
+    """Return a record handler: a plain function with the argument that Powertools passes."""
 
     def record_handler(record: Any) -> str:
         return work(read(record))
@@ -190,7 +190,7 @@ def handler_of(read: Callable[[Any], str]) -> Callable[..., str]:
 
 
 def async_handler_of(read: Callable[[Any], str]) -> Callable[..., Any]:
-    """The same as a coroutine function."""
+    """Return the same as a coroutine function."""
 
     async def record_handler(record: Any) -> str:
         return await async_work(read(record))
@@ -208,7 +208,7 @@ async_record_handler = async_handler_of(read_body)
 
 @dataclass
 class Outcome:
-    """What a batch came to, and what is in the log."""
+    """A batch's response, and what was logged."""
 
     response: Any
     reports: list[dict[str, Any]]
@@ -224,7 +224,7 @@ Run = Any
 
 @pytest.fixture
 def run(capfd: pytest.CaptureFixture[str]) -> Run:
-    """Run a batch under the watchdog; it answers before the hard deadline, or the test fails."""
+    """Run a batch under the watchdog; it must answer before the hard deadline."""
 
     def run(
         processor: Any,
@@ -257,11 +257,14 @@ def names(*numbers: int) -> list[str]:
     return [f"message-{number}" for number in numbers]
 
 
-# ---- without a timeout: Powertools' own --------------------------------------------------------
+# ---- without a timeout, as with Powertools -----------------------------------------------------
 
 
 def test_every_name_of_powertools_is_here() -> None:
-    """Adopting is changing one import: the same names, and subclasses where they differ."""
+    """The module has Powertools' names, and subclasses where it differs.
+
+    So a user changes one import.
+    """
     assert set(batch.__all__) == set(powertools.__all__)
     differ = {n for n in batch.__all__ if getattr(batch, n) is not getattr(powertools, n)}
     assert differ == {"BatchProcessor", "AsyncBatchProcessor", "SqsFifoPartialProcessor"}
@@ -283,7 +286,7 @@ BATCHES = [["ok-1", "ok-2"], ["ok-1", "fail-2", "ok-3"], ["fail-1", "fail-2"]]
 @pytest.mark.parametrize("name", sorted(SOURCES))
 @pytest.mark.parametrize("model", [False, True])
 def test_nothing_times_out(*, name: str, model: bool, is_watched: bool, bodies: list[str]) -> None:
-    """Response, errors, the processor's lists: identical to Powertools', watched or not."""
+    """Without a timeout the response, errors and lists equal Powertools', watched or not."""
     source = SOURCES[name]
     notes: list[Any] = []
     for processor in both("BatchProcessor", source.type, model=source.model if model else None):
@@ -322,7 +325,7 @@ def test_nothing_times_out_async(
     monkeypatch: pytest.MonkeyPatch,
     own_loop: asyncio.AbstractEventLoop,
 ) -> None:
-    """The same for the async processor, on a loop of its own and on the one kept in Lambda."""
+    """The same holds for the async processor, on a new loop and on the one kept in Lambda."""
     del own_loop
     if task_root:
         monkeypatch.setenv("LAMBDA_TASK_ROOT", task_root)
@@ -345,7 +348,7 @@ def test_nothing_times_out_async(
 
 @pytest.mark.parametrize("skip", [True, False])
 def test_nothing_times_out_fifo(run: Run, *, skip: bool) -> None:
-    """A failed message takes its group along, or all that follow."""
+    """Without a timeout a failed FIFO message fails its group, or all that follow."""
     event = events.fifo("ok", "fail", "ok", "ok", groups="ABAB")
     outcomes = [
         run(processor, event, record_handler)
@@ -358,7 +361,7 @@ def test_nothing_times_out_fifo(run: Run, *, skip: bool) -> None:
 
 
 def test_the_entries_of_the_context_manager_are_powertools() -> None:
-    """``with processor(...)``: what ``process()`` returns, and the handler that was given."""
+    """``process()`` returns Powertools' entries, and ``handler`` is the one that was given."""
     entries = []
     records = events.sqs("ok", "fail")["Records"]
     for processor in both("BatchProcessor", batch.EventType.SQS):
@@ -376,7 +379,7 @@ def test_the_entries_of_the_context_manager_are_powertools() -> None:
 
 
 def test_the_shield_is_down_after_a_batch() -> None:
-    """What the handler does after a batch that ended in time is interrupted as anything else."""
+    """After a batch that ended in time the shield is down, and the handler is interrupted."""
     processor = batch.BatchProcessor(batch.EventType.SQS)
 
     @watch
@@ -399,7 +402,7 @@ KINDS = ["block", "wrap", "again"]
 @pytest.mark.parametrize("position", [0, 1, 2])
 @pytest.mark.parametrize("kind", KINDS)
 def test_sqs(run: Run, kind: str, position: int) -> None:
-    """In the first, a middle and the last record: it is reported, and those after it."""
+    """The interrupted record and those after it are reported, at any position."""
     bodies = ["ok-0", "ok-1", "ok-2"]
     bodies[position] = kind
     processor = batch.BatchProcessor(batch.EventType.SQS, raise_on_entire_batch_failure=False)
@@ -411,21 +414,21 @@ def test_sqs(run: Run, kind: str, position: int) -> None:
     assert [body for body in begun if body != "again and again"] == bodies[: position + 1]
     [report] = outcome.reports
     assert report["outcome"] == "returned"
-    assert outcome.remaining > SECONDS / 16  # not by last call
+    assert outcome.remaining > SECONDS / 16  # not at last call
     assert not under_way()
 
 
 @pytest.mark.parametrize("name", sorted(SOURCES))
 @pytest.mark.parametrize("model", [False, True])
 def test_every_source(run: Run, name: str, *, model: bool) -> None:
-    """An error in one record and a timeout in another, by the source's own identifiers."""
+    """An error and a timeout are reported by the identifiers of each source."""
     source = SOURCES[name]
     processor = batch.BatchProcessor(source.type, model=source.model if model else None)
     handler = handler_of(source.read_model if model else source.read)
 
     outcome = run(processor, source.make("ok-0", "fail-1", "ok-2", "block", "ok-4"), handler)
 
-    # The lowest of a shard, where Lambda goes on, is the first that failed.
+    # Lambda continues a shard at its lowest identifier, which is that of the first failure.
     assert outcome.failed == [source.identifier(n) for n in (1, 3, 4)]
     assert begun == ["ok-0", "fail-1", "ok-2", "block"]
     assert ended == ["ok-0", "ok-2"]
@@ -435,7 +438,7 @@ def test_every_source(run: Run, name: str, *, model: bool) -> None:
 @pytest.mark.parametrize("model", [False, True])
 @pytest.mark.parametrize("kind", KINDS)
 def test_fifo(run: Run, kind: str, *, skip: bool, model: bool) -> None:
-    """Order is kept: all after the interrupted one are reported, whatever their group."""
+    """In a FIFO queue all messages after the interrupted one are reported, of any group."""
     processor = batch.SqsFifoPartialProcessor(
         model=SqsRecordModel if model else None, skip_group_on_error=skip
     )
@@ -445,13 +448,13 @@ def test_fifo(run: Run, kind: str, *, skip: bool, model: bool) -> None:
     assert outcome.failed == names(2, 3, 4)
     assert ended == ["ok-0", "ok-1"]
 
-    # The next batch starts afresh.
+    # The next batch does not remember them.
     assert run(processor, events.fifo("ok", "ok"), record_handler).failed == []
 
 
 @pytest.mark.parametrize(("skip", "failed"), [(True, [1, 3, 4, 5]), (False, [1, 2, 3, 4, 5])])
 def test_fifo_an_error_and_a_timeout(run: Run, failed: list[int], *, skip: bool) -> None:
-    """A failed group stays failed, and the timeout in another takes the rest along."""
+    """A failed group stays failed, and a timeout in another one fails the remaining messages."""
     processor = batch.SqsFifoPartialProcessor(skip_group_on_error=skip)
     event = events.fifo("ok-0", "fail-1", "ok-2", "ok-3", "block", "ok-5", groups="ABCBCA")
 
@@ -459,11 +462,11 @@ def test_fifo_an_error_and_a_timeout(run: Run, failed: list[int], *, skip: bool)
 
     assert outcome.failed == names(*failed)
     assert "ok-5" not in begun
-    assert bool(outcome.reports) is skip  # without skipping nothing came to block
+    assert bool(outcome.reports) is skip  # without skipping, "block" is not reached
 
 
 def test_a_record_that_swallows_is_done(run: Run) -> None:
-    """It caught the timeout and returned: it counts as that. No further one is begun."""
+    """A record that catches the timeout and returns is done, and no further one begins."""
     processor = batch.BatchProcessor(batch.EventType.SQS)
 
     outcome = run(processor, events.sqs("ok-0", "swallow", "ok-2"), record_handler)
@@ -474,7 +477,7 @@ def test_a_record_that_swallows_is_done(run: Run) -> None:
 
 
 def test_a_record_that_swallows_both_is_done(run: Run) -> None:
-    """Even one that catches the Interrupt."""
+    """A record that catches the Interrupt as well, and returns, is done."""
     processor = batch.BatchProcessor(batch.EventType.SQS)
 
     outcome = run(processor, events.sqs("insist", "ok-1"), record_handler)
@@ -484,7 +487,7 @@ def test_a_record_that_swallows_both_is_done(run: Run) -> None:
 
 
 def test_swallowed_in_the_last_record_leaves_nothing_to_report(run: Run) -> None:
-    """All done, just in time: an empty list, though the watchdog has fired."""
+    """If the last record catches the timeout, nothing is reported, though the watchdog fired."""
     processor = batch.BatchProcessor(batch.EventType.SQS)
 
     outcome = run(processor, events.sqs("ok-0", "swallow"), record_handler)
@@ -495,13 +498,16 @@ def test_swallowed_in_the_last_record_leaves_nothing_to_report(run: Run) -> None
 
 @pytest.mark.parametrize("interrupt", ["timeout-error", "base", "none"])
 def test_no_record_is_begun_in_the_grace_period(run: Run, interrupt: str) -> None:
-    """Without any interrupt too: a look at the time before each record; and it is on record."""
+    """No record begins in the grace period, even without interrupts, and a timeout is recorded.
+
+    The processor looks at the time before each record.
+    """
     processor = batch.BatchProcessor(batch.EventType.SQS)
     pause = threading.Event()
 
     def handler(record: Any) -> None:
         begun.append(record.body)
-        # Uninterruptible up to the grace period, and no longer.
+        # The handler is uninterruptible until the grace period begins, and no longer.
         [(_, invocation)] = under_way()
         invocation.shields += 1
         while not invocation.is_out_of_time():
@@ -519,13 +525,13 @@ def test_no_record_is_begun_in_the_grace_period(run: Run, interrupt: str) -> Non
 
 
 def test_hooks_run_for_a_batch_that_stopped_by_the_clock(run: Run) -> None:
-    """It is cut short before the watchdog has woken, and still its hooks and record are there."""
+    """A batch that the clock ends before the watchdog has woken begins no further record."""
     processor = batch.BatchProcessor(batch.EventType.SQS)
     shutdown_hook(lambda _details: ended.append("hook"))
 
     def handler(record: Any) -> None:
         [(_, invocation)] = under_way()
-        invocation.start -= BOUND  # its time is up at once, and the watchdog asleep
+        invocation.start -= BOUND  # the time is up at once, while the watchdog sleeps
         invocation.limit = BOUND * 1.1
         invocation.due = 0.0
         begun.append(record.body)
@@ -542,7 +548,7 @@ def test_hooks_run_for_a_batch_that_stopped_by_the_clock(run: Run) -> None:
 
 @pytest.mark.parametrize("raises", [True, False])
 def test_the_whole_batch(run: Run, *, raises: bool) -> None:
-    """Nothing was done: as for any failure of the whole batch, the setting decides."""
+    """If no record was done, the processor's setting says whether to raise."""
     processor = batch.BatchProcessor(batch.EventType.SQS, raise_on_entire_batch_failure=raises)
 
     if not raises:
@@ -558,7 +564,7 @@ def test_the_whole_batch(run: Run, *, raises: bool) -> None:
 
 @pytest.mark.parametrize("interrupt", ["base", "timeout-error"])
 def test_callable_objects_and_partials(run: Run, interrupt: str) -> None:
-    """Handlers without a frame of their own are interrupted as well."""
+    """A partial, which has no frame of its own, is interrupted as well."""
     processor = batch.BatchProcessor(batch.EventType.SQS)
 
     def three(record: Any, *, tag: str) -> str:
@@ -577,7 +583,7 @@ def test_callable_objects_and_partials(run: Run, interrupt: str) -> None:
 
 
 class Formatted(SqsRecordModel):
-    """A model that C code can block in, without any Python frame."""
+    """A model whose formatting blocks in C, without any Python frame."""
 
 
 _never = threading.Lock()
@@ -588,14 +594,14 @@ Formatted.__format__ = collections.defaultdict(  # type: ignore[method-assign, a
 
 
 def test_a_handler_in_c() -> None:
-    """It has no frame of its own, and is interrupted all the same."""
+    """A record handler in C, without a frame of its own, is interrupted as well."""
     processor = batch.BatchProcessor(
         batch.EventType.SQS, model=Formatted, raise_on_entire_batch_failure=False
     )
 
     @watch
     def handler(event: Any, _context: Any) -> Any:
-        # Without the context: Powertools asks for no signature, which it does not have.
+        # The context is not passed: for that Powertools would need a signature, which C code lacks.
         return batch.process_partial_response(event, "{record}".format, processor)
 
     context = Context(SECONDS)
@@ -606,7 +612,7 @@ def test_a_handler_in_c() -> None:
 
 
 def test_the_lambda_context_is_handed_on(run: Run) -> None:
-    """To a record handler that asks for it, as Powertools does."""
+    """A record handler that asks for the Lambda context gets it, as with Powertools."""
     processor = batch.BatchProcessor(batch.EventType.SQS)
 
     def handler(record: Any, lambda_context: Any) -> str:
@@ -618,7 +624,7 @@ def test_the_lambda_context_is_handed_on(run: Run) -> None:
 
 
 def test_an_interrupt_in_a_library_of_the_record_handlers(run: Run) -> None:
-    """A task group makes a group of the Interrupt; it is still the timeout."""
+    """An Interrupt in a group, as a task group raises it, counts as the timeout."""
     processor = batch.BatchProcessor(batch.EventType.SQS)
 
     def handler(record: Any) -> str:
@@ -636,7 +642,7 @@ def test_an_interrupt_in_a_library_of_the_record_handlers(run: Run) -> None:
     "error", [SystemExit(3), KeyboardInterrupt(), BaseExceptionGroup("", [KeyboardInterrupt()])]
 )
 def test_what_is_no_timeout_ends_the_batch_as_ever(run: Run, error: BaseException) -> None:
-    """SystemExit and the like go through, as they go through Powertools."""
+    """SystemExit and KeyboardInterrupt end the batch, as with Powertools."""
     processor = batch.BatchProcessor(batch.EventType.SQS)
 
     def handler(record: Any) -> None:
@@ -648,7 +654,7 @@ def test_what_is_no_timeout_ends_the_batch_as_ever(run: Run, error: BaseExceptio
 
 
 class Validated(SqsRecordModel):
-    """A model whose validator takes its time, with some records."""
+    """A model whose validator blocks for some records."""
 
     @model_validator(mode="after")
     def check(self) -> Validated:
@@ -658,7 +664,10 @@ class Validated(SqsRecordModel):
 
 
 def test_a_validator_is_cut_at_last_call(run: Run) -> None:
-    """Outside of record handlers interrupts wait; at last call the record still has its name."""
+    """A validator is outside of the record handler, so it is interrupted only at last call.
+
+    The record is still reported by its name.
+    """
     processor = batch.BatchProcessor(batch.EventType.SQS, model=Validated)
 
     outcome = run(processor, events.sqs("ok", "slow", "ok"), record_handler)
@@ -667,7 +676,7 @@ def test_a_validator_is_cut_at_last_call(run: Run) -> None:
 
 
 def test_a_record_that_fails_its_model_keeps_its_name(run: Run) -> None:
-    """A poison pill and a timeout in one batch."""
+    """A record that its model rejects and one with a timeout are both reported."""
     processor = batch.BatchProcessor(batch.EventType.SQS, model=SqsRecordModel)
     event = events.sqs("ok", "pill", "block", "ok")
     del event["Records"][1]["receiptHandle"]
@@ -676,7 +685,7 @@ def test_a_record_that_fails_its_model_keeps_its_name(run: Run) -> None:
 
 
 class Slow(batch.BatchProcessor):
-    """A user's processor, whose own bookkeeping goes into the grace period."""
+    """A user's processor whose own bookkeeping reaches into the grace period."""
 
     def success_handler(self, record: Any, result: Any) -> Any:
         [(_, invocation)] = under_way()
@@ -689,7 +698,7 @@ class Slow(batch.BatchProcessor):
 
 
 def test_bookkeeping_is_not_interrupted(run: Run) -> None:
-    """A record that has been done stays done, though its time ended before it was noted."""
+    """A record stays done if the time ends before the processor has noted it."""
     processor = Slow(batch.EventType.SQS)
 
     outcome = run(processor, events.sqs("ok-0", "ok-1", "ok-2"), record_handler)
@@ -699,7 +708,7 @@ def test_bookkeeping_is_not_interrupted(run: Run) -> None:
 
 
 class SlowAnswer(batch.BatchProcessor):
-    """Its answer takes into the grace period."""
+    """A processor whose response takes into the grace period."""
 
     def _clean(self) -> None:
         [(_, invocation)] = under_way()
@@ -711,7 +720,7 @@ class SlowAnswer(batch.BatchProcessor):
 
 
 def test_the_answer_is_not_interrupted(run: Run) -> None:
-    """Done, each and all; the time ends while the response is made: it is given."""
+    """The response is given if the time ends while it is made."""
     processor = SlowAnswer(batch.EventType.SQS)
 
     outcome = run(processor, events.sqs("ok-0", "fail-1", "ok-2"), record_handler)
@@ -720,7 +729,7 @@ def test_the_answer_is_not_interrupted(run: Run) -> None:
 
 
 def test_the_handler_goes_on_after_a_batch_that_was_cut(run: Run) -> None:
-    """What it does with the response is left alone until last call."""
+    """The handler may use the response of an interrupted batch until last call."""
     processor = batch.BatchProcessor(batch.EventType.SQS)
     pause = threading.Event()
 
@@ -736,7 +745,7 @@ def test_the_handler_goes_on_after_a_batch_that_was_cut(run: Run) -> None:
 
 
 def test_as_a_decorator_and_as_a_context_manager(capfd: pytest.CaptureFixture[str]) -> None:
-    """Powertools' older ways of running a processor answer a timeout in the same way."""
+    """Powertools' older decorator and context manager answer a timeout in the same way."""
     processor = batch.BatchProcessor(batch.EventType.SQS)
 
     @watch
@@ -763,7 +772,7 @@ def test_as_a_decorator_and_as_a_context_manager(capfd: pytest.CaptureFixture[st
 
 
 def test_the_next_invocation_is_not_touched(run: Run) -> None:
-    """The same processor, after a timeout: a fresh batch, all of it done."""
+    """After a timeout the same processor runs the next batch from the start."""
     processor = batch.BatchProcessor(batch.EventType.SQS)
 
     first = run(processor, events.sqs("ok", "block"), record_handler)
@@ -775,7 +784,7 @@ def test_the_next_invocation_is_not_touched(run: Run) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_off_the_main_thread(run: Run, kind: str) -> None:
-    """Where interrupts are injected, and a blocked call ends first: the same answer."""
+    """In another thread, where interrupts are injected, the answer is the same."""
     processor = batch.BatchProcessor(batch.EventType.SQS)
     found: list[Any] = []
 
@@ -803,7 +812,10 @@ def test_off_the_main_thread(run: Run, kind: str) -> None:
 
 
 def test_in_a_thread_of_the_handlers_it_is_powertools_own() -> None:
-    """Interrupts land in the handler's thread only, and so this module puts no shield up here."""
+    """In a thread that the handler starts, the processor behaves as Powertools', without a shield.
+
+    Interrupts land in the handler's thread only.
+    """
 
     class Looking(batch.BatchProcessor):
         def success_handler(self, record: Any, result: Any) -> Any:
@@ -836,12 +848,12 @@ def test_in_a_thread_of_the_handlers_it_is_powertools_own() -> None:
 
 @pytest.fixture
 def own_loop() -> Iterator[asyncio.AbstractEventLoop]:
-    """The loop that Powertools keeps in Lambda, empty at the end."""
+    """Return the loop that Powertools keeps in Lambda; at the end it has no task."""
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     yield loop
     assert not asyncio.all_tasks(loop), "a task is pending"
-    loop.run_until_complete(asyncio.sleep(0))  # it runs: nothing is left that would stop it
+    loop.run_until_complete(asyncio.sleep(0))  # fails if a callback is left that would stop it
     loop.close()
     asyncio.set_event_loop(None)
 
@@ -852,7 +864,7 @@ def where(
     own_loop: asyncio.AbstractEventLoop,
     monkeypatch: pytest.MonkeyPatch,
 ) -> asyncio.AbstractEventLoop | None:
-    """Outside of Lambda, where Powertools calls ``asyncio.run``; and in it, on the kept loop."""
+    """Run outside of Lambda, with ``asyncio.run``, and in it, on the kept loop."""
     if request.param is None:
         return None
     monkeypatch.setenv("LAMBDA_TASK_ROOT", request.param)
@@ -863,7 +875,7 @@ def where(
 @pytest.mark.parametrize("position", [0, 1, 2])
 @pytest.mark.parametrize("kind", ["block", "own-block", "own-wrap", "own-again"])
 def test_async_records(run: Run, kind: str, position: int) -> None:
-    """Where the loop waits and in a task's own step: what has ended stays done."""
+    """Records that have ended stay done, whether the loop waits or a task holds it."""
     bodies = ["ok-0", "late-1", "ok-2"]
     bodies[position] = kind
     processor = batch.AsyncBatchProcessor(batch.EventType.SQS, raise_on_entire_batch_failure=False)
@@ -872,10 +884,10 @@ def test_async_records(run: Run, kind: str, position: int) -> None:
 
     done = sorted(set(bodies) - {kind})
     if kind.startswith("own"):
-        # It holds the loop: of those that began before it, only what needs no second step ends.
+        # It holds the loop, so of the records before it only those without a second step end.
         done = [body for body in bodies[:position] if body.startswith("ok")]
     assert sorted(ended) == done
-    # By what has happened, not by place: those that failed by themselves come first.
+    # The order is that of the events: records that failed by themselves come first.
     failed = [n for n, body in enumerate(bodies) if body not in done]
     assert sorted(outcome.failed) == names(*failed)
     assert len(outcome.reports) == 1
@@ -885,7 +897,7 @@ def test_async_records(run: Run, kind: str, position: int) -> None:
 @pytest.mark.usefixtures("where")
 @pytest.mark.parametrize("name", sorted(SOURCES))
 def test_async_every_source(run: Run, name: str) -> None:
-    """An error, a timeout, and records that ended after it."""
+    """An error and a timeout are reported; a record that ends after the error is done."""
     source = SOURCES[name]
     processor = batch.AsyncBatchProcessor(source.type)
 
@@ -901,7 +913,7 @@ def test_async_every_source(run: Run, name: str) -> None:
 
 @pytest.mark.usefixtures("where")
 def test_async_entries_are_in_the_records_order(run: Run) -> None:
-    """``async_process()`` returns one for each record, whatever became of it."""
+    """``async_process()`` returns an entry for each record, in the records' order."""
     processor = batch.AsyncBatchProcessor(batch.EventType.SQS)
 
     @watch
@@ -916,7 +928,7 @@ def test_async_entries_are_in_the_records_order(run: Run) -> None:
 
 @pytest.mark.usefixtures("where")
 def test_async_a_record_that_catches_its_cancellation_is_done(run: Run) -> None:
-    """It cleaned up, waiting, and returned; it is not reported."""
+    """A record that catches its cancellation, cleans up and returns is not reported."""
     processor = batch.AsyncBatchProcessor(batch.EventType.SQS)
 
     outcome = run(processor, events.sqs("swallow", "block", "ok"), async_record_handler)
@@ -928,7 +940,7 @@ def test_async_a_record_that_catches_its_cancellation_is_done(run: Run) -> None:
 @pytest.mark.usefixtures("where")
 @pytest.mark.parametrize("kind", ["block", "own-block"])
 def test_async_a_cleanup_is_left_alone(run: Run, kind: str) -> None:
-    """Cancelled because of another's timeout, it has several interrupts' time to clean up."""
+    """A record that is cancelled by another one's timeout has time to clean up."""
     processor = batch.AsyncBatchProcessor(batch.EventType.SQS)
 
     async def handler(record: Any) -> None:
@@ -950,17 +962,17 @@ def test_async_a_cleanup_is_left_alone(run: Run, kind: str) -> None:
 
 @pytest.mark.usefixtures("where")
 def test_async_all_done_just_in_time(run: Run) -> None:
-    """The last one swallows: nothing to report."""
+    """If the last record catches the timeout, nothing is reported."""
     processor = batch.AsyncBatchProcessor(batch.EventType.SQS)
 
     outcome = run(processor, events.sqs("swallow", "own-swallow", "ok"), async_record_handler)
 
-    assert outcome.failed in ([], names(2))  # the third was not begun when the second held the loop
+    assert outcome.failed in ([], names(2))  # the third did not begin if the second held the loop
 
 
 @pytest.mark.usefixtures("where")
 def test_async_whole_batch_raises(run: Run) -> None:
-    """As Powertools does, and as the sync one."""
+    """If no record was done, the async processor raises as well."""
     processor = batch.AsyncBatchProcessor(batch.EventType.SQS)
 
     with pytest.raises(BatchProcessingError):
@@ -969,7 +981,7 @@ def test_async_whole_batch_raises(run: Run) -> None:
 
 @pytest.mark.usefixtures("where")
 def test_async_cancellation_of_its_own_is_powertools(run: Run) -> None:
-    """A record that is cancelled without a timeout ends the batch as it ends Powertools'."""
+    """A record that is cancelled without a timeout ends the batch, as with Powertools."""
 
     async def handler(record: Any) -> None:
         raise asyncio.CancelledError
@@ -982,7 +994,10 @@ def test_async_cancellation_of_its_own_is_powertools(run: Run) -> None:
 def test_async_a_task_that_outlives_its_cancellation_touches_no_other_batch(
     run: Run, own_loop: asyncio.AbstractEventLoop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It resists until last call, and never runs again, though it would give in now."""
+    """A task that resists its cancellation until last call never runs in a later batch.
+
+    It would give in by then.
+    """
     monkeypatch.setenv("LAMBDA_TASK_ROOT", "/var/task")
     processor = batch.AsyncBatchProcessor(batch.EventType.SQS)
     first = run(processor, events.sqs("resist", "ok"), async_record_handler)
@@ -1007,7 +1022,7 @@ HANGS = ["ok"] * 6 + ["block"] + ["ok"] * 3
 
 
 def response_of(processor: Any, event: Any, handler: Any, *, is_watched: bool = True) -> Any:
-    """The answer to a batch with far more time than a record may take."""
+    """Return the answer to a batch with far more time than a record may take."""
     process: Any = batch.process_partial_response
     if isinstance(processor, powertools.AsyncBatchProcessor):
         process = batch.async_process_partial_response
@@ -1026,7 +1041,7 @@ def reported(response: Any) -> list[Any]:
 @pytest.mark.parametrize("kind", ["BatchProcessor", "AsyncBatchProcessor"])
 @pytest.mark.parametrize("name", sorted(SOURCES))
 def test_one_record_that_hangs_fails_alone(name: str, kind: str, *, is_watched: bool) -> None:
-    """Nine of ten are done, and the one is reported."""
+    """One record of ten that hangs is reported, and the other nine are done."""
     source = SOURCES[name]
     processor = getattr(batch, kind)(source.type, record_time_limit=LIMIT)
     make = async_handler_of if kind.startswith("Async") else handler_of
@@ -1045,7 +1060,7 @@ def test_one_record_that_hangs_fails_alone(name: str, kind: str, *, is_watched: 
     ("skip", "failed"), [(False, [2, 3, 4, 5, 6, 7, 8, 9]), (True, [2, 4, 6, 8])]
 )
 def test_fifo_keeps_the_order_behind_a_record_that_hangs(failed: list[int], *, skip: bool) -> None:
-    """As after any other failure: no record of its group, or none at all, has a turn."""
+    """After a message that hangs no message of its group, or none at all, is processed."""
     processor = batch.SqsFifoPartialProcessor(skip_group_on_error=skip, record_time_limit=LIMIT)
     bodies = ["ok", "ok", "block", *["ok"] * 7]
 
@@ -1056,7 +1071,7 @@ def test_fifo_keeps_the_order_behind_a_record_that_hangs(failed: list[int], *, s
 
 
 def test_two_records_that_hang_fail_each_for_itself() -> None:
-    """Each has its own limit."""
+    """Each of two records that hang exceeds its own limit, and is reported."""
     processor = batch.BatchProcessor(SQS.type, record_time_limit=LIMIT)
 
     response = response_of(processor, events.sqs("block", "ok", "block", "ok"), record_handler)
@@ -1066,7 +1081,7 @@ def test_two_records_that_hang_fail_each_for_itself() -> None:
 
 
 def test_a_record_that_swallows_its_limit_once_fails_all_the_same() -> None:
-    """An Interrupt comes next, and the record is left with TimeLimitExceeded."""
+    """A record that catches its limit once gets an Interrupt, and fails with TimeLimitExceeded."""
     processor = batch.BatchProcessor(SQS.type, record_time_limit=LIMIT)
 
     response = response_of(processor, events.sqs("again", "ok"), record_handler)
@@ -1076,7 +1091,7 @@ def test_a_record_that_swallows_its_limit_once_fails_all_the_same() -> None:
 
 
 def test_the_invocations_time_may_be_up_first(run: Run) -> None:
-    """Then the batch ends, as without a limit."""
+    """If the invocation times out before a record's limit, the batch ends as without a limit."""
     processor = batch.BatchProcessor(SQS.type, record_time_limit=BOUND)
 
     outcome = run(processor, events.sqs("ok", "block", "ok"), record_handler)
@@ -1086,7 +1101,7 @@ def test_the_invocations_time_may_be_up_first(run: Run) -> None:
 
 
 def test_a_record_handler_in_c_has_a_limit() -> None:
-    """It has no frame of its own, so one is lent to it."""
+    """A record handler in C has a limit as well; a frame is made for it."""
     processor = batch.BatchProcessor(SQS.type, record_time_limit=LIMIT)
     waits = functools.partial(wait_for, threading.Event())
 
@@ -1105,7 +1120,7 @@ def wait_for(event: threading.Event, record: Any) -> None:
     "kind", ["BatchProcessor", "AsyncBatchProcessor", "SqsFifoPartialProcessor"]
 )
 def test_what_is_no_limit_is_refused(kind: str, seconds: object) -> None:
-    """With a value that would do."""
+    """The limit must be a positive number, and the error shows a valid one."""
     arguments = [] if "Fifo" in kind else [SQS.type]
 
     with pytest.raises(ConfigurationError, match=r"^record_time_limit=.*; for example 5\.0"):

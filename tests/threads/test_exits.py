@@ -1,4 +1,4 @@
-"""Context managers whose end waits again for what will never come."""
+"""Context managers whose exit waits again for what does not end."""
 
 from __future__ import annotations
 
@@ -43,7 +43,10 @@ def process(release: threading.Event) -> None:
 def test_a_wait_at_the_end_of_a_block_is_cut_before_last_call(
     block: Callable[[threading.Event], None],
 ) -> None:
-    """It gets half of the time that a cleanup would get, and the rest is for the outer ones."""
+    """An ``__exit__`` that only waits is cut halfway to last call.
+
+    The outer cleanups have the rest of the time.
+    """
     release = threading.Event()
     cleaned: list[float] = []
     context = Context(GRACE * 4)
@@ -66,7 +69,7 @@ def test_a_wait_at_the_end_of_a_block_is_cut_before_last_call(
 
 
 def test_a_wait_that_ends_is_not_cut() -> None:
-    """A pool whose work is nearly done gets to finish it."""
+    """A pool whose work is nearly done can finish it in its ``__exit__``."""
     done: list[str] = []
 
     def work() -> None:
@@ -86,7 +89,7 @@ def test_a_wait_that_ends_is_not_cut() -> None:
 
 
 def test_a_join_that_takes_any_oserror_for_the_childs_end_is_interrupted_for_good() -> None:
-    """``Process.join()`` drops a TimeoutError and returns; the handler must not go on then."""
+    """``Process.join()`` drops a TimeoutError, so an interrupt of another kind ends it."""
 
     def scene() -> bytes:
         child = multiprocessing.get_context("fork").Process(target=signal.pause)
@@ -98,7 +101,8 @@ def test_a_join_that_takes_any_oserror_for_the_childs_end_is_interrupted_for_goo
             went_on.append(True)
             return "the child has ended"
 
-        # Not in the handler: interrupted in there, it would have a child that cannot be ended.
+        # Not in the handler: interrupted in ``start()``, it would leave a child that cannot be
+        # ended.
         child.start()
         try:
             handler({}, Context(0.4))

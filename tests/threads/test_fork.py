@@ -1,7 +1,7 @@
-"""Forks in a watched handler: the parent goes on being watched, and the child is its own process.
+"""Forks in a watched handler: the parent is still watched, and the child is a new process.
 
-Each scene is played in a process of its own, forked from this one, so that it starts with no
-watchdog thread and no other thread either.
+Each scene runs in a process that was forked from this one, so that it starts with no watchdog
+thread and no other thread either.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from watchdog_lambda._process import process_watchdog
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# From Python 3.12 on, of every fork of a process with a second thread.
+# From Python 3.12 on a fork in a process with a second thread warns.
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
 
 
 def play(scene: Callable[[], object]) -> None:
-    """Run a scene in a child with one thread; fail as it fails."""
+    """Run a scene in a child with one thread, and fail if it fails."""
 
     def child() -> bytes:
         warnings.simplefilter("ignore", DeprecationWarning)
@@ -51,7 +51,7 @@ def fork() -> int:
 
 
 def test_the_parent_is_watched_on_by_the_same_thread() -> None:
-    """However often its handler forks."""
+    """One watchdog thread watches a handler that forks ten times."""
 
     def scene() -> None:
         threads: set[int | None] = set()
@@ -72,7 +72,7 @@ def test_the_parent_is_watched_on_by_the_same_thread() -> None:
 
 
 def test_a_child_is_not_the_invocation_and_can_watch_handlers_itself() -> None:
-    """It has no watchdog until it watches; then it has one of its own."""
+    """A forked child has no invocation and no watchdog thread until it watches a handler."""
 
     def child() -> bytes:
         try:
@@ -101,7 +101,7 @@ def test_a_child_is_not_the_invocation_and_can_watch_handlers_itself() -> None:
 
 
 def test_a_timeout_under_way_goes_on_after_a_fork() -> None:
-    """The second interrupt comes, and the hooks do not run once more."""
+    """After a fork the next interrupt lands, and the hooks do not run again."""
 
     def scene() -> None:
         hooks: list[int] = []
@@ -128,7 +128,10 @@ def test_a_timeout_under_way_goes_on_after_a_fork() -> None:
 
 
 def test_a_handler_that_does_nothing_but_fork_is_interrupted() -> None:
-    """What CPython and this package run around a fork puts no interrupt off for good."""
+    """A handler that forks all the time is interrupted before last call.
+
+    The code that CPython and this package run around a fork defers no interrupt for long.
+    """
 
     def scene() -> None:
         begun: list[float] = []

@@ -1,7 +1,4 @@
-"""C code that holds the GIL: reached by the kernel's timer, hooks included.
-
-If it looks at signals.
-"""
+"""C code that holds the GIL but looks at signals: the kernel's timer reaches it."""
 
 from __future__ import annotations
 
@@ -40,7 +37,10 @@ def serialise() -> None:
 def test_code_that_holds_the_gil_is_interrupted_and_hooks_run_before(
     work: Callable[[], None],
 ) -> None:
-    """No Python thread can run; the nudge's handler, called from inside of it, lets them."""
+    """A nudge of the kernel's timer interrupts code that holds the GIL, after the hooks.
+
+    No Python thread can run until the nudge's handler, which the code calls, lets them.
+    """
     seen: list[float] = []
     watchdog = Watchdog(grace_period=0.3)
     watchdog.shutdown_hook(lambda details: seen.append(details.remaining()))
@@ -68,7 +68,10 @@ except TimeoutError:
 
 
 def test_the_very_first_invocation_may_hold_the_gil_from_its_first_instruction() -> None:
-    """The thread has been started and never got to run: the timer is set by the one who rings."""
+    """The first invocation is interrupted even if it holds the GIL from its first instruction.
+
+    The watchdog's thread has not run yet, so the handler's thread sets the timer.
+    """
     done = subprocess.run(
         [sys.executable, "-c", FIRST], capture_output=True, text=True, check=True, timeout=BOUND
     )
@@ -77,7 +80,7 @@ def test_the_very_first_invocation_may_hold_the_gil_from_its_first_instruction()
 
 
 def test_the_timer_is_silent_after_the_invocation() -> None:
-    """Nothing rings in the runtime's loop, nor in an idle process."""
+    """After the invocation the timer does not ring any more."""
     with pytest.raises(LambdaTimeout):
         watch(grace_period=0.05)(lambda _e, _c: expression())({}, Context(0.4))
 
@@ -85,7 +88,7 @@ def test_the_timer_is_silent_after_the_invocation() -> None:
 
 
 def test_timer_rings_once_set_and_not_once_stopped() -> None:
-    """The bare timer, with a signal of its own."""
+    """The kernel's timer rings once it is set, and does not once it is stopped."""
     number = signal.SIGRTMIN + 5
     rings: list[int] = []
     before = signal.signal(number, lambda s, _f: rings.append(s))

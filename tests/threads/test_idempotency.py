@@ -1,4 +1,4 @@
-"""Powertools' idempotency in a timeout: which interrupts leave a record in progress, how long."""
+"""Powertools' idempotency in a timeout: which interrupts leave a record in progress."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from watchdog_lambda import Interrupt, LambdaTimeout, batch, watch
 
 try:
     from aws_lambda_powertools.utilities.idempotency.persistence.cache import CachePersistenceLayer
-except ModuleNotFoundError:  # as the first 3.x releases call it
+except ModuleNotFoundError:  # as early 3.x releases name it
     from aws_lambda_powertools.utilities.idempotency.persistence.redis import (
         RedisCachePersistenceLayer as CachePersistenceLayer,
     )
@@ -65,13 +65,13 @@ def store() -> Store:
 def layer(store: Store) -> CachePersistenceLayer:
     client: Any = store
     with warnings.catch_warnings():
-        # The name to use is, in Powertools 3, another for the class that it warns of.
+        # In Powertools 3 the class to use is an alias of the one whose use it deprecates.
         warnings.simplefilter("ignore", DeprecationWarning)
         return CachePersistenceLayer(client=client)
 
 
 def swallow() -> None:
-    """As a library that takes the first interrupt for a fault of the network, and tries again."""
+    """Catch each interrupt and try again, as a library that takes it for a network error."""
     while True:
         try:
             block()
@@ -80,7 +80,7 @@ def swallow() -> None:
 
 
 def charging(store: Store, *, registered: bool = True, translate: bool = False) -> Any:
-    """A handler whose work must not be done twice."""
+    """Return a handler whose work must not be done twice."""
     config = IdempotencyConfig()
 
     @idempotent_function(  # type: ignore[untyped-decorator]
@@ -108,7 +108,7 @@ def translated() -> Any:
 
 
 def test_a_timeout_clears_the_record(store: Store) -> None:
-    """LambdaTimeout is an Exception: Powertools deletes it, and a retry does the work at once."""
+    """LambdaTimeout is an Exception, so Powertools deletes the record, and a retry may work."""
     handler = charging(store)
 
     with pytest.raises(LambdaTimeout):
@@ -120,7 +120,10 @@ def test_a_timeout_clears_the_record(store: Store) -> None:
 
 
 def test_an_interrupt_leaves_it_until_the_hard_deadline(store: Store) -> None:
-    """A BaseException goes past Powertools: a retry is refused until the context's time is up."""
+    """An Interrupt leaves the record in progress, and a retry is refused until the hard deadline.
+
+    Powertools does not catch it, because it is a BaseException.
+    """
     handler = charging(store)
     event = {"id": 1, "do": "swallow"}
     context = Context(SECONDS)
@@ -133,7 +136,7 @@ def test_an_interrupt_leaves_it_until_the_hard_deadline(store: Store) -> None:
 
     threading.Event().wait(context.get_remaining_time_in_millis() / 1000 + 0.01)
     with pytest.raises(LambdaTimeout):
-        handler(event, Context(SECONDS))  # it is done again
+        handler(event, Context(SECONDS))  # the work is done again
 
 
 @pytest.mark.skipif(
@@ -141,7 +144,10 @@ def test_an_interrupt_leaves_it_until_the_hard_deadline(store: Store) -> None:
     reason="Powertools before 3.35 takes such a record for one that has expired",
 )
 def test_without_the_context_it_stays(store: Store) -> None:
-    """Powertools has not been told of a deadline: until the record itself expires, in an hour."""
+    """Without the context Powertools knows no deadline, so the record stays until it expires.
+
+    That is after an hour.
+    """
     handler = charging(store, registered=False)
     event = {"id": 1, "do": "swallow"}
     context = Context(SECONDS)
@@ -159,7 +165,10 @@ def test_without_the_context_it_stays(store: Store) -> None:
 
 
 def test_an_interrupt_that_is_translated_clears_it(store: Store) -> None:
-    """Inside of the idempotent function, an Exception made of it; still this timeout outside."""
+    """An Interrupt that user code turns into an Exception lets Powertools delete the record.
+
+    Outside it is still this timeout.
+    """
     handler = charging(store, translate=True)
 
     with pytest.raises(TimeoutError):
@@ -169,7 +178,7 @@ def test_an_interrupt_that_is_translated_clears_it(store: Store) -> None:
 
 
 def test_the_decorator_of_the_handler(store: Store) -> None:
-    """``@idempotent`` knows the context by itself."""
+    """``@idempotent`` passes the handler's context to Powertools by itself."""
 
     @watch
     @idempotent(persistence_store=layer(store))
@@ -187,7 +196,7 @@ def test_the_decorator_of_the_handler(store: Store) -> None:
 
 
 class SlowStore(Store):
-    """Its answer to the result does not come."""
+    """A store that never answers when the result is saved."""
 
     def set(self, name: str, value: str, ex: int | None = None, *, nx: bool = False) -> bool | None:
         if "COMPLETED" in value:
@@ -196,9 +205,9 @@ class SlowStore(Store):
 
 
 def test_an_interrupt_in_the_saving_of_the_result() -> None:
-    """The work is done and the record says in progress: after the deadline it is done again.
+    """An Interrupt lands while the result is saved, and the record stays in progress.
 
-    Powertools would take a timeout for a fault of its store, so what lands goes through it.
+    Powertools would take a timeout for an error of its store.
     """
     store = SlowStore()
     handler = charging(store)
@@ -211,7 +220,7 @@ def test_an_interrupt_in_the_saving_of_the_result() -> None:
 
 
 def test_records_of_a_batch(store: Store) -> None:
-    """Done ones are completed, the interrupted one is cleared, those not begun have none."""
+    """In a batch completed records stay, and interrupted or unstarted ones have no record."""
     processor = batch.BatchProcessor(batch.EventType.SQS)
     config = IdempotencyConfig(event_key_jmespath="messageId")
 

@@ -1,6 +1,6 @@
-"""Sub-interpreters: in one of them nothing is watched, and said so; a handler may have some.
+"""Sub-interpreters: a handler in one runs unwatched with a warning; one may use some.
 
-Each scene is a process of its own, because what goes wrong here ends it.
+Each scene runs in its own process, because a failure here ends the process.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def run(interpreter, script):
     failure = interpreters.run_string(interpreter, script)  # or raised, up to 3.12
     assert failure is None, failure.formatted
 """
-# No threading or json there, or the interpreter that is ended could be theirs to break.
+# Without threading and json, which could break the interpreter when it is ended.
 INNER = """
 import sys
 sys.path[:] = {path!r}
@@ -57,7 +57,7 @@ PREFIX = "invocations are not watched: no thread can be started (in a sub-interp
 
 
 def play(scene: str) -> list[str]:
-    """What the scene prints."""
+    """Return the lines that the scene prints."""
     script = f"{COMMON}{MAIN}INNER = {INNER!r}.format(path=sys.path)\n{scene}"
     done = subprocess.run(
         [sys.executable, "-c", script],
@@ -74,7 +74,10 @@ def play(scene: str) -> list[str]:
 def test_in_a_sub_interpreter_the_handler_runs_unwatched_and_the_log_says_so(
     *, isolated: bool
 ) -> None:
-    """Once; and the interpreter can be used again and ended, with or without our thread in main."""
+    """In a sub-interpreter the handler runs unwatched, with one warning in the log.
+
+    The interpreter can be used again and ended, with or without a watchdog in the main one.
+    """
     printed = play(f"""
 for _ in range(2):
     interpreter = create({isolated})
@@ -94,7 +97,7 @@ for _ in range(2):
 
 @pytest.mark.parametrize("isolated", [True, False], ids=["isolated", "legacy"])
 def test_a_handler_may_have_a_sub_interpreter(*, isolated: bool) -> None:
-    """It is watched before, meanwhile and after; the interrupt waits for what runs in there."""
+    """A handler that uses a sub-interpreter is interrupted, after the code that runs in it."""
     printed = play(f"""
 def has_one(script):
     interpreter = create({isolated})
@@ -121,13 +124,13 @@ time_out("import time; time.sleep(1.8)", 2.0)
 
     told = [line for line in printed if line.startswith("interrupted after")]
     seconds = [float(line.split()[-1]) for line in told]
-    assert 1.55 < seconds[0] < 2.5, told  # of the 60 that it waits for
+    assert 1.55 < seconds[0] < 2.5, told  # it would wait for 60 s
     assert 1.8 <= seconds[1] < 2.5, told
 
 
 @pytest.mark.parametrize("missing", ["faulthandler", "opcode"])
 def test_what_cannot_be_imported_leaves_the_handler_unwatched_and_running(missing: str) -> None:
-    """The handler is called all the same, and the log says why it is not watched."""
+    """If a module cannot be imported, the handler runs unwatched, and the log says why."""
     printed = play(f"""
 sys.modules[{missing!r}] = None
 print(watch(lambda _e, _c: "ended")({{}}, Context(5.0)))

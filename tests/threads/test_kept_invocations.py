@@ -1,4 +1,4 @@
-"""The object that a thread's calls share, against everybody who looks at it between two of them."""
+"""The invocation object that a thread reuses, and the threads that may look at it meanwhile."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 
 
 class Observed(WatchdogThread):
-    """One without a thread, which looks when the test has it look."""
+    """A watchdog without a thread, which looks only when the test calls it."""
 
     def __init__(self) -> None:
         self.now = FakeClock()
         super().__init__(self.now, _report)
         self._has_met_main = True
-        self.wake_at = -math.inf  # it is not rung
+        self.wake_at = -math.inf  # so it is not rung
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def observed() -> Observed:
 def call(
     observed: Observed, handler: Callable[[], object] = lambda: None, seconds: float = 8.0
 ) -> Invocation:
-    """Call a handler; the object that it had."""
+    """Call a handler, and return the invocation object that it had."""
     held: list[Invocation] = []
 
     def called(_event: object, _context: object) -> None:
@@ -54,7 +54,7 @@ def call(
 
 
 def test_calls_that_nobody_has_seen_share_one_object(observed: Observed) -> None:
-    """And leave neither event nor context in it."""
+    """Calls that no other code has seen share one object, without their event and context."""
     one, other = call(observed), call(observed)
 
     assert one is other
@@ -62,7 +62,7 @@ def test_calls_that_nobody_has_seen_share_one_object(observed: Observed) -> None
 
 
 def test_what_has_been_called_is_not_kept_alive(observed: Observed) -> None:
-    """A decoded event can be tens of megabytes."""
+    """The event is not kept alive after the call: it can have tens of megabytes."""
 
     class Event:
         pass
@@ -88,7 +88,7 @@ SEES: dict[str, Callable[[], object]] = {
 
 @pytest.mark.parametrize("who", SEES)
 def test_what_has_been_seen_stays_the_same_invocation(observed: Observed, who: str) -> None:
-    """Nothing that a later call does reaches what holds it."""
+    """An invocation that other code has seen is not reused, so a later call cannot change it."""
     one = call(observed, SEES[who])
     times = (one.start, one.limit, one.due)
     observed.now.advance(100.0)
@@ -100,7 +100,7 @@ def test_what_has_been_seen_stays_the_same_invocation(observed: Observed, who: s
 
 
 def test_what_is_seen_between_two_calls_is_nothing(observed: Observed) -> None:
-    """The thread that has marked it finds it closed, and the call after that gets another one."""
+    """A look between two calls finds no invocation, and the next call gets another object."""
     one = call(observed)
 
     assert under_way() == []
@@ -111,14 +111,15 @@ def test_what_is_seen_between_two_calls_is_nothing(observed: Observed) -> None:
 
 @pytest.mark.parametrize("ends", ["before the look", "after the look"])
 def test_whoever_looks_at_an_end_sees_it_or_is_seen(observed: Observed, ends: str) -> None:
-    """The one closes and reads the mark, the other marks and reads whether it is open.
+    """A look at the end of a call either finds it closed, or makes the call keep its object.
 
-    Here one side does both between the two steps of the other.
+    The thread closes and then reads the mark, and the other marks it and then reads whether it is
+    open; here one side does both steps between those of the other.
     """
     found: list[list[tuple[int, Invocation]]] = []
 
     class Marking:
-        """The watchdog's two steps, with an end in between."""
+        """The watchdog's two steps, with the call's end in between."""
 
         def __init__(self, one: Invocation) -> None:
             self.one = one
@@ -152,9 +153,9 @@ def test_whoever_looks_at_an_end_sees_it_or_is_seen(observed: Observed, ends: st
 
 
 def test_what_is_marked_while_it_is_armed_keeps_that_call_for_good(observed: Observed) -> None:
-    """The mark comes after the thread's look and before it opens the object.
+    """An object that is marked after the thread's look, while it is armed, is for that call only.
 
-    The watchdog finds it closed, then open with all that belongs to it, and its end lets go of it.
+    The watchdog finds it closed, and then open and complete, and the call's end releases it.
     """
     first = call(observed)
 
@@ -181,7 +182,10 @@ def test_what_is_marked_while_it_is_armed_keeps_that_call_for_good(observed: Obs
 
 
 def test_an_error_of_a_handler_called_by_another_is_its_own(observed: Observed) -> None:
-    """Though a thread's first call asks for its object in a ``try``."""
+    """The KeyError of a nested watched handler gets out, though the guard catches one itself.
+
+    A thread's first call asks for its object in a ``try``.
+    """
 
     def inner(_event: object, _context: object) -> None:
         raise KeyError("order")
@@ -198,10 +202,10 @@ def test_an_error_of_a_handler_called_by_another_is_its_own(observed: Observed) 
 
 @pytest.mark.parametrize("form", ["entrypoint", "@watch"])
 def test_there_is_no_check_point_while_an_invocation_is_armed(form: str) -> None:
-    """From the first store to the last, which opens it.
+    """CPython looks at no signal while an invocation is armed, from the first store to the last.
 
-    A user's signal handler that ran in between could call a watched handler itself, and
-    leave its own start or limit in ours.
+    A user's signal handler that ran in between could call a watched handler itself, and leave its
+    own start or limit in the object.
     """
 
     def handler(event: object, context: object) -> None: ...

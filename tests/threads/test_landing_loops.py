@@ -1,6 +1,6 @@
-"""Loops that an interrupt can land wrongly in, timed out for real: nothing is left behind.
+"""Loops that an interrupt can damage, with real timeouts: nothing is left behind.
 
-In numbers: ``python3 dev.py landing``.
+``python3 dev.py landing`` prints figures for the same loops.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from watchdog_lambda import LambdaTimeout, watch
 from watchdog_lambda._cpython import taps
 from watchdog_lambda.testing import FakeContext
 
-pytestmark = pytest.mark.alone  # what is late lands beyond the hard deadline, wherever it must
+pytestmark = pytest.mark.alone  # beyond the hard deadline a late interrupt lands in any frame
 
 ROUNDS = 3
 SECONDS = 0.06
 
 
 @pytest.mark.untraced
-@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # a coroutine that was cut before it began
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # a coroutine was cut before it began
 @pytest.mark.parametrize("name", [*LOOPS, *ASYNC_LOOPS])
 def test_whatever_the_loop_was_doing_it_leaves_nothing_behind(name: str) -> None:
-    """A timeout of 60 ms has the shortest of patiences."""
+    """A timeout of 60 ms, which has the shortest patience, leaves nothing behind."""
     verdicts = [strike(name, SECONDS) for _ in range(ROUNDS)]
 
     assert [verdict for verdict, was_cut in verdicts if verdict and not was_cut] == []
@@ -44,8 +44,8 @@ def test_whatever_the_loop_was_doing_it_leaves_nothing_behind(name: str) -> None
 def test_off_the_main_thread_it_leaves_nothing_behind_either(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """There the thread is tapped, and traced to a safe point."""
-    # A thread that a busy machine gives no turn would be injected, as one in C code is.
+    """In another thread, which is tapped and traced to a safe point, nothing is left behind."""
+    # A thread that gets no turn on a busy machine would be injected, as one in C code is.
     monkeypatch.setattr(taps, "HEARING", BOUND)
     verdicts: list[tuple[list[str], bool]] = []
     for _ in range(ROUNDS):
@@ -61,7 +61,10 @@ def test_off_the_main_thread_it_leaves_nothing_behind_either(
 def test_a_library_whose_call_returned_first_is_where_the_thread_was_met(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    """Its client may await the next call of a protocol, so the process is not taken to be sound."""
+    """The library in which the thread was met is recorded, though its call returned first.
+
+    Its client may be in the middle of a protocol, so the process is recycled.
+    """
     library: dict[str, Any] = {}
     source = "def execute():\n    for _ in range(20_000):\n        pass\n"
     exec(compile(source, "/opt/site-packages/driver/core.py", "exec"), library)  # noqa: S102

@@ -1,4 +1,4 @@
-"""Who answers: the handler that comes back, or the watchdog that has given it up. Never both."""
+"""Who answers, the handler that returns or the watchdog that gave up on it; never both."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ACCEPTED = 202
 
 
 class Api:
-    """Stands in for Lambda's: holds each post, and refuses if it is told to."""
+    """Stands in for Lambda's API: holds each post, and refuses it if the test says so."""
 
     def __init__(self) -> None:
         self.gate = Gate()
@@ -48,7 +48,7 @@ class Gone(Exception):
 
 
 class StayingOn(Exit):
-    """Everything but the end of the process, which the test has come when it opens the gate."""
+    """A last resort that waits at a gate instead of ending the process."""
 
     def __init__(self, api: Any) -> None:
         super().__init__(api, 0.0)
@@ -57,14 +57,14 @@ class StayingOn(Exit):
     def _leave(self, firing: Firing, remark: str) -> NoReturn:
         del remark
         self.end.hold()
-        # Or a handler that has come back would wait for good: that is what it does until the end.
+        # Otherwise a handler that has returned would wait forever for the process's end.
         firing.give_answer_back()
         raise Gone
 
 
 @pytest.fixture
 def api() -> Iterator[Api]:
-    """What the process's last resort answers to."""
+    """Return the API that the last resort posts to."""
     api = Api()
     yield api
     api.gate.open()
@@ -72,7 +72,7 @@ def api() -> Iterator[Api]:
 
 @pytest.fixture(autouse=True)
 def last_resort(api: Api) -> Iterator[StayingOn]:
-    """The process's own, with an API that a test controls."""
+    """Replace the process's last resort by one with the test's API."""
     before = process_watchdog.last_resort
     process_watchdog.last_resort = last_resort = StayingOn(api)
     yield last_resort
@@ -81,11 +81,11 @@ def last_resort(api: Api) -> Iterator[StayingOn]:
 
 
 def run_off_the_main_thread(free: threading.Event) -> tuple[threading.Thread, list[object]]:
-    """Start a call that no interrupt brings back before `free` is set."""
+    """Start a call in another thread that no interrupt ends before `free` is set."""
     results: list[object] = []
 
     def handler(_event: object, _context: object) -> str:
-        # One blocked call, which an injection does not break.
+        # This is one blocked call, which an injection does not interrupt.
         free.wait(BOUND)
         return "the handler's own"
 
@@ -98,7 +98,7 @@ def run_off_the_main_thread(free: threading.Event) -> tuple[threading.Thread, li
 def test_a_handler_that_comes_back_during_the_last_resort_does_not_answer_again(
     last_resort: StayingOn, api: Api
 ) -> None:
-    """The watchdog has claimed the answer and is posting it; the handler returns; it must wait."""
+    """A handler that returns while the watchdog posts the answer waits, and does not answer."""
     free = threading.Event()
     worker, results = run_off_the_main_thread(free)
     api.gate.wait_until_reached()
@@ -126,7 +126,7 @@ def test_a_handler_that_comes_back_during_the_last_resort_does_not_answer_again(
 def test_an_answer_that_is_not_taken_is_the_handlers_to_give(
     api: Api, refusal: Exception | int
 ) -> None:
-    """Nothing has been answered, so whatever the handler comes to is the answer."""
+    """If the post fails, the handler's result is the answer."""
     if isinstance(refusal, int):
         api.status = refusal
     else:
@@ -146,7 +146,7 @@ def test_an_answer_that_is_not_taken_is_the_handlers_to_give(
 def test_a_handler_that_came_back_first_answers_for_itself(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The handler closes while the watchdog is about to claim: nothing is posted."""
+    """If the handler returns before the watchdog claims the answer, nothing is posted."""
     gate = Gate()
     real = fallback_answer.make_fallback
 

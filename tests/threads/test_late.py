@@ -1,4 +1,4 @@
-"""Beyond the hard deadline, where Lambda does not kill (Managed Instances)."""
+"""Timeouts beyond the hard deadline, where Lambda does not kill (Managed Instances)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SECONDS = 0.4
 
 
 def hang() -> None:
-    """In pieces, for an injection lands only between them."""
+    """Hang in short waits, because an injection lands only between them."""
     until = time.monotonic() + BOUND
     while time.monotonic() < until:
         threading.Event().wait(0.001)
@@ -40,7 +40,10 @@ def call_elsewhere(call: Callable[[], None]) -> None:
 def test_a_cleanup_that_last_call_has_set_going_does_not_cost_the_worker(
     run: Callable[[Callable[[], None]], None],
 ) -> None:
-    """It is left alone for a while, and is then interrupted as well."""
+    """A cleanup of last call's interrupt is interrupted as well if it hangs too long.
+
+    Otherwise the worker would be lost.
+    """
     outcomes: list[float | BaseException] = []
 
     @watch

@@ -1,4 +1,4 @@
-"""An injection that lands where a loop's run ends costs its thread no later run."""
+"""An injection at the end of a loop's run does not prevent later runs in the thread."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ pytestmark = [
 
 
 class Gate:
-    """Holds a thread where a run's cleanup begins, until an interrupt lands there."""
+    """Holds a thread at the beginning of a run's cleanup, until an interrupt lands there."""
 
     def __init__(self) -> None:
         self._cleanup: Any = asyncio.BaseEventLoop._run_forever_cleanup  # type: ignore[attr-defined]
@@ -42,7 +42,7 @@ class Gate:
             self._has_begun = self.has_landed = True
             until = time.monotonic() + BOUND
             while time.monotonic() < until:
-                pass  # what is raised in here goes on in the frame that is traced
+                pass  # what is raised here continues in the traced frame
             self.has_landed = False
 
 
@@ -63,7 +63,7 @@ def on_another_thread(call: Callable[[], None]) -> None:
 
 
 def test_an_async_handlers() -> None:
-    """It has come to its end, so that is the answer; the next one runs, on the same loop."""
+    """An async handler that had ended gives its answer, and the next one runs on the same loop."""
     gate = Gate()
     loops: list[object] = []
 
@@ -84,10 +84,10 @@ def test_an_async_handlers() -> None:
     assert loops[0] is loops[1]
 
 
-# asyncio.run() cannot run that in such a loop.
+# asyncio.run() cannot run this coroutine in such a loop.
 @pytest.mark.filterwarnings("ignore:coroutine 'BaseEventLoop.shutdown_asyncgens':RuntimeWarning")
 def test_one_that_the_handler_runs_by_itself() -> None:
-    """asyncio.run() works in the same thread afterwards."""
+    """After an interrupt at the end of its run, ``asyncio.run`` works in the same thread."""
     gate = Gate()
     loops: list[asyncio.AbstractEventLoop] = []
 
@@ -106,7 +106,7 @@ def test_one_that_the_handler_runs_by_itself() -> None:
             handler("late", Context(1))
         assert gate.has_landed
         assert not loops[0].is_running()
-        loops[0].close()  # what asyncio.run() could not do
+        loops[0].close()  # asyncio.run() could not do this
         assert handler("next", Context(BOUND)) == "ran"
 
     on_another_thread(calls)

@@ -1,4 +1,4 @@
-"""Loops whose ``finally`` CPython would skip (gh-130279, gh-108214), interrupted for real."""
+"""Loops whose ``finally`` CPython would skip (gh-130279, gh-108214), really interrupted."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def iterates(_event: object, _context: object) -> None:
 def test_a_tight_loop_is_interrupted_and_its_finally_runs(
     loop: Callable[[object, object], None],
 ) -> None:
-    """Every time, not most of the time, and no tracer is left behind."""
+    """Each timeout interrupts a tight loop, runs its ``finally`` and leaves no tracer."""
     cleaned.clear()
     watched = watch(grace_period=0.1)(loop)
     before = sys.gettrace()
@@ -120,7 +120,7 @@ def test_a_tight_loop_is_interrupted_and_its_finally_runs(
 
 
 def test_a_tracer_of_somebody_elses_is_left_in_place() -> None:
-    """Under a debugger or a coverage tool the loop is still interrupted, and they go on tracing."""
+    """Under a debugger or coverage tool the loop is interrupted, and the tool's tracer stays."""
 
     def tracer(_frame: object, _event: str, _argument: object) -> None:
         return None

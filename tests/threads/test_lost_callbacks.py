@@ -1,4 +1,4 @@
-"""An interrupt never costs a loop a callback: the task that it is for would wait for good."""
+"""An interrupt never loses a loop's callback, whose task would wait forever."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 
 class NudgedQueue(deque[Any]):
-    """A loop's queue that is nudged right after each popleft(), before its caller has the item.
+    """A loop's queue that is nudged after each popleft(), before its caller has the item.
 
-    All of it in C: there is no instruction in between that an interrupt could land at.
+    All of it is C code, so there is no instruction in between for an interrupt to land at.
     """
 
     popleft: Any
@@ -43,7 +43,10 @@ async def turn_and_turn_again() -> None:
 
 
 def test_a_nudge_between_a_callbacks_turn_and_its_call_loses_no_task() -> None:
-    """Its task is cancelled, and it cleans up, at the grace period and not at last call."""
+    """A nudge between taking a callback from the queue and calling it does not lose its task.
+
+    The handler is interrupted at the grace period and not at last call.
+    """
     seen: list[object] = []
 
     @watch(grace_period=1.0)

@@ -1,4 +1,4 @@
-"""Handlers in several threads of one process: each is its own invocation, to its end."""
+"""Handlers in several threads of one process: each has its own invocation."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def handler(work: Callable[[], object], _context: object) -> object:
 
 
 class Outcomes:
-    """Calls the handler in a thread, for its own request; the result of each call."""
+    """Calls the handler in a thread for its own request, and keeps each call's result."""
 
     def __init__(self) -> None:
         self.of: dict[str, object] = {}
@@ -43,7 +43,7 @@ class Outcomes:
             self.of[request_id] = handler(work, context)
         except LambdaTimeout as timeout:
             self.of[request_id] = timeout.details and timeout.details.request_id
-        # What the others time out with must not land here either.
+        # No other thread's interrupt may land here either.
         self.stray[request_id] = landed_outside(0.2)
 
 
@@ -65,7 +65,10 @@ except LambdaTimeout:
 
 
 def test_the_main_thread_is_nudged_although_others_came_first() -> None:
-    """The watchdog already sleeps for an earlier deadline then, so nothing else would ring it."""
+    """The first invocation on the main thread rings and is nudged, after others elsewhere.
+
+    The watchdog sleeps for an earlier deadline then, so nothing else would wake it in time.
+    """
     done = subprocess.run(
         [sys.executable, "-c", FIRST_OFF_MAIN],
         capture_output=True,
@@ -80,7 +83,7 @@ def test_the_main_thread_is_nudged_although_others_came_first() -> None:
 def test_all_time_out_at_once_and_each_by_its_own_interrupt(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    """The one on the main thread is nudged out of its lock, the others are injected."""
+    """Of simultaneous timeouts the main thread's is nudged, and the others are injected."""
     outcomes = Outcomes()
     workers = [
         threading.Thread(target=outcomes.call, args=(f"worker-{n}", spin, 0.5))
@@ -107,7 +110,7 @@ def test_all_time_out_at_once_and_each_by_its_own_interrupt(
 
 @pytest.mark.parametrize("late", ["main", "worker"])
 def test_a_timeout_in_one_thread_is_none_in_the_other(late: str) -> None:
-    """The other's handler begins before it, runs through it, and returns what it has to return."""
+    """A handler in one thread is not affected by a timeout in another one."""
     outcomes = Outcomes()
     over = threading.Event()
 
@@ -133,7 +136,7 @@ def test_a_timeout_in_one_thread_is_none_in_the_other(late: str) -> None:
 
 
 def test_a_watched_handler_in_a_thread_of_a_watched_handler_is_an_invocation_of_its_own() -> None:
-    """It times out by itself, and the outer one, which waits for it, goes on."""
+    """A watched handler in a thread of a watched handler times out by itself."""
     outcomes = Outcomes()
 
     def outer() -> str:

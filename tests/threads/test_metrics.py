@@ -1,4 +1,4 @@
-"""The metric of a timeout: one line, in Powertools' format, whatever state the process is in."""
+"""The metric of a timeout: one line in Powertools' format, in any state of the process."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SECONDS = 0.4
 
 @pytest.fixture(autouse=True)
 def no_template() -> Iterator[None]:
-    """Each test makes its own."""
+    """Clear the templates that other tests have made."""
     before = dict(metrics._templates)
     metrics._templates.clear()
     yield
@@ -46,7 +46,7 @@ class Lines:
 
 
 def test_the_line_is_powertools_own(capfd: pytest.CaptureFixture[str]) -> None:
-    """Namespace, dimensions, units: what Powertools itself makes of the same metric."""
+    """The line equals what Powertools itself writes for the same metric."""
     before = time.time()
 
     with pytest.raises(LambdaTimeout):
@@ -68,7 +68,7 @@ def test_the_line_is_powertools_own(capfd: pytest.CaptureFixture[str]) -> None:
 
 
 def test_outcomes(capfd: pytest.CaptureFixture[str]) -> None:
-    """Each has its own dimension; without a timeout there is no line."""
+    """Each outcome is a dimension of its own, and without a timeout there is no line."""
 
     def catching(_event: object, _context: object) -> str:
         try:
@@ -85,7 +85,7 @@ def test_outcomes(capfd: pytest.CaptureFixture[str]) -> None:
 
 
 class NoImports(MetaPathFinder):
-    """Notes imports that come to it: of modules that are not loaded."""
+    """Notes each import of a module that is not loaded."""
 
     def __init__(self) -> None:
         self.names: list[str] = []
@@ -96,16 +96,16 @@ class NoImports(MetaPathFinder):
 
 
 def test_stuck(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Written by the watchdog thread: it waits for no logging lock, and imports nothing."""
+    """The watchdog's thread writes the metric without logging's lock and without imports."""
     finder = NoImports()
     powertools_logger = logging.getLogger("aws_lambda_powertools")
     lock = threading.Lock()
-    seconds = SECONDS * 4  # a sixteenth of it is last call's, too little of less on a busy machine
+    seconds = SECONDS * 4  # last call has a sixteenth; less is too short on a busy machine
 
     @watch(metrics_namespace="Orders", interrupt="none")
     def handler(_event: object, _context: object) -> None:
         monkeypatch.setattr(sys, "meta_path", [finder, *sys.meta_path])
-        # As a handler that is stuck in the middle of a logging call.
+        # The handler is stuck in the middle of a logging call.
         with logging._lock:  # type: ignore[attr-defined]
             lock.acquire()
             lock.acquire(timeout=seconds + 0.1)
@@ -128,7 +128,7 @@ def test_stuck(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatc
 def test_the_users_metrics_are_not_touched(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Metrics, dimensions and service of theirs stay where they are, and out of ours."""
+    """The user's metrics, dimensions and service are neither changed nor written with ours."""
     monkeypatch.setenv("POWERTOOLS_SERVICE_NAME", "checkout")
     monkeypatch.setenv("POWERTOOLS_METRICS_NAMESPACE", "Checkout")
     metrics: Any = Metrics()
@@ -156,7 +156,7 @@ def test_the_users_metrics_are_not_touched(
 def test_powertools_switches_hold(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, variable: str
 ) -> None:
-    """Where Powertools' metrics are off, ours are."""
+    """The switches that turn Powertools' metrics off apply to this metric as well."""
     monkeypatch.setenv(variable, "true")
 
     with pytest.raises(LambdaTimeout):
@@ -168,7 +168,10 @@ def test_powertools_switches_hold(
 def test_from_the_environment_and_without_a_function_name(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The variable is enough; an empty dimension, which CloudWatch refuses, is never written."""
+    """The environment variable alone sets the namespace; a missing function name is "unknown".
+
+    CloudWatch refuses an empty dimension.
+    """
     monkeypatch.setenv("WATCHDOG_LAMBDA_METRICS_NAMESPACE", "From/Env")
     context = Context(SECONDS)
     context.function_name = ""
@@ -182,7 +185,7 @@ def test_from_the_environment_and_without_a_function_name(
 
 
 def test_the_inner_handlers_namespace_holds(capfd: pytest.CaptureFixture[str]) -> None:
-    """One invocation, watched once, with what is given in the code that it came to."""
+    """In a handler that is watched twice, the inner namespace is used, and once."""
     inner = watch(metrics_namespace="Inner")(lambda _e, _c: block())
 
     with pytest.raises(LambdaTimeout):
@@ -203,7 +206,7 @@ assert "aws_lambda_powertools.metrics" in sys.modules
 
 
 def test_a_cold_start_without_it_loads_no_powertools() -> None:
-    """It is imported at the start of the functions that have set it, and of no others."""
+    """Powertools is imported at the start only if a namespace is set."""
     done = subprocess.run(
         [sys.executable, "-c", UNSET],
         capture_output=True,

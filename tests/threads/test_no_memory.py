@@ -1,4 +1,4 @@
-"""The watchdog thread when an allocation fails: it tries again, and the interrupt lands."""
+"""When an allocation fails in the watchdog thread, it tries again, and the interrupt lands."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def fails_twice(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The same function, for which there is no memory at first."""
+    """Return a function that raises MemoryError twice, and then calls the real one."""
     left = [1, 2]
 
     def call(*args: Any, **kwargs: Any) -> Any:
@@ -51,7 +51,7 @@ def test_what_there_was_no_memory_for_is_tried_again(
     holder: object,
     name: str,
 ) -> None:
-    """The invocation is interrupted in time, has one line, and each hook runs once."""
+    """After two MemoryErrors the interrupt lands in time, with one record and one run of hooks."""
     ran: list[int] = []
     watchdog = with_a_hook(ran)
 
@@ -86,7 +86,7 @@ def with_a_hook(ran: list[int]) -> Callable[..., Any]:
 def test_a_thread_that_cannot_be_started_for_want_of_memory_is_no_error(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The hooks are not run, and the interrupt goes ahead."""
+    """If memory is too short to start the hooks' thread, the interrupt lands without the hooks."""
 
     def refuse(*_: object) -> int:
         raise MemoryError

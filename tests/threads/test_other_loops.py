@@ -1,4 +1,4 @@
-"""uvloop and gevent between the interrupt and the handler."""
+"""Interrupts of handlers on uvloop and gevent."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ async def runs_a_busy_task() -> None:
         await sleeps()
     finally:
         if task.done():
-            task.exception()  # or the loop would complain of it later
+            task.exception()  # otherwise the loop would log it later
 
 
 async def has_a_task_that_swallows() -> None:
@@ -103,7 +103,7 @@ MAINS: Final[tuple[Main, ...]] = (
 
 @pytest.fixture
 def uvloop() -> Iterator[Any]:
-    """The module, installed as the policy; the loop kept for async handlers is one of its."""
+    """Install uvloop as the policy, so that the loop kept for async handlers is uvloop's."""
     module = pytest.importorskip("uvloop", reason="uvloop cannot be installed here")
     seen.clear()
     ident = threading.get_ident()
@@ -121,13 +121,13 @@ def uvloop() -> Iterator[Any]:
 
 
 def time_out(handler: Callable[[Any, Any], object]) -> float:
-    """The seconds that were left when it came back; afterwards nothing lands, and it works."""
+    """Return the seconds that were left at the timeout; later, nothing lands and calls work."""
     context = Context(1.6)
     with pytest.raises(LambdaTimeout, match="interrupted after"):
         handler("hang", context)
     left = context.get_remaining_time_in_millis() / 1000
-    # A task that was cut is complained of where it is collected: here, not in the watchdog's
-    # thread, for which logging would make a thread object that stays.
+    # A cut task is logged where it is collected: here, and not in the watchdog's thread, for
+    # which logging would make a thread object that stays.
     gc.collect()
     assert landed_outside() == []
     assert handler("ok", Context(5.0)) == "uvloop"
@@ -142,7 +142,10 @@ async def which_loop() -> str:
 def test_an_async_handler_on_uvloop_is_interrupted(
     uvloop: object, main: Main, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Its loop is C code without a frame of its own; an error raised there would be lost."""
+    """An async handler on uvloop is interrupted.
+
+    The loop is C code without a frame of its own, and an error raised there would be lost.
+    """
 
     @watch(grace_period=0.4)
     async def handler(event: str, _context: object) -> object:
@@ -155,7 +158,10 @@ def test_an_async_handler_on_uvloop_is_interrupted(
 
 
 def test_what_last_call_leaves_in_uvloop_never_runs_again(uvloop: object) -> None:
-    """A task that takes no notice of its end: neither its own time nor a cancellation wakes it."""
+    """A task that uvloop still has after last call never runs again.
+
+    Neither its timer nor a cancellation wakes it.
+    """
     turns: list[asyncio.Task[None] | None] = []
 
     async def stays() -> None:
@@ -192,14 +198,14 @@ def test_what_last_call_leaves_in_uvloop_never_runs_again(uvloop: object) -> Non
 def test_a_handler_that_runs_uvloop_is_interrupted(
     uvloop: Any, main: Main, how: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """``uvloop.run``, and ``asyncio.run`` with its policy installed."""
+    """A handler that calls ``uvloop.run``, or ``asyncio.run`` with its policy, is interrupted."""
     run = uvloop.run if how == "uvloop.run" else asyncio.run
 
     @watch(grace_period=0.4)
     def handler(event: str, _context: object) -> object:
         return run(which_loop() if event == "ok" else main())
 
-    # asyncio.run waits for what swallows its cancellation, and for the executor's thread.
+    # asyncio.run waits for a task that swallows its cancellation, and for the executor's thread.
     waits = main in {waits_for_a_thread, has_a_task_that_swallows}
     assert time_out(handler) >= (0.0 if waits else 0.15)
     assert "cleaned" in seen
@@ -210,7 +216,7 @@ def test_a_handler_that_runs_uvloop_is_interrupted(
 def test_connections_and_context_survive_and_leftovers_do_not(
     request: pytest.FixtureRequest, kind: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Between two invocations, also one that timed out: the loop, what is open on it, variables."""
+    """Loop, connections and context survive an invocation or a timeout; leftover tasks do not."""
     if kind == "uvloop":
         request.getfixturevalue("uvloop")
     variable = contextvars.ContextVar("variable", default="unset")
@@ -306,8 +312,8 @@ print(watch(lambda event, context: "ok")({}, Context(5.0)))
 
 
 def gevent_script(text: str) -> subprocess.CompletedProcess[str]:
-    """Run it in a process of its own: what gevent patches stays patched."""
-    # Not imported here: the ladder of whatever runs later in this process would take note of it.
+    """Run the script in its own process, because what gevent patches stays patched."""
+    # gevent is not imported here: the interrupts of later tests would take its hub into account.
     if importlib.util.find_spec("gevent") is None:
         pytest.skip("gevent cannot be installed here")
     return subprocess.run(
@@ -322,16 +328,22 @@ def gevent_script(text: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_a_handler_under_gevent_is_interrupted() -> None:
-    """In its sleep, in a pool, in an event; the package is imported first, as by the entrypoint."""
+    """A handler is interrupted in gevent's sleeps, pools and events.
+
+    The package is imported before gevent patches, as by the entrypoint.
+    """
     done = gevent_script(GEVENT)
 
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "all"
-    assert done.stdout.count("watchdog.timeout") == 12  # event and message of six
+    assert done.stdout.count("watchdog.timeout") == 12  # event and message of six timeouts
 
 
 def test_threads_patched_before_the_import_are_warned_of() -> None:
-    """The watchdog would be a greenlet: protection is never silently off."""
+    """If gevent patches before the import, a warning says to import the package first.
+
+    The watchdog would be a greenlet, and its protection would be off without notice.
+    """
     done = gevent_script(PATCHED_FIRST)
 
     assert done.stdout == "ok\n"

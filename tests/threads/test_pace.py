@@ -20,7 +20,7 @@ OWN = 0.02
 
 @pytest.fixture(autouse=True)
 def own_interval() -> Iterator[None]:
-    """The program has an interval of its own."""
+    """Give the program an interval of its own."""
     before = sys.getswitchinterval()
     sys.setswitchinterval(OWN)
     yield
@@ -28,7 +28,7 @@ def own_interval() -> Iterator[None]:
 
 
 def test_it_is_short_in_a_timeout_and_the_programs_own_afterwards() -> None:
-    """In the hooks and in the handler's cleanup; before them it is not."""
+    """The interval is short in the hooks and in the cleanup, and the program's own otherwise."""
     seen: list[float] = []
     watchdog = Watchdog(grace_period=0.2)
     watchdog.shutdown_hook(lambda _details: seen.append(sys.getswitchinterval()))
@@ -50,7 +50,10 @@ def test_it_is_short_in_a_timeout_and_the_programs_own_afterwards() -> None:
 
 
 def test_it_is_the_programs_own_while_an_early_stages_work_is_done() -> None:
-    """A warning long before the deadline does not shorten it for the rest of the invocation."""
+    """After an early stage's hooks the interval is the program's own again.
+
+    A warning long before the deadline does not shorten it for the rest of the invocation.
+    """
     ran: list[float] = []
     watchdog = Watchdog(grace_period=0.1)
     watchdog.shutdown_hook(before=1.9)(lambda _details: ran.append(sys.getswitchinterval()))

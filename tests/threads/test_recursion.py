@@ -1,4 +1,4 @@
-"""A handler that is as deep as the interpreter allows when its interrupt is due."""
+"""Interrupts of a handler that is as deep as the interpreter allows."""
 
 from __future__ import annotations
 
@@ -27,7 +27,10 @@ def block_at(depth: int) -> None:
 
 @pytest.mark.parametrize("frames", [6, 7, 8, 10, 12, 16, 20, 30, 50])
 def test_the_interrupt_lands_near_the_recursion_limit(frames: int) -> None:
-    """A few frames are left, fewer than the decision needs: no RecursionError of ours comes out."""
+    """The interrupt lands where fewer frames are left than the decision needs.
+
+    The handler does not get a RecursionError of the package's.
+    """
     limit = sys.getrecursionlimit()
 
     @watch(grace_period=0.05)
@@ -43,7 +46,7 @@ def test_the_interrupt_lands_near_the_recursion_limit(frames: int) -> None:
 @pytest.mark.parametrize("is_main", [True, False])
 @pytest.mark.parametrize("frames", [2, 3, 4, 6, 8, 12, 20])
 def test_it_lands_there_in_a_thread_that_computes(frames: int, *, is_main: bool) -> None:
-    """The thread is traced to a safe point, on top of the deep frame."""
+    """The interrupt lands in a deep thread that computes, which is traced to a safe point."""
     limit = sys.getrecursionlimit()
     errors: list[BaseException] = []
 
@@ -75,7 +78,7 @@ def test_it_lands_there_in_a_thread_that_computes(frames: int, *, is_main: bool)
 
 
 def test_a_handler_in_endless_recursion_keeps_its_own_error() -> None:
-    """Its RecursionError is its own, and comes long before the timeout."""
+    """A handler in endless recursion gets its own RecursionError, long before the timeout."""
 
     @watch
     def handler(_event: object, _context: object) -> None:

@@ -1,4 +1,4 @@
-"""Where the time of a timeout went, told by a real watchdog of handlers that really wait."""
+"""Where a timeout's time was spent, as the real watchdog records it for handlers that wait."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_the_record_names_the_cause_and_not_only_the_place(
     function: str,
     watchdog_timeouts: list[dict[str, Any]],
 ) -> None:
-    """80 % of the time went into one call, and the interrupt has landed after it."""
+    """The record names the call that took 80 % of the time, though the interrupt landed later."""
     with pytest.raises(LambdaTimeout):
         call(lambda: watch(handler)({}, Context(TIME)))
 
@@ -85,7 +85,7 @@ def test_the_record_names_the_cause_and_not_only_the_place(
 def test_a_handler_that_ends_in_the_second_half_leaves_nothing(
     watchdog_timeouts: list[dict[str, Any]],
 ) -> None:
-    """It has been looked at, and has no firing: its end takes the short way."""
+    """A handler that ends after some samples has no firing and no record."""
     seen: list[object] = []
 
     @watch
@@ -107,9 +107,10 @@ def test_a_handler_that_ends_in_the_second_half_leaves_nothing(
 def test_a_block_rings_although_the_thread_wakes_for_a_sample_before(
     monkeypatch: pytest.MonkeyPatch, *, put_off: bool
 ) -> None:
-    """Or the kernel's timer stays at the invocation's deadline, should C code hold the GIL.
+    """A block wakes the watchdog even if it will wake for a sample before.
 
-    Or at the next one's, if that invocation has ended.
+    Otherwise the kernel's timer stays at the invocation's deadline, or at the next one's if that
+    has ended, while C code may hold the GIL.
     """
     rung: list[object] = []
     now = time.monotonic()
@@ -122,7 +123,7 @@ def test_a_block_rings_although_the_thread_wakes_for_a_sample_before(
     with time_limit(10.0):
         pass
 
-    # Not what was there before: the thread may have gone to sleep for longer, and not be rung.
+    # Reset both, not to earlier values: the thread may sleep longer by now, and not be woken.
     process_watchdog.wake_at = process_watchdog.acts_at = math.inf
 
     [limit] = rung
@@ -131,9 +132,9 @@ def test_a_block_rings_although_the_thread_wakes_for_a_sample_before(
 
 @pytest.mark.alone
 def test_what_looking_costs_in_processor_time() -> None:
-    """For a handler that waits in one place: 20 samples, beside none, in turns.
+    """Twenty samples of a handler that waits take less than 3 ms of processor time.
 
-    The goal is 1 ms; it was 5 when each sample set the kernel's timers anew.
+    The goal is 1 ms; it was 5 ms when each sample set the kernel's timers anew.
     """
 
     def wait(_event: object, _context: object) -> None:
@@ -144,7 +145,7 @@ def test_what_looking_costs_in_processor_time() -> None:
         watch(samples=samples)(wait)({}, Context(2 * TIME))
         return (time.process_time() - began) * 1000
 
-    spent(20)  # what is loaded for the first time does not count
+    spent(20)  # the first call loads modules, and does not count
     with_samples, without = zip(*((spent(20), spent(0)) for _ in range(2)), strict=True)
 
     print(f"20 samples: {median(with_samples):.2f} ms; none: {median(without):.2f} ms")

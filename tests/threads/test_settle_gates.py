@@ -1,4 +1,4 @@
-"""Settle against fire: the watchdog held at every dangerous point while the handler ends."""
+"""Settle against fire: the watchdog is held at every critical point while the handler ends."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ SHORT = 0.04
 
 
 def ready(watched: Callable[[Any, Any], object]) -> None:
-    """Have the nudge installed and the thread running before parts are exchanged."""
+    """Install the nudge and start the thread before parts are replaced."""
     watched("ok", Context(60.0))
 
 
 def on_a_worker(call: Callable[[], object]) -> tuple[object, list[BaseException]]:
-    """Run a watched call off the main thread; its result or error, and what landed after it."""
+    """Run a watched call in another thread; return its outcome, and what landed after it."""
     outcome: list[object] = []
     landed: list[BaseException] = []
 
@@ -53,9 +53,10 @@ def on_a_worker(call: Callable[[], object]) -> tuple[object, list[BaseException]
 
 
 def test_a_nudge_sent_after_settle_does_nothing() -> None:
-    """The watchdog has decided to nudge; the handler returns.
+    """A nudge that is sent after settle does nothing.
 
-    The signal comes in the runtime's loop.
+    The watchdog has decided to nudge, the handler returns, and the signal comes in the runtime's
+    loop.
     """
     gate = Gate()
 
@@ -78,7 +79,7 @@ def test_a_nudge_sent_after_settle_does_nothing() -> None:
 
 
 def test_a_nudge_sent_after_settle_does_not_reach_the_next_invocation() -> None:
-    """The same, with the next handler already running when the signal comes."""
+    """A nudge that is sent after settle does nothing in the next handler either."""
     gate = Gate()
 
     def handler(event: str, _context: object) -> object:
@@ -100,9 +101,9 @@ def test_a_nudge_sent_after_settle_does_not_reach_the_next_invocation() -> None:
 
 @pytest.mark.parametrize("ends_with", ["a result", "an error"])
 def test_no_instruction_of_ours_lets_an_interrupt_land(ends_with: str) -> None:
-    """At every single instruction from the handler's end to the runtime the decision is: not now.
+    """No instruction from the handler's end to the runtime lets an interrupt land.
 
-    The interrupt is due all the time; the positive control is the handler's own frame.
+    The interrupt is due all the time, and the next test is the control, in the handler's frame.
     """
     gate = Gate()
     invocations: list[Invocation] = []
@@ -132,7 +133,7 @@ def test_no_instruction_of_ours_lets_an_interrupt_land(ends_with: str) -> None:
         frame.f_trace_opcodes = True
         firing = invocations[0].firing
         assert firing is not None
-        firing.looks_blocked = True  # wherever it is: no trace function is set for it
+        firing.looks_blocked = True  # blocked everywhere, as no trace function is set for it
         decisions.append((frame.f_code.co_name, process_watchdog._decide(frame)))
         return trace_ours
 
@@ -158,7 +159,7 @@ def test_no_instruction_of_ours_lets_an_interrupt_land(ends_with: str) -> None:
 
 
 def nudged() -> BaseException | None:
-    """What a nudge raises in the caller, which the watchdog has seen blocked."""
+    """Return what a nudge raises in the caller, which counts as blocked."""
     firing = active[threading.get_ident()].firing
     assert firing is not None
     firing.looks_blocked = True
@@ -166,7 +167,7 @@ def nudged() -> BaseException | None:
 
 
 def test_an_interrupt_lands_in_the_handlers_own_frame() -> None:
-    """The control of the test above: asked for the handler's frame, the decision is to land."""
+    """In the handler's own frame the interrupt lands: the control of the test above."""
     gate = Gate()
     decisions: list[BaseException | None] = []
 
@@ -188,7 +189,7 @@ def test_an_interrupt_lands_in_the_handlers_own_frame() -> None:
 def test_a_nudge_in_a_finaliser_inside_of_a_decision_is_put_off(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The collector can run user code in the middle of a decision, and a nudge strike in it."""
+    """A nudge in a finaliser, which the collector runs during a decision, lands nothing."""
     gate = Gate()
     nested: list[BaseException | None] = []
     decisions: list[BaseException | None] = []
@@ -219,7 +220,10 @@ def test_a_nudge_in_a_finaliser_inside_of_a_decision_is_put_off(
 
 @pytest.mark.untraced
 def test_late_injection_does_not_reach_the_next_invocation() -> None:
-    """The watchdog has seen an open invocation; the handler returns; the watchdog injects."""
+    """An injection made after settle does not land in the thread's next invocation.
+
+    The watchdog has seen an open invocation, the handler returns, and the watchdog injects.
+    """
     gate = Gate()
     invocations: list[Any] = []
 
@@ -249,10 +253,10 @@ def test_late_injection_does_not_reach_the_next_invocation() -> None:
 @pytest.mark.untraced
 @pytest.mark.parametrize("ends_with", ["a result", "an error"])
 def test_an_injection_that_lands_in_settle_leaves_the_result(ends_with: str) -> None:
-    """Injected while the handler's last operation blocks, it lands at our first check point.
+    """An injection that lands in settle leaves the handler's result or error as it is.
 
-    The operation is a subscript, after which CPython has no check point; a call would have one, in
-    the handler's own frame.
+    It is made while the handler's last operation blocks: a subscript, after which CPython has no
+    check point, while after a call it would have one in the handler's own frame.
     """
     gate = Gate()
     blocked = threading.Lock()
@@ -286,7 +290,7 @@ def test_an_injection_that_lands_in_settle_leaves_the_result(ends_with: str) -> 
 
 @pytest.mark.parametrize("form", ["function", "C callable"])
 def test_a_result_is_not_lost_to_what_lands_right_after_it(form: str) -> None:
-    """The same through a handler that is no plain function: its result is stored before a check."""
+    """A result is not lost to an injection right after it, even from a C callable."""
     gate = Gate()
     blocked = threading.Lock()
     blocked.acquire()
@@ -296,7 +300,7 @@ def test_a_result_is_not_lost_to_what_lands_right_after_it(form: str) -> None:
         return slot[0]
 
     class Opaque(defaultdict[object, object]):
-        """A handler of C code: subscript, with the context as its default."""
+        """A C callable: its subscript blocks, and returns the lock's answer."""
 
     opaque = Opaque(blocked.acquire)
     handler = function if form == "function" else (lambda event, _context: opaque[event])
@@ -320,7 +324,7 @@ def test_a_result_is_not_lost_to_what_lands_right_after_it(form: str) -> None:
 
 
 def test_no_stage_begins_after_settle(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The watchdog has fired and is looking at the stacks; the handler ends; no hook is called."""
+    """No hook runs if the handler ends while the fired watchdog looks at the stacks."""
     gate = Gate()
     called: list[str] = []
     watchdog = Watchdog(grace_period=0.01)
@@ -347,7 +351,10 @@ def test_no_stage_begins_after_settle(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_hooks_under_way_are_waited_for() -> None:
-    """A handler that ends while hooks run does not hand a half-run hook to the next invocation."""
+    """A handler that ends while hooks run waits for the stage to end.
+
+    Otherwise a half-run hook would continue in the next invocation.
+    """
     begun, ended = threading.Event(), threading.Event()
     later: list[str] = []
     watchdog = Watchdog(grace_period=0.3)
@@ -370,7 +377,7 @@ def test_hooks_under_way_are_waited_for() -> None:
 
 
 def test_a_hanging_hook_delays_neither_the_interrupt_nor_the_answer_beyond_its_budget() -> None:
-    """The budget is a third of the grace period; after it the interrupt goes ahead."""
+    """A hook that hangs delays the interrupt by the hook budget only."""
     release = threading.Event()
     watchdog = Watchdog(grace_period=0.3, hook_budget=0.1)
     watchdog.shutdown_hook(lambda _details: release.wait(BOUND))

@@ -1,7 +1,7 @@
-"""Ending what a blocked C call waits for: what is cut, what never is, and the gates in between.
+"""Severing what a blocked C call waits for: what is severed, what is not, and the gates.
 
-The C code that repeats its system call after a signal is the kernel's here: with ``SA_RESTART`` it
-begins a call anew by itself, and Python does not come to look.
+The kernel stands in for C code that repeats its system call after a signal: with ``SA_RESTART`` it
+begins a call anew by itself, without returning to Python.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ def preloaded() -> None:
 
 @contextmanager
 def repeated_calls() -> Iterator[None]:
-    """Have the kernel begin a call anew that the nudge has broken off, as libpq does."""
-    watch(lambda _event, _context: None)({}, Context(60.0))  # the nudge is installed by then
+    """Have the kernel repeat a call that the nudge has interrupted, as libpq does."""
+    watch(lambda _event, _context: None)({}, Context(60.0))  # this installs the nudge
     number = process_watchdog.nudge.number
     assert number is not None
     signal.siginterrupt(number, False)
@@ -52,7 +52,7 @@ def repeated_calls() -> Iterator[None]:
 
 @contextmanager
 def connection() -> Iterator[tuple[socket.socket, socket.socket]]:
-    """A client's end and the server's."""
+    """Return the client's end of a connection and the server's."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         client = socket.create_connection(server.getsockname())
         theirs, _ = server.accept()
@@ -75,14 +75,14 @@ class Blocked:
         self.native_id = threading.get_native_id()
         try:
             self.result = self._call()
-        except ConnectionError as error:  # what was cut can be reset
+        except ConnectionError as error:  # a severed connection can be reset
             self.result = error
 
     def hold(self, *, since: float = 0.0, spared: frozenset[str] = frozenset()) -> Wait | None:
         return hold(self.native_id, 5, since=since, spared=set(spared))
 
     def held(self, **given: Any) -> list[str]:
-        """The names of what may be ended."""
+        """Return the names of what would be severed."""
         wait = self.hold(**given)
         if wait is None:
             return []
@@ -105,7 +105,7 @@ os.kill(process, signal.SIGCONT)
 
 
 def begin_anew(blocked: Blocked) -> None:
-    """Break its call off and have it begin again, as a nudge does: by stopping the process."""
+    """Stop and continue the process, so that the call is repeated as after a nudge."""
     turns = syscalls.turns(blocked.native_id)
     child = subprocess.Popen(
         [
@@ -120,11 +120,11 @@ def begin_anew(blocked: Blocked) -> None:
     eventually(lambda: syscalls.blocked_in(blocked.native_id), "it is blocked again")
 
 
-# ---- the whole way -----------------------------------------------------------------------------
+# ---- real timeouts -----------------------------------------------------------------------------
 
 
 def answered(handler: Callable[[], object], seconds: float = 2.0, **options: Any) -> float:
-    """Seconds until a handler in C was out, which must be with a LambdaTimeout."""
+    """Return the seconds until a handler in C ended, which must be with a LambdaTimeout."""
     began = time.monotonic()
     with repeated_calls(), pytest.raises(LambdaTimeout, match="interrupted after"):
         watch(**options)(lambda _event, _context: handler())({}, Context(seconds))
@@ -140,7 +140,10 @@ def record(capfd: pytest.CaptureFixture[str]) -> dict[str, Any]:
 def test_a_connection_that_c_code_waits_for_is_shut_down(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    """The call reads an end of file; the record names the other side, and no content."""
+    """A connection that C code waits for is shut down, and the record has its address only.
+
+    The call reads an end of file.
+    """
     with connection() as (client, theirs):
         took = answered(lambda: client.recv(1))
         assert theirs.recv(1) == b""
@@ -151,7 +154,10 @@ def test_a_connection_that_c_code_waits_for_is_shut_down(
 
 
 def test_a_child_that_c_code_waits_for_is_ended(capfd: pytest.CaptureFixture[str]) -> None:
-    """With all that it has started: ``system()`` waits for a shell."""
+    """A child that C code waits for is ended with all its children.
+
+    ``system()`` waits for a shell.
+    """
     marker = f"60.{os.getpid()}"
     answered(lambda: os.system(f"sleep {marker}; true"))  # noqa: S605
 
@@ -162,7 +168,10 @@ def test_a_child_that_c_code_waits_for_is_ended(capfd: pytest.CaptureFixture[str
 
 
 def test_an_error_that_the_cut_call_raises_is_this_timeout() -> None:
-    """It never gets to a check point, so no interrupt lands; the caller learns all the same."""
+    """If the severed call raises an error, the caller gets LambdaTimeout.
+
+    No interrupt lands, because the handler comes to no check point.
+    """
 
     def query(client: socket.socket) -> bytes:
         if client.recv(1):
@@ -178,7 +187,7 @@ def test_what_a_nudge_reaches_is_never_cut(
     setting: bool,  # noqa: FBT001
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    """A call of Python's own."""
+    """A wait that a nudge reaches, as Python's own, is not severed."""
     with connection() as (client, theirs):
         with pytest.raises(LambdaTimeout):
             watch(sever=setting)(lambda _event, _context: client.recv(1))({}, Context(1.0))
@@ -189,7 +198,7 @@ def test_what_a_nudge_reaches_is_never_cut(
 
 
 def test_nothing_is_cut_where_the_setting_is_off(capfd: pytest.CaptureFixture[str]) -> None:
-    """The call ends by itself, and the interrupt lands after it."""
+    """With ``sever=False`` the wait ends by itself, and the interrupt lands after it."""
     with connection() as (client, theirs):
         timer = threading.Timer(1.2, theirs.send, [b"x"])
         timer.start()
@@ -201,11 +210,14 @@ def test_nothing_is_cut_where_the_setting_is_off(capfd: pytest.CaptureFixture[st
     assert "severed" not in capfd.readouterr().out
 
 
-# ---- what is never cut -------------------------------------------------------------------------
+# ---- what is never severed ---------------------------------------------------------------------
 
 
 def test_what_has_no_other_side_with_a_name_is_left_alone() -> None:
-    """A pair of sockets, a pipe, a listening socket, and one of datagrams."""
+    """A wait without a named peer is left alone.
+
+    Such are a socket pair, a pipe, a listening socket and a datagram socket.
+    """
     ours, theirs = socket.socketpair()
     reader, writer = os.pipe()
     server = socket.create_server(("127.0.0.1", 0))
@@ -233,7 +245,7 @@ def test_what_has_no_other_side_with_a_name_is_left_alone() -> None:
 
 
 def test_what_leads_to_the_runtime_api_is_left_alone() -> None:
-    """By its address; another server's is not."""
+    """A connection to the Runtime API's address is left alone, and one to another server is not."""
     with connection() as (client, theirs):
         host, port = theirs.getsockname()
         blocked = Blocked(lambda: client.recv(1))
@@ -244,7 +256,7 @@ def test_what_leads_to_the_runtime_api_is_left_alone() -> None:
 
 
 def test_a_server_is_named_by_its_path(tmp_path: Path) -> None:
-    """PostgreSQL's and MySQL's, on the same machine; IPv6's in brackets."""
+    """A Unix socket's server, as PostgreSQL's or MySQL's, is named by its path."""
     path = str(tmp_path / "server")
     with socket.socket(socket.AF_UNIX) as server, socket.socket(socket.AF_UNIX) as client:
         server.bind(path)
@@ -263,7 +275,7 @@ def test_a_server_is_named_by_its_path(tmp_path: Path) -> None:
 
 
 def test_a_server_that_does_not_answer_is_named() -> None:
-    """A connection that is being made has no other side yet, but in the kernel's table."""
+    """A server that does not answer a connect is named from the kernel's table."""
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         server.listen(0)
@@ -281,7 +293,7 @@ def test_a_server_that_does_not_answer_is_named() -> None:
 
 
 def test_a_child_of_before_the_invocation_is_left_alone() -> None:
-    """The image's own, or another invocation's."""
+    """A child that is older than the invocation is left alone."""
     with subprocess.Popen(["sleep", "60"]) as child:
         blocked = Blocked(child.wait)
         now = time.clock_gettime(time.CLOCK_BOOTTIME)
@@ -292,7 +304,7 @@ def test_a_child_of_before_the_invocation_is_left_alone() -> None:
 
 
 def test_a_thread_that_runs_waits_for_nothing() -> None:
-    """Nor does one that has ended."""
+    """A thread that runs or has ended has no wait to hold."""
     assert hold(threading.get_native_id(), 5, since=0.0, spared=set()) is None
     assert hold(2**22 + 1, 5, since=0.0, spared=set()) is None
 
@@ -302,7 +314,7 @@ def test_a_thread_that_runs_waits_for_nothing() -> None:
 
 @contextmanager
 def held() -> Iterator[tuple[Blocked, Wait, socket.socket, socket.socket]]:
-    """A thread in a receive, its wait, which is held, and the connection's two ends."""
+    """Yield a thread in a receive, its held wait, and the connection's two ends."""
     with connection() as (client, theirs):
         go_on = threading.Event()
 
@@ -326,7 +338,10 @@ def held() -> Iterator[tuple[Blocked, Wait, socket.socket, socket.socket]]:
 
 
 def test_a_wait_that_has_begun_anew_is_ended() -> None:
-    """What all the others differ from."""
+    """A wait that was repeated is severed.
+
+    This is the control of the following tests.
+    """
     with held() as (blocked, wait, _, theirs):
         assert not wait.has_begun_anew(), "it has not been back"
         begin_anew(blocked)
@@ -337,7 +352,7 @@ def test_a_wait_that_has_begun_anew_is_ended() -> None:
 
 
 def test_a_call_that_comes_back_before_the_look_is_not_cut() -> None:
-    """It is in another call by then, or on the same one for other data."""
+    """A call that returns before the look is not severed, as the thread waits elsewhere."""
     with held() as (blocked, wait, _, theirs):
         turns = syscalls.turns(blocked.native_id)
         theirs.send(b"x")
@@ -347,7 +362,7 @@ def test_a_call_that_comes_back_before_the_look_is_not_cut() -> None:
 
 
 def test_a_call_that_comes_back_between_the_looks_is_not_cut() -> None:
-    """The last one is in front of the cut itself."""
+    """A call that returns between the two looks is not severed."""
     with held() as (blocked, wait, _, theirs):
         begin_anew(blocked)
         assert wait.has_begun_anew()
@@ -356,7 +371,10 @@ def test_a_call_that_comes_back_between_the_looks_is_not_cut() -> None:
 
 
 def test_a_wait_that_has_begun_anew_between_the_looks_is_not_cut() -> None:
-    """The same call on the same connection, but the thread has run: for the next answer, maybe."""
+    """A wait that is repeated between the two looks is not severed.
+
+    It may be for the next answer on the same connection.
+    """
     with held() as (blocked, wait, _, _theirs):
         begin_anew(blocked)
         assert wait.has_begun_anew()
@@ -365,14 +383,17 @@ def test_a_wait_that_has_begun_anew_between_the_looks_is_not_cut() -> None:
 
 
 def test_a_descriptor_that_is_another_one_by_now_is_not_cut() -> None:
-    """Closed by another thread, and its number given to another connection."""
+    """A wait is not severed if its descriptor has become another connection.
+
+    Another thread may close the first one, whose number is then given away.
+    """
     with held() as (blocked, wait, client, theirs), connection() as (other, others):
         number = client.fileno()
         kept = os.dup(number)
         os.dup2(other.fileno(), number)
         begin_anew(blocked)
         assert not wait.has_begun_anew()
-        # The call that was begun anew is on the other one, which is whole.
+        # The repeated call is on the other connection, which is intact.
         turns = syscalls.turns(blocked.native_id)
         others.send(b"y")
         eventually(lambda: syscalls.turns(blocked.native_id) != turns, "it has come back")
@@ -383,7 +404,10 @@ def test_a_descriptor_that_is_another_one_by_now_is_not_cut() -> None:
 
 
 def test_what_is_cut_is_what_was_held_whatever_its_number_is() -> None:
-    """Between the last look and the cut, where nothing can be looked at any more."""
+    """The held connection is severed, even if its number is another connection's by now.
+
+    That can happen between the last look and the cut.
+    """
     with held() as (blocked, wait, client, theirs), connection() as (other, others):
         begin_anew(blocked)
         assert wait.has_begun_anew()
@@ -399,7 +423,10 @@ def test_what_is_cut_is_what_was_held_whatever_its_number_is() -> None:
 
 
 def test_nothing_is_severed_once_the_handler_has_settled(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The next invocation must find its connection: what decides is looked at under the lock."""
+    """Nothing is severed after settle, because the next invocation uses the connection.
+
+    The state is checked under the lock.
+    """
     with held() as (blocked, wait, client, theirs):
         begin_anew(blocked)
         monkeypatch.setattr(severing, "hold", lambda *_args, **_named: None)
@@ -412,7 +439,7 @@ def test_nothing_is_severed_once_the_handler_has_settled(monkeypatch: pytest.Mon
 
 
 def process_rung(_wait: Wait, *, is_open: bool) -> Severing:
-    """A rung whose invocation is open, or has settled."""
+    """Return a severing whose invocation is open, or has settled."""
     lock = threading.RLock()
     invocation = SimpleNamespace(
         is_open=is_open, plan=SimpleNamespace(settings=SimpleNamespace(sever=True))
@@ -429,7 +456,7 @@ def process_rung(_wait: Wait, *, is_open: bool) -> Severing:
 
 
 def test_a_connection_that_is_gone_is_not_counted() -> None:
-    """The other side, or another thread, has been faster."""
+    """A connection that the other side or another thread has closed is not counted."""
     with connection() as (client, theirs):
         held_one = Connection(client.fileno(), socket.socket(fileno=os.dup(client.fileno())), "x")
         assert held_one.is_still_there()

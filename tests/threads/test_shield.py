@@ -1,4 +1,4 @@
-"""The shield: the interrupt waits for the block, until last call at most, in both deliveries."""
+"""The shield defers the interrupt to the end of its block, until last call at most."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def test_the_interrupt_lands_at_the_end_of_the_outermost_shield(
     run: Callable[[Callable[[], object]], object],
 ) -> None:
-    """Not inside, not at the end of an inner one, and not a line later than the outermost."""
+    """The interrupt lands at the end of the outermost shield, and not a line later."""
     steps: list[str] = []
 
     @watch(grace_period=0.5)
@@ -48,7 +48,7 @@ def test_the_interrupt_lands_at_the_end_of_the_outermost_shield(
 
 
 def test_last_call_goes_through_a_shield() -> None:
-    """A shield that would last beyond the hard deadline is no use to anybody."""
+    """Last call interrupts a shield, which could otherwise last beyond the hard deadline."""
 
     @watch(grace_period=0.5)
     def handler(_event: object, _context: object) -> None:
@@ -63,7 +63,7 @@ def test_last_call_goes_through_a_shield() -> None:
 
 
 def test_a_shield_without_a_timeout_or_an_invocation_does_nothing() -> None:
-    """Code with a shield in it runs anywhere."""
+    """A shield does nothing without a timeout or outside of an invocation."""
     with shield():
         pass
 
@@ -76,7 +76,7 @@ def test_a_shield_without_a_timeout_or_an_invocation_does_nothing() -> None:
 
 
 def test_an_error_of_the_block_is_not_hidden() -> None:
-    """Without an interrupt due, what the block raises comes out."""
+    """An error of the shielded block gets out if no interrupt is due."""
 
     @watch
     def handler(_event: object, _context: object) -> None:
@@ -92,7 +92,7 @@ def test_a_shield_that_an_interrupt_lands_at_the_entry_of_is_not_up(
     monkeypatch: pytest.MonkeyPatch,
     lands: bool,  # noqa: FBT001
 ) -> None:
-    """What was injected on the way is taken back; or has landed, and the block is not entered."""
+    """An injection that is pending at a shield's entry is withdrawn, or lands before the block."""
     seen: list[int] = []
 
     def withdraw() -> bool:
@@ -101,7 +101,7 @@ def test_a_shield_that_an_interrupt_lands_at_the_entry_of_is_not_up(
             raise LambdaTimeout
         return False
 
-    now = time.monotonic()  # not long past, or the watchdog itself would fire
+    now = time.monotonic()  # not long ago, or the watchdog itself would fire
     invocation = Invocation(plan(), {}, None, now, 900.0, now + 897.0)
     firing = SimpleNamespace(lock=RLock(), withdraw=withdraw, is_reported=True, fired_at=0.0)
     invocation.firing = firing  # type: ignore[assignment]

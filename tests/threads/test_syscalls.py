@@ -1,4 +1,4 @@
-"""Which system call a thread is blocked in, asked of the kernel about a real one."""
+"""Which system call a thread is blocked in, read from the kernel for real threads."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def in_a_thread(work: Callable[[], object]) -> Iterator[int]:
-    """A thread at work; its native id. The block has to bring it back."""
+    """Run `work` in a thread, and yield its native id. The block has to end the thread's wait."""
     ids: list[int] = []
 
     def run() -> None:
@@ -64,7 +64,7 @@ Pair = tuple[socket.socket, socket.socket]
 
 
 def test_a_receive(pair: Pair) -> None:
-    """Of one descriptor, without a limit, and of no child."""
+    """A receive has one descriptor, no limit and no child."""
     ours, theirs = pair
     with in_a_thread(lambda: ours.recv(1)) as native_id:
         blocked = wait_of(native_id)
@@ -76,7 +76,7 @@ def test_a_receive(pair: Pair) -> None:
 
 @pytest.mark.parametrize(("milliseconds", "limit"), [(9000, 9.0), (None, None)])
 def test_a_poll(milliseconds: int | None, limit: float | None, pair: Pair) -> None:
-    """All that it waits for, and for how long."""
+    """A poll has all its descriptors, and its limit."""
     ours, theirs = pair
     poll = select.poll()
     poll.register(ours, select.POLLIN)
@@ -89,7 +89,7 @@ def test_a_poll(milliseconds: int | None, limit: float | None, pair: Pair) -> No
 
 
 def test_a_select(pair: Pair) -> None:
-    """The same in sets of bits."""
+    """A select has the descriptors of all its sets, and its limit."""
     ours, theirs = pair
     with in_a_thread(lambda: select.select([ours], [], [theirs], 9.0)) as native_id:
         blocked = wait_of(native_id)
@@ -99,7 +99,7 @@ def test_a_select(pair: Pair) -> None:
 
 
 def test_an_epoll(pair: Pair) -> None:
-    """The descriptors are in the kernel; it tells them all the same."""
+    """An epoll has its descriptors, which are read from the kernel."""
     ours, theirs = pair
     with select.epoll() as epoll:
         epoll.register(ours, select.EPOLLIN)
@@ -110,7 +110,7 @@ def test_an_epoll(pair: Pair) -> None:
 
 
 def test_a_child() -> None:
-    """By its process id."""
+    """A wait for a child has the child's process id."""
     with subprocess.Popen(["sleep", "60"]) as child, in_a_thread(child.wait) as native_id:
         blocked = wait_of(native_id)
         child.kill()
@@ -120,14 +120,14 @@ def test_a_child() -> None:
 
 @pytest.mark.parametrize("arguments", [(1, 77), (2, 0)], ids=["of one", "of a group"])
 def test_a_waitid(arguments: tuple[int, int]) -> None:
-    """Only that which is for one process."""
+    """A waitid has a child only if it waits for one process."""
     blocked = Blocked(247, (*arguments, 0, 0, 0, 0), "waitid")
 
     assert blocked.child() == (77 if arguments[0] == 1 else None)
 
 
 def test_whoever_waits_has_no_turn(pair: Pair) -> None:
-    """And has had one once it is back."""
+    """A thread's turns do not change while it waits, and have changed once it is back."""
     ours, theirs = pair
     go_on = threading.Event()
 
@@ -147,17 +147,17 @@ def test_whoever_waits_has_no_turn(pair: Pair) -> None:
 
 
 def test_a_thread_that_runs_is_blocked_in_nothing() -> None:
-    """This one."""
+    """A running thread is in state R and is not blocked."""
     native_id = threading.get_native_id()
     assert native_id in syscalls.threads()
     assert state_of(native_id) == "R"
-    # The kernel has this one in the reading of that very file.
+    # The kernel may show the call that reads this file.
     blocked = blocked_in(native_id)
     assert blocked is None or blocked.name == "read"
 
 
 def test_memory_that_is_not_there_is_no_memory() -> None:
-    """Where a pointer would end the process."""
+    """An invalid pointer is read as missing, and does not end the process."""
     nowhere = Blocked(7, (8, 1, 5, 0, 0, 0), "poll")
     assert (nowhere.descriptors(), nowhere.limit()) == ([], 0.005)
     assert Blocked(271, (0, 1, 8, 0, 0, 0), "ppoll").limit() is None
@@ -165,7 +165,7 @@ def test_memory_that_is_not_there_is_no_memory() -> None:
 
 
 def test_a_timespec_is_read() -> None:
-    """As ppoll() has it."""
+    """The limit of a ppoll or select is read from its timespec or timeval."""
     content = (ctypes.c_int64 * 2)(3, 250_000_000)
     address = ctypes.addressof(content)
     assert Blocked(271, (0, 0, address, 0, 0, 0), "ppoll").limit() == pytest.approx(3.25)
@@ -173,7 +173,7 @@ def test_a_timespec_is_read() -> None:
 
 
 def test_where_there_is_no_proc_nothing_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nor on a machine whose numbers are not known."""
+    """Without /proc, or with a line that cannot be read, nothing is known."""
     monkeypatch.setattr(syscalls, "read", lambda _path: "")
     assert not syscalls.is_told()
     assert (blocked_in(1), turns(1), state_of(1)) == (None, None, "")
@@ -188,7 +188,7 @@ def test_where_there_is_no_proc_nothing_is_known(monkeypatch: pytest.MonkeyPatch
     [("x86_64", "x86_64-linux-gnu/asm/unistd_64.h"), ("aarch64", "asm-generic/unistd.h")],
 )
 def test_the_numbers_are_the_kernels(machine: str, header: str) -> None:
-    """Of both machines, wherever its headers are installed."""
+    """The numbers of both machines equal those in the kernel's headers, if installed."""
     path = Path("/usr/include", header)
     if not path.exists():
         pytest.skip(f"needs {path}, of linux-libc-dev")
@@ -200,7 +200,7 @@ def test_the_numbers_are_the_kernels(machine: str, header: str) -> None:
 
 
 def test_the_numbers_of_the_two_machines_name_the_same_calls() -> None:
-    """But for those that arm64 never had: it has their newer forms."""
+    """Both machines' tables have the same calls, except three that arm64 never had."""
     older = {"poll", "select", "epoll_wait"}
     assert set(NAMES["x86_64"].values()) - older == set(NAMES["aarch64"].values())
 
@@ -208,7 +208,10 @@ def test_the_numbers_of_the_two_machines_name_the_same_calls() -> None:
 def test_the_kernels_files_are_read_without_releasing_the_gil(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """``open()`` releases it six times, and threads that compute take a turn each time."""
+    """The kernel's files are read without ``open()``, which would release the GIL six times.
+
+    Threads that compute would take a turn each time.
+    """
     monkeypatch.setattr(syscalls, "open", None, raising=False)
 
     status = syscalls.read("/proc/self/status")

@@ -1,4 +1,4 @@
-"""``time_limit``: a block that is left with TimeLimitExceeded, in any thread."""
+"""``time_limit``: a block that exceeds it is left with TimeLimitExceeded, in any thread."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ SHORT = 0.05
 
 
 def spin(seconds: float = BOUND) -> None:
-    """Compute, as a handler does that nothing blocks."""
+    """Compute, as a handler that is not blocked."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         pass
@@ -51,7 +51,10 @@ both = pytest.mark.parametrize("run", [here, elsewhere], ids=["nudge", "injectio
 
 @both
 def test_a_block_that_takes_too_long_is_left(run: Callable[[Callable[[], Any]], Any]) -> None:
-    """With the error of the contract, its message, and in time; outside of an invocation too."""
+    """A block that takes too long is left in time, with the documented error and message.
+
+    No invocation is needed.
+    """
 
     def limited() -> None:
         with time_limit(SHORT) as limit:
@@ -73,7 +76,7 @@ def test_a_block_that_takes_too_long_is_left(run: Callable[[Callable[[], Any]], 
 
 
 def test_a_blocked_call_is_interrupted() -> None:
-    """On the main thread, at once."""
+    """A blocked call on the main thread is interrupted at once."""
     began = time.monotonic()
 
     with pytest.raises(TimeLimitExceeded), time_limit(SHORT):
@@ -86,7 +89,7 @@ def test_a_blocked_call_is_interrupted() -> None:
 def test_a_block_that_ends_in_time_is_left_alone(
     run: Callable[[Callable[[], Any]], Any],
 ) -> None:
-    """Nothing lands in it, nor after it."""
+    """Nothing lands in a block that ends in time, nor after it."""
 
     def limited() -> str:
         with time_limit(BOUND) as limit:
@@ -100,7 +103,7 @@ def test_a_block_that_ends_in_time_is_left_alone(
 
 
 def test_none_is_no_limit() -> None:
-    """For code that takes its limit from somewhere else."""
+    """None means no limit, for code that takes its limit from elsewhere."""
     with time_limit(None) as limit:
         assert limit.remaining() == math.inf
     assert not limit.expired
@@ -108,7 +111,7 @@ def test_none_is_no_limit() -> None:
 
 @pytest.mark.parametrize("seconds", [0, 0.0, -1.0])
 def test_no_time_at_all_is_exceeded_at_once(seconds: float) -> None:
-    """Without the block being entered."""
+    """A limit of 0 or less is exceeded before the block is entered."""
     entered = False
 
     with pytest.raises(TimeLimitExceeded), time_limit(seconds):
@@ -119,13 +122,13 @@ def test_no_time_at_all_is_exceeded_at_once(seconds: float) -> None:
 
 @pytest.mark.parametrize("seconds", ["5", math.nan, b"1", object()])
 def test_what_is_no_number_of_seconds_is_refused(seconds: Any) -> None:
-    """With the value and one that would do."""
+    """The limit must be a number, and the error shows a valid one."""
     with pytest.raises(ConfigurationError, match=r"time_limit.*for example 5\.0"):
         time_limit(seconds)
 
 
 def test_the_inner_limit_leaves_the_inner_block_only() -> None:
-    """The one that is due first lands, and the outer block goes on."""
+    """An inner limit that is due first ends the inner block, and the outer block goes on."""
     steps: list[str] = []
 
     with time_limit(BOUND) as outer:
@@ -142,7 +145,7 @@ def test_the_inner_limit_leaves_the_inner_block_only() -> None:
 
 
 def test_the_outer_limit_goes_through_the_inner_block_as_a_foreign_error() -> None:
-    """Which does not take it for its own."""
+    """An outer limit's error passes through the inner block, which does not count as expired."""
     outer, inner = time_limit(SHORT), time_limit(BOUND)
 
     with pytest.raises(TimeLimitExceeded) as raised, outer, inner:
@@ -154,7 +157,7 @@ def test_the_outer_limit_goes_through_the_inner_block_as_a_foreign_error() -> No
 
 
 def test_swallowing_the_first_brings_an_interrupt_and_the_block_still_ends() -> None:
-    """As with an invocation: the ladder."""
+    """If TimeLimitExceeded is swallowed, an Interrupt follows, and the block ends as exceeded."""
     swallowed: list[Exception] = []
 
     def swallow() -> None:
@@ -173,7 +176,7 @@ def test_swallowing_the_first_brings_an_interrupt_and_the_block_still_ends() -> 
 
 
 def test_code_that_catches_it_and_goes_on_to_the_end_of_the_block_has_ended_the_timeout() -> None:
-    """As a handler that catches LambdaTimeout and returns."""
+    """Code that catches the error and reaches the end of the block continues after it."""
     with time_limit(SHORT) as limit:
         try:
             spin()
@@ -186,7 +189,7 @@ def test_code_that_catches_it_and_goes_on_to_the_end_of_the_block_has_ended_the_
 
 
 def test_a_cleanup_is_left_alone() -> None:
-    """The second interrupt waits for a finally that the first one has set going."""
+    """The next interrupt does not land in a ``finally`` that the first one has started."""
     steps: list[str] = []
 
     def work() -> None:
@@ -203,7 +206,7 @@ def test_a_cleanup_is_left_alone() -> None:
 
 
 def test_a_shield_is_waited_for() -> None:
-    """It lands at its end."""
+    """The interrupt lands at the end of a shield."""
     steps: list[str] = []
 
     def work() -> None:
@@ -219,7 +222,7 @@ def test_a_shield_is_waited_for() -> None:
 
 
 def test_an_error_of_the_block_is_the_blocks() -> None:
-    """Neither changed nor wrapped, also when it comes out of a handled timeout."""
+    """An error of the block gets out unchanged, also after a handled timeout."""
 
     def work() -> None:
         try:
@@ -237,7 +240,7 @@ def test_an_error_of_the_block_is_the_blocks() -> None:
 def test_in_an_invocation_a_block_costs_itself_and_the_handler_answers(
     run: Callable[[Callable[[], Any]], Any],
 ) -> None:
-    """And the invocation is no timeout."""
+    """In an invocation a limit ends its block only, and the handler answers."""
 
     @watch
     def handler(_event: object, _context: object) -> str:
@@ -255,7 +258,7 @@ def test_in_an_invocation_a_block_costs_itself_and_the_handler_answers(
 def test_the_invocations_deadline_is_the_outermost_limit(
     run: Callable[[Callable[[], Any]], Any],
 ) -> None:
-    """Its LambdaTimeout goes through the block."""
+    """The invocation's LambdaTimeout passes through a block whose limit is later."""
 
     @watch(grace_period=0.2)
     def handler(_event: object, _context: object) -> str:
@@ -268,7 +271,7 @@ def test_the_invocations_deadline_is_the_outermost_limit(
 
 
 def test_both_due_at_once_end_as_the_invocations_timeout() -> None:
-    """Whichever lands first, the caller gets LambdaTimeout, and nothing lands later."""
+    """If both are due at once, the caller gets LambdaTimeout, and nothing lands later."""
 
     @watch(grace_period=0.2)
     def handler(_event: object, _context: object) -> str:
@@ -283,7 +286,7 @@ def test_both_due_at_once_end_as_the_invocations_timeout() -> None:
 
 
 def test_no_signal_of_the_users_is_taken() -> None:
-    """signal.alarm and its handler stay as they are."""
+    """SIGALRM, its handler and its timer stay as they are."""
     before = signal.getsignal(signal.SIGALRM)
 
     with pytest.raises(TimeLimitExceeded), time_limit(SHORT):
@@ -294,7 +297,7 @@ def test_no_signal_of_the_users_is_taken() -> None:
 
 
 def test_threads_have_limits_of_their_own() -> None:
-    """One that is exceeded leaves the others alone."""
+    """A limit that is exceeded in one thread does not affect another thread's."""
     outcomes: dict[str, str] = {}
 
     def work(name: str, seconds: float) -> None:
@@ -318,7 +321,7 @@ def test_threads_have_limits_of_their_own() -> None:
 
 
 def test_an_async_block_is_cancelled_and_ends_with_the_limits_error() -> None:
-    """Through the task: what it awaits sees CancelledError; the task itself is not cancelled."""
+    """An async block's limit cancels what it awaits, and not the task itself."""
     steps: list[str] = []
 
     async def main() -> str:
@@ -343,7 +346,10 @@ def test_an_async_block_is_cancelled_and_ends_with_the_limits_error() -> None:
 
 
 def test_an_async_block_that_is_cancelled_too_ends_with_the_limits_error() -> None:
-    """As where a limit around it is due at once: an Interrupt lands, and its task is cancelled."""
+    """An async block that is both interrupted and cancelled ends with the limit's error.
+
+    That happens when a limit around it is due at once.
+    """
 
     async def main() -> None:
         async with time_limit(BOUND) as limit:
@@ -362,7 +368,7 @@ def test_an_async_block_that_is_cancelled_too_ends_with_the_limits_error() -> No
 
 
 def test_an_async_block_leaves_the_other_tasks_alone() -> None:
-    """One of two that wait at the same time."""
+    """An async block's limit does not affect other tasks that wait at the same time."""
 
     async def one(seconds: float | None) -> str:
         try:
@@ -379,7 +385,7 @@ def test_an_async_block_leaves_the_other_tasks_alone() -> None:
 
 
 def test_an_async_block_that_computes_is_interrupted_too() -> None:
-    """A loop that does not turn cannot cancel anything."""
+    """An async block that computes is interrupted, as its loop cannot cancel anything."""
 
     async def main() -> None:
         async with time_limit(SHORT):
@@ -390,7 +396,7 @@ def test_an_async_block_that_computes_is_interrupted_too() -> None:
 
 
 def test_a_cancellation_from_outside_stays_one() -> None:
-    """It is not taken for the limit's."""
+    """A cancellation from outside remains a CancelledError."""
 
     async def limited() -> None:
         async with time_limit(BOUND):
@@ -407,7 +413,7 @@ def test_a_cancellation_from_outside_stays_one() -> None:
 
 
 def test_a_limit_is_used_once() -> None:
-    """A second use would take the first one's end for its own."""
+    """A limit can be used once: a second use would take the first one's end for its own."""
     limit = time_limit(BOUND)
     with limit:
         pass
@@ -417,13 +423,13 @@ def test_a_limit_is_used_once() -> None:
 
 
 def test_remaining_counts_down_to_the_end_of_the_block() -> None:
-    """Seconds; never more than what was given."""
+    """``remaining()`` returns seconds, and never more than the limit."""
     with time_limit(BOUND) as limit:
         assert BOUND - 1.0 < limit.remaining() <= BOUND
 
 
 def test_a_limit_inside_of_a_cleanup_lands_in_it() -> None:
-    """A cleanup is left alone by the limit that it cleans up after, and not by its own."""
+    """A limit inside a cleanup lands there, though the outer limit's interrupts wait."""
     steps: list[str] = []
 
     def work() -> None:
@@ -444,7 +450,7 @@ def test_a_limit_inside_of_a_cleanup_lands_in_it() -> None:
 def test_limits_that_are_due_at_once_all_end_with_the_outermost(
     run: Callable[[Callable[[], Any]], Any],
 ) -> None:
-    """Nothing is left behind, neither an interrupt nor an entry."""
+    """Limits that are due at once all end with the outermost one, and leave nothing behind."""
 
     def limited() -> None:
         with time_limit(SHORT) as outer, time_limit(SHORT), time_limit(SHORT):
@@ -459,9 +465,9 @@ def test_limits_that_are_due_at_once_all_end_with_the_outermost(
 
 
 class _Strikes:
-    """Injects into the calling thread what is prepared there, where it comes to no check point."""
+    """Injects a limit's interrupt into the calling thread, without a check point after it."""
 
-    _as_parameter_ = 0  # what C sees of it, after the two arguments that it looks at
+    _as_parameter_ = 0  # what C sees of this object, after the two arguments that it reads
 
     def __init__(self, limit: time_limit) -> None:
         inner = limit._limit
@@ -473,7 +479,7 @@ class _Strikes:
         policy.records.append(error._witness)  # type: ignore[arg-type]
         prepared[inner.thread_id] = error
         thread, kind = ctypes.c_ulong(inner.thread_id), ctypes.py_object(LANDING[type(error)])
-        # Looked up on the class, and called by C code that looks at nothing when that has returned.
+        # The property is found on the class and called by C code, which then checks no signals.
         type(self).now = property(
             functools.partial(ctypes.pythonapi.PyThreadState_SetAsyncExc, thread, kind)
         )
@@ -482,7 +488,7 @@ class _Strikes:
 
 
 def test_an_injection_that_meets_the_blocks_end_is_taken_back() -> None:
-    """What the block has come to stays, and the limit is closed."""
+    """An injection just before the block's end is withdrawn, and the block's result stays."""
 
     def limited() -> str:
         with time_limit(BOUND) as limit:
@@ -492,14 +498,14 @@ def test_an_injection_that_meets_the_blocks_end_is_taken_back() -> None:
         assert not limit.expired
         return answer
 
-    for _ in range(20):  # CPython goes another way once it knows the code
+    for _ in range(20):  # repeated, because CPython specialises the code
         assert elsewhere(limited) == "the block's"
         assert innermost == {}
         assert prepared == {}
 
 
 def test_an_injection_that_meets_the_blocks_error_leaves_that_one() -> None:
-    """The same where the block ends with an error of its own."""
+    """An injection just before the block's own error is withdrawn, and the error gets out."""
 
     class Own(Exception):
         pass
@@ -518,7 +524,10 @@ def test_an_injection_that_meets_the_blocks_error_leaves_that_one() -> None:
 
 
 def test_an_injection_that_meets_the_end_of_an_async_block_is_taken_back() -> None:
-    """There is no coroutine of the block's that would never be awaited."""
+    """An injection at the end of an async block is withdrawn.
+
+    No coroutine of the block is left that would never be awaited.
+    """
 
     async def limited() -> str:
         async with time_limit(BOUND) as limit:
@@ -533,7 +542,7 @@ def test_an_injection_that_meets_the_end_of_an_async_block_is_taken_back() -> No
 
 
 def test_an_outer_limits_injection_that_meets_an_inner_blocks_end_ends_both() -> None:
-    """With the outer one's error; the inner limit is closed by it."""
+    """An outer limit's injection at the end of an inner block ends both blocks."""
     steps: list[str] = []
 
     def limited() -> None:
@@ -552,7 +561,10 @@ def test_an_outer_limits_injection_that_meets_an_inner_blocks_end_ends_both() ->
 
 
 def test_an_async_block_off_the_main_thread_is_all_that_is_interrupted() -> None:
-    """What is injected while its task waits would land in the task that runs."""
+    """In another thread only the async block is interrupted, though its loop runs another task.
+
+    An injection while its task waits would land in the task that runs.
+    """
 
     async def waits() -> str:
         try:
@@ -574,7 +586,7 @@ def test_an_async_block_off_the_main_thread_is_all_that_is_interrupted() -> None
 
 
 def test_a_block_that_is_never_left_ends_with_its_invocation() -> None:
-    """A generator that is kept would bring it into the next one."""
+    """A block that is never left, as in a kept generator, ends with its invocation."""
     kept: list[Generator[None]] = []
 
     def enters() -> Generator[None]:
@@ -597,7 +609,7 @@ def test_a_block_that_is_never_left_ends_with_its_invocation() -> None:
 
 
 def test_time_can_be_moved_for_limits() -> None:
-    """In users' tests: what is due first lands first, without anybody waiting."""
+    """In users' tests the fake time can be moved, and the limit that is due first lands."""
 
     @watch
     def handler(_event: object, _context: object) -> str:
@@ -616,13 +628,13 @@ def test_time_can_be_moved_for_limits() -> None:
 
 
 def test_time_can_be_moved_for_a_limit_outside_of_an_invocation() -> None:
-    """It is the outermost limit then."""
+    """The fake time can also be moved for a limit outside of an invocation."""
     with pytest.raises(TimeLimitExceeded), time_limit(60.0):
         clock.advance(61.0)
 
 
 def test_tasks_side_by_side_have_each_their_own_limit() -> None:
-    """They begin one after the other and end in any order: no end takes another's limit away."""
+    """Tasks that run side by side each have their own limit, in whatever order they end."""
 
     async def one(number: int) -> int:
         try:

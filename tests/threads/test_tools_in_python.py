@@ -1,4 +1,4 @@
-"""A debugger, profiler or tracer in Python: its code runs between the guard's lines, too."""
+"""Debuggers, profilers and tracers in Python, whose code also runs between the guard's lines."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class Tool:
-    """Traces the guard, and is out of time at one of its lines after the handler's end."""
+    """Traces the guard, and lets the time run out at one of its lines after the handler's end."""
 
     def __init__(self, line: int) -> None:
         self._line = line  # counted from the handler's end
@@ -37,13 +37,13 @@ class Tool:
         if event == "line" and self.is_ended:
             if not self._line:
                 self.has_struck = True
-                expire()  # lands in here, as in any code of a tool's
+                expire()  # the interrupt lands here, in the tool's code
             self._line -= 1
         return self.trace
 
 
 def strike_at(line: int, handler: Callable[[Tool], object]) -> object:
-    """What the caller has got."""
+    """Return the result or error that the caller gets."""
     tool = Tool(line)
     watched = watch(lambda _event, _context: handler(tool))
     before = sys.gettrace()
@@ -57,10 +57,13 @@ def strike_at(line: int, handler: Callable[[Tool], object]) -> object:
         assert tool.has_struck
 
 
-# As long as the invocation is open: after its end nothing lands, in no tool's code either.
+# The lines while the invocation is open. After its end nothing lands, even in a tool's code.
 @pytest.mark.parametrize("line", range(3))
 def test_an_interrupt_in_a_tracer_never_makes_a_success_of_an_error(line: int) -> None:
-    """The caller has the handler's own error, or LambdaTimeout with that as its context."""
+    """If an interrupt lands in a tracer, the caller gets the handler's error or LambdaTimeout.
+
+    An error never becomes a success.
+    """
     own = KeyError("order")
 
     def handler(tool: Tool) -> None:
@@ -74,7 +77,7 @@ def test_an_interrupt_in_a_tracer_never_makes_a_success_of_an_error(line: int) -
 
 
 def test_an_interrupt_in_a_tracer_leaves_a_result() -> None:
-    """What has been returned and stored is the caller's."""
+    """If an interrupt lands in a tracer, a result that was returned reaches the caller."""
     value = object()
 
     def handler(tool: Tool) -> object:
@@ -85,9 +88,9 @@ def test_an_interrupt_in_a_tracer_leaves_a_result() -> None:
     assert landed_outside() == []
 
 
-# ---- a landing beside tools that are attached --------------------------------------------------
+# ---- landings beside active tools --------------------------------------------------------------
 
-SECONDS = 2.0  # of which a quarter is the grace period, so that a busy machine does not use it up
+SECONDS = 2.0  # a quarter is the grace period, which a busy machine should not use up
 
 noted: list[str] = []
 
@@ -105,7 +108,7 @@ AFTER = after.__code__.co_firstlineno + 1
 
 
 def asks() -> None:
-    """Runs until it is interrupted, mostly in code that takes an error for an answer."""
+    """Run until interrupted, mostly in code that takes an error for an answer."""
     before()
     try:
         while os.path.exists("/"):  # noqa: PTH110 - as in the loops of landing
@@ -116,7 +119,7 @@ def asks() -> None:
 
 
 def sleeps() -> None:
-    """Waits until it is interrupted."""
+    """Wait until interrupted."""
     before()
     try:
         sleep(BOUND)
@@ -127,7 +130,7 @@ def sleeps() -> None:
 
 @contextmanager
 def debugger() -> Iterator[None]:
-    """``sys.settrace``: the lines of this file, as a debugger has them."""
+    """Trace the lines of this file with ``sys.settrace``, as a debugger does."""
     lines: set[int] = set()
 
     def trace(frame: FrameType, event: str, _argument: object) -> Any:
@@ -149,7 +152,7 @@ def debugger() -> Iterator[None]:
 
 @contextmanager
 def profiler() -> Iterator[None]:
-    """``sys.setprofile``."""
+    """Profile with ``sys.setprofile``."""
     calls: set[str] = set()
 
     def profile(frame: FrameType, _event: str, _argument: object) -> None:
@@ -166,7 +169,7 @@ def profiler() -> Iterator[None]:
 
 @contextmanager
 def c_profiler() -> Iterator[None]:
-    """``cProfile``."""
+    """Profile with ``cProfile``."""
     profile = cProfile.Profile()
     profile.enable()
     try:
@@ -180,7 +183,7 @@ def c_profiler() -> Iterator[None]:
 
 @contextmanager
 def monitor() -> Iterator[None]:
-    """``sys.monitoring``: what the tool wants no more stays off, and the rest comes."""
+    """Watch with ``sys.monitoring``: events that are disabled stay off, and others arrive."""
     monitoring: Any = getattr(sys, "monitoring", None)
     if monitoring is None:
         pytest.skip("sys.monitoring came with Python 3.12")
@@ -235,7 +238,7 @@ def coverage_tool(core: str) -> Iterator[None]:
 @pytest.mark.parametrize(
     ("tool", "handler"),
     [
-        # An interrupt of a thread that runs can land in the trace function's own code.
+        # In a running thread the interrupt can land in the trace function's own code.
         (debugger, sleeps),
         (profiler, asks),
         (c_profiler, asks),
@@ -248,7 +251,7 @@ def coverage_tool(core: str) -> Iterator[None]:
 def test_a_landing_beside_a_tool_disturbs_neither(
     tool: Any, handler: Callable[[], None], thread: Callable[[Callable[[], Any]], Any]
 ) -> None:
-    """The handler has its timeout, and the tool sees what comes behind it."""
+    """Beside an active tool the interrupt lands, and the tool sees what follows it."""
     if thread is elsewhere and handler is sleeps:
         pytest.skip("a blocked call ends first there")
     if thread is elsewhere and sys.version_info < (3, 12):

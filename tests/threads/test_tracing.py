@@ -1,4 +1,4 @@
-"""A timeout in the user's trace: on what is open when the handler has ended."""
+"""A timeout in the user's trace: it is added to the span that is open at the handler's end."""
 
 from __future__ import annotations
 
@@ -49,14 +49,14 @@ def spans() -> InMemorySpanExporter:
 
 @pytest.fixture
 def tracer(spans: InMemorySpanExporter) -> trace.Tracer:
-    """A real tracer of the SDK, without touching the process's provider."""
+    """Return a real tracer of the SDK, without changing the process's provider."""
     provider = TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(SimpleSpanProcessor(spans))
     return provider.get_tracer("tests")
 
 
 def test_the_current_span_gets_an_event(spans: InMemorySpanExporter, tracer: trace.Tracer) -> None:
-    """Outcome, place and times; the span's status is its owner's."""
+    """The current span gets an event with outcome, place and times, and keeps its status."""
     with tracer.start_as_current_span("handler"):
         time_out()
 
@@ -75,7 +75,7 @@ def test_the_current_span_gets_an_event(spans: InMemorySpanExporter, tracer: tra
 def test_one_of_the_two_is_enough(
     spans: InMemorySpanExporter, tracer: trace.Tracer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """X-Ray has not been loaded, and is not loaded by this."""
+    """OpenTelemetry works without X-Ray, which is not loaded by this."""
     monkeypatch.delitem(sys.modules, "aws_xray_sdk.core")
 
     with tracer.start_as_current_span("handler"):
@@ -86,14 +86,14 @@ def test_one_of_the_two_is_enough(
 
 
 def test_no_span_no_event(spans: InMemorySpanExporter) -> None:
-    """Loaded, but none is open: nothing happens."""
+    """Without an open span no event is recorded."""
     time_out()
 
     assert spans.get_finished_spans() == ()
 
 
 def test_no_timeout_no_event(spans: InMemorySpanExporter, tracer: trace.Tracer) -> None:
-    """A normal invocation leaves the span alone."""
+    """An invocation without a timeout adds no event to the span."""
     with tracer.start_as_current_span("handler"):
         watch(lambda _e, _c: 1)({}, Context(30.0))
 
@@ -120,7 +120,10 @@ def fail() -> None:
 def test_a_broken_tracer_costs_neither_answer_nor_record(
     capfd: pytest.CaptureFixture[str], failure: Any
 ) -> None:
-    """What fails in it does not matter; what hangs in it is cut at last call."""
+    """A tracer that fails is ignored, and one that hangs is interrupted at last call.
+
+    The caller gets its answer, and the log the record.
+    """
     context = Context(SECONDS)
     with trace.use_span(Span(failure)), pytest.raises(LambdaTimeout):
         blocks({}, context)
@@ -134,7 +137,7 @@ def test_a_broken_tracer_costs_neither_answer_nor_record(
 
 @pytest.fixture
 def daemon() -> Iterator[socket.socket]:
-    """Where X-Ray's segments are sent to."""
+    """Yield the socket that X-Ray's segments are sent to."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as received:
         received.bind(("127.0.0.1", 0))
         received.settimeout(BOUND)
@@ -145,7 +148,7 @@ def daemon() -> Iterator[socket.socket]:
 def recorder(
     request: pytest.FixtureRequest, daemon: socket.socket, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Any]:
-    """The process's recorder, as in Lambda and elsewhere."""
+    """Return the process's recorder, with Lambda's context and with the other one."""
     monkeypatch.setenv(
         "_X_AMZN_TRACE_ID",
         "Root=1-5759e988-bd862e3fe1be46a994272793;Parent=53995c3f42cd8ad8;Sampled=1",
@@ -186,7 +189,7 @@ def assert_annotated(segment: dict[str, Any]) -> None:
 
 
 def test_the_open_subsegment_is_annotated(recorder: Any, daemon: socket.socket) -> None:
-    """As of a Tracer around the watched handler."""
+    """An open subsegment, as that of a Tracer around the watched handler, is annotated."""
     in_lambda = isinstance(recorder.context, LambdaContext)
     if not in_lambda:
         recorder.begin_segment("function")
@@ -204,7 +207,10 @@ def test_the_open_subsegment_is_annotated(recorder: Any, daemon: socket.socket) 
 
 
 def test_lambdas_own_segment_gets_a_subsegment(recorder: Any, daemon: socket.socket) -> None:
-    """Where the Tracer's decorator is inside of the watchdog, its subsegment has been closed."""
+    """Without an open subsegment, Lambda's own segment gets one; any other is annotated.
+
+    A Tracer's subsegment has been closed if its decorator is inside of the watchdog.
+    """
     if not isinstance(recorder.context, LambdaContext):
         recorder.begin_segment("function")
         time_out()
@@ -227,9 +233,9 @@ def test_no_segment_no_complaint(
     *,
     is_enabled: bool,
 ) -> None:
-    """Loaded, but not tracing: nothing is sent, and the recorder logs no error."""
+    """Without a segment nothing is sent, and the recorder logs no error."""
     assert isinstance(recorder.context, XrayContext)
-    monkeypatch.delenv("_X_AMZN_TRACE_ID")  # Lambda gives every invocation one; its emulator none
+    monkeypatch.delenv("_X_AMZN_TRACE_ID")  # Lambda sets it per invocation, its emulator never
     global_sdk_config.set_sdk_enabled(is_enabled)
     time_out()
 
@@ -256,7 +262,7 @@ except LambdaTimeout:
 
 
 def test_no_tracer_is_ever_imported() -> None:
-    """A timeout without one loads none."""
+    """A timeout imports no tracer."""
     done = subprocess.run(
         [sys.executable, "-c", UNLOADED],
         capture_output=True,

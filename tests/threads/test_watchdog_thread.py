@@ -1,4 +1,4 @@
-"""The thread: who wakes it, what it must not miss, fork, freeze, and other people's signals."""
+"""The thread: its wake-ups, forks, freezes, and other users of signals."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 
 def invocation(start: float, seconds: float, grace_period: float = 1.0) -> Invocation:
-    """One that has been armed on a clock of ours."""
+    """Return an invocation that has been armed on the fake clock."""
     made_plan = plan(grace_period=grace_period, samples=0)
     made = Invocation(made_plan, None, None, start, seconds, 0.0)
     made.reschedule()
@@ -48,7 +48,7 @@ def invocation(start: float, seconds: float, grace_period: float = 1.0) -> Invoc
 
 @pytest.fixture
 def registered() -> Iterator[dict[int, Invocation]]:
-    """The table of invocations, under thread ids that no thread has."""
+    """Give the test's invocations thread ids that no thread has, and remove them at the end."""
     mine: dict[int, Invocation] = {}
     yield mine
     for key in list(active):
@@ -60,7 +60,7 @@ def registered() -> Iterator[dict[int, Invocation]]:
 
 
 class Observed(WatchdogThread):
-    """A watchdog whose thread is the test's own, and whose `wake_at` tells when it is stored."""
+    """A watchdog whose loop the test runs, and that calls back when `wake_at` is stored."""
 
     def __init__(self, clock: FakeClock) -> None:
         self.at_store: list[Callable[[], None]] = []
@@ -80,7 +80,7 @@ class Observed(WatchdogThread):
             self.at_store.pop()()
 
     def live_once(self, clock: FakeClock, waits: int = 1) -> None:
-        """Run the thread's loop until it waits for the first time, or for so many times."""
+        """Run the thread's loop until it has waited that many times."""
 
         def wait(seconds: float) -> bool:
             self.waits.append(seconds)
@@ -96,7 +96,7 @@ class Observed(WatchdogThread):
 def test_an_invocation_armed_while_the_thread_goes_to_sleep_is_not_missed(
     registered: dict[int, Invocation],
 ) -> None:
-    """Stored after the thread has looked and before it waits, without ringing: it is seen."""
+    """An invocation that is armed after a look and before the wait is seen without ringing."""
     clock = FakeClock()
     observed = Observed(clock)
     observed.at_store.append(lambda: active.__setitem__(-1, invocation(clock.now, 8.0)))
@@ -108,14 +108,14 @@ def test_an_invocation_armed_while_the_thread_goes_to_sleep_is_not_missed(
 
 
 def sampled(now: float) -> Invocation:
-    """Looked at from 8 s to 12 s, once a second."""
+    """Return an invocation that is sampled once a second from 8 s to 12 s."""
     made = Invocation(plan(grace_period=4.0, samples=4), None, None, now, 16.0, 0.0)
     made.reschedule()
     return made
 
 
 class Timers:
-    """Notes what is asked of the kernel."""
+    """Records what is asked of the kernel's timers."""
 
     dump_for = None
 
@@ -131,7 +131,10 @@ class Timers:
 
 
 def test_from_sample_to_sample_the_kernels_timers_stand(registered: dict[int, Invocation]) -> None:
-    """Setting them took longer than the sample. What they are set for has not changed."""
+    """Between two samples the kernel's timers are not set again, as nothing has changed.
+
+    Setting them took longer than the sample.
+    """
     clock = FakeClock()
     observed = Observed(clock)
     observed.kernel_timers = timers = Timers()  # type: ignore[assignment]
@@ -139,7 +142,7 @@ def test_from_sample_to_sample_the_kernels_timers_stand(registered: dict[int, In
 
     observed.live_once(clock, waits=4)
 
-    # Two looks show the same place, which is that of no thread; so one is passed over.
+    # Two looks show the same place, which is that of no thread; so one is skipped.
     assert observed.waits == [8.0, 1.0, 2.0, 1.0]
     assert (observed.wake_at, observed.acts_at) == (one.start + 12.0, one.start + 12.0)
     assert one.due == one.start + 12.0
@@ -150,7 +153,10 @@ def test_from_sample_to_sample_the_kernels_timers_stand(registered: dict[int, In
 def test_what_is_armed_beside_a_sample_is_not_missed(
     registered: dict[int, Invocation], where: str
 ) -> None:
-    """Order 2 of invocation.py once more: it has read an earlier `wake_at`, and has not rung."""
+    """An invocation that is armed during a sample is seen, though it has not rung.
+
+    It has read an earlier `wake_at` (order 2 of invocation.py).
+    """
     clock = FakeClock()
     observed = Observed(clock)
     active[-1] = one = sampled(clock.now)
@@ -159,7 +165,7 @@ def test_what_is_armed_beside_a_sample_is_not_missed(
         one.is_open = where == "beside"
         active[-2 if where == "beside" else -1] = invocation(clock.now, 0.5)
 
-    observed.at_store += [arm, lambda: None, lambda: None]  # the loop's own stores are the first
+    observed.at_store += [arm, lambda: None, lambda: None]  # the first store is the loop's own
     observed.live_once(clock, waits=3)
 
     assert observed.waits == [8.0, 1.0, 0.375]
@@ -168,7 +174,7 @@ def test_what_is_armed_beside_a_sample_is_not_missed(
 def test_an_invocation_that_has_ended_is_looked_at_no_more(
     registered: dict[int, Invocation],
 ) -> None:
-    """The thread sleeps to no sample of it, and without end, because nothing is due."""
+    """The thread does not wake for samples of an ended invocation, and sleeps without limit."""
     clock = FakeClock()
     observed = Observed(clock)
     active[-1] = one = sampled(clock.now)
@@ -180,7 +186,10 @@ def test_an_invocation_that_has_ended_is_looked_at_no_more(
 
 
 def test_arming_publishes_the_invocation_before_it_looks_whether_to_ring() -> None:
-    """The other half of the same: what is read as `wake_at` comes after the store in the table."""
+    """Arming stores the invocation in the table before it reads `wake_at`.
+
+    This is the other half of the same order.
+    """
     clock = FakeClock()
     seen: list[bool] = []
 
@@ -188,7 +197,7 @@ def test_arming_publishes_the_invocation_before_it_looks_whether_to_ring() -> No
         @property
         def wake_at(self) -> float:
             seen.append(invocation_of(threading.get_ident()) is not None)
-            return -math.inf  # no need to ring
+            return -math.inf  # so it need not ring
 
         @wake_at.setter
         def wake_at(self, instant: float) -> None: ...
@@ -200,10 +209,10 @@ def test_arming_publishes_the_invocation_before_it_looks_whether_to_ring() -> No
 
 
 def test_a_normal_invocation_wakes_nobody() -> None:
-    """The thread sleeps to an earlier deadline; later ones need no ring."""
+    """Later invocations do not ring while the thread sleeps to an earlier deadline."""
     clock = FakeClock()
     observed = Observed(clock)
-    observed._thread_id = -1  # as if it had been started
+    observed._thread_id = -1  # as if the thread had been started
     with parts():
         observed.nudge = process_watchdog.nudge
     watched = guard(lambda _e, _c: "ended", plan(), observed)
@@ -220,9 +229,12 @@ def test_a_normal_invocation_wakes_nobody() -> None:
 def test_a_wake_signal_that_is_in_use_is_warned_of_once(
     wake_signal: str, warnings: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Blocked calls are not interrupted then, and that was not asked for."""
+    """A wake signal that is in use is logged once, unless none was wanted.
+
+    Blocked calls are not interrupted then.
+    """
     observed = Observed(FakeClock())
-    observed._thread_id = -1  # as if it had been started
+    observed._thread_id = -1  # as if the thread had been started
     watched = guard(lambda _e, _c: "ended", plan(wake_signal=wake_signal), observed)
 
     with caplog.at_level(logging.WARNING, "watchdog_lambda"):
@@ -255,7 +267,7 @@ print(looked_at(watchdog)[1] - before[1])
 
 
 def test_a_hundred_thousand_invocations_wake_the_thread_not_once() -> None:
-    """By the kernel's own count of the thread's wake-ups, in a process of its own."""
+    """By the kernel's count, 100,000 invocations do not wake the thread once."""
     counted = subprocess.run(
         [sys.executable, "-c", COUNT], capture_output=True, text=True, check=True, timeout=60
     )
@@ -269,7 +281,7 @@ def test_a_hundred_thousand_invocations_wake_the_thread_not_once() -> None:
 def test_nothing_of_an_old_invocation_fires_after_a_thaw(
     registered: dict[int, Invocation],
 ) -> None:
-    """Frozen for an hour between two invocations: the old deadline has no effect on the new one."""
+    """After an hour's freeze the deadline of an earlier invocation does not fire the next one."""
     clock = FakeClock()
     watchdog = Observed(clock)
     active[-1] = invocation(clock.now, 4.0)
@@ -287,7 +299,7 @@ def test_nothing_of_an_old_invocation_fires_after_a_thaw(
 def test_a_clock_that_stood_still_during_the_freeze_is_no_matter(
     registered: dict[int, Invocation],
 ) -> None:
-    """Where the monotonic clock stops with the sandbox, the thread just looks again."""
+    """If the monotonic clock stops during a freeze, the next invocation is due at its own time."""
     clock = FakeClock()
     watchdog = Observed(clock)
     active[-1] = invocation(clock.now, 4.0)
@@ -302,7 +314,10 @@ def test_a_clock_that_stood_still_during_the_freeze_is_no_matter(
 def test_a_closed_entry_that_was_left_behind_fires_nothing(
     registered: dict[int, Invocation],
 ) -> None:
-    """A call torn down between closing and removing: not run, not waited for, not looped on."""
+    """A closed entry that a broken call has left in the table fires nothing.
+
+    The thread does not wait for it or loop on it.
+    """
     clock = FakeClock()
     watchdog = Observed(clock)
     active[-1] = stale = invocation(clock.now, 4.0)
@@ -314,11 +329,11 @@ def test_a_closed_entry_that_was_left_behind_fires_nothing(
     assert watchdog.waits == [math.inf]
 
 
-# ---- threads of the handler's ------------------------------------------------------------------
+# ---- the handler's threads ---------------------------------------------------------------------
 
 
 def test_concurrent_watched_calls_are_each_their_own() -> None:
-    """Four threads, one of them late: only that one is interrupted."""
+    """Of four concurrent invocations only the late one is interrupted."""
 
     @watch(grace_period=0.02)
     def handler(loops: int, _context: object) -> str:
@@ -348,7 +363,7 @@ def test_concurrent_watched_calls_are_each_their_own() -> None:
 
 
 def test_off_the_main_thread_the_exception_carries_its_message() -> None:
-    """Injected as a class, it arrives as the instance that was prepared."""
+    """In another thread the injected class arrives as the prepared instance, with its message."""
     caught: list[BaseException] = []
 
     @watch(grace_period=0.02)
@@ -366,13 +381,13 @@ def test_off_the_main_thread_the_exception_carries_its_message() -> None:
     worker.start()
     worker.join(BOUND)
 
-    # On a busy machine later than it should.
+    # On a busy machine it can be late.
     said = r"interrupted after 0\.\d s, 0\.\d s (before|after) the 0\.1 s limit, in "
     assert re.match(said, str(caught[0]))
 
 
 def test_a_wake_signal_that_somebody_took_over_stays_theirs() -> None:
-    """Injection serves then; nothing is sent to theirs, by the watchdog or by its timer."""
+    """If user code takes over the wake signal, it gets no nudge and an injection lands."""
     watched = watch(grace_period=0.02)(lambda e, c: e())
     watched(lambda: None, Context(5.0))
     number = process_watchdog.nudge.number
@@ -404,7 +419,7 @@ def test_a_wake_signal_that_somebody_took_over_stays_theirs() -> None:
 
 
 def test_other_signals_and_timers_stay_as_they_are() -> None:
-    """SIGALRM ticks on before, during and after a timeout; no other handler is touched."""
+    """SIGALRM's timer runs on through a timeout, and no other signal's handler changes."""
     ticks: list[str] = []
     phase = ["before"]
     others = {
@@ -441,13 +456,14 @@ def test_other_signals_and_timers_stay_as_they_are() -> None:
 def test_no_thread_to_be_had_is_warned_of_once_and_the_handler_runs(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """At the process limit invocations run unwatched; the next one tries again."""
+    """If no thread can be started, the log says so once, and the handlers run unwatched."""
 
     def refuse(*_: object) -> int:
         raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr(daemon, "start_new_thread", refuse)
-    # For the rest of the process: it would start threads after other tests' forks.
+    # A fork hook would stay for the rest of the process, and start threads after other tests'
+    # forks.
     monkeypatch.setattr(os, "register_at_fork", lambda **_hooks: None)
     limited = WatchdogThread(process_watchdog.clock, _report)
     limited.nudge = process_watchdog.nudge
@@ -466,7 +482,7 @@ def test_no_thread_to_be_had_is_warned_of_once_and_the_handler_runs(
 
 
 def test_a_child_is_not_the_invocation_and_can_watch_its_own() -> None:
-    """After a fork inside of a handler the parent's deadline has no hold on the child."""
+    """In a child of fork the parent's deadline has no effect, and handlers can be watched."""
 
     def child() -> bytes:
         try:
@@ -492,28 +508,32 @@ def test_a_child_is_not_the_invocation_and_can_watch_its_own() -> None:
     assert said == [b"watched"]
 
 
-# ---- the user's own signal handler, in the middle of ours --------------------------------------
+# ---- the user's signal handler during the package's code ---------------------------------------
 
 
 def test_an_error_that_a_signal_handler_raises_between_calls_leaves_nothing_behind() -> None:
-    """A SIGALRM recipe that fires late must not leave an invocation open for the next one."""
+    """If a signal handler raises in the guard, no open invocation is left.
+
+    A SIGALRM timeout that fires late does so.
+    """
 
     class Recipe(Exception):
-        """What the user's own timer raises."""
+        """Raised by the user's own timer."""
 
     def raise_it(_signum: int, _frame: object) -> None:
         raise Recipe
 
     watched = watch(lambda _e, _c: "ended")
-    # Before: the start imports, and an import that is broken off again and again can leave a lock
-    # of CPython's locked.
+    # Start the thread first: it imports, and an import that is interrupted again and again can
+    # leave one of CPython's locks taken.
     watched({}, Context(5.0))
     before = signal.signal(signal.SIGALRM, raise_it)
     outcomes: set[Any] = set()
     try:
         for round_ in range(20_000):
             try:
-                # From before the call to after it, in steps far smaller than its length.
+                # The timer fires before, during and after the call, in steps far smaller than its
+                # length.
                 signal.setitimer(signal.ITIMER_REAL, 1e-6 + (round_ % 100) * 3e-7)
                 outcomes.add(watched({}, Context(5.0)))
                 while True:
@@ -531,17 +551,14 @@ def test_an_error_that_a_signal_handler_raises_between_calls_leaves_nothing_behi
 
 
 def test_the_thread_lives_on() -> None:
-    """After all of the above it still watches."""
+    """The thread still watches after all of the tests above."""
     with pytest.raises(LambdaTimeout):
         watch(grace_period=0.02)(lambda _e, _c: block())({}, Context(0.1))
     eventually(lambda: not process_watchdog.escalations, "the watchdog to be done")
 
 
 def test_a_look_follows_every_errand() -> None:
-    """One that comes up while another is done is not done before what that one has made due.
-
-    Nor does the thread sleep before it is done.
-    """
+    """A look follows each pending call, before the next one that it adds, and before a sleep."""
     order: list[str] = []
 
     class Thread(Observed):
@@ -565,7 +582,7 @@ def test_a_look_follows_every_errand() -> None:
 
 
 class Words:
-    """Stands in for the last words: whether they are set by the clock, and a gate in the way."""
+    """Stands in for the stack dump: records whether it is set, and can run code meanwhile."""
 
     def __init__(self) -> None:
         self.is_set = False
@@ -583,7 +600,7 @@ class Words:
 
 @pytest.mark.parametrize("when", ["before", "while", "after"])
 def test_nobody_speaks_for_an_invocation_that_has_ended(when: str) -> None:
-    """It ends before, while or after the watchdog sets the timer for it."""
+    """No dump stays set for an invocation that ends before, while or after it is set."""
     clock = FakeClock()
     watchdog = WatchdogThread(clock, _report)
     words = Words()
@@ -593,7 +610,7 @@ def test_nobody_speaks_for_an_invocation_that_has_ended(when: str) -> None:
     active[-1] = one
 
     def end() -> None:
-        one.is_open = False  # as the guard does it: this first, then the look
+        one.is_open = False  # in the guard's order: close first, then look
         if watchdog.kernel_timers.dump_for is one:
             watchdog.kernel_timers.ends(one)
         active.pop(-1)
@@ -616,7 +633,7 @@ def test_nobody_speaks_for_an_invocation_that_has_ended(when: str) -> None:
 
 
 class Listening:
-    """The process's own kernel_timers, and what the main thread asks of it."""
+    """Records what the main thread asks of the process's kernel timers."""
 
     def __init__(self) -> None:
         self._kernel_timers = process_watchdog.kernel_timers
@@ -632,7 +649,11 @@ class Listening:
 def test_nobody_speaks_after_a_timeout_whose_end_the_watchdog_has_yet_to_see(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A long garbage collection can keep it from that, and take the processor time meanwhile."""
+    """When a timeout ends, the handler's thread itself stops the dump.
+
+    A long garbage collection can keep the watchdog from seeing the end, and use the processor time
+    meanwhile.
+    """
     kernel_timers = Listening()
     monkeypatch.setattr(process_watchdog, "kernel_timers", kernel_timers)
 
@@ -649,9 +670,10 @@ def test_nobody_speaks_after_a_timeout_whose_end_the_watchdog_has_yet_to_see(
 def test_nobody_is_nudged_for_one_that_has_ended_while_the_thread_has_no_processor(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The kernel's timer would ring at its deadline, and every 2 ms, in a later invocation.
+    """A later invocation gets no nudge for an ended one while the thread has no processor.
 
-    The thread is held where it would look, from before the first one's end on.
+    The kernel's timer would ring at the old deadline, and then every 2 ms; the thread is held where
+    it would look, from the first invocation's end on.
     """
     goes_on, look = threading.Event(), process_watchdog._look
     heard: list[int] = []
@@ -673,7 +695,7 @@ def test_nobody_is_nudged_for_one_that_has_ended_while_the_thread_has_no_process
         threading.Event().wait(began + 0.77 * LIMIT - time.monotonic())
         heard.append(process_watchdog.nudge.heard)
 
-    process_watchdog.wake_at = math.inf  # or it would not ring, where an earlier test's has
+    process_watchdog.wake_at = math.inf  # or it would not ring, if an earlier test has
     began = time.monotonic()
     try:
         first({}, Context(LIMIT))

@@ -1,7 +1,7 @@
-"""Interrupts that come while a ``with`` is entered: what it takes, it gives back.
+"""Interrupts while a ``with`` is entered: its resource is always released.
 
-Up to CPython 3.13 entering is one instruction. On 3.14 it is a call, and what is raised right
-after it leaves the block's resource taken for good (gh-148874).
+Up to CPython 3.13 entering is one instruction. On 3.14 it is a call, and an exception that is
+raised right after it leaves the block's resource taken for good (gh-148874).
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ ROUNDS: Final = 20
 
 
 def nudged() -> Callable[[], object]:
-    """Nudge this thread, which is the main one, from C code that does not look at signals itself.
+    """Return a C function that nudges the main thread, and does not look at signals itself.
 
-    As :func:`signal.raise_signal` does.
+    :func:`signal.raise_signal` would look at them.
     """
     assert process_watchdog.nudge.number is not None
     return functools.partial(ctypes.CDLL(None)["raise"], process_watchdog.nudge.number)
@@ -42,7 +42,10 @@ def nudged() -> Callable[[], object]:
 
 @pytest.mark.untraced
 def test_a_nudge_while_a_with_is_entered_lands_in_its_block() -> None:
-    """The signal comes in the middle of ``__enter__``, in C; Python looks at it right after."""
+    """A nudge that arrives in ``__enter__`` of C code lands in the block, which is then left.
+
+    Python looks at the signal right after the call.
+    """
     gate = Gate()
     exits: list[type[BaseException] | None] = []
 
@@ -70,7 +73,10 @@ def test_a_nudge_while_a_with_is_entered_lands_in_its_block() -> None:
 
 @pytest.mark.untraced
 def test_a_handler_that_enters_and_leaves_a_with_leaves_its_lock_free() -> None:
-    """Interrupted wherever it is; a third of the places where signals are looked at are these."""
+    """Wherever a loop of ``with lock`` is interrupted, the lock is free afterwards.
+
+    A third of the places where signals are looked at enter or leave the block.
+    """
     lock = threading.Lock()
 
     def handler(_event: object, _context: object) -> None:
@@ -87,7 +93,10 @@ def test_a_handler_that_enters_and_leaves_a_with_leaves_its_lock_free() -> None:
 
 @pytest.mark.untraced
 def test_a_handler_that_waits_for_a_lock_in_a_with_is_interrupted() -> None:
-    """It stands at the very instruction of one that has just got it."""
+    """A handler that waits for a lock in a ``with`` is interrupted.
+
+    It is at the same instruction as one that has just got the lock.
+    """
     lock = threading.Lock()
 
     def handler(_event: object, _context: object) -> None:
@@ -103,7 +112,10 @@ def test_a_handler_that_waits_for_a_lock_in_a_with_is_interrupted() -> None:
 @pytest.mark.untraced
 @pytest.mark.skipif(sys.version_info < (3, 14), reason="one instruction enters, up to 3.13")
 def test_an_injection_waits_for_a_with_to_be_entered(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It could not end the wait for the lock, and would land after it and before the block."""
+    """An injection waits while a thread enters a ``with``.
+
+    It could not end the wait for the lock, and would land after that and before the block.
+    """
     lock = threading.Lock()
     lock.acquire()
     outcome: list[object] = []
@@ -134,7 +146,7 @@ def test_an_injection_waits_for_a_with_to_be_entered(monkeypatch: pytest.MonkeyP
         worker = threading.Thread(target=work)
         worker.start()
         try:
-            # Beyond the 40 ms for which a fragile frame would put one off.
+            # Wait longer than the 40 ms for which a fragile frame defers an injection.
             eventually(lambda: looks.count(True) > 8, "looks at a thread that enters a with")
             assert not gate.passed.is_set(), "injected"
         finally:
@@ -146,6 +158,6 @@ def test_an_injection_waits_for_a_with_to_be_entered(monkeypatch: pytest.MonkeyP
 
 
 def ticks() -> Iterator[Any]:
-    """Without end, with check points."""
+    """Yield forever, with check points."""
     while True:
         yield None
