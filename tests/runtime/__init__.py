@@ -1,1 +1,1 @@
-"""The package in AWS's own emulator, under AWS's own runtime."""
+"""Tests of the package under AWS's own runtime, in AWS's Runtime Interface Emulator."""

@@ -1,8 +1,8 @@
-"""AWS's own start of a function, as its Python images have it, in a folder instead of an image.
+"""Reproduces the way AWS's Python images start a function, in a folder instead of an image.
 
-The scripts are those of ``tests/image/aws_base``, with the folder's paths in the place of theirs.
-The interpreter is the bare one, in which nothing is installed: what the function can import is the
-task root, what lies in ``opt``, and the runtime client next to ``bootstrap.py``.
+The scripts are those of ``tests/image/aws_base``, with their paths replaced by the folder's. The
+interpreter is the bare one, in which nothing is installed: the function can import only from the
+task root, from ``opt``, and the runtime client next to ``bootstrap.py``.
 """
 
 from __future__ import annotations
@@ -27,7 +27,10 @@ _CLIENT: Final = ("awslambdaric", "simplejson", "snapshot-restore-py")
 
 
 class AwsStart:
-    """A folder with the layout of AWS's image: ``opt``, ``task`` and what starts the runtime."""
+    """A folder with the layout of AWS's image.
+
+    It has ``opt``, ``task`` and the scripts that start the runtime.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.opt = folder / "opt"
@@ -60,7 +63,7 @@ class AwsStart:
         timeout: int = 2,
         warm_up: object = None,
     ) -> Emulator:
-        """Make an emulator that starts the function; `command` takes the entrypoint's place."""
+        """Make an emulator that starts the function; `command` replaces the image's entrypoint."""
         return Emulator(
             command or (str(self._entrypoint), handler),
             cwd=self.task,

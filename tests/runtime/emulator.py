@@ -40,20 +40,20 @@ if TYPE_CHECKING:
 
 __all__ = ["Emulator", "EmulatorError", "Line", "Response"]
 
-# What the emulator sets for the function, or what would steer it: never taken over from the shell
-# that runs the tests, or a developer's settings would decide over them.
+# The emulator sets these for the function, or is configured by them. They are not inherited from
+# the shell that runs the tests, so that a developer's settings cannot change the results.
 _NOT_INHERITED: Final = re.compile(
     r"AWS_LAMBDA_|_?LAMBDA_|WATCHDOG_LAMBDA_|POWERTOOLS_|_HANDLER$|_X_AMZN_|AWS_EXECUTION_ENV$"
 )
 
 
 class EmulatorError(RuntimeError):
-    """The emulator itself failed: did not start, crashed, or gave no answer."""
+    """The emulator itself failed: it did not start, crashed, or gave no answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """What the caller of the function got."""
+    """The response that the function's caller received."""
 
     status: int
     body: str
@@ -61,13 +61,13 @@ class Response:
     """From the request's start to the last byte of the answer; not to the end of its log."""
 
     def json(self) -> object:
-        """Return the body, decoded; raises ``json.JSONDecodeError`` for ``Task timed out ...``."""
+        """Return the decoded body; raises ``json.JSONDecodeError`` for ``Task timed out ...``."""
         return json.loads(self.body)
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line of what the emulator and the function wrote."""
+    """One line of the output of the emulator and the function."""
 
     at: float
     """``time.monotonic()`` when it was read here."""
@@ -88,10 +88,10 @@ class _Function(Function):
 
 
 class _Host(emulator.Emulator):
-    """The command's own, which tells all that it reads: the platform's and its own lines too."""
+    """The host that the command uses; it passes on every line, including the platform's own."""
 
     def __init__(self, function: Function, take: Callable[[str, log.Line], None]) -> None:
-        self._take = take  # first: the reading begins in there
+        self._take = take  # set first, because the reading begins in super().__init__
         super().__init__(str(fetch_emulator()), function, lambda _line: None)
 
     def _add(self, line: log.Line) -> None:
@@ -107,7 +107,7 @@ class _Host(emulator.Emulator):
 
     @property
     def pid(self) -> int | None:
-        """The emulator's, while it runs."""
+        """Return the emulator's pid; None if it is not running."""
         return self._process.pid if self._process is not None and self._is_running() else None
 
 
@@ -176,11 +176,11 @@ class Emulator:
         self.close()
 
     def start(self) -> None:
-        """Start the emulator; again after ``close`` if need be. The log goes on where it was.
+        """Start the emulator; it can be started again after ``close``, and the log is continued.
 
         Raises:
             EmulatorUnavailable: See ``fetch_emulator``.
-            EmulatorError: It did not come up, or the warm-up ended the function's process.
+            EmulatorError: It did not start, or the warm-up ended the function's process.
         """
         if self._host is not None:
             raise EmulatorError("the emulator runs already; close it first")
@@ -215,9 +215,9 @@ class Emulator:
             since = len(self.lines)
             response = self._post(json.dumps(event))
             if response.status == HTTPStatus.OK:
-                # The answer overtakes the log. This line is written once the runtime has asked for
-                # the next event, into the pipe that the function writes to: what the function wrote
-                # is before it.
+                # The answer may arrive before the log. The runtime writes this line after it has
+                # asked for the next event, into the same pipe as the function, so the function's
+                # output precedes it.
                 self.wait_for_line(lambda text: "REPORT RequestId: " in text, since=since)
             return response
         finally:
@@ -241,23 +241,23 @@ class Emulator:
 
     @property
     def pid(self) -> int | None:
-        """The emulator's own process; None if it does not run. Says nothing of the function's."""
+        """The pid of the emulator's own process, not the function's; None if it is not running."""
         return None if self._host is None else self._host.pid
 
     @property
     def is_running(self) -> bool:
-        """Whether that process is alive."""
+        """Whether the emulator's process is alive."""
         return self.pid is not None
 
     @property
     def lines(self) -> list[Line]:
-        """What the emulator and the function have written so far; a copy."""
+        """A copy of the lines that the emulator and the function have written so far."""
         with self._news:
             return list(self._lines)
 
     @property
     def log_text(self) -> str:
-        """The same as one text."""
+        """The lines so far, as one text."""
         return "\n".join(line.text for line in self.lines)
 
     def wait_for_line(
@@ -287,7 +287,10 @@ class Emulator:
         return line
 
     def close(self) -> None:
-        """End the emulator and all that it started. Idempotent, and at ease with a dead one."""
+        """End the emulator and all that it started.
+
+        It may be called repeatedly, or after a crash.
+        """
         if self._host is not None:
             self._host.close()
             self._host = None

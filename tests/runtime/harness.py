@@ -1,4 +1,4 @@
-"""Starts functions in the emulator, with and without the package, and reads what they leave."""
+"""Starts functions in the emulator, with and without the package, and collects their output."""
 
 from __future__ import annotations
 
@@ -37,14 +37,17 @@ def wrapped(
     environment: Mapping[str, str] | None = None,
     warm_up: object = None,
 ) -> Emulator:
-    """Make an emulator for this handler under the watchdog, which a `command` may start."""
+    """Make an emulator for this handler under the watchdog.
+
+    `command` may replace the default one.
+    """
     runtime = ["watchdog_lambda", *([handler] if handler else [])]
     environment = dict(environment or {})
     if way == "setting":
         runtime = ["awslambdaric", "watchdog_lambda.entrypoint.handler"]
         environment = {
             "WATCHDOG_LAMBDA_HANDLER": handler,
-            # As in zip functions and AWS's images: the runtime then polls from a second thread.
+            # As in zip functions and AWS's images, where the runtime polls from a second thread.
             "AWS_EXECUTION_ENV": "AWS_Lambda_python3.13",
             **environment,
         }
@@ -60,7 +63,7 @@ def bare(
     environment: Mapping[str, str] | None = None,
     warm_up: object = None,
 ) -> Emulator:
-    """Make an emulator for the same handler as AWS's runtime runs it by itself."""
+    """Make an emulator for the same handler under AWS's runtime alone."""
     command = (sys.executable, "-m", "awslambdaric", handler)
     return _emulator(command, cwd, timeout, environment or {}, warm_up)
 
@@ -72,7 +75,7 @@ def _emulator(
         command,
         cwd=cwd,
         timeout=timeout,
-        # The one that this process imports, whether it is installed or lies in a checkout.
+        # The package that this process imports, whether it is installed or in a checkout.
         environment={
             "PYTHONPATH": _where_is("watchdog_lambda"),
             "NO_PROXY": "127.0.0.1",
@@ -91,7 +94,7 @@ def _where_is(package: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One invocation, and what the function wrote in its time."""
+    """One invocation, and the output of the function during it."""
 
     response: Response
     request_id: str
@@ -99,27 +102,27 @@ class Call:
 
     @property
     def answer(self) -> Any:
-        """The decoded body; fails with the body if the function was killed."""
+        """The decoded body; it is an error, with the body in it, if the function was killed."""
         body = self.response.body
         assert "Task timed out" not in body, f"killed after {self.response.seconds:.3f} s"
         return json.loads(body)
 
     @property
     def reports(self) -> list[dict[str, Any]]:
-        """The records of timeouts among the lines, decoded, and as their schema has them."""
+        """The decoded records of timeouts among the lines, checked against their schema."""
         found = []
         for line in self.lines:
             if REPORT in line:
                 record = json.loads(line)
                 assert isinstance(record, dict), line
-                if "service" not in record:  # else a Powertools Logger has put in what is its own
+                if "service" not in record:  # otherwise a Powertools Logger has added its own keys
                     log_schema.check(record)
                 found.append(record)
         return found
 
 
 def call(emulator: Emulator, event: Mapping[str, object]) -> Call:
-    """Invoke a function that survives it, and take what was written in the meantime."""
+    """Invoke a function whose process survives the invocation, and collect its output."""
     since = len(emulator.lines)
     response = emulator.invoke(event)
     lines = [line.text for line in emulator.lines[since:] if line.stream == "stdout"]
@@ -130,7 +133,7 @@ def call(emulator: Emulator, event: Mapping[str, object]) -> Call:
 
 @contextmanager
 def log_shown(emulator: Emulator, *, since: int = 0) -> Iterator[None]:
-    """Show what the emulator wrote with whatever fails in the block."""
+    """Show the emulator's log if the block fails."""
     try:
         yield
     except BaseException as error:
@@ -141,6 +144,6 @@ def log_shown(emulator: Emulator, *, since: int = 0) -> Iterator[None]:
 
 @contextmanager
 def running(emulator: Emulator) -> Iterator[Emulator]:
-    """Run the emulator for the block, and show its log with whatever fails in it."""
+    """Run the emulator for the block, and show its log if the block fails."""
     with log_shown(emulator), emulator:
         yield emulator

@@ -35,12 +35,12 @@ __all__ = ["Answer", "InitError", "Invocation", "NoAnswer", "RuntimeApi"]
 
 
 class NoAnswer(Exception):
-    """The runtime did not do in time what was waited for; the message says what."""
+    """The runtime has not done in time what was awaited; the message says what."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the runtime posted for one invocation."""
+    """The answer that the runtime posted for one invocation."""
 
     kind: Literal["response", "error"]
     text: str
@@ -51,18 +51,18 @@ class Answer:
 
     @property
     def body(self) -> Any:
-        """The text, decoded."""
+        """The body as text."""
         return json.loads(self.text)
 
     @property
     def worker(self) -> int:
-        """The process that the handler says it runs in: ``pid`` in the body."""
+        """The pid that the handler has returned in the body: the worker's."""
         return int(self.body["pid"])
 
 
 @dataclass(frozen=True, slots=True)
 class InitError:
-    """What the runtime posted for its init."""
+    """The error that the runtime posted for its init."""
 
     body: Any
     error_type: str | None
@@ -71,7 +71,7 @@ class InitError:
 
 
 class Invocation(runtime_api.Event):
-    """One event on its way through the runtime."""
+    """One event, from the moment it is sent to its answer."""
 
     def __init__(self, number: int, event: object, news: threading.Condition) -> None:
         body = json.dumps(event).encode()
@@ -80,7 +80,7 @@ class Invocation(runtime_api.Event):
 
     @property
     def is_taken(self) -> bool:
-        """Whether a worker has it, or has answered it."""
+        """Whether a worker has taken the event, or has answered it."""
         with self._news:
             return self.taken_at is not None
 
@@ -112,7 +112,7 @@ class RuntimeApi(runtime_api.RuntimeApi):
     def __init__(self, *, timeout: float, told: float | None = None) -> None:
         self.timeout = timeout
         self._told = timeout if told is None else told
-        self._count = 0  # guarded by news, as are the others
+        self._count = 0  # guarded by news, like the fields below
         self._init_errors: list[InitError] = []
         self._restore_errors: list[InitError] = []
         self._snapshots = 0
@@ -129,34 +129,36 @@ class RuntimeApi(runtime_api.RuntimeApi):
 
     @property
     def init_errors(self) -> list[InitError]:
-        """What was posted for the init so far; a copy."""
+        """A copy of the errors that have been posted for the init so far."""
         with self.news:
             return list(self._init_errors)
 
     @property
     def restore_errors(self) -> list[InitError]:
-        """What was posted for hooks that failed after the restore; a copy."""
+        """A copy of the errors that have been posted for failed after-restore hooks so far."""
         with self.news:
             return list(self._restore_errors)
 
     def wait_for_snapshot(self, *, within: float = 15.0) -> None:
-        """Wait until the runtime has asked for the restore: Lambda takes the snapshot then.
+        """Wait until the runtime has asked for the restore.
+
+        Lambda takes the snapshot at that moment.
 
         Raises:
-            NoAnswer: It has not within so many seconds.
+            NoAnswer: It has not asked within so many seconds.
         """
         with self.news:
             if not self.news.wait_for(lambda: self._snapshots, within):
                 raise NoAnswer(f"nobody has asked for a restore in {within} s")
 
     def restore(self) -> None:
-        """Let the runtime go on, as from the snapshot."""
+        """Answer the request for the restore, as Lambda does when it starts from the snapshot."""
         with self.news:
             self._is_restored = True
             self.news.notify_all()
 
     def send(self, event: object) -> Invocation:
-        """Hand an event to whichever worker takes it, and do not wait for that."""
+        """Send an event to the next free worker, without waiting until it is taken."""
         with self.news:
             self._count += 1
             invocation = Invocation(self._count, event, self.news)
@@ -184,31 +186,31 @@ class RuntimeApi(runtime_api.RuntimeApi):
     # ---- the runtime's side: called by the connections' threads ------------------------------
 
     def headers_of(self, event: runtime_api.Event) -> dict[str, str]:
-        """The deadline counts from now on."""
+        """Return the event's headers; the deadline counts from this call."""
         return {
             **super().headers_of(event),
             "Lambda-Runtime-Deadline-Ms": str(int((time.time() + self._told) * 1000)),
             "Lambda-Runtime-Trace-Id": "Root=1-00000000-000000000000000000000000;Sampled=0",
-            # Sent in this mode by Lambda, and expected back with the answer.
+            # Lambda sends this header in this mode, and expects it back with the answer.
             "Lambda-Runtime-Invocation-Id": event.request_id[::-1],
         }
 
     def restored(self, connection: socket.socket) -> bool:
-        """Wait for the restore; False once the runtime or the server is gone."""
+        """Wait for the restore; return False once the runtime or the server has ended."""
         with self.news:
             self._snapshots += 1
             self.news.notify_all()
         return self.stays(connection, lambda: self._is_restored)
 
     def post_restore_error(self, body: str, error: str | None) -> HTTPStatus:
-        """Take the error of a hook that failed after the restore."""
+        """Accept the error of a hook that failed after the restore."""
         with self.news:
             self._restore_errors.append(InitError(json.loads(body), error, is_first=True))
             self.news.notify_all()
             return HTTPStatus.ACCEPTED
 
     def post_init_error(self, body: str, error: str | None) -> HTTPStatus:
-        """Take a worker's error at init; Lambda takes the first one."""
+        """Accept a worker's error at init; like Lambda, keep the first one."""
         with self.news:
             is_first = not self._init_errors
             self._init_errors.append(InitError(json.loads(body), error, is_first))

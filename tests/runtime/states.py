@@ -1,9 +1,9 @@
-"""Each way to hang and to die, in each state, with and without a supervisor: what the caller gets.
+"""Measures what the caller gets for each way to hang or die, with and without a supervisor.
 
     python3 -m tests.runtime.states > table.md       # as in docs/explanation/supervisor.md
 
-Under AWS's emulator, with the real awslambdaric. Where nothing is under way, in an idle process,
-the caller is the one of the next event.
+Runs under AWS's emulator, with the real awslambdaric. If the process hangs or dies while it is
+idle, the caller is the one of the next event.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ AT_EXIT: Final = ("hang at exit", "exit at exit")
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """What has come of one of them."""
+    """The result of one combination of a state and a way to hang or die."""
 
     answer: str
     seconds: float
@@ -48,7 +48,7 @@ class Cell:
 
 
 def said(response: Response) -> str:
-    """In a few words."""
+    """Summarise a response in a few words."""
     try:
         body: Any = json.loads(response.body)
     except ValueError:
@@ -83,7 +83,10 @@ def cell(state: State, do: str, *, supervised: bool) -> Cell:
 
 
 def look(emulator: Emulator) -> dict[str, Any] | None:
-    """What the process says of itself; the emulator may notice only now that the last is gone."""
+    """Return what the process says about itself.
+
+    Try twice: the emulator may notice only then that the last process has ended.
+    """
     for _ in range(2):
         with contextlib.suppress(ValueError, EmulatorError):
             found = emulator.invoke(LOOK).json()
@@ -93,10 +96,13 @@ def look(emulator: Emulator) -> dict[str, Any] | None:
 
 
 def cells() -> Iterator[tuple[State, str]]:
-    """All that there are. What lands in a loop of the handler's own does so in an event's time."""
+    """Return all combinations.
+
+    An interrupt can land in the handler's own loop only during an event.
+    """
     for state in STATES:
         for do in (*HANGS, *DIES, *AT_EXIT):
-            # A thread's SystemExit ends that; and to swallow, there has to be an interrupt.
+            # SystemExit on a thread ends only the thread, and swallowing needs an interrupt.
             if state == "idle" and do in {"sys.exit", *AT_EXIT}:
                 continue
             if state != "open" and do == "swallow":
@@ -105,7 +111,7 @@ def cells() -> Iterator[tuple[State, str]]:
 
 
 def main() -> int:
-    """Print the table; the exit status."""
+    """Print the table, and return the exit status."""
     print("| state | what happens | without | with `supervise` |\n|---|---|---|---|", flush=True)
     wanted = list(cells())
     with ThreadPoolExecutor(3) as pool:

@@ -1,7 +1,7 @@
-"""A Runtime API that answers nonsense: with the watchdog it ends, or goes on, as without it.
+"""Malformed answers of the Runtime API have the same effect with the watchdog as without it.
 
-The real awslambdaric, with and without the package, gets the same bytes; what it then posts, and
-how it ends, must be the same.
+The real awslambdaric gets the same bytes with and without the package. What it then posts, and how
+it ends, must be the same.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ GOOD: Final[dict[str, object]] = {
 def event(
     body: bytes = b"{}", *, status: str = "200 OK", length: int | None = None, **headers: object
 ) -> bytes:
-    """An event's bytes; a header of None is left out."""
+    """Return an event's bytes; a header of None is left out."""
     told = {**GOOD, **{name.replace("_", "-"): value for name, value in headers.items()}}
     deadline = int((time.time() + 10) * 1000)
     lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(body) if length is None else length}"]
@@ -62,7 +62,7 @@ TOO_LARGE: Final = b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 0\r\n\r\n
 
 
 class Scene(NamedTuple):
-    """What the API says to the first request for an event, and to what is then posted."""
+    """The API's answers to the first request for an event, and to what is then posted."""
 
     next: bytes
     posted: bytes = TAKEN
@@ -91,7 +91,7 @@ SCENES: Final = {
 
 
 class Api:
-    """Plays one scene, and then keeps the runtime waiting for its next event."""
+    """Plays one scene, and then lets the runtime wait for its next event."""
 
     def __init__(self, scene: Scene) -> None:
         self.seen: list[tuple[str, Any]] = []
@@ -145,7 +145,7 @@ class Api:
                         return
 
     def _answer(self, connection: socket.socket, path: str, body: bytes) -> bool:
-        """Answer one request; whether the connection goes on."""
+        """Answer one request, and return whether the connection stays open."""
         if path.endswith("/next"):
             self._requests += 1
             if self._requests > 1:
@@ -164,7 +164,7 @@ class Api:
 def play(
     scene: Scene, command: list[str], folder: Path, extra: Mapping[str, str]
 ) -> tuple[object, ...]:
-    """What the runtime posted, whether it asks for another event, or what it ended with."""
+    """Return what the runtime posted, and whether it asks for another event or how it ended."""
     with Api(scene) as api:
         environment = {
             "PATH": os.environ["PATH"],
@@ -190,14 +190,14 @@ def play(
             if asks:
                 process.kill()
             said, _ = process.communicate()
-        # The last line of a traceback; a line number in a log may differ.
+        # Only the last line of a traceback is compared, because line numbers may differ.
         error = [line for line in said.splitlines() if re.match(r"[\w.]*(Error|Exception)\b", line)]
         return api.seen, "asks again" if asks else process.returncode, error[-1:]
 
 
 @pytest.mark.parametrize("scene", SCENES.values(), ids=SCENES)
 def test_nonsense_is_met_as_without_the_watchdog(scene: Scene, tmp_path: Path) -> None:
-    """The same answers, the same end, and in time."""
+    """The runtime posts the same and ends in the same way as without the watchdog, in time."""
     (tmp_path / "app.py").write_text(HANDLER)
     with ThreadPoolExecutor() as pool:
         bare = pool.submit(play, scene, ["awslambdaric", "app.handler"], tmp_path, {})
@@ -209,7 +209,10 @@ def test_nonsense_is_met_as_without_the_watchdog(scene: Scene, tmp_path: Path) -
 def test_a_registration_that_is_answered_with_nonsense_does_not_hold_up_the_start(
     tmp_path: Path,
 ) -> None:
-    """The log says that there is none, and the events are served."""
+    """An extension's registration that gets a malformed answer does not delay the start.
+
+    The log says that there is no extension, and events are served.
+    """
     (tmp_path / "app.py").write_text(HANDLER)
     scene = Scene(event(), b"\0\1\2\r\n\r\n")
 

@@ -1,4 +1,4 @@
-"""A caller that gives up before the function's own timeout has its answer in time."""
+"""A caller that gives up before the function's own timeout is answered in time."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from .harness import WAYS, Way, call, running, wrapped
 
 @pytest.mark.parametrize("way", WAYS)
 def test_the_caller_is_answered_before_it_gives_up(way: Way) -> None:
-    """By a fallback that knows the request; Lambda would have waited for 20 s."""
+    """A caller that gives up after 2 s gets the fallback's answer in time.
+
+    The fallback knows the request; Lambda would have waited for 20 s.
+    """
     function = wrapped(
         "called.handler",
         way=way,
@@ -37,7 +40,7 @@ def test_the_caller_is_answered_before_it_gives_up(way: Way) -> None:
 
 
 def test_the_functions_own_timeout_counts_where_it_is_earlier() -> None:
-    """A TIMEOUT that is longer than it takes nothing away."""
+    """A TIMEOUT that is longer than the function's own has no effect."""
     environment = {"WATCHDOG_LAMBDA_TIMEOUT": "28"}
     with running(
         wrapped("called.handler", timeout=2, warm_up={}, environment=environment)

@@ -1,7 +1,7 @@
-"""No socket goes anywhere but to the address that Lambda gave: by the system's own account.
+"""The package connects to nothing but the Runtime API's address, as strace shows.
 
-The function runs under strace, with every variable set that HTTP clients take a proxy from. The
-proxy is there, and listens: a connection to it would be seen at both ends.
+The function runs under strace, with every variable set that HTTP clients take a proxy from. A
+listener stands for the proxy, so a connection to it would be noticed at both ends.
 """
 
 from __future__ import annotations
@@ -30,14 +30,15 @@ pytestmark = pytest.mark.skipif(STRACE is None, reason="needs strace")
 
 PROXIES = ("http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")
 
-# connect(3, {sa_family=AF_INET, sin_port=htons(9001), sin_addr=inet_addr("127.0.0.1")}, 16) = ...
-# and sendto() and sendmsg() with an address, as name look-ups and UDP have it.
+# This matches connect(3, {sa_family=AF_INET, sin_port=htons(9001),
+# sin_addr=inet_addr("127.0.0.1")}, 16) = ..., and sendto() and sendmsg() with an address, which
+# name look-ups and UDP use.
 _ADDRESS = re.compile(r"^\S+ +(?:connect|sendto|sendmsg|sendmmsg)\(.*?\{sa_family=(\w+), (.*?)\}")
 _INET = re.compile(r'sin_port=htons\((\d+)\), sin_addr=inet_addr\("([\d.]+)"\)')
 
 
 class Trap:
-    """Listens where no connection is expected; keeps what came."""
+    """Listens where no connection is expected, and keeps what is received."""
 
     def __init__(self) -> None:
         self._socket = socket.create_server(("127.0.0.1", 0))
@@ -67,7 +68,7 @@ def trap() -> Iterator[Trap]:
 
 
 def function(log: Path, trap: Trap, *, timeout: int = 2, **environment: str) -> Emulator:
-    """The function under strace, which follows children and threads."""
+    """Make the function under strace, which follows children and threads."""
     strace = [str(STRACE), "-f", "--seccomp-bpf", "-qq", "-o", str(log)]
     strace += ["-e", "trace=connect,sendto,sendmsg,sendmmsg"]
     proxies = dict.fromkeys(PROXIES, f"http://{trap.address}")
@@ -89,7 +90,7 @@ def function(log: Path, trap: Trap, *, timeout: int = 2, **environment: str) -> 
 
 
 def went_to(log: Path) -> set[str]:
-    """Every address that any process of the function has named to the system."""
+    """Return every address that any process of the function has passed to the system."""
     addresses: set[str] = set()
     for line in log.read_text(encoding="utf-8").splitlines():
         found = _ADDRESS.search(line)
@@ -100,7 +101,7 @@ def went_to(log: Path) -> set[str]:
 
 
 def assert_one_address(emulator: Emulator, log: Path, trap: Trap) -> None:
-    """Go on as any function does, end, and have been nowhere but at the Runtime API."""
+    """End the function normally, and check that it has connected only to the Runtime API."""
     api = json.loads(emulator.invoke({"do": "ok"}).body)["api"]
     emulator.close()
     assert went_to(log) == {api}
@@ -109,7 +110,10 @@ def assert_one_address(emulator: Emulator, log: Path, trap: Trap) -> None:
 
 @pytest.mark.parametrize("last_resort", ["report", "exit", "supervise"])
 def test_nothing_but_the_runtime_api(tmp_path: Path, trap: Trap, last_resort: str) -> None:
-    """Returned, interrupted, stuck and answered for, the extension registered: one address."""
+    """The function connects to one address only, with the extension registered.
+
+    The handler returns, is interrupted, or gets stuck and is answered for.
+    """
     log = tmp_path / "strace.log"
     emulator = function(log, trap, WATCHDOG_LAMBDA_LAST_RESORT=last_resort)
 
@@ -121,7 +125,10 @@ def test_nothing_but_the_runtime_api(tmp_path: Path, trap: Trap, last_resort: st
 
 
 def test_a_variable_that_the_handler_changes_moves_nothing(tmp_path: Path, trap: Trap) -> None:
-    """The answer for a stuck handler goes to where Lambda said at the start."""
+    """The answer for a stuck handler goes to the address that Lambda gave at the start.
+
+    A handler that changes the variable does not change the address.
+    """
     log = tmp_path / "strace.log"
     emulator = function(log, trap, WATCHDOG_LAMBDA_LAST_RESORT="exit")
 
@@ -135,7 +142,7 @@ def test_a_variable_that_the_handler_changes_moves_nothing(tmp_path: Path, trap:
 
 
 def test_whoever_goes_elsewhere_is_seen(tmp_path: Path, trap: Trap) -> None:
-    """The control: a connection of the handler's own is in the account, and in the trap."""
+    """The control: a connection of the handler's own is seen by strace and by the listener."""
     log = tmp_path / "strace.log"
     emulator = function(log, trap)
 

@@ -1,4 +1,4 @@
-"""Durable functions: an error is final there, a timeout is retried: nothing is interrupted."""
+"""A durable function is not interrupted: Lambda retries a timeout there, but an error is final."""
 
 from __future__ import annotations
 
@@ -26,7 +26,10 @@ def test_a_durable_function_is_not_interrupted_unless_configured(
     environment: dict[str, str],
     is_interrupted: bool,  # noqa: FBT001
 ) -> None:
-    """Hooks and report come all the same; the end is Lambda's, which retries."""
+    """A durable function is interrupted only if INTERRUPT is set.
+
+    Otherwise its hooks run, the report is written, and Lambda times it out and retries.
+    """
     warm_up = {"do": "ok"}
     with running(
         wrapped("app.handler", timeout=2, environment=environment, warm_up=warm_up)

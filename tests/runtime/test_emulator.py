@@ -1,4 +1,4 @@
-"""The tests' own tool: what it starts it ends, and what it claims it has seen."""
+"""The tests' emulator ends all the processes that it starts, and reports what it has observed."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ def handler(event, context):
 
 @pytest.fixture
 def function(tmp_path: Path) -> Emulator:
-    """A function, not started, that does as it is told."""
+    """Make a function, not started yet, that does what its event says."""
     (tmp_path / "obedient.py").write_text(HANDLER, encoding="utf-8")
     return bare("obedient.handler", cwd=tmp_path)
 
 
 def is_running(pid: int) -> bool:
-    """Whether there is such a process, other than a zombie."""
+    """Return whether there is such a process, other than a zombie."""
     try:
         stat = Path("/proc", str(pid), "stat").read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -40,7 +40,7 @@ def is_running(pid: int) -> bool:
 
 
 def test_close_leaves_nothing_behind(function: Emulator) -> None:
-    """The function ends with the emulator, and so do the processes that it has started."""
+    """close() ends the emulator, the function and the processes that the function has started."""
     with running(function):
         pids = function.invoke({"spawn": True}).json()
         assert isinstance(pids, list)
@@ -51,7 +51,7 @@ def test_close_leaves_nothing_behind(function: Emulator) -> None:
 
 
 def test_crash_leaves_nothing_behind_either(function: Emulator) -> None:
-    """An emulator that dies by itself leaves its children; they are ended all the same."""
+    """If the emulator crashes, its children survive it, and close() ends them all the same."""
     with running(function):
         pids = function.invoke({"spawn": True}).json()
         assert isinstance(pids, list)
@@ -64,7 +64,7 @@ def test_crash_leaves_nothing_behind_either(function: Emulator) -> None:
 
 
 def test_flood_of_output_does_not_block_the_function(function: Emulator) -> None:
-    """More than a pipe holds is read while the function writes it, and all of it is there."""
+    """Output that exceeds a pipe's capacity is read while it is written, and none of it is lost."""
     with running(function):
         flooding = call(function, {"say": "x"})
 
@@ -73,7 +73,7 @@ def test_flood_of_output_does_not_block_the_function(function: Emulator) -> None
 
 
 def test_line_that_does_not_come_is_given_up(function: Emulator) -> None:
-    """A wait for the log is bounded, and its failure shows the log."""
+    """Waiting for a line of the log is bounded, and the error shows the log."""
     with running(function):
         function.invoke({"say": "y"})
 
@@ -84,7 +84,7 @@ def test_line_that_does_not_come_is_given_up(function: Emulator) -> None:
 
 
 def test_function_that_does_not_start_is_an_error(tmp_path: Path) -> None:
-    """A warm-up that ends the function's process fails at the start, with the log."""
+    """A warm-up that ends the function's process raises at the start, and shows the log."""
     function = bare("no_such_module.handler", cwd=tmp_path, warm_up={})
 
     with pytest.raises(EmulatorError, match="No module named 'no_such_module'"):
@@ -94,6 +94,9 @@ def test_function_that_does_not_start_is_an_error(tmp_path: Path) -> None:
 
 
 def test_timeout_below_a_second_is_refused() -> None:
-    """The emulator knows whole seconds only; 0 would be its default of 300."""
+    """A timeout below a second is refused.
+
+    The emulator knows whole seconds only, and takes 0 for its default of 300.
+    """
     with pytest.raises(ValueError, match="timeout=0"):
         Emulator(["true"], timeout=0)

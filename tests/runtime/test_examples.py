@@ -1,4 +1,4 @@
-"""The examples do what they are there to show, under the real runtime."""
+"""Each example shows under the real runtime what its documentation claims."""
 
 from __future__ import annotations
 
@@ -28,18 +28,21 @@ MESSAGE: Final = re.compile(
 
 
 def logged(done: Call) -> list[dict[str, Any]]:
-    """The lines that the handler's own logger has written, decoded."""
+    """Return the decoded lines that the handler's own logger has written."""
     records = [json.loads(line) for line in done.lines if line.startswith("{")]
     return [record for record in records if record.get("event") != "watchdog.timeout"]
 
 
 def messages(done: Call) -> list[str]:
-    """What they say."""
+    """Return the messages of these lines."""
     return [record["message"] for record in logged(done)]
 
 
 def assert_answered_at(done: Call, seconds: float) -> None:
-    """The caller had its answer then, give or take what a busy machine adds, and no kill."""
+    """Check that the caller was answered at this instant, and not by a kill.
+
+    There is a tolerance for a busy machine.
+    """
     assert seconds - 0.05 < done.response.seconds < min(seconds + 0.25, TIMEOUT)
 
 
@@ -48,7 +51,7 @@ def assert_answered_at(done: Call, seconds: float) -> None:
 
 @pytest.mark.parametrize("way", WAYS)
 def test_sigalrm_recipe(way: Way) -> None:
-    """Code that knows nothing of the package catches its timeout, cleans up and answers."""
+    """A handler that knows nothing of the package catches its timeout, cleans up and answers."""
     path = EXAMPLES / "sigalrm_recipe"
     assert "watchdog_lambda" not in (path / "app.py").read_text(encoding="utf-8")
 
@@ -63,7 +66,7 @@ def test_sigalrm_recipe(way: Way) -> None:
         assert normal.answer == {"statusCode": 200, "pages": 3, "call": 2, "pid": pid}
         assert messages(normal) == ["report begins", "finally: connection closed"]
         pages = timed_out.answer["pages"]
-        assert pages in {6, 7}  # of 0.2 s each
+        assert pages in {6, 7}  # each takes 0.2 s
         assert timed_out.answer == {"statusCode": 504, "pages": pages, "call": 3, "pid": pid}
         assert_answered_at(timed_out, FIRES_AFTER + 0.1)
         assert after.answer == {"statusCode": 200, "pages": 0, "call": 4, "pid": pid}
@@ -77,13 +80,17 @@ def test_sigalrm_recipe(way: Way) -> None:
         [report] = timed_out.reports
         assert report["outcome"] == "returned"
         assert re.fullmatch(r"app\.py:\d+ \(load_page\)", report["location"])
-        # In the format of the handler's Logger.
+        # The line has the format of the handler's Logger.
         assert report["service"] == "reports"
         assert normal.reports == after.reports == []
 
 
 def test_sigalrm_recipe_without_the_watchdog_is_killed() -> None:
-    """No ``except``, no ``finally``, no answer, and another process for the next call."""
+    """Without the watchdog the handler is killed.
+
+    Neither ``except`` nor ``finally`` runs, there is no answer, and the next call gets another
+    process.
+    """
     path = EXAMPLES / "sigalrm_recipe"
     with running(bare("app.handler", cwd=path, timeout=TIMEOUT, warm_up={})) as function:
         normal = call(function, {})
@@ -101,7 +108,10 @@ def test_sigalrm_recipe_without_the_watchdog_is_killed() -> None:
 
 @pytest.fixture(params=["decorator alone", *WAYS])
 def orders(request: pytest.FixtureRequest) -> Emulator:
-    """The example in every way that it can be run; its decorator is enough, and watches once."""
+    """Run the example in each way that it can be started.
+
+    Its decorator is enough, and it is watched only once.
+    """
     path = EXAMPLES / "hooks_and_fallback"
     if request.param in WAYS:
         return wrapped("app.handler", way=request.param, cwd=path, timeout=TIMEOUT, warm_up={})
@@ -109,7 +119,7 @@ def orders(request: pytest.FixtureRequest) -> Emulator:
 
 
 def test_hooks_and_fallback(orders: Emulator) -> None:
-    """Lock and telemetry do not outlive the timeout, and the caller gets the fallback."""
+    """At the timeout the lock is released, the telemetry sent, and the fallback returned."""
     with running(orders) as function:
         normal = call(function, {"orders": ["a", "b"]})
         noticed = call(function, {"orders": ["c", "d"], "price_seconds": 1.2})
@@ -119,7 +129,7 @@ def test_hooks_and_fallback(orders: Emulator) -> None:
         assert normal.answer["statusCode"] == 200
         assert normal.answer["placed"] == ["a", "b"]
         assert messages(normal) == ["2 records flushed"]
-        # Noticed by the handler itself, with 0.8 s left: no timeout.
+        # The handler notices it itself with 0.8 s left, so there is no timeout.
         assert noticed.answer["statusCode"] == 206
         assert (noticed.answer["placed"], noticed.answer["left"]) == (["c"], ["d"])
 
@@ -127,7 +137,8 @@ def test_hooks_and_fallback(orders: Emulator) -> None:
         body = json.loads(timed_out.answer["body"])
         assert body["request_id"] == timed_out.request_id
         assert_answered_at(timed_out, FIRES_AFTER)
-        # A second ahead of the deadline the one; then the last registered first.
+        # One hook runs a second before the deadline; the others run in reverse order of
+        # registration.
         late, released, flushed = messages(timed_out)
         assert re.fullmatch(r"running late, in app\.py:\d+ \(price\)", late)
         assert [released, flushed] == ["lock of e released", "0 records flushed"]
@@ -150,7 +161,10 @@ def test_hooks_and_fallback(orders: Emulator) -> None:
 
 
 def test_hooks_and_fallback_in_the_shield() -> None:
-    """An order that is being committed is committed whole: the interrupt waits for the shield."""
+    """An order whose commit has begun is committed completely.
+
+    The interrupt waits for the shield.
+    """
     path = EXAMPLES / "hooks_and_fallback"
     with running(bare("app.handler", cwd=path, timeout=TIMEOUT, warm_up={})) as function:
         before = call(function, {})
@@ -170,7 +184,10 @@ def test_hooks_and_fallback_in_the_shield() -> None:
 
 @pytest.mark.parametrize("way", WAYS)
 def test_existing_signals(way: Way) -> None:
-    """The handler's timer ticks before, during and after a timeout, and its SIGTERM arrives."""
+    """The handler's timer ticks before, during and after a timeout.
+
+    Its SIGTERM handler runs, too.
+    """
     path = EXAMPLES / "existing_signals"
     assert "watchdog_lambda" not in (path / "app.py").read_text(encoding="utf-8")
 
@@ -180,13 +197,13 @@ def test_existing_signals(way: Way) -> None:
         normal = call(function, {})
         timed_out = call(function, {"work": 30})
         pid = normal.answer["pid"]
-        # By another process, as Lambda sends it.
+        # Another process sends it, as Lambda does.
         os.kill(pid, signal.SIGTERM)
         after = call(function, {})
 
         assert timed_out.answer["statusCode"] == 504
         assert_answered_at(timed_out, FIRES_AFTER + 0.2)
-        # Every 50 ms: 1.5 s until the interrupt and 0.2 s in the cleanup.
+        # It ticks every 50 ms: for 1.5 s until the interrupt and for 0.2 s in the cleanup.
         assert timed_out.answer["beats"] == pytest.approx(34, abs=6)
         assert timed_out.answer["beats_in_cleanup"] == pytest.approx(4, abs=2)
         assert len(timed_out.reports) == 1
@@ -203,7 +220,7 @@ def test_existing_signals(way: Way) -> None:
 
 
 def orders_of(*seconds: float) -> dict[str, Any]:
-    """A batch of orders 0, 1 and so on, that take so many seconds each."""
+    """Return a batch of orders 0, 1 and so on, with the seconds that each takes."""
     return events.sqs(*(json.dumps({"id": n, "seconds": s}) for n, s in enumerate(seconds)))
 
 
@@ -213,7 +230,7 @@ def shipped(done: Call) -> list[int]:
 
 @pytest.mark.parametrize("way", WAYS)
 def test_sqs_partial_batch(way: Way) -> None:
-    """What SQS delivers again is what was not done; every order is shipped exactly once."""
+    """SQS delivers again only what was not done, and every order is shipped exactly once."""
     path = EXAMPLES / "sqs_partial_batch"
     with running(
         wrapped("app.handler", way=way, cwd=path, timeout=TIMEOUT, warm_up=orders_of(0))
@@ -221,7 +238,7 @@ def test_sqs_partial_batch(way: Way) -> None:
         batch = orders_of(0.1, 0.1, 30, 0.1)
         timed_out = call(function, batch)
         failed = [item["itemIdentifier"] for item in timed_out.answer["batchItemFailures"]]
-        # As SQS does it; the service that was slow is well again.
+        # SQS would deliver it again in this way; the slow service has recovered.
         again = [record for record in batch["Records"] if record["messageId"] in failed]
         again[0]["body"] = json.dumps({"id": 2, "seconds": 0.1})
         after = call(function, {"Records": again})
@@ -238,7 +255,7 @@ def test_sqs_partial_batch(way: Way) -> None:
 
 
 def test_sqs_partial_batch_without_the_watchdog_is_killed() -> None:
-    """The same file under AWS's runtime alone: shipped orders come again with the others."""
+    """Under AWS's runtime alone the whole batch comes again, including orders that were shipped."""
     path = EXAMPLES / "sqs_partial_batch"
     with running(bare("app.handler", cwd=path, timeout=TIMEOUT, warm_up=orders_of(0))) as function:
         killed = call(function, orders_of(0.1, 0.1, 30, 0.1))
@@ -251,7 +268,7 @@ def test_sqs_partial_batch_without_the_watchdog_is_killed() -> None:
 
 
 def test_resumable_job(tmp_path: Path) -> None:
-    """Each timeout saves how far it came; the next call goes on there, until all is done."""
+    """Each timeout saves the progress, and the next call continues from there until all is done."""
     job = {"job": "a", "steps": 5, "seconds": 0.6}
     settings = {"CHECKPOINTS": str(tmp_path)}
     path = EXAMPLES / "resumable_job"
@@ -272,7 +289,7 @@ def test_resumable_job(tmp_path: Path) -> None:
 
 
 def test_resumable_job_without_the_watchdog_never_gets_anywhere(tmp_path: Path) -> None:
-    """Killed before it has saved anything, it begins from the beginning."""
+    """Without the watchdog the job is killed before it has saved anything, so it never advances."""
     job = {"job": "a", "steps": 5, "seconds": 0.6}
     path = EXAMPLES / "resumable_job"
     with running(
@@ -289,7 +306,10 @@ def test_resumable_job_without_the_watchdog_never_gets_anywhere(tmp_path: Path) 
 
 @pytest.mark.parametrize("way", WAYS)
 def test_async_fan_out(way: Way) -> None:
-    """Out of time it answers with those that made it; loop and client serve on."""
+    """At the timeout the handler answers with the calls that have finished.
+
+    Its loop and client remain usable.
+    """
     path = EXAMPLES / "async_fan_out"
     warm_up: dict[str, object] = {"services": {"stock": 0}}
     with running(
@@ -319,18 +339,18 @@ QUICK: Final = {"id": "a", "seconds": 0.1}
 
 
 def spans(done: Call) -> list[tuple[str, str, str | None]]:
-    """Those that were exported: name, status, order."""
+    """Return the exported spans: name, status and order."""
     return [(s["span"], s["status"], s.get("order")) for s in logged(done) if "span" in s]
 
 
 def shipped_metrics(done: Call) -> list[list[float]]:
-    """The values of each metric line."""
+    """Return the values of each metric line."""
     return [record["Shipped"] for record in logged(done) if "_aws" in record]
 
 
 @pytest.mark.parametrize("way", WAYS)
 def test_telemetry_flush(way: Way) -> None:
-    """Each span and each metric comes once, in time and after an interrupt."""
+    """Each span and each metric is exported once, by invocations in time and interrupted ones."""
     path = EXAMPLES / "telemetry_flush"
     with running(
         wrapped("app.handler", way=way, cwd=path, timeout=TIMEOUT, warm_up={})
@@ -352,12 +372,12 @@ def test_telemetry_flush(way: Way) -> None:
     for done in (normal, timed_out, after):
         assert shipped_metrics(done) == [[1.0]]
     [report] = timed_out.reports
-    # The late hook is for a handler that has not ended.
+    # The late hook is meant for a handler that has not ended.
     assert [hook["name"] for hook in report["hooks"]] == ["app.flush_spans"]
 
 
 def test_telemetry_flush_when_stuck() -> None:
-    """Killed in the end, but what was gathered by then is out: both hooks have run."""
+    """A stuck handler is killed, but its telemetry is exported, because both hooks have run."""
     path = EXAMPLES / "telemetry_flush"
     with running(wrapped("app.handler", cwd=path, timeout=TIMEOUT, warm_up={})) as function:
         stuck = call(function, {"orders": [QUICK, {"id": "b", "seconds": 30, "in_c": True}]})
@@ -374,7 +394,7 @@ def test_telemetry_flush_when_stuck() -> None:
 
 
 def test_telemetry_flush_without_the_watchdog_loses_it() -> None:
-    """Under AWS's runtime alone nothing comes out of the buffers."""
+    """Under AWS's runtime alone a timeout loses the contents of the buffers."""
     path = EXAMPLES / "telemetry_flush"
     with running(bare("app.handler", cwd=path, timeout=TIMEOUT, warm_up={})) as function:
         killed = call(function, {"orders": [QUICK, {"id": "b", "seconds": 30}]})

@@ -1,4 +1,4 @@
-"""bootstrap/exec-wrapper and the layer, in AWS's own start of a function."""
+"""Tests of bootstrap/exec-wrapper and of the layer, in AWS's own start of a function."""
 
 from __future__ import annotations
 
@@ -72,7 +72,8 @@ def handler(event, context):
             pass
     return [os.getpid(), calls, "watchdog_lambda" in sys.modules, os.getppid()]
 """
-# What the layers' scripts of other vendors do, in short, and the module that they put in between.
+# This is a summary of what the wrapper scripts of other vendors' layers do, with the module that
+# they insert.
 VENDOR = '#!/bin/sh\nexport VENDOR_HANDLER="$_HANDLER" _HANDLER=vendor.handler\nexec "$@"\n'
 VENDOR_MODULE = """\
 import importlib, os
@@ -91,7 +92,7 @@ def handler(event, context):
 
 @pytest.fixture(scope="module")
 def layer(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The layer, as `dev.py layer` makes it for this interpreter."""
+    """Build the layer for this interpreter, as `dev.py layer` does."""
     file = tmp_path_factory.mktemp("layer") / "layer.zip"
     build(file, [sys.executable])
     return file
@@ -99,7 +100,10 @@ def layer(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def aws(tmp_path: Path, layer: Path) -> AwsStart:
-    """AWS's start, with the layer unpacked as Lambda does it: in /opt, its modes kept."""
+    """Prepare AWS's start, with the layer unpacked as Lambda does it.
+
+    It is in /opt, with its file modes.
+    """
     start = AwsStart(tmp_path)
     unpack(layer, start.opt)
     (start.task / "app.py").write_text(HANDLER, encoding="utf-8")
@@ -121,7 +125,7 @@ def with_wrapper(aws: AwsStart, **environment: str) -> Mapping[str, str]:
 
 
 def test_layer_is_reproducible(layer: Path, tmp_path: Path) -> None:
-    """Made again, later and elsewhere, it is the same to the byte."""
+    """A layer that is built again, later and in another place, is identical to the byte."""
     again = tmp_path / "again.zip"
     build(again, [sys.executable])
 
@@ -129,7 +133,7 @@ def test_layer_is_reproducible(layer: Path, tmp_path: Path) -> None:
 
 
 def test_layer_holds_the_package_and_nothing_that_lambda_has(layer: Path) -> None:
-    """Sorted, with fixed times and modes; every module compiled."""
+    """The layer's entries are sorted, with fixed times and modes, and every module is compiled."""
     with zipfile.ZipFile(layer) as archive:
         entries = archive.infolist()
     names = [entry.filename for entry in entries]
@@ -151,7 +155,7 @@ def test_layer_holds_the_package_and_nothing_that_lambda_has(layer: Path) -> Non
 
 
 def test_layer_watches_the_function_of_a_managed_runtime(aws: AwsStart) -> None:
-    """Nothing of the function changes but one variable; the handler is interrupted in time."""
+    """The layer changes only one variable of the function. The handler is interrupted in time."""
     with running(aws.function(environment=with_wrapper(aws), warm_up={})) as function:
         normal = call(function, {})
         timed_out = call(function, {"sleep": 30})
@@ -168,7 +172,10 @@ def test_layer_watches_the_function_of_a_managed_runtime(aws: AwsStart) -> None:
 
 
 def test_layer_is_loaded_compiled(aws: AwsStart) -> None:
-    """From its own cache, without a look at the source: /opt is read-only on Lambda."""
+    """The layer's modules are loaded from their compiled files.
+
+    The source is not read, and /opt is read-only on Lambda.
+    """
     for source in (aws.opt / "python/watchdog_lambda").glob("*.py"):
         source.write_text("raise ImportError('this was compiled anew')\n", encoding="utf-8")
 
@@ -177,7 +184,7 @@ def test_layer_is_loaded_compiled(aws: AwsStart) -> None:
 
 
 def test_no_process_is_added(aws: AwsStart) -> None:
-    """The runtime is the emulator's own child, as without the wrapper."""
+    """The wrapper adds no process: the runtime is the emulator's own child, as without it."""
     with running(aws.function(environment=with_wrapper(aws), warm_up={})) as function:
         answer = call(function, {}).answer
 
@@ -187,7 +194,7 @@ def test_no_process_is_added(aws: AwsStart) -> None:
 
 
 def test_disabled(aws: AwsStart) -> None:
-    """One more variable, and the function runs as if the layer were not there."""
+    """With one more variable the function runs as if the layer were not installed."""
     environment = with_wrapper(aws, WATCHDOG_LAMBDA_DISABLED="1")
 
     with running(aws.function(environment=environment, warm_up={})) as function:
@@ -197,7 +204,10 @@ def test_disabled(aws: AwsStart) -> None:
 
 @pytest.mark.parametrize("wrapped", [True, False])
 def test_the_module_path_is_awss(aws: AwsStart, *, wrapped: bool) -> None:
-    """The task root, the layers' site-packages before /opt/python; and .pth files are read."""
+    """The module path is AWS's, and .pth files are read.
+
+    It has the task root, then the layers' site-packages before /opt/python.
+    """
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
     packages = aws.opt / "python" / "lib" / version / "site-packages"
     packages.mkdir(parents=True)
@@ -221,7 +231,7 @@ def test_the_module_path_is_awss(aws: AwsStart, *, wrapped: bool) -> None:
 
 @pytest.mark.parametrize("python_path", ["", "/nowhere"])
 def test_layer_with_python_path(aws: AwsStart, python_path: str) -> None:
-    """AWS's bootstrap leaves layers out then."""
+    """The package is found with PYTHONPATH set. AWS's bootstrap leaves the layers out then."""
     environment = with_wrapper(aws, PYTHONPATH=python_path)
 
     with running(aws.function(environment=environment, warm_up={})) as function:
@@ -229,7 +239,10 @@ def test_layer_with_python_path(aws: AwsStart, python_path: str) -> None:
 
 
 def test_runtime_client_of_a_custom_image(aws: AwsStart) -> None:
-    """`python -m awslambdaric app.handler`, with the wrapper before it and the layer in /opt."""
+    """In a custom image the wrapper starts `python -m awslambdaric app.handler`.
+
+    The layer is in /opt.
+    """
     (aws.task / "awslambdaric").symlink_to(aws.runtime / "awslambdaric")
     for library in aws.runtime.glob("*"):
         if library.suffix in {".so", ".py"} or library.name == "simplejson":
@@ -243,7 +256,7 @@ def test_runtime_client_of_a_custom_image(aws: AwsStart) -> None:
 
 
 def test_missing_package_is_named(aws: AwsStart) -> None:
-    """The caller and the log are told which module could not be imported."""
+    """If the package is missing, the caller and the log are told which import failed."""
     (aws.opt / "python" / "watchdog_lambda").rename(aws.opt / "elsewhere")
 
     with running(aws.function(environment=with_wrapper(aws))) as function:
@@ -254,7 +267,10 @@ def test_missing_package_is_named(aws: AwsStart) -> None:
 
 
 def test_entrypoint_as_the_function_s_handler(aws: AwsStart) -> None:
-    """The variable says what to wrap; without it the caller is told so."""
+    """With the entrypoint as the function's handler a variable names the wrapped one.
+
+    If it is not set, the error says so.
+    """
     entrypoint = "watchdog_lambda.entrypoint.handler"
     named = with_wrapper(aws, WATCHDOG_LAMBDA_HANDLER="app.handler")
 
@@ -269,7 +285,10 @@ def test_entrypoint_as_the_function_s_handler(aws: AwsStart) -> None:
 
 @pytest.mark.parametrize("order", ["vendor exec-wrapper", "exec-wrapper vendor"])
 def test_chained_with_another_vendors_wrapper(aws: AwsStart, order: str) -> None:
-    """Around it or inside of it: interrupted in time, and the vendor flushes."""
+    """Another vendor's wrapper works outside and inside of ours.
+
+    The handler is interrupted in time, and the vendor's code flushes.
+    """
     first, second = (aws.opt / name for name in order.split())
     for name, text in {
         "vendor": VENDOR,
@@ -293,7 +312,10 @@ def test_chained_with_another_vendors_wrapper(aws: AwsStart, order: str) -> None
 
 
 def test_a_fresh_process_keeps_the_wrapping(aws: AwsStart) -> None:
-    """Under a supervisor, in the same sandbox: our handler again, whatever the last one came to."""
+    """The process that a supervisor starts anew in the same sandbox is wrapped again.
+
+    It does not matter how the last one ended.
+    """
     (aws.task / "stuck.py").write_text(STUCK, encoding="utf-8")
     environment = with_wrapper(aws, WATCHDOG_LAMBDA_LAST_RESORT="supervise")
     stuck = aws.function("stuck.handler", environment=environment, timeout=3, warm_up={})

@@ -1,8 +1,8 @@
-"""Frozen between two invocations: nothing of the old one is in the new one, whose deadline holds.
+"""A freeze between two invocations leaks nothing from the old one into the new one.
 
-Lambda freezes the sandbox once the runtime has asked for the next event; SIGSTOP stands for it. The
-monotonic clock goes on meanwhile; ``tests/threads/test_watchdog_thread.py`` has the case in which
-it stands still.
+Lambda freezes the sandbox once the runtime has asked for the next event; SIGSTOP stands for that
+here. The monotonic clock continues meanwhile; ``tests/threads/test_watchdog_thread.py`` covers the
+case in which it stands still.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ HANG: Final = {"hang": 60}
 
 @pytest.fixture(params=WAYS)
 def function(request: pytest.FixtureRequest) -> Iterator[Emulator]:
-    """A function that has had one invocation already, and so has its watchdog."""
+    """Start a function that has had one invocation already, so that its watchdog is running."""
     way: Way = request.param
     with running(
         wrapped("frozen.handler", way=way, timeout=TIMEOUT, warm_up={"watch": 0})
     ) as emulator:
         yield emulator
-        # When it thaws all timers ring at once: faulthandler's, too, must not speak for anybody.
+        # All timers expire at once at the thaw; faulthandler's must not write a dump.
         assert not [line for line in emulator.lines if line.text.startswith("Current thread")]
 
 
@@ -59,19 +59,19 @@ def state(pid: int) -> str:
 
 
 def freeze(after: Call, seconds: float) -> None:
-    """From the end of this invocation on."""
+    """Freeze the function from the end of this invocation on."""
     with frozen(after.answer["pid"]):
         time.sleep(seconds)
 
 
 def assert_untouched(watched: Call) -> None:
-    """No signal reached the handler, no record was written, and it ended by itself."""
+    """Check that no signal reached the handler, no record was written, and it ended by itself."""
     assert watched.answer["signals"] == []
     assert watched.reports == []
 
 
 def assert_deadline_holds(function: Emulator) -> None:
-    """A handler that hangs is interrupted at its own grace period."""
+    """Check that a handler that hangs is interrupted at its own grace period."""
     hanging = call(function, HANG)
     assert hanging.answer["errorType"] == "LambdaTimeout"
     assert FIRES_AT - 0.05 < hanging.response.seconds < FIRES_AT + SLACK
@@ -81,7 +81,10 @@ def assert_deadline_holds(function: Emulator) -> None:
 
 
 def test_an_old_deadline_that_passed_in_the_freeze_fires_nothing(function: Emulator) -> None:
-    """The watchdog wakes at the thaw, late for an invocation that has ended."""
+    """A deadline that passed in the freeze fires nothing.
+
+    The watchdog wakes at the thaw, after its invocation has ended.
+    """
     freeze(call(function, {}), TIMEOUT + 0.5)
     assert_untouched(call(function, {"watch": 1.0}))
 
@@ -92,7 +95,10 @@ def test_an_old_deadline_that_passed_in_the_freeze_fires_nothing(function: Emula
 def test_an_old_deadline_in_the_middle_of_the_next_invocation_fires_nothing(
     function: Emulator,
 ) -> None:
-    """Thawed while the watchdog still sleeps for the instant of an invocation that has ended."""
+    """The old invocation's deadline fires nothing if it passes during the next one.
+
+    The watchdog still sleeps until then after the thaw.
+    """
     freeze(call(function, {}), FIRES_AT - 0.6)
     assert_untouched(call(function, {"watch": 1.2}))
 
@@ -101,7 +107,10 @@ def test_an_old_deadline_in_the_middle_of_the_next_invocation_fires_nothing(
 
 
 def test_frozen_right_after_a_timeout_that_was_answered(function: Emulator) -> None:
-    """Its hard deadline and last call pass in the freeze: no second record, no interrupt."""
+    """A timeout that was answered just before the freeze has no second record or interrupt.
+
+    Its hard deadline and last call pass in the freeze.
+    """
     pid = call(function, {}).answer["pid"]
     assert_deadline_holds(function)
     with frozen(pid):
@@ -115,7 +124,10 @@ def test_frozen_right_after_a_timeout_that_was_answered(function: Emulator) -> N
 
 
 def test_frozen_while_a_hook_hangs(function: Emulator) -> None:
-    """The hook goes on after the thaw, and ends in the next invocation, which does not notice."""
+    """A hook that hangs in the freeze goes on after the thaw.
+
+    It ends during the next invocation, without any effect on that.
+    """
     pid = call(function, {}).answer["pid"]
     hanging = call(function, {"hang": 60, "hook": FIRES_AT + 1.5})
     with frozen(pid):

@@ -1,4 +1,4 @@
-"""Which handler is run, and what the caller and the log get when there is none to run."""
+"""Tests of the handler's choice, and of the errors that an unusable handler causes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ MODULES = {
 
 @pytest.fixture
 def code(tmp_path: Path) -> Path:
-    """A folder of handlers, good and bad."""
+    """Create a folder with usable and unusable handlers."""
     for name, text in MODULES.items():
         file = tmp_path / "code" / name
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -53,7 +53,10 @@ def code(tmp_path: Path) -> Path:
     ],
 )
 def test_unusable_handler_fails_as_without_the_package(code: Path, handler: str) -> None:
-    """Type and message are the runtime's own, so alarms and people's experience hold."""
+    """The error for an unusable handler has the runtime's own type and message.
+
+    Alarms on them continue to work.
+    """
     with running(bare(handler, cwd=code)) as function:
         expected = verdict(function.invoke(OK))
 
@@ -63,8 +66,8 @@ def test_unusable_handler_fails_as_without_the_package(code: Path, handler: str)
 
 
 def verdict(response: Response) -> tuple[int, str, str]:
-    """What of an error must be the same: the status, the type and the message."""
-    if not response.body:  # a process that ends in its init without a word has no answer at all
+    """Return the parts of an error that must be the same: the status, the type and the message."""
+    if not response.body:  # a process that ends in its init without any output sends no answer
         return response.status, "", ""
     error: Any = response.json()
     return response.status, error["errorType"], error["errorMessage"]
@@ -82,13 +85,16 @@ def verdict(response: Response) -> tuple[int, str, str]:
 def test_handler_is_found_in_the_working_directory(
     code: Path, way: Way, handler: str, answer: str
 ) -> None:
-    """Modules and packages are found there, in both notations that Lambda has."""
+    """Modules and packages in the working directory are found, in both of Lambda's notations."""
     with running(wrapped(handler, way=way, cwd=code)) as function:
         assert function.invoke(OK).json() == answer
 
 
 def test_handler_is_found_in_the_task_root(code: Path, tmp_path: Path) -> None:
-    """LAMBDA_TASK_ROOT is where AWS's images have the code, whatever the working directory."""
+    """A handler in LAMBDA_TASK_ROOT is found whatever the working directory is.
+
+    AWS's images have the code there.
+    """
     environment = {"LAMBDA_TASK_ROOT": str(code)}
     with running(wrapped("simple.handler", cwd=tmp_path, environment=environment)) as function:
         assert function.invoke(OK).json() == "simple"
@@ -106,7 +112,7 @@ def test_handler_is_found_in_the_task_root(code: Path, tmp_path: Path) -> None:
 def test_precedence_of_the_ways_to_choose(
     code: Path, command: str, environment: Mapping[str, str], answer: str
 ) -> None:
-    """The setting comes before the command, and the command before what Lambda itself sets."""
+    """The setting takes precedence over the command, and the command over Lambda's own variable."""
     with running(wrapped(command, cwd=code, environment=environment)) as function:
         assert function.invoke(OK).json() == answer
 
@@ -114,7 +120,10 @@ def test_precedence_of_the_ways_to_choose(
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("handler", ["watchdog_lambda.entrypoint.handler", "watchdog_lambda.watch"])
 def test_handler_that_names_the_package_is_refused(code: Path, way: Way, handler: str) -> None:
-    """It would call itself without end; the error says so at the start instead."""
+    """A handler setting that names the package itself is an error at the start.
+
+    It would call itself endlessly.
+    """
     with running(wrapped(handler, way=way, cwd=code)) as function:
         response = function.invoke(OK)
 
@@ -140,7 +149,7 @@ def test_handler_that_names_the_package_is_refused(code: Path, way: Way, handler
 def test_bad_setting_is_named_with_its_value_and_a_remedy(
     code: Path, way: Way, variable: str, value: str, remedy: str
 ) -> None:
-    """The error names the variable, its value, and a value that would do."""
+    """The error for an invalid setting names the variable, its value, and a valid value."""
     environment = {f"WATCHDOG_LAMBDA_{variable}": value}
     function = wrapped("simple.handler", way=way, cwd=code, environment=environment)
     with running(function):
@@ -157,7 +166,7 @@ def test_bad_setting_is_named_with_its_value_and_a_remedy(
 
 
 def test_misspelt_setting_is_warned_of(code: Path) -> None:
-    """A name with the prefix that is none of the settings is a typing mistake, and said once."""
+    """An unknown variable with the prefix is taken for a typing mistake, and logged once."""
     environment = {"WATCHDOG_LAMBDA_GRACE": "2"}
     with running(wrapped("simple.handler", cwd=code, environment=environment)) as function:
         first, second = call(function, OK), call(function, OK)
@@ -167,7 +176,10 @@ def test_misspelt_setting_is_warned_of(code: Path) -> None:
 
 
 def test_the_runtime_is_where_others_look_for_it(tmp_path: Path) -> None:
-    """Sentry patches it there, and switches itself off where it does not find it."""
+    """The runtime has the name under which Sentry patches it.
+
+    Sentry disables itself if it does not find it there.
+    """
     (tmp_path / "patching.py").write_text(
         "import sys\n\ndef handler(event, context):\n"
         "    runtime = sys.modules['__main__'].awslambdaricmain.bootstrap\n"

@@ -1,4 +1,4 @@
-"""One line and one answer for each timeout, whatever state the process is in."""
+"""Each timeout gives one line and one answer, whatever state the process is in."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ KINDS = (
     "memory_gone",
     "descriptors_gone",
     "threads_gone",
-    # Each waits for the GIL and a processor; with other tests, that takes longer than the limit.
+    # Each of these threads waits for the GIL and a processor. With other tests running, that takes
+    # longer than the limit.
     pytest.param("thousand_threads", marks=pytest.mark.alone),
     "recursion",
     "streams_none",
@@ -42,20 +43,26 @@ KINDS = (
 
 @pytest.fixture(scope="module")
 def shared() -> Iterator[Emulator]:
-    """One function for all: what a state leaves behind, the next one meets."""
+    """Start one function for all cases.
+
+    Each case runs in the process that the last one has left.
+    """
     with running(wrapped("hard.handler")) as emulator:
         yield emulator
 
 
 @pytest.mark.parametrize("do", KINDS)
 def test_one_line_and_one_answer(shared: Emulator, do: str) -> None:
-    """The interrupt lands, its line is whole and within the bound, and the process serves on."""
+    """The interrupt lands, and its line is whole and within the bound.
+
+    The process serves the next event.
+    """
     if not shared.is_running:
         shared.close()
         shared.start()
     with log_shown(shared, since=len(shared.lines)):
         before = call(shared, {"do": "ok"})
-        # A thread needs memory to begin: the watchdog's, if it is new, is not to be caught at that.
+        # A thread needs memory to start. The watchdog's may be new, and must have started by then.
         time.sleep(0.1)
         timed_out = call(shared, {"do": do})
         after = call(shared, {"do": "ok"})
@@ -74,7 +81,11 @@ def test_one_line_and_one_answer(shared: Emulator, do: str) -> None:
 
 
 def test_a_wait_for_a_buffers_lock_is_reported_and_killed(shared: Emulator) -> None:
-    """Nothing can end it: C code waits there and checks for no signals. The line says where."""
+    """A handler that waits for a buffer's lock cannot be interrupted.
+
+    It is reported, and Lambda kills. C code waits there without checking for signals. The line
+    says where.
+    """
     with log_shown(shared, since=len(shared.lines)):
         timed_out = call(shared, {"do": "in_anothers_print"})
 
@@ -126,7 +137,10 @@ except LambdaTimeout:
 def test_without_standard_output_the_line_goes_to_standard_error(
     tmp_path: Path, setup: str
 ) -> None:
-    """In time, once, whole; the handler is interrupted, and the process serves on."""
+    """Without standard output the whole line goes to standard error once, in time.
+
+    The handler is interrupted, and the process serves the next event.
+    """
     reader, writer = os.pipe()
     try:
         done = subprocess.run(

@@ -1,4 +1,4 @@
-"""C code that cannot be interrupted: last call answers for the handler, and leaves."""
+"""At last call the watchdog answers for C code that cannot be interrupted, and ends the process."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .harness import Way, call, running, wrapped
 if TYPE_CHECKING:
     from tests.runtime.emulator import Emulator, Response
 
-TIMEOUT = 8  # for the longest last call that there is: a start takes long on a busy machine
+TIMEOUT = 8  # allows for the longest last call, because a start takes long on a busy machine
 LOOK = {"do": "look"}
 STUCK = {"do": "stuck"}
 
@@ -49,14 +49,17 @@ def record(emulator: Emulator, since: int) -> dict[str, Any]:
 
 
 def test_exit_answers_and_ends_the_process() -> None:
-    """The caller gets the error before the hard deadline; the next call gets a new process."""
+    """With exit the caller gets the error before the hard deadline.
+
+    The next call is served by a new process.
+    """
     with running(function("exit")) as emulator:
         before: Any = emulator.invoke(LOOK).json()
         since = len(emulator.lines)
         response = emulator.invoke({**STUCK, "child": True})
         after: Any = emulator.invoke(LOOK).json()
 
-        assert response.status == 502  # the emulator's word for a process that has ended
+        assert response.status == 502  # the emulator's answer for a process that has ended
         assert_gave_up(response)
         assert record(emulator, since)["last_resort"] == "exit"
         assert after["pid"] != before["pid"]
@@ -66,7 +69,7 @@ def test_exit_answers_and_ends_the_process() -> None:
 
 
 def test_report_leaves_it_to_lambda() -> None:
-    """The default: the record tells where it was, and Lambda kills."""
+    """By default the record says where the handler was, and Lambda kills the process."""
     with running(function("report")) as emulator:
         since = len(emulator.lines)
         response = emulator.invoke(STUCK)
@@ -121,7 +124,10 @@ is_unfit = watch(last_resort="exit", fallback=unfit)(stuck)
 def test_the_fallback_is_posted_if_it_works(
     tmp_path: Path, name: str, answer: Any, remark: str
 ) -> None:
-    """Chosen in code; a fallback that fails or hangs does not cost the caller the error."""
+    """A fallback that was given in code is posted.
+
+    If it fails or hangs, the caller gets the error.
+    """
     (tmp_path / "app.py").write_text(FALLBACKS, encoding="utf-8")
     with running(wrapped(f"app.{name}", cwd=tmp_path, timeout=TIMEOUT)) as emulator:
         emulator.invoke(None)
@@ -140,7 +146,7 @@ def test_the_fallback_is_posted_if_it_works(
 @pytest.mark.parametrize(
     ("warm_up", "first"),
     [
-        # Counted by the processor's time for the main thread, and half of one is not enough.
+        # The timer counts the main thread's processor time, and half a processor is not enough.
         pytest.param(
             *(LOOK, 0.0), id="while the watchdog sleeps for another", marks=pytest.mark.alone
         ),
@@ -148,7 +154,10 @@ def test_the_fallback_is_posted_if_it_works(
     ],
 )
 def test_gil_held_leaves_all_stacks_in_the_log(warm_up: object, first: float) -> None:
-    """Nothing in Python can act; faulthandler's dump needs no GIL, and comes before the kill."""
+    """If C code holds the GIL, faulthandler dumps all stacks before the kill.
+
+    No Python code can run then, and the dump needs no GIL.
+    """
     with running(wrapped("hard_to_stop.handler", timeout=TIMEOUT, warm_up=warm_up)) as emulator:
         since = len(emulator.lines)
         response = emulator.invoke({"do": "hold the GIL", "first": first})
@@ -158,8 +167,8 @@ def test_gil_held_leaves_all_stacks_in_the_log(warm_up: object, first: float) ->
 
         assert "Task timed out" in response.body
         assert any(re.search(r'hard_to_stop\.py", line \d+ in handler', line) for line in lines)
-        # The former is timed for the invocation that the watchdog slept through, half-way from its
-        # grace period to last call; the one that is killed began a little later. Never before the
-        # grace period, of 2 s.
+        # The dump is timed for the invocation that the watchdog slept through, half-way from its
+        # grace period to last call; the invocation that is killed began a little later. It must not
+        # come before the grace period, of 2 s.
         assert 0.0 < kill.at - dump.at < (2.0 if warm_up else 0.3)
-        assert dump.stream == "stdout"  # where the emulator puts both of the function's streams
+        assert dump.stream == "stdout"  # the emulator writes both of the function's streams to it

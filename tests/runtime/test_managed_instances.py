@@ -1,7 +1,7 @@
-"""Managed Instances: several workers, forked before the handler is imported, and no kill.
+"""Tests of Managed Instances: several workers, forked before the handler's import, and no kill.
 
-Lambda tells the deadline there and leaves the rest to the function. The runtime is the real one; it
-talks to :mod:`.runtime_api`, and in the last tests to AWS's emulator.
+Lambda sets a deadline there, but does not enforce it. The runtime is the real one; it talks to
+:mod:`.runtime_api`, and in the last tests to AWS's emulator.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 TIMEOUT: Final = 2.0
 FIRES_AT: Final = TIMEOUT * 3 / 4  # the default grace period is 3 s, and never more than a quarter
-SLACK: Final = 0.3  # what a busy machine may add; still before the hard deadline
+SLACK: Final = 0.3  # allowance for a busy machine; still before the hard deadline
 WORKERS: Final = 2
 C_LIBRARY_SIGNALS: Final = 0b111 << 31
 """32 to 34: the C library's own; it takes them with the first thread that a process starts."""
@@ -97,7 +97,7 @@ def flush(details):
 WATCHED: Final = ("watchdog_lambda", "hooked.handler")
 PLAIN: Final = ("awslambdaric", "plain.handler")
 CORRECTED: Final = {"WATCHDOG_LAMBDA_TIMEOUT": str(TIMEOUT)}
-# Unlike images, AWS's own runtimes have this set: their workers poll from a second thread.
+# AWS's own runtimes set this, unlike images: their workers poll from a second thread.
 POLLS_IN_THREAD: Final = {"AWS_EXECUTION_ENV": "AWS_Lambda_python3.13"}
 
 
@@ -164,7 +164,7 @@ class Instance:
         return set(map(int, children.split()))
 
     def records(self, key: str) -> dict[str, dict[str, Any]]:
-        """The JSON lines that have this key, by its value."""
+        """The JSON lines that have this key, by the key's value."""
         return {record[key]: record for record in self._json() if key in record}
 
     def reports(self) -> list[dict[str, Any]]:
@@ -186,7 +186,7 @@ def instance(
     told: float | None = None,
     environment: Mapping[str, str] | None = None,
 ) -> Iterator[tuple[RuntimeApi, Instance]]:
-    """Both sides, up, with every worker asking for an event."""
+    """Start the API and the runtime, and wait until every worker asks for an event."""
     with (
         RuntimeApi(timeout=TIMEOUT, told=told) as api,
         Instance(api, folder, runtime, environment) as started,
@@ -196,7 +196,7 @@ def instance(
 
 
 def both(api: RuntimeApi, event: dict[str, object]) -> list[Answer]:
-    """Occupy both workers at once, so that each gets one event."""
+    """Send two events at once, so that each worker gets one."""
     api.wait_for_pollers(WORKERS, within=2)
     sent = [api.send({"hold": 0.2, **event}) for _ in range(WORKERS)]
     return [each.answer(within=TIMEOUT + 5) for each in sent]
@@ -210,7 +210,7 @@ def status(pid: int, name: str) -> str:
 
 
 def assert_timed_out(answer: Answer) -> None:
-    """One grace period before the hard deadline, as an error."""
+    """Check for an error one grace period before the hard deadline."""
     assert answer.kind == "error"
     assert answer.body["errorType"] == "LambdaTimeout"
     assert FIRES_AT - 0.05 < answer.seconds < FIRES_AT + SLACK
@@ -220,7 +220,10 @@ def assert_timed_out(answer: Answer) -> None:
 def test_stuck_workers_are_answered_in_time_and_serve_on(
     tmp_path: Path, environment: dict[str, str]
 ) -> None:
-    """Both at once, each by its own watchdog: interrupt, hook and record, then the next event."""
+    """Two workers that are stuck at once are interrupted, each by its own watchdog.
+
+    Each runs its hook, writes its record and serves the next event.
+    """
     with instance(tmp_path, environment=environment) as (api, started):
         before = {answer.worker for answer in both(api, {})}
         stuck = [api.send({"hold": 60}) for _ in range(WORKERS)]
@@ -244,7 +247,10 @@ def test_stuck_workers_are_answered_in_time_and_serve_on(
 
 
 def test_one_stuck_worker_does_not_hold_up_the_other(tmp_path: Path) -> None:
-    """It serves meanwhile, and its own invocations are not interrupted."""
+    """A stuck worker does not affect the other one.
+
+    That serves its invocations without an interrupt.
+    """
     with instance(tmp_path) as (api, started):
         stuck = api.send({"hold": 60})
         others = set()
@@ -257,7 +263,10 @@ def test_one_stuck_worker_does_not_hold_up_the_other(tmp_path: Path) -> None:
 
 
 def test_without_the_package_workers_stay_pinned(tmp_path: Path) -> None:
-    """Nothing ends the invocations; with all workers stuck the next event finds none."""
+    """Without the package nothing ends stuck invocations.
+
+    Once all workers are stuck, no event is served.
+    """
     with instance(tmp_path, PLAIN) as (api, started):
         stuck = [api.send({"hold": 60}) for _ in range(WORKERS)]
         with pytest.raises(NoAnswer, match="a worker has it"):
@@ -270,7 +279,7 @@ def test_without_the_package_workers_stay_pinned(tmp_path: Path) -> None:
 
 
 def test_timeout_setting_takes_the_place_of_a_bogus_deadline(tmp_path: Path) -> None:
-    """The emulator's defect is corrected by a setting."""
+    """The TIMEOUT setting corrects the emulator's bogus deadline."""
     with instance(tmp_path, told=BOGUS, environment=CORRECTED) as (api, started):
         stuck = [api.send({"hold": 60}) for _ in range(WORKERS)]
         for each in stuck:
@@ -281,18 +290,21 @@ def test_timeout_setting_takes_the_place_of_a_bogus_deadline(tmp_path: Path) -> 
 
 
 def test_bogus_deadline_is_warned_of_once_per_worker(tmp_path: Path) -> None:
-    """Unwatched, the handler runs as without the package; the log says so and what to set."""
+    """With a bogus deadline the handler runs unwatched.
+
+    Each worker logs once which setting helps.
+    """
     with instance(tmp_path, told=BOGUS) as (api, started):
         for _ in range(3):
             answers = both(api, {"hold": TIMEOUT / 4})
             assert {answer.worker for answer in answers} == started.workers
-            # No watchdog where there is nothing to watch.
+            # No watchdog is started if nothing is watched.
             assert [answer.body["threads"] for answer in answers] == [1] * WORKERS
 
         warnings = [line for line in started.log.splitlines() if "not watched" in line]
         assert len(warnings) == WORKERS
         for warning in warnings:
-            # In ms, less what has passed of the first one.
+            # In ms, less the time that has passed of the first invocation.
             assert re.search(r"remaining time is (3000000|2999999)\d{3} ms; ", warning)
             assert "set WATCHDOG_LAMBDA_TIMEOUT to" in warning
         assert started.reports() == []
@@ -300,7 +312,10 @@ def test_bogus_deadline_is_warned_of_once_per_worker(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("gil", [False, True], ids=["gil-free", "gil-held"])
 def test_unreachable_code_is_interrupted_once_it_returns(tmp_path: Path, *, gil: bool) -> None:
-    """Beyond the hard deadline too: nothing else would ever end it."""
+    """A handler in C code is interrupted once the call returns, even after the hard deadline.
+
+    Nothing else would ever end it.
+    """
     with instance(tmp_path) as (api, started):
         blind = TIMEOUT + 1.0
         answer = api.invoke({"blind": blind, "gil": gil, "then_sleep": True}, within=blind + 5)
@@ -313,12 +328,16 @@ def test_unreachable_code_is_interrupted_once_it_returns(tmp_path: Path, *, gil:
         [report] = started.reports()
         assert report["location"].startswith("plain.py:")
         assert [hook["outcome"] for hook in report["hooks"]] == ["ok"]
-        # With the GIL held the watchdog itself gets to act only then, and need not hurry any more.
+        # While C code holds the GIL the watchdog cannot act; afterwards there is no deadline left
+        # to meet.
         assert report["outcome"] == ("raised" if gil else "stuck")
 
 
 def test_there_is_no_exit(tmp_path: Path) -> None:
-    """A worker that ends is not replaced: the log says that the settings have no effect."""
+    """The log says that the exit settings have no effect.
+
+    Lambda does not replace a worker that ends.
+    """
     settings = {"WATCHDOG_LAMBDA_LAST_RESORT": "exit", "WATCHDOG_LAMBDA_SIGTERM": "1"}
     with instance(tmp_path, environment=settings) as (api, started):
         before = started.workers
@@ -336,7 +355,7 @@ def test_there_is_no_exit(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("environment", [{}, POLLS_IN_THREAD], ids=["image", "aws"])
 def test_a_supervised_worker_is_replaced(tmp_path: Path, environment: dict[str, str]) -> None:
-    """Each worker has a supervisor of its own: a hang or a crash costs no worker."""
+    """Each worker has a supervisor of its own, so a hang or a crash costs no worker."""
     settings = {"WATCHDOG_LAMBDA_LAST_RESORT": "supervise", **environment}
     with instance(tmp_path, environment=settings) as (api, started):
         supervisors = started.workers
@@ -356,7 +375,10 @@ def test_a_supervised_worker_is_replaced(tmp_path: Path, environment: dict[str, 
 
 
 def test_nothing_of_ours_is_in_the_parent_or_before_the_first_invocation(tmp_path: Path) -> None:
-    """No thread, no timer, no signal: what is forked is the runtime as it is by itself."""
+    """Before the first invocation the package has no thread, no timer and no signal.
+
+    So what is forked is the plain runtime.
+    """
     with instance(tmp_path, PLAIN) as (_, plain):
         [untouched] = {status(pid, "SigCgt") for pid in (plain.process.pid, *plain.workers)}
     with instance(tmp_path) as (api, started):
@@ -373,25 +395,28 @@ def test_nothing_of_ours_is_in_the_parent_or_before_the_first_invocation(tmp_pat
         assert status(parent, "SigCgt") == untouched
         assert timers(parent) == 0
         for pid in workers:
-            assert status(pid, "Threads") == "2"  # the watchdog
+            assert status(pid, "Threads") == "2"  # the second one is the watchdog
             taken = int(status(pid, "SigCgt"), 16) ^ int(untouched, 16)
-            # The nudge's, and that on which faulthandler speaks where nothing else can act; the
-            # latter has two timers.
+            # One signal is the nudge's. The other one makes faulthandler dump the stacks where
+            # nothing else can act, and has two timers.
             ours = 1 << (signal.SIGURG - 1) | 1 << (signal.SIGRTMAX - 1)
             assert taken & ~C_LIBRARY_SIGNALS == ours
             assert timers(pid) == 3
 
 
 def timers(pid: int) -> int:
-    """How many POSIX timers a process has."""
+    """Return how many POSIX timers a process has."""
     text = Path(f"/proc/{pid}/timers").read_text(encoding="ascii")
     return len(re.findall(r"^ID:", text, re.MULTILINE))
 
 
-# CPython drops its warning of a fork in a process that has threads where it is made an error.
+# Where this warning is made an error, CPython drops it.
 @pytest.mark.parametrize("warnings", ["error", "always"])
 def test_python_warns_of_nothing(tmp_path: Path, warnings: str) -> None:
-    """From 3.12 on it does of a fork in a process that has threads, which must not be ours."""
+    """Python warns of no fork in a process that has threads, as it would from 3.12 on.
+
+    The package must not have started a thread before the fork.
+    """
     environment = {"PYTHONWARNINGS": warnings, **POLLS_IN_THREAD}
     with instance(tmp_path, environment=environment) as (api, started):
         stuck = [api.send({"hold": 60}) for _ in range(WORKERS)]
@@ -406,12 +431,15 @@ def test_python_warns_of_nothing(tmp_path: Path, warnings: str) -> None:
     "handler", ["no_such_module.handler", "plain.no_such_function", "nodothere", "sys.exit"]
 )
 def test_unusable_handler_fails_as_without_the_package(tmp_path: Path, handler: str) -> None:
-    """Each worker tells the same error at init, and the function ends in the same way."""
+    """Each worker posts the same error for an unusable handler.
+
+    The function ends as without the package.
+    """
     assert fail(tmp_path, ("watchdog_lambda", handler)) == fail(tmp_path, ("awslambdaric", handler))
 
 
 def test_bad_setting_fails_as_a_bad_handler_does(tmp_path: Path) -> None:
-    """Each worker posts it at init, as the runtime does whatever goes wrong there."""
+    """Each worker posts the error of a bad setting at init, as the runtime does for any error."""
     exit_status, errors = fail(tmp_path, WATCHED, {"WATCHDOG_LAMBDA_GRACE_PERIOD": "soon"})
     bare_status, bare_errors = fail(tmp_path, ("awslambdaric", "no_such_module.handler"))
 
@@ -425,7 +453,7 @@ def test_bad_setting_fails_as_a_bad_handler_does(tmp_path: Path) -> None:
 def fail(
     folder: Path, runtime: tuple[str, ...], environment: Mapping[str, str] | None = None
 ) -> tuple[int, list[tuple[str | None, str, str]]]:
-    """What a function that cannot start posts, and its exit status."""
+    """Return the errors that a function which cannot start has posted, and its exit status."""
     with (
         RuntimeApi(timeout=TIMEOUT) as api,
         Instance(api, folder, runtime, environment) as started,
@@ -439,7 +467,7 @@ def fail(
 
 
 class LogSockets:
-    """Where Lambda has each worker send its two streams: a connection for each of them."""
+    """Stands for Lambda's end of the connections to which each worker writes its two streams."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -460,7 +488,7 @@ class LogSockets:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        # The workers have ended by now, and their connections with them.
+        # The workers have ended by now, so their connections are closed.
         self._listener.shutdown(socket.SHUT_RDWR)
         self._acceptor.join(5)
         self._listener.close()
@@ -469,7 +497,7 @@ class LogSockets:
 
     @property
     def texts(self) -> list[str]:
-        """What has come over each connection so far, the silent ones left out."""
+        """Return what has been received over each connection so far, without the silent ones."""
         return [bytes(each).decode() for each in self._received if each]
 
     def _accept(self) -> None:
@@ -489,15 +517,18 @@ class LogSockets:
 
 
 def test_each_worker_reports_over_its_own_log_socket(tmp_path: Path) -> None:
-    """Lambda replaces a worker's descriptors 1 and 2 by sockets; the whole record goes there."""
+    """Each worker's record goes to its own log socket, completely.
+
+    Lambda replaces a worker's descriptors 1 and 2 by sockets.
+    """
     with (
-        # Not in tmp_path: a socket's path is 107 bytes at the most.
+        # tmp_path may be too long: a socket's path has at most 107 bytes.
         tempfile.TemporaryDirectory() as folder,
         LogSockets(Path(folder, "log")) as sockets,
     ):
         environment = {"_LAMBDA_TELEMETRY_LOG_FD_PROVIDER_SOCKET": str(sockets.path)}
         with instance(tmp_path, environment=environment) as (api, started):
-            # With such a stack the record is more than a pipe takes in one piece.
+            # With such a stack the record exceeds what a pipe takes in one piece.
             stuck = [api.send({"hold": 60, "depth": 90}) for _ in range(WORKERS)]
             for each in stuck:
                 assert_timed_out(each.answer(within=TIMEOUT + 5))
@@ -514,8 +545,9 @@ def test_each_worker_reports_over_its_own_log_socket(tmp_path: Path) -> None:
 
 # ---- AWS's emulator ------------------------------------------------------------------------------
 
-# Its Managed Instances mode takes no command: it runs /var/task/bootstrap, as user 993. So it gets
-# a /var of its own, which ends with it, and in there what that user may read.
+# The Managed Instances mode takes no command: it runs /var/task/bootstrap, as user 993. So the
+# emulator gets a /var of its own, which exists as long as it runs and has only files that this user
+# may read.
 ENTER: Final = """
 mount -t tmpfs -o mode=755 tmpfs /var
 mkdir /var/lang /var/runtime /var/task
@@ -531,7 +563,7 @@ INVOCATIONS: Final = "/2015-03-31/functions/function/invocations"
 
 
 def lacking() -> str | None:
-    """What this machine lacks to run the emulator so; None if nothing."""
+    """Return what this machine lacks to run the emulator in this mode; None if nothing."""
     if sys.platform != "linux" or os.geteuid() != 0 or shutil.which("unshare") is None:
         return "needs Linux, root and unshare, for a mount namespace with a /var of its own"
     probe = subprocess.run(
@@ -545,7 +577,7 @@ def lacking() -> str | None:
 
 
 class EmulatedInstances:
-    """The emulator in its Managed Instances mode, with as many workers as it may have."""
+    """The emulator in its Managed Instances mode, with a maximum number of workers."""
 
     def __init__(
         self, folder: Path, runtime: tuple[str, ...], environment: Mapping[str, str]
@@ -581,7 +613,7 @@ class EmulatedInstances:
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
                 self._command,
-                cwd="/",  # where there is no bootstrap
+                cwd="/",  # a directory that has no bootstrap
                 env=self._environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -600,7 +632,7 @@ class EmulatedInstances:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        # Its child is the first process of the namespace, and all others end with that.
+        # Its child is the first process of the namespace, and the others end with it.
         self._process.kill()
         self._process.wait(10)
         if error is not None:
@@ -611,7 +643,7 @@ class EmulatedInstances:
         return self._log.read_text(encoding="utf-8", errors="replace")
 
     def invoke(self, event: dict[str, object], *, within: float = 0) -> tuple[int, Any, float]:
-        """Status, decoded body and seconds of one invocation.
+        """Return the status, decoded body and seconds of one invocation.
 
         A worker that has just answered is not ready for the next event yet, and the emulator
         refuses what comes while none is. Such an event is sent again, for so many seconds.
@@ -635,12 +667,12 @@ class EmulatedInstances:
             connection.close()
 
     def both(self, event: dict[str, object], *, within: float = 0) -> list[tuple[int, Any, float]]:
-        """Invoke as often as there are workers, at once."""
+        """Invoke once for each worker, at the same time."""
         with ThreadPoolExecutor(WORKERS) as pool:
             return list(pool.map(partial(self.invoke, within=within), [event] * WORKERS))
 
     def serving(self, *, within: float = 15.0) -> set[int]:
-        """The workers, once all of them serve at the same time.
+        """Return the workers' pids, once all of them serve at the same time.
 
         Nothing that is refused is sent again here: one worker could serve both, one by one.
         """
@@ -657,7 +689,7 @@ class EmulatedInstances:
 
 @pytest.fixture(scope="module")
 def emulation() -> None:
-    """Skip where it cannot be had."""
+    """Skip the test where the emulator cannot run in this mode."""
     reason = lacking()
     if reason is not None:
         pytest.skip(f"the emulator's Managed Instances mode: {reason}")
@@ -665,7 +697,10 @@ def emulation() -> None:
 
 @pytest.mark.usefixtures("emulation")
 def test_emulators_workers_are_answered_in_time_and_serve_on(tmp_path: Path) -> None:
-    """The same end to end, with the emulator's defective deadline and its JSON log."""
+    """The emulator's stuck workers are interrupted in time and serve on.
+
+    Its deadline is defective, and its log is JSON.
+    """
     with EmulatedInstances(tmp_path, WATCHED, CORRECTED) as emulator:
         before = emulator.serving()
         stuck = emulator.both({"hold": 60}, within=1)
@@ -676,8 +711,8 @@ def test_emulators_workers_are_answered_in_time_and_serve_on(tmp_path: Path) -> 
         for _, body, seconds in stuck:
             assert body["errorType"] == "LambdaTimeout"
             assert FIRES_AT - 0.05 < seconds < FIRES_AT + SLACK
-        # Beyond reach until after the hard deadline: the caller is told then, and the worker comes
-        # back all the same.
+        # The handler cannot be reached until after the hard deadline. The caller gets the error at
+        # the deadline, and the worker becomes usable again later.
         _, late, _ = emulator.invoke({"blind": TIMEOUT + 0.5, "then_sleep": True}, within=1)
         assert late["errorType"] == "Sandbox.Timedout"
         assert emulator.serving(within=2) == before
@@ -687,7 +722,7 @@ def test_emulators_workers_are_answered_in_time_and_serve_on(tmp_path: Path) -> 
 
 @pytest.mark.usefixtures("emulation")
 def test_emulators_workers_stay_pinned_without_the_package(tmp_path: Path) -> None:
-    """The caller is told at the hard deadline; the workers go on, and take nothing else."""
+    """Without the package the caller is answered at the hard deadline. The worker stays busy."""
     with EmulatedInstances(tmp_path, PLAIN, {}) as emulator:
         for _, body, seconds in emulator.both({"hold": 60}, within=1):
             assert body["errorType"] == "Sandbox.Timedout"

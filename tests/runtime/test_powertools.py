@@ -1,4 +1,4 @@
-"""Powertools with the watchdog, under the real runtime: batches, and what is in the logs."""
+"""Tests of Powertools with the watchdog under the real runtime: batches and the log's contents."""
 
 from __future__ import annotations
 
@@ -26,13 +26,16 @@ TRACE = "Root=1-5759e988-bd862e3fe1be46a994272793;Parent=53995c3f42cd8ad8;Sample
 
 @pytest.fixture(scope="module", params=WAYS)
 def batches(request: pytest.FixtureRequest) -> Iterator[Emulator]:
-    """One function for all; whatever a timeout leaves behind, the next one meets."""
+    """Start one function for all cases.
+
+    Each case runs in the process that the last one has left.
+    """
     function = wrapped(
         "batches.handler",
         way=request.param,
         timeout=TIMEOUT,
         warm_up={},
-        environment={"LAMBDA_TASK_ROOT": "/var/task"},  # as in Lambda: Powertools keeps its loop
+        environment={"LAMBDA_TASK_ROOT": "/var/task"},  # Powertools keeps its loop there
     )
     with running(function):
         yield function
@@ -81,7 +84,10 @@ def printed(done: Call, key: str) -> list[str]:
 def test_a_partial_response_in_time(
     batches: Emulator, processor: str, event: dict[str, Any], failed: list[Any]
 ) -> None:
-    """What was not done is reported to the event source, and the process goes on."""
+    """The records that were not done are reported to the event source in time.
+
+    The process serves the next event.
+    """
     before = call(batches, {})
     timed_out = call(batches, {**event, "processor": processor})
     after = call(batches, {})
@@ -120,7 +126,7 @@ TEN = ("ok",) * 6 + ("block",) + ("ok",) * 3
 def test_a_record_that_hangs_costs_itself_and_not_the_batch(
     batches: Emulator, processor: str, event: dict[str, Any], failed: Any
 ) -> None:
-    """Nine of ten are done, one is reported, and the invocation has no timeout."""
+    """A record that hangs fails alone: nine of ten are done, and the invocation has no timeout."""
     done = call(batches, {**event, "processor": f"{processor}, limited"})
 
     assert identifiers(done) == [failed]
@@ -129,7 +135,7 @@ def test_a_record_that_hangs_costs_itself_and_not_the_batch(
 
 
 def test_a_whole_batch_that_timed_out_is_an_error(batches: Emulator) -> None:
-    """Nothing was done: Powertools' own error, with every record's in it."""
+    """If no record was done, Powertools' own error with every record's error is raised."""
     timed_out = call(batches, {**events.sqs("block", "ok"), "processor": "sqs"})
 
     assert timed_out.answer["errorType"] == "BatchProcessingError"
@@ -143,7 +149,10 @@ def test_a_whole_batch_that_timed_out_is_an_error(batches: Emulator) -> None:
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("dev", ["0", "1"])
 def test_the_record_has_the_loggers_format(way: Way, dev: str) -> None:
-    """Service, appended keys, correlation id, the Lambda context's; on one line, always."""
+    """A record of a timeout has the Logger's format.
+
+    Service, appended keys, correlation id and context, on one line.
+    """
     function = wrapped(
         "observed.handler",
         way=way,
@@ -169,7 +178,7 @@ def test_the_record_has_the_loggers_format(way: Way, dev: str) -> None:
 
 @pytest.fixture
 def daemon() -> Iterator[socket.socket]:
-    """Where the Tracer sends its segments to."""
+    """Stands for the daemon to which the Tracer sends its segments."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as received:
         received.bind(("127.0.0.1", 0))
         received.settimeout(10.0)
@@ -178,7 +187,10 @@ def daemon() -> Iterator[socket.socket]:
 
 @pytest.mark.parametrize("way", WAYS)
 def test_metrics_and_trace(way: Way, daemon: socket.socket) -> None:
-    """Our own metric in addition to the user's; in the trace a subsegment, for theirs is closed."""
+    """A timeout adds our own metric to the user's.
+
+    The trace gets a subsegment of ours, because the user's is closed.
+    """
     function = wrapped(
         "observed.handler",
         way=way,
@@ -196,13 +208,13 @@ def test_metrics_and_trace(way: Way, daemon: socket.socket) -> None:
         timed_out = call(function, {"sleep": 30, "trace": TRACE})
         untraced = call(function, {"sleep": 30})
 
-        # Without a trace the recorder would complain of ours, too.
+        # Without a trace the recorder would log an error about our subsegment, too.
         assert not [line for line in untraced.lines if "Subsegment watchdog" in line]
         assert [line["_aws"]["CloudWatchMetrics"][0]["Namespace"] for line in metrics(normal)] == [
             "Own"
         ]
         own, ours = metrics(timed_out)
-        assert own["Orders"] == [1.0]  # flushed on the way out, as ever
+        assert own["Orders"] == [1.0]  # flushed when the handler is left, as without a timeout
         [definition] = ours["_aws"]["CloudWatchMetrics"]
         assert definition == {
             "Namespace": "Timeouts",
@@ -229,6 +241,6 @@ def test_metrics_and_trace(way: Way, daemon: socket.socket) -> None:
 
 
 def metrics(done: Call) -> list[dict[str, Any]]:
-    """The lines in Embedded Metric Format, in the order they were written."""
+    """Return the lines in Embedded Metric Format, in the order in which they were written."""
     lines = [json.loads(line) for line in done.lines if line.startswith("{")]
     return [line for line in lines if "_aws" in line]

@@ -1,4 +1,4 @@
-"""Handlers with other processes: the parent is answered in time, children notice nothing."""
+"""A handler with child processes is answered in time, and the children are not affected."""
 
 from __future__ import annotations
 
@@ -30,13 +30,16 @@ CASES: Final = [("fork", "fork")] + [
 
 @pytest.fixture(scope="module")
 def function() -> Iterator[Emulator]:
-    """One function for all, so that what one leaves behind the next one meets."""
+    """Start one function for all cases.
+
+    Each case runs in the process that the last one has left.
+    """
     with running(wrapped("processes.handler", timeout=TIMEOUT, warm_up={})) as emulator:
         yield emulator
 
 
 def seen(file: Path) -> dict[str, Any]:
-    """What the child has left behind."""
+    """Return what the child has written."""
     until = time.monotonic() + BOUND
     while not file.exists():
         assert time.monotonic() < until, f"no child has written {file}"
@@ -47,7 +50,7 @@ def seen(file: Path) -> dict[str, Any]:
 
 
 def test_the_first_invocation_finds_the_watchdog_running() -> None:
-    """Its thread is started while the init has a whole processor."""
+    """The watchdog's thread is started during the init, when the function has a whole processor."""
     with running(wrapped("processes.handler")) as emulator:
         assert call(emulator, {}).answer["threads"] == 2
 
@@ -56,9 +59,13 @@ def test_the_first_invocation_finds_the_watchdog_running() -> None:
 def test_parent_is_answered_in_time_and_the_child_goes_on(
     function: Emulator, tmp_path: Path, how: str, method: str
 ) -> None:
-    """Work that ends in time does; of work that does not, the child never learns of the timeout."""
+    """The parent is answered in time, and its child goes on.
+
+    A child that ends in time returns its result, and one that does not is not affected by the
+    timeout.
+    """
     short = {"how": how, "method": method, "seconds": 0.05, "file": str(tmp_path / "short")}
-    # Beyond the interrupt in the parent, but for a start of half a second.
+    # The work lasts beyond the interrupt in the parent, with half a second for the start.
     long = {**short, "seconds": FIRES_AT + 0.3, "file": str(tmp_path / "long")}
     with log_shown(function, since=len(function.lines)):
         before = call(function, {}).answer["pid"]
@@ -70,21 +77,21 @@ def test_parent_is_answered_in_time_and_the_child_goes_on(
         assert seen(tmp_path / "short") == undisturbed
         result = undisturbed if how in {"pool", "executor"} else None
         assert ended.answer["result"] == result
-        # From 3.12 on Python warns of a fork beside any other thread, and so beside ours.
+        # From 3.12 on Python warns of a fork in a process with other threads, which includes ours.
         warned = ["multi-threaded" in warning for warning in ended.answer["warnings"]]
         assert warned == [True] * (method == "fork" and sys.version_info >= (3, 12))
         assert timed_out.answer["errorType"] == "LambdaTimeout"
         assert FIRES_AT - 0.05 < timed_out.response.seconds < FIRES_AT + SLACK
         assert len(timed_out.reports) == 1
         assert before == after
-        if how == "pool":  # it ends its workers when it is left
+        if how == "pool":  # a pool ends its workers when its block is left
             assert not (tmp_path / "long").exists()
         else:
             assert seen(tmp_path / "long") == undisturbed
 
 
 def test_without_the_package_the_same_work_ends_the_same_way(tmp_path: Path) -> None:
-    """The results above are the standard library's own."""
+    """Without the package the same work has the same result: it is the standard library's own."""
     with running(bare("processes.handler", timeout=TIMEOUT, warm_up={})) as plain:
         for how, method in CASES:
             file = tmp_path / f"{how}-{method}"

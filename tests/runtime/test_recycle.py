@@ -1,4 +1,4 @@
-"""After a timeout a fresh process serves the next event, where something may be broken."""
+"""After a timeout that may have broken something, a new process serves the next event."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ LOOK: Final = {"do": "look"}
 
 
 def records(emulator: Emulator) -> list[dict[str, Any]]:
-    """Those of the calls that were to time out: a busy machine may be late with others."""
+    """Return the records of the calls that were meant to time out.
+
+    On a busy machine others may time out as well.
+    """
     texts = [line.text for line in emulator.lines]
     meant = {text.split()[-1] for text in texts if "waits in " in text}
     found: list[dict[str, Any]] = [json.loads(x) for x in texts if "watchdog.timeout" in x]
@@ -28,7 +31,7 @@ def records(emulator: Emulator) -> list[dict[str, Any]]:
 
 
 def after(do: str, **environment: str) -> tuple[bool, dict[str, Any]]:
-    """Whether another process serves the next event after a timeout, and the record of that."""
+    """Return whether another process serves the event after a timeout, and the timeout's record."""
     settings = {"WATCHDOG_LAMBDA_LAST_RESORT": "supervise", **environment}
     emulator: Emulator = wrapped(
         "leftover.handler", timeout=TIMEOUT, environment=settings, warm_up=LOOK
@@ -59,7 +62,10 @@ def after(do: str, **environment: str) -> tuple[bool, dict[str, Any]]:
     ],
 )
 def test_the_process_is_replaced(do: str, environment: dict[str, str], reason: str) -> None:
-    """The caller has its answer before that, and the next one is served."""
+    """After a timeout that may have broken something the next event is served by another process.
+
+    The caller is answered before the replacement.
+    """
     is_replaced, record = after(do, **environment)
 
     assert is_replaced
@@ -77,7 +83,7 @@ def test_the_process_is_replaced(do: str, environment: dict[str, str], reason: s
     ],
 )
 def test_the_process_is_kept(do: str, environment: dict[str, str]) -> None:
-    """Nothing is suspected, or the setting says otherwise."""
+    """The process is kept if nothing indicates damage, or if a setting or a hook says so."""
     is_replaced, record = after(do, **environment)
 
     assert not is_replaced
@@ -95,7 +101,10 @@ ALONE: Final = {
 
 @pytest.mark.parametrize("last_resort", ["report", "exit"])
 def test_the_process_starts_anew_in_place(last_resort: str) -> None:
-    """The same pid, warm, and as often as need be; what the invocation has started is ended."""
+    """Without a supervisor the program is restarted repeatedly in the same process, warm.
+
+    Processes that the invocation has started are ended.
+    """
     emulator = wrapped(
         "leftover.handler",
         timeout=30,
@@ -123,7 +132,10 @@ def test_the_process_starts_anew_in_place(last_resort: str) -> None:
 
 
 def test_it_is_kept_where_the_init_does_not_fit_and_the_record_says_so() -> None:
-    """At this function's share of a processor, the init would take longer than what is left."""
+    """The process is kept if the init does not fit into the time that is left.
+
+    The record says so. The init is estimated at this function's share of a processor.
+    """
     small = {**ALONE, "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "8"}
     is_replaced, record = after("library", **small)
 

@@ -1,4 +1,4 @@
-"""SIGTERM=1: Lambda announces the sandbox's end, and hooks run; idle, busy, in both images."""
+"""With SIGTERM=1 hooks run when Lambda ends the sandbox, idle or busy, in both kinds of images."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ EVENT = "watchdog.sandbox_shutdown"
 
 
 def function(way: Way = "command", **environment: str) -> Emulator:
-    """A function in a custom image (``command``) or one of AWS's (``setting``)."""
+    """Make a function in a custom image (``command``) or one of AWS's (``setting``)."""
     settings = {"WATCHDOG_LAMBDA_SIGTERM": "1", **environment}
     return wrapped("ending.handler", way=way, timeout=4, environment=settings, warm_up=OK)
 
 
 def end(emulator: Emulator, *, busy: bool = False) -> list[str]:
-    """End the sandbox as Lambda does; what the function wrote meanwhile."""
+    """End the sandbox as Lambda does, and return what the function wrote meanwhile."""
     since = len(emulator.lines)
     if busy:
         caller = threading.Thread(target=invoke_in_vain, args=(emulator,))
@@ -55,7 +55,10 @@ def report(lines: list[str]) -> dict[str, Any]:
 @pytest.mark.parametrize("busy", [False, True], ids=["idle", "busy"])
 @pytest.mark.parametrize("way", WAYS)
 def test_hooks_run_and_the_process_ends_by_itself(way: Way, busy: bool) -> None:  # noqa: FBT001
-    """The last registered first, one that fails stops no other, and one line says how it went."""
+    """The hooks run in reverse order of registration, and the process ends before it is killed.
+
+    A hook that fails stops no other, and one line has their outcomes.
+    """
     with running(function(way)) as emulator:
         lines = end(emulator, busy=busy)
 
@@ -74,7 +77,10 @@ def test_hooks_run_and_the_process_ends_by_itself(way: Way, busy: bool) -> None:
 
 @pytest.mark.parametrize("way", WAYS)
 def test_a_hook_that_hangs_costs_no_other_its_turn(way: Way) -> None:
-    """All of them share 400 ms, and the process ends before it is killed."""
+    """A hook that hangs leaves time for the others, and the process ends before it is killed.
+
+    All of them share 400 ms.
+    """
     with running(function(way, HANG="1")) as emulator:
         lines = end(emulator)
 
@@ -91,19 +97,25 @@ def test_a_hook_that_hangs_costs_no_other_its_turn(way: Way) -> None:
 @pytest.mark.parametrize("busy", [False, True], ids=["idle", "busy"])
 @pytest.mark.parametrize("way", WAYS)
 def test_the_users_own_handler_runs_as_well(way: Way, busy: bool, own: str) -> None:  # noqa: FBT001
-    """Once, whether its thread is in the handler, waits in Python, or waits in C."""
+    """The user's SIGTERM handler runs once, in addition to the hooks.
+
+    Its thread is in the handler, waits in Python, or waits in C.
+    """
     with running(function(way, OWN=own)) as emulator:
         lines = end(emulator, busy=busy)
 
     assert lines.count("own handler: SIGTERM") == 1
     if own == "return":
         assert "hook: close_pool" in lines
-        # It has not ended the process, so that is left to Lambda.
+        # The user's handler has not ended the process, so Lambda kills it.
         assert any("SIGKILL" in line for line in lines)
 
 
 def test_child_processes_can_be_terminated() -> None:
-    """Forked children inherit handlers; ours is not for them, and their SIGTERM not for us."""
+    """A forked child can be terminated by SIGTERM, although it inherits our signal handler.
+
+    The parent does not take the child's SIGTERM for its own.
+    """
     with running(function()) as emulator:
         assert emulator.invoke({"do": "terminate a child"}).json() == {"exit code": -15}
         assert EVENT not in emulator.log_text
@@ -111,7 +123,10 @@ def test_child_processes_can_be_terminated() -> None:
 
 
 def test_a_supervisor_keeps_the_announcement() -> None:
-    """It has registered; the fresh process listens, and does not register again."""
+    """The supervisor registers the extension once.
+
+    The process that it starts anew listens for the signal, and does not register again.
+    """
     settings = {"WATCHDOG_LAMBDA_SIGTERM": "1", "WATCHDOG_LAMBDA_LAST_RESORT": "supervise"}
     with running(
         wrapped("hard_to_stop.handler", timeout=4, environment=settings, warm_up={"do": "look"})
@@ -128,7 +143,7 @@ def test_a_supervisor_keeps_the_announcement() -> None:
 
 
 def test_without_the_setting_a_hook_is_warned_of() -> None:
-    """It never runs, and no user should rely on it."""
+    """Without the setting a hook for the sandbox's end never runs, and registering it warns."""
     with running(wrapped("ending.handler", timeout=4, warm_up=OK)) as emulator:
         lines = end(emulator)
 

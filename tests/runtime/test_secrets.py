@@ -1,4 +1,4 @@
-"""Nothing of event, context, environment, locals or others' messages gets into a line of ours.
+"""The package's lines show nothing of event, context, environment, locals or errors' messages.
 
 Each source has a canary of its own. Every line that a function leaves is searched for all of them,
 whatever has written it: the package, the runtime, the emulator. What may be found, and is, as the
@@ -54,7 +54,10 @@ def function(handler: str, *, timeout: int = 2, **environment: str) -> Emulator:
 
 
 def found(lines: list[str]) -> list[tuple[str, str]]:
-    """Each canary that got out, with its line; but for what is the user's own decision."""
+    """Return each canary that was found, with its line.
+
+    Lines that the user has decided to write are left out.
+    """
     return [
         (name, line)
         for line in lines
@@ -68,7 +71,7 @@ def records(lines: list[str]) -> list[dict[str, Any]]:
 
 
 def test_the_search_finds_what_there_is() -> None:
-    """The control: a handler that prints all it knows is found out, canary by canary."""
+    """The control: with a handler that prints all it knows, the search finds every canary."""
     with running(function("plain")) as emulator:
         answer = emulator.invoke(event("print"))
         lines = [line.text for line in emulator.lines]
@@ -80,14 +83,17 @@ def test_the_search_finds_what_there_is() -> None:
 
 @pytest.mark.parametrize("handler", ["plain", "falls_back"])
 def test_every_way_to_end(handler: str) -> None:
-    """Returned, raised, swallowed, dropped, a batch, stuck, the process and then the sandbox."""
+    """No secret is found for any end of an invocation, of the process or of the sandbox.
+
+    Handlers return, raise, swallow, drop the interrupt, process a batch and get stuck.
+    """
     emulator = function(handler)
     paths = ["sleep", "answer", "swallow", "drop", "make an error of it", "batch", "stuck"]
     with running(emulator):
         answers = {do: emulator.invoke(event(do)).body for do in paths}
         emulator.invoke(event("exit"))
         emulator.invoke(event("ok"))
-        emulator.close()  # hooks of the sandbox's end, whose errors quote the event
+        emulator.close()  # runs the hooks of the sandbox's end, whose errors quote the event
         lines = [line.text for line in emulator.lines]
 
     outcomes = [record["outcome"] for record in records(lines)]
@@ -98,7 +104,7 @@ def test_every_way_to_end(handler: str) -> None:
     assert found(lines) == []
     failed = json.loads(answers["batch"])["batchItemFailures"]
     assert [item["itemIdentifier"] for item in failed] == ["message-1", "message-2"]
-    allowed = {"swallow", "make an error of it"}  # their own message
+    allowed = {"swallow", "make an error of it"}  # the messages of the handler's own errors
     for do, answer in answers.items():
         told = [name for name, canary in CANARIES.items() if canary in answer]
         assert told == [] or (do in allowed and told == ["message"]), (do, answer)
@@ -109,7 +115,7 @@ def test_every_way_to_end(handler: str) -> None:
     [("exit", "plain", 2), ("exit", "falls_back", 2), ("supervise", "falls_back", 4)],
 )
 def test_the_last_resort(last_resort: str, handler: str, timeout: int) -> None:
-    """What is posted for a stuck handler, and what the next process finds."""
+    """The answer that is posted for a stuck handler and the next process's log show no secret."""
     emulator = function(handler, timeout=timeout, WATCHDOG_LAMBDA_LAST_RESORT=last_resort)
     with running(emulator):
         answer = emulator.invoke(event("stuck")).body
@@ -124,11 +130,11 @@ def test_the_last_resort(last_resort: str, handler: str, timeout: int) -> None:
 
 
 def test_last_words() -> None:
-    """faulthandler's dump of all threads, when C code keeps the GIL: places, and nothing else."""
+    """faulthandler's dump, made when C code keeps the GIL, has places of code and no secret."""
     emulator = wrapped("leaky.plain", timeout=2, environment=ENVIRONMENT)
     with running(emulator):
-        # The first one of its process, so that the clock's timer is set and not only the
-        # processor's, which comes late on a busy machine.
+        # This is the first invocation of its process, so that the monotonic timer is set besides
+        # the one of processor time, which comes late on a busy machine.
         emulator.invoke(event("hold the GIL"))
         lines = [line.text for line in emulator.lines]
 
@@ -138,7 +144,7 @@ def test_last_words() -> None:
 
 @pytest.mark.parametrize("as_json", [False, True], ids=["people", "machine"])
 def test_the_command(as_json: bool) -> None:  # noqa: FBT001
-    """`invoke` shows the answer and the function's lines; nothing of the event or environment."""
+    """`invoke` shows the answer and the function's lines, and nothing secret besides."""
     options = ["--json"] if as_json else []
     done = run(
         "invoke",
@@ -154,7 +160,7 @@ def test_the_command(as_json: bool) -> None:  # noqa: FBT001
 
 
 def test_check() -> None:
-    """It reads the environment for the settings, and shows these only."""
+    """`check` reads the environment for the settings, and shows only these."""
     done = run("check", "leaky.plain", "--path", str(HANDLERS), "--timeout", "3", **ENVIRONMENT)
 
     assert "METRICS_NAMESPACE" in done.stdout

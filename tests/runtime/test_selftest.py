@@ -1,6 +1,6 @@
-"""The self-test for a real account: against AWS's emulator, and with a stand-in for `aws`.
+"""Tests of the self-test for an AWS account, against the emulator and a stand-in for `aws`.
 
-What the emulator cannot show must be said, and never be counted as held.
+Claims that the emulator cannot show must be reported as such, and not be counted as held.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from deploy.selftest.emulated import EmulatedPlatform
 from deploy.selftest.service import ServicePlatform
 
 ROOT = Path(__file__).parents[2]
-TIMEOUT = 8  # as the template has it; last call is 0.5 s before it, which a busy machine needs
+TIMEOUT = 8  # as in the template; last call is 0.5 s before it, which a busy machine needs
 BY_NAME = {claim.name: claim for claim in CLAIMS}
 SHOWN = [claim for claim in CLAIMS if not set(claim.needs) & set(EmulatedPlatform.lacks)]
 
@@ -31,7 +31,7 @@ def names(some: list[Claim]) -> list[str]:
 
 @pytest.mark.parametrize("claim", SHOWN, ids=names(SHOWN))
 def test_the_claim_holds_in_the_emulator(claim: Claim) -> None:
-    """With the package as it stands; each in a sandbox of its own."""
+    """Each claim holds in the emulator with the package, each in a sandbox of its own."""
     with EmulatedPlatform(TIMEOUT) as at:
         verdict, seen = claim.verdict(at)
 
@@ -39,7 +39,10 @@ def test_the_claim_holds_in_the_emulator(claim: Claim) -> None:
 
 
 def test_what_the_emulator_cannot_show_is_not_seen(capsys: pytest.CaptureFixture[str]) -> None:
-    """With the reason, and another exit status than that of claims that held."""
+    """A claim that the emulator cannot show is reported as not seen.
+
+    The report has the reason, and the exit status differs from that of claims that held.
+    """
     hidden = [claim for claim in CLAIMS if claim not in SHOWN]
     assert {need for claim in hidden for need in claim.needs} == set(EmulatedPlatform.lacks)
 
@@ -54,7 +57,10 @@ def test_what_the_emulator_cannot_show_is_not_seen(capsys: pytest.CaptureFixture
 def test_a_claim_that_does_not_hold_fails_the_run(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Here: a handler without the package is said to be answered for."""
+    """A claim that does not hold fails the run.
+
+    Here, that a handler without the package is answered for.
+    """
     functions = EmulatedPlatform.function
     monkeypatch.setattr(
         EmulatedPlatform,
@@ -71,7 +77,10 @@ def test_a_claim_that_does_not_hold_fails_the_run(
 
 
 def test_the_command_runs_as_the_page_says(tmp_path: Path) -> None:
-    """As a script, from anywhere; with a dump, and the next one next to it."""
+    """The command runs as a script from any directory.
+
+    A second dump does not replace the first one.
+    """
     dump = tmp_path / "dump"
     command = [sys.executable, str(ROOT / "deploy/selftest/run.py"), "--emulator"]
     command += ["--only=sandbox-permits"]
@@ -157,7 +166,7 @@ print(json.dumps(answer))
 
 @pytest.fixture
 def on_aws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ServicePlatform:
-    """The container images of a stack that has three of the functions."""
+    """Return the container images of a stack that has three of the functions."""
     command = tmp_path / "bin" / "aws"
     command.parent.mkdir()
     command.write_text(f"#!{sys.executable}\n{textwrap.dedent(AWS)}", encoding="utf-8")
@@ -172,7 +181,10 @@ def on_aws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ServicePlatform:
     ["killed-without-us", "answered-with-us", "report-has-no-timeout", "hooks-at-the-end"],
 )
 def test_claims_are_looked_at_by_awss_command(on_aws: ServicePlatform, name: str) -> None:
-    """Operations and options are those of AWS's own models; seconds are those of the report."""
+    """The claims are checked by AWS's command, with operations and options of AWS's models.
+
+    The seconds are those of Lambda's report.
+    """
     verdict, seen = BY_NAME[name].verdict(on_aws)
 
     assert verdict == "held", seen
@@ -181,14 +193,17 @@ def test_claims_are_looked_at_by_awss_command(on_aws: ServicePlatform, name: str
 
 
 def test_metrics_are_counted(on_aws: ServicePlatform, monkeypatch: pytest.MonkeyPatch) -> None:
-    """From a full minute on, and for as long as it takes them to come."""
+    """Metrics are counted from a full minute on, and awaited until they arrive."""
     monkeypatch.setattr("time.sleep", lambda _seconds: None)
 
     assert BY_NAME["filters-count-one-each"].verdict(on_aws) == ("held", "one of each")
 
 
 def test_what_the_stack_has_not_is_not_seen(on_aws: ServicePlatform) -> None:
-    """A function that was not deployed, and what a package cannot have."""
+    """A claim about a function that was not deployed is reported as not seen.
+
+    So is a claim that a package cannot show.
+    """
     verdict, seen = BY_NAME["exit-answers"].verdict(on_aws)
     assert (verdict, seen.split(";")[0]) == ("not seen", "stack has no ImageExit")
 
@@ -199,7 +214,7 @@ def test_what_the_stack_has_not_is_not_seen(on_aws: ServicePlatform) -> None:
 def test_without_awss_command_the_run_says_so(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Before anything is looked at."""
+    """Without AWS's command the run says so before it checks anything."""
     monkeypatch.setenv("PATH", "/nowhere")
 
     assert run.main(["--stack", "stack"]) == 2
@@ -207,7 +222,7 @@ def test_without_awss_command_the_run_says_so(
 
 
 def test_every_role_and_every_claim_has_its_functions() -> None:
-    """The template has a function for each role that a claim looks at."""
+    """The template has a function for each role that a claim needs."""
     template = (ROOT / "deploy/selftest/template.yaml").read_text(encoding="utf-8")
     source = Path(claims.__file__).read_text(encoding="utf-8")
 
@@ -217,7 +232,7 @@ def test_every_role_and_every_claim_has_its_functions() -> None:
 
 
 def test_the_templates_have_the_same_filters() -> None:
-    """What is counted in the self-test is what the deployment counts."""
+    """The self-test's template has the same metric filters as the deployment's."""
 
     def patterns(path: str) -> dict[str, str]:
         text = (ROOT / path).read_text(encoding="utf-8")

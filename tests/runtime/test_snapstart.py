@@ -1,4 +1,4 @@
-"""SnapStart: the runtime's own restore, with the user's hooks on either side of the snapshot.
+"""Tests of SnapStart, with the runtime's own restore and the user's hooks around the snapshot.
 
 AWS's emulator knows nothing of it; the runtime is the real one, and talks to :mod:`.runtime_api`.
 SIGSTOP stands for the time that a snapshot lies on a disk. What it cannot show is memory that is
@@ -48,8 +48,8 @@ def handler(event, context):
         "remaining_ms": context.get_remaining_time_in_millis(),
     }
 """
-# Loads the handler before the snapshot by calling it, as is recommended: the watchdog's thread and
-# timer are in the snapshot then, and sleep for a deadline that is in the middle of the invocation.
+# The handler is loaded before the snapshot by calling it, as is recommended. So the watchdog's
+# thread and timer are in the snapshot, and wait for a deadline in the middle of the invocation.
 PRIMED: Final = """
 import time
 from snapshot_restore_py import register_before_snapshot
@@ -83,7 +83,7 @@ POLLS_IN_THREAD: Final = {"AWS_EXECUTION_ENV": "AWS_Lambda_python3.13"}
 
 
 class Sandbox:
-    """One runtime's process, as it is started for the snapshot."""
+    """The process of one runtime, started for the snapshot."""
 
     def __init__(self, folder: Path, process: subprocess.Popen[bytes]) -> None:
         self.process = process
@@ -110,7 +110,7 @@ class Sandbox:
 def sandbox(
     api: RuntimeApi, folder: Path, *runtime: str, environment: dict[str, str] | None = None
 ) -> Iterator[Sandbox]:
-    """Start a runtime whose init ends in a snapshot."""
+    """Start a runtime whose init ends with a snapshot."""
     (folder / "plain.py").write_text(HANDLER, encoding="utf-8")
     (folder / "primed.py").write_text(PRIMED, encoding="utf-8")
     (folder / "broken.py").write_text(BROKEN, encoding="utf-8")
@@ -149,14 +149,17 @@ def sandbox(
 def test_the_first_invocation_after_the_restore_has_its_own_deadline(
     tmp_path: Path, environment: dict[str, str], module: str
 ) -> None:
-    """Hooks run in their order, once; what was armed before the snapshot fires nothing after it."""
+    """The first invocation after the restore has its own deadline, and the hooks run in order.
+
+    A timer that was set before the snapshot fires nothing after it.
+    """
     with (
         RuntimeApi(timeout=TIMEOUT) as api,
         sandbox(api, tmp_path, *WATCHED, f"{module}.handler", environment=environment) as started,
     ):
         api.wait_for_snapshot()
         if module == "plain":
-            assert started.threads() == 1  # nothing of ours is in the snapshot
+            assert started.threads() == 1  # nothing of the package is in the snapshot
         started.lie_on_a_disk(0.5)
         stuck = api.send({"hang": 60})
         api.restore()
@@ -179,7 +182,10 @@ def test_the_first_invocation_after_the_restore_has_its_own_deadline(
 
 
 def test_a_deadline_from_before_the_snapshot_passes_unnoticed(tmp_path: Path) -> None:
-    """Whether it passes while the snapshot lies there or in the middle of the first invocation."""
+    """A deadline from before the snapshot has no effect.
+
+    It passes during the snapshot or in the middle of the first invocation.
+    """
     for seconds in (0.5, 2.5):
         folder = tmp_path / str(seconds)
         folder.mkdir()
@@ -198,7 +204,7 @@ def test_a_deadline_from_before_the_snapshot_passes_unnoticed(tmp_path: Path) ->
 
 
 def test_a_hook_that_fails_after_the_restore_is_told_as_without_the_package(tmp_path: Path) -> None:
-    """The same error, the same exit status."""
+    """A hook that fails after the restore gives the same error and status as without us."""
     told = []
     for runtime in (WATCHED, PLAIN):
         folder = tmp_path / runtime[0]

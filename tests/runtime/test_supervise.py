@@ -1,4 +1,4 @@
-"""A supervisor answers for whatever way a handler has to hang or to die, and the sandbox stays."""
+"""A supervisor answers for a handler that hangs or dies in any way, and the sandbox is kept."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def function(
 
 
 def crashes(emulator: Emulator, since: int = 0) -> list[dict[str, Any]]:
-    """The records of crashes, as their schema has them."""
+    """Return the records of crashes, checked against their schema."""
     found = [json.loads(line.text) for line in emulator.lines[since:] if CRASH in line.text]
     for record in found:
         log_schema.check(record)
@@ -68,7 +68,7 @@ def look(emulator: Emulator) -> dict[str, Any]:
 
 
 def assert_same_sandbox(before: dict[str, Any], after: dict[str, Any]) -> None:
-    """Another process, of the same supervisor, with nothing left over."""
+    """Check that another process of the same supervisor has taken over, with nothing left over."""
     assert after["pid"] != before["pid"]
     assert after["supervisor"] == before["supervisor"]
     assert after["calls"] == 1
@@ -98,7 +98,10 @@ def assert_gave_up(timed_out: Call, place: str) -> None:
     ],
 )
 def test_each_way_to_hang_is_answered_before_the_limit(do: str, place: str) -> None:
-    """With the place; one record; the next call is served by the same sandbox."""
+    """Each way to hang is answered before the limit with the place, and gives one record.
+
+    The next call is served by the same sandbox.
+    """
     with running(function()) as emulator:
         before = look(emulator)
         timed_out = call(emulator, {"do": do})
@@ -131,7 +134,10 @@ def test_each_way_to_hang_is_answered_before_the_limit(do: str, place: str) -> N
     ],
 )
 def test_each_way_to_die_is_answered_at_once(do: str, message: str, place: str) -> None:
-    """With the signal or status, and the place where it is known; the sandbox serves on."""
+    """Each way to die is answered at once, with the signal or status and the place if it is known.
+
+    The next call is served by the same sandbox.
+    """
     with running(function()) as emulator:
         before = look(emulator)
         crashed = call(emulator, {"do": do, "after": 0.2})
@@ -150,7 +156,10 @@ def test_each_way_to_die_is_answered_at_once(do: str, message: str, place: str) 
 
 
 def test_a_hang_after_pythons_end_is_answered() -> None:
-    """In what C does at the exit, when no Python code runs any more; so the place is unknown."""
+    """A hang in C code that runs at the exit is answered, without a place.
+
+    No Python code runs any more.
+    """
     with running(function()) as emulator:
         before = look(emulator)
         timed_out = call(emulator, {"do": "hang at exit"})
@@ -161,7 +170,10 @@ def test_a_hang_after_pythons_end_is_answered() -> None:
 
 
 def test_a_hang_between_two_invocations_is_the_platforms() -> None:
-    """The next event has come to the process, and nothing else knows of it."""
+    """A hang between two invocations is left to the platform.
+
+    The next event has been delivered to the process, and the supervisor does not know of it.
+    """
     with running(function()) as emulator:
         before = look(emulator)
         answer: Any = emulator.invoke({"do": "deadlock with the GIL", "idle": True}).json()
@@ -175,7 +187,7 @@ def test_a_hang_between_two_invocations_is_the_platforms() -> None:
 
 
 def test_the_entrypoint_script_has_a_supervisor() -> None:
-    """The shell has made way for it."""
+    """The entrypoint script replaces the shell by a runtime with a supervisor."""
     script = str(Path(__file__).parents[2] / "bootstrap" / "entrypoint.sh")
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     with running(function(command=("sh", script, "dying.handler"), PATH=path)) as emulator:
@@ -193,7 +205,10 @@ def test_the_entrypoint_script_has_a_supervisor() -> None:
 
 @pytest.mark.parametrize("way", WAYS)
 def test_both_ways_to_get_hold_of_the_handler(way: Way) -> None:
-    """As the image's command, and by the setting, where the runtime polls from another thread."""
+    """A handler is supervised both as the image's command and by the setting.
+
+    With the setting the runtime polls from another thread.
+    """
     with running(function(way=way)) as emulator:
         before = look(emulator)
         crashed = call(emulator, {"do": "segfault"})
@@ -209,12 +224,15 @@ def test_both_ways_to_get_hold_of_the_handler(way: Way) -> None:
 
 @pytest.mark.parametrize("do", ["sum", "segfault", "exit"])
 def test_a_death_while_the_answer_is_sent_is_answered_once(do: str) -> None:
-    """Whatever the platform has taken counts; here it has taken nothing."""
+    """A process that dies while its answer is sent is answered for once.
+
+    Here the platform has taken nothing of its answer.
+    """
     with running(function("answering")) as emulator:
         before = look(emulator)
         answer = call(emulator, {"do": do})
         if do == "sum":
-            # The state says that an answer is on its way: only the platform can end that.
+            # The state says that an answer is being sent, so only the platform can end this.
             assert "Task timed out" in answer.response.body
             return
         assert answer.answer["errorType"] == "RuntimeCrash"
@@ -223,12 +241,15 @@ def test_a_death_while_the_answer_is_sent_is_answered_once(do: str) -> None:
 
 @pytest.mark.parametrize(("do", "said"), [("segfault", "SIGSEGV"), ("exit", "exit status 7")])
 def test_a_death_between_two_invocations_is_the_platforms(do: str, said: str) -> None:
-    """The supervisor ends as the runtime has; no caller waits for an answer."""
+    """If the process dies between two invocations, the supervisor ends with the same status.
+
+    No caller waits for an answer then.
+    """
     with running(function()) as emulator:
         before = look(emulator)
         emulator.invoke({"do": do, "idle": True})
         emulator.wait_for_line(lambda text: "exited" in text and "runtime-" in text)
-        assert emulator.invoke(LOOK).body  # the emulator notices only now
+        assert emulator.invoke(LOOK).body  # the emulator notices the end only now
         after = look(emulator)
 
         assert after["supervisor"] != before["supervisor"]
@@ -245,7 +266,7 @@ def test_a_death_between_two_invocations_is_the_platforms(do: str, said: str) ->
     ],
 )
 def test_a_crash_in_init_is_reported_with_the_place(do: str, message: str) -> None:
-    """As the platform reports it: nothing is started anew by us."""
+    """A crash in init is reported with the place, and the supervisor starts no new process."""
     emulator = wrapped(
         "dying.handler",
         timeout=TIMEOUT,
@@ -261,7 +282,7 @@ def test_a_crash_in_init_is_reported_with_the_place(do: str, message: str) -> No
 
 
 def test_an_error_in_init_is_the_runtimes_own() -> None:
-    """Posted once, in its words."""
+    """An error in init is posted once, by the runtime itself."""
     environment = {"WATCHDOG_LAMBDA_LAST_RESORT": "supervise"}
     with running(wrapped("missing.handler", environment=environment)) as emulator:
         body: Any = json.loads(emulator.invoke(LOOK).body)
@@ -274,7 +295,10 @@ def test_an_error_in_init_is_the_runtimes_own() -> None:
     ("handler", "answer"), [("constant", {"constant": 1}), ("called", "LambdaTimeout")]
 )
 def test_a_static_fallback_is_posted_for_a_timeout(handler: str, answer: object) -> None:
-    """A callable one cannot be called where nothing acts; a crash is never answered by one."""
+    """A fallback that is a value is posted for a timeout, but never for a crash.
+
+    A callable cannot be called where no Python code runs.
+    """
     with running(function(handler)) as emulator:
         timed_out = call(emulator, {"do": "sum"}).answer
         crashed = call(emulator, {"do": "exit"}).answer
@@ -285,7 +309,10 @@ def test_a_static_fallback_is_posted_for_a_timeout(handler: str, answer: object)
 
 
 def test_a_callable_fallback_is_called_where_the_watchdog_runs() -> None:
-    """At last call, of which there is time enough in longer timeouts."""
+    """A callable fallback is called at last call where the watchdog can run.
+
+    Longer timeouts leave enough time for it.
+    """
     emulator = wrapped(
         "dying.called",
         timeout=6,
@@ -302,7 +329,10 @@ def test_a_callable_fallback_is_called_where_the_watchdog_runs() -> None:
 
 @pytest.mark.parametrize("do", ["deadlock", "segfault"])
 def test_what_the_handler_has_started_is_ended(do: str) -> None:
-    """Also in a session of its own, and what that has started."""
+    """All processes that the handler has started are ended.
+
+    This includes those in a session of their own.
+    """
     with running(function()) as emulator:
         look(emulator)
         since = len(emulator.lines)
@@ -318,7 +348,7 @@ def test_what_the_handler_has_started_is_ended(do: str) -> None:
 
 
 def members(session: str) -> list[str]:
-    """The processes of a session that have not ended."""
+    """Return the processes of a session that have not ended."""
     found: list[str] = []
     for path in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -331,7 +361,10 @@ def members(session: str) -> list[str]:
 
 
 def test_the_runtime_ends_with_its_supervisor() -> None:
-    """Killed, it takes the runtime's process along; the platform starts both anew."""
+    """If the supervisor is killed, the runtime's process ends too.
+
+    The platform starts both anew.
+    """
     with running(function()) as emulator:
         before = look(emulator)
         os.kill(before["supervisor"], signal.SIGKILL)
@@ -340,12 +373,12 @@ def test_the_runtime_ends_with_its_supervisor() -> None:
             time.sleep(0.01)
 
         assert not Path(f"/proc/{before['pid']}").exists()
-        emulator.invoke(LOOK)  # the emulator notices only now
+        emulator.invoke(LOOK)  # the emulator notices the end only now
         assert look(emulator)["supervisor"] != before["supervisor"]
 
 
 def test_crash_after_crash_leaves_nothing_behind() -> None:
-    """No descriptor, no process, no memory worth mentioning in the supervisor."""
+    """Repeated crashes leave no descriptor and no process behind. The supervisor hardly grows."""
     with running(function()) as emulator:
         before = look(emulator)
         supervisor = before["supervisor"]
@@ -356,7 +389,8 @@ def test_crash_after_crash_leaves_nothing_behind() -> None:
         after = look(emulator)
 
         assert_same_sandbox(before, after)
-        # The connection that the last process's first event came on is there until the next one.
+        # The connection on which the last process got its first event stays open until the next
+        # event.
         assert open_descriptors(supervisor) <= descriptors + 1
         assert resident_kb(supervisor) < memory + 1024
         assert children_of(supervisor) == [after["pid"]]

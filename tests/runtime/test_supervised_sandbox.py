@@ -1,4 +1,4 @@
-"""A supervisor and the sandbox around it: signals, freezes, memory, daemons, refusals."""
+"""Tests of a supervisor's sandbox: signals, freezes, memory, daemons and refused answers."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ RUN: Final = (
 
 
 class Function:
-    """The runtime under a supervisor, against a Runtime API of the tests' own."""
+    """The runtime under a supervisor, connected to the tests' own Runtime API."""
 
     def __init__(self, process: subprocess.Popen[bytes], log: Path) -> None:
         self.process = process
@@ -90,7 +90,7 @@ def started(
     command: tuple[str, ...] = ("-m", "watchdog_lambda", "app.handler"),
     environment: Mapping[str, str] | None = None,
 ) -> Iterator[Function]:
-    """The function, up; it and all that it has started end with the block."""
+    """Start the function; it and all that it has started are ended with the block."""
     (folder / "app.py").write_text(handler.format(imported=imported), encoding="utf-8")
     kept = ("PATH", "HOME", "LANG", "LD_LIBRARY_PATH")
     environ = {
@@ -113,7 +113,7 @@ def started(
         error.add_note(f"What the function wrote:\n{function.log}")
         raise
     finally:
-        # The runtime's process ends with it.
+        # The runtime's process ends together with it.
         process.kill()
         process.wait(10)
 
@@ -137,14 +137,14 @@ def is_running(pid: int) -> bool:
 
 
 class Refusing(RuntimeApi):
-    """Takes no error, as the platform would if there were an answer already."""
+    """Refuses all errors, as the platform does if the invocation has been answered already."""
 
     refused = 0
 
     def post(
         self, request_id: str, kind: Literal["response", "error"], text: str, error: str | None
     ) -> HTTPStatus:
-        """Refuse it."""
+        """Refuse an error."""
         if kind == "error":
             self.refused += 1
             return HTTPStatus.FORBIDDEN
@@ -152,7 +152,10 @@ class Refusing(RuntimeApi):
 
 
 def test_an_answer_that_is_refused_leaves_the_handler_its_own(tmp_path: Path) -> None:
-    """The log has the status; the process goes on, and what it comes to is the answer."""
+    """If the platform refuses the supervisor's answer, the process goes on and its answer counts.
+
+    The log has the status.
+    """
     settings = {"WATCHDOG_LAMBDA_INTERRUPT": "none"}
     with (
         Refusing(timeout=TIMEOUT) as api,
@@ -170,7 +173,10 @@ def test_an_answer_that_is_refused_leaves_the_handler_its_own(tmp_path: Path) ->
 
 
 def test_a_durable_function_is_left_to_lambda(tmp_path: Path) -> None:
-    """An error is final there: the process ends as it would without us, and nothing is posted."""
+    """A durable function's process ends as without the package, and nothing is posted.
+
+    An error would be final there.
+    """
     durable = {"DurableExecutionArn": "arn", "CheckpointToken": "token"}
     with RuntimeApi(timeout=TIMEOUT) as api, started(tmp_path, api) as function:
         api.invoke(LOOK)
@@ -182,7 +188,10 @@ def test_a_durable_function_is_left_to_lambda(tmp_path: Path) -> None:
 
 
 def test_an_earlier_caller_is_answered_before_it_gives_up(tmp_path: Path) -> None:
-    """By the setting, where the function's own timeout is later."""
+    """A caller that gives up before the function's timeout is answered in time.
+
+    TIMEOUT says when it gives up.
+    """
     settings = {"WATCHDOG_LAMBDA_TIMEOUT": "1"}
     with RuntimeApi(timeout=60) as api, started(tmp_path, api, environment=settings):
         api.invoke(LOOK)
@@ -193,7 +202,7 @@ def test_an_earlier_caller_is_answered_before_it_gives_up(tmp_path: Path) -> Non
 
 
 def test_a_crash_goes_to_standard_error_for_whoever_has_asked(tmp_path: Path) -> None:
-    """PYTHONFAULTHANDLER: the stack is there as ever, in addition to the record."""
+    """With PYTHONFAULTHANDLER set a crash's stack is on standard error, besides the record."""
     environment = {"PYTHONFAULTHANDLER": "1"}
     with (
         RuntimeApi(timeout=TIMEOUT) as api,
@@ -207,7 +216,10 @@ def test_a_crash_goes_to_standard_error_for_whoever_has_asked(tmp_path: Path) ->
 
 
 def test_nobody_waits_for_a_fresh_init_but_who_needs_it(tmp_path: Path) -> None:
-    """The next event is asked for before it, so that the platform hands on the answer at once."""
+    """The platform delivers the answer before the new process's init.
+
+    The supervisor asks for the next event first.
+    """
     with RuntimeApi(timeout=30) as api, started(tmp_path, api, "time.sleep(3)"):
         api.invoke(LOOK)
         api.wait_for_pollers(1)
@@ -224,7 +236,10 @@ def test_nobody_waits_for_a_fresh_init_but_who_needs_it(tmp_path: Path) -> None:
 
 
 def test_the_end_of_a_fresh_init_is_in_the_log(tmp_path: Path) -> None:
-    """With the place; the supervisor ends as the process has."""
+    """If a new process dies in its init, the log has the place.
+
+    The supervisor ends with the same status.
+    """
     again = 'os.path.exists("again") and os.kill(os.getpid(), signal.SIGSEGV)'
     with RuntimeApi(timeout=TIMEOUT) as api, started(tmp_path, api, again) as function:
         api.invoke(LOOK)
@@ -241,7 +256,10 @@ def test_the_end_of_a_fresh_init_is_in_the_log(tmp_path: Path) -> None:
 
 
 def test_a_parent_that_ignores_its_childrens_end_changes_nothing(tmp_path: Path) -> None:
-    """That is inherited, and the kernel would tell the supervisor nothing."""
+    """The supervisor notices a child's end although SIGCHLD is ignored by inheritance.
+
+    The kernel would report no end then.
+    """
     ignore = "import signal; signal.signal(signal.SIGCHLD, signal.SIG_IGN); "
     still = "IGNORED = signal.getsignal(signal.SIGCHLD) == signal.SIG_IGN"
     handler = HANDLER.replace('{{"pid"', '{{"ignored": IGNORED, "pid"')
@@ -265,8 +283,11 @@ signal.signal(signal.SIGTERM, hear)
 
 @pytest.mark.parametrize("busy", [False, True], ids=["idle", "busy"])
 def test_sigterm_reaches_the_runtime_once(tmp_path: Path, busy: bool) -> None:  # noqa: FBT001
-    """However often it is sent to the supervisor; that ends as the runtime does."""
-    # Idle, the main thread waits for the next event where it can hear.
+    """The runtime gets one SIGTERM however many the supervisor gets.
+
+    The supervisor ends when the runtime does.
+    """
+    # An idle main thread waits for the next event in a call that a signal interrupts.
     environment = {"AWS_EXECUTION_ENV": "AWS_Lambda_python3.13"}
     with (
         RuntimeApi(timeout=TIMEOUT) as api,
@@ -286,7 +307,10 @@ def test_sigterm_reaches_the_runtime_once(tmp_path: Path, busy: bool) -> None:  
 
 
 def test_sigterm_during_a_fresh_start_ends_both(tmp_path: Path) -> None:
-    """The fresh process's init is under way; nothing is started anew."""
+    """SIGTERM during a new process's init ends the process and the supervisor.
+
+    Nothing is started anew.
+    """
     slow = 'os.path.exists("again") and (print("slow", flush=True), time.sleep(60))'
     with RuntimeApi(timeout=TIMEOUT) as api, started(tmp_path, api, slow) as function:
         pid = api.invoke(LOOK).body["pid"]
@@ -312,7 +336,10 @@ def frozen(*pids: int) -> Iterator[None]:
 
 
 def test_a_freeze_between_invocations_has_nobody_act(tmp_path: Path) -> None:
-    """For longer than the timeout; the same process serves on."""
+    """A freeze between invocations that lasts longer than the timeout has no effect.
+
+    The same process serves on.
+    """
     with RuntimeApi(timeout=TIMEOUT) as api, started(tmp_path, api) as function:
         before = api.invoke(LOOK).body
         for _ in range(3):
@@ -324,7 +351,10 @@ def test_a_freeze_between_invocations_has_nobody_act(tmp_path: Path) -> None:
 
 
 def test_a_freeze_in_an_invocation_leaves_the_answer_to_the_handler(tmp_path: Path) -> None:
-    """It comes back long after the deadline, and its own answer counts."""
+    """After a freeze during an invocation the handler's own answer counts.
+
+    It comes long after the deadline.
+    """
     settings = {"WATCHDOG_LAMBDA_INTERRUPT": "none"}
     with RuntimeApi(timeout=TIMEOUT) as api, started(tmp_path, api, environment=settings):
         before = api.invoke(LOOK).body
@@ -338,7 +368,11 @@ def test_a_freeze_in_an_invocation_leaves_the_answer_to_the_handler(tmp_path: Pa
 
 
 def test_a_freeze_in_a_fresh_init_changes_nothing(tmp_path: Path) -> None:
-    """The next event has been asked for, so the platform may freeze; it comes with the thaw."""
+    """A freeze during a new process's init has no effect.
+
+    The next event has been asked for, so the platform may freeze; it delivers the event after
+    the thaw.
+    """
     slow = 'os.path.exists("again") and (print("slow", flush=True), time.sleep(1))'
     with RuntimeApi(timeout=TIMEOUT) as api, started(tmp_path, api, slow) as function:
         before = api.invoke(LOOK).body
@@ -366,7 +400,10 @@ def _remove(group: Path) -> None:
 
 @contextlib.contextmanager
 def memory_limit(mebibytes: int) -> Iterator[Path]:
-    """A control group with so much memory; the file that a process joins it by."""
+    """Create a control group with this memory limit.
+
+    Return the file by which a process joins it.
+    """
     for parent, limit in (
         (Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes"),
         (Path("/sys/fs/cgroup"), "memory.max"),
@@ -390,7 +427,10 @@ def memory_limit(mebibytes: int) -> Iterator[Path]:
 
 
 def test_the_kernels_end_for_lack_of_memory_is_answered(tmp_path: Path) -> None:
-    """With the peak and the limit; the supervisor is spared, and a fresh process serves on."""
+    """A kill by the kernel for lack of memory is answered with the peak and the limit.
+
+    The supervisor is spared, and a new process serves on.
+    """
     with memory_limit(128) as members:
         join = f"import os; open({str(members)!r}, 'w').write(str(os.getpid())); "
         with (
@@ -422,7 +462,7 @@ if not os.path.exists("daemon"):
 
 
 def test_a_daemon_of_the_init_is_the_users(tmp_path: Path) -> None:
-    """It was started in a session of its own, before the first event: it is left alone."""
+    """A daemon that the init has started in a session of its own is not ended."""
     with RuntimeApi(timeout=TIMEOUT) as api, started(tmp_path, api, DAEMON):
         before = api.invoke(LOOK).body
         api.invoke({"do": "crash"})
@@ -437,7 +477,10 @@ def test_a_daemon_of_the_init_is_the_users(tmp_path: Path) -> None:
 
 
 def test_a_crash_of_a_forked_child_is_not_the_runtimes(tmp_path: Path) -> None:
-    """It writes nothing into what the next crash of the runtime's process is read from."""
+    """A forked child's crash is not taken for a crash of the runtime's process.
+
+    It writes nothing into the file that the next crash is read from.
+    """
     child = """
 def crash_in_a_child():
     if (pid := os.fork()) == 0:
@@ -467,7 +510,10 @@ def recycle_before_the_next_event():
 
 
 def test_a_process_that_asks_to_be_replaced_has_answered(tmp_path: Path) -> None:
-    """Between two invocations: its own answer counts, and a fresh process serves the next event."""
+    """A process that asks to be replaced has sent its own answer before.
+
+    It is replaced between two invocations, and the new one serves the next event.
+    """
     handler = HANDLER.replace(
         "def handler(event, context):\n",
         "def handler(event, context):\n"
@@ -491,7 +537,10 @@ def test_a_process_that_asks_to_be_replaced_has_answered(tmp_path: Path) -> None
 
 
 def test_another_thread_before_the_entrypoint(tmp_path: Path) -> None:
-    """Said once, with the reason; exit takes its place."""
+    """If another thread runs before the entrypoint, there is no supervisor and exit is used.
+
+    The log says so once, with the reason.
+    """
     (tmp_path / "sitecustomize.py").write_text(
         "import threading\nthreading.Thread(target=threading.Event().wait, daemon=True).start()\n",
         encoding="utf-8",
@@ -507,7 +556,7 @@ def test_another_thread_before_the_entrypoint(tmp_path: Path) -> None:
 
 
 def test_a_decorator_without_the_entrypoint(tmp_path: Path) -> None:
-    """The handler's own code is being imported by then."""
+    """A decorator starts no supervisor, because the handler's code is being imported by then."""
     handler = HANDLER + "\nfrom watchdog_lambda import watch\nhandler = watch(handler)\n"
     with (
         RuntimeApi(timeout=TIMEOUT) as api,
@@ -524,7 +573,7 @@ def test_a_decorator_without_the_entrypoint(tmp_path: Path) -> None:
 
 
 def wake_ups(pid: int) -> int:
-    """How often a process has given its processor up by itself."""
+    """Return how often a process has given its processor up voluntarily."""
     status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
     found = re.search(r"^voluntary_ctxt_switches:\s+(\d+)", status, re.MULTILINE)
     assert found is not None
@@ -532,7 +581,10 @@ def wake_ups(pid: int) -> int:
 
 
 def test_the_supervisor_wakes_once_in_the_length_of_a_timeout(tmp_path: Path) -> None:
-    """Whatever the runtime does meanwhile, also after a fresh start."""
+    """The supervisor wakes once in the length of a timeout, whatever the runtime does.
+
+    That holds after a restart, too.
+    """
     with RuntimeApi(timeout=TIMEOUT) as api, started(tmp_path, api):
         supervisor = api.invoke(LOOK).body["supervisor"]
         for do in ({}, {"do": "crash"}):
@@ -562,7 +614,7 @@ sys.addaudithook(note)
 
 
 def test_the_supervisor_imports_nothing_after_the_fork(tmp_path: Path) -> None:
-    """It stays as small as it is, and as quick, whatever it has to do."""
+    """The supervisor imports nothing after the fork, which would cost it memory and time."""
     (tmp_path / "sitecustomize.py").write_text(NOT_AFTER_THE_FORK, encoding="utf-8")
     paths = f"{tmp_path}:{Path(watchdog_lambda.__file__).parents[1]}"
     with (
@@ -578,7 +630,7 @@ def test_the_supervisor_imports_nothing_after_the_fork(tmp_path: Path) -> None:
 
 
 def test_the_snapshot_is_asked_for_once(tmp_path: Path) -> None:
-    """A fresh process finds itself restored."""
+    """The restore from the snapshot is requested once, and a new process finds itself restored."""
     environment = {"AWS_LAMBDA_INITIALIZATION_TYPE": "snap-start"}
 
     class Counting(RuntimeApi):

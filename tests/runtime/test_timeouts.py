@@ -1,4 +1,4 @@
-"""Every kind of stuck handler gets an answer in time, and the next invocation the same process."""
+"""Each kind of stuck handler is answered in time, and the same process serves the next event."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 TIMEOUT = 2
 GRACE_PERIOD = TIMEOUT / 4  # the default is 3 s, and never more than a quarter
-SLACK = 0.25  # what a busy machine may add; still well before last call
+SLACK = 0.25  # allowance for a busy machine; still well before last call
 
 LOCATION = r"app\.py:\d+ \([\w<>]+\)"
 MESSAGE = re.compile(
@@ -101,8 +101,8 @@ KINDS = {
     "print_flood": TIMED_OUT,
 }
 
-# How the handler was chosen decides over its start, and over the thread that the runtime polls
-# from; not over where it is stuck. So the second way is tried with one of each sort.
+# The way in which the handler was chosen affects its start and the thread from which the runtime
+# polls, but not where it is stuck. So the second way is tried with one case of each kind.
 EACH_SORT = [
     "sleep",
     "busy",
@@ -125,14 +125,17 @@ CASES = [("command", do) for do in KINDS] + [("setting", do) for do in EACH_SORT
 
 @pytest.fixture(scope="module", params=WAYS)
 def shared(request: pytest.FixtureRequest) -> Iterator[Emulator]:
-    """One function for the whole table: whatever a timeout leaves behind, the next one meets."""
+    """Start one function for all cases.
+
+    Each case runs in the process that the last one has left.
+    """
     with running(wrapped("app.handler", way=request.param, timeout=TIMEOUT)) as emulator:
         yield emulator
 
 
 @pytest.fixture
 def function(shared: Emulator) -> Emulator:
-    """The shared function, up and warm."""
+    """Return the shared function, started and warm."""
     if not shared.is_running:
         shared.close()
         shared.start()
@@ -142,7 +145,7 @@ def function(shared: Emulator) -> Emulator:
 
 
 def time_out(function: Emulator, event: dict[str, object]) -> tuple[Call, dict[str, Any]]:
-    """Make one call time out between two that work; return it and its one report."""
+    """Make one call time out between two that succeed, and return it with its one report."""
     before = call(function, {"do": "ok"})
     timed_out = call(function, event)
     after = call(function, {"do": "ok"})
@@ -156,7 +159,10 @@ def time_out(function: Emulator, event: dict[str, object]) -> tuple[Call, dict[s
 
 @pytest.mark.parametrize(("shared", "do"), CASES, indirect=["shared"])
 def test_timeout_is_answered_in_time_and_in_place(function: Emulator, do: str) -> None:
-    """The caller gets the handler's answer or an error, in time, and the process goes on."""
+    """A stuck handler's caller gets its answer or an error in time.
+
+    The process serves the next call.
+    """
     expected = KINDS[do]
     with log_shown(function, since=len(function.lines)):
         timed_out, report = time_out(function, {"do": do})
@@ -175,18 +181,18 @@ def test_timeout_is_answered_in_time_and_in_place(function: Emulator, do: str) -
 
 
 def assert_message(message: str) -> None:
-    """It says how long the handler ran, how long before which limit, and where it was."""
+    """Check that the message has the handler's time, the time before the limit, and the place."""
     found = MESSAGE.fullmatch(message)
     assert found is not None, message
     elapsed, before, limit = map(float, found.groups())
-    # To a tenth, and up to 50 ms later where a raise would have left something broken.
+    # Exact to a tenth, and up to 50 ms later where a raise would have broken something.
     assert elapsed == pytest.approx(TIMEOUT - GRACE_PERIOD, abs=0.2)
     assert before == pytest.approx(GRACE_PERIOD, abs=0.2)
     assert limit == pytest.approx(TIMEOUT, abs=0.1)
 
 
 def assert_in_time(seconds: float, expected: Expected) -> None:
-    """Not before the grace period, not after the hard deadline, and no later than need be."""
+    """Check that the answer came in the grace period, without an unnecessary delay."""
     earliest, latest = TIMEOUT - GRACE_PERIOD - 0.05, TIMEOUT - GRACE_PERIOD + SLACK
     if expected.takes_the_grace_period:
         earliest, latest = TIMEOUT - 0.25, TIMEOUT
@@ -196,11 +202,11 @@ def assert_in_time(seconds: float, expected: Expected) -> None:
 
 
 def assert_report(report: dict[str, Any], request_id: str) -> None:
-    """One record tells an operator what happened, where and when."""
+    """Check that one record says what happened, where and when."""
     assert report["event"] == report["message"] == "watchdog.timeout"
     assert report["request_id"] == request_id
     assert re.fullmatch(LOCATION, report["location"])
-    # The user's frames, without the runtime's outside of them and without the package's.
+    # The stack has the user's frames only, without the runtime's and the package's.
     assert report["location"] in report["stack"]
     assert re.fullmatch(r"app\.py:\d+ \(handler\)", report["stack"][0])
     assert report["elapsed_ms"] >= (TIMEOUT - GRACE_PERIOD) * 1000 - 20
@@ -212,7 +218,7 @@ def assert_report(report: dict[str, Any], request_id: str) -> None:
 
 
 def test_own_answer_is_the_response(function: Emulator) -> None:
-    """A handler that catches the interrupt reads the message in it and answers what it likes."""
+    """A handler that catches the interrupt can read its message, and chooses its own answer."""
     with log_shown(function, since=len(function.lines)):
         timed_out, report = time_out(function, {"do": "own_answer"})
 
@@ -222,7 +228,10 @@ def test_own_answer_is_the_response(function: Emulator) -> None:
 
 
 def test_other_threads_are_in_the_report(function: Emulator) -> None:
-    """What a handler waits for is often another thread; its stack is there, under its name."""
+    """The report has other threads' stacks by thread name.
+
+    Handlers often wait for other threads.
+    """
     with log_shown(function, since=len(function.lines)):
         _, report = time_out(function, {"do": "thread_join"})
 
@@ -232,7 +241,7 @@ def test_other_threads_are_in_the_report(function: Emulator) -> None:
 
 
 def test_normal_invocation_logs_nothing(function: Emulator) -> None:
-    """The function's log has the platform's own lines and no other."""
+    """An invocation in time logs only the platform's own lines."""
     with log_shown(function, since=len(function.lines)):
         quiet = call(function, {"do": "ok"})
 
@@ -241,7 +250,10 @@ def test_normal_invocation_logs_nothing(function: Emulator) -> None:
 
 @pytest.mark.parametrize("way", WAYS)
 def test_short_timeout_stays_protected(way: Way) -> None:
-    """With 3 s of grace by default, a function that has 1 s is interrupted at three quarters."""
+    """A function that has only 1 s is interrupted after three quarters of it.
+
+    The default grace period of 3 s is cut to a quarter of the time.
+    """
     function = wrapped("app.handler", way=way, timeout=1, warm_up={"do": "ok"})
     with running(function):
         timed_out, report = time_out(function, {"do": "sleep"})
@@ -252,7 +264,7 @@ def test_short_timeout_stays_protected(way: Way) -> None:
 
 
 def test_grace_period_setting_holds() -> None:
-    """A grace period below a quarter of the time is taken as it is set."""
+    """A grace period that is less than a quarter of the time is used as it is set."""
     environment = {"WATCHDOG_LAMBDA_GRACE_PERIOD": "0.3"}
     function = wrapped("app.handler", environment=environment, warm_up={"do": "ok"})
     with running(function):
@@ -264,7 +276,7 @@ def test_grace_period_setting_holds() -> None:
 
 
 def test_without_the_package_lambda_kills() -> None:
-    """The same handler under the runtime alone is killed: it is not the harness that answers."""
+    """The control: under the runtime alone Lambda kills the same handler."""
     with running(bare("app.handler", timeout=1, warm_up={"do": "ok"})) as function:
         killed = call(function, {"do": "sleep"})
 
@@ -274,7 +286,7 @@ def test_without_the_package_lambda_kills() -> None:
 
 @pytest.mark.parametrize("way", WAYS)
 def test_disabled_calls_the_handler_straight(way: Way) -> None:
-    """Switched off, there is no watchdog: Lambda kills as it does without the package."""
+    """With the watchdog disabled Lambda kills, as without the package."""
     environment = {"WATCHDOG_LAMBDA_DISABLED": "1"}
     function = wrapped(
         "app.handler", way=way, timeout=1, environment=environment, warm_up={"do": "ok"}
@@ -287,13 +299,17 @@ def test_disabled_calls_the_handler_straight(way: Way) -> None:
 
 
 def test_handlers_own_timer_and_signals_go_on() -> None:
-    """A handler's SIGALRM timer ticks before, during and after; its SIGTERM handler still runs."""
+    """A handler's own timer ticks before, during and after a timeout.
+
+    Its SIGTERM handler runs, too.
+    """
     with running(wrapped("own_signals.handler", warm_up={"do": "look"})) as function:
         before = call(function, {"do": "look"}).answer
         timed_out = call(function, {"do": "sleep"})
         after = call(function, {"do": "look"}).answer
 
-        # Every 50 ms: 1.5 s until the interrupt, 0.2 s in the cleanup, 0.3 s in each look.
+        # It ticks every 50 ms: for 1.5 s until the interrupt, 0.2 s in the cleanup, 0.3 s in each
+        # look.
         assert timed_out.answer["during"] == pytest.approx(30, abs=5)
         assert timed_out.answer["in_cleanup"] == pytest.approx(4, abs=2)
         for look in (before, after):
@@ -307,7 +323,10 @@ def test_handlers_own_timer_and_signals_go_on() -> None:
 
 @pytest.mark.parametrize("way", WAYS)
 def test_handler_of_the_sigalrm_recipe_works_unchanged(way: Way) -> None:
-    """``except TimeoutError`` and ``finally`` run; the record has the form of the user's Logger."""
+    """A handler of the SIGALRM recipe works unchanged: ``except TimeoutError`` and ``finally`` run.
+
+    The record has the format of the user's Logger.
+    """
     with running(wrapped("recipe.handler", way=way, warm_up={"do": "ok"})) as function:
         timed_out, report = time_out(function, {"do": "sleep"})
 
@@ -319,7 +338,10 @@ def test_handler_of_the_sigalrm_recipe_works_unchanged(way: Way) -> None:
 
 
 def test_unreachable_handler_is_reported_before_the_kill() -> None:
-    """C code that never looks at signals is beyond reach; the log still says where it was."""
+    """C code that does not check for signals cannot be interrupted.
+
+    The log says where it was before Lambda kills.
+    """
     with running(wrapped("app.handler", warm_up={"do": "ok"})) as function:
         killed = call(function, {"do": "blind"})
         after = call(function, {"do": "ok"})

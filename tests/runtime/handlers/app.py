@@ -1,11 +1,11 @@
-"""One handler for every way of being stuck, chosen by the event: ``{"do": "sleep"}``.
+"""A handler with every way of being stuck, chosen by the event: ``{"do": "sleep"}``.
 
 All of them live in one process, so that each has to be left in a state in which the next works.
 Nothing here knows of the watchdog: this is what users' code looks like. Libraries are imported by
 the kinds that use them, for what is loaded changes what a timeout does.
 """
 
-# The names say what the handlers do, which is meant to be as bad as what is found in the wild.
+# These handlers are as bad as code found in practice, on purpose; their names say what they do.
 # ruff: noqa: PLC0415, S110
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     class Context(Protocol):
-        """What these handlers use of Lambda's context."""
+        """The part of Lambda's context that these handlers use."""
 
         def get_remaining_time_in_millis(self) -> int:
-            """How long until the hard deadline."""
+            """Return the time until the hard deadline."""
 
 
 Event = dict[str, Any]
-FOREVER = 60.0  # beyond every timeout in these tests
+FOREVER = 60.0  # longer than every timeout in these tests
 KINDS: dict[str, Callable[[Event, Context], object]] = {}
 
 
@@ -57,12 +57,12 @@ def ok(event: Event, context: Context) -> object:
 
 @kind
 def load(event: Event, context: Context) -> object:
-    """Import a library while no deadline runs: its import would use up the next one."""
+    """Import a library while no deadline runs, because the import would use up the next one."""
     __import__(event["module"])
     return ok(event, context)
 
 
-# Asleep, blocked, busy
+# Handlers that are asleep, blocked or busy.
 
 
 @kind
@@ -91,7 +91,7 @@ def busy_in_try(event: Event, context: Context) -> object:
 
 @kind
 def regex(event: Event, context: Context) -> object:
-    """Hold the GIL in C code that looks at signals now and then."""
+    """Hold the GIL in C code that checks for signals now and then."""
     return re.match(r"(a+)+$", "a" * 40 + "b") is None
 
 
@@ -121,7 +121,7 @@ def event_wait_timeout(event: Event, context: Context) -> object:
 
 @kind
 def event_poll(event: Event, context: Context) -> object:
-    """Wait in small pieces: most of the time is spent in ``threading``'s own bookkeeping."""
+    """Wait in small pieces, so that most of the time is spent in ``threading``'s own code."""
     never = threading.Event()
     while not never.wait(0.0001):
         pass
@@ -218,7 +218,7 @@ def fork(event: Event, context: Context) -> object:
         os.waitpid(child, 0)
 
 
-# Pools
+# Handlers that wait for a pool.
 
 
 @kind
@@ -234,7 +234,7 @@ def future(event: Event, context: Context) -> object:
 
 @kind
 def pool(event: Event, context: Context) -> object:
-    """Wait again at the block's end, for work that the handler's own cleanup lets go."""
+    """Wait again at the block's end, for work that the handler's own cleanup releases."""
     stop = threading.Event()
     with ThreadPoolExecutor(max_workers=1) as executor:
         try:
@@ -260,12 +260,12 @@ def pool_map(event: Event, context: Context) -> object:
             stop.set()
 
 
-# Libraries that take a TimeoutError for a network fault
+# Handlers with libraries that take a TimeoutError for a network fault.
 
 
 @contextmanager
 def silent_server() -> Iterator[int]:
-    """Take connections and never answer: the kernel accepts them as long as the socket listens."""
+    """Take connections and never answer. The kernel accepts them as long as the socket listens."""
     with socket.create_server(("127.0.0.1", 0), backlog=64) as server:
         yield server.getsockname()[1]
 
@@ -304,12 +304,12 @@ def boto3_get(event: Event, context: Context) -> object:
 
 
 class StorageError(Exception):
-    """What a library makes of everything that goes wrong beneath it."""
+    """The error that a library makes of every error beneath it."""
 
 
 @kind
 def nested(event: Event, context: Context) -> object:
-    """Go through generators, exit stacks, and two libraries that each wrap, log and try again."""
+    """Go through generators, exit stacks, and two libraries that each wrap, log and retry."""
 
     def fetch() -> Iterator[bytes]:
         with silent_server() as port, ExitStack() as stack:
@@ -321,7 +321,7 @@ def nested(event: Event, context: Context) -> object:
     def load_rows() -> list[bytes]:
         try:
             return [*fetch()]
-        except OSError as error:  # TimeoutError among them
+        except OSError as error:  # TimeoutError included
             raise StorageError("rows could not be loaded") from error
 
     def persist(attempts: int) -> list[bytes]:
@@ -336,7 +336,7 @@ def nested(event: Event, context: Context) -> object:
     return len(persist(attempts=1000))
 
 
-# Swallowing
+# Handlers that swallow the interrupt.
 
 
 @kind
@@ -371,7 +371,7 @@ def swallow_busy(event: Event, context: Context) -> object:
 
 @kind
 def swallow_and_go_on(event: Event, context: Context) -> object:
-    """Go on with the next step as if nothing had happened, which looks like winding up at first."""
+    """Go on with the next step after an interrupt. This looks like a cleanup at first."""
     try:
         time.sleep(FOREVER)
     except Exception:
@@ -382,7 +382,7 @@ def swallow_and_go_on(event: Event, context: Context) -> object:
 
 @kind
 def swallow_everything(event: Event, context: Context) -> object:
-    """Swallow whatever comes, three times, and finish."""
+    """Swallow every interrupt, three times, and finish."""
     swallowed = 0
     while swallowed < 3:
         try:
@@ -394,7 +394,7 @@ def swallow_everything(event: Event, context: Context) -> object:
 
 @kind
 def swallow_in_records(event: Event, context: Context) -> object:
-    """Take any exception for one bad record and carry on with the next, as batch processors do."""
+    """Take any exception for one bad record and go on with the next, as batch processors do."""
     failures = []
     for record in range(1000):
         try:
@@ -404,11 +404,11 @@ def swallow_in_records(event: Event, context: Context) -> object:
     return failures
 
 
-# Cleanup that takes nearly all of the grace period
+# Handlers whose cleanup takes nearly all of the grace period.
 
 
 def clean_up(context: Context) -> None:
-    """Take until 0.2 s before the hard deadline: well before last call, and not a moment less."""
+    """Take until 0.2 s before the hard deadline, shortly before last call."""
     time.sleep(max(0.0, context.get_remaining_time_in_millis() / 1000 - 0.2))
     print("cleanup done")
 
@@ -424,7 +424,7 @@ def cleanup_finally(event: Event, context: Context) -> object:
 
 @kind
 def cleanup_finally_busy(event: Event, context: Context) -> object:
-    """The same, in bytecode: there, anything that is thrown lands at once."""
+    """Clean up in bytecode, where an interrupt lands at once."""
     try:
         time.sleep(FOREVER)
     finally:
@@ -461,7 +461,7 @@ def cleanup_exit(event: Event, context: Context) -> object:
 
 @kind
 def cleanup_caught(event: Event, context: Context) -> object:
-    """Clean up when the exception has been caught already, and nothing is in flight."""
+    """Clean up after the exception has been caught, when none is being handled."""
     answer: Event = {"partial": False}
     try:
         time.sleep(FOREVER)
@@ -484,7 +484,7 @@ def cleanup_after(event: Event, context: Context) -> object:
     return {"partial": partial}
 
 
-# Answers of the handler's own
+# Handlers with answers of their own.
 
 
 @kind
@@ -511,14 +511,14 @@ def own_error(event: Event, context: Context) -> object:
 
 @kind
 def own_error_in_cleanup(event: Event, context: Context) -> object:
-    """Fail while cleaning up, without `from`: Python notes the timeout as the context."""
+    """Fail while cleaning up, without `from`; Python keeps the timeout as the context."""
     try:
         time.sleep(FOREVER)
     finally:
         raise OrderFailed("rollback failed")
 
 
-# Event loops
+# Handlers with event loops.
 
 
 @kind
@@ -552,7 +552,7 @@ def asyncio_gather(event: Event, context: Context) -> object:
 
 @kind
 def asyncio_busy(event: Event, context: Context) -> object:
-    """Never come back to the loop."""
+    """Never return to the loop."""
     import asyncio
 
     async def main() -> None:
@@ -568,7 +568,7 @@ def asyncio_busy(event: Event, context: Context) -> object:
 
 @kind
 def asyncio_busy_task(event: Event, context: Context) -> object:
-    """Be busy in a task that is not awaited, where a loop stores what is thrown and forgets it."""
+    """Be busy in a task that is not awaited, where the loop stores the exception and forgets it."""
     import asyncio
 
     async def spin() -> None:
@@ -596,7 +596,7 @@ def asyncio_to_thread(event: Event, context: Context) -> object:
 
 @kind
 def asyncio_bare_loop(event: Event, context: Context) -> object:
-    """Run a loop by hand and close it at once: what is left in it cannot be run."""
+    """Run a loop by hand and close it at once; its pending tasks can never run."""
     import asyncio
 
     loop = asyncio.new_event_loop()
@@ -608,7 +608,7 @@ def asyncio_bare_loop(event: Event, context: Context) -> object:
 
 @kind
 def asyncio_kept_loop(event: Event, context: Context) -> object:
-    """Run a loop by hand and keep it, as Mangum does: what is left must not run next time."""
+    """Run a loop by hand and keep it, as Mangum does; its pending tasks must not run next time."""
     global kept_loop  # noqa: PLW0603 - as users do it
     import asyncio
 
@@ -620,7 +620,7 @@ def asyncio_kept_loop(event: Event, context: Context) -> object:
 kept_loop: Any = None
 
 
-# Logging
+# Handlers that are stuck in logging or printing.
 
 
 @kind
@@ -648,18 +648,18 @@ def logging_blocked(event: Event, context: Context) -> object:
 
 @kind
 def print_flood(event: Event, context: Context) -> object:
-    """Write without end, to somewhere that is not the log."""
+    """Write endlessly to a stream that is not the log."""
     with Path(os.devnull).open("w", encoding="utf-8") as file:
         while True:
             print("line", file=file, flush=True)
 
 
-# Shapes that the hard kill alone ends
+# Handlers that only the kill at the hard deadline can end.
 
 
 @kind
 def blind(event: Event, context: Context) -> object:
-    """Sit in C code that lets other threads run but never looks at signals."""
+    """Stay in C code that lets other threads run but never checks for signals."""
     import hashlib
 
     return hashlib.pbkdf2_hmac("sha256", b"x", b"y", 100_000_000).hex()

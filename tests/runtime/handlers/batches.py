@@ -1,4 +1,4 @@
-"""A handler for batches of every source; which, and by what processor, the event says."""
+"""A handler for batches of every source; the event names the source and the processor."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def make(seconds: float | None) -> dict[str, Any]:
-    """Make a processor for each kind of source, with a limit for each record."""
+    """Make a processor for each kind of source, with a time limit for each record."""
     made: dict[str, Any] = {
         "sqs": BatchProcessor(EventType.SQS, record_time_limit=seconds),
         "kinesis": BatchProcessor(EventType.KinesisDataStreams, record_time_limit=seconds),
@@ -30,7 +30,7 @@ def make(seconds: float | None) -> dict[str, Any]:
         "fifo": SqsFifoPartialProcessor(skip_group_on_error=True, record_time_limit=seconds),
         "async": AsyncBatchProcessor(EventType.SQS, record_time_limit=seconds),
     }
-    if hasattr(EventType, "Kafka"):  # from Powertools 3.26 on
+    if hasattr(EventType, "Kafka"):  # exists from Powertools 3.26 on
         made["kafka"] = BatchProcessor(EventType.Kafka, record_time_limit=seconds)
     return made
 
@@ -84,10 +84,10 @@ async def work_async(record: Any) -> None:
 
 
 def _tasks() -> set[Any]:
-    """What is pending on the loop that Powertools keeps."""
+    """Return the pending tasks of the loop that Powertools keeps."""
     if not os.environ.get("LAMBDA_TASK_ROOT"):
         return set()
     try:
         return asyncio.all_tasks(asyncio.get_event_loop_policy().get_event_loop())
-    except RuntimeError:  # there is none yet
+    except RuntimeError:  # no loop exists yet
         return set()

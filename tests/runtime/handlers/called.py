@@ -1,4 +1,4 @@
-"""A handler whose caller gives up before Lambda does; its fallback answers the request."""
+"""A handler whose caller gives up before Lambda does; its fallback answers the caller's request."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 @shutdown_hook
 async def flush(_details: TimeoutDetails) -> None:
-    """What is to be flushed is sent by an async client."""
+    """Stand for a hook that sends data by an async client."""
     await asyncio.sleep(0.01)
 
 
 def too_late(details: TimeoutDetails, event: dict[str, Any]) -> dict[str, Any]:
-    """An answer in the caller's format, which names the request."""
+    """Return an answer in the caller's format, which names the request."""
     if event.get("fail"):
         raise KeyError(event["path"])
     return {"statusCode": 504, "path": event["path"], "after": round(details.elapsed, 1)}

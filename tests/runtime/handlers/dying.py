@@ -1,4 +1,4 @@
-"""A handler that hangs or dies in every way that there is, in whichever state it is told to."""
+"""A handler that hangs or dies in every way, in the state that the event names."""
 
 from __future__ import annotations
 
@@ -20,38 +20,38 @@ if TYPE_CHECKING:
 
 calls = 0
 
-HOLDING = ctypes.PyDLL(None)  # its calls keep the GIL
+HOLDING = ctypes.PyDLL(None)  # calls through PyDLL keep the GIL
 LIBC = ctypes.CDLL(None)
 
 
 def crash() -> None:
-    """Read from where nothing is."""
+    """Read from address 0."""
     ctypes.string_at(0)
 
 
 def crash_elsewhere() -> None:
-    """The same on another thread, while the main one waits."""
+    """Read from address 0 on another thread, while the main one waits."""
     thread = threading.Thread(target=crash)
     thread.start()
     thread.join()
 
 
 def grow() -> None:
-    """Take memory until there is none."""
+    """Allocate memory until there is none."""
     blocks: list[bytes] = []
     while True:
         blocks.append(b"x" * (4 << 20))
 
 
 def deadlock(libc: Any) -> None:
-    """Wait in C for a lock that this very thread has."""
+    """Wait in C for a lock that this thread itself holds."""
     mutex = ctypes.create_string_buffer(64)
     libc.pthread_mutex_lock(mutex)
     libc.pthread_mutex_lock(mutex)
 
 
 def swallow() -> None:
-    """Catch whatever lands here, again and again."""
+    """Catch whatever is raised here, again and again."""
     while True:
         try:
             while True:
@@ -61,13 +61,13 @@ def swallow() -> None:
 
 
 def exit_into(function: Any) -> None:
-    """End Python, with a C function that is called after that."""
+    """End Python, with a C function that is called at the exit."""
     LIBC["__cxa_atexit"](ctypes.cast(function, ctypes.c_void_p), None, None)
     sys.exit(3)
 
 
 def go(do: str) -> None:
-    """Hang or die while the runtime waits for an event, and let nobody run from the line on."""
+    """Hang or die while the runtime waits for an event; from then on no other thread runs."""
     while not waits_for_an_event():
         time.sleep(0.01)
     sys.setswitchinterval(60)
@@ -77,7 +77,7 @@ def go(do: str) -> None:
 
 
 def waits_for_an_event() -> bool:
-    """Whether the answer has been sent, and the next event asked for."""
+    """Return whether the answer has been sent, and the next event requested."""
     frame = sys._current_frames().get(threading.main_thread().ident or 0)
     while frame is not None and frame.f_code.co_name != "wait_next_invocation":
         frame = frame.f_back
@@ -86,7 +86,7 @@ def waits_for_an_event() -> bool:
 
 WAYS: dict[str, Callable[[], object]] = {
     "sum": lambda: sum(range(10**12)),
-    # Each comparison takes a millisecond or more, whatever the machine.
+    # Each comparison takes at least a millisecond on any machine.
     "sorted": lambda: sorted([[0] * 1_000_000, [0] * 1_000_000] * 10_000),
     "json": lambda: json.loads("[" + "1," * 120_000_000 + "1]"),
     "deadlock with the GIL": lambda: deadlock(HOLDING),
@@ -106,13 +106,13 @@ WAYS: dict[str, Callable[[], object]] = {
 
 
 def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
-    """Do what `event` says, after as many seconds."""
+    """Do what `event` says, after the seconds that it says."""
     del context
     global calls  # noqa: PLW0603 - shows whether this is the same process's same memory
     calls += 1
     time.sleep(event.get("after", 0.0))
     if event.get("child"):
-        # Its own output, or the emulator would wait for it to close ours.
+        # The child has its own output; otherwise the emulator would wait for it to close ours.
         child = subprocess.Popen(
             ["sh", "-c", "sleep 60 & sleep 60"],
             stdout=subprocess.DEVNULL,

@@ -1,4 +1,4 @@
-"""A handler that wants to know of its sandbox's end; OWN gives it a SIGTERM handler as well."""
+"""A handler with hooks for its sandbox's end; OWN gives it a SIGTERM handler as well."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ OWN = os.environ.get("OWN")
 
 
 def say(line: str) -> None:
-    """In one write: hooks and the handler run at the same time."""
+    """Print with one write, because hooks and the handler run at the same time."""
     os.write(1, f"{line}\n".encode())
 
 
 @sandbox_shutdown_hook
 def close_pool() -> None:
-    """Registered first, run last."""
+    """Stand for a hook that is registered first and runs last."""
     say("hook: close_pool")
 
 
 @sandbox_shutdown_hook
 def fail() -> None:
-    """Stops no other."""
+    """Raise; the other hooks must run all the same."""
     say("hook: fail")
     raise RuntimeError("the event: secret")
 
@@ -38,13 +38,13 @@ if os.environ.get("HANG"):
 
     @sandbox_shutdown_hook
     def hang() -> None:
-        """Gets its part of the time."""
+        """Hang for longer than the hook's share of the time."""
         say("hook: hang")
         time.sleep(60)
 
 
 def own(signum: int, frame: FrameType | None) -> None:
-    """What the user had before."""
+    """Stand for the SIGTERM handler that the user has installed before."""
     say(f"own handler: {signal.Signals(signum).name}")
     if OWN == "exit":
         raise SystemExit(0)

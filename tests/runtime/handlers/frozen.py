@@ -1,4 +1,4 @@
-"""A handler that sees every signal of its process, and a hook that hangs where it is told to."""
+"""A handler that records every signal of its process, and a hook that may hang."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def hook(details: TimeoutDetails) -> None:
 
 
 def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
-    """Watch for signals for so many seconds; or hang, and have the hook hang even longer."""
+    """Watch for signals for so many seconds, or hang, with a hook that hangs even longer."""
     global hangs_until  # noqa: PLW0603 - the hook reads it
     answer: dict[str, Any] = {"pid": os.getpid()}
     if "watch" in event:
@@ -39,7 +39,10 @@ def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
 
 
 def watch(seconds: float) -> list[int]:
-    """Every signal that Python takes in that time: each leaves its number in the wake-up pipe."""
+    """Return every signal that Python takes meanwhile.
+
+    Each leaves its number in the wake-up pipe.
+    """
     reader, writer = socket.socketpair()
     with reader, writer:
         reader.setblocking(False)

@@ -44,7 +44,7 @@ def hang() -> None:
 
 
 def eat(*sizes: int) -> None:
-    """Take all the address space that there is, in pieces of these sizes, and hang."""
+    """Allocate all the address space, in pieces of these sizes, and hang."""
     pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
     limit = pages * resource.getpagesize() + (16 << 20)
     resource.setrlimit(resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
@@ -64,19 +64,19 @@ def eat(*sizes: int) -> None:
 
 @kind
 def memory_short() -> None:
-    """A big allocation fails, and no thread can be started; small ones still work."""
+    """Hang while a big allocation fails and no thread can be started, but small ones succeed."""
     eat(1 << 20)
 
 
 @kind
 def memory_gone() -> None:
-    """Hardly anything can be allocated."""
+    """Hang while hardly anything can be allocated."""
     eat(1 << 20, 1 << 16, 1 << 12, 600, 64)
 
 
 @kind
 def descriptors_gone() -> None:
-    """The descriptor table is full."""
+    """Hang while the descriptor table is full."""
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (64, limits[1]))
     opened: list[int] = []
@@ -95,11 +95,11 @@ def descriptors_gone() -> None:
 
 @kind
 def threads_gone() -> None:
-    """No further thread can be started, so no hook can run."""
+    """Hang while no further thread can be started, so that no hook can run."""
     limits = resource.getrlimit(resource.RLIMIT_NPROC)
     user = os.getuid()
     with scoped_hook(print, "hook ran"):
-        if user == 0:  # the superuser has no such limit
+        if user == 0:  # this limit does not apply to the superuser
             os.setresuid(65534, 65534, 0)
         resource.setrlimit(resource.RLIMIT_NPROC, (1, limits[1]))
         try:
@@ -112,7 +112,7 @@ def threads_gone() -> None:
 
 @kind
 def thousand_threads() -> None:
-    """Each of them deep in a recursion."""
+    """Hang with a thousand threads, each of them deep in a recursion."""
     release = threading.Event()
 
     def dive(depth: int) -> None:
@@ -140,7 +140,7 @@ def thousand_threads() -> None:
 
 @kind
 def recursion() -> None:
-    """As deep as the interpreter allows, but for a few frames."""
+    """Recurse as deeply as the interpreter allows, but for a few frames."""
 
     def dive(depth: int) -> int:
         try:
@@ -158,14 +158,14 @@ def recursion() -> None:
 
 
 class Broken(io.StringIO):
-    """A stream that can be given nothing."""
+    """A stream whose writes fail."""
 
     def write(self, _text: str) -> int:
         raise ValueError("I/O operation on closed file")
 
 
 def replaced(stream: io.StringIO | None) -> None:
-    """Hang while a hook takes the streams away."""
+    """Hang while a hook replaces the streams."""
     kept = sys.stdout, sys.stderr
 
     def take_away(_details: object = None) -> None:
@@ -195,7 +195,7 @@ def streams_broken() -> None:
 
 @kind
 def in_a_logging_handler() -> None:
-    """Hang with the lock held of the handler that the runtime itself logs through."""
+    """Hang with the lock of the runtime's own logging handler held."""
 
     class Hanging(logging.Handler):
         def emit(self, _record: logging.LogRecord) -> None:
@@ -213,13 +213,13 @@ def in_a_logging_handler() -> None:
 
 @kind
 def in_print() -> None:
-    """Blocked in ``print`` on a full pipe, with the lock of the stream's buffer held."""
+    """Block in ``print`` on a full pipe, with the lock of the stream's buffer held."""
     print_into_a_full_pipe()
 
 
 @kind
 def in_anothers_print() -> None:
-    """Wait for that lock while another thread is blocked so: C code that looks at no signals."""
+    """Wait for that lock in C code that checks for no signals, while another thread holds it."""
     started = threading.Event()
 
     def block() -> None:
@@ -243,7 +243,7 @@ def print_into_a_full_pipe() -> None:
             try:
                 print("x" * (1 << 17))
             finally:
-                os.set_blocking(writer, False)  # or closing it would block once more
+                os.set_blocking(writer, False)  # Otherwise closing it would block again.
                 os.read(reader, 1 << 17)
     finally:
         sys.stdout = stream
@@ -252,7 +252,7 @@ def print_into_a_full_pipe() -> None:
 
 @kind
 def odd_names() -> None:
-    """Names that break lines, JSON and encodings."""
+    """Hang in functions whose names break lines, JSON and encodings."""
     odd = 'x"}\n{"event": "forged"}\x1b[31m\udcff\U0001f600'
     code = compile("def run(): hang()", f"/var/task/{odd}.py", "exec")
     scope: dict[str, Any] = {"hang": hang}

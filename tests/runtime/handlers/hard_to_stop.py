@@ -1,4 +1,4 @@
-"""A handler that cannot be interrupted, in a process that has something to lose."""
+"""A handler that cannot be interrupted, in a process with processes and files of its own."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LIBC = ctypes.CDLL(None)
 
 
 def be_blind() -> None:
-    """Wait in C code that no signal wakes, without the GIL: for a lock that this thread has."""
+    """Wait in C code that no signal wakes, without the GIL, for a lock that this thread holds."""
     mutex = ctypes.create_string_buffer(64)
     LIBC.pthread_mutex_lock(mutex)
     LIBC.pthread_mutex_lock(mutex)
@@ -32,7 +32,7 @@ def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
     if event["do"] == "look":
         return look()
     if event.get("child"):
-        # Its own output, or the emulator would wait for it to close ours.
+        # The child has its own output; otherwise the emulator would wait for it to close ours.
         child = subprocess.Popen(["sleep", "60"], stdout=subprocess.DEVNULL)
         print(f"child {child.pid}")
     if event.get("timer"):
@@ -40,18 +40,18 @@ def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
     if event.get("away"):
         os.chdir("/")
         os.environ["LEFT_BEHIND"] = "1"
-        os.environ["AWS_LAMBDA_RUNTIME_API"] = "127.0.0.1:1"  # not where Lambda is
+        os.environ["AWS_LAMBDA_RUNTIME_API"] = "127.0.0.1:1"  # an address that is not Lambda's
         os.set_inheritable(os.open("/dev/null", os.O_RDONLY), True)
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
     if event["do"] == "hold the GIL":
         time.sleep(event.get("first", 0.0))
-        sum(range(10**12))  # looks at no signal either
+        sum(range(10**12))  # C code that does not check for signals
     be_blind()
     return {}
 
 
 def look() -> dict[str, Any]:
-    """What this process is like."""
+    """Return what a test needs to know about this process, such as its pid and its parent's."""
     return {
         "pid": os.getpid(),
         "parent": os.getppid(),

@@ -1,4 +1,4 @@
-"""A handler that knows secrets, and gets them into everything that a program can leave behind."""
+"""A handler that puts secrets into everything that the package could write."""
 
 from __future__ import annotations
 
@@ -33,22 +33,22 @@ shutdown_hook(spoil)
 
 @sandbox_shutdown_hook
 def spoil_the_end() -> None:
-    """The same, when the sandbox ends."""
+    """A hook of the sandbox's end whose error quotes the event."""
     raise ValueError(f"cannot close {seen} {of_environment}")
 
 
 def fall_back(details: TimeoutDetails) -> Any:
-    """A fallback whose error quotes it."""
+    """A fallback whose error quotes the event."""
     raise KeyError(seen[-1])
 
 
 def release(secret: str) -> None:
-    """A scoped hook that is given it."""
+    """A scoped hook that gets the secret as its argument."""
     raise RuntimeError(secret)
 
 
 class Held:
-    """Something with a secret in its representation, and in an error of its finaliser's making."""
+    """An object with a secret in its representation, and in an error that its finaliser raises."""
 
     def __init__(self, secret: str) -> None:
         self._secret = secret
@@ -106,7 +106,7 @@ def _do(do: str, event: dict[str, Any], held: Held) -> Any:
 
 
 def swallow(event: dict[str, Any]) -> None:
-    """Make an error of each interrupt, with what is secret in its message, and of that another."""
+    """Raise an error with a secret message from each interrupt, and another from that."""
     try:
         time.sleep(60)
     except BaseException as error:
@@ -114,7 +114,7 @@ def swallow(event: dict[str, Any]) -> None:
 
 
 def drop(event: dict[str, Any]) -> Any:
-    """Swallow two of them; the third one ends it."""
+    """Swallow two interrupts; the third one ends the handler."""
     for _ in range(2):
         try:
             time.sleep(60)
@@ -124,7 +124,7 @@ def drop(event: dict[str, Any]) -> Any:
 
 
 def read(record: Any) -> None:
-    """A record handler that fails with what is in the second record, and hangs in the third.
+    """A record handler that raises the second record's content, and hangs in the third.
 
     The first one is done: where all fail, Powertools raises their messages in one of its own.
     """

@@ -1,4 +1,4 @@
-"""A handler that a timeout leaves something behind of; what follows says which process it is."""
+"""A handler whose timeout leaves something behind, and whose answers identify its process."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from watchdog_lambda import after_timeout
 _NEVER = threading.Event()
 _served = itertools.count(1)
 _driver = types.ModuleType("driver")
-# As pip would have installed it.
+# The module is found where pip would have installed it.
 exec(compile("def query(wait): wait(30)", "/opt/python/driver/core.py", "exec"), vars(_driver))  # noqa: S102
 sys.modules["driver"] = _driver
 
 
 @after_timeout
 def settle(details: watchdog_lambda.TimeoutDetails) -> None:
-    """Say whether the process is sound, where the test asks for that."""
+    """Return whether the process is sound, where the test asks for that."""
     wish = os.environ.get("WISH")
     if wish == "recycle":
         details.recycle()
@@ -60,7 +60,7 @@ def handler(event: dict[str, str], context: Any) -> dict[str, int] | None:
 
 
 def _children() -> int:
-    """How many run; one that was ended a moment before may not have been buried yet."""
+    """Return how many children run. A child that has just ended may not have been reaped yet."""
     pids = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
     return sum(") Z " not in Path(f"/proc/{pid}/stat").read_text() for pid in pids)
 

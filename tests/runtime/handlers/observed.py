@@ -1,4 +1,4 @@
-"""A handler that uses Powertools' Logger, Tracer and Metrics, and knows nothing of the watchdog."""
+"""A handler that uses Powertools' Logger, Tracer and Metrics, and not the watchdog."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ metrics: Any = Metrics(namespace="Own", service="orders")
 
 
 def handler(event: dict[str, Any], context: object) -> Any:
-    """Have a trace, as the event says: Lambda gives the runtime one, its emulator does not."""
+    """Set the trace that the event gives. Lambda gives the runtime one; its emulator does not."""
     os.environ.pop("_X_AMZN_TRACE_ID", None)
     if "trace" in event:
         os.environ["_X_AMZN_TRACE_ID"] = event["trace"]

@@ -1,4 +1,4 @@
-"""A handler that uses the process's one real-time timer and SIGTERM for itself."""
+"""A handler that uses the process's real-time timer and SIGTERM for itself."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ terms = 0
 
 
 def tick(signum: int, frame: FrameType | None) -> None:
-    """Count."""
+    """Count the timer's signals."""
     global ticks  # noqa: PLW0603 - a signal handler has nowhere else to leave it
     ticks += 1
 
 
 def term(signum: int, frame: FrameType | None) -> None:
-    """Count."""
+    """Count the SIGTERM signals."""
     global terms  # noqa: PLW0603 - the same
     terms += 1
 
@@ -33,7 +33,7 @@ signal.setitimer(signal.ITIMER_REAL, INTERVAL, INTERVAL)
 
 
 def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
-    """Watch the timer tick for a while, or until the time is up and then in the cleanup."""
+    """Watch the timer tick for a while, or until the interrupt and then in the cleanup."""
     before = ticks
     try:
         time.sleep(60 if event["do"] == "sleep" else 0.3)

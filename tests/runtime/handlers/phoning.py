@@ -1,4 +1,4 @@
-"""A handler that connects to where the event says, or nowhere."""
+"""A handler that connects to the address that the event gives, or does not connect at all."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Any
 
 
 def handler(event: dict[str, Any], _context: object) -> Any:
-    """Do one thing."""
+    """Do what the event says."""
     do = event["do"]
     if do == "redirect":
-        # What Lambda has said at the start counts, whatever becomes of the variable.
+        # The address from the start counts, even if the variable is changed later.
         os.environ["AWS_LAMBDA_RUNTIME_API"] = event["to"]
     if do == "phone":
         host, port = event["to"].split(":")

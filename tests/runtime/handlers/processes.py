@@ -1,4 +1,4 @@
-"""Handlers that wait for work in other processes, in every way that the standard library offers."""
+"""Handlers that wait for child processes, in each way that the standard library offers."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ Event = dict[str, Any]
 
 
 def threads() -> int:
-    """How many the process has, those of C included."""
+    """Return how many threads the process has, including those of C code."""
     return len([*Path("/proc/self/task").iterdir()])
 
 
 def work(event: Event) -> dict[str, Any]:
-    """Take as long as it takes, and leave behind what was to be seen meanwhile."""
+    """Take as long as the event says, and write down what was observed meanwhile."""
     seen: dict[str, Any] = {"threads": threads(), "error": None}
     try:
         time.sleep(event["seconds"])
     except BaseException as error:
         seen["error"] = repr(error)
-    # Written at once and whole, because a test waits for it.
+    # The file is written at once and whole, because a test waits for it.
     file = Path(event["file"])
     file.with_suffix(".part").write_text(json.dumps(seen), encoding="utf-8")
     file.with_suffix(".part").rename(file)
@@ -60,13 +60,13 @@ def process(event: Event) -> object:
 
 
 def pool(event: Event) -> object:
-    """End the workers with the handler, as ``with`` does."""
+    """Wait in a ``with`` block, which ends the workers with the handler."""
     with multiprocessing.get_context(event["method"]).Pool(1) as workers:
         return workers.apply(work, (event,))
 
 
 def executor(event: Event) -> object:
-    """Leave the workers to themselves."""
+    """Wait without a block, so that nothing ends the workers."""
     context = multiprocessing.get_context(event["method"])
     workers = ProcessPoolExecutor(1, context)
     try:

@@ -1,4 +1,4 @@
-"""A handler written for the SIGALRM recipe, with Powertools; only the decorator is gone."""
+"""A handler written for the SIGALRM recipe with Powertools, without the recipe's decorator."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ logger = Logger(service="orders")
 
 @logger.inject_lambda_context
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Answer with what is done when the time is up."""
+    """Return what is done when the time is up."""
     if event["do"] == "ok":
         return {"ok": True, "pid": os.getpid()}
     logger.append_keys(order_id="17")
