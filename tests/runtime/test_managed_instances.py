@@ -699,7 +699,7 @@ def emulation() -> None:
 def test_emulators_workers_are_answered_in_time_and_serve_on(tmp_path: Path) -> None:
     """The emulator's stuck workers are interrupted in time and serve on.
 
-    Its deadline is defective, and its log is JSON.
+    This is the same end to end, with the emulator's defective deadline and its JSON log.
     """
     with EmulatedInstances(tmp_path, WATCHED, CORRECTED) as emulator:
         before = emulator.serving()

@@ -149,9 +149,9 @@ def test_a_whole_batch_that_timed_out_is_an_error(batches: Emulator) -> None:
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("dev", ["0", "1"])
 def test_the_record_has_the_loggers_format(way: Way, dev: str) -> None:
-    """A record of a timeout has the Logger's format.
+    """A timeout's record has the format of the user's Logger and is always one line.
 
-    Service, appended keys, correlation id and context, on one line.
+    It has service, appended keys, correlation id and Lambda's context.
     """
     function = wrapped(
         "observed.handler",

@@ -59,7 +59,7 @@ def test_a_claim_that_does_not_hold_fails_the_run(
 ) -> None:
     """A claim that does not hold fails the run.
 
-    Here, that a handler without the package is answered for.
+    Here a handler without the package is claimed to be answered for.
     """
     functions = EmulatedPlatform.function
     monkeypatch.setattr(

@@ -1,4 +1,4 @@
-"""What the watchdog's start has imported, for tests of parts that are used without one."""
+"""Loads what the watchdog's start would load, for tests of parts that are used without one."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ from watchdog_lambda._cpython import clauses
 
 @pytest.fixture(autouse=True)
 def preloaded() -> None:
-    """Have the instructions' names, which frames are read by."""
+    """Load the table of instruction names, with which frames are read."""
     clauses.preload()

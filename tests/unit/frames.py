@@ -1,4 +1,4 @@
-"""Functions as libraries have them, and the frames of a call that goes through several."""
+"""Builds functions as libraries have them, and calls that go through several of them."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ OWN = "/opt/app/app.py"
 
 
 def made(source: str, *, file: str = LIBRARY, **names: Any) -> Callable[..., Any]:
-    """The function ``call(back)`` of a module with that source, in a file that is none."""
+    """Return the function ``call(back)`` of this source, compiled for a fictitious file."""
     namespace: dict[str, Any] = dict(names)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", SyntaxWarning)  # of a return in a finally, from 3.14 on
+        warnings.simplefilter("ignore", SyntaxWarning)  # about a return in a finally, from 3.14 on
         code = compile(textwrap.dedent(source), file, "exec")
     exec(code, namespace)  # noqa: S102
     function: Callable[..., Any] = namespace["call"]
@@ -28,7 +28,10 @@ def made(source: str, *, file: str = LIBRARY, **names: Any) -> Callable[..., Any
 
 
 def innermost(look: Callable[[FrameType], object], *calls: Callable[..., Any]) -> list[Any]:
-    """Call the functions, one inside of the other; what `look` says about the innermost frame."""
+    """Call the functions, each inside of the last one.
+
+    Return what `look` gives for the innermost frame.
+    """
     said: list[Any] = []
 
     def back() -> None:
@@ -37,7 +40,7 @@ def innermost(look: Callable[[FrameType], object], *calls: Callable[..., Any]) -
 
     function: Callable[[], Any] = back
     for call in reversed(calls):
-        # Of C code, so that there is no frame in between.
+        # partial is C code, so there is no frame in between.
         function = functools.partial(call, function)
     function()
     return said

@@ -1,4 +1,4 @@
-"""An event loop that waits for nothing: what it would wait has passed."""
+"""An event loop whose clock advances only when it would wait, and then without waiting."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 
 class StillLoop(asyncio.SelectorEventLoop):
-    """One of asyncio's, whose time stands still until it has nothing to do but to wait.
+    """An asyncio loop whose clock stands still until the loop has nothing to do but wait.
 
-    An interrupt of `strikes` lands in each turn for which callbacks are queued: one that ends a run
-    is among them.
+    An interrupt of `strikes` lands in each turn for which callbacks are queued, including the
+    callback that ends a run.
     """
 
     def __init__(self) -> None:
@@ -29,7 +29,7 @@ class StillLoop(asyncio.SelectorEventLoop):
         return self.now
 
     def timers(self) -> list[asyncio.TimerHandle]:
-        """Those that are yet to come."""
+        """Return the timers that have not been cancelled."""
         scheduled: list[asyncio.TimerHandle] = self._scheduled  # type: ignore[attr-defined]
         return [timer for timer in scheduled if not timer.cancelled()]
 
@@ -50,7 +50,7 @@ class _StillSelector(selectors.DefaultSelector):
 
 @pytest.fixture
 def still() -> Iterator[StillLoop]:
-    """A loop of the kind, closed afterwards."""
+    """Return such a loop, and close it afterwards."""
     loop = StillLoop()
     yield loop
     loop.close()
@@ -60,20 +60,20 @@ BASE: Any = asyncio.BaseEventLoop
 
 
 def clean_up(loop: Any) -> None:
-    """As 3.13 and later do it."""
+    """Clean up after a run, as 3.13 and later do."""
     loop._thread_id = None
     asyncio._set_running_loop(None)
 
 
 @pytest.fixture
 def cleanup(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A function of its own for the end of a run, where this Python has none."""
+    """Give the loop a separate function for the end of a run, where this Python has none."""
     if not hasattr(BASE, "_run_forever_cleanup"):
         monkeypatch.setattr(BASE, "_run_forever_cleanup", clean_up, raising=False)
 
 
 def left_running(loop: Any) -> None:
-    """As a run that an injection has ended at the first line of its cleanup."""
+    """Leave the loop as a run does that an injection has ended at the first line of its cleanup."""
     loop._thread_id = get_ident()
     asyncio._set_running_loop(loop)
     assert loop.is_running()

@@ -1,4 +1,4 @@
-"""catch_timeout: this invocation's timeout in whatever form it arrives, and nothing else."""
+"""catch_timeout catches this invocation's timeout in each of its forms, and no other error."""
 
 from __future__ import annotations
 
@@ -45,7 +45,10 @@ LIBRARIES = [functools.partial(made(source), expire) for source in (READS, WRITE
 def test_the_timeout_ends_the_block_in_any_form(
     work: Callable[[], None], interrupt: InterruptKind
 ) -> None:
-    """And the handler goes on after it, and knows."""
+    """In each of its forms the timeout ends the block.
+
+    The handler goes on, and can tell that it happened.
+    """
 
     @watch(interrupt=interrupt)
     def handler(_event: object, _context: object) -> str:
@@ -64,7 +67,7 @@ def test_the_timeout_ends_the_block_in_any_form(
 
 
 def test_a_block_that_ends_in_time_has_caught_nothing() -> None:
-    """Nor has one outside of an invocation, or in another thread."""
+    """A block that ends in time, outside of an invocation or on another thread catches nothing."""
     seen: list[catch_timeout] = []
 
     def use() -> None:
@@ -93,7 +96,7 @@ def test_a_block_that_ends_in_time_has_caught_nothing() -> None:
 )
 @pytest.mark.parametrize("late", [False, True])
 def test_what_is_not_this_timeout_leaves_the_block(error: BaseException, *, late: bool) -> None:
-    """Before the timeout, and also after it: an error of the handler's own is its own."""
+    """An error of the handler's own leaves the block, before the timeout and after it."""
 
     @watch
     def handler(_event: object, _context: object) -> None:
@@ -110,7 +113,10 @@ def test_what_is_not_this_timeout_leaves_the_block(error: BaseException, *, late
 
 
 def test_an_error_of_the_users_own_code_is_its_own() -> None:
-    """Also one that is raised while the timeout is handled: it is what the caller is to get."""
+    """An error of the user's code leaves the block, also while the timeout is handled.
+
+    It is meant for the caller.
+    """
 
     @watch
     def handler(_event: object, _context: object) -> None:
@@ -125,14 +131,17 @@ def test_an_error_of_the_users_own_code_is_its_own() -> None:
 
 
 def test_outside_of_an_invocation_an_error_leaves_the_block() -> None:
-    """Of any kind."""
+    """Outside of an invocation an error of any kind leaves the block."""
     with pytest.raises(Interrupt), catch_timeout():
         raise Interrupt
 
 
 @pytest.mark.parametrize("work", [block, functools.partial(made(READS), block)])
 def test_the_rest_of_the_handler_is_left_alone_until_last_call(work: Callable[[], None]) -> None:
-    """As after an ``except TimeoutError``."""
+    """After the block the handler is not interrupted until last call.
+
+    The same holds after an ``except TimeoutError``.
+    """
     waited: list[float] = []
 
     @watch(grace_period=0.4, last_call=0.1)
@@ -153,7 +162,7 @@ def test_the_rest_of_the_handler_is_left_alone_until_last_call(work: Callable[[]
 
 
 def test_who_comes_back_to_the_block_is_interrupted_there_again() -> None:
-    """A loop that catches its timeout and goes on with the next record comes to its end, too."""
+    """A loop that catches its timeout and goes on is interrupted in each block, so that it ends."""
     turns: list[bool] = []
 
     @watch
@@ -175,7 +184,10 @@ def test_who_comes_back_to_the_block_is_interrupted_there_again() -> None:
 
 
 def test_another_block_is_part_of_the_rest() -> None:
-    """A cleanup that catches what it may be cut short by is not cut short for that."""
+    """A second block in the cleanup is not interrupted before last call.
+
+    It is treated like the rest of the cleanup.
+    """
     ended: list[str] = []
 
     @watch
@@ -195,7 +207,7 @@ def test_another_block_is_part_of_the_rest() -> None:
 
 
 def test_the_cancellation_of_the_handlers_task_is_caught() -> None:
-    """And later asyncio.timeout() blocks work as ever."""
+    """The cancellation of the handler's task is caught, and later asyncio.timeout() blocks work."""
 
     @watch
     async def handler(_event: object, _context: object) -> str:
@@ -214,7 +226,7 @@ def test_the_cancellation_of_the_handlers_task_is_caught() -> None:
 
 
 def test_a_timeout_in_the_tasks_own_step_is_caught() -> None:
-    """It is a LambdaTimeout there."""
+    """A timeout that lands in a step of the handler's own task is caught as a LambdaTimeout."""
 
     @watch
     async def handler(_event: object, _context: object) -> str:
@@ -227,7 +239,10 @@ def test_a_timeout_in_the_tasks_own_step_is_caught() -> None:
 
 
 def test_the_cancellation_of_another_task_is_its_own() -> None:
-    """What cancels it waits for that; before the timeout the handler's own is waited for, too."""
+    """Another task's cancellation leaves the block, as its canceller expects.
+
+    So does a cancellation of the handler's task before the timeout.
+    """
 
     @watch
     async def handler(_event: object, _context: object) -> str:
@@ -252,7 +267,10 @@ def test_the_cancellation_of_another_task_is_its_own() -> None:
 
 
 def test_after_the_timeout_another_tasks_cancellation_is_its_own_still() -> None:
-    """Only the handler's task is cancelled for the timeout."""
+    """After the timeout another task's cancellation leaves the block.
+
+    Only the handler's task is cancelled for the timeout.
+    """
 
     async def child() -> None:
         with catch_timeout():
@@ -274,7 +292,10 @@ def test_after_the_timeout_another_tasks_cancellation_is_its_own_still() -> None
 
 
 def test_a_cancellation_before_anything_has_landed_is_not_ours() -> None:
-    """As with INTERRUPT=none, where the handler goes on at its grace period."""
+    """A cancellation leaves the block if no interrupt has landed.
+
+    With INTERRUPT=none the handler goes on at its grace period.
+    """
 
     async def bounded() -> None:
         async with asyncio.timeout(0.01):
@@ -292,7 +313,7 @@ def test_a_cancellation_before_anything_has_landed_is_not_ours() -> None:
 
 
 def test_a_cancellation_without_a_loop_is_nobodys() -> None:
-    """CancelledError may be raised by anybody."""
+    """A CancelledError leaves the block if no loop runs, because any code may have raised it."""
 
     @watch
     def handler(_event: object, _context: object) -> None:
@@ -309,7 +330,7 @@ def test_a_cancellation_without_a_loop_is_nobodys() -> None:
 
 
 def test_off_the_main_thread_it_is_caught_too() -> None:
-    """There it is injected."""
+    """Off the main thread the timeout is injected, and the block catches it as well."""
     answers: list[str] = []
 
     @watch
@@ -329,7 +350,7 @@ def test_off_the_main_thread_it_is_caught_too() -> None:
 def test_an_injection_that_lands_at_the_blocks_end_is_caught(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Off the main thread one can be on its way when the block has just ended."""
+    """An injection that is on its way when the block ends is caught by the block."""
     late = catch_timeout()
     calls: list[BaseException] = []
 

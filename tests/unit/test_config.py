@@ -1,4 +1,4 @@
-"""Settings: what is accepted, what is refused, and how it is said."""
+"""Tests of the settings: which values are accepted or refused, and the messages."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def read(**variables: str) -> Settings:
 
 
 def test_defaults_are_the_documented_ones() -> None:
-    """An empty environment gives the table of the reference."""
+    """In an empty environment the settings have the reference's default values."""
     settings = Settings.from_environ({})
 
     assert settings.handler is None
@@ -44,7 +44,7 @@ def test_defaults_are_the_documented_ones() -> None:
 
 
 def test_every_variable_is_read() -> None:
-    """Each setting has its variable."""
+    """Each setting is read from its variable."""
     settings = read(
         HANDLER="app.handler",
         GRACE_PERIOD="2",
@@ -115,7 +115,10 @@ def test_every_variable_is_read() -> None:
 def test_bad_value_is_refused_with_its_name_value_and_remedy(
     name: str, text: str, remedy: str | None
 ) -> None:
-    """A bad value names the variable, itself and a value that would do; an empty one is unset."""
+    """The error for a bad value names the variable, the value and a valid one.
+
+    An empty value counts as unset.
+    """
     if remedy is None:
         assert read(**{name: text}) == Settings.from_environ({})
         return
@@ -147,19 +150,22 @@ def test_bad_value_is_refused_with_its_name_value_and_remedy(
     ],
 )
 def test_value_is_read(name: str, text: str, value: object) -> None:
-    """Up to the very limits, and in whatever case."""
+    """Values up to the very limits are read, in upper and lower case."""
     assert getattr(read(**{name: text}), name.lower()) == value
 
 
 @pytest.mark.parametrize("value", ["", 3, None])
 def test_what_is_no_text_is_no_name_of_a_handler(value: object) -> None:
-    """Nor is an empty one."""
+    """A value that is no text, or is empty, names no handler."""
     with pytest.raises(ConfigurationError, match=r"^there is not a name; use for example"):
         parse(SETTINGS["handler"], value, "there")
 
 
 def test_the_options_of_type_checkers_are_those_of_the_table() -> None:
-    """A TypedDict cannot be derived from a table, so it is compared with it."""
+    """The options' TypedDict agrees with the table of settings.
+
+    It cannot be derived from the table.
+    """
     options = get_type_hints(typing.Options)
 
     assert list(options) == [name for name in SETTINGS if SETTINGS[name].is_option]
@@ -180,7 +186,10 @@ def test_the_options_of_type_checkers_are_those_of_the_table() -> None:
 def test_a_lone_handler_needs_no_parser(
     monkeypatch: pytest.MonkeyPatch, environ: dict[str, str], handler: str | None
 ) -> None:
-    """Most functions set nothing else, and every start would pay for the import."""
+    """An environment that sets only the handler does not import the parser.
+
+    Most functions set nothing else, and each start would pay for the import.
+    """
     monkeypatch.setitem(sys.modules, "watchdog_lambda._parsers", None)
 
     settings = Settings.from_environ(environ)
@@ -192,14 +201,18 @@ def test_a_lone_handler_needs_no_parser(
 
 
 def test_variables_of_others_are_passed_over() -> None:
-    """They come in any order."""
+    """Other variables in the environment are ignored, in whatever order they come."""
     settings = Settings.from_environ({"HOME": "/", PREFIX + "TIMEOUT": "3", "PATH": "/bin"})
 
     assert settings.timeout == 3.0
 
 
 def test_hook_budget_leaves_time_to_unwind() -> None:
-    """Last call is a quarter of a short grace period, and what is before it is not all hooks'."""
+    """The hook budget leaves time to unwind.
+
+    Last call is a quarter of a short grace period, and the hooks get only a part of the time
+    before it.
+    """
     with pytest.raises(ConfigurationError) as caught:
         Settings.from_environ({}, grace_period=1.0, hook_budget=0.75)
 
@@ -213,7 +226,7 @@ def test_hook_budget_leaves_time_to_unwind() -> None:
 def test_unknown_name_is_warned_of_once_with_a_suggestion(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """A typing mistake in a name does not pass in silence, nor fill the log."""
+    """An unknown name with the prefix is warned of once, with the name that was probably meant."""
     with caplog.at_level(logging.WARNING):
         read(GRACE_PERIODE="2")
         read(GRACE_PERIODE="2")
@@ -225,7 +238,7 @@ def test_unknown_name_is_warned_of_once_with_a_suggestion(
 
 
 def test_name_in_lower_case_is_suggested_in_upper_case(caplog: pytest.LogCaptureFixture) -> None:
-    """It is one of the settings, and not whichever looks most like the prefix."""
+    """A name in lower case gets its upper-case form suggested, and not the most similar setting."""
     with caplog.at_level(logging.WARNING):
         read(grace_period="2")
 
@@ -233,7 +246,7 @@ def test_name_in_lower_case_is_suggested_in_upper_case(caplog: pytest.LogCapture
 
 
 def test_option_in_code_takes_the_place_of_the_environment() -> None:
-    """What is given in code holds, even over a variable that could not be read."""
+    """An option in code replaces the variable's value, even an invalid one."""
     settings = Settings.from_environ({PREFIX + "GRACE_PERIOD": "bad"}, grace_period=2.0)
 
     assert settings.grace_period == 2.0
@@ -245,7 +258,10 @@ def test_option_in_code_takes_the_place_of_the_environment() -> None:
 def test_a_hook_budget_of_the_environment_fits_a_grace_period_given_in_code(
     grace_period: str, hook_budget: float
 ) -> None:
-    """The handler's author knows nothing of the variable; it is not an error of theirs."""
+    """A hook budget from the environment is adapted to a grace period given in code.
+
+    The handler's author need not know of the variable, so it is no error.
+    """
     environ = {PREFIX + "HOOK_BUDGET": "1.0", PREFIX + "GRACE_PERIOD": grace_period}
     given = 1.5 if grace_period == "0.5" else 0.5
 
@@ -265,7 +281,7 @@ def test_a_hook_budget_of_the_environment_fits_a_grace_period_given_in_code(
     ],
 )
 def test_bad_option_in_code_is_refused(options: dict[str, object], message: str) -> None:
-    """Options are validated where they are written, before any handler is given."""
+    """An invalid option is refused by the call that gives it, before any handler is decorated."""
     with pytest.raises(ConfigurationError, match=message.replace("?", r"\?")):
         watch(**options)  # type: ignore[call-overload]
     if "handler" not in options and "grace" not in options:
@@ -274,26 +290,29 @@ def test_bad_option_in_code_is_refused(options: dict[str, object], message: str)
 
 
 def test_positional_option_is_refused_with_the_right_way() -> None:
-    """``@watch(2.0)`` says how it is done."""
+    """``@watch(2.0)`` raises an error that shows the right call."""
     with pytest.raises(ConfigurationError, match=r"@watch\(grace_period=2.0\)"):
         watch(2.0)  # type: ignore[call-overload]
 
 
 def test_a_watchdog_refuses_what_is_no_handler() -> None:
-    """As ``watch`` does, and not at the first invocation."""
+    """A watchdog refuses an object that is no handler at once, as ``watch`` does.
+
+    It does not wait for the first invocation.
+    """
     with pytest.raises(ConfigurationError, match=r"watch\(2\.0\): not a handler.*Watchdog\(grace"):
         Watchdog().watch(2.0)  # type: ignore[call-overload]
 
 
 @pytest.mark.parametrize("before", [0, -1.0, float("inf"), float("nan"), "10", True])
 def test_bad_stage_is_refused(before: object) -> None:
-    """A stage needs a positive number of seconds."""
+    """The number of seconds of a stage must be positive."""
     with pytest.raises(ConfigurationError, match="before="):
         shutdown_hook(before=before)  # type: ignore[call-overload]
 
 
 def test_what_cannot_be_called_is_no_hook() -> None:
-    """Both kinds of hook are refused where they are registered."""
+    """Both kinds of hooks must be callable, and are refused where they are registered."""
     with pytest.raises(ConfigurationError, match="not callable"):
         sandbox_shutdown_hook(3)  # type: ignore[type-var]
     with pytest.raises(ConfigurationError, match="not callable"):
@@ -301,7 +320,10 @@ def test_what_cannot_be_called_is_no_hook() -> None:
 
 
 def test_what_would_never_be_awaited_is_refused() -> None:
-    """An async fallback or sandbox hook would do nothing, and the record say that it was ok."""
+    """An async fallback or sandbox hook is refused.
+
+    It would never be awaited, and the record would say that it succeeded.
+    """
 
     async def flush(*_details: object) -> None: ...
 
@@ -318,13 +340,13 @@ def test_what_would_never_be_awaited_is_refused() -> None:
 
 
 def test_settings_are_frozen() -> None:
-    """The settings that an invocation runs under do not change."""
+    """The settings are immutable."""
     with pytest.raises(AttributeError, match="frozen"):
         Settings.from_environ({}).timeout = 3.0
 
 
 def test_settings_are_equal_by_value() -> None:
-    """To each other only; how they are shown says all of them."""
+    """Settings are equal if their values are, and their repr shows every value."""
     settings = Settings.from_environ({}, timeout=3.0)
 
     assert settings == Settings.from_environ({PREFIX + "TIMEOUT": "3"})
@@ -335,7 +357,7 @@ def test_settings_are_equal_by_value() -> None:
 
 
 def test_inner_options_keep_the_share_of_an_outer_hook_budget() -> None:
-    """A hook budget chosen for another grace period shrinks with it."""
+    """A hook budget that was set for an outer grace period is scaled to a shorter inner one."""
     outer = Settings.from_environ({}, grace_period=3.0, hook_budget=1.5)
 
     merged = outer.replaced({"grace_period": 1.0})
@@ -344,7 +366,10 @@ def test_inner_options_keep_the_share_of_an_outer_hook_budget() -> None:
 
 
 def test_inner_options_leave_the_rest_of_the_outer_ones() -> None:
-    """No hook budget stays none, and one that is given with the options is taken as it is."""
+    """Inner options keep the outer ones that they do not set.
+
+    A missing hook budget stays missing, and a given one is used as it is.
+    """
     outer = Settings.from_environ({}, timeout=9.0)
     budgeted = Settings.from_environ({}, grace_period=3.0, hook_budget=1.5)
 
@@ -356,7 +381,10 @@ def test_inner_options_leave_the_rest_of_the_outer_ones() -> None:
 
 
 def test_a_hook_budget_that_does_not_fit_an_inner_last_call_is_none() -> None:
-    """An invocation is under way, so it is no error: the default always fits."""
+    """An outer hook budget that does not fit an inner last call is replaced by the default.
+
+    The default always fits. An invocation is under way, so it is no error.
+    """
     outer = Settings.from_environ({}, grace_period=3.0, hook_budget=2.25)
 
     assert outer.replaced({"last_call": 0.75}).hook_budget is None
@@ -370,10 +398,13 @@ def test_a_sandbox_hook_that_never_runs_is_warned_of_on_lambda(
     sigterm: str,
     warnings: int,
 ) -> None:
-    """Without SIGTERM=1 Lambda gives no notice; elsewhere there is no sandbox."""
+    """A sandbox hook on Lambda warns without SIGTERM=1, because Lambda gives no notice then.
+
+    Elsewhere there is no sandbox, and no warning.
+    """
 
     def close_pool() -> None:
-        """Never called."""
+        """A hook that is never called."""
 
     keys = {hook.key for hook in _sandbox.hooks.snapshot()}
     monkeypatch.setenv("WATCHDOG_LAMBDA_SIGTERM", sigterm)

@@ -1,4 +1,4 @@
-"""``async def`` handlers: what is one, how its task comes to its end, the loop that is kept."""
+"""Tests of ``async def`` handlers: how they are recognised, how their task ends, and their loop."""
 
 from __future__ import annotations
 
@@ -30,20 +30,23 @@ seen: list[Any] = []
 
 @pytest.fixture(autouse=True)
 def nothing_seen() -> None:
-    """Each test starts with an empty note."""
+    """Start each test with an empty list."""
     seen.clear()
 
 
 @pytest.fixture
 def kept(still: StillLoop, monkeypatch: pytest.MonkeyPatch) -> StillLoop:
-    """The loop that is kept for this thread."""
+    """Return the loop that is kept for this thread."""
     monkeypatch.setattr(_async, "_kept", {get_ident(): still})
     monkeypatch.setattr(_async, "_cut", set())
     return still
 
 
 class UnderWay(Invocation):
-    """One at whose start the clock stands still; the process's own watchdog finds nothing due."""
+    """An invocation at whose start the clock stands still.
+
+    The process's own watchdog finds nothing due.
+    """
 
     def __init__(self) -> None:
         super().__init__(plan(samples=0), None, None, 0.0, math.inf, math.inf)
@@ -59,18 +62,21 @@ class UnderWay(Invocation):
 
 @pytest.fixture
 def invocation() -> Iterator[UnderWay]:
-    """That of this thread."""
+    """Return the invocation of this thread."""
     invocation: Any = UnderWay()
     active[get_ident()] = invocation
     yield invocation
     del active[get_ident()]
 
 
-# ---- what is one -------------------------------------------------------------------------------
+# ---- what is an async handler ------------------------------------------------------------------
 
 
 def test_what_gives_a_coroutine() -> None:
-    """However it is wrapped; what is not written in Python cannot be looked into."""
+    """An async handler is recognised through any wrapper.
+
+    Code that is not written in Python cannot be examined.
+    """
 
     async def function() -> None: ...
 
@@ -96,7 +102,7 @@ def names() -> None: ...
 
 
 def test_a_call_passes_everything_on() -> None:
-    """What it is given, what it returns, and what it raises."""
+    """A call passes on the arguments, the return value and the exception."""
 
     def handler(*args: object, **kwargs: object) -> object:
         if not args:
@@ -112,7 +118,7 @@ def test_a_call_passes_everything_on() -> None:
 
 
 def test_the_handlers_own_coroutine_is_known_while_it_runs(kept: StillLoop) -> None:
-    """And its answer is the caller's."""
+    """The handler's own coroutine is registered while it runs, and its value is the answer."""
 
     async def handler(event: object, context: object) -> object:
         seen.append(loops.coroutines[get_ident()].cr_code.co_name)
@@ -127,7 +133,10 @@ def test_the_handlers_own_coroutine_is_known_while_it_runs(kept: StillLoop) -> N
 
 
 def test_a_call_where_a_loop_runs_begins_nothing(kept: StillLoop) -> None:
-    """Not even the handler's coroutine: it would not be awaited."""
+    """Where a loop runs already the call raises and creates no coroutine.
+
+    It would never be awaited.
+    """
 
     async def handler(_event: object, _context: object) -> None: ...
 
@@ -162,7 +171,10 @@ def test_an_interrupt_in_the_turn_after_the_tasks_end(
     end: Callable[[], Any],
     answer: str,
 ) -> None:
-    """An answer is one; of anything else the interrupt takes the place."""
+    """If an interrupt lands in the turn after the task's end, the task's value is the answer.
+
+    An interrupt replaces any other end of the task.
+    """
     strike = interrupt()
 
     async def handler(_event: object, _context: object) -> Any:
@@ -181,7 +193,10 @@ def test_an_interrupt_in_the_turn_after_the_tasks_end(
 def test_an_interrupt_in_the_task_comes_out_by_it(
     kept: StillLoop, interrupt: type[BaseException]
 ) -> None:
-    """It is over, so there is nothing to be cancelled."""
+    """An interrupt that lands in the task leaves through it.
+
+    The task has ended then, so it is not cancelled.
+    """
     strike = interrupt()
 
     async def handler(_event: object, _context: object) -> None:
@@ -200,7 +215,11 @@ def test_an_interrupt_in_the_task_comes_out_by_it(
 def test_an_interrupt_where_the_loop_waits_cancels_the_task(
     kept: StillLoop, interrupt: type[BaseException], answer: str | None
 ) -> None:
-    """What that returns is the answer; if it ends of it, the interrupt goes on."""
+    """An interrupt that lands while the loop waits cancels the task.
+
+    If the task returns a value, that is the answer; if it ends by the cancellation, the
+    interrupt is raised.
+    """
     strike = interrupt()
 
     async def handler(_event: object, _context: object) -> object:
@@ -227,7 +246,7 @@ def test_an_interrupt_where_the_loop_waits_cancels_the_task(
 def test_a_task_whose_loop_was_left_running_is_cancelled_all_the_same(
     kept: StillLoop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An injection has ended the loop's run without its cleanup."""
+    """A task is cancelled even if an injection has ended its loop's run without the cleanup."""
 
     async def handler(_event: object, _context: object) -> object:
         kept.strikes = [LambdaTimeout()]
@@ -255,7 +274,7 @@ def test_a_task_whose_loop_was_left_running_is_cancelled_all_the_same(
 
 
 async def lingers(note: Callable[[], object], seconds: float = 0.0) -> None:
-    """Wait until cancelled, then for so long; note something then."""
+    """Wait until cancelled, then wait so many seconds and note that they have passed."""
     try:
         await asyncio.sleep(1000)
     finally:
@@ -264,7 +283,10 @@ async def lingers(note: Callable[[], object], seconds: float = 0.0) -> None:
 
 
 def test_tasks_left_behind_end_behind_a_shield(kept: StillLoop, invocation: UnderWay) -> None:
-    """The handler has come to its end: the timeout must not take the answer's place."""
+    """Tasks that the handler has left are ended behind a shield.
+
+    The handler has ended, so the timeout must not replace its answer.
+    """
 
     async def handler(_event: object, _context: object) -> str:
         seen.append(asyncio.create_task(lingers(lambda: invocation.shields)))
@@ -278,7 +300,10 @@ def test_tasks_left_behind_end_behind_a_shield(kept: StillLoop, invocation: Unde
 
 
 def test_outside_of_an_invocation_tasks_get_a_time_of_their_own(kept: StillLoop) -> None:
-    """No deadline is known there."""
+    """Outside of an invocation remaining tasks get a fixed time to end.
+
+    No deadline is known there.
+    """
 
     async def handler(_event: object, _context: object) -> None:
         seen.append(asyncio.create_task(lingers(lambda: None, 20.0)))
@@ -292,7 +317,7 @@ def test_outside_of_an_invocation_tasks_get_a_time_of_their_own(kept: StillLoop)
 def test_in_an_invocation_tasks_get_the_time_until_last_call(
     invocation: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is left of it."""
+    """In an invocation remaining tasks have until last call to end."""
     monkeypatch.setattr(UnderWay, "elapsed", lambda _self: 30.0)
     invocation.last_call_at = 42.0
 
@@ -300,7 +325,10 @@ def test_in_an_invocation_tasks_get_the_time_until_last_call(
 
 
 def test_a_task_that_has_refused_its_end_is_not_cancelled_again(kept: StillLoop) -> None:
-    """Nor waited for: it would cost every later invocation its time."""
+    """A task that has refused its cancellation is not cancelled or waited for again.
+
+    Waiting would cost every later invocation its time.
+    """
 
     async def refuses() -> None:
         try:
@@ -331,11 +359,15 @@ def test_a_task_that_has_refused_its_end_is_not_cancelled_again(kept: StillLoop)
 def test_last_call_ends_the_wait_for_tasks_and_the_next_run_is_whole(
     kept: StillLoop, invocation: UnderWay, interrupt: type[BaseException]
 ) -> None:
-    """The answer stays; what the run has left in the loop is taken out before the next one."""
+    """Last call ends the wait for tasks without changing the answer.
+
+    What the cut run has left in the loop is removed before the next run.
+    """
 
     async def handler(event: str, _context: object) -> str:
         if event == "cut":
-            # In the turn after this one, which leaves its stop in the loop, and in the next run.
+            # The first lands in the turn after this one and leaves the loop's stop queued; the
+            # second lands in the next run.
             kept.strikes = [LambdaTimeout(), interrupt()]
         else:
             await asyncio.sleep(3)
@@ -356,7 +388,10 @@ def test_last_call_ends_the_wait_for_tasks_and_the_next_run_is_whole(
 
 
 def test_one_loop_is_made_and_kept(kept: StillLoop, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Until it is closed; it is its thread's current one, and closed with the process."""
+    """One loop is made and kept until it is closed.
+
+    It is its thread's current one, and is closed with the process.
+    """
     registered: list[Any] = []
     monkeypatch.setattr(atexit, "register", lambda *call: registered.append(call))
     assert _async._loop() is kept
@@ -382,7 +417,7 @@ def test_one_loop_is_made_and_kept(kept: StillLoop, monkeypatch: pytest.MonkeyPa
 
 
 def test_a_thread_without_a_loop_gets_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its first."""
+    """A thread that has no loop gets a loop of its own."""
     monkeypatch.setattr(_async, "_kept", {})
     monkeypatch.setattr(atexit, "register", lambda *_call: None)
 

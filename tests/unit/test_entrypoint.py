@@ -1,6 +1,6 @@
-"""Choosing and resolving the handler.
+"""Tests of the handler's choice and import, and of the command.
 
-And the command around it. The real runtime is in runtime/.
+The tests with the real runtime are in runtime/.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def handler(event, context):
 
 @pytest.fixture
 def entrypoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The module, imported for a handler of its own."""
+    """Import the module for a handler of the test's own."""
     (tmp_path / "entry_app.py").write_text(APP)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setenv("WATCHDOG_LAMBDA_HANDLER", "entry_app.handler")
@@ -44,7 +44,7 @@ def entrypoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def test_importing_it_resolves_and_wraps_the_handler(entrypoint: Any) -> None:
-    """What the runtime asks for is there, and calls the user's."""
+    """Importing the entrypoint gives the runtime a handler that calls the user's."""
     assert entrypoint.handler({"a": 1}, None) == {"a": 1}
     assert entrypoint.handler.__name__ == "guarded"
 
@@ -52,7 +52,10 @@ def test_importing_it_resolves_and_wraps_the_handler(entrypoint: Any) -> None:
 def test_a_bad_setting_is_shown_without_the_frames_of_the_import(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The runtime shows type and message; and the user's own line, if that is the cause."""
+    """A bad setting's error has its type and message, and no frames of the import.
+
+    The user's own line is shown if it is the cause.
+    """
     (tmp_path / "entry_app.py").write_text(APP)
     (tmp_path / "entry_bad.py").write_text("import watchdog_lambda\nwatchdog_lambda.watch(grace=2)")
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -79,7 +82,7 @@ def test_a_bad_setting_is_shown_without_the_frames_of_the_import(
 
 
 def test_without_the_runtime_a_bad_setting_is_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    """There is nothing that could show it."""
+    """Without the runtime a bad setting's error is raised unchanged."""
     monkeypatch.setitem(sys.modules, "awslambdaric.lambda_runtime_exception", None)
     monkeypatch.delitem(sys.modules, "watchdog_lambda._lambda.init_error", raising=False)
     error = ConfigurationError("bad")
@@ -98,7 +101,10 @@ def test_without_the_runtime_a_bad_setting_is_as_it_is(monkeypatch: pytest.Monke
     ],
 )
 def test_precedence(environ: dict[str, str], argument: str | None, chosen: str | None) -> None:
-    """The setting, then the argument, then Lambda's own variable; a similar name is no self."""
+    """The setting takes precedence over the argument, and that over Lambda's variable.
+
+    A name that resembles the package's is accepted.
+    """
     expected = chosen or environ["WATCHDOG_LAMBDA_HANDLER"]
 
     assert _command.choose(environ, argument) == expected
@@ -113,7 +119,10 @@ def test_precedence(environ: dict[str, str], argument: str | None, chosen: str |
     ],
 )
 def test_naming_ourselves_is_refused(name: str) -> None:
-    """A configuration error that says what to set, never a loop."""
+    """A handler that names the package is a configuration error, and no endless loop.
+
+    The error says what to set.
+    """
     with pytest.raises(ConfigurationError, match=r"names watchdog_lambda itself.*app\.handler"):
         _command.choose({"WATCHDOG_LAMBDA_HANDLER": name}, None)
     with pytest.raises(ConfigurationError, match="_HANDLER"):
@@ -121,7 +130,7 @@ def test_naming_ourselves_is_refused(name: str) -> None:
 
 
 def test_no_handler_at_all_is_refused() -> None:
-    """The error names the variable to set."""
+    """If no handler is named, the error names the variable to set."""
     with pytest.raises(ConfigurationError, match="set WATCHDOG_LAMBDA_HANDLER"):
         _command.choose({}, None)
 
@@ -130,9 +139,10 @@ def test_no_handler_at_all_is_refused() -> None:
 def test_libraries_read_the_real_handler_from_the_environment(
     entrypoint: Any, monkeypatch: pytest.MonkeyPatch, ours: str
 ) -> None:
-    """On AWS's images _HANDLER names us; tracers name their spans by it.
+    """_HANDLER is set to the user's handler, because tracers name their spans by it.
 
-    The emulator puts the last word of its command there.
+    On AWS's images it names the entrypoint at first, and the emulator sets it to the last word
+    of its command.
     """
     monkeypatch.delitem(sys.modules, "entry_app", raising=False)
     environ = {
@@ -146,7 +156,7 @@ def test_libraries_read_the_real_handler_from_the_environment(
 
 
 def test_disabled_gives_the_handler_itself(entrypoint: Any) -> None:
-    """DISABLED=1 calls the handler straight."""
+    """With DISABLED=1 the entrypoint's handler is the user's own function."""
     environ = {"WATCHDOG_LAMBDA_HANDLER": "entry_app.handler", "WATCHDOG_LAMBDA_DISABLED": "1"}
 
     assert entrypoint.load(environ) is sys.modules["entry_app"].handler
@@ -155,7 +165,7 @@ def test_disabled_gives_the_handler_itself(entrypoint: Any) -> None:
 def test_the_task_root_is_importable(
     entrypoint: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As AWS's own bootstrap makes it."""
+    """The task root is on the module path, as with AWS's own bootstrap."""
     task = tmp_path / "task"
     task.mkdir()
     (task / "rooted_app.py").write_text(APP)
@@ -190,7 +200,10 @@ def command(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]
     ],
 )
 def test_a_wrong_call_says_what_is_wrong(arguments: list[str], message: str) -> None:
-    """On standard error, with exit code 2 and without a traceback."""
+    """A wrong call of the command gives a message on standard error and exit code 2.
+
+    There is no traceback.
+    """
     done = command(*arguments)
 
     assert done.returncode == 2
@@ -200,7 +213,7 @@ def test_a_wrong_call_says_what_is_wrong(arguments: list[str], message: str) -> 
 
 
 def test_help_teaches() -> None:
-    """What to write into a Dockerfile, and where the settings are."""
+    """The help shows the line for a Dockerfile, and where the settings are documented."""
     done = command("--help")
 
     assert done.returncode == 0
@@ -213,7 +226,7 @@ def test_help_teaches() -> None:
 
 @pytest.fixture
 def runtime(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
-    """A runtime interface client that runs nothing, instead of AWS's."""
+    """Install a runtime interface client that runs nothing, in place of AWS's."""
     client, module = types.ModuleType("awslambdaric"), types.ModuleType("awslambdaric.__main__")
     client.__path__ = []
     monkeypatch.setitem(sys.modules, "awslambdaric", client)
@@ -224,7 +237,7 @@ def runtime(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
 
 
 def test_the_runtime_is_given_the_entrypoint(runtime: types.ModuleType) -> None:
-    """And the handler that was named is kept for that."""
+    """The runtime is started with the entrypoint, which loads the handler that was named."""
     given: list[list[str]] = []
     runtime.__dict__["main"] = given.append
 
@@ -237,7 +250,7 @@ def test_the_runtime_is_given_the_entrypoint(runtime: types.ModuleType) -> None:
 def test_an_option_is_no_handler(
     runtime: types.ModuleType, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Nothing is run."""
+    """An option in place of the handler is refused, and nothing is run."""
     runtime.__dict__["main"] = None
 
     assert main(["--verbose"]) == 2
@@ -247,7 +260,7 @@ def test_an_option_is_no_handler(
 def test_a_wrong_setting_is_told_without_a_traceback(
     runtime: types.ModuleType, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """As any other wrong call."""
+    """A bad setting is reported like a wrong call, without a traceback."""
 
     def fail(_arguments: list[str]) -> None:
         raise ConfigurationError("GRACE_PERIOD='2s' is not a number")
@@ -261,7 +274,7 @@ def test_a_wrong_setting_is_told_without_a_traceback(
 def test_a_missing_runtime_is_told_with_what_to_install(
     runtime: types.ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """It is an extra."""
+    """If the runtime is missing, the message says which extra to install."""
     monkeypatch.delitem(sys.modules, runtime.__name__)
     monkeypatch.setitem(sys.modules, "awslambdaric", None)
 
@@ -272,7 +285,10 @@ def test_a_missing_runtime_is_told_with_what_to_install(
 def test_what_the_runtime_itself_lacks_is_not_told_as_a_missing_runtime(
     runtime: types.ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Something else is to be installed then."""
+    """A module that the runtime itself lacks is not reported as a missing runtime.
+
+    Another package must be installed then.
+    """
     (tmp_path / "__main__.py").write_text("import nowhere_to_be_found\n")
     monkeypatch.delitem(sys.modules, runtime.__name__)
     monkeypatch.setattr(sys.modules["awslambdaric"], "__path__", [str(tmp_path)])

@@ -1,4 +1,4 @@
-"""What lands and what leaves, as exceptions."""
+"""Tests of the exceptions that land in the handler, and of those that leave it."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ DETAILS = TimeoutDetails(
 
 
 def test_kinds_are_what_code_in_the_field_catches() -> None:
-    """The first is a TimeoutError; the second passes ``except Exception``.
+    """The first kind is a TimeoutError, and the second one passes ``except Exception``.
 
-    Loops let the third by.
+    The third one is a KeyboardInterrupt, because event loops pass that on.
     """
     assert issubclass(LambdaTimeout, TimeoutError)
     assert not issubclass(Interrupt, Exception)
@@ -33,7 +33,10 @@ def test_kinds_are_what_code_in_the_field_catches() -> None:
 
 @pytest.mark.parametrize("kind", [LambdaTimeout, Interrupt, LoopInterrupt])
 def test_what_is_injected_gives_the_prepared_instance(kind: type[LambdaTimeout]) -> None:
-    """PyThreadState_SetAsyncExc calls a class; the instance with the message comes of it, once."""
+    """PyThreadState_SetAsyncExc calls a class.
+
+    The call returns the prepared instance with its message, once.
+    """
     instance = kind("the message")
     prepared[get_ident()] = instance
 
@@ -47,7 +50,7 @@ def test_what_is_injected_gives_the_prepared_instance(kind: type[LambdaTimeout])
 
 
 def test_timeout_survives_pickling_with_its_details() -> None:
-    """multiprocessing and concurrent.futures carry it between processes."""
+    """A LambdaTimeout can be pickled with its details, as process pools do."""
     timeout = LambdaTimeout("interrupted")
     timeout.details = DETAILS
 
@@ -59,7 +62,10 @@ def test_timeout_survives_pickling_with_its_details() -> None:
 
 @pytest.mark.parametrize("interrupt", ["timeout-error", "base"])
 def test_what_has_landed_can_be_copied_and_pickled(interrupt: Any) -> None:
-    """Error reporters and pools do both; what the watchdog keeps with it stays behind."""
+    """An interrupt that has landed can be copied and pickled, as error reporters and pools do.
+
+    The copy leaves out what the watchdog keeps with it.
+    """
     caught: list[LambdaTimeout | Interrupt] = []
 
     @watch(interrupt=interrupt)
@@ -83,7 +89,7 @@ def test_what_has_landed_can_be_copied_and_pickled(interrupt: Any) -> None:
 
 
 def test_details_are_compared_by_value() -> None:
-    """A test of a hook says what it expects as a whole."""
+    """Details are compared by value, so that a test of a hook can compare them as a whole."""
     twin = copy.deepcopy(DETAILS)
 
     assert twin == DETAILS
@@ -94,7 +100,7 @@ def test_details_are_compared_by_value() -> None:
 
 
 def test_details_are_frozen_and_readable() -> None:
-    """Several hooks get the same details at once."""
+    """Details are immutable, because hooks run at the same time, and have a readable repr."""
     with pytest.raises(FrozenInstanceError, match="frozen"):
         DETAILS.location = "b:2"
     with pytest.raises(AttributeError, match="frozen"):

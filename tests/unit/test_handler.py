@@ -1,4 +1,4 @@
-"""The guard, line by line: what it arms, closes and hands on. The watchdog is the test's own."""
+"""Tests of the guard: how it arms, closes and hands on. The watchdog is the test's own."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ RESULT = object()
 
 
 class Remaining:
-    """A context of which the time left is all that matters."""
+    """A context of which only the remaining time is used."""
 
     def __init__(self, milliseconds: Any = 30_000) -> None:
         self.milliseconds = milliseconds
@@ -51,13 +51,13 @@ _MOST_INSTRUCTIONS = 112
 
 
 class Fired:
-    """Stands in for a firing: notes what is asked of it, and can have an error land in settle."""
+    """Stands for a firing: counts the calls of settle, and can raise an error there."""
 
     is_reported = True
 
     def __init__(self, invocation: Invocation) -> None:
         self._invocation = invocation
-        self.landing: list[BaseException] = []  # one each time
+        self.landing: list[BaseException] = []  # the errors to raise, one in each call
         self.settled = 0
 
     def settle(self) -> None:
@@ -68,11 +68,11 @@ class Fired:
 
 
 class Scene:
-    """In the watchdog's place, and in that of what comes after a timeout."""
+    """Stands for the watchdog, and for the code that runs after a timeout."""
 
     def __init__(self) -> None:
         self.clock = FakeClock(NOW)
-        self.wake_at = -math.inf  # the thread looks soon enough without being rung
+        self.wake_at = -math.inf  # early enough, so that the thread is not woken
         self.rung: list[Invocation] = []
         self.ended: list[Invocation] = []
         self.kernel_timers = SimpleNamespace(dump_for=None, ends=self.ended.append)
@@ -102,12 +102,12 @@ class Scene:
         return watched({}, Remaining(milliseconds))
 
     def look(self) -> object:
-        """A handler: notes the invocation that it is in."""
+        """A handler that notes the invocation in which it runs."""
         self.seen.append(active[get_ident()])
         return RESULT
 
     def fire(self, *landing: BaseException) -> Fired:
-        """The watchdog acts on the invocation under way, of which these land in settle."""
+        """Act as the watchdog on the current invocation; these errors land in settle."""
         fired: Any = Fired(active[get_ident()])
         fired.landing.extend(landing)
         active[get_ident()].is_seen = True
@@ -138,7 +138,10 @@ def fail(error: BaseException) -> object:
 def test_the_instants_are_worked_out_once(
     milliseconds: int, hard: float, due: float, scene: Scene
 ) -> None:
-    """The grace period is a quarter of the time at most."""
+    """The instants of an invocation are computed once.
+
+    The grace period is a quarter of the time at most.
+    """
     assert scene.call(scene.look, milliseconds, samples=0) is RESULT
 
     [invocation] = scene.seen
@@ -152,7 +155,7 @@ def test_the_instants_are_worked_out_once(
 def test_with_samples_the_first_look_is_at_half_of_the_time(
     scene: Scene, milliseconds: int
 ) -> None:
-    """The same as where it is worked out anew."""
+    """With samples the first look is at half of the time, also if it is computed again."""
     assert scene.call(scene.look, milliseconds) is RESULT
 
     [invocation] = scene.seen
@@ -178,7 +181,10 @@ def test_with_samples_the_first_look_is_at_half_of_the_time(
 def test_the_time_is_the_earlier_of_the_setting_and_the_contexts(
     scene: Scene, caplog: pytest.LogCaptureFixture, context: object, seconds: float
 ) -> None:
-    """A caller may give up first; a context that gives no time, or a wrong one, does not count."""
+    """The invocation's time is the earlier of the setting and the context's time.
+
+    A caller may give up first; a context without a time, or with a wrong one, is ignored.
+    """
     watched = scene.watch(lambda _event, _context: scene.look(), timeout=8.0, samples=0)
 
     assert watched({}, context) is RESULT
@@ -190,7 +196,7 @@ def test_the_time_is_the_earlier_of_the_setting_and_the_contexts(
 
 
 def test_a_stage_of_its_own_comes_first(scene: Scene) -> None:
-    """A hook has asked for more time than the grace period."""
+    """A stage that a hook has requested ahead of the grace period determines the first instant."""
     registry = HookRegistry()
     key = registry.add("early", lambda _details: None, before=10.0)
     try:
@@ -211,7 +217,10 @@ def test_the_thread_is_rung_only_if_it_would_come_too_late(
     rings: bool,  # noqa: FBT001
     scene: Scene,
 ) -> None:
-    """Arming is two stores otherwise."""
+    """The watchdog's thread is woken only if it would wake too late.
+
+    Otherwise arming is two stores.
+    """
     scene.wake_at = wake_at
 
     scene.call(scene.look, samples=0)
@@ -222,7 +231,10 @@ def test_the_thread_is_rung_only_if_it_would_come_too_late(
 def test_the_metrics_template_is_made_before_the_first_call(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The watchdog imports nothing when it fires."""
+    """The metrics template is made before the first call.
+
+    The watchdog imports nothing when it fires.
+    """
     made: list[object] = []
     monkeypatch.setattr(metrics, "preload", made.append)
 
@@ -243,7 +255,10 @@ def test_some_time_up_to_a_day_is_usable(
     watched: bool,  # noqa: FBT001
     scene: Scene,
 ) -> None:
-    """The handler runs in any case, and what it returns is the answer."""
+    """A remaining time of up to a day is used.
+
+    The handler runs in any case, and its value is the answer.
+    """
     armed: list[bool] = []
 
     def handler() -> object:
@@ -258,7 +273,10 @@ def test_some_time_up_to_a_day_is_usable(
     "error", [AttributeError, TypeError, ValueError, OverflowError, KeyError, RuntimeError]
 )
 def test_a_context_that_fails_is_as_good_as_none(error: type[Exception], scene: Scene) -> None:
-    """An error of another kind can be one of a signal handler's, and goes through."""
+    """A context that raises is treated as if there were none.
+
+    An error of another kind may be a signal handler's, and is passed on.
+    """
 
     class Broken:
         def get_remaining_time_in_millis(self) -> int:
@@ -274,21 +292,21 @@ def test_a_context_that_fails_is_as_good_as_none(error: type[Exception], scene: 
 
 
 class Endless:
-    """No number, and told at a length."""
+    """An object that is no number and has a long representation."""
 
     def __repr__(self) -> str:
         return "x" * 200
 
 
 class Unspeakable:
-    """No number, and not even to be told."""
+    """An object that is no number and whose representation raises."""
 
     def __repr__(self) -> str:
         raise OSError
 
 
 class NoProperty:
-    """Cannot be asked whether it has the method."""
+    """An object that raises when it is asked for the method."""
 
     @property
     def get_remaining_time_in_millis(self) -> object:
@@ -308,7 +326,7 @@ class NoProperty:
 def test_why_it_is_not_watched_is_said_in_so_many_words(
     context: object, said: str, scene: Scene, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Within a line."""
+    """The log says why the handler is not watched, within one line."""
     with caplog.at_level(logging.DEBUG, "watchdog_lambda"):
         scene.watch(lambda _event, _context: None)({}, context)
 
@@ -316,7 +334,7 @@ def test_why_it_is_not_watched_is_said_in_so_many_words(
 
 
 def test_each_reason_is_said_once(scene: Scene, caplog: pytest.LogCaptureFixture) -> None:
-    """They come again with every invocation."""
+    """Each reason is logged once, although it applies to every invocation."""
     watched = scene.watch(lambda _event, _context: None)
     contexts = [Remaining("soon"), Remaining([]), Remaining("later"), object(), None, Remaining([])]
     with caplog.at_level(logging.DEBUG, "watchdog_lambda"):
@@ -336,7 +354,11 @@ def test_an_invocation_that_ends_in_time_is_closed_and_gone(
     error: BaseException | None,
     scene: Scene,
 ) -> None:
-    """The kernel's timers may speak only for one that the watchdog has seen."""
+    """An invocation that ends in time is closed and forgotten.
+
+    The kernel's timers can fire only for one that the watchdog has seen, and only that one is
+    ended there.
+    """
 
     def handler() -> object:
         scene.look()
@@ -358,7 +380,7 @@ def test_an_invocation_that_ends_in_time_is_closed_and_gone(
 
 
 class Own(Exception):
-    """That something can be known to be gone."""
+    """An exception class of which weak references can be made."""
 
 
 @pytest.mark.parametrize("fired", [False, True])
@@ -366,7 +388,11 @@ def test_an_error_is_gone_with_its_last_reference(
     fired: bool,  # noqa: FBT001
     scene: Scene,
 ) -> None:
-    """No frame of the guard's keeps it, and all that its traceback holds, for the collector."""
+    """An error is freed with its last reference.
+
+    No frame of the guard keeps it, and the objects in its traceback, alive until the garbage
+    collector runs.
+    """
 
     def handler() -> None:
         if fired:
@@ -389,7 +415,10 @@ def test_an_error_is_gone_with_its_last_reference(
 @pytest.mark.untraced
 @pytest.mark.parametrize("form", ["entrypoint", "@watch"])
 def test_a_normal_call_is_one_frame_and_few_instructions(form: str, scene: Scene) -> None:
-    """What every invocation pays, as a count: time depends on the machine."""
+    """A normal call runs one frame of the package and few instructions.
+
+    They are counted, because the time depends on the machine.
+    """
 
     def handler(_event: object, _context: object) -> None: ...
 
@@ -409,7 +438,7 @@ def test_a_normal_call_is_one_frame_and_few_instructions(form: str, scene: Scene
         return trace
 
     before = sys.gettrace()
-    # 3.12 traces no instruction of any frame unless one asks for it when tracing begins.
+    # 3.12 traces no frame's instructions unless this is set when tracing begins.
     sys._getframe().f_trace_opcodes = True
     sys.settrace(trace)
     try:
@@ -425,7 +454,7 @@ def test_a_normal_call_is_one_frame_and_few_instructions(form: str, scene: Scene
 
 
 def test_a_result_goes_through_settle(scene: Scene) -> None:
-    """Whatever the watchdog has done."""
+    """Once the watchdog has acted, a result passes through settle."""
     fired: list[Fired] = []
 
     def handler() -> object:
@@ -439,7 +468,10 @@ def test_a_result_goes_through_settle(scene: Scene) -> None:
 
 @pytest.mark.parametrize("error", [KeyError("order"), LambdaTimeout(), Interrupt()])
 def test_an_error_goes_through_settle(error: BaseException, scene: Scene) -> None:
-    """The handler's own, or the interrupt that has ended it."""
+    """Once the watchdog has acted, an error passes through settle.
+
+    It is the handler's own, or the interrupt that has ended the handler.
+    """
     fired: list[Fired] = []
 
     def handler() -> None:
@@ -459,7 +491,7 @@ def test_an_error_goes_through_settle(error: BaseException, scene: Scene) -> Non
 def test_what_lands_in_settle_changes_nothing(
     late: BaseException, error: BaseException | None, scene: Scene
 ) -> None:
-    """Settle is called once more, and what the handler has come to stays."""
+    """An interrupt that lands in settle does not change the outcome, and settle is called again."""
     fired: list[Fired] = []
 
     def handler() -> object:
@@ -477,7 +509,7 @@ def test_what_lands_in_settle_changes_nothing(
 
 
 def test_an_error_of_a_signal_handlers_gets_through_settle(scene: Scene) -> None:
-    """It is the user's, and ends the invocation."""
+    """An error that a user's signal handler raises in settle ends the invocation."""
     fired: list[Fired] = []
     late = KeyError("signal")
 
@@ -494,11 +526,11 @@ def test_an_error_of_a_signal_handlers_gets_through_settle(scene: Scene) -> None
     assert invocation_of(get_ident()) is None
 
 
-# ---- torn at a line, as where a debugger or a profiler runs between any two --------------------
+# ---- something lands at one line, as a debugger or profiler can run between any two ------------
 
 
 class Torn(Invocation):
-    """One in which something lands just before it is closed."""
+    """An invocation in which an exception is raised just before it is closed."""
 
     __slots__ = ("landing",)
 
@@ -527,7 +559,7 @@ def strike(*landing: BaseException) -> None:
 def test_an_interrupt_between_return_and_close_leaves_the_result(
     late: BaseException, torn: Scene
 ) -> None:
-    """It has been returned and stored."""
+    """An interrupt between return and close does not replace the result, which has been stored."""
 
     def handler() -> object:
         torn.fire()
@@ -539,7 +571,10 @@ def test_an_interrupt_between_return_and_close_leaves_the_result(
 
 
 def test_an_error_of_a_signal_handlers_between_return_and_close_is_the_users(torn: Scene) -> None:
-    """No interrupt: it is what the invocation comes to."""
+    """A signal handler's error between return and close is raised in the result's place.
+
+    It is the user's, and no interrupt.
+    """
     late = KeyError("signal")
 
     def handler() -> object:
@@ -555,7 +590,7 @@ def test_an_error_of_a_signal_handlers_between_return_and_close_is_the_users(tor
 
 
 def test_an_interrupt_before_an_error_is_closed_is_no_success(torn: Scene) -> None:
-    """The handler's error is its context."""
+    """An interrupt between an error and the close is raised. The handler's error is its context."""
     own, late = KeyError("order"), LambdaTimeout()
 
     def handler() -> object:
@@ -575,7 +610,7 @@ def test_an_interrupt_before_an_error_is_closed_is_no_success(torn: Scene) -> No
 
 
 class Service:
-    """Callable, in Python."""
+    """A class whose instances are callable, with ``__call__`` in Python."""
 
     def method(self, event: object, context: object) -> object:
         return self, event, context
@@ -585,17 +620,17 @@ class Service:
 
 
 def plain(event: object, context: object) -> object:
-    """A handler."""
+    """A handler in Python."""
     return event, context
 
 
 async def coroutine(event: object, context: object) -> object:
-    """Another."""
+    """A handler in C."""
     return plain(event, context)
 
 
 def test_python_functions_are_called_as_they_are() -> None:
-    """Nothing comes between them and the guard."""
+    """The guard calls Python functions directly, without a wrapper."""
     service = Service()
 
     assert _handler._plain(plain) is plain
@@ -614,12 +649,16 @@ def test_python_functions_are_called_as_they_are() -> None:
     ],
 )
 def test_what_is_none_is_called_by_one(handler: Callable[..., object]) -> None:
-    """Its result could be lost otherwise: C code returns with a check point before the store."""
+    """Other callables are wrapped in a Python function.
+
+    When C code returns, an interrupt could land before the result is stored, and the result
+    would be lost.
+    """
     assert type(_handler._plain(handler)) is types.FunctionType
 
 
 def test_c_code_is_given_event_and_context(scene: Scene) -> None:
-    """And its value is the answer."""
+    """C code gets event and context, and its value is the answer."""
     context = Remaining()
 
     assert scene.watch(functools.partial(plain))(1, context) == (1, context)
@@ -627,7 +666,7 @@ def test_c_code_is_given_event_and_context(scene: Scene) -> None:
 
 
 def test_what_cannot_be_called_fails_as_ever() -> None:
-    """When it is called."""
+    """An object that cannot be called is kept as it is, so that it fails when it is called."""
     nothing: Any = 5
 
     assert _handler._plain(nothing) is nothing
@@ -647,12 +686,16 @@ def test_arguments_of_every_kind_reach_the_handler(
     is_async: bool,  # noqa: FBT001
     general: Scene,
 ) -> None:
-    """The context is looked for among them: by its name, from the end, by its name elsewhere."""
+    """Arguments of every kind reach the handler.
+
+    The context is searched for by its name among the keywords, then from the end, then under
+    any other keyword.
+    """
     one, other = Remaining(8000), Remaining(16_000)
 
     def called(*args: object, **kwargs: object) -> object:
         general.look()
-        general.seen[-1].is_seen = True  # it stays as it is
+        general.seen[-1].is_seen = True  # keeps the invocation from being reused
         return args, kwargs
 
     async def awaited(*args: object, **kwargs: object) -> object:
@@ -672,7 +715,7 @@ def test_arguments_of_every_kind_reach_the_handler(
 
 
 def test_without_a_context_it_is_called_all_the_same(general: Scene) -> None:
-    """And not watched."""
+    """A call without a context is made, and not watched."""
     assert call_general(lambda *args: (args, *under_way()), plan(), (1, 2, 3), {}) == ((1, 2, 3),)
 
 
@@ -682,7 +725,7 @@ def test_without_a_context_it_is_called_all_the_same(general: Scene) -> None:
 def nested(
     scene: Scene, inner: Callable[[], object], **options: Any
 ) -> Callable[[], tuple[object, Invocation]]:
-    """A handler that calls another watched one."""
+    """Return a handler that calls another watched one."""
     watched = scene.watch(lambda _event, _context: inner(), **options)
 
     def outer() -> tuple[object, Invocation]:
@@ -693,7 +736,10 @@ def nested(
 
 
 def test_what_the_inner_one_is_given_holds_until_it_returns(scene: Scene) -> None:
-    """The watchdog is told of either change: it may have to look at another instant."""
+    """An inner handler's options apply until it returns.
+
+    The watchdog is woken for both changes, because its next instant may change.
+    """
     held: list[tuple[object, float, int]] = []
 
     def inner() -> object:
@@ -713,7 +759,7 @@ def test_what_the_inner_one_is_given_holds_until_it_returns(scene: Scene) -> Non
 
 
 def test_an_inner_one_that_is_given_nothing_changes_nothing(scene: Scene) -> None:
-    """No thread is woken."""
+    """An inner handler without options changes no plan and wakes no thread."""
     plans: list[object] = []
     outer = nested(scene, lambda: plans.append(active[get_ident()].plan))
 
@@ -724,7 +770,10 @@ def test_an_inner_one_that_is_given_nothing_changes_nothing(scene: Scene) -> Non
 
 
 def test_once_the_watchdog_acts_the_plan_stays(scene: Scene) -> None:
-    """Both ways: what an inner one gives comes too late, or is what it acts by."""
+    """Once the watchdog acts the plan is fixed.
+
+    An inner handler's options come too late, or are kept if the watchdog acts by them.
+    """
     outer_plan: list[object] = []
 
     def before() -> object:
@@ -744,7 +793,10 @@ def test_once_the_watchdog_acts_the_plan_stays(scene: Scene) -> None:
 
 
 def test_what_an_ended_call_has_left_behind_is_nobodys_outer_one(scene: Scene) -> None:
-    """A user's signal handler has torn it down between closing and removing."""
+    """An invocation that an ended call has left registered is not taken for an outer one.
+
+    A user's signal handler may have torn the call down between closing and removing.
+    """
     left = Invocation(plan(fallback="left"), {}, None, NOW, 1.0, NOW)
     left.is_open, left.is_seen = False, True
     active[get_ident()] = left

@@ -1,4 +1,4 @@
-"""Hooks: order, isolation, budget, registration."""
+"""Tests of hooks: their order, isolation, budget and registration."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DETAILS = TimeoutDetails(deadline=0.0, elapsed=0.0, grace_period=0.0)
 
 
 def run(*calls: Callable[[TimeoutDetails], object], budget: float = 1.0) -> Stage:
-    """Run hooks as the watchdog does, until they are over."""
+    """Run hooks as the watchdog does, and wait for their end."""
     hooks = [Hook(n, f"hook-{n}", call, None) for n, call in enumerate(calls)]
     stage = Stage(hooks, DETAILS, budget, Stopwatch(SystemClock(), time.monotonic()), lambda: None)
     stage.begin()
@@ -30,7 +30,10 @@ def run(*calls: Callable[[TimeoutDetails], object], budget: float = 1.0) -> Stag
 
 
 def test_last_registered_runs_first_within_its_stage() -> None:
-    """Like atexit: what was set up last is torn down first, across registries."""
+    """The hook that was registered last runs first within its stage, across registries.
+
+    So does atexit.
+    """
     shared, own = HookRegistry(), HookRegistry()
     shared.add("first", print)
     own.add("second", print)
@@ -46,7 +49,10 @@ def test_last_registered_runs_first_within_its_stage() -> None:
 
 
 def test_a_hook_that_raises_stops_no_other() -> None:
-    """Not even with SystemExit; the record names the error's type and place, not its message."""
+    """A hook that raises, even SystemExit, stops no other.
+
+    Its record has the error's type and place, without the message.
+    """
     called: list[str] = []
 
     def leave(_details: TimeoutDetails) -> None:
@@ -68,7 +74,10 @@ def test_a_hook_that_raises_stops_no_other() -> None:
 
 
 def test_a_hook_that_hangs_stops_no_other_and_ends_with_the_budget() -> None:
-    """The next one is started while it runs, and the stage is over when the budget is spent."""
+    """A hook that hangs stops no other, and its stage ends with the budget.
+
+    The next hook is started while it runs.
+    """
     release = threading.Event()
     called: list[str] = []
     started = time.monotonic()
@@ -89,7 +98,7 @@ def test_a_hook_that_hangs_stops_no_other_and_ends_with_the_budget() -> None:
 
 
 def test_a_stage_without_hooks_is_over_at_once() -> None:
-    """No thread is started for nothing."""
+    """A stage without hooks is over at once, and starts no thread."""
     before = threading.active_count()
 
     stage = run()
@@ -99,7 +108,7 @@ def test_a_stage_without_hooks_is_over_at_once() -> None:
 
 
 def test_a_hook_that_ends_after_its_stage_changes_no_record() -> None:
-    """The report says what was known when it was written."""
+    """A hook that ends after its stage changes no record, because the report was written before."""
     release = threading.Event()
     ended = threading.Event()
 
@@ -115,7 +124,7 @@ def test_a_hook_that_ends_after_its_stage_changes_no_record() -> None:
 
 
 def test_hooks_get_the_details_on_a_thread_of_their_own() -> None:
-    """What a hook is told, and where it runs."""
+    """A hook runs on a thread of its own and gets the details of the timeout."""
     seen: list[tuple[TimeoutDetails, int]] = []
     watchdog = Watchdog(grace_period=0.1)
 
@@ -141,7 +150,7 @@ def test_hooks_get_the_details_on_a_thread_of_their_own() -> None:
 
 
 def test_scoped_hook_is_called_inside_of_its_block_only() -> None:
-    """Called with its own arguments if the watchdog fires in the block, else not at all."""
+    """A scoped hook is called, with its own arguments, only if the watchdog fires in its block."""
     released: list[str] = []
 
     @watch
@@ -162,7 +171,10 @@ def test_scoped_hook_is_called_inside_of_its_block_only() -> None:
 
 
 def test_a_scoped_hook_that_was_never_entered_may_be_left() -> None:
-    """As where an interrupt lands in ``__enter__``: there is nothing to remove."""
+    """A scoped hook that was never entered may be left, as if an interrupt lands in ``__enter__``.
+
+    There is nothing to remove then.
+    """
     scoped_hook(print).__exit__(None, None, None)
 
     assert not _hooks.shared.snapshot()
@@ -171,7 +183,10 @@ def test_a_scoped_hook_that_was_never_entered_may_be_left() -> None:
 def test_stages_run_at_their_own_time_and_a_handler_that_ends_then_is_no_timeout(
     capfd: object,
 ) -> None:
-    """``before=`` warns early; ending in time after that is a normal end without a report."""
+    """A stage of ``before=`` runs ahead of the timeout.
+
+    A handler that ends after it, in time, gives no report.
+    """
     watchdog = Watchdog(grace_period=0.05)
     seen: list[float] = []
 
@@ -197,7 +212,10 @@ def test_stages_run_at_their_own_time_and_a_handler_that_ends_then_is_no_timeout
 
 
 def test_a_stage_registered_during_an_invocation_counts_for_it() -> None:
-    """Registered from inside of the handler, its time is worked out anew."""
+    """A stage that the handler registers applies to its own invocation.
+
+    The invocation's instants are computed again.
+    """
     seen: list[str] = []
 
     @watch(grace_period=0.02)
@@ -219,7 +237,7 @@ def test_a_stage_registered_during_an_invocation_counts_for_it() -> None:
 
 
 def test_names_of_hooks() -> None:
-    """A function by module and qualified name, anything else by its type."""
+    """A hook's name is a function's module and qualified name, or another object's type."""
 
     class Flusher:
         def __call__(self, _details: TimeoutDetails) -> None: ...

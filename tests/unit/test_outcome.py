@@ -1,4 +1,4 @@
-"""What the caller gets of a timeout, and what is seen to before: on a clock that stands still."""
+"""Tests of a timeout's outcome and of the steps before it, on a clock that stands still."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ DETAILS = TimeoutDetails(deadline=HARD, elapsed=27.0, grace_period=3.0, location
 
 
 class Scene:
-    """A function of 30 s that has come to its end 2.5 s before the hard deadline."""
+    """A function of 30 s whose handler has ended 2.5 s before the hard deadline."""
 
     def __init__(self) -> None:
         self.clock = FakeClock(START + ENDED)
-        self.did: list[str] = []  # in this order
+        self.did: list[str] = []  # the steps, in order
         self.written: list[tuple[object, ...]] = []
-        self.annotating = 0.0  # how long that takes
+        self.annotating = 0.0  # the seconds that the tracer takes
         self.kernel_timers = SimpleNamespace(
             ends=lambda invocation: self.note("kernel_timers ends", invocation is self.invocation),
             rest=lambda: self.note("kernel_timers rests"),
@@ -61,7 +61,7 @@ class Scene:
         self.did.append(" ".join(map(str, (what, *given))))
 
     def interrupt(self) -> Landing:
-        """The next interrupt, which lands."""
+        """Return the next interrupt, which has landed."""
         self.invocation.is_open = True
         stack = [(__file__, 7, "handler")]
         error = self.policy.decide(LIMIT, standing(), None, stack=stack)
@@ -90,7 +90,7 @@ class Scene:
 
     @property
     def outcome(self) -> object:
-        """What the record has it for."""
+        """The outcome in the record."""
         [(_, outcome, _)] = [entry for entry in self.written if entry[0] == "record"]
         return outcome
 
@@ -104,7 +104,7 @@ def scene(monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
 
 
 def thrown(error: BaseException, *places: str) -> BaseException:
-    """The error, raised through code of these files: the outermost first, raised in the last."""
+    """Return the error, raised through code of these files, from the outermost to the innermost."""
     function = _made("raise given", places[-1], error)
     for place in reversed(places[:-1]):
         function = _made("given()", place, function)
@@ -124,7 +124,7 @@ def _made(code: str, file: str, given: object) -> Callable[[], object]:
 
 
 def made_of(error: BaseException, *places: str) -> BaseException:
-    """What code of the last of these files makes of an interrupt."""
+    """Return the error that code of the last of these files makes of an interrupt."""
     outer = RuntimeError("made of it")
     outer.__context__ = error
     return thrown(outer, *places)
@@ -151,7 +151,10 @@ LIBRARYS = "/srv/site-packages/lib.py"
 
 
 def test_the_invocation_is_over(scene: Scene) -> None:
-    """No stack dump is armed for it any more, and the watchdog may forget it."""
+    """After the handler's end no stack dump is armed for its invocation.
+
+    The watchdog may forget it.
+    """
     scene.conclude("result")
 
     assert scene.firing.ended_at == ENDED
@@ -165,7 +168,7 @@ def test_the_invocation_is_over(scene: Scene) -> None:
 
 
 def test_it_is_over_whatever_happens(scene: Scene) -> None:
-    """An error of a user's signal handler can come at any time."""
+    """The invocation is closed even if a user's signal handler raises in between."""
     scene.firing.stages = [SimpleNamespace(wait=lambda: fail(KeyError("signal")))]  # type: ignore[list-item]
 
     with pytest.raises(KeyError):
@@ -183,7 +186,10 @@ def test_it_is_over_whatever_happens(scene: Scene) -> None:
 def test_loops_are_run_out_and_hooks_waited_for(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Before the record, which tells of them; the end that it tells is the handler's."""
+    """Loops are run out and hooks awaited before the record is written, which has their outcomes.
+
+    The end in the record is the handler's.
+    """
     monkeypatch.setattr(_outcome, "_run_out_loops", lambda _firing: scene.note("loops"))
 
     def wait() -> None:
@@ -201,7 +207,7 @@ def test_loops_are_run_out_and_hooks_waited_for(
 
 
 def test_the_record_is_as_late_as_it_is(scene: Scene) -> None:
-    """Tracers take their time."""
+    """The record's time includes the seconds that a tracer takes."""
     scene.annotating = 0.25
 
     scene.conclude("result")
@@ -213,7 +219,10 @@ def test_the_record_is_as_late_as_it_is(scene: Scene) -> None:
 
 
 def test_what_was_reported_as_stuck_is_not_reported_again(scene: Scene) -> None:
-    """It came back after all, and its answer is what the caller gets."""
+    """A handler that was reported as stuck and has ended is not reported again.
+
+    Its value is the answer.
+    """
     scene.firing.report("stuck")
     scene.written.clear()
 
@@ -225,7 +234,10 @@ def test_what_was_reported_as_stuck_is_not_reported_again(scene: Scene) -> None:
 def test_an_end_before_the_grace_period_is_no_timeout(
     failure: BaseException | None, scene: Scene
 ) -> None:
-    """An early stage of hooks has begun, and that was all."""
+    """A handler that ends before the grace period has no timeout.
+
+    Only an early stage of hooks has begun.
+    """
     scene.firing.fired_at = None
     made = None if failure is None else thrown(failure, OURS, OWN)
 
@@ -239,7 +251,7 @@ def test_an_end_before_the_grace_period_is_no_timeout(
 
 @pytest.mark.parametrize("result", ["result", None])
 def test_what_the_handler_has_returned_is_the_outcome(result: object, scene: Scene) -> None:
-    """None, too."""
+    """The handler's return value is the outcome, and None is one, too."""
     assert scene.conclude(result) == (result, None)
     assert scene.outcome == "returned"
 
@@ -257,7 +269,10 @@ def lose_it_in_a_wrapper(scene: Scene) -> None:
 
 
 def test_the_none_of_a_wrapper_is_no_outcome(scene: Scene) -> None:
-    """It has dropped the interrupt, and the caller would take it for a success."""
+    """A None that a wrapper returns after dropping the interrupt is a timeout.
+
+    The caller would take it for a success.
+    """
     lose_it_in_a_wrapper(scene)
 
     result, failure = scene.conclude(None)
@@ -270,7 +285,7 @@ def test_the_none_of_a_wrapper_is_no_outcome(scene: Scene) -> None:
 
 
 def test_an_outcome_that_a_wrapper_makes_is_believed(scene: Scene) -> None:
-    """Only None stands for no thread."""
+    """Any value but None that a wrapper returns after dropping the interrupt is the outcome."""
     lose_it_in_a_wrapper(scene)
 
     assert scene.conclude({"statusCode": 504}) == ({"statusCode": 504}, None)
@@ -278,7 +293,10 @@ def test_an_outcome_that_a_wrapper_makes_is_believed(scene: Scene) -> None:
 
 
 def test_a_timeout_leaves_as_it_is(scene: Scene) -> None:
-    """The instance that landed; without our frames, at the guard's end and where it was raised."""
+    """A LambdaTimeout leaves as the instance that landed.
+
+    Its traceback has no frames of ours, except the guard's, and ends where it was raised.
+    """
     landed = thrown(scene.interrupt(), OURS, OWN, LIBRARYS, OURS)
 
     assert scene.conclude(None, landed) == (None, landed)
@@ -289,7 +307,10 @@ def test_a_timeout_leaves_as_it_is(scene: Scene) -> None:
 
 
 def test_an_interrupt_leaves_as_a_timeout(scene: Scene) -> None:
-    """Message and details are the first one's; the Interrupt is not its cause."""
+    """An Interrupt leaves as a LambdaTimeout with the first interrupt's message and details.
+
+    The Interrupt is not its cause.
+    """
     scene.fire(interrupt="base")
     interrupt = thrown(scene.interrupt(), OURS, OWN, LIBRARYS, OURS)
     assert type(interrupt) is Interrupt
@@ -305,7 +326,7 @@ def test_an_interrupt_leaves_as_a_timeout(scene: Scene) -> None:
 
 
 def test_what_a_library_makes_of_it_is_this_timeout(scene: Scene) -> None:
-    """The caller gets that, with the library's error as its cause."""
+    """A library's error that was made of the interrupt is replaced by the timeout, as its cause."""
     made = made_of(scene.interrupt(), OURS, OWN, LIBRARYS)
 
     _, failure = scene.conclude(None, made)
@@ -317,7 +338,10 @@ def test_what_a_library_makes_of_it_is_this_timeout(scene: Scene) -> None:
 
 
 def test_what_the_users_own_code_makes_of_it_is_the_users(scene: Scene) -> None:
-    """It goes out as it is, with a note that names the timeout."""
+    """An error that the user's own code makes of the interrupt leaves unchanged.
+
+    A note on it names the timeout.
+    """
     made = made_of(scene.interrupt(), OURS, LIBRARYS, OWN)
 
     assert scene.conclude(None, made) == (None, made)
@@ -327,7 +351,10 @@ def test_what_the_users_own_code_makes_of_it_is_the_users(scene: Scene) -> None:
 
 
 def test_a_librarys_error_that_has_nothing_to_do_with_it_is_the_callers(scene: Scene) -> None:
-    """Not even the fallback takes its place; a note says so if anything has landed before."""
+    """A library's error that is unrelated to the interrupt goes to the caller.
+
+    The fallback does not replace it. A note says if an interrupt has landed before.
+    """
     for lands in (False, True):
         scene.fire(fallback="unused")
         if lands:
@@ -340,7 +367,7 @@ def test_a_librarys_error_that_has_nothing_to_do_with_it_is_the_callers(scene: S
 
 
 def test_an_error_without_a_frame_is_handed_on(scene: Scene) -> None:
-    """Or with none but ours."""
+    """An error without frames, or with only ours, is passed on."""
     bare = KeyError("order")
     ours = thrown(KeyError("order"), OURS)
 
@@ -355,7 +382,7 @@ def test_an_error_without_a_frame_is_handed_on(scene: Scene) -> None:
 
 @pytest.mark.parametrize("fallback", [{"statusCode": 504}, None], ids=["value", "null"])
 def test_the_fallback_takes_the_timeouts_place(fallback: object, scene: Scene) -> None:
-    """The very object."""
+    """The fallback's value replaces the timeout, as the same object."""
     scene.fire(fallback=fallback)
 
     result, failure = scene.conclude(None, thrown(scene.interrupt(), OURS, OWN))
@@ -365,7 +392,7 @@ def test_the_fallback_takes_the_timeouts_place(fallback: object, scene: Scene) -
 
 
 def test_a_callable_fallback_is_given_the_details(scene: Scene) -> None:
-    """And its value is the answer."""
+    """A callable fallback gets the details, and its value is the answer."""
     scene.fire(fallback=lambda details: ("made", details))
 
     result, failure = scene.conclude(None, thrown(scene.interrupt(), OURS, OWN))
@@ -375,7 +402,10 @@ def test_a_callable_fallback_is_given_the_details(scene: Scene) -> None:
 
 
 def test_a_fallback_that_fails_leaves_the_timeout(scene: Scene) -> None:
-    """With the fallback's error as its cause, and a note that says so."""
+    """If the fallback fails the timeout is raised.
+
+    The fallback's error is its cause, and a note says so.
+    """
     broken = KeyError("statusCode")
     scene.fire(fallback=lambda _details: fail(broken))
     landed = thrown(scene.interrupt(), OURS, OWN)
@@ -395,7 +425,10 @@ def test_last_call_ends_a_fallback_that_began_before_it(
     is_open: bool,  # noqa: FBT001
     scene: Scene,
 ) -> None:
-    """Nothing else does; one that begins after it has what is left."""
+    """A fallback that began before last call can be ended only by last call.
+
+    One that begins later has the remaining time.
+    """
     seen: list[tuple[bool, int]] = []
     scene.fire(
         fallback=lambda _details: seen.append((scene.invocation.is_open, scene.invocation.shields))
@@ -410,7 +443,10 @@ def test_last_call_ends_a_fallback_that_began_before_it(
 
 
 def test_a_fallback_that_last_call_has_ended_leaves_the_timeout(scene: Scene) -> None:
-    """A note says so; the interrupt that has ended it is no cause."""
+    """If last call has ended the fallback, the timeout is raised with a note.
+
+    The interrupt that has ended it is not the cause.
+    """
     scene.fire(fallback=lambda _details: fail(Interrupt()))
     landed = thrown(scene.interrupt(), OURS, OWN)
 
@@ -421,7 +457,10 @@ def test_a_fallback_that_last_call_has_ended_leaves_the_timeout(scene: Scene) ->
 
 
 def test_a_fallback_that_last_call_has_ended_takes_no_cause_away(scene: Scene) -> None:
-    """What a library has made of the interrupt stays it; only an error of the fallback's is."""
+    """If last call has ended the fallback, a library's error stays the timeout's cause.
+
+    Only an error of the fallback's own replaces it.
+    """
     for ended_by, has_its_own in ((Interrupt(), False), (KeyError("statusCode"), True)):
         scene.fire(fallback=lambda _details, error=ended_by: fail(error))
         made = made_of(scene.interrupt(), OURS, OWN, LIBRARYS)
@@ -433,7 +472,7 @@ def test_a_fallback_that_last_call_has_ended_takes_no_cause_away(scene: Scene) -
 
 
 def test_hooks_that_begin_during_a_fallback_are_waited_for(scene: Scene) -> None:
-    """As those before it."""
+    """Hooks that begin during a fallback are awaited like the earlier ones."""
     run: Any = SimpleNamespace(wait=lambda: scene.note("hooks"), close=lambda: None)
     scene.fire(fallback=lambda _details: scene.firing.stages.append(run))
 

@@ -1,4 +1,4 @@
-"""What hooks and fallbacks are called with, and what is refused where they are given."""
+"""Tests of the arguments of hooks and fallbacks, and of the signatures that are refused."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ async def later(*_: Any) -> None: ...
 
 
 class Kinds:
-    """A callable object, and each kind of method."""
+    """A callable object, with methods of each kind."""
 
     def __call__(self, a: Any) -> None: ...
 
@@ -72,7 +72,7 @@ TAKES_ONE: list[Any] = [
     functools.partial(functools.partial(three, 1), 2),
     functools.partial(Kinds.method, Kinds()),
     lambda *_: None,
-    print,  # C code, of which nothing is known
+    print,  # C code without a known signature
     [].append,
     Exception,
 ]
@@ -91,7 +91,10 @@ DOES_NOT: list[Any] = [
 
 @pytest.mark.parametrize("function", TAKES_ONE)
 def test_what_takes_the_details_is_a_hook_and_a_fallback(function: Any) -> None:
-    """Whatever kind of callable it is; nothing is called to find out."""
+    """A callable of any kind that takes the details is accepted as a hook and a fallback.
+
+    It is not called for that.
+    """
     with isolated_hooks():
         assert shutdown_hook(function) is function
     assert takes_event(function) is False
@@ -99,7 +102,10 @@ def test_what_takes_the_details_is_a_hook_and_a_fallback(function: Any) -> None:
 
 @pytest.mark.parametrize("function", DOES_NOT)
 def test_what_does_not_take_the_details_is_no_hook(function: Any) -> None:
-    """The error shows what would do, and nothing has been registered."""
+    """A callable that does not take the details is refused as a hook, and not registered.
+
+    The error shows a correct signature.
+    """
     with pytest.raises(ConfigurationError, match=r"is called with \(details\); write it as"):
         shutdown_hook(function)
     with pytest.raises(ConfigurationError, match=r"is called with \(details\)"):
@@ -120,19 +126,25 @@ def test_what_does_not_take_the_details_is_no_hook(function: Any) -> None:
     ],
 )
 def test_a_signature_is_shown_as_it_is_written(function: Any, shown: str) -> None:
-    """Without values: a default may be anything."""
+    """The error shows the signature as it is written, without default values.
+
+    A default may be any object.
+    """
     assert str(signature_of(function)) == shown
 
 
 @pytest.mark.parametrize("function", [two, with_event, with_more, functools.partial(three, 1)])
 def test_a_fallback_that_takes_two_gets_the_event(function: Any) -> None:
-    """Required, or optional and called so."""
+    """A fallback gets the event if its second parameter is required, or optional and so named."""
     assert takes_event(function) is True
 
 
 @pytest.mark.parametrize("function", [none, three, named, handler_like, functools.partial(one, 1)])
 def test_what_takes_neither_is_no_fallback(function: Any) -> None:
-    """Nor is what takes the event first, as handlers do: it would get the details there."""
+    """A fallback that takes neither, or takes the event first as handlers do, is refused.
+
+    It would get the details in the event's place.
+    """
     for register in (lambda: watch(fallback=function), lambda: Watchdog(fallback=function)):
         with pytest.raises(ConfigurationError, match=r"\(details\) or \(details, event\); write"):
             register()
@@ -141,7 +153,10 @@ def test_what_takes_neither_is_no_fallback(function: Any) -> None:
 
 
 def test_an_optional_argument_of_another_name_is_left_alone() -> None:
-    """It may be anything: a number of retries, a client."""
+    """An optional second parameter of another name gets nothing.
+
+    It may be a number of retries, or a client.
+    """
     assert takes_event(one_or_two) is False
 
 
@@ -169,7 +184,10 @@ def notify(channel: str, /, *, text: str) -> None: ...
 def test_a_scoped_hook_takes_what_it_is_given(
     function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], *, fits: bool
 ) -> None:
-    """By position and by name; the error shows none of the user's values."""
+    """A scoped hook is checked against its arguments, by position and by name.
+
+    The error shows none of their values.
+    """
     if fits:
         scoped_hook(function, *args, **kwargs)
         return
@@ -179,7 +197,7 @@ def test_a_scoped_hook_takes_what_it_is_given(
 
 
 def test_a_sandbox_hook_takes_nothing() -> None:
-    """There are no details to be had."""
+    """A sandbox hook takes no arguments, because there are no details."""
     with pytest.raises(ConfigurationError, match=r"takes \(a\), and is called with \(\)"):
         sandbox_shutdown_hook(one)  # type: ignore[type-var]
 
@@ -220,7 +238,7 @@ def test_a_sandbox_hook_takes_nothing() -> None:
     ],
 )
 def test_the_message_shows_what_would_do(register: Callable[[], object], message: str) -> None:
-    """A function or a lambda, as the one that was given."""
+    """The error shows a correct form: a function or a lambda, like the one that was given."""
     with pytest.raises(ConfigurationError) as caught:
         register()
 
@@ -229,7 +247,7 @@ def test_the_message_shows_what_would_do(register: Callable[[], object], message
 
 @pytest.mark.parametrize("fallback", [3, None, {"statusCode": 504}])
 def test_a_value_is_a_fallback(fallback: Any) -> None:
-    """As ever, None among them."""
+    """A value that is not callable, including None, is a fallback."""
     assert watch(fallback=fallback)(expire)({}, FakeContext()) == fallback
 
 
@@ -237,7 +255,7 @@ def test_a_value_is_a_fallback(fallback: Any) -> None:
 
 
 def test_a_fallback_gets_details_and_event() -> None:
-    """The request that it is to answer; a nested handler's too."""
+    """A fallback gets details and event, also a nested handler's, to answer the request."""
     given: list[tuple[TimeoutDetails, object]] = []
 
     def answer(details: TimeoutDetails, event: object) -> str:
@@ -255,7 +273,10 @@ def test_a_fallback_gets_details_and_event() -> None:
 
 
 def test_a_fallback_that_fails_is_in_the_record() -> None:
-    """Type and place; the message may quote the event."""
+    """The record has the type and place of a fallback's error.
+
+    It has no message, which may quote the event.
+    """
 
     def answer(_details: TimeoutDetails) -> None:
         raise KeyError("secret")
@@ -272,12 +293,12 @@ def test_a_fallback_that_fails_is_in_the_record() -> None:
 
 
 def test_a_fallback_that_hangs_is_in_the_record() -> None:
-    """Last call ends it."""
+    """A fallback that hangs is ended by last call, and the record says so."""
 
     def answer(_details: TimeoutDetails) -> None:
         block()
 
-    # In real time: within 75 ms of last call it must have ended, or the record says stuck.
+    # In real time it must have ended within 75 ms of last call, or the record says stuck.
     with timeout_records() as records, pytest.raises(LambdaTimeout):
         watch(fallback=answer)(lambda _e, _c: block())(EVENT, Context(2.4))
 
@@ -285,7 +306,10 @@ def test_a_fallback_that_hangs_is_in_the_record() -> None:
 
 
 def test_an_async_hook_runs_to_its_end_on_a_loop_of_its_own() -> None:
-    """Also a scoped one; an async handler's loop is another."""
+    """An async hook, scoped or not, runs to its end on a loop of its own.
+
+    An async handler's loop is another.
+    """
     ran: list[tuple[str, object]] = []
 
     async def flush(details: TimeoutDetails) -> None:
@@ -313,7 +337,7 @@ def test_an_async_hook_runs_to_its_end_on_a_loop_of_its_own() -> None:
 
 
 def test_an_async_hook_that_fails_is_recorded_like_any_other() -> None:
-    """With the place in its own code."""
+    """An async hook that fails is recorded like any other, with the place in its own code."""
 
     async def flush(_details: TimeoutDetails) -> None:
         raise KeyError("secret")
@@ -332,7 +356,7 @@ def test_an_async_hook_that_fails_is_recorded_like_any_other() -> None:
 
 
 def test_an_async_hook_keeps_to_the_budget() -> None:
-    """One that awaits what never comes does not keep the interrupt from landing."""
+    """An async hook that waits endlessly is ended with the budget. The interrupt is not delayed."""
     begun: list[Callable[[], object]] = []
 
     async def flush(_details: TimeoutDetails) -> None:

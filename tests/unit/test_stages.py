@@ -1,4 +1,4 @@
-"""Hooks that come and go while an invocation's stages are under way."""
+"""Tests of hooks that are registered and removed while an invocation's stages run."""
 
 from __future__ import annotations
 
@@ -17,17 +17,21 @@ if TYPE_CHECKING:
 
 @pytest.fixture(autouse=True)
 def own_hooks() -> Iterator[None]:
-    """The stages of a test's own watchdogs go with it."""
+    """Remove the stages with the watchdogs that a test has made."""
     with isolated_hooks():
         yield
 
 
 def ignore(_details: TimeoutDetails) -> None:
-    """Do nothing, but have a stage."""
+    """Do nothing; the hook is needed for its stage."""
 
 
 def test_the_hooks_of_a_stage_are_those_of_its_beginning() -> None:
-    """A block that ended after an early stage has no hook any more; one entered since has."""
+    """A stage has the hooks that exist when it begins.
+
+    The hook of a block that has ended since an earlier stage is left out, and that of a block
+    entered since is included.
+    """
     ran: list[str] = []
     watchdog = Watchdog()
     watchdog.shutdown_hook(before=10.0)(ignore)
@@ -46,7 +50,7 @@ def test_the_hooks_of_a_stage_are_those_of_its_beginning() -> None:
 
 
 def test_a_stage_that_is_registered_after_an_earlier_one_comes() -> None:
-    """In its own time."""
+    """A stage that is registered after an earlier one has run begins at its own time."""
     ran: list[tuple[str, int]] = []
     watchdog = Watchdog()
     watchdog.shutdown_hook(before=10.0)(lambda d: ran.append(("first", round(d.elapsed))))
@@ -65,7 +69,7 @@ def test_a_stage_that_is_registered_after_an_earlier_one_comes() -> None:
 
 
 def test_a_stage_that_has_begun_does_not_begin_again() -> None:
-    """Not for a hook that has come too late for it either."""
+    """A stage that has begun does not begin again for a hook that is registered later."""
     ran: list[str] = []
     watchdog = Watchdog()
     watchdog.shutdown_hook(before=10.0)(lambda _details: ran.append("in time"))

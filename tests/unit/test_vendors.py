@@ -1,4 +1,4 @@
-"""Other vendors' wrappers that take our interrupt for something of their own."""
+"""Tests of other vendors' wrappers that treat our interrupt as an exception of their own."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from watchdog_lambda import LambdaTimeout, watch
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# What datadog_lambda's wrapper does: it looks for one exception of its own, and drops all others
+# datadog_lambda's wrapper does this: it looks for one exception of its own, and drops all others
 # that are no Exception.
 SOURCE = """
 def around(function, answer):
@@ -32,7 +32,7 @@ def around(function, answer):
 
 @pytest.fixture
 def around() -> Callable[..., Callable[[object, object], object]]:
-    """The vendor's wrapper, in a file that lies in a layer."""
+    """Return the vendor's wrapper, compiled for a file in a layer."""
     namespace: dict[str, Any] = {}
     exec(compile(SOURCE, "/opt/python/vendor/wrapper.py", "exec"), namespace)  # noqa: S102
     wrapper: Callable[..., Callable[[object, object], object]] = namespace["around"]
@@ -40,14 +40,17 @@ def around() -> Callable[..., Callable[[object, object], object]]:
 
 
 def stuck(_event: object, _context: object) -> None:
-    """The user's handler."""
+    """The user's handler, which is stuck."""
     block()
 
 
 def test_an_interrupt_that_a_wrapper_drops_is_still_a_timeout(
     around: Callable[..., Callable[[object, object], object]],
 ) -> None:
-    """The caller would take the wrapper's None for a success."""
+    """An interrupt that a wrapper drops is a timeout.
+
+    The caller would take the wrapper's None for a success.
+    """
     handler = watch(grace_period=0.1, interrupt="base")(around(stuck, None))
 
     with pytest.raises(LambdaTimeout, match=r"limit, in .*\(block\)"):
@@ -57,7 +60,7 @@ def test_an_interrupt_that_a_wrapper_drops_is_still_a_timeout(
 def test_the_fallback_stands_in_for_what_a_wrapper_drops(
     around: Callable[..., Callable[[object, object], object]],
 ) -> None:
-    """As for every other timeout."""
+    """The fallback answers if a wrapper drops the interrupt, as for any other timeout."""
     handler = watch(grace_period=0.1, interrupt="base", fallback={"statusCode": 504})(
         around(stuck, None)
     )
@@ -68,7 +71,7 @@ def test_the_fallback_stands_in_for_what_a_wrapper_drops(
 def test_an_answer_of_a_wrapper_s_own_is_the_response(
     around: Callable[..., Callable[[object, object], object]],
 ) -> None:
-    """A framework that makes a response of every error has answered."""
+    """The answer that a framework makes of the interrupt is the response."""
     handler = watch(grace_period=0.1, interrupt="base")(around(stuck, "error 500"))
 
     assert handler({}, Context(0.4)) == "error 500"
@@ -77,7 +80,10 @@ def test_an_answer_of_a_wrapper_s_own_is_the_response(
 def test_a_handler_that_ends_after_a_library_has_dropped_it_has_ended(
     around: Callable[..., Callable[[object, object], object]],
 ) -> None:
-    """The user's own code went on and returned None: that is its response."""
+    """A handler that returns None after a library has dropped the interrupt has answered.
+
+    The user's own code has gone on.
+    """
     library = around(stuck, None)
     ended = []
 

@@ -1,4 +1,4 @@
-"""The wrapper: transparent without a timeout, and what the caller gets with one."""
+"""Tests of the wrapper: its transparency without a timeout, and its outcome with one."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ def plain(_event: object, _context: object) -> object:
 
 
 def spin() -> None:
-    """Compute until it is interrupted, within a bound."""
+    """Compute until interrupted, for a limited time."""
     until = time.monotonic() + BOUND
     while time.monotonic() < until:
         pass
 
 
 class Service:
-    """Handlers in all the forms that a class offers."""
+    """A class with a handler of each form."""
 
     @watch
     def method(self, event: object, _context: object) -> tuple[object, object]:
@@ -70,13 +70,13 @@ class Service:
 
 
 def test_result_is_the_same_object() -> None:
-    """Nothing is copied, wrapped or serialised."""
+    """The handler's result is returned as the same object, without a copy or serialisation."""
     assert watch(plain)({}, Context(5.0)) is RESULT
     assert wrap(plain, Settings.from_environ({}))({}, Context(5.0)) is RESULT
 
 
 def test_metadata_is_the_handlers() -> None:
-    """Tracers and documentation tools see the handler."""
+    """The wrapper has the handler's metadata, for tracers and documentation tools."""
     watched = watch(plain)
 
     assert (watched.__name__, watched.__doc__, watched.__module__) == (
@@ -96,7 +96,7 @@ def test_metadata_is_the_handlers() -> None:
 )
 @pytest.mark.parametrize("opaque", [False, True])
 def test_exceptions_are_the_handlers_own(error: BaseException, *, opaque: bool) -> None:
-    """The same object comes out, StopIteration and BaseExceptions included."""
+    """An exception leaves as the same object, including StopIteration and BaseExceptions."""
 
     def handler(_event: object, _context: object) -> None:
         raise error
@@ -111,7 +111,7 @@ def test_exceptions_are_the_handlers_own(error: BaseException, *, opaque: bool) 
 
 
 def test_callables_of_every_form() -> None:
-    """Functions, methods, partials, callable objects and C callables."""
+    """Functions, methods, partials, callable objects and C callables can be handlers."""
     service, context = Service(), Context(5.0)
 
     assert service.method(1, context) == (service, 1)
@@ -124,7 +124,7 @@ def test_callables_of_every_form() -> None:
 
 
 def test_keyword_arguments_reach_the_handler() -> None:
-    """A handler called by keyword is watched like any other."""
+    """A handler that is called with keyword arguments is watched."""
 
     @watch(grace_period=0.02)
     def handler(event: str, context: Context, *, mode: str = "fast") -> tuple[str, str]:
@@ -139,12 +139,15 @@ def test_keyword_arguments_reach_the_handler() -> None:
 
 
 def test_disabled_is_the_handler_itself() -> None:
-    """Not even a wrapper is left."""
+    """With `disabled` the decorator returns the handler itself."""
     assert watch(disabled=True)(plain) is plain
 
 
 def test_what_is_disabled_in_code_is_so_under_the_entrypoint() -> None:
-    """Options given in code hold there, this one too; also below a decorator."""
+    """A handler that is disabled in code is disabled under the entrypoint.
+
+    This holds below another decorator as well.
+    """
 
     def handler(_event: object, _context: object) -> float:
         return remaining_time()
@@ -164,7 +167,7 @@ def test_what_is_disabled_in_code_is_so_under_the_entrypoint() -> None:
 def test_without_a_context_the_handler_runs_and_the_log_says_so_once(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """A local test that calls the handler works, and protection is not off in silence."""
+    """Without a context, as in a local test, the handler runs unwatched. The log says so once."""
     said.clear()
     with caplog.at_level(logging.DEBUG, "watchdog_lambda"):
         assert watch(plain)({}, None) is RESULT
@@ -176,7 +179,10 @@ def test_without_a_context_the_handler_runs_and_the_log_says_so_once(
 
 @pytest.mark.parametrize("handler", [5, None])
 def test_what_cannot_be_called_fails_as_it_does_without_the_watchdog(handler: Any) -> None:
-    """The entrypoint is given whatever the handler's name stands for."""
+    """An object that cannot be called fails as without the watchdog.
+
+    The entrypoint gets whatever object the handler's name stands for.
+    """
     kind = type(handler).__name__
 
     with pytest.raises(TypeError, match=f"'{kind}' object is not callable"):
@@ -189,9 +195,9 @@ def test_what_cannot_be_called_fails_as_it_does_without_the_watchdog(handler: An
 def test_an_absurd_remaining_time_is_warned_of_once_and_the_handler_runs(
     remaining: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Zero, negative, over a day, or no number: unwatched.
+    """With an absurd remaining time the handler runs unwatched, and the log says once what helps.
 
-    And the log says so and what would do.
+    Such a time is zero, negative, over a day, or no number.
     """
 
     class Odd:
@@ -209,7 +215,10 @@ def test_an_absurd_remaining_time_is_warned_of_once_and_the_handler_runs(
 
 
 def test_timeout_setting_corrects_an_absurd_remaining_time() -> None:
-    """The emulator's Managed Instances mode gives 3,000,000 s; TIMEOUT counts alone."""
+    """TIMEOUT alone counts if the remaining time is absurd.
+
+    The emulator's Managed Instances mode gives 3,000,000 s.
+    """
 
     class Odd:
         def get_remaining_time_in_millis(self) -> int:
@@ -227,7 +236,10 @@ def test_timeout_setting_corrects_an_absurd_remaining_time() -> None:
 
 
 def test_the_caller_gets_lambda_timeout_with_what_there_is_to_know() -> None:
-    """How long it ran, how long before which limit, and where."""
+    """The caller gets a LambdaTimeout that says how long the handler ran and where it was.
+
+    It says how long before which limit, too.
+    """
 
     @watch
     def handler(_event: object, _context: object) -> None:
@@ -236,7 +248,7 @@ def test_the_caller_gets_lambda_timeout_with_what_there_is_to_know() -> None:
     with pytest.raises(LambdaTimeout) as caught:
         handler({}, Context(0.4))
 
-    # On a busy machine later than it should.
+    # On a busy machine it is later than planned.
     said = r"interrupted after 0\.[3-9] s, 0\.\d s (before|after) the 0\.4 s limit, in .* \(block\)"
     assert re.fullmatch(said, str(caught.value))
     assert caught.value.details is not None
@@ -246,7 +258,7 @@ def test_the_caller_gets_lambda_timeout_with_what_there_is_to_know() -> None:
 
 
 def test_a_handler_that_catches_and_returns_has_answered() -> None:
-    """Its value is the response."""
+    """The value of a handler that catches the timeout and returns is the response."""
 
     @watch(grace_period=0.02)
     def handler(_event: object, _context: object) -> object:
@@ -260,7 +272,7 @@ def test_a_handler_that_catches_and_returns_has_answered() -> None:
 
 
 def test_an_error_of_the_handlers_own_leaves_with_a_note() -> None:
-    """What the user's code raises out of the timeout is what the caller is meant to get."""
+    """An error that the user's code raises at the timeout reaches the caller, with a note."""
 
     @watch(grace_period=0.02, fallback="unused")
     def handler(_event: object, _context: object) -> None:
@@ -276,7 +288,10 @@ def test_an_error_of_the_handlers_own_leaves_with_a_note() -> None:
 
 
 def test_an_error_that_a_library_makes_of_the_timeout_is_the_timeout() -> None:
-    """As urllib3 does with its ReadTimeoutError; here a library's future passes one on."""
+    """An error that a library makes of the timeout is replaced by the timeout.
+
+    An example is urllib3's ReadTimeoutError; here a library's future passes one on.
+    """
     from concurrent.futures import Future  # noqa: PLC0415
 
     @watch(grace_period=0.02)
@@ -284,7 +299,7 @@ def test_an_error_that_a_library_makes_of_the_timeout_is_the_timeout() -> None:
         try:
             block()
         except TimeoutError:
-            Future[None]().result(timeout=0)  # raises a TimeoutError of its own
+            Future[None]().result(timeout=0)  # raises a TimeoutError of the library's own
 
     with pytest.raises(LambdaTimeout) as caught:
         handler({}, Context(0.08))
@@ -298,7 +313,7 @@ def test_an_error_that_a_library_makes_of_the_timeout_is_the_timeout() -> None:
 def test_swallowing_brings_an_interrupt_until_the_handler_ends(
     swallow: type[BaseException],
 ) -> None:
-    """A loop that swallows comes back to its block, and is interrupted there again."""
+    """A handler that swallows the interrupt in a loop is interrupted again until it ends."""
     landed: list[BaseException] = []
 
     @watch(grace_period=1.0)
@@ -319,7 +334,10 @@ def test_swallowing_brings_an_interrupt_until_the_handler_ends(
 
 
 def test_base_lands_an_interrupt_from_the_start() -> None:
-    """``INTERRUPT=base`` passes ``except Exception``, and still leaves as a LambdaTimeout."""
+    """``INTERRUPT=base`` lands an Interrupt, which passes ``except Exception``, from the start.
+
+    It leaves as a LambdaTimeout.
+    """
 
     @watch(grace_period=0.02, interrupt="base")
     def handler(_event: object, _context: object) -> str:
@@ -334,7 +352,7 @@ def test_base_lands_an_interrupt_from_the_start() -> None:
 
 
 def test_none_runs_hooks_and_lands_nothing() -> None:
-    """``INTERRUPT=none``: the handler goes on, its answer stands."""
+    """With ``INTERRUPT=none`` hooks run, nothing lands, and the handler's own answer counts."""
     watchdog = Watchdog(grace_period=0.05, interrupt="none")
     fired = threading.Event()
     watchdog.shutdown_hook(lambda _details: fired.set())
@@ -355,7 +373,7 @@ def test_none_runs_hooks_and_lands_nothing() -> None:
     ids=["value", "null", "callable"],
 )
 def test_fallback_is_what_the_caller_gets_instead(fallback: Any) -> None:
-    """A value or a callable of the details; null is an answer too."""
+    """The fallback is a value or a callable that gets the details; None is an answer as well."""
 
     @watch(grace_period=0.02, fallback=fallback)
     def handler(_event: object, _context: object) -> Any:
@@ -370,7 +388,7 @@ def test_fallback_is_what_the_caller_gets_instead(fallback: Any) -> None:
 
 
 def test_a_fallback_that_fails_leaves_the_timeout() -> None:
-    """The caller still learns that it was a timeout, with the fallback's error as its cause."""
+    """If the fallback fails, the caller gets the timeout with the fallback's error as its cause."""
 
     def broken(_details: TimeoutDetails) -> None:
         raise KeyError("statusCode")
@@ -389,7 +407,10 @@ def test_a_fallback_that_fails_leaves_the_timeout() -> None:
 def test_a_fallback_that_hangs_is_cut_at_last_call(
     hang: Callable[[], None], capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """The caller has its error, and the log its record, before the hard deadline."""
+    """A fallback that hangs is ended at last call.
+
+    The caller gets its error and the log its record before the hard deadline.
+    """
     context = Context(2.0)
 
     @watch(fallback=lambda _details: hang())
@@ -405,7 +426,10 @@ def test_a_fallback_that_hangs_is_cut_at_last_call(
 
 
 def test_a_fallback_may_raise_a_timeout_of_its_own() -> None:
-    """It is an error like any other, and not taken for last call's."""
+    """A TimeoutError that the fallback raises is an ordinary error.
+
+    It is not taken for last call's interrupt.
+    """
 
     def broken(_details: TimeoutDetails) -> None:
         raise LambdaTimeout("made by hand")
@@ -421,7 +445,10 @@ def test_a_fallback_may_raise_a_timeout_of_its_own() -> None:
 
 
 def test_a_fallback_after_last_call_is_not_cut() -> None:
-    """A handler that has used its time up to then has its fallback all the same."""
+    """A fallback that begins after last call is not ended by it.
+
+    A handler that has used its time up to then has its fallback all the same.
+    """
 
     def late(_details: TimeoutDetails) -> str:
         threading.Event().wait(0.03)
@@ -436,7 +463,10 @@ def test_a_fallback_after_last_call_is_not_cut() -> None:
 
 
 def test_cleanup_of_every_shape_is_left_alone() -> None:
-    """``finally`` in flight, ``finally`` after the catch, and the code after it: none is cut."""
+    """No cleanup is interrupted.
+
+    A ``finally`` in flight, a ``finally`` after the catch, or the code after it.
+    """
     steps: list[str] = []
     pause = threading.Event()
 
@@ -463,7 +493,7 @@ def test_cleanup_of_every_shape_is_left_alone() -> None:
 
 
 def test_a_cleanup_that_never_ends_is_cut_at_last_call() -> None:
-    """Left alone until then; after that the caller's answer goes before."""
+    """A cleanup that never ends is interrupted at last call, so that the caller is answered."""
 
     @watch(grace_period=0.5)
     def handler(_event: object, _context: object) -> None:
@@ -483,7 +513,10 @@ def test_a_cleanup_that_never_ends_is_cut_at_last_call() -> None:
 
 
 def test_a_watched_handler_inside_of_another_is_one_invocation() -> None:
-    """Watched once; the inner one's options and fallback hold."""
+    """A watched handler inside of another one is one invocation.
+
+    The inner one's options and fallback apply.
+    """
 
     @watch(grace_period=0.02, fallback="inner")
     def inner(_event: object, _context: object) -> None:
@@ -502,7 +535,7 @@ def test_a_watched_handler_inside_of_another_is_one_invocation() -> None:
 
 
 def test_the_outer_options_are_back_once_the_inner_handler_has_returned() -> None:
-    """Sequential calls of watched functions do not leave their fallback behind."""
+    """Once the inner handler has returned the outer options and fallback apply again."""
 
     @watch(fallback="inner", grace_period=0.01)
     def inner(_event: object, _context: object) -> None: ...
@@ -516,7 +549,10 @@ def test_the_outer_options_are_back_once_the_inner_handler_has_returned() -> Non
 
 
 def test_under_the_entrypoint_a_watched_handler_stays_as_it_is() -> None:
-    """No second wrapper around what ``@watch`` has made; one around a decorator above it."""
+    """Under the entrypoint a handler of ``@watch`` gets no second wrapper.
+
+    It gets one if another decorator is above it.
+    """
     watched = watch(plain)
     settings = Settings.from_environ({})
 
@@ -525,7 +561,10 @@ def test_under_the_entrypoint_a_watched_handler_stays_as_it_is() -> None:
 
 
 def test_remaining_time_inside_outside_and_in_a_worker() -> None:
-    """The hard deadline of the invocation, also in threads of the handler's; infinite outside."""
+    """The remaining time counts to the invocation's hard deadline, and is infinite outside.
+
+    In the handler's threads it is the same.
+    """
     seen: list[float] = []
 
     @watch
@@ -543,5 +582,5 @@ def test_remaining_time_inside_outside_and_in_a_worker() -> None:
 
 
 def test_repr_names_what_was_given() -> None:
-    """For a debugger."""
+    """The repr shows the options that were given, for debugging."""
     assert repr(Watchdog(grace_period=2.0)) == "Watchdog(grace_period=2.0)"

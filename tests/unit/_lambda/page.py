@@ -1,4 +1,4 @@
-"""What the runtime's process stores in the page that it shares with its supervisor."""
+"""Stores in the page that is shared with the supervisor what the runtime's process would store."""
 
 from __future__ import annotations
 
@@ -12,6 +12,6 @@ if TYPE_CHECKING:
 
 
 def begin(state: SharedState, text: str, deadline: float) -> None:
-    """An invocation by its identifiers and its deadline in seconds of the wall clock."""
+    """Store an invocation with its identifiers and its deadline in seconds of the wall clock."""
     INVOCATION.pack_into(state.memory, INVOCATION_AT, wall(), deadline * 1000, text.encode())
     state.store(OPEN)

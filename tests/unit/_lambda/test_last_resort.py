@@ -1,4 +1,4 @@
-"""Answering in a stuck handler's place, and leaving, on a clock that stands still."""
+"""Tests of the last resort, which answers for a stuck handler and exits, on a still clock."""
 
 from __future__ import annotations
 
@@ -34,27 +34,27 @@ ERROR = {"Content-Type": JSON, "Lambda-Runtime-Function-Error-Type": "LambdaTime
 
 
 class Gone(BaseException):
-    """The process has ended; what comes after that must not happen."""
+    """The process has ended; nothing may happen after that."""
 
 
 class Scene:
-    """A function of 30 s whose handler is stuck, the API, and what a process can be asked for."""
+    """A function of 30 s with a stuck handler, the Runtime API, and the process's functions."""
 
     def __init__(self) -> None:
         self.clock = FakeClock(NOW)
-        self.did: list[str] = []  # in this order
+        self.did: list[str] = []  # the steps, in order
         self.posted: list[tuple[str, str, bytes, dict[str, str], float]] = []
         self.refusal: Exception | None = None
         self.status = 202
         self.reported: list[tuple[object, ...]] = []
         self.failures: list[BaseException] = []
         self.no_thread: Exception | None = None
-        self.is_hanging = False  # the fallback
+        self.is_hanging = False  # whether the fallback hangs
 
     # ---- the process -----
 
     def call(self, function: Callable[[], object], seconds: float) -> BoundedCall:
-        """On the scene's clock: a call that hangs takes all of its time."""
+        """Run on the scene's clock; a call that hangs takes all of its time."""
         if self.no_thread is not None:
             raise self.no_thread
         call = BoundedCall(function)
@@ -107,7 +107,7 @@ class Scene:
         return self.firing
 
     def act(self, resort: Exit | None = None) -> str | None:
-        """What it says, if the process goes on."""
+        """Run the last resort, and return its result if the process goes on."""
         return (resort or self.make()).act(self.firing)
 
 
@@ -125,7 +125,7 @@ def scene(monkeypatch: pytest.MonkeyPatch) -> Scene:
 
 
 def test_an_exit_answers_with_an_error_first(scene: Scene) -> None:
-    """Then it says so, has the handler's children end, and goes."""
+    """An exit posts the error, then writes the record, ends the handler's children and exits."""
     scene.fire()
 
     with pytest.raises(Gone):
@@ -148,7 +148,10 @@ def test_an_exit_answers_with_an_error_first(scene: Scene) -> None:
 
 
 def test_what_is_not_known_is_not_told(scene: Scene) -> None:
-    """Nothing has looked where the handler is, and it is later than it should be."""
+    """Unknown facts are left out.
+
+    Nothing has looked at the handler, and it is later than planned.
+    """
     scene.fire().details = None
     scene.clock.now = HARD + 1.25
 
@@ -163,7 +166,10 @@ def test_what_is_not_known_is_not_told(scene: Scene) -> None:
 
 
 def test_the_answer_has_the_header_that_the_event_had(scene: Scene) -> None:
-    """awslambdaric's own frame knows it, some frames out."""
+    """The answer has the header that the event had.
+
+    It is taken from awslambdaric's own frame, some frames out.
+    """
     scene.fire()
 
     def handler() -> None:
@@ -180,7 +186,10 @@ def test_the_answer_has_the_header_that_the_event_had(scene: Scene) -> None:
 
 
 def test_an_invocation_without_a_request_id_cannot_be_answered(scene: Scene) -> None:
-    """Nothing is posted, and the process does not end."""
+    """An invocation without a request id cannot be answered.
+
+    Nothing is posted, and the process goes on.
+    """
     scene.fire().invocation.context = SimpleNamespace()
 
     assert scene.act() == "the context has no aws_request_id"
@@ -188,7 +197,7 @@ def test_an_invocation_without_a_request_id_cannot_be_answered(scene: Scene) -> 
 
 
 def test_a_handler_that_has_come_back_answers_for_itself(scene: Scene) -> None:
-    """There is nothing to say about it."""
+    """If the handler has ended in time, it answers for itself and nothing is logged."""
     scene.fire().invocation.is_open = False
 
     assert scene.act() is None
@@ -196,7 +205,7 @@ def test_a_handler_that_has_come_back_answers_for_itself(scene: Scene) -> None:
 
 
 def test_an_answer_that_is_not_taken_is_given_back(scene: Scene) -> None:
-    """The process goes on, and the handler can still answer for itself."""
+    """If the answer is refused the process goes on, and the handler can still answer for itself."""
     scene.fire()
     scene.refusal = ConnectionRefusedError("nobody there")
 
@@ -208,7 +217,7 @@ def test_an_answer_that_is_not_taken_is_given_back(scene: Scene) -> None:
 
 
 def test_what_was_reported_already_is_not_reported_again(scene: Scene) -> None:
-    """The process goes all the same."""
+    """A timeout that has been reported is not reported again, and the process ends all the same."""
     scene.fire().report("stuck")
     scene.did.clear()
     scene.reported.clear()
@@ -228,7 +237,7 @@ def test_what_was_reported_already_is_not_reported_again(scene: Scene) -> None:
     ids=["value", "callable"],
 )
 def test_a_fallback_is_the_answer(fallback: object, scene: Scene) -> None:
-    """As JSON, where the runtime is none of awslambdaric's."""
+    """A fallback's value is posted as JSON if the runtime is not awslambdaric."""
     scene.fire(fallback=fallback)
 
     with pytest.raises(Gone):
@@ -244,7 +253,10 @@ def test_a_fallback_is_the_answer(fallback: object, scene: Scene) -> None:
 def test_a_fallback_is_marshalled_as_the_runtime_would(
     body: str | bytes, scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By the user's own marshaller, if there is one."""
+    """A fallback's value is marshalled as the runtime would do it.
+
+    The user's own marshaller is used if there is one.
+    """
     given: list[object] = []
 
     def marshal_response(value: object) -> tuple[str | bytes, str]:
@@ -264,7 +276,7 @@ def test_a_fallback_is_marshalled_as_the_runtime_would(
 
 
 def test_the_error_is_the_answer_where_the_fallback_fails(scene: Scene) -> None:
-    """The record says how."""
+    """If the fallback fails the error is posted, and the record has the reason."""
 
     def fallback(_details: object) -> None:
         raise KeyError("statusCode")
@@ -279,7 +291,7 @@ def test_the_error_is_the_answer_where_the_fallback_fails(scene: Scene) -> None:
 
 
 def test_a_fallback_that_hangs_leaves_time_for_the_error(scene: Scene) -> None:
-    """It has a third of what is left."""
+    """A fallback that hangs gets a third of the remaining time, so that the error can be posted."""
     scene.fire(fallback=lambda _details: {})
     scene.is_hanging = True
 
@@ -297,7 +309,7 @@ def test_a_fallback_that_hangs_leaves_time_for_the_error(scene: Scene) -> None:
 
 
 def test_a_fallback_has_no_time_beyond_the_hard_deadline(scene: Scene) -> None:
-    """Where Lambda has not killed."""
+    """After the hard deadline a fallback gets no time, if Lambda has not killed the process."""
     scene.fire(fallback=lambda _details: {})
     scene.is_hanging = True
     scene.clock.now = HARD + 3.0
@@ -309,7 +321,7 @@ def test_a_fallback_has_no_time_beyond_the_hard_deadline(scene: Scene) -> None:
 
 
 def test_without_a_thread_there_is_no_fallback(scene: Scene) -> None:
-    """The error goes out all the same."""
+    """If no thread can be started the fallback is not called, and the error is posted."""
     scene.fire(fallback=lambda _details: {})
     scene.no_thread = RuntimeError("can't start new thread")
 
@@ -326,7 +338,10 @@ def test_without_a_thread_there_is_no_fallback(scene: Scene) -> None:
 def test_a_leaving_that_fails_ends_the_process_all_the_same(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It has been answered for, so the process must not go on; the log has the error."""
+    """If leaving fails the process ends all the same, because it has been answered for.
+
+    The log has the error.
+    """
     error = OSError("no /proc")
 
     def fail(_spared: set[int]) -> None:

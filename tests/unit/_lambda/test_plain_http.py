@@ -1,4 +1,4 @@
-"""The Runtime API's address, what is never sent there, and a server that does not answer."""
+"""Tests of the Runtime API's address, of forged requests, and of a server that does not answer."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from watchdog_lambda._lambda.plain_http import PlainApi, Unanswered
 
 
 def test_nobody_there_and_nobody_speaking_are_errors_in_time() -> None:
-    """A refused connection at once, a silent one after the time given."""
+    """A refused connection is an error at once, and a silent server after the given time."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
         with pytest.raises(Unanswered, match="timed out"):
@@ -29,7 +29,10 @@ def test_nobody_there_and_nobody_speaking_are_errors_in_time() -> None:
     ],
 )
 def test_an_identifier_cannot_forge_a_request(path: str, headers: dict[str, str]) -> None:
-    """A context is the user's, and may give any text for the identifier of its request."""
+    """A request identifier cannot forge a request.
+
+    A context is the user's, and may contain any text there.
+    """
     with (
         socket.create_server(("127.0.0.1", 0)) as silent,
         pytest.raises(ValueError, match="not to be sent by HTTP"),
@@ -39,6 +42,6 @@ def test_an_identifier_cannot_forge_a_request(path: str, headers: dict[str, str]
 
 @pytest.mark.parametrize("address", ["", "127.0.0.1", "127.0.0.1:", "http://127.0.0.1:80/"])
 def test_what_is_no_address_is_refused_at_start(address: str) -> None:
-    """Host and port, as Lambda gives them."""
+    """An address that is not a host and port, as Lambda gives them, is refused at the start."""
     with pytest.raises(ConfigurationError, match=r"AWS_LAMBDA_RUNTIME_API=.*127\.0\.0\.1:9001"):
         PlainApi(address)

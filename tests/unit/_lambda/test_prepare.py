@@ -1,4 +1,4 @@
-"""What the settings ask of the process: once, and never at the price of its start."""
+"""Tests of the process's preparation by the settings, which must never fail its start."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LAMBDA = {"AWS_LAMBDA_RUNTIME_API": "127.0.0.1:9001"}
 
 
 class Sandbox:
-    """Takes down what is asked of it; or has no room for itself."""
+    """Records the calls, or refuses to be set up."""
 
     made: list[Sandbox]
     error: Exception | None
@@ -37,7 +37,7 @@ class Sandbox:
 
 
 class Extension:
-    """Registers, unless it is refused; its connection."""
+    """Stands for the registration of an extension, which may be refused, and for its connection."""
 
     def __init__(self) -> None:
         self.asked = 0
@@ -54,7 +54,7 @@ class Extension:
 
 @pytest.fixture(autouse=True)
 def extension(monkeypatch: pytest.MonkeyPatch) -> Extension:
-    """What Lambda has of it."""
+    """Return what Lambda has received of the extension."""
     extension = Extension()
     monkeypatch.setattr(sandbox, "announced_by", extension)
     monkeypatch.setattr(startup, "_registered", [])
@@ -63,7 +63,7 @@ def extension(monkeypatch: pytest.MonkeyPatch) -> Extension:
 
 @pytest.fixture(autouse=True)
 def fresh(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
-    """The watchdog of a process in which nothing has been prepared."""
+    """Return the watchdog of a process in which nothing has been prepared."""
     monkeypatch.setattr(startup, "_done", set())
     monkeypatch.setattr(startup, "_past", {})
     monkeypatch.setattr(startup, "_starts", [])
@@ -89,7 +89,10 @@ def prepare(environ: dict[str, str] | None = None, **settings: Any) -> None:
 
 
 def test_sigterm_is_listened_for_and_registered_once(extension: Extension) -> None:
-    """The identifier is left to the program after a restart."""
+    """SIGTERM is listened for and the extension registered once.
+
+    Its identifier is passed on to a restarted program.
+    """
     prepare(sigterm="1")
     prepare(sigterm="1")
 
@@ -98,7 +101,7 @@ def test_sigterm_is_listened_for_and_registered_once(extension: Extension) -> No
 
 
 def test_a_refused_extension_leaves_nothing(extension: Extension) -> None:
-    """A program that is started anew in this process may try again."""
+    """A refused registration leaves no identifier, so a program that is restarted may try again."""
     extension.is_taken = False
 
     prepare(sigterm="1")
@@ -108,7 +111,7 @@ def test_a_refused_extension_leaves_nothing(extension: Extension) -> None:
 
 
 def test_after_a_restart_the_registration_is_still_there(extension: Extension) -> None:
-    """A second one would be refused."""
+    """After a restart the extension is not registered again, because that would be refused."""
     prepare({PAST: "extension=ext-0"}, sigterm="1")
 
     assert extension.asked == 0
@@ -121,7 +124,10 @@ def test_after_a_restart_the_registration_is_still_there(extension: Extension) -
 def test_where_it_cannot_be_listened_the_start_goes_on(
     caplog: pytest.LogCaptureFixture, extension: Extension, error: Exception
 ) -> None:
-    """With a warning; an extension that is not used would cost 500 ms at each end."""
+    """If the signal cannot be listened for, the start goes on with a warning.
+
+    No extension is registered, as it would cost 500 ms at each end.
+    """
     Sandbox.error = error
 
     prepare(sigterm="1")
@@ -131,7 +137,7 @@ def test_where_it_cannot_be_listened_the_start_goes_on(
 
 
 class Supervision:
-    """Stands for a fork: returns what is in the runtime's process then, or refuses."""
+    """Stands for a fork: returns what the runtime's process would have then, or refuses."""
 
     def __init__(self, refusal: str | None = None) -> None:
         self.refusal = refusal
@@ -153,7 +159,7 @@ class Supervision:
 
 @pytest.fixture
 def supervised(monkeypatch: pytest.MonkeyPatch) -> Callable[[str | None], Supervision]:
-    """Have it started, or refused with a reason."""
+    """Let a supervisor be started, or be refused with a reason."""
 
     def begins(refusal: str | None = None) -> Supervision:
         supervision = Supervision(refusal)
@@ -165,13 +171,16 @@ def supervised(monkeypatch: pytest.MonkeyPatch) -> Callable[[str | None], Superv
 
 
 def prepare_first(environ: dict[str, str] | None = None, **settings: str) -> None:
-    """As the entrypoint does."""
+    """Prepare the process as the entrypoint does."""
     given = {f"WATCHDOG_LAMBDA_{name.upper()}": value for name, value in settings.items()}
     startup.prepare(Settings.from_environ(given), {**LAMBDA, **(environ or {})}, is_entrypoint=True)
 
 
 def test_the_watchdog_is_ready_when_the_init_ends(fresh: SimpleNamespace) -> None:
-    """The first invocation waits for no thread: it may have a fourteenth of a processor."""
+    """The watchdog's thread is running when the init ends.
+
+    In the first invocation its start would take long, at perhaps a fourteenth of a processor.
+    """
     end_init(LAMBDA, wake_signal="SIGUSR2")
 
     assert fresh.made == [signal.SIGUSR2]
@@ -188,7 +197,10 @@ def test_the_watchdog_is_ready_when_the_init_ends(fresh: SimpleNamespace) -> Non
 def test_no_thread_is_started_outside_of_lambda_and_before_the_process_is_copied(
     fresh: SimpleNamespace, environ: dict[str, str]
 ) -> None:
-    """A fork would not take it along; and from 3.12 on Python warns of one."""
+    """No thread is started outside of Lambda, or before the process is forked.
+
+    A fork would not copy it, and from 3.12 on Python warns of it.
+    """
     end_init(environ)
 
     assert fresh.made == []
@@ -202,7 +214,10 @@ def test_a_supervisor_is_started_first_and_keeps_the_extension(
     *,
     is_taken: bool,
 ) -> None:
-    """SIGTERM is listened for in the process that it has forked, which registers nothing."""
+    """A supervisor is started first, and registers the extension.
+
+    The process that it forks listens for SIGTERM and registers nothing.
+    """
     extension.is_taken = is_taken
     supervision = supervised(None)
     prepare_first(last_resort="supervise", sigterm="1")
@@ -221,7 +236,10 @@ def test_a_supervisor_that_cannot_be_had_is_said_and_replaced(
     extension: Extension,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """With the reason, once; exit takes its place, and the extension stays."""
+    """If no supervisor can be started the log says why, once.
+
+    Exit is used instead, and the extension is registered.
+    """
     supervised("2 threads run already")
     prepare_first(last_resort="supervise", sigterm="1")
     prepare_first(last_resort="supervise", sigterm="1")
@@ -235,7 +253,7 @@ def test_a_supervisor_that_cannot_be_had_is_said_and_replaced(
 def test_a_python_without_a_module_that_it_needs_has_none(
     fresh: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Such as mmap; the start goes on."""
+    """If Python lacks a module that the supervisor needs, such as mmap, exit is used instead."""
     monkeypatch.setitem(sys.modules, supervise.__name__, None)
     prepare_first(last_resort="supervise")
 
@@ -246,7 +264,10 @@ def test_a_python_without_a_module_that_it_needs_has_none(
 def test_only_the_entrypoint_starts_a_supervisor(
     supervised: Callable[[str | None], Supervision], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """With a decorator, the handler's own code is being imported by then."""
+    """Only the entrypoint starts a supervisor.
+
+    With a decorator the handler's own code is being imported already.
+    """
     supervision = supervised(None)
     prepare(last_resort="supervise")
 
@@ -261,7 +282,10 @@ def test_a_worker_of_managed_instances_has_a_supervisor_or_nothing(
     caplog: pytest.LogCaptureFixture,
     refusal: str | None,
 ) -> None:
-    """An exit would cost the worker; nor is there an announcement of the end."""
+    """A worker of Managed Instances gets a supervisor or no last resort.
+
+    An exit would cost the worker, and its end is not announced.
+    """
     supervision = supervised(refusal)
     workers = {"AWS_LAMBDA_MAX_CONCURRENCY": "4"}
     prepare_first(workers, last_resort="supervise", sigterm="1")
@@ -276,7 +300,10 @@ def test_a_worker_of_managed_instances_has_a_supervisor_or_nothing(
 def test_without_proc_there_is_no_last_resort(
     fresh: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What the process was given cannot be told, nor its children found."""
+    """Without /proc there is no last resort.
+
+    The process's initial state and its children cannot be read.
+    """
 
     def missing(_past: object) -> None:
         raise FileNotFoundError("/proc/self/environ")
@@ -293,7 +320,10 @@ def test_without_proc_there_is_no_last_resort(
 def test_the_process_is_replaced_by_its_supervisor_or_else_by_itself(
     supervised: Callable[[str | None], Supervision],
 ) -> None:
-    """Whatever the settings; what it was given is noted first."""
+    """A process is replaced by its supervisor, or restarts itself without one.
+
+    The initial state is noted first, whatever the settings are.
+    """
     prepare()
     renewals = [aftermath.renewal]
     supervision = supervised(None)
@@ -304,7 +334,10 @@ def test_the_process_is_replaced_by_its_supervisor_or_else_by_itself(
 
 
 def test_a_worker_of_managed_instances_does_not_start_anew() -> None:
-    """The process that has started it would not know it again."""
+    """A worker of Managed Instances does not restart itself.
+
+    Its parent process would not recognise it.
+    """
     prepare({"AWS_LAMBDA_MAX_CONCURRENCY": "4"})
 
     assert aftermath.renewal is None
@@ -314,7 +347,7 @@ def test_a_worker_of_managed_instances_does_not_start_anew() -> None:
 def test_without_the_gil_nothing_is_prepared(
     monkeypatch: pytest.MonkeyPatch, environ: dict[str, str]
 ) -> None:
-    """Whether or not the settings ask for anything: the start fails, with what would do."""
+    """Without the GIL the start fails, whatever the settings are. The message says what to do."""
     monkeypatch.setattr(sys, "_is_gil_enabled", lambda: False, raising=False)
 
     with pytest.raises(ConfigurationError, match="set PYTHON_GIL=1"):
@@ -322,7 +355,7 @@ def test_without_the_gil_nothing_is_prepared(
 
 
 def test_with_the_gil_a_free_threaded_build_starts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As awslambdaric's client turns it on."""
+    """A free-threaded build starts with the GIL enabled, as it is by awslambdaric's client."""
     monkeypatch.setattr(sys, "_is_gil_enabled", lambda: True, raising=False)
 
     prepare(sigterm="1")

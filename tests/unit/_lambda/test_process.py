@@ -1,4 +1,4 @@
-"""What a process has started and was given; the rest is shown by real restarts in tests/runtime."""
+"""Tests of a process's children and initial state; tests/runtime has real restarts."""
 
 from __future__ import annotations
 
@@ -26,7 +26,10 @@ if TYPE_CHECKING:
 
 
 def test_the_past_is_told_once() -> None:
-    """What the program before left is read, and gone from what child processes inherit."""
+    """The previous program's data is read once, and removed from the environment.
+
+    Child processes do not inherit it.
+    """
     environ = {PAST: "cpu=0.125 extension=ext-1", "HOME": "/"}
 
     assert take_past(environ) == {"cpu": "0.125", "extension": "ext-1"}
@@ -35,7 +38,10 @@ def test_the_past_is_told_once() -> None:
 
 
 def test_children_and_theirs_are_ended_but_for_those_of_before() -> None:
-    """A shell's own child too; what an image's start script has started stays."""
+    """Children and their children are ended, but not those from before the start.
+
+    An image's start script may have started them.
+    """
     with subprocess.Popen(["sleep", "60"]) as spared:
         since = parent_and_start(spared.pid)[1] + 0.001
         tick = 1 / os.sysconf("SC_CLK_TCK")
@@ -55,7 +61,10 @@ def test_children_and_theirs_are_ended_but_for_those_of_before() -> None:
 
 
 def test_children_that_end_by_themselves_are_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Between the look and the signal, or when other code waits for them."""
+    """A child that ends by itself before it is signalled is no error.
+
+    Nor is one that other code waits for.
+    """
     nobody = 999_999_999
     monkeypatch.setattr(offspring, "descendants", lambda _pid, _since: [nobody])
 
@@ -66,7 +75,7 @@ def test_children_that_end_by_themselves_are_no_error(monkeypatch: pytest.Monkey
 def test_an_ended_child_is_waited_for_but_not_for_long(
     monkeypatch: pytest.MonkeyPatch, looks: int, turns: int
 ) -> None:
-    """20 ms for all of them: one that the kernel does not end is left over."""
+    """An ended child is awaited, for 20 ms in all. A child that the kernel does not end is left."""
     clock = FakeClock()
     running = iter([True] * (looks - 1) + [False])
     pauses: list[float] = []
@@ -89,7 +98,10 @@ def test_an_ended_child_is_waited_for_but_not_for_long(
 def test_a_process_that_is_gone_when_it_is_looked_at_is_left_out(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """And what is no process in /proc is passed over."""
+    """A process that has ended when it is read is left out.
+
+    Entries of /proc that are no processes are ignored.
+    """
     parent = os.getppid()
     listed = ["meminfo", "999999999", str(os.getpid())]
     monkeypatch.setattr(os, "listdir", lambda _path: listed)
@@ -98,7 +110,7 @@ def test_a_process_that_is_gone_when_it_is_looked_at_is_left_out(
 
 
 def restarted(prepare: Callable[[Start], object], **environ: str) -> dict[str, Any]:
-    """What a process starts anew with, having prepared it; played in a child of this one."""
+    """Return the state with which a prepared process restarts, as observed in a child process."""
 
     def child() -> bytes:
         found: dict[str, Any] = {}
@@ -122,7 +134,10 @@ def restarted(prepare: Callable[[Start], object], **environ: str) -> dict[str, A
 
 
 def test_a_program_starts_anew_with_what_it_was_given(tmp_path: Path) -> None:
-    """Its arguments, environment, folder, blocked signals; not what has come since."""
+    """A program restarts with its initial arguments, environment, directory and blocked signals.
+
+    Later changes are not kept.
+    """
 
     def change(start: Start) -> list[int]:
         given, opened = os.pipe()
@@ -152,7 +167,7 @@ def test_a_program_starts_anew_with_what_it_was_given(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_was_gone_at_the_start_is_not_gone_back_to(tmp_path: Path) -> None:
-    """There is none to go to."""
+    """If the initial directory was gone at the start already, a restart does not change to it."""
 
     def change(start: Start) -> None:
         start.cwd = None
@@ -163,7 +178,10 @@ def test_a_folder_that_was_gone_at_the_start_is_not_gone_back_to(tmp_path: Path)
 
 @pytest.mark.parametrize("kind", ["snap-start", "on-demand"])
 def test_a_snapshot_is_not_asked_for_again(kind: str) -> None:
-    """Lambda would have no answer; other ways of being initialized are told as they were."""
+    """A snapshot is not taken again after a restart, because Lambda would not answer the request.
+
+    Other types of initialization are passed on.
+    """
     found = restarted(lambda _start: None, AWS_LAMBDA_INITIALIZATION_TYPE=kind)
 
     told = found["environ"].get("AWS_LAMBDA_INITIALIZATION_TYPE")
@@ -171,7 +189,7 @@ def test_a_snapshot_is_not_asked_for_again(kind: str) -> None:
 
 
 def test_a_folder_that_has_been_removed_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The start goes on."""
+    """A working directory that has been removed counts as unknown, and the start goes on."""
 
     def removed() -> str:
         raise FileNotFoundError
@@ -182,7 +200,10 @@ def test_a_folder_that_has_been_removed_is_none(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_start_knows_the_first_environment_and_the_inherited_descriptors() -> None:
-    """Not what has become of them since."""
+    """The initial state has the first environment and the inherited descriptors.
+
+    Later changes do not affect it.
+    """
     os.environ["CHANGED_SINCE"] = "1"
     read, write = os.pipe()
     try:
@@ -198,11 +219,11 @@ def test_a_start_knows_the_first_environment_and_the_inherited_descriptors() -> 
         del os.environ["CHANGED_SINCE"]
 
 
-# ---- in front of the next event ----------------------------------------------------------------
+# ---- before the next event ---------------------------------------------------------------------
 
 
 class Client:
-    """Stands for awslambdaric's."""
+    """Stands for awslambdaric's client."""
 
     def wait_next_invocation(self) -> str:
         return "event"
@@ -210,7 +231,7 @@ class Client:
 
 @pytest.fixture
 def client(monkeypatch: pytest.MonkeyPatch) -> type[Client]:
-    """The runtime's client of this process."""
+    """Install a client as that of this process's runtime."""
     own = type("Client", (Client,), {"wait_next_invocation": Client.wait_next_invocation})
     module = SimpleNamespace(BaseLambdaRuntimeClient=own)
     monkeypatch.setitem(sys.modules, "awslambdaric.lambda_runtime_client", module)
@@ -218,7 +239,7 @@ def client(monkeypatch: pytest.MonkeyPatch) -> type[Client]:
 
 
 def started(monkeypatch: pytest.MonkeyPatch, clock: FakeClock, **environ: str) -> Start:
-    """A process whose init has taken two seconds, one of them a processor's."""
+    """A process whose init has taken two seconds, one of them of processor time."""
     now = SimpleNamespace(since_boot=clock.monotonic, monotonic=clock.monotonic)
     monkeypatch.setattr(process, "SystemClock", now)
     monkeypatch.setattr(process, "cpu_time", lambda: 1.5)
@@ -233,21 +254,27 @@ def started(monkeypatch: pytest.MonkeyPatch, clock: FakeClock, **environ: str) -
 def test_an_init_takes_longer_at_a_small_functions_share(
     monkeypatch: pytest.MonkeyPatch, memory: str, seconds: float
 ) -> None:
-    """What has taken a processor, that is; Lambda gives a whole one to the first init only."""
+    """An init takes longer at a small function's CPU share, by its processor time.
+
+    Lambda gives a whole processor to the first init only.
+    """
     start = started(monkeypatch, FakeClock(), AWS_LAMBDA_FUNCTION_MEMORY_SIZE=memory)
 
     assert start.init_takes() == pytest.approx(seconds, abs=0.01)
 
 
 def test_without_a_past_the_init_has_begun_with_the_process() -> None:
-    """As the kernel dates it."""
+    """Without a previous program's data the init has begun with the process.
+
+    The kernel's start time is used.
+    """
     assert Start({}).init_takes() >= SystemClock.since_boot() - parent_and_start(os.getpid())[1] - 1
 
 
 def test_it_starts_anew_in_front_of_the_next_event_and_not_before(
     monkeypatch: pytest.MonkeyPatch, client: type[Client]
 ) -> None:
-    """The answer has gone out by then."""
+    """The restart happens before the next event, when the answer has been sent, and not earlier."""
     begun: list[str] = []
     monkeypatch.setattr(Start, "again", lambda _self: begun.append("again"))
     start = started(monkeypatch, FakeClock())
@@ -261,7 +288,10 @@ def test_it_starts_anew_in_front_of_the_next_event_and_not_before(
 def test_it_is_kept_if_the_init_does_not_fit(
     monkeypatch: pytest.MonkeyPatch, client: type[Client]
 ) -> None:
-    """The record has both figures."""
+    """The process is kept if the init does not fit into the remaining time.
+
+    The record has both times.
+    """
     before = client.wait_next_invocation
     start = started(monkeypatch, FakeClock())
 
@@ -279,7 +309,10 @@ def test_it_serves_the_next_event_if_it_cannot_start_anew(
     error: OSError | None,
     said: str,
 ) -> None:
-    """And says so: posting the answer has taken too long, or the program is gone."""
+    """A process that cannot restart serves the next event and logs why.
+
+    Posting the answer has taken too long, or the program is gone.
+    """
 
     def again(_self: Start) -> None:
         if error is not None:
@@ -299,7 +332,10 @@ def test_it_serves_the_next_event_if_it_cannot_start_anew(
 def test_neither_a_child_process_nor_another_runtime_starts_anew(
     monkeypatch: pytest.MonkeyPatch, client: type[Client]
 ) -> None:
-    """It would take the parent's place, or never come to do it."""
+    """Neither a child process nor a process of another runtime restarts.
+
+    A child would replace its parent; the other would never reach the restart.
+    """
     del client
     start = Start({})
     assert in_a_fork(lambda: str(start.before_next_event(1e6)).encode()) == (
@@ -333,13 +369,19 @@ def prepared(**environment: str) -> tuple[str, str]:
 
 
 def test_the_last_resort_is_prepared_on_lambda_only() -> None:
-    """Without a Runtime API there is no caller to answer, and nothing is imported."""
+    """The last resort is prepared on Lambda only.
+
+    Elsewhere there is no caller to answer, and nothing is imported.
+    """
     assert prepared() == ("False False", "")
     assert prepared(AWS_LAMBDA_RUNTIME_API="127.0.0.1:9001") == ("True True", "")
 
 
 def test_managed_instances_are_told_that_there_is_no_last_resort() -> None:
-    """Ending the process there would end a worker for good."""
+    """On Managed Instances the log says that there is no last resort.
+
+    An exit would end a worker for good.
+    """
     stdout, stderr = prepared(
         AWS_LAMBDA_RUNTIME_API="127.0.0.1:9001", AWS_LAMBDA_MAX_CONCURRENCY="4"
     )

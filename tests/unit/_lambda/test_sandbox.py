@@ -1,4 +1,4 @@
-"""SIGTERM=1, piece by piece; the whole of it, in a real process, is in tests/runtime."""
+"""Tests of the parts of SIGTERM=1; tests/runtime has it in a real process."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
 
 class Ended(BaseException):
-    """The process would have ended here, with this status."""
+    """Raised where the process would have ended with this status."""
 
 
 @pytest.fixture
 def sandbox(monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandbox]:
-    """One that ends no process, and listens to nothing yet."""
+    """Return a sandbox that ends no process, and listens to nothing yet."""
 
     def end(status: int) -> None:
         raise Ended(status)
@@ -61,7 +61,7 @@ def sigterm() -> Iterator[Callable[[Any], object]]:
 
 
 class Lambda:
-    """Takes the extension, or does not."""
+    """Accepts or refuses the extension."""
 
     def __init__(self, answer: object) -> None:
         self._answer = answer
@@ -75,7 +75,10 @@ class Lambda:
 
 
 def test_the_connection_for_no_event_is_handed_on() -> None:
-    """Closed, Lambda would take the extension for ended."""
+    """The connection on which no event is requested is kept open.
+
+    Lambda would take a closed one for the extension's end.
+    """
     connection = object()
     api: Any = Lambda(connection)
 
@@ -84,7 +87,7 @@ def test_the_connection_for_no_event_is_handed_on() -> None:
 
 
 def test_a_refusal_is_warned_of_and_no_error(caplog: pytest.LogCaptureFixture) -> None:
-    """The function starts all the same."""
+    """A refused registration is warned of, and the function starts all the same."""
     api: Any = Lambda(OSError("403 no"))
 
     assert announced_by(api) is None
@@ -95,13 +98,16 @@ def test_a_refusal_is_warned_of_and_no_error(caplog: pytest.LogCaptureFixture) -
 
 
 def in_a_child(scene: Callable[[], object]) -> Any:
-    """What a scene gives, in a process whose signals are its own."""
+    """Return the result of a scene in a child process, which has signals of its own."""
     return json.loads(in_a_fork(lambda: json.dumps(scene()).encode()))
 
 
 @pytest.mark.parametrize("is_taken", [False, True])
 def test_the_descriptor_of_signals_is_taken_where_it_is_free(is_taken: bool) -> None:  # noqa: FBT001
-    """A loop's stays the loop's; the handler is installed either way, as there is no other."""
+    """The wake-up descriptor is taken only if it is free, because a loop may use it.
+
+    The signal handler is installed in any case.
+    """
 
     def scene() -> list[bool]:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -120,7 +126,7 @@ def test_the_descriptor_of_signals_is_taken_where_it_is_free(is_taken: bool) -> 
 
 
 def test_a_handler_of_the_users_stays() -> None:
-    """Ours stands only where there is none."""
+    """A user's SIGTERM handler is kept, and ours is installed only if there is none."""
 
     def scene() -> bool:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -131,7 +137,10 @@ def test_a_handler_of_the_users_stays() -> None:
 
 
 def test_a_child_of_the_sandbox_is_not_the_sandbox() -> None:
-    """It is ended by SIGTERM as any process is, and its signals reach the parent's thread not."""
+    """A forked child is ended by SIGTERM like any process.
+
+    Its signals do not reach the parent's thread.
+    """
 
     def scene() -> list[bool]:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -150,7 +159,7 @@ def test_a_child_of_the_sandbox_is_not_the_sandbox() -> None:
 def test_what_is_not_ours_is_left_alone_in_a_child(
     sandbox: Sandbox, sigterm: Callable[[Any], object]
 ) -> None:
-    """Another library's descriptor, another library's handler."""
+    """A descriptor or signal handler of another library is left unchanged in a child."""
     sigterm(signal.SIG_IGN)
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
@@ -167,7 +176,10 @@ def test_what_is_not_ours_is_left_alone_in_a_child(
 
 
 def test_a_fork_off_the_main_thread_is_no_error(sandbox: Sandbox) -> None:
-    """Signals cannot be set there; as in a sub-interpreter."""
+    """A fork off the main thread is no error.
+
+    Signals cannot be set there, as in a sub-interpreter.
+    """
     failed: list[BaseException] = []
 
     def fork() -> None:
@@ -184,7 +196,7 @@ def test_a_fork_off_the_main_thread_is_no_error(sandbox: Sandbox) -> None:
 
 
 def test_a_pipe_full_of_signals_is_no_error(sandbox: Sandbox) -> None:
-    """The thread is about to read them."""
+    """A pipe that is full of signals is no error, because the thread is about to read them."""
     sandbox._on_sigterm(signal.SIGTERM, None)
     assert os.read(sandbox._read_end, 512) == bytes((signal.SIGTERM,))
 
@@ -208,7 +220,10 @@ def test_the_hooks_run_last_registered_first_and_the_process_ends(
     sigterm: Callable[[Any], object],
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    """At SIGTERM, not at another signal that Python handles; and one line says so."""
+    """At SIGTERM the hooks run in reverse order of registration, and the process ends.
+
+    Another signal that Python handles does nothing. One line has the outcomes.
+    """
     order: list[int] = []
     hook(lambda: order.append(1))
     hook(lambda: order.append(2))
@@ -231,7 +246,10 @@ def test_a_hook_that_hangs_has_the_budget_and_no_more(
     hook: Callable[[Callable[[], object]], None],
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    """Lambda kills 500 ms after SIGTERM, and the line has to be written before."""
+    """A hook that hangs gets the budget and no more.
+
+    Lambda kills 500 ms after SIGTERM, and the line must be written before.
+    """
     release = threading.Event()
     hook(lambda: release.wait(BOUND))
     began = SystemClock.monotonic()
@@ -248,7 +266,10 @@ def test_a_hook_that_hangs_has_the_budget_and_no_more(
 def test_without_hooks_nothing_is_written(
     sandbox: Sandbox, sigterm: Callable[[Any], object], capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """And a user's handler that can run on its thread decides about the end."""
+    """Without hooks nothing is written.
+
+    A user's handler that can run on its thread decides when the process ends.
+    """
     sigterm(signal.SIG_IGN)
     announce(sandbox)
 
@@ -258,14 +279,17 @@ def test_without_hooks_nothing_is_written(
 
 
 def waiting_for_the_next_invocation(sandbox: Sandbox) -> None:
-    """Have the main thread seem to wait where it runs no Python handler."""
+    """Let the main thread seem to wait in a call in which no Python signal handler can run."""
     sandbox._main_waits_in_c = lambda: True  # type: ignore[method-assign]
 
 
 def test_the_users_handler_is_called_for_a_main_thread_that_waits(
     sandbox: Sandbox, sigterm: Callable[[Any], object]
 ) -> None:
-    """And what it exits with is what the process ends with."""
+    """The user's handler is called for a main thread that waits.
+
+    Its exit status is the process's.
+    """
     given: list[object] = []
 
     def exits(number: int, frame: FrameType | None) -> None:
@@ -284,7 +308,7 @@ def test_the_users_handler_is_called_for_a_main_thread_that_waits(
 
 
 def test_the_main_thread_waits_in_c_where_the_runtimes_client_does(sandbox: Sandbox) -> None:
-    """By the name of its function, the innermost one that is Python's."""
+    """The main thread waits in C if its innermost Python function is named like the client's."""
     waits: list[bool] = []
     looked = allocate_lock()
 
@@ -313,7 +337,10 @@ def test_the_main_thread_waits_in_c_where_the_runtimes_client_does(sandbox: Sand
     ("code", "status"), [(3, 3), (None, 0), ("a message", 1), (True, 1)], ids=repr
 )
 def test_exit_codes_are_the_interpreters(code: Any, status: int) -> None:
-    """None is success, whatever is no number is failure."""
+    """Exit codes are the interpreter's.
+
+    None is success, and a value that is no number is a failure.
+    """
 
     def exits(_number: int, _frame: object) -> None:
         raise SystemExit(code)
@@ -325,7 +352,7 @@ def test_exit_codes_are_the_interpreters(code: Any, status: int) -> None:
 
 
 def test_a_handler_that_fails_is_told_and_ends_nothing(capfd: pytest.CaptureFixture[str]) -> None:
-    """As it would on the main thread."""
+    """A handler that raises is logged and ends nothing, as on the main thread."""
 
     def fails(_number: int, _frame: object) -> None:
         raise KeyError("own")
@@ -339,7 +366,10 @@ def test_a_handler_that_fails_is_told_and_ends_nothing(capfd: pytest.CaptureFixt
 
 @pytest.mark.parametrize("default", [signal.SIG_IGN, signal.SIG_DFL, None])
 def test_what_cannot_be_called_is_not(default: Any) -> None:
-    """Ignored, or set by C code; nothing is waited for."""
+    """A signal handler that cannot be called is not called, and nothing waits for it.
+
+    The signal is ignored, or its handler was set by C code.
+    """
     handler = _Handler(default)
     handler.start()
 

@@ -1,4 +1,4 @@
-"""Where there can be no supervisor: the reason, and that nothing else has happened."""
+"""Tests of the reasons why there can be no supervisor, and that nothing else happens then."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def raises(error: Exception) -> Callable[..., Any]:
 
 @pytest.fixture(autouse=True)
 def pristine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One thread, and a process that stays as it is."""
+    """Simulate a process with one thread, and check that the test does not change it."""
     monkeypatch.setattr(supervise, "threads_of_this_process", lambda: 1)
     monkeypatch.setattr(Kernel, "adopt_orphans", lambda _self: None)
     monkeypatch.setattr(Supervisor, "serve", raises(BlockingIOError(11, "try again")))
@@ -44,14 +44,14 @@ def refused() -> str:
 
 
 def test_more_than_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A fork would leave the others behind."""
+    """With more than one thread there is no supervisor. A fork would not copy the other threads."""
     monkeypatch.setattr(supervise, "threads_of_this_process", lambda: 3)
 
     assert refused().startswith("3 threads run already, and a fork would take one of them along")
 
 
 def test_no_proc(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It cannot be told then how many threads there are."""
+    """Without /proc there is no supervisor, because the number of threads is unknown."""
     missing = FileNotFoundError(2, "No such file or directory", "/proc/self/task")
     monkeypatch.setattr(supervise, "threads_of_this_process", raises(missing))
 
@@ -59,28 +59,34 @@ def test_no_proc(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_no_fork(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The command says so, too, before anything is started."""
+    """Without fork there is no supervisor, and the command says so before anything is started."""
     monkeypatch.delattr(os, "fork")
 
     assert refused() == supervise.refusal() == "no fork on linux"
 
 
 def test_no_functions_of_c(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A Python that was built without libffi."""
+    """Without ctypes, in a Python that was built without libffi, there is no supervisor."""
     monkeypatch.setattr(supervise, "Kernel", raises(ImportError("No module named '_ctypes'")))
 
     assert refused() == supervise.refusal() == "No module named '_ctypes'"
 
 
 def test_a_system_that_refuses_to_tie_processes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Known before anything depends on it."""
+    """If the system cannot end the process with its supervisor, there is no supervisor.
+
+    This is known before anything depends on it.
+    """
     monkeypatch.setattr(libc, "function", lambda *_given: lambda *_arguments: -1)
 
     assert refused() == supervise.refusal() == "the system refuses prctl(2)"
 
 
 def test_a_system_that_refuses_orphans(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a handler starts could not be ended."""
+    """If the system does not pass orphans on there is no supervisor.
+
+    It could not end what a handler has started.
+    """
     error = OSError("the system refuses prctl(36)")
     monkeypatch.setattr(Kernel, "adopt_orphans", raises(error))
 
@@ -88,14 +94,17 @@ def test_a_system_that_refuses_orphans(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_no_shared_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing could be seen of the process."""
+    """Without shared memory there is no supervisor. It could not see the state of the process."""
     monkeypatch.setattr(supervise, "SharedState", raises(OSError(12, "Cannot allocate memory")))
 
     assert "Cannot allocate memory" in refused()
 
 
 def test_no_files_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Before Linux 3.17, or where Python was built for that."""
+    """Without files in memory there is no supervisor.
+
+    Linux before 3.17 has none, nor has a Python that was built for it.
+    """
     monkeypatch.delattr(os, "memfd_create")
 
     assert "memfd_create" in refused()
@@ -103,12 +112,12 @@ def test_no_files_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_no_process_to_be_had() -> None:
-    """The limit of processes is reached."""
+    """If no process can be started, because of the limit, there is no supervisor."""
     assert refused() == "no process can be had: [Errno 11] try again"
 
 
 def test_a_wait_ends_with_a_signal_or_an_interruption() -> None:
-    """Which is none, whatever the C library has left behind; as at the end of the time."""
+    """A wait returns the signal that has arrived, or 0 at an interruption or the time's end."""
 
     def child() -> bytes:
         kernel, waited_for = Kernel(), frozenset({signal.SIGUSR1, signal.SIGRTMIN})
@@ -125,5 +134,5 @@ def test_a_wait_ends_with_a_signal_or_an_interruption() -> None:
 
 
 def test_where_it_can_be_had_there_is_no_reason() -> None:
-    """Which is asked without a change."""
+    """Where a supervisor is possible there is no reason, and the check changes nothing."""
     assert supervise.refusal() is None

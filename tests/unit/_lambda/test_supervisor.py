@@ -1,4 +1,4 @@
-"""What a supervisor decides, with a process that does as the test says."""
+"""Tests of a supervisor's decisions, with a simulated process."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ NO_PROCESS_LEFT = BlockingIOError(11, "Resource temporarily unavailable")
 
 
 class Exited(BaseException):
-    """Stands in for the process's end."""
+    """Raised where the process would end."""
 
 
 class Process:
-    """The runtime's process: starts as often as it can, and does not run."""
+    """The runtime's process, which starts a limited number of times and does not run."""
 
     pid = 99
 
@@ -61,7 +61,7 @@ class Process:
 
 
 class Answers:
-    """Takes down what is answered."""
+    """Records the answers."""
 
     kernel = None
 
@@ -87,7 +87,7 @@ class Answers:
 
 
 class Api:
-    """Notes that the next event was asked for."""
+    """Records the requests for the next event."""
 
     def __init__(self, did: list[Any]) -> None:
         self.did = did
@@ -100,7 +100,7 @@ class Api:
 
 
 class Files:
-    """Holds no stack."""
+    """Files that have no stack."""
 
     def clear(self) -> None:
         pass
@@ -116,7 +116,7 @@ class Files:
 
 
 class Scene:
-    """A supervisor among those."""
+    """A supervisor with these stand-ins."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, **environ: str) -> None:
         self.state = SharedState()
@@ -140,7 +140,7 @@ class Scene:
         self.now += seconds
 
     def open(self, seconds: float) -> Any:
-        """An invocation that has so many left; as it is read."""
+        """Return an invocation with so much remaining time, as the supervisor reads it."""
         begin(self.state, REQUEST, wall() + seconds)
         seen = self.state.look()
         assert seen is not None
@@ -149,7 +149,7 @@ class Scene:
 
 @pytest.fixture
 def scene(monkeypatch: pytest.MonkeyPatch) -> Scene:
-    """One of its own."""
+    """Return a scene for one test."""
     return Scene(monkeypatch)
 
 
@@ -157,7 +157,10 @@ def scene(monkeypatch: pytest.MonkeyPatch) -> Scene:
 
 
 def test_the_first_process_that_cannot_be_had_is_an_error(scene: Scene) -> None:
-    """There is nothing yet that could run at the same time as the caller."""
+    """If the first process cannot be started, there is an error.
+
+    No other process could run at the same time as the caller.
+    """
     scene.process.starts = [NO_PROCESS_LEFT]
 
     with pytest.raises(BlockingIOError):
@@ -168,7 +171,10 @@ def test_the_first_process_that_cannot_be_had_is_an_error(scene: Scene) -> None:
 def test_a_fresh_process_is_had_once_the_last_one_is_gone(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A handler may have had all the processes that there are."""
+    """A new process can be started once the last one has ended.
+
+    A handler may have used up the limit of processes.
+    """
     scene.process.starts = [False, NO_PROCESS_LEFT, NO_PROCESS_LEFT, True]
     monkeypatch.setattr(Supervisor, "_attend", lambda _self: None)
 
@@ -182,7 +188,10 @@ def test_a_supervisor_that_cannot_go_on_ends(
     monkeypatch: pytest.MonkeyPatch,
     is_defect: bool,  # noqa: FBT001
 ) -> None:
-    """It says so; returning, it would run the handler, and so does the process that it watches."""
+    """A supervisor that cannot go on logs why, ends the process that it watches, and exits.
+
+    If it returned it would run the handler.
+    """
     scene.process.starts = [False] + [NO_PROCESS_LEFT] * 1000
 
     def attend(_self: object) -> None:
@@ -202,7 +211,10 @@ def test_a_supervisor_that_cannot_go_on_ends(
 
 
 def test_the_next_event_is_asked_for_before_the_process_is_ended(scene: Scene) -> None:
-    """What it takes the kernel to free gigabytes, the caller does not wait for."""
+    """The next event is requested before the process is ended.
+
+    The caller need not wait while the kernel frees gigabytes.
+    """
     seen = scene.open(0.2)
 
     assert scene.supervisor._answer_for(seen)
@@ -214,7 +226,10 @@ def test_the_next_event_is_asked_for_before_the_process_is_ended(scene: Scene) -
 
 
 def test_one_of_several_workers_asks_when_it_is_ready(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Until then another one serves what comes."""
+    """With several workers the next event is requested only when the new process is ready.
+
+    Another worker serves it until then.
+    """
     scene = Scene(monkeypatch, AWS_LAMBDA_MAX_CONCURRENCY="4")
 
     assert scene.supervisor._answer_for(scene.open(0.2))
@@ -226,7 +241,10 @@ def test_one_of_several_workers_asks_when_it_is_ready(monkeypatch: pytest.Monkey
 def test_a_fresh_process_is_told_how_it_was_initialized(
     monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    """But not of a snapshot: asked for the restore once more, Lambda would have no answer."""
+    """A new process is told how the sandbox was initialized, but not that it was from a snapshot.
+
+    Lambda would not answer a second request for the restore.
+    """
     scene = Scene(monkeypatch, AWS_LAMBDA_INITIALIZATION_TYPE=kind)
     scene.supervisor._answer_for(scene.open(0.2))
 
@@ -235,13 +253,16 @@ def test_a_fresh_process_is_told_how_it_was_initialized(
 
 
 def test_however_late_it_is_the_process_has_time_to_stop(scene: Scene) -> None:
-    """Without, it would be tried again and again, and nothing answered."""
+    """The process gets time to stop however late it is.
+
+    Otherwise stopping would be tried again and again, and nothing answered.
+    """
     assert scene.supervisor._answer_for(scene.open(-0.5))
     assert scene.process.did[0] == ("stop", 0.05)
 
 
 def test_a_handler_that_has_come_back_answers_for_itself(scene: Scene) -> None:
-    """Its answer is on its way when the process stops."""
+    """If the handler's answer is on its way when the process stops, the supervisor sends none."""
     scene.process.while_it_stops = lambda: scene.state.store(ANSWERING)
 
     assert not scene.supervisor._answer_for(scene.open(0.2))
@@ -250,7 +271,10 @@ def test_a_handler_that_has_come_back_answers_for_itself(scene: Scene) -> None:
 
 
 def test_another_invocation_is_not_answered_for_the_last_one(scene: Scene) -> None:
-    """It has begun by the time that the process stops."""
+    """An invocation that has begun by the time the process stops gets no late answer.
+
+    The answer would be for the last invocation.
+    """
     seen = scene.open(0.2)
     scene.process.while_it_stops = lambda: begin(scene.state, "the next", wall() + 3)
 
@@ -260,7 +284,10 @@ def test_another_invocation_is_not_answered_for_the_last_one(scene: Scene) -> No
 
 
 def test_an_answer_that_was_refused_is_not_sent_again(scene: Scene) -> None:
-    """The handler goes on, and nothing looks at this invocation any more."""
+    """A refused answer is not sent again.
+
+    The handler goes on, and this invocation is not looked at any more.
+    """
     seen = scene.open(0.2)
     scene.answers.is_taken = False
 
@@ -271,7 +298,10 @@ def test_an_answer_that_was_refused_is_not_sent_again(scene: Scene) -> None:
 
 @pytest.mark.parametrize("is_first", [True, False])
 def test_a_crash_in_an_init_is_said_of_each(scene: Scene, is_first: bool) -> None:  # noqa: FBT001
-    """To the platform of the first one, which is all that it takes."""
+    """Every crash in an init is logged, and the first one is posted.
+
+    The platform accepts no more than one.
+    """
     scene.supervisor._is_first = is_first
     scene.state.store(INIT)
 
@@ -287,7 +317,7 @@ TICK = 0.01
 
 @pytest.fixture
 def processes(monkeypatch: pytest.MonkeyPatch) -> dict[int, float]:
-    """When each was started, by pid."""
+    """Return when each process was started, by pid."""
     found: dict[int, float] = {}
     monkeypatch.setattr(runtime_process, "started_at", found.get)
     return found
@@ -296,7 +326,11 @@ def processes(monkeypatch: pytest.MonkeyPatch) -> dict[int, float]:
 def test_orphans_are_the_handlers_if_they_began_after_the_first_event(
     processes: dict[int, float],
 ) -> None:
-    """Within a tick of the kernel's clock by the order of pids; the fresh process's own are not."""
+    """An orphan is the handler's if it began after the first event.
+
+    Within a tick of the kernel's clock the order of pids decides. The new process's own
+    children are excluded.
+    """
     process = RuntimeProcess()
     process.pid = 60
     process._served_at, process._served_pid = 10.005, 30
@@ -310,14 +344,17 @@ def test_orphans_are_the_handlers_if_they_began_after_the_first_event(
 def test_a_process_that_has_served_nothing_has_started_nothing(
     processes: dict[int, float],
 ) -> None:
-    """Whatever runs is the init's, and may be a user's daemon."""
+    """A process that has served no event has started no orphan.
+
+    What runs was started by the init, and may be a user's daemon.
+    """
     processes[40] = 15.0
 
     assert not RuntimeProcess()._is_the_handlers(40)
 
 
 def test_a_crash_that_nobody_reads_of_stops_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Standard error may be closed."""
+    """A crash whose line cannot be written, because standard error is closed, stops nothing."""
     files = stack_files.StackFiles()
     files.shows_crashes = True
 

@@ -1,4 +1,4 @@
-"""The parts of a supervisor that need no second process; the rest is shown by tests/runtime."""
+"""Tests of the supervisor's parts that need no second process; tests/runtime has the others."""
 
 from __future__ import annotations
 
@@ -39,14 +39,17 @@ if TYPE_CHECKING:
 REQUEST = "8ecd63d4-0f49-4a14-8a8d-b57c05f1e63d"
 DEADLINE = 1_900_000_000.5
 
-# ---- when --------------------------------------------------------------------------------------
+# ---- time --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("seconds", "ahead"), [(30.0, 0.25), (2.0, 0.25), (1.0, 0.125)])
 def test_the_margin_is_a_quarter_of_a_second_and_never_more_than_an_eighth(
     seconds: float, ahead: float
 ) -> None:
-    """Half of the grace period of a short invocation."""
+    """The margin is 0.25 s, and at most an eighth of the invocation's time.
+
+    That is half of the grace period of a short invocation.
+    """
     assert margin(seconds) == ahead
 
 
@@ -57,11 +60,14 @@ def test_the_margin_is_a_quarter_of_a_second_and_never_more_than_an_eighth(
 def test_an_invocation_that_begins_in_a_sleep_is_seen_at_its_margin(
     seconds: float, pause: float
 ) -> None:
-    """However short its time is; one that came too late to have any costs no processor."""
+    """An invocation that begins while the supervisor sleeps is seen at its margin.
+
+    This holds however short it is. One that came too late for a margin costs no processor time.
+    """
     assert sleep(seconds) == pytest.approx(pause)
 
 
-# ---- words -------------------------------------------------------------------------------------
+# ---- messages ----------------------------------------------------------------------------------
 
 CODE = SourceMap(["/var/task"])
 NOWHERE = Place([], CODE)
@@ -84,17 +90,20 @@ LOAD = Place([("/var/task/app.py", 24, "load"), ("/var/task/app.py", 9, "handler
     ],
 )
 def test_the_message_of_a_crash(code: int, seconds: float | None, place: Place, words: str) -> None:
-    """What has ended the process, when, where, and whether memory may be why."""
+    """The message of a crash says what has ended the process, when and where.
+
+    It also says whether memory may be the reason.
+    """
     assert crash.message(Ended(code, 0), seconds, place, 128, 128) == words
 
 
 def test_without_a_limit_the_peak_stands_alone() -> None:
-    """Where neither Lambda nor a control group says one."""
+    """If neither Lambda nor a control group gives a limit, only the memory's peak is given."""
     assert crash.memory_in_words(61, None) == "memory peaked at 61 MB"
 
 
 def test_the_error_has_the_stack_outermost_first() -> None:
-    """As awslambdaric makes one of an exception."""
+    """The error's stack has the outermost frame first, as in awslambdaric's own errors."""
     body = json.loads(crash.error_body("RuntimeCrash", "killed", REQUEST, LOAD.stack))
 
     assert body == {
@@ -106,7 +115,10 @@ def test_the_error_has_the_stack_outermost_first() -> None:
 
 
 def test_a_crash_is_read_from_what_faulthandler_has_written() -> None:
-    """The first stack that has frames; what stands around it is passed over."""
+    """A crash is read from faulthandler's output as the first stack that has frames.
+
+    The text around it is ignored.
+    """
     text = (
         "Fatal Python error: Segmentation fault\n\n"
         "Stack (most recent call first):\n"
@@ -125,7 +137,10 @@ def test_a_crash_is_read_from_what_faulthandler_has_written() -> None:
 def test_lambdas_own_word_for_the_memory_counts_first(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Then the control group's limit; one beyond any machine's memory is none."""
+    """Lambda's memory size counts first, then the control group's limit.
+
+    A limit above any machine's memory counts as none.
+    """
     limit = tmp_path / "memory.max"
     monkeypatch.setattr(memory, "_LIMITS", (str(limit),))
     monkeypatch.setattr(memory, "_own_groups", list)
@@ -142,7 +157,7 @@ def test_lambdas_own_word_for_the_memory_counts_first(
 
 
 def test_a_peak_is_never_beyond_the_limit() -> None:
-    """That counts shared pages once."""
+    """The peak is never shown above the limit, which counts shared pages only once."""
     assert memory.peak_mb(140 << 10, 128) == 128
     assert memory.peak_mb(140 << 10, None) == 140
 
@@ -151,7 +166,10 @@ def test_a_peak_is_never_beyond_the_limit() -> None:
 
 
 def test_an_invocation_is_read_as_it_was_stored() -> None:
-    """Nothing before; the identifiers, the deadline and the state afterwards."""
+    """An invocation is read as it was stored, with its identifiers, deadline and state.
+
+    Before that nothing is read.
+    """
     state = SharedState()
     assert (state.look(), state.state, state.length) == (None, INIT, 0.0)
 
@@ -171,7 +189,11 @@ def test_an_invocation_is_read_as_it_was_stored() -> None:
 
 
 def test_an_identifier_without_room_has_the_supervisor_stand_aside() -> None:
-    """Half of it would be another's; of a deadline that a setting brings forward it knows, too."""
+    """If an identifier does not fit into the page, the supervisor does not act.
+
+    A part of it could be another's. A deadline that TIMEOUT brings forward is in the page as
+    well.
+    """
     state = SharedState(timeout=2.0)
     begin(state, "x" * 256, DEADLINE)
     seen = state.look()
@@ -184,7 +206,10 @@ def test_an_identifier_without_room_has_the_supervisor_stand_aside() -> None:
 
 
 def test_giving_up_is_of_one_invocation() -> None:
-    """The watchdog may say so when the next one has begun."""
+    """Giving up applies to one invocation.
+
+    The next one may have begun when the watchdog gives up.
+    """
     state = SharedState()
     begin(state, REQUEST, DEADLINE)
     state.give_up("another", has_reported=True)
@@ -207,7 +232,10 @@ def test_giving_up_is_of_one_invocation() -> None:
 
 
 def test_a_fallback_is_everybodys_or_one_invocations() -> None:
-    """Content type and body as the caller would get them, line breaks and all."""
+    """A fallback applies to all invocations or to one.
+
+    Its content type and body are stored unchanged, with line breaks.
+    """
     file = FallbackFile()
     assert file.read(REQUEST) is None
 
@@ -225,11 +253,11 @@ def test_a_fallback_is_everybodys_or_one_invocations() -> None:
 
 
 class Request(SimpleNamespace):
-    """An event as awslambdaric has it; before 4.2 without `invocation_id`."""
+    """An event as awslambdaric has it; before 4.2 it has no `invocation_id`."""
 
 
 class Client:
-    """awslambdaric's client, and what the page says while it is called."""
+    """awslambdaric's client, which records the page's state during its calls."""
 
     def __init__(self, state: SharedState) -> None:
         self.state = state
@@ -251,7 +279,7 @@ class Client:
 
 @pytest.fixture
 def client(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A client whose methods say what they are about to do."""
+    """Return a client whose methods announce their calls."""
     module = pytest.importorskip("awslambdaric.lambda_runtime_client")
     state = SharedState()
     base = type("Base", (Client,), {})
@@ -263,7 +291,11 @@ def client(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def test_the_states_stand_around_the_clients_calls(client: Client) -> None:
-    """Idle while it is asked for, open from then on, answering before the answer is sent."""
+    """The page's state changes with the client's calls.
+
+    It is idle while the event is requested, open from its arrival, and answering before the
+    answer is sent.
+    """
     assert client.wait_next_invocation() is client.event
     assert client.state.state == OPEN
     client.post_invocation_result(REQUEST, b"{}", invocation_id=None)
@@ -288,14 +320,20 @@ def test_the_states_stand_around_the_clients_calls(client: Client) -> None:
 def test_a_durable_event_has_the_supervisor_stand_aside(
     client: Client, body: bytes, state: int
 ) -> None:
-    """Both names, as the watchdog tells one."""
+    """For a durable event the supervisor does not act.
+
+    It is recognised by both keys, as by the watchdog.
+    """
     client.event.event_body = body
     client.wait_next_invocation()
     assert client.state.state == state
 
 
 def test_the_invocations_identifier_is_stored_with_the_requests(client: Client) -> None:
-    """So that no answer goes astray where several are under way."""
+    """The invocation's identifier is stored with the request's.
+
+    Answers are not confused where several invocations are under way.
+    """
     client.event.invocation_id = "invocation-9"
     client.wait_next_invocation()
     seen = client.state.look()
@@ -306,7 +344,10 @@ def test_the_invocations_identifier_is_stored_with_the_requests(client: Client) 
 
 
 def test_a_deadline_that_is_none_has_the_supervisor_stand_aside(client: Client) -> None:
-    """The runtime goes on as without us."""
+    """If the deadline is not a number, the supervisor does not act.
+
+    The runtime goes on as without it.
+    """
     client.event.deadline_time_in_ms = None
     client.wait_next_invocation()
 
@@ -324,7 +365,7 @@ GARBLED = b"HTTP/1.1 202 X\r\nContent-Length: x\r\n\r\n"
 
 
 class Server:
-    """Takes one connection after the other, and answers each with what it was given."""
+    """Accepts one connection after the other, and answers each with the given bytes."""
 
     def __init__(self, *answers: bytes) -> None:
         self._socket = socket.create_server(("127.0.0.1", 0))
@@ -347,7 +388,7 @@ class Server:
 
 
 def test_a_post_says_what_came_of_it() -> None:
-    """Status, and the beginning of what was said."""
+    """A post returns the status and the beginning of the response's body."""
     server = Server(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 6\r\n\r\nbe off")
     api = PlainApi(server.address)
 
@@ -364,7 +405,10 @@ def test_a_post_says_what_came_of_it() -> None:
     [b"", b"HTTP/1.1 202", b"\0\1\2\r\n\r\n", b"HTTP/1.1 202 X\r\nContent-Length: x\r\n\r\n"],
 )
 def test_what_is_no_answer_leaves_open_whether_it_was_taken(answer: bytes) -> None:
-    """So there may not be a second answer."""
+    """A malformed response leaves open whether the answer was taken.
+
+    So no second one may be sent.
+    """
     server = Server(answer)
 
     with pytest.raises(Unanswered):
@@ -373,7 +417,10 @@ def test_what_is_no_answer_leaves_open_whether_it_was_taken(answer: bytes) -> No
 
 
 def test_an_answer_to_a_post_may_take_longer_than_a_connection() -> None:
-    """Given up before, it would be followed by a request for the next event."""
+    """A post waits longer for its response than for the connection.
+
+    If it gave up earlier, the request for the next event would follow it.
+    """
     with socket.create_server(("127.0.0.1", 0)) as listener:
         address = f"127.0.0.1:{listener.getsockname()[1]}"
 
@@ -393,7 +440,7 @@ def test_an_answer_to_a_post_may_take_longer_than_a_connection() -> None:
 
 
 def test_where_nobody_listens_nothing_was_taken() -> None:
-    """Which is another thing."""
+    """If nobody listens the answer was certainly not taken, unlike after a malformed response."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         address = f"127.0.0.1:{free.getsockname()[1]}"
 
@@ -410,7 +457,7 @@ def test_where_nobody_listens_nothing_was_taken() -> None:
     ids=["whole", "chunked"],
 )
 def test_an_event_is_read_off_a_connection(answer: bytes) -> None:
-    """Headers by the names that the native client gives them."""
+    """An event is read from a connection, with headers by the native client's names."""
     server = Server(answer)
     api = PlainApi(server.address)
     connection = api.connect()
@@ -424,7 +471,10 @@ def test_an_event_is_read_off_a_connection(answer: bytes) -> None:
 
 
 def test_an_extension_is_registered_and_asks_for_its_event() -> None:
-    """The identifier goes back with the request that is never answered."""
+    """An extension is registered and requests its event.
+
+    The request has the identifier, and is never answered.
+    """
     server = Server(
         b"HTTP/1.1 200 OK\r\nLambda-Extension-Identifier: ext-1\r\nContent-Length: 0\r\n\r\n", b""
     )
@@ -437,7 +487,7 @@ def test_an_extension_is_registered_and_asks_for_its_event() -> None:
 
 
 def test_a_refused_extension_says_how() -> None:
-    """For the warning."""
+    """A refused registration returns the status for the warning."""
     server = Server(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 8\r\n\r\ntoo late")
 
     with pytest.raises(OSError, match="403 too late"):

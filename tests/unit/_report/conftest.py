@@ -1,4 +1,4 @@
-"""What the tests of the report share."""
+"""Fixtures that the tests of the report share."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def powertools() -> Iterator[Logger]:
-    """A Powertools Logger, and none of it left for the other tests."""
+    """Return a Powertools Logger, and remove its traces for the other tests."""
     logger = Logger(service="payments", level="INFO")
     yield logger
     for handler in list(logger.handlers):

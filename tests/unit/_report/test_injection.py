@@ -1,4 +1,4 @@
-"""Names and messages that would break a line, forge a second one, or steer a terminal."""
+"""Tests with names and messages that could break a line, forge one, or control a terminal."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from watchdog_lambda.testing import FakeContext, expire
 if TYPE_CHECKING:
     from aws_lambda_powertools import Logger
 
-# Of a file that is not there, with a name that is no UTF-8, coverage can make nothing.
+# coverage cannot read a file that does not exist and whose name is not UTF-8.
 pytestmark = pytest.mark.untraced
 
 FORGED = '{"event": "watchdog.timeout", "forged": true}'
@@ -28,7 +28,7 @@ BREAKS = ["\n", "\r", "\r\n", "\v", "\f", "\x1c", "\x1d", "\x1e", "\x85", "\u202
 ODD = [
     *(f"a{line_break}{FORGED}" for line_break in BREAKS),
     "\x1b[2J\x1b[31mred\x07",
-    "\x9b31mred",  # the same in the terminals' eight-bit codes
+    "\x9b31mred",  # the same in a terminal's eight-bit codes
     '","forged":"',
     "back\\slash\\n",
     "nul\0l",
@@ -38,7 +38,7 @@ ODD = [
 
 
 def timed_out(text: str) -> LambdaTimeout:
-    """Time a handler out that has this text for every name that it can give anything."""
+    """Time out a handler that uses this text for every name it can choose."""
     source = "def handler(expire, context):\n    expire()\n"
     names: dict[str, Any] = {}
     exec(compile(source, text.replace("\0", "?") or "x", "exec"), names)  # noqa: S102
@@ -68,7 +68,10 @@ def timed_out(text: str) -> LambdaTimeout:
 
 @pytest.mark.parametrize("text", ODD, ids=ascii)
 def test_the_record_stays_one_line_of_json(text: str, capfd: pytest.CaptureFixture[str]) -> None:
-    """File, function, thread, hook, its error, request id: each as it is, and one line."""
+    """The record stays one line of JSON, with every name unchanged.
+
+    File, function, thread, hook, error and request id have odd names.
+    """
     timed_out(text)
 
     captured = capfd.readouterr().out
@@ -85,7 +88,10 @@ def test_the_record_stays_one_line_of_json(text: str, capfd: pytest.CaptureFixtu
 def test_so_does_the_users_own_format(
     text: str, capfd: pytest.CaptureFixture[str], powertools: Logger
 ) -> None:
-    """Powertools leaves everything beyond ASCII as it is; what breaks lines is spelt out."""
+    """The record stays one line in the user's own format.
+
+    Powertools keeps non-ASCII characters; characters that break lines are escaped.
+    """
     del powertools
     timed_out(text)
 
@@ -97,7 +103,10 @@ def test_so_does_the_users_own_format(
 
 @pytest.mark.parametrize("text", ODD, ids=ascii)
 def test_the_errors_message_stays_one_line(text: str) -> None:
-    """The runtime writes it to the log as it is: a generated function's name must not break it."""
+    """The error's message stays one line, because the runtime logs it unchanged.
+
+    A generated function's name must not break it.
+    """
     message = str(timed_out(text))
 
     assert message.isprintable(), ascii(message)
@@ -105,7 +114,7 @@ def test_the_errors_message_stays_one_line(text: str) -> None:
 
 
 def test_printable_names_stay_as_they_are() -> None:
-    """Of any script."""
+    """Printable names in any script are kept."""
     code = SourceMap(["/task"])
 
     assert code.place("/task/größe.py", 7, "näher") == "größe.py:7 (näher)"
@@ -114,7 +123,7 @@ def test_printable_names_stay_as_they_are() -> None:
 
 @pytest.mark.parametrize("text", ODD, ids=ascii)
 def test_what_is_no_json_stays_one_line_too(text: str) -> None:
-    """A user's serialiser can make anything of a record."""
+    """The output of a user's serialiser that is no JSON stays one line, too."""
     line = stdout.as_line(f"level=ERROR name={text}")
 
     assert line.endswith(b"\n")
@@ -123,7 +132,7 @@ def test_what_is_no_json_stays_one_line_too(text: str) -> None:
 
 @pytest.mark.parametrize("text", ODD, ids=ascii)
 def test_settings_are_quoted(text: str, caplog: pytest.LogCaptureFixture) -> None:
-    """A value in an error, a name in a warning: by their escapes."""
+    """A setting's value in an error, or its name in a warning, is quoted with escapes."""
     with pytest.raises(ConfigurationError) as caught:
         Settings.from_environ({"WATCHDOG_LAMBDA_INTERRUPT": text})
     Settings.from_environ({f"WATCHDOG_LAMBDA_{text}": "1"})
@@ -135,7 +144,10 @@ def test_settings_are_quoted(text: str, caplog: pytest.LogCaptureFixture) -> Non
 
 
 def test_the_error_of_the_users_own_is_the_users_own(capfd: pytest.CaptureFixture[str]) -> None:
-    """What the handler raises out of a timeout goes to the caller unchanged, not into our line."""
+    """An error that the handler raises at a timeout goes to the caller unchanged.
+
+    Its message is not in our line.
+    """
 
     @watch(grace_period=0.05)
     def handler(_event: object, _context: object) -> None:

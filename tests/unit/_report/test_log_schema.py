@@ -1,4 +1,4 @@
-"""The schema of the log takes what is written, and nothing else."""
+"""The log's schema accepts the lines that are written, and no others."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SCHEMA: dict[str, Any] = json.loads(log_schema.SCHEMA.read_text(encoding="utf-8"
 
 
 def lines_of(capfd: pytest.CaptureFixture[str], call: Callable[[], object]) -> list[dict[str, Any]]:
-    """What a call writes to the log, decoded; each line is one that the schema allows."""
+    """Return the decoded lines that a call writes to the log, checked against the schema."""
     try:
         call()
     except LambdaTimeout:
@@ -36,7 +36,7 @@ def lines_of(capfd: pytest.CaptureFixture[str], call: Callable[[], object]) -> l
 
 
 def swallow(seconds: float) -> None:
-    """Take no interrupt for an answer."""
+    """Swallow every interrupt."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         try:
@@ -78,7 +78,7 @@ def test_every_outcome(
     options: dict[str, Any],
     outcome: str,
 ) -> None:
-    """The lines of real timeouts, with a hook that ends, one that fails and one that hangs."""
+    """The schema accepts the records of every outcome, with hooks that end, fail and hang."""
     release = threading.Event()
     watchdog = Watchdog(grace_period=0.4, **options)
     watchdog.shutdown_hook(lambda _details: release.wait(BOUND))
@@ -98,8 +98,8 @@ def test_every_outcome(
 def test_many_interrupts(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """More than are listed."""
-    # A busy machine has no time for more than the twenty that there are lines for.
+    """The schema accepts a record with more interrupts than are listed."""
+    # A busy machine leaves no time for more than the twenty interrupts that are listed.
     monkeypatch.setattr(history, "MOST_RECORDS", 4)
     watchdog = Watchdog(last_call=0.01)
 
@@ -109,10 +109,13 @@ def test_many_interrupts(
     assert {interrupt["outcome"] for interrupt in record["interrupts"]} >= {"swallowed"}
 
 
-@pytest.mark.untraced  # on 3.11 a traced thread stands still while an injection is pending
+@pytest.mark.untraced  # on 3.11 a traced thread does not run while an injection is pending
 def test_an_injection(capfd: pytest.CaptureFixture[str]) -> None:
-    """Off the main thread there is an obstacle, and an interrupt that is still pending."""
-    # Here, on the main thread, the watchdog is started in good time.
+    """The schema accepts a record of an injected interrupt.
+
+    Off the main thread it has an obstacle, and an interrupt that is pending.
+    """
+    # The watchdog is started here, on the main thread, in good time.
     Watchdog().watch(lambda *_: None)({}, Context(5.0))
     blocked = BlockedCall()
     watched = Watchdog(grace_period=0.1).watch(blocked)
@@ -139,7 +142,7 @@ def quietly(watched: Callable[..., object]) -> None:
 
 
 def test_a_line_that_was_cut(capfd: pytest.CaptureFixture[str]) -> None:
-    """A context with an endless name."""
+    """The schema accepts a record that was cut, because the context has an endless name."""
 
     class Endless(Context):
         function_name = "x" * 100_000
@@ -167,7 +170,10 @@ def broken_formatter(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.mark.usefixtures("broken_formatter")
 def test_a_formatter_that_failed(capfd: pytest.CaptureFixture[str]) -> None:
-    """The record is in the package's own format, and says why."""
+    """The schema accepts a record in the package's own format.
+
+    The record says why the formatter was not used.
+    """
     watched = Watchdog().watch(lambda *_: expire())
 
     [record] = lines_of(capfd, lambda: watched({}, Context(30.0)))
@@ -179,7 +185,10 @@ def test_a_formatter_that_failed(capfd: pytest.CaptureFixture[str]) -> None:
 def test_a_line_that_says_less(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, function: str
 ) -> None:
-    """The record cannot be made; then, not even a short line can."""
+    """The schema accepts the short line that is written if the record cannot be made.
+
+    It also accepts the line that is used if the short one cannot be made.
+    """
 
     def no_memory(*_: object) -> None:
         raise MemoryError
@@ -196,7 +205,10 @@ def test_a_line_that_says_less(
 def test_a_failure_of_the_watchdogs(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, error: BaseException
 ) -> None:
-    """With its type and place, and a line that was made before if there is no memory for it."""
+    """The schema accepts the line of an internal failure, with its type and place.
+
+    It also accepts the prepared line that is used without memory.
+    """
     if isinstance(error, MemoryError):
 
         def no_memory() -> str:
@@ -243,7 +255,7 @@ SAMPLE = {
     ],
 )
 def test_what_is_not_described_is_refused(change: dict[str, Any], what: str) -> None:
-    """A key that is new, a value that is odd, a part that is missing."""
+    """The schema refuses an unknown key, a wrong value and a missing part."""
     log_schema.check(SAMPLE)
 
     with pytest.raises(AssertionError, match=what):

@@ -1,4 +1,4 @@
-"""One line to standard output, whether anything reads it or not."""
+"""One line is written to standard output, whether or not something reads it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ WAYS: Final = ("opened again", "spliced", "in pieces")
 
 @pytest.fixture(params=WAYS)
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """How a pipe is written to: what the system refuses decides."""
+    """Select how a pipe is written to, which depends on what the system refuses."""
     if request.param != "opened again":
         monkeypatch.setattr(stdout, "_open_again", lambda _descriptor: None)
     if request.param == "in pieces":
@@ -40,7 +40,7 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
 
 @pytest.fixture
 def pipe() -> Iterator[tuple[int, int]]:
-    """A pipe as a child's standard output is one: inherited."""
+    """Return a pipe as a child inherits it for standard output."""
     reader, writer = os.pipe()
     os.set_inheritable(writer, True)
     yield reader, writer
@@ -48,7 +48,7 @@ def pipe() -> Iterator[tuple[int, int]]:
         try:
             os.close(descriptor)
         except OSError:
-            pass  # by the test
+            pass  # the test has closed it
 
 
 def fill(writer: int) -> None:
@@ -69,7 +69,10 @@ def seconds_of_failing(descriptor: int) -> float:
 def test_a_line_of_the_greatest_length_goes_into_an_empty_pipe(
     pipe: tuple[int, int], way: str
 ) -> None:
-    """Without a reader, whole, and the pipe's own flags stay as they were."""
+    """A line of the greatest length fits into an empty pipe that has no reader.
+
+    The pipe's flags stay as they were.
+    """
     reader, writer = pipe
     flags = fcntl.fcntl(writer, fcntl.F_GETFL)
     before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
@@ -81,7 +84,7 @@ def test_a_line_of_the_greatest_length_goes_into_an_empty_pipe(
 
 
 def test_what_nobody_reads_is_given_up(pipe: tuple[int, int], way: str) -> None:
-    """A full pipe: after the bound for all of it, not for each piece."""
+    """Writing to a full pipe is given up after a bound for the whole line, not for each piece."""
     _, writer = pipe
     fill(writer)
 
@@ -91,7 +94,7 @@ def test_what_nobody_reads_is_given_up(pipe: tuple[int, int], way: str) -> None:
 
 
 def test_a_reader_that_is_gone_is_not_waited_for(pipe: tuple[int, int], way: str) -> None:
-    """At once, without SIGPIPE."""
+    """If the pipe's reader has gone, writing is given up at once, without SIGPIPE."""
     reader, writer = pipe
     os.close(reader)
 
@@ -99,7 +102,7 @@ def test_a_reader_that_is_gone_is_not_waited_for(pipe: tuple[int, int], way: str
 
 
 def test_a_reader_that_comes_late_gets_the_whole_line(pipe: tuple[int, int], way: str) -> None:
-    """What has no room at first is written once the reader has made some."""
+    """A line that does not fit at first is written completely once the reader has made room."""
     reader, writer = pipe
     fill(writer)
     got = bytearray()
@@ -120,10 +123,10 @@ def test_a_reader_that_comes_late_gets_the_whole_line(pipe: tuple[int, int], way
 
 
 def test_a_line_stays_whole_between_those_of_others(way: str) -> None:
-    """Several threads write to the same pipe all the time; in pieces hardly a line would be whole.
+    """A line stays whole while several threads write to the same pipe.
 
-    Where they keep it full for 50 ms a line goes out in pieces after all, which a busy machine can
-    bring about.
+    In pieces hardly any line would. If the threads keep the pipe full for 50 ms the line is
+    written in pieces after all, which can happen on a busy machine.
     """
     if way == "in pieces":
         pytest.skip("a line can be torn then, and how many are is up to the machine")
@@ -164,7 +167,10 @@ goes_on = False
 
 
 def test_a_socket_that_nobody_reads_is_given_up() -> None:
-    """Process managers give their children socket pairs: bounded, and their flags stay."""
+    """Writing to a socket that nobody reads is given up after a bound, and its flags stay.
+
+    Process managers give their children socket pairs.
+    """
     ours, theirs = socket.socketpair()
     with ours, theirs:
         ours.set_inheritable(True)
@@ -186,7 +192,7 @@ def test_a_socket_that_nobody_reads_is_given_up() -> None:
 
 
 def test_a_terminal_that_nobody_reads_is_given_up() -> None:
-    """A pseudo-terminal whose other end is full: its writes would block halfway."""
+    """Writing to a full pseudo-terminal is given up, because a write would block halfway."""
     other, terminal = os.openpty()
     os.set_inheritable(terminal, True)
     try:
@@ -203,7 +209,7 @@ def test_a_terminal_that_nobody_reads_is_given_up() -> None:
 
 
 def test_a_signal_in_the_middle_changes_nothing(pipe: tuple[int, int]) -> None:
-    """EINTR while it waits for room; the user's handler runs."""
+    """A signal during the wait for room (EINTR) changes nothing, and the user's handler runs."""
     script = f"""
 import os, signal, sys, threading
 from watchdog_lambda._report import stdout
@@ -219,7 +225,7 @@ sys.stderr.write(f"{{written}} {{bool(ticks)}}")
         [sys.executable, "-c", script], cwd=ROOT, stdout=writer, stderr=subprocess.PIPE
     ) as child:
         os.close(writer)
-        # Its second line has no room, and waits, until this.
+        # The second line has no room, and waits until the pipe is read here.
         first = os.read(reader, 1)
         threading.Event().wait(0.03)
         text = bytearray(first)
@@ -233,7 +239,7 @@ sys.stderr.write(f"{{written}} {{bool(ticks)}}")
 
 
 def child_writes(setup: str, tmp_path: Path) -> tuple[str, str, str]:
-    """What standard output, standard error and the user's file got after `setup`."""
+    """Return what standard output, standard error and the user's file have got after `setup`."""
     script = f"""
 import os, socket
 kept = os.dup(1)
@@ -255,14 +261,17 @@ stdout.write(b"line\\n")
 
 
 def test_a_file_opened_in_the_place_of_standard_output_is_spared(tmp_path: Path) -> None:
-    """The lowest free number is 1: the user's data must not get the line; standard error does."""
+    """A user's file that got descriptor 1 after standard output was closed does not get the line.
+
+    Standard error gets it.
+    """
     out, err, data = child_writes("os.close(1); file = open('data.csv', 'w')", tmp_path)
 
     assert (out, err, data) == ("", "line\n", "")
 
 
 def test_a_socket_in_the_place_of_standard_output_is_spared(tmp_path: Path) -> None:
-    """The same with a connection."""
+    """A user's connection that got descriptor 1 does not get the line."""
     out, err, _ = child_writes(
         "os.close(1); a, b = socket.socketpair(); assert 1 in (a.fileno(), b.fileno())", tmp_path
     )
@@ -271,7 +280,10 @@ def test_a_socket_in_the_place_of_standard_output_is_spared(tmp_path: Path) -> N
 
 
 def test_standard_output_that_was_redirected_is_followed(tmp_path: Path) -> None:
-    """``os.dup2`` on purpose, as shells and pytest do it."""
+    """Standard output that was redirected by ``os.dup2`` gets the line.
+
+    Shells and pytest redirect it in this way.
+    """
     setup = "file = open('data.csv', 'w'); os.dup2(file.fileno(), 1)"
     out, err, data = child_writes(setup, tmp_path)
 
@@ -279,13 +291,16 @@ def test_standard_output_that_was_redirected_is_followed(tmp_path: Path) -> None
 
 
 def test_both_closed_is_no_error(tmp_path: Path) -> None:
-    """There is no reader left; the process goes on."""
+    """If both streams are closed nothing is written, and the process goes on."""
     assert child_writes("os.close(1); os.close(2)", tmp_path) == ("", "", "")
 
 
 @pytest.mark.untraced
 def test_a_pipe_that_may_not_be_opened_again_is_spliced_into(pipe: tuple[int, int]) -> None:
-    """Another user has made it, as Lambda's: opening it is refused, writing is not."""
+    """A pipe that cannot be opened again is spliced into.
+
+    Another user has made it, as on Lambda: opening it is refused, and writing is not.
+    """
     if os.getuid() != 0:
         pytest.skip("only root can make a pipe that another user writes to")
     script = f"""
@@ -318,7 +333,10 @@ sys.stderr.write(str(spliced))
 def test_without_fcntl_room_is_not_waited_for(
     pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """How full a pipe is cannot be told then; the line goes all the same."""
+    """Without fcntl the line is written without waiting for room.
+
+    How full the pipe is cannot be read.
+    """
     monkeypatch.setitem(sys.modules, "fcntl", None)
 
     stdout.preload()
@@ -331,7 +349,10 @@ def test_without_fcntl_room_is_not_waited_for(
 def test_without_a_file_to_splice_from_it_goes_in_pieces(
     pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    """And where the pipe may not be opened again either."""
+    """Without a file to splice from, the line is written in pieces.
+
+    The pipe cannot be opened again here.
+    """
 
     def refuse(*_: object) -> int:
         raise error
@@ -344,7 +365,10 @@ def test_without_a_file_to_splice_from_it_goes_in_pieces(
 
 
 def test_one_that_others_are_always_faster_to_is_given_up(pipe: tuple[int, int]) -> None:
-    """Ready each time, and full when it is written to; once is not enough to give up."""
+    """A pipe to which others are always faster is given up, but not at the first attempt.
+
+    It is ready each time, and full when it is written to.
+    """
     tries: list[int] = []
 
     def put(_descriptor: int, rest: memoryview) -> int:
@@ -363,5 +387,8 @@ def test_one_that_others_are_always_faster_to_is_given_up(pipe: tuple[int, int])
 
 
 def test_line_breaks_and_surrogates_are_spelt_out() -> None:
-    """A second line cannot be forged, and everything can be encoded."""
+    """Line breaks and surrogates are escaped.
+
+    No second line can be forged, and everything can be encoded.
+    """
     assert stdout.as_line("a\nb\r\n\udcff") == b"a\\nb\\r\\n\\udcff\n"

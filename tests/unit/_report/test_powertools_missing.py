@@ -1,4 +1,4 @@
-"""Powertools is missing where a layer or a zip file has this package alone."""
+"""Tests without Powertools, as in a layer or a zip file that has this package alone."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def missing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Missing:
-    """Finds no module of Powertools'."""
+    """Finds no module of Powertools."""
 
     @staticmethod
     def find_spec(name: str, *_: object) -> None:
@@ -31,7 +31,10 @@ class Missing:
 
 @pytest.mark.usefixtures("missing")
 def test_the_batch_processors_name_its_layer() -> None:
-    """The runtime shows the message after 'Unable to import module'."""
+    """The error of the batch processors names Powertools' layer.
+
+    The runtime shows it after 'Unable to import module'.
+    """
     with pytest.raises(ModuleNotFoundError) as caught:
         importlib.import_module("watchdog_lambda.batch")
 
@@ -44,7 +47,10 @@ def test_the_batch_processors_name_its_layer() -> None:
 
 @pytest.mark.usefixtures("missing")
 def test_a_metric_names_the_layer_and_the_setting() -> None:
-    """A ConfigurationError at start, as for a value that cannot be used."""
+    """A metric without Powertools is a ConfigurationError at the start.
+
+    The error names the layer and the setting.
+    """
     with pytest.raises(ConfigurationError) as caught:
         watch(metrics_namespace="Missing")(lambda _event, _context: None)
 
@@ -57,7 +63,10 @@ def test_a_metric_names_the_layer_and_the_setting() -> None:
 
 
 def test_what_powertools_itself_lacks_is_its_own_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Naming its layer would lead astray."""
+    """If Powertools itself lacks a module, its own error is raised.
+
+    Naming the layer would mislead.
+    """
     for name in list(sys.modules):
         if name.startswith(("aws_lambda_powertools", "watchdog_lambda.batch")):
             monkeypatch.delitem(sys.modules, name)

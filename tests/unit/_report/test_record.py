@@ -1,4 +1,4 @@
-"""What the record says, to the millisecond, and what is left of it where there is too much."""
+"""Tests of the record's contents, to the millisecond, and of the cuts in a long one."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from watchdog_lambda._report.record import (
 
 
 def firing(**changed: Any) -> Any:
-    """What the record is made of: a timeout of a function of 30 s in its 30th second."""
+    """The contents of a record: a timeout in the 30th second of a function of 30 s."""
     details = TimeoutDetails(
         request_id="request-1",
         function_name="orders",
@@ -70,7 +70,7 @@ def nudge(*, refusal: str | None = None, number: int | None = 10, ours: bool = T
 
 
 def test_the_record_has_every_instant_in_milliseconds_since_the_start() -> None:
-    """All of it, from a timeout whose instants are known."""
+    """The record of a timeout has every instant in milliseconds since the start."""
     assert build(firing(), "raised", 29.0) == {
         "event": "watchdog.timeout",
         "outcome": "raised",
@@ -105,7 +105,10 @@ def test_the_record_has_every_instant_in_milliseconds_since_the_start() -> None:
 
 
 def test_what_is_not_known_is_empty() -> None:
-    """Before the first look at the handler there are no details; a stuck one has not ended."""
+    """Unknown values are empty.
+
+    Before the first look there are no details, and a stuck handler has not ended.
+    """
     record = build(firing(details=None, ended_at=None), "stuck", 29.0)
 
     assert (record["request_id"], record["function_name"], record["location"]) == ("", "", "")
@@ -113,7 +116,10 @@ def test_what_is_not_known_is_empty() -> None:
 
 
 def test_what_is_not_always_there_is_there_where_it_says_something() -> None:
-    """Interrupts left out, an obstacle, a last resort, what was severed."""
+    """Optional keys are in the record only where they apply.
+
+    They are for interrupts left out, an obstacle, a last resort, and severed waits.
+    """
     hindered = firing(delivery="injection")
     hindered.policy.left_out = 3
     hindered.severed.append("10.0.0.5:5432")
@@ -128,7 +134,7 @@ def test_what_is_not_always_there_is_there_where_it_says_something() -> None:
     assert record["recycled"] == "severed 10.0.0.5:5432"
 
 
-# ---- what held it up ---------------------------------------------------------------------------
+# ---- the obstacle ------------------------------------------------------------------------------
 
 INJECTED = "no nudge ({}): an interrupt lands only once a blocked call has returned"
 
@@ -169,7 +175,7 @@ INJECTED = "no nudge ({}): an interrupt lands only once a blocked call has retur
     ],
 )
 def test_an_obstacle_is_named(changed: dict[str, Any], outcome: str, said: str | None) -> None:
-    """One reason for each way of delivery; none where the nudge served."""
+    """Each way of delivery has its obstacle, except the nudge, which has none."""
     why = obstacle(firing(**changed), outcome)
 
     assert why is None if said is None else (why or "").startswith(said)
@@ -183,7 +189,10 @@ def test_an_obstacle_is_named(changed: dict[str, Any], outcome: str, said: str |
     ],
 )
 def test_an_obstacle_before_the_first_interrupt(outcome: str, said: str) -> None:
-    """The hooks were not over yet, or the watchdog did not come to run."""
+    """An obstacle can precede the first interrupt.
+
+    The hooks had not ended, or the watchdog could not run.
+    """
     waiting = firing(delivery="none")
     waiting.policy.is_waiting = True
 
@@ -191,7 +200,7 @@ def test_an_obstacle_before_the_first_interrupt(outcome: str, said: str) -> None
 
 
 def test_no_interrupt_wanted_is_no_obstacle() -> None:
-    """The setting says so."""
+    """There is no obstacle if the setting asks for no interrupt."""
     invocation = SimpleNamespace(plan=plan(interrupt="none"))
 
     assert (
@@ -204,7 +213,10 @@ def test_no_interrupt_wanted_is_no_obstacle() -> None:
 
 
 def test_the_line_takes_what_json_does_not_know() -> None:
-    """As text; level, message and timestamp come first."""
+    """Objects that JSON does not know are written as text.
+
+    Level, message and timestamp come first.
+    """
     line = json.loads(record.dumps({"outcome": Broken()}))
 
     assert list(line) == ["level", "message", "timestamp", "outcome"]
@@ -222,20 +234,20 @@ def test_the_line_takes_what_json_does_not_know() -> None:
 def test_the_timestamp_has_milliseconds_and_is_utc(
     now: float, told: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Rounded down, with three digits."""
+    """The timestamp is in UTC, with three digits of milliseconds that are rounded down."""
     monkeypatch.setattr(time, "time", lambda: now)
 
     assert record.timestamp() == told
 
 
-# ---- too much of it ----------------------------------------------------------------------------
+# ---- records that are too long -----------------------------------------------------------------
 
 LONG = "b" * 66 + "m" * 1_000 + "e" * 134
 """A text whose first third and last two thirds of 200 characters can be told from its middle."""
 
 
 def test_the_bound_is_what_a_pipe_takes_with_one_page_in_use() -> None:
-    """A line beyond it could block."""
+    """The bound is what a pipe takes with one page in use, because a longer line could block."""
     assert MOST_BYTES == 61_440
 
 
@@ -252,7 +264,10 @@ def long_record() -> dict[str, Any]:
 
 
 def cut(times: int) -> tuple[list[dict[str, Any]], bytes]:
-    """What is tried for a record that is too long so many times, and the line that comes of it."""
+    """Return the cuts that are tried for a record, and the line that results.
+
+    So many attempts are too long.
+    """
     tried: list[dict[str, Any]] = []
 
     def make(record: dict[str, Any]) -> bytes:
@@ -264,7 +279,7 @@ def cut(times: int) -> tuple[list[dict[str, Any]], bytes]:
 
 
 def test_a_record_that_fits_is_not_cut() -> None:
-    """To the byte."""
+    """A record that fits exactly is not cut."""
     tried, line = cut(0)
 
     assert tried == [long_record()]
@@ -272,7 +287,10 @@ def test_a_record_that_fits_is_not_cut() -> None:
 
 
 def test_the_first_cut_keeps_the_innermost_frames_and_both_ends_of_lists_and_texts() -> None:
-    """The handler's last 100 frames, 30 threads with 5 each, 20 entries, 200 characters."""
+    """The first cut keeps innermost frames, and both ends of lists and texts.
+
+    It keeps the handler's 100 frames, 30 threads with 5 each, 20 entries and 200 characters.
+    """
     (_, record), _ = cut(1)
 
     shortened = "b" * 66 + "..." + "e" * 134
@@ -291,7 +309,7 @@ def test_the_first_cut_keeps_the_innermost_frames_and_both_ends_of_lists_and_tex
 
 
 def test_lists_that_are_short_enough_stay_whole() -> None:
-    """Where something else was too long."""
+    """Lists that are short enough stay whole if another part was too long."""
     record = {**long_record(), "hooks": [{"name": "only"}], "interrupts": [1] * 20}
     tried: list[dict[str, Any]] = []
 
@@ -312,7 +330,10 @@ def test_lists_that_are_short_enough_stay_whole() -> None:
 def test_further_cuts_keep_less(
     times: int, threads: tuple[int, int], kept: tuple[int, int, int]
 ) -> None:
-    """Of the whole record each time; what it says of itself stays to the end."""
+    """Each further cut is made from the whole record and keeps less.
+
+    The record's own fields are kept to the end.
+    """
     (most_threads, frames), (stack, entries, characters) = threads, kept
     tried, line = cut(times)
     record = tried[-1]
@@ -328,6 +349,9 @@ def test_further_cuts_keep_less(
 
 
 def test_what_is_too_long_after_every_cut_is_an_error() -> None:
-    """A user's formatter that adds more than there is room for."""
+    """A record that is too long after every cut is an error.
+
+    A user's formatter adds more than the bound.
+    """
     with pytest.raises(OverflowError):
         cut(5)

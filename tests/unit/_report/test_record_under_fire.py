@@ -1,4 +1,4 @@
-"""One line within the bound, whatever the user has put into names, context and formatter."""
+"""The record is one line within the bound, whatever the user's names, context and formatter are."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def run_out_of_time(_event: object, _context: object) -> None:
 
 @pytest.fixture
 def formatter(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Callable[[Any], Any]], None]]:
-    """Replaces the formatter of the Powertools Logger that is the user's own."""
+    """Replace the formatter of the user's own Powertools Logger."""
     logger = Logger(service="payments", level="INFO")
 
     def replace(function: Callable[[Any], Any]) -> None:
@@ -54,7 +54,7 @@ def formatter(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Callable[[A
 
 
 def time_out(capfd: pytest.CaptureFixture[str], context: Context | None = None) -> dict[str, Any]:
-    """The record of one timeout, which is one line and within the bound."""
+    """Return the record of one timeout, which must be one line within the bound."""
     with pytest.raises(LambdaTimeout):
         run_out_of_time({}, context or Context(LONG))
     out = capfd.readouterr().out
@@ -93,7 +93,7 @@ def test_a_formatter_that_makes_no_line_is_done_without(
     function: Callable[[Any], Any],
     error: str,
 ) -> None:
-    """The whole record comes in our own format, and says why."""
+    """If the formatter fails, the record is written in the package's format, with the reason."""
     formatter(function)
 
     record = time_out(capfd)
@@ -105,7 +105,7 @@ def test_a_formatter_that_makes_no_line_is_done_without(
 def test_a_formatter_that_emits_several_lines_gives_one(
     capfd: pytest.CaptureFixture[str], formatter: Callable[[Callable[[Any], Any]], None]
 ) -> None:
-    """Line breaks are spelt out."""
+    """A formatter's output of several lines is written as one, with the line breaks escaped."""
     formatter(lambda entry: f"first {EVENT} {entry.outcome}\nsecond\r\nthird")
 
     with pytest.raises(LambdaTimeout):
@@ -117,7 +117,7 @@ def test_a_formatter_that_emits_several_lines_gives_one(
 def test_a_line_that_is_json_but_no_object_is_taken_as_it_is(
     capfd: pytest.CaptureFixture[str], formatter: Callable[[Callable[[Any], Any]], None]
 ) -> None:
-    """There is no place for a location in it."""
+    """A line that is JSON but no object is written unchanged. It has no place for a location."""
     formatter(lambda entry: json.dumps([EVENT, entry.outcome]))
 
     with pytest.raises(LambdaTimeout):
@@ -131,7 +131,10 @@ def test_without_a_thread_for_the_formatter_it_is_done_without(
     formatter: Callable[[Callable[[Any], Any]], None],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """And the next record may have one again."""
+    """If no thread can be started for the formatter it is not used.
+
+    The next record may use it again.
+    """
     formatter(lambda entry: json.dumps({"event": EVENT, "outcome": entry.outcome, "own": True}))
 
     def no_more(*_: object) -> int:
@@ -147,7 +150,10 @@ def test_without_a_thread_for_the_formatter_it_is_done_without(
 def test_a_formatter_that_hangs_keeps_back_neither_line_nor_answer(
     capfd: pytest.CaptureFixture[str], formatter: Callable[[Callable[[Any], Any]], None]
 ) -> None:
-    """It is waited for so long and no longer, and not asked again before it has ended."""
+    """A formatter that hangs delays neither line nor answer beyond a bound.
+
+    It is not called again before it has ended.
+    """
     release, calls = threading.Event(), []
 
     def hang(_entry: object) -> str:
@@ -169,7 +175,10 @@ def test_a_formatter_that_hangs_keeps_back_neither_line_nor_answer(
 def test_a_formatters_thread_leaves_no_thread_object(
     capfd: pytest.CaptureFixture[str], formatter: Callable[[Callable[[Any], Any]], None]
 ) -> None:
-    """threading keeps an object for every thread that asks who it is."""
+    """The formatter's thread leaves no thread object behind.
+
+    A thread that asks for its own object gets one from threading, which keeps it.
+    """
     before = dict(threading._active)  # type: ignore[attr-defined]
 
     time_out(capfd)
@@ -178,7 +187,10 @@ def test_a_formatters_thread_leaves_no_thread_object(
 
 
 def test_a_context_whose_attributes_raise_is_reported(capfd: pytest.CaptureFixture[str]) -> None:
-    """Its own ``__str__`` and properties are the user's code, and no reason to be silent."""
+    """A timeout is reported although the context's ``__str__`` and properties raise.
+
+    They are the user's code.
+    """
 
     class Raises:
         def __str__(self) -> str:
@@ -197,7 +209,7 @@ def test_a_context_whose_attributes_raise_is_reported(capfd: pytest.CaptureFixtu
 
 
 def test_a_thread_whose_name_raises_is_reported(capfd: pytest.CaptureFixture[str]) -> None:
-    """A subclass of Thread may compute it."""
+    """A timeout is reported although a thread's name, which a subclass may compute, raises."""
 
     class Nameless(threading.Thread):
         name = property(lambda _self: 1 / 0)
@@ -224,7 +236,7 @@ def test_a_thread_whose_name_raises_is_reported(capfd: pytest.CaptureFixture[str
 
 
 def test_what_is_no_json_is_text(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever gets into the record by mistake, even if it cannot be turned into text."""
+    """A value that is no JSON is written as text, even if its conversion to text fails."""
 
     class Raises:
         def __str__(self) -> str:
@@ -238,7 +250,10 @@ def test_what_is_no_json_is_text(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("letter", ["x", "\n", "\udcff", "\U0001f600"])
 def test_a_record_is_cut_to_the_bound(letter: str) -> None:
-    """A thousand threads, deep stacks, endless names in whatever encoding: what matters stays."""
+    """A record is cut to the bound, and its essential fields are kept.
+
+    It has a thousand threads, deep stacks, and endless names in any encoding.
+    """
     place = letter * 5000 + ".py:1 (run)"
     record = {
         "event": EVENT,
@@ -260,7 +275,7 @@ def test_a_record_is_cut_to_the_bound(letter: str) -> None:
 
 
 def test_a_record_is_cut_no_more_than_need_be() -> None:
-    """Frames of other threads go first, the outermost of them."""
+    """A record is cut no more than necessary: the outermost frames of other threads go first."""
     record = {
         "event": EVENT,
         "stack": ("app.py:1 (handler)",) * 200,
@@ -280,7 +295,7 @@ def test_a_record_is_cut_no_more_than_need_be() -> None:
 def test_without_memory_a_line_comes(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Not even the short form can be made: one that was made before."""
+    """Without memory for even the short line a prepared one is written."""
 
     def fail(*_: object) -> None:
         raise MemoryError
@@ -295,7 +310,10 @@ def test_without_memory_a_line_comes(
 
 
 def test_more_than_a_hundred_threads_do_not_hide_the_handlers_stack() -> None:
-    """faulthandler writes a hundred down, the newest first; the main thread is the oldest."""
+    """More than a hundred threads do not hide the handler's stack.
+
+    The dump of faulthandler has a hundred, the newest first, and the main thread is the oldest.
+    """
     release = threading.Event()
     threads = [threading.Thread(target=release.wait, args=(BOUND,)) for _ in range(120)]
     stacks: list[dict[int, Any]] = []
@@ -317,7 +335,7 @@ def test_more_than_a_hundred_threads_do_not_hide_the_handlers_stack() -> None:
 
 @pytest.fixture
 def no_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No new file can be opened; what was preloaded is there."""
+    """Let no new file be opened, with the preloaded ones in place."""
     _stacks.preload()
 
     def refuse(*_: object) -> int:
@@ -328,7 +346,10 @@ def no_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("no_descriptors")
 def test_without_a_descriptor_the_spare_file_serves() -> None:
-    """Twice, and all threads are there."""
+    """Without a free descriptor the spare file is used, repeatedly.
+
+    All threads are in the record.
+    """
     release = threading.Event()
     other = threading.Thread(target=release.wait, args=(BOUND,))
     other.start()
@@ -346,7 +367,7 @@ def test_without_a_descriptor_the_spare_file_serves() -> None:
 def test_a_spare_file_that_has_become_the_users_is_spared(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """User code that closes every descriptor gets the number for a file of its own."""
+    """A spare file whose descriptor user code has closed and reused is not written to."""
     spare = _stacks.ReserveFile.__new__(_stacks.ReserveFile)
     file = tmp_path / "data.csv"
     with file.open("w") as data:
@@ -358,13 +379,16 @@ def test_a_spare_file_that_has_become_the_users_is_spared(
         stacks = all_stacks(threading.get_ident())
 
     assert file.read_text() == ""
-    # The one that matters is walked.
+    # Only the handler's stack is taken, frame by frame.
     assert list(stacks) == [threading.get_ident()]
     assert "stack_of" in [function for _, _, function in stacks[threading.get_ident()]]
 
 
 def test_a_path_object_in_sys_path_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Users put those there; it ended the watchdog thread."""
+    """A path object in sys.path, where users put them, is ignored.
+
+    It used to end the watchdog thread.
+    """
     monkeypatch.setattr(sys, "path", [Path("/task"), "/task", *sys.path])
 
     assert SourceMap(current_path()).name("/task/app.py") == "app.py"

@@ -1,4 +1,4 @@
-"""The record of a timeout: what is in it, and that it gets out."""
+"""Tests of a timeout's record: its contents, and that it is written."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def time_out(watched: Any, seconds: float) -> None:
 
 
 def test_one_line_says_what_where_and_how_it_ended(capfd: pytest.CaptureFixture[str]) -> None:
-    """Every field that the reference lists, and not a word of the event."""
+    """One line has every field that the reference lists, and nothing of the event."""
     watchdog = Watchdog(grace_period=0.3)
     watchdog.shutdown_hook(lambda _details: None)
     release = threading.Event()
@@ -71,7 +71,10 @@ def test_one_line_says_what_where_and_how_it_ended(capfd: pytest.CaptureFixture[
 def test_swallowed_interrupts_are_told_from_the_one_that_ended_it(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    """``swallowed`` and then ``delivered``."""
+    """Swallowed interrupts are told from the one that ended the handler.
+
+    Their outcomes are ``swallowed`` and ``delivered``.
+    """
 
     def handler(_event: object, _context: object) -> None:
         while True:
@@ -92,7 +95,7 @@ def test_swallowed_interrupts_are_told_from_the_one_that_ended_it(
 def test_a_stuck_handler_is_reported_before_the_hard_deadline_and_once(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    """Last call has passed and it has not come back: the line does not wait for it."""
+    """A stuck handler is reported once, at last call, before the hard deadline."""
 
     def handler(_event: object, _context: object) -> str:
         pause = threading.Event()
@@ -117,8 +120,11 @@ def test_a_stuck_handler_is_reported_before_the_hard_deadline_and_once(
 def test_a_handler_that_swallows_everything_does_not_flood_the_record(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The first and the last interrupts, and how many there were between."""
-    # A busy machine has no time for more than the twenty that there are lines for.
+    """A handler that swallows everything does not flood the record.
+
+    It has the first and last interrupts, and the number of those in between.
+    """
+    # A busy machine leaves no time for more than the twenty interrupts that are listed.
     monkeypatch.setattr(history, "MOST_RECORDS", 4)
     caught: list[str] = []
 
@@ -140,10 +146,13 @@ def test_a_handler_that_swallows_everything_does_not_flood_the_record(
     assert record["interrupts"][0]["exception"] == "LambdaTimeout"
 
 
-@pytest.mark.untraced  # on 3.11 a traced thread stands still while an injection is pending
+@pytest.mark.untraced  # on 3.11 a traced thread does not run while an injection is pending
 def test_off_the_main_thread_the_obstacle_is_named(capfd: pytest.CaptureFixture[str]) -> None:
-    """An injected interrupt that a blocked call held up: pending, and why."""
-    # Here, on the main thread, it gets its nudge, and is there in good time.
+    """Off the main thread the record says that the injected interrupt is pending, and why.
+
+    A blocked call delays it.
+    """
+    # The watchdog is started here, on the main thread, where it gets its nudge in good time.
     watch(lambda _e, _c: None)({}, Context(5.0))
     blocked = BlockedCall()
 
@@ -167,7 +176,7 @@ def test_off_the_main_thread_the_obstacle_is_named(capfd: pytest.CaptureFixture[
 
 
 def test_a_normal_invocation_logs_nothing(capfd: pytest.CaptureFixture[str]) -> None:
-    """Nor does one that ends in an error of its own."""
+    """A handler that ends in time, also by an error of its own, logs nothing."""
 
     def fail(_event: object, _context: object) -> None:
         raise KeyError("own")
@@ -182,7 +191,10 @@ def test_a_normal_invocation_logs_nothing(capfd: pytest.CaptureFixture[str]) -> 
 def test_the_record_goes_through_the_users_own_powertools_logger(
     capfd: pytest.CaptureFixture[str], powertools: Logger
 ) -> None:
-    """Service name, appended keys and format are the user's."""
+    """The record is written by the user's own Powertools Logger.
+
+    Service name, appended keys and format are the Logger's.
+    """
     powertools.append_keys(order_id="o-7")
 
     time_out(watch(grace_period=0.1)(blocks), 0.4)
@@ -197,7 +209,7 @@ def test_the_record_goes_through_the_users_own_powertools_logger(
 def test_a_hung_logging_lock_does_not_keep_the_record_back(
     capfd: pytest.CaptureFixture[str], powertools: Logger
 ) -> None:
-    """The handler is stuck with a logging handler's lock held."""
+    """A record is written even if the handler is stuck with a logging handler's lock held."""
 
     def handler(_event: object, _context: object) -> None:
         powertools.handlers[0].acquire()
@@ -214,7 +226,7 @@ def test_a_hung_logging_lock_does_not_keep_the_record_back(
 def test_a_formatter_that_fails_still_leaves_a_line(
     capfd: pytest.CaptureFixture[str], powertools: Logger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A line that says less beats none."""
+    """If the formatter fails a shorter line is written."""
 
     def broken(_record: object) -> str:
         raise RuntimeError("canary")
@@ -232,7 +244,7 @@ def test_a_formatter_that_fails_still_leaves_a_line(
 def test_indented_powertools_output_is_still_one_line(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """POWERTOOLS_DEV pretty-prints; the record does not follow it."""
+    """With POWERTOOLS_DEV, which indents Powertools' output, the record is still one line."""
     monkeypatch.setenv("POWERTOOLS_DEV", "true")
     with pytest.warns(UserWarning, match="POWERTOOLS_DEV"):
         logger = Logger(service="pretty", level="INFO")
@@ -247,7 +259,7 @@ def test_indented_powertools_output_is_still_one_line(
 
 
 def test_a_reader_that_does_not_read_is_not_waited_for() -> None:
-    """A full pipe gives up after a bounded wait, without blocking."""
+    """A full pipe without a reader is given up after a bounded wait, without blocking."""
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     try:
@@ -263,7 +275,7 @@ def test_a_reader_that_does_not_read_is_not_waited_for() -> None:
 
 
 def test_a_line_break_in_a_name_stays_one_line(capfd: pytest.CaptureFixture[str]) -> None:
-    """A second line cannot be forged through a function's name."""
+    """A line break in a function's name cannot forge a second line."""
 
     class Forged(Context):
         function_name = 'x"}\n{"event": "forged"}'
@@ -279,7 +291,10 @@ def test_a_line_break_in_a_name_stays_one_line(capfd: pytest.CaptureFixture[str]
 def test_a_failure_of_our_own_is_told_with_its_innermost_place(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    """Where it was raised, not where it was caught; none for one that was not raised."""
+    """An internal failure is logged with the innermost place where it was raised.
+
+    One that was not raised has no place.
+    """
 
     def fails() -> None:
         raise KeyError("canary")
