@@ -1,4 +1,4 @@
-"""Runs the ``watchdog-lambda`` command as people do, in a process of its own."""
+"""Runs the ``watchdog-lambda`` command in a process of its own."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BOUND = 60.0
 
 
 def environ(more: Mapping[str, str] | None = None) -> dict[str, str]:
-    """This process's environment, without what would steer the command."""
+    """Return this process's environment, without variables that affect the command."""
     steering = ("WATCHDOG_LAMBDA_", "AWS_LAMBDA_", "NO_COLOR", "FORCE_COLOR")
     return {k: v for k, v in os.environ.items() if not k.startswith(steering)} | dict(more or {})
 
@@ -53,7 +53,7 @@ def run(*arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
 
 
 def document(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
-    """The JSON of a command, which says itself what it exits with."""
+    """Return the JSON of a command, and check its exit status against that in the JSON."""
     found: dict[str, Any] = json.loads(done.stdout)
     assert found["exit_status"] == done.returncode, done.stderr
     return found
@@ -64,7 +64,7 @@ def emulator() -> str:
 
 
 def is_running(pid: int) -> bool:
-    """Whether there is such a process, other than a zombie."""
+    """Return whether there is such a process, other than a zombie."""
     try:
         stat = Path("/proc", str(pid), "stat").read_text(encoding="utf-8")
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""What ``check`` tells of settings, handler and timeline, and what it objects to."""
+"""Tests of ``check``: what it shows of settings, handler and timeline, and its warnings."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def findings(found: dict[str, Any], level: str) -> list[str]:
 
 
 def test_settings_are_told_with_their_sources(tmp_path: Path) -> None:
-    """Every one of them, and where it came from, a @watch in the code included."""
+    """Every setting is shown with its source, including a @watch in the code."""
     (tmp_path / "env").write_text(f"{PREFIX}INTERRUPT=base\n{PREFIX}LAST_CALL=1\n")
     done = check(
         *("checked.handler", "--json", "--env", f"{PREFIX}LAST_CALL=0.25"),
@@ -52,7 +52,7 @@ def test_settings_are_told_with_their_sources(tmp_path: Path) -> None:
 
 
 def test_a_handler_that_its_code_has_switched_off_is_told() -> None:
-    """It would be killed at its timeout, so there is no timeline to show."""
+    """For a handler that is disabled in code no timeline is shown, because Lambda would kill it."""
     found = document(check("checked.off", "--json"))
 
     told = {s["name"]: (s["value"], s["source"]) for s in found["settings"]}
@@ -62,7 +62,7 @@ def test_a_handler_that_its_code_has_switched_off_is_told() -> None:
 
 
 def test_sources_stand_below_each_other() -> None:
-    """Whatever is the longest value."""
+    """The sources are aligned in a column, whatever the longest value is."""
     told = check("checked.plain").stdout.partition("settings\n")[2].partition("\n\n")[0]
 
     columns = {re.search("  (default|argument)$", line).start() for line in told.splitlines()}  # type: ignore[union-attr]
@@ -82,7 +82,7 @@ def test_sources_stand_below_each_other() -> None:
 def test_handler_is_told_with_its_place(
     name: str, line: str, *, is_async: bool, is_watched: bool
 ) -> None:
-    """File, line, kind, and whether its code watches it already."""
+    """The handler is shown with its file, line and kind, and whether its code watches it."""
     found = document(check(name, "--json"))["handler"]
 
     assert (found["name"], found["file"]) == (name, "checked.py")
@@ -93,7 +93,7 @@ def test_handler_is_told_with_its_place(
 
 
 def test_timeline_is_that_of_the_timeout() -> None:
-    """Hooks in their stages, last call, and what there is for a cleanup."""
+    """The timeline shows the hooks in their stages, last call, and the time for a cleanup."""
     found = document(check("checked.handler", "--timeout", "30", "--json"))
 
     timeline = found["timeline"]
@@ -116,7 +116,10 @@ def test_timeline_is_that_of_the_timeout() -> None:
 
 
 def test_text_is_for_people() -> None:
-    """The same, drawn to scale, on standard output; what the import prints goes to the other."""
+    """The text output is on standard output and drawn to scale.
+
+    The import's output is on standard error.
+    """
     done = check("checked.plain", "--timeout", "30", SIGTERM="1")
 
     assert done.returncode == 0
@@ -148,7 +151,7 @@ def test_text_is_for_people() -> None:
     ],
 )
 def test_warnings(arguments: tuple[str, ...], settings: dict[str, str], warning: str) -> None:
-    """Each of what is doubtful; without a reason there is none, see below."""
+    """Each doubtful setting gives its warning."""
     words = ("checked.plain", "--timeout", "60", "--json", *arguments)
     found = document(check(*words, **{"SIGTERM": "1"} | settings))
 
@@ -157,7 +160,7 @@ def test_warnings(arguments: tuple[str, ...], settings: dict[str, str], warning:
 
 
 def test_a_late_stage_is_noted() -> None:
-    """It may be meant; see the page on flushing telemetry."""
+    """A late stage is noted, since it may be intended; see the page on flushing telemetry."""
     words = ("checked.plain", "--timeout", "60", "--json", "--strict")
     found = document(check(*words, SIGTERM="1", GRACE_PERIOD="12"))
 
@@ -168,7 +171,10 @@ def test_a_late_stage_is_noted() -> None:
 
 @pytest.mark.parametrize("recycle", ["auto", "never"])
 def test_what_is_known_to_recover_is_told(recycle: str) -> None:
-    """Of what the handler's module has imported, and where it counts."""
+    """Clients that are known to recover are shown, with RECYCLE=auto.
+
+    They are those that the handler's module has imported.
+    """
     found = document(check("known.handler", "--json", RECYCLE=recycle))
 
     said = "RECYCLE=auto: after a timeout inside of mylib, redis the process is kept; "
@@ -177,7 +183,7 @@ def test_what_is_known_to_recover_is_told(recycle: str) -> None:
 
 
 def test_warnings_count_with_strict_only() -> None:
-    """For a pipeline."""
+    """Warnings change the exit status only with --strict, which is for pipelines."""
     done = check("checked.plain", "--timeout", "60", "--strict")
 
     assert done.returncode == 1
@@ -185,7 +191,7 @@ def test_warnings_count_with_strict_only() -> None:
 
 
 def test_managed_instances_are_told_what_has_no_effect() -> None:
-    """Both settings, each by itself."""
+    """In Managed Instances each of the two settings that have no effect is shown."""
     extra = {"AWS_LAMBDA_MAX_CONCURRENCY": "2", f"{PREFIX}LAST_RESORT": "exit"}
     words = ("check", "checked.plain", "--timeout", "60", "--json")
     found = document(run(*words, **extra, WATCHDOG_LAMBDA_SIGTERM="1"))
@@ -197,7 +203,10 @@ def test_managed_instances_are_told_what_has_no_effect() -> None:
 
 
 def test_a_supervisor_is_told_with_its_cost() -> None:
-    """And that it can be had; in Managed Instances as well."""
+    """A supervisor is shown with its cost, and whether it is possible.
+
+    In Managed Instances it is the same.
+    """
     settings = {"LAST_RESORT": "supervise"}
     found = document(check("checked.plain", "--timeout", "60", "--json", **settings))
     workers = {"AWS_LAMBDA_MAX_CONCURRENCY": "2", f"{PREFIX}LAST_RESORT": "supervise"}
@@ -210,7 +219,10 @@ def test_a_supervisor_is_told_with_its_cost() -> None:
 
 
 def test_nothing_to_object_to_is_strict_too() -> None:
-    """Notes are no warnings: the default grace period in a short timeout is as it should be."""
+    """With --strict a check without warnings passes.
+
+    Notes are no warnings: the default grace period in a short timeout is fine.
+    """
     found = document(check("checked.plain", "--timeout", "20", "--json", "--strict", SIGTERM="1"))
 
     assert found["exit_status"] == 0
@@ -238,7 +250,7 @@ def test_nothing_to_object_to_is_strict_too() -> None:
     ],
 )
 def test_errors(arguments: tuple[str, ...], settings: dict[str, str], error: str) -> None:
-    """What Lambda's own start would fail with: exit status 2, and no traceback."""
+    """An error with which Lambda's own start would fail gives exit status 2, and no traceback."""
     variable = settings.pop("env", None)
     more = ("--env", f"{variable}=1") if variable else ()
     done = check(*arguments, "--json", *more, **settings)
@@ -249,7 +261,10 @@ def test_errors(arguments: tuple[str, ...], settings: dict[str, str], error: str
 
 
 def test_errors_come_first() -> None:
-    """Before settings and timeline, which are of no use until they are mended."""
+    """Errors are shown before settings and timeline.
+
+    Those cannot be used until the errors are corrected.
+    """
     done = check("scenes:handler")
 
     assert done.stdout.startswith("error: scenes:handler: Runtime.MalformedHandlerName: Bad")
@@ -258,7 +273,7 @@ def test_errors_come_first() -> None:
 
 
 def test_an_answer_that_is_a_class_is_none_of_ours() -> None:
-    """A class of dicts makes answers."""
+    """A dict subclass is accepted as the handler, because its instances are answers."""
     assert document(check("odd.Answer", "--json"))["handler"]["name"] == "odd.Answer"
 
 
@@ -315,7 +330,7 @@ def too_late(seconds: str, caller: str, enough: str) -> str:
 def test_a_caller_that_gives_up_first_is_warned_of(
     arguments: tuple[str, ...], settings: dict[str, str], warning: str | None
 ) -> None:
-    """By what an invocation has, TIMEOUT included."""
+    """A caller that gives up before the invocation's time, TIMEOUT included, is warned of."""
     words = ("checked.plain", "--json", "--caller-timeout", "29", *arguments)
     found = findings(document(check(*words, **{"SIGTERM": "1"} | settings)), "warning")
 
@@ -323,7 +338,7 @@ def test_a_caller_that_gives_up_first_is_warned_of(
 
 
 def test_a_short_patience_leaves_a_tenth() -> None:
-    """A second of two would be half of it."""
+    """A caller that waits for a short time leaves a tenth of it; a second of two would be half."""
     found = document(check("checked.plain", "--json", "--timeout", "9", "--caller-timeout", "1.5"))
 
     assert too_late("9", "1.5 s (--caller-timeout)", "1.35") in findings(found, "warning")
@@ -340,7 +355,10 @@ def test_a_short_patience_leaves_a_tenth() -> None:
 def test_the_template_says_what_the_command_line_does_not(
     tmp_path: Path, handler: str, timeout: float, caller: str, name: str
 ) -> None:
-    """The function's timeout, by its handler, a parameter's default among them; and its caller."""
+    """The template gives the function's timeout and its caller if the command line does not.
+
+    The function is found by its handler, and a parameter's default counts.
+    """
     template = tmp_path / name
     is_yaml = name.endswith("yaml")
     template.write_text(TEMPLATE if is_yaml else json.dumps(_yaml(template, TEMPLATE)))
@@ -367,7 +385,7 @@ def test_the_template_says_what_the_command_line_does_not(
 def test_a_template_that_does_not_say_is_refused(
     tmp_path: Path, handler: str, text: str, problem: str
 ) -> None:
-    """With what to give instead."""
+    """A template that lacks a value is refused, with the option that gives it."""
     template = tmp_path / "template.yaml"
     template.write_text(text)
 
@@ -378,7 +396,7 @@ def test_a_template_that_does_not_say_is_refused(
 
 
 def test_yaml_needs_a_library_and_says_which(tmp_path: Path) -> None:
-    """JSON does not."""
+    """A template in YAML needs a library, which the error names; one in JSON does not."""
     template = tmp_path / "template.yaml"
     template.write_text(TEMPLATE)
     program = "import sys; sys.modules.update(yaml=None); from watchdog_lambda.cli import main; "
@@ -398,7 +416,7 @@ def test_yaml_needs_a_library_and_says_which(tmp_path: Path) -> None:
 
 
 def test_a_template_is_a_file() -> None:
-    """Not a folder, for example."""
+    """A template that is no file, such as a folder, is refused."""
     done = check("scenes.handler", "--template", "/nowhere.yaml")
 
     assert done.returncode == 2
@@ -406,7 +424,7 @@ def test_a_template_is_a_file() -> None:
 
 
 def test_every_bad_setting_is_told_at_once() -> None:
-    """Not the first one only, as at a start."""
+    """Every bad setting is reported at once. The start of a function reports only the first."""
     found = document(check("scenes.handler", "--json", GRACE_PERIOD="x", INTERRUPT="y"))
 
     assert len(findings(found, "error")) == 2
@@ -414,7 +432,7 @@ def test_every_bad_setting_is_told_at_once() -> None:
 
 
 def test_thread_of_the_imports_does_not_keep_it() -> None:
-    """It says what it has to, and ends."""
+    """A thread that the handler's import starts does not keep the command from ending."""
     done = check("lingering.handler", "--json")
 
     assert done.returncode == 0
@@ -422,7 +440,7 @@ def test_thread_of_the_imports_does_not_keep_it() -> None:
 
 
 def test_powertools_is_not_needed() -> None:
-    """Nor is rich: what the function's image has is enough to check it there."""
+    """`check` needs neither Powertools nor rich, so it runs with what the function's image has."""
     program = "import sys; sys.modules.update(aws_lambda_powertools=None, rich=None, shtab=None)"
     program += "; from watchdog_lambda.cli import main; sys.exit(main(['check', 'scenes.handler']))"
     done = subprocess.run(

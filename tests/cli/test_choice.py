@@ -1,4 +1,4 @@
-"""Which emulator serves, and when none does."""
+"""Tests of the choice of an emulator."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def executable(path: Path) -> str:
 
 @pytest.fixture(autouse=True)
 def bare_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Nothing on PATH but one empty folder, and no variable."""
+    """Simulate a machine whose PATH has one empty folder, and whose variables name no emulator."""
     folder = tmp_path / "bin"
     folder.mkdir()
     monkeypatch.setenv("PATH", str(folder))
@@ -36,13 +36,16 @@ no_system_emulator = pytest.mark.skipif(
 
 @no_system_emulator
 def test_without_one_the_builtin_serves() -> None:
-    """And nothing needs to be said about it."""
+    """Without an emulator the built-in one is used, without a message."""
     assert host_for(None, 3.0) == (None, "")
     assert host_for(None, 0.5) == (None, "")
 
 
 def test_one_on_path_serves(bare_machine: Path) -> None:
-    """But not for fractions of seconds, which is told, nor if none is wanted."""
+    """An emulator on PATH is used.
+
+    It is not used for fractions of seconds, which is reported, or if none is wanted.
+    """
     found = executable(bare_machine / "aws-lambda-rie")
 
     assert host_for(None, 3.0) == (found, "")
@@ -54,7 +57,10 @@ def test_one_on_path_serves(bare_machine: Path) -> None:
 def test_the_copy_of_an_aws_sam_cli_serves(
     tmp_path: Path, bare_machine: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In the environment that ``sam`` on PATH leads to, for this architecture."""
+    """The emulator of an AWS SAM CLI is used.
+
+    It is in the environment to which ``sam`` on PATH leads, for this architecture.
+    """
     monkeypatch.setattr(platform, "machine", lambda: "x86_64")
     sam = tmp_path / "venvs" / "sam"
     executable(sam / "bin" / "sam")
@@ -72,7 +78,7 @@ def test_the_copy_of_an_aws_sam_cli_serves(
 def test_the_one_that_is_named_goes_before(
     tmp_path: Path, bare_machine: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The option, then the variable, then what is found."""
+    """The option's emulator precedes the variable's, and that one precedes one that is found."""
     executable(bare_machine / "aws-lambda-rie")
     variable, option = executable(tmp_path / "variable"), executable(tmp_path / "option")
     monkeypatch.setenv(emulator_path.VARIABLE, variable)
@@ -83,7 +89,10 @@ def test_the_one_that_is_named_goes_before(
 
 
 def test_the_one_that_is_named_must_serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No other is taken in its place, and the error says where the name came from."""
+    """A named emulator that cannot be used is an error that says where the name came from.
+
+    No other one is used instead.
+    """
     with pytest.raises(CannotRun, match=r"--emulator=/no/where: not an executable"):
         host_for("/no/where", 3.0)
     with pytest.raises(CannotRun, match=r"takes whole seconds; use for example --timeout 3"):

@@ -1,4 +1,4 @@
-"""The command as people meet it: help, streams, colours, Ctrl-C; and ``run``, which stays thin."""
+"""Tests of the command's help, streams, colours and Ctrl-C, and of ``run``'s imports."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ BUILTIN = ("--emulator", "none")
 
 @pytest.mark.parametrize("command", [(), ("invoke",), ("check",), ("run",)])
 def test_help_teaches(command: tuple[str, ...]) -> None:
-    """Each has examples, and says what its exit status means."""
+    """The help of each subcommand has examples, and the meaning of the exit status."""
     done = run(*command, "--help")
 
     assert done.returncode == 0
@@ -46,7 +46,7 @@ def test_help_teaches(command: tuple[str, ...]) -> None:
 
 
 def test_module_is_the_command_too() -> None:
-    """Where no script is on PATH."""
+    """The module can be run as the command, where no script is on PATH."""
     module = [sys.executable, "-m", "watchdog_lambda.cli", "--version"]
     done = subprocess.run(module, capture_output=True, text=True, check=True, timeout=BOUND)
 
@@ -55,7 +55,7 @@ def test_module_is_the_command_too() -> None:
 
 @pytest.mark.parametrize("shell", ["bash", "zsh"])
 def test_completion_knows_the_options(shell: str) -> None:
-    """A script for the shell."""
+    """The completion script for the shell knows the options."""
     done = run("--print-completion", shell)
 
     assert done.returncode == 0
@@ -80,7 +80,7 @@ def test_completion_knows_the_options(shell: str) -> None:
     ],
 )
 def test_wrong_usage_is_told(arguments: tuple[str, ...], message: str) -> None:
-    """On standard error, with exit status 2 and without a traceback."""
+    """Wrong usage gives a message on standard error and exit status 2, without a traceback."""
     done = run(*arguments)
 
     assert done.returncode == 2
@@ -93,7 +93,10 @@ def test_wrong_usage_is_told(arguments: tuple[str, ...], message: str) -> None:
 
 
 def test_answer_is_all_there_is_on_standard_output() -> None:
-    """For a pipe; what the handler writes and the timeline go to standard error."""
+    """Standard output has only the answer, for a pipe.
+
+    The handler's output and the timeline are on standard error.
+    """
     done = run("invoke", "scenes.handler", "--event", OK, "--emulator", "none")
 
     assert done.returncode == 0
@@ -108,7 +111,7 @@ def test_answer_is_all_there_is_on_standard_output() -> None:
 
 
 def test_timeout_is_shown_to_people() -> None:
-    """The record in one line, and the phases to scale."""
+    """A timeout is shown as one line for the record, with the phases drawn to scale."""
     done = run(
         *("invoke", "scenes.handler", "--event", '{"do": "answer"}', "--timeout", "1.6"),
         *("--env", "HOOK=1", "--emulator", "none"),
@@ -118,14 +121,14 @@ def test_timeout_is_shown_to_people() -> None:
     assert json.loads(done.stdout) == {"statusCode": 504}
     assert re.search(r"watchdog\.timeout in scenes\.py:\d+ \(answer\): returned", done.stderr)
     rows = dict(re.findall(r"^(\w+) +([=h!#s.X]+) ", done.stderr, re.MULTILINE))
-    rows.pop("settle", None)  # it may take no millisecond
+    rows.pop("settle", None)  # it may take less than a millisecond
     assert list(rows) == ["running", "hook", "interrupt", "cleanup", "left"]
     assert len(rows["running"]) > 20 * len(rows["interrupt"])
     assert "timed out and caught: the caller has an answer" in done.stderr
 
 
 def test_lines_come_as_they_are_written() -> None:
-    """Not at the end: the handler still sleeps when its first line is there."""
+    """Lines are shown when they are written: the first appears while the handler sleeps."""
     process = start(
         *("invoke", "scenes.handler", "--event", '{"do": "sleep"}', "--timeout", "20"),
         *("--emulator", "none"),
@@ -141,7 +144,10 @@ def test_lines_come_as_they_are_written() -> None:
 
 
 def test_what_is_set_in_the_shell_holds_but_for_the_handler() -> None:
-    """WATCHDOG_LAMBDA_HANDLER there is not meant for a call that names another."""
+    """Variables of the shell are passed on, except WATCHDOG_LAMBDA_HANDLER.
+
+    The call names another handler.
+    """
     words = ("--event", OK, "--emulator", "none")
     shell = {"WATCHDOG_LAMBDA_HANDLER": "scenes.handler", "VARIABLE": "of the shell"}
 
@@ -154,7 +160,7 @@ def test_what_is_set_in_the_shell_holds_but_for_the_handler() -> None:
 
 
 def test_variables_of_a_file_and_single_ones(tmp_path: Path) -> None:
-    """A single one goes before the file's."""
+    """Variables can be given by a file or one by one, and a single one precedes the file's."""
     (tmp_path / "env").write_text("VARIABLE=of the file\n")
     words = ["invoke", "scenes.handler", "--event", OK, "--emulator", "none"]
     words += ["--env-file", str(tmp_path / "env")]
@@ -164,7 +170,7 @@ def test_variables_of_a_file_and_single_ones(tmp_path: Path) -> None:
 
 
 def test_several_events_are_one_invocation_each() -> None:
-    """In one process, and so often as it is said."""
+    """Several events are one invocation each, in one process, as often as asked for."""
     words = ["invoke", "scenes.handler", *BUILTIN, "--repeat", "2", "--json"]
     for do in ("ok", "fail"):
         words += ["--event", json.dumps({"do": do})]
@@ -178,7 +184,7 @@ def test_several_events_are_one_invocation_each() -> None:
 
 
 def in_terminal(*arguments: str, prelude: str = "pass", **more: str) -> str:
-    """What a person sees: standard output and error on one terminal."""
+    """Return what a terminal shows with standard output and error on it."""
     program = f"import sys; {prelude}; from watchdog_lambda.cli import main; sys.exit(main())"
     leader, follower = pty.openpty()
     process = subprocess.Popen(
@@ -195,7 +201,7 @@ def in_terminal(*arguments: str, prelude: str = "pass", **more: str) -> str:
     while select.select([leader], [], [], until - time.monotonic())[0]:
         try:
             data = os.read(leader, 65536)
-        except OSError:  # the terminal's end, as Linux has it
+        except OSError:  # this is how Linux reports the terminal's end
             break
         shown += data
     os.close(leader)
@@ -204,7 +210,10 @@ def in_terminal(*arguments: str, prelude: str = "pass", **more: str) -> str:
 
 
 def test_terminal_has_colours_and_a_bar() -> None:
-    """With rich: the bar is gone in the end, and nothing of the text is missing."""
+    """With rich a terminal has colours and a bar.
+
+    The bar is removed at the end, and no text is missing.
+    """
     shown = in_terminal(*TIMED_OUT, *BUILTIN)
 
     assert ESCAPE in shown
@@ -223,7 +232,10 @@ def test_terminal_has_colours_and_a_bar() -> None:
     ],
 )
 def test_without_colours_the_text_is_the_same(prelude: str, more: dict[str, str]) -> None:
-    """NO_COLOR, a dumb terminal, no rich: plain text, and no cursor is moved."""
+    """With NO_COLOR, on a dumb terminal or without rich the same text is plain.
+
+    No cursor is moved.
+    """
     shown = in_terminal(*TIMED_OUT, *BUILTIN, prelude=prelude, **more)
 
     assert ESCAPE not in shown
@@ -242,12 +254,12 @@ def test_without_colours_the_text_is_the_same(prelude: str, more: dict[str, str]
     ],
 )
 def test_structured_log_is_read_by_people(line: str, shown: str) -> None:
-    """Level and message; what has none stays as it is."""
+    """A structured log line is shown by its level and message, and any other line unchanged."""
     assert spoken(line) == shown
 
 
 def test_handlers_output_moves_no_cursor() -> None:
-    """Control characters of the handler's are not the terminal's."""
+    """Control characters in the handler's output do not reach the terminal."""
     done = run("invoke", "scenes.handler", "--event", '{"do": "speak"}', *BUILTIN)
 
     assert done.returncode == 0
@@ -263,7 +275,7 @@ def test_handlers_output_moves_no_cursor() -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("host", ["none", "emulator"])
 def test_ctrl_c_leaves_nothing_running(host: str, number: signal.Signals) -> None:
-    """Nor does SIGTERM; not even a child of the handler's in a session of its own."""
+    """Ctrl-C and SIGTERM leave nothing running, even a handler's child in a session of its own."""
     process = start(
         *("invoke", "scenes.handler", "--event", '{"do": "spawn"}', "--timeout", "30"),
         *("--emulator", emulator() if host == "emulator" else host),
@@ -285,7 +297,10 @@ def test_ctrl_c_leaves_nothing_running(host: str, number: signal.Signals) -> Non
 
 
 def test_nobody_reads_any_more() -> None:
-    """As with ``| head -1``: no traceback, and nothing is left running."""
+    """If the reader of standard output ends, there is no traceback and nothing is left running.
+
+    An example is ``| head -1``.
+    """
     process = start("invoke", "scenes.handler", "--event", OK, *BUILTIN, "--repeat", "2")
     assert process.stdout is not None
     process.stdout.close()
@@ -297,7 +312,10 @@ def test_nobody_reads_any_more() -> None:
 
 
 def test_a_kill_takes_the_handlers_children_along(tmp_path: Path) -> None:
-    """As the end of a sandbox does: the next invocation finds none of them."""
+    """A kill ends the handler's children, as the end of a sandbox does.
+
+    The next invocation finds none of them.
+    """
     words = ["invoke", "scenes.handler", "--timeout", "0.4", "--unwatched", *BUILTIN, "--json"]
     for do in ("spawn", "look_for_child"):
         words += ["--event", json.dumps({"do": do, "file": str(tmp_path / "pid")})]
@@ -325,7 +343,7 @@ for heavy in ("argparse", "dataclasses", "pathlib", "rich", "shtab", "http", "su
 
 
 def test_run_imports_nothing_of_the_others() -> None:
-    """It is what a container starts: no parser, no dataclasses, no rich."""
+    """`run`, which a container starts, imports no parser, no dataclasses and no rich."""
     done = subprocess.run(
         [sys.executable, "-S", "-c", THIN],
         capture_output=True,
@@ -341,7 +359,10 @@ def test_run_imports_nothing_of_the_others() -> None:
 
 @pytest.mark.parametrize("where", ["working directory", "task root"])
 def test_run_finds_the_handlers_module(where: str, tmp_path: Path) -> None:
-    """A script has its own folder on the path; what Lambda has there is put in its place."""
+    """`run` finds the handler's module, although a script has its own folder on the path.
+
+    The folder is replaced by what Lambda has there.
+    """
     from tests.runtime.emulator import Emulator  # noqa: PLC0415 - for this one only
 
     (tmp_path / "here.py").write_text(
@@ -365,7 +386,10 @@ def test_run_finds_the_handlers_module(where: str, tmp_path: Path) -> None:
 def test_the_working_directory_takes_the_scripts_place(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Once, and only that of a script; what else is first stays."""
+    """Only a script's folder is replaced by the working directory, once.
+
+    Any other first entry of the path is kept.
+    """
     script = tmp_path / "bin" / "watchdog-lambda"
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", [str(script)])

@@ -1,4 +1,4 @@
-"""The reference says what the command does; the README's session: tests/project/test_docs.py."""
+"""The reference agrees with the command; tests/project/test_docs.py has the README's session."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def text(*parts: str) -> str:
 
 
 def test_every_option_is_in_the_reference() -> None:
-    """In the section of its command."""
+    """Every option is in the reference, in its command's section."""
     page = text("docs", "reference", "command.md")
     sections = dict(re.findall(r"^## (\w+)\n(.*?)(?=^## |\Z)", page, re.DOTALL | re.MULTILINE))
 
@@ -37,7 +37,10 @@ def _usage(command: str) -> str:
 
 
 def test_every_exit_status_and_key_is_in_the_reference() -> None:
-    """Of both documents, and of one invocation in the first."""
+    """Every exit status and key of both documents is in the reference.
+
+    This includes the keys of one invocation.
+    """
     page = text("docs", "reference", "command.md")
     for outcome, status in EXIT_STATUS.items():
         assert f"| {status} | `{outcome}` |" in page

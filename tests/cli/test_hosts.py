@@ -1,4 +1,4 @@
-"""AWS's emulator and the built-in Runtime API: the same function, the same outcome."""
+"""With AWS's emulator and the built-in Runtime API the same function has the same outcome."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ PRINTED = ("imported", "call", "cleanup", "flushed", "to std", "without", "a\t",
 
 @dataclass(frozen=True)
 class Scene:
-    """What is run, and what must come of it under either host."""
+    """A run, and the outcome that it must have on both hosts."""
 
     do: str
     status: int
@@ -123,7 +123,7 @@ SCENES = {
         record="stuck",
         phases=("running", "left"),
         env={"WATCHDOG_LAMBDA_LAST_RESORT": "exit"},
-        timeout="4",  # it has a 32nd part of that to post the answer in
+        timeout="4",  # a 32nd part of it is left to post the answer
     ),
     "last resort: supervise": Scene(
         *("stuck", 3, "caught"),
@@ -155,7 +155,7 @@ def command(scene: Scene, host: str, *more: str) -> list[str]:
 
 
 def summary(found: dict[str, Any]) -> dict[str, Any]:
-    """What of one invocation does not depend on the host, nor on the clock."""
+    """Return what an invocation's outcome has that depends neither on the host nor on the clock."""
     error = found["error"]
     told = None
     if error is not None:
@@ -166,7 +166,7 @@ def summary(found: dict[str, Any]) -> dict[str, Any]:
     record = found["record"]
     lines = [line["text"] for line in found["log"] if line["text"].startswith(PRINTED)]
     if "imported" in lines[1:]:
-        # A fresh process's start, which the command may or may not be still there for.
+        # The start of a new process may come too late for the command to see it.
         del lines[lines.index("imported", 1) :]
     return {
         "outcome": found["outcome"],
@@ -180,7 +180,7 @@ def summary(found: dict[str, Any]) -> dict[str, Any]:
             [(h["name"], h["outcome"]) for h in record["hooks"]],
         ),
         "printed": lines,
-        # Some have a start within their time, and what takes no millisecond is no phase.
+        # Some have a start within their time, and a phase below a millisecond is left out.
         "phases": [
             phase["phase"]
             for phase in found["timeline"]
@@ -192,13 +192,13 @@ def summary(found: dict[str, Any]) -> dict[str, Any]:
 
 
 def is_long(phase: dict[str, Any]) -> bool:
-    """Whether it is meant to take its time, as the cleanup of a handler that says so."""
+    """Return whether the phase is meant to take long, like a handler's cleanup."""
     return bool(phase["end"] - phase["start"] >= 0.05)
 
 
 @pytest.mark.parametrize("name", SCENES)
 def test_both_hosts_come_to_the_same(name: str) -> None:
-    """Exit status, answer, record, output and phases are the scene's, on either."""
+    """Exit status, answer, record, output and phases are the scene's on both hosts."""
     scene = SCENES[name]
     both = [start(*command(scene, host)) for host in ("none", emulator())]
     builtin, aws = [document(done) for done in [finish(process) for process in both]]
@@ -208,7 +208,7 @@ def test_both_hosts_come_to_the_same(name: str) -> None:
     [one], [other] = builtin["invocations"], aws["invocations"]
     summaries = summary(one), summary(other)
     if "EXIT_AT_IMPORT" in scene.env:
-        # The emulator says nothing, and its request's identifier is not known.
+        # The emulator writes nothing, and its request's identifier is unknown.
         for each in summaries:
             assert str(each.pop("error")).startswith("Runtime.ExitError: ")
     assert summaries[0] == summaries[1]
@@ -225,7 +225,7 @@ def test_both_hosts_come_to_the_same(name: str) -> None:
 
 
 def assert_in_time(found: dict[str, Any], timeout: float) -> None:
-    """The phases follow each other without a gap, and fill the time to the hard deadline."""
+    """Check that the phases follow each other without a gap until the hard deadline."""
     timeline = found["timeline"]
     assert timeline[0]["start"] == 0
     assert timeline[-1]["end"] == timeout
@@ -236,12 +236,15 @@ def assert_in_time(found: dict[str, Any], timeout: float) -> None:
     if found["outcome"] == "killed":
         assert timeout <= found["seconds"] < timeout + 1
     elif found["record"] is not None:
-        # A quarter of the time is the grace period; the emulator's own start counts.
+        # The grace period is a quarter of the time, in which the emulator's start is included.
         assert 0.7 * timeout < found["seconds"] < timeout
 
 
 def test_both_start_anew_after_a_kill_and_keep_what_has_survived(tmp_path: Path) -> None:
-    """Three invocations: killed, in a new process; and one that is kept."""
+    """Both hosts start a new process after a kill, and keep one that has survived.
+
+    There are three invocations.
+    """
     event = json.dumps({"do": "stuck_once", "marker": str(tmp_path / "{}")})
     both = []
     for number, host in enumerate(("none", emulator())):
@@ -260,7 +263,10 @@ def test_both_start_anew_after_a_kill_and_keep_what_has_survived(tmp_path: Path)
 
 
 def test_both_are_served_on_by_a_supervised_function(tmp_path: Path) -> None:
-    """LAST_RESORT=supervise answers, and the next one finds the same sandbox."""
+    """With LAST_RESORT=supervise both hosts get an answer.
+
+    The next invocation finds the same sandbox.
+    """
     event = json.dumps({"do": "stuck_once", "marker": str(tmp_path / "{}")})
     both = []
     for number, host in enumerate(("none", emulator())):
@@ -279,7 +285,7 @@ def test_both_are_served_on_by_a_supervised_function(tmp_path: Path) -> None:
 
 
 def test_both_give_notice_of_the_sandboxs_end() -> None:
-    """With SIGTERM=1 the hook runs when the command is through."""
+    """With SIGTERM=1 both hosts run the hook at the end of the command."""
     scene = Scene("ok", 0, "answered", env={"WATCHDOG_LAMBDA_SIGTERM": "1"})
     both = [start(*command(scene, host)) for host in ("none", emulator())]
 
@@ -289,7 +295,10 @@ def test_both_give_notice_of_the_sandboxs_end() -> None:
 
 
 def test_fractions_of_seconds_are_for_the_builtin_one() -> None:
-    """It kills at 0.5 s sharp; the emulator, if asked for, says what it would take."""
+    """The built-in host kills at 0.5 s exactly.
+
+    If the emulator is asked for, the error says which timeouts it takes.
+    """
     scene = Scene("stuck", 4, "killed", timeout="0.5")
     found = document(run(*command(scene, "none")))
 
@@ -317,7 +326,10 @@ def function_with(**variables: str) -> Function:
 def test_ctrl_c_while_closing_leaves_nothing_either(
     kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Cut short before anything is killed, closing is begun anew on the way out."""
+    """A Ctrl-C while a host is being closed leaves nothing running.
+
+    Closing is restarted on the way out.
+    """
     calls = 0
 
     def cut_short(mark: str) -> None:
@@ -350,7 +362,10 @@ def test_ctrl_c_while_closing_leaves_nothing_either(
 
 
 def test_start_that_does_not_end_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """After the 10 s that Lambda gives it, here less; the next invocation starts anew."""
+    """A start that does not end is killed after the 10 s that Lambda gives, fewer here.
+
+    The next invocation starts a new process.
+    """
     monkeypatch.setattr(builtin, "INIT_LIMIT", 0.5)
     function = function_with(HANG_AT_IMPORT="1")
     with Builtin(function, lambda _line: None) as host:
@@ -364,7 +379,10 @@ def test_start_that_does_not_end_is_killed(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_start_has_its_own_time_with_the_builtin_one() -> None:
-    """A timeout shorter than the runtime's start: that is not the invocation's, as in Lambda."""
+    """With the built-in host the start does not count for the invocation's time.
+
+    Lambda does the same.
+    """
     found = document(run(*command(Scene("ok", 0, "answered", timeout="0.2"), "none")))
 
     [answered] = found["invocations"]

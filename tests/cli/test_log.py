@@ -1,4 +1,4 @@
-"""The pipe that a function writes to."""
+"""Tests of the pipe to which a function writes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from watchdog_lambda.cli.log import Line, Log
 
 
 def test_sync_waits_for_all_that_was_written() -> None:
-    """Line by line, also the one without an end, and a flood that no pipe holds."""
+    """sync() waits for all lines, including one without an end and more than a pipe holds."""
     lines: list[Line] = []
     log = Log("test", lines.append)
 
@@ -26,7 +26,10 @@ def test_sync_waits_for_all_that_was_written() -> None:
 
 
 def test_whoever_cannot_show_lines_does_not_stop_the_function() -> None:
-    """The reader goes on, or the function would block in its print."""
+    """A reader that cannot show the lines goes on reading.
+
+    The function would block in print otherwise.
+    """
 
     def fail(_line: Line) -> None:
         raise BrokenPipeError

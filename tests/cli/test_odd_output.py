@@ -1,4 +1,4 @@
-"""What a handler gives names to, says and answers cannot steer the terminal it is shown on."""
+"""A handler's names, output and answers cannot control the terminal on which they are shown."""
 
 from __future__ import annotations
 
@@ -20,13 +20,16 @@ BUILT_IN = ("--timeout", "2", "--emulator", "none")
 
 
 def steering(text: str) -> list[str]:
-    """The characters that a terminal, or code that splits lines, would act on."""
+    """Return the characters that a terminal, or code that splits lines, would interpret."""
     return [c for c in text if c not in "\n\t" and unicodedata.category(c) in {"Cc", "Zl", "Zp"}]
 
 
 @pytest.mark.parametrize("do", ["sleep", "raise"])
 def test_nothing_steers(do: str) -> None:
-    """Log, timeline and answer; and the answer is the same JSON for every reader."""
+    """Log, timeline and answer have no control characters.
+
+    The answer is the same JSON for every reader.
+    """
     done = run("invoke", "odd.handler", "--event", json.dumps({"do": do}), *BUILT_IN)
 
     assert steering(done.stdout) == []
@@ -41,17 +44,17 @@ def test_nothing_steers(do: str) -> None:
 
 
 def test_nothing_steers_a_terminal_with_colours() -> None:
-    """There are escapes then, for the colours; none of the handler's is among them."""
+    """With colours the only escapes are those of the colours, and none is the handler's."""
     shown = on_a_terminal("invoke", "odd.handler", "--event", '{"do": "sleep"}', *BUILT_IN)
 
-    assert "\x1b[" in shown  # the colours: the look is at a terminal's
+    assert "\x1b[" in shown  # these are the colours: the output looks like a terminal's
     for part in ("\x1b]0;", "\x07", "\x1b[2J", "\x9b", "\x85", "\u2028"):
         assert part not in shown, ascii(part)
     assert "\\u001b]0;title" in shown
 
 
 def test_check_does_not_either() -> None:
-    """Hooks' names and settings are shown as they may be."""
+    """`check` shows the names of hooks and the settings without control characters."""
     done = run("check", "odd.handler", "--timeout", "30", WATCHDOG_LAMBDA_HANDLR=STEERS)
 
     assert steering(done.stdout + done.stderr) == []
@@ -59,7 +62,7 @@ def test_check_does_not_either() -> None:
 
 
 def on_a_terminal(*arguments: str) -> str:
-    """What the command writes to a terminal, both streams."""
+    """Return what the command writes to a terminal on both streams."""
     ours, theirs = pty.openpty()
     read: list[bytes] = []
 
@@ -68,7 +71,7 @@ def on_a_terminal(*arguments: str) -> str:
             try:
                 data = os.read(ours, 4096)
             except OSError:
-                return  # the last one who had it open is gone
+                return  # the last process that had it open has ended
             read.append(data)
 
     reader = threading.Thread(target=take)

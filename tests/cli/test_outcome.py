@@ -1,4 +1,4 @@
-"""What came of an invocation, told from the answer, the log and the record."""
+"""Tests of an invocation's outcome, which is derived from the answer, the log and the record."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def invocation(
 ) -> Invocation:
     lines = more.pop("lines", [Line(BEGAN + 0.1, "watchdog.timeout is not always a record")])
     if record is not None:
-        # 20 ms after the watchdog's own clock started.
+        # This is 20 ms after the watchdog's own clock started.
         lines.append(Line(BEGAN + record["elapsed_ms"] / 1000 + 0.02, json.dumps(record)))
     return Invocation("{}", kind, seconds, BEGAN, lines=lines, **more)
 
@@ -71,7 +71,10 @@ def invocation(
     ],
 )
 def test_outcome_and_exit_status(found: Invocation, outcome: str, status: int) -> None:
-    """A kill is a kill, whatever was recorded before; a record makes the difference otherwise."""
+    """A kill is a kill whatever was recorded before.
+
+    Otherwise the record determines outcome and exit status.
+    """
     assert outcome_of(found) == outcome
     assert EXIT_STATUS[outcome_of(found)] == status
 
@@ -98,7 +101,7 @@ CRASH: dict[str, Any] = {
     ],
 )
 def test_a_crash_and_what_became_of_it(more: dict[str, Any], words: str) -> None:
-    """The caller has an error, and the sandbox stays."""
+    """A crash is shown with the caller's error, and the sandbox is kept."""
     found = invocation("error", 1.25, lines=[Line(BEGAN, json.dumps(CRASH | more))])
 
     assert (outcome_of(found), EXIT_STATUS[outcome_of(found)]) == ("crashed", 1)
@@ -109,7 +112,7 @@ def test_a_crash_and_what_became_of_it(more: dict[str, Any], words: str) -> None
 
 
 def test_a_crash_that_nobody_has_answered_is_a_failure() -> None:
-    """In the init: there was no invocation yet."""
+    """A crash in the init, where no invocation could be answered for, is a failure."""
     found = invocation("error", 1.25, lines=[Line(BEGAN, json.dumps(CRASH | {"outcome": "init"}))])
 
     assert outcome_of(found) == "failed"
@@ -120,7 +123,10 @@ def spans(found: Invocation) -> list[tuple[str, float, float]]:
 
 
 def test_phases_are_the_records_on_this_clock() -> None:
-    """Its times count from the handler's start; the hooks that did not run are left out."""
+    """The phases are those of the record, whose times count from the handler's start.
+
+    Hooks that did not run are left out.
+    """
     assert spans(invocation(record=RECORD)) == [
         ("running", 0.0, 2.32),
         ("hook", 0.52, 0.53),
@@ -134,7 +140,7 @@ def test_phases_are_the_records_on_this_clock() -> None:
 
 
 def test_a_hook_and_a_fallback_that_failed_say_why() -> None:
-    """As the record has it: type and place."""
+    """A hook or fallback that failed is shown with the type and place that the record has."""
     hook = {**RECORD["hooks"][0], "outcome": "raised", "error": "KeyError in app.py:7 (flush)"}
     failed = {"hooks": [hook], "fallback_error": "TypeError in app.py:9 (answer)"}
     found = invocation("error", record=RECORD | failed)
@@ -148,7 +154,10 @@ def test_a_hook_and_a_fallback_that_failed_say_why() -> None:
 
 
 def test_a_stuck_handler_ran_until_the_kill() -> None:
-    """No end is known; interrupts that have not landed are where they were sent."""
+    """A stuck handler ran until the kill, since no end is known.
+
+    Interrupts that have not landed are shown where they were sent.
+    """
     pending = {**RECORD["interrupts"][0], "landed_after_ms": None, "outcome": "pending"}
     record = RECORD | {"ended_after_ms": None, "interrupts": [pending], "hooks": []}
 
@@ -160,7 +169,10 @@ def test_a_stuck_handler_ran_until_the_kill() -> None:
 
 
 def test_a_start_that_counts_comes_first() -> None:
-    """With AWS's emulator; without it the start is no part of the timeline."""
+    """With AWS's emulator the start precedes the handler on the timeline.
+
+    Without it there is none.
+    """
     counted = invocation(init_seconds=0.2, init_counts=True, seconds=0.5)
     apart = invocation(init_seconds=0.2, seconds=0.5)
 
@@ -169,14 +181,17 @@ def test_a_start_that_counts_comes_first() -> None:
 
 
 def test_a_start_that_takes_all_the_time_leaves_none_to_run() -> None:
-    """Not less than none, where the start itself has failed late."""
+    """A start that takes all the time leaves the handler none, and never less than none.
+
+    It may have failed late.
+    """
     found = invocation("error", 4.7, init_seconds=4.7, init_counts=True)
 
     assert spans(found) == [("init", 0, 3), ("running", 3, 3), ("left", 3, 3)]
 
 
 def test_many_interrupts_share_a_row() -> None:
-    """A handler that swallows all gets one after the other."""
+    """The many interrupts of a handler that swallows all of them share a row."""
     record = RECORD | {"interrupts": [RECORD["interrupts"][0]] * 4 + [RECORD["interrupts"][1]]}
 
     lines = ["".join(p.text for p in line) for line in drawn(invocation(record=record), 3.0, 100)]
@@ -205,12 +220,12 @@ def test_many_interrupts_share_a_row() -> None:
     ],
 )
 def test_in_words(found: Invocation, words: str) -> None:
-    """One line, for people."""
+    """An outcome is shown as one line of text."""
     assert in_words(found, 3.0)[0] == words
 
 
 def test_where_the_time_went_is_told_below_the_timeline() -> None:
-    """Line by line, with what each had called."""
+    """The time spent is shown below the timeline by line, with what each line had called."""
     lines = [
         {"location": "app.py:41 (load_rows)", "in": "connection.py:117 (wait)", "share": 0.85},
         {"location": "app.py:47 (store)", "share": 0.15},

@@ -1,4 +1,4 @@
-"""Ending what was started here, and nothing else."""
+"""The command ends the processes that it has started, and no others."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ print(child.pid, flush=True)
 
 
 def test_children_whose_parent_has_gone_are_found_by_their_mark() -> None:
-    """In a session of their own, and orphaned."""
+    """Children whose parent has ended are found by their mark, also in a session of their own."""
     mark = uuid.uuid4().hex
     environ = os.environ | {MARK: mark}
     orphan = int(subprocess.check_output([sys.executable, "-c", FAMILY], env=environ))
@@ -45,7 +45,10 @@ def test_children_whose_parent_has_gone_are_found_by_their_mark() -> None:
 
 
 def test_one_that_is_still_ending_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It has no environment any more, and so no mark; held at that point, it is still there."""
+    """A process that is still ending is waited for.
+
+    It has no environment any more, and so no mark; the test stops it at that point.
+    """
     process = subprocess.Popen(["sleep", "60"])
     seen = iter([{process.pid}])
     monkeypatch.setattr(processes, "marked", lambda _mark: next(seen, set()))
@@ -63,5 +66,5 @@ def test_one_that_is_still_ending_is_waited_for(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_nothing_to_end_is_no_error() -> None:
-    """Nor takes it long."""
+    """If there is nothing to end, this is no error and takes no time."""
     end_all(uuid.uuid4().hex)

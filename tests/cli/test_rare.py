@@ -1,4 +1,4 @@
-"""What the command does where the machine, the function or the caller is an odd one."""
+"""Tests of the command with rare conditions of the machine, the function or the caller."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def function(folder: Path, **more: str) -> Function:
 
 
 def test_a_runtime_that_cannot_be_started_is_told(tmp_path: Path) -> None:
-    """As in a folder that is gone."""
+    """A runtime that cannot be started, as in a folder that was removed, is reported."""
     with (
         Builtin(function(tmp_path / "gone"), lambda _line: None) as host,
         pytest.raises(CannotRun, match=r"the runtime could not be started: .*gone"),
@@ -71,7 +71,7 @@ def test_a_runtime_that_cannot_be_started_is_told(tmp_path: Path) -> None:
 
 
 def test_an_emulator_that_cannot_be_started_is_told(tmp_path: Path) -> None:
-    """A file that is no program."""
+    """An emulator that is no program, and so cannot be started, is reported."""
     program = tmp_path / "aws-lambda-rie"
     program.write_text("no program")
     program.chmod(0o755)
@@ -87,7 +87,10 @@ def test_an_emulator_that_cannot_be_started_is_told(tmp_path: Path) -> None:
     ("said", "tries"), [("bind: address already in use", 5), ("no such flag", 1)]
 )
 def test_another_port_is_tried_where_one_is_taken(tmp_path: Path, said: str, tries: int) -> None:
-    """Five times; for another reason not once more. The last words of it are told."""
+    """If a port is taken another one is tried, five times, but not for any other error.
+
+    The emulator's last lines are reported.
+    """
     program, log = tmp_path / "aws-lambda-rie", tmp_path / "log"
     program.write_text(f"#!/bin/sh\necho $2 >> {log}\necho '{said}' >&2\nexit 1\n")
     program.chmod(0o755)
@@ -102,7 +105,10 @@ def test_another_port_is_tried_where_one_is_taken(tmp_path: Path, said: str, tri
 
 
 def test_an_emulator_that_gives_no_answer_is_told() -> None:
-    """It has ended in the middle, or another process is there."""
+    """An emulator that gives no answer is reported.
+
+    It has ended, or another process listens on its port.
+    """
     host = Emulator("/bin/rie", function(HANDLERS), lambda _line: None)
     host._said.append("its last words")
     with socket.socket() as unused:
@@ -126,7 +132,10 @@ def test_an_emulator_that_gives_no_answer_is_told() -> None:
 def test_a_process_that_ends_without_a_word_is_read_from_the_emulators_log(
     monkeypatch: pytest.MonkeyPatch, said: str, message: str
 ) -> None:
-    """The answer is empty then; how it has ended stands in a line of the emulator's own."""
+    """If the answer is empty because the process has ended, the emulator's log says how.
+
+    It has a line for that.
+    """
     host = Emulator("/bin/rie", function(HANDLERS), lambda _line: None)
 
     def post(_event: bytes) -> tuple[int, str]:
@@ -148,7 +157,7 @@ def test_a_process_that_ends_without_a_word_is_read_from_the_emulators_log(
 
 
 def test_a_killed_invocation_is_shown_to_people(capsys: pytest.CaptureFixture[str]) -> None:
-    """The answer is Lambda's own, which is no JSON."""
+    """A killed invocation is shown with Lambda's own answer, which is not JSON."""
     view = TextView(function(HANDLERS), None, "")
     assert view._elapsed() == 0.0
 
@@ -157,11 +166,11 @@ def test_a_killed_invocation_is_shown_to_people(capsys: pytest.CaptureFixture[st
     assert capsys.readouterr().out == "Task timed out after 2.00 seconds\n"
 
 
-# ---- what hosts are made of --------------------------------------------------------------------
+# ---- parts of hosts ----------------------------------------------------------------------------
 
 
 def test_a_connection_that_is_closed_has_hung_up() -> None:
-    """One that was reset, too; one that is open has not."""
+    """A connection that was closed or reset counts as hung up, and an open one does not."""
     ours, theirs = socket.socketpair()
     with ours:
         assert not has_hung_up(ours)
@@ -171,7 +180,7 @@ def test_a_connection_that_is_closed_has_hung_up() -> None:
 
 
 def test_a_connection_that_has_ended_by_itself_is_no_error() -> None:
-    """All the others are ended."""
+    """A connection that has ended by itself is no error, and all the others are closed."""
 
     class Closed:
         def shutdown(self, _how: int) -> None:
@@ -187,7 +196,7 @@ def test_a_connection_that_has_ended_by_itself_is_no_error() -> None:
 
 
 def test_what_never_ends_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The kernel does not let it go: there is a bound."""
+    """A process that never ends, because the kernel keeps it, is given up after a bound."""
     pauses: list[float] = []
     monkeypatch.setattr(processes, "marked", lambda _mark: [999_999_999])
     monkeypatch.setattr("watchdog_lambda.cli.processes.time.sleep", pauses.append)
@@ -198,7 +207,7 @@ def test_what_never_ends_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_pipe_whose_other_end_is_gone_is_read_to_its_end() -> None:
-    """As after a fork that has closed it."""
+    """A pipe whose other end was closed, as after a fork, is read to its end."""
     log = Log("test", lambda _line: None)
     os.close(log.write_end)
 
@@ -211,7 +220,7 @@ def test_a_pipe_whose_other_end_is_gone_is_read_to_its_end() -> None:
 def test_an_installed_package_is_not_put_on_the_path(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is found anyway; a checkout is put after what is there."""
+    """An installed package is not added to the path. A checkout is added at the end of it."""
     monkeypatch.setenv("PYTHONPATH", "/theirs")
     checkout = function(HANDLERS).environ["PYTHONPATH"]
     installed = tmp_path / "site-packages" / "watchdog_lambda" / "__init__.py"
@@ -225,14 +234,14 @@ def test_an_installed_package_is_not_put_on_the_path(
 
 
 def test_the_module_that_is_only_imported_runs_nothing() -> None:
-    """As by whatever looks for modules."""
+    """The module runs nothing when it is only imported, as by a tool that looks for modules."""
     module = importlib.import_module("watchdog_lambda.cli.__main__")
 
     assert callable(module.main)
 
 
 def test_a_timeout_that_is_no_number_is_refused() -> None:
-    """In the words of one that is too long."""
+    """A timeout that is no number is refused with the message for one that is too long."""
     from watchdog_lambda.cli import values  # noqa: PLC0415
 
     with pytest.raises(argparse.ArgumentTypeError, match="'soon' is not a number of seconds"):
@@ -241,7 +250,7 @@ def test_a_timeout_that_is_no_number_is_refused() -> None:
 
 @pytest.mark.parametrize("is_ignored", [False, True])
 def test_nohup_holds(monkeypatch: pytest.MonkeyPatch, is_ignored: bool) -> None:  # noqa: FBT001
-    """A hangup that the caller has switched off ends nothing; output to no file is left alone."""
+    """Under nohup a hangup ends nothing, and output that goes to no file is not changed."""
     caught: list[int] = []
     handler = signal.SIG_IGN if is_ignored else signal.SIG_DFL
     monkeypatch.setattr(signal, "getsignal", lambda _number: handler)
@@ -256,7 +265,7 @@ def test_nohup_holds(monkeypatch: pytest.MonkeyPatch, is_ignored: bool) -> None:
 
 
 def test_without_the_runtime_nothing_can_be_invoked(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is an extra."""
+    """Without the runtime, which is an extra, nothing can be invoked, and the error says so."""
     monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
 
     with pytest.raises(CannotRun, match=r"pip install 'watchdog-lambda\[runtime\]'"):
@@ -272,7 +281,7 @@ def examined(argument: str | None = "checked.plain", **environ: str) -> Report:
 
 @pytest.fixture
 def checked(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
-    """The handler that is found, instead of an import."""
+    """Replace the import by the handler that would be found."""
     found = SimpleNamespace(handler=lambda _event, _context: None)
 
     def resolve(_environ: object, _name: str) -> Any:
@@ -289,7 +298,10 @@ def texts(report: Report, level: str) -> list[str]:
 
 
 def test_a_missing_runtime_is_an_error(checked: SimpleNamespace) -> None:
-    """The handler cannot be found without it; other modules that are missing are the user's."""
+    """A missing runtime is an error, because the handler cannot be found without it.
+
+    Any other missing module is the user's.
+    """
     checked.handler = ModuleNotFoundError("no", name="awslambdaric")
     [text] = texts(examined(), "error")
     assert "pip install 'watchdog-lambda[runtime]'" in text
@@ -300,7 +312,10 @@ def test_a_missing_runtime_is_an_error(checked: SimpleNamespace) -> None:
 
 
 def test_ctrl_c_in_an_import_ends_the_check(checked: SimpleNamespace) -> None:
-    """It is not taken for an error of the module's."""
+    """Ctrl-C in the handler's import ends the check.
+
+    It is not taken for an error of the module's.
+    """
     checked.handler = KeyboardInterrupt()
 
     with pytest.raises(KeyboardInterrupt):
@@ -308,7 +323,7 @@ def test_ctrl_c_in_an_import_ends_the_check(checked: SimpleNamespace) -> None:
 
 
 def test_a_handler_in_c_has_no_place(checked: SimpleNamespace, capsys: Any) -> None:
-    """It is called not Python."""
+    """A handler in C is shown without a place, and as one that is not Python."""
     checked.handler = max
 
     report = examined()
@@ -321,7 +336,10 @@ def test_a_handler_in_c_has_no_place(checked: SimpleNamespace, capsys: Any) -> N
 
 @pytest.mark.usefixtures("checked")
 def test_the_time_is_the_earlier_of_the_timeout_and_the_setting() -> None:
-    """A later one is noted: it has no effect."""
+    """The time is the earlier of the timeout and the setting.
+
+    A later setting is noted, since it has no effect.
+    """
     earlier = examined(WATCHDOG_LAMBDA_TIMEOUT="30")
     later = examined(WATCHDOG_LAMBDA_TIMEOUT="90")
 
@@ -335,7 +353,7 @@ def test_the_time_is_the_earlier_of_the_timeout_and_the_setting() -> None:
 
 @pytest.mark.usefixtures("checked")
 def test_an_empty_variable_is_none() -> None:
-    """As the settings themselves have it."""
+    """An empty variable counts as unset, as for the settings themselves."""
     report = examined(WATCHDOG_LAMBDA_GRACE_PERIOD=" ")
 
     [setting] = [each for each in report.settings if each.name == "grace_period"]
@@ -344,7 +362,10 @@ def test_an_empty_variable_is_none() -> None:
 
 @pytest.mark.usefixtures("checked")
 def test_no_wake_signal_and_no_effect_are_told() -> None:
-    """What a blocked call does then; and of two settings the one that is set."""
+    """Without a wake signal the check says what a blocked call does.
+
+    A setting without effect is named if it is set.
+    """
     report = examined(
         WATCHDOG_LAMBDA_WAKE_SIGNAL="none",
         WATCHDOG_LAMBDA_LAST_RESORT="exit",
@@ -361,7 +382,7 @@ def test_no_wake_signal_and_no_effect_are_told() -> None:
 
 @pytest.mark.usefixtures("checked")
 def test_a_notice_that_nobody_has_a_hook_for_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """SIGTERM=1 costs an extension for nothing."""
+    """SIGTERM=1 without a hook is noted, since the extension has a cost and no use."""
     monkeypatch.setattr(sandbox, "hooks", HookRegistry())
 
     report = examined(WATCHDOG_LAMBDA_SIGTERM="1")
@@ -371,12 +392,12 @@ def test_a_notice_that_nobody_has_a_hook_for_is_noted(monkeypatch: pytest.Monkey
 
 
 def test_a_stage_that_may_run_into_the_grace_period_is_noted(checked: SimpleNamespace) -> None:
-    """Its budget is as long as what is between them, or longer."""
+    """A stage is noted if its budget may extend into the grace period."""
     watchdog = watchdog_lambda.Watchdog()
 
     @watchdog.watch
     def handler(_event: object, _context: object) -> None:
-        """Never called by a check."""
+        """A handler that a check never calls."""
 
     checked.handler = handler
     with isolated_hooks():
@@ -387,7 +408,7 @@ def test_a_stage_that_may_run_into_the_grace_period_is_noted(checked: SimpleName
 
 
 def test_without_settings_there_is_nothing_to_look_at() -> None:
-    """They cannot be used, and that has been told."""
+    """Without usable settings, whose errors are reported, nothing is checked."""
     report = Report(3.0)
 
     timing.draw_up(report, 3.0, None)
@@ -397,7 +418,7 @@ def test_without_settings_there_is_nothing_to_look_at() -> None:
 
 
 def test_signals_have_their_names() -> None:
-    """Real-time ones by their distance."""
+    """Signals are shown by name, and real-time ones by their distance."""
     assert signal_name(signal.SIGURG) == "SIGURG"
     assert signal_name(signal.SIGRTMIN + 3) == "SIGRTMIN+3"
     assert signal_name(signal.SIGRTMIN) == "SIGRTMIN"
@@ -406,7 +427,7 @@ def test_signals_have_their_names() -> None:
 def test_without_handler_and_timeline_the_settings_are_shown(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """And what is wrong."""
+    """Without a handler and a timeline the settings and the errors are shown."""
     report = Report(3.0)
     report.add("error", "no handler to wrap")
 
@@ -416,7 +437,7 @@ def test_without_handler_and_timeline_the_settings_are_shown(
 
 
 def test_without_interrupts_there_is_no_cleanup() -> None:
-    """INTERRUPT=none: hooks, last call and the end."""
+    """With INTERRUPT=none the timeline has hooks, last call and the end, and no cleanup."""
     report = Report(30.0, in_force=Settings.from_environ({"WATCHDOG_LAMBDA_INTERRUPT": "none"}))
     timeline = Timeline(30.0, grace_period=3.0, hook_budget=None, last_call=0.5)
 
@@ -424,7 +445,7 @@ def test_without_interrupts_there_is_no_cleanup() -> None:
 
 
 def test_the_folder_is_put_on_the_path_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where it is there already it stays as it is."""
+    """The folder is added to the path once. If it is there already the path is not changed."""
     monkeypatch.setattr(sys, "path", [str(HANDLERS), "/elsewhere"])
     monkeypatch.chdir(HANDLERS)
     monkeypatch.setattr(check_module, "examine", lambda *_given: Report(3.0))

@@ -1,4 +1,4 @@
-"""The built-in Runtime API, spoken to by hand."""
+"""Tests of the built-in Runtime API with requests made by hand."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ EXTENSION = "/2020-01-01/extension"
 
 
 class Client:
-    """A runtime's connection."""
+    """A runtime's connection to the API."""
 
     opened: ClassVar[list[http.client.HTTPConnection]] = []
 
@@ -36,7 +36,7 @@ class Client:
 
 @pytest.fixture
 def api() -> Iterator[RuntimeApi]:
-    """A server for one test."""
+    """Return a server for one test."""
     server = RuntimeApi("orders")
     yield server
     server.close()
@@ -44,7 +44,7 @@ def api() -> Iterator[RuntimeApi]:
 
 @pytest.fixture(autouse=True)
 def connections_closed() -> Iterator[None]:
-    """What the test has opened."""
+    """Close the connections that the test has opened."""
     yield
     for connection in Client.opened:
         connection.close()
@@ -52,7 +52,10 @@ def connections_closed() -> Iterator[None]:
 
 
 def test_one_event_gets_one_answer(api: RuntimeApi) -> None:
-    """Handed over with its deadline; a second answer is refused, as one to an unknown event is."""
+    """An event is delivered with its deadline and gets one answer.
+
+    A second answer, or one to an unknown event, is refused.
+    """
     client = Client(api)
     event = Event("id-1", b'{"a": 1}', 1234.5678)
     api.hand_over(event)
@@ -71,7 +74,10 @@ def test_one_event_gets_one_answer(api: RuntimeApi) -> None:
 
 
 def test_extension_registers_before_the_first_event(api: RuntimeApi) -> None:
-    """And is refused afterwards; a process that starts anew may again."""
+    """An extension can register before the first event and not later.
+
+    A process that starts anew may register again.
+    """
     client = Client(api)
     status, headers, _ = client.ask("POST", f"{EXTENSION}/register")
     assert (status, api.has_extension) == (200, True)
@@ -86,7 +92,7 @@ def test_extension_registers_before_the_first_event(api: RuntimeApi) -> None:
 
 
 def test_poller_that_has_gone_gets_no_event(api: RuntimeApi) -> None:
-    """It was killed while it waited; the event is the next one's."""
+    """A poller that was killed while it waited gets no event. The next poller gets it."""
     gone = Client(api)
     with contextlib.suppress(TimeoutError):
         gone.connection.timeout = 0.2
@@ -102,7 +108,7 @@ def test_poller_that_has_gone_gets_no_event(api: RuntimeApi) -> None:
 
 
 def test_close_ends_those_that_wait() -> None:
-    """A poller and an extension; neither is waited for."""
+    """close() ends a waiting poller and a waiting extension, without waiting for them."""
     api = RuntimeApi("orders")
     ended: list[str] = []
 
@@ -127,7 +133,7 @@ def test_close_ends_those_that_wait() -> None:
 
 
 def test_what_it_does_not_have_is_not_found(api: RuntimeApi) -> None:
-    """Telemetry, snapshots and the like."""
+    """Requests for telemetry, snapshots and the like get 404."""
     client = Client(api)
 
     assert client.ask("GET", f"{RUNTIME}/restore/next")[0] == 404

@@ -1,4 +1,4 @@
-"""Spans drawn to scale, from numbers that are made up."""
+"""Tests of spans that are drawn to scale, with invented figures."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def text(lines: list[list[object]]) -> list[str]:
     ],
 )
 def test_ruler_has_round_figures_and_both_ends(begin: float, end: float, figures: str) -> None:
-    """As many as there is room for; each stands where its second is."""
+    """The ruler has round figures and both ends, as many as fit, each at its second."""
     seconds, marks = ruler(begin, end, 60)
 
     assert " ".join(seconds.split()) == figures
@@ -42,7 +42,7 @@ def test_ruler_has_round_figures_and_both_ends(begin: float, end: float, figures
 
 
 def test_bar_is_as_long_as_the_span() -> None:
-    """To half a column."""
+    """A bar is as long as its span, to half a column."""
     bar = bar_of(Row("running", "=", "", ((0.5, 2.0),)), 0.0, 3.0, 60)
 
     assert bar == " " * 10 + "=" * 30 + " " * 21
@@ -50,7 +50,7 @@ def test_bar_is_as_long_as_the_span() -> None:
 
 @pytest.mark.parametrize("at", [0.0, 1.234, 3.0])
 def test_what_takes_no_time_is_seen(at: float) -> None:
-    """A mark has one column, also at the very end, which is the hard deadline's own."""
+    """A mark, which takes no time, has one column, also at the hard deadline at the very end."""
     bar = bar_of(Row("interrupt", "!", "", ((at, at),)), 0.0, 3.0, 60)
 
     assert bar.count("!") == 1
@@ -58,14 +58,17 @@ def test_what_takes_no_time_is_seen(at: float) -> None:
 
 
 def test_what_is_out_of_the_window_is_cut() -> None:
-    """At its edges; a span that does not touch it at all is not drawn."""
+    """A span that extends beyond the window is cut at its edges, and one outside is not drawn."""
     row = Row("running", "=", "", ((0.0, 95.0), (10.0, 20.0)))
 
     assert bar_of(row, 90.0, 100.0, 10) == "=====      "
 
 
 def test_rows_are_below_the_ruler_and_fit_the_width() -> None:
-    """Labels in one column, texts in one, and long ones cut."""
+    """Rows are below the ruler and fit the width.
+
+    Labels and texts have a column each, and long ones are cut.
+    """
     rows = [
         Row("running", "=", "", ((0.0, 2.0),), "2.00 s"),
         Row("hook", "h", "", ((2.0, 2.5),), "a_package_with_a_long.name: ok in 500 ms, and more"),
@@ -80,7 +83,11 @@ def test_rows_are_below_the_ruler_and_fit_the_width() -> None:
 
 
 def test_what_is_too_small_to_be_seen_is_drawn_once_more() -> None:
-    """Three seconds of fifteen minutes; the second ruler begins shortly before them."""
+    """Spans that are too small are drawn again on a larger scale.
+
+    Here three seconds of fifteen minutes are drawn on a second ruler that begins shortly
+    before.
+    """
     running = Row("running", "=", "", ((0.0, 897.0),))
     rows = [running, Row("interrupt", "!", "", ((897.0, 897.0),))]
     whole, part = (
@@ -95,12 +102,15 @@ def test_what_is_too_small_to_be_seen_is_drawn_once_more() -> None:
 
 
 def test_figures_say_no_more_than_there_is() -> None:
-    """No zeros at the end after a point, all of those before it."""
+    """Figures have no zeros at the end of a fraction, and keep those before the point."""
     assert [figure(value, 2) for value in (2.0, 0.25, 100.0, 1.1)] == ["2", "0.25", "100", "1.1"]
 
 
 def test_shares_are_bars_below_the_timelines_own() -> None:
-    """The smallest is seen, and none is wider than the screen."""
+    """Shares are drawn as bars below the timeline.
+
+    The smallest one is visible, and none is wider than the screen.
+    """
     lines = text(draw_shares([(0.85, "app.py:41 (load_rows)"), (0.001, "x" * 200)], 113))  # type: ignore[arg-type]
 
     assert lines[0] == " " * 6 + "85%  " + "#" * 51 + " " * 12 + "app.py:41 (load_rows)"

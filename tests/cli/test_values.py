@@ -1,4 +1,4 @@
-"""Values of options: what is taken, and what is said about the rest."""
+"""Tests of the values of options: those that are accepted, and the messages for others."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def test_event_is_json_a_file_or_standard_input(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All three ways."""
+    """An event is given as JSON, by a file or on standard input."""
     file = tmp_path / "event.json"
     file.write_text('{"id": "grün"}', encoding="utf-8")
     monkeypatch.setattr("sys.stdin", io.StringIO("[1]"))
@@ -29,7 +29,10 @@ def test_event_is_json_a_file_or_standard_input(
 
 
 def test_variables_of_a_file(tmp_path: Path) -> None:
-    """Comments, quotes, ``export``; a value may have everything in it."""
+    """A file of variables can have comments, quotes and ``export``.
+
+    A value may contain any characters.
+    """
     file = tmp_path / ".env"
     file.write_text("# a comment\n\nA=1\nexport B='two words'\nC=\"x=y#z\"\nD=\n")
 
@@ -53,13 +56,16 @@ def test_variables_of_a_file(tmp_path: Path) -> None:
     ],
 )
 def test_wrong_value_is_told(parse: Callable[[str], Any], text: str, message: str) -> None:
-    """With the value, and one that would do."""
+    """A wrong value is refused with a message that has the value and a valid one."""
     with pytest.raises(ArgumentTypeError, match=message):
         parse(text)
 
 
 def test_wrong_line_of_a_file_is_told(tmp_path: Path) -> None:
-    """By its number; and so is a file of events that is no JSON."""
+    """A wrong line of a file is reported with its number.
+
+    So is a file of events that is not JSON.
+    """
     file = tmp_path / "file"
     file.write_text("A=1\nnothing\n")
 

@@ -1,4 +1,4 @@
-"""As in a layer or a zip file that has no Powertools."""
+"""A handler in an environment without Powertools, as in a layer or a zip file."""
 
 from __future__ import annotations
 

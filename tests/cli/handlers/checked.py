@@ -1,4 +1,4 @@
-"""A handler with all that a check looks at: hooks, a stage of their own, options in its code."""
+"""A handler with all that a check looks at: hooks, a stage, and options in its code."""
 
 from __future__ import annotations
 
@@ -12,38 +12,38 @@ print("imported")
 
 @shutdown_hook
 def flush(_details: object) -> None:
-    """At the grace period."""
+    """A hook at the grace period."""
 
 
 @shutdown_hook(before=10.0)
 def warn(_details: object) -> None:
-    """In a stage of its own."""
+    """A hook in a stage of its own."""
 
 
 @sandbox_shutdown_hook
 def close_pool() -> None:
-    """Never runs without SIGTERM=1."""
+    """A hook that never runs without SIGTERM=1."""
 
 
 @watch(grace_period=2.0, last_resort="exit")
 async def handler(_event: object, _context: object) -> None:
-    """Never called by a check."""
+    """A handler that a check never calls."""
 
 
 def plain(_event: object, _context: object) -> None:
-    """Nor is this one."""
+    """A plain handler that a check never calls."""
 
 
 @watch(disabled=True)
 def off(_event: object, _context: object) -> None:
-    """Nor this one, and it would not be watched."""
+    """A disabled handler that a check never calls."""
 
 
 class Callable_:  # noqa: N801 - not the one of typing
-    """An object that can be called."""
+    """A class whose instances can be called."""
 
     def __call__(self, _event: object, _context: object) -> None:
-        """Nor this."""
+        """A handler that a check never calls."""
 
 
 called: Any = Callable_()

@@ -1,4 +1,4 @@
-"""A handler whose module has imported clients that recover: one of the table, one of its own."""
+"""A handler whose module imports clients that recover: a known one and one of its own."""
 
 from __future__ import annotations
 
@@ -13,4 +13,4 @@ recovers("mylib")
 
 
 def handler(_event: object, _context: object) -> None:
-    """Never called by a check."""
+    """A handler that a check never calls."""

@@ -1,4 +1,4 @@
-"""Starts a thread at its import that never ends."""
+"""A module whose import starts a thread that never ends."""
 
 from __future__ import annotations
 
@@ -8,4 +8,4 @@ threading.Thread(target=threading.Event().wait).start()
 
 
 def handler(_event: object, _context: object) -> None:
-    """Never called by a check."""
+    """A handler that a check never calls."""

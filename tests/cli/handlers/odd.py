@@ -1,4 +1,4 @@
-"""A handler whose names, lines and answers would steer the terminal that they are shown on."""
+"""A handler whose names, output and answers could control the terminal."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ STEERS = "\x1b]0;title\x07\x1b[2J\x9b2J\x85\u2028"
 
 
 def hook(_details: TimeoutDetails) -> None:
-    """Be shown in the timeline, by name."""
+    """A hook whose name is shown in the timeline."""
 
 
 hook.__qualname__ = f"hook{STEERS}"
@@ -19,7 +19,7 @@ shutdown_hook(hook)
 
 
 def handler(event: dict[str, Any], _context: object) -> Any:
-    """Write and answer what was asked for."""
+    """Print and return what the event asks for."""
     print(f"said {STEERS}", flush=True)
     if event["do"] == "raise":
         raise ValueError(STEERS)
@@ -34,14 +34,14 @@ handler.__qualname__ = f"handler{STEERS}"
 
 
 class Handler:
-    """A class instead of a handler: a mistake."""
+    """A class that is given as the handler by mistake."""
 
     def __init__(self, event: object, context: object) -> None:
         self.event, self.context = event, context
 
 
 class Answer(dict[str, object]):
-    """Its instances are answers."""
+    """A class whose instances are answers."""
 
     def __init__(self, event: object, _context: object) -> None:
         super().__init__(event=event)

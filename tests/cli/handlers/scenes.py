@@ -1,4 +1,4 @@
-"""Handlers that do as they are told, for the ``watchdog-lambda`` command to run."""
+"""Handlers that do what their event says, for the ``watchdog-lambda`` command to run."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if os.environ.get("HOOK"):
 
     @shutdown_hook
     def flush(_details: object) -> None:
-        """Takes its time."""
+        """A hook that takes some time."""
         time.sleep(0.05)
         print("flushed")
 
@@ -34,7 +34,7 @@ if os.environ.get("WATCHDOG_LAMBDA_SIGTERM"):
 
     @sandbox_shutdown_hook
     def say_goodbye() -> None:
-        """When the sandbox ends."""
+        """A hook for the sandbox's end."""
         os.write(1, b"goodbye\n")
 
 
@@ -67,7 +67,7 @@ def unmarshalled(_event: object, _context: object) -> object:
 
 
 def lookalike(_event: object, _context: object) -> object:
-    """An answer that looks like an error if only its keys are looked at."""
+    """Return an answer whose keys alone would make it look like an error."""
     return {"errorType": "Mine", "errorMessage": "not an error"}
 
 
@@ -96,7 +96,7 @@ def swallow(_event: object, _context: object) -> None:
 
 
 def stuck(_event: object, _context: object) -> None:
-    """C code without the GIL that no signal ends, and that keeps no processor busy."""
+    """Hang in C code without the GIL that no signal ends, and that uses no processor time."""
     libc = ctypes.CDLL(None)
     mutex = ctypes.create_string_buffer(256)
     libc.pthread_mutex_lock(mutex)
@@ -134,7 +134,7 @@ def speak(_event: object, _context: object) -> None:
 
 
 def spawn(event: dict[str, Any], _context: object) -> None:
-    """A child in a session of its own, which survives its parent unless it is ended."""
+    """Start a child in a session of its own, which survives its parent unless it is ended."""
     child = subprocess.Popen(["sleep", "600"], start_new_session=True)
     if "file" in event:
         Path(event["file"]).write_text(str(child.pid), encoding="utf-8")
@@ -144,7 +144,7 @@ def spawn(event: dict[str, Any], _context: object) -> None:
 
 
 def look_for_child(event: dict[str, Any], _context: object) -> object:
-    """Whether that child still runs."""
+    """Return whether that child still runs."""
     pid = Path(event["file"]).read_text(encoding="utf-8")
     try:
         stat = Path("/proc", pid, "stat").read_text(encoding="utf-8")
