@@ -1,4 +1,4 @@
-"""The names of dev.py's commands."""
+"""Collects the names of dev.py's commands."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The costs: the command measures, a slow machine does not fail it, and its page is its figures."""
+"""Tests of the cost benchmark: its command, its baseline, and its documentation page."""
 
 from __future__ import annotations
 
@@ -38,7 +38,10 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_command_measures(tmp_path: Path) -> None:
-    """A part by itself: its table, its goals, and every figure in the file."""
+    """The command measures one part.
+
+    It prints the table and the goals, and writes every figure to the file.
+    """
     figures = tmp_path / "figures.json"
 
     done = run("--only=idle", "--quick", "--check", f"--json={figures}")
@@ -51,7 +54,7 @@ def test_the_command_measures(tmp_path: Path) -> None:
 
 
 def test_its_help_names_every_part() -> None:
-    """Its reader knows what is measured, what to run, and how to read the outcome."""
+    """The help says for each part what is measured, how to run it, and how to read the outcome."""
     told = run("--help").stdout
 
     for part in PARTS.values():
@@ -61,7 +64,7 @@ def test_its_help_names_every_part() -> None:
 
 
 def test_the_page_wants_every_figure_of_one_run() -> None:
-    """A page of two runs would compare two machines."""
+    """The page is made only from the figures of one run. Two runs would compare two machines."""
     done = run("--docs", "--only=idle")
 
     assert done.returncode == 2
@@ -69,7 +72,7 @@ def test_the_page_wants_every_figure_of_one_run() -> None:
 
 
 def test_ctrl_c_ends_what_is_under_way() -> None:
-    """The command ends with 130, and no child is left behind."""
+    """At Ctrl-C the command exits with 130, and no child is left behind."""
     with subprocess.Popen(
         [*COMMAND, "--only=interrupts"],
         cwd=ROOT,
@@ -87,7 +90,7 @@ def test_ctrl_c_ends_what_is_under_way() -> None:
             eventually(has_children, "a handler to be interrupted")
             errors = press_ctrl_c(command)
         finally:
-            command.kill()  # or the end of the block would wait for a command that has not heeded
+            command.kill()  # the block's end would wait for a command that ignored Ctrl-C
 
     assert command.returncode == 130, errors
     assert not [child for child in children if Path(f"/proc/{child}").exists()]
@@ -102,7 +105,7 @@ def conclude(results: Results, **options: object) -> int:
 
 
 def slowed_down(value: Any, times: float) -> Any:
-    """Every time in what a part has found."""
+    """Return a part's results with every time multiplied."""
     if isinstance(value, dict):
         return {k: slowed_down(inner, times) for k, inner in value.items()}
     if isinstance(value, list):
@@ -111,7 +114,10 @@ def slowed_down(value: Any, times: float) -> Any:
 
 
 def test_a_slow_machine_does_not_fail_it() -> None:
-    """Calls that all take three times as long are no worse than before."""
+    """If all calls take three times as long, the comparison with the baseline passes.
+
+    This is what a slow machine does.
+    """
     kept = docs.read()
     slow = kept._replace(parts={"calls": slowed_down(kept.parts["calls"], 3.0)})
 
@@ -123,7 +129,7 @@ def test_a_slow_machine_does_not_fail_it() -> None:
 
 @pytest.mark.parametrize("name", ["entrypoint", "@watch"])
 def test_what_is_worse_fails_it(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Twice as much for one call of ours, with all others as they were."""
+    """If one of our calls takes twice as long, and the others do not, the comparison fails."""
     results = docs.read()._replace(parts={"calls": docs.read().parts["calls"]})
     results.parts["calls"]["ways"][name]["quiet"] *= 2
 
@@ -133,7 +139,7 @@ def test_what_is_worse_fails_it(name: str, capsys: pytest.CaptureFixture[str]) -
 
 
 def test_a_wake_up_fails_it() -> None:
-    """An idle process that wakes up does so on every machine."""
+    """If an idle process wakes up, the comparison fails. It would wake up on every machine."""
     results = docs.read()._replace(parts={"idle": docs.read().parts["idle"]})
     results.parts["idle"]["states"]["parked"]["wake_ups"] = 1
 
@@ -141,7 +147,7 @@ def test_a_wake_up_fails_it() -> None:
 
 
 def test_a_difference_below_the_noise_is_none() -> None:
-    """Far above the baseline's, and yet as little as it may be in any case."""
+    """A figure far above the baseline's but below the noise is no failure."""
     ratio = Ratio("a", 3.9, tolerance=1.5, why="", floor=4.0)
 
     assert not baseline.Comparison(ratio, 1.0).is_worse
@@ -151,7 +157,7 @@ def test_a_difference_below_the_noise_is_none() -> None:
 
 
 def test_what_was_not_measured_stays_in_the_baseline(tmp_path: Path) -> None:
-    """A run of one part replaces that part's ratios only."""
+    """A run of one part replaces only that part's ratios in the baseline."""
     file = tmp_path / "baseline.json"
     baseline.update([Ratio("a", 1.0, 1, ""), Ratio("b", 2.0, 1, "")], file)
 
@@ -161,7 +167,7 @@ def test_what_was_not_measured_stays_in_the_baseline(tmp_path: Path) -> None:
 
 
 def test_the_baseline_has_every_ratio() -> None:
-    """And none that is not measured any more."""
+    """The baseline has every ratio that is measured, and no others."""
     assert sorted(ratio.name for ratio in docs.read().ratios()) == list(baseline.read())
 
 
@@ -169,21 +175,21 @@ def test_the_baseline_has_every_ratio() -> None:
 
 
 def test_no_figure_is_made_by_hand() -> None:
-    """Tables and plots are made of the figures that are kept."""
+    """The page's tables and plots are made from the stored figures."""
     assert is_made(docs.PAGE), "dev.py bench --redraw"
     for path, text in docs.drawn().items():
         assert path.read_text(encoding="utf-8") == text, f"{path.name}: dev.py bench --redraw"
 
 
 def test_the_figures_survive_their_file() -> None:
-    """What is written is what is read."""
+    """The figures that are written to the file are those that are read from it."""
     results = docs.read()
 
     assert Results.from_json(json.dumps(json.loads(results.to_json()))) == results
 
 
 def test_the_page_has_every_part_and_contender() -> None:
-    """All of one run, on a page that shows each."""
+    """The page shows every part and every contender, all of one run."""
     results = docs.read()
     page = docs.PAGE.read_text(encoding="utf-8")
 
@@ -195,7 +201,7 @@ def test_the_page_has_every_part_and_contender() -> None:
 
 
 def test_a_goal_that_is_missed_says_why() -> None:
-    """Every goal can be missed somewhere, and the page is no place for an excuse made later."""
+    """Every goal has its explanation for the case that it is missed, written before it is."""
     for goal in docs.read().goals():
         assert goal.reason, goal.what
         if not goal.is_met:
@@ -208,7 +214,7 @@ def test_a_goal_that_is_missed_says_why() -> None:
 
 
 def test_the_quota_holds() -> None:
-    """A process that would take a whole core gets 7 % of it."""
+    """With the CPU quota a process that would take a whole core gets 7 % of it."""
     with quota() as held:
         if held is None:
             pytest.skip(NO_QUOTA)
@@ -227,7 +233,7 @@ def test_the_quota_holds() -> None:
 
 
 def test_no_group_is_left_behind() -> None:
-    """The kernel's group of processes goes with the block."""
+    """The control group is removed at the block's end."""
     with quota():
         pass
 
@@ -236,7 +242,7 @@ def test_no_group_is_left_behind() -> None:
 
 
 def test_a_measured_process_that_fails_is_no_figure() -> None:
-    """The error has what it wrote."""
+    """A measured process that fails gives an error with its output, and no figure."""
     with (
         Child("costs.calls", "nobody") as child,
         pytest.raises(Broken, match="KeyError: 'nobody'"),
@@ -245,7 +251,7 @@ def test_a_measured_process_that_fails_is_no_figure() -> None:
 
 
 def test_what_is_not_installed_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its row is left out, with the reason."""
+    """A package that is not installed is left out of the table, with the reason."""
     monkeypatch.delenv("WRAPPERS_PYTHON", raising=False)
 
     skipped: list[str] = []
@@ -258,12 +264,12 @@ def test_what_is_not_installed_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     ("share", "expected"), [(0.5, 50), (0.99, 99), (1, 100), (0.001, 1)], ids=str
 )
 def test_quantiles(share: float, expected: int) -> None:
-    """Of 100 figures, the 99th percentile is the 99th."""
+    """Of 100 figures the 99th percentile is the 99th in order."""
     assert quantile(range(1, 101), share) == expected
 
 
 def test_a_table_has_its_figures_to_the_right() -> None:
-    """And its names to the left."""
+    """A table's figures are aligned to the right, and its names to the left."""
     table = Table("costs", ("", "ns"), [("bare", "30"), ("entrypoint", "1,000")])
 
     assert list(table.lines())[2:] == [
@@ -276,7 +282,7 @@ def test_a_table_has_its_figures_to_the_right() -> None:
 
 
 def test_a_goal_reads_as_a_sentence() -> None:
-    """Met, missed, or broken where no machine is an excuse."""
+    """A goal is shown as a sentence: met, missed, or broken where no machine is a reason."""
     goal = Goal("a call", 900.0, 1000, "ns")
 
     assert str(goal) == "met     a call: 900 ns, goal 1,000"

@@ -1,4 +1,4 @@
-"""The demo shows what it claims, and says so when it does not."""
+"""The demo shows what it claims, and says so if it does not."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ REPORT: Final = {
 
 
 def run(late: Invocation, *texts: str, init_seconds: float | None) -> Run:
-    """Make a run up."""
+    """Return an invented run."""
     function = Function(
         handler="app.handler",
         folder=ROOT,
@@ -69,7 +69,10 @@ ANSWERED: Final = run(
 
 
 def command(*arguments: str) -> subprocess.Popen[str]:
-    """Start it as people do, but without dev.py, which would look after the environment first."""
+    """Return the command that starts the demo without dev.py.
+
+    That would set up the environment first.
+    """
     return subprocess.Popen(
         [sys.executable, "-m", "tools.demo", *arguments],
         cwd=ROOT,
@@ -80,7 +83,10 @@ def command(*arguments: str) -> subprocess.Popen[str]:
 
 
 def test_demo_shows_what_it_claims() -> None:
-    """The real one: killed without, answered in time with, the same process next."""
+    """The demo shows a kill without the watchdog and an answer in time with it.
+
+    The next invocation has the same process.
+    """
     process = command("--timeout", "2")
     output, errors = process.communicate(timeout=60)
 
@@ -103,7 +109,7 @@ def test_demo_shows_what_it_claims() -> None:
 
 
 def test_handler_that_is_in_time_shows_nothing() -> None:
-    """A demo in which nothing is killed has not shown what it is there to show."""
+    """With a handler that is in time the demo fails, because nothing was killed."""
     process = command("--event", '{"sleep": 0.1}', "--timeout", "2")
     output, errors = process.communicate(timeout=60)
 
@@ -112,7 +118,7 @@ def test_handler_that_is_in_time_shows_nothing() -> None:
 
 
 def test_handler_that_is_not_there_is_named() -> None:
-    """The runtime's own words, without a traceback around them."""
+    """If the handler does not exist, the runtime's own error is shown, without a traceback."""
     process = command("--handler", "nowhere.handler")
     output, errors = process.communicate(timeout=60)
 
@@ -122,7 +128,7 @@ def test_handler_that_is_not_there_is_named() -> None:
 
 
 def test_ctrl_c_leaves_nothing_running() -> None:
-    """Neither the emulator nor the function outlives the demo."""
+    """At Ctrl-C the emulator and the function end with the demo."""
     process = command()
     assert process.stderr is not None
     for line in process.stderr:
@@ -142,7 +148,7 @@ def test_ctrl_c_leaves_nothing_running() -> None:
 def test_machine_without_an_emulator_is_told(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Skipped, with the reason, and with the exit status that says so."""
+    """Without an emulator the demo is skipped with the reason. It has an exit status for this."""
 
     def unavailable() -> Path:
         raise EmulatorUnavailable("none for this machine")
@@ -158,7 +164,7 @@ def test_machine_without_an_emulator_is_told(
     [("--timeout", "0"), ("--timeout", "1.5"), ("--event", "{"), ("--path", "no/where"), ("-x",)],
 )
 def test_wrong_argument_is_told(wrong: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
-    """Before anything is started."""
+    """A wrong argument is refused before anything is started."""
     with pytest.raises(SystemExit) as ended:
         demo.main(wrong)
 
@@ -175,12 +181,12 @@ def test_wrong_argument_is_told(wrong: tuple[str, ...], capsys: pytest.CaptureFi
     ],
 )
 def test_claims_are_what_was_seen(without: Run, watched: Run, shown: list[bool]) -> None:
-    """Each by itself."""
+    """Each claim of the demo is judged by what was seen."""
     assert [claim.shown for claim in demo.claims(without, watched)] == shown
 
 
 def test_both_runs_are_on_one_screen(capsys: pytest.CaptureFixture[str]) -> None:
-    """Side by side, with the timelines' hard deadlines aligned."""
+    """Both runs are shown side by side, with the hard deadlines of their timelines aligned."""
     demo.show("title", KILLED, ANSWERED, [Claim(shown=True, text="seen")])
 
     shown = capsys.readouterr().out

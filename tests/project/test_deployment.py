@@ -1,4 +1,4 @@
-"""What the deployment counts is what the package writes; `dev.py template` checks the rest."""
+"""The deployment's metric filters match the package's lines; `dev.py template` checks the rest."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PAGES = (*KITS, "docs/how-to/deploy.md", "docs/how-to/other-wrappers.md")
 
 @pytest.mark.parametrize("page", PAGES[:4])
 def test_metric_filters_look_for_the_record(page: str) -> None:
-    """The patterns name the records' events, in each deployment and in what the page shows."""
+    """The filters name the records' events, in each deployment and on the page."""
     text = (ROOT / page).read_text(encoding="utf-8")
 
     events = set(re.findall(r"\$\.event = \\?\"([\w.]+)\\?\"", text))
@@ -30,7 +30,10 @@ def test_metric_filters_look_for_the_record(page: str) -> None:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_variables_are_settings(page: str) -> None:
-    """A name with the prefix that is none would be warned of, and have no effect."""
+    """Each variable in a deployment is a setting.
+
+    An unknown one would be warned of, and have no effect.
+    """
     text = (ROOT / page).read_text(encoding="utf-8")
 
     names = set(re.findall(rf"\b{PREFIX}([A-Z_]+)", text))
@@ -40,7 +43,7 @@ def test_variables_are_settings(page: str) -> None:
 
 
 def test_the_template_builds_the_image_of_this_project() -> None:
-    """Its paths exist, as SAM resolves them."""
+    """The template builds this project's image, from paths that exist as SAM resolves them."""
     text = (ROOT / KITS[0]).read_text(encoding="utf-8")
     settings = dict(re.findall(r"^ +(DockerContext|Dockerfile|APP): (.+)$", text, re.MULTILINE))
 
@@ -55,7 +58,7 @@ def kit(**parts: Any) -> deployment.Kit:
 
 
 def test_deployments_that_agree_pass() -> None:
-    """And what they agree in is left to cfn-lint."""
+    """Deployments that agree pass; errors that both have are left to cfn-lint."""
     assert deployment.differences({"SAM": kit(), "CDK": kit()}) == []
 
 
@@ -67,12 +70,15 @@ def test_deployments_that_agree_pass() -> None:
     ],
 )
 def test_deployments_that_differ_are_found(other: deployment.Kit, message: str) -> None:
-    """A metric that one of them lacks, or an alarm without an action."""
+    """A metric that one deployment lacks, or an alarm without an action, is found."""
     assert message in deployment.differences({"SAM": kit(), "CDK": other})
 
 
 def test_references_of_terraform_must_be_declared() -> None:
-    """Resources, data, variables and locals; and a variable must be used."""
+    """Terraform's resources, data, variables and locals must be declared.
+
+    A variable must be used as well.
+    """
     source = {
         "variable": [{"name": {}, "forgotten": {}}],
         "locals": [{"queries": {}}],
@@ -92,7 +98,7 @@ def test_references_of_terraform_must_be_declared() -> None:
 
 
 def filters() -> dict[str, str]:
-    """The template's metric filters, by their names."""
+    """Return the template's metric filters by name."""
     text = (ROOT / KITS[0]).read_text(encoding="utf-8")
     found = re.findall(
         r"^  (\w+):\n    Type: AWS::Logs::MetricFilter\n(.*?)\n\n", text, re.MULTILINE | re.DOTALL
@@ -101,7 +107,10 @@ def filters() -> dict[str, str]:
 
 
 def matches(pattern: str, event: dict[str, Any]) -> bool:
-    """Whether CloudWatch's filter matches: equality, ``&&``, ``||`` and brackets only."""
+    """Return whether CloudWatch's filter matches.
+
+    It has equality, ``&&``, ``||`` and brackets only.
+    """
 
     def value(path: str) -> Any:
         found: Any = event
@@ -114,7 +123,7 @@ def matches(pattern: str, event: dict[str, Any]) -> bool:
 
 
 def report(status: str, **more: str) -> dict[str, Any]:
-    """Lambda's last line of an invocation, as its documentation describes the JSON format."""
+    """Return Lambda's last line of an invocation, in the documented JSON format."""
     record = {"requestId": "7", "status": status, "metrics": {"durationMs": 3000.0}, **more}
     return {"time": "2026-11-28T15:00:00.000Z", "type": "platform.report", "record": record}
 
@@ -130,12 +139,12 @@ def report(status: str, **more: str) -> dict[str, Any]:
         (report("error", errorType="Runtime.ExitError"), {"Crashes"}),
         (report("error", errorType="Runtime.OutOfMemory"), {"Crashes"}),
         (report("error", errorType="Runtime.Unknown"), set()),
-        # The same is told once more in another line, which must not count.
+        # Another line repeats this, and must not be counted.
         ({**report("error", errorType="Runtime.ExitError"), "type": "platform.runtimeDone"}, set()),
     ],
 )
 def test_filters_count_what_they_are_named_after(event: dict[str, Any], counted: set[str]) -> None:
-    """A line of the package's or of Lambda's is counted by these, once, and by no others."""
+    """Each line of the package's or of Lambda's is counted once, by these filters and no others."""
     patterns = filters()
 
     assert set(patterns) == {"Timeouts", "RemainingTime", "Kills", "Crashes"}

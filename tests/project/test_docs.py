@@ -1,4 +1,4 @@
-"""The documents say what the code does."""
+"""The documentation agrees with the code."""
 
 from __future__ import annotations
 
@@ -30,7 +30,10 @@ def text(*parts: str) -> str:
 
 
 def test_every_setting_is_in_the_reference_with_its_default() -> None:
-    """A table row each, in the order of the contract, and no row without a setting."""
+    """Every setting has a row with its default in the reference, in the contract's order.
+
+    No row is of anything else.
+    """
     page = text("docs/reference/settings.md")
     rows = dict(re.findall(r"^\| `WATCHDOG_LAMBDA_([A-Z_]+)` \| (.*?) \|", page, re.MULTILINE))
 
@@ -42,7 +45,10 @@ def test_every_setting_is_in_the_reference_with_its_default() -> None:
 
 @pytest.mark.parametrize(("record", "section"), [("timeout", ""), ("crash", "## A crash\n")])
 def test_every_key_of_the_record_is_in_the_reference(record: str, section: str) -> None:
-    """The page lists what its schema has, which every test holds the records to."""
+    """The reference lists every key of the record's schema.
+
+    Each test's records are checked against the schema.
+    """
     schema = json.loads(text("docs/reference/log-record.schema.json"))
     page = text("docs/reference/log-record.md")
     part = page[page.index(section) :].removeprefix(section).split("\n## ")[0]
@@ -54,7 +60,7 @@ def test_every_key_of_the_record_is_in_the_reference(record: str, section: str) 
 
 
 def test_the_readmes_code_runs() -> None:
-    """The Python snippet, executed and called."""
+    """The README's Python snippet runs, and its handler can be called."""
     [snippet] = re.findall(r"```python\n(.*?)```", text("README.md"), re.DOTALL)
     namespace: dict[str, Any] = {}
 
@@ -70,9 +76,9 @@ def test_the_readmes_code_runs() -> None:
 
 @pytest.mark.parametrize("page", [page for page in follow.pages() if follow.steps(page)])
 def test_pages_are_followed(page: str, tmp_path: Path) -> None:
-    """What a page has the reader write down and type works, and shows what the page shows.
+    """The steps that a page asks its reader to take work, and show what the page shows.
 
-    In this environment; `dev.py follow` does the same in a fresh one.
+    Here they run in this environment; `dev.py follow` runs them in a fresh one.
     """
     if follow.needs_examples(page):
         shutil.copytree(ROOT / "examples", tmp_path / "examples")
@@ -85,7 +91,10 @@ def test_pages_are_followed(page: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("page", [*follow.pages(), "CONTRIBUTING.md"])
 def test_no_block_escapes(page: str) -> None:
-    """Each is a step, a command of this checkout's that there is, or says why it is not run."""
+    """Each block of code is a step, an existing command of this checkout's, or has a reason.
+
+    The reason says why the block is not run.
+    """
     followed = follow.steps(page)
     for block in blocks(ROOT / page, page):
         if block.language not in {"python", "console"} or block.unrun or block in followed:
@@ -95,7 +104,7 @@ def test_no_block_escapes(page: str) -> None:
 
 
 def test_blocks_have_one_name_for_a_language() -> None:
-    """Nothing that is to be run has another name for Python or a terminal."""
+    """A block that is to be run has the one name for its language, Python or the terminal's."""
     pages = [*follow.pages(), "CONTRIBUTING.md"]
     languages = {block.language for page in pages for block in blocks(ROOT / page, page)}
 
@@ -103,7 +112,10 @@ def test_blocks_have_one_name_for_a_language() -> None:
 
 
 def test_the_reference_of_testing_is_complete() -> None:
-    """Each public name and each fixture has its row, and no row is of something else."""
+    """The reference of the testing module has a row for each public name and each fixture.
+
+    It has no other rows.
+    """
     rows = re.findall(r"^\| `(\w+)", text("docs/reference/testing.md"), re.MULTILINE)
     fixtures = [name for name in vars(pytest_plugin) if name.startswith("watchdog_")]
 
@@ -111,7 +123,10 @@ def test_the_reference_of_testing_is_complete() -> None:
 
 
 def test_the_examples_own_tests_pass() -> None:
-    """As their README says: pytest, in the example's folder."""
+    """The examples' own tests pass in the way that their README gives.
+
+    It runs pytest in the example's folder.
+    """
     folder = ROOT / "examples" / "hooks_and_fallback"
 
     done = run_pytest(folder)
@@ -120,7 +135,7 @@ def test_the_examples_own_tests_pass() -> None:
 
 
 def run_pytest(folder: Path) -> subprocess.CompletedProcess[str]:
-    """pytest in a folder, in a process of its own."""
+    """Run pytest in a folder, in a process of its own."""
     environ = {k: v for k, v in os.environ.items() if not k.startswith(FOREIGN)}
     return subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "."],
@@ -137,7 +152,7 @@ def run_pytest(folder: Path) -> subprocess.CompletedProcess[str]:
     "page", [p.relative_to(ROOT).as_posix() for p in ROOT.glob("docs/**/*.md")]
 )
 def test_links_between_pages_lead_somewhere(page: str) -> None:
-    """Relative links only; the pages and files they name exist."""
+    """The pages and files that relative links name exist."""
     for document in (page, "README.md", "CONTRIBUTING.md"):
         for target in re.findall(r"\]\((?!https?:)([^)#]+)", text(document)):
             assert (ROOT / document).parent.joinpath(target).exists(), f"{document}: {target}"

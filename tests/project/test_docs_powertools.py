@@ -1,4 +1,4 @@
-"""The pages about Powertools say what the code does; their snippets run."""
+"""The pages about Powertools agree with the code, and their snippets run."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def text(page: str) -> str:
 
 
 def snippets(page: str) -> list[dict[str, Any]]:
-    """The page's Python snippets, each executed in a namespace of its own."""
+    """Return the page's Python snippets, each executed in a namespace of its own."""
     namespaces = []
     for number, code in enumerate(re.findall(r"```python\n(.*?)```", text(page), re.DOTALL)):
         namespace: dict[str, Any] = {}
@@ -32,7 +32,7 @@ def snippets(page: str) -> list[dict[str, Any]]:
 
 
 def test_partial_batches(capfd: pytest.CaptureFixture[str]) -> None:
-    """The handler with the one import changed, and the one that cleans up."""
+    """The page's handlers run: the one with the changed import, and the one that cleans up."""
     plain, *_, cleaning = snippets("how-to/partial-batches.md")
 
     assert watch(plain["handler"])(events.sqs("a", "b"), Context(30.0)) == {"batchItemFailures": []}
@@ -45,7 +45,10 @@ def test_partial_batches(capfd: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_fallback_hides_the_error_of_a_batch() -> None:
-    """What the page warns of: outside of the processor, the caller gets no batchItemFailures."""
+    """A fallback hides the error of a batch, as the page warns.
+
+    Outside of the processor the caller gets no batchItemFailures.
+    """
     [plain, *_] = snippets("how-to/partial-batches.md")
 
     def handler(event: Any, context: Any) -> Any:
@@ -59,7 +62,7 @@ def test_a_fallback_hides_the_error_of_a_batch() -> None:
 
 
 def test_idempotency() -> None:
-    """The context is registered, and the Interrupt becomes an Exception."""
+    """With Idempotency the context is registered, and the Interrupt becomes an Exception."""
     from watchdog_lambda import Interrupt  # noqa: PLC0415
 
     registering, translating = snippets("how-to/idempotency.md")
@@ -76,7 +79,7 @@ def test_idempotency() -> None:
 
 
 def test_metrics(capfd: pytest.CaptureFixture[str]) -> None:
-    """Metrics, units and dimensions of the page are those of the line."""
+    """The page's metrics, units and dimensions are those of the line."""
     [snippet] = snippets("reference/metrics.md")
     assert snippet["handler"]({}, Context(30.0)) == {"statusCode": 200}
 

@@ -1,4 +1,4 @@
-"""The page on errors says what the errors say."""
+"""The page on errors has the messages of the code."""
 
 from __future__ import annotations
 
@@ -48,23 +48,23 @@ def set_to(**variables: str) -> Callable[[], object]:
 
 
 def untyped(function: Any, *args: Any, **options: Any) -> Callable[[], object]:
-    """A call that type checkers would not let pass."""
+    """Make a call that type checkers would refuse."""
     return lambda: function(*args, **options)
 
 
 async def flush(_details: object) -> None:
-    """A hook that could not be awaited."""
+    """A hook that would never be awaited."""
 
 
 def nothing() -> None:
-    """Never called, because it takes no arguments."""
+    """A hook that is never called, because it takes no arguments."""
 
 
 flush.__module__ = nothing.__module__ = "app"
 
 
 def without_powertools() -> None:
-    """A layer with nothing but this package."""
+    """Simulate a layer that has only this package."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, "aws_lambda_powertools.metrics", None)
         patch.setattr(metrics, "_templates", {})
@@ -72,7 +72,7 @@ def without_powertools() -> None:
 
 
 def without_gil() -> object:
-    """What a free-threaded build of Python says of itself."""
+    """Simulate a free-threaded build of Python."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "_is_gil_enabled", lambda: False, raising=False)
         return watch(lambda _event, _context: None)
@@ -144,14 +144,17 @@ def parsed() -> Iterator[tuple[Path, ast.Module]]:
 
 
 def test_every_message_of_a_configuration_error_is_on_the_page_and_no_other() -> None:
-    """Word for word, so that a search for one finds it."""
+    """The page has every message of a configuration error, and no others.
+
+    They agree word for word, so that a search finds them.
+    """
     messages = [str(caught(cause).value) for cause in CAUSES]
 
     assert first_column(section("ConfigurationError")) == messages
 
 
 def test_no_configuration_error_is_left_out() -> None:
-    """Each place in the source that raises one is reached by a cause above."""
+    """Each place in the source that raises a configuration error is covered by a cause above."""
     places = {
         (path.name, node.lineno)
         for path, module in parsed()
@@ -170,7 +173,7 @@ def test_no_configuration_error_is_left_out() -> None:
 
 
 def test_every_warning_is_on_the_page_and_no_other() -> None:
-    """As in the source, with dots for what varies."""
+    """The page has every warning and no others, as in the source, with dots for what varies."""
     calls = [
         (ast.unparse(node.func), node.args)
         for path, module in parsed()
@@ -190,7 +193,7 @@ def test_every_warning_is_on_the_page_and_no_other() -> None:
 
 
 def test_the_tree_is_that_of_the_classes() -> None:
-    """Each class that users can meet stands below its own bases."""
+    """In the page's tree each class that users can meet is below its own bases."""
     tree = re.search(r"```\n(BaseException.*?)```", PAGE, re.DOTALL)
     assert tree is not None
     bases: dict[str, str] = {}
@@ -205,7 +208,7 @@ def test_the_tree_is_that_of_the_classes() -> None:
     kinds = [getattr(errors, name) for name in (*errors.__all__, "LoopInterrupt")]
     for kind in [*kinds, testing.ClockError]:
         assert bases[kind.__name__] in {base.__name__ for base in kind.__mro__[1:]}
-    assert len(bases) == len(kinds) + 5  # and BaseException, Exception, TimeoutError, ...
+    assert len(bases) == len(kinds) + 5  # plus BaseException, Exception, TimeoutError, ...
 
 
 def no_answer(_details: object) -> NoReturn:
@@ -213,7 +216,7 @@ def no_answer(_details: object) -> NoReturn:
 
 
 def test_the_messages_of_a_timeout() -> None:
-    """What lands, what the caller gets, and the notes."""
+    """The page has the messages of the interrupts, of the caller's error, and of the notes."""
     part = section("LambdaTimeout")
     usual, _, not_begun, interrupted = first_column(part)
     figures = re.compile(r"\d+\.\d")

@@ -1,4 +1,4 @@
-"""What no test runs, or no test fails for, has a reason at the line; and no module is too long."""
+"""Exceptions from coverage and mutation tests have a reason, and modules a limited length."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def pragmas(file: Path) -> Iterator[str]:
 
 
 def test_what_coverage_leaves_out_says_why() -> None:
-    """``# pragma: no cover - why``, at the line."""
+    """Each line that coverage leaves out has a reason: ``# pragma: no cover - why``."""
     found = [p for file in ROOT.glob("watchdog_lambda/**/*.py") for p in pragmas(file)]
 
     assert [pragma for pragma in found if not EXPLAINED.search(pragma)] == []
@@ -42,12 +42,12 @@ def test_what_coverage_leaves_out_says_why() -> None:
     ],
 )
 def test_a_pragma_without_a_reason_is_found(comment: str, *, holds: bool) -> None:
-    """The rule itself."""
+    """The check finds a pragma without a reason."""
     assert bool(EXPLAINED.search(comment)) is holds
 
 
 def test_no_module_has_more_than_250_lines() -> None:
-    """One that would has two reasons to change."""
+    """No module has more than 250 lines; a longer one would have two reasons to change."""
     files = ROOT.glob("watchdog_lambda/**/*.py")
     lengths = {str(file.relative_to(ROOT)): len(file.read_text().splitlines()) for file in files}
 
@@ -55,7 +55,7 @@ def test_no_module_has_more_than_250_lines() -> None:
 
 
 def test_every_surviving_mutant_says_why() -> None:
-    """And each is listed once, of a function that is there."""
+    """Every surviving mutant is listed once with a reason, and is of a function that exists."""
     text = (ROOT / "tests" / "mutation-survivors.toml").read_text(encoding="utf-8")
     entries = tomllib.loads(text).get("survivor", [])
     keys = [(e["module"], e["in"], e["was"], e["becomes"]) for e in entries]

@@ -1,4 +1,4 @@
-"""Following a page finds what the page has wrong."""
+"""Following a page's steps finds the page's errors."""
 
 from __future__ import annotations
 
@@ -20,14 +20,18 @@ def reader(tmp_path: Path) -> Reader:
 
 
 def page(tmp_path: Path, text: str) -> list[Block]:
-    """The blocks of a page that has this text."""
+    """Return the blocks of a page with this text."""
     path = tmp_path / "page.md"
     path.write_text(text, encoding="utf-8")
     return blocks(path, "page.md")
 
 
 def test_files_commands_and_pieces_are_done_in_order(tmp_path: Path, reader: Reader) -> None:
-    """A file that is shown again is another one, unless it is continued; the shell remembers."""
+    """Files, commands and pieces are done in order.
+
+    A file that is shown again replaces the first unless it is continued, and the shell keeps
+    its state.
+    """
     text = """
 # Begin
 
@@ -83,7 +87,7 @@ assert 1 + 1 == 2
     ],
 )
 def test_departures_are_found(tmp_path: Path, reader: Reader, text: str, complaint: str) -> None:
-    """And told with the place on the page."""
+    """A departure from the page is reported with its place on the page."""
     with pytest.raises(DepartureError, match=r"page\.md:1") as departure:
         reader.follow(page(tmp_path, text))
 
@@ -91,7 +95,7 @@ def test_departures_are_found(tmp_path: Path, reader: Reader, text: str, complai
 
 
 def test_a_reason_not_to_run_is_for_one_block(tmp_path: Path) -> None:
-    """It stands in the text, right before the block."""
+    """A reason not to run applies to one block, and is in the text right before it."""
     text = """
 *Not run by the tests: it needs an account.*
 
@@ -107,7 +111,7 @@ $ undeploy
 
 
 def test_commands_go_over_several_lines(tmp_path: Path) -> None:
-    """As the shell has it; what stands below is the output."""
+    """A command may have several lines, as in the shell. The lines below it are its output."""
     [block] = page(tmp_path, "```console\n$ echo a \\\n    b\na b\n$ true\n```")
 
     assert [(c.text, c.output) for c in commands(block)] == [
@@ -117,7 +121,10 @@ def test_commands_go_over_several_lines(tmp_path: Path) -> None:
 
 
 def test_commands_of_this_checkout_are_no_steps(tmp_path: Path) -> None:
-    """They speak to developers; a reader with the wheel has no dev.py."""
+    """Commands of this checkout are no steps.
+
+    They are for developers; a reader who has the wheel has no dev.py.
+    """
     own, mixed = page(
         tmp_path,
         "```console\n$ python3 dev.py test\n```\n\n```console\n$ python3 dev.py layer\n$ ls\n```",
@@ -146,7 +153,7 @@ def test_commands_of_this_checkout_are_no_steps(tmp_path: Path) -> None:
     ],
 )
 def test_figures_may_differ(expected: str, shown: str) -> None:
-    """Those that no two runs share."""
+    """Figures that differ between any two runs may differ from the page's."""
     assert is_alike(expected, shown)
 
 
@@ -163,5 +170,5 @@ def test_figures_may_differ(expected: str, shown: str) -> None:
     ],
 )
 def test_what_is_said_may_not_differ(expected: str, shown: str) -> None:
-    """Words, counts, statuses, and rows of a timeline."""
+    """Words, counts, statuses and the rows of a timeline may not differ from the page's."""
     assert not is_alike(expected, shown)

@@ -11,7 +11,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "grace-period.md"
 
 
 def test_the_table_is_that_of_the_command() -> None:
-    """Its columns, and a row for each size of memory with the share that goes with it."""
+    """The table has the command's columns, and a row for each memory size with its CPU share."""
     [table] = re.findall(r"<!-- grace: .*? -->\n(.*?)<!--", PAGE.read_text("utf-8"), re.DOTALL)
     head, _, *rows = [line.strip("| ").split(" | ") for line in table.splitlines()]
 
@@ -21,7 +21,10 @@ def test_the_table_is_that_of_the_command() -> None:
 
 
 def test_times_are_those_of_the_hard_deadline() -> None:
-    """Which both clocks share; the watchdog's has started 20 ms after the caller's."""
+    """Times are relative to the hard deadline, which both clocks share.
+
+    The watchdog's clock has started 20 ms after the caller's.
+    """
     record = {
         "elapsed_ms": 4900,
         "remaining_ms": TIMEOUT * 1000 - 20 - 4900,

@@ -1,4 +1,4 @@
-"""The table of blocking calls: its command measures, and its page shows what was measured."""
+"""Tests of the table of blocking calls: its command measures, and its page has the figures."""
 
 from __future__ import annotations
 
@@ -24,7 +24,10 @@ COMMAND: Final = (sys.executable, "-m", "benchmarks.limits")
 
 
 def test_the_command_measures(tmp_path: Path) -> None:
-    """A lock is reached by a signal and not by injection; a swallowed interrupt by us alone."""
+    """The command measures that a signal reaches a lock and an injection does not.
+
+    Only our ladder ends a handler that swallows an interrupt.
+    """
     figures = tmp_path / "figures.json"
 
     done = subprocess.run(
@@ -47,7 +50,7 @@ def test_the_command_measures(tmp_path: Path) -> None:
 
 
 def test_ctrl_c_ends_what_is_under_way() -> None:
-    """The command ends with 130, and no child is left behind."""
+    """At Ctrl-C the command exits with 130, and no child is left behind."""
     with subprocess.Popen(
         [*COMMAND, "--only=lock", "--runs=1000"],
         cwd=ROOT,
@@ -57,7 +60,7 @@ def test_ctrl_c_ends_what_is_under_way() -> None:
     ) as command:
         try:
             assert command.stdout is not None
-            command.stdout.readline()  # before it, the children are others
+            command.stdout.readline()  # before that, other children run
             children: list[int] = []
 
             def has_children() -> bool:
@@ -67,14 +70,14 @@ def test_ctrl_c_ends_what_is_under_way() -> None:
             eventually(has_children, "a call to be made")
             errors = press_ctrl_c(command)
         finally:
-            command.kill()  # or the end of the block would wait for a command that has not heeded
+            command.kill()  # the block's end would wait for a command that ignored Ctrl-C
 
     assert command.returncode == 130, errors
     assert not [child for child in children if Path(f"/proc/{child}").exists()]
 
 
 def test_a_call_that_does_not_block_is_not_taken_for_one() -> None:
-    """A call that came to an end by itself gives no figure."""
+    """A call that ends by itself does not block, and gives no figure."""
     with pytest.raises(Broken, match="ended by itself"):
         read([{"told": "due", "at": 1.0}, {"told": "returned", "at": 2.0}])
 
@@ -90,7 +93,7 @@ def test_where_we_are_worse_is_told() -> None:
 
 
 def test_the_page_has_every_call() -> None:
-    """Each call has a figure in each way on each interpreter, and a row of its own."""
+    """The page has a row for each call, with a figure for each way on each interpreter."""
     results = docs.read()
     page = docs.PAGE.read_text(encoding="utf-8")
 
@@ -102,14 +105,14 @@ def test_the_page_has_every_call() -> None:
 
 
 def test_no_figure_is_made_by_hand() -> None:
-    """Table and plot are made of the figures that are kept."""
+    """The table and the plot are made from the stored figures."""
     assert is_made(docs.PAGE), "dev.py limits --redraw"
     assert is_made(blocks.PAGE), "dev.py blocks"
     assert docs.PLOT.read_text(encoding="utf-8") == docs.drawn(), "dev.py limits --redraw"
 
 
 def test_the_figures_survive_their_file() -> None:
-    """What is written is what is read."""
+    """The figures that are written to the file are those that are read from it."""
     results = docs.read()
 
     assert Results.from_json(json.dumps(json.loads(results.to_json()))) == results

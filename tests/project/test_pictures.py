@@ -1,4 +1,4 @@
-"""The pictures show what the code does, and are what their figures give."""
+"""The documentation's pictures agree with the code and are made from their figures."""
 
 from __future__ import annotations
 
@@ -32,14 +32,17 @@ SECONDS = 0.4
 
 
 def test_no_picture_is_made_by_hand() -> None:
-    """Each is drawn of the figures that are kept, and so is the soak's table."""
+    """Each picture is made from the stored figures, and so is the soak's table."""
     for path, text in pictures.drawn().items():
         assert path.read_text(encoding="utf-8") == text, f"{path.name}: dev.py pictures --redraw"
     assert is_made(pictures.PROOF), "dev.py pictures --redraw"
 
 
 def test_the_timeline_is_that_of_the_defaults() -> None:
-    """The run had the default grace period whole, and each phase follows from the one before."""
+    """The timeline's run had the whole default grace period.
+
+    Each phase begins where the last one ends.
+    """
     run = pictures.read()
     rows = {row["phase"]: row for row in run.watched}
 
@@ -53,9 +56,10 @@ def test_the_timeline_is_that_of_the_defaults() -> None:
 
 @pytest.mark.parametrize("name", ["timeline.svg", "race.svg", "limits.svg"])
 def test_pictures_are_legible_on_light_and_on_dark(name: str) -> None:
-    """No background; every colour is at least 2.9 times as bright, or as dark, as the page.
+    """Pictures can be read on light and dark pages: no background, and enough contrast.
 
-    White text stands on bars of the picture's own only.
+    Every colour is at least 2.9 times as bright or as dark as the page. White text is only on
+    bars of the picture's own.
     """
     drawn = (pictures.FOLDER / name).read_text(encoding="utf-8")
     pages = (luminance("#ffffff"), luminance("#131416"))
@@ -70,7 +74,7 @@ def test_pictures_are_legible_on_light_and_on_dark(name: str) -> None:
 
 
 def luminance(colour: str) -> float:
-    """The relative one, as the accessibility guidelines have it."""
+    """Return the relative luminance that the accessibility guidelines define."""
     parts = [int(colour[n : n + 2], 16) / 255 for n in (1, 3, 5)]
     linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
@@ -81,7 +85,7 @@ def raises(_event: object, _context: object) -> None:
 
 
 def is_retried(_event: object, _context: object) -> None:
-    """As a library does that takes the interrupt for one more failure."""
+    """Retry after the interrupt, as a library does that takes it for one more failure."""
     while True:
         try:
             expire()
@@ -137,7 +141,7 @@ def ends_while_hooks_run(begun: threading.Event) -> Handler:
 
 
 def path(record: dict[str, Any] | None) -> list[str]:
-    """The states that an invocation went through, as its record tells."""
+    """Return the states that an invocation went through, by its record."""
     if record is None:
         return ["runs", "settled"]
     states = ["runs", "hooks"]
@@ -156,7 +160,7 @@ def path(record: dict[str, Any] | None) -> list[str]:
 
 
 def test_every_arrow_of_the_ladder_is_taken_and_no_other() -> None:
-    """A handler for each; their records tell which way they went."""
+    """Every arrow of the ladder's picture is taken by a handler, and no other, by the records."""
     begun, release = threading.Event(), threading.Event()
     with_hook = Watchdog()
 
@@ -175,7 +179,7 @@ def test_every_arrow_of_the_ladder_is_taken_and_no_other() -> None:
         (Watchdog(), cleans_up, fake),
         (Watchdog(), cleans_up_for_ever, fake),
         (Watchdog(), resists, real),
-        # Severed, it would come back.
+        # With severing the call would return.
         (Watchdog(sever=False), is_in_blind_c_code, real),
         (with_hook, ends_while_hooks_run(begun), real),
     ]

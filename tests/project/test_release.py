@@ -1,4 +1,4 @@
-"""What guards a release finds what it is there for; and its documents name commands that exist."""
+"""The checks before a release find defects, and the release documents name existing commands."""
 
 from __future__ import annotations
 
@@ -19,15 +19,18 @@ CHECKED = ("RELEASING.md", "CONTRIBUTING.md", ".ci/run")
 
 
 def unpinned(text: str) -> list[str]:
-    """What pip would be free to choose: requirements without a version, or without a hash."""
-    # A requirement goes on over lines that end in a backslash.
+    """Return the requirements without a version or a hash, which would leave pip a choice."""
+    # A requirement continues over lines that end in a backslash.
     lines = (line.split("#")[0].strip() for line in text.replace("\\\n", " ").splitlines())
     pinned = re.compile(r"[\w.-]+==[^\s;]+.*--hash=sha256:")
     return [line for line in lines if line and not pinned.match(line)]
 
 
 def test_everything_that_is_installed_is_pinned() -> None:
-    """Version and hash on every line of every file; uv and the build tools among them."""
+    """Every line of every requirements file has a version and a hash.
+
+    This includes uv and the build tools.
+    """
     for file in audit.FILES:
         assert unpinned(file.read_text(encoding="utf-8")) == [], file
 
@@ -41,14 +44,20 @@ def test_everything_that_is_installed_is_pinned() -> None:
     ["uv", "uv>=0.9 --hash=sha256:00", "uv==0.9", "-r other.txt", "https://example.com/uv.whl"],
 )
 def test_what_is_not_pinned_is_found(loose: str) -> None:
-    """Without a version, with a range, without a hash, or from anywhere."""
+    """A requirement that is not pinned is found.
+
+    It has no version, a range, no hash, or another source.
+    """
     text = f"# a remark\na==1 \\\n    --hash=sha256:00\n    # via b\n{loose}\n"
 
     assert unpinned(text) == [loose]
 
 
 def test_the_readmes_links_lead_to_the_repository_from_an_index() -> None:
-    """Each relative one becomes absolute in the package's description, and names what exists."""
+    """Each relative link of the README becomes absolute in the package's description.
+
+    It names a file that exists.
+    """
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     hook = project["tool"]["hatch"]["metadata"]["hooks"]["fancy-pypi-readme"]
     [rule] = hook["substitutions"]
@@ -65,7 +74,7 @@ def test_the_readmes_links_lead_to_the_repository_from_an_index() -> None:
 
 @pytest.mark.parametrize("page", ["README.md", "docs/how-to/install.md"])
 def test_the_bound_of_powertools_is_the_one_that_is_documented(page: str) -> None:
-    """What a reader is told can be installed is what pip is told."""
+    """The documented bound of Powertools is that of the package's metadata."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     [requirement] = project["project"]["dependencies"]
 
@@ -95,7 +104,7 @@ UNKNOWN = {"dependencies": [{"name": "urllib3", "skip_reason": "not found"}]}
 def test_an_audit_that_knows_nothing_has_not_passed(
     tmp_path: Path, about_the_control: object, about_the_rest: object, status: int
 ) -> None:
-    """A service that has nothing against a release known to be vulnerable is not believed."""
+    """An audit fails if its service reports nothing for a release that is known to be unsafe."""
     answers = {True: about_the_control, False: about_the_rest}
     texts = {k: json.dumps(v) if isinstance(v, dict) else str(v) for k, v in answers.items()}
     stand_in = tmp_path / "pip-audit"
@@ -111,7 +120,10 @@ def test_an_audit_that_knows_nothing_has_not_passed(
 
 
 def test_a_wheel_with_anything_else_in_it_is_unfit(tmp_path: Path) -> None:
-    """A cache, a local setting, a file that version control does not know; or one that is gone."""
+    """A wheel with an additional file is refused, and so is one that lacks a file.
+
+    The file is a cache, a local setting, or one that version control does not know.
+    """
     files = ["watchdog_lambda/__init__.py", "watchdog_lambda/py.typed", "tests/test_api.py"]
     about = [f"watchdog_lambda-1.dist-info/{name}" for name in package._METADATA]
 
@@ -133,7 +145,7 @@ def wheel_of(folder: Path, names: list[str]) -> Path:
 
 
 def test_builds_that_differ_are_unfit(tmp_path: Path) -> None:
-    """By a byte, or by name."""
+    """Builds that differ by a byte or by name are refused."""
     one, other = tmp_path / "a" / "x.whl", tmp_path / "b" / "x.whl"
     for file in (one, other):
         file.parent.mkdir()
@@ -147,7 +159,7 @@ def test_builds_that_differ_are_unfit(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("document", CHECKED)
 def test_the_commands_exist(document: str) -> None:
-    """Every ``python3 dev.py ...`` in it."""
+    """Every ``python3 dev.py ...`` in a release document is an existing command."""
     text = (ROOT / document).read_text(encoding="utf-8")
 
     named = set(re.findall(r"python3 dev\.py (\w+)", text))

@@ -1,4 +1,4 @@
-"""The site's own pages say what the code does and what was measured; `dev.py docs` checks links."""
+"""The site's pages agree with the code and the measurements; `dev.py docs` checks links."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def text(page: str) -> str:
 
 
 def test_the_landing_pages_code_runs() -> None:
-    """The handler answers, and its fallback does when its time is up."""
+    """The landing page's handler answers in time, and its fallback answers when the time is up."""
     [snippet] = re.findall(r"```python\n(.*?)```", text("index.md"), re.DOTALL)
     in_time: dict[str, Any] = {}
     late: dict[str, Any] = {"expire": testing.expire}
@@ -34,7 +34,10 @@ def test_the_landing_pages_code_runs() -> None:
 
 
 def test_every_page_is_found_from_the_landing_page() -> None:
-    """Not only in the site's navigation, which a reader of the files does not have."""
+    """Every page can be reached from the landing page by links.
+
+    A reader of the files does not have the site's navigation.
+    """
     kinds = ("tutorial", "how-to", "reference", "explanation")
     pages = {p.relative_to(DOCS).as_posix() for kind in kinds for p in DOCS.glob(f"{kind}/*.md")}
 
@@ -44,7 +47,7 @@ def test_every_page_is_found_from_the_landing_page() -> None:
 
 
 def test_the_comparison_has_the_figures_of_the_table_of_calls() -> None:
-    """Those of docs/explanation/limits.json, as they are worded."""
+    """The comparison has the figures of docs/explanation/limits.json."""
     page = text("explanation/comparison.md")
     rows = [list(cells.values()) for cells in limits.read().cells.values()]
     reached = {
@@ -74,7 +77,10 @@ def test_the_comparison_has_the_figures_of_the_table_of_calls() -> None:
 
 
 def test_the_api_page_names_what_options_may_be() -> None:
-    """Two aliases exist for type checkers only, and are written down on the page by hand."""
+    """The API page has the options' two aliases.
+
+    They exist for type checkers only, and are written by hand.
+    """
     page = text("reference/api.md")
 
     for name, setting in (("InterruptKind", "interrupt"), ("LastResort", "last_resort")):
@@ -83,7 +89,10 @@ def test_the_api_page_names_what_options_may_be() -> None:
 
 
 def test_the_api_page_has_every_public_name() -> None:
-    """Of the package, and of its public modules; Powertools' own names are Powertools'."""
+    """The API page has every public name of the package and of its public modules.
+
+    Powertools' own names are left out.
+    """
     page = text("reference/api.md")
     documented = set(re.findall(r"^\.\. (?:auto|py:)\w+:: (?:[\w.]+\.)?(\w+)", page, re.MULTILINE))
     processors = {
