@@ -1,4 +1,4 @@
-"""Rules for every test: nothing of it is left, and its records are as they are described."""
+"""Checks after every test that nothing is left behind, and that records fit their schema."""
 
 from __future__ import annotations
 
@@ -19,15 +19,18 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-# Whatever runs in a shell's background has Ctrl-C ignored, and so has all that it starts. What is
-# started here is to hear it.
+# A process that a shell starts in the background ignores Ctrl-C, and so do its children. The
+# processes that are started here must not ignore it.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
 def nothing_stays_behind() -> Iterator[None]:
-    """Fail a test that leaves a thread, a hook or an open invocation; the next one finds none."""
+    """Fail a test that leaves a thread, a hook or an open invocation.
+
+    They are removed for the next test.
+    """
     before = set(threading.enumerate())
     _log.said.clear()
     with isolated_hooks():
@@ -43,7 +46,7 @@ def nothing_stays_behind() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def records_keep_to_their_schema() -> Iterator[None]:
-    """Fail a test whose timeouts leave a record that is not as the reference's schema has it."""
+    """Fail a test that writes a timeout's record which does not fit the reference's schema."""
     with timeout_records() as records:
         yield
     for record in records:

@@ -1,4 +1,4 @@
-"""Events of the sources that send batches, in the shapes that AWS documents."""
+"""Events of the sources that send batches, in the forms that AWS documents."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ def _sqs(number: int, body: str, attributes: dict[str, str], queue: str) -> dict
 
 
 def sqs(*bodies: str) -> dict[str, Any]:
-    """Messages of a standard queue: ``message-0`` and so on."""
+    """Return messages of a standard queue: ``message-0`` and so on."""
     return {"Records": [_sqs(n, body, {}, "my-queue") for n, body in enumerate(bodies)]}
 
 
 def fifo(*bodies: str, groups: str = "") -> dict[str, Any]:
-    """Messages of a FIFO queue; `groups` has a letter for each, and is all A by default."""
+    """Return messages of a FIFO queue; `groups` has a letter for each, and is all A by default."""
     records = []
     for number, body in enumerate(bodies):
         attributes = {
@@ -46,7 +46,7 @@ def fifo(*bodies: str, groups: str = "") -> dict[str, Any]:
 
 
 def kinesis(*bodies: str) -> dict[str, Any]:
-    """Records of one shard; the sequence numbers end in 0, 1 and so on."""
+    """Return records of one shard, whose sequence numbers end in 0, 1 and so on."""
     return {
         "Records": [
             {
@@ -71,7 +71,7 @@ def kinesis(*bodies: str) -> dict[str, Any]:
 
 
 def dynamodb(*bodies: str) -> dict[str, Any]:
-    """Records of a table's stream; the sequence numbers end in 0, 1 and so on."""
+    """Return records of a table's stream, whose sequence numbers end in 0, 1 and so on."""
     return {
         "Records": [
             {
@@ -96,7 +96,7 @@ def dynamodb(*bodies: str) -> dict[str, Any]:
 
 
 def kafka(*bodies: str) -> dict[str, Any]:
-    """Records of one partition, by offset."""
+    """Return records of one partition, by offset."""
     records = [
         {
             "topic": "mytopic",

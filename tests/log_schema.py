@@ -1,4 +1,4 @@
-"""Holds lines of the log to the schema that the reference ships."""
+"""Checks lines of the log against the reference's schema."""
 
 from __future__ import annotations
 
@@ -20,12 +20,13 @@ _WRITTEN: Final = {
 
 
 def check(record: dict[str, Any]) -> None:
-    """Fail if a line, decoded, is none that the schema allows."""
+    """Fail if the schema does not allow a decoded line."""
     from jsonschema.exceptions import best_match  # noqa: PLC0415 - most tests have no record
 
     if _validator().is_valid(record):
         return
-    # Of all kinds of lines the one that the event names, or the error would be about another.
+    # Check against the kind of line that the event names; otherwise the error would be about
+    # another kind.
     kind = str(record.get("event")).removeprefix("watchdog.").replace("_", "-")
     error = best_match(_validator(kind).iter_errors(record))
     assert error is not None, f"matches more than one kind of line: {record}"
@@ -33,7 +34,7 @@ def check(record: dict[str, Any]) -> None:
 
 
 def check_built(record: dict[str, Any]) -> None:
-    """The same for a record that is not a line yet: level, message and time are the line's."""
+    """Check a record that is not a line yet, and has no level, message and time."""
     check({**_WRITTEN, **record})
 
 

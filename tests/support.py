@@ -1,4 +1,4 @@
-"""What the tests share: contexts, a clock that stands still, bounded waits."""
+"""What the tests share: contexts, a clock that stands still, and bounded waits."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ BOUND = 10.0
 
 
 class Context:
-    """A Lambda context whose hard deadline is `seconds` from when it was made."""
+    """A Lambda context whose hard deadline is `seconds` after its creation."""
 
     aws_request_id = "request-1"
     function_name = "orders"
@@ -39,12 +39,15 @@ class Context:
         self._deadline = time.monotonic() + seconds
 
     def get_remaining_time_in_millis(self) -> float:
-        """The rest, with its fraction: tests use deadlines shorter than Lambda's."""
+        """Return the remaining time with its fraction.
+
+        The tests use deadlines shorter than Lambda's.
+        """
         return max(0.0, self._deadline - time.monotonic()) * 1000
 
 
 class Broken:
-    """A user's object, of which nothing can be read."""
+    """A user's object whose attributes and representation raise."""
 
     def __str__(self) -> str:
         raise ValueError("no")
@@ -55,7 +58,7 @@ class Broken:
 
 
 class FakeAlarm:
-    """Counts how often it is rung; no thread waits."""
+    """Stands for the alarm: counts the calls, and wakes no thread."""
 
     def __init__(self) -> None:
         self.rung = 0
@@ -88,14 +91,14 @@ class FakeClock:
 
 
 def plan(*registries: HookRegistry, fallback: object = NO_FALLBACK, **settings: Any) -> Plan:
-    """A plan of settings that did not come from any environment."""
+    """Return a plan whose settings are not from the environment."""
     return Plan(
         Settings.from_environ({}, **settings), registries or (HookRegistry(),), fallback, settings
     )
 
 
 class SilentReport:
-    """Stands in for what writes records: takes down what it is told."""
+    """Stands for the report, and records its calls."""
 
     def __init__(self) -> None:
         self.preloaded = 0
@@ -113,7 +116,7 @@ class SilentReport:
 
 
 class DeafTap:
-    """In the place of what has a thread decide itself: it cannot, and is injected."""
+    """Stands for the tap where the thread cannot decide itself. The interrupt is injected then."""
 
     def send(self, _thread_id: int, _frame: FrameType | None, _now: float) -> bool:
         return False
@@ -122,11 +125,11 @@ class DeafTap:
         return False
 
     def forget(self) -> None:
-        """Nothing is known."""
+        """Do nothing, since nothing is kept."""
 
 
 def services(clock: FakeClock, **given: Any) -> Services:
-    """What the watchdog acts with: nothing but a clock and a report, unless it is given."""
+    """Return the watchdog's services: only a clock and a report, unless others are given."""
     parts: dict[str, Any] = {
         "alarm": clock.alarm,
         "nudge": None,
@@ -141,12 +144,12 @@ def services(clock: FakeClock, **given: Any) -> Services:
 
 
 def standing() -> FrameType:
-    """A frame that stands where an interrupt may land: at its return."""
+    """Return a frame in which an interrupt may land: one that has stopped at its return."""
     return sys._getframe()
 
 
 def block() -> None:
-    """Block as a handler does, in a lock that is never released."""
+    """Block in a lock that is never released, as a handler may do."""
     lock = threading.Lock()
     lock.acquire()
     lock.acquire(timeout=BOUND)
@@ -154,12 +157,12 @@ def block() -> None:
 
 
 def here(call: Callable[[], Any]) -> Any:
-    """On the main thread, where a nudge raises the interrupt."""
+    """Run on the main thread, where a nudge raises the interrupt."""
     return call()
 
 
 def elsewhere(call: Callable[[], Any]) -> Any:
-    """On another thread, where the interrupt is injected."""
+    """Run on another thread, where the interrupt is injected."""
     outcome: list[Any] = []
 
     def work() -> None:
@@ -177,7 +180,7 @@ def elsewhere(call: Callable[[], Any]) -> Any:
 
 
 def eventually(condition: Callable[[], object], what: str) -> None:
-    """Wait until `condition` holds; fail after a bound."""
+    """Wait until `condition` holds, and fail after a bound."""
     pause = threading.Event()
     until = time.monotonic() + BOUND
     while not condition():
@@ -186,9 +189,9 @@ def eventually(condition: Callable[[], object], what: str) -> None:
 
 
 class BlockedCall:
-    """A handler that is blocked in one call of C code, which no injection ends, until it is let go.
+    """A handler that is blocked in one call of C code until it is released.
 
-    Thread: any.
+    No injection ends the call. Thread: any.
     """
 
     def __init__(self) -> None:
@@ -199,15 +202,16 @@ class BlockedCall:
         self._gate.acquire(timeout=BOUND)
 
     def let_go(self) -> None:
-        """Have the call return."""
+        """Let the call return."""
         self._gate.release()
 
 
 def press_ctrl_c(command: subprocess.Popen[str]) -> str:
-    """Send SIGINT as a person would, until the command ends; what it has said on standard error.
+    """Send SIGINT until the command ends, and return what it wrote to standard error.
 
-    The kernel may give a signal to another thread than the main one, which CPython has to handle it
-    in, and which does not wake then from a wait for a lock: the first one can be in vain.
+    The kernel may deliver a signal to another thread than the main one. CPython handles it on
+    the main thread, but that is not woken from a wait for a lock then, so the first signal can
+    be without effect.
     """
     until = time.monotonic() + BOUND
     while True:
@@ -219,21 +223,22 @@ def press_ctrl_c(command: subprocess.Popen[str]) -> str:
 
 
 def children_of(parent: int) -> Iterator[int]:
-    """The processes that this one has started and that are still there."""
+    """Return the children of this process that have not ended."""
     for process in os.listdir("/proc"):  # noqa: PTH208 - names are all that is wanted
         try:
             state = Path("/proc", process, "stat").read_text()
         except OSError:
-            continue  # no process, or gone already
-        # After the name, which is in brackets: state, parent.
+            continue  # not a process, or one that has ended
+        # The state and the parent follow the name, which is in brackets.
         if process.isdecimal() and int(state.rpartition(")")[2].split()[1]) == parent:
             yield int(process)
 
 
 def landed_outside(seconds: float = 0.03) -> list[BaseException]:
-    """What lands in this thread now that no invocation is open: nothing, or else a defect.
+    """Return what lands in this thread now that no invocation is open.
 
-    Runs bytecode with a check point in every turn and a blocked call now and then.
+    Anything but nothing is a defect. Runs bytecode with check points in each turn of a loop,
+    and blocks now and then.
     """
     landed: list[BaseException] = []
     until = time.monotonic() + seconds
@@ -243,16 +248,16 @@ def landed_outside(seconds: float = 0.03) -> list[BaseException]:
             for _ in range(100):
                 math.sqrt(2.0)
             pause.wait(0.001)
-        except BaseException as error:  # the very thing to find
+        except BaseException as error:  # an interrupt is what this looks for
             landed.append(error)
     return landed
 
 
 def in_a_fork(work: Callable[[], bytes]) -> bytes:
-    """Run `work` in a forked child; what it returns."""
+    """Run `work` in a forked child, and return its result."""
     reader, writer = os.pipe()
     with warnings.catch_warnings():
-        # 3.12 warns of a fork with several threads; that is the very situation.
+        # 3.12 warns of a fork with several threads, which is intended here.
         warnings.simplefilter("ignore", DeprecationWarning)
         child = os.fork()
     if not child:

@@ -1,4 +1,4 @@
-"""The public surface: what is exported, what importing does not do, who may import what."""
+"""Tests of the public API: its exports, the effects of the import, and the modules' imports."""
 
 from __future__ import annotations
 
@@ -27,7 +27,10 @@ MODULES = sorted(m.name for m in pkgutil.iter_modules([str(PACKAGE)]))
 
 
 def test_what_is_exported_is_there_and_documented() -> None:
-    """Every name of ``__all__``, with a docstring; sorted, so that a diff shows what is new."""
+    """Every name of ``__all__`` exists and has a docstring.
+
+    The names are sorted, so that a diff shows new ones.
+    """
     assert list(watchdog_lambda.__all__) == sorted(watchdog_lambda.__all__)
     for module in map(importlib.import_module, PUBLIC):
         for name in module.__all__:
@@ -35,10 +38,13 @@ def test_what_is_exported_is_there_and_documented() -> None:
 
 
 def test_every_module_of_the_contract_says_what_it_is_for() -> None:
-    """A module's first line is the answer to: would this line belong here?"""
+    """Every module of the contract has a docstring.
+
+    Its first line says what belongs into the module.
+    """
     for name in MODULES:
         if name in {"entrypoint", "__main__"}:
-            continue  # importing those has effects
+            continue  # importing these modules has effects
         assert importlib.import_module(f"watchdog_lambda.{name}").__doc__, name
 
 
@@ -61,7 +67,10 @@ for heavy in ("aws_lambda_powertools", "awslambdaric", "asyncio", "ctypes", "typ
 
 
 def test_importing_starts_nothing_reads_nothing_and_imports_little() -> None:
-    """No thread, no signal handler, no environment, nothing heavy."""
+    """Importing the package starts no thread and sets no signal handler.
+
+    It reads no environment, and imports little.
+    """
     done = subprocess.run(
         [sys.executable, "-S", "-c", IMPORT],
         capture_output=True,
@@ -79,7 +88,7 @@ def test_importing_starts_nothing_reads_nothing_and_imports_little() -> None:
     [
         (
             r"^\s*import time|from time ",
-            # _cpython.delivery: sleeps where no frame is left to call the clock.
+            # _cpython.delivery sleeps where no frame is left to call the clock.
             {
                 "_engine.clock",
                 "_report.record",
@@ -92,7 +101,8 @@ def test_importing_starts_nothing_reads_nothing_and_imports_little() -> None:
         (r"^\s*import _?ctypes", {"_cpython.libc"}),
         (
             r"\bsignal\.(signal|pthread_kill)\(",
-            # _lambda.process: what a process ignores, it is started anew with.
+            # _lambda.process reads which signals are ignored, because a restarted process inherits
+            # that.
             {"_cpython.delivery", "_lambda.process", "_lambda.runtime_process", "_lambda.sandbox"},
         ),
         (r"os\.environ", {"_register", "_time_limit", "_watched", "entrypoint", "__main__"}),
@@ -114,7 +124,7 @@ def test_importing_starts_nothing_reads_nothing_and_imports_little() -> None:
     ],
 )
 def test_what_is_dangerous_stays_in_its_module(pattern: str, allowed: set[str]) -> None:
-    """Time, ctypes, signals, the environment and the broadest except, each in one place."""
+    """Time, ctypes, signals, the environment and the broadest except are used in few modules."""
     found = {
         ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
         for path in PACKAGE.rglob("*.py")
@@ -126,7 +136,7 @@ def test_what_is_dangerous_stays_in_its_module(pattern: str, allowed: set[str]) 
 
 
 def test_no_text_becomes_code() -> None:
-    """Nothing is evaluated, unpickled or given to a shell, in the command neither."""
+    """No text is evaluated, unpickled or given to a shell, by the package or by the command."""
     becomes_code = (
         r"^\s*(import|from) (pickle|marshal|shelve)|(?<![.\w])(eval|exec)\(|shell=True|os\.system\("
     )
@@ -141,13 +151,13 @@ def test_no_text_becomes_code() -> None:
 
 
 def test_version_is_that_of_what_is_installed() -> None:
-    """One place says it, ``__version__``; the metadata is made of that."""
+    """The installed version is that of ``__version__``, from which the metadata is made."""
     assert importlib.metadata.version("watchdog-lambda") == watchdog_lambda.__version__
 
 
 def test_the_public_api_is_what_was_decided() -> None:
-    """Names, signatures, settings, the command's arguments, fixtures.
+    """The public API is the recorded one: names, signatures, settings, arguments, fixtures.
 
-    If the change is meant: `python3 dev.py api`, and see RELEASING.md.
+    If a change is intended, run `python3 dev.py api`, and see RELEASING.md.
     """
     assert as_text().splitlines() == SNAPSHOT.read_text(encoding="utf-8").splitlines()

@@ -1,4 +1,4 @@
-"""The fixtures, as users have them: in a pytest of its own, with its usual plugins."""
+"""Tests of the fixtures as users have them, in a separate pytest with its usual plugins."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def run(
 ) -> subprocess.CompletedProcess[str]:
     """Run pytest on `tests` in the project's folder."""
     (project / "test_app.py").write_text(tests)
-    # Not that of the run that this test is part of.
+    # The variables of the surrounding test run must not be inherited.
     environ = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST_", "COV_"))}
     return subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *arguments],
@@ -127,7 +127,7 @@ def run(
     ids=" ".join,
 )
 def test_fixtures(project: Path, arguments: tuple[str, ...]) -> None:
-    """Out of the box, in parallel, and under both methods of pytest-timeout."""
+    """The fixtures work by default, in parallel, and with both methods of pytest-timeout."""
     done = run(project, TESTS, *arguments)
 
     assert done.returncode == 0, done.stdout + done.stderr
@@ -135,16 +135,19 @@ def test_fixtures(project: Path, arguments: tuple[str, ...]) -> None:
 
 
 def test_fixtures_without_a_nudge(project: Path) -> None:
-    """On the main thread, too, an interrupt by injection lands in the same place."""
+    """Without a nudge an interrupt is injected on the main thread, too.
+
+    It lands in the same place.
+    """
     done = run(project, TESTS, WATCHDOG_LAMBDA_WAKE_SIGNAL="none")
 
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_pytest_timeouts_signal_is_not_taken_for_ours(project: Path) -> None:
-    """A handler that really hangs fails its test, in its own ``except TimeoutError``, too.
+    """pytest-timeout's signal fails a test whose handler hangs, even in ``except TimeoutError``.
 
-    The next test goes on, with pytest-timeout still at work.
+    The next test runs, and pytest-timeout still works.
     """
     done = run(project, HANGS, "--timeout=1", "--timeout-method=signal")
 
@@ -155,7 +158,10 @@ def test_pytest_timeouts_signal_is_not_taken_for_ours(project: Path) -> None:
 
 
 def test_pytest_timeouts_thread_ends_the_run(project: Path) -> None:
-    """Its own way: all stacks, and an end, handler and watchdog notwithstanding."""
+    """pytest-timeout's thread method ends the run with a dump of all stacks.
+
+    A handler and a watchdog do not prevent it.
+    """
     done = run(project, HANGS, "--timeout=1", "--timeout-method=thread")
 
     assert done.returncode == 1
@@ -164,7 +170,7 @@ def test_pytest_timeouts_thread_ends_the_run(project: Path) -> None:
 
 
 def test_pytest_lists_the_fixtures(project: Path) -> None:
-    """Each with what it is for."""
+    """pytest lists each fixture with its purpose."""
     done = run(project, "", "--fixtures")
 
     for name in ("context", "clock", "timeouts", "hooks"):
@@ -172,7 +178,7 @@ def test_pytest_lists_the_fixtures(project: Path) -> None:
 
 
 def test_who_uses_no_fixture_pays_next_to_nothing(project: Path) -> None:
-    """No thread, no signal handler, and nothing imported that a test may not need."""
+    """A test run that uses no fixture has no additional thread, signal handler or import."""
     done = run(
         project,
         """
@@ -187,7 +193,7 @@ def test_nothing():
     assert "watchdog_lambda._process" not in sys.modules  # which has the thread
     assert signal.getsignal(signal.SIGURG) == signal.SIG_DFL
 """,
-        # Those that import them themselves.
+        # These modules import them themselves.
         *("-p", "no:xdist", "-p", "no:hypothesispytest"),
         *("-p", "no:anyio", "-p", "no:unraisableexception"),
     )

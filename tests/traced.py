@@ -1,11 +1,11 @@
-"""A plugin of pytest's for ``dev.py coverage``: it sees more, and disturbs less.
+"""A pytest plugin for ``dev.py coverage``, which makes it see more and disturb less.
 
-* A thread that is not :mod:`threading`'s has no trace function; all of the package's are such.
-* Tracing for one landing gives way to a trace function that is there already, and coverage's is
-  one. So it is taken away for the landing, and put back before the next test.
+* A thread that is not :mod:`threading`'s has no trace function, and all of the package's are such.
+* Tracing for one landing is not used where a trace function exists, as coverage's does. So that is
+  removed for the landing, and restored before the next test.
 
-A test that a trace function would change all the same, as it makes check points of its own, is
-marked ``untraced`` and left out: what it covers could not be seen.
+A test whose behaviour a trace function would change all the same, because it makes check points of
+its own, is marked ``untraced`` and left out: what it covers could not be seen.
 """
 
 from __future__ import annotations
@@ -51,17 +51,17 @@ def _allows_untraced(approach: Approach, frame: FrameType, *, is_last_call: bool
 
 
 def pytest_configure() -> None:
-    """Put ours instead of what the package has imported."""
+    """Replace what the package has imported."""
     for module in _STARTERS:
         vars(module)["start_new_thread"] = _start_traced
-    # What tells threads from gevent's greenlets.
+    # This tells threads from gevent's greenlets.
     vars(_daemon)["BuiltinFunctionType"] = FunctionType
     setattr(Approach, "allows", _allows_untraced)  # noqa: B010 - mypy lets no method be set
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_protocol() -> Iterator[None]:
-    """Put coverage's trace function back that a landing in the test before has taken away."""
+    """Restore coverage's trace function, which a landing in the test before has removed."""
     if _tracer is not None:
         sys.settrace(_tracer)
     return (yield)

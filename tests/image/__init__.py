@@ -1,1 +1,1 @@
-"""The container image and the scripts that start a function."""
+"""Tests of the container image and of the scripts that start a function."""

@@ -1,4 +1,4 @@
-"""bootstrap/entrypoint.sh: a real shell runs it, and what it would start are stubs that tell."""
+"""Tests of bootstrap/entrypoint.sh in a real shell, with stubs for the programs that it starts."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import pytest
 
 SCRIPT = Path(__file__).parents[2] / "bootstrap" / "entrypoint.sh"
 ON_LAMBDA = {"AWS_LAMBDA_RUNTIME_API": "127.0.0.1:9001"}
-# What /bin/sh is here, on Debian, on Amazon Linux, and on Alpine.
+# These are the shells that /bin/sh is here, on Debian, on Amazon Linux, and on Alpine.
 SHELLS = [("sh",), ("dash",), ("bash", "--posix"), ("busybox", "sh")]
 
-# Only shell built-ins: PATH has nothing but stubs.
+# The stubs use only shell built-ins, because PATH has nothing but stubs.
 STUB = """#!/bin/sh
 printf '%s\\n' "$$" "${WATCHDOG_LAMBDA_HANDLER-unset}" "$0" "$@"
 """
@@ -22,7 +22,7 @@ printf '%s\\n' "$$" "${WATCHDOG_LAMBDA_HANDLER-unset}" "$0" "$@"
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of one run."""
+    """The outcome of one run."""
 
     status: int
     errors: str
@@ -34,13 +34,13 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Machine:
-    """A made-up image: the programs on it, and the script in a shell."""
+    """A simulated image, with its programs and the script in a shell."""
 
     folder: Path
     shell: tuple[str, ...]
 
     def install(self, *names: str, folder: str = "bin") -> Path:
-        """Make stubs that tell how they were started; return the last one's path."""
+        """Make stubs that report how they were started, and return the last one's path."""
         for name in names:
             stub = self.folder / folder / name
             stub.parent.mkdir(exist_ok=True)
@@ -49,7 +49,7 @@ class Machine:
         return stub
 
     def run(self, *arguments: str, environment: dict[str, str] | None = None) -> Outcome:
-        """Run the script, with nothing in its environment but PATH and what is given."""
+        """Run the script, with only PATH and the given variables in its environment."""
         script = self.folder / "entrypoint.sh"
         text = SCRIPT.read_text(encoding="utf-8")
         for path in ("/lambda-entrypoint.sh", "/usr/local/bin/aws-lambda-rie"):
@@ -77,7 +77,7 @@ class Machine:
 
 @pytest.fixture(params=[shell for shell in SHELLS if shutil.which(shell[0])], ids="-".join)
 def machine(request: pytest.FixtureRequest, tmp_path: Path) -> Machine:
-    """Give a plain image with python3, in turn for each shell that this machine has."""
+    """Provide a plain image with python3, once for each shell that this machine has."""
     program, *options = request.param
     machine = Machine(tmp_path, (shutil.which(program) or program, *options))
     machine.install("python3")
@@ -91,7 +91,8 @@ def machine(request: pytest.FixtureRequest, tmp_path: Path) -> Machine:
         ("cmd.h", {"_HANDLER": "aws.h"}, "cmd.h"),
         (None, {"WATCHDOG_LAMBDA_HANDLER": "own.h", "_HANDLER": "aws.h"}, "own.h"),
         (None, {"_HANDLER": "aws.h"}, "aws.h"),
-        # Set but empty, as `docker run -e NAME=` or a template leaves it, is as good as not set.
+        # A variable that is set but empty, as `docker run -e NAME=` or a template leaves it, counts
+        # as unset.
         ("cmd.h", {"WATCHDOG_LAMBDA_HANDLER": "", "_HANDLER": "aws.h"}, "cmd.h"),
         ("cmd.h", {"WATCHDOG_LAMBDA_HANDLER": " \t"}, "cmd.h"),
         ("", {"_HANDLER": "aws.h"}, "aws.h"),
@@ -101,7 +102,7 @@ def machine(request: pytest.FixtureRequest, tmp_path: Path) -> Machine:
 def test_handler_precedence(
     machine: Machine, base: str, argument: str | None, environment: dict[str, str], chosen: str
 ) -> None:
-    """The variable of our own, then CMD, then the platform's."""
+    """The package's own variable precedes CMD, and CMD the platform's variable."""
     if base == "aws":
         machine.install("lambda-entrypoint.sh", folder="root")
     arguments = [] if argument is None else [argument]
@@ -112,7 +113,7 @@ def test_handler_precedence(
 
 
 def test_on_lambda_it_becomes_the_runtime(machine: Machine) -> None:
-    """The runtime takes the shell's place, and no emulator comes between although there is one."""
+    """On Lambda the runtime replaces the shell, and an emulator that exists is not started."""
     machine.install("aws-lambda-rie")
 
     outcome = machine.run("app.handler", environment=ON_LAMBDA)
@@ -122,7 +123,10 @@ def test_on_lambda_it_becomes_the_runtime(machine: Machine) -> None:
 
 
 def test_on_lambda_a_missing_handler_is_the_runtimes_to_report(machine: Machine) -> None:
-    """No empty argument is made up: Python sees that there is none."""
+    """On Lambda a missing handler is left to the runtime to report.
+
+    Python gets no empty argument.
+    """
     outcome = machine.run(environment=ON_LAMBDA)
 
     assert outcome.command == ["bin/python3", "-m", "watchdog_lambda"]
@@ -130,7 +134,10 @@ def test_on_lambda_a_missing_handler_is_the_runtimes_to_report(machine: Machine)
 
 @pytest.mark.parametrize("environment", [{}, ON_LAMBDA], ids=["docker run", "Lambda"])
 def test_aws_base_starts_as_before(machine: Machine, environment: dict[str, str]) -> None:
-    """AWS's own entrypoint takes over, emulator or not, and is given our handler for its own."""
+    """On AWS's base AWS's own entrypoint is started, with our handler as its argument.
+
+    It is started whether or not there is an emulator.
+    """
     machine.install("lambda-entrypoint.sh", folder="root")
     machine.install("aws-lambda-rie")
 
@@ -143,7 +150,10 @@ def test_aws_base_starts_as_before(machine: Machine, environment: dict[str, str]
 
 
 def test_aws_base_on_lambda_without_handler_leaves_the_variable_unset(machine: Machine) -> None:
-    """An empty variable would be reported as a bad value instead of as a missing handler."""
+    """Without a handler on Lambda the variable stays unset.
+
+    An empty one would be reported as a bad value instead of a missing handler.
+    """
     machine.install("lambda-entrypoint.sh", folder="root")
 
     outcome = machine.run(environment=ON_LAMBDA)
@@ -153,7 +163,7 @@ def test_aws_base_on_lambda_without_handler_leaves_the_variable_unset(machine: M
 
 
 def test_file_of_that_name_that_cannot_be_run_is_not_an_aws_base(machine: Machine) -> None:
-    """Only an executable one can be handed over to."""
+    """A file of AWS's entrypoint's name that cannot be executed is ignored."""
     machine.install("lambda-entrypoint.sh", folder="root").chmod(0o644)
 
     outcome = machine.run("app.handler", environment=ON_LAMBDA)
@@ -163,7 +173,10 @@ def test_file_of_that_name_that_cannot_be_run_is_not_an_aws_base(machine: Machin
 
 @pytest.mark.parametrize("place", ["AWS_LAMBDA_RIE", "PATH", "default"])
 def test_without_lambda_it_becomes_the_emulator(machine: Machine, place: str) -> None:
-    """The emulator that is named, then the one on PATH, then the one in the usual place."""
+    """Without Lambda the emulator is started.
+
+    It is the named one, then one on PATH, then one in the usual place.
+    """
     machine.install("aws-lambda-rie", folder="root")
     expected, environment = "root/aws-lambda-rie", {}
     if place != "default":
@@ -180,7 +193,10 @@ def test_without_lambda_it_becomes_the_emulator(machine: Machine, place: str) ->
 
 
 def test_handler_stays_one_word(machine: Machine) -> None:
-    """Nothing in it is expanded or split; what to make of it is Python's to say."""
+    """The handler's name is passed on as one word, without expansion or splitting.
+
+    Python decides what it means.
+    """
     for environment in ({}, ON_LAMBDA):
         machine.install("aws-lambda-rie")
 
@@ -192,7 +208,7 @@ def test_handler_stays_one_word(machine: Machine) -> None:
 @pytest.mark.parametrize("odd", ["'; touch pwned; '", "$(touch pwned)", "a\tb\\n%s", "\x1b[31mred"])
 @pytest.mark.parametrize("base", ["plain", "aws"])
 def test_odd_handlers_are_names(machine: Machine, base: str, odd: str) -> None:
-    """Whatever the variable has in it, nothing is run, and Python gets it as it is."""
+    """A handler variable with any content is passed to Python unchanged. Nothing of it is run."""
     if base == "aws":
         machine.install("lambda-entrypoint.sh", folder="root")
 
@@ -204,7 +220,10 @@ def test_odd_handlers_are_names(machine: Machine, base: str, odd: str) -> None:
 
 
 def test_python_without_the_3_in_its_name_will_do(machine: Machine) -> None:
-    """Some virtual environments and images have only that."""
+    """A Python that is called only `python` is used.
+
+    Some virtual environments and images have no other.
+    """
     machine.install("python").with_name("python3").unlink()
 
     outcome = machine.run("app.handler", environment=ON_LAMBDA)
@@ -219,7 +238,7 @@ def test_python_without_the_3_in_its_name_will_do(machine: Machine) -> None:
         (["app.handler", "other.handler"], ON_LAMBDA, "CMD gives 2 arguments"),
         (["--help"], {}, "CMD gives '--help'"),
         (["--log-level"], ON_LAMBDA, "CMD gives '--log-level'"),
-        # The emulator would take them for its own.
+        # The emulator would take these options for its own.
         ([], {"WATCHDOG_LAMBDA_HANDLER": "--log-level"}, "the handler is '--log-level'"),
         ([], {"_HANDLER": "-x"}, "the handler is '-x'"),
         (["app.handler"], {}, "there is no emulator"),
@@ -229,7 +248,10 @@ def test_python_without_the_3_in_its_name_will_do(machine: Machine) -> None:
 def test_what_cannot_be_started_is_refused(
     machine: Machine, arguments: list[str], environment: dict[str, str], told: str
 ) -> None:
-    """Exit status 2 and a message on stderr that says what is missing; nothing is started."""
+    """If a program is missing, the script exits with 2 and a message that names it.
+
+    Nothing is started.
+    """
     outcome = machine.run(*arguments, environment=environment)
 
     assert outcome.status == 2
@@ -239,7 +261,7 @@ def test_what_cannot_be_started_is_refused(
 
 
 def test_image_without_python_is_refused(machine: Machine) -> None:
-    """The message shows where was looked."""
+    """An image without Python is refused, with a message that shows where it was searched."""
     (machine.folder / "bin" / "python3").unlink()
 
     outcome = machine.run("app.handler", environment=ON_LAMBDA)

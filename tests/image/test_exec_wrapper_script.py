@@ -1,4 +1,4 @@
-"""bootstrap/exec-wrapper: a real shell runs it, and the runtime that it would start is a stub."""
+"""Tests of bootstrap/exec-wrapper in a real shell, with a stub for the runtime."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ STUB = """#!/bin/sh
 set -- "${WATCHDOG_LAMBDA_HANDLER-unset}" "${PYTHONPATH-unset}" "$@"
 printf '%s\\n' "$$" "${_HANDLER-unset}" "$@"
 """
-# What vendors' wrappers do, in short: /opt/otel-instrument, /opt/datadog_wrapper.
+# This is a summary of what vendors' wrappers do: /opt/otel-instrument, /opt/datadog_wrapper.
 VENDOR = """#!/bin/sh
 export VENDOR_HANDLER="$_HANDLER" _HANDLER=vendor.handler
 exec "$@"
@@ -32,7 +32,7 @@ exec "$@"
 
 @dataclass(frozen=True)
 class Started:
-    """What the runtime was started with, if it was."""
+    """The arguments and environment of the runtime, if it was started."""
 
     status: int
     errors: str
@@ -47,13 +47,13 @@ class Started:
 
 @dataclass(frozen=True)
 class Sandbox:
-    """A folder that stands for /opt, with the script in it, and a stub for Python on PATH."""
+    """A folder that stands for /opt, with the script, and a stub for Python on PATH."""
 
     opt: Path
     shell: tuple[str, ...]
 
     def write(self, name: str, text: str) -> Path:
-        """Make an executable file in /opt."""
+        """Write an executable file into /opt."""
         file = self.opt / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text, encoding="utf-8")
@@ -61,7 +61,7 @@ class Sandbox:
         return file
 
     def run(self, *command: str, wrapper: str = "exec-wrapper", **environment: str) -> Started:
-        """Start a command through the script, or through another that starts it in its turn."""
+        """Start a command through the script, or through another one that starts the script."""
         process = subprocess.Popen(
             [*self.shell, str(self.opt / wrapper), *command],
             env={"PATH": f"{self.opt / 'bin'}:/usr/bin:/bin", **environment},
@@ -84,7 +84,7 @@ class Sandbox:
 
 @pytest.fixture(params=[shell for shell in SHELLS if shutil.which(shell[0])], ids="-".join)
 def sandbox(request: pytest.FixtureRequest, tmp_path: Path) -> Sandbox:
-    """Give one in turn for each shell that this machine has."""
+    """Provide a sandbox, once for each shell that this machine has."""
     program, *options = request.param
     sandbox = Sandbox(tmp_path / "my opt", (shutil.which(program) or program, *options))
     sandbox.write("bin/python3", STUB)
@@ -95,7 +95,7 @@ def sandbox(request: pytest.FixtureRequest, tmp_path: Path) -> Sandbox:
 @pytest.mark.skipif(SHELLCHECK is None, reason="needs shellcheck")
 @pytest.mark.parametrize("script", sorted(SCRIPT.parent.iterdir()), ids=lambda path: path.name)
 def test_shellcheck_has_nothing_to_say(script: Path) -> None:
-    """Neither script has anything that it warns of, but for two matters of taste.
+    """shellcheck reports nothing for either script, except for two matters of taste.
 
     ``${name}`` where ``$name`` is the same (SC2250), and a default for every case (SC2249).
     """
@@ -106,7 +106,10 @@ def test_shellcheck_has_nothing_to_say(script: Path) -> None:
 
 
 def test_aws_bootstrap_is_given_our_handler(sandbox: Sandbox) -> None:
-    """The command is started as it is; only _HANDLER has changed, and the user's is kept."""
+    """AWS's bootstrap is started unchanged with our handler in _HANDLER.
+
+    The user's name is kept.
+    """
     started = sandbox.run(*AWS, _HANDLER="app.handler")
 
     assert started.handler == ENTRYPOINT
@@ -117,7 +120,7 @@ def test_aws_bootstrap_is_given_our_handler(sandbox: Sandbox) -> None:
 
 
 def test_runtime_client_is_given_our_handler_as_its_argument(sandbox: Sandbox) -> None:
-    """It does not look at _HANDLER."""
+    """The runtime client gets our handler as its argument, because it does not read _HANDLER."""
     started = sandbox.run(*CLIENT, "app.handler")
 
     assert started.arguments == ["-m", "awslambdaric", ENTRYPOINT]
@@ -127,7 +130,10 @@ def test_runtime_client_is_given_our_handler_as_its_argument(sandbox: Sandbox) -
 
 
 def test_runtime_client_without_an_argument_is_given_one(sandbox: Sandbox) -> None:
-    """The handler is the platform's then."""
+    """A runtime client without an argument gets our handler.
+
+    The user's handler is the platform's variable then.
+    """
     started = sandbox.run(*CLIENT, _HANDLER="app.handler")
 
     assert started.arguments == ["-m", "awslambdaric", ENTRYPOINT]
@@ -142,14 +148,17 @@ def test_runtime_client_without_an_argument_is_given_one(sandbox: Sandbox) -> No
         (AWS, {"WATCHDOG_LAMBDA_HANDLER": " \t", "_HANDLER": "aws.h"}, "aws.h"),
         ((*CLIENT, "cmd.h"), {"WATCHDOG_LAMBDA_HANDLER": "own.h", "_HANDLER": "aws.h"}, "own.h"),
         ((*CLIENT, "cmd.h"), {"_HANDLER": "aws.h"}, "cmd.h"),
-        # bootstrap/entrypoint.sh on AWS's base, with the wrapper set as well.
+        # bootstrap/entrypoint.sh on AWS's base does this, if the wrapper is set as well.
         (AWS, {"WATCHDOG_LAMBDA_HANDLER": "own.h", "_HANDLER": ENTRYPOINT}, "own.h"),
     ],
 )
 def test_handler_precedence(
     sandbox: Sandbox, command: tuple[str, ...], environment: dict[str, str], wrapped: str
 ) -> None:
-    """The variable of our own, then the command's argument, then the platform's."""
+    """The package's own variable precedes the command's argument.
+
+    That precedes the platform's variable.
+    """
     started = sandbox.run(*command, **environment)
 
     assert started.wrapped == wrapped
@@ -157,7 +166,10 @@ def test_handler_precedence(
 
 
 def test_words_stay_as_they_are(sandbox: Sandbox) -> None:
-    """Nothing is expanded or split, and what only looks like the client is left alone."""
+    """Words of the command are neither expanded nor split.
+
+    A command that only resembles the client's is not changed.
+    """
     words = ["a b", "*", "", "$HOME", "awslambdaric", "-m", "other", "app.handler"]
 
     started = sandbox.run("python3", *words, _HANDLER="my app/*.handler")
@@ -173,7 +185,7 @@ ODD = [
     "$(touch pwned)`touch pwned`",
     "back\\slash\\n%s",
     "\x1b[31mred",
-    "\udcff\udcfe",  # bytes that are no UTF-8
+    "\udcff\udcfe",  # bytes that are not UTF-8
     "-n",
     "*",
 ]
@@ -181,7 +193,7 @@ ODD = [
 
 @pytest.mark.parametrize("odd", ODD)
 def test_odd_values_are_values(sandbox: Sandbox, odd: str) -> None:
-    """Nothing of the environment is run, split, expanded or taken for an option of the shell's."""
+    """Nothing in the environment is run, split, expanded or taken for an option of the shell's."""
     sandbox.write("python/watchdog_lambda/__init__.py", "")
     told = '#!/bin/sh\nprintf \'%s\\0\' "$_HANDLER" "$WATCHDOG_LAMBDA_HANDLER" "$PYTHONPATH" "$@"\n'
     sandbox.write("bin/python3", told)
@@ -214,7 +226,10 @@ def test_odd_values_are_values(sandbox: Sandbox, odd: str) -> None:
 
 
 def test_entrypoint_as_its_own_handler_is_left_to_python(sandbox: Sandbox) -> None:
-    """Its message goes to the caller; a variable that names ourselves would hide the cause."""
+    """If _HANDLER names the entrypoint it is passed on, so that the caller gets Python's message.
+
+    A variable that names ourselves would hide the cause.
+    """
     started = sandbox.run(*AWS, _HANDLER=ENTRYPOINT)
 
     assert started.wrapped == "unset"
@@ -223,7 +238,10 @@ def test_entrypoint_as_its_own_handler_is_left_to_python(sandbox: Sandbox) -> No
 
 @pytest.mark.parametrize("value", ["1", "true", "TRUE"])
 def test_disabled_starts_the_users_handler(sandbox: Sandbox, value: str) -> None:
-    """As if there were no wrapper: nothing of the package is needed."""
+    """With DISABLED the user's handler is started as without the wrapper.
+
+    Nothing of the package is needed.
+    """
     sandbox.write("python/watchdog_lambda/__init__.py", "")
     switched_off = {"WATCHDOG_LAMBDA_DISABLED": value, "PYTHONPATH": "/other"}
 
@@ -243,7 +261,7 @@ def test_disabled_starts_the_users_handler(sandbox: Sandbox, value: str) -> None
 
 
 def test_not_disabled(sandbox: Sandbox) -> None:
-    """What Python takes for off, or refuses, is not on here."""
+    """Values of DISABLED that Python takes for off, or refuses, do not disable the wrapper."""
     for value in ("0", "false", "", "yes"):
         started = sandbox.run(*AWS, _HANDLER="app.handler", WATCHDOG_LAMBDA_DISABLED=value)
 
@@ -251,7 +269,10 @@ def test_not_disabled(sandbox: Sandbox) -> None:
 
 
 def test_package_in_the_layer_is_found_where_the_runtime_would_not_look(sandbox: Sandbox) -> None:
-    """AWS's bootstrap leaves layers out where PYTHONPATH is set, and the client alone always."""
+    """The package in the layer is found where the runtime would not look.
+
+    AWS's bootstrap leaves layers out if PYTHONPATH is set, and the client alone always does.
+    """
     sandbox.write("python/watchdog_lambda/__init__.py", "")
     packages = f"{sandbox.opt}/python"
 
@@ -264,7 +285,10 @@ def test_package_in_the_layer_is_found_where_the_runtime_would_not_look(sandbox:
 
 
 def test_package_elsewhere_leaves_the_path_alone(sandbox: Sandbox) -> None:
-    """Next to the script there is none: it is installed in the image."""
+    """If the package is not next to the script, the path is not changed.
+
+    The package is installed in the image.
+    """
     assert sandbox.run(*CLIENT, "app.handler").python_path == "unset"
     assert sandbox.run(*CLIENT, "app.handler", PYTHONPATH="/a").python_path == "/a"
 
@@ -274,7 +298,7 @@ def test_package_elsewhere_leaves_the_path_alone(sandbox: Sandbox) -> None:
     [
         (("vendor", "exec-wrapper"), ENTRYPOINT, "vendor.handler"),
         (("exec-wrapper", "vendor"), "vendor.handler", "app.handler"),
-        # Once too often does no harm.
+        # A repeated entry would do no harm.
         (("exec-wrapper", "exec-wrapper"), ENTRYPOINT, "app.handler"),
     ],
     ids=["around the vendor", "inside the vendor", "twice"],
@@ -282,7 +306,10 @@ def test_package_elsewhere_leaves_the_path_alone(sandbox: Sandbox) -> None:
 def test_chained_with_another_wrapper(
     sandbox: Sandbox, order: tuple[str, str], handler: str, wrapped: str
 ) -> None:
-    """A script of two lines, in either order; still one process."""
+    """The wrapper can be chained with another one in either order.
+
+    A script of two lines does it, and adds no process.
+    """
     sandbox.write("vendor", VENDOR)
     first, second = (f'"{sandbox.opt}/{name}"' for name in order)
     sandbox.write("both", f'#!/bin/sh\nexec {first} {second} "$@"\n')
@@ -305,7 +332,10 @@ def test_chained_with_another_wrapper(
 def test_what_cannot_be_started_is_refused(
     sandbox: Sandbox, command: tuple[str, ...], told: str
 ) -> None:
-    """Exit status 2 and a message on stderr that says what is missing; nothing is started."""
+    """If a program is missing, the script exits with 2 and a message that names it.
+
+    Nothing is started.
+    """
     started = sandbox.run(*command)
 
     assert started.status == 2

@@ -1,4 +1,4 @@
-"""The image, built and run for real; the first run takes minutes, because the base is made then."""
+"""Tests of the image, built and run; the first run takes minutes, because it makes the base."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ pytestmark = [pytest.mark.image, pytest.mark.timeout(1200)]
 
 @pytest.mark.parametrize("base", BASES)
 def test_image_runs_the_handler_under_the_watchdog(base: str) -> None:
-    """On each kind of base: unprivileged, answers in time, and the process survives a timeout."""
+    """On each kind of base the image answers a timeout in time.
+
+    It runs unprivileged, and the process survives the timeout.
+    """
     reason = unavailable()
     if reason is not None:
         pytest.skip(f"the image was not built or run: {reason}")

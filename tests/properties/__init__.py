@@ -1,4 +1,4 @@
-"""What holds for every value, and not only for those that the other tests name.
+"""Tests of what holds for all values, and not only for those of the other tests.
 
 Hypothesis draws the values. A failure prints how to have them again; ``--hypothesis-seed`` does it
 for a whole run, and ``--hypothesis-profile=long`` tries a hundred times as many.

@@ -1,10 +1,10 @@
-"""How many values are tried: few with every run of the tests, many when they are asked for."""
+"""Sets how many values are tried: few by default, many if they are asked for."""
 
 from __future__ import annotations
 
 from hypothesis import HealthCheck, settings
 
-# No deadline: on a busy machine an example may take as long as it takes.
+# No deadline is set, because on a busy machine an example may take very long.
 settings.register_profile("short", deadline=None, max_examples=100, print_blob=True)
 settings.register_profile(
     "long",

@@ -1,4 +1,4 @@
-"""Whatever a host gives as context, the handler runs, and what can be watched is."""
+"""Whatever a host gives as context, the handler runs, and is watched if that is possible."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class Unspeakable:
-    """Cannot be shown, compared or reckoned with."""
+    """An object that cannot be shown, compared or used in arithmetic."""
 
     def __repr__(self) -> str:
         raise ValueError("secret")
@@ -42,7 +42,7 @@ class Unspeakable:
 
 
 class Raising:
-    """Every attribute that it is asked for raises."""
+    """An object whose attributes all raise."""
 
     def __init__(self, error: Exception) -> None:
         self._error = error
@@ -85,7 +85,7 @@ contexts = st.one_of(
 
 
 def told(context: object) -> float | None:
-    """Seconds that it tells, if it is a time that an invocation can have."""
+    """Return the seconds that a context gives, if an invocation can have so many."""
     try:
         milliseconds: Any = context.get_remaining_time_in_millis()  # type: ignore[attr-defined]
         seconds = milliseconds * 0.001
@@ -103,7 +103,10 @@ def told(context: object) -> float | None:
 def test_the_handler_runs_once_with_any_context(
     caplog: pytest.LogCaptureFixture, context: object
 ) -> None:
-    """Its very value comes back; it is watched if there is a time, and the log says if not."""
+    """With any context the handler runs once and its value is returned.
+
+    It is watched if the context has a time; otherwise the log says that it is not.
+    """
     given_: list[object] = []
     value, watched = object(), []
     _log.said.clear()
@@ -116,7 +119,8 @@ def test_the_handler_runs_once_with_any_context(
         watched.append(remaining_time() < math.inf)
         return value
 
-    # A microsecond, say, is over before the handler's first line; it has its record then.
+    # A time of a microsecond, for example, is over before the handler's first line, so that there
+    # is a record.
     with timeout_records() as records:
         assert handler({}, context) is value
 
@@ -143,7 +147,7 @@ attributes = st.one_of(
 def test_a_timeout_has_its_record_with_any_attributes(
     request_id: object, name: object, version: object, milliseconds: float
 ) -> None:
-    """One line, that can be read."""
+    """A timeout whose context has any attributes gives one record, which is one readable line."""
     context = SimpleNamespace(
         aws_request_id=request_id,
         function_name=name,

@@ -1,4 +1,4 @@
-"""Whatever is given as the handler's name, the error is the runtime's own, or says what to set."""
+"""For any handler name the error is the runtime's own, or says what to set."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def outcome(look_up: Any) -> tuple[object, ...]:
-    """What it comes to, so that two can be compared."""
+    """Return the outcome in a form that can be compared."""
     try:
         return "found", look_up()
     except BaseException as error:
@@ -68,7 +68,7 @@ def outcome(look_up: Any) -> tuple[object, ...]:
 @example("raising.handler")
 @example("leaving.handler")
 def test_any_name_is_found_or_refused_as_the_runtime_does(name: str) -> None:
-    """Same handler, or same type and words."""
+    """Any name is resolved to the runtime's handler, or refused with its type and message."""
     assert outcome(lambda: command.resolve({}, name)) == outcome(lambda: _get_handler(name))
 
 
@@ -76,7 +76,10 @@ def test_any_name_is_found_or_refused_as_the_runtime_does(name: str) -> None:
 def test_any_choice_is_one_of_the_names_or_says_what_to_set(
     setting: str | None, argument: str | None, lambdas: str | None
 ) -> None:
-    """In the order of precedence; naming the package itself is never taken for a handler."""
+    """Any choice results in one of the names by precedence, or in an error that says what to set.
+
+    A name of the package itself is never taken for a handler.
+    """
     given_ = {"WATCHDOG_LAMBDA_HANDLER": setting, "_HANDLER": lambdas}
     environ = {variable: name for variable, name in given_.items() if name is not None}
     candidates = [(setting or "").strip(), argument or "", lambdas or ""]

@@ -1,4 +1,4 @@
-"""The core against a model of what it promises: any order of steps, on both ways of delivery.
+"""Tests the core against a model of its promises: any order of steps, both ways of delivery.
 
 Hypothesis draws the steps: arm, let time pass, fire, deliver, swallow, shield, clean up, wind up,
 fork, settle, and arm again. The handler is real and does one step after the other, as it is told;
@@ -68,25 +68,25 @@ PATIENCE = 3 * BOUND
 """Seconds for one step: expire() itself gives up after BOUND."""
 
 
-# ---- the handler's side: one thread that does as it is told --------------------------------------
+# ---- the handler's side: one thread that does the steps ----------------------------------------
 
 
 class Leave(NamedTuple):
-    """End the innermost block, with this error if there is one."""
+    """Ends the innermost block, with this error if there is one."""
 
     error: BaseException | None = None
 
 
 class Abort(BaseException):
-    """Out of the handler, whatever it is in: a check has failed."""
+    """Ends the handler, whatever block it is in, because a check has failed."""
 
 
 class Entered:
-    """The answer of a block that has been entered."""
+    """The result of entering a block."""
 
 
 class Actor:
-    """The thread that handlers run on, and what goes back and forth."""
+    """The thread that handlers run on, and the queues of its steps and results."""
 
     def __init__(self) -> None:
         self.jobs: queue.SimpleQueue[Callable[[], object] | None] = queue.SimpleQueue()
@@ -94,23 +94,23 @@ class Actor:
         self.answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
 
     def work(self) -> None:
-        """Do the jobs; None ends it. Thread: the one that is to run the handlers."""
+        """Do the jobs until None comes. Thread: the one that is to run the handlers."""
         while (job := self.jobs.get()) is not None:
             self.answers.put(outcome(job))
 
     def tell(self, step: object) -> Any:
-        """Have one step done; what it comes to."""
+        """Have one step done, and return its result."""
         self.steps.put(step)
         return self.answers.get(timeout=PATIENCE)
 
     def abort(self) -> None:
-        """End the handler that is under way."""
+        """End the handler that is running."""
         self.steps.put(Leave(Abort()))
         while self.answers.get(timeout=PATIENCE) is not Abort:
             pass
 
     def serve(self) -> None:
-        """Do the steps, in the handler, until one says to leave. No interrupt lands in here."""
+        """Do the steps in the handler until one says to leave. No interrupt lands in this frame."""
         while True:
             step = self.steps.get()
             if isinstance(step, Leave):
@@ -123,24 +123,24 @@ class Actor:
                 raise
             except BaseException as error:
                 came_to = error
-            # A library's retry loop, say, has swallowed it by now.
+            # A library's retry loop, for example, has swallowed it by now.
             self.answers.put(came_to)
             del came_to
 
 
-# As in a frame of the package, interrupts are put off there.
+# Interrupts are put off here, as in the package's own frames.
 Actor.serve.__code__ = Actor.serve.__code__.replace(co_filename=PACKAGE + "<model>")
 
 
 def outcome(call: Callable[[], object]) -> object:
-    """What it returns, or the error that it raises."""
+    """Return the handler's value, or the error that it raises."""
     try:
         return call()
     except BaseException as error:
         return error
 
 
-# Each is the user's own code. Those with a block tell when it has been entered.
+# Each of these is code of the user's. Those with a block report that it has been entered.
 
 
 def in_cleanup(actor: Actor) -> None:
@@ -162,7 +162,7 @@ def in_except(actor: Actor) -> None:
 
 def in_wind_up(actor: Actor) -> None:
     with suppress(ValueError):
-        try:  # it is this frame that must catch it
+        try:  # this frame must catch the interrupt
             expire()
         except BaseException:  # noqa: S110
             pass
@@ -229,28 +229,28 @@ def fork(_actor: Actor) -> bytes:
 
 
 class Block:
-    """One that the handler is in."""
+    """A block that the handler is in."""
 
     def __init__(self, kind: str, landed: int | None = None, scope: str | None = None) -> None:
         self.kind = kind
-        self.landed = landed  # the number of the interrupt that it handles, or has caught
-        self.scope = scope  # the hook that is registered for it
+        self.landed = landed  # the number of the interrupt that it handles or has caught
+        self.scope = scope  # the hook that is registered for this block
 
 
 class Model:
-    """What must be true of one invocation. Knows the promises, and nothing of the core."""
+    """A model of one invocation, which knows the promises and nothing of the core."""
 
     def __init__(self, interrupt: str, hooks: list[str]) -> None:
         self.interrupt = interrupt
-        self.hooks = [*hooks]  # in the order that they were registered in
+        self.hooks = [*hooks]  # in order of registration
         self.blocks: list[Block] = []
         self.fired = False
-        self.early = False  # the stage before the grace period has been
+        self.early = False  # whether the stage before the grace period has run
         self.last_call = False
-        self.killed = False  # it has got to where Lambda kills
+        self.killed = False  # whether it has reached the time when Lambda kills
         self.landed: list[str] = []
-        self.caught = 0  # the number of the one that the user's own code has caught
-        self.after_last_call = 0  # of those that have landed
+        self.caught = 0  # the number of the interrupt that the user's own code has caught
+        self.after_last_call = 0  # how many of them have landed after that
         self.ran: list[str] = []  # the hooks that must have run
 
     @property
@@ -259,21 +259,21 @@ class Model:
 
     @property
     def is_cleaning_up(self) -> bool:
-        """An ``except`` or ``finally`` that handles an interrupt is under way."""
+        """Whether an ``except`` or ``finally`` that handles an interrupt is running."""
         return any(b.kind in {"cleanup", "except"} and b.landed is not None for b in self.blocks)
 
     @property
     def is_winding_up(self) -> bool:
-        """The user's own code has caught the last one, and goes on to an end."""
+        """Whether the user's own code has caught the last interrupt, and goes on to its end."""
         return 0 < self.caught == len(self.landed)
 
     @property
     def may_land(self) -> bool:
-        """Whether one can land in any of the user's bytecode now."""
+        """Whether an interrupt can land now, in any of the user's bytecode."""
         if self.interrupt == "none" or not self.fired:
             return False
         if self.killed:
-            return True  # nothing kills here
+            return True  # Lambda does not kill here
         if not self.last_call:
             return not (self.is_shielded or self.is_cleaning_up or self.is_winding_up)
         return not (self.after_last_call and self.is_cleaning_up)
@@ -288,7 +288,7 @@ class Model:
             self.ran = self.hooks[::-1]
 
     def expire(self, *, is_back: bool = False) -> str:
-        """What a call that takes longer than the handler has time must end with.
+        """Return what must end a call that takes longer than the handler has time.
 
         `is_back` in the block that the last one was caught around: that was no wind-up.
         """
@@ -311,14 +311,14 @@ class Model:
 
 def kind_of(came_to: object) -> str:
     if isinstance(came_to, Interrupt):
-        return "Interrupt"  # or the one that event loops let through
+        return "Interrupt"  # or a LoopInterrupt, which event loops pass on
     if isinstance(came_to, LambdaTimeout | ClockError):
         return type(came_to).__name__
     return "returns"
 
 
 def step(function: Callable[..., None]) -> Callable[..., None]:
-    """Mark a rule: if it fails, handler and model do not go on together."""
+    """Mark a rule. If it fails, handler and model are not used together any more."""
 
     @functools.wraps(function)
     def wrapped(self: Invocations, **drawn: Any) -> None:
@@ -333,10 +333,10 @@ def step(function: Callable[..., None]) -> Callable[..., None]:
 
 
 class Invocations(RuleBasedStateMachine):
-    """Every step is done by the handler and by the model.
+    """Runs every step on the handler and on the model.
 
-    Which steps there are to choose from depends on nothing that the machine's speed could change:
-    where one makes no sense, it does nothing.
+    The choice of steps depends on nothing that the machine's speed could change. A step that
+    makes no sense in the current state does nothing.
     """
 
     actor: Actor
@@ -402,7 +402,7 @@ class Invocations(RuleBasedStateMachine):
         came_to = self.actor.tell(Leave(error))
         self.model = None
 
-        # From here on nothing lands any more, and nothing that was landed is lost.
+        # From here on nothing lands any more, and no result is lost.
         if error is None:
             assert came_to is self.value
         elif error is self.own_error:
@@ -450,9 +450,10 @@ class Invocations(RuleBasedStateMachine):
     def works(self) -> None:
         model = self.take()
         if model.may_land:
-            # By injection it can then land between this step and the next, where it is not seen.
+            # An injected interrupt can then land between this step and the next one, where it is
+            # not seen.
             return
-        # Once it has fired, long enough for an interrupt that must not come.
+        # After the watchdog has fired, this is long enough for an interrupt that must not come.
         seconds = 0.03 if model.fired else 0.0
         self.judge(self.actor.tell(compute_for(seconds)), {"returns"})
 
@@ -460,7 +461,7 @@ class Invocations(RuleBasedStateMachine):
     @rule(seconds=st.sampled_from([0.0, 1.0, 100.0, 300.0]))
     @step
     def time_passes(self, seconds: float) -> None:
-        """Never as far as the grace period."""
+        """Let time pass, but never up to the grace period."""
         model = self.take()
         left = self.actor.tell(lambda _actor: remaining_time())
         if left - seconds > GRACE + 50:
@@ -471,7 +472,7 @@ class Invocations(RuleBasedStateMachine):
     @rule()
     @step
     def expires_in_a_library(self) -> None:
-        """It swallows what lands."""
+        """Let the time run out in a library's code, which swallows the interrupt."""
         model = self.take()
         if model.killed:
             return
@@ -487,7 +488,10 @@ class Invocations(RuleBasedStateMachine):
     )
     @step
     def expires_in_a_block(self, block: tuple[Callable[[Actor], None], str]) -> None:
-        """What lands is handled by the handler's own code, which goes on to its end."""
+        """Let the time run out in a block whose own code handles the interrupt.
+
+        The code goes on to its end.
+        """
         model = self.take()
         if model.killed:
             return
@@ -536,7 +540,8 @@ class Invocations(RuleBasedStateMachine):
         if block.scope is not None:
             model.hooks.remove(block.scope)
         if block.kind in {"cleanup", "except"} and block.landed is not None:
-            # It goes on its way, unless another one takes its place; here a library swallows it.
+            # The interrupt leaves the block, unless another error replaces it; here a library
+            # swallows it.
             assert isinstance(came_to, LambdaTimeout | Interrupt)
             if kind_of(came_to) != model.landed[block.landed - 1]:
                 self.note_late(model, came_to)
@@ -549,7 +554,7 @@ class Invocations(RuleBasedStateMachine):
     @rule()
     @step
     def forks(self) -> None:
-        """The child has no invocation; the parent's goes on."""
+        """Fork: the child has no invocation, and the parent's goes on."""
         if self.take().may_land:
             return
         assert self.actor.tell(fork) == b"unwatched"
@@ -557,7 +562,7 @@ class Invocations(RuleBasedStateMachine):
     # ---- what always holds
 
     def judge(self, came_to: object, expected: set[str]) -> None:
-        """Compare what a step came to; where one was due anyway, it may have met this step."""
+        """Compare the results of a step. An interrupt that was due anyway may have landed in it."""
         model = self.take()
         kind = kind_of(came_to)
         if kind in expected:
@@ -611,7 +616,7 @@ CHECKS = settings(
 
 
 def test_on_another_thread_by_injection(actor: Actor) -> None:
-    """Handlers run where no nudge reaches them."""
+    """The model holds on another thread, where interrupts are injected."""
     thread = threading.Thread(target=actor.work, name="handlers")
     thread.start()
     try:
@@ -622,7 +627,7 @@ def test_on_another_thread_by_injection(actor: Actor) -> None:
 
 
 def test_on_the_main_thread_by_the_nudge(actor: Actor) -> None:
-    """Handlers run where Lambda runs them."""
+    """The model holds on the main thread, as on Lambda, where the nudge raises interrupts."""
     failures: list[BaseException] = []
 
     def run() -> None:

@@ -1,4 +1,4 @@
-"""Whatever comes back from the Runtime API, our own client says that it was taken, or why not."""
+"""For any response of the Runtime API our client says whether the answer was taken, or why not."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MOST = 3.0
 
 
 class Server:
-    """Answers every connection with the same bytes, and then hangs up or says nothing more."""
+    """Answers every connection with the same bytes, and then closes it or sends nothing more."""
 
     def __init__(self) -> None:
         self.says = b""
@@ -53,7 +53,7 @@ class Server:
                     connection.sendall(self.says)
                     if not self.hangs_up:
                         connection.settimeout(MOST)
-                        connection.recv(1)  # until the other side has had enough
+                        connection.recv(1)  # until the client has closed the connection
 
 
 @pytest.fixture
@@ -92,7 +92,10 @@ def test_any_answer_is_taken_or_refused_in_time(
     says: bytes,
     hangs_up: bool,  # noqa: FBT001
 ) -> None:
-    """For an answer and for a registration; nothing is raised but what is promised."""
+    """Any response to an answer or a registration is accepted or refused in time.
+
+    Only the documented exceptions are raised.
+    """
     server.says, server.hangs_up = says, hangs_up
     api = PlainApi(server.address)
     began = time.monotonic()
@@ -116,7 +119,7 @@ def test_any_answer_is_taken_or_refused_in_time(
 @example("me@host:80")
 @example("\u2028:80")
 def test_any_address_is_one_or_is_refused_at_the_start(address: str) -> None:
-    """And not only when the first request is made."""
+    """Any address is valid, or is refused at the start and not only by the first request."""
     try:
         PlainApi(address)
     except ConfigurationError as error:

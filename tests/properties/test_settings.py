@@ -1,4 +1,4 @@
-"""Any text in any variable either is a setting, or is refused in words that help."""
+"""Any text in any variable is a setting, or is refused with a helpful message."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SPICE = (
 )  # fmt: skip
 """What text alone would hardly come upon."""
 
-# No process can have a NUL in its environment.
+# A process's environment cannot contain a NUL.
 texts = st.one_of(
     st.sampled_from(SPICE),
     st.text(st.characters(exclude_characters="\0", exclude_categories=()), max_size=40),
@@ -41,7 +41,7 @@ names = st.sampled_from(sorted(SETTINGS))
 
 
 def remedies(message: str) -> list[str]:
-    """The values that the message offers."""
+    """Return the values that the message suggests."""
     offered = re.search(r"use (?:less than \S+ )?for example '?([^' ]+)'?$", message)
     if offered:
         return [offered[1]]
@@ -57,7 +57,10 @@ def remedies(message: str) -> list[str]:
 
 @given(names, texts)
 def test_any_text_is_a_setting_or_is_refused_with_a_remedy_that_works(name: str, text: str) -> None:
-    """The message names the variable, the value, and one that would do."""
+    """Any text is a setting or is refused with a remedy that works.
+
+    The message has the variable, the value, and a valid value.
+    """
     variable = PREFIX + name.upper()
     try:
         read = Settings.from_environ({variable: text})
@@ -77,7 +80,10 @@ def test_any_text_is_a_setting_or_is_refused_with_a_remedy_that_works(name: str,
 
 @given(st.dictionaries(names, texts, max_size=11))
 def test_any_environment_is_read_or_refused(variables: dict[str, str]) -> None:
-    """Values that do not fit together included; and what is read can be used."""
+    """Any environment is read or refused, including values that do not fit together.
+
+    The settings that were read can be used.
+    """
     environ = {PREFIX + name.upper(): text for name, text in variables.items()}
     try:
         read = Settings.from_environ(environ)
@@ -95,7 +101,7 @@ def test_any_environment_is_read_or_refused(variables: dict[str, str]) -> None:
 def test_any_other_name_is_warned_of_and_nothing_else(
     caplog: pytest.LogCaptureFixture, tail: str, text: str
 ) -> None:
-    """A typing mistake changes no setting."""
+    """Any other name is only warned of, because a typing mistake must not change a setting."""
     if tail in {name.upper() for name in SETTINGS}:
         return
     said.clear()
@@ -110,7 +116,7 @@ def test_any_other_name_is_warned_of_and_nothing_else(
 
 
 class Odd:
-    """A value that cannot even be shown."""
+    """A value whose representation raises."""
 
     def __str__(self) -> str:
         raise RuntimeError
@@ -137,7 +143,7 @@ options = st.sampled_from(sorted(name for name in SETTINGS if SETTINGS[name].is_
 @given(options, values)
 @example("grace_period", 10**400)
 def test_any_value_of_an_option_is_used_or_refused(name: str, value: Any) -> None:
-    """In code it need not be a text."""
+    """Any value of an option is used or refused; in code it may be no text."""
     try:
         Settings.from_environ({}, **{name: value})
     except ConfigurationError as error:
@@ -158,7 +164,10 @@ def test_options_of_two_watched_handlers_always_go_together(  # noqa: PLR0917
     inner_budget: float | None,
     inner_last_call: float | None,
 ) -> None:
-    """Each is right by itself, so the one inside of the other is no error in an invocation."""
+    """The options of two watched handlers, valid by themselves, can always be combined.
+
+    The inner one's would be no error in an invocation.
+    """
     plans = []
     for one, two, three in (
         (grace, budget, last_call),

@@ -1,4 +1,4 @@
-"""The deadline arithmetic: in order and never negative, for every time and every valid setting."""
+"""The instants are in order and never negative, for every time and every valid setting."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ any_span = st.floats(0.0, LONGEST_GRACE_PERIOD, exclude_min=True, allow_subnorma
 
 
 def settings(grace_period: float, hook_budget: float | None, last_call: float) -> Settings | None:
-    """What the environment would give; None where it would be refused."""
+    """Return the settings that the environment gives, or None if it is refused."""
     try:
         return Settings.from_environ(
             {}, grace_period=grace_period, hook_budget=hook_budget, last_call=last_call
@@ -51,7 +51,7 @@ def timeline(chosen: Settings, seconds: float) -> Timeline:
 def test_no_instant_comes_before_the_one_before_it(
     seconds: float, grace: float, budget: float | None, last_call: float
 ) -> None:
-    """And no span is negative, whatever has been set."""
+    """No instant is before the one that precedes it, and no span is negative, for all settings."""
     chosen = settings(grace, budget, last_call)
     if chosen is None:
         return
@@ -76,7 +76,10 @@ def test_no_instant_comes_before_the_one_before_it(
 def test_what_anybody_might_set_leaves_room_between_any_two(
     seconds: float, grace: float, budget: float | None, last_call: float
 ) -> None:
-    """Start, grace, last call, last words and hard deadline are five instants."""
+    """For usual settings no two of the five instants are equal.
+
+    They are start, grace, last call, last words and hard deadline.
+    """
     chosen = settings(grace, budget, last_call)
     if chosen is None:
         return
@@ -92,7 +95,10 @@ def test_what_anybody_might_set_leaves_room_between_any_two(
 def test_hooks_that_take_their_whole_budget_leave_time_to_unwind(
     seconds: float, grace: float, budget: float, last_call: float
 ) -> None:
-    """Even where the grace period had to shrink, and last call takes a larger share of it."""
+    """Hooks that take their whole budget leave time to unwind.
+
+    This holds if the grace period was shortened, and last call takes a larger share of it.
+    """
     chosen = settings(grace, budget, last_call)
     if chosen is None:
         return
@@ -107,7 +113,10 @@ def test_hooks_that_take_their_whole_budget_leave_time_to_unwind(
 def test_the_shares_that_are_promised_are_never_exceeded(
     seconds: float, grace: float, last_call: float
 ) -> None:
-    """A quarter of the time for the grace period, a quarter of that for last call."""
+    """The promised shares are never exceeded.
+
+    The grace period has at most a quarter of the time, and last call at most a quarter of that.
+    """
     chosen = settings(grace, None, last_call)
     assert chosen is not None
 
@@ -123,7 +132,7 @@ def test_the_shares_that_are_promised_are_never_exceeded(
 def test_a_stage_lies_between_the_first_quarter_and_the_hard_deadline(
     seconds: float, grace: float, last_call: float, before: float
 ) -> None:
-    """However early or late it asks to be."""
+    """A stage lies between the first quarter and the hard deadline, whatever time it asks for."""
     chosen = settings(grace, None, last_call)
     assert chosen is not None
     line = timeline(chosen, seconds)
@@ -135,7 +144,7 @@ def test_a_stage_lies_between_the_first_quarter_and_the_hard_deadline(
 def test_a_larger_before_is_no_later(
     seconds: float, grace: float, last_call: float, one: float, other: float
 ) -> None:
-    """Stages keep the order that they were asked for in."""
+    """A stage with a larger `before` is no later, so stages keep the order that was asked for."""
     chosen = settings(grace, None, last_call)
     assert chosen is not None
     line = timeline(chosen, seconds)
@@ -147,7 +156,10 @@ def test_a_larger_before_is_no_later(
 def test_a_stuck_handler_is_given_up_between_last_call_and_last_words(
     seconds: float, grace: float, last_call: float, action: str
 ) -> None:
-    """So that no dump is made for a watchdog that has reported."""
+    """A stuck handler is given up between last call and last words.
+
+    So no dump is made for a watchdog that has reported.
+    """
     chosen = settings(grace, None, last_call)
     assert chosen is not None
     line = timeline(chosen, seconds)
@@ -165,7 +177,7 @@ def test_more_time_never_makes_anything_smaller(
     last_call: float,
     more: float,
 ) -> None:
-    """The grace period, the hooks' time and last call grow with the time that there is."""
+    """With more time neither the grace period nor the hooks' time nor last call gets smaller."""
     chosen = settings(grace, budget, last_call)
     if chosen is None:
         return

@@ -1,4 +1,4 @@
-"""The long runs in their short forms, and that each finds what it is there to find."""
+"""Tests of the short forms of the long runs, and that each run finds the defects that it should."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 
 
 def command(tool: str, *options: str) -> list[str]:
-    """What starts one of the tools."""
+    """Return the command that starts one of the tools."""
     return [sys.executable, "-m", f"tools.{tool}", *options]
 
 
 def run(tool: str, *options: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run a tool to its end: its output is read, its progress is shown with the test's."""
+    """Run a tool to its end, and return its output; its progress is shown with the test's."""
     return subprocess.run(
         command(tool, *options),
         cwd=ROOT,

@@ -1,4 +1,4 @@
-"""Every condition for a moment, and that what is broken under one is found."""
+"""Each condition of the chaos run is applied for a moment, and a defect is found under it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ pytestmark = pytest.mark.soak
 
 @pytest.mark.timeout(300)  # a quarter of a minute on a machine that is not busy
 def test_nothing_goes_wrong_under_any_condition() -> None:
-    """For half a second each; what cannot be had here is told."""
+    """Nothing fails under any condition in half a second each.
+
+    A condition that this machine cannot have is reported.
+    """
     done = run("soak.chaos", "--seconds=0.5")
 
     assert done.returncode == 0, done.stdout
@@ -33,7 +36,7 @@ def test_nothing_goes_wrong_under_any_condition() -> None:
 
 
 def test_an_interrupt_that_is_left_behind_is_found(tmp_path: Path) -> None:
-    """A condition hides no defect."""
+    """An interrupt that is left behind is found under a condition as well."""
     (tmp_path / "sitecustomize.py").write_text(SABOTAGE)
 
     done = run(
@@ -51,7 +54,10 @@ def test_an_interrupt_that_is_left_behind_is_found(tmp_path: Path) -> None:
 
 
 def test_ctrl_c_prints_what_there_is() -> None:
-    """The cell under way ends with what it has; the others are not started."""
+    """At Ctrl-C the running cell is shown with its figures so far.
+
+    The other cells are not started.
+    """
     with subprocess.Popen(
         command("soak.chaos", "--seconds=60"),
         cwd=ROOT,

@@ -1,4 +1,4 @@
-"""Timeouts leave nothing behind; in its short form, and that a leak is found."""
+"""Timeouts leave nothing behind, in the short form of the run, and a leak is found."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ pytestmark = pytest.mark.soak
 
 
 def test_nothing_grows() -> None:
-    """Memory, descriptors, threads and objects, over some hundreds of timeouts of every kind."""
+    """Memory, descriptors, threads and objects do not grow with timeouts.
+
+    There are some hundreds of timeouts, of every kind.
+    """
     done = run("flat", "--timeouts=1000", "--samples=10")
 
     assert done.returncode == 0, done.stdout
@@ -24,7 +27,7 @@ def test_nothing_grows() -> None:
 
 
 def test_a_leak_is_found(tmp_path: Path) -> None:
-    """To keep the exceptions is enough."""
+    """A leak is found: here the exceptions are kept."""
     (tmp_path / "sitecustomize.py").write_text(
         f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
         "from watchdog_lambda import LambdaTimeout\n"

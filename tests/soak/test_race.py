@@ -1,4 +1,4 @@
-"""The race against the supervisor's decision, in the short form, and that it finds its mutants."""
+"""Tests of the race against the supervisor's decision, in its short form, and of its mutants."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ MUTANTS: Final = {
 
 
 def test_every_event_has_one_answer_and_its_own() -> None:
-    """However close to the decision its handler ends."""
+    """Every event has one answer, its own, however close to the decision its handler ends."""
     done = run("race", "--count=200")
 
     assert done.returncode == 0, done.stdout
@@ -40,7 +40,7 @@ def test_every_event_has_one_answer_and_its_own() -> None:
 
 @pytest.mark.parametrize("mutant", MUTANTS)
 def test_a_mistake_is_found(mutant: str, tmp_path: Path) -> None:
-    """Each of the two without which two would answer."""
+    """Each of the two mutants, which send two answers, is found."""
     module, before, after = MUTANTS[mutant]
     path = ROOT.joinpath(*module.split(".")).with_suffix(".py")
     source = path.read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The soak in its short form, and that it finds what it is there to find."""
+"""Tests of the soak's short form, and that it finds the defects that it should."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.soak
 
 
-# Loaded by Python at the start of the soak's processes. Interrupts are no longer taken back when a
-# handler has ended: what the withdrawal in settle is for.
+# Python loads this at the start of the soak's processes. Interrupts are no longer withdrawn when a
+# handler has ended, which settle does otherwise.
 SABOTAGE: Final = f"""
 import sys
 sys.path.insert(0, {str(ROOT)!r})
@@ -41,7 +41,7 @@ def test_a_race_at_the_end_neither_leaks_nor_loses(
 ) -> None:
     """Nothing lands outside of its invocation or block, and no finished result is lost.
 
-    What is kept for the documentation is what was printed.
+    The figures for the documentation are those that were printed.
     """
     file = tmp_path / "soak.json"
     bounds = ("--invocations=1500", "--seconds-cap=8", f"--save={file}")
@@ -59,7 +59,7 @@ def test_a_race_at_the_end_neither_leaks_nor_loses(
 
 
 def test_an_interrupt_that_is_left_behind_is_found(tmp_path: Path) -> None:
-    """The soak fails if one is still on its way when the invocation has settled."""
+    """The soak fails if an interrupt is still on its way when the invocation has settled."""
     (tmp_path / "sitecustomize.py").write_text(SABOTAGE)
 
     done = run(
@@ -75,7 +75,7 @@ def test_an_interrupt_that_is_left_behind_is_found(tmp_path: Path) -> None:
 
 
 def test_ctrl_c_prints_what_there_is() -> None:
-    """An interrupted soak ends with its table so far, and says that it was interrupted."""
+    """At Ctrl-C the soak prints its table so far, and says that it was interrupted."""
     with subprocess.Popen(
         command("soak", "--delivery=nudge"),
         cwd=ROOT,
@@ -84,7 +84,7 @@ def test_ctrl_c_prints_what_there_is() -> None:
         text=True,
     ) as running:
         assert running.stderr is not None
-        running.stderr.readline()  # its first line of progress
+        running.stderr.readline()  # wait for its first line of progress
         running.send_signal(signal.SIGINT)
         output, _ = running.communicate()
 
@@ -94,7 +94,7 @@ def test_ctrl_c_prints_what_there_is() -> None:
 
 
 def test_a_missing_interpreter_is_told() -> None:
-    """What could not be run is not passed over in silence."""
+    """A missing interpreter is an error, because nothing can be run with it."""
     done = run("soak", "--interpreter=/nowhere/python")
 
     assert done.returncode == 2

@@ -1,4 +1,4 @@
-"""Timeouts at several workers, in the short form, and that a wrong answer is found."""
+"""Tests of timeouts in several workers, in the short form, and that a wrong answer is found."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.soak
 
 @pytest.mark.parametrize("style", ["processes", "instances"])
 def test_every_event_has_its_own_answer(style: str) -> None:
-    """And every timeout its line, at two workers."""
+    """With two workers every event has its own answer, and every timeout its line."""
     done = run("workers", "--timeouts=40", "--workers=2", f"--style={style}")
 
     assert done.returncode == 0, done.stdout
@@ -24,7 +24,7 @@ def test_every_event_has_its_own_answer(style: str) -> None:
 
 
 def test_a_record_too_many_is_found(tmp_path: Path) -> None:
-    """One line for each timeout means one."""
+    """A second record of one timeout is found."""
     (tmp_path / "sitecustomize.py").write_text(
         f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
         "from watchdog_lambda import _report\n"

@@ -1,1 +1,1 @@
-"""Real clients on real servers."""
+"""Tests of real clients with real servers."""

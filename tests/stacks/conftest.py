@@ -1,4 +1,4 @@
-"""The environment with the clients, and the servers that the chosen tests need."""
+"""Provides the environment with the clients, and the servers that the chosen tests need."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def ports(request: pytest.FixtureRequest) -> Iterator[dict[str, int]]:
-    """The ports of the servers that can be had here."""
+    """Return the ports of the servers that this machine has."""
     if not PYTHON:
         pytest.skip("python3 dev.py stacks test makes the environment for these, and runs them")
     names = {

@@ -1,4 +1,4 @@
-"""Each client is out in time, has sent its request once, and works in the next invocation."""
+"""Each client is interrupted in time, sends its request once, and works in the next invocation."""
 
 from __future__ import annotations
 
@@ -48,10 +48,13 @@ def outcomes(name: str, way: str, ports: dict[str, int], *do: str) -> list[Outco
 
 @pytest.mark.parametrize("name", [n for n, case in CASES.items() if case.family != "computing"])
 def test_a_client_that_hangs(name: str, ports: dict[str, int]) -> None:
-    """The defaults, and a limit of three seconds."""
+    """A client that hangs is interrupted in time.
+
+    The defaults apply, with a limit of three seconds.
+    """
     [told] = outcomes(name, "alone", ports, "hang")
 
-    # How late is the table's to say: a busy machine has nothing but the limit to be measured by.
+    # The table has the delays; on a busy machine only the limit can be checked.
     assert told.late_ms is not None, "killed"
     assert told.sent <= 1, "sent again because of us"
     assert not told.said, told
@@ -59,7 +62,10 @@ def test_a_client_that_hangs(name: str, ports: dict[str, int]) -> None:
 
 @pytest.mark.parametrize("name", [n for n, case in CASES.items() if case.family == "computing"])
 def test_what_computes_is_answered_for(name: str, ports: dict[str, int]) -> None:
-    """By a supervisor, in time, and a fresh process serves the next event."""
+    """A client that computes is answered for in time by a supervisor.
+
+    A new process serves the next event.
+    """
     [told] = outcomes(name, "supervise", ports, "hang")
 
     assert told.late_ms is not None, "killed"
@@ -67,13 +73,16 @@ def test_what_computes_is_answered_for(name: str, ports: dict[str, int]) -> None
 
 
 def test_each_library_that_is_known_to_recover_has_a_case() -> None:
-    """The table is no guess."""
+    """Each library that is known to recover has a case here, so that the table is tested."""
     assert set(RECOVERING) == recovering
 
 
 @pytest.mark.parametrize("name", sorted(set(RECOVERING.values())))
 def test_a_library_recovers_wherever_the_interrupt_lands(name: str, ports: dict[str, int]) -> None:
-    """In a process that is kept, with quick calls in a row until it does, and others computing."""
+    """A library recovers wherever the interrupt lands.
+
+    The process is kept, with quick calls in a row until it lands, while others compute.
+    """
     for told in outcomes(name, "kept", ports, "hang", "busy", "busy", "busy"):
         assert not told.said, told
         assert told.sent <= 1, told

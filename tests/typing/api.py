@@ -1,4 +1,7 @@
-"""What type checkers make of the public API; checked by mypy and pyright, never run."""
+"""Shows the types that type checkers see in the public API.
+
+Mypy and pyright check it, and it is never run.
+"""
 
 from __future__ import annotations
 

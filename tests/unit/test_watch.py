@@ -463,9 +463,9 @@ def test_a_fallback_after_last_call_is_not_cut() -> None:
 
 
 def test_cleanup_of_every_shape_is_left_alone() -> None:
-    """No cleanup is interrupted.
+    """No form of cleanup is interrupted.
 
-    A ``finally`` in flight, a ``finally`` after the catch, or the code after it.
+    It is in a ``finally`` in flight, in a ``finally`` after the catch, or in the code after it.
     """
     steps: list[str] = []
     pause = threading.Event()

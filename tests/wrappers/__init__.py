@@ -1,1 +1,1 @@
-"""Other vendors' wrappers, each installed for real, inside of ours and around it."""
+"""Tests with other vendors' real wrappers, inside of ours and around it."""

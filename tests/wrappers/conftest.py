@@ -1,4 +1,4 @@
-"""The environment with the other vendors' packages, or a reason to skip."""
+"""Provides the environment with the other vendors' packages, or skips the tests."""
 
 from __future__ import annotations
 
@@ -9,6 +9,6 @@ from .harness import PYTHON
 
 @pytest.fixture(autouse=True)
 def environment() -> None:
-    """Skip where there is none: it takes half a minute and some forty packages."""
+    """Skip the tests without this environment. It takes half a minute and some forty packages."""
     if PYTHON is None:
         pytest.skip("python3 dev.py wrappers makes the environment for these, and runs them")

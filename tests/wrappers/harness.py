@@ -1,4 +1,4 @@
-"""Functions with other vendors' wrappers, in an environment of their own, and who hears of them."""
+"""Runs functions with other vendors' wrappers, and receives what they send to the vendors."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def function(
     timeout: int = TIMEOUT,
     warm_up: object = None,
 ) -> Emulator:
-    """Make an emulator for the runtime's `handler`, with the package from this checkout."""
+    """Make an emulator for the runtime's `handler`, with the package of this checkout."""
     return Emulator(
         [str(PYTHON), "-m", module, handler],
         cwd=cwd,
@@ -51,7 +51,7 @@ def function(
 
 
 class Endpoint:
-    """A vendor's intake: what has been posted to it so far, decoded."""
+    """A vendor's intake, which keeps the decoded posts."""
 
     def __init__(self, port: int) -> None:
         self.port = port
@@ -59,7 +59,7 @@ class Endpoint:
         self.paths: list[str] = []
 
     def count(self, text: str) -> int:
-        """How many of the posts have this text in them."""
+        """Return how many of the posts contain this text."""
         return sum(text.encode() in body for body in self.bodies)
 
 

@@ -1,4 +1,4 @@
-"""The example with Mangum does what its README says, under the real runtime."""
+"""The example with Mangum does under the real runtime what its README says."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ def web() -> Iterator[Emulator]:
 
 
 def outcomes(done: Call) -> list[str]:
-    """How the timeouts ended, by the records in the log."""
+    """Return how the timeouts ended, by the records in the log."""
     text = "\n".join(line for line in done.lines if REPORT in line)
     return re.findall(r'"outcome": "(returned|raised|fallback|stuck)", "request_id"', text)
 
 
 def answer(emulator: Emulator, path: str) -> tuple[Any, Call]:
-    """The body of a 504, and the call; and the next one finds the process as it was."""
+    """Return the body of a 504 and the call, and check that the next one finds the same process."""
     before = json.loads(call(emulator, request("/")).answer["body"])
     done = call(emulator, request(path))
     assert done.answer["statusCode"] == 504
@@ -66,7 +66,7 @@ def test_mangum_example_interrupts_a_route_that_blocks(web: Emulator) -> None:
 
 
 def test_mangum_example_waits_for_no_thread(web: Emulator) -> None:
-    """The thread ends when it ends."""
+    """The example does not wait for a route's thread, which goes on until it ends by itself."""
     body, done = answer(web, "/thread/4")
 
     assert body["request_id"] == done.request_id
@@ -74,7 +74,7 @@ def test_mangum_example_waits_for_no_thread(web: Emulator) -> None:
 
 
 def test_mangum_example_bounds_itself(web: Emulator) -> None:
-    """Before the watchdog fires."""
+    """The example's own time limit ends a call before the watchdog fires."""
     body, done = answer(web, "/bounded/30")
 
     assert body == {"detail": "out of time"}

@@ -1,4 +1,4 @@
-"""Frameworks that turn events into routes: Mangum with FastAPI, Powertools' event handler."""
+"""Tests of frameworks that map events to routes: Mangum with FastAPI, Powertools' event handler."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.wrappers
 
 
 def request(path: str) -> dict[str, Any]:
-    """An API Gateway event, as REST APIs send it."""
+    """Return an API Gateway event, as REST APIs send it."""
     return {
         "resource": path,
         "path": path,
@@ -45,27 +45,33 @@ def web() -> Iterator[Emulator]:
 
 @pytest.fixture
 def rest() -> Iterator[Emulator]:
-    """Powertools' APIGatewayRestResolver."""
+    """An application with Powertools' APIGatewayRestResolver."""
     environment = {"WATCHDOG_LAMBDA_HANDLER": "rest_app.handler"}
     with running(function(ENTRYPOINT, environment, warm_up=request("/ok"))) as emulator:
         yield emulator
 
 
 def is_alive(emulator: Emulator) -> bool:
-    """Whether the next call is served by the process that served the first."""
+    """Return whether the process that served the first call serves the next one."""
     body = json.loads(call(emulator, request("/ok")).answer["body"])
     return bool(body["call"] == 2)
 
 
 def report(done: Call) -> dict[str, Any]:
-    """The record. Without Lambda's log descriptor, awslambdaric ends no line after a traceback."""
+    """Return the record.
+
+    Without Lambda's log descriptor awslambdaric ends no line after a traceback.
+    """
     [line] = [line for line in done.lines if REPORT in line]
     found: dict[str, Any] = json.loads(line[line.index('{"level"') :])
     return found
 
 
 def test_mangum_while_the_loop_waits(web: Emulator) -> None:
-    """The task is cancelled and its cleanup runs, though Mangum itself would leave it pending."""
+    """While Mangum's loop waits, the task is cancelled and its cleanup runs.
+
+    Mangum alone would leave it pending.
+    """
     done = call(web, request("/await"))
 
     assert done.answer["errorType"] == "LambdaTimeout"
@@ -76,7 +82,7 @@ def test_mangum_while_the_loop_waits(web: Emulator) -> None:
 
 
 def test_mangum_while_a_route_blocks(web: Emulator) -> None:
-    """The route gets the interrupt, and Mangum answers as for every error of a route."""
+    """A route that blocks gets the interrupt, and Mangum answers as for every error of a route."""
     done = call(web, request("/block"))
 
     assert done.answer["statusCode"] == 500
@@ -87,7 +93,10 @@ def test_mangum_while_a_route_blocks(web: Emulator) -> None:
 
 
 def test_mangum_with_a_route_on_a_thread(web: Emulator) -> None:
-    """The caller is answered in time; the thread cannot be stopped, and ends when it ends."""
+    """With a route on a thread the caller is answered in time.
+
+    The thread cannot be stopped, and goes on until it ends by itself.
+    """
     done = call(web, request("/thread"))
 
     assert done.answer["errorType"] == "LambdaTimeout"
@@ -96,7 +105,7 @@ def test_mangum_with_a_route_on_a_thread(web: Emulator) -> None:
 
 
 def test_powertools_route(rest: Emulator) -> None:
-    """The error leaves through the resolver, and the metrics gathered so far are written."""
+    """The error leaves a Powertools route through the resolver. The metrics so far are written."""
     done = call(rest, request("/sleep"))
 
     assert done.answer["errorType"] == "LambdaTimeout"
@@ -110,7 +119,7 @@ def test_powertools_route(rest: Emulator) -> None:
 
 
 def test_powertools_exception_handler(rest: Emulator) -> None:
-    """`@app.exception_handler(TimeoutError)` answers for the routes."""
+    """`@app.exception_handler(TimeoutError)` answers for the routes of Powertools."""
     done = call(rest, request("/answered"))
 
     assert done.answer["statusCode"] == 504

@@ -1,4 +1,7 @@
-"""Vendors' wrappers under a supervisor: crashes and hangs are answered, the sandbox serves on."""
+"""With vendors' wrappers under a supervisor, crashes and hangs are answered.
+
+The sandbox is kept and serves the next event.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,7 @@ REFUSED: Final = "LAST_RESORT=supervise cannot be had, exit takes its place"
 
 
 def serves_on_after(emulator: Emulator, do: str, error: str) -> None:
-    """The caller has a structured answer in time, and the same wrappers are there afterwards."""
+    """Check that the caller gets a structured answer in time, and that the wrappers still work."""
     before: Any = call(emulator, {}).answer
     answered = call(emulator, {"do": do})
     after: Any = call(emulator, {}).answer
@@ -44,9 +47,10 @@ def serves_on_after(emulator: Emulator, do: str, error: str) -> None:
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("vendor", VENDORS, ids=lambda vendor: vendor.name)
 def test_vendor(vendor: Vendor, order: Order, tls: tuple[ssl.SSLContext, Path]) -> None:
-    """And the vendor hears of the invocations after.
+    """Each vendor's wrapper works under a supervisor, and the vendor hears of later invocations.
 
-    But for one around ours that has started a thread: the log says that there is no supervisor.
+    A wrapper around ours that has started a thread is the exception: the log says that there is
+    no supervisor.
     """
     context, certificate = tls
     vendor = replace(vendor, environment={**vendor.environment, **SUPERVISE})
@@ -68,7 +72,7 @@ def test_vendor(vendor: Vendor, order: Order, tls: tuple[ssl.SSLContext, Path]) 
 
 @pytest.mark.parametrize("module", ["awslambdaric", "watchdog_lambda"])
 def test_sentry(module: str) -> None:
-    """Which patches the runtime, in each process anew."""
+    """Sentry, which patches the runtime, does so in each new process."""
     handler = "sentry_app.handler"
     environment = {"WATCHDOG_LAMBDA_HANDLER": handler} if module == "awslambdaric" else {}
     with endpoint() as intake:

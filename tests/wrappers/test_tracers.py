@@ -1,4 +1,4 @@
-"""Vendors' wrappers around the watchdog and inside of it: timeouts, flushing, signals."""
+"""Tests of vendors' wrappers around the watchdog and inside of it: timeouts, flushing, signals."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ RETRYING = {"do": "swallow"}
 
 @dataclass(frozen=True)
 class Told:
-    """One invocation, and what its vendor was told by the end of it."""
+    """One invocation, and the data that its vendor had received by its end."""
 
     call: Call
     posts: str
@@ -46,7 +46,7 @@ def invoke(emulator: Emulator, intake: Endpoint, event: dict[str, Any]) -> Told:
 
 
 def assert_timed_out(done: Call) -> None:
-    """In time, with the handler's own cleanup, and one record."""
+    """Check for a timeout in time, with the handler's own cleanup and one record."""
     answer = done.answer
     assert answer["errorType"] == "LambdaTimeout"
     assert f"before the {TIMEOUT}.0 s limit, in app.py:" in answer["errorMessage"]
@@ -58,7 +58,7 @@ def assert_timed_out(done: Call) -> None:
 
 @pytest.fixture(scope="module")
 def tls(tmp_path_factory: pytest.TempPathFactory) -> tuple[ssl.SSLContext, Path]:
-    """A certificate for the loopback, and a server's context with it."""
+    """Make a certificate for the loopback, and a server's context with it."""
     if shutil.which("openssl") is None:
         pytest.skip("needs openssl, to make a certificate for the loopback")
     folder = tmp_path_factory.mktemp("tls")
@@ -75,7 +75,10 @@ def tls(tmp_path_factory: pytest.TempPathFactory) -> tuple[ssl.SSLContext, Path]
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("vendor", VENDORS, ids=lambda vendor: vendor.name)
 def test_vendor(vendor: Vendor, order: Order, tls: tuple[ssl.SSLContext, Path]) -> None:
-    """Answered in time, flushed, in the same process, and the vendor's signals stay its own."""
+    """With each vendor's wrapper the timeout is answered in time, by a process that is kept.
+
+    The vendor's data is sent, and its signals are not changed.
+    """
     context, certificate = tls
     with endpoint(context if vendor.uses_tls else None) as intake:
         with running(vendor.function("alone", intake.port, certificate)) as alone:
@@ -89,7 +92,8 @@ def test_vendor(vendor: Vendor, order: Order, tls: tuple[ssl.SSLContext, Path]) 
 
             for told in (normal, timed_out, after, last):
                 assert told.call.request_id in told.to(vendor), "it has not been flushed"
-            # An Interrupt is no Exception: who flushes for those only does it with the next call.
+            # An Interrupt is no Exception: wrappers that flush only for those do it with the next
+            # call.
             flushed = retried.to(vendor)
             if order == "watchdog around it" and not vendor.flushes_interrupts:
                 assert retried.call.request_id not in flushed
@@ -112,7 +116,7 @@ def test_vendor(vendor: Vendor, order: Order, tls: tuple[ssl.SSLContext, Path]) 
 
 @pytest.mark.parametrize("module", ["awslambdaric", "watchdog_lambda"])
 def test_sentry(module: str) -> None:
-    """It patches the runtime: always around the watchdog, however that is started."""
+    """Sentry patches the runtime, so it is always around the watchdog, however that is started."""
     handler = "sentry_app.handler"
     environment = {"WATCHDOG_LAMBDA_HANDLER": handler} if module == "awslambdaric" else {}
     with endpoint() as intake:
@@ -128,7 +132,7 @@ def test_sentry(module: str) -> None:
             for told in (timed_out, retried):
                 assert_timed_out(told.call)
                 assert told.call.request_id in told.posts
-                # Its own warning 1.5 s before the limit, and what then came of it.
+                # Sentry sends its own warning 1.5 s before the limit, and then the outcome.
                 assert "ServerlessTimeoutWarning" in told.posts
                 assert "LambdaTimeout" in told.posts
             for told in (normal, after, last):

@@ -1,4 +1,4 @@
-"""What is known of each vendor: how its wrapper is put in, and what tells that it has flushed."""
+"""Describes each vendor's wrapper: how it is added, and what shows that it has flushed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Order = Literal["watchdog around it", "watchdog inside of it", "alone"]
 
 @dataclass(frozen=True)
 class Vendor:
-    """A vendor's wrapper: a handler that calls the one which a variable of its own names."""
+    """A vendor's wrapper, which calls the handler that a variable of the vendor's names."""
 
     name: str
     handler: str
@@ -37,7 +37,7 @@ class Vendor:
     """Whether it also flushes when a BaseException goes through it, if it is on the inside."""
 
     def function(self, order: Order, port: int, certificate: Path) -> Emulator:
-        """Make a function with app.handler in it."""
+        """Make a function with app.handler in the wrapper."""
         environment = {
             name: value.format(port=port, certificate=certificate)
             for name, value in self.environment.items()

@@ -1,4 +1,4 @@
-"""Instants of a batch that only chance brings about; whole batches are in tests/threads."""
+"""Tests of rare interleavings in a batch; tests/threads has whole batches."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def landing(error: type[BaseException]) -> Callable[[], bool]:
-    """Stands in for the withdrawal: what was injected has landed on the way."""
+    """Return a stand-in for the withdrawal, in which an interrupt lands that was on its way."""
 
     def withdraw() -> bool:
         raise error
@@ -42,7 +42,10 @@ def watching(withdraw: Callable[[], bool] | None = None) -> Watch:
 def test_an_interrupt_that_lands_while_it_is_covered_leaves_it_covered(
     error: type[BaseException],
 ) -> None:
-    """The next look at the time ends the batch."""
+    """If an interrupt lands while a batch shields itself, the shield is kept.
+
+    The next look at the time ends the batch.
+    """
     watch = watching(landing(error))
 
     watch.cover()
@@ -51,7 +54,11 @@ def test_an_interrupt_that_lands_while_it_is_covered_leaves_it_covered(
 
 
 def test_a_record_whose_handler_had_returned_is_done() -> None:
-    """What lands after it is not its own, and is raised where it covers itself again."""
+    """A record whose handler had returned is done.
+
+    An interrupt that lands later is not the record's own, and is raised where the batch shields
+    itself again.
+    """
 
     class Late:
         shields = 0
@@ -73,7 +80,10 @@ def test_a_record_whose_handler_had_returned_is_done() -> None:
 def test_last_call_in_the_running_out_of_a_loop_leaves_the_others_their_turn(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Each has until last call, and what has no time left is given up."""
+    """A last call that interrupts the end of one loop leaves the other loops their turn.
+
+    Each has until last call; a loop without any time left is given up.
+    """
     tried: list[object] = []
 
     def run_out(loop: object, _seconds: float, _unended: object) -> None:
@@ -89,7 +99,11 @@ def test_last_call_in_the_running_out_of_a_loop_leaves_the_others_their_turn(
 
 
 def test_a_record_that_ends_after_its_batch_is_cancelled_at_its_end() -> None:
-    """As where a loop (uvloop) does not let it be stopped: its processor is the next batch's."""
+    """A record that ends after its batch is cancelled at its end.
+
+    This happens with a loop, such as uvloop, that cannot be stopped there. The next batch uses
+    the same processor.
+    """
     run = AsyncRun(watching())
     run.is_over = True
 
@@ -101,7 +115,7 @@ def test_a_record_that_ends_after_its_batch_is_cancelled_at_its_end() -> None:
 
 
 def test_a_run_that_no_task_has_begun_in_has_no_loop() -> None:
-    """As where all of its records fail their model."""
+    """A run in which no task has begun has no loop, for example if no record fits its model."""
     run = AsyncRun(watching(lambda: False))
 
     async def begin_in_a_callback() -> None:

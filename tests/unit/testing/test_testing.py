@@ -1,4 +1,4 @@
-"""``watchdog_lambda.testing``: time is moved, and the watchdog of production does the rest."""
+"""Tests of ``watchdog_lambda.testing``, which moves time and uses production's watchdog."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def timeouts() -> Iterator[list[dict[str, Any]]]:
 
 @pytest.fixture(autouse=True)
 def own_hooks_and_no_sleep() -> Iterator[None]:
-    """The stages of a test's own watchdogs go with it. And no test waits for time to pass."""
+    """Remove the stages of a test's own watchdogs. Check that no test waits for time to pass."""
     began = time.monotonic()
     with isolated_hooks():
         yield
@@ -80,7 +80,10 @@ def near(seconds: float) -> Any:
 
 
 def test_the_context_has_all_that_the_real_one_has() -> None:
-    """Every public attribute and method of awslambdaric's, and values of the same types."""
+    """The context has every public attribute and method of awslambdaric's.
+
+    Their values have the same types.
+    """
     real = LambdaContext("1", None, {"cognitoIdentityId": "a"}, 0, "arn", None)
     fake = FakeContext()
 
@@ -96,7 +99,10 @@ def test_the_context_has_all_that_the_real_one_has() -> None:
 
 
 def test_the_context_logs_to_standard_output(capsys: pytest.CaptureFixture[str]) -> None:
-    """As the real one without a runtime that listens."""
+    """The context's log goes to standard output.
+
+    The real one does the same without a runtime that listens.
+    """
     FakeContext().log({"a": 1})
 
     assert capsys.readouterr().out == "{'a': 1}"
@@ -104,13 +110,19 @@ def test_the_context_logs_to_standard_output(capsys: pytest.CaptureFixture[str])
 
 @pytest.mark.parametrize("timeout", [0, -1.0, math.nan, math.inf, 86_401, "3", None])
 def test_a_context_with_no_functions_timeout_is_refused(timeout: Any) -> None:
-    """The message names the value, and one that would do."""
+    """A context with a timeout that no function has is refused.
+
+    The message names the value and a valid one.
+    """
     with pytest.raises(ValueError, match=r"timeout=.*use for example 30\.0"):
         FakeContext(timeout)
 
 
 def test_every_invocation_has_the_whole_timeout() -> None:
-    """Whatever the one before has used up, and however old the context is."""
+    """Every invocation has the whole timeout.
+
+    What the last one has used and the context's age do not matter.
+    """
     context = FakeContext(10.0)
     limits: list[float] = []
 
@@ -129,7 +141,7 @@ def test_every_invocation_has_the_whole_timeout() -> None:
 
 
 def test_a_timeout_of_the_settings_goes_before_the_contexts() -> None:
-    """Both tell the same time then, too."""
+    """TIMEOUT in the settings replaces the context's timeout, and both tell the same time."""
 
     @watch(timeout=10.0)
     def handler(_event: object, context: FakeContext) -> tuple[float, float]:
@@ -140,7 +152,10 @@ def test_a_timeout_of_the_settings_goes_before_the_contexts() -> None:
 
 
 def test_context_and_remaining_time_agree_at_every_moment() -> None:
-    """In the handler, in its threads and in hooks, before and after time has moved."""
+    """The context and remaining_time() agree in the handler, in its threads and in hooks.
+
+    They agree before and after time has moved.
+    """
     context = FakeContext()
     pairs: list[tuple[float, float]] = []
 
@@ -173,7 +188,10 @@ def test_context_and_remaining_time_agree_at_every_moment() -> None:
 
 
 def test_a_handler_that_is_not_watched_sees_time_pass() -> None:
-    """It alone may look at its context."""
+    """A handler that is not watched sees real time pass.
+
+    It is the only one that may look at its context.
+    """
 
     def handler(context: FakeContext) -> int:
         chunks = 0
@@ -183,11 +201,14 @@ def test_a_handler_that_is_not_watched_sees_time_pass() -> None:
         return chunks
 
     assert handler(FakeContext()) == 3
-    assert handler(FakeContext()) == 3  # made later: nothing of it has passed
+    assert handler(FakeContext()) == 3  # this context is new, so none of its time has passed
 
 
 def test_a_context_without_the_watchdogs_clock_will_do() -> None:
-    """Time is the invocation's, no matter which context has told how much there is."""
+    """A context without the watchdog's clock can be used.
+
+    Time is the invocation's, whatever context has given the limit.
+    """
     with pytest.raises(LambdaTimeout, match=FIRED):
         watch(lambda _e, _c: expire())({}, Context(30.0))
 
@@ -196,12 +217,12 @@ def test_a_context_without_the_watchdogs_clock_will_do() -> None:
 
 
 def load_rows(_table: str) -> list[str]:
-    """What the tests replace."""
+    """A function that the tests replace."""
     raise AssertionError("not replaced")
 
 
 def test_expire_lands_in_its_caller(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Message and details are those of a handler that has run for 27 s."""
+    """expire() lands in its caller, with message and details of a handler that has run for 27 s."""
     monkeypatch.setattr(sys.modules[__name__], "load_rows", expire)
 
     with pytest.raises(LambdaTimeout) as caught:
@@ -218,7 +239,7 @@ def test_expire_lands_in_its_caller(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_location_is_the_handlers_own_line() -> None:
-    """A mock and this package are not the user's code."""
+    """The location is the handler's own line, and not one of a mock's or of this package."""
     load = Mock(side_effect=expire)
 
     def handler(_event: object, _context: object) -> None:
@@ -243,11 +264,11 @@ def test_the_location_is_the_handlers_own_line() -> None:
 def test_expire_knows_timeout_and_grace_period(
     timeout: float, grace_period: float, text: str
 ) -> None:
-    """Whatever they are."""
+    """expire() uses the timeout and the grace period that are set, whatever they are."""
     with pytest.raises(LambdaTimeout) as caught:
         watch(grace_period=grace_period)(lambda _e, _c: expire())({}, FakeContext(timeout))
 
-    # 2.25 and 0.75, a microsecond later: either way of rounding is one.
+    # These are 2.25 and 0.75, a microsecond later, so both ways of rounding give the same.
     assert str(caught.value).partition(", in ")[0] in {
         text,
         "interrupted after 2.3 s, 0.7 s before the 3.0 s limit",
@@ -255,7 +276,10 @@ def test_expire_knows_timeout_and_grace_period(
 
 
 def test_hooks_have_run_when_it_lands() -> None:
-    """With the time that there is then; a hook's own time is none on the clock."""
+    """Hooks have run when the interrupt lands, with the remaining time of that instant.
+
+    A hook's own running time does not move the clock.
+    """
     told: list[float] = []
     pause = threading.Event()
     watchdog = Watchdog()
@@ -275,7 +299,7 @@ def test_hooks_have_run_when_it_lands() -> None:
 
 
 def test_a_fallback_answers(timeouts: list[dict[str, Any]]) -> None:
-    """A callable gets the details."""
+    """The fallback's value is the answer, and a callable gets the details."""
     handler = watch(fallback=lambda details: round(details.remaining(), 1))(lambda _e, _c: expire())
 
     assert handler({}, FakeContext()) == 3.0
@@ -283,7 +307,7 @@ def test_a_fallback_answers(timeouts: list[dict[str, Any]]) -> None:
 
 
 def test_what_the_handler_returns_is_the_answer() -> None:
-    """Code for the SIGALRM recipe, unchanged."""
+    """The handler's value is the answer, with unchanged code for the SIGALRM recipe."""
 
     @watch
     def handler(_event: object, _context: object) -> dict[str, int]:
@@ -297,7 +321,10 @@ def test_what_the_handler_returns_is_the_answer() -> None:
 
 
 def test_who_swallows_gets_the_next_one(timeouts: list[dict[str, Any]]) -> None:
-    """A batch: one bad record, the handler thinks, and its next call gets what no except takes."""
+    """A handler that swallows the first interrupt gets the next one in its next call.
+
+    A batch takes the first one for a bad record, and no ``except Exception`` catches the next.
+    """
     done: list[int] = []
     failed: list[int] = []
 
@@ -321,7 +348,10 @@ def test_who_swallows_gets_the_next_one(timeouts: list[dict[str, Any]]) -> None:
 
 
 def test_powertools_batches_can_be_tested() -> None:
-    """The processor takes a TimeoutError for a bad record and goes on, so none lands there."""
+    """A Powertools batch can be tested.
+
+    The processor takes a TimeoutError for a bad record and goes on, so another interrupt lands.
+    """
     from aws_lambda_powertools.utilities.batch import (  # noqa: PLC0415
         BatchProcessor,
         EventType,
@@ -348,7 +378,10 @@ def test_powertools_batches_can_be_tested() -> None:
 
 
 def test_a_cleanup_that_blocks_is_cut_at_last_call(timeouts: list[dict[str, Any]]) -> None:
-    """It is left alone before; that time passes at once."""
+    """A cleanup that blocks is interrupted at last call, and not before.
+
+    The time until then passes at once.
+    """
     left: list[float] = []
 
     @watch
@@ -369,7 +402,10 @@ def test_a_cleanup_that_blocks_is_cut_at_last_call(timeouts: list[dict[str, Any]
 
 
 def test_a_wind_up_that_blocks_is_cut_at_last_call() -> None:
-    """The lines after an ``except TimeoutError`` of the handler's own are left alone as well."""
+    """The code after a handler's own ``except TimeoutError`` is interrupted at last call.
+
+    It is not interrupted before.
+    """
     left: list[float] = []
 
     @watch
@@ -392,7 +428,10 @@ def test_a_wind_up_that_blocks_is_cut_at_last_call() -> None:
 
 
 def test_a_cleanup_that_never_ends_is_killed(timeouts: list[dict[str, Any]]) -> None:
-    """The test is told, whatever the handler catches; the record says stuck."""
+    """A cleanup that never ends is killed.
+
+    The test gets an error whatever the handler catches, and the record says stuck.
+    """
 
     @watch
     def handler(_event: object, _context: object) -> str:
@@ -417,7 +456,10 @@ def test_a_cleanup_that_never_ends_is_killed(timeouts: list[dict[str, Any]]) -> 
 
 
 def test_a_shield_returns_and_its_end_lands() -> None:
-    """What the shield protects is done whole, and the hooks run meanwhile."""
+    """expire() returns in a shield, and the interrupt lands at the shield's end.
+
+    The shielded code runs to its end, and the hooks run meanwhile.
+    """
     order: list[str] = []
     watchdog = Watchdog()
     watchdog.shutdown_hook(lambda _details: order.append("hook"))
@@ -436,7 +478,7 @@ def test_a_shield_returns_and_its_end_lands() -> None:
 
 
 def test_a_shield_holds_until_last_call_only() -> None:
-    """Time that passes in it counts."""
+    """A shield holds until last call at most, and time that passes in it counts."""
     left: list[float] = []
 
     @watch
@@ -456,7 +498,7 @@ def test_a_shield_holds_until_last_call_only() -> None:
 
 
 def test_interrupt_none_returns_when_the_hooks_have_run() -> None:
-    """As often as it is called."""
+    """With INTERRUPT=none expire() returns when the hooks have run, each time it is called."""
     ran: list[str] = []
     watchdog = Watchdog(interrupt="none")
     watchdog.shutdown_hook(lambda _details: ran.append("hook"))
@@ -472,7 +514,7 @@ def test_interrupt_none_returns_when_the_hooks_have_run() -> None:
 
 
 def test_interrupt_base_lands_at_once() -> None:
-    """No ``except Exception`` on the way takes it."""
+    """With INTERRUPT=base the interrupt that lands first passes ``except Exception``."""
 
     @watch(interrupt="base")
     def handler(_event: object, _context: object) -> str:
@@ -487,7 +529,10 @@ def test_interrupt_base_lands_at_once() -> None:
 
 
 def test_expire_in_a_thread_of_the_handlers() -> None:
-    """The interrupt lands in the handler's own thread; then the call returns."""
+    """expire() in a thread of the handler's interrupts the handler's own thread.
+
+    It returns after that.
+    """
     seen: list[str] = []
     waits = threading.Event()
 
@@ -514,20 +559,23 @@ def test_expire_in_a_thread_of_the_handlers() -> None:
 
 
 def has_landed() -> bool:
-    """Whether the one invocation under way has its first interrupt."""
+    """Return whether the first interrupt of the one open invocation has landed."""
     [(_, invocation)] = under_way()
     assert invocation.firing is not None
     return invocation.firing.policy.records[0].landed_at is not None
 
 
 def in_thread(call: Callable[[], object]) -> Any:
-    """What `call` gives on a thread that is not the main one."""
+    """Return the result of `call` on a thread that is not the main one."""
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(call).result(BOUND * 2)
 
 
 def test_expire_off_the_main_thread() -> None:
-    """By injection; message and ladder are the same."""
+    """Off the main thread expire() injects the interrupt.
+
+    The message and the ladder are the same.
+    """
 
     @watch
     def handler(event: object, _context: object) -> None:
@@ -543,7 +591,7 @@ def test_expire_off_the_main_thread() -> None:
 
 
 def test_each_thread_has_its_own_time() -> None:
-    """Two invocations at once: only that of the calling thread moves."""
+    """With two invocations at once only that of the calling thread is moved."""
     moved, looked = threading.Event(), threading.Event()
 
     @watch
@@ -569,7 +617,7 @@ def test_each_thread_has_its_own_time() -> None:
 
 
 def test_expire_under_a_tracer(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A coverage tool or a debugger does not stand in the way."""
+    """expire() works under a tracer, such as a coverage tool or a debugger."""
     before = sys.gettrace()
     sys.settrace(lambda *_: None)
     try:
@@ -580,7 +628,7 @@ def test_expire_under_a_tracer(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_expire_in_a_hook_returns() -> None:
-    """It does not wait for the stage that it belongs to, and the interrupt goes ahead."""
+    """expire() in a hook does not wait for the hook's own stage. The interrupt goes ahead."""
     returned = threading.Event()
     watchdog = Watchdog()
 
@@ -599,7 +647,10 @@ def test_expire_in_a_hook_returns() -> None:
 
 
 def test_async_expire_cancels_the_task() -> None:
-    """As in production, where the interrupt lands while the loop waits."""
+    """An async expire() cancels the task.
+
+    In production the interrupt lands while the loop waits, as here.
+    """
 
     @watch
     async def handler(_event: object, _context: object) -> str:
@@ -613,7 +664,10 @@ def test_async_expire_cancels_the_task() -> None:
 
 
 def test_async_expire_through_the_handler(timeouts: list[dict[str, Any]]) -> None:
-    """Not caught, it is the timeout; hooks have run."""
+    """A cancellation that is not caught leaves the handler as the timeout.
+
+    The hooks have run by then.
+    """
     ran: list[str] = []
     watchdog = Watchdog()
     watchdog.shutdown_hook(lambda _details: ran.append("grace"))
@@ -632,7 +686,7 @@ def test_async_expire_through_the_handler(timeouts: list[dict[str, Any]]) -> Non
 
 
 def test_async_expire_in_a_cleanup_ends_at_last_call(timeouts: list[dict[str, Any]]) -> None:
-    """The task that was cancelled awaits something that never comes, and is cancelled again."""
+    """An async cleanup that waits endlessly is cancelled again at last call."""
     left: list[float] = []
 
     @watch
@@ -654,7 +708,10 @@ def test_async_expire_in_a_cleanup_ends_at_last_call(timeouts: list[dict[str, An
 
 
 def test_an_async_cleanup_that_never_ends_does_not_hold_the_answer_up() -> None:
-    """It awaits a third time: after last call nothing waits for it, and it never runs again."""
+    """An async cleanup that waits a third time delays no answer.
+
+    After last call nothing waits for it, and it never runs again.
+    """
     ends: list[str] = []
 
     @watch
@@ -677,7 +734,10 @@ def test_an_async_cleanup_that_never_ends_does_not_hold_the_answer_up() -> None:
 
 
 def test_async_expire_with_interrupt_none_returns() -> None:
-    """When the hooks have run, while the loop is not blocked for longer than they take."""
+    """With INTERRUPT=none an async expire() returns when the hooks have run.
+
+    The loop is blocked no longer than they take.
+    """
     ran: list[str] = []
     watchdog = Watchdog(interrupt="none")
     watchdog.shutdown_hook(lambda _details: ran.append("hook"))
@@ -692,7 +752,7 @@ def test_async_expire_with_interrupt_none_returns() -> None:
 
 
 def test_async_expire_behind_a_shield_returns() -> None:
-    """And its end lands."""
+    """An async expire() behind a shield returns, and the interrupt lands at the shield's end."""
     order: list[str] = []
 
     @watch
@@ -709,7 +769,10 @@ def test_async_expire_behind_a_shield_returns() -> None:
 
 
 def test_async_expire_off_the_main_thread() -> None:
-    """Nothing wakes a loop there, so it does not wait long."""
+    """Off the main thread an async expire() lands the interrupt.
+
+    Nothing wakes a loop there, so expire() does not wait for long.
+    """
 
     @watch
     async def handler(_event: object, _context: object) -> None:
@@ -720,7 +783,7 @@ def test_async_expire_off_the_main_thread() -> None:
 
 
 def test_expire_in_a_coroutine() -> None:
-    """A call that blocks the loop: the interrupt lands in the task itself."""
+    """expire() in a coroutine blocks the loop, so the interrupt lands in the task itself."""
 
     @watch
     async def handler(_event: object, _context: object) -> str:
@@ -737,7 +800,7 @@ def test_expire_in_a_coroutine() -> None:
 
 
 def test_advance_moves_what_is_left() -> None:
-    """A handler that looks at the clock sees the time that the test wants it to see."""
+    """clock.advance() moves the remaining time that a handler sees."""
 
     @watch
     def handler(event: list[int], _context: object) -> list[int]:
@@ -753,7 +816,10 @@ def test_advance_moves_what_is_left() -> None:
 
 
 def test_advance_stops_at_every_stage() -> None:
-    """Each stage's hooks run at its own instant, and the interrupt lands at its own."""
+    """clock.advance() stops at every stage.
+
+    The hooks of each run at its own instant, and the interrupt lands at its own.
+    """
     told: list[tuple[str, float]] = []
     watchdog = Watchdog()
 
@@ -788,7 +854,10 @@ def test_advance_stops_at_every_stage() -> None:
 def test_a_handler_that_ends_after_an_early_stage_has_not_timed_out(
     timeouts: list[dict[str, Any]],
 ) -> None:
-    """The stage's hooks have run; there is no record."""
+    """A handler that ends after an early stage has not timed out.
+
+    The stage's hooks have run, and there is no record.
+    """
     ran: list[str] = []
     watchdog = Watchdog()
     watchdog.shutdown_hook(before=10.0)(lambda _details: ran.append("early"))
@@ -803,7 +872,7 @@ def test_a_handler_that_ends_after_an_early_stage_has_not_timed_out(
 
 
 def test_a_cleanup_has_its_time_until_last_call() -> None:
-    """It sees time go by; past last call it is cut short."""
+    """A cleanup sees time pass until last call, and is interrupted then."""
     left: list[float] = []
 
     @watch
@@ -825,7 +894,10 @@ def test_a_cleanup_has_its_time_until_last_call() -> None:
 
 
 def test_a_hook_that_takes_too_long(timeouts: list[dict[str, Any]]) -> None:
-    """In a hook time passes at once: its budget is spent, and the interrupt goes ahead."""
+    """clock.advance() in a hook moves time at once.
+
+    If it exceeds the budget, the interrupt goes ahead.
+    """
     answered = threading.Event()
     watchdog = Watchdog()
 
@@ -850,7 +922,10 @@ def test_a_hook_that_takes_too_long(timeouts: list[dict[str, Any]]) -> None:
 
 
 def test_a_hook_that_takes_its_time(timeouts: list[dict[str, Any]]) -> None:
-    """Within its budget: it is waited for, and its time has passed when the interrupt lands."""
+    """A hook that stays within its budget is waited for.
+
+    Its time has passed when the interrupt lands.
+    """
     watchdog = Watchdog()
     watchdog.shutdown_hook(lambda _details: clock.advance(0.5))
 
@@ -861,7 +936,10 @@ def test_a_hook_that_takes_its_time(timeouts: list[dict[str, Any]]) -> None:
 
 
 def test_a_hook_that_hangs(timeouts: list[dict[str, Any]]) -> None:
-    """Its budget is real time; the interrupt lands when it is spent, on the clock, too."""
+    """A hook that hangs is given up after its budget in real time.
+
+    The interrupt lands then, on the clock as well.
+    """
     answered = threading.Event()
     watchdog = Watchdog(hook_budget=0.2)
     watchdog.shutdown_hook(lambda _details: answered.wait(BOUND))
@@ -875,7 +953,10 @@ def test_a_hook_that_hangs(timeouts: list[dict[str, Any]]) -> None:
 
 
 def test_advance_in_a_thread_of_the_handlers() -> None:
-    """Stages run; at the grace period the interrupt lands in the handler's, and time stops."""
+    """clock.advance() in a thread of the handler's runs the stages.
+
+    At the grace period the handler is interrupted, and the clock stops.
+    """
     ran: list[str] = []
     watchdog = Watchdog()
     watchdog.shutdown_hook(before=10.0)(lambda _details: ran.append("early"))
@@ -905,7 +986,7 @@ def test_advance_in_a_thread_of_the_handlers() -> None:
 
 
 def test_a_hook_registered_meanwhile_is_seen() -> None:
-    """For the block, and for the stage."""
+    """A hook that is registered meanwhile is seen, for the block and for its stage."""
     released: list[str] = []
 
     @watch
@@ -922,7 +1003,7 @@ def test_a_hook_registered_meanwhile_is_seen() -> None:
 
 
 def test_a_watched_handler_that_calls_another() -> None:
-    """One invocation: the inner one's settings hold."""
+    """A watched handler that calls another one is one invocation, with the inner one's settings."""
 
     @watch(grace_period=1.0)
     def inner(_event: object, _context: object) -> None:
@@ -933,7 +1014,10 @@ def test_a_watched_handler_that_calls_another() -> None:
 
 
 def test_nothing_lands_after_the_invocation() -> None:
-    """Not in the test, and not in the next invocation, which has all its time."""
+    """Nothing lands after the invocation, in the test or in the next invocation.
+
+    The next one has all its time.
+    """
     with pytest.raises(LambdaTimeout):
         watch(lambda _e, _c: expire())({}, FakeContext())
 
@@ -943,7 +1027,10 @@ def test_nothing_lands_after_the_invocation() -> None:
 
 
 def test_an_invocation_has_few_instants() -> None:
-    """Everything else is in seconds since its start, so that time moves by a few stores."""
+    """An invocation stores few instants, and all others as seconds since its start.
+
+    So time is moved by a few assignments.
+    """
     held: list[Firing | None] = []
 
     def look(_event: object, _context: object) -> None:
@@ -981,7 +1068,7 @@ def test_an_invocation_has_few_instants() -> None:
 
 @pytest.mark.parametrize("seconds", [-1.0, math.nan, math.inf, "5"])
 def test_advance_refuses_what_is_no_time(seconds: Any) -> None:
-    """The message names the value, and one that would do."""
+    """clock.advance() refuses an invalid time. The message names the value and a valid one."""
     with pytest.raises(ClockError, match=r"use for example 5\.0"):
         clock.advance(seconds)
 
@@ -990,7 +1077,7 @@ def test_advance_refuses_what_is_no_time(seconds: Any) -> None:
 
 
 def test_expire_outside_of_an_invocation() -> None:
-    """The message says what may be missing."""
+    """expire() outside of an invocation raises an error that says what may be missing."""
 
     def handler(_event: object, _context: object) -> None:
         expire()
@@ -1000,7 +1087,7 @@ def test_expire_outside_of_an_invocation() -> None:
 
 
 def test_expire_in_a_disabled_handler(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The environment of the test has switched the watchdog off."""
+    """expire() in a handler that the environment has disabled raises an error that says so."""
     monkeypatch.setenv("WATCHDOG_LAMBDA_DISABLED", "1")
 
     with pytest.raises(ClockError, match="WATCHDOG_LAMBDA_DISABLED"):
@@ -1008,7 +1095,10 @@ def test_expire_in_a_disabled_handler(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_test_is_told_whatever_the_handler_catches() -> None:
-    """``except Exception`` of the handler does not hide it, nor is it taken for an answer."""
+    """An error of expire() reaches the test whatever the handler catches.
+
+    An ``except Exception`` does not hide it, and the handler's value is no answer.
+    """
 
     def handler(_event: object, _context: object) -> str:
         try:
@@ -1022,7 +1112,7 @@ def test_the_test_is_told_whatever_the_handler_catches() -> None:
 
 
 def test_what_cannot_land_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the reason that the record would give."""
+    """If no interrupt can land, expire() raises with the reason that the record would have."""
     monkeypatch.setattr(passage, "BOUND", 0.2)
     monkeypatch.setattr(Press, "step", lambda self, now: now + 0.01)
 
@@ -1031,12 +1121,12 @@ def test_what_cannot_land_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_watchdog_that_does_not_run_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As where no thread can be started."""
+    """If the watchdog does not run, because no thread can be started, expire() raises."""
     monkeypatch.setattr(moves, "BOUND", 0.05)
 
     class Lost(list[Any]):
         def append(self, _errand: object) -> None:
-            """It is never called."""
+            """Stand for a hook that is never called."""
 
     monkeypatch.setattr(process_watchdog, "pending_calls", Lost())
 
@@ -1045,7 +1135,10 @@ def test_a_watchdog_that_does_not_run_is_said(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_what_cannot_land_in_a_coroutine_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The handler's task would wait for it for good."""
+    """If no interrupt can land in a coroutine, expire() raises.
+
+    Otherwise the task would wait endlessly.
+    """
     monkeypatch.setattr(testing, "BOUND", 0.2)
     monkeypatch.setattr(Press, "step", lambda self, now: now + 0.01)
 
@@ -1058,7 +1151,7 @@ def test_what_cannot_land_in_a_coroutine_is_said(monkeypatch: pytest.MonkeyPatch
 
 
 def test_what_fails_between_two_looks_is_the_tests(monkeypatch: pytest.MonkeyPatch) -> None:
-    """And the watchdog thread outlives it."""
+    """An error between two looks is raised in the test, and the watchdog's thread survives it."""
 
     def fail(_invocation: object, _seconds: float) -> None:
         raise KeyError("no such instant")
@@ -1079,7 +1172,7 @@ def test_what_fails_between_two_looks_is_the_tests(monkeypatch: pytest.MonkeyPat
 
 
 def test_clock_and_context_say_what_they_are() -> None:
-    """In a failed assertion."""
+    """The reprs of the clock and the context are readable in a failed assertion."""
     assert repr(clock) == "<watchdog_lambda.testing.clock>"
     assert repr(FakeContext(5.0, function_name="f", aws_request_id="r")) == (
         "FakeContext(timeout=5.0, function_name='f', aws_request_id='r')"
@@ -1087,7 +1180,10 @@ def test_clock_and_context_say_what_they_are() -> None:
 
 
 def test_a_context_of_another_invocation_counts_for_itself() -> None:
-    """What is under way has its own."""
+    """A context of another invocation keeps its own time.
+
+    The current invocation has its own context.
+    """
     other = FakeContext(7.0)
 
     @watch
@@ -1105,7 +1201,10 @@ def in_a_thread_of_the_handlers(call: Callable[[], object], times: int = 1) -> N
 
 
 def test_expire_in_a_thread_of_the_handlers_without_interrupt_returns() -> None:
-    """There is nothing to wait for, nor is the second time."""
+    """In a thread of the handler's expire() returns each time if there is no interrupt.
+
+    There is nothing to wait for.
+    """
 
     @watch(interrupt="none")
     def handler(_event: object, _context: object) -> float:
@@ -1116,7 +1215,10 @@ def test_expire_in_a_thread_of_the_handlers_without_interrupt_returns() -> None:
 
 
 def test_expire_in_a_thread_of_the_handlers_behind_a_shield_returns() -> None:
-    """It lands at the end of the shield, in the handler's own thread."""
+    """In a thread of the handler's expire() returns behind a shield.
+
+    The interrupt lands at the shield's end, in the handler's own thread.
+    """
     order: list[str] = []
 
     @watch
@@ -1133,7 +1235,10 @@ def test_expire_in_a_thread_of_the_handlers_behind_a_shield_returns() -> None:
 
 
 def test_async_expire_behind_a_shield_returns_each_time() -> None:
-    """No more time passes: production goes on there until the shield ends."""
+    """Behind a shield an async expire() returns each time, and no more time passes.
+
+    In production the handler goes on until the shield ends.
+    """
     left: list[float] = []
 
     @watch
@@ -1150,7 +1255,10 @@ def test_async_expire_behind_a_shield_returns_each_time() -> None:
 
 
 def test_an_invocation_moves_after_the_thread_has_done_with_it() -> None:
-    """Its course is over, its instants are still told."""
+    """An invocation is moved even if the watchdog's thread has finished with it.
+
+    Its escalation is over, and its instants are still read.
+    """
 
     @watch(interrupt="none")
     def handler(_event: object, _context: object) -> tuple[float, float]:
@@ -1175,7 +1283,10 @@ def test_the_time_of_a_landing_is_taken_out_wherever_it_is_told(
     monkeypatch: pytest.MonkeyPatch,
     has_landed: bool,  # noqa: FBT001
 ) -> None:
-    """Also where the record has not seen it land yet, or its error is gone."""
+    """The time that a landing takes is subtracted from every figure.
+
+    This includes records that have not noted the landing yet, and landings whose error is gone.
+    """
     error = LambdaTimeout("27.1 s") if has_landed else None
     record = SimpleNamespace(
         at=27.1, landed_at=27.2 if has_landed else None, place="", error=lambda: error
@@ -1208,7 +1319,10 @@ def test_the_fixtures_are_those_of_this_module(
     watchdog_timeouts: list[dict[str, Any]],
     watchdog_hooks: None,
 ) -> None:
-    """As users have them; in a pytest of its own in tests/test_pytest_plugin.py."""
+    """The fixtures of pytest are those of this module.
+
+    Another test has them in a pytest of its own: tests/test_pytest_plugin.py.
+    """
 
     @watch
     def handler(_event: object, _context: object) -> None:
@@ -1228,7 +1342,7 @@ def test_the_fixtures_are_those_of_this_module(
 def test_records_are_those_of_the_log(
     timeouts: list[dict[str, Any]], capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """The very same, and the line is written all the same."""
+    """timeout_records() has the record of the log, and the line is written as well."""
     with pytest.raises(LambdaTimeout):
         watch(lambda _e, _c: expire())({}, FakeContext())
 
@@ -1240,7 +1354,10 @@ def test_records_are_those_of_the_log(
 
 
 def test_records_of_a_block_only() -> None:
-    """Blocks may be one in another; nothing listens afterwards."""
+    """timeout_records() has the records of its block only, also if blocks are nested.
+
+    No listener is left afterwards.
+    """
     handler = watch(fallback=None)(lambda _e, _c: expire())
     before = list(listeners)
     with timeout_records() as outer:
@@ -1253,7 +1370,10 @@ def test_records_of_a_block_only() -> None:
 
 
 def test_hooks_of_a_block_only() -> None:
-    """Those registered in it are forgotten, those removed in it come back; stages, too."""
+    """isolated_hooks() restores the hooks and stages of before.
+
+    Hooks registered in the block are removed, and those removed in it come back.
+    """
     before, early = Mock(), Mock()
     with isolated_hooks():
         shutdown_hook(before)
@@ -1270,7 +1390,7 @@ def test_hooks_of_a_block_only() -> None:
 
 
 def test_an_instant_that_is_past_is_where_time_is() -> None:
-    """As one that real time has come to meanwhile: nothing is moved, and nothing goes back."""
+    """Moving time to a past instant changes nothing, as real time may have reached it already."""
 
     @watch
     def handler(_event: object, _context: object) -> str:

@@ -1,4 +1,4 @@
-"""A test that moves time where nothing is watched is told why."""
+"""If nothing is watched, a test that moves time gets an error that says why."""
 
 from __future__ import annotations
 
@@ -33,7 +33,10 @@ def handler(_event: object, _context: object) -> None:
     ],
 )
 def test_a_context_without_a_time_is_named(context: Any, why: str) -> None:
-    """And what to call the handler with; the log's warning would not be seen."""
+    """The error for a context without a time names a context to use.
+
+    The log's warning would not be seen.
+    """
     with pytest.raises(ClockError, match=rf"^expire\(\): the handler is not watched, for {why}"):
         handler({}, context)
     with pytest.raises(ClockError, match=NAMES_IT):
@@ -41,13 +44,16 @@ def test_a_context_without_a_time_is_named(context: Any, why: str) -> None:
 
 
 def test_a_handler_that_is_not_watched_is_told_how() -> None:
-    """By the decorator, or in the test."""
+    """The error for an unwatched handler says how to watch it, by the decorator or in the test."""
     with pytest.raises(ClockError, match=r"no watched invocation is under way.*FakeContext"):
         expire()
 
 
 def test_a_thread_of_an_unwatched_handler_is_told_the_same() -> None:
-    """The guard is not in its stack."""
+    """In a thread of an unwatched handler the error is the same.
+
+    The thread's stack does not have the guard.
+    """
     raised: list[BaseException] = []
 
     def work() -> None:
@@ -69,6 +75,9 @@ def test_a_thread_of_an_unwatched_handler_is_told_the_same() -> None:
 
 @pytest.mark.parametrize("timeout", [30_000, 900.5, 0, -1.0, float("nan"), "30"])
 def test_a_context_has_a_timeout_that_a_function_can_have(timeout: Any) -> None:
-    """Lambda's longest is 900 s; more was most likely meant as milliseconds."""
+    """A context's timeout must be one that a function can have.
+
+    Lambda's longest is 900 s, and a larger value was probably meant as milliseconds.
+    """
     with pytest.raises(ValueError, match="at most 900 s: seconds, not milliseconds"):
         FakeContext(timeout)

@@ -1,4 +1,4 @@
-"""A handler without a wrapper: what is around it is chosen by environment variables alone."""
+"""A handler without a wrapper, because environment variables alone choose the wrappers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ calls = 0
 
 
 def state() -> dict[str, Any]:
-    """What the wrappers have done to the process's signals and its interval timer."""
+    """Return what the wrappers have done to the process's signals and its interval timer."""
     return {
         "alarm": name(signal.getsignal(signal.SIGALRM)),
         "timer": round(signal.getitimer(signal.ITIMER_REAL)[0], 1),
@@ -24,7 +24,7 @@ def name(action: Any) -> str:
 
 
 def handler(event: dict[str, Any], _context: Any) -> dict[str, Any]:
-    """Answer at once, or what the event says."""
+    """Answer at once, or do what the event says."""
     global calls  # noqa: PLW0603
     calls += 1
     try:
@@ -42,7 +42,7 @@ def handler(event: dict[str, Any], _context: Any) -> dict[str, Any]:
 
 
 def swallow() -> None:
-    """What retries do."""
+    """Swallow errors, as retries do."""
     try:
         time.sleep(60)
     except Exception as error:

@@ -1,4 +1,4 @@
-"""What New Relic's layer puts before the handler in NEW_RELIC_LAMBDA_HANDLER."""
+"""Calls the handler of NEW_RELIC_LAMBDA_HANDLER, as New Relic's layer does."""
 
 from __future__ import annotations
 

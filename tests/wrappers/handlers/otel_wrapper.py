@@ -1,4 +1,4 @@
-"""What OpenTelemetry's Lambda layer puts between the runtime and the handler in ORIG_HANDLER."""
+"""Calls the handler of ORIG_HANDLER for the runtime, as OpenTelemetry's Lambda layer does."""
 
 from __future__ import annotations
 

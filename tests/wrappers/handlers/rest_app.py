@@ -1,4 +1,4 @@
-"""Powertools: an event handler's routes, with Logger and Metrics around it."""
+"""A Powertools event handler with routes, in Logger and Metrics."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ def sleep() -> None:
 
 @app.get("/answered")
 def answered() -> None:
-    """Run into it, with an answer ready."""
+    """Run into the timeout, with an exception handler that answers."""
     time.sleep(60)
 
 
 @app.exception_handler(TimeoutError)
 def late(error: TimeoutError) -> Response[str]:
-    """Answer for routes that took too long, but for /sleep."""
+    """Answer for routes that took too long, except /sleep."""
     if app.current_event.path == "/sleep":
         raise error
     return Response(status_code=504, content_type="text/plain", body=str(error))
@@ -50,5 +50,5 @@ def late(error: TimeoutError) -> Response[str]:
 @logger.inject_lambda_context
 @metrics.log_metrics(capture_cold_start_metric=False)
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
-    """Resolve the event's route."""
+    """Pass the event to its route."""
     return app.resolve(event, context)

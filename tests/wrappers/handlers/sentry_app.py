@@ -1,4 +1,4 @@
-"""A handler that switches Sentry on at its import, as Sentry's documentation has it."""
+"""A handler that enables Sentry at its import, as Sentry's documentation describes."""
 
 from __future__ import annotations
 

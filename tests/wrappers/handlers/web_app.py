@@ -42,7 +42,7 @@ async def block() -> None:
 
 @app.get("/thread")
 def thread() -> None:
-    """Block on a thread of Starlette's pool, for this is no coroutine function."""
+    """Block on a thread of Starlette's pool, because this is no coroutine function."""
     try:
         time.sleep(4)
     finally:
