@@ -298,7 +298,7 @@ def test_package_elsewhere_leaves_the_path_alone(sandbox: Sandbox) -> None:
     [
         (("vendor", "exec-wrapper"), ENTRYPOINT, "vendor.handler"),
         (("exec-wrapper", "vendor"), "vendor.handler", "app.handler"),
-        # A repeated entry would do no harm.
+        # A second exec-wrapper does no harm.
         (("exec-wrapper", "exec-wrapper"), ENTRYPOINT, "app.handler"),
     ],
     ids=["around the vendor", "inside the vendor", "twice"],

@@ -250,7 +250,7 @@ class Model:
         self.killed = False  # whether it has reached the time when Lambda kills
         self.landed: list[str] = []
         self.caught = 0  # the number of the interrupt that the user's own code has caught
-        self.after_last_call = 0  # how many of them have landed after that
+        self.after_last_call = 0  # how many interrupts have landed after last call
         self.ran: list[str] = []  # the hooks that must have run
 
     @property

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.soak
 
 
-# Python loads this at the start of the soak's processes. Interrupts are no longer withdrawn when a
-# handler has ended, which settle does otherwise.
+# Python loads this at the start of the soak's processes. It injects an interrupt after a
+# handler's end, as if settle had not withdrawn one.
 SABOTAGE: Final = f"""
 import sys
 sys.path.insert(0, {str(ROOT)!r})

@@ -772,7 +772,8 @@ def test_an_inner_one_that_is_given_nothing_changes_nothing(scene: Scene) -> Non
 def test_once_the_watchdog_acts_the_plan_stays(scene: Scene) -> None:
     """Once the watchdog acts the plan is fixed.
 
-    An inner handler's options come too late, or are kept if the watchdog acts by them.
+    An inner handler's options have no effect if they come later, and are kept if the watchdog
+    acts by them.
     """
     outer_plan: list[object] = []
 

@@ -266,10 +266,7 @@ def test_a_hook_that_hangs_has_the_budget_and_no_more(
 def test_without_hooks_nothing_is_written(
     sandbox: Sandbox, sigterm: Callable[[Any], object], capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Without hooks nothing is written.
-
-    A user's handler that can run on its thread decides when the process ends.
-    """
+    """Without hooks nothing is written, and a SIGTERM that the user has ignored ends nothing."""
     sigterm(signal.SIG_IGN)
     announce(sandbox)
 

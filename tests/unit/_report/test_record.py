@@ -175,7 +175,7 @@ INJECTED = "no nudge ({}): an interrupt lands only once a blocked call has retur
     ],
 )
 def test_an_obstacle_is_named(changed: dict[str, Any], outcome: str, said: str | None) -> None:
-    """Each way of delivery has its obstacle, except the nudge, which has none."""
+    """The obstacle gives the reason why an interrupt was delayed, and is None with the nudge."""
     why = obstacle(firing(**changed), outcome)
 
     assert why is None if said is None else (why or "").startswith(said)
