@@ -1,18 +1,17 @@
 """Tests the core against a model of its promises: any order of steps, both ways of delivery.
 
 Hypothesis draws the steps: arm, let time pass, fire, deliver, swallow, shield, clean up, wind up,
-fork, settle, and arm again. The handler is real and does one step after the other, as it is told;
-the watchdog is that of production, on an invocation whose time is moved. The model, :class:`Model`,
-knows nothing of it but the promises:
+fork, settle, and arm again. A real handler does the steps one after the other, under production's
+watchdog, on an invocation whose time is moved. The model, :class:`Model`, knows only the promises:
 
 * an interrupt lands only when one is due, and in its own invocation;
-* first ``LambdaTimeout``, then ``Interrupt``, and at last call whatever was left alone until then;
-* a shield holds, a cleanup and a wind-up are left alone;
-* hooks run once each, the last registered first, and not without a firing;
-* what the handler has come to is what the caller gets, and one record tells of it.
+* ``LambdaTimeout`` lands first, then ``Interrupt``, and at last call nothing is spared any more;
+* before last call no interrupt lands in a shield, in a cleanup or in a wind-up;
+* each hook runs once, in reverse order of registration, and only if the watchdog fires;
+* the caller gets the handler's outcome, and one record has it.
 
-Between two steps the handler's thread waits in a frame that no interrupt lands in, so that each
-belongs to the step that it comes in.
+Between two steps the handler's thread waits in a frame in which no interrupt lands, so that each
+interrupt belongs to the step during which it lands.
 """
 
 from __future__ import annotations

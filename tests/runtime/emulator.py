@@ -4,17 +4,17 @@
         emulator.invoke({"warm": True})
         print(emulator.invoke({"name": "World"}).json())
 
-Traps of the emulator that this module does not hide, because they decide what a test may claim:
+Tests must take into account these properties of the emulator, which this module does not hide:
 
-* The deadline starts when the HTTP request arrives, so the first invocation pays for the import of
-  the handler. Send one for warming up first, and give it a timeout that the import fits into: after
-  an init that timed out the next invocation is an empty 502.
-* Every answer of a living function is HTTP 200, errors and ``Task timed out`` included; a process
-  that ended is 502. Judge by the body.
+* The deadline starts when the HTTP request arrives, so the first invocation includes the handler's
+  import. Send one to warm up first, with a timeout that the import fits into: after an init that
+  timed out the next invocation is an empty 502.
+* Every answer of a running process is HTTP 200, including errors and ``Task timed out``; if the
+  process has ended it is 502. Only the body tells them apart.
 * The deadline is in whole seconds, and the answer of a killed function comes some 100 ms late.
-* Two invocations at once crash it.
-* It takes its own flags (``--log-level``, ``--runtime-api-address``, ...) out of the function's
-  command line, wherever they stand.
+* Two concurrent invocations crash the emulator.
+* The emulator removes its own flags (``--log-level``, ``--runtime-api-address``, ...) from the
+  function's command line, at any position.
 * There is no freeze between invocations, and no limit of 10 s for init.
 """
 
@@ -112,19 +112,19 @@ class _Host(emulator.Emulator):
 
 
 class Emulator:
-    """One function in the emulator: started on entry, ended with all it started on exit.
+    """Runs one function in the emulator: starts it on entry, and ends it and its processes on exit.
 
     Args:
         command: The runtime and its handler, for example
             ``[sys.executable, "-m", "awslambdaric", "app.handler"]``.
         cwd: The function's working directory.
-        environment: What is set on top of this process's environment; of the latter, what concerns
-            Lambda is left out.
-        timeout: The function's timeout; whole seconds, as in Lambda.
-        memory_size: The function's memory in MB; told to the function, not enforced.
+        environment: Variables in addition to this process's environment, from which those that
+            concern Lambda are left out.
+        timeout: The function's timeout, in whole seconds as in Lambda.
+        memory_size: The function's memory in MB, which the function is told and is not enforced.
         function_name: The function's name.
-        warm_up: An event to invoke the function with at the start, so that no later invocation pays
-            for the init. None: don't.
+        warm_up: An event with which the function is invoked at the start, so that no later
+            invocation includes the init; None for no such invocation.
 
     Thread: any, but one invocation at a time.
     """
@@ -207,7 +207,7 @@ class Emulator:
             event: Anything that ``json.dumps`` takes.
 
         Raises:
-            EmulatorError: No answer in time, or the emulator is gone.
+            EmulatorError: There is no answer in time, or the emulator has ended.
         """
         if not self._invoking.acquire(blocking=False):
             raise EmulatorError("two invocations at once crash the emulator; make them serial")
@@ -265,8 +265,7 @@ class Emulator:
     ) -> Line:
         """Return the first line that the predicate holds for, waiting for it if need be.
 
-        What the function's process writes while no invocation is under way, or on its way down, is
-        read here in its own time.
+        Use this for what the function's process writes between two invocations, or while it ends.
 
         Args:
             predicate: Called with each line's text.
@@ -274,7 +273,7 @@ class Emulator:
             since: The number of lines to leave out from the start: what ``len(lines)`` was before.
 
         Raises:
-            EmulatorError: No such line in time.
+            EmulatorError: There is no such line in time.
         """
 
         def found() -> Line | None:

@@ -1,4 +1,4 @@
-"""Lambda's Runtime API as Managed Instances have it: several pollers, and no kill at the deadline.
+"""Simulates the Runtime API of Managed Instances: several pollers, and no kill at the deadline.
 
     with RuntimeApi(timeout=2.0) as api:
         ...  # start a runtime with AWS_LAMBDA_RUNTIME_API=api.address
@@ -6,11 +6,11 @@
         first, second = api.send({"do": "sleep"}), api.send({"do": "sleep"})
         print(first.answer(within=5.0).body, second.answer(within=5.0).seconds)
 
-It tells a deadline and does nothing about it, as Lambda does there. What the runtime must not do is
-refused as by Lambda's own: a second answer to one invocation and a second error at init get 403.
+It sets a deadline and does not enforce it, as Lambda does there. It refuses what Lambda's own API
+refuses: a second answer to one invocation and a second error at init get 403.
 
-For SnapStart a runtime asks for the restore before its first event, which is what the snapshot is
-taken in; it waits until ``api.restore()``:
+With SnapStart a runtime asks for the restore before its first event, and the snapshot is taken
+during this request; it waits until ``api.restore()``:
 
     api.wait_for_snapshot()
     ...  # stop the process for a while
@@ -88,7 +88,7 @@ class Invocation(runtime_api.Event):
         """Wait for the answer.
 
         Raises:
-            NoAnswer: None within so many seconds from now.
+            NoAnswer: There is none within so many seconds from now.
         """
         with self._news:
             self._news.wait_for(lambda: self.posted, within)
@@ -104,7 +104,7 @@ class RuntimeApi(runtime_api.RuntimeApi):
 
     Args:
         timeout: The function's timeout in seconds.
-        told: What the deadline header says instead, in seconds from when the event is taken.
+        told: The time in the deadline header, if it differs, in seconds after the event is taken.
 
     Thread: any.
     """
@@ -169,7 +169,7 @@ class RuntimeApi(runtime_api.RuntimeApi):
         """Send an event and wait for its answer.
 
         Raises:
-            NoAnswer: None within so many seconds.
+            NoAnswer: There is none within so many seconds.
         """
         return self.send(event).answer(within=within)
 
@@ -177,7 +177,7 @@ class RuntimeApi(runtime_api.RuntimeApi):
         """Wait until so many workers ask for an event at once.
 
         Raises:
-            NoAnswer: Fewer within so many seconds.
+            NoAnswer: There are fewer within so many seconds.
         """
         with self.news:
             if not self.news.wait_for(lambda: self.pollers >= count, within):

@@ -646,7 +646,8 @@ class EmulatedInstances:
         """Return the status, decoded body and seconds of one invocation.
 
         A worker that has just answered is not ready for the next event yet, and the emulator
-        refuses what comes while none is. Such an event is sent again, for so many seconds.
+        refuses an event while no worker is ready. A refused event is sent again, for up to `within`
+        seconds.
         """
         until = time.monotonic() + within
         while True:
@@ -674,7 +675,7 @@ class EmulatedInstances:
     def serving(self, *, within: float = 15.0) -> set[int]:
         """Return the workers' pids, once all of them serve at the same time.
 
-        Nothing that is refused is sent again here: one worker could serve both, one by one.
+        A refused event is not sent again here, because one worker could serve both in turn.
         """
         until = time.monotonic() + within
         while True:

@@ -1,8 +1,8 @@
 """The package's lines show nothing of event, context, environment, locals or errors' messages.
 
-Each source has a canary of its own. Every line that a function leaves is searched for all of them,
-whatever has written it: the package, the runtime, the emulator. What may be found, and is, as the
-user's own decision:
+Each source has a canary of its own. Every line of a function's log is searched for all of them,
+whether the package, the runtime or the emulator has written it. Canaries are expected in these
+places, because the user has decided to write there:
 
 - the message of an error that leaves the handler. The runtime writes it, with or without us, and
   hands it to the caller;

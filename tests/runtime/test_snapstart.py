@@ -1,8 +1,8 @@
 """Tests of SnapStart, with the runtime's own restore and the user's hooks around the snapshot.
 
-AWS's emulator knows nothing of it; the runtime is the real one, and talks to :mod:`.runtime_api`.
-SIGSTOP stands for the time that a snapshot lies on a disk. What it cannot show is memory that is
-restored more than once, and a monotonic clock that has jumped.
+AWS's emulator does not support it; the runtime is the real one, connected to :mod:`.runtime_api`.
+SIGSTOP stands for the time between the snapshot and the restore. These tests cannot show memory
+that is restored more than once, or a monotonic clock that has jumped.
 """
 
 from __future__ import annotations

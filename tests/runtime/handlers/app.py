@@ -1,8 +1,8 @@
 """A handler with every way of being stuck, chosen by the event: ``{"do": "sleep"}``.
 
-All of them live in one process, so that each has to be left in a state in which the next works.
-Nothing here knows of the watchdog: this is what users' code looks like. Libraries are imported by
-the kinds that use them, for what is loaded changes what a timeout does.
+All of them run in one process, so each must leave it in a state in which the next one works.
+Nothing here uses the watchdog, as users' code does not. Libraries are imported by the kinds that
+use them, because the loaded modules affect what a timeout does.
 """
 
 # These handlers are as bad as code found in practice, on purpose; their names say what they do.

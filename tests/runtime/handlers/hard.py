@@ -1,7 +1,7 @@
 """Handlers that time out with the process in a bad state, chosen by the event.
 
-Each puts everything back in a ``finally``, which runs only if the interrupt lands: what comes after
-it is answered by the same process, in order.
+Each restores the state in a ``finally``, which runs only if the interrupt lands. So one process can
+serve all of them in turn.
 """
 
 from __future__ import annotations

@@ -126,7 +126,7 @@ def drop(event: dict[str, Any]) -> Any:
 def read(record: Any) -> None:
     """A record handler that raises the second record's content, and hangs in the third.
 
-    The first one is done: where all fail, Powertools raises their messages in one of its own.
+    The first record is done, because if all fail Powertools raises an error with their messages.
     """
     if record.message_id == "message-1":
         raise ValueError(record.body)
