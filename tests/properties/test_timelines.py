@@ -76,9 +76,9 @@ def test_no_instant_comes_before_the_one_before_it(
 def test_what_anybody_might_set_leaves_room_between_any_two(
     seconds: float, grace: float, budget: float | None, last_call: float
 ) -> None:
-    """For usual settings no two of the five instants are equal.
+    """For usual settings all instants differ, and are in order.
 
-    They are start, grace, last call, last words and hard deadline.
+    They are start, grace, overdue, last call, dump and hard deadline.
     """
     chosen = settings(grace, budget, last_call)
     if chosen is None:

@@ -226,7 +226,8 @@ def test_both_ways_to_get_hold_of_the_handler(way: Way) -> None:
 def test_a_death_while_the_answer_is_sent_is_answered_once(do: str) -> None:
     """A process that dies while its answer is sent is answered for once.
 
-    Here the platform has taken nothing of its answer.
+    Here the platform has taken nothing of its answer. One that hangs there is left to the
+    platform.
     """
     with running(function("answering")) as emulator:
         before = look(emulator)

@@ -188,10 +188,7 @@ def test_context_and_remaining_time_agree_at_every_moment() -> None:
 
 
 def test_a_handler_that_is_not_watched_sees_time_pass() -> None:
-    """A handler that is not watched sees real time pass.
-
-    It is the only one that may look at its context.
-    """
+    """In a handler that is not watched clock.advance() moves the time of its context."""
 
     def handler(context: FakeContext) -> int:
         chunks = 0
@@ -1126,7 +1123,7 @@ def test_a_watchdog_that_does_not_run_is_said(monkeypatch: pytest.MonkeyPatch) -
 
     class Lost(list[Any]):
         def append(self, _errand: object) -> None:
-            """Stand for a hook that is never called."""
+            """Drop the errand, so that it is never called."""
 
     monkeypatch.setattr(process_watchdog, "pending_calls", Lost())
 
