@@ -156,7 +156,7 @@ def test_a_larger_before_is_no_later(
 def test_a_stuck_handler_is_given_up_between_last_call_and_last_words(
     seconds: float, grace: float, last_call: float, action: str
 ) -> None:
-    """A stuck handler is given up between last call and last words.
+    """A stuck handler is given up between last call and the dump of its stacks.
 
     So no dump is made for a watchdog that has reported.
     """
