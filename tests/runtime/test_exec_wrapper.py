@@ -176,7 +176,7 @@ def test_layer_is_loaded_compiled(aws: AwsStart) -> None:
 
     The source is not read, and /opt is read-only on Lambda.
     """
-    for source in (aws.opt / "python/watchdog_lambda").glob("*.py"):
+    for source in (aws.opt / "python/watchdog_lambda").rglob("*.py"):
         source.write_text("raise ImportError('this was compiled anew')\n", encoding="utf-8")
 
     with running(aws.function(environment=with_wrapper(aws))) as function:

@@ -524,8 +524,8 @@ def test_no_record_is_begun_in_the_grace_period(run: Run, interrupt: str) -> Non
         assert report["interrupts"] == []
 
 
-def test_hooks_run_for_a_batch_that_stopped_by_the_clock(run: Run) -> None:
-    """A batch that the clock ends before the watchdog has woken begins no further record."""
+def test_a_batch_that_the_clock_ends_begins_no_further_record(run: Run) -> None:
+    """A batch whose time is up before the watchdog has woken runs its hooks all the same."""
     processor = batch.BatchProcessor(batch.EventType.SQS)
     shutdown_hook(lambda _details: ended.append("hook"))
 
@@ -544,6 +544,7 @@ def test_hooks_run_for_a_batch_that_stopped_by_the_clock(run: Run) -> None:
 
     assert outcome.failed == names(1)
     assert begun == ["a"]
+    assert ended == ["hook"]
 
 
 @pytest.mark.parametrize("raises", [True, False])

@@ -69,4 +69,5 @@ def test_a_nudge_between_a_callbacks_turn_and_its_call_loses_no_task() -> None:
         handler("spin", context)
 
     assert context.get_remaining_time_in_millis() > 350, "not only at last call"
+    assert seen == ["cancelled"]
     assert handler("next", Context(5.0)) == "next"

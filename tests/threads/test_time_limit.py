@@ -57,9 +57,8 @@ def test_a_block_that_takes_too_long_is_left(run: Callable[[Callable[[], Any]], 
     """
 
     def limited() -> None:
-        with time_limit(SHORT) as limit:
+        with time_limit(SHORT):
             spin()
-        assert not limit.expired
 
     began = time.monotonic()
     with pytest.raises(TimeLimitExceeded) as raised:

@@ -146,7 +146,7 @@ def test_a_finally_is_stood_by() -> None:
     assert nearest(frame(OWNS, "closes"), frame(OWNS, "cleans", IN_THE_FINALLY + 4)) == "cleans"
 
 
-def test_what_nobody_has_called_is_stood_by(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_nobody_has_called_is_stood_by() -> None:
     """A callback of a weak reference is not the target: the frame below it is not at a call."""
     assert nearest(frame(OWNS, "callback"), frame(OWNS, "outer", POPS[0])) == "outer"
     assert nearest(frame(OWNS, "callback"), frame(OWNS, "outer", 0)) == "outer", "at its RESUME"
@@ -284,7 +284,7 @@ def test_a_blocked_call_may_be_cut_but_for_two_places() -> None:
 
 def test_a_condition_s_helper_is_still_called_so() -> None:
     """``threading.Condition`` still has the helper of that name on this interpreter."""
-    assert threading.Condition._acquire_restore.__name__ in "_acquire_restore"  # type: ignore[attr-defined]
+    assert threading.Condition._acquire_restore.__name__ == "_acquire_restore"  # type: ignore[attr-defined]
     assert threading.Condition.wait.__code__.co_filename == STDLIB + "threading.py"
 
 
