@@ -25,11 +25,15 @@ _report.listeners.append(records.append)
 
 
 def is_cut(record: dict[str, Any]) -> bool:
-    """Whether an interrupt of this timeout has landed at last call or later, or not at all."""
+    """Whether last call has cut this timeout's handler, or what was left in its event loop.
+
+    An interrupt has landed at last call or later, or none has; or a task has not ended by then.
+    """
     limit, grace = record["elapsed_ms"] + record["remaining_ms"], record["grace_period_ms"]
     last_call = limit - min(500, grace / 4) - 1  # all of them are rounded
     landed = [each["landed_after_ms"] or limit for each in record["interrupts"]]
-    return bool(max(landed, default=limit) >= last_call)
+    has_unended = "did not end" in record.get("recycled", "")
+    return has_unended or bool(max(landed, default=limit) >= last_call)
 
 
 def strike(name: str, seconds: float) -> tuple[list[str], bool]:

@@ -191,8 +191,9 @@ _LARGE: Final = (
 )
 
 _FRESH: Final = (
-    "It runs code and touches memory that nothing has used before; what of it could be done at the "
-    "init is done there."
+    "The watchdog's thread wakes, because it is told of a deadline for the first time, and sets "
+    "the kernel timers, which must not wait. The rest is code and memory that nothing has used "
+    "before; what of it could be done at the init is done there."
 )
 _IMPORTED: Final = "Something that a start imports has imported it."
 
