@@ -9,7 +9,7 @@ from benchmarks.pages import remake
 from benchmarks.surroundings import ROOT
 
 from .calls import CALLS, GROUPS
-from .results import TITLES, Results, in_ms, is_emulated
+from .results import TITLES, Results, in_ms
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -38,7 +38,7 @@ def redraw() -> None:
 
 
 def show(name: str) -> None:
-    make = {"summary": _summary, "emulated": _emulated, "unreached": _unreached, "table": _table}
+    make = {"summary": _summary, "unreached": _unreached, "table": _table}
     print(*make[name](read()), sep="\n")
 
 
@@ -59,25 +59,6 @@ def _summary(results: Results) -> list[str]:
         lines.append(f"| {version} | {within} | {' | '.join(counts)} |")
         medians = (f"{in_ms(statistics.median(found))} ms" for found in interrupted)
         lines.append(f"| | median of these | {' | '.join(medians)} |")
-    return lines
-
-
-def _emulated(results: Results) -> list[str]:
-    """What is reached on another processor; the times are those of its emulator."""
-    lines: list[str] = []
-    for version in filter(is_emulated, results.cells):
-        cells = {name: row["watchdog"] for name, row in results.cells[version].items()}
-        unlike = [
-            f"{CALLS[name].label} ({cell})"
-            for name, cell in cells.items()
-            if (cell.figure is None) != (results.across(name, "watchdog")[-1].figure is None)
-        ]
-        reached = sum(cell.figure is not None for cell in cells.values())
-        lines.append(
-            f"CPython {version}: {reached} of {len(cells)} interrupted within "
-            f"{results.window_s:.0f} s; unlike {results.interpreters[-1]} above: "
-            f"{', '.join(unlike) or 'none'}."
-        )
     return lines
 
 

@@ -74,8 +74,8 @@ class Results(NamedTuple):
 
     @property
     def interpreters(self) -> list[str]:
-        """Their versions, in the order that they were asked for; without the emulated ones."""
-        return [version for version in self.cells if not is_emulated(version)]
+        """Their versions, in the order that they were asked for."""
+        return list(self.cells)
 
     def across(self, name: str, way: str) -> list[Cell]:
         """One call in one way on each interpreter, in their order."""
@@ -83,8 +83,8 @@ class Results(NamedTuple):
 
     def worse(self) -> Iterator[str]:
         """Where the watchdog did not reach what the recipe reached: a defect of ours."""
-        for version in self.interpreters:
-            for name, row in self.cells[version].items():
+        for version, rows in self.cells.items():
+            for name, row in rows.items():
                 if row["alarm"].figure is not None and row["watchdog"].figure is None:
                     yield f"{version}: {name}: {row['watchdog']}, and SIGALRM {row['alarm']} ms"
 
@@ -110,11 +110,6 @@ class Results(NamedTuple):
             for version, rows in read["cells"].items()
         }
         return cls(**read)
-
-
-def is_emulated(version: str) -> bool:
-    """Whether this is an interpreter for another processor, whose name follows the version."""
-    return " " in version
 
 
 def in_ms(figure: float | None) -> str:
