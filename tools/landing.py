@@ -25,15 +25,11 @@ _report.listeners.append(records.append)
 
 
 def is_cut(record: dict[str, Any]) -> bool:
-    """Whether last call has cut this timeout's handler, or what was left in its event loop.
-
-    An interrupt has landed at last call or later, or none has; or a task has not ended by then.
-    """
+    """Whether last call has met the handler, or what was left in its event loop."""
     limit, grace = record["elapsed_ms"] + record["remaining_ms"], record["grace_period_ms"]
     last_call = limit - min(500, grace / 4) - 1  # all of them are rounded
-    landed = [each["landed_after_ms"] or limit for each in record["interrupts"]]
-    has_unended = "did not end" in record.get("recycled", "")
-    return has_unended or bool(max(landed, default=limit) >= last_call)
+    ended = record["ended_after_ms"] or limit
+    return bool(ended >= last_call) or "did not end" in record.get("recycled", "")
 
 
 def strike(name: str, seconds: float) -> tuple[list[str], bool]:
