@@ -19,20 +19,24 @@ if TYPE_CHECKING:
     from .report import Found, Tell
 
 _APP: Final = """
-import time
-from pathlib import Path
+import os, time
+
+def write(note):
+    with open(note + ".new", "w") as file:
+        file.write(repr(time.monotonic()))
+    os.replace(note + ".new", note)
 
 def handler(event, _context):
-    do, note = event["do"], Path(event["note"])
+    do, note = event["do"], event["note"]
     try:
         if do != "answer":
             time.sleep(30)
     except TimeoutError:
-        note.write_text(repr(time.monotonic()))
+        write(note)
         if do == "raise":
             raise
     else:
-        note.write_text(repr(time.monotonic()))
+        write(note)
     return "answered"
 """
 """Notes when it saw its interrupt, or when it answers if it is told to."""
@@ -59,14 +63,21 @@ def _measure(*, quick: bool, tell: Tell) -> Found:  # noqa: ARG001 - never in sh
             _after_the_note(emulator, "answer", note)  # the start of the process
             for what, (title, samples) in _WAYS.items():
                 tell(f"{title}: {samples} times")
-                found[what] = [_after_the_note(emulator, what, note) for _ in range(samples)]
+                tries = (_after_the_note(emulator, what, note) for _ in range(samples))
+                found[what] = [ms for ms in tries if ms is not None]
     return found
 
 
-def _after_the_note(emulator: Emulator, do: str, note: Path) -> float:
-    """Milliseconds from what the handler has noted to the last byte of the answer."""
+def _after_the_note(emulator: Emulator, do: str, note: Path) -> float | None:
+    """Milliseconds from what the handler has noted to the last byte of the answer.
+
+    None if it was cut before it had noted anything: this process had no processor for long.
+    """
+    note.unlink(missing_ok=True)
     event = json.dumps({"do": do, "note": str(note)}).encode()
     call = emulator.invoke(event, lambda _what, _at: None)
+    if not note.exists():
+        return None
     return (call.began + call.seconds - float(note.read_text())) * 1000
 
 

@@ -12,8 +12,11 @@ import pytest
 from tests.support import BOUND, Context, eventually, landed_outside, plan
 from tests.threads.gates import Gate, GatedInjector, GatedNudge, SilentNudge, parts
 from watchdog_lambda import LambdaTimeout, Watchdog
+from watchdog_lambda._cpython.delivery import holding
+from watchdog_lambda._cpython.recursion import Room
 from watchdog_lambda._cpython.source import is_ours
 from watchdog_lambda._engine import interrupts, snapshot
+from watchdog_lambda._engine import invocation as invocation_module
 from watchdog_lambda._engine.current import active
 from watchdog_lambda._engine.invocation import Invocation
 from watchdog_lambda._handler import guard
@@ -97,6 +100,46 @@ def test_a_nudge_sent_after_settle_does_not_reach_the_next_invocation() -> None:
     with parts(nudge=GatedNudge(gate)):
         assert watched("race", Context(SHORT)) is RESULT
         assert watched("next", Context(60.0)) is RESULT
+
+
+def test_a_timeout_that_begins_as_the_handler_ends_leaves_the_recursion_limit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A watchdog that begins a timeout as the handler ends leaves the recursion limit as it was.
+
+    The watchdog has found the invocation open; the handler's thread closes it and waits in settle.
+    """
+    gate, add, closed = Gate(), Room.add, threading.Event()
+
+    def held(room: Room) -> None:
+        gate.hold()
+        add(room)
+
+    def waits(lock: Any, act: Callable[[], Any]) -> Any:
+        closed.set()
+        return holding(lock, act)
+
+    def let_the_watchdog_go_on() -> None:
+        assert closed.wait(BOUND)
+        gate.open()
+
+    def handler(event: str, _context: object) -> object:
+        if event == "race":
+            gate.wait_until_reached()
+        return RESULT
+
+    limit = sys.getrecursionlimit()
+    watched = guard(handler, plan(grace_period=0.01))
+    ready(watched)
+    monkeypatch.setattr(Room, "add", held)
+    monkeypatch.setattr(invocation_module, "holding", waits)
+    opener = threading.Thread(target=let_the_watchdog_go_on)
+    opener.start()
+
+    assert watched("race", Context(SHORT)) is RESULT
+
+    opener.join(BOUND)
+    assert sys.getrecursionlimit() == limit
 
 
 @pytest.mark.parametrize("ends_with", ["a result", "an error"])

@@ -30,6 +30,7 @@ else:
     import _signal as signal  # without signal.py, whose enums take 0.6 ms of a cold start
 
 _YIELD = 0.001
+"""Seconds for which a nudge that cannot decide lets other threads run."""
 
 
 class Nudge:

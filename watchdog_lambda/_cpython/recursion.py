@@ -16,14 +16,28 @@ ROOM = 60
 """The additional depth: the frames of a decision, and up to 3.11 the calls from C code in them."""
 
 
-def add_room() -> None:
-    """Raise the limit. Thread: any."""
-    sys.setrecursionlimit(sys.getrecursionlimit() + ROOM)
+class Room:
+    """The additional depth of one timeout."""
 
+    __slots__ = ("_is_added",)
 
-def remove_room() -> None:
-    """Lower it again. It stays as it is, which is harmless, if the caller is too deep for that."""
-    try:
-        sys.setrecursionlimit(sys.getrecursionlimit() - ROOM)
-    except RecursionError:
-        pass
+    def __init__(self) -> None:
+        self._is_added = False
+
+    def add(self) -> None:
+        """Raise the limit, unless this has been done. Thread: any, one at a time."""
+        if not self._is_added:
+            self._is_added = True
+            sys.setrecursionlimit(sys.getrecursionlimit() + ROOM)
+
+    def remove(self) -> None:
+        """Lower the limit again, if it was raised. Thread: as for :meth:`add`.
+
+        It stays as it is, which is harmless, if the caller is too deep for the lower one.
+        """
+        if self._is_added:
+            self._is_added = False
+            try:
+                sys.setrecursionlimit(sys.getrecursionlimit() - ROOM)
+            except RecursionError:
+                pass

@@ -5,8 +5,8 @@ that releases the GIL, so the thread may run in between. Reading its CPU time do
 GIL, so it is read before and after: if it has not changed, the thread is still in that call.
 
 A wait for the GIL looks like a wait for a lock with a time limit, and one for the mutex of the GIL
-like one for any mutex of C code, so none of these counts as blocked. Among three threads that
-compute, one waits for that mutex in 6 to 16 of 100 looks (3.11 to 3.14).
+like one for any mutex of C code, so none of these counts as blocked. Beside three threads that
+compute, a main thread that computes waits for that mutex in 6 to 16 of 100 looks (3.11 to 3.14).
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ _FUTEX = {"x86_64": 202, "aarch64": 98}
 """The system call's number, as in the kernel's ``unistd.h``."""
 
 _WAIT_BITSET = 9
-"""The futex operation of glibc's semaphores, which are Python's locks. Its mutexes have another."""
+"""The futex operation of glibc's semaphores, which are Python's locks. Its mutexes have another, as
+musl's semaphores do, so with musl no wait for a lock counts as blocked."""
 
 
 def main_is_blocked(thread_id: int) -> bool:

@@ -53,7 +53,7 @@ from __future__ import annotations
 from _thread import RLock
 
 from watchdog_lambda._cpython.delivery import holding
-from watchdog_lambda._cpython.recursion import add_room, remove_room
+from watchdog_lambda._cpython.recursion import Room
 from watchdog_lambda._cpython.source import SourceMap, current_path
 from watchdog_lambda.errors import prepared
 
@@ -121,8 +121,8 @@ class Firing:
     # fmt: off
     __slots__ = (
         "_answer", "after", "code", "delivery", "details", "ended_at", "fallback_error", "fired_at",
-        "grace_stage", "handler_state", "has_room", "invocation", "is_landing", "is_reported",
-        "lock", "looks_blocked", "loops", "may_interrupt", "other_stacks", "policy", "recycled",
+        "grace_stage", "handler_state", "invocation", "is_landing", "is_reported", "lock",
+        "looks_blocked", "loops", "may_interrupt", "other_stacks", "policy", "recycled", "room",
         "samples", "services", "severed", "stages", "stopwatch", "thread_id", "timeline", "unended",
         "watchdog_state",
     )
@@ -148,7 +148,6 @@ class Firing:
         self.samples: Samples | None = None  # where the time went; complete once it has fired
         self.other_stacks: dict[str, tuple[str, ...]] = {}
         self.delivery = "none"
-        self.has_room = False  # the handler's thread resets it after settling
         self.severed: list[str] = []  # the peers and children of severed waits
         # The handler's thread.
         self.handler_state = RUNNING
@@ -163,6 +162,7 @@ class Firing:
         self.lock = RLock()
         self._answer = RLock()
         self.is_reported = False  # under the lock
+        self.room = Room()  # added under the lock, removed in settle
         self.loops: list[AbstractEventLoop] = []  # interrupted; added by a nudge, or under lock
 
     def elapsed(self) -> float:
@@ -190,8 +190,7 @@ class Firing:
                 self.grace_stage = stage
                 self.fired_at = fired_at
                 self.watchdog_state = FIRED
-                self.has_room = True
-                add_room()
+                self.room.add()
             return True
 
     def claim_answer(self) -> bool:
@@ -218,9 +217,10 @@ class Firing:
         self.policy.approach.stop()
         holding(self.lock, self.withdraw)
         holding(self._answer, lambda: None)  # wait while the watchdog answers
-        if self.has_room:
-            self.has_room = False
-            remove_room()
+        # After the lock. Otherwise: begin() has found us open; we close, and find no room to
+        # remove; it adds the room, and the limit stays raised. Pinned by
+        # test_a_timeout_that_begins_as_the_handler_ends_leaves_the_recursion_limit.
+        self.room.remove()
 
     def withdraw(self) -> bool:
         """Withdraw an injection that has not landed; False if there is none. Under the lock."""

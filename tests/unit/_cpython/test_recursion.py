@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from watchdog_lambda._cpython.recursion import ROOM, add_room, remove_room
+from watchdog_lambda._cpython.recursion import ROOM, Room
 
 if TYPE_CHECKING:
     import pytest
@@ -13,23 +13,42 @@ if TYPE_CHECKING:
 
 def test_two_timeouts_at_the_same_time_leave_the_limit_as_it_was() -> None:
     """Two timeouts at the same time each add room, and leave the limit as it was."""
-    limit = sys.getrecursionlimit()
-    add_room()
-    add_room()
+    limit, first, second = sys.getrecursionlimit(), Room(), Room()
+    first.add()
+    second.add()
     assert sys.getrecursionlimit() == limit + 2 * ROOM
 
-    remove_room()
-    remove_room()
+    first.remove()
+    assert sys.getrecursionlimit() == limit + ROOM
+    second.remove()
+    assert sys.getrecursionlimit() == limit
+
+
+def test_room_is_added_and_removed_once() -> None:
+    """A stage that is begun again after a MemoryError adds no more room, and settle may repeat."""
+    limit, room = sys.getrecursionlimit(), Room()
+    room.remove()
+    room.add()
+    room.add()
+    assert sys.getrecursionlimit() == limit + ROOM
+
+    room.remove()
+    room.remove()
     assert sys.getrecursionlimit() == limit
 
 
 def test_who_is_too_deep_for_the_lower_limit_keeps_the_higher_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """``remove_room`` ignores the RecursionError of a thread too deep for the lower limit."""
+    """``remove`` ignores the RecursionError of a thread too deep for the lower limit."""
+    limit, room = sys.getrecursionlimit(), Room()
+    room.add()
 
     def refuse(_limit: int) -> None:
         raise RecursionError
 
-    monkeypatch.setattr(sys, "setrecursionlimit", refuse)
-    remove_room()
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "setrecursionlimit", refuse)
+        room.remove()
+    assert sys.getrecursionlimit() == limit + ROOM
+    sys.setrecursionlimit(limit)
