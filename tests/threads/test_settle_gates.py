@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import threading
 from collections import defaultdict
@@ -11,14 +12,15 @@ import pytest
 
 from tests.support import BOUND, Context, eventually, landed_outside, plan
 from tests.threads.gates import Gate, GatedInjector, GatedNudge, SilentNudge, parts
-from watchdog_lambda import LambdaTimeout, Watchdog
-from watchdog_lambda._cpython.delivery import holding
+from watchdog_lambda import LambdaTimeout, TimeLimitExceeded, Watchdog, time_limit
+from watchdog_lambda._cpython.delivery import Nudge, holding
 from watchdog_lambda._cpython.recursion import Room
 from watchdog_lambda._cpython.source import is_ours
 from watchdog_lambda._engine import interrupts, snapshot
 from watchdog_lambda._engine import invocation as invocation_module
 from watchdog_lambda._engine.current import active
 from watchdog_lambda._engine.invocation import Invocation
+from watchdog_lambda._engine.limits import of_thread
 from watchdog_lambda._handler import guard
 from watchdog_lambda._process import process_watchdog
 
@@ -203,10 +205,14 @@ def test_no_instruction_of_ours_lets_an_interrupt_land(ends_with: str) -> None:
 
 def nudged() -> BaseException | None:
     """Return what a nudge raises in the caller, which counts as blocked."""
-    firing = active[threading.get_ident()].firing
-    assert firing is not None
-    firing.looks_blocked = True
-    return process_watchdog._decide(sys._getframe(1))
+    for invocation in of_thread(threading.get_ident()):
+        if invocation.firing is not None:
+            invocation.firing.looks_blocked = True
+    try:
+        Nudge(process_watchdog._decide)._on_nudge(0, sys._getframe(1))
+    except (LambdaTimeout, TimeLimitExceeded) as error:
+        return error
+    return None
 
 
 def test_an_interrupt_lands_in_the_handlers_own_frame() -> None:
@@ -229,16 +235,21 @@ def test_an_interrupt_lands_in_the_handlers_own_frame() -> None:
     assert [type(decision) for decision in decisions] == [LambdaTimeout]
 
 
+@pytest.mark.parametrize("limit", [math.inf, SHORT / 2], ids=["invocation", "block"])
 def test_a_nudge_in_a_finaliser_inside_of_a_decision_is_put_off(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, limit: float
 ) -> None:
-    """A nudge in a finaliser, which the collector runs during a decision, lands nothing."""
+    """A nudge in a finaliser, which the collector runs during a decision, lands nothing.
+
+    Neither the interrupt that is being decided about lands, nor one of another block.
+    """
     gate = Gate()
+    main = threading.get_ident()
     nested: list[BaseException | None] = []
     decisions: list[BaseException | None] = []
 
     def finaliser() -> None:
-        nested.append(process_watchdog._decide(sys._getframe()))
+        nested.append(nudged())
 
     def cut(_frame: FrameType) -> bool:
         finaliser()
@@ -246,10 +257,15 @@ def test_a_nudge_in_a_finaliser_inside_of_a_decision_is_put_off(
 
     def handler(event: str, _context: object) -> object:
         if event == "race":
-            assert gate.passed.wait(BOUND)
-            monkeypatch.setattr(interrupts, "may_be_cut", cut)
-            decisions.append(nudged())
+            with time_limit(limit):
+                assert gate.passed.wait(BOUND)
+                eventually(everything_due_has_fired, "both to fire")
+                monkeypatch.setattr(interrupts, "may_be_cut", cut)
+                decisions.append(nudged())
         return RESULT
+
+    def everything_due_has_fired() -> bool:
+        return all(one.firing is not None for one in of_thread(main))
 
     watched = guard(handler, plan(grace_period=0.01))
     ready(watched)

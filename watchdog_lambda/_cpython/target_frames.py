@@ -46,6 +46,9 @@ _STDLIBS_BETWEEN = _BETWEEN | {
 # Even if the thread is blocked in these, a raise would leave a condition broken, or be dropped.
 _NOT_EVEN_BLOCKED = frozenset({"_acquire_restore", "__del__"})
 
+# Our functions in which a decision about an interrupt begins, and which call nothing of the user's.
+_DECISIONS = frozenset({"_on_nudge", "_hear", "_enter", "_step", "land_at_shield"})
+
 # These instructions call nothing: if a frame at one of them has called another frame, C code did.
 _CALLS_NOBODY = (
     *("LOAD_CONST", "LOAD_FAST", "STORE_FAST", "STORE_DEREF", "DELETE_FAST", "POP_TOP", "NOP"),
@@ -176,6 +179,23 @@ def may_be_cut(frame: FrameType) -> bool:
             return False
         inner = inner.f_back
     return True
+
+
+def is_in_a_decision(frame: FrameType) -> bool:
+    """Return whether `frame` runs in the middle of a decision about an interrupt.
+
+    The collector calls finalisers there, and a coverage tool its own functions. A raise in one
+    would be dropped, or leave the tool's lock locked, whichever block it is for.
+    """
+    inner: FrameType | None = frame
+    for _ in range(MOST_FRAMES):
+        if inner is None:
+            break
+        code = inner.f_code
+        if code.co_name in _DECISIONS and code.co_filename.startswith(PACKAGE):
+            return True
+        inner = inner.f_back
+    return False
 
 
 def is_at_a_call(frame: FrameType) -> bool:

@@ -121,7 +121,7 @@ class Firing:
     # fmt: off
     __slots__ = (
         "_answer", "after", "code", "delivery", "details", "ended_at", "fallback_error", "fired_at",
-        "grace_stage", "handler_state", "invocation", "is_landing", "is_reported", "lock",
+        "grace_stage", "handler_state", "invocation", "is_reported", "lock",
         "looks_blocked", "loops", "may_interrupt", "other_stacks", "policy", "recycled", "room",
         "samples", "services", "severed", "stages", "stopwatch", "thread_id", "timeline", "unended",
         "watchdog_state",
@@ -156,7 +156,6 @@ class Firing:
         self.after: list[HookRecord] = []  # hooks that ran after the handler's end
         self.recycled: str | None = None  # why the process is replaced, or why it is kept
         self.unended: list[str] = []  # tasks that have ignored their cancellation
-        self.is_landing = False  # a decision about an interrupt is in progress
         # Either thread.
         self.looks_blocked = False  # as seen for a nudge; the nudge's handler resets it
         self.lock = RLock()

@@ -10,6 +10,7 @@ import sys
 from watchdog_lambda._cpython.delivery import holding
 from watchdog_lambda._cpython.loops import loop_in, running_loop, wake
 from watchdog_lambda._cpython.stacks import all_stacks, frame_of, gc_paused
+from watchdog_lambda._cpython.target_frames import is_in_a_decision
 from watchdog_lambda._cpython.tasks import note_run
 from watchdog_lambda.errors import LANDING, prepared
 
@@ -96,30 +97,23 @@ def _land_alone(firing: Firing, frame: FrameType, found: str) -> BaseException |
 
 
 def _land(firing: Firing, frame: FrameType, found: str) -> BaseException | None:
-    if firing.is_landing:
-        # This is a nudge during a decision, for example in a finaliser that the collector runs
-        # there. It would raise into the finaliser, and change the state that the decision uses.
-        # Pinned by test_a_nudge_in_a_finaliser_inside_of_a_decision_is_put_off.
+    policy, handled = firing.policy, sys.exc_info()[1]
+    if (
+        is_in_a_decision(frame)
+        or not firing.invocation.may_land()
+        or cleans_up_for_another(firing.invocation, firing.thread_id, handled)
+    ):
         return None
-    firing.is_landing = True
-    try:
-        policy, handled = firing.policy, sys.exc_info()[1]
-        if not firing.invocation.may_land() or cleans_up_for_another(
-            firing.invocation, firing.thread_id, handled
-        ):
-            return None
-        error = policy.decide(firing.elapsed(), frame, handled, found=found)
-        if error is not None and error._witness is not None:
-            error._witness.landed()
-            loop = running_loop()
-            if loop is not None:
-                note_run(frame)
-                if loop not in firing.loops:
-                    firing.loops.append(loop)
-            policy.approach.stop()
-        elif policy.is_on_its_way:
-            lands = _land if firing.delivery == "nudge" else _land_alone
-            policy.approach.begin(frame, lambda at: lands(firing, at, TRACED))
-        return error
-    finally:
-        firing.is_landing = False
+    error = policy.decide(firing.elapsed(), frame, handled, found=found)
+    if error is not None and error._witness is not None:
+        error._witness.landed()
+        loop = running_loop()
+        if loop is not None:
+            note_run(frame)
+            if loop not in firing.loops:
+                firing.loops.append(loop)
+        policy.approach.stop()
+    elif policy.is_on_its_way:
+        lands = _land if firing.delivery == "nudge" else _land_alone
+        policy.approach.begin(frame, lambda at: lands(firing, at, TRACED))
+    return error

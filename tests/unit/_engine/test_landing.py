@@ -301,39 +301,6 @@ def test_a_cleanup_is_known_by_what_is_being_handled(scene: Scene) -> None:
     assert type(scene.land(sys._getframe())) is Interrupt
 
 
-def test_one_decision_at_a_time(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A nudge during a decision, as in a finaliser that the collector runs, lands nothing."""
-    scene.let_interrupts_land()
-    nested: list[BaseException | None] = []
-
-    def cut(frame: FrameType) -> bool:
-        nested.append(scene.land(frame))
-        return True
-
-    monkeypatch.setattr(interrupts, "may_be_cut", cut)
-
-    assert type(scene.land(sys._getframe())) is LambdaTimeout
-    assert nested == [None]
-    assert len(scene.firing.policy.records) == 1
-
-
-def test_a_decision_that_has_failed_bars_no_other(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """After a decision that failed with a MemoryError, the next nudge decides."""
-    scene.let_interrupts_land()
-
-    def no_memory(_frame: FrameType) -> bool:
-        raise MemoryError
-
-    with monkeypatch.context() as patch:
-        patch.setattr(interrupts, "may_be_cut", no_memory)
-        with pytest.raises(MemoryError):
-            scene.land(sys._getframe())
-
-    assert type(scene.land(sys._getframe())) is LambdaTimeout
-
-
 class Traced:
     """Stands in for tracing: records which frame would be traced, and what would be asked."""
 
@@ -814,11 +781,14 @@ def test_a_nudge_inside_of_a_decision_lands_nothing() -> None:
     scene = Scene()
     scene.let_interrupts_land()
 
-    scene.firing.is_landing = True
-    assert scene.land(sys._getframe()) is None
-    assert scene.firing.is_landing, "the decision's own end tells that it has ended"
+    landed: list[BaseException | None] = []
 
-    scene.firing.is_landing = False
+    def decide(_frame: FrameType | None) -> None:
+        landed.append(scene.land(sys._getframe()))  # as a finaliser would be nudged, in here
+
+    delivery.Nudge(decide)._on_nudge(0, sys._getframe())
+    assert landed == [None]
+
     assert type(scene.land(sys._getframe())) is LambdaTimeout
 
 
