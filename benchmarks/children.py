@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from benchmarks.surroundings import ROOT, environment
+from tools import ROOT, environment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from matplotlib.axes import Axes
 
@@ -20,6 +21,13 @@ INK: Final = "#7d8590"
 OURS: Final = "#2f81f7"
 ALARM: Final = "#c58a12"
 OTHER: Final = "#bf4b8a"
+
+LOOKS: Final[dict[str, dict[str, Any]]] = {
+    "watchdog": {"color": OURS, "marker": "o"},
+    "alarm": {"color": ALARM, "marker": "D"},
+    "injection": {"color": OTHER, "marker": "s"},
+}
+"""Of the ways to interrupt that are compared."""
 
 
 @contextlib.contextmanager
@@ -49,6 +57,28 @@ def strip(axes: Axes, *sides: str) -> None:
     axes.patch.set_alpha(0)
     for side in sides:
         axes.spines[side].set_visible(False)
+
+
+def say_ways(axes: Axes, titles: Mapping[str, str], place: tuple[float, ...], **look: Any) -> None:
+    """Add a legend of the ways that are compared, by their names."""
+    axes.legend(
+        handles=[
+            Line2D([], [], label=title, **look, **LOOKS[way]) for way, title in titles.items()
+        ],
+        loc="lower left",
+        bbox_to_anchor=place,
+        ncols=len(titles),
+        frameon=False,
+    )
+
+
+def say_delays(axes: Axes, *, never: float | None = None) -> None:
+    """Have the axis across show delays in powers of ten, and at last those that had no end."""
+    ticks = {tick: f"{tick:g} ms" for tick in (0.1, 1, 10, 100, 1000)}
+    if never is not None:
+        ticks[never] = "no"
+    axes.set_xticks(list(ticks), list(ticks.values()), minor=False)
+    axes.set_xlabel("from the instant it was due until the handler saw it")
 
 
 def to_svg(figure: Figure) -> str:

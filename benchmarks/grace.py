@@ -24,8 +24,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from benchmarks.quota import NO_QUOTA, quota
 from benchmarks.stacks.standins import Http
-from benchmarks.surroundings import ROOT
-from tools import ending
+from tools import ROOT, ending
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

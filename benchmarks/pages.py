@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cogapp import Cog
 
-from benchmarks.surroundings import ROOT
+from tools import ROOT
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -15,6 +15,7 @@ from __future__ import annotations
 import compileall
 import contextlib
 import itertools
+import os
 import re
 import statistics
 import subprocess
@@ -25,9 +26,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from benchmarks.quota import NO_QUOTA, quota
-from benchmarks.surroundings import ROOT, environment
 from tests.runtime.runtime_api import RuntimeApi
-from tools import ending
+from tools import ROOT, ending, environment
+from tools.function import running
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -59,20 +60,15 @@ def function(
     """The function, asking for its first event; `before` is put in front of its command."""
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "app.py").write_text(handler, encoding="utf-8")
-        environ = environment(
-            AWS_LAMBDA_RUNTIME_API=api.address,
-            AWS_LAMBDA_FUNCTION_MEMORY_SIZE="128",
-            WATCHDOG_LAMBDA_LAST_RESORT=mode,
-        )
+        settings = {
+            "PYTHONPATH": os.pathsep.join([folder, str(ROOT)]),
+            "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "128",
+            "WATCHDOG_LAMBDA_LAST_RESORT": mode,
+        }
         command = [*before, sys.executable, "-m", "watchdog_lambda", "app.handler"]
-        nowhere = subprocess.DEVNULL
-        process = subprocess.Popen(command, cwd=folder, env=environ, stdout=nowhere, stderr=nowhere)
-        try:
+        with running(command, api.address, subprocess.DEVNULL, settings) as [process]:
             api.wait_for_pollers(1, within=60)
             yield process
-        finally:
-            process.kill()
-            process.wait()
 
 
 def tree(pid: int) -> list[int]:

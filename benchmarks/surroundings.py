@@ -1,4 +1,4 @@
-"""Where it is measured: the checkout, the machine, and what a measured process is told of both."""
+"""The machine that it is measured on."""
 
 from __future__ import annotations
 
@@ -6,21 +6,6 @@ import os
 import platform
 import re
 from pathlib import Path
-from typing import Final
-
-ROOT: Final = Path(__file__).resolve().parent.parent
-
-
-def environment(**more: str) -> dict[str, str]:
-    """For a measured process: this one's without settings of ours or AWS's, and this checkout."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("AWS_", "WATCHDOG_"))}
-    return {
-        **kept,
-        "PYTHONPATH": str(ROOT),
-        # Two threads that wait for each other's half would tell of the machine's load.
-        "OPENBLAS_NUM_THREADS": "1",
-        **more,
-    }
 
 
 def machine() -> str:

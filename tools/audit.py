@@ -14,12 +14,14 @@ import re
 import subprocess
 import sys
 import tempfile
-from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from tools import ending
+from tools import ROOT, ending
 
-FILES: Final = sorted(Path(__file__).parents[1].glob("requirements/*.txt"))
+if TYPE_CHECKING:
+    from pathlib import Path
+
+FILES: Final = sorted(ROOT.glob("requirements/*.txt"))
 TOLD_ONLY: Final = "minimum.txt"
 CONTROL: Final = "urllib3==1.24.1"
 """Never installed. A service that has no vulnerability of it has none of any release."""

@@ -23,7 +23,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from tools import ending
+from tools import ROOT, ending
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,7 +32,7 @@ SUITE: Final = "forky"
 VERSIONS: Final = ("3.14", "3.15")  # what the suite has, for each processor
 EMULATED: Final = "3.14-arm64"  # for AWS's other processor
 # Resolved: a cache that several checkouts share has one path in what is written into it.
-_CACHE: Final = (Path(__file__).resolve().parent.parent / ".cache" / "debian-python").resolve()
+_CACHE: Final = (ROOT / ".cache" / "debian-python").resolve()
 _WHEELS: Final = "/usr/share/python-wheels"
 # With the loader and the libraries that it was built for. $0 is what Python takes for its own name,
 # so a virtual environment's link to this script is one to an interpreter.

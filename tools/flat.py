@@ -24,7 +24,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from tools import ending
+from tools import ending, resident
 from watchdog_lambda import LambdaTimeout, Watchdog, scoped_hook, shield, watch
 from watchdog_lambda._engine.current import under_way
 from watchdog_lambda.errors import prepared
@@ -133,8 +133,7 @@ class Sample:
         gc.collect()
         self.types = collections.Counter(type(each).__name__ for each in gc.get_objects())
         self.objects = self.types.total()
-        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-        self.rss_kb = pages * os.sysconf("SC_PAGE_SIZE") // 1024
+        self.rss_kb = resident() // 1024
         self.descriptors = len(list(Path("/proc/self/fd").iterdir()))
         self.threads = len(list(Path("/proc/self/task").iterdir()))
         figures = ", ".join(f"{getattr(self, name):,} {name}" for name in ALLOWED)

@@ -6,33 +6,30 @@ import contextlib
 import os
 import signal
 import subprocess
-from typing import IO, TYPE_CHECKING, Any, Final
+from typing import IO, TYPE_CHECKING, Any
 
-from tools import ROOT
+from tools import ROOT, environment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-
-_NOT_INHERITED: Final = ("AWS_", "WATCHDOG_LAMBDA_", "_HANDLER", "PYTHON")
 
 
 @contextlib.contextmanager
 def running(
     command: Sequence[str],
     address: str,
-    log: IO[bytes],
+    log: IO[bytes] | int,
     settings: Mapping[str, str],
     count: int = 1,
 ) -> Iterator[list[subprocess.Popen[bytes]]]:
     """Start this command so often, in this checkout; kill what is left of it in the end."""
-    environ = {n: v for n, v in os.environ.items() if not n.startswith(_NOT_INHERITED)}
-    environ |= {
+    own = {
         "AWS_LAMBDA_RUNTIME_API": address,
         "AWS_LAMBDA_FUNCTION_NAME": "function",
         # The tests of what uses this put defects into the processes.
         "PYTHONPATH": os.pathsep.join([os.environ.get("DEFECTS", ""), str(ROOT)]),
-        **settings,
     }
+    environ = environment(**{**own, **settings})
     streams: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": log}
     processes = [
         subprocess.Popen(command, cwd=ROOT, env=environ, start_new_session=True, **streams)

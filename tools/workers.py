@@ -17,17 +17,15 @@ hard deadline is counted as late, and is no violation: it says how busy the mach
 from __future__ import annotations
 
 import collections
-import os
 import random
 import signal
 import sys
 import tempfile
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from tests.runtime.runtime_api import NoAnswer, RuntimeApi
-from tools import ending
+from tools import ending, resident
 from tools.function import running
 from tools.soak.report import Log
 from tools.workers_cell import EITHER, IN_TIME, TIMES_OUT
@@ -153,8 +151,7 @@ class Run:
 
     def _weigh(self, pid: int) -> None:
         self.pids.add(pid)
-        pages = int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1])
-        size = pages * os.sysconf("SC_PAGE_SIZE") // 1024
+        size = resident(pid) // 1024
         if self.count["timeouts"] < self.options.timeouts // 5 or pid not in self.sizes:
             self.sizes[pid] = size  # still warming up
         elif size - self.sizes[pid] > MOST_GROWTH_KB:

@@ -24,8 +24,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks.surroundings import ROOT
-from tools import ending
+from tools import ROOT, ending
 
 from . import baseline, page
 from .report import SKIPPED

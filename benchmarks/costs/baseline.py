@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from benchmarks.surroundings import ROOT
+from tools import ROOT
 
 from .report import digits
 

@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from benchmarks.child import Channel, end_with_parent
 from benchmarks.children import Child
+from watchdog_lambda import watch
 
-from .contenders import CONTENDERS, FIXED, NO_RIVALS, OURS, RECIPE, context, interpreters, noop
+from .contenders import CONTENDERS
+from .registry import FIXED, NO_RIVALS, OURS, RECIPE, context, interpreters, noop
 from .report import SKIPPED, Goal, Part, Ratio, Table, digits, quantile
 
 if TYPE_CHECKING:
-    from .contenders import Handler
+    from .registry import Handler
     from .report import Found, Tell
 
 _BATCH_NS: Final = 700_000
@@ -207,6 +209,21 @@ def batch_size(handler: Handler) -> int:
     while (taken := min(batch(handler, later(), size) for _ in range(3))) < _BATCH_NS // 4:
         size *= 2
     return max(1, size * _BATCH_NS // taken)
+
+
+class Above:
+    """What a call of ours takes above bare, again and again."""
+
+    def __init__(self) -> None:
+        self._watched = watch(noop)
+        self._size, self._bare_size = batch_size(self._watched), batch_size(noop)
+
+    def time(self, rounds: int) -> float:
+        """Nanoseconds above bare, in the state that the process is in."""
+        # Not of the differences: those are small where the unwatched batch was disturbed.
+        bare = quantile((batch(noop, later(), self._bare_size) for _ in range(rounds)), 0.25)
+        above = quantile((batch(self._watched, later(), self._size) for _ in range(rounds)), 0.25)
+        return above / self._size - bare / self._bare_size
 
 
 if __name__ == "__main__":

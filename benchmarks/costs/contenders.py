@@ -8,68 +8,33 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import threading
-import time
 import warnings
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
-
-from awslambdaric.lambda_context import LambdaContext
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from watchdog_lambda import watch
 from watchdog_lambda._config import Settings
 from watchdog_lambda._watched import wrap
 
+from .registry import CONTENDERS, FIXED, RECIPE, contender
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
     from types import FrameType
 
-    Handler = Callable[[Any, Any], Any]
-    Wrap = Callable[[Handler], Handler]
+    from .registry import Handler
+
+__all__ = ["CONTENDERS"]
 
 MARGIN: Final = 3.0
 """Seconds before the hard deadline at which each would act; our grace period's default."""
 
-OURS: Final = ("entrypoint", "@watch")
-RECIPE: Final = "SIGALRM recipe"
-FIXED: Final = "dramatiq, fixed limit"
-"""The only one that does not read the invocation's deadline."""
-NO_RIVALS: Final = ("bare", "context read", *OURS)
-"""The others are other projects' ways to end a handler, or to warn before its end."""
-
-
-def noop(event: Any, _context: Any) -> Any:
-    return event
-
-
-class Contender(NamedTuple):
-    name: str
-    how: str
-    """How it is used, for the page."""
-    wrap: Wrap
-    is_vendors: bool = False
-    """Whether it lives in the environment of the vendors' wrappers."""
-
-
-CONTENDERS: Final[dict[str, Contender]] = {}
-
-
-def _contender(name: str, how: str, *, is_vendors: bool = False) -> Callable[[Wrap], None]:
-    """Enter a way, in the order of the page."""
-
-    def enter(wrap: Wrap) -> None:
-        CONTENDERS[name] = Contender(name, how, wrap, is_vendors)
-
-    return enter
-
-
 # ---- ours, and what there is without a library ---------------------------------------------------
 
 
-_contender("bare", "the handler, called directly")(lambda handler: handler)
+contender("bare", "the handler, called directly")(lambda handler: handler)
 
 
-@_contender(
+@contender(
     "context read", "`context.get_remaining_time_in_millis()` and nothing else; it watches nothing"
 )
 def _(handler: Handler) -> Handler:
@@ -80,13 +45,13 @@ def _(handler: Handler) -> Handler:
     return wrapper
 
 
-_contender("entrypoint", "`python -m watchdog_lambda`")(
+contender("entrypoint", "`python -m watchdog_lambda`")(
     lambda handler: wrap(handler, Settings.from_environ(os.environ))
 )
-_contender("@watch", "the decorator")(watch)
+contender("@watch", "the decorator")(watch)
 
 
-@_contender(RECIPE, "`signal.signal` and `setitimer` before the handler, both restored after it")
+@contender(RECIPE, "`signal.signal` and `setitimer` before the handler, both restored after it")
 def _(handler: Handler) -> Handler:
     def expired(_signum: int, _frame: FrameType | None) -> NoReturn:
         raise TimeoutError
@@ -104,7 +69,7 @@ def _(handler: Handler) -> Handler:
     return wrapper
 
 
-@_contender("threading.Timer", "one for each call, cancelled and joined")
+@contender("threading.Timer", "one for each call, cancelled and joined")
 def _(handler: Handler) -> Handler:
     def wrapper(event: Any, context: Any) -> Any:
         remaining = context.get_remaining_time_in_millis() / 1000 - MARGIN
@@ -122,7 +87,7 @@ def _(handler: Handler) -> Handler:
 # ---- libraries -----------------------------------------------------------------------------------
 
 
-@_contender("stopit", "`with ThreadingTimeout(remaining):`")
+@contender("stopit", "`with ThreadingTimeout(remaining):`")
 def _(handler: Handler) -> Handler:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of pkg_resources, at every process's start
@@ -136,7 +101,7 @@ def _(handler: Handler) -> Handler:
     return wrapper
 
 
-@_contender("func_timeout", "`func_timeout(remaining, handler, (event, context))`")
+@contender("func_timeout", "`func_timeout(remaining, handler, (event, context))`")
 def _(handler: Handler) -> Handler:
     from func_timeout import func_timeout
 
@@ -147,7 +112,7 @@ def _(handler: Handler) -> Handler:
     return wrapper
 
 
-@_contender(
+@contender(
     "wrapt_timeout_decorator",
     "`@timeout(...)`, with `dec_timeout=remaining` for each call; signals, its default",
 )
@@ -187,17 +152,17 @@ def _with_dramatiq(handler: Handler, *, fixed: bool) -> Handler:
     return wrapper
 
 
-_contender(
+contender(
     "dramatiq",
     "what its `TimeLimit` middleware does around a message, whose `time_limit` is what the context "
     "says",
 )(lambda handler: _with_dramatiq(handler, fixed=False))
-_contender(FIXED, "the same with a limit that does not depend on the invocation's deadline")(
+contender(FIXED, "the same with a limit that does not depend on the invocation's deadline")(
     lambda handler: _with_dramatiq(handler, fixed=True)
 )
 
 
-@_contender(
+@contender(
     "Sentry timeout_warning",
     "the `TimeoutThread` that its integration starts and stops around the handler; not its tracing",
     is_vendors=True,
@@ -226,7 +191,7 @@ def _(handler: Handler) -> Handler:
     return wrapper
 
 
-@_contender(
+@contender(
     "Datadog (ddtrace)",
     "`DatadogInstrumentation`, as `patch()` wraps a handler in it; not its tracing",
     is_vendors=True,
@@ -248,7 +213,7 @@ def _(handler: Handler) -> Handler:
     return wrapped
 
 
-@_contender(
+@contender(
     "Lumigo",
     "`start_timeout_timer` and `TimeoutMechanism.stop`, as its tracer calls them; not its tracing",
     is_vendors=True,
@@ -266,25 +231,3 @@ def _(handler: Handler) -> Handler:
             TimeoutMechanism.stop()
 
     return wrapper
-
-
-# ---- what they are called with -------------------------------------------------------------------
-
-
-def context(later_ms: int = 0) -> Any:
-    """A context with a quarter of an hour, Lambda's longest, and a bit more on request."""
-    deadline_ms = int(time.time() * 1000) + 900_000 + later_ms
-    return LambdaContext("00000000-0000-0000-0000-000000000000", None, None, deadline_ms)
-
-
-def interpreters(names: Iterable[str], skipped: list[str]) -> dict[str, str]:
-    """The interpreter that has each of them; where there is none, `skipped` says why."""
-    found = {}
-    for name in names:
-        is_vendors = CONTENDERS[name].is_vendors
-        python = os.environ.get("WRAPPERS_PYTHON") if is_vendors else sys.executable
-        if python is None:
-            skipped.append(f"{name}: needs the environment of `dev.py wrappers`")
-        else:
-            found[name] = python
-    return found

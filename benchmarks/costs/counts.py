@@ -26,11 +26,12 @@ from benchmarks.children import Child
 from watchdog_lambda import watch
 from watchdog_lambda._process import process_watchdog
 
-from .contenders import CONTENDERS, OURS, RECIPE, context, interpreters, noop
+from .contenders import CONTENDERS
+from .registry import OURS, RECIPE, context, interpreters, noop
 from .report import SKIPPED, Goal, Part, Table
 
 if TYPE_CHECKING:
-    from .contenders import Handler
+    from .registry import Handler
     from .report import Found, Tell
 
 _TRACED: Final = 1000  # calls; strace slows each system call down some fifty times

@@ -7,31 +7,28 @@ costs, and how late an interrupt is, with so much of it.
 from __future__ import annotations
 
 import contextlib
-import resource
 import sys
 import threading
 import time
-from pathlib import Path
+from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from benchmarks.child import Channel, end_with_parent
 from benchmarks.children import Broken, Child
+from tools import resident
 from watchdog_lambda import scoped_hook, watch
 
-from .calls import batch, batch_size, later
-from .contenders import context, noop
+from .calls import Above, batch
 from .interrupts import watchdog
+from .registry import context, noop
 from .report import SKIPPED, Goal, Part, Ratio, Table, digits, quantile
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from .report import Found, Tell
 
 _TIMEOUTS: Final = 3
-_MILLION: Final = 1_000_000
-_TURNS: Final = 3
-_ROUNDS: Final = 15
 _GRACE: Final = 0.2
 _SOON_THERE: Final = ("hooks", "depth")
 """Series of states that are entered and left in no time, so in turns for each single batch."""
@@ -45,24 +42,17 @@ class _Series(NamedTuple):
     amounts: tuple[int, ...]
     late: str
     """Of which interrupt the second figure tells."""
-
-
-SERIES: Final = {
-    "hooks": _Series("hooks", (1, 10, 100, 1000), "of a waiting handler, behind all hooks"),
-    "depth": _Series("frames on the stack", (1, 10, 100, 900), "of a waiting handler"),
-    "threads": _Series("waiting threads", (0, 1, 10, 100, 1000), "of a waiting handler"),
-    "concurrent": _Series("watched calls at once", (1, 10, 100), "the last of all"),
-}
+    amid: Callable[[int, Callable[[], float]], float]
+    """Takes a figure amid so many of them."""
 
 
 def _measure(*, quick: bool, tell: Tell) -> Found:
     skipped: list[str] = []
     found: Found = {"series": {}, SKIPPED: skipped}
-    most = _MILLION // 10 if quick else _MILLION
+    most = 100_000 if quick else 1_000_000
     tell(f"{most:,} invocations in one process")
     with Child("costs.growth", "invocations", most, 0) as child:
-        marks = len(str(most)) - 3
-        found["invocations"] = list(child.hear_all(marks))
+        found["invocations"] = list(child.hear_all(count=len(str(most)) - 3))
     for name in _SOON_THERE if quick else SERIES:
         amounts, points = SERIES[name].amounts, found["series"].setdefault(name, [])
         for amount in (amounts[0], amounts[-1]) if quick else amounts:
@@ -78,7 +68,7 @@ def _measure(*, quick: bool, tell: Tell) -> Found:
 def _tables(found: Found) -> list[Table]:
     tables = []
     for name, points in found["series"].items():
-        title, _, late = SERIES[name]
+        title, _, late, _ = SERIES[name]
         rows = [
             (
                 f"{point['amount']:,}",
@@ -107,12 +97,9 @@ def _goals(found: Found) -> list[Goal]:
 
 def _ratios(found: Found) -> list[Ratio]:
     above = {mark["invocations"]: mark["ns"] / mark["bare"] for mark in found["invocations"]}
-    many = _MILLION // 10
-    values = {
-        f"growth: a call after {many:,} invocations, beside one after 1,000": (
-            above[many] / above[1000]
-        )
-    }
+    many = 100_000
+    what = f"growth: a call after {many:,} invocations, beside one after 1,000"
+    values = {what: above[many] / above[1000]}
     for name in _SOON_THERE:
         for last in found["series"][name][-1:]:
             what = f"growth: a call with {last['amount']:,} {SERIES[name].title}, beside none"
@@ -144,10 +131,9 @@ def main(series: str, amount: str, timeouts: str) -> None:
     if series == "invocations":
         _invocations(channel, count)
         return
-    amid = _STATES[series]
-    is_soon_there = series in _SOON_THERE
-    rounds, times = (1, _ROUNDS * _TURNS) if is_soon_there else (_ROUNDS, _TURNS)
-    calls = _Calls()
+    amid = SERIES[series].amid
+    rounds, times = (1, 45) if series in _SOON_THERE else (15, 3)
+    calls = Above()
     turns = [(calls.time(rounds), amid(count, lambda: calls.time(rounds))) for _ in range(times)]
     # Other work on the machine adds, and takes nothing away: the least of three, or the quieter
     # quarter of many. It seldom begins within a turn, so the ratio is the turns' median.
@@ -158,27 +144,14 @@ def main(series: str, amount: str, timeouts: str) -> None:
     channel.tell(base=base, ns=ns, ratio=ratio, ms=ms)
 
 
-class _Calls:
-    def __init__(self) -> None:
-        self._watched = watch(noop)
-        self._size, self._bare_size = batch_size(self._watched), batch_size(noop)
-
-    def time(self, rounds: int) -> float:
-        """Nanoseconds above bare, in the state that the process is in."""
-        # Not of the differences: those are small where the unwatched batch was disturbed.
-        bare = quantile((batch(noop, later(), self._bare_size) for _ in range(rounds)), 0.25)
-        above = quantile((batch(self._watched, later(), self._size) for _ in range(rounds)), 0.25)
-        return above / self._size - bare / self._bare_size
+def _wait(pause: float) -> None:
+    while True:
+        time.sleep(pause)
 
 
 def _seen_after(pause: float = 30.0) -> float:
     """Milliseconds from due until a handler saw it that waits, so long at a time."""
-
-    def wait() -> None:
-        while True:
-            time.sleep(pause)
-
-    return watchdog(wait, _GRACE) * 1000
+    return watchdog(partial(_wait, pause), _GRACE) * 1000
 
 
 def _with_hooks(count: int, then: Callable[[], float]) -> float:
@@ -192,27 +165,24 @@ def _at_depth(count: int, then: Callable[[], float]) -> float:
     return _at_depth(count - 1, then) if count > 1 else then()
 
 
-@contextlib.contextmanager
-def _threads(count: int, target: Callable[[], object]) -> Iterator[None]:
+def _started(count: int, target: Callable[[], object]) -> list[threading.Thread]:
     # Not a pool's, whose frames would be part of each thread's stack.
     threads = [threading.Thread(target=target) for _ in range(count)]
     for thread in threads:
         thread.start()
-    try:
-        yield
-    finally:
-        for thread in threads:
-            thread.join()
+    return threads
 
 
 def _beside_threads(count: int, then: Callable[[], float], wait: Callable[..., object]) -> float:
     """With so many threads that run `wait`, which is given what they wait for."""
     over = threading.Event()
-    with _threads(count, lambda: wait(over)):
-        try:
-            return then()
-        finally:
-            over.set()
+    threads = _started(count, lambda: wait(over))
+    try:
+        return then()
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()
 
 
 def _beside_calls(count: int, then: Callable[[], float]) -> float:
@@ -230,11 +200,18 @@ def _beside_calls(count: int, then: Callable[[], float]) -> float:
     return _beside_threads(count - 1, then_all_there, lambda over: watch(wait)(over, context()))
 
 
-_STATES: Final[dict[str, Callable[[int, Callable[[], float]], float]]] = {
-    "hooks": _with_hooks,
-    "depth": _at_depth,
-    "threads": lambda count, then: _beside_threads(count, then, threading.Event.wait),
-    "concurrent": _beside_calls,
+SERIES: Final = {
+    "hooks": _Series(
+        "hooks", (1, 10, 100, 1000), "of a waiting handler, behind all hooks", _with_hooks
+    ),
+    "depth": _Series("frames on the stack", (1, 10, 100, 900), "of a waiting handler", _at_depth),
+    "threads": _Series(
+        "waiting threads",
+        (0, 1, 10, 100, 1000),
+        "of a waiting handler",
+        lambda count, then: _beside_threads(count, then, threading.Event.wait),
+    ),
+    "concurrent": _Series("watched calls at once", (1, 10, 100), "the last of all", _beside_calls),
 }
 
 
@@ -252,8 +229,7 @@ def _invocations(channel: Channel, count: int) -> None:
             (batch(watched, given, _BLOCK), batch(noop, given, _BLOCK)) for _ in range(_BLOCKS)
         ]
         ns, bare = (quantile(found, 0.25) / _BLOCK for found in zip(*turns, strict=True))
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-        channel.tell(invocations=mark, ns=ns, bare=bare, rss=pages * resource.getpagesize())
+        channel.tell(invocations=mark, ns=ns, bare=bare, rss=resident())
         made += _BLOCK * _BLOCKS
         mark *= 10
 
@@ -261,8 +237,8 @@ def _invocations(channel: Channel, count: int) -> None:
 def _together(count: int) -> float:
     """So many that are due at once, in threads, which look up every millisecond: the last one."""
     late: list[float] = []
-    with _threads(count, lambda: late.append(_seen_after(0.001))):
-        pass
+    for thread in _started(count, lambda: late.append(_seen_after(0.001))):
+        thread.join()
     if len(late) < count:
         raise AssertionError(f"{count - len(late)} of {count} were not interrupted")
     return max(late)

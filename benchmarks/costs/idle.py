@@ -18,7 +18,7 @@ from benchmarks.children import Child
 from watchdog_lambda import watch
 from watchdog_lambda.testing import FakeContext
 
-from .contenders import context
+from .registry import context
 from .report import SKIPPED, Goal, Part, Table, digits
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from benchmarks.pages import remake
-from benchmarks.surroundings import ROOT
+from tools import ROOT
 
 from . import baseline
 from .contenders import CONTENDERS

@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-from matplotlib.lines import Line2D
-
-from benchmarks.drawing import ALARM, INK, OTHER, OURS, blank, strip, style, to_svg
+from benchmarks.drawing import (
+    ALARM,
+    INK,
+    LOOKS,
+    OTHER,
+    OURS,
+    blank,
+    say_delays,
+    say_ways,
+    strip,
+    style,
+    to_svg,
+)
 
 from .calls import GOAL_NS
-from .contenders import NO_RIVALS, RECIPE
-from .contenders import OURS as OUR_WAYS
 from .growth import SERIES
 from .interrupts import STATES, WAYS
+from .registry import NO_RIVALS, RECIPE
+from .registry import OURS as OUR_WAYS
 from .report import above, quantile
 
 if TYPE_CHECKING:
     from .report import Found
 
-_LOOKS: Final[dict[str, dict[str, Any]]] = {
-    "watchdog": {"color": OURS, "marker": "o"},
-    "alarm": {"color": ALARM, "marker": "D"},
-}
 _BESIDE: Final = {
     "0": "alone",
     "3": "3 busy threads",
@@ -84,28 +90,17 @@ def interrupts(found: Found) -> str:
                 if not late:
                     continue
                 at = place + shift
-                axes.hlines(at, min(late), max(late), color=_LOOKS[way]["color"], linewidth=1.2)
+                axes.hlines(at, min(late), max(late), color=LOOKS[way]["color"], linewidth=1.2)
                 middle = quantile(late, 0.5)
-                axes.plot([middle], [at], markersize=4.5, markeredgewidth=0, **_LOOKS[way])
+                axes.plot([middle], [at], markersize=4.5, markeredgewidth=0, **LOOKS[way])
         labels = [f"{state.replace('gil', 'GIL')}, {_BESIDE[beside]}" for state, beside in places]
         axes.set_yticks(range(len(places)), labels)
         axes.tick_params(axis="y", length=0)
         axes.set_ylim(len(places) - 0.4, -0.6)
-        ticks = [0.1, 1, 10, 100, 1000]
-        axes.set_xticks(ticks, [f"{tick:g} ms" for tick in ticks])
+        say_delays(axes)
         axes.minorticks_off()
-        axes.set_xlabel("from the instant it was due until the handler saw it")
         axes.grid(visible=True, axis="x", color=INK, alpha=0.25, linewidth=0.5)
-        axes.legend(
-            handles=[
-                Line2D([], [], markersize=4.5, markeredgewidth=0, label=WAYS[way], **look)
-                for way, look in _LOOKS.items()
-            ],
-            loc="lower left",
-            bbox_to_anchor=(0, 1.0),
-            ncols=2,
-            frameon=False,
-        )
+        say_ways(axes, WAYS, (0, 1.0), markersize=4.5, markeredgewidth=0)
         return to_svg(figure)
 
 

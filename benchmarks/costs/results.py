@@ -10,7 +10,8 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from benchmarks.pages import as_json
-from benchmarks.surroundings import ROOT, machine, processor
+from benchmarks.surroundings import machine, processor
+from tools import ROOT
 
 from . import answer, calls, counts, growth, idle, interrupts, start
 from .report import SKIPPED

@@ -13,7 +13,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from benchmarks.quota import NO_QUOTA, SHARE, quota
-from benchmarks.surroundings import ROOT, environment
+from tools import ROOT, environment
 
 from .report import SKIPPED, Goal, Part, Ratio, Table
 

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from benchmarks.children import Broken, Child
 from benchmarks.pages import remake
-from benchmarks.surroundings import ROOT, machine
+from benchmarks.surroundings import machine
+from tools import ROOT
 
 from . import cells
 from .block_ways import WAYS

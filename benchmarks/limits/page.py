@@ -6,7 +6,7 @@ import statistics
 from typing import TYPE_CHECKING, Final
 
 from benchmarks.pages import remake
-from benchmarks.surroundings import ROOT
+from tools import ROOT
 
 from .calls import CALLS, GROUPS
 from .results import TITLES, Results, in_ms

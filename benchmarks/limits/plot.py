@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-from matplotlib.lines import Line2D
-
-from benchmarks.drawing import ALARM, INK, OTHER, OURS, blank, strip, style, to_svg
+from benchmarks.drawing import INK, LOOKS, blank, say_delays, say_ways, strip, style, to_svg
 
 from .calls import CALLS, GROUPS
 from .results import TITLES
@@ -16,11 +14,6 @@ if TYPE_CHECKING:
 
     from .results import Results
 
-_STYLES: Final[dict[str, dict[str, Any]]] = {
-    "watchdog": {"color": OURS, "marker": "o"},
-    "alarm": {"color": ALARM, "marker": "D"},
-    "injection": {"color": OTHER, "marker": "s"},
-}
 _FIRST_MS: Final = 0.03
 _ROW: Final = 0.17  # inches
 
@@ -34,18 +27,10 @@ def draw(results: Results) -> str:
         axes = figure.add_axes((0.44, 0.5 / height, 0.54, 1 - 1.1 / height))
         late = results.window_s * 1000 * 2.4
         _set_up(axes, rows, groups, results.window_s * 1000, late)
-        for way in _STYLES:
+        for way in TITLES:
             _plot_way(axes, results, way, rows, late)
-        axes.legend(
-            handles=[
-                Line2D([], [], linestyle="", markersize=4, label=TITLES[way], **look)
-                for way, look in _STYLES.items()
-            ],
-            loc="lower left",
-            bbox_to_anchor=(-0.02, 1.0 + 0.25 / height, 0, 0),
-            ncols=len(_STYLES),
-            frameon=False,
-        )
+        place = (-0.02, 1.0 + 0.25 / height, 0, 0)
+        say_ways(axes, TITLES, place, linestyle="", markersize=4)
         return to_svg(figure)
 
 
@@ -75,10 +60,8 @@ def _set_up(
     axes.hlines(
         list(rows.values()), _FIRST_MS, late * 1.8, color=INK, alpha=0.2, linewidth=0.5, zorder=0
     )
-    ticks = [0.1, 1, 10, 100, 1000]
-    axes.set_xticks([*ticks, late], [*(f"{tick:g} ms" for tick in ticks), "no"], minor=False)
+    say_delays(axes, never=late)
     axes.tick_params(axis="x", which="both", top=True, labeltop=True, length=2)
-    axes.set_xlabel("from the instant it was due until the handler saw it")
     axes.set_yticks(list(rows.values()), [CALLS[name].plain_label for name in rows])
     axes.tick_params(axis="y", length=0)
     for title, row in groups.items():
@@ -93,15 +76,9 @@ def _set_up(
         )
 
 
-def _plot_way(
-    axes: Axes,
-    results: Results,
-    way: str,
-    rows: dict[str, float],
-    late: float,
-) -> None:
+def _plot_way(axes: Axes, results: Results, way: str, rows: dict[str, float], late: float) -> None:
     """A point for each interpreter; no way hides another."""
-    shift = list(_STYLES).index(way) - 1
+    shift = list(TITLES).index(way) - 1
     points = [
         # Those that were not interrupted stand side by side.
         (late * 1.35**shift, row)
@@ -111,4 +88,4 @@ def _plot_way(
         for cell in results.across(name, way)
     ]
     xs, ys = zip(*points, strict=True)
-    axes.plot(xs, ys, linestyle="", markersize=3.6, markeredgewidth=0, alpha=0.8, **_STYLES[way])
+    axes.plot(xs, ys, linestyle="", markersize=3.6, markeredgewidth=0, alpha=0.8, **LOOKS[way])

@@ -19,7 +19,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final
 
-from benchmarks.surroundings import ROOT
+from tools import ROOT
 
 from .cases import FAMILIES, load
 from .outcomes import WAYS, Outcome, run

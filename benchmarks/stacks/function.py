@@ -25,9 +25,7 @@ if TYPE_CHECKING:
 
 load()
 case = CASES[os.environ["STACKS_CASE"]]
-if case.library:
-    import_module(case.library)
-make = case.make
+library = import_module(case.library) if case.library else None
 computes = threading.Event()
 calls: list[Any] = []
 told: dict[str, Any] = {}
@@ -59,7 +57,8 @@ def plain(event: dict[str, Any], _context: object) -> dict[str, Any]:
 async def coroutine(event: dict[str, Any], _context: object) -> dict[str, Any]:
     """One with a client that is awaited, and made in the first invocation."""
     if not calls:
-        take(await make(At.from_environ()))
+        made = case.make(library, At.from_environ())
+        take(await made if inspect.isawaitable(made) else made)
     ask, hang = calls
     with busy(event):
         for n in numbers(event):
@@ -94,7 +93,7 @@ def recipe(handler: Any) -> Any:
     def ring(_signum: int, _frame: FrameType | None) -> NoReturn:
         raise TimeoutError
 
-    loop = asyncio.new_event_loop() if inspect.iscoroutinefunction(handler) else None
+    loop = asyncio.new_event_loop() if case.is_async else None
 
     def wrapper(event: Any, context: Any) -> Any:
         signal.signal(signal.SIGALRM, ring)
@@ -108,11 +107,9 @@ def recipe(handler: Any) -> Any:
     return wrapper
 
 
-if inspect.iscoroutinefunction(make):
-    handler: Any = coroutine
-else:
-    handler = plain
-    take(make(At.from_environ()))
+handler: Any = coroutine if case.is_async else plain
+if not case.is_async:
+    take(case.make(library, At.from_environ()))
 if os.environ["STACKS_WAY"] == "alarm":
     handler = recipe(handler)
 sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]

@@ -11,8 +11,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Self
 
-from benchmarks.surroundings import ROOT
 from tests.runtime.runtime_api import NoAnswer, RuntimeApi
+from tools import ROOT, environment
 
 from .servers import PYTHON
 from .valve import Valve
@@ -59,22 +59,20 @@ class Function:
         self._life, self._is_held = "", False
         self._is_supervised, self._init_seconds = way == "supervise", 0.0
         self._process: subprocess.Popen[bytes] | None = None
-        kept = {n: v for n, v in os.environ.items() if not n.startswith(("AWS_", "WATCHDOG_"))}
-        self._environ = {
-            **kept,
-            "PYTHONPATH": str(ROOT),
-            "PYTHONWARNINGS": "ignore",
-            "NO_PROXY": "127.0.0.1",
-            "STACKS_CASE": case,
-            "STACKS_WAY": way,
-            "STACKS_PORTS": json.dumps({**ports, **told}),
-            "STACKS_ALARM": str(LIMIT - GRACE_PERIOD),
-            "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "1769",
-            "AWS_LAMBDA_FUNCTION_NAME": "stacks",
-            "WATCHDOG_LAMBDA_TIMEOUT": str(LIMIT),
-            "WATCHDOG_LAMBDA_LAST_RESORT": "supervise" if way == "supervise" else "report",
-            "WATCHDOG_LAMBDA_RECYCLE": "never" if way == "kept" else "auto",
-        }
+        self._environ = environment(
+            PYTHONWARNINGS="ignore",
+            NO_PROXY="127.0.0.1",
+            STACKS_CASE=case,
+            STACKS_WAY=way,
+            STACKS_PORTS=json.dumps({**ports, **told}),
+            STACKS_ALARM=str(LIMIT - GRACE_PERIOD),
+            AWS_LAMBDA_FUNCTION_MEMORY_SIZE="1769",
+            AWS_LAMBDA_FUNCTION_NAME="stacks",
+            WATCHDOG_LAMBDA_TIMEOUT=str(LIMIT),
+            WATCHDOG_LAMBDA_LAST_RESORT="supervise" if way == "supervise" else "report",
+            WATCHDOG_LAMBDA_RECYCLE="never" if way == "kept" else "auto",
+            AWS_LAMBDA_RUNTIME_API=self._api.address,
+        )
         self._runtime = "awslambdaric" if way == "alarm" else "watchdog_lambda"
 
     def __enter__(self) -> Self:
@@ -166,7 +164,7 @@ class Function:
         self._process = subprocess.Popen(
             command,
             cwd=ROOT,
-            env={**self._environ, "AWS_LAMBDA_RUNTIME_API": self._api.address},
+            env=self._environ,
             stdout=self._log,
             stderr=self._log,
             start_new_session=True,

@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from benchmarks.surroundings import ROOT
+from tools import ROOT
 
 from .standins import SERVERS as STAND_INS
 

@@ -17,13 +17,14 @@ from benchmarks.children import Broken, Child
 from benchmarks.costs import baseline
 from benchmarks.costs import page as docs
 from benchmarks.costs.__main__ import _conclude
-from benchmarks.costs.contenders import CONTENDERS, interpreters
+from benchmarks.costs.contenders import CONTENDERS
+from benchmarks.costs.registry import interpreters
 from benchmarks.costs.report import SKIPPED, Goal, Ratio, Table, quantile
 from benchmarks.costs.results import PARTS, Results
 from benchmarks.pages import is_made
 from benchmarks.quota import NO_QUOTA, quota
-from benchmarks.surroundings import ROOT
 from tests.support import children_of, eventually, press_ctrl_c
+from tools import ROOT
 
 COMMAND: Final = (sys.executable, "-m", "benchmarks.costs")
 

@@ -17,8 +17,8 @@ from benchmarks.limits.calls import CALLS
 from benchmarks.limits.cells import read
 from benchmarks.limits.results import TITLES, Cell, Results
 from benchmarks.pages import is_made
-from benchmarks.surroundings import ROOT
 from tests.support import children_of, eventually, press_ctrl_c
+from tools import ROOT
 
 COMMAND: Final = (sys.executable, "-m", "benchmarks.limits")
 

@@ -38,10 +38,8 @@ def outcomes(name: str, way: str, ports: dict[str, int], *do: str) -> list[Outco
     case = CASES[name]
     if case.server in PACKAGES and case.server not in ports:
         pytest.skip(f"there is no {case.server} here: apt-get install {PACKAGES[case.server][0]}")
-    if (
-        case.library
-        and subprocess.run([PYTHON, "-c", f"import {case.library}"], check=False).returncode
-    ):
+    found = f"from importlib.util import find_spec as f; exit(f({case.library!r}) is None)"
+    if case.library and subprocess.run([PYTHON, "-c", found], check=False).returncode:
         pytest.skip(f"there is no {case.library} here: dev.py stacks --install")
     return run(name, case.server, way, ports, *do)
 

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from . import network, running, waiting
+from . import native, network, processes, running, waiting
 
 if TYPE_CHECKING:
     from benchmarks.limits.registry import Call
 
 GROUPS: Final = (
-    *(waiting.threads, waiting.files, network.sockets, network.clients, waiting.processes),
-    *(running.loops, running.python, running.computing, running.libraries),
+    *(waiting.threads, waiting.files, network.sockets, network.clients, processes.processes),
+    *(running.loops, running.python, native.computing, native.libraries),
 )
 """In the order of the page."""
 

@@ -1,32 +1,19 @@
-"""Code that runs and runs: on an event loop, in Python, in C with the GIL and without it."""
+"""Code that runs and runs in Python, and on an event loop."""
 
 from __future__ import annotations
 
 import asyncio
-import bz2
-import collections
 import copy
 import csv
-import ctypes
-import decimal
-import hashlib
 import importlib
 import itertools
-import json
-import lzma
-import os
-import pickle
-import random
-import re
-import sqlite3
 import sys
 import time
-import zlib
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from benchmarks.limits.registry import LONG, Group, keep
+from benchmarks.limits.registry import LONG, Group
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
@@ -169,164 +156,8 @@ def slow_import() -> Block:
     return partial(importlib.import_module, "slow_module")
 
 
-@python.call()
-def deepcopy() -> Block:
-    """`copy.deepcopy()` of something huge."""
-    return partial(copy.deepcopy, [{"id": n, "tags": [n]} for n in range(700_000)])
-
-
+about = "`copy.deepcopy()` of something huge"
+orders = partial(map, lambda n: {"id": n, "tags": [n]})
+add("deepcopy", about, lambda: partial(copy.deepcopy, list(orders(range(700_000)))))
 about = "`csv.reader()` of a generator without end"
 add("csv-reader", about, lambda: lambda: all(csv.reader(_lines())))
-
-
-# ---- C code that holds the GIL -------------------------------------------------------------------
-
-
-computing = Group("C code that holds the GIL")
-
-FLOAT: Final = 2.2250738585072011e-308
-"""One whose decimal digits take long, so that what holds many needs not be huge."""
-
-MILLION: Final = 1_000_000
-
-
-def _long_integers() -> None:
-    sys.set_int_max_str_digits(0)
-
-
-@computing.call(quick=True)
-def regex() -> Block:
-    """A catastrophic `re.match()`."""
-    return partial(re.compile(r"(a+)+$").match, "a" * 60 + "b")
-
-
-add = computing.add
-add("power", "`pow()` of big integers", lambda: partial(pow, 3, 500 * MILLION))
-
-
-@computing.call()
-def int_to_str() -> Block:
-    """`str()` of a huge integer."""
-    _long_integers()
-    return partial(str, 1 << 200 * MILLION)
-
-
-@computing.call()
-def str_to_int() -> Block:
-    """`int()` of a huge string."""
-    _long_integers()
-    return partial(int, "9" * 50 * MILLION)
-
-
-@computing.call()
-def decimal_exp() -> Block:
-    """`Decimal.exp()` with a million digits."""
-    return partial(decimal.Decimal(2).exp, decimal.Context(prec=MILLION))
-
-
-add("represent", "`repr()` of a huge list", lambda: partial(repr, [FLOAT] * 20 * MILLION))
-about = "`json.dumps()` of many records"
-records = {"id": 1, "values": [FLOAT] * 10}
-add("json-dumps", about, lambda: partial(json.dumps, [records] * 2 * MILLION))
-# The encoder looks at signals when it writes an integer, and not when it writes a float.
-about = "`json.dumps()` of a huge list of floats"
-add("json-dumps-floats", about, lambda: partial(json.dumps, [FLOAT] * 20 * MILLION))
-
-
-@computing.call()
-def json_loads() -> Block:
-    """`json.loads()` of something huge."""
-    return partial(json.loads, "{" + ",".join([f'"key":{FLOAT!r}'] * 10 * MILLION) + "}")
-
-
-about = "`pickle.dumps()` of something huge"
-add("pickle-dumps", about, lambda: partial(pickle.dumps, [FLOAT] * 20 * MILLION, protocol=0))
-about = "`sorted()` of a huge list"
-add("sort", about, lambda: partial(sorted, [random.random() for _ in range(20 * MILLION)]))
-add("sum-of-range", "`sum(range(...))`", lambda: partial(sum, range(10**12)), quick=True)
-about = "`in` an iterator without end"
-add("search-in-iterator", about, lambda: lambda: -1 in itertools.count())
-about = "`deque(itertools.repeat(...), maxlen=0)`"
-without_end = partial(itertools.repeat, None, 10**12)
-add("exhaust-iterator", about, lambda: partial(collections.deque, without_end(), maxlen=0))
-about = "`usleep()` through `ctypes.PyDLL`"
-microseconds = int(LONG * 1e6)
-add("foreign-with-gil", about, lambda: partial(ctypes.PyDLL(None).usleep, microseconds))
-
-
-# ---- C code that lets it go ----------------------------------------------------------------------
-
-
-libraries = Group("C libraries that let the GIL go")
-
-MEGABYTE: Final = 1024 * 1024
-
-add = libraries.add
-about = "`usleep()` through `ctypes.CDLL`"
-add(
-    "foreign-without-gil",
-    about,
-    lambda: partial(ctypes.CDLL(None).usleep, microseconds),
-    quick=True,
-)
-
-
-@libraries.call()
-def foreign_lock() -> Block:
-    """`pthread_mutex_lock()` through `ctypes.CDLL`."""
-    # Goes on waiting after a signal, as the waits of many a driver do.
-    libc, mutex = ctypes.CDLL(None), ctypes.create_string_buffer(64)
-    libc.pthread_mutex_lock(mutex)
-    return partial(libc.pthread_mutex_lock, mutex)
-
-
-@libraries.call()
-def sqlite_busy() -> Block:
-    """`sqlite3`: a locked database, `timeout=60`."""
-    holder, waiter = (keep(sqlite3.connect("busy.db", timeout=LONG)) for _ in range(2))
-    holder.execute("BEGIN EXCLUSIVE")
-    return partial(waiter.execute, "BEGIN EXCLUSIVE")
-
-
-@libraries.call()
-def sqlite_query() -> Block:
-    """`sqlite3`: a long query."""
-    database = keep(sqlite3.connect(":memory:"))
-    query = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n"
-    return lambda: database.execute(query).fetchone()
-
-
-def _random(megabytes: int) -> bytes:
-    return os.urandom(MEGABYTE) * megabytes
-
-
-about = "`hashlib.pbkdf2_hmac()`"
-derive = partial(hashlib.pbkdf2_hmac, "sha256", b"password", b"salt")
-add("pbkdf2", about, lambda: partial(derive, 10**9))
-scrypt = partial(hashlib.scrypt, b"password", salt=b"salt", n=2**14, r=8, p=2000)
-add("scrypt", "`hashlib.scrypt()`", lambda: scrypt)
-about = "`hashlib.sha256()` of something huge"
-add("sha256", about, lambda: partial(hashlib.sha256, bytes(4096 * MEGABYTE)))
-about = "`zlib.compress()` of something huge"
-add("zlib-compress", about, lambda: partial(zlib.compress, _random(400), 9), quick=True)
-about = "`bz2.compress()` of something huge"
-add("bz2-compress", about, lambda: partial(bz2.compress, _random(100)))
-about = "`lzma.compress()` of something huge"
-add("lzma-compress", about, lambda: partial(lzma.compress, _random(50)))
-
-
-@libraries.call()
-def numpy_matmul() -> Block:
-    """`numpy`: a product of large matrices."""
-    import numpy as np
-
-    large = np.ones((6000, 6000))
-    return lambda: large @ large
-
-
-@libraries.call()
-def numpy_sort() -> Block:
-    """`numpy`: `sort()` of a large array."""
-    import numpy as np
-
-    return np.frombuffer(os.urandom(480 * MEGABYTE), dtype="S16").copy().sort

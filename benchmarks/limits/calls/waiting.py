@@ -1,22 +1,20 @@
-"""Waits for threads, locks, files and processes of this machine."""
+"""Waits for threads, locks, files and signals."""
 
 from __future__ import annotations
 
 import fcntl
-import multiprocessing
 import os
 import queue
 import select
 import selectors
 import signal
-import subprocess
 import sys
 import threading
 import time
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Final
+from typing import IO, TYPE_CHECKING, Any
 
 from benchmarks.limits.registry import LONG, Group, keep
 
@@ -72,11 +70,11 @@ def _wait_for(condition: threading.Condition) -> Block:
     return partial(within, condition, lambda _: condition.wait_for(lambda: False, timeout=LONG))
 
 
-def _result(pool: Any) -> object:
+def result_of(pool: Any) -> object:
     return pool.submit(time.sleep, LONG).result()
 
 
-def _map(pool: Any) -> object:
+def map_of(pool: Any) -> object:
     return list(pool.map(time.sleep, [LONG, LONG]))
 
 
@@ -99,12 +97,12 @@ add("simple-queue-get", "`queue.SimpleQueue.get()`", lambda: queue.SimpleQueue[N
 add("thread-join", "`Thread.join()`", lambda: _sleeper().join)
 add("thread-join-timeout", "`Thread.join(60)`", lambda: partial(_sleeper().join, LONG))
 about = "`Future.result()` of a thread pool"
-add("future-result", about, lambda: partial(_result, keep(ThreadPoolExecutor(1))))
+add("future-result", about, lambda: partial(result_of, keep(ThreadPoolExecutor(1))))
 about = "`with ThreadPoolExecutor()` around `Future.result()`"
 pooled = partial(partial, within)
-add("with-thread-pool", about, lambda: pooled(ThreadPoolExecutor(1), _result), quick=True)
+add("with-thread-pool", about, lambda: pooled(ThreadPoolExecutor(1), result_of), quick=True)
 about = "`with ThreadPoolExecutor()` around `Executor.map()`"
-add("thread-pool-map", about, lambda: pooled(ThreadPoolExecutor(2), _map))
+add("thread-pool-map", about, lambda: pooled(ThreadPoolExecutor(2), map_of))
 
 
 # ---- files ---------------------------------------------------------------------------------------
@@ -205,65 +203,3 @@ def read_stdin() -> Block:
     """`sys.stdin.read()`."""
     os.dup2(_empty(), 0)
     return sys.stdin.read
-
-
-# ---- processes -----------------------------------------------------------------------------------
-
-
-SLEEP: Final = ("sleep", str(int(LONG)))
-
-# The start method that Python has on Linux up to 3.13, whichever one is running.
-fork = multiprocessing.get_context("fork")
-processes = Group("Processes and pools")
-
-
-def _child(**options: Any) -> subprocess.Popen[bytes]:
-    return keep(subprocess.Popen(SLEEP, **options))
-
-
-def _join_until_it_has_ended(child: Any) -> None:
-    child.start()
-    # A TimeoutError is an OSError, which join() takes for the end of somebody else's child: it
-    # returns as if nothing had happened.
-    while child.is_alive():
-        child.join()
-
-
-def _held_by_this_process() -> Any:
-    held = fork.Lock()
-    held.acquire()
-    return held
-
-
-def _in_a_process_pool() -> None:
-    with ProcessPoolExecutor(1, mp_context=fork) as pool:
-        _result(pool)
-
-
-add = processes.add
-run = partial(partial, subprocess.run, SLEEP, check=True)
-add("subprocess-run", "`subprocess.run()`", run, quick=True)
-about = "`subprocess.run(..., capture_output=True)`"
-add("subprocess-run-capture", about, lambda: run(capture_output=True))
-about = "`Popen.communicate()`"
-add("popen-communicate", about, lambda: _child(stdout=subprocess.PIPE).communicate)
-add("popen-wait", "`Popen.wait()`", lambda: _child().wait)
-add("popen-wait-timeout", "`Popen.wait(60)`", lambda: partial(_child().wait, LONG))
-about = "`with Popen()` around `Popen.wait()`"
-add("with-popen", about, lambda: partial(within, _child(), subprocess.Popen.wait))
-add("waitpid", "`os.waitpid()`", lambda: partial(os.waitpid, _child().pid, 0))
-add("os-system", "`os.system()`", lambda: partial(os.system, " ".join(SLEEP)))
-about = "`multiprocessing.Process.join()`, until it has ended"
-slow = partial(fork.Process, target=time.sleep, args=(LONG,))
-add("process-join", about, lambda: partial(_join_until_it_has_ended, slow()))
-about = "`multiprocessing.Queue.get()`"
-add("process-queue-get", about, lambda: keep(fork.Queue()).get)
-about = "`multiprocessing.Pipe()`: `recv()`"
-add("connection-recv", about, lambda: keep(fork.Pipe())[0].recv)
-add("process-lock", "`multiprocessing.Lock.acquire()`", lambda: _held_by_this_process().acquire)
-add("pool-map", "`multiprocessing.Pool.map()`", lambda: partial(_map, keep(fork.Pool(2))))
-about = "`Future.result()` of a process pool"
-pool = partial(ProcessPoolExecutor, 1, mp_context=fork)
-add("process-future-result", about, lambda: partial(_result, keep(pool())))
-about = "`with ProcessPoolExecutor()` around `Future.result()`"
-add("with-process-pool", about, lambda: _in_a_process_pool)

@@ -1,23 +1,27 @@
 """The clients, by family: a call that answers with the number it is given, and one that hangs.
 
-A case is a function that makes a client, as a handler's module does, and returns ``ask``, or
-``ask`` and ``hang``. ``ask(n)`` answers with n, by way of the server where there is one, so that an
-answer that belongs to another request is seen. ``hang()`` takes longer than any time limit; without
-one, ``ask`` is called while the server's answers are held back. An ``async def`` case returns
-coroutine functions.
+A case makes a client of its library, as a handler's module does. It is asked for a number, by way
+of the server where there is one, so that an answer that belongs to another request is seen. What
+hangs takes longer than any time limit; a case that has no such call is asked while the server's
+answers are held back. What is asked of a case that runs on an event loop is a coroutine function.
 """
 
 from __future__ import annotations
 
 import json
 import os
+from functools import partial
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from inspect import isawaitable, iscoroutinefunction
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    Make = Callable[["At"], Any]
+    Make = Callable[[Any, "At"], Any]
+    """Of a library; returns what is asked, or what is asked and what hangs, or is awaited first."""
+
+_Ask = TypeVar("_Ask", bound="Callable[[Any, int], Any]")
 
 FAMILIES: Final = (
     *("http", "aws", "sql", "stores", "messages", "rpc", "asynchronous"),
@@ -58,34 +62,70 @@ class Case(NamedTuple):
     server: str | None
     library: str
     """What is imported at the init, and may not be there."""
+    is_async: bool
 
 
 CASES: Final[dict[str, Case]] = {}
 
 
-def case(name: str, server: str | None = None, library: str = "") -> Callable[[Make], Make]:
-    """Enter a case under its name in the table."""
+def making(
+    name: str,
+    server: str | None = None,
+    library: str = "",
+    *,
+    is_async: bool = False,
+    family: str = "",
+) -> Callable[[Make], Make]:
+    """Enter what makes a client of a library, under its name in the table."""
 
     def enter(make: Make) -> Make:
-        family = make.__module__.rpartition(".")[2]
-        CASES[name] = Case(make, family, server, library)
+        own = family or make.__module__.rpartition(".")[2]
+        CASES[name] = Case(make, own, server, library, is_async)
         return make
 
     return enter
 
 
 def entering(server: str | None = None, *, is_async: bool = False) -> Callable[..., None]:
-    """What enters a case of this server that can be said in one expression, of its library."""
+    """What enters a case of this server that can be said in one expression."""
 
-    def enter(name: str, library: str, make: Callable[[Any, At], Any], needs: str = "") -> None:
-        def with_library(at: At) -> Any:
-            return make(import_module(library), at)
+    def enter(name: str, library: str, make: Make) -> None:
+        making(name, server, library, is_async=is_async)(make)
 
-        async def on_a_loop(at: At) -> Any:
-            return with_library(at)
+    return enter
 
-        with_library.__module__ = on_a_loop.__module__ = make.__module__
-        case(name, server, needs)(on_a_loop if is_async else with_library)
+
+def _servers(_library: Any, at: At) -> At:
+    return at
+
+
+def case(
+    name: str,
+    server: str | None,
+    library: str = "",
+    made: Make = _servers,
+    *,
+    hang: Callable[[Any], object] | None = None,
+    family: str = "",
+) -> Callable[[_Ask], _Ask]:
+    """Enter a function that asks what is `made` at the init, for a number; `hang` takes long."""
+
+    def enter(ask: _Ask) -> _Ask:
+        def calls(it: Any) -> Any:
+            return partial(ask, it) if hang is None else (partial(ask, it), partial(hang, it))
+
+        def make(module: Any, at: At) -> Any:
+            return calls(made(module, at))
+
+        async def make_awaited(module: Any, at: At) -> Any:
+            it = made(module, at)
+            return calls(await it if isawaitable(it) else it)
+
+        own = family or (ask if made is _servers else made).__module__.rpartition(".")[2]
+        is_async = iscoroutinefunction(ask)
+        chosen = make_awaited if is_async else make
+        making(name, server, library, is_async=is_async, family=own)(chosen)
+        return ask
 
     return enter
 
@@ -93,11 +133,11 @@ def entering(server: str | None = None, *, is_async: bool = False) -> Callable[.
 def plain(name: str, hang: Callable[[], object], ask: Callable[[int], int] = int) -> None:
     """Enter a case that needs no client: Python's own, or what has just been defined."""
 
-    def nothing_to_make(_at: At) -> Any:
+    def nothing_to_make(_library: Any, _at: At) -> Any:
         return ask, hang
 
     nothing_to_make.__module__ = hang.__module__
-    case(name)(nothing_to_make)
+    making(name)(nothing_to_make)
 
 
 def load() -> dict[str, Case]:

@@ -23,16 +23,6 @@ def _getting(it: Any, at: At) -> Callable[[int], Any]:
     return partial(_get, it.AsyncClient(timeout=60), at)
 
 
-def _getting_anew(at: At) -> Callable[[int], Any]:
-    import httpx
-
-    async def get(n: int) -> int:
-        async with httpx.AsyncClient(timeout=60) as client:
-            return await _get(client, at, n)
-
-    return get
-
-
 def _models(client: Any) -> Callable[[int], Any]:
     async def ask(n: int) -> int:
         return int((await client.models.retrieve(f"n-{n}")).id)
@@ -43,17 +33,11 @@ def _models(client: Any) -> Callable[[int], Any]:
 add_async("httpx, async", "httpx", _getting)
 
 
-@case("aiohttp", "http")
-async def _(at: At) -> Any:
-    import aiohttp
-
-    session = aiohttp.ClientSession()
-
-    async def ask(n: int) -> int:
-        async with session.get(at.of(n)) as response:
-            return int((await response.json())["n"])
-
-    return ask
+@case("aiohttp", "http", "aiohttp", lambda it, at: (it.ClientSession(), at))
+async def _(made: Any, n: int) -> int:
+    session, at = made
+    async with session.get(at.of(n)) as response:
+        return int((await response.json())["n"])
 
 
 def _openai(it: Any, at: At) -> Any:
@@ -64,87 +48,66 @@ def _anthropic(it: Any, at: At) -> Any:
     return _models(it.AsyncAnthropic(api_key="x", base_url=at.url()))
 
 
-add_async("OpenAI, async", "openai", _openai, needs="openai")
-add_async("Anthropic, async", "anthropic", _anthropic, needs="anthropic")
+add_async("OpenAI, async", "openai", _openai)
+add_async("Anthropic, async", "anthropic", _anthropic)
 
 
-@case("redis, async", "redis")
-async def _(at: At) -> Any:
-    import redis.asyncio
+@case(
+    "redis, async",
+    "redis",
+    "redis.asyncio",
+    lambda it, at: it.Redis(port=at.port("redis")),
+    hang=lambda client: client.blpop([MARK], 60),
+)
+async def _(client: Any, n: int) -> int:
+    return int(await client.execute_command("ECHO", str(n)))
 
-    client = redis.asyncio.Redis(port=at.port("redis"))
 
-    async def ask(n: int) -> int:
-        return int(await client.execute_command("ECHO", str(n)))
-
-    return ask, lambda: client.blpop([MARK], 60)
-
-
-@case("websockets, async", "websocket")
-async def _(at: At) -> Any:
-    from websockets.asyncio.client import connect
-
-    async def ask(n: int) -> int:
-        async with connect(at.url("websocket", "ws"), close_timeout=1.0) as client:
-            await client.send(str(n))
-            return int(await client.recv())
-
-    return ask
+@case("websockets, async", "websocket", "websockets.asyncio.client", lambda it, at: (it, at))
+async def _(made: Any, n: int) -> int:
+    it, at = made
+    async with it.connect(at.url("websocket", "ws"), close_timeout=1.0) as client:
+        await client.send(str(n))
+        return int(await client.recv())
 
 
 @case("asyncio's streams", "smtp")
-async def _(at: At) -> Any:
-    async def ask(n: int) -> int:
-        reader, writer = await asyncio.open_connection("127.0.0.1", at.port("smtp"))
-        try:
-            await reader.readline()
-            writer.write(f"vrfy {n}\r\n".encode())
-            return int((await reader.readline())[4:])
-        finally:
-            writer.close()
-
-    return ask
+async def _(at: Any, n: int) -> int:
+    reader, writer = await asyncio.open_connection("127.0.0.1", at.port("smtp"))
+    try:
+        await reader.readline()
+        writer.write(f"vrfy {n}\r\n".encode())
+        return int((await reader.readline())[4:])
+    finally:
+        writer.close()
 
 
-def _gathered(it: Any, at: At) -> Any:
-    get = _getting(it, at)
-
-    async def ask(n: int) -> int:
-        # What is asked several times at once is one request that counts, and the others.
-        return int((await asyncio.gather(get(n)))[0])
-
-    return ask
+@case("asyncio.gather, of httpx", "http", "httpx", _getting)
+async def _(get: Any, n: int) -> int:
+    # What is asked several times at once is one request that counts, and the others.
+    return int((await asyncio.gather(get(n)))[0])
 
 
-def _grouped(it: Any, at: At) -> Any:
-    get = _getting(it, at)
-
-    async def ask(n: int) -> int:
-        async with asyncio.TaskGroup() as group:
-            task = group.create_task(get(n))
-        return int(task.result())
-
-    return ask
+@case("asyncio.TaskGroup, of httpx", "http", "httpx", _getting)
+async def _(get: Any, n: int) -> int:
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(get(n))
+    return int(task.result())
 
 
-add_async("asyncio.gather, of httpx", "httpx", _gathered)
-add_async("asyncio.TaskGroup, of httpx", "httpx", _grouped)
-
-
-@case("asyncio.to_thread, of requests", "http")
-async def _(at: At) -> Any:
-    import requests
-
-    session = requests.Session()
-
-    async def ask(n: int) -> int:
-        return int((await asyncio.to_thread(session.get, at.of(n))).json()["n"])
-
-    return ask
+@case("asyncio.to_thread, of requests", "http", "requests", lambda it, at: (it.Session(), at))
+async def _(made: Any, n: int) -> int:
+    session, at = made
+    return int((await asyncio.to_thread(session.get, at.of(n))).json()["n"])
 
 
 def _in_a_handler(run: Callable[..., Any], at: At) -> Any:
-    get = _getting_anew(at)
+    import httpx
+
+    async def get(n: int) -> int:
+        async with httpx.AsyncClient(timeout=60) as client:
+            return await _get(client, at, n)
+
     return lambda n: run(get, n)
 
 

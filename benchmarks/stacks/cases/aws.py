@@ -5,41 +5,12 @@ from __future__ import annotations
 import io
 import json
 import logging
-import os
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from . import At, case
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-REGION = "eu-west-1"
-_GIVEN = {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x", "AWS_DEFAULT_REGION": REGION}
-KEY = f"key-{os.getpid()}"
-"""For this function alone."""
+from .moto import KEY, REGION, alias, bucket, client, first_secret, moto, table
 
 _ROLE = "arn:aws:iam::123456789012:role/role"
-
-
-def client(at: At, service: str, server: str = "moto") -> Any:
-    """One of boto3's, with its defaults."""
-    import boto3
-
-    os.environ |= _GIVEN
-    return boto3.client(service, endpoint_url=at.url(server))
-
-
-def _plain(
-    name: str, service: str, ask: Callable[[Any, int], int], first: Callable[[Any], Any] | None
-) -> None:
-    """Enter a case whose client is all that there is; `first` makes what it works on."""
-
-    @case(f"boto3, {name}", "moto")
-    def _(at: At) -> Any:
-        it = client(at, service)
-        if first is not None:
-            first(it)
-        return lambda n: ask(it, n)
 
 
 def _put_and_get(it: Any, n: int) -> int:
@@ -73,21 +44,6 @@ def _message(it: Any, n: int) -> int:
             it.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
             if int(message["Body"]) == n:
                 return n
-
-
-def _table(it: Any) -> None:
-    if not it.list_tables()["TableNames"]:
-        it.create_table(
-            TableName="table",
-            KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
-            AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
-            BillingMode="PAY_PER_REQUEST",
-        )
-
-
-def _bucket(it: Any) -> None:
-    if not it.list_buckets()["Buckets"]:
-        it.create_bucket(Bucket="bucket", CreateBucketConfiguration={"LocationConstraint": REGION})
 
 
 def _secret(it: Any, n: int) -> int:
@@ -127,55 +83,39 @@ def _key(it: Any, n: int) -> int:
     return int(it.decrypt(CiphertextBlob=sealed)["Plaintext"])
 
 
-def _first_secret(it: Any) -> None:
-    if not it.list_secrets(Filters=[{"Key": "name", "Values": [KEY]}])["SecretList"]:
-        it.create_secret(Name=KEY, SecretString="0")
+moto("boto3, DynamoDB", "dynamodb", table)(_item)
+moto("boto3, S3", "s3", bucket)(_put_and_get)
+moto("boto3, an S3 download", "s3", bucket)(_down)
+moto("boto3, an S3 upload", "s3", bucket)(_up)
+moto("boto3, SQS", "sqs", lambda it: it.create_queue(QueueName=KEY))(_message)
+moto("boto3, SNS", "sns")(_topic)
+moto("boto3, SSM", "ssm")(_parameter)
+moto("boto3, Secrets Manager", "secretsmanager", first_secret)(_secret)
+moto("boto3, STS", "sts")(_session)
+moto("boto3, KMS", "kms", alias)(_key)
+moto("boto3, CloudWatch Logs", "logs")(_log)
 
 
-def _alias(it: Any) -> None:
-    if not any(alias["AliasName"] == "alias/key" for alias in it.list_aliases()["Aliases"]):
-        key = it.create_key()["KeyMetadata"]["KeyId"]
-        it.create_alias(AliasName="alias/key", TargetKeyId=key)
+@moto("boto3, Lambda", "lambda", server="http")
+def _(it: Any, n: int) -> int:
+    return int(json.load(it.invoke(FunctionName=f"n-{n}")["Payload"])["n"])
 
 
-_plain("DynamoDB", "dynamodb", _item, _table)
-_plain("S3", "s3", _put_and_get, _bucket)
-_plain("an S3 download", "s3", _down, _bucket)
-_plain("an S3 upload", "s3", _up, _bucket)
-_plain("SQS", "sqs", _message, lambda it: it.create_queue(QueueName=KEY))
-_plain("SNS", "sns", _topic, None)
-_plain("SSM", "ssm", _parameter, None)
-_plain("Secrets Manager", "secretsmanager", _secret, _first_secret)
-_plain("STS", "sts", _session, None)
-_plain("KMS", "kms", _key, _alias)
-_plain("CloudWatch Logs", "logs", _log, None)
+def _resource(it: Any, at: At) -> Any:
+    client(at, "dynamodb", table)
+    return it.resource("dynamodb", endpoint_url=at.url("moto")).Table("table")
 
 
-@case("boto3, Lambda", "http")
-def _(at: At) -> Any:
-    it = client(at, "lambda", "http")
-    return lambda n: json.load(it.invoke(FunctionName=f"n-{n}")["Payload"])["n"]
+@case("boto3, a resource", "moto", "boto3", _resource)
+def _(table: Any, n: int) -> int:
+    table.put_item(Item={"id": KEY, "n": n})
+    return int(table.get_item(Key={"id": KEY})["Item"]["n"])
 
 
-@case("boto3, a resource", "moto")
-def _(at: At) -> Any:
-    import boto3
+def _row(models: Any, at: At) -> Any:
+    from pynamodb import attributes
 
-    _table(client(at, "dynamodb"))
-    table = boto3.resource("dynamodb", endpoint_url=at.url("moto")).Table("table")
-
-    def ask(n: int) -> int:
-        table.put_item(Item={"id": KEY, "n": n})
-        return int(table.get_item(Key={"id": KEY})["Item"]["n"])
-
-    return ask
-
-
-@case("PynamoDB", "moto")
-def _(at: At) -> Any:
-    from pynamodb import attributes, models
-
-    _table(client(at, "dynamodb"))
+    client(at, "dynamodb", table)
 
     class Row(models.Model):
         class Meta:
@@ -184,111 +124,96 @@ def _(at: At) -> Any:
         id = attributes.UnicodeAttribute(hash_key=True)
         n = attributes.NumberAttribute()
 
-    def ask(n: int) -> int:
-        Row(KEY, n=n).save()
-        return int(Row.get(KEY).n)
-
-    return ask
+    return Row
 
 
-@case("smart_open, S3", "moto")
-def _(at: At) -> Any:
-    import smart_open
-
-    it = client(at, "s3")
-    _bucket(it)
-
-    def ask(n: int) -> int:
-        with smart_open.open(f"s3://bucket/{KEY}", "w", transport_params={"client": it}) as file:
-            file.write(str(n))
-        with smart_open.open(f"s3://bucket/{KEY}", transport_params={"client": it}) as file:
-            return int(file.read())
-
-    return ask
+@case("PynamoDB", "moto", "pynamodb.models", _row)
+def _(row: Any, n: int) -> int:
+    row(KEY, n=n).save()
+    return int(row.get(KEY).n)
 
 
-@case("s3fs", "moto")
-def _(at: At) -> Any:
-    import s3fs
-
-    _bucket(client(at, "s3"))
-    files = s3fs.S3FileSystem(endpoint_url=at.url("moto"), use_listings_cache=False)
-
-    def ask(n: int) -> int:
-        files.pipe_file(f"bucket/{KEY}", str(n).encode())
-        return int(files.cat_file(f"bucket/{KEY}"))
-
-    return ask
+@case("smart_open, S3", "moto", "smart_open", lambda it, at: (it.open, client(at, "s3", bucket)))
+def _(made: Any, n: int) -> int:
+    opened, it = made
+    with opened(f"s3://bucket/{KEY}", "w", transport_params={"client": it}) as file:
+        file.write(str(n))
+    with opened(f"s3://bucket/{KEY}", transport_params={"client": it}) as file:
+        return int(file.read())
 
 
-@case("aiobotocore, DynamoDB", "moto")
-async def _(at: At) -> Any:
-    from aiobotocore.session import get_session
-
-    _table(client(at, "dynamodb"))
-    it = await get_session().create_client("dynamodb", endpoint_url=at.url("moto")).__aenter__()
-
-    async def ask(n: int) -> int:
-        await it.put_item(TableName="table", Item={"id": {"S": KEY}, "n": {"N": str(n)}})
-        found = await it.get_item(TableName="table", Key={"id": {"S": KEY}})
-        return int(found["Item"]["n"]["N"])
-
-    return ask
+def _files(it: Any, at: At) -> Any:
+    client(at, "s3", bucket)
+    return it.S3FileSystem(endpoint_url=at.url("moto"), use_listings_cache=False)
 
 
-@case("Powertools, parameters", "moto")
-def _(at: At) -> Any:
-    from aws_lambda_powertools.utilities.parameters import SSMProvider
-
-    it = client(at, "ssm")
-    provider = SSMProvider(boto3_client=it)
-
-    def ask(n: int) -> int:
-        it.put_parameter(Name=KEY, Value=str(n), Type="String", Overwrite=True)
-        return int(provider.get(KEY, force_fetch=True) or -1)
-
-    return ask
+@case("s3fs", "moto", "s3fs", _files)
+def _(files: Any, n: int) -> int:
+    files.pipe_file(f"bucket/{KEY}", str(n).encode())
+    return int(files.cat_file(f"bucket/{KEY}"))
 
 
-@case("Powertools, idempotency", "moto")
-def _(at: At) -> Any:
-    from aws_lambda_powertools.utilities.idempotency import (
-        DynamoDBPersistenceLayer,
-        idempotent_function,
-    )
+def _opened(it: Any, at: At) -> Any:
+    client(at, "dynamodb", table)
+    return it.get_session().create_client("dynamodb", endpoint_url=at.url("moto")).__aenter__()
 
-    it = client(at, "dynamodb")
-    _table(it)
-    layer = DynamoDBPersistenceLayer(table_name="table", boto3_client=it)
 
-    @idempotent_function(data_keyword_argument="n", persistence_store=layer)
+@case("aiobotocore, DynamoDB", "moto", "aiobotocore.session", _opened)
+async def _(it: Any, n: int) -> int:
+    await it.put_item(TableName="table", Item={"id": {"S": KEY}, "n": {"N": str(n)}})
+    found = await it.get_item(TableName="table", Key={"id": {"S": KEY}})
+    return int(found["Item"]["n"]["N"])
+
+
+def _provider(it: Any, at: At) -> Any:
+    ssm = client(at, "ssm")
+    return ssm, it.SSMProvider(boto3_client=ssm)
+
+
+powertools = "aws_lambda_powertools.utilities"
+
+
+@case("Powertools, parameters", "moto", f"{powertools}.parameters", _provider)
+def _(made: Any, n: int) -> int:
+    it, provider = made
+    it.put_parameter(Name=KEY, Value=str(n), Type="String", Overwrite=True)
+    return int(provider.get(KEY, force_fetch=True) or -1)
+
+
+def _once(it: Any, at: At) -> Any:
+    persisted = client(at, "dynamodb", table)
+    layer = it.DynamoDBPersistenceLayer(table_name="table", boto3_client=persisted)
+
+    @it.idempotent_function(data_keyword_argument="n", persistence_store=layer)
     def once(*, n: int) -> int:
         return n
 
-    return lambda n: once(n=n)
+    return once
 
 
-@case("X-Ray's SDK around boto3", "moto")
-def _(at: At) -> Any:
+case("Powertools, idempotency", "moto", f"{powertools}.idempotency", _once)(
+    lambda once, n: once(n=n)
+)
+
+
+def _patched(it: Any, at: At) -> Any:
     from aws_xray_sdk import global_sdk_config
-    from aws_xray_sdk.core import patch
 
     global_sdk_config.set_sdk_enabled(False)
-    patch(("boto3",))
-    it = client(at, "ssm")
-    return lambda n: _parameter(it, n)
+    it.patch(("boto3",))
+    return client(at, "ssm")
 
 
-@case("watchtower", "moto")
-def _(at: At) -> Any:
-    import watchtower
-
-    handler = watchtower.CloudWatchLogHandler(boto3_client=client(at, "logs"), use_queues=False)
+def _logger(it: Any, at: At) -> Any:
     logger = logging.getLogger("watchtower")
-    logger.addHandler(handler)
+    logger.addHandler(it.CloudWatchLogHandler(boto3_client=client(at, "logs"), use_queues=False))
+    return logger
 
-    def ask(n: int) -> int:
-        logger.warning("%d", n)
-        return n
 
-    return ask
+case("X-Ray's SDK around boto3", "moto", "aws_xray_sdk.core", _patched)(_parameter)
+
+
+@case("watchtower", "moto", "watchtower", _logger)
+def _(logger: Any, n: int) -> int:
+    logger.warning("%d", n)
+    return n

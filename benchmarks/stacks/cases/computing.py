@@ -10,8 +10,8 @@ import sqlite3
 import zlib
 from typing import Any
 
-from . import At, case, plain
-from .sql import SLOW_SQLITE
+from . import At, making, plain
+from .queries import SLOW_SQLITE
 
 
 def _scrypt() -> bytes:
@@ -26,8 +26,8 @@ plain("sorted, with the GIL held", lambda: sorted(map(hash, map(str, range(20_00
 plain("json.loads, of one document", lambda: json.loads(f"[{'1.5,' * 150_000_000}0]"))
 
 
-@case("sqlite3")
-def _(_at: At) -> Any:
+@making("sqlite3")
+def _(_library: Any, _at: At) -> Any:
     connection = sqlite3.connect(":memory:")
 
     def query(statement: str) -> int:
@@ -36,16 +36,14 @@ def _(_at: At) -> Any:
     return lambda n: query(f"select {n}"), lambda: query(SLOW_SQLITE)
 
 
-@case("numpy")
-def _(_at: At) -> Any:
-    import numpy as np
-
+@making("numpy", library="numpy")
+def _(np: Any, _at: At) -> Any:
     large = np.random.default_rng(1).random((5000, 5000))
     return lambda n: int(np.array([n]).sum()), lambda: np.linalg.svd(large)
 
 
-@case("pandas, a rolling median")
-def _(_at: At) -> Any:
+@making("pandas, a rolling median")
+def _(_library: Any, _at: At) -> Any:
     import numpy as np
     import pandas as pd
 
@@ -53,18 +51,16 @@ def _(_at: At) -> Any:
     return lambda n: int(pd.Series([n]).sum()), lambda: large.rolling(5001).median()
 
 
-@case("pandas, read_csv")
-def _(_at: At) -> Any:
-    import pandas as pd
-
+@making("pandas, read_csv", library="pandas")
+def _(pd: Any, _at: At) -> Any:
     text = b"a,b\n" + b"1.5,2.5\n" * 60_000_000
     return lambda n: int(pd.read_csv(io.BytesIO(b"a\n%d" % n))["a"][0]), lambda: pd.read_csv(
         io.BytesIO(text)
     )
 
 
-@case("pyarrow")
-def _(_at: At) -> Any:
+@making("pyarrow")
+def _(_library: Any, _at: At) -> Any:
     import numpy as np
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -73,16 +69,14 @@ def _(_at: At) -> Any:
     return lambda n: int(pc.sum(pa.array([n])).as_py()), lambda: pc.sort_indices(large)
 
 
-@case("polars")
-def _(_at: At) -> Any:
-    import polars as pl
-
+@making("polars", library="polars")
+def _(pl: Any, _at: At) -> Any:
     large = pl.select(pl.int_range(0, 20_000_000).hash().cast(pl.Float64).alias("a"))["a"]
     return lambda n: int(pl.Series([n]).sum()), lambda: large.rolling_median(5001)
 
 
-@case("lxml")
-def _(_at: At) -> Any:
+@making("lxml")
+def _(_library: Any, _at: At) -> Any:
     from lxml import etree
 
     large = etree.fromstring(f"<a>{'<b/>' * 200_000}</a>")
@@ -90,8 +84,8 @@ def _(_at: At) -> Any:
     return lambda n: int(etree.fromstring(f"<a>{n}</a>").text), lambda: large.xpath(slow)
 
 
-@case("Pillow")
-def _(_at: At) -> Any:
+@making("Pillow")
+def _(_library: Any, _at: At) -> Any:
     from PIL import Image, ImageFilter
 
     large = Image.effect_noise((3000, 3000), 100)

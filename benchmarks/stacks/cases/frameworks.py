@@ -7,7 +7,7 @@ import json
 import time
 from typing import Any
 
-from . import At, case
+from . import At, making
 
 
 def _event(path: str) -> dict[str, Any]:
@@ -37,8 +37,8 @@ def _by_adapter(adapter: Any) -> tuple[Any, Any]:
     return lambda n: call(f"/echo/{n}"), lambda: call("/slow/1")
 
 
-@case("FastAPI with Mangum", "http")
-def _(at: At) -> Any:
+@making("FastAPI with Mangum", "http")
+def _(_library: Any, at: At) -> Any:
     import fastapi
     import httpx
     import mangum
@@ -57,8 +57,8 @@ def _(at: At) -> Any:
     return _by_adapter(mangum.Mangum(app, lifespan="off"))
 
 
-@case("FastAPI with Mangum, a plain function", "http")
-def _(at: At) -> Any:
+@making("FastAPI with Mangum, a plain function", "http")
+def _(_library: Any, at: At) -> Any:
     import fastapi
     import mangum
     import requests
@@ -77,8 +77,8 @@ def _(at: At) -> Any:
     return _by_adapter(mangum.Mangum(app, lifespan="off"))
 
 
-@case("Flask", "http")
-def _(at: At) -> Any:
+@making("Flask", "http")
+def _(_library: Any, at: At) -> Any:
     import flask
     import requests
 
@@ -97,8 +97,8 @@ def _(at: At) -> Any:
     return lambda n: client.get(f"/echo/{n}").json["n"], lambda: client.get("/slow").json["n"]
 
 
-@case("Django with Mangum")
-def _(_at: At) -> Any:
+@making("Django with Mangum")
+def _(_library: Any, _at: At) -> Any:
     import django
     import mangum
     from django.conf import settings
@@ -121,8 +121,8 @@ def _(_at: At) -> Any:
     return _by_adapter(mangum.Mangum(get_asgi_application(), lifespan="off"))
 
 
-@case("Powertools, a resolver", "http")
-def _(at: At) -> Any:
+@making("Powertools, a resolver", "http")
+def _(_library: Any, at: At) -> Any:
     import requests
     from aws_lambda_powertools.event_handler import APIGatewayHttpResolver
 
@@ -140,8 +140,8 @@ def _(at: At) -> Any:
     return _by_adapter(app.resolve)
 
 
-@case("Powertools, a batch", "http")
-def _(at: At) -> Any:
+@making("Powertools, a batch", "http")
+def _(_library: Any, at: At) -> Any:
     import requests
     from aws_lambda_powertools.utilities.batch import EventType, process_partial_response
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 add = entering("http")
+
+
+def _session(requests: Any, at: At) -> tuple[Any, At]:
+    return requests.Session(), at
 
 
 def _number(answer: Any) -> int:
@@ -36,86 +41,62 @@ add("urllib3", "urllib3", lambda it, at: _getting(partial(it.PoolManager().reque
 add("requests", "requests", lambda it, at: _getting(it.Session().get, at))
 
 
-@case("requests, with the time that is left", "http")
-def _(at: At) -> Any:
-    import requests
-
-    session = requests.Session()
-
-    def ask(n: int) -> int:
-        # Before the watchdog fires: the client then knows of its own timeout.
-        left = remaining_time() - 1.0
-        return _number(session.get(at.of(n), timeout=min(10.0, left)).json())
-
-    return ask
+@case("requests, with the time that is left", "http", "requests", _session)
+def _(made: Any, n: int) -> int:
+    session, at = made
+    # Before the watchdog fires: the client then knows of its own timeout.
+    left = remaining_time() - 1.0
+    return _number(session.get(at.of(n), timeout=min(10.0, left)).json())
 
 
-@case("requests, streaming", "http")
-def _(at: At) -> Any:
-    import requests
-
-    session = requests.Session()
-
-    def ask(n: int) -> int:
-        with session.get(at.of(n), stream=True) as response:
-            return _number(json.loads(b"".join(response.iter_content(8))))
-
-    return ask
+@case("requests, streaming", "http", "requests", _session)
+def _(made: Any, n: int) -> int:
+    session, at = made
+    with session.get(at.of(n), stream=True) as response:
+        return _number(json.loads(b"".join(response.iter_content(8))))
 
 
-@case("requests with Retry", "http")
-def _(at: At) -> Any:
-    import requests
-    from requests.adapters import HTTPAdapter
+def _retrying(it: Any, at: At) -> Any:
     from urllib3.util import Retry
 
-    session = requests.Session()
-    session.mount("http://", HTTPAdapter(max_retries=Retry(3, backoff_factor=0.1)))
+    session = it.Session()
+    session.mount("http://", it.adapters.HTTPAdapter(max_retries=Retry(3, backoff_factor=0.1)))
     return _getting(session.get, at)
 
 
-@case("requests, in a global pool of threads", "http")
-def _(at: At) -> Any:
-    from concurrent.futures import ThreadPoolExecutor
-
-    import requests
-
-    session, pool = requests.Session(), ThreadPoolExecutor(2)
+def _pooled(it: Any, at: At) -> Any:
+    session, pool = it.Session(), ThreadPoolExecutor(2)
     return lambda n: _number(pool.submit(session.get, at.of(n)).result().json())
 
 
-add("httpx", "httpx", lambda it, at: _getting(it.Client(timeout=60).get, at))
-
-
-@case("httpx, with retries", "http")
-def _(at: At) -> Any:
-    import httpx
-
-    client = httpx.Client(timeout=60, transport=httpx.HTTPTransport(retries=3))
+def _posting(it: Any, at: At) -> Any:
+    client = it.Client(timeout=60, transport=it.HTTPTransport(retries=3))
     return lambda n: _number(client.post(at.url(), json={"text": f"n-{n}"}).json())
 
 
-@case("urllib.request", "http")
-def _(at: At) -> Any:
-    def ask(n: int) -> int:
-        with urllib.request.urlopen(at.of(n)) as response:
-            return _number(json.load(response))
+add("requests with Retry", "requests", _retrying)
+add("requests, in a global pool of threads", "requests", _pooled)
+add("httpx", "httpx", lambda it, at: _getting(it.Client(timeout=60).get, at))
+add("httpx, with retries", "httpx", _posting)
 
-    return ask
+
+@case("urllib.request", "http")
+def _(at: Any, n: int) -> int:
+    with urllib.request.urlopen(at.of(n)) as response:
+        return _number(json.load(response))
 
 
 add("http.client", "http.client", lambda _it, at: lambda n: _get(at, n))
 
 
-@case("http.client, one connection for good", "http")
-def _(at: At) -> Any:
-    connection = http.client.HTTPConnection("127.0.0.1", at.port("http"))
+def _connected(it: Any, at: At) -> Any:
+    return it.HTTPConnection("127.0.0.1", at.port("http"))
 
-    def ask(n: int) -> int:
-        connection.request("GET", f"/n-{n}")
-        return _number(json.load(connection.getresponse()))
 
-    return ask
+@case("http.client, one connection for good", "http", "http.client", _connected)
+def _(connection: Any, n: int) -> int:
+    connection.request("GET", f"/n-{n}")
+    return _number(json.load(connection.getresponse()))
 
 
 def _retried(retry: Callable[[Any], Any], at: At) -> Callable[[int], int]:
@@ -131,17 +112,13 @@ add("backoff", "backoff", lambda it, at: _retried(_again(it), at))
 add("tenacity", "tenacity", lambda it, at: _retried(it.retry(stop=it.stop_after_attempt(4)), at))
 
 
-@case("tenacity, by a with", "http")
-def _(at: At) -> Any:
-    import tenacity
-
-    def ask(n: int) -> int:
-        for attempt in tenacity.Retrying(stop=tenacity.stop_after_attempt(4)):
-            with attempt:
-                return _get(at, n)
-        return -1
-
-    return ask
+@case("tenacity, by a with", "http", "tenacity", lambda it, at: (it, at))
+def _(made: Any, n: int) -> int:
+    tenacity, at = made
+    for attempt in tenacity.Retrying(stop=tenacity.stop_after_attempt(4)):
+        with attempt:
+            return _get(at, n)
+    return -1
 
 
 def _models(client: Any) -> Any:

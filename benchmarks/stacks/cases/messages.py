@@ -10,10 +10,8 @@ from typing import Any
 from . import At, case
 
 
-def _connected(at: At) -> Any:
-    import pika
-
-    return pika.BlockingConnection(pika.ConnectionParameters(port=at.port("rabbitmq")))
+def _connected(it: Any, at: At) -> Any:
+    return it.BlockingConnection(it.ConnectionParameters(port=at.port("rabbitmq")))
 
 
 def _declared(connection: Any) -> tuple[Any, str]:
@@ -21,28 +19,19 @@ def _declared(connection: Any) -> tuple[Any, str]:
     return channel, channel.queue_declare("", exclusive=True).method.queue
 
 
-@case("pika", "rabbitmq")
-def _(at: At) -> Any:
-    channel, queue = _declared(_connected(at))
-    return lambda n: _round_trip(channel, queue, n)
+def _channel(it: Any, at: At) -> Any:
+    return _declared(_connected(it, at))
 
 
-@case("pika, consuming", "rabbitmq")
-def _(at: At) -> Any:
-    channel, queue = _declared(_connected(at))
-    return lambda n: _round_trip(channel, queue, n), lambda: next(channel.consume(queue))
+def _consume(made: Any) -> Any:
+    channel, queue = made
+    return next(channel.consume(queue))
 
 
-@case("pika, a connection for each call", "rabbitmq")
-def _(at: At) -> Any:
-    def ask(n: int) -> int:
-        with _connected(at) as connection:
-            return _round_trip(*_declared(connection), n)
-
-    return ask
-
-
-def _round_trip(channel: Any, queue: str, n: int) -> int:
+@case("pika", "rabbitmq", "pika", _channel)
+@case("pika, consuming", "rabbitmq", "pika", _channel, hang=_consume)
+def _round_trip(made: Any, n: int) -> int:
+    channel, queue = made
     channel.basic_publish("", queue, str(n).encode())
     while True:
         body = channel.basic_get(queue, auto_ack=True)[2]
@@ -50,126 +39,116 @@ def _round_trip(channel: Any, queue: str, n: int) -> int:
             return n
 
 
-@case("kombu", "rabbitmq")
-def _(at: At) -> Any:
-    import kombu
-
-    connection = kombu.Connection(at.url("rabbitmq", "amqp").replace("//", "//guest:guest@"))
-    queue = connection.SimpleBuffer("stacks")
-
-    def ask(n: int) -> int:
-        queue.put(n)
-        while True:
-            if queue.get(timeout=5.0).payload == n:
-                return n
-
-    return ask
+@case("pika, a connection for each call", "rabbitmq", "pika", lambda it, at: (it, at))
+def _(made: Any, n: int) -> int:
+    with _connected(*made) as connection:
+        return _round_trip(_declared(connection), n)
 
 
-@case("aio-pika", "rabbitmq")
-async def _(at: At) -> Any:
-    import aio_pika
+def _buffer(it: Any, at: At) -> Any:
+    connection = it.Connection(at.url("rabbitmq", "amqp").replace("//", "//guest:guest@"))
+    return connection.SimpleBuffer("stacks")
 
-    connection = await aio_pika.connect_robust(port=at.port("rabbitmq"))
+
+@case("kombu", "rabbitmq", "kombu", _buffer)
+def _(queue: Any, n: int) -> int:
+    queue.put(n)
+    while True:
+        if queue.get(timeout=5.0).payload == n:
+            return n
+
+
+async def _async_queue(it: Any, at: At) -> Any:
+    connection = await it.connect_robust(port=at.port("rabbitmq"))
     channel = await connection.channel()
-    queue = await channel.declare_queue("", exclusive=True)
-
-    async def ask(n: int) -> int:
-        message = aio_pika.Message(str(n).encode())
-        await channel.default_exchange.publish(message, queue.name)
-        while True:
-            found = await queue.get(no_ack=True, fail=False)
-            if found is not None and int(found.body) == n:
-                return n
-
-    async def hang() -> None:
-        async with queue.iterator() as messages:
-            async for _ in messages:
-                pass
-
-    return ask, hang
+    return channel, await channel.declare_queue("", exclusive=True), it.Message
 
 
-@case("nats-py", "nats")
-async def _(at: At) -> Any:
-    import nats
+async def _iterate(made: Any) -> None:
+    async with made[1].iterator() as messages:
+        async for _ in messages:
+            pass
 
-    client = await nats.connect(at.url("nats", "nats"))
+
+@case("aio-pika", "rabbitmq", "aio_pika", _async_queue, hang=_iterate)
+async def _(made: Any, n: int) -> int:
+    channel, queue, message = made
+    await channel.default_exchange.publish(message(str(n).encode()), queue.name)
+    while True:
+        found = await queue.get(no_ack=True, fail=False)
+        if found is not None and int(found.body) == n:
+            return n
+
+
+async def _subscribed(it: Any, at: At) -> Any:
+    client = await it.connect(at.url("nats", "nats"))
 
     async def answer(message: Any) -> None:
         await message.respond(message.data)
 
     await client.subscribe("echo", cb=answer)
-    silent = await client.subscribe("silence")
-
-    async def ask(n: int) -> int:
-        return int((await client.request("echo", str(n).encode(), timeout=60)).data)
-
-    return ask, lambda: silent.next_msg(timeout=60)
+    return client, await client.subscribe("silence")
 
 
-@case("confluent-kafka", "kafka")
-def _(at: At) -> Any:
-    import confluent_kafka
+@case("nats-py", "nats", "nats", _subscribed, hang=lambda made: made[1].next_msg(timeout=60))
+async def _(made: Any, n: int) -> int:
+    return int((await made[0].request("echo", str(n).encode(), timeout=60)).data)
 
+
+def _producer(it: Any, at: At) -> Any:
     servers = {"bootstrap.servers": f"127.0.0.1:{at.port('kafka')}"}
-    producer = confluent_kafka.Producer(servers)
-
-    def ask(n: int) -> int:
-        delivered: list[Any] = []
-        producer.produce("topic", str(n), on_delivery=lambda _error, told: delivered.append(told))
-        while not delivered:
-            producer.poll(0.1)
-        return int(delivered[-1].value())
-
-    return ask, lambda: confluent_kafka.Consumer({**servers, "group.id": "x"}).poll(60.0)
+    return it.Producer(servers), lambda: it.Consumer({**servers, "group.id": "x"}).poll(60.0)
 
 
-@case("confluent-kafka, flushing", "kafka")
-def _(at: At) -> Any:
-    import confluent_kafka
+@case("confluent-kafka", "kafka", "confluent_kafka", _producer, hang=lambda made: made[1]())
+def _(made: Any, n: int) -> int:
+    delivered: list[Any] = []
+    made[0].produce("topic", str(n), on_delivery=lambda _error, told: delivered.append(told))
+    while not delivered:
+        made[0].poll(0.1)
+    return int(delivered[-1].value())
 
-    producer = confluent_kafka.Producer({"bootstrap.servers": f"127.0.0.1:{at.port('kafka')}"})
 
-    lost = confluent_kafka.Producer({"bootstrap.servers": "127.0.0.1:9"})
+def _producers(it: Any, at: At) -> Any:
+    addresses = f"127.0.0.1:{at.port('kafka')}", "127.0.0.1:9"
+    return [it.Producer({"bootstrap.servers": address}) for address in addresses]
 
-    def flush(producer: Any, n: int) -> int:
-        producer.produce("topic", str(n))
-        return n if producer.flush(60.0) == 0 else -1
 
-    return lambda n: flush(producer, n), lambda: flush(lost, 0)
+def _flush(producer: Any, n: int) -> int:
+    producer.produce("topic", str(n))
+    return n if producer.flush(60.0) == 0 else -1
+
+
+case(
+    "confluent-kafka, flushing",
+    "kafka",
+    "confluent_kafka",
+    _producers,
+    hang=lambda made: _flush(made[1], 0),
+)(lambda made, n: _flush(made[0], n))
 
 
 @case("smtplib", "smtp")
-def _(at: At) -> Any:
-    def ask(n: int) -> int:
-        with smtplib.SMTP("127.0.0.1", at.port("smtp")) as client:
-            return int(client.docmd("vrfy", str(n))[1])
-
-    return ask
+def _(at: Any, n: int) -> int:
+    with smtplib.SMTP("127.0.0.1", at.port("smtp")) as client:
+        return int(client.docmd("vrfy", str(n))[1])
 
 
 @case("ftplib", "smtp")
-def _(at: At) -> Any:
-    def ask(n: int) -> int:
-        client = ftplib.FTP()
-        client.connect("127.0.0.1", at.port("smtp"))
-        return int(client.sendcmd(f"VRFY {n}")[4:])
-
-    return ask
+def _(at: Any, n: int) -> int:
+    client = ftplib.FTP()
+    client.connect("127.0.0.1", at.port("smtp"))
+    return int(client.sendcmd(f"VRFY {n}")[4:])
 
 
-@case("paramiko", "ssh")
-def _(at: At) -> Any:
-    import paramiko
-
-    client = paramiko.SSHClient()
-    client.set_missing_host_key_policy(paramiko.AutoAddPolicy())
+def _shell(it: Any, at: At) -> Any:
+    client = it.SSHClient()
+    client.set_missing_host_key_policy(it.AutoAddPolicy())
     key = os.environ["STACKS_SSH_KEY"]
     client.connect("127.0.0.1", at.port("ssh"), "root", key_filename=key, allow_agent=False)
+    return lambda command: client.exec_command(command)[1].read()
 
-    def run(command: str) -> bytes:
-        said: bytes = client.exec_command(command)[1].read()
-        return said
 
-    return lambda n: int(run(f"echo {n}")), lambda: run("sleep 60")
+@case("paramiko", "ssh", "paramiko", _shell, hang=lambda run: run("sleep 60"))
+def _(run: Any, n: int) -> int:
+    return int(run(f"echo {n}"))

@@ -9,7 +9,7 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
-from . import At, case, plain
+from . import At, making, plain
 
 FORK = multiprocessing.get_context("fork")
 
@@ -52,8 +52,8 @@ plain("os.popen", lambda: os.popen("sleep 60").read(), _say)
 plain("os.waitpid", lambda: _wait_for(os.posix_spawn("/bin/sleep", ["sleep", "60"], {})), _say)
 
 
-@case("multiprocessing, a process")
-def _(_at: At) -> Any:
+@making("multiprocessing, a process")
+def _(_library: Any, _at: At) -> Any:
     def hang() -> None:
         child = FORK.Process(target=time.sleep, args=(60,))
         child.start()
@@ -62,8 +62,8 @@ def _(_at: At) -> Any:
     return _say, hang
 
 
-@case("multiprocessing, a pool")
-def _(_at: At) -> Any:
+@making("multiprocessing, a pool")
+def _(_library: Any, _at: At) -> Any:
     def ask(n: int) -> int:
         with FORK.Pool(1) as pool:
             return pool.map(int, [n])[0]
@@ -75,14 +75,14 @@ def _(_at: At) -> Any:
     return ask, hang
 
 
-@case("multiprocessing, a global pool")
-def _(_at: At) -> Any:
+@making("multiprocessing, a global pool")
+def _(_library: Any, _at: At) -> Any:
     pool = FORK.Pool(1)
     return lambda n: pool.apply(int, (n,)), lambda: pool.apply(time.sleep, (60,))
 
 
-@case("with ProcessPoolExecutor")
-def _(_at: At) -> Any:
+@making("with ProcessPoolExecutor")
+def _(_library: Any, _at: At) -> Any:
     def ask(n: int) -> int:
         with ProcessPoolExecutor(1, FORK) as pool:
             return pool.submit(int, n).result()
@@ -94,10 +94,8 @@ def _(_at: At) -> Any:
     return ask, hang
 
 
-@case("joblib")
-def _(_at: At) -> Any:
-    import joblib
-
+@making("joblib", library="joblib")
+def _(joblib: Any, _at: At) -> Any:
     def ask(n: int) -> int:
         return int(joblib.Parallel(2)([joblib.delayed(int)(n)])[0])
 

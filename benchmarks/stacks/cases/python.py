@@ -12,7 +12,7 @@ import re
 import zipfile
 from typing import Any
 
-from . import At, case, plain
+from . import At, making, plain
 
 
 def _loop() -> None:
@@ -43,10 +43,8 @@ plain("int, a power", lambda: pow(3, 10**8))
 plain("json.dumps, indented", lambda: json.dumps([[n] for n in range(20_000_000)], indent=1))
 
 
-@case("pandas, apply")
-def _(_at: At) -> Any:
-    import pandas as pd
-
+@making("pandas, apply", library="pandas")
+def _(pd: Any, _at: At) -> Any:
     large = pd.DataFrame({"a": range(20_000_000)})
 
     def ask(n: int) -> int:
@@ -55,18 +53,14 @@ def _(_at: At) -> Any:
     return ask, lambda: large.apply(lambda row: row["a"] + 1, axis=1)
 
 
-@case("pandas, to_csv")
-def _(_at: At) -> Any:
-    import pandas as pd
-
+@making("pandas, to_csv", library="pandas")
+def _(pd: Any, _at: At) -> Any:
     large = pd.DataFrame({"a": range(20_000_000), "b": 0.1})
     return lambda n: int(pd.DataFrame({"a": [n]}).to_csv().rpartition(",")[2]), large.to_csv
 
 
-@case("openpyxl")
-def _(_at: At) -> Any:
-    import openpyxl
-
+@making("openpyxl", library="openpyxl")
+def _(openpyxl: Any, _at: At) -> Any:
     def ask(n: int) -> int:
         sheet = openpyxl.Workbook().active
         sheet.append([n])
@@ -80,8 +74,8 @@ def _(_at: At) -> Any:
     return ask, hang
 
 
-@case("Beautiful Soup")
-def _(_at: At) -> Any:
+@making("Beautiful Soup")
+def _(_library: Any, _at: At) -> Any:
     from bs4 import BeautifulSoup
 
     def ask(n: int) -> int:
@@ -90,16 +84,14 @@ def _(_at: At) -> Any:
     return ask, lambda: BeautifulSoup("<p>a</p>" * 2_000_000, "html.parser")
 
 
-@case("Jinja")
-def _(_at: At) -> Any:
-    import jinja2
-
+@making("Jinja", library="jinja2")
+def _(jinja2: Any, _at: At) -> Any:
     template = jinja2.Template("{% for i in range(n) %}{{ i }}{% endfor %}")
     return lambda n: len(template.render(n=1)) + n - 1, lambda: template.render(n=10**9)
 
 
-@case("gzip and zipfile")
-def _(_at: At) -> Any:
+@making("gzip and zipfile")
+def _(_library: Any, _at: At) -> Any:
     def hang() -> None:
         with zipfile.ZipFile(io.BytesIO(), "w", zipfile.ZIP_DEFLATED) as file:
             while True:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from typing import Any
 
-from . import At, case, entering
+from . import At, case, entering, making
 
 add, add_http = entering("grpc"), entering("http")
 
@@ -40,16 +40,9 @@ add("grpcio, a stream", "grpc", _stream)
 add("grpcio, a future", "grpc", _future)
 
 
-@case("grpc.aio", "grpc")
-async def _(at: At) -> Any:
-    import grpc
-
-    call = _channel(grpc.aio, at).unary_unary("/it/echo")
-
-    async def ask(n: int) -> int:
-        return int(await call(str(n).encode()))
-
-    return ask
+@case("grpc.aio", "grpc", "grpc", lambda it, at: _channel(it.aio, at).unary_unary("/it/echo"))
+async def _(call: Any, n: int) -> int:
+    return int(await call(str(n).encode()))
 
 
 def _export(exporter: Any) -> Any:
@@ -80,31 +73,24 @@ add("OpenTelemetry over gRPC", exporter.format("grpc"), _by_grpc)
 add_http("OpenTelemetry over HTTP", exporter.format("http"), _by_http)
 
 
-@case("websockets", "websocket")
-def _(at: At) -> Any:
-    from websockets.sync.client import connect
-
-    def ask(n: int) -> int:
-        with connect(at.url("websocket", "ws"), close_timeout=1.0) as client:
-            client.send(str(n))
-            return int(client.recv())
-
-    return ask
+@case("websockets", "websocket", "websockets.sync.client", lambda it, at: (it, at))
+def _(made: Any, n: int) -> int:
+    it, at = made
+    with it.connect(at.url("websocket", "ws"), close_timeout=1.0) as client:
+        client.send(str(n))
+        return int(client.recv())
 
 
 @case("a socket", "smtp")
-def _(at: At) -> Any:
-    def ask(n: int) -> int:
-        with socket.create_connection(("127.0.0.1", at.port("smtp"))) as client:
-            client.recv(1000)
-            client.sendall(f"vrfy {n}\r\n".encode())
-            return int(client.recv(1000)[4:])
-
-    return ask
+def _(at: Any, n: int) -> int:
+    with socket.create_connection(("127.0.0.1", at.port("smtp"))) as client:
+        client.recv(1000)
+        client.sendall(f"vrfy {n}\r\n".encode())
+        return int(client.recv(1000)[4:])
 
 
-@case("a socket, connecting")
-def _(_at: At) -> Any:
+@making("a socket, connecting")
+def _(_library: Any, _at: At) -> Any:
     listening = socket.socket()
     listening.bind(("127.0.0.1", 0))
     listening.listen(0)
@@ -112,4 +98,4 @@ def _(_at: At) -> Any:
     for each in waiting:
         each.setblocking(False)
         each.connect_ex(listening.getsockname())
-    return lambda n: n, lambda: socket.create_connection(listening.getsockname())
+    return int, lambda: socket.create_connection(listening.getsockname())

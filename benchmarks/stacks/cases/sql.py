@@ -2,375 +2,243 @@
 
 from __future__ import annotations
 
-import sqlite3
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from watchdog_lambda import scoped_hook, shield
 
-from . import MARK, At, case, entering
+from .queries import (
+    NAME,
+    by_connection,
+    by_cursor,
+    cancelled,
+    committing,
+    dsn,
+    duckdb,
+    engine,
+    login,
+    mysql,
+    mysql_login,
+    postgresql,
+    sqlite,
+    url,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from . import At, Make
 
-SLOW = f"select pg_sleep(60) /* {MARK} */"
-SLOW_MYSQL = f"select sleep(60) /* {MARK} */"
-SLOW_SQLITE = """with recursive n(i) as (select 1 union all select i + 1 from n)
-select count(*) from n"""
-SLOW_DUCKDB = "select sum(a.i * b.i) from range(1000000) a(i), range(1000000) b(i)"
-NAME = "postgres"
-
-add, add_mysql = entering("postgresql"), entering("mariadb")
+# ---- PostgreSQL ----------------------------------------------------------------------------------
 
 
-def dsn(at: At) -> str:
-    """Of PostgreSQL."""
-    return f"host=127.0.0.1 port={at.port('postgresql')} user={NAME} dbname={NAME}"
+def _cancellable(it: Any, at: At) -> Any:
+    connection = committing(it, at)
+    return connection, connection.cancel
 
 
-def _login_of_postgresql(at: At) -> dict[str, Any]:
-    return {"host": "127.0.0.1", "port": at.port("postgresql"), "user": NAME, "database": NAME}
+def _pool(it: Any, at: At) -> Any:
+    return it.ConnectionPool(dsn(at), open=True, min_size=1, max_size=1).connection, str
 
 
-def _postgresql(at: At, driver: str) -> str:
-    return f"postgresql+{driver}://{NAME}@127.0.0.1:{at.port('postgresql')}/{NAME}"
+postgresql("psycopg 3", "psycopg", committing)(by_cursor)
+postgresql("psycopg 3, cancelled by a hook", "psycopg", _cancellable)(cancelled)
+postgresql("psycopg 3, its pool", "psycopg_pool", _pool)(by_connection)
 
 
-def _mysql(at: At, driver: str) -> str:
-    return f"mysql+{driver}://root@127.0.0.1:{at.port('mariadb')}/"
-
-
-def _login(at: At) -> dict[str, Any]:
-    return {"host": "127.0.0.1", "port": at.port("mariadb"), "user": "root"}
-
-
-def _calls(query: Callable[[str], Any], slow: str = SLOW) -> tuple[Any, Any]:
-    return lambda n: query(f"select {n}")[0], lambda: query(slow)
-
-
-def _by_cursor(connection: Any, slow: str = SLOW) -> tuple[Any, Any]:
-    """A connection by PEP 249 that commits by itself."""
-
-    def query(statement: str) -> Any:
-        with connection.cursor() as cursor:
-            cursor.execute(statement)
-            return cursor.fetchone()
-
-    return _calls(query, slow)
-
-
-def _shielded(connection: Any, cancel: Callable[[], object], slow: str = SLOW) -> tuple[Any, Any]:
-    """The same, with the query cancelled by a hook."""
-
-    def query(statement: str) -> Any:
-        with scoped_hook(cancel), shield():
-            cursor = connection.cursor()
-            cursor.execute(statement)
-            return cursor.fetchone()
-
-    return _calls(query, slow)
-
-
-def _by_engine(driver: str) -> Callable[[Any, At], Any]:
-    def make(sqlalchemy: Any, at: At) -> Any:
-        is_mysql = "mysql" in driver
-        url = _mysql(at, driver) if is_mysql else _postgresql(at, driver)
-        engine = sqlalchemy.create_engine(url)
-
-        def query(statement: str) -> Any:
-            with engine.connect() as connection:
-                return connection.execute(sqlalchemy.text(statement)).fetchone()
-
-        return _calls(query, SLOW_MYSQL if is_mysql else SLOW)
-
-    return make
-
-
-def _awaited(fetch: Callable[[str], Any], slow: str = SLOW) -> tuple[Any, Any]:
-    """What ``fetch`` gives is the number."""
-    return lambda n: fetch(f"select {n}"), lambda: fetch(slow)
-
-
-def _committing(it: Any, at: At) -> Any:
-    connection = it.connect(dsn(at))
-    connection.autocommit = True
-    return connection
-
-
-def _by_mysql(it: Any, at: At, **options: bool) -> Any:
-    return _by_cursor(it.connect(**_login(at), **options), SLOW_MYSQL)
-
-
-def _cancelled(it: Any, at: At) -> Any:
-    connection = _committing(it, at)
-    return _shielded(connection, connection.cancel)
-
-
-add("psycopg 3", "psycopg", lambda it, at: _by_cursor(_committing(it, at)))
-add("psycopg 3, cancelled by a hook", "psycopg", _cancelled)
-
-
-@case("psycopg 3, its pool", "postgresql")
-def _(at: At) -> Any:
-    import psycopg_pool
-
-    pool = psycopg_pool.ConnectionPool(dsn(at), open=True, min_size=1, max_size=1)
-
-    def query(statement: str) -> Any:
-        with pool.connection() as connection:
-            return connection.execute(statement).fetchone()
-
-    return _calls(query)
-
-
+@postgresql(
+    "psycopg 3, async",
+    "psycopg",
+    lambda it, at: it.AsyncConnection.connect(dsn(at), autocommit=True),
+)
 async def _first(connection: Any, statement: str) -> Any:
     return (await (await connection.execute(statement)).fetchone() or [None])[0]
 
 
-@case("psycopg 3, async", "postgresql")
-async def _(at: At) -> Any:
-    import psycopg
-
-    connection = await psycopg.AsyncConnection.connect(dsn(at), autocommit=True)
-
-    return _awaited(partial(_first, connection))
-
-
-@case("psycopg 3, its async pool", "postgresql")
-async def _(at: At) -> Any:
-    import psycopg_pool
-
-    pool = psycopg_pool.AsyncConnectionPool(dsn(at), open=False, min_size=1, max_size=1)
+async def _async_pool(it: Any, at: At) -> Any:
+    pool = it.AsyncConnectionPool(dsn(at), open=False, min_size=1, max_size=1)
     await pool.open()
-
-    async def query(statement: str) -> Any:
-        async with pool.connection() as connection:
-            return await _first(connection, statement)
-
-    return _awaited(query)
+    return pool
 
 
-add("SQLAlchemy with psycopg 3", "sqlalchemy", _by_engine("psycopg"))
+@postgresql("psycopg 3, its async pool", "psycopg_pool", _async_pool)
+async def _(pool: Any, statement: str) -> Any:
+    async with pool.connection() as connection:
+        return await _first(connection, statement)
 
 
-@case("SQLAlchemy's ORM with psycopg 3, a session for good", "postgresql")
-def _(at: At) -> Any:
-    import sqlalchemy
+postgresql("SQLAlchemy with psycopg 3", "psycopg", engine("psycopg"))(by_connection)
+
+
+def _session(it: Any, at: At) -> Any:
     from sqlalchemy.orm import Session
 
-    session = Session(sqlalchemy.create_engine(_postgresql(at, "psycopg")))
-    return _calls(lambda statement: session.execute(sqlalchemy.text(statement)).fetchone())
+    return Session(it.create_engine(url(at, "psycopg"))), it.text
 
 
-@case("Django with psycopg 3", "postgresql")
-def _(at: At) -> Any:
+@postgresql("SQLAlchemy's ORM with psycopg 3, a session for good", "sqlalchemy", _session)
+def _(made: Any, statement: str) -> Any:
+    session, text = made
+    return session.execute(text(statement)).fetchone()
+
+
+def _django(_library: Any, at: At) -> Any:
     from django.conf import settings
     from django.db import connection
 
-    login = {"HOST": "127.0.0.1", "PORT": at.port("postgresql"), "USER": NAME, "NAME": NAME}
+    own = {"HOST": "127.0.0.1", "PORT": at.port("postgresql"), "USER": NAME, "NAME": NAME}
     if not settings.configured:
         engine = "django.db.backends.postgresql"
-        settings.configure(DATABASES={"default": {"ENGINE": engine, **login}})
-
-    def query(statement: str) -> Any:
-        # As a request's beginning does.
-        connection.close_if_unusable_or_obsolete()
-        with connection.cursor() as cursor:
-            cursor.execute(statement)
-            return cursor.fetchone()
-
-    return _calls(query)
+        settings.configure(DATABASES={"default": {"ENGINE": engine, **own}})
+    return connection
 
 
-add("psycopg2", "psycopg2", lambda it, at: _by_cursor(_committing(it, at)))
-add("psycopg2, cancelled by a hook", "psycopg2", _cancelled)
+@postgresql("Django with psycopg 3", "django", _django)
+def _(connection: Any, statement: str) -> Any:
+    # As a request's beginning does.
+    connection.close_if_unusable_or_obsolete()
+    return by_cursor(connection, statement)
 
 
-@case("psycopg2, its pool", "postgresql")
-def _(at: At) -> Any:
-    from psycopg2 import pool
-
-    threaded = pool.ThreadedConnectionPool(1, 2, dsn(at))
-
-    def query(statement: str) -> Any:
-        connection = threaded.getconn()
-        try:
-            with connection.cursor() as cursor:
-                cursor.execute(statement)
-                return cursor.fetchone()
-        finally:
-            threaded.putconn(connection)
-
-    return _calls(query)
-
-
-@case("psycopg2 with wait_select", "postgresql")
-def _(at: At) -> Any:
-    import psycopg2
+def _waiting(it: Any, at: At) -> Any:
     from psycopg2 import extensions, extras
 
     extensions.set_wait_callback(extras.wait_select)
-    return _by_cursor(psycopg2.connect(dsn(at)))
+    return it.connect(dsn(at))
 
 
-add("SQLAlchemy with psycopg2", "sqlalchemy", _by_engine("psycopg2"))
+postgresql("psycopg2", "psycopg2", committing)(by_cursor)
+postgresql("psycopg2, cancelled by a hook", "psycopg2", _cancellable)(cancelled)
 
 
-@case("SQLAlchemy with psycopg2, pre-ping", "postgresql")
-def _(at: At) -> Any:
+@postgresql(
+    "psycopg2, its pool", "psycopg2.pool", lambda it, at: it.ThreadedConnectionPool(1, 2, dsn(at))
+)
+def _(pool: Any, statement: str) -> Any:
+    connection = pool.getconn()
+    try:
+        return by_cursor(connection, statement)
+    finally:
+        pool.putconn(connection)
+
+
+postgresql("psycopg2 with wait_select", "psycopg2", _waiting)(by_cursor)
+postgresql("SQLAlchemy with psycopg2", "psycopg2", engine("psycopg2"))(by_connection)
+
+
+def _pinging(it: Any, at: At) -> Any:
+    return it.create_engine(url(at, "psycopg2"), pool_pre_ping=True, pool_size=1).begin, it.text
+
+
+postgresql("SQLAlchemy with psycopg2, pre-ping", "sqlalchemy", _pinging)(by_connection)
+
+
+@postgresql("peewee with psycopg2", "peewee", lambda it, at: it.PostgresqlDatabase(**login(at)))
+def _(database: Any, statement: str) -> Any:
+    with database.connection_context():
+        return database.execute_sql(statement).fetchone()
+
+
+async def _value(it: Any, statement: str) -> Any:
+    return await it.fetchval(statement)
+
+
+postgresql("asyncpg", "asyncpg", lambda it, at: it.connect(**login(at)))(_value)
+postgresql(
+    "asyncpg, its pool",
+    "asyncpg",
+    lambda it, at: it.create_pool(**login(at), min_size=1, max_size=1),
+)(_value)
+
+
+@postgresql(
+    "SQLAlchemy with asyncpg",
+    "sqlalchemy.ext.asyncio",
+    lambda it, at: it.create_async_engine(url(at, "asyncpg"), pool_size=1),
+)
+async def _(engine: Any, statement: str) -> Any:
     import sqlalchemy
 
-    url = _postgresql(at, "psycopg2")
-    engine = sqlalchemy.create_engine(url, pool_pre_ping=True, pool_size=1)
-
-    def query(statement: str) -> Any:
-        with engine.begin() as connection:
-            return connection.execute(sqlalchemy.text(statement)).fetchone()
-
-    return _calls(query)
+    async with engine.connect() as connection:
+        return (await connection.execute(sqlalchemy.text(statement))).scalar()
 
 
-@case("peewee with psycopg2", "postgresql")
-def _(at: At) -> Any:
-    import peewee
-
-    database = peewee.PostgresqlDatabase(**_login_of_postgresql(at))
-
-    def query(statement: str) -> Any:
-        with database.connection_context():
-            return database.execute_sql(statement).fetchone()
-
-    return _calls(query)
+@postgresql(
+    "pg8000",
+    "pg8000.native",
+    lambda it, at: it.Connection(NAME, host="127.0.0.1", port=at.port("postgresql")),
+)
+def _(connection: Any, statement: str) -> Any:
+    return connection.run(statement)[0]
 
 
-@case("asyncpg", "postgresql")
-async def _(at: At) -> Any:
-    import asyncpg
-
-    connection = await asyncpg.connect(**_login_of_postgresql(at))
-    return _awaited(connection.fetchval)
+postgresql("SQLAlchemy with pg8000", "pg8000", engine("pg8000"))(by_connection)
 
 
-@case("asyncpg, its pool", "postgresql")
-async def _(at: At) -> Any:
-    import asyncpg
-
-    pool = await asyncpg.create_pool(**_login_of_postgresql(at), min_size=1, max_size=1)
-    return _awaited(pool.fetchval)
+# ---- MariaDB, and what needs no server -----------------------------------------------------------
 
 
-@case("SQLAlchemy with asyncpg", "postgresql")
-async def _(at: At) -> Any:
-    import sqlalchemy
-    from sqlalchemy.ext.asyncio import create_async_engine
-
-    engine = create_async_engine(_postgresql(at, "asyncpg"), pool_size=1)
-
-    async def query(statement: str) -> Any:
-        async with engine.connect() as connection:
-            return (await connection.execute(sqlalchemy.text(statement))).scalar()
-
-    return _awaited(query)
+def _connected(it: Any, at: At, **options: bool) -> Any:
+    return it.connect(**mysql_login(at), **options)
 
 
-@case("pg8000", "postgresql")
-def _(at: At) -> Any:
-    import pg8000.native
-
-    connection = pg8000.native.Connection(NAME, host="127.0.0.1", port=at.port("postgresql"))
-    return _calls(lambda statement: connection.run(statement)[0])
+def _connector(*, pure: bool) -> Make:
+    return lambda it, at: _connected(it, at, use_pure=pure, ssl_disabled=True)
 
 
-add("SQLAlchemy with pg8000", "sqlalchemy", _by_engine("pg8000"))
-add_mysql("pymysql", "pymysql", _by_mysql)
-
-
-@case("pymysql, pinged before each query", "mariadb")
-def _(at: At) -> Any:
-    import pymysql
-
-    connection = pymysql.connect(**_login(at))
-
-    def query(statement: str) -> Any:
-        connection.ping(reconnect=True)
-        with connection.cursor() as cursor:
-            cursor.execute(statement)
-            return cursor.fetchone()
-
-    return _calls(query, SLOW_MYSQL)
-
-
-def _by_connector(it: Any, at: At, *, pure: bool) -> Any:
-    return _by_mysql(it, at, use_pure=pure, ssl_disabled=True)
-
-
-add_mysql("SQLAlchemy with pymysql", "sqlalchemy", _by_engine("pymysql"))
-
-
-@case("aiomysql", "mariadb")
-async def _(at: At) -> Any:
-    import aiomysql
-
-    pool = await aiomysql.create_pool(**_login(at), minsize=1, maxsize=1)
-
-    async def query(statement: str) -> Any:
-        async with pool.acquire() as connection, connection.cursor() as cursor:
-            await cursor.execute(statement)
-            return (await cursor.fetchone())[0]
-
-    return _awaited(query, SLOW_MYSQL)
-
-
-connector = "mysql.connector"
-about = "MySQL's connector, in Python"
-add_mysql(about, connector, lambda it, at: _by_connector(it, at, pure=True))
-about = "MySQL's connector, in C"
-add_mysql(about, connector, lambda it, at: _by_connector(it, at, pure=False))
-
-
-add_mysql("mysqlclient", "MySQLdb", _by_mysql, needs="MySQLdb")
-
-
-@case("mysqlclient, cancelled by a hook", "mariadb", "MySQLdb")
-def _(at: At) -> Any:
-    import MySQLdb
-
-    connection = MySQLdb.connect(**_login(at))
+def _killable(it: Any, at: At) -> Any:
+    connection = _connected(it, at)
     number = connection.thread_id()  # while it is busy, it does not say
 
     def kill() -> None:
-        with MySQLdb.connect(**_login(at)).cursor() as other:
+        with _connected(it, at).cursor() as other:
             other.execute(f"kill query {number}")
 
-    return _shielded(connection, kill, SLOW_MYSQL)
+    return connection, kill
 
 
-add_mysql("SQLAlchemy with mysqlclient", "sqlalchemy", _by_engine("mysqldb"), needs="MySQLdb")
+mysql("pymysql", "pymysql", _connected)(by_cursor)
 
 
-@case("sqlite3, cancelled by a hook")
-def _(_at: At) -> Any:
-    connection = sqlite3.connect(":memory:", check_same_thread=False)
-    return _shielded(connection, connection.interrupt, SLOW_SQLITE)
+@mysql("pymysql, pinged before each query", "pymysql", _connected)
+def _(connection: Any, statement: str) -> Any:
+    connection.ping(reconnect=True)
+    return by_cursor(connection, statement)
 
 
-@case("duckdb")
-def _(_at: At) -> Any:
-    import duckdb
-
-    connection = duckdb.connect()
-    return _calls(lambda statement: connection.execute(statement).fetchone(), SLOW_DUCKDB)
+mysql("SQLAlchemy with pymysql", "pymysql", engine("pymysql"))(by_connection)
 
 
-@case("duckdb, cancelled by a hook")
-def _(_at: At) -> Any:
-    import duckdb
+@mysql(
+    "aiomysql",
+    "aiomysql",
+    lambda it, at: it.create_pool(**mysql_login(at), minsize=1, maxsize=1),
+)
+async def _(pool: Any, statement: str) -> Any:
+    async with pool.acquire() as connection, connection.cursor() as cursor:
+        await cursor.execute(statement)
+        return (await cursor.fetchone())[0]
 
-    connection = duckdb.connect()
 
-    def query(statement: str) -> Any:
-        # Its cursors are connections of their own.
-        with scoped_hook(connection.interrupt), shield():
-            return connection.execute(statement).fetchone()
+for how, pure in (("Python", True), ("C", False)):
+    mysql(f"MySQL's connector, in {how}", "mysql.connector", _connector(pure=pure))(by_cursor)
+mysql("mysqlclient", "MySQLdb", _connected)(by_cursor)
+mysql("mysqlclient, cancelled by a hook", "MySQLdb", _killable)(cancelled)
+mysql("SQLAlchemy with mysqlclient", "MySQLdb", engine("mysqldb"))(by_connection)
 
-    return _calls(query, SLOW_DUCKDB)
+
+def _interruptible(it: Any, _at: At) -> Any:
+    connection = it.connect(":memory:", check_same_thread=False)
+    return connection, connection.interrupt
+
+
+sqlite("sqlite3, cancelled by a hook", "sqlite3", _interruptible)(cancelled)
+
+
+@duckdb("duckdb", "duckdb", lambda it, _at: it.connect())
+def _(connection: Any, statement: str) -> Any:
+    return connection.execute(statement).fetchone()
+
+
+@duckdb("duckdb, cancelled by a hook", "duckdb", lambda it, _at: it.connect())
+def _(connection: Any, statement: str) -> Any:
+    # Its cursors are connections of their own.
+    with scoped_hook(connection.interrupt), shield():
+        return connection.execute(statement).fetchone()

@@ -29,36 +29,28 @@ add("redis, no answer", "redis", lambda it, at: _echo(it.Redis(port=at.port("red
 add("redis, a pipeline", "redis", lambda it, at: _pipeline(it.Redis(port=at.port("redis"))))
 
 
-@case("redis, a lock", "redis")
-def _(at: At) -> Any:
-    import redis
-
-    client = redis.Redis(port=at.port("redis"))
-
-    def ask(n: int) -> int:
-        with client.lock(f"lock-{n}", timeout=2.0):
-            return int(client.echo(str(n)))
-
-    return ask
+@case("redis, a lock", "redis", "redis", lambda it, at: it.Redis(port=at.port("redis")))
+def _(client: Any, n: int) -> int:
+    with client.lock(f"lock-{n}", timeout=2.0):
+        return int(client.echo(str(n)))
 
 
-@case("redis, subscribed", "redis")
-def _(at: At) -> Any:
-    import redis
-
-    client = redis.Redis(port=at.port("redis"))
+def _subscribed(it: Any, at: At) -> Any:
+    client = it.Redis(port=at.port("redis"))
     subscribed = client.pubsub()
     subscribed.subscribe(KEY)
+    return client, subscribed
 
-    def until(n: int) -> int:
-        # What was published by a call that was interrupted comes first.
-        return next(n for each in subscribed.listen() if each["data"] == str(n).encode())
 
-    def ask(n: int) -> int:
-        client.publish(KEY, n)
-        return until(n)
+def _until(made: Any, n: int) -> int:
+    # What was published by a call that was interrupted comes first.
+    return next(n for each in made[1].listen() if each["data"] == str(n).encode())
 
-    return ask, lambda: until(-1)
+
+@case("redis, subscribed", "redis", "redis", _subscribed, hang=lambda made: _until(made, -1))
+def _(made: Any, n: int) -> int:
+    made[0].publish(KEY, n)
+    return _until(made, n)
 
 
 add("valkey", "valkey", lambda it, at: _echo_and_pop(it.Valkey(port=at.port("redis"))))

@@ -12,7 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
-from . import At, case, plain
+from . import At, making, plain
 
 _NEVER = threading.Event()
 
@@ -54,8 +54,8 @@ plain("a future that nobody fulfils", lambda: Future[int]().result(60))
 plain("concurrent.futures.wait", lambda: wait([Future[int]()], 60))
 
 
-@case("with ThreadPoolExecutor")
-def _(_at: At) -> Any:
+@making("with ThreadPoolExecutor")
+def _(_library: Any, _at: At) -> Any:
     def ask(n: int) -> int:
         with ThreadPoolExecutor(2) as pool:
             return pool.submit(int, n).result()
@@ -67,14 +67,15 @@ def _(_at: At) -> Any:
     return ask, hang
 
 
-@case("a file's lock")
-def _(_at: At) -> Any:
+@making("a file's lock")
+def _(_library: Any, _at: At) -> Any:
     name = Path(tempfile.mkdtemp(), "lock")
     holding = name.open("w")
     fcntl.flock(holding, fcntl.LOCK_EX)
 
-    def hang() -> None:
+    def hang() -> str:
         with name.open("w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
+        return holding.name  # which holds it as long as this function is there
 
-    return lambda n: n, hang
+    return int, hang
