@@ -28,7 +28,7 @@ def is_made(page: Path) -> bool:
 
 def as_json(figures: Any) -> str:
     """Figures for a file. An object that holds no other is on one line: runs can be compared."""
-    text = json.dumps(figures, indent=1)
+    text = json.dumps(figures, indent=1, default=vars)
     for innermost in (r"\[[^][{}]*\]", r"\{[^{}]*\}"):
         text = re.sub(innermost, lambda found: re.sub(r"\s+", " ", found[0]), text)
     return text + "\n"

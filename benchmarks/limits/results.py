@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import statistics
-from typing import TYPE_CHECKING, Final, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from benchmarks.pages import as_json
 
@@ -21,7 +22,8 @@ TITLES: Final = {
 """The ways that are compared, as the page calls them."""
 
 
-class Cell(NamedTuple):
+@dataclass(frozen=True)
+class Cell:
     """The runs of one call, in one way, on one interpreter."""
 
     ms: list[float | None]
@@ -90,26 +92,16 @@ class Results(NamedTuple):
 
     def to_json(self) -> str:
         """To be kept."""
-        cells = {
-            version: {
-                name: {way: cell._asdict() for way, cell in row.items()}
-                for name, row in rows.items()
-            }
-            for version, rows in self.cells.items()
-        }
-        return as_json({**self._asdict(), "cells": cells})
+        return as_json(self._asdict())
 
     @classmethod
     def from_json(cls, text: str) -> Results:
         """Read what :meth:`to_json` has made."""
-        read = json.loads(text)
-        read["cells"] = {
-            version: {
-                name: {way: Cell(**cell) for way, cell in row.items()} for name, row in rows.items()
-            }
-            for version, rows in read["cells"].items()
-        }
-        return cls(**read)
+
+        def whole(read: dict[str, Any]) -> Any:
+            return Cell(**read) if "hook_ms" in read else read
+
+        return cls(**json.loads(text, object_hook=whole))
 
 
 def in_ms(figure: float | None) -> str:

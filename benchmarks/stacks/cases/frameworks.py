@@ -37,64 +37,62 @@ def _by_adapter(adapter: Any) -> tuple[Any, Any]:
     return lambda n: call(f"/echo/{n}"), lambda: call("/slow/1")
 
 
-@making("FastAPI with Mangum", "http")
-def _(_library: Any, at: At) -> Any:
-    import fastapi
-    import httpx
-    import mangum
-
-    app, client = fastapi.FastAPI(), httpx.AsyncClient(timeout=60)
-
-    @app.get("/echo/{n}")
-    async def _(n: int) -> dict[str, int]:
-        return {"n": int((await client.get(at.of(n))).json()["n"])}
-
-    @app.get("/slow/{n}")
-    async def _(n: int) -> dict[str, int]:
-        await asyncio.sleep(60)
-        return {"n": n}
-
-    return _by_adapter(mangum.Mangum(app, lifespan="off"))
+def _routed(app: Any, echo: Any, slow: Any, n: str = "{n}") -> Any:
+    app.get(f"/echo/{n}")(echo)
+    app.get(f"/slow/{n}")(slow)
+    return app
 
 
-@making("FastAPI with Mangum, a plain function", "http")
-def _(_library: Any, at: At) -> Any:
-    import fastapi
-    import mangum
+def _getting(at: At) -> Any:
+    """A route of a plain function."""
     import requests
 
-    app, session = fastapi.FastAPI(), requests.Session()
+    session = requests.Session()
 
-    @app.get("/echo/{n}")
-    def _(n: int) -> dict[str, int]:
-        return {"n": int(session.get(at.of(n)).json()["n"])}
-
-    @app.get("/slow/{n}")
-    def _(n: int) -> dict[str, int]:
-        time.sleep(10)
-        return {"n": n}
-
-    return _by_adapter(mangum.Mangum(app, lifespan="off"))
-
-
-@making("Flask", "http")
-def _(_library: Any, at: At) -> Any:
-    import flask
-    import requests
-
-    app, session = flask.Flask("stacks"), requests.Session()
-
-    @app.get("/echo/<int:n>")
     def echo(n: int) -> dict[str, int]:
         return {"n": int(session.get(at.of(n)).json()["n"])}
 
-    @app.get("/slow")
-    def slow() -> dict[str, int]:
-        time.sleep(60)
-        return {"n": 0}
+    return echo
 
+
+def _sleeping(seconds: float) -> Any:
+    def slow(n: int) -> dict[str, int]:
+        time.sleep(seconds)
+        return {"n": int(n)}
+
+    return slow
+
+
+@making("FastAPI with Mangum", "http", "fastapi")
+def _(fastapi: Any, at: At) -> Any:
+    import httpx
+    import mangum
+
+    client = httpx.AsyncClient(timeout=60)
+
+    async def echo(n: int) -> dict[str, int]:
+        return {"n": int((await client.get(at.of(n))).json()["n"])}
+
+    async def slow(n: int) -> dict[str, int]:
+        await asyncio.sleep(60)
+        return {"n": n}
+
+    return _by_adapter(mangum.Mangum(_routed(fastapi.FastAPI(), echo, slow), lifespan="off"))
+
+
+@making("FastAPI with Mangum, a plain function", "http", "fastapi")
+def _(fastapi: Any, at: At) -> Any:
+    import mangum
+
+    app = _routed(fastapi.FastAPI(), _getting(at), _sleeping(10))
+    return _by_adapter(mangum.Mangum(app, lifespan="off"))
+
+
+@making("Flask", "http", "flask")
+def _(flask: Any, at: At) -> Any:
+    app = _routed(flask.Flask("stacks"), _getting(at), _sleeping(60), "<int:n>")
     client = app.test_client()
-    return lambda n: client.get(f"/echo/{n}").json["n"], lambda: client.get("/slow").json["n"]
+    return lambda n: client.get(f"/echo/{n}").json["n"], lambda: client.get("/slow/1").json["n"]
 
 
 @making("Django with Mangum")
@@ -113,30 +111,16 @@ def _(_library: Any, _at: At) -> Any:
         time.sleep(10)
         return JsonResponse({"n": n})
 
-    urls = type(
-        "Urls", (), {"urlpatterns": [path("echo/<int:n>", echo), path("slow/<int:n>", slow)]}
-    )
+    patterns = [path("echo/<int:n>", echo), path("slow/<int:n>", slow)]
+    urls = type("Urls", (), {"urlpatterns": patterns})
     settings.configure(ROOT_URLCONF=urls, ALLOWED_HOSTS=["*"], SECRET_KEY="x")
     django.setup()
     return _by_adapter(mangum.Mangum(get_asgi_application(), lifespan="off"))
 
 
-@making("Powertools, a resolver", "http")
-def _(_library: Any, at: At) -> Any:
-    import requests
-    from aws_lambda_powertools.event_handler import APIGatewayHttpResolver
-
-    app, session = APIGatewayHttpResolver(), requests.Session()
-
-    @app.get("/echo/<n>")
-    def echo(n: str) -> dict[str, int]:
-        return {"n": int(session.get(at.of(n)).json()["n"])}
-
-    @app.get("/slow/<n>")
-    def slow(n: str) -> dict[str, int]:
-        time.sleep(60)
-        return {"n": int(n)}
-
+@making("Powertools, a resolver", "http", "aws_lambda_powertools.event_handler")
+def _(it: Any, at: At) -> Any:
+    app = _routed(it.APIGatewayHttpResolver(), _getting(at), _sleeping(60), "<n>")
     return _by_adapter(app.resolve)
 
 

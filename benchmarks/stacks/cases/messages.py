@@ -28,8 +28,8 @@ def _consume(made: Any) -> Any:
     return next(channel.consume(queue))
 
 
-@case("pika", "rabbitmq", "pika", _channel)
 @case("pika, consuming", "rabbitmq", "pika", _channel, hang=_consume)
+@case("pika", "rabbitmq", "pika", _channel)  # which is entered first
 def _round_trip(made: Any, n: int) -> int:
     channel, queue = made
     channel.basic_publish("", queue, str(n).encode())
