@@ -30,7 +30,7 @@ def main_is_blocked(thread_id: int) -> bool:
     try:
         clock = time.pthread_getcpuclockid(thread_id)
         before = time.clock_gettime(clock)
-        descriptor = os.open(f"/proc/self/task/{os.getpid()}/syscall", os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(f"/proc/self/task/{os.getpid()}/syscall", os.O_RDONLY)
         try:
             line = os.read(descriptor, 256)
         finally:
@@ -41,12 +41,12 @@ def main_is_blocked(thread_id: int) -> bool:
 
 
 def _tells_of_a_wait(line: bytes) -> bool:
-    # "running", or the call's number, six arguments, stack pointer and instruction pointer.
-    fields = line.split()
-    if len(fields) < 9:
+    # "running"; or the call's number, six arguments, stack pointer and instruction pointer; or -1
+    # and the two pointers, outside of any call.
+    if not line[:1].isdigit():
         return False
-    number = int(fields[0])
-    if number == _FUTEX.get(os.uname().machine):
-        has_limit = fields[4] != b"0x0"
-        return int(fields[2], 16) & 0x7F == _WAIT_BITSET and not has_limit
-    return number >= 0
+    fields = line.split()
+    if int(fields[0]) != _FUTEX.get(os.uname().machine):
+        return True
+    has_limit = fields[4] != b"0x0"
+    return int(fields[2], 16) & 0x7F == _WAIT_BITSET and not has_limit

@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 
 from tests.support import BOUND, eventually
-from watchdog_lambda._cpython import waiting
 from watchdog_lambda._cpython.waiting import _tells_of_a_wait, main_is_blocked
 
-FUTEX = waiting._FUTEX.get(os.uname().machine, 202)
 REST = b"0x7ffd 0x7f01"
+FUTEXES = {"x86_64": 202, "aarch64": 98}
+"""From the kernel's ``unistd.h``."""
 
 
 @pytest.mark.parametrize(
@@ -24,15 +25,22 @@ REST = b"0x7ffd 0x7f01"
         (b"-1 0x7ffd 0x7f01\n", False),
         (b"7 0x1 0x1 0xffffffff 0x0 0x0 0x0 " + REST, True),
         (b"0 0x3 0x0 0x0 0x0 0x0 0x0 " + REST, True),
-        (f"{FUTEX} 0x55 0x189 0x0 0x0 0x0 0xffffffff ".encode() + REST, True),
-        (f"{FUTEX} 0x55 0x189 0x0 0x7ff0 0x0 0xffffffff ".encode() + REST, False),
-        (f"{FUTEX} 0x55 0x80 0x2 0x0 0x0 0x0 ".encode() + REST, False),
-        (b"-1 0x1 0x1 0x1 0x0 0x0 0x0 " + REST, False),
+        (b"FUTEX 0x55 0x189 0x0 0x0 0x0 0xffffffff " + REST, True),
+        (b"FUTEX 0x55 0x189 0x0 0x7ff0 0x0 0xffffffff " + REST, False),
+        (b"FUTEX 0x55 0x80 0x2 0x0 0x0 0x0 " + REST, False),
     ],
 )
-def test_a_system_call_is_a_wait_unless_it_may_be_one_for_the_gil(line: bytes, waits: bool) -> None:  # noqa: FBT001
+@pytest.mark.parametrize("machine", FUTEXES)
+def test_a_system_call_is_a_wait_unless_it_may_be_one_for_the_gil(
+    machine: str,
+    line: bytes,
+    waits: bool,  # noqa: FBT001
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """A system call is a wait, except a lock with a timeout or a mutex, which may be the GIL's."""
-    assert _tells_of_a_wait(line) is waits
+    monkeypatch.setattr(os, "uname", lambda: SimpleNamespace(machine=machine))
+
+    assert _tells_of_a_wait(line.replace(b"FUTEX", b"%d" % FUTEXES[machine])) is waits
 
 
 def looked_at(is_over: threading.Event) -> bool:
@@ -65,6 +73,15 @@ def test_a_thread_that_reads_from_a_pipe_is_blocked() -> None:
     if threading.current_thread() is not threading.main_thread():
         pytest.skip("pytest-timeout or a plugin runs the tests on another thread")
     assert looked_at(threading.Event())
+
+
+def test_a_look_leaves_no_file_open() -> None:
+    """A look opens one file of the kernel's, and closes it again."""
+    open_before = set(os.listdir("/proc/self/fd"))  # noqa: PTH208
+
+    main_is_blocked(threading.get_ident())
+
+    assert set(os.listdir("/proc/self/fd")) <= open_before  # noqa: PTH208
 
 
 def test_a_thread_that_runs_is_not() -> None:
@@ -110,6 +127,6 @@ def test_where_the_kernel_does_not_tell_nothing_is_known(monkeypatch: pytest.Mon
         raise OSError
 
     monkeypatch.setattr(os, "open", refuse)
-    assert not main_is_blocked(threading.get_ident())
+    assert main_is_blocked(threading.get_ident()) is False
     monkeypatch.delattr(time, "pthread_getcpuclockid")
-    assert not main_is_blocked(threading.get_ident())
+    assert main_is_blocked(threading.get_ident()) is False
