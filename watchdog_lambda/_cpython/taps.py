@@ -71,10 +71,11 @@ class Tap:
 
     def withdraw(self, thread_id: int) -> bool:
         """Withdraw a tap that has had no event yet; False if there is none. Thread: any."""
-        code, tool, _ = self._tapped.pop(thread_id, (None, 0, 0.0))
-        if code is not None:
-            self._rest(code, tool)
-        return code is not None
+        tapped = self._tapped.pop(thread_id, None)
+        if tapped is None:
+            return False
+        self._rest(tapped[0], tapped[1])
+        return True
 
     def forget(self) -> None:
         """Withdraw all taps, in a child of fork."""

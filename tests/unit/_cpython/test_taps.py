@@ -31,6 +31,7 @@ class Monitoring:
         self.names: dict[int, str] = {}
         self.callbacks: dict[int, Any] = {}
         self.local: dict[CodeType, tuple[int, int]] = {}
+        self.were_set: list[int] = []
         self.meanwhile: Any = None
 
     def get_tool(self, tool: int) -> str | None:
@@ -48,6 +49,7 @@ class Monitoring:
         if events and self.meanwhile is not None:
             self.meanwhile()
         self.local[code] = tool, events
+        self.were_set.append(events)
 
 
 @pytest.fixture
@@ -159,6 +161,19 @@ def test_who_has_gone_elsewhere_is_tapped_there(scene: Scene, monitoring: Monito
     assert monitoring.local[there.__code__] == (TOOLS[0], INSTRUCTION)
     scene.tap.forget()
     assert monitoring.local[there.__code__] == (TOOLS[0], 0)
+
+
+def test_who_is_tapped_again_in_the_same_code_keeps_its_events(
+    scene: Scene, monitoring: Monitoring
+) -> None:
+    """A second tap in the same code does not remove the events of the first one in between.
+
+    Each change of the events rewrites the instructions of the code, which is slow if it is long.
+    """
+    scene.tap.send(OTHER, here(), 10.0)
+    scene.tap.send(OTHER, here(), 10.001)
+
+    assert set(monitoring.were_set) == {INSTRUCTION}
 
 
 def test_who_does_not_hear_is_in_c_code(scene: Scene) -> None:
