@@ -47,9 +47,11 @@ class catch_timeout:  # noqa: N801 - used like a function
     details: TimeoutDetails | None
     """The state when the watchdog fired; None unless the timeout has ended the block."""
 
+    # The invocation that the block was entered in, and where.
+    _invocation: Invocation | None
+    _place: tuple[CodeType, int]
+
     def __init__(self) -> None:
-        self._invocation: Invocation | None = None
-        self._place: tuple[CodeType, int] | None = None
         self.details = None
 
     def __bool__(self) -> bool:
