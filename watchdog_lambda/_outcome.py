@@ -8,7 +8,6 @@ from ._cpython.loops import run_out, running_loop
 from ._cpython.source import PACKAGE, innermost, place_of, trim
 from ._engine import aftermath
 from ._engine.current import active
-from ._engine.invocation import CONCLUDED, SETTLED
 from ._engine.limits import end_within
 from ._engine.shields import close_again, reopen
 from ._plan import NO_FALLBACK
@@ -39,7 +38,6 @@ def conclude(
         kernel_timers.nudge_next(firing.invocation)
         end_within(firing.invocation, firing.thread_id)
         firing.ended_at = firing.elapsed()
-        firing.handler_state = SETTLED
         _run_out_loops(firing)
         _wait_for_hooks(firing)
         if firing.fired_at is None:
@@ -55,7 +53,7 @@ def conclude(
         firing.report(outcome)
         return result, _without_front(failure)
     finally:
-        firing.handler_state = CONCLUDED
+        firing.is_concluded = True
         kernel_timers.ends(firing.invocation)
         # Stop the CPU-time timer here as well. The watchdog would only stop it at its next look,
         # and a garbage collection that holds the GIL can come before that. Pinned by

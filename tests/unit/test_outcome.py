@@ -12,7 +12,7 @@ from tests.support import FakeClock, plan, services, standing
 from watchdog_lambda import Interrupt, LambdaTimeout, TimeoutDetails, _outcome
 from watchdog_lambda._cpython.source import PACKAGE
 from watchdog_lambda._engine.current import active, invocation_of
-from watchdog_lambda._engine.invocation import CONCLUDED, Firing, Invocation
+from watchdog_lambda._engine.invocation import Firing, Invocation
 from watchdog_lambda._plan import NO_FALLBACK
 from watchdog_lambda._report import tracing as _tracing
 
@@ -158,7 +158,7 @@ def test_the_invocation_is_over(scene: Scene) -> None:
     scene.conclude("result")
 
     assert scene.firing.ended_at == ENDED
-    assert scene.firing.handler_state == CONCLUDED
+    assert scene.firing.is_concluded
     assert scene.did == [
         "nobody is nudged",
         "kernel_timers ends True",
@@ -174,7 +174,7 @@ def test_it_is_over_whatever_happens(scene: Scene) -> None:
     with pytest.raises(KeyError):
         scene.conclude("result")
 
-    assert scene.firing.handler_state == CONCLUDED
+    assert scene.firing.is_concluded
     assert scene.did == [
         "nobody is nudged",
         "kernel_timers ends True",

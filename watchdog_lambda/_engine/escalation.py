@@ -10,7 +10,6 @@ import math
 
 from watchdog_lambda._hooks import stages
 
-from .invocation import CONCLUDED
 from .press import Press
 from .snapshot import look
 from .stage import Stage
@@ -60,7 +59,7 @@ class Escalation:
         firing = self.firing
         # Press makes us look again soon after the handler's end, so that we do not keep alive what
         # the invocation holds.
-        if firing.handler_state == CONCLUDED and all(stage.is_over() for stage in firing.stages):
+        if firing.is_concluded and all(stage.is_over() for stage in firing.stages):
             return None
         if self.is_outdated:
             # Clear this first. A hook that is registered in between is then seen the next time,

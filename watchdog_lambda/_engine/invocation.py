@@ -4,10 +4,9 @@ Every call has an :class:`Invocation`. It is small, and reused unless another th
 (:mod:`.current`). It gets a :class:`Firing` once the watchdog acts on it. Each attribute has one
 writer, named in its comment, and any number of readers.
 
-Two states only ever move forward. The handler's thread writes ``handler_state``: RUNNING, SETTLED
-(nothing lands any more), CONCLUDED (the call is about to return). The watchdog's thread writes
-``watchdog_state``: ARMED, FIRED (the grace period has begun), OVER (nothing is left to do). Only
-``is_open`` can move back; see :func:`.shields.reopen`.
+Two flags are set once and never reset: the handler's thread sets ``is_concluded`` when the call is
+about to return, and the watchdog's thread ``is_over`` when it has nothing left to do. An invocation
+whose ``is_open`` is False can be opened again; see :func:`.shields.reopen`.
 
 The threads decide without a lock which of them is first: each stores, then reads what the other
 one stores, so at least one sees the other's store. If the two lines on either side were swapped,
@@ -72,9 +71,6 @@ if TYPE_CHECKING:
     from .services import Services
     from .stage import HookRecord, Stage
 
-RUNNING, SETTLED, CONCLUDED = range(3)
-ARMED, FIRED, OVER = range(3)
-
 
 class Invocation(Timed):
     """One call of a watched handler. Its two instants are on the monotonic clock."""
@@ -121,10 +117,9 @@ class Firing:
     # fmt: off
     __slots__ = (
         "_answer", "after", "code", "delivery", "details", "ended_at", "fallback_error", "fired_at",
-        "grace_stage", "handler_state", "invocation", "is_reported", "lock",
+        "grace_stage", "invocation", "is_concluded", "is_over", "is_reported", "lock",
         "looks_blocked", "loops", "may_interrupt", "other_stacks", "policy", "recycled", "room",
         "samples", "services", "severed", "stages", "stopwatch", "thread_id", "timeline", "unended",
-        "watchdog_state",
     )
     # fmt: on
 
@@ -140,7 +135,7 @@ class Firing:
         )
         self.may_interrupt = invocation.may_be_interrupted()
         # The watchdog's thread.
-        self.watchdog_state = ARMED
+        self.is_over = False  # whether nothing is left to do
         self.stages: list[Stage] = []  # read by the handler's after settling
         self.grace_stage: Stage | None = None  # the stage after which interrupts are due
         self.fired_at: float | None = None  # when the grace period really began
@@ -150,7 +145,7 @@ class Firing:
         self.delivery = "none"
         self.severed: list[str] = []  # the peers and children of severed waits
         # The handler's thread.
-        self.handler_state = RUNNING
+        self.is_concluded = False  # whether the call is about to return
         self.ended_at: float | None = None  # the handler's end
         self.fallback_error: str | None = None  # type and place of the fallback's error
         self.after: list[HookRecord] = []  # hooks that ran after the handler's end
@@ -188,7 +183,6 @@ class Firing:
             if fired_at is not None:
                 self.grace_stage = stage
                 self.fired_at = fired_at
-                self.watchdog_state = FIRED
                 self.room.add()
             return True
 

@@ -23,7 +23,7 @@ from watchdog_lambda.errors import prepared
 from .current import active, under_way
 from .daemon import DaemonThread
 from .escalation import Escalation
-from .invocation import OVER, Firing
+from .invocation import Firing
 from .kernel_timers import KernelTimers
 from .limit_escalation import LimitEscalation
 from .limits import Limit, innermost, next_act, watched
@@ -218,7 +218,7 @@ class WatchdogThread(DaemonThread):
                 firing.samples = self._sampling.of(invocation)
             escalation = self.escalations.get(invocation)
             if escalation is None:
-                if firing.watchdog_state == OVER or not invocation.is_open:
+                if firing.is_over or not invocation.is_open:
                     return math.inf
                 escalation = self.escalations[invocation] = (
                     LimitEscalation(firing, invocation)
@@ -237,7 +237,7 @@ class WatchdogThread(DaemonThread):
                 # Not even the firing could be made. If it stayed due, we would retry endlessly.
                 invocation.due = math.inf
             else:
-                firing.watchdog_state = OVER
+                firing.is_over = True
             return math.inf
         return invocation.start + due
 

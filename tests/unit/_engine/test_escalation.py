@@ -12,7 +12,7 @@ import pytest
 from tests.support import FakeClock, plan, services
 from watchdog_lambda._engine import press, snapshot, stage
 from watchdog_lambda._engine.escalation import Escalation
-from watchdog_lambda._engine.invocation import CONCLUDED, Firing, Invocation
+from watchdog_lambda._engine.invocation import Firing, Invocation
 from watchdog_lambda._hooks import HookRegistry
 
 if TYPE_CHECKING:
@@ -197,7 +197,7 @@ def test_it_ends_when_the_handlers_thread_has_concluded_and_no_hook_runs(scene: 
     scene.begin()
     scene.at(GRACE_AT)
     scene.invocation.is_open = False
-    scene.firing.handler_state = CONCLUDED
+    scene.firing.is_concluded = True
 
     assert scene.at(GRACE_AT + 0.5) == GRACE_AT + 1.0
     scene.run_hooks()

@@ -15,7 +15,7 @@ from watchdog_lambda import Interrupt, LambdaTimeout, TimeoutDetails, _outcome
 from watchdog_lambda._cpython import bytecode, delivery
 from watchdog_lambda._cpython.approach import Approach
 from watchdog_lambda._engine import interrupts, landing
-from watchdog_lambda._engine.invocation import ARMED, FIRED, RUNNING, Firing, Invocation
+from watchdog_lambda._engine.invocation import Firing, Invocation
 from watchdog_lambda._engine.landing import inject, land, land_at_shield
 from watchdog_lambda._engine.shields import withdraw_for_shield
 from watchdog_lambda._plan import is_durable
@@ -148,7 +148,7 @@ def test_at_first_nothing_has_happened(scene: Scene) -> None:
     )
     assert (firing.other_stacks, firing.delivery, firing.loops) == ({}, "none", [])
     assert (firing.ended_at, firing.policy.records) == (None, [])
-    assert (firing.watchdog_state, firing.handler_state) == (ARMED, RUNNING)
+    assert (firing.is_over, firing.is_concluded) == (False, False)
     assert not firing.is_reported
 
 
@@ -232,7 +232,7 @@ def test_a_block_that_reaches_its_limit_has_fired(scene: Scene) -> None:
     assert scene.firing.begin(None, DETAILS, GRACE_AT) is True
 
     firing = scene.firing
-    assert (firing.fired_at, firing.details, firing.watchdog_state) == (GRACE_AT, DETAILS, FIRED)
+    assert (firing.fired_at, firing.details) == (GRACE_AT, DETAILS)
     assert firing.stages == []
 
 

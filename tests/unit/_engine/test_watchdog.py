@@ -27,7 +27,7 @@ from watchdog_lambda._engine import daemon
 from watchdog_lambda._engine import nudged as nudged_module
 from watchdog_lambda._engine import watchdog as module
 from watchdog_lambda._engine.current import active, invocation_of
-from watchdog_lambda._engine.invocation import CONCLUDED, OVER, Invocation
+from watchdog_lambda._engine.invocation import Invocation
 from watchdog_lambda._engine.kernel_timers import LATE_BY, STALE_BY
 from watchdog_lambda._engine.services import Services
 from watchdog_lambda._engine.snapshot import attribute
@@ -809,7 +809,7 @@ def test_what_comes_up_after_a_look_and_is_due_earlier_is_looked_at(
     late = invocation(due=due)
     late.is_open = is_open
     if has_fired:
-        late.firing = SimpleNamespace(watchdog_state=OVER)  # type: ignore[assignment]
+        late.firing = SimpleNamespace(is_over=True)  # type: ignore[assignment]
     watched.looks.append(lambda: under_way(late, ELSEWHERE - 1))
 
     did = watched.live()
@@ -942,9 +942,9 @@ def test_what_is_due_is_acted_on_with_the_watchdogs_tools(watched: Watched) -> N
     assert GRACE_AT < due == one.due
     firing, course = one.firing, watched.escalations[one]
     one.is_open = False
-    firing.handler_state = CONCLUDED
+    firing.is_concluded = True
     assert watched._look() == math.inf, "it had not been due"
-    assert (one.firing, firing.watchdog_state == OVER, course in watched.escalations.values()) == (
+    assert (one.firing, firing.is_over, course in watched.escalations.values()) == (
         firing,
         True,
         False,
@@ -1032,7 +1032,7 @@ def test_one_broken_timeout_is_said_and_left(
 
     assert (failures, watched.escalations) == ([error], {})
     assert one.firing is not None
-    assert (one.firing.watchdog_state, one.firing.stages) == (OVER, [])
+    assert (one.firing.is_over, one.firing.stages) == (True, [])
 
 
 def test_a_course_that_breaks_is_left(watched: Watched, failures: list[BaseException]) -> None:
