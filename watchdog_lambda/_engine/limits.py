@@ -138,13 +138,6 @@ class TaskLimit(Limit):
         self._task = task
         self._loop = task.get_loop()
 
-    def close(self) -> None:
-        """Have nothing of it land from here on. Idempotent. Thread: the block's."""
-        # Close, then read the firing; see invocation.py.
-        self.is_open = False
-        if self.firing is not None:
-            self.firing.settle()
-
     def outlives(self, outer: Limit) -> bool:
         """Return whether `outer` is another task's: the two only look nested."""
         return isinstance(outer, TaskLimit) and outer._task is not self._task
