@@ -38,7 +38,7 @@ def test_defaults_are_the_documented_ones() -> None:
     assert (settings.grace_period, settings.hook_budget, settings.last_call) == (3.0, None, 0.5)
     assert (settings.interrupt, settings.last_resort) == ("timeout-error", "report")
     assert (settings.wake_signal, settings.timeout, settings.disabled) == ("auto", None, False)
-    assert settings.samples == 20
+    assert (settings.sever, settings.recycle, settings.samples) == (True, "auto", 20)
     assert (settings.sigterm, settings.metrics_namespace) == (False, None)
     assert settings.given == frozenset()
 
@@ -54,6 +54,8 @@ def test_every_variable_is_read() -> None:
         LAST_RESORT="supervise",
         WAKE_SIGNAL="SIGRTMIN+3",
         TIMEOUT="30",
+        SEVER="0",
+        RECYCLE="never",
         SAMPLES="7",
         SIGTERM="1",
         METRICS_NAMESPACE="",
@@ -66,6 +68,7 @@ def test_every_variable_is_read() -> None:
     assert settings.wake_signal == signal.SIGRTMIN + 3
     assert read(WAKE_SIGNAL="SIGRTMAX-1").wake_signal == signal.SIGRTMAX - 1
     assert (settings.timeout, settings.samples) == (30.0, 7)
+    assert (settings.sever, settings.recycle) == (False, "never")
     assert (settings.last_resort, settings.sigterm) == ("supervise", True)
     assert settings.disabled is True
 

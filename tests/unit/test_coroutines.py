@@ -355,6 +355,29 @@ def test_a_task_that_has_refused_its_end_is_not_cancelled_again(kept: StillLoop)
     assert not seen[0].done()
 
 
+def test_after_a_timeout_the_record_names_the_tasks_that_have_not_ended(
+    kept: StillLoop, invocation: Any
+) -> None:
+    """Tasks that have refused their end are added to those that the timeout's record names."""
+
+    async def refuses() -> None:
+        try:
+            await asyncio.sleep(1000)
+        except asyncio.CancelledError:
+            await refuses()
+
+    async def handler(_event: object, _context: object) -> None:
+        invocation.firing = SimpleNamespace(unended=["earlier"])
+        seen.append(asyncio.create_task(refuses()))
+        await asyncio.sleep(0)
+
+    as_function(handler)({}, None)
+
+    assert kept.now == invocation.last_call_at
+    assert len(invocation.firing.unended) == 2
+    assert refuses.__name__ in invocation.firing.unended[1]
+
+
 @pytest.mark.parametrize("interrupt", [LambdaTimeout, Interrupt])
 def test_last_call_ends_the_wait_for_tasks_and_the_next_run_is_whole(
     kept: StillLoop, invocation: UnderWay, interrupt: type[BaseException]

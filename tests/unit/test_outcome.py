@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from _thread import get_ident
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -9,10 +10,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.support import FakeClock, plan, services, standing
+from tests.unit.still_loop import StillLoop, cleanup, left_running, still
 from watchdog_lambda import Interrupt, LambdaTimeout, TimeoutDetails, _outcome
 from watchdog_lambda._cpython.source import PACKAGE
+from watchdog_lambda._cpython.source import innermost as innermost_entry
+from watchdog_lambda._engine import aftermath
 from watchdog_lambda._engine.current import active, invocation_of
 from watchdog_lambda._engine.invocation import Firing, Invocation
+from watchdog_lambda._engine.limits import Limit, innermost
+from watchdog_lambda._hooks import HookRegistry
 from watchdog_lambda._plan import NO_FALLBACK
 from watchdog_lambda._report import tracing as _tracing
 
@@ -21,6 +27,8 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from watchdog_lambda.errors import Landing
+
+__all__ = ["cleanup", "still"]
 
 START = 2.0**26
 """Years ahead: the process's own watchdog may look at the same table, and finds nothing due."""
@@ -37,6 +45,7 @@ class Scene:
         self.clock = FakeClock(START + ENDED)
         self.did: list[str] = []  # the steps, in order
         self.written: list[tuple[object, ...]] = []
+        self.recycled: str | None = None  # as the record tells
         self.annotating = 0.0  # the seconds that the tracer takes
         self.kernel_timers = SimpleNamespace(
             ends=lambda invocation: self.note("kernel_timers ends", invocation is self.invocation),
@@ -82,6 +91,7 @@ class Scene:
     def write(self, firing: Firing, outcome: str, last_resort: str | None = None) -> None:
         assert last_resort is None
         self.written.append(("record", outcome, firing.elapsed()))
+        self.recycled = firing.recycled
 
     def conclude(
         self, result: object = None, failure: BaseException | None = None
@@ -196,14 +206,88 @@ def test_loops_are_run_out_and_hooks_waited_for(
         scene.note("hooks")
         scene.clock.advance(1.0)
 
-    run: Any = SimpleNamespace(wait=wait, close=lambda: None, is_over=lambda: True)
+    run: Any = SimpleNamespace(wait=wait, close=lambda: scene.note("hooks are done"))
     scene.firing.stages = [run]
 
     scene.conclude("result")
 
-    assert scene.did[1:3] == ["loops", "hooks"]
+    assert scene.did[1:4] == ["loops", "hooks", "hooks are done"]
     assert scene.firing.ended_at == ENDED
     assert [now for _, _, now in scene.written] == [ENDED + 1.0] * 2
+
+
+@pytest.mark.usefixtures("cleanup")
+@pytest.mark.parametrize("is_running", [False, True])
+def test_a_loop_is_run_out_until_last_call_and_behind_a_shield(
+    scene: Scene,
+    still: StillLoop,
+    is_running: bool,  # noqa: FBT001
+) -> None:
+    """The tasks of an interrupted loop are cancelled, and have until last call to end.
+
+    Only last call can interrupt them. So it is in a loop that an injection has left running.
+    """
+    seen: list[object] = []
+
+    async def refuses() -> None:
+        try:
+            await asyncio.sleep(1000)
+        except asyncio.CancelledError:
+            seen.append((scene.invocation.is_open, scene.invocation.shields))
+            await refuses()
+
+    task = still.create_task(refuses())
+    still.run_until_complete(asyncio.sleep(0))
+    if is_running:
+        left_running(still)
+    else:
+        scene.firing.loops.append(still)
+
+    scene.conclude("result")
+
+    assert seen == [(True, 1)]
+    assert not scene.invocation.is_open
+    assert still.now == LAST_CALL_AT - ENDED
+    assert len(scene.firing.unended) == 1
+    assert refuses.__name__ in scene.firing.unended[0]
+    assert not still.is_running()
+    assert not task.done()
+
+
+def test_a_block_that_was_never_left_ends(scene: Scene) -> None:
+    """The limit of a block that the handler has never left ends with the invocation."""
+    limit = Limit(scene.invocation.plan, START + 1.0, 60.0)
+    limit.begin()
+
+    scene.conclude("result")
+
+    assert not limit.is_open
+    assert get_ident() not in innermost
+
+
+def test_hooks_after_the_timeout_run_before_the_process_is_judged_and_recorded(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An after-timeout hook runs behind a shield, and the record has what it has asked for.
+
+    Only last call can interrupt it.
+    """
+    seen: list[object] = []
+    hooks = HookRegistry()
+    monkeypatch.setattr(aftermath, "hooks", hooks)
+    monkeypatch.setattr(aftermath, "renewal", SimpleNamespace(before_next_event=lambda _left: None))
+    scene.firing.details = TimeoutDetails(deadline=HARD, elapsed=27.0, grace_period=3.0)
+
+    def hook(details: TimeoutDetails) -> None:
+        seen.append((scene.invocation.is_open, scene.invocation.shields))
+        details.recycle()
+
+    hooks.add("hook", hook)
+    scene.conclude("result")
+
+    assert seen == [(True, 1)]
+    assert not scene.invocation.is_open
+    assert scene.recycled == "an after_timeout hook has asked for it"
 
 
 def test_the_record_is_as_late_as_it_is(scene: Scene) -> None:
@@ -337,6 +421,22 @@ def test_what_a_library_makes_of_it_is_this_timeout(scene: Scene) -> None:
     assert not hasattr(made, "__notes__")
 
 
+def test_what_c_code_makes_of_a_severed_wait_is_this_timeout(scene: Scene) -> None:
+    """An error that C code raises because its wait was severed is replaced by the timeout.
+
+    C code has no frame, so the user's own code seems to have raised it.
+    """
+    made = thrown(ConnectionError("severed"), OURS, OWN)
+    raised_at = innermost_entry(made)
+    assert raised_at is not None
+    scene.policy.severed_at.add((raised_at.tb_frame.f_code, raised_at.tb_lasti))
+
+    _, failure = scene.conclude(None, made)
+
+    assert type(failure) is LambdaTimeout
+    assert failure.__cause__ is made
+
+
 def test_what_the_users_own_code_makes_of_it_is_the_users(scene: Scene) -> None:
     """An error that the user's own code makes of the interrupt leaves unchanged.
 
@@ -413,6 +513,8 @@ def test_a_fallback_that_fails_leaves_the_timeout(scene: Scene) -> None:
     assert scene.conclude(None, landed) == (None, landed)
     assert landed.__cause__ is broken
     assert landed.__notes__ == ["watchdog_lambda: the fallback raised KeyError"]
+    assert scene.firing.fallback_error is not None
+    assert scene.firing.fallback_error.startswith("KeyError in test_outcome.py:")
     assert scene.outcome == "raised"
 
 
@@ -453,6 +555,7 @@ def test_a_fallback_that_last_call_has_ended_leaves_the_timeout(scene: Scene) ->
     assert scene.conclude(None, landed) == (None, landed)
     assert landed.__cause__ is None
     assert landed.__notes__ == ["watchdog_lambda: the fallback did not return in time"]
+    assert scene.firing.fallback_error == "did not return in time"
     assert scene.outcome == "raised"
 
 
