@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import gc
 import logging
@@ -22,6 +23,7 @@ from watchdog_lambda._cpython.source import is_ours
 from watchdog_lambda._engine import current as _current
 from watchdog_lambda._engine.current import active, invocation_of, under_way
 from watchdog_lambda._engine.invocation import Invocation
+from watchdog_lambda._engine.limits import Limit, innermost
 from watchdog_lambda._handler import call_general, guard
 from watchdog_lambda._hooks import HookRegistry
 from watchdog_lambda._report import metrics
@@ -151,12 +153,13 @@ def test_the_instants_are_worked_out_once(
     assert invocation.due - NOW == invocation.timeline().grace_at
 
 
+@pytest.mark.parametrize("samples", [1, 20])
 @pytest.mark.parametrize("milliseconds", [30_000, 4000, 500])
 def test_with_samples_the_first_look_is_at_half_of_the_time(
-    scene: Scene, milliseconds: int
+    scene: Scene, milliseconds: int, samples: int
 ) -> None:
     """With samples the first look is at half of the time, also if it is computed again."""
-    assert scene.call(scene.look, milliseconds) is RESULT
+    assert scene.call(scene.look, milliseconds, samples=samples) is RESULT
 
     [invocation] = scene.seen
     assert invocation.due - NOW == milliseconds / 2000
@@ -196,7 +199,11 @@ def test_the_time_is_the_earlier_of_the_setting_and_the_contexts(
 
 
 def test_a_stage_of_its_own_comes_first(scene: Scene) -> None:
-    """A stage that a hook has requested ahead of the grace period determines the first instant."""
+    """A stage that a hook has requested ahead of the grace period determines the first instant.
+
+    The watchdog's thread is woken if it would be too late for that.
+    """
+    scene.wake_at = NOW + 25.0
     registry = HookRegistry()
     key = registry.add("early", lambda _details: None, before=10.0)
     try:
@@ -207,6 +214,7 @@ def test_a_stage_of_its_own_comes_first(scene: Scene) -> None:
         registry.remove(key)
 
     assert scene.seen[0].due == NOW + 20.0
+    assert scene.rung == scene.seen
 
 
 @pytest.mark.parametrize(
@@ -379,8 +387,53 @@ def test_an_invocation_that_ends_in_time_is_closed_and_gone(
     assert scene.concluded == []
 
 
+@pytest.mark.parametrize("error", [None, KeyError("order")], ids=["result", "error"])
+def test_a_block_that_was_never_left_ends_with_the_call(
+    error: BaseException | None, scene: Scene
+) -> None:
+    """The limit of a block that the handler has never left ends with the call."""
+    limits: list[Limit] = []
+
+    def handler() -> None:
+        limits.append(Limit(plan(), NOW, 60.0))
+        limits[0].begin()
+        active[get_ident()].is_seen = True
+        if error is not None:
+            raise error
+
+    with contextlib.suppress(KeyError):
+        scene.call(handler)
+
+    assert not limits[0].is_open
+    assert get_ident() not in innermost
+
+
 class Own(Exception):
     """An exception class of which weak references can be made."""
+
+
+def test_the_object_of_a_threads_calls_has_what_the_call_was_given(scene: Scene) -> None:
+    """The object that a thread's calls share has each call's own plan, event and context.
+
+    It keeps no event until the next call.
+    """
+    told: list[object] = []
+
+    def handler(event: object, context: object) -> None:
+        scene.look()
+        shared = scene.seen[-1]
+        told.append((shared.plan.settings.grace_period, shared.event is event))
+        assert shared.context is context
+
+    for grace_period in (3.0, 2.0):
+        event = Own()
+        left = weakref.ref(event)
+        scene.watch(handler, grace_period=grace_period)(event, Remaining())
+        del event
+        assert left() is None
+
+    assert told == [(3.0, True), (2.0, True)]
+    assert scene.seen[0] is scene.seen[1]
 
 
 @pytest.mark.parametrize("fired", [False, True])
