@@ -16,7 +16,7 @@ from watchdog_lambda import LambdaTimeout, TimeLimitExceeded, Watchdog, time_lim
 from watchdog_lambda._cpython.delivery import Nudge, holding
 from watchdog_lambda._cpython.recursion import Room
 from watchdog_lambda._cpython.source import is_ours
-from watchdog_lambda._engine import interrupts, snapshot
+from watchdog_lambda._engine import interrupts, press, snapshot
 from watchdog_lambda._engine import invocation as invocation_module
 from watchdog_lambda._engine.current import active
 from watchdog_lambda._engine.invocation import Invocation
@@ -203,6 +203,12 @@ def test_no_instruction_of_ours_lets_an_interrupt_land(ends_with: str) -> None:
     assert [found for found in decisions if found[1] is not None] == []
 
 
+@pytest.fixture
+def blocked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the watchdog take the main thread for blocked, or it may undo that `nudged` does so."""
+    monkeypatch.setattr(press, "main_is_blocked", lambda _thread_id: True)
+
+
 def nudged() -> BaseException | None:
     """Return what a nudge raises in the caller, which counts as blocked."""
     for invocation in of_thread(threading.get_ident()):
@@ -215,6 +221,7 @@ def nudged() -> BaseException | None:
     return None
 
 
+@pytest.mark.usefixtures("blocked")
 def test_an_interrupt_lands_in_the_handlers_own_frame() -> None:
     """In the handler's own frame the interrupt lands: the control of the test above."""
     gate = Gate()
@@ -235,6 +242,7 @@ def test_an_interrupt_lands_in_the_handlers_own_frame() -> None:
     assert [type(decision) for decision in decisions] == [LambdaTimeout]
 
 
+@pytest.mark.usefixtures("blocked")
 @pytest.mark.parametrize("limit", [math.inf, SHORT / 2], ids=["invocation", "block"])
 def test_a_nudge_in_a_finaliser_inside_of_a_decision_is_put_off(
     monkeypatch: pytest.MonkeyPatch, limit: float
