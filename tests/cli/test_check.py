@@ -29,7 +29,7 @@ def findings(found: dict[str, Any], level: str) -> list[str]:
     return [finding["text"] for finding in found["findings"] if finding["level"] == level]
 
 
-def test_settings_are_told_with_their_sources(tmp_path: Path) -> None:
+def test_settings_are_shown_with_their_sources(tmp_path: Path) -> None:
     """Every setting is shown with its source, including a @watch in the code."""
     (tmp_path / "env").write_text(f"{PREFIX}INTERRUPT=base\n{PREFIX}LAST_CALL=1\n")
     done = check(
@@ -51,7 +51,7 @@ def test_settings_are_told_with_their_sources(tmp_path: Path) -> None:
     assert told["HANDLER"] == ("checked.handler", "argument")
 
 
-def test_a_handler_that_its_code_has_switched_off_is_told() -> None:
+def test_handler_disabled_in_code_has_no_timeline() -> None:
     """For a handler that is disabled in code no timeline is shown, because Lambda would kill it."""
     found = document(check("checked.off", "--json"))
 
@@ -61,7 +61,7 @@ def test_a_handler_that_its_code_has_switched_off_is_told() -> None:
     assert any("nothing is watched" in text for text in findings(found, "warning"))
 
 
-def test_sources_stand_below_each_other() -> None:
+def test_setting_sources_are_aligned() -> None:
     """The sources are aligned in a column, whatever the longest value is."""
     told = check("checked.plain").stdout.partition("settings\n")[2].partition("\n\n")[0]
 
@@ -79,7 +79,7 @@ def test_sources_stand_below_each_other() -> None:
         ("checked.partial", "def plain", False, False),
     ],
 )
-def test_handler_is_told_with_its_place(
+def test_handler_is_shown_with_file_line_and_kind(
     name: str, line: str, *, is_async: bool, is_watched: bool
 ) -> None:
     """The handler is shown with its file, line and kind, and whether its code watches it."""
@@ -92,7 +92,7 @@ def test_handler_is_told_with_its_place(
     assert (found["is_async"], found["is_watched"]) == (is_async, is_watched)
 
 
-def test_timeline_is_that_of_the_timeout() -> None:
+def test_timeline_shows_stages_last_call_and_cleanup() -> None:
     """The timeline shows the hooks in their stages, last call, and the time for a cleanup."""
     found = document(check("checked.handler", "--timeout", "30", "--json"))
 
@@ -115,7 +115,7 @@ def test_timeline_is_that_of_the_timeout() -> None:
     ]
 
 
-def test_text_is_for_people() -> None:
+def test_text_output_has_timeline_drawn_to_scale() -> None:
     """The text output is on standard output and drawn to scale.
 
     The import's output is on standard error.
@@ -150,7 +150,9 @@ def test_text_is_for_people() -> None:
         ((), {"SIGTERM": "0"}, "sandbox_shutdown_hook (checked.close_pool) never runs"),
     ],
 )
-def test_warnings(arguments: tuple[str, ...], settings: dict[str, str], warning: str) -> None:
+def test_doubtful_setting_gives_warning(
+    arguments: tuple[str, ...], settings: dict[str, str], warning: str
+) -> None:
     """Each doubtful setting gives its warning."""
     words = ("checked.plain", "--timeout", "60", "--json", *arguments)
     found = document(check(*words, **{"SIGTERM": "1"} | settings))
@@ -159,7 +161,7 @@ def test_warnings(arguments: tuple[str, ...], settings: dict[str, str], warning:
     assert any(warning in text for text in findings(found, "warning"))
 
 
-def test_a_late_stage_is_noted() -> None:
+def test_late_stage_is_noted() -> None:
     """A late stage is noted, since it may be intended; see the page on flushing telemetry."""
     words = ("checked.plain", "--timeout", "60", "--json", "--strict")
     found = document(check(*words, SIGTERM="1", GRACE_PERIOD="12"))
@@ -170,7 +172,7 @@ def test_a_late_stage_is_noted() -> None:
 
 
 @pytest.mark.parametrize("recycle", ["auto", "never"])
-def test_what_is_known_to_recover_is_told(recycle: str) -> None:
+def test_clients_known_to_recover_are_noted(recycle: str) -> None:
     """Clients that are known to recover are shown, with RECYCLE=auto.
 
     They are those that the handler's module has imported.
@@ -182,7 +184,7 @@ def test_what_is_known_to_recover_is_told(recycle: str) -> None:
     assert len(notes) == (recycle == "auto")
 
 
-def test_warnings_count_with_strict_only() -> None:
+def test_warnings_fail_the_check_only_with_strict() -> None:
     """Warnings change the exit status only with --strict, which is for pipelines."""
     done = check("checked.plain", "--timeout", "60", "--strict")
 
@@ -190,7 +192,7 @@ def test_warnings_count_with_strict_only() -> None:
     assert re.search(r"^warning: sandbox_shutdown_hook", done.stdout, re.MULTILINE)
 
 
-def test_managed_instances_are_told_what_has_no_effect() -> None:
+def test_settings_without_effect_in_managed_instances_are_noted() -> None:
     """In Managed Instances each of the two settings that have no effect is shown."""
     extra = {"AWS_LAMBDA_MAX_CONCURRENCY": "2", f"{PREFIX}LAST_RESORT": "exit"}
     words = ("check", "checked.plain", "--timeout", "60", "--json")
@@ -202,7 +204,7 @@ def test_managed_instances_are_told_what_has_no_effect() -> None:
     ]
 
 
-def test_a_supervisor_is_told_with_its_cost() -> None:
+def test_supervisor_is_noted_with_its_cost() -> None:
     """A supervisor is shown with its cost, and whether it is possible.
 
     In Managed Instances it is the same.
@@ -218,7 +220,7 @@ def test_a_supervisor_is_told_with_its_cost() -> None:
         assert not any("LAST_RESORT" in text for text in findings(each, "warning"))
 
 
-def test_nothing_to_object_to_is_strict_too() -> None:
+def test_strict_check_without_warnings_passes() -> None:
     """With --strict a check without warnings passes.
 
     Notes are no warnings: the default grace period in a short timeout is fine.
@@ -249,7 +251,9 @@ def test_nothing_to_object_to_is_strict_too() -> None:
         (("scenes.handler",), {"HOOK_BUDGET": "3"}, "leave the handler no time to unwind"),
     ],
 )
-def test_errors(arguments: tuple[str, ...], settings: dict[str, str], error: str) -> None:
+def test_start_errors_give_exit_status_2(
+    arguments: tuple[str, ...], settings: dict[str, str], error: str
+) -> None:
     """An error with which Lambda's own start would fail gives exit status 2, and no traceback."""
     variable = settings.pop("env", None)
     more = ("--env", f"{variable}=1") if variable else ()
@@ -260,7 +264,7 @@ def test_errors(arguments: tuple[str, ...], settings: dict[str, str], error: str
     assert "Traceback" not in done.stderr
 
 
-def test_errors_come_first() -> None:
+def test_errors_are_shown_first() -> None:
     """Errors are shown before settings and timeline.
 
     Those cannot be used until the errors are corrected.
@@ -272,7 +276,7 @@ def test_errors_come_first() -> None:
     assert done.stdout.count("error: ") == 1
 
 
-def test_an_answer_that_is_a_class_is_none_of_ours() -> None:
+def test_dict_subclass_is_accepted_as_handler() -> None:
     """A dict subclass is accepted as the handler, because its instances are answers."""
     assert document(check("odd.Answer", "--json"))["handler"]["name"] == "odd.Answer"
 
@@ -327,7 +331,7 @@ def too_late(seconds: str, caller: str, enough: str) -> str:
         (("--timeout", "29"), {}, None),
     ],
 )
-def test_a_caller_that_gives_up_first_is_warned_of(
+def test_caller_timeout_before_function_timeout_gives_warning(
     arguments: tuple[str, ...], settings: dict[str, str], warning: str | None
 ) -> None:
     """A caller that gives up before the invocation's time, TIMEOUT included, is warned of."""
@@ -337,7 +341,7 @@ def test_a_caller_that_gives_up_first_is_warned_of(
     assert [text for text in found if "its caller" in text] == ([warning] if warning else [])
 
 
-def test_a_short_patience_leaves_a_tenth() -> None:
+def test_suggested_timeout_leaves_a_tenth_of_a_short_caller_timeout() -> None:
     """A caller that waits for a short time leaves a tenth of it; a second of two would be half."""
     found = document(check("checked.plain", "--json", "--timeout", "9", "--caller-timeout", "1.5"))
 
@@ -352,7 +356,7 @@ def test_a_short_patience_leaves_a_tenth() -> None:
     ],
 )
 @pytest.mark.parametrize("name", ["template.yaml", "template.json"])
-def test_the_template_says_what_the_command_line_does_not(
+def test_template_supplies_timeout_and_caller(
     tmp_path: Path, handler: str, timeout: float, caller: str, name: str
 ) -> None:
     """The template gives the function's timeout and its caller if the command line does not.
@@ -382,7 +386,7 @@ def test_the_template_says_what_the_command_line_does_not(
         ("scenes.handler", "{1", "cannot be read: "),
     ],
 )
-def test_a_template_that_does_not_say_is_refused(
+def test_template_without_required_value_is_refused(
     tmp_path: Path, handler: str, text: str, problem: str
 ) -> None:
     """A template that lacks a value is refused, with the option that gives it."""
@@ -395,7 +399,7 @@ def test_a_template_that_does_not_say_is_refused(
     assert f"--template {template}: {problem}" in done.stderr
 
 
-def test_yaml_needs_a_library_and_says_which(tmp_path: Path) -> None:
+def test_yaml_template_without_library_names_the_library(tmp_path: Path) -> None:
     """A template in YAML needs a library, which the error names; one in JSON does not."""
     template = tmp_path / "template.yaml"
     template.write_text(TEMPLATE)
@@ -415,7 +419,7 @@ def test_yaml_needs_a_library_and_says_which(tmp_path: Path) -> None:
     assert "pip install 'watchdog-lambda[cli]'" in done.stderr
 
 
-def test_a_template_is_a_file() -> None:
+def test_template_path_must_be_a_file() -> None:
     """A template that is no file, such as a folder, is refused."""
     done = check("scenes.handler", "--template", "/nowhere.yaml")
 
@@ -423,7 +427,7 @@ def test_a_template_is_a_file() -> None:
     assert "argument --template: '/nowhere.yaml' is not a file" in done.stderr
 
 
-def test_every_bad_setting_is_told_at_once() -> None:
+def test_all_bad_settings_are_reported_at_once() -> None:
     """Every bad setting is reported at once. The start of a function reports only the first."""
     found = document(check("scenes.handler", "--json", GRACE_PERIOD="x", INTERRUPT="y"))
 
@@ -431,7 +435,7 @@ def test_every_bad_setting_is_told_at_once() -> None:
     assert found["timeline"] is None
 
 
-def test_thread_of_the_imports_does_not_keep_it() -> None:
+def test_thread_started_by_handler_import_does_not_block_exit() -> None:
     """A thread that the handler's import starts does not keep the command from ending."""
     done = check("lingering.handler", "--json")
 
@@ -439,7 +443,7 @@ def test_thread_of_the_imports_does_not_keep_it() -> None:
     assert json.loads(done.stdout)["handler"]["file"] == "lingering.py"
 
 
-def test_powertools_is_not_needed() -> None:
+def test_check_runs_without_powertools_and_rich() -> None:
     """`check` needs neither Powertools nor rich, so it runs with what the function's image has."""
     program = "import sys; sys.modules.update(aws_lambda_powertools=None, rich=None, shtab=None)"
     program += "; from watchdog_lambda.cli import main; sys.exit(main(['check', 'scenes.handler']))"

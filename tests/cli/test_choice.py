@@ -30,18 +30,19 @@ def bare_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 no_system_emulator = pytest.mark.skipif(
-    Path("/usr/local/bin/aws-lambda-rie").exists(), reason="this machine has one"
+    Path("/usr/local/bin/aws-lambda-rie").exists(),
+    reason="an emulator is installed in the usual place",
 )
 
 
 @no_system_emulator
-def test_without_one_the_builtin_serves() -> None:
+def test_builtin_host_is_used_without_an_emulator() -> None:
     """Without an emulator the built-in one is used, without a message."""
     assert host_for(None, 3.0) == (None, "")
     assert host_for(None, 0.5) == (None, "")
 
 
-def test_one_on_path_serves(bare_machine: Path) -> None:
+def test_emulator_on_path_is_used(bare_machine: Path) -> None:
     """An emulator on PATH is used.
 
     It is not used for fractions of seconds, which is reported, or if none is wanted.
@@ -54,7 +55,7 @@ def test_one_on_path_serves(bare_machine: Path) -> None:
 
 
 @no_system_emulator
-def test_the_copy_of_an_aws_sam_cli_serves(
+def test_emulator_of_aws_sam_cli_is_used(
     tmp_path: Path, bare_machine: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The emulator of an AWS SAM CLI is used.
@@ -75,7 +76,7 @@ def test_the_copy_of_an_aws_sam_cli_serves(
     assert emulator_path.find() == found
 
 
-def test_the_one_that_is_named_goes_before(
+def test_named_emulator_takes_precedence(
     tmp_path: Path, bare_machine: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The option's emulator precedes the variable's, and that one precedes one that is found."""
@@ -88,7 +89,9 @@ def test_the_one_that_is_named_goes_before(
     assert host_for("none", 3.0) == (None, "")
 
 
-def test_the_one_that_is_named_must_serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unusable_named_emulator_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A named emulator that cannot be used is an error that says where the name came from.
 
     No other one is used instead.

@@ -33,7 +33,7 @@ BUILTIN = ("--emulator", "none")
 
 
 @pytest.mark.parametrize("command", [(), ("invoke",), ("check",), ("run",)])
-def test_help_teaches(command: tuple[str, ...]) -> None:
+def test_help_has_examples_and_exit_status(command: tuple[str, ...]) -> None:
     """The help of each subcommand has examples, and the meaning of the exit status."""
     done = run(*command, "--help")
 
@@ -45,7 +45,7 @@ def test_help_teaches(command: tuple[str, ...]) -> None:
     assert max(map(len, done.stdout.splitlines())) <= 100
 
 
-def test_module_is_the_command_too() -> None:
+def test_module_runs_as_the_command() -> None:
     """The module can be run as the command, where no script is on PATH."""
     module = [sys.executable, "-m", "watchdog_lambda.cli", "--version"]
     done = subprocess.run(module, capture_output=True, text=True, check=True, timeout=BOUND)
@@ -54,7 +54,7 @@ def test_module_is_the_command_too() -> None:
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh"])
-def test_completion_knows_the_options(shell: str) -> None:
+def test_shell_completion_includes_options(shell: str) -> None:
     """The completion script for the shell knows the options."""
     done = run("--print-completion", shell)
 
@@ -79,7 +79,9 @@ def test_completion_knows_the_options(shell: str) -> None:
         (("run", "a.b"), "AWS_LAMBDA_RUNTIME_API is not set"),
     ],
 )
-def test_wrong_usage_is_told(arguments: tuple[str, ...], message: str) -> None:
+def test_wrong_usage_gives_message_and_exit_status_2(
+    arguments: tuple[str, ...], message: str
+) -> None:
     """Wrong usage gives a message on standard error and exit status 2, without a traceback."""
     done = run(*arguments)
 
@@ -92,7 +94,7 @@ def test_wrong_usage_is_told(arguments: tuple[str, ...], message: str) -> None:
 # ---- what it shows ----------------------------------------------------------------------------
 
 
-def test_answer_is_all_there_is_on_standard_output() -> None:
+def test_standard_output_has_only_the_answer() -> None:
     """Standard output has only the answer, for a pipe.
 
     The handler's output and the timeline are on standard error.
@@ -110,7 +112,7 @@ def test_answer_is_all_there_is_on_standard_output() -> None:
     assert ESCAPE not in done.stdout + done.stderr
 
 
-def test_timeout_is_shown_to_people() -> None:
+def test_timeout_is_shown_with_phases_drawn_to_scale() -> None:
     """A timeout is shown as one line for the record, with the phases drawn to scale."""
     done = run(
         *("invoke", "scenes.handler", "--event", '{"do": "answer"}', "--timeout", "1.6"),
@@ -127,7 +129,7 @@ def test_timeout_is_shown_to_people() -> None:
     assert "timed out and caught: the caller has an answer" in done.stderr
 
 
-def test_lines_come_as_they_are_written() -> None:
+def test_lines_are_shown_as_they_are_written() -> None:
     """Lines are shown when they are written: the first appears while the handler sleeps."""
     process = start(
         *("invoke", "scenes.handler", "--event", '{"do": "sleep"}', "--timeout", "20"),
@@ -143,7 +145,7 @@ def test_lines_come_as_they_are_written() -> None:
     finish(process)
 
 
-def test_what_is_set_in_the_shell_holds_but_for_the_handler() -> None:
+def test_shell_variables_are_passed_on_except_the_handler() -> None:
     """Variables of the shell are passed on, except WATCHDOG_LAMBDA_HANDLER.
 
     The call names another handler.
@@ -159,7 +161,7 @@ def test_what_is_set_in_the_shell_holds_but_for_the_handler() -> None:
     assert json.loads(unnamed.stdout)["variable"] == "of the shell"
 
 
-def test_variables_of_a_file_and_single_ones(tmp_path: Path) -> None:
+def test_env_option_takes_precedence_over_env_file(tmp_path: Path) -> None:
     """Variables can be given by a file or one by one, and a single one precedes the file's."""
     (tmp_path / "env").write_text("VARIABLE=of the file\n")
     words = ["invoke", "scenes.handler", "--event", OK, "--emulator", "none"]
@@ -169,7 +171,7 @@ def test_variables_of_a_file_and_single_ones(tmp_path: Path) -> None:
     assert json.loads(run(*words, "--env", "VARIABLE=own").stdout)["variable"] == "own"
 
 
-def test_several_events_are_one_invocation_each() -> None:
+def test_each_event_is_one_invocation() -> None:
     """Several events are one invocation each, in one process, as often as asked for."""
     words = ["invoke", "scenes.handler", *BUILTIN, "--repeat", "2", "--json"]
     for do in ("ok", "fail"):
@@ -209,7 +211,7 @@ def in_terminal(*arguments: str, prelude: str = "pass", **more: str) -> str:
     return shown.decode()
 
 
-def test_terminal_has_colours_and_a_bar() -> None:
+def test_terminal_output_has_colours_and_progress_bar() -> None:
     """With rich a terminal has colours and a bar.
 
     The bar is removed at the end, and no text is missing.
@@ -231,7 +233,7 @@ def test_terminal_has_colours_and_a_bar() -> None:
         ("sys.modules['rich'] = None", {}),
     ],
 )
-def test_without_colours_the_text_is_the_same(prelude: str, more: dict[str, str]) -> None:
+def test_text_is_the_same_without_colours(prelude: str, more: dict[str, str]) -> None:
     """With NO_COLOR, on a dumb terminal or without rich the same text is plain.
 
     No cursor is moved.
@@ -253,12 +255,12 @@ def test_without_colours_the_text_is_the_same(prelude: str, more: dict[str, str]
         ("[INFO] saved", "[INFO] saved"),
     ],
 )
-def test_structured_log_is_read_by_people(line: str, shown: str) -> None:
+def test_structured_log_line_is_shown_as_level_and_message(line: str, shown: str) -> None:
     """A structured log line is shown by its level and message, and any other line unchanged."""
     assert spoken(line) == shown
 
 
-def test_handlers_output_moves_no_cursor() -> None:
+def test_control_characters_in_handler_output_are_escaped() -> None:
     """Control characters in the handler's output do not reach the terminal."""
     done = run("invoke", "scenes.handler", "--event", '{"do": "speak"}', *BUILTIN)
 
@@ -296,7 +298,7 @@ def test_ctrl_c_leaves_nothing_running(host: str, number: signal.Signals) -> Non
     assert not any(map(is_running, pids))
 
 
-def test_nobody_reads_any_more() -> None:
+def test_closed_standard_output_ends_the_command_cleanly() -> None:
     """If the reader of standard output ends, there is no traceback and nothing is left running.
 
     An example is ``| head -1``.
@@ -311,7 +313,7 @@ def test_nobody_reads_any_more() -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_a_kill_takes_the_handlers_children_along(tmp_path: Path) -> None:
+def test_kill_ends_child_processes_of_the_handler(tmp_path: Path) -> None:
     """A kill ends the handler's children, as the end of a sandbox does.
 
     The next invocation finds none of them.
@@ -342,7 +344,7 @@ for heavy in ("argparse", "dataclasses", "pathlib", "rich", "shtab", "http", "su
 """
 
 
-def test_run_imports_nothing_of_the_others() -> None:
+def test_run_imports_nothing_of_other_subcommands() -> None:
     """`run`, which a container starts, imports no parser, no dataclasses and no rich."""
     done = subprocess.run(
         [sys.executable, "-S", "-c", THIN],
@@ -358,7 +360,7 @@ def test_run_imports_nothing_of_the_others() -> None:
 
 
 @pytest.mark.parametrize("where", ["working directory", "task root"])
-def test_run_finds_the_handlers_module(where: str, tmp_path: Path) -> None:
+def test_run_finds_the_handler_module(where: str, tmp_path: Path) -> None:
     """`run` finds the handler's module, although a script has its own folder on the path.
 
     The folder is replaced by what Lambda has there.
@@ -383,7 +385,7 @@ def test_run_finds_the_handlers_module(where: str, tmp_path: Path) -> None:
     assert COMMAND[0].rpartition("/")[0] not in path
 
 
-def test_the_working_directory_takes_the_scripts_place(
+def test_working_directory_replaces_script_folder_on_path(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Only a script's folder is replaced by the working directory, once.

@@ -197,7 +197,7 @@ def is_long(phase: dict[str, Any]) -> bool:
 
 
 @pytest.mark.parametrize("name", SCENES)
-def test_both_hosts_come_to_the_same(name: str) -> None:
+def test_both_hosts_give_the_same_outcome(name: str) -> None:
     """Exit status, answer, record, output and phases are the scene's on both hosts."""
     scene = SCENES[name]
     both = [start(*command(scene, host)) for host in ("none", emulator())]
@@ -240,7 +240,7 @@ def assert_in_time(found: dict[str, Any], timeout: float) -> None:
         assert 0.7 * timeout < found["seconds"] < timeout
 
 
-def test_both_start_anew_after_a_kill_and_keep_what_has_survived(tmp_path: Path) -> None:
+def test_both_hosts_restart_after_kill_and_keep_surviving_process(tmp_path: Path) -> None:
     """Both hosts start a new process after a kill, and keep one that has survived.
 
     There are three invocations.
@@ -262,7 +262,7 @@ def test_both_start_anew_after_a_kill_and_keep_what_has_survived(tmp_path: Path)
         assert starts == [True, True, False]
 
 
-def test_both_are_served_on_by_a_supervised_function(tmp_path: Path) -> None:
+def test_both_hosts_serve_next_event_in_supervised_function(tmp_path: Path) -> None:
     """With LAST_RESORT=supervise both hosts get an answer.
 
     The next invocation finds the same sandbox.
@@ -284,7 +284,7 @@ def test_both_are_served_on_by_a_supervised_function(tmp_path: Path) -> None:
         assert second["init_seconds"] is None
 
 
-def test_both_give_notice_of_the_sandboxs_end() -> None:
+def test_both_hosts_run_sandbox_shutdown_hook() -> None:
     """With SIGTERM=1 both hosts run the hook at the end of the command."""
     scene = Scene("ok", 0, "answered", env={"WATCHDOG_LAMBDA_SIGTERM": "1"})
     both = [start(*command(scene, host)) for host in ("none", emulator())]
@@ -294,7 +294,7 @@ def test_both_give_notice_of_the_sandboxs_end() -> None:
         assert "goodbye" in [line["text"] for line in found["log_after"]]
 
 
-def test_fractions_of_seconds_are_for_the_builtin_one() -> None:
+def test_fractional_timeout_needs_the_builtin_host() -> None:
     """The built-in host kills at 0.5 s exactly.
 
     If the emulator is asked for, the error says which timeouts it takes.
@@ -323,7 +323,7 @@ def function_with(**variables: str) -> Function:
 
 
 @pytest.mark.parametrize("kind", ["built-in", "emulator"])
-def test_ctrl_c_while_closing_leaves_nothing_either(
+def test_ctrl_c_while_closing_leaves_nothing_running(
     kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A Ctrl-C while a host is being closed leaves nothing running.
@@ -361,7 +361,7 @@ def test_ctrl_c_while_closing_leaves_nothing_either(
     assert list(marked(host.mark)) == []
 
 
-def test_start_that_does_not_end_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hanging_init_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
     """A start that does not end is killed after the 10 s that Lambda gives, fewer here.
 
     The next invocation starts a new process.
@@ -378,7 +378,7 @@ def test_start_that_does_not_end_is_killed(monkeypatch: pytest.MonkeyPatch) -> N
             assert in_words(hung, 5)[0].startswith("killed: the start did not end")
 
 
-def test_start_has_its_own_time_with_the_builtin_one() -> None:
+def test_init_does_not_count_for_timeout_on_builtin_host() -> None:
     """With the built-in host the start does not count for the invocation's time.
 
     Lambda does the same.

@@ -7,7 +7,7 @@ import os
 from watchdog_lambda.cli.log import Line, Log
 
 
-def test_sync_waits_for_all_that_was_written() -> None:
+def test_sync_waits_for_all_lines_written() -> None:
     """sync() waits for all lines, including one without an end and more than a pipe holds."""
     lines: list[Line] = []
     log = Log("test", lines.append)
@@ -25,7 +25,7 @@ def test_sync_waits_for_all_that_was_written() -> None:
     log.close()
 
 
-def test_whoever_cannot_show_lines_does_not_stop_the_function() -> None:
+def test_failing_line_callback_does_not_block_the_function() -> None:
     """A reader that cannot show the lines goes on reading.
 
     The function would block in print otherwise.

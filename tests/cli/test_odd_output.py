@@ -19,21 +19,21 @@ STEERS = "\x1b]0;title\x07\x1b[2J\x9b2J\x85\u2028"
 BUILT_IN = ("--timeout", "2", "--emulator", "none")
 
 
-def steering(text: str) -> list[str]:
+def control_characters(text: str) -> list[str]:
     """Return the characters that a terminal, or code that splits lines, would interpret."""
     return [c for c in text if c not in "\n\t" and unicodedata.category(c) in {"Cc", "Zl", "Zp"}]
 
 
 @pytest.mark.parametrize("do", ["sleep", "raise"])
-def test_nothing_steers(do: str) -> None:
+def test_invoke_output_has_no_control_characters(do: str) -> None:
     """Log, timeline and answer have no control characters.
 
     The answer is the same JSON for every reader.
     """
     done = run("invoke", "odd.handler", "--event", json.dumps({"do": do}), *BUILT_IN)
 
-    assert steering(done.stdout) == []
-    assert steering(done.stderr) == []
+    assert control_characters(done.stdout) == []
+    assert control_characters(done.stderr) == []
     answer = json.loads(done.stdout)
     if do == "sleep":
         assert answer == {STEERS: [STEERS]}
@@ -43,7 +43,7 @@ def test_nothing_steers(do: str) -> None:
     assert "said ?" in done.stderr
 
 
-def test_nothing_steers_a_terminal_with_colours() -> None:
+def test_coloured_output_has_only_its_own_escapes() -> None:
     """With colours the only escapes are those of the colours, and none is the handler's."""
     shown = on_a_terminal("invoke", "odd.handler", "--event", '{"do": "sleep"}', *BUILT_IN)
 
@@ -53,11 +53,11 @@ def test_nothing_steers_a_terminal_with_colours() -> None:
     assert "\\u001b]0;title" in shown
 
 
-def test_check_does_not_either() -> None:
+def test_check_output_has_no_control_characters() -> None:
     """`check` shows the names of hooks and the settings without control characters."""
     done = run("check", "odd.handler", "--timeout", "30", WATCHDOG_LAMBDA_HANDLR=STEERS)
 
-    assert steering(done.stdout + done.stderr) == []
+    assert control_characters(done.stdout + done.stderr) == []
     assert "hook?" in done.stdout
 
 

@@ -100,7 +100,7 @@ CRASH: dict[str, Any] = {
         ),
     ],
 )
-def test_a_crash_and_what_became_of_it(more: dict[str, Any], words: str) -> None:
+def test_crash_is_shown_with_the_callers_error(more: dict[str, Any], words: str) -> None:
     """A crash is shown with the caller's error, and the sandbox is kept."""
     found = invocation("error", 1.25, lines=[Line(BEGAN, json.dumps(CRASH | more))])
 
@@ -111,7 +111,7 @@ def test_a_crash_and_what_became_of_it(more: dict[str, Any], words: str) -> None
     )
 
 
-def test_a_crash_that_nobody_has_answered_is_a_failure() -> None:
+def test_unanswered_crash_is_a_failure() -> None:
     """A crash in the init, where no invocation could be answered for, is a failure."""
     found = invocation("error", 1.25, lines=[Line(BEGAN, json.dumps(CRASH | {"outcome": "init"}))])
 
@@ -122,7 +122,7 @@ def spans(found: Invocation) -> list[tuple[str, float, float]]:
     return [(p.name, round(p.start, 3), round(p.end, 3)) for p in phases(found, 3.0)]
 
 
-def test_phases_are_the_records_on_this_clock() -> None:
+def test_phases_come_from_the_record() -> None:
     """The phases are those of the record, whose times count from the handler's start.
 
     Hooks that did not run are left out.
@@ -139,7 +139,7 @@ def test_phases_are_the_records_on_this_clock() -> None:
     ]
 
 
-def test_a_hook_and_a_fallback_that_failed_say_why() -> None:
+def test_failed_hook_and_fallback_are_shown_with_error() -> None:
     """A hook or fallback that failed is shown with the type and place that the record has."""
     hook = {**RECORD["hooks"][0], "outcome": "raised", "error": "KeyError in app.py:7 (flush)"}
     failed = {"hooks": [hook], "fallback_error": "TypeError in app.py:9 (answer)"}
@@ -153,7 +153,7 @@ def test_a_hook_and_a_fallback_that_failed_say_why() -> None:
     assert style == "yellow"
 
 
-def test_a_stuck_handler_ran_until_the_kill() -> None:
+def test_stuck_handler_runs_until_the_kill() -> None:
     """A stuck handler ran until the kill, since no end is known.
 
     Interrupts that have not landed are shown where they were sent.
@@ -168,7 +168,7 @@ def test_a_stuck_handler_ran_until_the_kill() -> None:
     ]
 
 
-def test_a_start_that_counts_comes_first() -> None:
+def test_init_that_counts_precedes_the_handler() -> None:
     """With AWS's emulator the start precedes the handler on the timeline.
 
     Without it there is none.
@@ -180,7 +180,7 @@ def test_a_start_that_counts_comes_first() -> None:
     assert spans(apart) == [("running", 0, 0.5), ("left", 0.5, 3)]
 
 
-def test_a_start_that_takes_all_the_time_leaves_none_to_run() -> None:
+def test_init_beyond_the_timeout_leaves_no_running_time() -> None:
     """A start that takes all the time leaves the handler none, and never less than none.
 
     It may have failed late.
@@ -219,12 +219,12 @@ def test_many_interrupts_share_a_row() -> None:
         (invocation("error", 0.5), "failed after 0.50 s: an error"),
     ],
 )
-def test_in_words(found: Invocation, words: str) -> None:
+def test_outcome_is_described_in_one_line(found: Invocation, words: str) -> None:
     """An outcome is shown as one line of text."""
     assert in_words(found, 3.0)[0] == words
 
 
-def test_where_the_time_went_is_told_below_the_timeline() -> None:
+def test_time_spent_is_shown_below_the_timeline() -> None:
     """The time spent is shown below the timeline by line, with what each line had called."""
     lines = [
         {"location": "app.py:41 (load_rows)", "in": "connection.py:117 (wait)", "share": 0.85},

@@ -25,7 +25,7 @@ print(child.pid, flush=True)
 """
 
 
-def test_children_whose_parent_has_gone_are_found_by_their_mark() -> None:
+def test_orphans_are_found_by_their_mark() -> None:
     """Children whose parent has ended are found by their mark, also in a session of their own."""
     mark = uuid.uuid4().hex
     environ = os.environ | {MARK: mark}
@@ -44,7 +44,7 @@ def test_children_whose_parent_has_gone_are_found_by_their_mark() -> None:
         stranger.wait()
 
 
-def test_one_that_is_still_ending_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_exiting_process_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that is still ending is waited for.
 
     It has no environment any more, and so no mark; the test stops it at that point.
@@ -65,6 +65,6 @@ def test_one_that_is_still_ending_is_waited_for(monkeypatch: pytest.MonkeyPatch)
         process.wait()
 
 
-def test_nothing_to_end_is_no_error() -> None:
+def test_no_marked_processes_is_no_error() -> None:
     """If there is nothing to end, this is no error and takes no time."""
     end_all(uuid.uuid4().hex)

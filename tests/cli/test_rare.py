@@ -61,7 +61,7 @@ def function(folder: Path, **more: str) -> Function:
 # ---- hosts -------------------------------------------------------------------------------------
 
 
-def test_a_runtime_that_cannot_be_started_is_told(tmp_path: Path) -> None:
+def test_runtime_start_failure_is_reported(tmp_path: Path) -> None:
     """A runtime that cannot be started, as in a folder that was removed, is reported."""
     with (
         Builtin(function(tmp_path / "gone"), lambda _line: None) as host,
@@ -70,7 +70,7 @@ def test_a_runtime_that_cannot_be_started_is_told(tmp_path: Path) -> None:
         host.invoke(b"{}", lambda _what, _at: None)
 
 
-def test_an_emulator_that_cannot_be_started_is_told(tmp_path: Path) -> None:
+def test_emulator_start_failure_is_reported(tmp_path: Path) -> None:
     """An emulator that is no program, and so cannot be started, is reported."""
     program = tmp_path / "aws-lambda-rie"
     program.write_text("no program")
@@ -86,7 +86,7 @@ def test_an_emulator_that_cannot_be_started_is_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("said", "tries"), [("bind: address already in use", 5), ("no such flag", 1)]
 )
-def test_another_port_is_tried_where_one_is_taken(tmp_path: Path, said: str, tries: int) -> None:
+def test_taken_port_is_retried_with_another(tmp_path: Path, said: str, tries: int) -> None:
     """If a port is taken another one is tried, five times, but not for any other error.
 
     The emulator's last lines are reported.
@@ -104,7 +104,7 @@ def test_another_port_is_tried_where_one_is_taken(tmp_path: Path, said: str, tri
     assert len(log.read_text().split()) == tries
 
 
-def test_an_emulator_that_gives_no_answer_is_told() -> None:
+def test_unresponsive_emulator_is_reported() -> None:
     """An emulator that gives no answer is reported.
 
     It has ended, or another process listens on its port.
@@ -129,7 +129,7 @@ def test_an_emulator_that_gives_no_answer_is_told() -> None:
         ("nothing of use", "with error: exit status unknown"),
     ],
 )
-def test_a_process_that_ends_without_a_word_is_read_from_the_emulators_log(
+def test_silent_process_exit_is_read_from_emulator_log(
     monkeypatch: pytest.MonkeyPatch, said: str, message: str
 ) -> None:
     """If the answer is empty because the process has ended, the emulator's log says how.
@@ -156,7 +156,9 @@ def test_a_process_that_ends_without_a_word_is_read_from_the_emulators_log(
     }
 
 
-def test_a_killed_invocation_is_shown_to_people(capsys: pytest.CaptureFixture[str]) -> None:
+def test_killed_invocation_is_shown_with_lambdas_message(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     """A killed invocation is shown with Lambda's own answer, which is not JSON."""
     view = TextView(function(HANDLERS), None, "")
     assert view._elapsed() == 0.0
@@ -169,7 +171,7 @@ def test_a_killed_invocation_is_shown_to_people(capsys: pytest.CaptureFixture[st
 # ---- parts of hosts ----------------------------------------------------------------------------
 
 
-def test_a_connection_that_is_closed_has_hung_up() -> None:
+def test_closed_connection_counts_as_hung_up() -> None:
     """A connection that was closed or reset counts as hung up, and an open one does not."""
     ours, theirs = socket.socketpair()
     with ours:
@@ -179,7 +181,7 @@ def test_a_connection_that_is_closed_has_hung_up() -> None:
     assert has_hung_up(ours)
 
 
-def test_a_connection_that_has_ended_by_itself_is_no_error() -> None:
+def test_closing_a_disconnected_socket_is_no_error() -> None:
     """A connection that has ended by itself is no error, and all the others are closed."""
 
     class Closed:
@@ -195,7 +197,7 @@ def test_a_connection_that_has_ended_by_itself_is_no_error() -> None:
     server.server_close()
 
 
-def test_what_never_ends_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unkillable_process_is_given_up_after_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that never ends, because the kernel keeps it, is given up after a bound."""
     pauses: list[float] = []
     monkeypatch.setattr(processes, "marked", lambda _mark: [999_999_999])
@@ -206,7 +208,7 @@ def test_what_never_ends_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(pauses) == processes._ATTEMPTS
 
 
-def test_a_pipe_whose_other_end_is_gone_is_read_to_its_end() -> None:
+def test_pipe_with_closed_write_end_is_read_to_eof() -> None:
     """A pipe whose other end was closed, as after a fork, is read to its end."""
     log = Log("test", lambda _line: None)
     os.close(log.write_end)
@@ -217,7 +219,7 @@ def test_a_pipe_whose_other_end_is_gone_is_read_to_its_end() -> None:
     os.close(log._read_end)
 
 
-def test_an_installed_package_is_not_put_on_the_path(
+def test_installed_package_is_not_added_to_the_path(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An installed package is not added to the path. A checkout is added at the end of it."""
@@ -233,14 +235,14 @@ def test_an_installed_package_is_not_put_on_the_path(
 # ---- the command line --------------------------------------------------------------------------
 
 
-def test_the_module_that_is_only_imported_runs_nothing() -> None:
+def test_importing_main_module_runs_nothing() -> None:
     """The module runs nothing when it is only imported, as by a tool that looks for modules."""
     module = importlib.import_module("watchdog_lambda.cli.__main__")
 
     assert callable(module.main)
 
 
-def test_a_timeout_that_is_no_number_is_refused() -> None:
+def test_non_numeric_timeout_is_refused() -> None:
     """A timeout that is no number is refused with the message for one that is too long."""
     from watchdog_lambda.cli import values  # noqa: PLC0415
 
@@ -249,7 +251,7 @@ def test_a_timeout_that_is_no_number_is_refused() -> None:
 
 
 @pytest.mark.parametrize("is_ignored", [False, True])
-def test_nohup_holds(monkeypatch: pytest.MonkeyPatch, is_ignored: bool) -> None:  # noqa: FBT001
+def test_nohup_is_respected(monkeypatch: pytest.MonkeyPatch, is_ignored: bool) -> None:  # noqa: FBT001
     """Under nohup a hangup ends nothing, and output that goes to no file is not changed."""
     caught: list[int] = []
     handler = signal.SIG_IGN if is_ignored else signal.SIG_DFL
@@ -264,7 +266,7 @@ def test_nohup_holds(monkeypatch: pytest.MonkeyPatch, is_ignored: bool) -> None:
     assert signal.SIGTERM in caught
 
 
-def test_without_the_runtime_nothing_can_be_invoked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_invoke_without_runtime_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the runtime, which is an extra, nothing can be invoked, and the error says so."""
     monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
 
@@ -297,7 +299,7 @@ def texts(report: Report, level: str) -> list[str]:
     return [finding.text for finding in report.findings if finding.level == level]
 
 
-def test_a_missing_runtime_is_an_error(checked: SimpleNamespace) -> None:
+def test_missing_runtime_is_an_error(checked: SimpleNamespace) -> None:
     """A missing runtime is an error, because the handler cannot be found without it.
 
     Any other missing module is the user's.
@@ -311,7 +313,7 @@ def test_a_missing_runtime_is_an_error(checked: SimpleNamespace) -> None:
         examined()
 
 
-def test_ctrl_c_in_an_import_ends_the_check(checked: SimpleNamespace) -> None:
+def test_ctrl_c_during_handler_import_ends_the_check(checked: SimpleNamespace) -> None:
     """Ctrl-C in the handler's import ends the check.
 
     It is not taken for an error of the module's.
@@ -322,7 +324,7 @@ def test_ctrl_c_in_an_import_ends_the_check(checked: SimpleNamespace) -> None:
         examined()
 
 
-def test_a_handler_in_c_has_no_place(checked: SimpleNamespace, capsys: Any) -> None:
+def test_c_handler_has_no_location(checked: SimpleNamespace, capsys: Any) -> None:
     """A handler in C is shown without a place, and as one that is not Python."""
     checked.handler = max
 
@@ -335,7 +337,7 @@ def test_a_handler_in_c_has_no_place(checked: SimpleNamespace, capsys: Any) -> N
 
 
 @pytest.mark.usefixtures("checked")
-def test_the_time_is_the_earlier_of_the_timeout_and_the_setting() -> None:
+def test_earlier_of_timeout_and_setting_applies() -> None:
     """The time is the earlier of the timeout and the setting.
 
     A later setting is noted, since it has no effect.
@@ -352,7 +354,7 @@ def test_the_time_is_the_earlier_of_the_timeout_and_the_setting() -> None:
 
 
 @pytest.mark.usefixtures("checked")
-def test_an_empty_variable_is_none() -> None:
+def test_empty_variable_counts_as_unset() -> None:
     """An empty variable counts as unset, as for the settings themselves."""
     report = examined(WATCHDOG_LAMBDA_GRACE_PERIOD=" ")
 
@@ -361,7 +363,7 @@ def test_an_empty_variable_is_none() -> None:
 
 
 @pytest.mark.usefixtures("checked")
-def test_no_wake_signal_and_no_effect_are_told() -> None:
+def test_disabled_wake_signal_and_ineffective_settings_are_noted() -> None:
     """Without a wake signal the check says what a blocked call does.
 
     A setting without effect is named if it is set.
@@ -381,7 +383,7 @@ def test_no_wake_signal_and_no_effect_are_told() -> None:
 
 
 @pytest.mark.usefixtures("checked")
-def test_a_notice_that_nobody_has_a_hook_for_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sigterm_setting_without_a_hook_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
     """SIGTERM=1 without a hook is noted, since the extension has a cost and no use."""
     monkeypatch.setattr(sandbox, "hooks", HookRegistry())
 
@@ -391,7 +393,7 @@ def test_a_notice_that_nobody_has_a_hook_for_is_noted(monkeypatch: pytest.Monkey
     assert text in texts(report, "note")
 
 
-def test_a_stage_that_may_run_into_the_grace_period_is_noted(checked: SimpleNamespace) -> None:
+def test_stage_reaching_into_grace_period_is_noted(checked: SimpleNamespace) -> None:
     """A stage is noted if its budget may extend into the grace period."""
     watchdog = watchdog_lambda.Watchdog()
 
@@ -407,7 +409,7 @@ def test_a_stage_that_may_run_into_the_grace_period_is_noted(checked: SimpleName
     assert any("before=3.5 (" in text and "may still be running" in text for text in notes)
 
 
-def test_without_settings_there_is_nothing_to_look_at() -> None:
+def test_nothing_is_checked_without_usable_settings() -> None:
     """Without usable settings, whose errors are reported, nothing is checked."""
     report = Report(3.0)
 
@@ -417,14 +419,14 @@ def test_without_settings_there_is_nothing_to_look_at() -> None:
     assert (report.timeline, report.findings) == (None, [])
 
 
-def test_signals_have_their_names() -> None:
+def test_signals_are_shown_by_name() -> None:
     """Signals are shown by name, and real-time ones by their distance."""
     assert signal_name(signal.SIGURG) == "SIGURG"
     assert signal_name(signal.SIGRTMIN + 3) == "SIGRTMIN+3"
     assert signal_name(signal.SIGRTMIN) == "SIGRTMIN"
 
 
-def test_without_handler_and_timeline_the_settings_are_shown(
+def test_settings_are_shown_without_handler_and_timeline(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Without a handler and a timeline the settings and the errors are shown."""
@@ -436,7 +438,7 @@ def test_without_handler_and_timeline_the_settings_are_shown(
     assert capsys.readouterr().out == "error: no handler to wrap\n\nsettings\n"
 
 
-def test_without_interrupts_there_is_no_cleanup() -> None:
+def test_timeline_without_interrupts_has_no_cleanup() -> None:
     """With INTERRUPT=none the timeline has hooks, last call and the end, and no cleanup."""
     report = Report(30.0, in_force=Settings.from_environ({"WATCHDOG_LAMBDA_INTERRUPT": "none"}))
     timeline = Timeline(30.0, grace_period=3.0, hook_budget=None, last_call=0.5)
@@ -444,7 +446,7 @@ def test_without_interrupts_there_is_no_cleanup() -> None:
     assert [phase.name for phase in phases(report, timeline)] == ["running", "last call", "killed"]
 
 
-def test_the_folder_is_put_on_the_path_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_working_folder_is_added_to_the_path_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """The folder is added to the path once. If it is there already the path is not changed."""
     monkeypatch.setattr(sys, "path", [str(HANDLERS), "/elsewhere"])
     monkeypatch.chdir(HANDLERS)

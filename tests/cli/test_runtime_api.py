@@ -73,7 +73,7 @@ def test_one_event_gets_one_answer(api: RuntimeApi) -> None:
     assert (event.posted.kind, event.posted.body) == ("error", "first")
 
 
-def test_extension_registers_before_the_first_event(api: RuntimeApi) -> None:
+def test_extension_can_register_only_before_the_first_event(api: RuntimeApi) -> None:
     """An extension can register before the first event and not later.
 
     A process that starts anew may register again.
@@ -91,7 +91,7 @@ def test_extension_registers_before_the_first_event(api: RuntimeApi) -> None:
     assert client.ask("POST", f"{EXTENSION}/register")[0] == 200
 
 
-def test_poller_that_has_gone_gets_no_event(api: RuntimeApi) -> None:
+def test_dead_poller_gets_no_event(api: RuntimeApi) -> None:
     """A poller that was killed while it waited gets no event. The next poller gets it."""
     gone = Client(api)
     with contextlib.suppress(TimeoutError):
@@ -107,7 +107,7 @@ def test_poller_that_has_gone_gets_no_event(api: RuntimeApi) -> None:
     assert Client(api).ask("GET", f"{RUNTIME}/invocation/next")[0] == 200
 
 
-def test_close_ends_those_that_wait() -> None:
+def test_close_ends_waiting_pollers() -> None:
     """close() ends a waiting poller and a waiting extension, without waiting for them."""
     api = RuntimeApi("orders")
     ended: list[str] = []
@@ -132,7 +132,7 @@ def test_close_ends_those_that_wait() -> None:
     assert time.monotonic() - began < 5
 
 
-def test_what_it_does_not_have_is_not_found(api: RuntimeApi) -> None:
+def test_unsupported_paths_give_404(api: RuntimeApi) -> None:
     """Requests for telemetry, snapshots and the like get 404."""
     client = Client(api)
 

@@ -41,7 +41,7 @@ def test_ruler_has_round_figures_and_both_ends(begin: float, end: float, figures
             assert abs(float(seconds[position:].split()[0]) - at) <= (end - begin) / 120 + 1e-9
 
 
-def test_bar_is_as_long_as_the_span() -> None:
+def test_bar_length_matches_the_span() -> None:
     """A bar is as long as its span, to half a column."""
     bar = bar_of(Row("running", "=", "", ((0.5, 2.0),)), 0.0, 3.0, 60)
 
@@ -49,7 +49,7 @@ def test_bar_is_as_long_as_the_span() -> None:
 
 
 @pytest.mark.parametrize("at", [0.0, 1.234, 3.0])
-def test_what_takes_no_time_is_seen(at: float) -> None:
+def test_instantaneous_mark_has_one_column(at: float) -> None:
     """A mark, which takes no time, has one column, also at the hard deadline at the very end."""
     bar = bar_of(Row("interrupt", "!", "", ((at, at),)), 0.0, 3.0, 60)
 
@@ -57,7 +57,7 @@ def test_what_takes_no_time_is_seen(at: float) -> None:
     assert bar.index("!") == round(at * 20)
 
 
-def test_what_is_out_of_the_window_is_cut() -> None:
+def test_spans_are_clipped_to_the_window() -> None:
     """A span that extends beyond the window is cut at its edges, and one outside is not drawn."""
     row = Row("running", "=", "", ((0.0, 95.0), (10.0, 20.0)))
 
@@ -82,7 +82,7 @@ def test_rows_are_below_the_ruler_and_fit_the_width() -> None:
     assert lines[3].endswith("...")
 
 
-def test_what_is_too_small_to_be_seen_is_drawn_once_more() -> None:
+def test_tiny_spans_are_drawn_again_on_a_larger_scale() -> None:
     """Spans that are too small are drawn again on a larger scale.
 
     Here three seconds of fifteen minutes are drawn on a second ruler that begins shortly
@@ -101,12 +101,12 @@ def test_what_is_too_small_to_be_seen_is_drawn_once_more() -> None:
     assert part[4].split()[0] == "896.25"
 
 
-def test_figures_say_no_more_than_there_is() -> None:
+def test_figures_have_no_trailing_zeros() -> None:
     """Figures have no zeros at the end of a fraction, and keep those before the point."""
     assert [figure(value, 2) for value in (2.0, 0.25, 100.0, 1.1)] == ["2", "0.25", "100", "1.1"]
 
 
-def test_shares_are_bars_below_the_timelines_own() -> None:
+def test_shares_are_drawn_as_bars() -> None:
     """Shares are drawn as bars below the timeline.
 
     The smallest one is visible, and none is wider than the screen.

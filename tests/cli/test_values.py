@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def test_event_is_json_a_file_or_standard_input(
+def test_event_is_read_from_json_file_or_stdin(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An event is given as JSON, by a file or on standard input."""
@@ -28,7 +28,7 @@ def test_event_is_json_a_file_or_standard_input(
     assert values.event("-") == b"[1]"
 
 
-def test_variables_of_a_file(tmp_path: Path) -> None:
+def test_env_file_is_parsed(tmp_path: Path) -> None:
     """A file of variables can have comments, quotes and ``export``.
 
     A value may contain any characters.
@@ -55,13 +55,15 @@ def test_variables_of_a_file(tmp_path: Path) -> None:
         (values.variables, "no/file", "cannot be read"),
     ],
 )
-def test_wrong_value_is_told(parse: Callable[[str], Any], text: str, message: str) -> None:
+def test_wrong_value_is_refused_with_a_valid_example(
+    parse: Callable[[str], Any], text: str, message: str
+) -> None:
     """A wrong value is refused with a message that has the value and a valid one."""
     with pytest.raises(ArgumentTypeError, match=message):
         parse(text)
 
 
-def test_wrong_line_of_a_file_is_told(tmp_path: Path) -> None:
+def test_bad_line_of_a_file_is_reported_with_its_number(tmp_path: Path) -> None:
     """A wrong line of a file is reported with its number.
 
     So is a file of events that is not JSON.

@@ -112,7 +112,7 @@ def test_handler_precedence(
     assert chosen == (outcome.handler_variable if base == "aws" else outcome.command[-1])
 
 
-def test_on_lambda_it_becomes_the_runtime(machine: Machine) -> None:
+def test_shell_is_replaced_by_runtime_on_lambda(machine: Machine) -> None:
     """On Lambda the runtime replaces the shell, and an emulator that exists is not started."""
     machine.install("aws-lambda-rie")
 
@@ -122,7 +122,7 @@ def test_on_lambda_it_becomes_the_runtime(machine: Machine) -> None:
     assert outcome.is_same_process
 
 
-def test_on_lambda_a_missing_handler_is_the_runtimes_to_report(machine: Machine) -> None:
+def test_missing_handler_is_left_to_the_runtime_on_lambda(machine: Machine) -> None:
     """On Lambda a missing handler is left to the runtime to report.
 
     Python gets no empty argument.
@@ -133,7 +133,7 @@ def test_on_lambda_a_missing_handler_is_the_runtimes_to_report(machine: Machine)
 
 
 @pytest.mark.parametrize("environment", [{}, ON_LAMBDA], ids=["docker run", "Lambda"])
-def test_aws_base_starts_as_before(machine: Machine, environment: dict[str, str]) -> None:
+def test_aws_base_runs_its_own_entrypoint(machine: Machine, environment: dict[str, str]) -> None:
     """On AWS's base AWS's own entrypoint is started, with our handler as its argument.
 
     It is started whether or not there is an emulator.
@@ -149,7 +149,7 @@ def test_aws_base_starts_as_before(machine: Machine, environment: dict[str, str]
     assert outcome.is_same_process
 
 
-def test_aws_base_on_lambda_without_handler_leaves_the_variable_unset(machine: Machine) -> None:
+def test_aws_base_without_handler_leaves_variable_unset(machine: Machine) -> None:
     """Without a handler on Lambda the variable stays unset.
 
     An empty one would be reported as a bad value instead of a missing handler.
@@ -162,7 +162,7 @@ def test_aws_base_on_lambda_without_handler_leaves_the_variable_unset(machine: M
     assert outcome.command == ["root/lambda-entrypoint.sh", "watchdog_lambda.entrypoint.handler"]
 
 
-def test_file_of_that_name_that_cannot_be_run_is_not_an_aws_base(machine: Machine) -> None:
+def test_non_executable_aws_entrypoint_is_ignored(machine: Machine) -> None:
     """A file of AWS's entrypoint's name that cannot be executed is ignored."""
     machine.install("lambda-entrypoint.sh", folder="root").chmod(0o644)
 
@@ -172,7 +172,7 @@ def test_file_of_that_name_that_cannot_be_run_is_not_an_aws_base(machine: Machin
 
 
 @pytest.mark.parametrize("place", ["AWS_LAMBDA_RIE", "PATH", "default"])
-def test_without_lambda_it_becomes_the_emulator(machine: Machine, place: str) -> None:
+def test_emulator_is_started_outside_lambda(machine: Machine, place: str) -> None:
     """Without Lambda the emulator is started.
 
     It is the named one, then one on PATH, then one in the usual place.
@@ -192,7 +192,7 @@ def test_without_lambda_it_becomes_the_emulator(machine: Machine, place: str) ->
     assert outcome.is_same_process
 
 
-def test_handler_stays_one_word(machine: Machine) -> None:
+def test_handler_name_is_not_split_or_expanded(machine: Machine) -> None:
     """The handler's name is passed on as one word, without expansion or splitting.
 
     Python decides what it means.
@@ -207,7 +207,7 @@ def test_handler_stays_one_word(machine: Machine) -> None:
 
 @pytest.mark.parametrize("odd", ["'; touch pwned; '", "$(touch pwned)", "a\tb\\n%s", "\x1b[31mred"])
 @pytest.mark.parametrize("base", ["plain", "aws"])
-def test_odd_handlers_are_names(machine: Machine, base: str, odd: str) -> None:
+def test_handler_variable_is_passed_unchanged(machine: Machine, base: str, odd: str) -> None:
     """A handler variable with any content is passed to Python unchanged. Nothing of it is run."""
     if base == "aws":
         machine.install("lambda-entrypoint.sh", folder="root")
@@ -219,7 +219,7 @@ def test_odd_handlers_are_names(machine: Machine, base: str, odd: str) -> None:
     assert not Path("pwned").exists()
 
 
-def test_python_without_the_3_in_its_name_will_do(machine: Machine) -> None:
+def test_plain_python_executable_is_used(machine: Machine) -> None:
     """A Python that is called only `python` is used.
 
     Some virtual environments and images have no other.
@@ -245,7 +245,7 @@ def test_python_without_the_3_in_its_name_will_do(machine: Machine) -> None:
         (["app.handler"], {"AWS_LAMBDA_RIE": "/no/such/rie"}, "/no/such/rie is not an executable"),
     ],
 )
-def test_what_cannot_be_started_is_refused(
+def test_missing_program_is_refused(
     machine: Machine, arguments: list[str], environment: dict[str, str], told: str
 ) -> None:
     """If a program is missing, the script exits with 2 and a message that names it.

@@ -94,7 +94,7 @@ def sandbox(request: pytest.FixtureRequest, tmp_path: Path) -> Sandbox:
 
 @pytest.mark.skipif(SHELLCHECK is None, reason="needs shellcheck")
 @pytest.mark.parametrize("script", sorted(SCRIPT.parent.iterdir()), ids=lambda path: path.name)
-def test_shellcheck_has_nothing_to_say(script: Path) -> None:
+def test_shellcheck_reports_nothing(script: Path) -> None:
     """shellcheck reports nothing for either script, except for two matters of taste.
 
     ``${name}`` where ``$name`` is the same (SC2250), and a default for every case (SC2249).
@@ -105,7 +105,7 @@ def test_shellcheck_has_nothing_to_say(script: Path) -> None:
     assert done.stdout + done.stderr == ""
 
 
-def test_aws_bootstrap_is_given_our_handler(sandbox: Sandbox) -> None:
+def test_aws_bootstrap_gets_our_handler(sandbox: Sandbox) -> None:
     """AWS's bootstrap is started unchanged with our handler in _HANDLER.
 
     The user's name is kept.
@@ -119,7 +119,7 @@ def test_aws_bootstrap_is_given_our_handler(sandbox: Sandbox) -> None:
     assert started.is_same_process
 
 
-def test_runtime_client_is_given_our_handler_as_its_argument(sandbox: Sandbox) -> None:
+def test_runtime_client_gets_our_handler_as_argument(sandbox: Sandbox) -> None:
     """The runtime client gets our handler as its argument, because it does not read _HANDLER."""
     started = sandbox.run(*CLIENT, "app.handler")
 
@@ -129,7 +129,7 @@ def test_runtime_client_is_given_our_handler_as_its_argument(sandbox: Sandbox) -
     assert started.is_same_process
 
 
-def test_runtime_client_without_an_argument_is_given_one(sandbox: Sandbox) -> None:
+def test_runtime_client_without_argument_gets_our_handler(sandbox: Sandbox) -> None:
     """A runtime client without an argument gets our handler.
 
     The user's handler is the platform's variable then.
@@ -165,7 +165,7 @@ def test_handler_precedence(
     assert started.handler == ENTRYPOINT
 
 
-def test_words_stay_as_they_are(sandbox: Sandbox) -> None:
+def test_command_words_are_not_split_or_expanded(sandbox: Sandbox) -> None:
     """Words of the command are neither expanded nor split.
 
     A command that only resembles the client's is not changed.
@@ -192,7 +192,7 @@ ODD = [
 
 
 @pytest.mark.parametrize("odd", ODD)
-def test_odd_values_are_values(sandbox: Sandbox, odd: str) -> None:
+def test_environment_values_are_not_interpreted(sandbox: Sandbox, odd: str) -> None:
     """Nothing in the environment is run, split, expanded or taken for an option of the shell's."""
     sandbox.write("python/watchdog_lambda/__init__.py", "")
     told = '#!/bin/sh\nprintf \'%s\\0\' "$_HANDLER" "$WATCHDOG_LAMBDA_HANDLER" "$PYTHONPATH" "$@"\n'
@@ -225,7 +225,7 @@ def test_odd_values_are_values(sandbox: Sandbox, odd: str) -> None:
     assert not (sandbox.opt / "pwned").exists()
 
 
-def test_entrypoint_as_its_own_handler_is_left_to_python(sandbox: Sandbox) -> None:
+def test_entrypoint_named_as_handler_is_passed_on(sandbox: Sandbox) -> None:
     """If _HANDLER names the entrypoint it is passed on, so that the caller gets Python's message.
 
     A variable that names ourselves would hide the cause.
@@ -237,7 +237,7 @@ def test_entrypoint_as_its_own_handler_is_left_to_python(sandbox: Sandbox) -> No
 
 
 @pytest.mark.parametrize("value", ["1", "true", "TRUE"])
-def test_disabled_starts_the_users_handler(sandbox: Sandbox, value: str) -> None:
+def test_disabled_wrapper_starts_the_user_handler(sandbox: Sandbox, value: str) -> None:
     """With DISABLED the user's handler is started as without the wrapper.
 
     Nothing of the package is needed.
@@ -260,7 +260,7 @@ def test_disabled_starts_the_users_handler(sandbox: Sandbox, value: str) -> None
     assert chosen.handler == "datadog.handler"
 
 
-def test_not_disabled(sandbox: Sandbox) -> None:
+def test_falsy_or_invalid_disabled_values_keep_the_wrapper(sandbox: Sandbox) -> None:
     """Values of DISABLED that Python takes for off, or refuses, do not disable the wrapper."""
     for value in ("0", "false", "", "yes"):
         started = sandbox.run(*AWS, _HANDLER="app.handler", WATCHDOG_LAMBDA_DISABLED=value)
@@ -268,7 +268,7 @@ def test_not_disabled(sandbox: Sandbox) -> None:
         assert started.handler == ENTRYPOINT
 
 
-def test_package_in_the_layer_is_found_where_the_runtime_would_not_look(sandbox: Sandbox) -> None:
+def test_layer_package_is_added_to_python_path(sandbox: Sandbox) -> None:
     """The package in the layer is found where the runtime would not look.
 
     AWS's bootstrap leaves layers out if PYTHONPATH is set, and the client alone always does.
@@ -284,7 +284,7 @@ def test_package_in_the_layer_is_found_where_the_runtime_would_not_look(sandbox:
     assert sandbox.run(*CLIENT, "app.h").python_path == packages
 
 
-def test_package_elsewhere_leaves_the_path_alone(sandbox: Sandbox) -> None:
+def test_package_outside_layer_leaves_python_path_unchanged(sandbox: Sandbox) -> None:
     """If the package is not next to the script, the path is not changed.
 
     The package is installed in the image.
@@ -303,7 +303,7 @@ def test_package_elsewhere_leaves_the_path_alone(sandbox: Sandbox) -> None:
     ],
     ids=["around the vendor", "inside the vendor", "twice"],
 )
-def test_chained_with_another_wrapper(
+def test_wrapper_chains_with_another_wrapper(
     sandbox: Sandbox, order: tuple[str, str], handler: str, wrapped: str
 ) -> None:
     """The wrapper can be chained with another one in either order.
@@ -329,9 +329,7 @@ def test_chained_with_another_wrapper(
         ((), "exec-wrapper is given no command"),
     ],
 )
-def test_what_cannot_be_started_is_refused(
-    sandbox: Sandbox, command: tuple[str, ...], told: str
-) -> None:
+def test_missing_program_is_refused(sandbox: Sandbox, command: tuple[str, ...], told: str) -> None:
     """If a program is missing, the script exits with 2 and a message that names it.
 
     Nothing is started.

@@ -38,7 +38,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 # ---- the command ---------------------------------------------------------------------------------
 
 
-def test_the_command_measures(tmp_path: Path) -> None:
+def test_command_measures_one_part(tmp_path: Path) -> None:
     """The command measures one part.
 
     It prints the table and the goals, and writes every figure to the file.
@@ -54,7 +54,7 @@ def test_the_command_measures(tmp_path: Path) -> None:
     assert results.parts["idle"]["states"]["invoked"]["wake_ups"] == 0
 
 
-def test_its_help_names_every_part() -> None:
+def test_help_names_every_part() -> None:
     """The help says for each part what is measured, how to run it, and how to read the outcome."""
     told = run("--help").stdout
 
@@ -64,7 +64,7 @@ def test_its_help_names_every_part() -> None:
     assert "{" not in told
 
 
-def test_the_page_wants_every_figure_of_one_run() -> None:
+def test_page_requires_figures_of_one_run() -> None:
     """The page is made only from the figures of one run. Two runs would compare two machines."""
     done = run("--docs", "--only=idle")
 
@@ -72,7 +72,7 @@ def test_the_page_wants_every_figure_of_one_run() -> None:
     assert "leave --only and --quick out" in done.stderr
 
 
-def test_ctrl_c_ends_what_is_under_way() -> None:
+def test_ctrl_c_leaves_no_child_behind() -> None:
     """At Ctrl-C the command exits with 130, and no child is left behind."""
     with subprocess.Popen(
         [*COMMAND, "--only=interrupts"],
@@ -114,7 +114,7 @@ def slowed_down(value: Any, times: float) -> Any:
     return value * times if isinstance(value, float) else value
 
 
-def test_a_slow_machine_does_not_fail_it() -> None:
+def test_uniformly_slower_run_passes() -> None:
     """If all calls take three times as long, the comparison with the baseline passes.
 
     This is what a slow machine does.
@@ -129,7 +129,7 @@ def test_a_slow_machine_does_not_fail_it() -> None:
 
 
 @pytest.mark.parametrize("name", ["entrypoint", "@watch"])
-def test_what_is_worse_fails_it(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_regression_of_one_call_fails(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     """If one of our calls takes twice as long, and the others do not, the comparison fails."""
     results = docs.read()._replace(parts={"calls": docs.read().parts["calls"]})
     results.parts["calls"]["ways"][name]["quiet"] *= 2
@@ -139,7 +139,7 @@ def test_what_is_worse_fails_it(name: str, capsys: pytest.CaptureFixture[str]) -
     assert conclude(results, check=False) == 0
 
 
-def test_a_wake_up_fails_it() -> None:
+def test_idle_wake_up_fails() -> None:
     """If an idle process wakes up, the comparison fails. It would wake up on every machine."""
     results = docs.read()._replace(parts={"idle": docs.read().parts["idle"]})
     results.parts["idle"]["states"]["parked"]["wake_ups"] = 1
@@ -147,7 +147,7 @@ def test_a_wake_up_fails_it() -> None:
     assert conclude(results) == 1
 
 
-def test_a_difference_below_the_noise_is_none() -> None:
+def test_difference_below_the_noise_passes() -> None:
     """A figure far above the baseline's but below the noise is no failure."""
     ratio = Ratio("a", 3.9, tolerance=1.5, why="", floor=4.0)
 
@@ -157,7 +157,7 @@ def test_a_difference_below_the_noise_is_none() -> None:
     assert not baseline.Comparison(ratio._replace(value=9.9), None).is_worse
 
 
-def test_what_was_not_measured_stays_in_the_baseline(tmp_path: Path) -> None:
+def test_unmeasured_ratios_stay_in_the_baseline(tmp_path: Path) -> None:
     """A run of one part replaces only that part's ratios in the baseline."""
     file = tmp_path / "baseline.json"
     baseline.update([Ratio("a", 1.0, 1, ""), Ratio("b", 2.0, 1, "")], file)
@@ -167,7 +167,7 @@ def test_what_was_not_measured_stays_in_the_baseline(tmp_path: Path) -> None:
     assert baseline.read(file) == {"a": 1.0, "b": 3.0}
 
 
-def test_the_baseline_has_every_ratio() -> None:
+def test_baseline_has_every_ratio() -> None:
     """The baseline has every ratio that is measured, and no others."""
     assert sorted(ratio.name for ratio in docs.read().ratios()) == list(baseline.read())
 
@@ -175,21 +175,21 @@ def test_the_baseline_has_every_ratio() -> None:
 # ---- the page ------------------------------------------------------------------------------------
 
 
-def test_no_figure_is_made_by_hand() -> None:
+def test_tables_and_plots_match_stored_figures() -> None:
     """The page's tables and plots are made from the stored figures."""
     assert is_made(docs.PAGE), "dev.py bench --redraw"
     for path, text in docs.drawn().items():
         assert path.read_text(encoding="utf-8") == text, f"{path.name}: dev.py bench --redraw"
 
 
-def test_the_figures_survive_their_file() -> None:
+def test_figures_round_trip_through_json() -> None:
     """The figures that are written to the file are those that are read from it."""
     results = docs.read()
 
     assert Results.from_json(json.dumps(json.loads(results.to_json()))) == results
 
 
-def test_the_page_has_every_part_and_contender() -> None:
+def test_page_has_every_part_and_contender() -> None:
     """The page shows every part and every contender, all of one run."""
     results = docs.read()
     page = docs.PAGE.read_text(encoding="utf-8")
@@ -201,7 +201,7 @@ def test_the_page_has_every_part_and_contender() -> None:
         assert f"\n## {part.title}\n" in page
 
 
-def test_a_goal_that_is_missed_says_why() -> None:
+def test_missed_goal_is_explained() -> None:
     """Every goal has its explanation for the case that it is missed, written before it is."""
     for goal in docs.read().goals():
         assert goal.reason, goal.what
@@ -214,7 +214,7 @@ def test_a_goal_that_is_missed_says_why() -> None:
 # ---- what measures -------------------------------------------------------------------------------
 
 
-def test_the_quota_holds() -> None:
+def test_cpu_quota_limits_the_process() -> None:
     """With the CPU quota a process that would take a whole core gets 7 % of it."""
     with quota() as held:
         if held is None:
@@ -233,7 +233,7 @@ def test_the_quota_holds() -> None:
     assert 0 < used / 1e9 / passed < 0.2
 
 
-def test_no_group_is_left_behind() -> None:
+def test_control_group_is_removed() -> None:
     """The control group is removed at the block's end."""
     with quota():
         pass
@@ -242,7 +242,7 @@ def test_no_group_is_left_behind() -> None:
     assert not [group for group in found if group.name == f"costs-{os.getpid()}"]
 
 
-def test_a_measured_process_that_fails_is_no_figure() -> None:
+def test_failing_child_process_raises() -> None:
     """A measured process that fails gives an error with its output, and no figure."""
     with (
         Child("costs.calls", "nobody") as child,
@@ -251,7 +251,7 @@ def test_a_measured_process_that_fails_is_no_figure() -> None:
         child.hear()
 
 
-def test_what_is_not_installed_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_packages_are_skipped_with_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     """A package that is not installed is left out of the table, with the reason."""
     monkeypatch.delenv("WRAPPERS_PYTHON", raising=False)
 
@@ -264,12 +264,12 @@ def test_what_is_not_installed_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("share", "expected"), [(0.5, 50), (0.99, 99), (1, 100), (0.001, 1)], ids=str
 )
-def test_quantiles(share: float, expected: int) -> None:
+def test_quantile_is_taken_by_order(share: float, expected: int) -> None:
     """Of 100 figures the 99th percentile is the 99th in order."""
     assert quantile(range(1, 101), share) == expected
 
 
-def test_a_table_has_its_figures_to_the_right() -> None:
+def test_table_figures_are_right_aligned() -> None:
     """A table's figures are aligned to the right, and its names to the left."""
     table = Table("costs", ("", "ns"), [("bare", "30"), ("entrypoint", "1,000")])
 
@@ -282,7 +282,7 @@ def test_a_table_has_its_figures_to_the_right() -> None:
     ]
 
 
-def test_a_goal_reads_as_a_sentence() -> None:
+def test_goal_is_formatted_as_a_sentence() -> None:
     """A goal is shown as a sentence: met, missed, or broken where no machine is a reason."""
     goal = Goal("a call", 900.0, 1000, "ns")
 

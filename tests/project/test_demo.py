@@ -108,7 +108,7 @@ def test_demo_shows_what_it_claims() -> None:
     assert pids[0] == pids[1]
 
 
-def test_handler_that_is_in_time_shows_nothing() -> None:
+def test_demo_fails_if_handler_is_in_time() -> None:
     """With a handler that is in time the demo fails, because nothing was killed."""
     process = command("--event", '{"sleep": 0.1}', "--timeout", "2")
     output, errors = process.communicate(timeout=60)
@@ -117,7 +117,7 @@ def test_handler_that_is_in_time_shows_nothing() -> None:
     assert "NOT SHOWN: without the watchdog the handler was not killed" in output
 
 
-def test_handler_that_is_not_there_is_named() -> None:
+def test_missing_handler_shows_runtime_error() -> None:
     """If the handler does not exist, the runtime's own error is shown, without a traceback."""
     process = command("--handler", "nowhere.handler")
     output, errors = process.communicate(timeout=60)
@@ -145,7 +145,7 @@ def test_ctrl_c_leaves_nothing_running() -> None:
         os.killpg(emulator, 0)
 
 
-def test_machine_without_an_emulator_is_told(
+def test_demo_is_skipped_without_an_emulator(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Without an emulator the demo is skipped with the reason. It has an exit status for this."""
@@ -163,7 +163,9 @@ def test_machine_without_an_emulator_is_told(
     "wrong",
     [("--timeout", "0"), ("--timeout", "1.5"), ("--event", "{"), ("--path", "no/where"), ("-x",)],
 )
-def test_wrong_argument_is_told(wrong: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_argument_is_refused(
+    wrong: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
     """A wrong argument is refused before anything is started."""
     with pytest.raises(SystemExit) as ended:
         demo.main(wrong)
@@ -180,12 +182,12 @@ def test_wrong_argument_is_told(wrong: tuple[str, ...], capsys: pytest.CaptureFi
         (KILLED, KILLED, [True, False, False]),
     ],
 )
-def test_claims_are_what_was_seen(without: Run, watched: Run, shown: list[bool]) -> None:
+def test_claims_are_judged_by_observed_runs(without: Run, watched: Run, shown: list[bool]) -> None:
     """Each claim of the demo is judged by what was seen."""
     assert [claim.shown for claim in demo.claims(without, watched)] == shown
 
 
-def test_both_runs_are_on_one_screen(capsys: pytest.CaptureFixture[str]) -> None:
+def test_runs_are_shown_side_by_side(capsys: pytest.CaptureFixture[str]) -> None:
     """Both runs are shown side by side, with the hard deadlines of their timelines aligned."""
     demo.show("title", KILLED, ANSWERED, [Claim(shown=True, text="seen")])
 

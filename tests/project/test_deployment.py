@@ -19,7 +19,7 @@ PAGES = (*KITS, "docs/how-to/deploy.md", "docs/how-to/other-wrappers.md")
 
 
 @pytest.mark.parametrize("page", PAGES[:4])
-def test_metric_filters_look_for_the_record(page: str) -> None:
+def test_metric_filters_name_the_record_events(page: str) -> None:
     """The filters name the records' events, in each deployment and on the page."""
     text = (ROOT / page).read_text(encoding="utf-8")
 
@@ -29,7 +29,7 @@ def test_metric_filters_look_for_the_record(page: str) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_variables_are_settings(page: str) -> None:
+def test_deployment_variables_are_known_settings(page: str) -> None:
     """Each variable in a deployment is a setting.
 
     An unknown one would be warned of, and have no effect.
@@ -42,7 +42,7 @@ def test_variables_are_settings(page: str) -> None:
     assert {name.lower() for name in names} <= set(SETTINGS)
 
 
-def test_the_template_builds_the_image_of_this_project() -> None:
+def test_template_builds_the_project_image() -> None:
     """The template builds this project's image, from paths that exist as SAM resolves them."""
     text = (ROOT / KITS[0]).read_text(encoding="utf-8")
     settings = dict(re.findall(r"^ +(DockerContext|Dockerfile|APP): (.+)$", text, re.MULTILINE))
@@ -57,7 +57,7 @@ def kit(**parts: Any) -> deployment.Kit:
     return {"filters": {"Kills": ("pattern", "1")}, "alarms": {"Kills": 1}, **parts}
 
 
-def test_deployments_that_agree_pass() -> None:
+def test_equal_deployments_have_no_differences() -> None:
     """Deployments that agree pass; errors that both have are left to cfn-lint."""
     assert deployment.differences({"SAM": kit(), "CDK": kit()}) == []
 
@@ -69,12 +69,12 @@ def test_deployments_that_agree_pass() -> None:
         (kit(alarms={"Kills": 0}), "CDK: the alarm Kills has no action"),
     ],
 )
-def test_deployments_that_differ_are_found(other: deployment.Kit, message: str) -> None:
+def test_different_deployments_are_reported(other: deployment.Kit, message: str) -> None:
     """A metric that one deployment lacks, or an alarm without an action, is found."""
     assert message in deployment.differences({"SAM": kit(), "CDK": other})
 
 
-def test_references_of_terraform_must_be_declared() -> None:
+def test_undeclared_terraform_references_are_reported() -> None:
     """Terraform's resources, data, variables and locals must be declared.
 
     A variable must be used as well.
@@ -143,7 +143,9 @@ def report(status: str, **more: str) -> dict[str, Any]:
         ({**report("error", errorType="Runtime.ExitError"), "type": "platform.runtimeDone"}, set()),
     ],
 )
-def test_filters_count_what_they_are_named_after(event: dict[str, Any], counted: set[str]) -> None:
+def test_each_log_line_matches_the_expected_filters(
+    event: dict[str, Any], counted: set[str]
+) -> None:
     """Each line of the package's or of Lambda's is counted once, by these filters and no others."""
     patterns = filters()
 

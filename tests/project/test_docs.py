@@ -59,7 +59,7 @@ def test_every_key_of_the_record_is_in_the_reference(record: str, section: str) 
     assert set(listed) == set(schema["$defs"][record]["properties"])
 
 
-def test_the_readmes_code_runs() -> None:
+def test_readme_snippet_runs() -> None:
     """The README's Python snippet runs, and its handler can be called."""
     [snippet] = re.findall(r"```python\n(.*?)```", text("README.md"), re.DOTALL)
     namespace: dict[str, Any] = {}
@@ -75,7 +75,7 @@ def test_the_readmes_code_runs() -> None:
 
 
 @pytest.mark.parametrize("page", [page for page in follow.pages() if follow.steps(page)])
-def test_pages_are_followed(page: str, tmp_path: Path) -> None:
+def test_page_steps_produce_the_documented_output(page: str, tmp_path: Path) -> None:
     """The steps that a page asks its reader to take work, and show what the page shows.
 
     Here they run in this environment; `dev.py follow` runs them in a fresh one.
@@ -90,7 +90,7 @@ def test_pages_are_followed(page: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("page", [*follow.pages(), "CONTRIBUTING.md"])
-def test_no_block_escapes(page: str) -> None:
+def test_every_code_block_is_run_or_has_a_reason(page: str) -> None:
     """Each block of code is a step, an existing command of this checkout's, or has a reason.
 
     The reason says why the block is not run.
@@ -103,7 +103,7 @@ def test_no_block_escapes(page: str) -> None:
         assert {*names} <= {*COMMANDS, "--list"}, block
 
 
-def test_blocks_have_one_name_for_a_language() -> None:
+def test_code_blocks_use_one_name_per_language() -> None:
     """A block that is to be run has the one name for its language, Python or the terminal's."""
     pages = [*follow.pages(), "CONTRIBUTING.md"]
     languages = {block.language for page in pages for block in blocks(ROOT / page, page)}
@@ -111,7 +111,7 @@ def test_blocks_have_one_name_for_a_language() -> None:
     assert not languages & {"py", "python3", "pycon", "bash", "shell", "shell-session", "session"}
 
 
-def test_the_reference_of_testing_is_complete() -> None:
+def test_testing_reference_is_complete() -> None:
     """The reference of the testing module has a row for each public name and each fixture.
 
     It has no other rows.
@@ -122,7 +122,7 @@ def test_the_reference_of_testing_is_complete() -> None:
     assert sorted(rows) == sorted([*testing.__all__, *fixtures])
 
 
-def test_the_examples_own_tests_pass() -> None:
+def test_example_tests_pass() -> None:
     """The examples' own tests pass in the way that their README gives.
 
     It runs pytest in the example's folder.
@@ -151,7 +151,7 @@ def run_pytest(folder: Path) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize(
     "page", [p.relative_to(ROOT).as_posix() for p in ROOT.glob("docs/**/*.md")]
 )
-def test_links_between_pages_lead_somewhere(page: str) -> None:
+def test_relative_links_have_existing_targets(page: str) -> None:
     """The pages and files that relative links name exist."""
     for document in (page, "README.md", "CONTRIBUTING.md"):
         for target in re.findall(r"\]\((?!https?:)([^)#]+)", text(document)):

@@ -31,7 +31,7 @@ def snippets(page: str) -> list[dict[str, Any]]:
     return namespaces
 
 
-def test_partial_batches(capfd: pytest.CaptureFixture[str]) -> None:
+def test_partial_batch_snippets_run(capfd: pytest.CaptureFixture[str]) -> None:
     """The page's handlers run: the one with the changed import, and the one that cleans up."""
     plain, *_, cleaning = snippets("how-to/partial-batches.md")
 
@@ -44,7 +44,7 @@ def test_partial_batches(capfd: pytest.CaptureFixture[str]) -> None:
     assert cleaning["parked"] == ["message-1"]
 
 
-def test_a_fallback_hides_the_error_of_a_batch() -> None:
+def test_fallback_hides_batch_error() -> None:
     """A fallback hides the error of a batch, as the page warns.
 
     Outside of the processor the caller gets no batchItemFailures.
@@ -61,7 +61,7 @@ def test_a_fallback_hides_the_error_of_a_batch() -> None:
     assert response == fallback
 
 
-def test_idempotency() -> None:
+def test_idempotency_snippets_run() -> None:
     """With Idempotency the context is registered, and the Interrupt becomes an Exception."""
     from watchdog_lambda import Interrupt  # noqa: PLC0415
 
@@ -78,7 +78,7 @@ def test_idempotency() -> None:
         translating["charge"]({})
 
 
-def test_metrics(capfd: pytest.CaptureFixture[str]) -> None:
+def test_documented_metrics_match_the_emitted_line(capfd: pytest.CaptureFixture[str]) -> None:
     """The page's metrics, units and dimensions are those of the line."""
     [snippet] = snippets("reference/metrics.md")
     assert snippet["handler"]({}, Context(30.0)) == {"statusCode": 200}

@@ -143,7 +143,7 @@ def parsed() -> Iterator[tuple[Path, ast.Module]]:
             yield path, ast.parse(path.read_text(encoding="utf-8"))
 
 
-def test_every_message_of_a_configuration_error_is_on_the_page_and_no_other() -> None:
+def test_page_lists_exactly_the_configuration_error_messages() -> None:
     """The page has every message of a configuration error, and no others.
 
     They agree word for word, so that a search finds them.
@@ -153,7 +153,7 @@ def test_every_message_of_a_configuration_error_is_on_the_page_and_no_other() ->
     assert first_column(section("ConfigurationError")) == messages
 
 
-def test_no_configuration_error_is_left_out() -> None:
+def test_every_raised_configuration_error_has_a_cause() -> None:
     """Each place in the source that raises a configuration error is covered by a cause above."""
     places = {
         (path.name, node.lineno)
@@ -172,7 +172,7 @@ def test_no_configuration_error_is_left_out() -> None:
     assert reached == places
 
 
-def test_every_warning_is_on_the_page_and_no_other() -> None:
+def test_page_lists_exactly_the_warnings() -> None:
     """The page has every warning and no others, as in the source, with dots for what varies."""
     calls = [
         (ast.unparse(node.func), node.args)
@@ -192,7 +192,7 @@ def test_every_warning_is_on_the_page_and_no_other() -> None:
     assert all(f"`{text}`" in part for called, text in said if called not in levels)
 
 
-def test_the_tree_is_that_of_the_classes() -> None:
+def test_class_tree_matches_the_exceptions() -> None:
     """In the page's tree each class that users can meet is below its own bases."""
     tree = re.search(r"```\n(BaseException.*?)```", PAGE, re.DOTALL)
     assert tree is not None
@@ -215,7 +215,7 @@ def no_answer(_details: object) -> NoReturn:
     raise KeyError
 
 
-def test_the_messages_of_a_timeout() -> None:
+def test_page_has_the_timeout_messages() -> None:
     """The page has the messages of the interrupts, of the caller's error, and of the notes."""
     part = section("LambdaTimeout")
     usual, _, not_begun, interrupted = first_column(part)

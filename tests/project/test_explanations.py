@@ -24,7 +24,7 @@ def pragmas(file: Path) -> Iterator[str]:
                 yield f"{file.relative_to(ROOT)}:{token.start[0]}: {token.string}"
 
 
-def test_what_coverage_leaves_out_says_why() -> None:
+def test_every_coverage_pragma_has_a_reason() -> None:
     """Each line that coverage leaves out has a reason: ``# pragma: no cover - why``."""
     found = [p for file in ROOT.glob("watchdog_lambda/**/*.py") for p in pragmas(file)]
 
@@ -41,7 +41,7 @@ def test_what_coverage_leaves_out_says_why() -> None:
         ("# pragma: nocover - typing mistake", False),
     ],
 )
-def test_a_pragma_without_a_reason_is_found(comment: str, *, holds: bool) -> None:
+def test_pragma_without_reason_is_detected(comment: str, *, holds: bool) -> None:
     """The check finds a pragma without a reason."""
     assert bool(EXPLAINED.search(comment)) is holds
 
@@ -54,7 +54,7 @@ def test_no_module_has_more_than_250_lines() -> None:
     assert {name: length for name, length in lengths.items() if length > 250} == {}
 
 
-def test_every_surviving_mutant_says_why() -> None:
+def test_every_surviving_mutant_has_a_reason() -> None:
     """Every surviving mutant is listed once with a reason, and is of a function that exists."""
     text = (ROOT / "tests" / "mutation-survivors.toml").read_text(encoding="utf-8")
     entries = tomllib.loads(text).get("survivor", [])

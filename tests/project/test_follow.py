@@ -26,7 +26,7 @@ def page(tmp_path: Path, text: str) -> list[Block]:
     return blocks(path, "page.md")
 
 
-def test_files_commands_and_pieces_are_done_in_order(tmp_path: Path, reader: Reader) -> None:
+def test_files_and_commands_run_in_page_order(tmp_path: Path, reader: Reader) -> None:
     """Files, commands and pieces are done in order.
 
     A file that is shown again replaces the first unless it is continued, and the shell keeps
@@ -86,7 +86,9 @@ assert 1 + 1 == 2
         ("```console\n$ echo two\n```\n\n```\nthree\n```", "`echo two` shows"),
     ],
 )
-def test_departures_are_found(tmp_path: Path, reader: Reader, text: str, complaint: str) -> None:
+def test_departures_from_the_page_are_reported(
+    tmp_path: Path, reader: Reader, text: str, complaint: str
+) -> None:
     """A departure from the page is reported with its place on the page."""
     with pytest.raises(DepartureError, match=r"page\.md:1") as departure:
         reader.follow(page(tmp_path, text))
@@ -94,7 +96,7 @@ def test_departures_are_found(tmp_path: Path, reader: Reader, text: str, complai
     assert complaint in str(departure.value)
 
 
-def test_a_reason_not_to_run_is_for_one_block(tmp_path: Path) -> None:
+def test_skip_reason_applies_to_one_block(tmp_path: Path) -> None:
     """A reason not to run applies to one block, and is in the text right before it."""
     text = """
 *Not run by the tests: it needs an account.*
@@ -110,7 +112,7 @@ $ undeploy
     assert [block.unrun for block in page(tmp_path, text)] == ["it needs an account.", ""]
 
 
-def test_commands_go_over_several_lines(tmp_path: Path) -> None:
+def test_command_may_span_several_lines(tmp_path: Path) -> None:
     """A command may have several lines, as in the shell. The lines below it are its output."""
     [block] = page(tmp_path, "```console\n$ echo a \\\n    b\na b\n$ true\n```")
 
@@ -120,7 +122,7 @@ def test_commands_go_over_several_lines(tmp_path: Path) -> None:
     ]
 
 
-def test_commands_of_this_checkout_are_no_steps(tmp_path: Path) -> None:
+def test_checkout_commands_are_not_steps(tmp_path: Path) -> None:
     """Commands of this checkout are no steps.
 
     They are for developers; a reader who has the wheel has no dev.py.
@@ -152,7 +154,7 @@ def test_commands_of_this_checkout_are_no_steps(tmp_path: Path) -> None:
         ("id 9f84880f-4d85-489b-8863-4cf3cc5636ec", "id 2856a491-d01b-4db3-b465-6c215f21bdb2"),
     ],
 )
-def test_figures_may_differ(expected: str, shown: str) -> None:
+def test_varying_figures_are_accepted(expected: str, shown: str) -> None:
     """Figures that differ between any two runs may differ from the page's."""
     assert is_alike(expected, shown)
 
@@ -169,6 +171,6 @@ def test_figures_may_differ(expected: str, shown: str) -> None:
         ("cleanup   ##   0.10 s", ""),
     ],
 )
-def test_what_is_said_may_not_differ(expected: str, shown: str) -> None:
+def test_differing_text_is_rejected(expected: str, shown: str) -> None:
     """Words, counts, statuses and the rows of a timeline may not differ from the page's."""
     assert not is_alike(expected, shown)

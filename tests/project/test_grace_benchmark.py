@@ -10,7 +10,7 @@ from benchmarks.grace import COLUMNS, MEMORY, TIMEOUT, WHOLE, Run, times
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "grace-period.md"
 
 
-def test_the_table_is_that_of_the_command() -> None:
+def test_table_has_the_commands_columns_and_rows() -> None:
     """The table has the command's columns, and a row for each memory size with its CPU share."""
     [table] = re.findall(r"<!-- grace: .*? -->\n(.*?)<!--", PAGE.read_text("utf-8"), re.DOTALL)
     head, _, *rows = [line.strip("| ").split(" | ") for line in table.splitlines()]
@@ -20,7 +20,7 @@ def test_the_table_is_that_of_the_command() -> None:
     assert all(re.fullmatch(r"\d+ ms \(\d+\)", cell) for row in rows for cell in row[2:])
 
 
-def test_times_are_those_of_the_hard_deadline() -> None:
+def test_times_are_relative_to_the_hard_deadline() -> None:
     """Times are relative to the hard deadline, which both clocks share.
 
     The watchdog's clock has started 20 ms after the caller's.

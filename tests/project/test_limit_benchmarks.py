@@ -23,7 +23,7 @@ from tools import ROOT
 COMMAND: Final = (sys.executable, "-m", "benchmarks.limits")
 
 
-def test_the_command_measures(tmp_path: Path) -> None:
+def test_command_measures_each_way(tmp_path: Path) -> None:
     """The command measures that a signal reaches a lock and an injection does not.
 
     Only our ladder ends a handler that swallows an interrupt.
@@ -49,7 +49,7 @@ def test_the_command_measures(tmp_path: Path) -> None:
     assert rows["lock"]["watchdog"].hook_figure is not None
 
 
-def test_ctrl_c_ends_what_is_under_way() -> None:
+def test_ctrl_c_leaves_no_child_behind() -> None:
     """At Ctrl-C the command exits with 130, and no child is left behind."""
     with subprocess.Popen(
         [*COMMAND, "--only=lock", "--runs=1000"],
@@ -76,13 +76,13 @@ def test_ctrl_c_ends_what_is_under_way() -> None:
     assert not [child for child in children if Path(f"/proc/{child}").exists()]
 
 
-def test_a_call_that_does_not_block_is_not_taken_for_one() -> None:
+def test_call_that_does_not_block_is_an_error() -> None:
     """A call that ends by itself does not block, and gives no figure."""
     with pytest.raises(Broken, match="ended by itself"):
         read([{"told": "due", "at": 1.0}, {"told": "returned", "at": 2.0}])
 
 
-def test_where_we_are_worse_is_told() -> None:
+def test_call_reached_only_by_sigalrm_is_reported() -> None:
     """A call that SIGALRM reaches and we do not is a defect, and fails the command."""
     late = Cell([None], [], [None], "stuck", [])
     seen = Cell([1.0], ["TimeoutError"], [None], None, [])
@@ -92,7 +92,7 @@ def test_where_we_are_worse_is_told() -> None:
     assert not list(Results("", 2.0, 0.3, 1, {"3.11": {"lock": {**row, "alarm": late}}}).worse())
 
 
-def test_the_page_has_every_call() -> None:
+def test_page_has_every_call() -> None:
     """The page has a row for each call, with a figure for each way on each interpreter."""
     results = docs.read()
     page = docs.PAGE.read_text(encoding="utf-8")
@@ -104,14 +104,14 @@ def test_the_page_has_every_call() -> None:
         assert f"\n| {call.label}" in page
 
 
-def test_no_figure_is_made_by_hand() -> None:
+def test_table_and_plot_match_stored_figures() -> None:
     """The table and the plot are made from the stored figures."""
     assert is_made(docs.PAGE), "dev.py limits --redraw"
     assert is_made(blocks.PAGE), "dev.py blocks"
     assert docs.PLOT.read_text(encoding="utf-8") == docs.drawn(), "dev.py limits --redraw"
 
 
-def test_the_figures_survive_their_file() -> None:
+def test_figures_round_trip_through_json() -> None:
     """The figures that are written to the file are those that are read from it."""
     results = docs.read()
 

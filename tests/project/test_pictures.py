@@ -31,14 +31,14 @@ SECONDS = 0.4
 """Of the invocations whose time is real; the watchdog comes after three quarters of it."""
 
 
-def test_no_picture_is_made_by_hand() -> None:
+def test_pictures_match_stored_figures() -> None:
     """Each picture is made from the stored figures, and so is the soak's table."""
     for path, text in pictures.drawn().items():
         assert path.read_text(encoding="utf-8") == text, f"{path.name}: dev.py pictures --redraw"
     assert is_made(pictures.PROOF), "dev.py pictures --redraw"
 
 
-def test_the_timeline_is_that_of_the_defaults() -> None:
+def test_timeline_picture_uses_default_settings() -> None:
     """The timeline's run had the whole default grace period.
 
     Each phase begins where the last one ends.
@@ -55,7 +55,7 @@ def test_the_timeline_is_that_of_the_defaults() -> None:
 
 
 @pytest.mark.parametrize("name", ["timeline.svg", "race.svg", "limits.svg"])
-def test_pictures_are_legible_on_light_and_on_dark(name: str) -> None:
+def test_pictures_are_legible_on_light_and_dark_pages(name: str) -> None:
     """Pictures can be read on light and dark pages: no background, and enough contrast.
 
     Every colour is at least 2.9 times as bright or as dark as the page. White text is only on
@@ -159,7 +159,7 @@ def path(record: dict[str, Any] | None) -> list[str]:
     return [*states, "settled"]
 
 
-def test_every_arrow_of_the_ladder_is_taken_and_no_other() -> None:
+def test_recorded_transitions_match_the_ladder_picture() -> None:
     """Every arrow of the ladder's picture is taken by a handler, and no other, by the records."""
     begun, release = threading.Event(), threading.Event()
     with_hook = Watchdog()

@@ -26,7 +26,7 @@ def unpinned(text: str) -> list[str]:
     return [line for line in lines if line and not pinned.match(line)]
 
 
-def test_everything_that_is_installed_is_pinned() -> None:
+def test_every_requirement_is_pinned() -> None:
     """Every line of every requirements file has a version and a hash.
 
     This includes uv and the build tools.
@@ -43,7 +43,7 @@ def test_everything_that_is_installed_is_pinned() -> None:
     "loose",
     ["uv", "uv>=0.9 --hash=sha256:00", "uv==0.9", "-r other.txt", "https://example.com/uv.whl"],
 )
-def test_what_is_not_pinned_is_found(loose: str) -> None:
+def test_unpinned_requirement_is_detected(loose: str) -> None:
     """A requirement that is not pinned is found.
 
     It has no version, a range, no hash, or another source.
@@ -53,7 +53,7 @@ def test_what_is_not_pinned_is_found(loose: str) -> None:
     assert unpinned(text) == [loose]
 
 
-def test_the_readmes_links_lead_to_the_repository_from_an_index() -> None:
+def test_readme_links_are_absolute_in_package_description() -> None:
     """Each relative link of the README becomes absolute in the package's description.
 
     It names a file that exists.
@@ -73,7 +73,7 @@ def test_the_readmes_links_lead_to_the_repository_from_an_index() -> None:
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/how-to/install.md"])
-def test_the_bound_of_powertools_is_the_one_that_is_documented(page: str) -> None:
+def test_documented_powertools_bound_matches_metadata(page: str) -> None:
     """The documented bound of Powertools is that of the package's metadata."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     [requirement] = project["project"]["dependencies"]
@@ -101,7 +101,7 @@ UNKNOWN = {"dependencies": [{"name": "urllib3", "skip_reason": "not found"}]}
         (KNOWN, "no connection", ending.SKIPPED),
     ],
 )
-def test_an_audit_that_knows_nothing_has_not_passed(
+def test_audit_fails_if_known_vulnerability_is_missed(
     tmp_path: Path, about_the_control: object, about_the_rest: object, status: int
 ) -> None:
     """An audit fails if its service reports nothing for a release that is known to be unsafe."""
@@ -119,7 +119,7 @@ def test_an_audit_that_knows_nothing_has_not_passed(
     assert audit.main(str(stand_in)) == status
 
 
-def test_a_wheel_with_anything_else_in_it_is_unfit(tmp_path: Path) -> None:
+def test_wheel_with_unexpected_or_missing_files_is_refused(tmp_path: Path) -> None:
     """A wheel with an additional file is refused, and so is one that lacks a file.
 
     The file is a cache, a local setting, or one that version control does not know.
@@ -144,7 +144,7 @@ def wheel_of(folder: Path, names: list[str]) -> Path:
     return wheel
 
 
-def test_builds_that_differ_are_unfit(tmp_path: Path) -> None:
+def test_differing_builds_are_refused(tmp_path: Path) -> None:
     """Builds that differ by a byte or by name are refused."""
     one, other = tmp_path / "a" / "x.whl", tmp_path / "b" / "x.whl"
     for file in (one, other):
@@ -158,7 +158,7 @@ def test_builds_that_differ_are_unfit(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("document", CHECKED)
-def test_the_commands_exist(document: str) -> None:
+def test_documented_commands_exist(document: str) -> None:
     """Every ``python3 dev.py ...`` in a release document is an existing command."""
     text = (ROOT / document).read_text(encoding="utf-8")
 

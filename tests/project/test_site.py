@@ -20,7 +20,7 @@ def text(page: str) -> str:
     return (DOCS / page).read_text(encoding="utf-8")
 
 
-def test_the_landing_pages_code_runs() -> None:
+def test_landing_page_snippet_runs() -> None:
     """The landing page's handler answers in time, and its fallback answers when the time is up."""
     [snippet] = re.findall(r"```python\n(.*?)```", text("index.md"), re.DOTALL)
     in_time: dict[str, Any] = {}
@@ -33,7 +33,7 @@ def test_the_landing_pages_code_runs() -> None:
     assert late["handler"]({}, testing.FakeContext()) == {"statusCode": 504}
 
 
-def test_every_page_is_found_from_the_landing_page() -> None:
+def test_every_page_is_linked_from_the_landing_page() -> None:
     """Every page can be reached from the landing page by links.
 
     A reader of the files does not have the site's navigation.
@@ -46,7 +46,7 @@ def test_every_page_is_found_from_the_landing_page() -> None:
     assert pages - linked == set()
 
 
-def test_the_comparison_has_the_figures_of_the_table_of_calls() -> None:
+def test_comparison_matches_measured_limits() -> None:
     """The comparison has the figures of docs/explanation/limits.json."""
     page = text("explanation/comparison.md")
     rows = [list(cells.values()) for cells in limits.read().cells.values()]
@@ -79,7 +79,7 @@ def test_the_comparison_has_the_figures_of_the_table_of_calls() -> None:
     assert all((loop["alarm"].figure or math.inf) < 1 for loop in loops)
 
 
-def test_the_api_page_names_what_options_may_be() -> None:
+def test_api_page_lists_option_choices() -> None:
     """The API page has the options' two aliases.
 
     They exist for type checkers only, and are written by hand.
@@ -91,7 +91,7 @@ def test_the_api_page_names_what_options_may_be() -> None:
         assert f".. py:type:: {name}\n   :canonical: Literal[{listed}]\n" in page
 
 
-def test_the_api_page_has_every_public_name() -> None:
+def test_api_page_has_every_public_name() -> None:
     """The API page has every public name of the package and of its public modules.
 
     Powertools' own names are left out.

@@ -100,7 +100,7 @@ def told(context: object) -> float | None:
 @example(SimpleNamespace(get_remaining_time_in_millis=lambda: 0.001))
 @example(SimpleNamespace(get_remaining_time_in_millis=lambda: Fraction(90_000)))
 @example(SimpleNamespace(get_remaining_time_in_millis=lambda: Decimal(90_000)))
-def test_the_handler_runs_once_with_any_context(
+def test_handler_runs_once_with_any_context(
     caplog: pytest.LogCaptureFixture, context: object
 ) -> None:
     """With any context the handler runs once and its value is returned.
@@ -144,7 +144,7 @@ attributes = st.one_of(
 
 @given(attributes, attributes, attributes, st.floats(1000.0, 900_000.0))
 @settings(max_examples=40)
-def test_a_timeout_has_its_record_with_any_attributes(
+def test_timeout_is_recorded_with_any_context_attributes(
     request_id: object, name: object, version: object, milliseconds: float
 ) -> None:
     """A timeout whose context has any attributes gives one record, which is one readable line."""

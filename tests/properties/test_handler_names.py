@@ -67,13 +67,13 @@ def outcome(look_up: Any) -> tuple[object, ...]:
 @example("broken.handler")
 @example("raising.handler")
 @example("leaving.handler")
-def test_any_name_is_found_or_refused_as_the_runtime_does(name: str) -> None:
+def test_any_name_resolves_as_in_the_runtime(name: str) -> None:
     """Any name is resolved to the runtime's handler, or refused with its type and message."""
     assert outcome(lambda: command.resolve({}, name)) == outcome(lambda: _get_handler(name))
 
 
 @given(st.none() | names, st.none() | names, st.none() | names)
-def test_any_choice_is_one_of_the_names_or_says_what_to_set(
+def test_any_choice_gives_a_handler_or_helpful_error(
     setting: str | None, argument: str | None, lambdas: str | None
 ) -> None:
     """Any choice results in one of the names by precedence, or in an error that says what to set.

@@ -498,7 +498,7 @@ class Invocations(RuleBasedStateMachine):
         expected = model.expire(is_back=kind == "wind-up")
         came_to = self.actor.tell(step)
         if expected == "returns" and kind == "except":
-            assert came_to is None, "nothing was to land"
+            assert came_to is None, "no interrupt was due"
             return
         assert came_to is Entered
         if expected in {"LambdaTimeout", "Interrupt"}:
@@ -568,7 +568,7 @@ class Invocations(RuleBasedStateMachine):
             if kind in {"LambdaTimeout", "Interrupt"}:
                 model.land(kind)
             return
-        assert kind in {"LambdaTimeout", "Interrupt"}, f"{came_to!r} in the place of {expected}"
+        assert kind in {"LambdaTimeout", "Interrupt"}, f"{came_to!r} instead of {expected}"
         self.note_late(model, came_to)
 
     def note_late(self, model: Model, came_to: object) -> None:
@@ -614,7 +614,7 @@ CHECKS = settings(
 )
 
 
-def test_on_another_thread_by_injection(actor: Actor) -> None:
+def test_model_holds_on_another_thread_with_injection(actor: Actor) -> None:
     """The model holds on another thread, where interrupts are injected."""
     thread = threading.Thread(target=actor.work, name="handlers")
     thread.start()
@@ -625,7 +625,7 @@ def test_on_another_thread_by_injection(actor: Actor) -> None:
         thread.join()
 
 
-def test_on_the_main_thread_by_the_nudge(actor: Actor) -> None:
+def test_model_holds_on_main_thread_with_nudges(actor: Actor) -> None:
     """The model holds on the main thread, as on Lambda, where the nudge raises interrupts."""
     failures: list[BaseException] = []
 

@@ -87,7 +87,7 @@ answers = st.one_of(
 @example(says=b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n", hangs_up=True)
 @example(says=b"HTTP/1.1 202 Accepted\r\nContent-Length: 10\r\n\r\n{", hangs_up=False)
 @example(says=b"", hangs_up=False)
-def test_any_answer_is_taken_or_refused_in_time(
+def test_any_response_is_handled_in_time(
     server: Server,
     says: bytes,
     hangs_up: bool,  # noqa: FBT001
@@ -118,7 +118,7 @@ def test_any_answer_is_taken_or_refused_in_time(
 @example("a/b:80")
 @example("me@host:80")
 @example("\u2028:80")
-def test_any_address_is_one_or_is_refused_at_the_start(address: str) -> None:
+def test_any_address_is_valid_or_refused_at_start(address: str) -> None:
     """Any address is valid, or is refused at the start and not only by the first request."""
     try:
         PlainApi(address)

@@ -56,7 +56,7 @@ def remedies(message: str) -> list[str]:
 
 
 @given(names, texts)
-def test_any_text_is_a_setting_or_is_refused_with_a_remedy_that_works(name: str, text: str) -> None:
+def test_any_text_is_valid_or_refused_with_a_working_remedy(name: str, text: str) -> None:
     """Any text is a setting or is refused with a remedy that works.
 
     The message has the variable, the value, and a valid value.
@@ -98,7 +98,7 @@ def test_any_environment_is_read_or_refused(variables: dict[str, str]) -> None:
 
 @given(st.text(st.characters(exclude_characters="\0=", codec="utf-8"), max_size=20), texts)
 @tuned(suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_any_other_name_is_warned_of_and_nothing_else(
+def test_unknown_names_only_give_a_warning(
     caplog: pytest.LogCaptureFixture, tail: str, text: str
 ) -> None:
     """Any other name is only warned of, because a typing mistake must not change a setting."""
@@ -142,7 +142,7 @@ options = st.sampled_from(sorted(name for name in SETTINGS if SETTINGS[name].is_
 
 @given(options, values)
 @example("grace_period", 10**400)
-def test_any_value_of_an_option_is_used_or_refused(name: str, value: Any) -> None:
+def test_any_option_value_is_used_or_refused(name: str, value: Any) -> None:
     """Any value of an option is used or refused; in code it may be no text."""
     try:
         Settings.from_environ({}, **{name: value})
@@ -156,7 +156,7 @@ spans = st.none() | st.floats(0.001, 900.0)
 @given(spans, spans, spans, spans, spans, spans)
 @example(None, 2.4, None, 1.0, None, None)
 @example(0.5, None, None, None, 1.0, None)
-def test_options_of_two_watched_handlers_always_go_together(  # noqa: PLR0917
+def test_options_of_nested_watched_handlers_always_combine(  # noqa: PLR0917
     grace: float | None,
     budget: float | None,
     last_call: float | None,

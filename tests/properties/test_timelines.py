@@ -48,7 +48,7 @@ def timeline(chosen: Settings, seconds: float) -> Timeline:
 @given(remaining, any_span, st.none() | any_span, any_span)
 @example(0.001, 5e-324, None, 5e-324)
 @example(0.001, 225.0, 56.25, 5e-324)
-def test_no_instant_comes_before_the_one_before_it(
+def test_instants_are_in_order_for_all_settings(
     seconds: float, grace: float, budget: float | None, last_call: float
 ) -> None:
     """No instant is before the one that precedes it, and no span is negative, for all settings."""
@@ -73,7 +73,7 @@ def test_no_instant_comes_before_the_one_before_it(
 
 
 @given(remaining, ordinary, st.none() | ordinary, ordinary)
-def test_what_anybody_might_set_leaves_room_between_any_two(
+def test_instants_are_distinct_for_usual_settings(
     seconds: float, grace: float, budget: float | None, last_call: float
 ) -> None:
     """For usual settings all instants differ, and are in order.
@@ -92,7 +92,7 @@ def test_what_anybody_might_set_leaves_room_between_any_two(
 
 @given(remaining, ordinary, ordinary, ordinary)
 @example(3.0, 3.0, 2.4, 0.5)
-def test_hooks_that_take_their_whole_budget_leave_time_to_unwind(
+def test_full_hook_budget_leaves_time_to_unwind(
     seconds: float, grace: float, budget: float, last_call: float
 ) -> None:
     """Hooks that take their whole budget leave time to unwind.
@@ -110,9 +110,7 @@ def test_hooks_that_take_their_whole_budget_leave_time_to_unwind(
 
 
 @given(remaining, ordinary, ordinary)
-def test_the_shares_that_are_promised_are_never_exceeded(
-    seconds: float, grace: float, last_call: float
-) -> None:
+def test_promised_shares_are_never_exceeded(seconds: float, grace: float, last_call: float) -> None:
     """The promised shares are never exceeded.
 
     The grace period has at most a quarter of the time, and last call at most a quarter of that.
@@ -129,7 +127,7 @@ def test_the_shares_that_are_promised_are_never_exceeded(
 
 
 @given(remaining, ordinary, ordinary, st.floats(0.0, 1e308, exclude_min=True))
-def test_a_stage_lies_between_the_first_quarter_and_the_hard_deadline(
+def test_stage_is_between_first_quarter_and_hard_deadline(
     seconds: float, grace: float, last_call: float, before: float
 ) -> None:
     """A stage lies between the first quarter and the hard deadline, whatever time it asks for."""
@@ -141,7 +139,7 @@ def test_a_stage_lies_between_the_first_quarter_and_the_hard_deadline(
 
 
 @given(remaining, ordinary, ordinary, st.floats(0.001, 900.0), st.floats(0.001, 900.0))
-def test_a_larger_before_is_no_later(
+def test_larger_before_gives_no_later_stage(
     seconds: float, grace: float, last_call: float, one: float, other: float
 ) -> None:
     """A stage with a larger `before` is no later, so stages keep the order that was asked for."""
@@ -153,7 +151,7 @@ def test_a_larger_before_is_no_later(
 
 
 @given(remaining, ordinary, ordinary, st.sampled_from(sorted(GIVE_UP_SHARES)))
-def test_a_stuck_handler_is_given_up_between_last_call_and_last_words(
+def test_stuck_handler_is_given_up_between_last_call_and_dump(
     seconds: float, grace: float, last_call: float, action: str
 ) -> None:
     """A stuck handler is given up between last call and the dump of its stacks.
@@ -170,7 +168,7 @@ def test_a_stuck_handler_is_given_up_between_last_call_and_last_words(
 
 
 @given(remaining, ordinary, st.none() | ordinary, ordinary, remaining)
-def test_more_time_never_makes_anything_smaller(
+def test_more_time_never_shrinks_any_share(
     seconds: float,
     grace: float,
     budget: float | None,

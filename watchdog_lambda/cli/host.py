@@ -68,7 +68,7 @@ class Host:
         self._end()
         self._log.close()
         # Set this last: if Ctrl-C interrupts the lines above, close() is called again and must
-        # repeat them. Pinned by test_ctrl_c_while_closing_leaves_nothing_either.
+        # repeat them. Pinned by test_ctrl_c_while_closing_leaves_nothing_running.
         self._is_open = False
         return self._new_lines()
 
