@@ -153,7 +153,7 @@ def block() -> None:
     lock = threading.Lock()
     lock.acquire()
     lock.acquire(timeout=BOUND)
-    raise AssertionError("nobody has interrupted this")
+    raise AssertionError("no interrupt landed in time")
 
 
 def here(call: Callable[[], Any]) -> Any:
@@ -184,7 +184,7 @@ def eventually(condition: Callable[[], object], what: str) -> None:
     pause = threading.Event()
     until = time.monotonic() + BOUND
     while not condition():
-        assert time.monotonic() < until, f"in vain: {what}"
+        assert time.monotonic() < until, f"timed out: {what}"
         pause.wait(0.001)
 
 
@@ -219,7 +219,7 @@ def press_ctrl_c(command: subprocess.Popen[str]) -> str:
         try:
             return command.communicate(timeout=1.0)[1]
         except subprocess.TimeoutExpired:
-            assert time.monotonic() < until, "it does not heed Ctrl-C"
+            assert time.monotonic() < until, "the command ignored Ctrl-C"
 
 
 def children_of(parent: int) -> Iterator[int]:

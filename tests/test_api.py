@@ -26,7 +26,7 @@ PUBLIC = (
 MODULES = sorted(m.name for m in pkgutil.iter_modules([str(PACKAGE)]))
 
 
-def test_what_is_exported_is_there_and_documented() -> None:
+def test_exported_names_exist_and_are_documented() -> None:
     """Every name of ``__all__`` exists and has a docstring.
 
     The names are sorted, so that a diff shows new ones.
@@ -37,7 +37,7 @@ def test_what_is_exported_is_there_and_documented() -> None:
             assert inspect.getdoc(getattr(module, name)), f"{module.__name__}.{name}"
 
 
-def test_every_module_of_the_contract_says_what_it_is_for() -> None:
+def test_every_module_has_a_docstring() -> None:
     """Every module of the contract has a docstring.
 
     Its first line says what belongs into the module.
@@ -66,7 +66,7 @@ for heavy in ("aws_lambda_powertools", "awslambdaric", "asyncio", "ctypes", "typ
 """
 
 
-def test_importing_starts_nothing_reads_nothing_and_imports_little() -> None:
+def test_import_has_no_side_effects() -> None:
     """Importing the package starts no thread and sets no signal handler.
 
     It reads no environment, and imports little.
@@ -123,7 +123,7 @@ def test_importing_starts_nothing_reads_nothing_and_imports_little() -> None:
         ),
     ],
 )
-def test_what_is_dangerous_stays_in_its_module(pattern: str, allowed: set[str]) -> None:
+def test_dangerous_apis_are_confined_to_few_modules(pattern: str, allowed: set[str]) -> None:
     """Time, ctypes, signals, the environment and the broadest except are used in few modules."""
     found = {
         ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
@@ -135,7 +135,7 @@ def test_what_is_dangerous_stays_in_its_module(pattern: str, allowed: set[str]) 
     assert found <= allowed
 
 
-def test_no_text_becomes_code() -> None:
+def test_no_text_is_executed_as_code() -> None:
     """No text is evaluated, unpickled or given to a shell, by the package or by the command."""
     becomes_code = (
         r"^\s*(import|from) (pickle|marshal|shelve)|(?<![.\w])(eval|exec)\(|shell=True|os\.system\("
@@ -150,12 +150,12 @@ def test_no_text_becomes_code() -> None:
     assert found == set()
 
 
-def test_version_is_that_of_what_is_installed() -> None:
+def test_version_matches_installed_metadata() -> None:
     """The installed version is that of ``__version__``, from which the metadata is made."""
     assert importlib.metadata.version("watchdog-lambda") == watchdog_lambda.__version__
 
 
-def test_the_public_api_is_what_was_decided() -> None:
+def test_public_api_matches_the_snapshot() -> None:
     """The public API is the recorded one: names, signatures, settings, arguments, fixtures.
 
     If a change is intended, run `python3 dev.py api`, and see RELEASING.md.

@@ -126,7 +126,7 @@ def run(
     ],
     ids=" ".join,
 )
-def test_fixtures(project: Path, arguments: tuple[str, ...]) -> None:
+def test_fixtures_work_with_usual_plugins(project: Path, arguments: tuple[str, ...]) -> None:
     """The fixtures work by default, in parallel, and with both methods of pytest-timeout."""
     done = run(project, TESTS, *arguments)
 
@@ -134,7 +134,7 @@ def test_fixtures(project: Path, arguments: tuple[str, ...]) -> None:
     assert "9 passed" in done.stdout
 
 
-def test_fixtures_without_a_nudge(project: Path) -> None:
+def test_fixtures_work_without_a_nudge(project: Path) -> None:
     """Without a nudge an interrupt is injected on the main thread, too.
 
     It lands in the same place.
@@ -144,7 +144,7 @@ def test_fixtures_without_a_nudge(project: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_pytest_timeouts_signal_is_not_taken_for_ours(project: Path) -> None:
+def test_pytest_timeout_signal_method_fails_the_hanging_test(project: Path) -> None:
     """pytest-timeout's signal fails a test whose handler hangs, even in ``except TimeoutError``.
 
     The next test runs, and pytest-timeout still works.
@@ -157,7 +157,7 @@ def test_pytest_timeouts_signal_is_not_taken_for_ours(project: Path) -> None:
     assert "watchdog.timeout" not in done.stdout.partition("FAILURES")[2]
 
 
-def test_pytest_timeouts_thread_ends_the_run(project: Path) -> None:
+def test_pytest_timeout_thread_method_ends_the_run(project: Path) -> None:
     """pytest-timeout's thread method ends the run with a dump of all stacks.
 
     A handler and a watchdog do not prevent it.
@@ -177,7 +177,7 @@ def test_pytest_lists_the_fixtures(project: Path) -> None:
         assert re.search(rf"^watchdog_{name} .*\n    \S", done.stdout, re.MULTILINE), name
 
 
-def test_who_uses_no_fixture_pays_next_to_nothing(project: Path) -> None:
+def test_unused_plugin_has_no_side_effects(project: Path) -> None:
     """A test run that uses no fixture has no additional thread, signal handler or import."""
     done = run(
         project,

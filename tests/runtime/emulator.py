@@ -183,7 +183,7 @@ class Emulator:
             EmulatorError: It did not start, or the warm-up ended the function's process.
         """
         if self._host is not None:
-            raise EmulatorError("the emulator runs already; close it first")
+            raise EmulatorError("the emulator is already running; close it first")
         self._host = _Host(self._function, self._take)
         try:
             self._host.__enter__()
@@ -235,7 +235,7 @@ class Emulator:
             time.sleep(0.2)
             raise EmulatorError(
                 f"no answer to {body} within {waited:.1f} s; the emulator "
-                f"{'still runs' if self.is_running else 'is gone'}\n{self.log_text}"
+                f"{'is still running' if self.is_running else 'has ended'}\n{self.log_text}"
             ) from error
         return Response(status, text, time.monotonic() - start)
 
@@ -282,7 +282,7 @@ class Emulator:
         with self._news:
             line = self._news.wait_for(found, timeout)
         if line is None:
-            raise EmulatorError(f"the line did not come within {timeout} s\n{self.log_text}")
+            raise EmulatorError(f"no such line within {timeout} s\n{self.log_text}")
         return line
 
     def close(self) -> None:

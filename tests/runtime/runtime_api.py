@@ -149,7 +149,7 @@ class RuntimeApi(runtime_api.RuntimeApi):
         """
         with self.news:
             if not self.news.wait_for(lambda: self._snapshots, within):
-                raise NoAnswer(f"nobody has asked for a restore in {within} s")
+                raise NoAnswer(f"no restore was requested within {within} s")
 
     def restore(self) -> None:
         """Answer the request for the restore, as Lambda does when it starts from the snapshot."""
@@ -181,7 +181,7 @@ class RuntimeApi(runtime_api.RuntimeApi):
         """
         with self.news:
             if not self.news.wait_for(lambda: self.pollers >= count, within):
-                raise NoAnswer(f"{self.pollers} workers of {count} ask for an event")
+                raise NoAnswer(f"only {self.pollers} of {count} workers requested an event")
 
     # ---- the runtime's side: called by the connections' threads ------------------------------
 

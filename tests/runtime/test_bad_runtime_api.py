@@ -185,7 +185,9 @@ def play(
             while process.poll() is None and not api.asked_again.wait(0.02):
                 if time.monotonic() > until:
                     process.kill()
-                    raise AssertionError(f"hangs; it said: {process.communicate()[0]}")
+                    raise AssertionError(
+                        f"the runtime hangs; its output: {process.communicate()[0]}"
+                    )
             asks = process.poll() is None
             if asks:
                 process.kill()
@@ -196,7 +198,9 @@ def play(
 
 
 @pytest.mark.parametrize("scene", SCENES.values(), ids=SCENES)
-def test_nonsense_is_met_as_without_the_watchdog(scene: Scene, tmp_path: Path) -> None:
+def test_malformed_answers_are_handled_as_without_the_watchdog(
+    scene: Scene, tmp_path: Path
+) -> None:
     """The runtime posts the same and ends in the same way as without the watchdog, in time."""
     (tmp_path / "app.py").write_text(HANDLER)
     with ThreadPoolExecutor() as pool:
@@ -206,7 +210,7 @@ def test_nonsense_is_met_as_without_the_watchdog(scene: Scene, tmp_path: Path) -
     assert watched.result() == bare.result()
 
 
-def test_a_registration_that_is_answered_with_nonsense_does_not_hold_up_the_start(
+def test_malformed_registration_answer_does_not_delay_start(
     tmp_path: Path,
 ) -> None:
     """An extension's registration that gets a malformed answer does not delay the start.

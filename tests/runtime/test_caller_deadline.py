@@ -8,7 +8,7 @@ from .harness import WAYS, Way, call, running, wrapped
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_the_caller_is_answered_before_it_gives_up(way: Way) -> None:
+def test_caller_is_answered_before_it_gives_up(way: Way) -> None:
     """A caller that gives up after 2 s gets the fallback's answer in time.
 
     The fallback knows the request; Lambda would have waited for 20 s.
@@ -39,7 +39,7 @@ def test_the_caller_is_answered_before_it_gives_up(way: Way) -> None:
         assert after.answer == {"statusCode": 200}
 
 
-def test_the_functions_own_timeout_counts_where_it_is_earlier() -> None:
+def test_earlier_function_timeout_applies() -> None:
     """A TIMEOUT that is longer than the function's own has no effect."""
     environment = {"WATCHDOG_LAMBDA_TIMEOUT": "28"}
     with running(

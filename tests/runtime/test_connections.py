@@ -89,7 +89,7 @@ def function(log: Path, trap: Trap, *, timeout: int = 2, **environment: str) -> 
     )
 
 
-def went_to(log: Path) -> set[str]:
+def addresses_used(log: Path) -> set[str]:
     """Return every address that any process of the function has passed to the system."""
     addresses: set[str] = set()
     for line in log.read_text(encoding="utf-8").splitlines():
@@ -104,12 +104,14 @@ def assert_one_address(emulator: Emulator, log: Path, trap: Trap) -> None:
     """End the function normally, and check that it has connected only to the Runtime API."""
     api = json.loads(emulator.invoke({"do": "ok"}).body)["api"]
     emulator.close()
-    assert went_to(log) == {api}
+    assert addresses_used(log) == {api}
     assert trap.caught == 0
 
 
 @pytest.mark.parametrize("last_resort", ["report", "exit", "supervise"])
-def test_nothing_but_the_runtime_api(tmp_path: Path, trap: Trap, last_resort: str) -> None:
+def test_function_connects_only_to_the_runtime_api(
+    tmp_path: Path, trap: Trap, last_resort: str
+) -> None:
     """The function connects to one address only, with the extension registered.
 
     The handler returns, is interrupted, or gets stuck and is answered for.
@@ -124,7 +126,7 @@ def test_nothing_but_the_runtime_api(tmp_path: Path, trap: Trap, last_resort: st
         assert_one_address(emulator, log, trap)
 
 
-def test_a_variable_that_the_handler_changes_moves_nothing(tmp_path: Path, trap: Trap) -> None:
+def test_runtime_api_address_changed_by_handler_has_no_effect(tmp_path: Path, trap: Trap) -> None:
     """The answer for a stuck handler goes to the address that Lambda gave at the start.
 
     A handler that changes the variable does not change the address.
@@ -137,11 +139,11 @@ def test_a_variable_that_the_handler_changes_moves_nothing(tmp_path: Path, trap:
         emulator.invoke({"do": "ok"})
 
     assert "gave up" in answer
-    assert trap.address not in went_to(log)
+    assert trap.address not in addresses_used(log)
     assert trap.caught == 0
 
 
-def test_whoever_goes_elsewhere_is_seen(tmp_path: Path, trap: Trap) -> None:
+def test_strace_detects_connections_elsewhere(tmp_path: Path, trap: Trap) -> None:
     """The control: a connection of the handler's own is seen by strace and by the listener."""
     log = tmp_path / "strace.log"
     emulator = function(log, trap)
@@ -149,5 +151,5 @@ def test_whoever_goes_elsewhere_is_seen(tmp_path: Path, trap: Trap) -> None:
     with log_shown(emulator), emulator:
         emulator.invoke({"do": "phone", "to": trap.address})
 
-    assert trap.address in went_to(log)
+    assert trap.address in addresses_used(log)
     assert trap.caught == 1

@@ -21,7 +21,7 @@ DURABLE = {"DurableExecutionArn": "arn:aws:lambda:execution", "CheckpointToken":
     ],
     ids=["durable", "durable-configured", "not-durable", "durable-exit"],
 )
-def test_a_durable_function_is_not_interrupted_unless_configured(
+def test_durable_function_is_not_interrupted_unless_configured(
     event: dict[str, Any],
     environment: dict[str, str],
     is_interrupted: bool,  # noqa: FBT001

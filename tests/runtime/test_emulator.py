@@ -50,14 +50,14 @@ def test_close_leaves_nothing_behind(function: Emulator) -> None:
     function.close()
 
 
-def test_crash_leaves_nothing_behind_either(function: Emulator) -> None:
+def test_close_after_emulator_crash_leaves_nothing_behind(function: Emulator) -> None:
     """If the emulator crashes, its children survive it, and close() ends them all the same."""
     with running(function):
         pids = function.invoke({"spawn": True}).json()
         assert isinstance(pids, list)
         assert function.pid is not None
         os.kill(function.pid, signal.SIGKILL)
-        with pytest.raises(EmulatorError, match="is gone"):
+        with pytest.raises(EmulatorError, match="the emulator has ended"):
             function.invoke({})
 
     assert not any(map(is_running, pids))
@@ -72,7 +72,7 @@ def test_flood_of_output_does_not_block_the_function(function: Emulator) -> None
         assert "x" * 1_000_000 in flooding.lines
 
 
-def test_line_that_does_not_come_is_given_up(function: Emulator) -> None:
+def test_waiting_for_a_line_is_bounded(function: Emulator) -> None:
     """Waiting for a line of the log is bounded, and the error shows the log."""
     with running(function):
         function.invoke({"say": "y"})
@@ -83,7 +83,7 @@ def test_line_that_does_not_come_is_given_up(function: Emulator) -> None:
         assert time.monotonic() - start < 1
 
 
-def test_function_that_does_not_start_is_an_error(tmp_path: Path) -> None:
+def test_failing_warm_up_raises(tmp_path: Path) -> None:
     """A warm-up that ends the function's process raises at the start, and shows the log."""
     function = bare("no_such_module.handler", cwd=tmp_path, warm_up={})
 

@@ -160,7 +160,7 @@ def test_hooks_and_fallback(orders: Emulator) -> None:
         assert normal.reports == noticed.reports == after.reports == []
 
 
-def test_hooks_and_fallback_in_the_shield() -> None:
+def test_hooks_and_fallback_commit_is_shielded() -> None:
     """An order whose commit has begun is committed completely.
 
     The interrupt waits for the shield.
@@ -288,7 +288,7 @@ def test_resumable_job(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "a.json").read_text(encoding="utf-8")) == [0, 1, 4, 9, 16]
 
 
-def test_resumable_job_without_the_watchdog_never_gets_anywhere(tmp_path: Path) -> None:
+def test_resumable_job_without_the_watchdog_makes_no_progress(tmp_path: Path) -> None:
     """Without the watchdog the job is killed before it has saved anything, so it never advances."""
     job = {"job": "a", "steps": 5, "seconds": 0.6}
     path = EXAMPLES / "resumable_job"
@@ -393,7 +393,7 @@ def test_telemetry_flush_when_stuck() -> None:
     ]
 
 
-def test_telemetry_flush_without_the_watchdog_loses_it() -> None:
+def test_telemetry_flush_without_the_watchdog_loses_data() -> None:
     """Under AWS's runtime alone a timeout loses the contents of the buffers."""
     path = EXAMPLES / "telemetry_flush"
     with running(bare("app.handler", cwd=path, timeout=TIMEOUT, warm_up={})) as function:

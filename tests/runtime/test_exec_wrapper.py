@@ -132,7 +132,7 @@ def test_layer_is_reproducible(layer: Path, tmp_path: Path) -> None:
     assert layer.read_bytes() == again.read_bytes()
 
 
-def test_layer_holds_the_package_and_nothing_that_lambda_has(layer: Path) -> None:
+def test_layer_contains_only_the_package(layer: Path) -> None:
     """The layer's entries are sorted, with fixed times and modes, and every module is compiled."""
     with zipfile.ZipFile(layer) as archive:
         entries = archive.infolist()
@@ -154,7 +154,7 @@ def test_layer_holds_the_package_and_nothing_that_lambda_has(layer: Path) -> Non
 # ---- the wrapper -------------------------------------------------------------------------------
 
 
-def test_layer_watches_the_function_of_a_managed_runtime(aws: AwsStart) -> None:
+def test_layer_watches_managed_runtime_function(aws: AwsStart) -> None:
     """The layer changes only one variable of the function. The handler is interrupted in time."""
     with running(aws.function(environment=with_wrapper(aws), warm_up={})) as function:
         normal = call(function, {})
@@ -171,7 +171,7 @@ def test_layer_watches_the_function_of_a_managed_runtime(aws: AwsStart) -> None:
         assert after.answer == {**normal.answer, "call": 4}
 
 
-def test_layer_is_loaded_compiled(aws: AwsStart) -> None:
+def test_layer_modules_load_from_bytecode(aws: AwsStart) -> None:
     """The layer's modules are loaded from their compiled files.
 
     The source is not read, and /opt is read-only on Lambda.
@@ -183,7 +183,7 @@ def test_layer_is_loaded_compiled(aws: AwsStart) -> None:
         assert call(function, {}).answer["call"] == 1
 
 
-def test_no_process_is_added(aws: AwsStart) -> None:
+def test_wrapper_adds_no_process(aws: AwsStart) -> None:
     """The wrapper adds no process: the runtime is the emulator's own child, as without it."""
     with running(aws.function(environment=with_wrapper(aws), warm_up={})) as function:
         answer = call(function, {}).answer
@@ -193,7 +193,7 @@ def test_no_process_is_added(aws: AwsStart) -> None:
         assert os.getsid(answer["pid"]) == answer["parent"]
 
 
-def test_disabled(aws: AwsStart) -> None:
+def test_disabled_wrapper_leaves_the_function_unchanged(aws: AwsStart) -> None:
     """With one more variable the function runs as if the layer were not installed."""
     environment = with_wrapper(aws, WATCHDOG_LAMBDA_DISABLED="1")
 
@@ -203,7 +203,7 @@ def test_disabled(aws: AwsStart) -> None:
 
 
 @pytest.mark.parametrize("wrapped", [True, False])
-def test_the_module_path_is_awss(aws: AwsStart, *, wrapped: bool) -> None:
+def test_module_path_matches_aws_bootstrap(aws: AwsStart, *, wrapped: bool) -> None:
     """The module path is AWS's, and .pth files are read.
 
     It has the task root, then the layers' site-packages before /opt/python.
@@ -230,7 +230,7 @@ def test_the_module_path_is_awss(aws: AwsStart, *, wrapped: bool) -> None:
 
 
 @pytest.mark.parametrize("python_path", ["", "/nowhere"])
-def test_layer_with_python_path(aws: AwsStart, python_path: str) -> None:
+def test_layer_is_found_with_python_path_set(aws: AwsStart, python_path: str) -> None:
     """The package is found with PYTHONPATH set. AWS's bootstrap leaves the layers out then."""
     environment = with_wrapper(aws, PYTHONPATH=python_path)
 
@@ -238,7 +238,7 @@ def test_layer_with_python_path(aws: AwsStart, python_path: str) -> None:
         assert call(function, {}).answer["package"] is not None
 
 
-def test_runtime_client_of_a_custom_image(aws: AwsStart) -> None:
+def test_wrapper_starts_runtime_client_of_custom_image(aws: AwsStart) -> None:
     """In a custom image the wrapper starts `python -m awslambdaric app.handler`.
 
     The layer is in /opt.
@@ -266,7 +266,7 @@ def test_missing_package_is_named(aws: AwsStart) -> None:
         assert "No module named 'watchdog_lambda'" in answer["errorMessage"]
 
 
-def test_entrypoint_as_the_function_s_handler(aws: AwsStart) -> None:
+def test_entrypoint_as_function_handler_needs_the_variable(aws: AwsStart) -> None:
     """With the entrypoint as the function's handler a variable names the wrapped one.
 
     If it is not set, the error says so.
@@ -284,7 +284,7 @@ def test_entrypoint_as_the_function_s_handler(aws: AwsStart) -> None:
 
 
 @pytest.mark.parametrize("order", ["vendor exec-wrapper", "exec-wrapper vendor"])
-def test_chained_with_another_vendors_wrapper(aws: AwsStart, order: str) -> None:
+def test_wrapper_chains_with_vendor_wrapper(aws: AwsStart, order: str) -> None:
     """Another vendor's wrapper works outside and inside of ours.
 
     The handler is interrupted in time, and the vendor's code flushes.
@@ -311,7 +311,7 @@ def test_chained_with_another_vendors_wrapper(aws: AwsStart, order: str) -> None
         assert after.answer["vendor"]["call"] == 4
 
 
-def test_a_fresh_process_keeps_the_wrapping(aws: AwsStart) -> None:
+def test_restarted_process_is_wrapped_again(aws: AwsStart) -> None:
     """The process that a supervisor starts anew in the same sandbox is wrapped again.
 
     It does not matter how the last one ended.

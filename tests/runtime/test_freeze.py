@@ -80,7 +80,7 @@ def assert_deadline_holds(function: Emulator) -> None:
     assert report["elapsed_ms"] == pytest.approx(FIRES_AT * 1000, abs=SLACK * 1000)
 
 
-def test_an_old_deadline_that_passed_in_the_freeze_fires_nothing(function: Emulator) -> None:
+def test_deadline_passed_during_freeze_does_not_fire(function: Emulator) -> None:
     """A deadline that passed in the freeze fires nothing.
 
     The watchdog wakes at the thaw, after its invocation has ended.
@@ -92,7 +92,7 @@ def test_an_old_deadline_that_passed_in_the_freeze_fires_nothing(function: Emula
     assert_deadline_holds(function)
 
 
-def test_an_old_deadline_in_the_middle_of_the_next_invocation_fires_nothing(
+def test_old_deadline_does_not_fire_during_next_invocation(
     function: Emulator,
 ) -> None:
     """The old invocation's deadline fires nothing if it passes during the next one.
@@ -106,7 +106,7 @@ def test_an_old_deadline_in_the_middle_of_the_next_invocation_fires_nothing(
     assert_deadline_holds(function)
 
 
-def test_frozen_right_after_a_timeout_that_was_answered(function: Emulator) -> None:
+def test_answered_timeout_before_freeze_is_not_repeated(function: Emulator) -> None:
     """A timeout that was answered just before the freeze has no second record or interrupt.
 
     Its hard deadline and last call pass in the freeze.
@@ -123,7 +123,7 @@ def test_frozen_right_after_a_timeout_that_was_answered(function: Emulator) -> N
     assert_deadline_holds(function)
 
 
-def test_frozen_while_a_hook_hangs(function: Emulator) -> None:
+def test_hook_hanging_through_freeze_does_not_affect_next_invocation(function: Emulator) -> None:
     """A hook that hangs in the freeze goes on after the thaw.
 
     It ends during the next invocation, without any effect on that.

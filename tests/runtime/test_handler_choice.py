@@ -109,7 +109,7 @@ def test_handler_is_found_in_the_task_root(code: Path, tmp_path: Path) -> None:
         ("", {"_HANDLER": "other.handler", "WATCHDOG_LAMBDA_HANDLER": "simple.handler"}, "simple"),
     ],
 )
-def test_precedence_of_the_ways_to_choose(
+def test_handler_precedence(
     code: Path, command: str, environment: Mapping[str, str], answer: str
 ) -> None:
     """The setting takes precedence over the command, and the command over Lambda's own variable."""
@@ -165,7 +165,7 @@ def test_bad_setting_is_named_with_its_value_and_a_remedy(
         assert remedy in told[0]
 
 
-def test_misspelt_setting_is_warned_of(code: Path) -> None:
+def test_misspelt_setting_gives_warning(code: Path) -> None:
     """An unknown variable with the prefix is taken for a typing mistake, and logged once."""
     environment = {"WATCHDOG_LAMBDA_GRACE": "2"}
     with running(wrapped("simple.handler", cwd=code, environment=environment)) as function:
@@ -175,7 +175,7 @@ def test_misspelt_setting_is_warned_of(code: Path) -> None:
         assert sum("WATCHDOG_LAMBDA_GRACE" in line.text for line in function.lines) == 1
 
 
-def test_the_runtime_is_where_others_look_for_it(tmp_path: Path) -> None:
+def test_runtime_module_is_where_sentry_patches_it(tmp_path: Path) -> None:
     """The runtime has the name under which Sentry patches it.
 
     Sentry disables itself if it does not find it there.

@@ -52,7 +52,7 @@ def shared() -> Iterator[Emulator]:
 
 
 @pytest.mark.parametrize("do", KINDS)
-def test_one_line_and_one_answer(shared: Emulator, do: str) -> None:
+def test_timeout_in_hard_state_gives_one_line_and_one_answer(shared: Emulator, do: str) -> None:
     """The interrupt lands, and its line is whole and within the bound.
 
     The process serves the next event.
@@ -80,7 +80,7 @@ def test_one_line_and_one_answer(shared: Emulator, do: str) -> None:
             assert len(report["threads"]) > 1
 
 
-def test_a_wait_for_a_buffers_lock_is_reported_and_killed(shared: Emulator) -> None:
+def test_wait_for_buffer_lock_is_reported_and_killed(shared: Emulator) -> None:
     """A handler that waits for a buffer's lock cannot be interrupted.
 
     It is reported, and Lambda kills. C code waits there without checking for signals. The line
@@ -134,9 +134,7 @@ except LambdaTimeout:
     ],
     ids=["full", "reader gone", "closed", "the user's file"],
 )
-def test_without_standard_output_the_line_goes_to_standard_error(
-    tmp_path: Path, setup: str
-) -> None:
+def test_record_goes_to_standard_error_without_standard_output(tmp_path: Path, setup: str) -> None:
     """Without standard output the whole line goes to standard error once, in time.
 
     The handler is interrupted, and the process serves the next event.

@@ -68,7 +68,7 @@ def test_exit_answers_and_ends_the_process() -> None:
         assert not Path("/proc", child.text.split()[1]).exists()
 
 
-def test_report_leaves_it_to_lambda() -> None:
+def test_report_leaves_the_kill_to_lambda() -> None:
     """By default the record says where the handler was, and Lambda kills the process."""
     with running(function("report")) as emulator:
         since = len(emulator.lines)
@@ -121,7 +121,7 @@ is_unfit = watch(last_resort="exit", fallback=unfit)(stuck)
         ("is_unfit", "LambdaTimeout", " (the fallback raised FaultException)"),
     ],
 )
-def test_the_fallback_is_posted_if_it_works(
+def test_last_resort_posts_fallback_or_error(
     tmp_path: Path, name: str, answer: Any, remark: str
 ) -> None:
     """A fallback that was given in code is posted.
@@ -147,13 +147,11 @@ def test_the_fallback_is_posted_if_it_works(
     ("warm_up", "first"),
     [
         # The timer counts the main thread's processor time, and half a processor is not enough.
-        pytest.param(
-            *(LOOK, 0.0), id="while the watchdog sleeps for another", marks=pytest.mark.alone
-        ),
-        pytest.param(None, 1.0, id="after a wait, in the one that it wakes for"),
+        pytest.param(*(LOOK, 0.0), id="in a later invocation, at once", marks=pytest.mark.alone),
+        pytest.param(None, 1.0, id="in the first invocation, after a wait"),
     ],
 )
-def test_gil_held_leaves_all_stacks_in_the_log(warm_up: object, first: float) -> None:
+def test_held_gil_leaves_all_stacks_in_the_log(warm_up: object, first: float) -> None:
     """If C code holds the GIL, faulthandler dumps all stacks before the kill.
 
     No Python code can run then, and the dump needs no GIL.

@@ -217,7 +217,7 @@ def assert_timed_out(answer: Answer) -> None:
 
 
 @pytest.mark.parametrize("environment", [{}, POLLS_IN_THREAD], ids=["image", "aws"])
-def test_stuck_workers_are_answered_in_time_and_serve_on(
+def test_stuck_workers_are_answered_in_time_and_keep_serving(
     tmp_path: Path, environment: dict[str, str]
 ) -> None:
     """Two workers that are stuck at once are interrupted, each by its own watchdog.
@@ -246,7 +246,7 @@ def test_stuck_workers_are_answered_in_time_and_serve_on(
             assert [i["outcome"] for i in reports[each]["interrupts"]] == ["delivered"]
 
 
-def test_one_stuck_worker_does_not_hold_up_the_other(tmp_path: Path) -> None:
+def test_stuck_worker_does_not_delay_the_other(tmp_path: Path) -> None:
     """A stuck worker does not affect the other one.
 
     That serves its invocations without an interrupt.
@@ -278,7 +278,7 @@ def test_without_the_package_workers_stay_pinned(tmp_path: Path) -> None:
         assert len(started.workers) == WORKERS
 
 
-def test_timeout_setting_takes_the_place_of_a_bogus_deadline(tmp_path: Path) -> None:
+def test_timeout_setting_replaces_bogus_deadline(tmp_path: Path) -> None:
     """The TIMEOUT setting corrects the emulator's bogus deadline."""
     with instance(tmp_path, told=BOGUS, environment=CORRECTED) as (api, started):
         stuck = [api.send({"hold": 60}) for _ in range(WORKERS)]
@@ -289,7 +289,7 @@ def test_timeout_setting_takes_the_place_of_a_bogus_deadline(tmp_path: Path) -> 
         assert "not watched" not in started.log
 
 
-def test_bogus_deadline_is_warned_of_once_per_worker(tmp_path: Path) -> None:
+def test_bogus_deadline_gives_one_warning_per_worker(tmp_path: Path) -> None:
     """With a bogus deadline the handler runs unwatched.
 
     Each worker logs once which setting helps.
@@ -333,7 +333,7 @@ def test_unreachable_code_is_interrupted_once_it_returns(tmp_path: Path, *, gil:
         assert report["outcome"] == ("raised" if gil else "stuck")
 
 
-def test_there_is_no_exit(tmp_path: Path) -> None:
+def test_exit_settings_have_no_effect(tmp_path: Path) -> None:
     """The log says that the exit settings have no effect.
 
     Lambda does not replace a worker that ends.
@@ -354,7 +354,7 @@ def test_there_is_no_exit(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("environment", [{}, POLLS_IN_THREAD], ids=["image", "aws"])
-def test_a_supervised_worker_is_replaced(tmp_path: Path, environment: dict[str, str]) -> None:
+def test_supervised_worker_is_replaced(tmp_path: Path, environment: dict[str, str]) -> None:
     """Each worker has a supervisor of its own, so a hang or a crash costs no worker."""
     settings = {"WATCHDOG_LAMBDA_LAST_RESORT": "supervise", **environment}
     with instance(tmp_path, environment=settings) as (api, started):
@@ -374,7 +374,7 @@ def test_a_supervised_worker_is_replaced(tmp_path: Path, environment: dict[str, 
         assert started.workers == supervisors
 
 
-def test_nothing_of_ours_is_in_the_parent_or_before_the_first_invocation(tmp_path: Path) -> None:
+def test_package_is_inactive_before_the_first_invocation(tmp_path: Path) -> None:
     """Before the first invocation the package has no thread, no timer and no signal.
 
     So what is forked is the plain runtime.
@@ -412,7 +412,7 @@ def timers(pid: int) -> int:
 
 # Where this warning is made an error, CPython drops it.
 @pytest.mark.parametrize("warnings", ["error", "always"])
-def test_python_warns_of_nothing(tmp_path: Path, warnings: str) -> None:
+def test_fork_gives_no_python_warning(tmp_path: Path, warnings: str) -> None:
     """Python warns of no fork in a process that has threads, as it would from 3.12 on.
 
     The package must not have started a thread before the fork.
@@ -684,7 +684,7 @@ class EmulatedInstances:
                 answers = self.both({"hold": 0.2})
                 if all(status == HTTPStatus.OK for status, _, _ in answers):
                     return {body["pid"] for _, body, _ in answers}
-            assert time.monotonic() < until, f"{WORKERS} workers do not serve"
+            assert time.monotonic() < until, f"fewer than {WORKERS} workers serve events"
             time.sleep(0.05)
 
 
@@ -697,7 +697,7 @@ def emulation() -> None:
 
 
 @pytest.mark.usefixtures("emulation")
-def test_emulators_workers_are_answered_in_time_and_serve_on(tmp_path: Path) -> None:
+def test_emulator_workers_are_answered_in_time_and_keep_serving(tmp_path: Path) -> None:
     """The emulator's stuck workers are interrupted in time and serve on.
 
     This is the same end to end, with the emulator's defective deadline and its JSON log.
@@ -722,7 +722,7 @@ def test_emulators_workers_are_answered_in_time_and_serve_on(tmp_path: Path) -> 
 
 
 @pytest.mark.usefixtures("emulation")
-def test_emulators_workers_stay_pinned_without_the_package(tmp_path: Path) -> None:
+def test_emulator_workers_stay_pinned_without_the_package(tmp_path: Path) -> None:
     """Without the package the caller is answered at the hard deadline. The worker stays busy."""
     with EmulatedInstances(tmp_path, PLAIN, {}) as emulator:
         for _, body, seconds in emulator.both({"hold": 60}, within=1):

@@ -74,14 +74,14 @@ def printed(done: Call, key: str) -> list[str]:
             events.kafka("ok", "block", "ok"),
             [{"partition": "mytopic-0", "offset": n} for n in (1, 2)],
             marks=pytest.mark.skipif(
-                not hasattr(EventType, "Kafka"), reason="Powertools knows of Kafka from 3.26 on"
+                not hasattr(EventType, "Kafka"), reason="Kafka needs Powertools 3.26 or newer"
             ),
         ),
         ("sqs", events.sqs("ok", "swallow", "ok"), ["message-2"]),
         ("async", events.sqs("block", "ok", "fail", "ok"), ["message-2", "message-0"]),
     ],
 )
-def test_a_partial_response_in_time(
+def test_partial_batch_response_is_returned_in_time(
     batches: Emulator, processor: str, event: dict[str, Any], failed: list[Any]
 ) -> None:
     """The records that were not done are reported to the event source in time.
@@ -118,12 +118,12 @@ TEN = ("ok",) * 6 + ("block",) + ("ok",) * 3
             events.kafka(*TEN),
             {"partition": "mytopic-0", "offset": 6},
             marks=pytest.mark.skipif(
-                not hasattr(EventType, "Kafka"), reason="Powertools knows of Kafka from 3.26 on"
+                not hasattr(EventType, "Kafka"), reason="Kafka needs Powertools 3.26 or newer"
             ),
         ),
     ],
 )
-def test_a_record_that_hangs_costs_itself_and_not_the_batch(
+def test_hanging_record_fails_alone(
     batches: Emulator, processor: str, event: dict[str, Any], failed: Any
 ) -> None:
     """A record that hangs fails alone: nine of ten are done, and the invocation has no timeout."""
@@ -134,7 +134,7 @@ def test_a_record_that_hangs_costs_itself_and_not_the_batch(
     assert done.reports == []
 
 
-def test_a_whole_batch_that_timed_out_is_an_error(batches: Emulator) -> None:
+def test_batch_without_finished_records_raises(batches: Emulator) -> None:
     """If no record was done, Powertools' own error with every record's error is raised."""
     timed_out = call(batches, {**events.sqs("block", "ok"), "processor": "sqs"})
 
@@ -148,7 +148,7 @@ def test_a_whole_batch_that_timed_out_is_an_error(batches: Emulator) -> None:
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("dev", ["0", "1"])
-def test_the_record_has_the_loggers_format(way: Way, dev: str) -> None:
+def test_timeout_record_uses_powertools_logger_format(way: Way, dev: str) -> None:
     """A timeout's record has the format of the user's Logger and is always one line.
 
     It has service, appended keys, correlation id and Lambda's context.
@@ -186,7 +186,7 @@ def daemon() -> Iterator[socket.socket]:
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_metrics_and_trace(way: Way, daemon: socket.socket) -> None:
+def test_timeout_adds_metric_and_trace_subsegment(way: Way, daemon: socket.socket) -> None:
     """A timeout adds our own metric to the user's.
 
     The trace gets a subsegment of ours, because the user's is closed.

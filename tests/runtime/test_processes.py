@@ -49,14 +49,14 @@ def seen(file: Path) -> dict[str, Any]:
     return found
 
 
-def test_the_first_invocation_finds_the_watchdog_running() -> None:
+def test_watchdog_runs_before_the_first_invocation() -> None:
     """The watchdog's thread is started during the init, when the function has a whole processor."""
     with running(wrapped("processes.handler")) as emulator:
         assert call(emulator, {}).answer["threads"] == 2
 
 
 @pytest.mark.parametrize(("how", "method"), CASES)
-def test_parent_is_answered_in_time_and_the_child_goes_on(
+def test_parent_is_answered_in_time_while_child_continues(
     function: Emulator, tmp_path: Path, how: str, method: str
 ) -> None:
     """The parent is answered in time, and its child goes on.
@@ -90,7 +90,7 @@ def test_parent_is_answered_in_time_and_the_child_goes_on(
             assert seen(tmp_path / "long") == undisturbed
 
 
-def test_without_the_package_the_same_work_ends_the_same_way(tmp_path: Path) -> None:
+def test_child_processes_behave_the_same_without_the_package(tmp_path: Path) -> None:
     """Without the package the same work has the same result: it is the standard library's own."""
     with running(bare("processes.handler", timeout=TIMEOUT, warm_up={})) as plain:
         for how, method in CASES:

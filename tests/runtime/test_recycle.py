@@ -61,7 +61,9 @@ def after(do: str, **environment: str) -> tuple[bool, dict[str, Any]]:
         ("wait", {"WISH": "recycle"}, "an after_timeout hook has asked for it"),
     ],
 )
-def test_the_process_is_replaced(do: str, environment: dict[str, str], reason: str) -> None:
+def test_process_is_replaced_after_possible_damage(
+    do: str, environment: dict[str, str], reason: str
+) -> None:
     """After a timeout that may have broken something the next event is served by another process.
 
     The caller is answered before the replacement.
@@ -82,7 +84,7 @@ def test_the_process_is_replaced(do: str, environment: dict[str, str], reason: s
         ("library", {"WISH": "keep"}),
     ],
 )
-def test_the_process_is_kept(do: str, environment: dict[str, str]) -> None:
+def test_process_is_kept_without_sign_of_damage(do: str, environment: dict[str, str]) -> None:
     """The process is kept if nothing indicates damage, or if a setting or a hook says so."""
     is_replaced, record = after(do, **environment)
 
@@ -100,7 +102,7 @@ ALONE: Final = {
 
 
 @pytest.mark.parametrize("last_resort", ["report", "exit"])
-def test_the_process_starts_anew_in_place(last_resort: str) -> None:
+def test_process_restarts_in_place(last_resort: str) -> None:
     """Without a supervisor the program is restarted repeatedly in the same process, warm.
 
     Processes that the invocation has started are ended.
@@ -131,7 +133,7 @@ def test_the_process_starts_anew_in_place(last_resort: str) -> None:
     ]
 
 
-def test_it_is_kept_where_the_init_does_not_fit_and_the_record_says_so() -> None:
+def test_process_is_kept_if_init_does_not_fit() -> None:
     """The process is kept if the init does not fit into the time that is left.
 
     The record says so. The init is estimated at this function's share of a processor.

@@ -31,7 +31,7 @@ def end(emulator: Emulator, *, busy: bool = False) -> list[str]:
     """End the sandbox as Lambda does, and return what the function wrote meanwhile."""
     since = len(emulator.lines)
     if busy:
-        caller = threading.Thread(target=invoke_in_vain, args=(emulator,))
+        caller = threading.Thread(target=invoke_until_the_end, args=(emulator,))
         caller.start()
         emulator.wait_for_line(lambda text: text == "busy", since=since)
     emulator.close()
@@ -40,7 +40,7 @@ def end(emulator: Emulator, *, busy: bool = False) -> list[str]:
     return [line.text for line in emulator.lines[since:]]
 
 
-def invoke_in_vain(emulator: Emulator) -> None:
+def invoke_until_the_end(emulator: Emulator) -> None:
     with contextlib.suppress(EmulatorError):
         emulator.invoke({"do": "sleep"})
 
@@ -54,7 +54,7 @@ def report(lines: list[str]) -> dict[str, Any]:
 
 @pytest.mark.parametrize("busy", [False, True], ids=["idle", "busy"])
 @pytest.mark.parametrize("way", WAYS)
-def test_hooks_run_and_the_process_ends_by_itself(way: Way, busy: bool) -> None:  # noqa: FBT001
+def test_shutdown_hooks_run_before_the_process_exits(way: Way, busy: bool) -> None:  # noqa: FBT001
     """The hooks run in reverse order of registration, and the process ends before it is killed.
 
     A hook that fails stops no other, and one line has their outcomes.
@@ -76,7 +76,7 @@ def test_hooks_run_and_the_process_ends_by_itself(way: Way, busy: bool) -> None:
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_a_hook_that_hangs_costs_no_other_its_turn(way: Way) -> None:
+def test_hanging_hook_does_not_block_other_hooks(way: Way) -> None:
     """A hook that hangs leaves time for the others, and the process ends before it is killed.
 
     All of them share 400 ms.
@@ -96,7 +96,7 @@ def test_a_hook_that_hangs_costs_no_other_its_turn(way: Way) -> None:
 @pytest.mark.parametrize("own", ["return", "exit"])
 @pytest.mark.parametrize("busy", [False, True], ids=["idle", "busy"])
 @pytest.mark.parametrize("way", WAYS)
-def test_the_users_own_handler_runs_as_well(way: Way, busy: bool, own: str) -> None:  # noqa: FBT001
+def test_user_sigterm_handler_runs_as_well(way: Way, busy: bool, own: str) -> None:  # noqa: FBT001
     """The user's SIGTERM handler runs once, in addition to the hooks.
 
     Its thread is in the handler, waits in Python, or waits in C.
@@ -122,7 +122,7 @@ def test_child_processes_can_be_terminated() -> None:
         assert emulator.invoke(OK).status == 200
 
 
-def test_a_supervisor_keeps_the_announcement() -> None:
+def test_supervisor_registers_the_extension_once() -> None:
     """The supervisor registers the extension once.
 
     The process that it starts anew listens for the signal, and does not register again.
@@ -142,7 +142,7 @@ def test_a_supervisor_keeps_the_announcement() -> None:
     assert not any("SIGKILL" in line for line in lines)
 
 
-def test_without_the_setting_a_hook_is_warned_of() -> None:
+def test_hook_without_the_setting_gives_warning() -> None:
     """Without the setting a hook for the sandbox's end never runs, and registering it warns."""
     with running(wrapped("ending.handler", timeout=4, warm_up=OK)) as emulator:
         lines = end(emulator)

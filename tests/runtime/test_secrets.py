@@ -70,7 +70,7 @@ def records(lines: list[str]) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines if '"watchdog.timeout"' in line]
 
 
-def test_the_search_finds_what_there_is() -> None:
+def test_search_finds_every_canary() -> None:
     """The control: with a handler that prints all it knows, the search finds every canary."""
     with running(function("plain")) as emulator:
         answer = emulator.invoke(event("print"))
@@ -82,7 +82,7 @@ def test_the_search_finds_what_there_is() -> None:
 
 
 @pytest.mark.parametrize("handler", ["plain", "falls_back"])
-def test_every_way_to_end(handler: str) -> None:
+def test_no_secret_is_logged_however_invocation_ends(handler: str) -> None:
     """No secret is found for any end of an invocation, of the process or of the sandbox.
 
     Handlers return, raise, swallow, drop the interrupt, process a batch and get stuck.
@@ -114,7 +114,7 @@ def test_every_way_to_end(handler: str) -> None:
     ("last_resort", "handler", "timeout"),
     [("exit", "plain", 2), ("exit", "falls_back", 2), ("supervise", "falls_back", 4)],
 )
-def test_the_last_resort(last_resort: str, handler: str, timeout: int) -> None:
+def test_last_resort_shows_no_secret(last_resort: str, handler: str, timeout: int) -> None:
     """The answer that is posted for a stuck handler and the next process's log show no secret."""
     emulator = function(handler, timeout=timeout, WATCHDOG_LAMBDA_LAST_RESORT=last_resort)
     with running(emulator):
@@ -129,7 +129,7 @@ def test_the_last_resort(last_resort: str, handler: str, timeout: int) -> None:
     assert not any(canary in answer for canary in CANARIES.values())
 
 
-def test_last_words() -> None:
+def test_stack_dump_shows_no_secret() -> None:
     """faulthandler's dump, made when C code keeps the GIL, has places of code and no secret."""
     emulator = wrapped("leaky.plain", timeout=2, environment=ENVIRONMENT)
     with running(emulator):
@@ -142,8 +142,8 @@ def test_last_words() -> None:
     assert found(lines) == []
 
 
-@pytest.mark.parametrize("as_json", [False, True], ids=["people", "machine"])
-def test_the_command(as_json: bool) -> None:  # noqa: FBT001
+@pytest.mark.parametrize("as_json", [False, True], ids=["text", "json"])
+def test_invoke_command_shows_no_secret(as_json: bool) -> None:  # noqa: FBT001
     """`invoke` shows the answer and the function's lines, and nothing secret besides."""
     options = ["--json"] if as_json else []
     done = run(
@@ -159,7 +159,7 @@ def test_the_command(as_json: bool) -> None:  # noqa: FBT001
     assert found(output.splitlines()) == []
 
 
-def test_check() -> None:
+def test_check_command_shows_no_secret() -> None:
     """`check` reads the environment for the settings, and shows only these."""
     done = run("check", "leaky.plain", "--path", str(HANDLERS), "--timeout", "3", **ENVIRONMENT)
 

@@ -30,7 +30,7 @@ def names(some: list[Claim]) -> list[str]:
 
 
 @pytest.mark.parametrize("claim", SHOWN, ids=names(SHOWN))
-def test_the_claim_holds_in_the_emulator(claim: Claim) -> None:
+def test_claim_holds_in_the_emulator(claim: Claim) -> None:
     """Each claim holds in the emulator with the package, each in a sandbox of its own."""
     with EmulatedPlatform(TIMEOUT) as at:
         verdict, seen = claim.verdict(at)
@@ -38,7 +38,7 @@ def test_the_claim_holds_in_the_emulator(claim: Claim) -> None:
     assert verdict == "held", seen
 
 
-def test_what_the_emulator_cannot_show_is_not_seen(capsys: pytest.CaptureFixture[str]) -> None:
+def test_claims_beyond_the_emulator_are_not_seen(capsys: pytest.CaptureFixture[str]) -> None:
     """A claim that the emulator cannot show is reported as not seen.
 
     The report has the reason, and the exit status differs from that of claims that held.
@@ -54,7 +54,7 @@ def test_what_the_emulator_cannot_show_is_not_seen(capsys: pytest.CaptureFixture
     assert all(reason in told for reason in EmulatedPlatform.lacks.values())
 
 
-def test_a_claim_that_does_not_hold_fails_the_run(
+def test_false_claim_fails_the_run(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A claim that does not hold fails the run.
@@ -76,7 +76,7 @@ def test_a_claim_that_does_not_hold_fails_the_run(
     assert "the caller got Task timed out" in told
 
 
-def test_the_command_runs_as_the_page_says(tmp_path: Path) -> None:
+def test_command_runs_from_any_directory(tmp_path: Path) -> None:
     """The command runs as a script from any directory.
 
     A second dump does not replace the first one.
@@ -180,7 +180,7 @@ def on_aws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ServicePlatform:
     "name",
     ["killed-without-us", "answered-with-us", "report-has-no-timeout", "hooks-at-the-end"],
 )
-def test_claims_are_looked_at_by_awss_command(on_aws: ServicePlatform, name: str) -> None:
+def test_claims_are_checked_with_the_aws_cli(on_aws: ServicePlatform, name: str) -> None:
     """The claims are checked by AWS's command, with operations and options of AWS's models.
 
     The seconds are those of Lambda's report.
@@ -192,14 +192,16 @@ def test_claims_are_looked_at_by_awss_command(on_aws: ServicePlatform, name: str
         assert seen.startswith("after 6.01 of 8 s")
 
 
-def test_metrics_are_counted(on_aws: ServicePlatform, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_metrics_are_awaited_and_counted(
+    on_aws: ServicePlatform, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Metrics are counted from a full minute on, and awaited until they arrive."""
     monkeypatch.setattr("time.sleep", lambda _seconds: None)
 
     assert BY_NAME["filters-count-one-each"].verdict(on_aws) == ("held", "one of each")
 
 
-def test_what_the_stack_has_not_is_not_seen(on_aws: ServicePlatform) -> None:
+def test_claims_about_missing_functions_are_not_seen(on_aws: ServicePlatform) -> None:
     """A claim about a function that was not deployed is reported as not seen.
 
     So is a claim that a package cannot show.
@@ -211,7 +213,7 @@ def test_what_the_stack_has_not_is_not_seen(on_aws: ServicePlatform) -> None:
     assert (verdict, "zip functions" in seen) == ("not seen", True)
 
 
-def test_without_awss_command_the_run_says_so(
+def test_missing_aws_cli_is_reported(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Without AWS's command the run says so before it checks anything."""
@@ -221,7 +223,7 @@ def test_without_awss_command_the_run_says_so(
     assert "install AWS's command line" in capsys.readouterr().err
 
 
-def test_every_role_and_every_claim_has_its_functions() -> None:
+def test_template_has_a_function_for_every_role() -> None:
     """The template has a function for each role that a claim needs."""
     template = (ROOT / "deploy/selftest/template.yaml").read_text(encoding="utf-8")
     source = Path(claims.__file__).read_text(encoding="utf-8")
@@ -231,7 +233,7 @@ def test_every_role_and_every_claim_has_its_functions() -> None:
         assert role in {"snapstart", "managed"} or f"\n  Image{role.capitalize()}:\n" in template
 
 
-def test_the_templates_have_the_same_filters() -> None:
+def test_templates_have_the_same_metric_filters() -> None:
     """The self-test's template has the same metric filters as the deployment's."""
 
     def patterns(path: str) -> dict[str, str]:

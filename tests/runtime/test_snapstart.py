@@ -146,7 +146,7 @@ def sandbox(
 
 @pytest.mark.parametrize("environment", [{}, POLLS_IN_THREAD], ids=["image", "aws"])
 @pytest.mark.parametrize("module", ["plain", "primed"])
-def test_the_first_invocation_after_the_restore_has_its_own_deadline(
+def test_first_invocation_after_restore_has_its_own_deadline(
     tmp_path: Path, environment: dict[str, str], module: str
 ) -> None:
     """The first invocation after the restore has its own deadline, and the hooks run in order.
@@ -181,7 +181,7 @@ def test_the_first_invocation_after_the_restore_has_its_own_deadline(
         assert api.init_errors == api.restore_errors == []
 
 
-def test_a_deadline_from_before_the_snapshot_passes_unnoticed(tmp_path: Path) -> None:
+def test_deadline_from_before_the_snapshot_does_not_fire(tmp_path: Path) -> None:
     """A deadline from before the snapshot has no effect.
 
     It passes during the snapshot or in the middle of the first invocation.
@@ -203,7 +203,7 @@ def test_a_deadline_from_before_the_snapshot_passes_unnoticed(tmp_path: Path) ->
             assert started.reports() == []
 
 
-def test_a_hook_that_fails_after_the_restore_is_told_as_without_the_package(tmp_path: Path) -> None:
+def test_failing_restore_hook_is_reported_as_without_the_package(tmp_path: Path) -> None:
     """A hook that fails after the restore gives the same error and status as without us."""
     told = []
     for runtime in (WATCHED, PLAIN):

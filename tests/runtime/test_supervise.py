@@ -97,7 +97,7 @@ def assert_gave_up(timed_out: Call, place: str) -> None:
         ("swallow", r"dying\.py:\d+ \(swallow\)"),
     ],
 )
-def test_each_way_to_hang_is_answered_before_the_limit(do: str, place: str) -> None:
+def test_every_kind_of_hang_is_answered_before_the_limit(do: str, place: str) -> None:
     """Each way to hang is answered before the limit with the place, and gives one record.
 
     The next call is served by the same sandbox.
@@ -133,7 +133,7 @@ def test_each_way_to_hang_is_answered_before_the_limit(do: str, place: str) -> N
         ),
     ],
 )
-def test_each_way_to_die_is_answered_at_once(do: str, message: str, place: str) -> None:
+def test_every_kind_of_death_is_answered_at_once(do: str, message: str, place: str) -> None:
     """Each way to die is answered at once, with the signal or status and the place if it is known.
 
     The next call is served by the same sandbox.
@@ -155,7 +155,7 @@ def test_each_way_to_die_is_answered_at_once(do: str, message: str, place: str) 
         assert (record["request_id"], record["outcome"]) == (crashed.request_id, "answered")
 
 
-def test_a_hang_after_pythons_end_is_answered() -> None:
+def test_hang_during_interpreter_exit_is_answered() -> None:
     """A hang in C code that runs at the exit is answered, without a place.
 
     No Python code runs any more.
@@ -169,7 +169,7 @@ def test_a_hang_after_pythons_end_is_answered() -> None:
         assert_same_sandbox(before, after)
 
 
-def test_a_hang_between_two_invocations_is_the_platforms() -> None:
+def test_hang_between_invocations_is_left_to_the_platform() -> None:
     """A hang between two invocations is left to the platform.
 
     The next event has been delivered to the process, and the supervisor does not know of it.
@@ -186,7 +186,7 @@ def test_a_hang_between_two_invocations_is_the_platforms() -> None:
         assert after["supervisor"] != before["supervisor"]
 
 
-def test_the_entrypoint_script_has_a_supervisor() -> None:
+def test_entrypoint_script_starts_a_supervisor() -> None:
     """The entrypoint script replaces the shell by a runtime with a supervisor."""
     script = str(Path(__file__).parents[2] / "bootstrap" / "entrypoint.sh")
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
@@ -204,7 +204,7 @@ def test_the_entrypoint_script_has_a_supervisor() -> None:
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_both_ways_to_get_hold_of_the_handler(way: Way) -> None:
+def test_handler_is_supervised_by_command_and_setting(way: Way) -> None:
     """A handler is supervised both as the image's command and by the setting.
 
     With the setting the runtime polls from another thread.
@@ -223,7 +223,7 @@ def test_both_ways_to_get_hold_of_the_handler(way: Way) -> None:
 
 
 @pytest.mark.parametrize("do", ["sum", "segfault", "exit"])
-def test_a_death_while_the_answer_is_sent_is_answered_once(do: str) -> None:
+def test_death_while_sending_the_answer_is_answered_once(do: str) -> None:
     """A process that dies while its answer is sent is answered for once.
 
     Here the platform has taken nothing of its answer. One that hangs there is left to the
@@ -241,7 +241,7 @@ def test_a_death_while_the_answer_is_sent_is_answered_once(do: str) -> None:
 
 
 @pytest.mark.parametrize(("do", "said"), [("segfault", "SIGSEGV"), ("exit", "exit status 7")])
-def test_a_death_between_two_invocations_is_the_platforms(do: str, said: str) -> None:
+def test_death_between_invocations_is_left_to_the_platform(do: str, said: str) -> None:
     """If the process dies between two invocations, the supervisor ends with the same status.
 
     No caller waits for an answer then.
@@ -266,7 +266,7 @@ def test_a_death_between_two_invocations_is_the_platforms(do: str, said: str) ->
         ("exit", "exited with status 7 in its init"),
     ],
 )
-def test_a_crash_in_init_is_reported_with_the_place(do: str, message: str) -> None:
+def test_crash_in_init_is_reported_with_location(do: str, message: str) -> None:
     """A crash in init is reported with the place, and the supervisor starts no new process."""
     emulator = wrapped(
         "dying.handler",
@@ -282,7 +282,7 @@ def test_a_crash_in_init_is_reported_with_the_place(do: str, message: str) -> No
         assert (record["outcome"], record["request_id"], record["elapsed_ms"]) == ("init", "", None)
 
 
-def test_an_error_in_init_is_the_runtimes_own() -> None:
+def test_error_in_init_is_posted_by_the_runtime() -> None:
     """An error in init is posted once, by the runtime itself."""
     environment = {"WATCHDOG_LAMBDA_LAST_RESORT": "supervise"}
     with running(wrapped("missing.handler", environment=environment)) as emulator:
@@ -295,7 +295,7 @@ def test_an_error_in_init_is_the_runtimes_own() -> None:
 @pytest.mark.parametrize(
     ("handler", "answer"), [("constant", {"constant": 1}), ("called", "LambdaTimeout")]
 )
-def test_a_static_fallback_is_posted_for_a_timeout(handler: str, answer: object) -> None:
+def test_static_fallback_is_posted_for_timeout_only(handler: str, answer: object) -> None:
     """A fallback that is a value is posted for a timeout, but never for a crash.
 
     A callable cannot be called where no Python code runs.
@@ -309,7 +309,7 @@ def test_a_static_fallback_is_posted_for_a_timeout(handler: str, answer: object)
         assert look(emulator)["calls"] == 1
 
 
-def test_a_callable_fallback_is_called_where_the_watchdog_runs() -> None:
+def test_callable_fallback_is_called_at_last_call() -> None:
     """A callable fallback is called at last call where the watchdog can run.
 
     Longer timeouts leave enough time for it.
@@ -329,7 +329,7 @@ def test_a_callable_fallback_is_called_where_the_watchdog_runs() -> None:
 
 
 @pytest.mark.parametrize("do", ["deadlock", "segfault"])
-def test_what_the_handler_has_started_is_ended(do: str) -> None:
+def test_processes_started_by_the_handler_are_ended(do: str) -> None:
     """All processes that the handler has started are ended.
 
     This includes those in a session of their own.
@@ -361,7 +361,7 @@ def members(session: str) -> list[str]:
     return found
 
 
-def test_the_runtime_ends_with_its_supervisor() -> None:
+def test_runtime_ends_with_its_supervisor() -> None:
     """If the supervisor is killed, the runtime's process ends too.
 
     The platform starts both anew.

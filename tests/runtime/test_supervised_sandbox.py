@@ -151,7 +151,7 @@ class Refusing(RuntimeApi):
         return super().post(request_id, kind, text, error)
 
 
-def test_an_answer_that_is_refused_leaves_the_handler_its_own(tmp_path: Path) -> None:
+def test_handler_answers_if_supervisor_answer_is_refused(tmp_path: Path) -> None:
     """If the platform refuses the supervisor's answer, the process goes on and its answer counts.
 
     The log has the status.
@@ -167,12 +167,12 @@ def test_an_answer_that_is_refused_leaves_the_handler_its_own(tmp_path: Path) ->
 
         assert (answer.kind, answer.body) == ("response", before)
         assert after == before, "the same process"
-        assert api.refused == 1, "not tried again"
+        assert api.refused == 1, "the answer was sent again"
         [record] = function.records("watchdog.refused")
         assert record["status"] == 403
 
 
-def test_a_durable_function_is_left_to_lambda(tmp_path: Path) -> None:
+def test_durable_function_is_left_to_lambda(tmp_path: Path) -> None:
     """A durable function's process ends as without the package, and nothing is posted.
 
     An error would be final there.
@@ -187,7 +187,7 @@ def test_a_durable_function_is_left_to_lambda(tmp_path: Path) -> None:
         assert function.records("watchdog.crash") == []
 
 
-def test_an_earlier_caller_is_answered_before_it_gives_up(tmp_path: Path) -> None:
+def test_timeout_setting_answers_before_the_caller_gives_up(tmp_path: Path) -> None:
     """A caller that gives up before the function's timeout is answered in time.
 
     TIMEOUT says when it gives up.
@@ -201,7 +201,7 @@ def test_an_earlier_caller_is_answered_before_it_gives_up(tmp_path: Path) -> Non
         assert 0.8 < answer.seconds < 1.0
 
 
-def test_a_crash_goes_to_standard_error_for_whoever_has_asked(tmp_path: Path) -> None:
+def test_pythonfaulthandler_writes_crash_to_standard_error(tmp_path: Path) -> None:
     """With PYTHONFAULTHANDLER set a crash's stack is on standard error, besides the record."""
     environment = {"PYTHONFAULTHANDLER": "1"}
     with (
@@ -215,7 +215,7 @@ def test_a_crash_goes_to_standard_error_for_whoever_has_asked(tmp_path: Path) ->
         assert "Fatal Python error: Segmentation fault" in function.log
 
 
-def test_nobody_waits_for_a_fresh_init_but_who_needs_it(tmp_path: Path) -> None:
+def test_answer_is_delivered_before_the_next_init(tmp_path: Path) -> None:
     """The platform delivers the answer before the new process's init.
 
     The supervisor asks for the next event first.
@@ -235,7 +235,7 @@ def test_nobody_waits_for_a_fresh_init_but_who_needs_it(tmp_path: Path) -> None:
         assert served.seconds > 2
 
 
-def test_the_end_of_a_fresh_init_is_in_the_log(tmp_path: Path) -> None:
+def test_crash_in_restarted_init_is_logged(tmp_path: Path) -> None:
     """If a new process dies in its init, the log has the place.
 
     The supervisor ends with the same status.
@@ -255,7 +255,7 @@ def test_the_end_of_a_fresh_init_is_in_the_log(tmp_path: Path) -> None:
 # ---- signals -----------------------------------------------------------------------------------
 
 
-def test_a_parent_that_ignores_its_childrens_end_changes_nothing(tmp_path: Path) -> None:
+def test_inherited_sigchld_ignore_is_harmless(tmp_path: Path) -> None:
     """The supervisor notices a child's end although SIGCHLD is ignored by inheritance.
 
     The kernel would report no end then.
@@ -306,7 +306,7 @@ def test_sigterm_reaches_the_runtime_once(tmp_path: Path, busy: bool) -> None:  
         eventually(lambda: not is_running(pid))
 
 
-def test_sigterm_during_a_fresh_start_ends_both(tmp_path: Path) -> None:
+def test_sigterm_during_restart_ends_both_processes(tmp_path: Path) -> None:
     """SIGTERM during a new process's init ends the process and the supervisor.
 
     Nothing is started anew.
@@ -335,7 +335,7 @@ def frozen(*pids: int) -> Iterator[None]:
         os.kill(pid, signal.SIGCONT)
 
 
-def test_a_freeze_between_invocations_has_nobody_act(tmp_path: Path) -> None:
+def test_freeze_between_invocations_has_no_effect(tmp_path: Path) -> None:
     """A freeze between invocations that lasts longer than the timeout has no effect.
 
     The same process serves on.
@@ -350,7 +350,7 @@ def test_a_freeze_between_invocations_has_nobody_act(tmp_path: Path) -> None:
         assert "watchdog." not in function.log
 
 
-def test_a_freeze_in_an_invocation_leaves_the_answer_to_the_handler(tmp_path: Path) -> None:
+def test_freeze_during_invocation_leaves_answer_to_handler(tmp_path: Path) -> None:
     """After a freeze during an invocation the handler's own answer counts.
 
     It comes long after the deadline.
@@ -367,7 +367,7 @@ def test_a_freeze_in_an_invocation_leaves_the_answer_to_the_handler(tmp_path: Pa
         assert (answer.kind, answer.body) == ("response", before)
 
 
-def test_a_freeze_in_a_fresh_init_changes_nothing(tmp_path: Path) -> None:
+def test_freeze_during_restarted_init_has_no_effect(tmp_path: Path) -> None:
     """A freeze during a new process's init has no effect.
 
     The next event has been asked for, so the platform may freeze; it delivers the event after
@@ -423,10 +423,10 @@ def memory_limit(mebibytes: int) -> Iterator[Path]:
         finally:
             _remove(group)
         return
-    pytest.skip("no control group can be made here")
+    pytest.skip("a control group cannot be created here")
 
 
-def test_the_kernels_end_for_lack_of_memory_is_answered(tmp_path: Path) -> None:
+def test_oom_kill_is_answered(tmp_path: Path) -> None:
     """A kill by the kernel for lack of memory is answered with the peak and the limit.
 
     The supervisor is spared, and a new process serves on.
@@ -461,7 +461,7 @@ if not os.path.exists("daemon"):
 """
 
 
-def test_a_daemon_of_the_init_is_the_users(tmp_path: Path) -> None:
+def test_daemon_started_in_init_is_not_ended(tmp_path: Path) -> None:
     """A daemon that the init has started in a session of its own is not ended."""
     with RuntimeApi(timeout=TIMEOUT) as api, started(tmp_path, api, DAEMON):
         before = api.invoke(LOOK).body
@@ -476,7 +476,7 @@ def test_a_daemon_of_the_init_is_the_users(tmp_path: Path) -> None:
             os.kill(daemon, signal.SIGKILL)
 
 
-def test_a_crash_of_a_forked_child_is_not_the_runtimes(tmp_path: Path) -> None:
+def test_crash_of_forked_child_is_not_reported_as_runtime_crash(tmp_path: Path) -> None:
     """A forked child's crash is not taken for a crash of the runtime's process.
 
     It writes nothing into the file that the next crash is read from.
@@ -509,7 +509,7 @@ def recycle_before_the_next_event():
 """
 
 
-def test_a_process_that_asks_to_be_replaced_has_answered(tmp_path: Path) -> None:
+def test_recycled_process_has_sent_its_own_answer(tmp_path: Path) -> None:
     """A process that asks to be replaced has sent its own answer before.
 
     It is replaced between two invocations, and the new one serves the next event.
@@ -536,7 +536,7 @@ def test_a_process_that_asks_to_be_replaced_has_answered(tmp_path: Path) -> None
 # ---- where there is none -----------------------------------------------------------------------
 
 
-def test_another_thread_before_the_entrypoint(tmp_path: Path) -> None:
+def test_supervise_falls_back_to_exit_if_another_thread_runs(tmp_path: Path) -> None:
     """If another thread runs before the entrypoint, there is no supervisor and exit is used.
 
     The log says so once, with the reason.
@@ -555,7 +555,7 @@ def test_another_thread_before_the_entrypoint(tmp_path: Path) -> None:
         assert function.log.count(said) == 1
 
 
-def test_a_decorator_without_the_entrypoint(tmp_path: Path) -> None:
+def test_decorator_alone_starts_no_supervisor(tmp_path: Path) -> None:
     """A decorator starts no supervisor, because the handler's code is being imported by then."""
     handler = HANDLER + "\nfrom watchdog_lambda import watch\nhandler = watch(handler)\n"
     with (
@@ -580,7 +580,7 @@ def wake_ups(pid: int) -> int:
     return int(found[1])
 
 
-def test_the_supervisor_wakes_once_in_the_length_of_a_timeout(tmp_path: Path) -> None:
+def test_supervisor_wakes_once_per_timeout_length(tmp_path: Path) -> None:
     """The supervisor wakes once in the length of a timeout, whatever the runtime does.
 
     That holds after a restart, too.
@@ -613,7 +613,7 @@ sys.addaudithook(note)
 """
 
 
-def test_the_supervisor_imports_nothing_after_the_fork(tmp_path: Path) -> None:
+def test_supervisor_imports_nothing_after_the_fork(tmp_path: Path) -> None:
     """The supervisor imports nothing after the fork, which would cost it memory and time."""
     (tmp_path / "sitecustomize.py").write_text(NOT_AFTER_THE_FORK, encoding="utf-8")
     paths = f"{tmp_path}:{Path(watchdog_lambda.__file__).parents[1]}"
@@ -629,7 +629,7 @@ def test_the_supervisor_imports_nothing_after_the_fork(tmp_path: Path) -> None:
         assert "the supervisor: " not in function.log
 
 
-def test_the_snapshot_is_asked_for_once(tmp_path: Path) -> None:
+def test_snapshot_restore_is_requested_once(tmp_path: Path) -> None:
     """The restore from the snapshot is requested once, and a new process finds itself restored."""
     environment = {"AWS_LAMBDA_INITIALIZATION_TYPE": "snap-start"}
 

@@ -158,7 +158,7 @@ def time_out(function: Emulator, event: dict[str, object]) -> tuple[Call, dict[s
 
 
 @pytest.mark.parametrize(("shared", "do"), CASES, indirect=["shared"])
-def test_timeout_is_answered_in_time_and_in_place(function: Emulator, do: str) -> None:
+def test_timeout_is_answered_in_time_by_the_same_process(function: Emulator, do: str) -> None:
     """A stuck handler's caller gets its answer or an error in time.
 
     The process serves the next call.
@@ -217,7 +217,7 @@ def assert_report(report: dict[str, Any], request_id: str) -> None:
     assert report["hooks"] == []
 
 
-def test_own_answer_is_the_response(function: Emulator) -> None:
+def test_caught_timeout_returns_the_handlers_answer(function: Emulator) -> None:
     """A handler that catches the interrupt can read its message, and chooses its own answer."""
     with log_shown(function, since=len(function.lines)):
         timed_out, report = time_out(function, {"do": "own_answer"})
@@ -227,7 +227,7 @@ def test_own_answer_is_the_response(function: Emulator) -> None:
         assert report["outcome"] == "returned"
 
 
-def test_other_threads_are_in_the_report(function: Emulator) -> None:
+def test_report_includes_other_threads(function: Emulator) -> None:
     """The report has other threads' stacks by thread name.
 
     Handlers often wait for other threads.
@@ -249,7 +249,7 @@ def test_normal_invocation_logs_nothing(function: Emulator) -> None:
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_short_timeout_stays_protected(way: Way) -> None:
+def test_short_timeout_gets_a_shorter_grace_period(way: Way) -> None:
     """A function that has only 1 s is interrupted after three quarters of it.
 
     The default grace period of 3 s is cut to a quarter of the time.
@@ -263,7 +263,7 @@ def test_short_timeout_stays_protected(way: Way) -> None:
         assert report["grace_period_ms"] == pytest.approx(250, abs=10)
 
 
-def test_grace_period_setting_holds() -> None:
+def test_grace_period_setting_is_respected() -> None:
     """A grace period that is less than a quarter of the time is used as it is set."""
     environment = {"WATCHDOG_LAMBDA_GRACE_PERIOD": "0.3"}
     function = wrapped("app.handler", environment=environment, warm_up={"do": "ok"})
@@ -275,7 +275,7 @@ def test_grace_period_setting_holds() -> None:
         assert report["grace_period_ms"] == pytest.approx(300, abs=1)
 
 
-def test_without_the_package_lambda_kills() -> None:
+def test_lambda_kills_without_the_package() -> None:
     """The control: under the runtime alone Lambda kills the same handler."""
     with running(bare("app.handler", timeout=1, warm_up={"do": "ok"})) as function:
         killed = call(function, {"do": "sleep"})
@@ -285,7 +285,7 @@ def test_without_the_package_lambda_kills() -> None:
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_disabled_calls_the_handler_straight(way: Way) -> None:
+def test_disabled_watchdog_calls_the_handler_directly(way: Way) -> None:
     """With the watchdog disabled Lambda kills, as without the package."""
     environment = {"WATCHDOG_LAMBDA_DISABLED": "1"}
     function = wrapped(
@@ -298,7 +298,7 @@ def test_disabled_calls_the_handler_straight(way: Way) -> None:
         assert killed.reports == []
 
 
-def test_handlers_own_timer_and_signals_go_on() -> None:
+def test_handler_timers_and_signals_keep_working() -> None:
     """A handler's own timer ticks before, during and after a timeout.
 
     Its SIGTERM handler runs, too.

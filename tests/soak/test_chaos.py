@@ -20,7 +20,7 @@ pytestmark = pytest.mark.soak
 
 
 @pytest.mark.timeout(300)  # a quarter of a minute on a machine that is not busy
-def test_nothing_goes_wrong_under_any_condition() -> None:
+def test_no_violation_under_any_condition() -> None:
     """Nothing fails under any condition in half a second each.
 
     A condition that this machine cannot have is reported.
@@ -35,7 +35,7 @@ def test_nothing_goes_wrong_under_any_condition() -> None:
     assert set(re.findall(r"^SKIPPED: [\d.]+ (\w+)", done.stdout, re.MULTILINE)) == skipped
 
 
-def test_an_interrupt_that_is_left_behind_is_found(tmp_path: Path) -> None:
+def test_leaked_interrupt_is_detected(tmp_path: Path) -> None:
     """An interrupt that is left behind is found under a condition as well."""
     (tmp_path / "sitecustomize.py").write_text(SABOTAGE)
 
@@ -53,7 +53,7 @@ def test_an_interrupt_that_is_left_behind_is_found(tmp_path: Path) -> None:
     assert "--seed 7" in done.stdout.splitlines()[-1]
 
 
-def test_ctrl_c_prints_what_there_is() -> None:
+def test_ctrl_c_prints_partial_results() -> None:
     """At Ctrl-C the running cell is shown with its figures so far.
 
     The other cells are not started.

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.soak
 
 
-def test_nothing_grows() -> None:
+def test_timeouts_cause_no_growth() -> None:
     """Memory, descriptors, threads and objects do not grow with timeouts.
 
     There are some hundreds of timeouts, of every kind.
@@ -26,7 +26,7 @@ def test_nothing_grows() -> None:
     assert done.stdout.endswith("\nFLAT\n")
 
 
-def test_a_leak_is_found(tmp_path: Path) -> None:
+def test_leak_is_detected(tmp_path: Path) -> None:
     """A leak is found: here the exceptions are kept."""
     (tmp_path / "sitecustomize.py").write_text(
         f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"

@@ -30,7 +30,7 @@ MUTANTS: Final = {
 """By name: the module, the lines that are replaced, and what replaces them."""
 
 
-def test_every_event_has_one_answer_and_its_own() -> None:
+def test_every_event_gets_exactly_its_own_answer() -> None:
     """Every event has one answer, its own, however close to the decision its handler ends."""
     done = run("race", "--count=200")
 
@@ -39,7 +39,7 @@ def test_every_event_has_one_answer_and_its_own() -> None:
 
 
 @pytest.mark.parametrize("mutant", MUTANTS)
-def test_a_mistake_is_found(mutant: str, tmp_path: Path) -> None:
+def test_mutants_are_detected(mutant: str, tmp_path: Path) -> None:
     """Each of the two mutants, which send two answers, is found."""
     module, before, after = MUTANTS[mutant]
     path = ROOT.joinpath(*module.split(".")).with_suffix(".py")

@@ -36,7 +36,7 @@ _handler.conclude = leave_one_behind
 
 @pytest.mark.parametrize("only", [(), ("--only=blocks",)], ids=["invocations", "blocks"])
 @pytest.mark.parametrize("delivery", ["nudge", "injection"])
-def test_a_race_at_the_end_neither_leaks_nor_loses(
+def test_settle_race_neither_leaks_nor_loses_results(
     delivery: str, only: tuple[str, ...], tmp_path: Path
 ) -> None:
     """Nothing lands outside of its invocation or block, and no finished result is lost.
@@ -58,7 +58,7 @@ def test_a_race_at_the_end_neither_leaks_nor_loses(
     assert f"{close:,}" == cell["rows"]["woke within 50 us of the end"]
 
 
-def test_an_interrupt_that_is_left_behind_is_found(tmp_path: Path) -> None:
+def test_leaked_interrupt_is_detected(tmp_path: Path) -> None:
     """The soak fails if an interrupt is still on its way when the invocation has settled."""
     (tmp_path / "sitecustomize.py").write_text(SABOTAGE)
 
@@ -74,7 +74,7 @@ def test_an_interrupt_that_is_left_behind_is_found(tmp_path: Path) -> None:
     assert "a finished result was lost" in done.stdout
 
 
-def test_ctrl_c_prints_what_there_is() -> None:
+def test_ctrl_c_prints_partial_results() -> None:
     """At Ctrl-C the soak prints its table so far, and says that it was interrupted."""
     with subprocess.Popen(
         command("soak", "--delivery=nudge"),
@@ -93,7 +93,7 @@ def test_ctrl_c_prints_what_there_is() -> None:
     assert "interrupted" in output.splitlines()[-1]
 
 
-def test_a_missing_interpreter_is_told() -> None:
+def test_missing_interpreter_is_an_error() -> None:
     """A missing interpreter is an error, because nothing can be run with it."""
     done = run("soak", "--interpreter=/nowhere/python")
 

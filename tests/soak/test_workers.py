@@ -15,7 +15,7 @@ pytestmark = pytest.mark.soak
 
 
 @pytest.mark.parametrize("style", ["processes", "instances"])
-def test_every_event_has_its_own_answer(style: str) -> None:
+def test_every_event_gets_its_own_answer(style: str) -> None:
     """With two workers every event has its own answer, and every timeout its line."""
     done = run("workers", "--timeouts=40", "--workers=2", f"--style={style}")
 
@@ -23,7 +23,7 @@ def test_every_event_has_its_own_answer(style: str) -> None:
     assert " 0 violations" in done.stdout
 
 
-def test_a_record_too_many_is_found(tmp_path: Path) -> None:
+def test_duplicate_record_is_detected(tmp_path: Path) -> None:
     """A second record of one timeout is found."""
     (tmp_path / "sitecustomize.py").write_text(
         f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"

@@ -37,15 +37,15 @@ RECOVERING: Final = {
 def outcomes(name: str, way: str, ports: dict[str, int], *do: str) -> list[Outcome]:
     case = CASES[name]
     if case.server in PACKAGES and case.server not in ports:
-        pytest.skip(f"there is no {case.server} here: apt-get install {PACKAGES[case.server][0]}")
+        pytest.skip(f"{case.server} is not installed: apt-get install {PACKAGES[case.server][0]}")
     found = f"from importlib.util import find_spec as f; exit(f({case.library!r}) is None)"
     if case.library and subprocess.run([PYTHON, "-c", found], check=False).returncode:
-        pytest.skip(f"there is no {case.library} here: dev.py stacks --install")
+        pytest.skip(f"{case.library} is not installed: dev.py stacks --install")
     return run(name, case.server, way, ports, *do)
 
 
 @pytest.mark.parametrize("name", [n for n, case in CASES.items() if case.family != "computing"])
-def test_a_client_that_hangs(name: str, ports: dict[str, int]) -> None:
+def test_client_that_hangs_is_interrupted_in_time(name: str, ports: dict[str, int]) -> None:
     """A client that hangs is interrupted in time.
 
     The defaults apply, with a limit of three seconds.
@@ -59,7 +59,7 @@ def test_a_client_that_hangs(name: str, ports: dict[str, int]) -> None:
 
 
 @pytest.mark.parametrize("name", [n for n, case in CASES.items() if case.family == "computing"])
-def test_what_computes_is_answered_for(name: str, ports: dict[str, int]) -> None:
+def test_computing_client_is_answered_for_by_supervisor(name: str, ports: dict[str, int]) -> None:
     """A client that computes is answered for in time by a supervisor.
 
     A new process serves the next event.
@@ -70,13 +70,13 @@ def test_what_computes_is_answered_for(name: str, ports: dict[str, int]) -> None
     assert not told.said, told
 
 
-def test_each_library_that_is_known_to_recover_has_a_case() -> None:
+def test_every_recovering_library_has_a_case() -> None:
     """Each library that is known to recover has a case here, so that the table is tested."""
     assert set(RECOVERING) == recovering
 
 
 @pytest.mark.parametrize("name", sorted(set(RECOVERING.values())))
-def test_a_library_recovers_wherever_the_interrupt_lands(name: str, ports: dict[str, int]) -> None:
+def test_library_recovers_wherever_the_interrupt_lands(name: str, ports: dict[str, int]) -> None:
     """A library recovers wherever the interrupt lands.
 
     The process is kept, with quick calls in a row until it lands, while others compute.

@@ -31,10 +31,10 @@ class Gate:
         """Set `reached` and wait. Only the first thread that comes is held."""
         if not self.reached.is_set():
             self.reached.set()
-            assert self._open.wait(BOUND), "nobody has opened the gate"
+            assert self._open.wait(BOUND), "the gate was not opened in time"
 
     def wait_until_reached(self) -> None:
-        assert self.reached.wait(BOUND), f"nobody has come to the gate: {_state()}"
+        assert self.reached.wait(BOUND), f"no thread reached the gate: {_state()}"
 
     def open(self) -> None:
         self._open.set()

@@ -67,7 +67,7 @@ def report(done: Call) -> dict[str, Any]:
     return found
 
 
-def test_mangum_while_the_loop_waits(web: Emulator) -> None:
+def test_mangum_cancels_a_waiting_route(web: Emulator) -> None:
     """While Mangum's loop waits, the task is cancelled and its cleanup runs.
 
     Mangum alone would leave it pending.
@@ -81,7 +81,7 @@ def test_mangum_while_the_loop_waits(web: Emulator) -> None:
     assert is_alive(web)
 
 
-def test_mangum_while_a_route_blocks(web: Emulator) -> None:
+def test_mangum_interrupts_a_blocking_route(web: Emulator) -> None:
     """A route that blocks gets the interrupt, and Mangum answers as for every error of a route."""
     done = call(web, request("/block"))
 
@@ -92,7 +92,7 @@ def test_mangum_while_a_route_blocks(web: Emulator) -> None:
     assert is_alive(web)
 
 
-def test_mangum_with_a_route_on_a_thread(web: Emulator) -> None:
+def test_mangum_answers_in_time_with_a_route_on_a_thread(web: Emulator) -> None:
     """With a route on a thread the caller is answered in time.
 
     The thread cannot be stopped, and goes on until it ends by itself.
@@ -104,7 +104,7 @@ def test_mangum_with_a_route_on_a_thread(web: Emulator) -> None:
     assert is_alive(web)
 
 
-def test_powertools_route(rest: Emulator) -> None:
+def test_powertools_route_raises_the_timeout(rest: Emulator) -> None:
     """The error leaves a Powertools route through the resolver. The metrics so far are written."""
     done = call(rest, request("/sleep"))
 
@@ -114,11 +114,11 @@ def test_powertools_route(rest: Emulator) -> None:
     metrics = [line for line in done.lines if "CloudWatchMetrics" in line]
     assert [json.loads(line)["Begun"] for line in metrics] == [[1.0]]
     record = report(done)
-    assert record["service"] == "orders", "it went through the user's Logger"
+    assert record["service"] == "orders", "the user's Logger did not write the record"
     assert is_alive(rest)
 
 
-def test_powertools_exception_handler(rest: Emulator) -> None:
+def test_powertools_exception_handler_answers(rest: Emulator) -> None:
     """`@app.exception_handler(TimeoutError)` answers for the routes of Powertools."""
     done = call(rest, request("/answered"))
 

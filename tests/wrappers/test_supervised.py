@@ -46,7 +46,9 @@ def serves_on_after(emulator: Emulator, do: str, error: str) -> None:
 
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("vendor", VENDORS, ids=lambda vendor: vendor.name)
-def test_vendor(vendor: Vendor, order: Order, tls: tuple[ssl.SSLContext, Path]) -> None:
+def test_vendor_wrapper_works_under_supervisor(
+    vendor: Vendor, order: Order, tls: tuple[ssl.SSLContext, Path]
+) -> None:
     """Each vendor's wrapper works under a supervisor, and the vendor hears of later invocations.
 
     A wrapper around ours that has started a thread is the exception: the log says that there is
@@ -67,11 +69,11 @@ def test_vendor(vendor: Vendor, order: Order, tls: tuple[ssl.SSLContext, Path]) 
         for do, error in (("crash", "RuntimeCrash"), ("hold", "LambdaTimeout")):
             serves_on_after(emulator, do, error)
             told = invoke(emulator, intake, {})
-            assert told.call.request_id in told.to(vendor), "it has not been flushed"
+            assert told.call.request_id in told.to(vendor), "the vendor's data was not flushed"
 
 
 @pytest.mark.parametrize("module", ["awslambdaric", "watchdog_lambda"])
-def test_sentry(module: str) -> None:
+def test_sentry_patches_each_restarted_process(module: str) -> None:
     """Sentry, which patches the runtime, does so in each new process."""
     handler = "sentry_app.handler"
     environment = {"WATCHDOG_LAMBDA_HANDLER": handler} if module == "awslambdaric" else {}

@@ -60,7 +60,7 @@ def assert_timed_out(done: Call) -> None:
 def tls(tmp_path_factory: pytest.TempPathFactory) -> tuple[ssl.SSLContext, Path]:
     """Make a certificate for the loopback, and a server's context with it."""
     if shutil.which("openssl") is None:
-        pytest.skip("needs openssl, to make a certificate for the loopback")
+        pytest.skip("needs openssl to create a certificate")
     folder = tmp_path_factory.mktemp("tls")
     key, certificate = folder / "key.pem", folder / "cert.pem"
     subject = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
@@ -74,7 +74,9 @@ def tls(tmp_path_factory: pytest.TempPathFactory) -> tuple[ssl.SSLContext, Path]
 
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("vendor", VENDORS, ids=lambda vendor: vendor.name)
-def test_vendor(vendor: Vendor, order: Order, tls: tuple[ssl.SSLContext, Path]) -> None:
+def test_vendor_wrapper_keeps_timeout_in_time(
+    vendor: Vendor, order: Order, tls: tuple[ssl.SSLContext, Path]
+) -> None:
     """With each vendor's wrapper the timeout is answered in time, by a process that is kept.
 
     The vendor's data is sent, and its signals are not changed.
@@ -91,7 +93,7 @@ def test_vendor(vendor: Vendor, order: Order, tls: tuple[ssl.SSLContext, Path]) 
             last = invoke(emulator, intake, {})
 
             for told in (normal, timed_out, after, last):
-                assert told.call.request_id in told.to(vendor), "it has not been flushed"
+                assert told.call.request_id in told.to(vendor), "the vendor's data was not flushed"
             # An Interrupt is no Exception: wrappers that flush only for those do it with the next
             # call.
             flushed = retried.to(vendor)
@@ -115,7 +117,7 @@ def test_vendor(vendor: Vendor, order: Order, tls: tuple[ssl.SSLContext, Path]) 
 
 
 @pytest.mark.parametrize("module", ["awslambdaric", "watchdog_lambda"])
-def test_sentry(module: str) -> None:
+def test_sentry_wrapper_keeps_timeout_in_time(module: str) -> None:
     """Sentry patches the runtime, so it is always around the watchdog, however that is started."""
     handler = "sentry_app.handler"
     environment = {"WATCHDOG_LAMBDA_HANDLER": handler} if module == "awslambdaric" else {}

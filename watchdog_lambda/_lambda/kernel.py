@@ -73,7 +73,7 @@ class Kernel:
 
         It may return earlier, because a freeze interrupts the wait. If the time is up then,
         ``signal.sigtimedwait()`` returns an uninitialised value, which may look like SIGINT. Pinned
-        by test_a_freeze_between_invocations_has_nobody_act, on Python 3.12 and 3.13.
+        by test_freeze_between_invocations_has_no_effect, on Python 3.12 and 3.13.
         """
         mask = sum(1 << (number - 1) for number in signals).to_bytes(_SIGNALS_SIZE, sys.byteorder)
         whole = int(seconds)

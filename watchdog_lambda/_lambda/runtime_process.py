@@ -29,7 +29,7 @@ else:
 
 USAGE: Final = resource.struct_rusage
 """The type of wait4()'s result. Without this line wait4() would import the module, after the fork.
-Pinned by test_the_supervisor_imports_nothing_after_the_fork."""
+Pinned by test_supervisor_imports_nothing_after_the_fork."""
 
 _LOOK_AGAIN: Final = 0.0005
 """Seconds between two checks whether a process has stopped or ended."""
