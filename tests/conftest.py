@@ -26,7 +26,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 
 @pytest.fixture(autouse=True)
-def nothing_stays_behind() -> Iterator[None]:
+def check_nothing_is_left_behind() -> Iterator[None]:
     """Fail a test that leaves a thread, a hook or an open invocation.
 
     They are removed for the next test.

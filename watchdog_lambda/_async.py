@@ -87,7 +87,7 @@ def as_function(handler: Callable[..., Any]) -> Callable[[Any, Any], Any]:
                 if task.done():
                     raise  # the interrupt landed in the task itself and left through it
                 # Do this first: a loop still marked as running could not run the task to its end.
-                # Pinned by test_a_task_whose_loop_was_left_running_is_cancelled_all_the_same.
+                # Pinned by test_task_is_cancelled_if_its_loop_was_left_running.
                 end_run(loop)
                 task.cancel()
                 # The interrupt is being handled here, so none interrupts the task before last call.

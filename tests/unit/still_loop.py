@@ -41,7 +41,7 @@ class _StillSelector(selectors.DefaultSelector):
 
     def select(self, timeout: float | None = None) -> Any:
         if timeout is None:
-            raise AssertionError("the loop would wait for ever")
+            raise AssertionError("the loop would wait forever")
         if timeout == 0 and self._loop.strikes:
             raise self._loop.strikes.pop(0)
         self._loop.now += timeout

@@ -42,7 +42,7 @@ LIBRARIES = [functools.partial(made(source), expire) for source in (READS, WRITE
 
 @pytest.mark.parametrize("interrupt", ["timeout-error", "base"])
 @pytest.mark.parametrize("work", [expire, *LIBRARIES])
-def test_the_timeout_ends_the_block_in_any_form(
+def test_timeout_in_any_form_ends_the_block(
     work: Callable[[], None], interrupt: InterruptKind
 ) -> None:
     """In each of its forms the timeout ends the block.
@@ -54,7 +54,7 @@ def test_the_timeout_ends_the_block_in_any_form(
     def handler(_event: object, _context: object) -> str:
         with catch_timeout() as timeout:
             work()
-            raise AssertionError("nothing has interrupted this")
+            raise AssertionError("no interrupt landed in time")
         if timeout:
             assert isinstance(timeout.details, TimeoutDetails)
             return f"partial, after {timeout.details.elapsed:.0f} s"
@@ -66,7 +66,7 @@ def test_the_timeout_ends_the_block_in_any_form(
     assert len(records[0]["interrupts"]) == 1
 
 
-def test_a_block_that_ends_in_time_has_caught_nothing() -> None:
+def test_block_that_ends_in_time_catches_nothing() -> None:
     """A block that ends in time, outside of an invocation or on another thread catches nothing."""
     seen: list[catch_timeout] = []
 
@@ -95,7 +95,7 @@ def test_a_block_that_ends_in_time_has_caught_nothing() -> None:
     [TimeoutError("another"), LambdaTimeout("made by hand"), ValueError("x"), SystemExit(3)],
 )
 @pytest.mark.parametrize("late", [False, True])
-def test_what_is_not_this_timeout_leaves_the_block(error: BaseException, *, late: bool) -> None:
+def test_other_error_leaves_the_block(error: BaseException, *, late: bool) -> None:
     """An error of the handler's own leaves the block, before the timeout and after it."""
 
     @watch
@@ -129,7 +129,7 @@ def test_a_block_that_is_entered_again_tells_of_its_last_run() -> None:
     handler({}, FakeContext())
 
 
-def test_an_error_of_the_users_own_code_is_its_own() -> None:
+def test_error_while_handling_the_timeout_leaves_the_block() -> None:
     """An error of the user's code leaves the block, also while the timeout is handled.
 
     It is meant for the caller.
@@ -147,14 +147,14 @@ def test_an_error_of_the_users_own_code_is_its_own() -> None:
         handler({}, FakeContext())
 
 
-def test_outside_of_an_invocation_an_error_leaves_the_block() -> None:
+def test_error_outside_invocation_leaves_the_block() -> None:
     """Outside of an invocation an error of any kind leaves the block."""
     with pytest.raises(Interrupt), catch_timeout():
         raise Interrupt
 
 
 @pytest.mark.parametrize("work", [block, functools.partial(made(READS), block)])
-def test_the_rest_of_the_handler_is_left_alone_until_last_call(work: Callable[[], None]) -> None:
+def test_handler_continues_uninterrupted_until_last_call(work: Callable[[], None]) -> None:
     """After the block the handler is not interrupted until last call.
 
     The same holds after an ``except TimeoutError``.
@@ -178,7 +178,7 @@ def test_the_rest_of_the_handler_is_left_alone_until_last_call(work: Callable[[]
     assert len(records[0]["interrupts"]) == 2
 
 
-def test_who_comes_back_to_the_block_is_interrupted_there_again() -> None:
+def test_loop_returning_to_the_block_is_interrupted_again() -> None:
     """A loop that catches its timeout and goes on is interrupted in each block, so that it ends.
 
     That happens at once, before last call.
@@ -204,7 +204,7 @@ def test_who_comes_back_to_the_block_is_interrupted_there_again() -> None:
 
 
 @pytest.mark.parametrize("work", [expire, LIBRARIES[0]])
-def test_another_block_is_part_of_the_rest(work: Callable[[], None]) -> None:
+def test_second_block_is_not_interrupted_before_last_call(work: Callable[[], None]) -> None:
     """A second block in the cleanup is not interrupted before last call.
 
     It is treated like the rest of the cleanup.
@@ -227,7 +227,7 @@ def test_another_block_is_part_of_the_rest(work: Callable[[], None]) -> None:
 # ---- async handlers ----------------------------------------------------------------------------
 
 
-def test_the_cancellation_of_the_handlers_task_is_caught() -> None:
+def test_cancellation_of_the_handler_task_is_caught() -> None:
     """The cancellation of the handler's task is caught, and later asyncio.timeout() blocks work."""
 
     @watch
@@ -246,7 +246,7 @@ def test_the_cancellation_of_the_handlers_task_is_caught() -> None:
     assert handler({}, FakeContext()) == "partial"
 
 
-def test_a_timeout_in_the_tasks_own_step_is_caught() -> None:
+def test_timeout_in_the_task_step_is_caught() -> None:
     """A timeout that lands in a step of the handler's own task is caught as a LambdaTimeout."""
 
     @watch
@@ -259,7 +259,7 @@ def test_a_timeout_in_the_tasks_own_step_is_caught() -> None:
     assert handler({}, FakeContext()) == "partial"
 
 
-def test_the_cancellation_of_another_task_is_its_own() -> None:
+def test_cancellation_of_another_task_is_not_caught() -> None:
     """Another task's cancellation leaves the block, as its canceller expects.
 
     So does a cancellation of the handler's task before the timeout.
@@ -287,7 +287,7 @@ def test_the_cancellation_of_another_task_is_its_own() -> None:
     assert handler({}, FakeContext()) == "whole"
 
 
-def test_after_the_timeout_another_tasks_cancellation_is_its_own_still() -> None:
+def test_cancellation_of_another_task_after_timeout_is_not_caught() -> None:
     """After the timeout another task's cancellation leaves the block.
 
     Only the handler's task is cancelled for the timeout.
@@ -312,7 +312,7 @@ def test_after_the_timeout_another_tasks_cancellation_is_its_own_still() -> None
     assert handler({}, FakeContext()) == "partial"
 
 
-def test_a_cancellation_before_anything_has_landed_is_not_ours() -> None:
+def test_cancellation_before_landing_is_not_caught() -> None:
     """A cancellation leaves the block if no interrupt has landed.
 
     With INTERRUPT=none the handler goes on at its grace period.
@@ -333,7 +333,7 @@ def test_a_cancellation_before_anything_has_landed_is_not_ours() -> None:
     assert handler({}, FakeContext()) == "whole"
 
 
-def test_a_cancellation_without_a_loop_is_nobodys() -> None:
+def test_cancellation_without_a_loop_is_not_caught() -> None:
     """A CancelledError leaves the block if no loop runs, because any code may have raised it."""
 
     @watch
@@ -350,7 +350,7 @@ def test_a_cancellation_without_a_loop_is_nobodys() -> None:
 # ---- off the main thread -----------------------------------------------------------------------
 
 
-def test_off_the_main_thread_it_is_caught_too() -> None:
+def test_timeout_on_another_thread_is_caught() -> None:
     """Off the main thread the timeout is injected, and the block catches it as well."""
     answers: list[str] = []
 
@@ -368,7 +368,7 @@ def test_off_the_main_thread_it_is_caught_too() -> None:
     assert answers == ["partial"]
 
 
-def test_an_injection_that_lands_at_the_blocks_end_is_caught(
+def test_injection_landing_at_block_end_is_caught(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """An injection that is on its way when the block ends is caught by the block."""

@@ -30,7 +30,7 @@ def read(**variables: str) -> Settings:
     return Settings.from_environ({PREFIX + name: text for name, text in variables.items()})
 
 
-def test_defaults_are_the_documented_ones() -> None:
+def test_defaults_match_the_reference() -> None:
     """In an empty environment the settings have the reference's default values."""
     settings = Settings.from_environ({})
 
@@ -115,7 +115,7 @@ def test_every_variable_is_read() -> None:
         ("DISABLED", "yes please", "use 1 to switch it on"),
     ],
 )
-def test_bad_value_is_refused_with_its_name_value_and_remedy(
+def test_bad_value_is_refused_with_name_value_and_remedy(
     name: str, text: str, remedy: str | None
 ) -> None:
     """The error for a bad value names the variable, the value and a valid one.
@@ -152,19 +152,19 @@ def test_bad_value_is_refused_with_its_name_value_and_remedy(
         ("METRICS_NAMESPACE", "O" * 255, "O" * 255),
     ],
 )
-def test_value_is_read(name: str, text: str, value: object) -> None:
+def test_valid_value_is_read(name: str, text: str, value: object) -> None:
     """Values up to the very limits are read, in upper and lower case."""
     assert getattr(read(**{name: text}), name.lower()) == value
 
 
 @pytest.mark.parametrize("value", ["", 3, None])
-def test_what_is_no_text_is_no_name_of_a_handler(value: object) -> None:
+def test_non_text_handler_name_is_refused(value: object) -> None:
     """A value that is no text, or is empty, names no handler."""
     with pytest.raises(ConfigurationError, match=r"^there is not a name; use for example"):
         parse(SETTINGS["handler"], value, "there")
 
 
-def test_the_options_of_type_checkers_are_those_of_the_table() -> None:
+def test_options_typed_dict_matches_the_table() -> None:
     """The options' TypedDict agrees with the table of settings.
 
     It cannot be derived from the table.
@@ -186,7 +186,7 @@ def test_the_options_of_type_checkers_are_those_of_the_table() -> None:
         ({PREFIX + "HANDLER": " "}, None),
     ],
 )
-def test_a_lone_handler_needs_no_parser(
+def test_parser_is_not_imported_for_handler_alone(
     monkeypatch: pytest.MonkeyPatch, environ: dict[str, str], handler: str | None
 ) -> None:
     """An environment that sets only the handler does not import the parser.
@@ -203,7 +203,7 @@ def test_a_lone_handler_needs_no_parser(
         Settings.from_environ(environ, grace_period=2.0)
 
 
-def test_variables_of_others_are_passed_over() -> None:
+def test_unrelated_variables_are_ignored() -> None:
     """Other variables in the environment are ignored, in whatever order they come."""
     settings = Settings.from_environ({"HOME": "/", PREFIX + "TIMEOUT": "3", "PATH": "/bin"})
 
@@ -226,7 +226,7 @@ def test_hook_budget_leaves_time_to_unwind() -> None:
     assert Settings.from_environ({}, grace_period=1.0, hook_budget=0.74).hook_budget == 0.74
 
 
-def test_unknown_name_is_warned_of_once_with_a_suggestion(
+def test_unknown_name_gives_one_warning_with_a_suggestion(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """An unknown name with the prefix is warned of once, with the name that was probably meant."""
@@ -240,7 +240,7 @@ def test_unknown_name_is_warned_of_once_with_a_suggestion(
     assert "did you mean WATCHDOG_LAMBDA_GRACE_PERIOD?" in messages[0]
 
 
-def test_name_in_lower_case_is_suggested_in_upper_case(caplog: pytest.LogCaptureFixture) -> None:
+def test_lower_case_name_is_suggested_in_upper_case(caplog: pytest.LogCaptureFixture) -> None:
     """A name in lower case gets its upper-case form suggested, and not the most similar setting."""
     with caplog.at_level(logging.WARNING):
         read(grace_period="2")
@@ -248,7 +248,7 @@ def test_name_in_lower_case_is_suggested_in_upper_case(caplog: pytest.LogCapture
     assert "did you mean WATCHDOG_LAMBDA_GRACE_PERIOD?" in caplog.text
 
 
-def test_option_in_code_takes_the_place_of_the_environment() -> None:
+def test_option_in_code_overrides_the_environment() -> None:
     """An option in code replaces the variable's value, even an invalid one."""
     settings = Settings.from_environ({PREFIX + "GRACE_PERIOD": "bad"}, grace_period=2.0)
 
@@ -258,7 +258,7 @@ def test_option_in_code_takes_the_place_of_the_environment() -> None:
 @pytest.mark.parametrize(
     ("grace_period", "hook_budget"), [("", 0.5 / 3), ("bad", 0.5 / 3), ("2.0", 0.25), ("0.5", 1.0)]
 )
-def test_a_hook_budget_of_the_environment_fits_a_grace_period_given_in_code(
+def test_environment_hook_budget_adapts_to_grace_period_in_code(
     grace_period: str, hook_budget: float
 ) -> None:
     """A hook budget from the environment is adapted to a grace period given in code.
@@ -292,13 +292,13 @@ def test_bad_option_in_code_is_refused(options: dict[str, object], message: str)
             Watchdog(**options)  # type: ignore[arg-type]
 
 
-def test_positional_option_is_refused_with_the_right_way() -> None:
+def test_positional_option_is_refused_with_a_correct_example() -> None:
     """``@watch(2.0)`` raises an error that shows the right call."""
     with pytest.raises(ConfigurationError, match=r"@watch\(grace_period=2.0\)"):
         watch(2.0)  # type: ignore[call-overload]
 
 
-def test_a_watchdog_refuses_what_is_no_handler() -> None:
+def test_watchdog_refuses_invalid_handler() -> None:
     """A watchdog refuses an object that is no handler at once, as ``watch`` does.
 
     It does not wait for the first invocation.
@@ -314,7 +314,7 @@ def test_bad_stage_is_refused(before: object) -> None:
         shutdown_hook(before=before)  # type: ignore[call-overload]
 
 
-def test_what_cannot_be_called_is_no_hook() -> None:
+def test_uncallable_hook_is_refused() -> None:
     """Both kinds of hooks must be callable, and are refused where they are registered."""
     with pytest.raises(ConfigurationError, match="not callable"):
         sandbox_shutdown_hook(3)  # type: ignore[type-var]
@@ -322,7 +322,7 @@ def test_what_cannot_be_called_is_no_hook() -> None:
         shutdown_hook(3)  # type: ignore[call-overload]
 
 
-def test_what_would_never_be_awaited_is_refused() -> None:
+def test_async_fallback_or_sandbox_hook_is_refused() -> None:
     """An async fallback or sandbox hook is refused.
 
     It would never be awaited, and the record would say that it succeeded.
@@ -359,7 +359,7 @@ def test_settings_are_equal_by_value() -> None:
     assert "timeout=3.0" in repr(settings)
 
 
-def test_inner_options_keep_the_share_of_an_outer_hook_budget() -> None:
+def test_inner_options_scale_the_outer_hook_budget() -> None:
     """A hook budget that was set for an outer grace period is scaled to a shorter inner one."""
     outer = Settings.from_environ({}, grace_period=3.0, hook_budget=1.5)
 
@@ -368,7 +368,7 @@ def test_inner_options_keep_the_share_of_an_outer_hook_budget() -> None:
     assert merged.hook_budget == pytest.approx(0.5)
 
 
-def test_inner_options_leave_the_rest_of_the_outer_ones() -> None:
+def test_inner_options_keep_other_outer_options() -> None:
     """Inner options keep the outer ones that they do not set.
 
     A missing hook budget stays missing, and a given one is used as it is.
@@ -383,7 +383,7 @@ def test_inner_options_leave_the_rest_of_the_outer_ones() -> None:
     assert (given.grace_period, given.hook_budget) == (1.0, 0.25)
 
 
-def test_a_hook_budget_that_does_not_fit_an_inner_last_call_is_none() -> None:
+def test_outer_hook_budget_too_long_for_inner_last_call_is_reset() -> None:
     """An outer hook budget that does not fit an inner last call is replaced by the default.
 
     The default always fits. An invocation is under way, so it is no error.
@@ -395,7 +395,7 @@ def test_a_hook_budget_that_does_not_fit_an_inner_last_call_is_none() -> None:
 
 
 @pytest.mark.parametrize(("sigterm", "warnings"), [("0", 1), ("1", 0)])
-def test_a_sandbox_hook_that_never_runs_is_warned_of_on_lambda(
+def test_sandbox_hook_without_sigterm_gives_warning_on_lambda(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
     sigterm: str,

@@ -72,7 +72,7 @@ def invocation() -> Iterator[UnderWay]:
 # ---- what is an async handler ------------------------------------------------------------------
 
 
-def test_what_gives_a_coroutine() -> None:
+def test_coroutine_functions_are_recognised() -> None:
     """An async handler is recognised through any wrapper.
 
     Code that is not written in Python cannot be examined.
@@ -101,7 +101,7 @@ def test_what_gives_a_coroutine() -> None:
 def names() -> None: ...
 
 
-def test_a_call_passes_everything_on() -> None:
+def test_call_passes_arguments_value_and_exception() -> None:
     """A call passes on the arguments, the return value and the exception."""
 
     def handler(*args: object, **kwargs: object) -> object:
@@ -117,7 +117,7 @@ def test_a_call_passes_everything_on() -> None:
 # ---- how its task ends -------------------------------------------------------------------------
 
 
-def test_the_handlers_own_coroutine_is_known_while_it_runs(kept: StillLoop) -> None:
+def test_handler_coroutine_is_registered_while_it_runs(kept: StillLoop) -> None:
     """The handler's own coroutine is registered while it runs, and its value is the answer."""
 
     async def handler(event: object, context: object) -> object:
@@ -132,7 +132,7 @@ def test_the_handlers_own_coroutine_is_known_while_it_runs(kept: StillLoop) -> N
     assert get_ident() not in loops.coroutines
 
 
-def test_a_call_where_a_loop_runs_begins_nothing(kept: StillLoop) -> None:
+def test_call_in_running_loop_creates_no_coroutine(kept: StillLoop) -> None:
     """Where a loop runs already the call raises and creates no coroutine.
 
     It would never be awaited.
@@ -165,7 +165,7 @@ async def is_cancelled() -> str:
 
 @pytest.mark.parametrize("interrupt", [LambdaTimeout, Interrupt])
 @pytest.mark.parametrize(("end", "answer"), [(answers, "answer"), (fails, ""), (is_cancelled, "")])
-def test_an_interrupt_in_the_turn_after_the_tasks_end(
+def test_interrupt_after_task_end_keeps_its_value(
     kept: StillLoop,
     interrupt: type[BaseException],
     end: Callable[[], Any],
@@ -190,7 +190,7 @@ def test_an_interrupt_in_the_turn_after_the_tasks_end(
 
 
 @pytest.mark.parametrize("interrupt", [LambdaTimeout, Interrupt])
-def test_an_interrupt_in_the_task_comes_out_by_it(
+def test_interrupt_in_the_task_is_raised_through_it(
     kept: StillLoop, interrupt: type[BaseException]
 ) -> None:
     """An interrupt that lands in the task leaves through it.
@@ -212,7 +212,7 @@ def test_an_interrupt_in_the_task_comes_out_by_it(
 
 @pytest.mark.parametrize("interrupt", [LambdaTimeout, Interrupt])
 @pytest.mark.parametrize("answer", ["partial", None])
-def test_an_interrupt_where_the_loop_waits_cancels_the_task(
+def test_interrupt_while_the_loop_waits_cancels_the_task(
     kept: StillLoop, interrupt: type[BaseException], answer: str | None
 ) -> None:
     """An interrupt that lands while the loop waits cancels the task.
@@ -243,7 +243,7 @@ def test_an_interrupt_where_the_loop_waits_cancels_the_task(
 
 
 @pytest.mark.usefixtures("cleanup")
-def test_a_task_whose_loop_was_left_running_is_cancelled_all_the_same(
+def test_task_is_cancelled_if_its_loop_was_left_running(
     kept: StillLoop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A task is cancelled even if an injection has ended its loop's run without the cleanup."""
@@ -282,7 +282,7 @@ async def lingers(note: Callable[[], object], seconds: float = 0.0) -> None:
         seen.append(note())
 
 
-def test_tasks_left_behind_end_behind_a_shield(kept: StillLoop, invocation: UnderWay) -> None:
+def test_leftover_tasks_end_behind_a_shield(kept: StillLoop, invocation: UnderWay) -> None:
     """Tasks that the handler has left are ended behind a shield.
 
     The handler has ended, so the timeout must not replace its answer.
@@ -299,7 +299,7 @@ def test_tasks_left_behind_end_behind_a_shield(kept: StillLoop, invocation: Unde
     assert invocation.shields == 0
 
 
-def test_outside_of_an_invocation_tasks_get_a_time_of_their_own(kept: StillLoop) -> None:
+def test_leftover_tasks_get_fixed_time_outside_an_invocation(kept: StillLoop) -> None:
     """Outside of an invocation remaining tasks get a fixed time to end.
 
     No deadline is known there.
@@ -314,7 +314,7 @@ def test_outside_of_an_invocation_tasks_get_a_time_of_their_own(kept: StillLoop)
     assert kept.now == 5.0
 
 
-def test_in_an_invocation_tasks_get_the_time_until_last_call(
+def test_leftover_tasks_have_until_last_call_in_an_invocation(
     invocation: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In an invocation remaining tasks have until last call to end."""
@@ -324,7 +324,7 @@ def test_in_an_invocation_tasks_get_the_time_until_last_call(
     assert _async._time_left(invocation) == 12.0
 
 
-def test_a_task_that_has_refused_its_end_is_not_cancelled_again(kept: StillLoop) -> None:
+def test_task_that_refused_cancellation_is_not_cancelled_again(kept: StillLoop) -> None:
     """A task that has refused its cancellation is not cancelled or waited for again.
 
     Waiting would cost every later invocation its time.
@@ -379,7 +379,7 @@ def test_after_a_timeout_the_record_names_the_tasks_that_have_not_ended(
 
 
 @pytest.mark.parametrize("interrupt", [LambdaTimeout, Interrupt])
-def test_last_call_ends_the_wait_for_tasks_and_the_next_run_is_whole(
+def test_last_call_ends_the_wait_and_keeps_the_next_run_intact(
     kept: StillLoop, invocation: UnderWay, interrupt: type[BaseException]
 ) -> None:
     """Last call ends the wait for tasks without changing the answer.
@@ -410,7 +410,7 @@ def test_last_call_ends_the_wait_for_tasks_and_the_next_run_is_whole(
 # ---- the loop that is kept ---------------------------------------------------------------------
 
 
-def test_one_loop_is_made_and_kept(kept: StillLoop, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_loop_is_created_once_and_kept(kept: StillLoop, monkeypatch: pytest.MonkeyPatch) -> None:
     """One loop is made and kept until it is closed.
 
     It is its thread's current one, and is closed with the process.
@@ -431,7 +431,7 @@ def test_one_loop_is_made_and_kept(kept: StillLoop, monkeypatch: pytest.MonkeyPa
         assert given is loop
         loop.call_soon(close, loop)
         loops.finish_turn(loop)
-        assert not loop.is_closed(), "it was running"
+        assert not loop.is_closed(), "a running loop was closed"
         close(loop)
         assert loop.is_closed()
     finally:
@@ -439,7 +439,7 @@ def test_one_loop_is_made_and_kept(kept: StillLoop, monkeypatch: pytest.MonkeyPa
         asyncio.set_event_loop(None)
 
 
-def test_a_thread_without_a_loop_gets_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_thread_without_a_loop_gets_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """A thread that has no loop gets a loop of its own."""
     monkeypatch.setattr(_async, "_kept", {})
     monkeypatch.setattr(atexit, "register", lambda *_call: None)

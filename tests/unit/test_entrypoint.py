@@ -43,13 +43,13 @@ def entrypoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     return module
 
 
-def test_importing_it_resolves_and_wraps_the_handler(entrypoint: Any) -> None:
+def test_import_resolves_and_wraps_the_handler(entrypoint: Any) -> None:
     """Importing the entrypoint gives the runtime a handler that calls the user's."""
     assert entrypoint.handler({"a": 1}, None) == {"a": 1}
     assert entrypoint.handler.__name__ == "guarded"
 
 
-def test_a_bad_setting_is_shown_without_the_frames_of_the_import(
+def test_bad_setting_is_shown_without_import_frames(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A bad setting's error has its type and message, and no frames of the import.
@@ -81,7 +81,9 @@ def test_a_bad_setting_is_shown_without_the_frames_of_the_import(
     assert in_variable.trace == []
 
 
-def test_without_the_runtime_a_bad_setting_is_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bad_setting_is_raised_unchanged_without_the_runtime(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Without the runtime a bad setting's error is raised unchanged."""
     monkeypatch.setitem(sys.modules, "awslambdaric.lambda_runtime_exception", None)
     monkeypatch.delitem(sys.modules, "watchdog_lambda._lambda.init_error", raising=False)
@@ -100,7 +102,9 @@ def test_without_the_runtime_a_bad_setting_is_as_it_is(monkeypatch: pytest.Monke
         ({"WATCHDOG_LAMBDA_HANDLER": "watchdog_lambda_app.handler"}, None, None),
     ],
 )
-def test_precedence(environ: dict[str, str], argument: str | None, chosen: str | None) -> None:
+def test_handler_precedence(
+    environ: dict[str, str], argument: str | None, chosen: str | None
+) -> None:
     """The setting takes precedence over the argument, and that over Lambda's variable.
 
     A name that resembles the package's is accepted.
@@ -118,7 +122,7 @@ def test_precedence(environ: dict[str, str], argument: str | None, chosen: str |
         "watchdog_lambda.handler",
     ],
 )
-def test_naming_ourselves_is_refused(name: str) -> None:
+def test_handler_naming_the_package_is_refused(name: str) -> None:
     """A handler that names the package is a configuration error, and no endless loop.
 
     The error says what to set.
@@ -129,14 +133,14 @@ def test_naming_ourselves_is_refused(name: str) -> None:
         _command.choose({"_HANDLER": name}, None)
 
 
-def test_no_handler_at_all_is_refused() -> None:
+def test_missing_handler_is_refused() -> None:
     """If no handler is named, the error names the variable to set."""
     with pytest.raises(ConfigurationError, match="set WATCHDOG_LAMBDA_HANDLER"):
         _command.choose({}, None)
 
 
 @pytest.mark.parametrize("ours", ["watchdog_lambda.entrypoint.handler", "watchdog_lambda"])
-def test_libraries_read_the_real_handler_from_the_environment(
+def test_handler_variable_names_the_user_handler(
     entrypoint: Any, monkeypatch: pytest.MonkeyPatch, ours: str
 ) -> None:
     """_HANDLER is set to the user's handler, because tracers name their spans by it.
@@ -155,14 +159,14 @@ def test_libraries_read_the_real_handler_from_the_environment(
     assert environ["_HANDLER"] == "entry_app.handler"
 
 
-def test_disabled_gives_the_handler_itself(entrypoint: Any) -> None:
+def test_disabled_entrypoint_is_the_handler_itself(entrypoint: Any) -> None:
     """With DISABLED=1 the entrypoint's handler is the user's own function."""
     environ = {"WATCHDOG_LAMBDA_HANDLER": "entry_app.handler", "WATCHDOG_LAMBDA_DISABLED": "1"}
 
     assert entrypoint.load(environ) is sys.modules["entry_app"].handler
 
 
-def test_the_task_root_is_importable(
+def test_task_root_is_importable(
     entrypoint: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The task root is on the module path, as with AWS's own bootstrap."""
@@ -199,7 +203,7 @@ def command(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]
         (["--verbose"], "no such option: --verbose"),
     ],
 )
-def test_a_wrong_call_says_what_is_wrong(arguments: list[str], message: str) -> None:
+def test_wrong_call_gives_message_and_exit_code_2(arguments: list[str], message: str) -> None:
     """A wrong call of the command gives a message on standard error and exit code 2.
 
     There is no traceback.
@@ -212,7 +216,7 @@ def test_a_wrong_call_says_what_is_wrong(arguments: list[str], message: str) -> 
     assert done.stdout == ""
 
 
-def test_help_teaches() -> None:
+def test_help_shows_dockerfile_line_and_documentation() -> None:
     """The help shows the line for a Dockerfile, and where the settings are documented."""
     done = command("--help")
 
@@ -236,7 +240,7 @@ def runtime(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
     return module
 
 
-def test_the_runtime_is_given_the_entrypoint(runtime: types.ModuleType) -> None:
+def test_runtime_is_started_with_the_entrypoint(runtime: types.ModuleType) -> None:
     """The runtime is started with the entrypoint, which loads the handler that was named."""
     given: list[list[str]] = []
     runtime.__dict__["main"] = given.append
@@ -247,7 +251,7 @@ def test_the_runtime_is_given_the_entrypoint(runtime: types.ModuleType) -> None:
     assert _command.handler == "app.handler"
 
 
-def test_an_option_is_no_handler(
+def test_option_in_place_of_handler_is_refused(
     runtime: types.ModuleType, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """An option in place of the handler is refused, and nothing is run."""
@@ -257,7 +261,7 @@ def test_an_option_is_no_handler(
     assert "no such option: --verbose" in capsys.readouterr().err
 
 
-def test_a_wrong_setting_is_told_without_a_traceback(
+def test_bad_setting_is_reported_without_a_traceback(
     runtime: types.ModuleType, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A bad setting is reported like a wrong call, without a traceback."""
@@ -271,7 +275,7 @@ def test_a_wrong_setting_is_told_without_a_traceback(
     assert capsys.readouterr().err == "watchdog_lambda: GRACE_PERIOD='2s' is not a number\n"
 
 
-def test_a_missing_runtime_is_told_with_what_to_install(
+def test_missing_runtime_names_the_extra_to_install(
     runtime: types.ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """If the runtime is missing, the message says which extra to install."""
@@ -282,7 +286,7 @@ def test_a_missing_runtime_is_told_with_what_to_install(
     assert "pip install 'watchdog-lambda[runtime]'" in capsys.readouterr().err
 
 
-def test_what_the_runtime_itself_lacks_is_not_told_as_a_missing_runtime(
+def test_missing_dependency_of_runtime_is_not_a_missing_runtime(
     runtime: types.ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """A module that the runtime itself lacks is not reported as a missing runtime.

@@ -19,7 +19,7 @@ DETAILS = TimeoutDetails(
 )
 
 
-def test_kinds_are_what_code_in_the_field_catches() -> None:
+def test_interrupt_kinds_have_expected_base_classes() -> None:
     """The first kind is a TimeoutError, and the second one passes ``except Exception``.
 
     The third one is a KeyboardInterrupt, because event loops pass that on.
@@ -32,7 +32,7 @@ def test_kinds_are_what_code_in_the_field_catches() -> None:
 
 
 @pytest.mark.parametrize("kind", [LambdaTimeout, Interrupt, LoopInterrupt])
-def test_what_is_injected_gives_the_prepared_instance(kind: type[LambdaTimeout]) -> None:
+def test_injected_class_gives_the_prepared_instance(kind: type[LambdaTimeout]) -> None:
     """PyThreadState_SetAsyncExc calls a class.
 
     The call returns the prepared instance with its message, once.
@@ -40,13 +40,13 @@ def test_what_is_injected_gives_the_prepared_instance(kind: type[LambdaTimeout])
     instance = kind("the message")
     prepared[get_ident()] = instance
 
-    assert kind() is not instance, "user code that makes one of its own does not get it"
+    assert kind() is not instance, "user code got the prepared instance"
     assert LANDING[kind]() is instance
     assert type(instance) is kind
     assert instance.args == ("the message",)
     assert not prepared
-    assert type(LANDING[kind]()) is kind, "withdrawn in that very moment"
-    assert issubclass(LANDING[kind], kind), "C code looks at the class"
+    assert type(LANDING[kind]()) is kind, "a withdrawn instance was returned"
+    assert issubclass(LANDING[kind], kind), "C code checks the class"
 
 
 def test_timeout_survives_pickling_with_its_details() -> None:
@@ -61,7 +61,7 @@ def test_timeout_survives_pickling_with_its_details() -> None:
 
 
 @pytest.mark.parametrize("interrupt", ["timeout-error", "base"])
-def test_what_has_landed_can_be_copied_and_pickled(interrupt: Any) -> None:
+def test_landed_interrupt_can_be_copied_and_pickled(interrupt: Any) -> None:
     """An interrupt that has landed can be copied and pickled, as error reporters and pools do.
 
     The copy leaves out what the watchdog keeps with it.

@@ -63,7 +63,7 @@ class Fired:
         self.settled = 0
 
     def settle(self) -> None:
-        assert not self._invocation.is_open, "closed first, or what lands is not withdrawn"
+        assert not self._invocation.is_open, "settle ran before the invocation was closed"
         self.settled += 1
         if self.landing:
             raise self.landing.pop(0)
@@ -82,7 +82,9 @@ class Scene:
         self.seen: list[Invocation] = []
 
     def wake(self, invocation: Invocation) -> None:
-        assert active[get_ident()] is invocation, "or the thread would not find it"
+        assert active[get_ident()] is invocation, (
+            "the invocation was not registered before the wake"
+        )
         self.rung.append(invocation)
 
     def conclude(
@@ -137,7 +139,7 @@ def fail(error: BaseException) -> object:
     ("milliseconds", "hard", "due"),
     [(30_000, 30.0, 27.0), (4000, 4.0, 3.0), (500, 0.5, 0.375)],
 )
-def test_the_instants_are_worked_out_once(
+def test_instants_are_computed_once(
     milliseconds: int, hard: float, due: float, scene: Scene
 ) -> None:
     """The instants of an invocation are computed once.
@@ -155,7 +157,7 @@ def test_the_instants_are_worked_out_once(
 
 @pytest.mark.parametrize("samples", [1, 20])
 @pytest.mark.parametrize("milliseconds", [30_000, 4000, 500])
-def test_with_samples_the_first_look_is_at_half_of_the_time(
+def test_first_look_with_samples_is_at_half_of_the_time(
     scene: Scene, milliseconds: int, samples: int
 ) -> None:
     """With samples the first look is at half of the time, also if it is computed again."""
@@ -181,7 +183,7 @@ def test_with_samples_the_first_look_is_at_half_of_the_time(
         (None, 8.0),
     ],
 )
-def test_the_time_is_the_earlier_of_the_setting_and_the_contexts(
+def test_earlier_of_setting_and_context_time_applies(
     scene: Scene, caplog: pytest.LogCaptureFixture, context: object, seconds: float
 ) -> None:
     """The invocation's time is the earlier of the setting and the context's time.
@@ -198,7 +200,7 @@ def test_the_time_is_the_earlier_of_the_setting_and_the_contexts(
     assert not caplog.records
 
 
-def test_a_stage_of_its_own_comes_first(scene: Scene) -> None:
+def test_early_stage_determines_the_first_instant(scene: Scene) -> None:
     """A stage that a hook has requested ahead of the grace period determines the first instant.
 
     The watchdog's thread is woken if it would be too late for that.
@@ -220,7 +222,7 @@ def test_a_stage_of_its_own_comes_first(scene: Scene) -> None:
 @pytest.mark.parametrize(
     ("wake_at", "rings"), [(NOW + 27.5, True), (NOW + 27.0, False), (NOW + 26.5, False)]
 )
-def test_the_thread_is_rung_only_if_it_would_come_too_late(
+def test_thread_is_woken_only_if_it_would_be_late(
     wake_at: float,
     rings: bool,  # noqa: FBT001
     scene: Scene,
@@ -236,7 +238,7 @@ def test_the_thread_is_rung_only_if_it_would_come_too_late(
     assert scene.rung == (scene.seen if rings else [])
 
 
-def test_the_metrics_template_is_made_before_the_first_call(
+def test_metrics_template_is_made_before_the_first_call(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The metrics template is made before the first call.
@@ -258,7 +260,7 @@ def test_the_metrics_template_is_made_before_the_first_call(
     ("milliseconds", "watched"),
     [(0, False), (-500, False), (1, True), (86_400_000, True), (86_400_001, False)],
 )
-def test_some_time_up_to_a_day_is_usable(
+def test_remaining_time_up_to_a_day_is_used(
     milliseconds: int,
     watched: bool,  # noqa: FBT001
     scene: Scene,
@@ -280,7 +282,7 @@ def test_some_time_up_to_a_day_is_usable(
 @pytest.mark.parametrize(
     "error", [AttributeError, TypeError, ValueError, OverflowError, KeyError, RuntimeError]
 )
-def test_a_context_that_fails_is_as_good_as_none(error: type[Exception], scene: Scene) -> None:
+def test_failing_context_counts_as_none(error: type[Exception], scene: Scene) -> None:
     """A context that raises is treated as if there were none.
 
     An error of another kind may be a signal handler's, and is passed on.
@@ -331,7 +333,7 @@ class NoProperty:
         (object(), "the context, object, has no get_remaining_time_in_millis()"),
     ],
 )
-def test_why_it_is_not_watched_is_said_in_so_many_words(
+def test_log_says_why_the_handler_is_not_watched(
     context: object, said: str, scene: Scene, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The log says why the handler is not watched, within one line."""
@@ -341,7 +343,7 @@ def test_why_it_is_not_watched_is_said_in_so_many_words(
     assert said in caplog.text
 
 
-def test_each_reason_is_said_once(scene: Scene, caplog: pytest.LogCaptureFixture) -> None:
+def test_each_reason_is_logged_once(scene: Scene, caplog: pytest.LogCaptureFixture) -> None:
     """Each reason is logged once, although it applies to every invocation."""
     watched = scene.watch(lambda _event, _context: None)
     contexts = [Remaining("soon"), Remaining([]), Remaining("later"), object(), None, Remaining([])]
@@ -357,7 +359,7 @@ def test_each_reason_is_said_once(scene: Scene, caplog: pytest.LogCaptureFixture
 
 @pytest.mark.parametrize("error", [None, KeyError("order")], ids=["result", "error"])
 @pytest.mark.parametrize("is_seen", [False, True])
-def test_an_invocation_that_ends_in_time_is_closed_and_gone(
+def test_invocation_that_ends_in_time_is_closed_and_forgotten(
     is_seen: bool,  # noqa: FBT001
     error: BaseException | None,
     scene: Scene,
@@ -437,7 +439,7 @@ def test_the_object_of_a_threads_calls_has_what_the_call_was_given(scene: Scene)
 
 
 @pytest.mark.parametrize("fired", [False, True])
-def test_an_error_is_gone_with_its_last_reference(
+def test_error_is_freed_with_its_last_reference(
     fired: bool,  # noqa: FBT001
     scene: Scene,
 ) -> None:
@@ -467,7 +469,7 @@ def test_an_error_is_gone_with_its_last_reference(
 
 @pytest.mark.untraced
 @pytest.mark.parametrize("form", ["entrypoint", "@watch"])
-def test_a_normal_call_is_one_frame_and_few_instructions(form: str, scene: Scene) -> None:
+def test_normal_call_is_one_frame_and_few_instructions(form: str, scene: Scene) -> None:
     """A normal call runs one frame of the package and few instructions.
 
     They are counted, because the time depends on the machine.
@@ -506,7 +508,7 @@ def test_a_normal_call_is_one_frame_and_few_instructions(form: str, scene: Scene
 # ---- a timeout ---------------------------------------------------------------------------------
 
 
-def test_a_result_goes_through_settle(scene: Scene) -> None:
+def test_result_passes_through_settle(scene: Scene) -> None:
     """Once the watchdog has acted, a result passes through settle."""
     fired: list[Fired] = []
 
@@ -520,7 +522,7 @@ def test_a_result_goes_through_settle(scene: Scene) -> None:
 
 
 @pytest.mark.parametrize("error", [KeyError("order"), LambdaTimeout(), Interrupt()])
-def test_an_error_goes_through_settle(error: BaseException, scene: Scene) -> None:
+def test_error_passes_through_settle(error: BaseException, scene: Scene) -> None:
     """Once the watchdog has acted, an error passes through settle.
 
     It is the handler's own, or the interrupt that has ended the handler.
@@ -541,7 +543,7 @@ def test_an_error_goes_through_settle(error: BaseException, scene: Scene) -> Non
 
 @pytest.mark.parametrize("late", [LambdaTimeout(), Interrupt()])
 @pytest.mark.parametrize("error", [None, KeyError("order")], ids=["result", "error"])
-def test_what_lands_in_settle_changes_nothing(
+def test_interrupt_landing_in_settle_changes_nothing(
     late: BaseException, error: BaseException | None, scene: Scene
 ) -> None:
     """An interrupt that lands in settle does not change the outcome, and settle is called again."""
@@ -561,7 +563,7 @@ def test_what_lands_in_settle_changes_nothing(
     assert scene.concluded == [(RESULT, None) if error is None else (None, error)]
 
 
-def test_an_error_of_a_signal_handlers_gets_through_settle(scene: Scene) -> None:
+def test_signal_handler_error_in_settle_is_raised(scene: Scene) -> None:
     """An error that a user's signal handler raises in settle ends the invocation."""
     fired: list[Fired] = []
     late = KeyError("signal")
@@ -609,7 +611,7 @@ def strike(*landing: BaseException) -> None:
 
 
 @pytest.mark.parametrize("late", [LambdaTimeout(), Interrupt()])
-def test_an_interrupt_between_return_and_close_leaves_the_result(
+def test_interrupt_between_return_and_close_keeps_the_result(
     late: BaseException, torn: Scene
 ) -> None:
     """An interrupt between return and close does not replace the result, which has been stored."""
@@ -623,7 +625,7 @@ def test_an_interrupt_between_return_and_close_leaves_the_result(
     assert torn.concluded == [(RESULT, None)]
 
 
-def test_an_error_of_a_signal_handlers_between_return_and_close_is_the_users(torn: Scene) -> None:
+def test_signal_handler_error_between_return_and_close_is_raised(torn: Scene) -> None:
     """A signal handler's error between return and close is raised in the result's place.
 
     It is the user's, and no interrupt.
@@ -642,7 +644,7 @@ def test_an_error_of_a_signal_handlers_between_return_and_close_is_the_users(tor
     assert torn.concluded == [(RESULT, late)]
 
 
-def test_an_interrupt_before_an_error_is_closed_is_no_success(torn: Scene) -> None:
+def test_interrupt_between_error_and_close_is_raised(torn: Scene) -> None:
     """An interrupt between an error and the close is raised. The handler's error is its context."""
     own, late = KeyError("order"), LambdaTimeout()
 
@@ -682,7 +684,7 @@ async def coroutine(event: object, context: object) -> object:
     return plain(event, context)
 
 
-def test_python_functions_are_called_as_they_are() -> None:
+def test_python_functions_are_called_directly() -> None:
     """The guard calls Python functions directly, without a wrapper."""
     service = Service()
 
@@ -701,7 +703,7 @@ def test_python_functions_are_called_as_they_are() -> None:
         operator.add,
     ],
 )
-def test_what_is_none_is_called_by_one(handler: Callable[..., object]) -> None:
+def test_other_callables_are_wrapped_in_a_python_function(handler: Callable[..., object]) -> None:
     """Other callables are wrapped in a Python function.
 
     When C code returns, an interrupt could land before the result is stored, and the result
@@ -710,7 +712,7 @@ def test_what_is_none_is_called_by_one(handler: Callable[..., object]) -> None:
     assert type(_handler._plain(handler)) is types.FunctionType
 
 
-def test_c_code_is_given_event_and_context(scene: Scene) -> None:
+def test_c_handler_gets_event_and_context(scene: Scene) -> None:
     """C code gets event and context, and its value is the answer."""
     context = Remaining()
 
@@ -718,7 +720,7 @@ def test_c_code_is_given_event_and_context(scene: Scene) -> None:
     assert scene.watch(coroutine)(2, context) == (2, context)
 
 
-def test_what_cannot_be_called_fails_as_ever() -> None:
+def test_uncallable_handler_is_kept() -> None:
     """An object that cannot be called is kept as it is, so that it fails when it is called."""
     nothing: Any = 5
 
@@ -735,7 +737,7 @@ def general(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> Scene:
 
 
 @pytest.mark.parametrize("is_async", [False, True])
-def test_arguments_of_every_kind_reach_the_handler(
+def test_all_kinds_of_arguments_reach_the_handler(
     is_async: bool,  # noqa: FBT001
     general: Scene,
 ) -> None:
@@ -767,7 +769,7 @@ def test_arguments_of_every_kind_reach_the_handler(
     assert {invocation.context for invocation in general.seen} == {one}
 
 
-def test_without_a_context_it_is_called_all_the_same(general: Scene) -> None:
+def test_call_without_context_is_made_unwatched(general: Scene) -> None:
     """A call without a context is made, and not watched."""
     assert call_general(lambda *args: (args, *under_way()), plan(), (1, 2, 3), {}) == ((1, 2, 3),)
 
@@ -788,7 +790,7 @@ def nested(
     return outer
 
 
-def test_what_the_inner_one_is_given_holds_until_it_returns(scene: Scene) -> None:
+def test_inner_options_apply_until_the_inner_handler_returns(scene: Scene) -> None:
     """An inner handler's options apply until it returns.
 
     The watchdog is woken for both changes, because its next instant may change.
@@ -811,7 +813,7 @@ def test_what_the_inner_one_is_given_holds_until_it_returns(scene: Scene) -> Non
     assert scene.rung == [invocation] * 2
 
 
-def test_an_inner_one_that_is_given_nothing_changes_nothing(scene: Scene) -> None:
+def test_inner_handler_without_options_changes_nothing(scene: Scene) -> None:
     """An inner handler without options changes no plan and wakes no thread."""
     plans: list[object] = []
     outer = nested(scene, lambda: plans.append(active[get_ident()].plan))
@@ -822,7 +824,7 @@ def test_an_inner_one_that_is_given_nothing_changes_nothing(scene: Scene) -> Non
     assert scene.rung == []
 
 
-def test_once_the_watchdog_acts_the_plan_stays(scene: Scene) -> None:
+def test_plan_is_fixed_once_the_watchdog_acts(scene: Scene) -> None:
     """Once the watchdog acts the plan is fixed.
 
     An inner handler's options have no effect if they come later, and are kept if the watchdog
@@ -846,7 +848,7 @@ def test_once_the_watchdog_acts_the_plan_stays(scene: Scene) -> None:
     assert scene.rung == [invocation]
 
 
-def test_what_an_ended_call_has_left_behind_is_nobodys_outer_one(scene: Scene) -> None:
+def test_stale_invocation_is_not_an_outer_one(scene: Scene) -> None:
     """An invocation that an ended call has left registered is not taken for an outer one.
 
     A user's signal handler may have torn the call down between closing and removing.

@@ -48,7 +48,7 @@ def test_last_registered_runs_first_within_its_stage() -> None:
     assert [hook.name for hook in by_stage[10.0]] == ["early"]
 
 
-def test_a_hook_that_raises_stops_no_other() -> None:
+def test_raising_hook_does_not_stop_others() -> None:
     """A hook that raises, even SystemExit, stops no other.
 
     Its record has the error's type and place, without the message.
@@ -73,7 +73,7 @@ def test_a_hook_that_raises_stops_no_other() -> None:
     assert "secret" not in str([r.as_dict() for r in stage.records])
 
 
-def test_a_hook_that_hangs_stops_no_other_and_ends_with_the_budget() -> None:
+def test_hanging_hook_does_not_stop_others_and_ends_with_the_budget() -> None:
     """A hook that hangs stops no other, and its stage ends with the budget.
 
     The next hook is started while it runs.
@@ -93,11 +93,11 @@ def test_a_hook_that_hangs_stops_no_other_and_ends_with_the_budget() -> None:
 
     assert called == ["second", "third"]
     assert [r.outcome for r in stage.records] == ["timed-out", "ok", "ok"]
-    assert stage.records[0].duration >= 0.2 - 0.01, "from its own beginning, not from the last's"
+    assert stage.records[0].duration >= 0.2 - 0.01, "counted from another hook's start"
     assert 0.2 <= took < BOUND / 2
 
 
-def test_a_stage_without_hooks_is_over_at_once() -> None:
+def test_stage_without_hooks_is_over_at_once() -> None:
     """A stage without hooks is over at once, and starts no thread."""
     before = threading.active_count()
 
@@ -107,7 +107,7 @@ def test_a_stage_without_hooks_is_over_at_once() -> None:
     assert threading.active_count() == before
 
 
-def test_a_hook_that_ends_after_its_stage_changes_no_record() -> None:
+def test_hook_ending_after_its_stage_changes_no_record() -> None:
     """A hook that ends after its stage changes no record, because the report was written before."""
     release = threading.Event()
     ended = threading.Event()
@@ -123,7 +123,7 @@ def test_a_hook_that_ends_after_its_stage_changes_no_record() -> None:
     eventually(lambda: stage.records[0].outcome == "timed-out", "the record to stand")
 
 
-def test_hooks_get_the_details_on_a_thread_of_their_own() -> None:
+def test_hook_gets_the_details_on_its_own_thread() -> None:
     """A hook runs on a thread of its own and gets the details of the timeout."""
     seen: list[tuple[TimeoutDetails, int]] = []
     watchdog = Watchdog(grace_period=0.1)
@@ -149,7 +149,7 @@ def test_hooks_get_the_details_on_a_thread_of_their_own() -> None:
     assert 0.3 <= details.elapsed < BOUND
 
 
-def test_scoped_hook_is_called_inside_of_its_block_only() -> None:
+def test_scoped_hook_is_called_only_inside_its_block() -> None:
     """A scoped hook is called, with its own arguments, only if the watchdog fires in its block."""
     released: list[str] = []
 
@@ -170,7 +170,7 @@ def test_scoped_hook_is_called_inside_of_its_block_only() -> None:
     assert not _hooks.shared.snapshot()
 
 
-def test_a_scoped_hook_that_was_never_entered_may_be_left() -> None:
+def test_scoped_hook_that_was_never_entered_can_exit() -> None:
     """A scoped hook that was never entered may be left, as if an interrupt lands in ``__enter__``.
 
     There is nothing to remove then.
@@ -180,7 +180,7 @@ def test_a_scoped_hook_that_was_never_entered_may_be_left() -> None:
     assert not _hooks.shared.snapshot()
 
 
-def test_stages_run_at_their_own_time_and_a_handler_that_ends_then_is_no_timeout(
+def test_early_stage_alone_is_no_timeout(
     capfd: object,
 ) -> None:
     """A stage of ``before=`` runs ahead of the timeout.
@@ -211,7 +211,7 @@ def test_stages_run_at_their_own_time_and_a_handler_that_ends_then_is_no_timeout
             watchdog._hooks.remove(hook.key)
 
 
-def test_a_stage_registered_during_an_invocation_counts_for_it() -> None:
+def test_stage_registered_during_an_invocation_applies_to_it() -> None:
     """A stage that the handler registers applies to its own invocation.
 
     The invocation's instants are computed again.
@@ -236,7 +236,7 @@ def test_a_stage_registered_during_an_invocation_counts_for_it() -> None:
             _hooks.shared.remove(hook.key)
 
 
-def test_names_of_hooks() -> None:
+def test_hook_name_is_the_qualified_name_or_type() -> None:
     """A hook's name is a function's module and qualified name, or another object's type."""
 
     class Flusher:

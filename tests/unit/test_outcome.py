@@ -160,7 +160,7 @@ LIBRARYS = "/srv/site-packages/lib.py"
 # ---- what is seen to ---------------------------------------------------------------------------
 
 
-def test_the_invocation_is_over(scene: Scene) -> None:
+def test_conclude_disarms_the_dump(scene: Scene) -> None:
     """After the handler's end no stack dump is armed for its invocation.
 
     The watchdog may forget it.
@@ -177,7 +177,7 @@ def test_the_invocation_is_over(scene: Scene) -> None:
     assert invocation_of(get_ident()) is None
 
 
-def test_it_is_over_whatever_happens(scene: Scene) -> None:
+def test_invocation_is_closed_despite_a_signal_handler_error(scene: Scene) -> None:
     """The invocation is closed even if a user's signal handler raises in between."""
     scene.firing.stages = [SimpleNamespace(wait=lambda: fail(KeyError("signal")))]  # type: ignore[list-item]
 
@@ -193,7 +193,7 @@ def test_it_is_over_whatever_happens(scene: Scene) -> None:
     assert invocation_of(get_ident()) is None
 
 
-def test_loops_are_run_out_and_hooks_waited_for(
+def test_loops_and_hooks_end_before_the_record_is_written(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Loops are run out and hooks awaited before the record is written, which has their outcomes.
@@ -290,7 +290,7 @@ def test_hooks_after_the_timeout_run_before_the_process_is_judged_and_recorded(
     assert scene.recycled == "an after_timeout hook has asked for it"
 
 
-def test_the_record_is_as_late_as_it_is(scene: Scene) -> None:
+def test_record_time_includes_the_tracer(scene: Scene) -> None:
     """The record's time includes the seconds that a tracer takes."""
     scene.annotating = 0.25
 
@@ -302,7 +302,7 @@ def test_the_record_is_as_late_as_it_is(scene: Scene) -> None:
     ]
 
 
-def test_what_was_reported_as_stuck_is_not_reported_again(scene: Scene) -> None:
+def test_handler_reported_as_stuck_is_not_reported_again(scene: Scene) -> None:
     """A handler that was reported as stuck and has ended is not reported again.
 
     Its value is the answer.
@@ -315,7 +315,7 @@ def test_what_was_reported_as_stuck_is_not_reported_again(scene: Scene) -> None:
 
 
 @pytest.mark.parametrize("failure", [None, ValueError("own")], ids=["result", "error"])
-def test_an_end_before_the_grace_period_is_no_timeout(
+def test_end_before_the_grace_period_is_no_timeout(
     failure: BaseException | None, scene: Scene
 ) -> None:
     """A handler that ends before the grace period has no timeout.
@@ -334,7 +334,7 @@ def test_an_end_before_the_grace_period_is_no_timeout(
 
 
 @pytest.mark.parametrize("result", ["result", None])
-def test_what_the_handler_has_returned_is_the_outcome(result: object, scene: Scene) -> None:
+def test_return_value_is_the_outcome(result: object, scene: Scene) -> None:
     """The handler's return value is the outcome, and None is one, too."""
     assert scene.conclude(result) == (result, None)
     assert scene.outcome == "returned"
@@ -352,7 +352,7 @@ def lose_it_in_a_wrapper(scene: Scene) -> None:
     scene.policy.records.append(record)
 
 
-def test_the_none_of_a_wrapper_is_no_outcome(scene: Scene) -> None:
+def test_none_returned_by_a_wrapper_is_a_timeout(scene: Scene) -> None:
     """A None that a wrapper returns after dropping the interrupt is a timeout.
 
     The caller would take it for a success.
@@ -368,7 +368,7 @@ def test_the_none_of_a_wrapper_is_no_outcome(scene: Scene) -> None:
     assert scene.outcome == "raised"
 
 
-def test_an_outcome_that_a_wrapper_makes_is_believed(scene: Scene) -> None:
+def test_value_returned_by_a_wrapper_is_the_outcome(scene: Scene) -> None:
     """Any value but None that a wrapper returns after dropping the interrupt is the outcome."""
     lose_it_in_a_wrapper(scene)
 
@@ -376,7 +376,7 @@ def test_an_outcome_that_a_wrapper_makes_is_believed(scene: Scene) -> None:
     assert scene.outcome == "returned"
 
 
-def test_a_timeout_leaves_as_it_is(scene: Scene) -> None:
+def test_lambda_timeout_is_raised_as_the_landed_instance(scene: Scene) -> None:
     """A LambdaTimeout leaves as the instance that landed.
 
     Its traceback has no frames of ours, except the guard's, and ends where it was raised.
@@ -390,7 +390,7 @@ def test_a_timeout_leaves_as_it_is(scene: Scene) -> None:
     assert scene.outcome == "raised"
 
 
-def test_an_interrupt_leaves_as_a_timeout(scene: Scene) -> None:
+def test_interrupt_is_raised_as_lambda_timeout(scene: Scene) -> None:
     """An Interrupt leaves as a LambdaTimeout with the first interrupt's message and details.
 
     The Interrupt is not its cause.
@@ -409,7 +409,7 @@ def test_an_interrupt_leaves_as_a_timeout(scene: Scene) -> None:
     assert scene.outcome == "raised"
 
 
-def test_what_a_library_makes_of_it_is_this_timeout(scene: Scene) -> None:
+def test_library_error_caused_by_the_interrupt_is_replaced(scene: Scene) -> None:
     """A library's error that was made of the interrupt is replaced by the timeout, as its cause."""
     made = made_of(scene.interrupt(), OURS, OWN, LIBRARYS)
 
@@ -437,7 +437,7 @@ def test_what_c_code_makes_of_a_severed_wait_is_this_timeout(scene: Scene) -> No
     assert failure.__cause__ is made
 
 
-def test_what_the_users_own_code_makes_of_it_is_the_users(scene: Scene) -> None:
+def test_user_error_caused_by_the_interrupt_is_kept(scene: Scene) -> None:
     """An error that the user's own code makes of the interrupt leaves unchanged.
 
     A note on it names the timeout.
@@ -450,7 +450,7 @@ def test_what_the_users_own_code_makes_of_it_is_the_users(scene: Scene) -> None:
     assert files(made.__traceback__) == [LIBRARYS, OWN]
 
 
-def test_a_librarys_error_that_has_nothing_to_do_with_it_is_the_callers(scene: Scene) -> None:
+def test_unrelated_library_error_is_raised(scene: Scene) -> None:
     """A library's error that is unrelated to the interrupt goes to the caller.
 
     The fallback does not replace it. A note says if an interrupt has landed before.
@@ -466,7 +466,7 @@ def test_a_librarys_error_that_has_nothing_to_do_with_it_is_the_callers(scene: S
     assert {outcome for _, outcome, _ in scene.written} == {"raised"}
 
 
-def test_an_error_without_a_frame_is_handed_on(scene: Scene) -> None:
+def test_error_without_frames_is_raised_unchanged(scene: Scene) -> None:
     """An error without frames, or with only ours, is passed on."""
     bare = KeyError("order")
     ours = thrown(KeyError("order"), OURS)
@@ -481,7 +481,7 @@ def test_an_error_without_a_frame_is_handed_on(scene: Scene) -> None:
 
 
 @pytest.mark.parametrize("fallback", [{"statusCode": 504}, None], ids=["value", "null"])
-def test_the_fallback_takes_the_timeouts_place(fallback: object, scene: Scene) -> None:
+def test_fallback_replaces_the_timeout(fallback: object, scene: Scene) -> None:
     """The fallback's value replaces the timeout, as the same object."""
     scene.fire(fallback=fallback)
 
@@ -491,7 +491,7 @@ def test_the_fallback_takes_the_timeouts_place(fallback: object, scene: Scene) -
     assert scene.outcome == "fallback"
 
 
-def test_a_callable_fallback_is_given_the_details(scene: Scene) -> None:
+def test_callable_fallback_gets_the_details(scene: Scene) -> None:
     """A callable fallback gets the details, and its value is the answer."""
     scene.fire(fallback=lambda details: ("made", details))
 
@@ -501,7 +501,7 @@ def test_a_callable_fallback_is_given_the_details(scene: Scene) -> None:
     assert scene.outcome == "fallback"
 
 
-def test_a_fallback_that_fails_leaves_the_timeout(scene: Scene) -> None:
+def test_failing_fallback_raises_the_timeout(scene: Scene) -> None:
     """If the fallback fails the timeout is raised.
 
     The fallback's error is its cause, and a note says so.
@@ -522,7 +522,7 @@ def test_a_fallback_that_fails_leaves_the_timeout(scene: Scene) -> None:
     ("now", "is_open"),
     [(ENDED, True), (LAST_CALL_AT - 0.125, True), (LAST_CALL_AT, False), (LIMIT, False)],
 )
-def test_last_call_ends_a_fallback_that_began_before_it(
+def test_last_call_ends_only_a_fallback_begun_before_it(
     now: float,
     is_open: bool,  # noqa: FBT001
     scene: Scene,
@@ -544,7 +544,7 @@ def test_last_call_ends_a_fallback_that_began_before_it(
     assert not scene.invocation.is_open
 
 
-def test_a_fallback_that_last_call_has_ended_leaves_the_timeout(scene: Scene) -> None:
+def test_fallback_ended_by_last_call_raises_the_timeout(scene: Scene) -> None:
     """If last call has ended the fallback, the timeout is raised with a note.
 
     The interrupt that has ended it is not the cause.
@@ -559,7 +559,7 @@ def test_a_fallback_that_last_call_has_ended_leaves_the_timeout(scene: Scene) ->
     assert scene.outcome == "raised"
 
 
-def test_a_fallback_that_last_call_has_ended_takes_no_cause_away(scene: Scene) -> None:
+def test_fallback_ended_by_last_call_keeps_the_cause(scene: Scene) -> None:
     """If last call has ended the fallback, a library's error stays the timeout's cause.
 
     Only an error of the fallback's own replaces it.
@@ -574,7 +574,7 @@ def test_a_fallback_that_last_call_has_ended_takes_no_cause_away(scene: Scene) -
         assert failure.__cause__ is (ended_by if has_its_own else made)
 
 
-def test_hooks_that_begin_during_a_fallback_are_waited_for(scene: Scene) -> None:
+def test_hooks_beginning_during_a_fallback_are_awaited(scene: Scene) -> None:
     """Hooks that begin during a fallback are awaited like the earlier ones."""
     run: Any = SimpleNamespace(wait=lambda: scene.note("hooks"), close=lambda: None)
     scene.fire(fallback=lambda _details: scene.firing.stages.append(run))

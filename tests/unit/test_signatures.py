@@ -90,7 +90,7 @@ DOES_NOT: list[Any] = [
 
 
 @pytest.mark.parametrize("function", TAKES_ONE)
-def test_what_takes_the_details_is_a_hook_and_a_fallback(function: Any) -> None:
+def test_callable_that_takes_the_details_is_accepted(function: Any) -> None:
     """A callable of any kind that takes the details is accepted as a hook and a fallback.
 
     It is not called for that.
@@ -101,7 +101,7 @@ def test_what_takes_the_details_is_a_hook_and_a_fallback(function: Any) -> None:
 
 
 @pytest.mark.parametrize("function", DOES_NOT)
-def test_what_does_not_take_the_details_is_no_hook(function: Any) -> None:
+def test_callable_that_does_not_take_the_details_is_refused(function: Any) -> None:
     """A callable that does not take the details is refused as a hook, and not registered.
 
     The error shows a correct signature.
@@ -125,7 +125,7 @@ def test_what_does_not_take_the_details_is_no_hook(function: Any) -> None:
         (Kinds().method, "(a)"),
     ],
 )
-def test_a_signature_is_shown_as_it_is_written(function: Any, shown: str) -> None:
+def test_signature_is_shown_as_written(function: Any, shown: str) -> None:
     """The error shows the signature as it is written, without default values.
 
     A default may be any object.
@@ -134,13 +134,13 @@ def test_a_signature_is_shown_as_it_is_written(function: Any, shown: str) -> Non
 
 
 @pytest.mark.parametrize("function", [two, with_event, with_more, functools.partial(three, 1)])
-def test_a_fallback_that_takes_two_gets_the_event(function: Any) -> None:
+def test_fallback_with_two_parameters_gets_the_event(function: Any) -> None:
     """A fallback gets the event if its second parameter is required, or optional and so named."""
     assert takes_event(function) is True
 
 
 @pytest.mark.parametrize("function", [none, three, named, handler_like, functools.partial(one, 1)])
-def test_what_takes_neither_is_no_fallback(function: Any) -> None:
+def test_fallback_with_other_parameters_is_refused(function: Any) -> None:
     """A fallback that takes neither, or takes the event first as handlers do, is refused.
 
     It would get the details in the event's place.
@@ -152,7 +152,7 @@ def test_what_takes_neither_is_no_fallback(function: Any) -> None:
         watch(fallback=function)(one)
 
 
-def test_an_optional_argument_of_another_name_is_left_alone() -> None:
+def test_optional_parameter_of_another_name_gets_nothing() -> None:
     """An optional second parameter of another name gets nothing.
 
     It may be a number of retries, or a client.
@@ -181,7 +181,7 @@ def notify(channel: str, /, *, text: str) -> None: ...
         ([].append, (), {}, True),
     ],
 )
-def test_a_scoped_hook_takes_what_it_is_given(
+def test_scoped_hook_is_checked_against_its_arguments(
     function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], *, fits: bool
 ) -> None:
     """A scoped hook is checked against its arguments, by position and by name.
@@ -196,7 +196,7 @@ def test_a_scoped_hook_takes_what_it_is_given(
         scoped_hook(function, *args, **kwargs)
 
 
-def test_a_sandbox_hook_takes_nothing() -> None:
+def test_sandbox_hook_takes_no_arguments() -> None:
     """A sandbox hook takes no arguments, because there are no details."""
     with pytest.raises(ConfigurationError, match=r"takes \(a\), and is called with \(\)"):
         sandbox_shutdown_hook(one)  # type: ignore[type-var]
@@ -237,7 +237,7 @@ def test_a_sandbox_hook_takes_nothing() -> None:
         ),
     ],
 )
-def test_the_message_shows_what_would_do(register: Callable[[], object], message: str) -> None:
+def test_message_shows_a_correct_form(register: Callable[[], object], message: str) -> None:
     """The error shows a correct form: a function or a lambda, like the one that was given."""
     with pytest.raises(ConfigurationError) as caught:
         register()
@@ -246,7 +246,7 @@ def test_the_message_shows_what_would_do(register: Callable[[], object], message
 
 
 @pytest.mark.parametrize("fallback", [3, None, {"statusCode": 504}])
-def test_a_value_is_a_fallback(fallback: Any) -> None:
+def test_any_value_is_a_fallback(fallback: Any) -> None:
     """A value that is not callable, including None, is a fallback."""
     assert watch(fallback=fallback)(expire)({}, FakeContext()) == fallback
 
@@ -254,7 +254,7 @@ def test_a_value_is_a_fallback(fallback: Any) -> None:
 # ---- what they get -----------------------------------------------------------------------------
 
 
-def test_a_fallback_gets_details_and_event() -> None:
+def test_fallback_gets_details_and_event() -> None:
     """A fallback gets details and event, also a nested handler's, to answer the request."""
     given: list[tuple[TimeoutDetails, object]] = []
 
@@ -272,7 +272,7 @@ def test_a_fallback_gets_details_and_event() -> None:
         assert event is EVENT
 
 
-def test_a_fallback_that_fails_is_in_the_record() -> None:
+def test_failing_fallback_is_recorded() -> None:
     """The record has the type and place of a fallback's error.
 
     It has no message, which may quote the event.
@@ -292,7 +292,7 @@ def test_a_fallback_that_fails_is_in_the_record() -> None:
     assert isinstance(caught.value.__cause__, KeyError)
 
 
-def test_a_fallback_that_hangs_is_in_the_record() -> None:
+def test_hanging_fallback_is_recorded() -> None:
     """A fallback that hangs is ended by last call, and the record says so."""
 
     def answer(_details: TimeoutDetails) -> None:
@@ -305,7 +305,7 @@ def test_a_fallback_that_hangs_is_in_the_record() -> None:
     assert [record["fallback_error"] for record in records] == ["did not return in time"]
 
 
-def test_an_async_hook_runs_to_its_end_on_a_loop_of_its_own() -> None:
+def test_async_hook_runs_to_its_end_on_its_own_loop() -> None:
     """An async hook, scoped or not, runs to its end on a loop of its own.
 
     An async handler's loop is another.
@@ -336,7 +336,7 @@ def test_an_async_hook_runs_to_its_end_on_a_loop_of_its_own() -> None:
     assert [hook["outcome"] for hook in records[0]["hooks"]] == ["ok", "ok"]
 
 
-def test_an_async_hook_that_fails_is_recorded_like_any_other() -> None:
+def test_failing_async_hook_is_recorded() -> None:
     """An async hook that fails is recorded like any other, with the place in its own code."""
 
     async def flush(_details: TimeoutDetails) -> None:
@@ -355,7 +355,7 @@ def test_an_async_hook_that_fails_is_recorded_like_any_other() -> None:
     )
 
 
-def test_an_async_hook_keeps_to_the_budget() -> None:
+def test_async_hook_is_ended_with_the_budget() -> None:
     """An async hook that waits endlessly is ended with the budget. The interrupt is not delayed."""
     begun: list[Callable[[], object]] = []
 

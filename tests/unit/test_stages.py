@@ -26,7 +26,7 @@ def ignore(_details: TimeoutDetails) -> None:
     """Do nothing; the hook is needed for its stage."""
 
 
-def test_the_hooks_of_a_stage_are_those_of_its_beginning() -> None:
+def test_stage_has_the_hooks_that_exist_when_it_begins() -> None:
     """A stage has the hooks that exist when it begins.
 
     The hook of a block that has ended since an earlier stage is left out, and that of a block
@@ -49,7 +49,7 @@ def test_the_hooks_of_a_stage_are_those_of_its_beginning() -> None:
     assert ran == ["of the block that is under way"]
 
 
-def test_a_stage_that_is_registered_after_an_earlier_one_comes() -> None:
+def test_stage_registered_after_an_earlier_one_runs() -> None:
     """A stage that is registered after an earlier one has run begins at its own time."""
     ran: list[tuple[str, int]] = []
     watchdog = Watchdog()
@@ -68,7 +68,7 @@ def test_a_stage_that_is_registered_after_an_earlier_one_comes() -> None:
     assert ran == [("first", 20), ("late", 25)]
 
 
-def test_a_stage_that_has_begun_does_not_begin_again() -> None:
+def test_begun_stage_does_not_begin_again() -> None:
     """A stage that has begun does not begin again for a hook that is registered later."""
     ran: list[str] = []
     watchdog = Watchdog()

@@ -44,7 +44,7 @@ def stuck(_event: object, _context: object) -> None:
     block()
 
 
-def test_an_interrupt_that_a_wrapper_drops_is_still_a_timeout(
+def test_interrupt_dropped_by_a_wrapper_is_a_timeout(
     around: Callable[..., Callable[[object, object], object]],
 ) -> None:
     """An interrupt that a wrapper drops is a timeout.
@@ -57,7 +57,7 @@ def test_an_interrupt_that_a_wrapper_drops_is_still_a_timeout(
         handler({}, Context(0.4))
 
 
-def test_the_fallback_stands_in_for_what_a_wrapper_drops(
+def test_fallback_answers_if_a_wrapper_drops_the_interrupt(
     around: Callable[..., Callable[[object, object], object]],
 ) -> None:
     """The fallback answers if a wrapper drops the interrupt, as for any other timeout."""
@@ -68,7 +68,7 @@ def test_the_fallback_stands_in_for_what_a_wrapper_drops(
     assert handler({}, Context(0.4)) == {"statusCode": 504}
 
 
-def test_an_answer_of_a_wrapper_s_own_is_the_response(
+def test_answer_of_a_wrapper_is_the_response(
     around: Callable[..., Callable[[object, object], object]],
 ) -> None:
     """The answer that a framework makes of the interrupt is the response."""
@@ -77,7 +77,7 @@ def test_an_answer_of_a_wrapper_s_own_is_the_response(
     assert handler({}, Context(0.4)) == "error 500"
 
 
-def test_a_handler_that_ends_after_a_library_has_dropped_it_has_ended(
+def test_handler_may_return_none_after_a_library_dropped_the_interrupt(
     around: Callable[..., Callable[[object, object], object]],
 ) -> None:
     """A handler that returns None after a library has dropped the interrupt has answered.

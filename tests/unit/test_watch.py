@@ -75,7 +75,7 @@ def test_result_is_the_same_object() -> None:
     assert wrap(plain, Settings.from_environ({}))({}, Context(5.0)) is RESULT
 
 
-def test_metadata_is_the_handlers() -> None:
+def test_metadata_is_that_of_the_handler() -> None:
     """The wrapper has the handler's metadata, for tracers and documentation tools."""
     watched = watch(plain)
 
@@ -95,7 +95,7 @@ def test_metadata_is_the_handlers() -> None:
     ids=lambda error: type(error).__name__,
 )
 @pytest.mark.parametrize("opaque", [False, True])
-def test_exceptions_are_the_handlers_own(error: BaseException, *, opaque: bool) -> None:
+def test_exceptions_are_the_same_object(error: BaseException, *, opaque: bool) -> None:
     """An exception leaves as the same object, including StopIteration and BaseExceptions."""
 
     def handler(_event: object, _context: object) -> None:
@@ -110,7 +110,7 @@ def test_exceptions_are_the_handlers_own(error: BaseException, *, opaque: bool) 
     assert not getattr(error, "__notes__", [])
 
 
-def test_callables_of_every_form() -> None:
+def test_all_kinds_of_callables_can_be_handlers() -> None:
     """Functions, methods, partials, callable objects and C callables can be handlers."""
     service, context = Service(), Context(5.0)
 
@@ -138,12 +138,12 @@ def test_keyword_arguments_reach_the_handler() -> None:
         handler(event="hang", context=Context(0.08))
 
 
-def test_disabled_is_the_handler_itself() -> None:
+def test_disabled_decorator_returns_the_handler_itself() -> None:
     """With `disabled` the decorator returns the handler itself."""
     assert watch(disabled=True)(plain) is plain
 
 
-def test_what_is_disabled_in_code_is_so_under_the_entrypoint() -> None:
+def test_handler_disabled_in_code_is_disabled_under_the_entrypoint() -> None:
     """A handler that is disabled in code is disabled under the entrypoint.
 
     This holds below another decorator as well.
@@ -158,13 +158,13 @@ def test_what_is_disabled_in_code_is_so_under_the_entrypoint() -> None:
     assert wrap(handler, settings)({}, Context(5.0)) == math.inf
     above = functools.wraps(handler)(lambda event, context: handler(event, context))
     assert wrap(above, settings)({}, Context(5.0)) == math.inf
-    assert watch(disabled=True)(max) is max, "C code has no place for a mark"
+    assert watch(disabled=True)(max) is max, "a C function cannot be marked"
 
 
 # ---- not watched -------------------------------------------------------------------------------
 
 
-def test_without_a_context_the_handler_runs_and_the_log_says_so_once(
+def test_call_without_context_runs_unwatched_and_is_logged_once(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Without a context, as in a local test, the handler runs unwatched. The log says so once."""
@@ -178,7 +178,7 @@ def test_without_a_context_the_handler_runs_and_the_log_says_so_once(
 
 
 @pytest.mark.parametrize("handler", [5, None])
-def test_what_cannot_be_called_fails_as_it_does_without_the_watchdog(handler: Any) -> None:
+def test_uncallable_handler_fails_as_without_the_watchdog(handler: Any) -> None:
     """An object that cannot be called fails as without the watchdog.
 
     The entrypoint gets whatever object the handler's name stands for.
@@ -192,7 +192,7 @@ def test_what_cannot_be_called_fails_as_it_does_without_the_watchdog(handler: An
 @pytest.mark.parametrize(
     "remaining", [0, -5, 86_400_001, 3_000_000_000, math.nan, math.inf, "3000", None]
 )
-def test_an_absurd_remaining_time_is_warned_of_once_and_the_handler_runs(
+def test_absurd_remaining_time_gives_one_warning(
     remaining: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     """With an absurd remaining time the handler runs unwatched, and the log says once what helps.
@@ -214,7 +214,7 @@ def test_an_absurd_remaining_time_is_warned_of_once_and_the_handler_runs(
     assert "WATCHDOG_LAMBDA_TIMEOUT" in caplog.text
 
 
-def test_timeout_setting_corrects_an_absurd_remaining_time() -> None:
+def test_timeout_setting_corrects_absurd_remaining_time() -> None:
     """TIMEOUT alone counts if the remaining time is absurd.
 
     The emulator's Managed Instances mode gives 3,000,000 s.
@@ -235,7 +235,7 @@ def test_timeout_setting_corrects_an_absurd_remaining_time() -> None:
 # ---- a timeout ---------------------------------------------------------------------------------
 
 
-def test_the_caller_gets_lambda_timeout_with_what_there_is_to_know() -> None:
+def test_caller_gets_lambda_timeout_with_times_and_location() -> None:
     """The caller gets a LambdaTimeout that says how long the handler ran and where it was.
 
     It says how long before which limit, too.
@@ -257,7 +257,7 @@ def test_the_caller_gets_lambda_timeout_with_what_there_is_to_know() -> None:
     assert names[-1] == "block", "the traceback ends where the handler was"
 
 
-def test_a_handler_that_catches_and_returns_has_answered() -> None:
+def test_value_returned_after_catching_is_the_response() -> None:
     """The value of a handler that catches the timeout and returns is the response."""
 
     @watch(grace_period=0.02)
@@ -271,7 +271,7 @@ def test_a_handler_that_catches_and_returns_has_answered() -> None:
     assert isinstance(handler({}, Context(0.08)), LambdaTimeout)
 
 
-def test_an_error_of_the_handlers_own_leaves_with_a_note() -> None:
+def test_handler_error_at_timeout_is_raised_with_a_note() -> None:
     """An error that the user's code raises at the timeout reaches the caller, with a note."""
 
     @watch(grace_period=0.02, fallback="unused")
@@ -287,7 +287,7 @@ def test_an_error_of_the_handlers_own_leaves_with_a_note() -> None:
     assert caught.value.__notes__[0].startswith("watchdog_lambda: interrupted after 0.1 s")
 
 
-def test_an_error_that_a_library_makes_of_the_timeout_is_the_timeout() -> None:
+def test_library_error_caused_by_the_timeout_is_replaced() -> None:
     """An error that a library makes of the timeout is replaced by the timeout.
 
     An example is urllib3's ReadTimeoutError; here a library's future passes one on.
@@ -310,7 +310,7 @@ def test_an_error_that_a_library_makes_of_the_timeout_is_the_timeout() -> None:
 @pytest.mark.parametrize(
     "swallow", [Exception, BaseException], ids=["except Exception", "except BaseException"]
 )
-def test_swallowing_brings_an_interrupt_until_the_handler_ends(
+def test_swallowed_interrupt_is_repeated_until_the_handler_ends(
     swallow: type[BaseException],
 ) -> None:
     """A handler that swallows the interrupt in a loop is interrupted again until it ends."""
@@ -333,7 +333,7 @@ def test_swallowing_brings_an_interrupt_until_the_handler_ends(
     assert all(issubclass(kind, Interrupt) for kind in kinds[1:])
 
 
-def test_base_lands_an_interrupt_from_the_start() -> None:
+def test_base_lands_interrupt_first() -> None:
     """``INTERRUPT=base`` lands an Interrupt, which passes ``except Exception``, from the start.
 
     It leaves as a LambdaTimeout.
@@ -372,7 +372,7 @@ def test_none_runs_hooks_and_lands_nothing() -> None:
     [{"statusCode": 504}, None, lambda details: {"statusCode": 504, "at": details.location}],
     ids=["value", "null", "callable"],
 )
-def test_fallback_is_what_the_caller_gets_instead(fallback: Any) -> None:
+def test_fallback_is_returned_instead_of_the_timeout(fallback: Any) -> None:
     """The fallback is a value or a callable that gets the details; None is an answer as well."""
 
     @watch(grace_period=0.02, fallback=fallback)
@@ -387,7 +387,7 @@ def test_fallback_is_what_the_caller_gets_instead(fallback: Any) -> None:
         assert answer is fallback
 
 
-def test_a_fallback_that_fails_leaves_the_timeout() -> None:
+def test_failing_fallback_raises_the_timeout() -> None:
     """If the fallback fails, the caller gets the timeout with the fallback's error as its cause."""
 
     def broken(_details: TimeoutDetails) -> None:
@@ -404,7 +404,7 @@ def test_a_fallback_that_fails_leaves_the_timeout() -> None:
 
 
 @pytest.mark.parametrize("hang", [block, spin])
-def test_a_fallback_that_hangs_is_cut_at_last_call(
+def test_hanging_fallback_is_ended_at_last_call(
     hang: Callable[[], None], capfd: pytest.CaptureFixture[str]
 ) -> None:
     """A fallback that hangs is ended at last call.
@@ -425,7 +425,7 @@ def test_a_fallback_that_hangs_is_cut_at_last_call(
     assert '"outcome": "raised"' in capfd.readouterr().out
 
 
-def test_a_fallback_may_raise_a_timeout_of_its_own() -> None:
+def test_timeout_error_of_the_fallback_is_an_ordinary_error() -> None:
     """A TimeoutError that the fallback raises is an ordinary error.
 
     It is not taken for last call's interrupt.
@@ -444,7 +444,7 @@ def test_a_fallback_may_raise_a_timeout_of_its_own() -> None:
     assert str(caught.value.__cause__) == "made by hand"
 
 
-def test_a_fallback_after_last_call_is_not_cut() -> None:
+def test_fallback_after_last_call_is_not_interrupted() -> None:
     """A fallback that begins after last call is not ended by it.
 
     A handler that has used its time up to then has its fallback all the same.
@@ -462,7 +462,7 @@ def test_a_fallback_after_last_call_is_not_cut() -> None:
     assert handler({}, Context(1.2)) == "late"
 
 
-def test_cleanup_of_every_shape_is_left_alone() -> None:
+def test_no_form_of_cleanup_is_interrupted() -> None:
     """No form of cleanup is interrupted.
 
     It is in a ``finally`` in flight, in a ``finally`` after the catch, or in the code after it.
@@ -492,7 +492,7 @@ def test_cleanup_of_every_shape_is_left_alone() -> None:
     assert steps == ["in flight", "except", "finally", "after"]
 
 
-def test_a_cleanup_that_never_ends_is_cut_at_last_call() -> None:
+def test_endless_cleanup_is_interrupted_at_last_call() -> None:
     """A cleanup that never ends is interrupted at last call, so that the caller is answered."""
 
     @watch(grace_period=0.5)
@@ -512,7 +512,7 @@ def test_a_cleanup_that_never_ends_is_cut_at_last_call() -> None:
 # ---- nested, remaining time --------------------------------------------------------------------
 
 
-def test_a_watched_handler_inside_of_another_is_one_invocation() -> None:
+def test_nested_watched_handlers_are_one_invocation() -> None:
     """A watched handler inside of another one is one invocation.
 
     The inner one's options and fallback apply.
@@ -534,7 +534,7 @@ def test_a_watched_handler_inside_of_another_is_one_invocation() -> None:
     assert context.get_remaining_time_in_millis() < 40, "the inner grace period was in force"
 
 
-def test_the_outer_options_are_back_once_the_inner_handler_has_returned() -> None:
+def test_outer_options_apply_again_after_the_inner_handler() -> None:
     """Once the inner handler has returned the outer options and fallback apply again."""
 
     @watch(fallback="inner", grace_period=0.01)
@@ -548,7 +548,7 @@ def test_the_outer_options_are_back_once_the_inner_handler_has_returned() -> Non
     assert outer({}, Context(0.15)) == "outer"
 
 
-def test_under_the_entrypoint_a_watched_handler_stays_as_it_is() -> None:
+def test_watched_handler_is_not_wrapped_again_by_the_entrypoint() -> None:
     """Under the entrypoint a handler of ``@watch`` gets no second wrapper.
 
     It gets one if another decorator is above it.
@@ -560,7 +560,7 @@ def test_under_the_entrypoint_a_watched_handler_stays_as_it_is() -> None:
     assert wrap(functools.wraps(watched)(lambda e, c: watched(e, c)), settings) is not watched
 
 
-def test_remaining_time_inside_outside_and_in_a_worker() -> None:
+def test_remaining_time_is_finite_only_in_an_invocation() -> None:
     """The remaining time counts to the invocation's hard deadline, and is infinite outside.
 
     In the handler's threads it is the same.
@@ -581,6 +581,6 @@ def test_remaining_time_inside_outside_and_in_a_worker() -> None:
     assert len(seen) == 2
 
 
-def test_repr_names_what_was_given() -> None:
+def test_repr_shows_the_given_options() -> None:
     """The repr shows the options that were given, for debugging."""
     assert repr(Watchdog(grace_period=2.0)) == "Watchdog(grace_period=2.0)"

@@ -107,7 +107,7 @@ class Approach:
         polling, which takes hardly any CPU time.
         """
         self.frames.note_handlers()
-        # Subtract our own part. Pinned by test_what_reading_code_takes_is_not_the_threads.
+        # Subtract our own part. Pinned by test_time_to_read_code_is_not_counted.
         now = time.thread_time() - self.frames.reading
         since = self._cpu_since
         if since is None:

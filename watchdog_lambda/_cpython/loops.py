@@ -154,7 +154,7 @@ def run_out(loop: AbstractEventLoop, seconds: float, unended: list[str] | None =
         for task in tasks:
             task.cancel()
         # Do this before the tasks' own run, which a callback left by the handler's run would stop.
-        # Pinned by test_what_the_handlers_run_has_left_does_not_cut_the_tasks_short.
+        # Pinned by test_leftover_stop_callback_does_not_end_run_out_early.
         finish_turn(loop)
         _run_to_the_end(loop, tasks, until)
         # Look for generators after the tasks, which close most of them when they end.

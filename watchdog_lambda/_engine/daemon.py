@@ -67,7 +67,7 @@ class DaemonThread:
             # Do not wait for the lock: its holder starts the thread, which then sees our invocation
             # too. Acquire it inside `try`: a user's signal handler (the SIGALRM recipe's) can raise
             # right after that, and nothing would ever be watched again. Pinned by
-            # test_a_start_can_be_broken_off_behind_any_call.
+            # test_start_can_be_interrupted_after_any_call.
             if not starting.acquire(False):
                 return
             if self._thread_id is None:
@@ -116,7 +116,7 @@ class DaemonThread:
         """Run the thread until its end."""
         living = self._living
         # If a start is interrupted before it has stored the thread's id, a second thread is started
-        # later. Pinned by test_a_start_can_be_broken_off_behind_any_call.
+        # later. Pinned by test_start_can_be_interrupted_after_any_call.
         if not living.acquire(False):
             return
         try:
@@ -127,7 +127,7 @@ class DaemonThread:
                     # Create no objects here: there may be no memory at all. The handler has very
                     # likely taken it, and must be interrupted all the same. After any other error
                     # the thread must go on as well: otherwise every later invocation would silently
-                    # be unwatched. Pinned by test_the_thread_outlives_what_it_fails_at.
+                    # be unwatched. Pinned by test_thread_survives_errors.
                     if isinstance(failure, MemoryError):
                         self._ballast = None
                     self._failure = failure

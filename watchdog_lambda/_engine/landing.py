@@ -44,7 +44,8 @@ def inject(firing: Firing, now: float, handled: BaseException | None) -> None:
         if not firing.invocation.may_land():
             return
         # Not where a loop runs: between two callbacks all frames are the loop's, and the thread
-        # would be traced through many of them. Pinned by test_async_expire_off_the_main_thread.
+        # would be traced through many of them.
+        # Pinned by test_async_expire_off_the_main_thread_lands.
         loop = loop_in(thread_id)
         if loop is None and services.tap.send(
             thread_id, frame_of(thread_id), services.clock.monotonic()

@@ -24,7 +24,7 @@ class Due(BaseException):
     """The exception that lands."""
 
 
-class Way:
+class RecordingApproach:
     """An approach for which this file is the user's own, and a record of what it asked."""
 
     def __init__(self, *, grace_period: float = 3.0) -> None:
@@ -45,8 +45,8 @@ class Way:
 
 
 @pytest.fixture
-def way() -> Iterator[Way]:
-    one = Way()
+def way() -> Iterator[RecordingApproach]:
+    one = RecordingApproach()
     yield one
     one.taken.stop()
     assert sys.gettrace() is None or sys.gettrace() is not one.taken._on_call
@@ -64,7 +64,7 @@ def cpu(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 @pytest.mark.untraced
-def test_it_lands_in_the_users_frame_when_control_comes_back_to_it(way: Way) -> None:
+def test_interrupt_lands_when_control_returns_to_user_frame(way: RecordingApproach) -> None:
     """The interrupt lands when control returns to the user's frame, after the call has ended."""
     done: list[int] = []
 
@@ -96,7 +96,7 @@ def test_it_lands_in_the_users_frame_when_control_comes_back_to_it(way: Way) -> 
 
 
 @pytest.mark.untraced
-def test_a_frame_that_ends_is_traced_no_more(way: Way) -> None:
+def test_tracing_ends_with_the_frame(way: RecordingApproach) -> None:
     """When a traced frame ends, tracing ends as well, and the next nudge finds another frame."""
 
     def handler() -> None:
@@ -111,7 +111,7 @@ def test_a_frame_that_ends_is_traced_no_more(way: Way) -> None:
 
 
 @pytest.mark.untraced
-def test_who_is_asked_and_has_nothing_is_asked_no_more(way: Way) -> None:
+def test_tracing_ends_once_nothing_is_due(way: RecordingApproach) -> None:
     """Once the decision is not to land, tracing ends: a shield would run slowly if traced."""
     way.is_due = False
 
@@ -125,7 +125,7 @@ def test_who_is_asked_and_has_nothing_is_asked_no_more(way: Way) -> None:
 
 
 @pytest.mark.untraced
-def test_a_tracer_that_is_there_goes_first(way: Way) -> None:
+def test_existing_tracer_is_kept(way: RecordingApproach) -> None:
     """Where a tracer, such as a debugger, is active, nothing is traced and it stays in place."""
 
     def tracer(*_: object) -> None:
@@ -144,8 +144,8 @@ def test_a_tracer_that_is_there_goes_first(way: Way) -> None:
 
 
 @pytest.mark.untraced
-def test_under_a_loop_the_innermost_coroutine_that_goes_on_is_the_target(
-    way: Way, monkeypatch: pytest.MonkeyPatch
+def test_target_under_a_loop_is_the_innermost_continuing_coroutine(
+    way: RecordingApproach, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Under an event loop the target is the innermost coroutine that continues.
 
@@ -192,7 +192,7 @@ def test_under_a_loop_the_innermost_coroutine_that_goes_on_is_the_target(
 
 
 @pytest.mark.untraced
-def test_a_frame_that_has_not_gone_on_between_two_nudges_stands_still(way: Way) -> None:
+def test_frame_unmoved_between_nudges_stands_still(way: RecordingApproach) -> None:
     """A frame that has not moved between two nudges stands still: it is in one call.
 
     A frame of which an instruction has been traced does not stand still.
@@ -215,10 +215,10 @@ def test_a_frame_that_has_not_gone_on_between_two_nudges_stands_still(way: Way) 
     assert still == [False, True, False]
 
 
-def test_what_the_watchdog_has_seen_counts_where_a_call_can_be_under_way() -> None:
+def test_watchdog_look_counts_only_during_a_call() -> None:
     """The watchdog's look counts only where a call can be under way, not at a function's start."""
     bytecode.preload()
-    one = Way().taken
+    one = RecordingApproach().taken
     begins: Any = SimpleNamespace(f_code=standing.__code__, f_lasti=0)
 
     assert one.stands_still(standing(), looked_blocked=True)
@@ -230,14 +230,14 @@ def test_what_the_watchdog_has_seen_counts_where_a_call_can_be_under_way() -> No
 
 
 @pytest.mark.parametrize(("grace_period", "patience"), [(3.0, PATIENCE), (0.25, 0.025)])
-def test_by_processor_time_more_frames_will_do(
+def test_more_frames_are_allowed_with_processor_time(
     grace_period: float, patience: float, cpu: list[float]
 ) -> None:
     """After more processor time installed libraries are allowed, and then the standard library.
 
     Nothing more is allowed before last call.
     """
-    one = Way(grace_period=grace_period).taken
+    one = RecordingApproach(grace_period=grace_period).taken
     reached: list[int] = []
     for times in (0.0, 0.99, 1.01, 1.99, 2.01, 50.0):
         cpu[0] = 10.0 + times * patience
@@ -251,9 +251,9 @@ def test_by_processor_time_more_frames_will_do(
 
 
 @pytest.mark.untraced
-def test_at_last_call_it_lands_wherever_it_must(cpu: list[float]) -> None:
+def test_interrupt_lands_in_any_frame_at_last_call(cpu: list[float]) -> None:
     """At last call the interrupt soon lands in any frame, except in an event loop's own code."""
-    one = Way().taken
+    one = RecordingApproach().taken
     assert not one.allows(standing(), is_last_call=True)
     cpu[0] += 2.9 * PATIENCE / HURRY
     assert not one.allows(standing(), is_last_call=True)
@@ -269,12 +269,12 @@ def test_at_last_call_it_lands_wherever_it_must(cpu: list[float]) -> None:
 
 
 @pytest.mark.untraced
-def test_beyond_the_hard_deadline_there_is_time(cpu: list[float]) -> None:
+def test_patience_is_restored_beyond_the_hard_deadline(cpu: list[float]) -> None:
     """Beyond the hard deadline nothing kills, so the patience is as long as before last call.
 
     On a busy machine a late watchdog would otherwise cut code that enters a block.
     """
-    one = Way(grace_period=0.015).taken
+    one = RecordingApproach(grace_period=0.015).taken
     assert not one.allows(standing(), is_last_call=True, is_late=True)
     cpu[0] += 2.9 * PATIENCE
     assert not one.allows(standing(), is_last_call=True, is_late=True)
@@ -284,7 +284,7 @@ def test_beyond_the_hard_deadline_there_is_time(cpu: list[float]) -> None:
 
 
 @pytest.mark.untraced
-def test_what_reading_code_takes_is_not_the_threads(
+def test_time_to_read_code_is_not_counted(
     cpu: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The time to read a code object is not counted, as it is much of the shortest patience."""
@@ -295,7 +295,7 @@ def test_what_reading_code_takes_is_not_the_threads(
             super().__init__(code)
 
     monkeypatch.setattr(target_frames, "CodePoints", Slow)
-    one = Way().taken
+    one = RecordingApproach().taken
     one.allows(standing(), is_last_call=False)
     one.frames.allows(standing(), OWN)
     assert cpu == [19.0]
@@ -306,14 +306,14 @@ def test_what_reading_code_takes_is_not_the_threads(
 
 
 @pytest.mark.untraced
-def test_where_somebody_traces_it_lands_where_a_nudge_meets_a_safe_point(
+def test_interrupt_under_foreign_tracer_lands_at_safe_point(
     cpu: list[float],
 ) -> None:
     """Under another tracer the interrupt lands where a nudge finds the target at a safe point.
 
     After the longest patience it lands in any frame.
     """
-    one = Way().taken
+    one = RecordingApproach().taken
 
     def own() -> FrameType:
         return sys._getframe()

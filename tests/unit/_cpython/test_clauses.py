@@ -37,7 +37,7 @@ class Swallows:
         return len(given) > 5
 
 
-class LetsPass:
+class PassesThrough:
     """A manager that suppresses nothing."""
 
     def __enter__(self) -> None:
@@ -47,7 +47,7 @@ class LetsPass:
         return None
 
 
-class Notes:
+class UsesConstant:
     """A manager that suppresses nothing, but whose exit uses a constant."""
 
     def __init__(self) -> None:
@@ -61,11 +61,11 @@ class Notes:
 
 
 NAMES: dict[str, Any] = {
-    "notes": Notes,
+    "notes": UsesConstant,
     "network": SimpleNamespace(faults=(ConnectionError, TimeoutError)),
     "FAULTS": (KeyError, (OSError, ValueError)),
     "swallows": Swallows,
-    "lets_pass": LetsPass,
+    "lets_pass": PassesThrough,
     "lock": threading.Lock(),
 }
 
@@ -108,7 +108,7 @@ ALL_PASS, NONE_PASSES = [PASSES] * 3, [TAKEN] * 3
         ),
     ],
 )
-def test_whether_a_clause_takes_it(body: str, expected: list[str]) -> None:
+def test_clause_that_continues_takes_the_exception(body: str, expected: list[str]) -> None:
     """A clause takes an exception if it goes on, or raises an error of its own."""
     assert fates(body) == expected
 
@@ -134,13 +134,13 @@ def test_whether_a_clause_takes_it(body: str, expected: list[str]) -> None:
         ),
     ],
 )
-def test_whether_it_is_raised_on(body: str, expected: list[str]) -> None:
+def test_clause_that_reraises_passes_the_exception(body: str, expected: list[str]) -> None:
     """A clause that only cleans up raises the exception on, to the next one around it."""
     assert fates(body) == expected
 
 
 @pytest.mark.parametrize("condition", ["if back: raise", "raise e.__class__('again')"])
-def test_a_clause_that_may_not_raise_it_on_takes_it(condition: str) -> None:
+def test_clause_with_conditional_reraise_takes_the_exception(condition: str) -> None:
     """A clause that may not raise the same exception on counts as taking it.
 
     It may retry, or raise it as another error.
@@ -163,13 +163,13 @@ def test_a_clause_that_may_not_raise_it_on_takes_it(condition: str) -> None:
         ("manager = swallows()\nwith manager as value, lock: back()", [SUPPRESSED] * 3),
     ],
 )
-def test_what_ends_a_block_lets_it_pass(body: str, expected: list[str]) -> None:
+def test_finally_and_with_pass_the_exception(body: str, expected: list[str]) -> None:
     """A ``finally`` or ``with`` lets an exception pass, unless its manager may suppress it."""
     assert fates(body) == expected
 
 
 @pytest.mark.parametrize(("handlers", "expected"), [(49, RAISED_ON), (50, TAKEN)])
-def test_so_many_handlers_are_followed_and_no_more(handlers: int, expected: str) -> None:
+def test_number_of_followed_handlers_is_limited(handlers: int, expected: str) -> None:
     """Handlers are followed up to a limit; an exception raised on more often counts as taken."""
     # The compiler adds a handler to each clause, and another one to each that has a name.
     named = handlers - 2 * 18
@@ -182,7 +182,7 @@ def test_so_many_handlers_are_followed_and_no_more(handlers: int, expected: str)
     assert fates(body)[0] == expected
 
 
-def test_a_finally_that_returns_takes_it() -> None:
+def test_finally_that_returns_takes_the_exception() -> None:
     """A ``finally`` that returns takes the exception, as in Python."""
     source = "try: back()\nfinally:\n  if back: return 1"
     assert fates(source) == NONE_PASSES
@@ -191,7 +191,7 @@ def test_a_finally_that_returns_takes_it() -> None:
 @pytest.mark.parametrize(
     "clause", ["dict(a=OSError)['a']", "missing", "network.missing", "(missing, KeyError)"]
 )
-def test_what_cannot_be_worked_out_counts_as_taken(clause: str) -> None:
+def test_unevaluable_clause_counts_as_taking(clause: str) -> None:
     """A clause that cannot be evaluated counts as taking the exception.
 
     A needless Interrupt does less harm than a request that is sent again.
@@ -199,13 +199,13 @@ def test_what_cannot_be_worked_out_counts_as_taken(clause: str) -> None:
     assert fates(f"try: back()\nexcept {clause}: pass")[0] == TAKEN
 
 
-def test_no_code_runs_to_work_a_clause_out() -> None:
+def test_evaluating_a_clause_runs_no_code() -> None:
     """No code runs to evaluate a clause: a property in it is not called."""
 
     class Asked:
         @property
         def fault(self) -> type[BaseException]:
-            raise AssertionError("asked")
+            raise AssertionError("the property was evaluated")
 
     def look(frame: FrameType) -> str:
         return fate(frame, LambdaTimeout)
@@ -214,7 +214,7 @@ def test_no_code_runs_to_work_a_clause_out() -> None:
     assert innermost(look, made(source, asked=Asked())) == [TAKEN]
 
 
-def test_closures_and_arguments_are_read() -> None:
+def test_clause_is_evaluated_with_closures_and_arguments() -> None:
     """A clause is evaluated with closures and arguments, as backoff's decorator uses them."""
     source = """
     def decorate(faults):
@@ -243,7 +243,7 @@ def test_closures_and_arguments_are_read() -> None:
         ("try: back()\nexcept KeyError: pass", False),
     ],
 )
-def test_whether_it_is_handling_something(body: str, *, expected: bool) -> None:
+def test_frame_handling_an_exception_is_recognised(body: str, *, expected: bool) -> None:
     """A frame is handling an exception in an ``except``, or a ``finally`` that one has led to."""
     source = "def call(back):\n" + "\n".join(f"    {line}" for line in body.splitlines())
 
@@ -266,14 +266,14 @@ def test_whether_it_is_handling_something(body: str, *, expected: bool) -> None:
         ("try: back()\nexcept OSError: call(back)", True),
     ],
 )
-def test_whether_a_call_may_be_repeated(body: str, *, expected: bool) -> None:
+def test_call_that_may_be_repeated_is_recognised(body: str, *, expected: bool) -> None:
     """A call may be repeated by a loop around it, a retry after an error, or a recursive call."""
     source = "def call(back):\n" + "\n".join(f"    {line}" for line in body.splitlines())
 
     assert innermost(comes_again, made(source)) == [expected]
 
 
-def test_what_stands_right_before_a_loop_is_not_repeated() -> None:
+def test_instruction_before_a_loop_is_not_repeated() -> None:
     """An instruction right before a loop is not repeated, although the next one is."""
     said: list[bool] = []
 
@@ -291,7 +291,7 @@ def test_what_stands_right_before_a_loop_is_not_repeated() -> None:
     assert said == [False]
 
 
-def test_an_await_is_no_loop_of_the_source() -> None:
+def test_await_is_not_taken_for_a_loop() -> None:
     """An ``await`` does not count as a loop, though the compiler makes one of it."""
     said: list[bool] = []
 

@@ -53,7 +53,7 @@ NESTED = compiled(
 )
 
 
-def test_exception_table_reads_as_the_standard_library_reads_it() -> None:
+def test_exception_table_is_parsed_as_by_dis() -> None:
     """The public format of the exception table is read as the private parser in dis reads it."""
     entries = dis._parse_exception_table(NESTED)  # type: ignore[attr-defined]
 
@@ -78,7 +78,7 @@ def test_protected_by_agrees_with_the_table_at_every_instruction() -> None:
         assert protected_by(NESTED, offset) == (targets[0] if targets else None)
 
 
-def test_the_compilers_own_handler_catches_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compiler_generated_handler_catches_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """The compiler's own handler, known by its first instruction, catches nothing."""
     handlers = sorted({target for _, _, target in protected_ranges(NESTED)})
     own = NESTED.co_code[handlers[0] : handlers[0] + 2]
@@ -92,8 +92,8 @@ def test_the_compilers_own_handler_catches_nothing(monkeypatch: pytest.MonkeyPat
     assert all(catches(NESTED, handler) for handler in handlers)
 
 
-@pytest.mark.skipif(sys.version_info < (3, 12), reason="3.11 puts none there")
-def test_a_generator_has_a_handler_of_the_compilers() -> None:
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="Python 3.11 adds no such handler")
+def test_generator_has_compiler_generated_handler() -> None:
     """From 3.12 on the compiler puts a handler of its own around a generator."""
     bytecode.preload()
     code = compiled("def f(work):\n    yield work()\n")
@@ -113,13 +113,13 @@ def table(start: int, end: int, target: int) -> bytes:
     return b"".join(map(varint, (start // 2, (end - start) // 2, target // 2, 0)))
 
 
-def test_a_table_that_is_made_up_reads_as_a_true_one() -> None:
+def test_hand_made_exception_table_is_parsed() -> None:
     """Offsets of one, two and three digits are read from a table made by hand."""
     for given in ((2, 4, 6), (100, 300, 500), (20_000, 20_100, 30_000)):
         assert list(protected_ranges(SimpleNamespace(co_exceptiontable=table(*given)))) == [given]  # type: ignore[arg-type]
 
 
-def test_lines_of_a_block_are_those_whose_errors_go_to_its_handler() -> None:
+def test_protected_lines_are_those_of_the_handler() -> None:
     """``protected_lines`` gives lines inside of the function, and none for an unknown handler.
 
     Lines are for threads whose instructions cannot be read.
@@ -133,7 +133,7 @@ def test_lines_of_a_block_are_those_whose_errors_go_to_its_handler() -> None:
     assert protected_lines(NESTED, -1) == frozenset()
 
 
-def test_lines_of_a_block_are_those_in_its_try() -> None:
+def test_protected_lines_are_those_in_the_try() -> None:
     """The lines of a block are those in its ``try``, without the handler's and those around it."""
     code = compiled(
         """
@@ -160,7 +160,7 @@ def test_lines_of_a_block_are_those_in_its_try() -> None:
     assert {5, 6} <= begins <= {4, 5, 6}  # some versions have an instruction for the try itself
 
 
-def test_an_else_is_no_part_of_the_block() -> None:
+def test_protected_lines_exclude_the_else() -> None:
     """An ``else`` does not belong to the block, though its code follows at once."""
     code = compiled(
         """
@@ -181,7 +181,7 @@ def test_an_else_is_no_part_of_the_block() -> None:
     assert 8 not in lines
 
 
-def test_a_timeout_is_hidden_where_a_child_process_is_waited_for() -> None:
+def test_only_popen_fork_poll_hides_timeout() -> None:
     """Only ``poll()`` of multiprocessing's popen_fork.py hides a timeout.
 
     There any OSError means that the child has ended.
@@ -193,8 +193,8 @@ def test_a_timeout_is_hidden_where_a_child_process_is_waited_for() -> None:
     assert not hides_timeout("popen_fork.py", "poll")
 
 
-@pytest.mark.parametrize("statements", [1, 200, 11_000], ids=["near", "far", "farther still"])
-def test_instructions_read_as_the_standard_library_reads_them(statements: int) -> None:
+@pytest.mark.parametrize("statements", [1, 200, 11_000], ids=["near", "far", "farther"])
+def test_instructions_are_read_as_by_dis(statements: int) -> None:
     """Instructions are read as dis reads them, with large arguments and jumps back."""
     bytecode.preload()
     code = compiled(
@@ -219,7 +219,7 @@ def test_instructions_read_as_the_standard_library_reads_them(statements: int) -
     assert all(before < i.begin <= i.offset for before, i in zip(ends, ours, strict=False))
 
 
-def test_a_frame_is_at_the_instruction_that_it_says() -> None:
+def test_instruction_name_is_found_by_offset() -> None:
     """The instruction at an offset has its name; an offset outside of the code has none."""
     bytecode.preload()
 

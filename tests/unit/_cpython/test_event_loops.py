@@ -47,7 +47,9 @@ def nothing_seen() -> None:
 # ---- the running loop --------------------------------------------------------------------------
 
 
-def test_the_loop_that_runs_here(still: StillLoop, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_running_loop_is_that_of_the_callback(
+    still: StillLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """``running_loop`` returns the loop in a callback, and None outside or without asyncio."""
     assert running_loop() is None
     still.call_soon(lambda: seen.append(running_loop()))
@@ -66,9 +68,7 @@ CLoop.__module__ = "uvloop.loop"
 
 
 @pytest.mark.parametrize(("kind", "in_a_callback"), [(CLoop, True), (StillLoop, False)])
-def test_a_callback_of_a_loop_in_c_waits_there(
-    kind: type[StillLoop], *, in_a_callback: bool
-) -> None:
+def test_only_callback_of_c_loop_waits_in_c(kind: type[StillLoop], *, in_a_callback: bool) -> None:
     """Only a callback of a loop in C waits in C: no task, no asyncio loop, and no other code."""
 
     async def task() -> None:
@@ -83,7 +83,7 @@ def test_a_callback_of_a_loop_in_c_waits_there(
     assert not waits_in_c()
 
 
-def test_a_task_that_was_cancelled_cleans_up_until_it_ends(
+def test_cancelled_task_cleans_up_until_it_ends(
     still: StillLoop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A task cleans up from its cancellation until it ends, if the loop can list its tasks."""
@@ -108,7 +108,7 @@ def test_a_task_that_was_cancelled_cleans_up_until_it_ends(
 
 
 @pytest.mark.usefixtures("cleanup")
-def test_a_run_is_cleaned_up_behind(still: StillLoop) -> None:
+def test_end_run_unmarks_the_loop(still: StillLoop) -> None:
     """After ``end_run`` the loop is not marked as running, and this thread can run any loop."""
     left_running(still)
 
@@ -116,11 +116,11 @@ def test_a_run_is_cleaned_up_behind(still: StillLoop) -> None:
 
     assert not still.is_running()
     assert running_loop() is None
-    assert_nothing_ends_the_next_run(still)
+    assert_next_run_is_not_stopped(still)
 
 
 @pytest.mark.usefixtures("cleanup")
-def test_tasks_are_run_out_of_a_loop_that_was_left_running(still: StillLoop) -> None:
+def test_loop_left_running_is_run_out(still: StillLoop) -> None:
     """Tasks of a loop that was left running are run out."""
     left_in(still, lingers("task"))
     left_running(still)
@@ -130,7 +130,7 @@ def test_tasks_are_run_out_of_a_loop_that_was_left_running(still: StillLoop) -> 
     assert seen == ["task"]
 
 
-def test_a_python_without_that_function_leaves_no_loop_running(
+def test_end_run_does_nothing_without_cleanup_function(
     still: StillLoop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On a Python without the cleanup function, ``end_run`` does nothing."""
@@ -141,7 +141,7 @@ def test_a_python_without_that_function_leaves_no_loop_running(
 
 
 @pytest.mark.usefixtures("cleanup")
-def test_a_loop_that_runs_this_is_let_run(still: StillLoop) -> None:
+def test_loop_running_below_stays_running(still: StillLoop) -> None:
     """A loop that really runs, further down in the stack, stays marked as running."""
 
     def look() -> None:
@@ -163,7 +163,7 @@ class LoopOfItsOwn(StillLoop):
 
 
 @pytest.mark.usefixtures("cleanup")
-def test_a_loop_with_a_run_of_its_own_is_let_be(
+def test_loop_with_own_run_forever_is_left_alone(
     still: StillLoop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A loop is left alone if its own class or a library has replaced asyncio's ``run_forever``.
@@ -187,7 +187,7 @@ def test_a_loop_with_a_run_of_its_own_is_let_be(
 
 @pytest.mark.usefixtures("cleanup")
 @pytest.mark.parametrize(("parent", "ends"), [(None, True), (object(), False)])
-def test_a_loop_may_run_below_a_greenlet(
+def test_loop_in_greenlet_is_left_alone(
     still: StillLoop, monkeypatch: pytest.MonkeyPatch, parent: object, *, ends: bool
 ) -> None:
     """In a greenlet the loop may run further down, so it is left alone.
@@ -226,11 +226,11 @@ def left_in(loop: StillLoop, *coroutines: Any) -> list[asyncio.Task[Any]]:
     return tasks
 
 
-def assert_nothing_ends_the_next_run(loop: StillLoop) -> None:
+def assert_next_run_is_not_stopped(loop: StillLoop) -> None:
     assert loop.run_until_complete(asyncio.sleep(500, "the next one")) == "the next one"
 
 
-def test_a_turn_is_finished_and_no_more(still: StillLoop) -> None:
+def test_finish_turn_runs_only_one_turn(still: StillLoop) -> None:
     """One turn runs the callbacks that are ready, and not those that they schedule."""
     still.call_soon(lambda: still.call_soon(seen.append, "next turn"))
     still.call_soon(seen.append, "this turn")
@@ -243,13 +243,13 @@ def test_a_turn_is_finished_and_no_more(still: StillLoop) -> None:
     assert still.now == 0.0
 
 
-def test_a_turn_that_was_not_finished_stops_no_later_run(still: StillLoop) -> None:
+def test_interrupted_turn_does_not_stop_later_run(still: StillLoop) -> None:
     """A turn that an interrupt cut leaves a stop callback, which ends no later run."""
     still.strikes = [LambdaTimeout()]
     with pytest.raises(LambdaTimeout):
         finish_turn(still)
 
-    assert_nothing_ends_the_next_run(still)
+    assert_next_run_is_not_stopped(still)
 
 
 def test_tasks_are_cancelled_and_run_to_their_end(still: StillLoop) -> None:
@@ -261,11 +261,11 @@ def test_tasks_are_cancelled_and_run_to_their_end(still: StillLoop) -> None:
     assert seen == ["short", "long"]
     assert all(task.cancelled() for task in tasks)
     assert still.now == 3.0
-    assert still.timers() == [], "one of its own is left, and would wake a later run"
-    assert_nothing_ends_the_next_run(still)
+    assert still.timers() == [], "a timer of run_out is left, and would wake a later run"
+    assert_next_run_is_not_stopped(still)
 
 
-def test_what_the_handlers_run_has_left_does_not_cut_the_tasks_short(still: StillLoop) -> None:
+def test_leftover_stop_callback_does_not_end_run_out_early(still: StillLoop) -> None:
     """A stop callback that the handler's run has left does not end the cleanup early."""
     left_in(still, lingers("cleaned up", turns=5))
     still.call_soon(still.stop)
@@ -275,7 +275,7 @@ def test_what_the_handlers_run_has_left_does_not_cut_the_tasks_short(still: Stil
     assert seen == ["cleaned up"]
 
 
-def test_one_that_fails_does_not_cut_the_others_short(still: StillLoop) -> None:
+def test_failing_task_does_not_end_other_tasks(still: StillLoop) -> None:
     """A task that fails keeps its error, and the other tasks run to their end."""
 
     async def fails() -> None:
@@ -292,31 +292,31 @@ def test_one_that_fails_does_not_cut_the_others_short(still: StillLoop) -> None:
     assert isinstance(failing.exception(), KeyError)
 
 
-def test_tasks_get_the_time_that_is_left_and_no_more(still: StillLoop) -> None:
+def test_tasks_get_only_the_remaining_time(still: StillLoop) -> None:
     """Tasks that need more time than is left do not continue in the loop's next run."""
     [slow] = left_in(still, lingers("cleaned up", seconds=20.0))
 
     run_out(still, 5.0)
 
     assert (still.now, slow.done()) == (5.0, False)
-    assert_nothing_ends_the_next_run(still)
+    assert_next_run_is_not_stopped(still)
     assert not slow.done()
 
 
 @pytest.mark.parametrize("seconds", [0.0, -3.0])
-def test_tasks_get_one_turn_where_no_time_is_left(still: StillLoop, seconds: float) -> None:
+def test_tasks_get_one_turn_without_remaining_time(still: StillLoop, seconds: float) -> None:
     """With no time left, tasks get one turn, and one more to see whether they have ended."""
     [slow, quick] = left_in(still, lingers("slow", seconds=0.5), lingers("quick"))
 
     run_out(still, seconds)
 
     assert (still.now, slow.done(), quick.done()) == (0.0, False, True)
-    assert_nothing_ends_the_next_run(still)
+    assert_next_run_is_not_stopped(still)
     assert not slow.done()
 
 
 @pytest.mark.parametrize("turns", [0, 1])
-def test_nobody_is_waited_for_once_all_have_ended(still: StillLoop, turns: int) -> None:
+def test_run_out_ends_when_all_tasks_have_ended(still: StillLoop, turns: int) -> None:
     """Running out ends at once when all tasks have ended, in the first or second turn."""
     left_in(still, lingers("cleaned up", turns=turns))
 
@@ -327,7 +327,7 @@ def test_nobody_is_waited_for_once_all_have_ended(still: StillLoop, turns: int) 
     assert still.now == 0.0
 
 
-def test_what_the_tasks_ends_call_for_soon_is_run(still: StillLoop) -> None:
+def test_callbacks_scheduled_at_task_end_are_run(still: StillLoop) -> None:
     """Callbacks that a task's end schedules soon are run, such as a transport's close."""
 
     async def closes() -> None:
@@ -349,7 +349,7 @@ def test_what_the_tasks_ends_call_for_soon_is_run(still: StillLoop) -> None:
     assert seen == ["cleaned up", "closed"]
 
 
-def test_a_run_out_that_is_cut_stops_no_later_run(still: StillLoop) -> None:
+def test_interrupted_run_out_does_not_stop_later_run(still: StillLoop) -> None:
     """If running out is interrupted, neither the task nor the timer affects a later run."""
     [slow] = left_in(still, lingers("cleaned up", turns=2, seconds=20.0))
     still.call_soon(lambda: still.call_soon(still.strikes.append, LambdaTimeout()))
@@ -357,12 +357,12 @@ def test_a_run_out_that_is_cut_stops_no_later_run(still: StillLoop) -> None:
     with pytest.raises(LambdaTimeout):
         run_out(still, 5.0)
 
-    assert_nothing_ends_the_next_run(still)
+    assert_next_run_is_not_stopped(still)
     assert not slow.done()
 
 
 @pytest.mark.parametrize("waits_for", ["a timer", "its turn", "a future"])
-def test_what_takes_no_notice_of_its_end_never_runs_again(still: StillLoop, waits_for: str) -> None:
+def test_task_ignoring_cancellation_never_runs_again(still: StillLoop, waits_for: str) -> None:
     """A task that refuses its cancellation never runs again.
 
     It runs neither in a later run of its loop, nor when it is woken, nor when it is collected.
@@ -402,7 +402,7 @@ def test_what_takes_no_notice_of_its_end_never_runs_again(still: StillLoop, wait
     is_over.append(True)  # let it end at the process's exit
 
 
-def test_what_an_end_begins_ends_with_it(still: StillLoop) -> None:
+def test_task_started_during_run_out_ends_with_it(still: StillLoop) -> None:
     """A task that begins while another one ends does not run in the next invocation."""
     begun: list[Any] = []
 
@@ -423,7 +423,7 @@ def test_what_an_end_begins_ends_with_it(still: StillLoop) -> None:
     assert not begun[0].done()
 
 
-def test_what_last_call_cuts_never_runs_again(still: StillLoop) -> None:
+def test_tasks_of_interrupted_run_out_never_run_again(still: StillLoop) -> None:
     """After last call has cut a run-out, its tasks and async generators never run again."""
     [task] = left_in(still, lingers("cut"))
 
@@ -454,7 +454,7 @@ def test_what_last_call_cuts_never_runs_again(still: StillLoop) -> None:
     assert seen == []
 
 
-def test_a_loop_that_runs_or_is_closed_is_left_alone(still: StillLoop) -> None:
+def test_running_or_closed_loop_is_not_run_out(still: StillLoop) -> None:
     """A loop that runs or is closed is not run out."""
 
     async def main() -> None:
@@ -508,7 +508,7 @@ def waiting() -> Iterator[Any]:
     coroutine.close()
 
 
-def test_what_a_coroutine_awaits_is_its_stack(waiting: Any) -> None:
+def test_awaited_stack_lists_each_awaited_coroutine(waiting: Any) -> None:
     """The stack of a coroutine has the line that each one waits in, innermost first."""
     stack = tasks_.awaited_stack(waiting)
 
@@ -520,7 +520,7 @@ def test_what_a_coroutine_awaits_is_its_stack(waiting: Any) -> None:
     assert names(tasks_.awaited_stack(waiting.cr_await.cr_await)) == ["old_style"]
 
 
-def test_a_line_that_is_unknown_is_none() -> None:
+def test_unknown_line_is_zero() -> None:
     """The line is 0 in code without line numbers."""
     function = types.FunctionType(old_style.__code__.replace(co_linetable=b""), {})
     generator = function()
@@ -529,14 +529,14 @@ def test_a_line_that_is_unknown_is_none() -> None:
     assert tasks_.awaited_stack(generator) == [(__file__, 0, "old_style")]
 
 
-def test_a_deep_chain_is_walked_so_far(waiting: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_awaited_stack_depth_is_limited(waiting: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A long chain of awaits is followed from its outer end, up to a limit."""
     monkeypatch.setattr(tasks_, "MOST_OWN_FRAMES", 2)
 
     assert names(tasks_.awaited_stack(waiting)) == ["inner", "outer"]
 
 
-def test_what_runs_or_has_ended_awaits_nothing(waiting: Any) -> None:
+def test_running_or_ended_coroutine_has_no_awaited_stack(waiting: Any) -> None:
     """A running or ended coroutine has no awaited stack, and neither has another object."""
     running: Any = None
 
@@ -553,7 +553,7 @@ def test_what_runs_or_has_ended_awaits_nothing(waiting: Any) -> None:
     assert tasks_.awaited_stack(object()) == []
 
 
-def test_a_stack_gets_what_is_awaited_where_none_of_it_is_the_users(
+def test_stack_without_user_code_is_extended_by_awaited(
     waiting: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A stack without user code is extended by what is awaited, the handler's coroutine first.
@@ -572,9 +572,7 @@ def test_a_stack_gets_what_is_awaited_where_none_of_it_is_the_users(
     assert told(Own("somebody")) == ["select"]
 
 
-def test_a_handlers_coroutine_that_has_ended_is_passed_over(
-    waiting: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_ended_handler_coroutine_is_left_out(waiting: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The handler's coroutine is left out once it has ended."""
     monkeypatch.setitem(loops.coroutines, get_ident(), waiting)
     assert [names(stack) for stack in loops._awaited(get_ident())] == [
@@ -586,7 +584,7 @@ def test_a_handlers_coroutine_that_has_ended_is_passed_over(
     assert list(loops._awaited(get_ident())) == []
 
 
-def test_no_garbage_is_collected_while_frames_are_held(
+def test_gc_is_disabled_while_frames_are_held(
     waiting: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The garbage collector is off while frames are held, and on afterwards.
@@ -641,7 +639,7 @@ def busy(still: StillLoop) -> Iterator[StillLoop]:
     finish_turn(still)
 
 
-def test_the_task_that_waits_the_deepest_comes_first(busy: StillLoop) -> None:
+def test_deepest_waiting_task_comes_first(busy: StillLoop) -> None:
     """The task that waits the deepest comes first, because its stack says the most."""
     in_a_loop(busy, lambda: seen.extend(loops._awaited(get_ident())))
 
@@ -649,7 +647,7 @@ def test_the_task_that_waits_the_deepest_comes_first(busy: StillLoop) -> None:
     assert [len(stack) for stack in seen] == [4, *[3] * 10, *[2] * 10]
 
 
-def test_tasks_of_one_depth_come_in_the_order_of_their_names(
+def test_tasks_of_equal_depth_are_sorted_by_name(
     busy: StillLoop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Tasks of one depth are sorted by name, because the order of a set varies."""
@@ -667,7 +665,7 @@ def test_tasks_of_one_depth_come_in_the_order_of_their_names(
     assert told == sorted(told)
 
 
-def test_a_loop_of_any_make_is_known_in_its_own_thread(busy: StillLoop) -> None:
+def test_loop_of_any_kind_is_found_in_its_own_thread(busy: StillLoop) -> None:
     """In its own thread a loop of any kind is found, because asyncio says which one runs."""
     asyncio._set_running_loop(busy)
     try:
@@ -677,7 +675,7 @@ def test_a_loop_of_any_make_is_known_in_its_own_thread(busy: StillLoop) -> None:
 
 
 @pytest.mark.parametrize("error", [AttributeError, RuntimeError, TypeError])
-def test_a_loop_that_cannot_tell_its_tasks_has_none(
+def test_loop_that_cannot_list_tasks_has_none(
     still: StillLoop, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
 ) -> None:
     """A loop whose tasks cannot be listed has none.
@@ -694,7 +692,7 @@ def test_a_loop_that_cannot_tell_its_tasks_has_none(
     assert seen == [[]]
 
 
-def test_a_loop_in_another_thread_is_found_by_the_frame_that_runs_it(
+def test_loop_in_another_thread_is_found_by_its_frame(
     busy: StillLoop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A loop in another thread is found by the frame that runs it.
@@ -739,7 +737,7 @@ class Waits(selectors.DefaultSelector):
         return super().select(timeout)
 
 
-def test_a_loop_that_waits_in_another_thread_is_woken(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_loop_waiting_in_another_thread_is_woken(monkeypatch: pytest.MonkeyPatch) -> None:
     """A loop that waits in another thread is woken, and waits again.
 
     An error of the wake-up is ignored.

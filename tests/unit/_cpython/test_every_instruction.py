@@ -103,7 +103,7 @@ def check(program: Program) -> int:
 @pytest.mark.untraced
 @pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
 @pytest.mark.parametrize("kind", PROGRAMS)
-def test_wherever_it_is_due_what_was_entered_is_left(kind: str) -> None:
+def test_interrupt_at_any_instruction_leaves_entered_blocks(kind: str) -> None:
     """Wherever an interrupt is due, each block that was entered is left.
 
     The programs are random, but the same ones in each run.
@@ -114,7 +114,7 @@ def test_wherever_it_is_due_what_was_entered_is_left(kind: str) -> None:
     assert sum(landed) > 20 * PROGRAMS[kind]
 
 
-def test_the_judge_finds_what_is_left_behind() -> None:
+def test_ledger_check_finds_every_fault() -> None:
     """The check of the ledger finds each kind of fault."""
     assert faults([("enter", 1), ("leave", 1), ("finally", 2), ("end", 2)]) == []
     assert faults([("enter", 1)]) == ["1 entered and not left"]

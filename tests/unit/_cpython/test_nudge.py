@@ -55,7 +55,7 @@ def nothing_is_due(_frame: FrameType | None) -> None:
 # ---- the signal --------------------------------------------------------------------------------
 
 
-def test_the_first_signal_that_nobody_has_is_taken(signals: Signals) -> None:
+def test_auto_takes_the_first_unused_signal(signals: Signals) -> None:
     """The first unused signal is taken: SIGURG, and then the real-time signals."""
     first, second = Nudge(nothing_is_due), Nudge(nothing_is_due)
 
@@ -71,7 +71,7 @@ def test_the_first_signal_that_nobody_has_is_taken(signals: Signals) -> None:
     assert first.native_id == get_native_id()
 
 
-def test_an_ignored_signal_is_somebodys(signals: Signals) -> None:
+def test_ignored_signal_counts_as_used(signals: Signals) -> None:
     """An ignored signal counts as used; when all candidates are used, the refusal says so."""
     taken = [signal.SIGURG, *range(signal.SIGRTMIN, signal.SIGRTMAX)]
     signals.handlers.update(dict.fromkeys(taken, signal.SIG_IGN))
@@ -84,7 +84,7 @@ def test_an_ignored_signal_is_somebodys(signals: Signals) -> None:
     assert (none.number, none.refusal) == (None, "every signal that could serve is in use")
 
 
-def test_the_wanted_signal_and_no_other(signals: Signals) -> None:
+def test_only_the_chosen_signal_is_tried(signals: Signals) -> None:
     """A signal that the user has chosen is taken or refused, and no other one is tried."""
     first, second = Nudge(nothing_is_due), Nudge(nothing_is_due)
 
@@ -95,7 +95,7 @@ def test_the_wanted_signal_and_no_other(signals: Signals) -> None:
     assert (second.number, second.refusal) == (None, f"signal {signal.SIGUSR1:d} is in use")
 
 
-def test_none_is_wanted(signals: Signals) -> None:
+def test_none_installs_no_handler(signals: Signals) -> None:
     """With no signal wanted, no handler is installed and nothing is sent."""
     nudge = Nudge(nothing_is_due)
 
@@ -107,7 +107,7 @@ def test_none_is_wanted(signals: Signals) -> None:
 
 
 @pytest.mark.parametrize("error", [ValueError("signal only works in main thread"), OSError("no")])
-def test_a_refusal_is_kept_until_it_works(error: Exception, signals: Signals) -> None:
+def test_refusal_is_kept_until_an_attempt_succeeds(error: Exception, signals: Signals) -> None:
     """A refusal is remembered until an attempt succeeds.
 
     Off the main thread every signal is refused alike.
@@ -124,11 +124,11 @@ def test_a_refusal_is_kept_until_it_works(error: Exception, signals: Signals) ->
     assert (nudge.number, nudge.refusal) == (signal.SIGURG, None)
 
 
-def test_it_reaches_the_thread_that_took_it_while_it_is_ours(signals: Signals) -> None:
+def test_nudge_reaches_only_the_installing_thread(signals: Signals) -> None:
     """The nudge reaches only the thread that installed it, until another handler replaces it."""
     nudge = Nudge(nothing_is_due)
     before = nudge.is_ours()
-    assert nudge.refusal is None, "nobody has tried yet"
+    assert nudge.refusal is None, "there was no attempt yet"
     nudge.install("auto")
     nudge.send()
 
@@ -144,7 +144,7 @@ def test_it_reaches_the_thread_that_took_it_while_it_is_ours(signals: Signals) -
 # ---- its handler -------------------------------------------------------------------------------
 
 
-def test_what_is_decided_is_raised_or_nothing() -> None:
+def test_signal_handler_raises_the_decision() -> None:
     """The handler raises what is decided for the interrupted frame, or nothing."""
     frames: list[FrameType | None] = []
     error = KeyError("due")
@@ -162,7 +162,7 @@ def test_what_is_decided_is_raised_or_nothing() -> None:
     assert frames == [frame]
 
 
-def test_a_decision_that_finds_no_room_lets_the_watchdog_make_some(
+def test_recursion_error_in_decision_is_not_raised(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A RecursionError in the decision is not raised in the handler, which has not caused it.
@@ -217,7 +217,7 @@ class Blocked:
 
 
 @pytest.mark.untraced  # an exception that lands in coverage's frames leaves its lock taken
-def test_what_is_injected_lands_unless_it_is_withdrawn() -> None:
+def test_injection_lands_unless_withdrawn() -> None:
     """An injected exception lands unless it is withdrawn; an ended thread is not reached."""
     injector = Injector()
     injector.preload()
@@ -234,7 +234,7 @@ def test_what_is_injected_lands_unless_it_is_withdrawn() -> None:
     eventually(lambda: not injector.inject(landing.ident, KeyError), "the thread to be gone")
 
 
-def test_what_is_withdrawn_is_asked_for_with_null() -> None:
+def test_withdrawal_passes_null() -> None:
     """A withdrawal passes NULL: None would be injected as an object that is no exception."""
     injector = Injector()
     asked: list[tuple[int, None]] = []
@@ -245,7 +245,7 @@ def test_what_is_withdrawn_is_asked_for_with_null() -> None:
     assert asked == [(77, None)]
 
 
-def test_without_ctypes_there_is_no_injection(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_injection_is_unavailable_without_ctypes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without ctypes, as in isolated sub-interpreters, injection is not available."""
     injector = Injector()
     before = injector.available

@@ -24,7 +24,7 @@ def own_interval() -> Iterator[None]:
     sys.setswitchinterval(before)
 
 
-def test_what_the_program_sets_meanwhile_stays() -> None:
+def test_interval_set_during_timeout_is_kept() -> None:
     """An interval that the program sets during a timeout is kept, because it is newer."""
     pace = Pace()
 
@@ -35,7 +35,7 @@ def test_what_the_program_sets_meanwhile_stays() -> None:
     assert sys.getswitchinterval() == 0.003
 
 
-def test_a_shorter_one_of_the_programs_stays() -> None:
+def test_shorter_own_interval_is_kept() -> None:
     """An interval of the program that is shorter than ours is kept."""
     sys.setswitchinterval(QUICK / 2)
     pace = Pace()
@@ -47,7 +47,7 @@ def test_a_shorter_one_of_the_programs_stays() -> None:
     assert sys.getswitchinterval() == QUICK / 2
 
 
-def test_doing_either_twice_is_as_once() -> None:
+def test_quicken_and_relax_are_idempotent() -> None:
     """Calling ``quicken`` or ``relax`` twice has the effect of one call.
 
     The program's interval is remembered, not the short one.
@@ -63,7 +63,7 @@ def test_doing_either_twice_is_as_once() -> None:
     assert sys.getswitchinterval() == OWN
 
 
-def test_it_is_quickened_anew_each_time() -> None:
+def test_each_timeout_remembers_the_current_interval() -> None:
     """A second timeout remembers the program's interval at that time."""
     pace = Pace()
     pace.quicken()

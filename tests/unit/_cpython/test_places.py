@@ -23,7 +23,7 @@ from watchdog_lambda._cpython.source import (
 )
 
 
-def test_own_code_and_libraries_are_told_apart(tmp_path: Path) -> None:
+def test_user_code_is_distinguished_from_libraries(tmp_path: Path) -> None:
     """The standard library, site-packages, layers and what a dist-info names are not user code."""
     task = tmp_path / "task"
     (task / "urllib3-2.8.0.dist-info").mkdir(parents=True)
@@ -40,12 +40,12 @@ def test_own_code_and_libraries_are_told_apart(tmp_path: Path) -> None:
     assert not code.is_own("<frozen importlib._bootstrap>")
 
 
-def test_a_path_that_cannot_be_listed_makes_everything_own() -> None:
+def test_unlistable_path_entry_counts_as_own() -> None:
     """An entry of the path that cannot be listed, as a zip file, counts as the user's own."""
     assert SourceMap(["/nowhere.zip"]).is_own("/nowhere.zip/app.py")
 
 
-def test_places_are_named_as_imports_name_them(tmp_path: Path) -> None:
+def test_file_is_named_relative_to_innermost_path_entry(tmp_path: Path) -> None:
     """A file is named relative to its innermost path entry, without the machine's folders."""
     code = SourceMap([str(tmp_path), str(tmp_path / "src")])
 
@@ -53,7 +53,7 @@ def test_places_are_named_as_imports_name_them(tmp_path: Path) -> None:
     assert code.name("/elsewhere/x.py") == "/elsewhere/x.py"
 
 
-def test_a_deep_stack_is_cut_in_the_middle() -> None:
+def test_deep_stack_is_cut_in_the_middle() -> None:
     """A deep stack, as of a runaway recursion, is cut in the middle."""
     stack = [(f"file{n}.py", n, "deep") for n in range(MOST_FRAMES + 100)]
 
@@ -64,7 +64,7 @@ def test_a_deep_stack_is_cut_in_the_middle() -> None:
     assert (places[0], places[-1]) == (f"file{MOST_FRAMES + 99}.py:299 (deep)", "file0.py:0 (deep)")
 
 
-def test_the_handlers_part_of_a_stack_is_between_the_runtime_and_us() -> None:
+def test_handler_stack_ends_at_the_outermost_guard() -> None:
     """The handler's part of a stack ends at the outermost guard, without the package's frames.
 
     What is outside of that guard is the runtime.
@@ -95,7 +95,7 @@ def test_location_is_the_innermost_frame_of_own_code() -> None:
     assert SourceMap([]).location([]) == ""
 
 
-def test_trim_cuts_the_frames_that_raised_the_interrupt() -> None:
+def test_trim_removes_only_package_frames() -> None:
     """A traceback without a frame outside of the package's is left as it is."""
     try:
         raise KeyError
@@ -106,14 +106,14 @@ def test_trim_cuts_the_frames_that_raised_the_interrupt() -> None:
     assert trim(None) is None
 
 
-def test_names_that_break_a_line_are_spelt_out() -> None:
+def test_line_breaks_in_names_are_escaped() -> None:
     """Line breaks and control characters in a name are escaped, so no log line can be forged."""
     assert shown("load_rows") == "load_rows"
     assert shown("größe") == "größe"
     assert shown("a\nb\x1b[31m") == r"a\nb\x1b[31m"
 
 
-def test_a_path_with_a_folder_that_is_gone_has_the_root_for_it(
+def test_empty_path_entry_is_the_working_directory_or_root(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The path's empty entry is the working directory, or the root if that is gone.
@@ -130,7 +130,7 @@ def test_a_path_with_a_folder_that_is_gone_has_the_root_for_it(
     assert current_path() == ["/", "/task"]
 
 
-def test_package_frames_are_ours_but_for_the_opaque_call() -> None:
+def test_package_frames_are_own_except_opaque_call() -> None:
     """The package's frames are its own, except the one that stands for a handler in C."""
     from watchdog_lambda._async import call_opaque  # noqa: PLC0415
     from watchdog_lambda._handler import guard  # noqa: PLC0415

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import pytest
 
 
-def test_two_timeouts_at_the_same_time_leave_the_limit_as_it_was() -> None:
+def test_simultaneous_timeouts_restore_the_limit() -> None:
     """Two timeouts at the same time each add room, and leave the limit as it was."""
     limit, first, second = sys.getrecursionlimit(), Room(), Room()
     first.add()
@@ -37,7 +37,7 @@ def test_room_is_added_and_removed_once() -> None:
     assert sys.getrecursionlimit() == limit
 
 
-def test_who_is_too_deep_for_the_lower_limit_keeps_the_higher_one(
+def test_remove_ignores_recursion_error(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """``remove`` ignores the RecursionError of a thread too deep for the lower limit."""

@@ -45,7 +45,7 @@ def name(code: CodeType, offset: int) -> str:
     return next(i.opname for i in dis.get_instructions(code) if i.offset == offset)
 
 
-def test_plain_code_is_safe_but_for_what_stores_a_result() -> None:
+def test_only_stores_are_unsafe_in_plain_code() -> None:
     """In plain code only stores are unsafe, because they would lose a call's result."""
     code = compiled("def f(work):\n    x = work()\n    return x + 1\n")
     points = CodePoints(code)
@@ -55,7 +55,7 @@ def test_plain_code_is_safe_but_for_what_stores_a_result() -> None:
     assert {name.partition("_")[0] for name in unsafe} == {"STORE"}
 
 
-def test_from_a_withs_last_instruction_to_its_exit_nothing_is_safe() -> None:
+def test_with_exit_has_no_safe_point() -> None:
     """From a block's last instruction to the call of ``__exit__`` no instruction is safe.
 
     All others are safe, in the block and after it.
@@ -73,7 +73,7 @@ def test_from_a_withs_last_instruction_to_its_exit_nothing_is_safe() -> None:
     assert all(points.allows(offset) for offset in (*on_line(code, 2), *on_line(code, 3)))
 
 
-def test_what_enters_an_async_with_is_not_safe_until_it_has() -> None:
+def test_async_with_entry_has_no_safe_point() -> None:
     """No instruction of an ``async with`` is safe before it is entered, and none of an await.
 
     The awaited coroutine would be left behind.
@@ -116,7 +116,7 @@ def f(lock, work):
 
 
 @pytest.mark.parametrize(("source", "line"), [(PLAIN, 3), (NESTED, 4)])
-def test_between_a_call_and_the_try_that_it_is_for_nothing_is_safe(source: str, line: int) -> None:
+def test_gap_between_acquire_and_try_is_not_safe(source: str, line: int) -> None:
     """Between ``lock.acquire()`` and its ``try:`` no instruction is safe."""
     code = compiled(source)
     points = CodePoints(code)
@@ -129,7 +129,7 @@ def test_between_a_call_and_the_try_that_it_is_for_nothing_is_safe(source: str, 
     assert points.allows(first)
 
 
-def test_a_finally_is_run_to_its_end() -> None:
+def test_finally_has_no_safe_point() -> None:
     """A ``finally`` has no safe point in either of the compiler's copies.
 
     Its instructions are allowed only when the interrupt has taken too long.
@@ -157,7 +157,7 @@ def test_a_finally_is_run_to_its_end() -> None:
         assert not any(points.is_in_a_finally(offset) for offset in on_line(code, line))
 
 
-def test_the_finally_of_an_endless_loop_is_one_as_well() -> None:
+def test_finally_of_endless_loop_is_recognised() -> None:
     """The ``finally`` after an endless loop is recognised, though there is only one copy."""
     code = compiled(
         "def f(work):\n    try:\n        while True:\n            work(1)\n"
@@ -169,7 +169,7 @@ def test_the_finally_of_an_endless_loop_is_one_as_well() -> None:
     assert not any(points.is_in_a_finally(offset) for offset in on_line(code, 3))
 
 
-def test_an_except_without_a_kind_is_no_finally() -> None:
+def test_bare_except_is_not_a_finally() -> None:
     """A bare ``except`` is not taken for a ``finally``, because it raises nothing on."""
     code = compiled("def f(work):\n    try:\n        work(1)\n    except:\n        work()\n")
     points = CodePoints(code)
@@ -178,7 +178,7 @@ def test_an_except_without_a_kind_is_no_finally() -> None:
     assert any(points.allows(offset) for offset in on_line(code, 4))
 
 
-def test_the_first_instruction_of_a_block_is_safe() -> None:
+def test_first_instruction_of_a_block_is_safe() -> None:
     """The first instruction of a block is safe."""
     code = compiled("def f(work):\n    work()\n    try:\n        work.on()\n    finally: work()\n")
     points = CodePoints(code)
@@ -196,7 +196,7 @@ def test_the_first_instruction_of_a_block_is_safe() -> None:
         "while work():\n            try: work()\n            except OSError: continue",
     ],
 )
-def test_no_jump_of_a_loop_in_a_with_goes_past_its_exit(body: str) -> None:
+def test_uncovered_loop_jumps_in_with_are_not_safe(body: str) -> None:
     """In a ``with``, a loop's jumps that the exception table leaves out are not safe.
 
     From 3.14 on the same applies to NOT_TAKEN.
@@ -210,7 +210,7 @@ def test_no_jump_of_a_loop_in_a_with_goes_past_its_exit(body: str) -> None:
     assert not any(points.allows(offset) for offset in bare if name(code, offset) == "NOT_TAKEN")
 
 
-def test_where_a_loop_goes_back_a_signals_handler_may_raise() -> None:
+def test_signal_handler_may_raise_at_unprotected_loop_jump() -> None:
     """A signal handler may raise where a loop without a ``try`` around it jumps back."""
     code = compiled("def f(work):\n    n = 0\n    while True:\n        n += 1\n")
     points = CodePoints(code)
@@ -219,7 +219,7 @@ def test_where_a_loop_goes_back_a_signals_handler_may_raise() -> None:
     assert points.allows_after(back)
 
 
-def test_an_except_clause_is_safe_and_its_ends_are_not() -> None:
+def test_except_clause_is_safe_except_at_its_ends() -> None:
     """An ``except`` clause is safe, except at its ends.
 
     There CPython changes the stack of handled exceptions.
@@ -247,9 +247,7 @@ def test_an_except_clause_is_safe_and_its_ends_are_not() -> None:
 
 @pytest.mark.parametrize("condition", ["True", "work()", "work(1) < 2"])
 @pytest.mark.parametrize("indent", ["", "\n                        "])
-def test_every_loop_has_a_safe_point_and_every_one_goes_to_its_own_handler(
-    condition: str, indent: str
-) -> None:
+def test_every_loop_has_safe_points_with_its_own_handler(condition: str, indent: str) -> None:
     """Every loop has a safe point, and all of them go to the loop's own handler.
 
     Some versions give the jumps of these loops a wrong handler.
@@ -276,7 +274,7 @@ def test_every_loop_has_a_safe_point_and_every_one_goes_to_its_own_handler(
     assert all(catches(code, protected_by(code, offset)) for offset in jumps)
 
 
-def test_a_loop_that_does_nothing_has_a_safe_point() -> None:
+def test_empty_loop_has_a_safe_point() -> None:
     """A loop of one instruction, which jumps to itself, has a safe point."""
     for source in (
         "def f():\n    while True:\n        pass\n",
@@ -292,7 +290,7 @@ def test_a_loop_that_does_nothing_has_a_safe_point() -> None:
         assert any(points.allows(offset) for offset in loop)
 
 
-def test_an_except_beside_a_loop_gets_nothing_of_it() -> None:
+def test_except_before_a_loop_does_not_catch_its_interrupt() -> None:
     """An interrupt in a loop does not go to the ``except`` before it.
 
     3.12 looks a signal's exception up at the instruction before the loop's first one.
@@ -317,7 +315,7 @@ def test_an_except_beside_a_loop_gets_nothing_of_it() -> None:
         assert not set(behind) & set(named(code, "JUMP_BACKWARD"))
 
 
-def test_what_the_compiler_puts_around_a_coroutine_is_not_safe() -> None:
+def test_compiler_handler_around_coroutine_is_not_safe() -> None:
     """The handler that the compiler puts around a coroutine, from 3.12 on, is not safe.
 
     An error is on its way out there, and an interrupt would replace it.
@@ -333,7 +331,7 @@ def test_what_the_compiler_puts_around_a_coroutine_is_not_safe() -> None:
     assert not any(points.allows(offset, in_a_finally=True) for offset in own)
 
 
-def test_behind_a_call_what_comes_next_counts() -> None:
+def test_safety_after_a_call_depends_on_the_next_instruction() -> None:
     """A signal handler runs after a call, so it may raise unless the result is stored next."""
     code = compiled("def f(work):\n    work()\n    x = work()\n    return x\n")
     points = CodePoints(code)
@@ -346,7 +344,7 @@ def test_behind_a_call_what_comes_next_counts() -> None:
     assert points.allows_after(first + 4) == points.allows_after(first)
 
 
-def test_a_call_that_enters_a_with_is_an_entry() -> None:
+def test_call_entering_a_with_is_an_entry() -> None:
     """On 3.14 the call that enters a ``with`` is an entry.
 
     Before 3.14 one instruction enters, and signals are not looked at after it.

@@ -39,7 +39,7 @@ class KernelTimer:
         self.seconds = None
 
 
-class Words:
+class FakeStackDump:
     """A stack dump whose timers do not ring."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,21 +64,21 @@ class Words:
 
 
 @pytest.fixture
-def words(monkeypatch: pytest.MonkeyPatch) -> Iterator[Words]:
-    made = Words(monkeypatch)
+def words(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeStackDump]:
+    made = FakeStackDump(monkeypatch)
     assert made.words.available
     yield made
     faulthandler.unregister(made.timers[CLOCK_MONOTONIC].number or 0)
 
 
-def test_one_timer_rings_by_the_clock_and_one_by_processor_time(words: Words) -> None:
+def test_timers_are_set_by_clock_and_by_processor_time(words: FakeStackDump) -> None:
     """One timer is set by the clock and one by processor time, each for its own instant."""
     words.words.set(DUMP_IN, OVERDUE_IN, is_open=True)
 
     assert (words.by_clock, words.by_cpu) == (DUMP_IN, OVERDUE_IN)
 
 
-def test_for_the_invocations_to_come_only_processor_time_counts(words: Words) -> None:
+def test_only_cpu_timer_is_set_for_future_invocations(words: FakeStackDump) -> None:
     """For future invocations only the timer by processor time is set.
 
     A frozen sandbox uses no processor time.
@@ -91,7 +91,9 @@ def test_for_the_invocations_to_come_only_processor_time_counts(words: Words) ->
 
 @pytest.mark.parametrize("is_open", [True, False])
 @pytest.mark.parametrize("seconds", [0.0, -1.0])
-def test_past_its_time_nothing_is_set(words: Words, seconds: float, *, is_open: bool) -> None:
+def test_no_timer_is_set_after_its_time(
+    words: FakeStackDump, seconds: float, *, is_open: bool
+) -> None:
     """If the time has passed, no timer is set: the process was not killed, so no dump is needed."""
     words.words.set(DUMP_IN, OVERDUE_IN, is_open=True)
     words.words.set(seconds, OVERDUE_IN, is_open=is_open)
@@ -99,7 +101,7 @@ def test_past_its_time_nothing_is_set(words: Words, seconds: float, *, is_open: 
     assert (words.by_clock, words.by_cpu) == (None, None)
 
 
-def test_an_end_takes_back_the_one_by_the_clock(words: Words) -> None:
+def test_close_stops_the_clock_timer(words: FakeStackDump) -> None:
     """``close()`` stops the timer by the clock and keeps the other one for later invocations."""
     words.words.set(DUMP_IN, OVERDUE_IN, is_open=True)
     words.words.close()
@@ -108,7 +110,7 @@ def test_an_end_takes_back_the_one_by_the_clock(words: Words) -> None:
     assert words.by_cpu == OVERDUE_IN
 
 
-def test_a_signal_that_somebody_has_taken_is_theirs(words: Words) -> None:
+def test_no_timer_is_set_if_the_signal_is_taken(words: FakeStackDump) -> None:
     """If another handler has taken the signal, no timer is set, as it would get the signal."""
     number = words.timers[CLOCK_MONOTONIC].number or 0
     before = signal.signal(number, lambda _s, _f: None)
@@ -121,7 +123,7 @@ def test_a_signal_that_somebody_has_taken_is_theirs(words: Words) -> None:
     assert words.by_cpu is None
 
 
-def test_a_signal_that_was_taken_and_given_back_ends_nobody(words: Words) -> None:
+def test_no_timer_is_set_if_the_signal_was_given_back(words: FakeStackDump) -> None:
     """A signal that was taken and given back is not used, because it would end the process.
 
     Python reports SIG_DFL all the time, but only now is it the kernel's action.
@@ -154,7 +156,7 @@ def silent(words: StackDumpTimer) -> bool:
 
 
 @pytest.mark.parametrize("clock", [CLOCK_MONOTONIC, CLOCK_THREAD_CPUTIME])
-def test_without_one_of_the_timers_there_are_none(
+def test_no_timer_is_used_if_one_is_unavailable(
     monkeypatch: pytest.MonkeyPatch, clock: int
 ) -> None:
     """If either timer cannot be made, none is used."""
@@ -169,7 +171,7 @@ def test_without_one_of_the_timers_there_are_none(
     assert silent(StackDumpTimer(signal.SIGURG, threading.get_native_id()))
 
 
-def test_without_faulthandler_there_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stack_dump_is_unavailable_without_faulthandler(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without faulthandler, as in isolated sub-interpreters, there is no stack dump."""
     monkeypatch.setattr(stack_dump, "ThreadTimer", Untouchable)
     monkeypatch.setitem(sys.modules, "faulthandler", None)
@@ -177,7 +179,7 @@ def test_without_faulthandler_there_are_none(monkeypatch: pytest.MonkeyPatch) ->
     assert silent(StackDumpTimer(signal.SIGURG, threading.get_native_id()))
 
 
-def test_without_a_signal_to_spare_there_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stack_dump_is_unavailable_without_a_free_signal(monkeypatch: pytest.MonkeyPatch) -> None:
     """If all signals are in use, there is no stack dump."""
     monkeypatch.setattr(stack_dump, "ThreadTimer", Untouchable)
     monkeypatch.setattr(
@@ -188,7 +190,7 @@ def test_without_a_signal_to_spare_there_are_none(monkeypatch: pytest.MonkeyPatc
     assert silent(StackDumpTimer(signal.SIGURG, threading.get_native_id()))
 
 
-def test_the_signal_to_spare_is_the_highest_that_nobody_uses(
+def test_spare_signal_is_the_highest_unused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The spare signal is the highest one that is neither used nor the nudge's."""

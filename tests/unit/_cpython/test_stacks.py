@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
 
-def test_every_thread_is_there_with_its_place() -> None:
+def test_every_thread_has_its_stack() -> None:
     """Each thread's stack is under its id, innermost first, as its own frames have it."""
     release, waits = threading.Event(), threading.Event()
 
@@ -46,7 +46,7 @@ def test_every_thread_is_there_with_its_place() -> None:
     assert [place[0] for place in stacks[threading.get_ident()]][-3:] == [p[0] for p in mine][-3:]
 
 
-def test_it_works_without_memory_files(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_temporary_file_is_used_without_memfd(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without memfd_create a temporary file is used, and no descriptor stays open."""
 
     def refuse(*_: object) -> int:
@@ -72,7 +72,7 @@ def spare(monkeypatch: pytest.MonkeyPatch) -> ReserveFile:
     return kept
 
 
-def test_without_descriptors_the_spare_file_serves(spare: ReserveFile) -> None:
+def test_reserve_file_is_used_without_descriptors(spare: ReserveFile) -> None:
     """Without descriptors the reserve file is used, each time.
 
     While another thread uses it, only the wanted thread's frames are walked.
@@ -87,9 +87,7 @@ def test_without_descriptors_the_spare_file_serves(spare: ReserveFile) -> None:
     os.close(spare._descriptor)
 
 
-def test_a_spare_file_that_has_become_another_is_left_alone(
-    spare: ReserveFile, tmp_path: Path
-) -> None:
+def test_replaced_reserve_file_is_not_written_to(spare: ReserveFile, tmp_path: Path) -> None:
     """A reserve file whose descriptor user code has replaced is not written to."""
     theirs = (tmp_path / "theirs").open("w+b")
     os.dup2(theirs.fileno(), spare._descriptor)
@@ -103,7 +101,7 @@ def test_a_spare_file_that_has_become_another_is_left_alone(
 
 
 @pytest.mark.usefixtures("spare")
-def test_a_start_without_descriptors_goes_on_without_a_spare_file(
+def test_start_without_descriptors_has_no_reserve_file(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A start without descriptors succeeds without a reserve; one thread's frames are walked."""
@@ -117,7 +115,7 @@ def test_a_start_without_descriptors_goes_on_without_a_spare_file(
     assert all_stacks(ident)[ident][0][2] == "stack_of"
 
 
-def test_without_memory_there_is_no_stack(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_stack_without_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without memory the result is empty, without an error."""
 
     def no_memory() -> str:
@@ -128,7 +126,7 @@ def test_without_memory_there_is_no_stack(monkeypatch: pytest.MonkeyPatch) -> No
     assert all_stacks(threading.get_ident()) == {}
 
 
-def test_what_faulthandler_writes_is_read() -> None:
+def test_faulthandler_output_is_parsed() -> None:
     """Thread names (3.14), names with odd characters, cut stacks and empty ones are read."""
     text = (
         "Current thread 0x00007f8b588f16c0 [worker] (most recent call first):\n"
@@ -149,7 +147,7 @@ def test_what_faulthandler_writes_is_read() -> None:
     ("interpreters", "expected"),
     [(1, sys.version_info[:2] == (3, 12)), (2, sys.version_info >= (3, 12))],
 )
-def test_no_frame_is_walked_where_there_may_be_other_interpreters(
+def test_no_frame_is_walked_beside_other_interpreters(
     monkeypatch: pytest.MonkeyPatch, interpreters: int, *, expected: bool
 ) -> None:
     """No frame is walked where other interpreters may run meanwhile, from 3.12 on.

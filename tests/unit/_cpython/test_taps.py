@@ -86,7 +86,9 @@ def there() -> FrameType:
     return sys._getframe()
 
 
-def test_the_thread_hears_at_its_next_instruction(scene: Scene, monitoring: Monitoring) -> None:
+def test_tapped_thread_decides_at_its_next_instruction(
+    scene: Scene, monitoring: Monitoring
+) -> None:
     """A tapped thread decides once, at its next instruction, after the events are off again."""
     frame = here()
     assert scene.tap.send(get_ident(), frame, 10.0)
@@ -101,7 +103,9 @@ def test_the_thread_hears_at_its_next_instruction(scene: Scene, monitoring: Moni
     assert len(scene.asked) == 1
 
 
-def test_what_it_decides_is_raised_there(scene: Scene, monitoring: Monitoring) -> None:
+def test_decided_interrupt_is_raised_at_the_instruction(
+    scene: Scene, monitoring: Monitoring
+) -> None:
     """The interrupt that is decided is raised at the instruction."""
     scene.error = TimeoutError("decided")
     scene.tap.send(get_ident(), here(), 10.0)
@@ -110,9 +114,7 @@ def test_what_it_decides_is_raised_there(scene: Scene, monitoring: Monitoring) -
         monitoring.callbacks[TOOLS[0]](here().f_code, 0)
 
 
-def test_another_thread_in_the_same_code_hears_nothing(
-    scene: Scene, monitoring: Monitoring
-) -> None:
+def test_other_thread_in_same_code_does_not_decide(scene: Scene, monitoring: Monitoring) -> None:
     """Another thread in the same code does not decide, and the tap stays."""
     frame = here()
     scene.tap.send(OTHER, frame, 10.0)
@@ -123,7 +125,7 @@ def test_another_thread_in_the_same_code_hears_nothing(
     assert monitoring.local[frame.f_code] == (TOOLS[0], INSTRUCTION)
 
 
-def test_two_threads_in_one_code_hear_it_both(scene: Scene, monitoring: Monitoring) -> None:
+def test_two_tapped_threads_in_same_code_both_decide(scene: Scene, monitoring: Monitoring) -> None:
     """Two tapped threads in the same code both decide: the first one leaves the other's events."""
     frame = here()
     scene.tap.send(OTHER, frame, 10.0)
@@ -137,7 +139,7 @@ def test_two_threads_in_one_code_hear_it_both(scene: Scene, monitoring: Monitori
     assert not scene.tap.withdraw(OTHER)
 
 
-def test_events_that_another_thread_has_just_done_without_do_not_stay(
+def test_tap_withdrawn_while_being_set_leaves_no_events(
     scene: Scene, monitoring: Monitoring
 ) -> None:
     """A tap that is withdrawn while its events are being set leaves no events.
@@ -152,7 +154,7 @@ def test_events_that_another_thread_has_just_done_without_do_not_stay(
     assert monitoring.local[frame.f_code] == (TOOLS[0], 0)
 
 
-def test_who_has_gone_elsewhere_is_tapped_there(scene: Scene, monitoring: Monitoring) -> None:
+def test_thread_in_other_code_is_tapped_there(scene: Scene, monitoring: Monitoring) -> None:
     """A thread that is in other code by now is tapped there, and the first code's events end."""
     scene.tap.send(OTHER, here(), 10.0)
     scene.tap.send(OTHER, there(), 10.001)
@@ -176,7 +178,7 @@ def test_who_is_tapped_again_in_the_same_code_keeps_its_events(
     assert set(monitoring.were_set) == {INSTRUCTION}
 
 
-def test_who_does_not_hear_is_in_c_code(scene: Scene) -> None:
+def test_thread_that_does_not_decide_is_in_c_code(scene: Scene) -> None:
     """A thread that does not hear for some time cannot be tapped: it is in C code.
 
     The time runs from the first tap, in whatever code, and again after it has heard.
@@ -189,7 +191,7 @@ def test_who_does_not_hear_is_in_c_code(scene: Scene) -> None:
     assert scene.tap.send(OTHER, there(), 10.0 + HEARING)
 
 
-def test_a_package_that_was_loaded_anew_hears_its_own(scene: Scene, monitoring: Monitoring) -> None:
+def test_reloaded_package_reuses_its_tool(scene: Scene, monitoring: Monitoring) -> None:
     """A package that is loaded again finds its tool by name, and replaces the callback."""
     other = Scene()
     other.tap.send(get_ident(), here(), 10.0)
@@ -201,7 +203,7 @@ def test_a_package_that_was_loaded_anew_hears_its_own(scene: Scene, monitoring: 
     assert (len(other.asked), len(scene.asked)) == (0, 1)
 
 
-def test_a_tool_of_others_is_left_to_them(scene: Scene, monitoring: Monitoring) -> None:
+def test_used_tool_ids_are_skipped(scene: Scene, monitoring: Monitoring) -> None:
     """A tool number that another tool uses is skipped; without a free one no thread is tapped."""
     assert {0, 1, 2, 5}.isdisjoint(TOOLS), "a debugger's, coverage's, a profiler's, an optimizer's"
     monitoring.names[TOOLS[0]] = "somebody"
@@ -211,10 +213,12 @@ def test_a_tool_of_others_is_left_to_them(scene: Scene, monitoring: Monitoring) 
     monitoring.names[TOOLS[1]] = "somebody"
     assert not scene.tap.send(OTHER, here(), 10.0)
     assert scene.tap.withdraw(OTHER)
-    assert monitoring.local[here.__code__] == (TOOLS[1], INSTRUCTION), "of a number that is theirs"
+    assert monitoring.local[here.__code__] == (TOOLS[1], INSTRUCTION), (
+        "the tool id belongs to another tool"
+    )
 
 
-def test_nobody_is_tapped_where_nothing_may_land(
+def test_no_thread_is_tapped_where_nothing_may_land(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No thread is tapped that has ended or is in the package, and none without monitoring."""
@@ -225,8 +229,8 @@ def test_nobody_is_tapped_where_nothing_may_land(
     assert not scene.tap.send(OTHER, here(), 10.0)
 
 
-@pytest.mark.skipif(sys.version_info < (3, 12), reason="without sys.monitoring")
-def test_a_real_thread_hears_it() -> None:
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="needs sys.monitoring")
+def test_real_thread_is_interrupted_by_tap() -> None:
     """A real thread in a loop gets the interrupt, and its code has no events afterwards."""
     scene = Scene()
     scene.error = TimeoutError("decided")

@@ -78,7 +78,7 @@ def nearest(*frames: Any, reach: int = OWN) -> Any:
     return is_loops or (target.f_code.co_name if target is not None else None)
 
 
-def test_the_nearest_of_the_users_own_is_the_target() -> None:
+def test_target_is_the_nearest_user_frame() -> None:
     """The target is the nearest frame of the user's code, beyond library frames."""
     inner, outer = frame(OWNS, "inner"), frame(OWNS, "outer")
 
@@ -86,12 +86,12 @@ def test_the_nearest_of_the_users_own_is_the_target() -> None:
     assert nearest(frame(STDLIBS), frame(LIBRARYS), inner, outer) == "inner"
 
 
-def test_nothing_beyond_the_guard_is() -> None:
+def test_no_frame_outside_the_guard_is_the_target() -> None:
     """No frame outside of the guard is the target, as it is the runtime's."""
     assert nearest(frame(STDLIBS)) is None
 
 
-def test_what_the_package_calls_is_the_users_all_the_same() -> None:
+def test_user_code_called_by_the_package_can_be_the_target() -> None:
     """User code that the package calls, as a record handler, can be the target."""
     record = frame(OWNS, "record")
 
@@ -104,7 +104,7 @@ def test_what_the_package_calls_is_the_users_all_the_same() -> None:
     ("reach", "found"),
     [(OWN, "own"), (INSTALLED, "library"), (ANY, "stdlib"), (WHEREVER, "stdlib")],
 )
-def test_the_reach_says_whose_will_do(reach: int, found: str) -> None:
+def test_reach_determines_which_frames_qualify(reach: int, found: str) -> None:
     """The reach says whose frames may be the target, and the nearest of them is taken."""
     frames = frame(STDLIBS, "stdlib"), frame(LIBRARYS, "library"), frame(OWNS, "own")
 
@@ -112,7 +112,7 @@ def test_the_reach_says_whose_will_do(reach: int, found: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["__enter__", "__exit__", "__aenter__", "__aexit__", "__del__"])
-def test_what_enters_and_leaves_is_stood_by(name: str) -> None:
+def test_enter_and_exit_methods_are_not_the_target(name: str) -> None:
     """A method that enters or leaves a block is not the target, nor is what it calls.
 
     The target is its caller, until the interrupt has taken too long.
@@ -124,7 +124,7 @@ def test_what_enters_and_leaves_is_stood_by(name: str) -> None:
     assert nearest(*between, reach=ANY) == "helper"
 
 
-def test_helpers_of_the_standard_library_are_stood_by_for_good() -> None:
+def test_condition_helper_is_never_the_target() -> None:
     """A helper of ``threading.Condition`` is never the target: a raise would break the condition.
 
     A user's function may have the same name.
@@ -135,7 +135,7 @@ def test_helpers_of_the_standard_library_are_stood_by_for_good() -> None:
     assert nearest(frame(OWNS, "acquire"), frame(OWNS, "outer")) == "acquire"
 
 
-def test_a_finally_is_stood_by() -> None:
+def test_code_called_by_finally_is_not_the_target() -> None:
     """Code that a ``finally`` calls is not the target; its function is, until it takes too long."""
     outer = frame(OWNS, "cleans", IN_THE_FINALLY)
 
@@ -146,7 +146,7 @@ def test_a_finally_is_stood_by() -> None:
     assert nearest(frame(OWNS, "closes"), frame(OWNS, "cleans", IN_THE_FINALLY + 4)) == "cleans"
 
 
-def test_what_nobody_has_called_is_stood_by() -> None:
+def test_weakref_callback_is_not_the_target() -> None:
     """A callback of a weak reference is not the target: the frame below it is not at a call."""
     assert nearest(frame(OWNS, "callback"), frame(OWNS, "outer", POPS[0])) == "outer"
     assert nearest(frame(OWNS, "callback"), frame(OWNS, "outer", 0)) == "outer", "at its RESUME"
@@ -162,7 +162,7 @@ async def awaits(inner: Any) -> None:
 
 
 @pytest.mark.parametrize("outer", [delegates, awaits])
-def test_what_continues_a_generator_has_called_it(outer: Any) -> None:
+def test_resumed_generator_counts_as_called(outer: Any) -> None:
     """A generator or coroutine continued by an outer one counts as called by it."""
     first, *continued = (i for i in dis.get_instructions(outer) if i.opname == "RESUME")
 
@@ -171,10 +171,12 @@ def test_what_continues_a_generator_has_called_it(outer: Any) -> None:
         assert nearest(frame(OWNS, "inner"), around) == "inner"
     begins = frame(OWNS, "outer", first.offset, code=outer.__code__)
     assert continued
-    assert nearest(frame(OWNS, "callback"), begins) == "outer", "nothing is called where it begins"
+    assert nearest(frame(OWNS, "callback"), begins) == "outer", (
+        "a function's start is not at a call"
+    )
 
 
-def test_what_the_package_s_own_signal_handler_calls_is_stood_by() -> None:
+def test_code_called_by_package_signal_handler_is_not_the_target() -> None:
     """Code that the package's signal handler calls is not the target: the interrupted code is.
 
     Code that other parts of the package call is the target.
@@ -195,7 +197,7 @@ def test_what_the_package_s_own_signal_handler_calls_is_stood_by() -> None:
     assert by_others == "called"
 
 
-def test_a_signals_handler_is_stood_by() -> None:
+def test_user_signal_handler_is_not_the_target() -> None:
     """A signal handler or trace function of the user's is not the target: the frame below is."""
 
     class Handlers:
@@ -229,7 +231,7 @@ def _of(code: CodeType) -> Any:
     return SimpleNamespace(f_code=code, f_lasti=-1, f_back=None, f_trace=None)
 
 
-def test_a_loop_is_not_looked_through() -> None:
+def test_no_frame_below_an_event_loop_is_the_target() -> None:
     """No frame below an event loop's is the target; a coroutine is treated as any other frame."""
     loops = frame(STDLIB + "asyncio/events.py", "_run"), frame(OWNS, "main")
 
@@ -242,7 +244,7 @@ def test_a_loop_is_not_looked_through() -> None:
     assert nearest(frame(STDLIB + "selectors.py", "select"), *loops, reach=ANY) is True
 
 
-def test_so_many_frames_are_looked_at_and_no_more() -> None:
+def test_number_of_searched_frames_is_limited() -> None:
     """The search for a target ends after a number of frames, as a stack can be a million deep."""
     deep = [frame(STDLIBS) for _ in range(MOST_FRAMES)]
 
@@ -250,7 +252,7 @@ def test_so_many_frames_are_looked_at_and_no_more() -> None:
     assert nearest(*deep, frame(OWNS, "own")) is None
 
 
-def test_frames_of_asyncio_are_the_loops_own() -> None:
+def test_asyncio_frames_belong_to_the_loop() -> None:
     """Frames of asyncio's files are the loop's own, except coroutines.
 
     A file whose name begins alike is not asyncio's.
@@ -265,7 +267,7 @@ def test_frames_of_asyncio_are_the_loops_own() -> None:
     assert not is_loops_own(asyncio.sleep.__code__)
 
 
-def test_a_blocked_call_may_be_cut_but_for_two_places() -> None:
+def test_blocked_call_may_be_cut_except_in_two_places() -> None:
     """A blocked call may be cut, except in a condition's helper or a finaliser.
 
     It would leave a condition broken, and C code drops what a finaliser raises.
@@ -282,13 +284,13 @@ def test_a_blocked_call_may_be_cut_but_for_two_places() -> None:
     assert may_be_cut(deep)
 
 
-def test_a_condition_s_helper_is_still_called_so() -> None:
+def test_condition_helper_exists_in_this_python() -> None:
     """``threading.Condition`` still has the helper of that name on this interpreter."""
     assert threading.Condition._acquire_restore.__name__ == "_acquire_restore"  # type: ignore[attr-defined]
     assert threading.Condition.wait.__code__.co_filename == STDLIB + "threading.py"
 
 
-def test_signals_are_looked_at_where_no_call_is_under_way() -> None:
+def test_no_call_is_under_way_at_start_and_loop_jump() -> None:
     """At a function's start and at a loop's jump back no call is under way."""
     code = compile("while x: x()\n", OWNS, "exec")
     back = next(i.offset for i in dis.get_instructions(code) if "JUMP_BACKWARD" in i.opname)
@@ -298,7 +300,7 @@ def test_signals_are_looked_at_where_no_call_is_under_way() -> None:
     assert not is_at_a_call(frame(OWNS, lasti=back, code=code))
 
 
-def test_a_trace_function_raises_in_no_finally_until_it_has_taken_too_long() -> None:
+def test_trace_function_raises_in_finally_only_when_late() -> None:
     """A trace function may raise in a ``finally`` only when the interrupt has taken too long."""
     frames = TargetFrames(Places())  # type: ignore[arg-type]
 
@@ -307,7 +309,7 @@ def test_a_trace_function_raises_in_no_finally_until_it_has_taken_too_long() -> 
     assert frames.allows(frame(OWNS, lasti=IN_THE_FINALLY), ANY) is True
 
 
-def test_from_afar_only_the_innermost_frame_is_looked_at() -> None:
+def test_only_innermost_frame_counts_for_another_thread() -> None:
     """For another thread only the innermost frame counts: own code at a safe point, or a select."""
     frames = TargetFrames(Places())  # type: ignore[arg-type]
 
@@ -318,7 +320,7 @@ def test_from_afar_only_the_innermost_frame_is_looked_at() -> None:
     assert frames.allows_from_afar(frame(STDLIB + "selectors.py", "register")) is False
 
 
-def test_a_real_stack_is_walked_to_its_end() -> None:
+def test_real_stack_without_guard_is_walked_to_its_end() -> None:
     """A real stack without a guard, as in a user's test, is walked to its end."""
     here = TargetFrames(SimpleNamespace(is_own=lambda file: file == __file__))  # type: ignore[arg-type]
     current: FrameType = sys._getframe()

@@ -57,7 +57,7 @@ def end(loop: StillLoop) -> None:
     finish_turn(loop)
 
 
-def test_a_librarys_task_lives_on(still: StillLoop) -> None:
+def test_library_task_survives_the_invocation(still: StillLoop) -> None:
     """A library's own task, such as a connection's reader, survives the invocation."""
     reader, own = begun(still, library()["reads"]()), begun(still, waits())
 
@@ -70,12 +70,14 @@ def test_a_librarys_task_lives_on(still: StillLoop) -> None:
 @pytest.mark.parametrize(
     "make",
     [
-        pytest.param(waits, id="its coroutine"),
-        pytest.param(lambda: library()["calls"](waits), id="called by a library"),
-        pytest.param(lambda: asyncio.sleep(30), id="asyncio's own, and nobody waits"),
+        pytest.param(waits, id="user coroutine"),
+        pytest.param(
+            lambda: library()["calls"](waits), id="library coroutine that calls user code"
+        ),
+        pytest.param(lambda: asyncio.sleep(30), id="asyncio coroutine that nothing awaits"),
     ],
 )
-def test_a_task_of_the_users_ends(
+def test_user_task_ends_with_the_invocation(
     make: Callable[[], Coroutine[Any, Any, Any]], still: StillLoop
 ) -> None:
     """A task ends with the invocation if user code is in it, or no library waits for it."""
@@ -86,7 +88,7 @@ def test_a_task_of_the_users_ends(
     assert task.cancelled()
 
 
-def test_what_a_library_waits_for_lives_on(still: StillLoop) -> None:
+def test_task_awaited_by_library_task_survives(still: StillLoop) -> None:
     """A task that a library's task waits for survives; cancelling it would end the library's."""
     waiting = begun(still, library()["waits_for"](asyncio.sleep(30)))
     assert len(asyncio.all_tasks(still)) == 2
@@ -96,7 +98,7 @@ def test_what_a_library_waits_for_lives_on(still: StillLoop) -> None:
     end(still)
 
 
-def test_the_task_of_a_run_that_was_interrupted_ends(still: StillLoop) -> None:
+def test_main_task_of_interrupted_run_ends(still: StillLoop) -> None:
     """The main task of an interrupted run ends, even if its coroutine is a library's.
 
     A framework runs its own coroutine, and the endpoint in a thread.
@@ -116,7 +118,7 @@ def test_the_task_of_a_run_that_was_interrupted_ends(still: StillLoop) -> None:
     assert task.cancelled()
 
 
-def test_outside_of_a_run_there_is_nothing_to_note(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_note_run_does_nothing_outside_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
     """``note_run`` notes nothing outside of a run, or if asyncio is not imported."""
     before = set(tasks._interrupted)
     note_run(sys._getframe())

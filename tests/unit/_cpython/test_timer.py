@@ -21,7 +21,7 @@ def made(number: int | None = signal.SIGURG) -> ThreadTimer:
     return ThreadTimer(number, threading.get_native_id())
 
 
-def test_without_a_signal_there_is_none() -> None:
+def test_timer_is_unavailable_without_a_signal() -> None:
     """Without a signal the timer is not available, and stopping it is no error."""
     timer = made(None)
 
@@ -30,7 +30,7 @@ def test_without_a_signal_there_is_none() -> None:
     assert not timer.available
 
 
-def test_without_ctypes_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_timer_is_unavailable_without_ctypes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without ctypes, as in isolated sub-interpreters, the timer is not available."""
     monkeypatch.delitem(sys.modules, "watchdog_lambda._cpython.libc")
     monkeypatch.delattr(_cpython, "libc")
@@ -39,7 +39,7 @@ def test_without_ctypes_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not made().available
 
 
-def test_without_the_librarys_function_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_timer_is_unavailable_without_c_function(monkeypatch: pytest.MonkeyPatch) -> None:
     """If no C library has the function, the timer is not available."""
 
     def fail(_name: str, *_types: object, library: str | None = None) -> Any:
@@ -50,21 +50,21 @@ def test_without_the_librarys_function_there_is_none(monkeypatch: pytest.MonkeyP
     assert not made().available
 
 
-def test_on_a_machine_of_32_bits_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_timer_is_unavailable_on_32_bit_machines(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a 32-bit machine the timer is not available, as the structures are laid out for 64."""
     monkeypatch.setattr(libc, "IS_64_BIT", False)
 
     assert not made().available
 
 
-def test_what_the_kernel_refuses_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_timer_is_unavailable_if_the_kernel_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
     """If the kernel refuses, as with too many queued signals, the timer is not available."""
     monkeypatch.setattr(libc, "function", lambda _name, *_types: lambda *_given: -1)
 
     assert not made().available
 
 
-def test_the_functions_are_in_librt_before_glibc_2_34(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_librt_is_tried_after_the_c_library(monkeypatch: pytest.MonkeyPatch) -> None:
     """Before glibc 2.34 the functions are in librt, which is asked after the C library."""
     asked: list[tuple[str, str | None]] = []
 
@@ -85,7 +85,7 @@ def test_the_functions_are_in_librt_before_glibc_2_34(monkeypatch: pytest.Monkey
     ]
 
 
-def test_in_infinity_means_not_at_all() -> None:
+def test_infinite_time_stops_the_timer() -> None:
     """Setting the timer to infinity stops it, and calls nothing if it was not set."""
     timer = made()
     asked: list[tuple[int, ...]] = []
@@ -105,6 +105,6 @@ def test_in_infinity_means_not_at_all() -> None:
     assert asked == [(0, 10_000_000, 2, 500_000_000), (0, 0, 0, 0), (0, 0, 0, 1000)]
 
 
-def test_seconds_are_split_as_the_kernel_has_them() -> None:
+def test_seconds_are_split_into_seconds_and_nanoseconds() -> None:
     """Seconds are split into whole ones and nanoseconds, after the interval."""
     assert struct.unpack("=4q", _spec(0.0, 3.25)) == (0, 0, 3, 250_000_000)

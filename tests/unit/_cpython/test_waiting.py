@@ -31,7 +31,7 @@ FUTEXES = {"x86_64": 202, "aarch64": 98}
     ],
 )
 @pytest.mark.parametrize("machine", FUTEXES)
-def test_a_system_call_is_a_wait_unless_it_may_be_one_for_the_gil(
+def test_system_call_is_a_wait_unless_possibly_for_the_gil(
     machine: str,
     line: bytes,
     waits: bool,  # noqa: FBT001
@@ -68,7 +68,7 @@ def looked_at(is_over: threading.Event) -> bool:
     return seen == [True]
 
 
-def test_a_thread_that_reads_from_a_pipe_is_blocked() -> None:
+def test_thread_reading_from_pipe_is_blocked() -> None:
     """The main thread is seen as blocked while it reads from a pipe."""
     if threading.current_thread() is not threading.main_thread():
         pytest.skip("pytest-timeout or a plugin runs the tests on another thread")
@@ -84,7 +84,7 @@ def test_a_look_leaves_no_file_open() -> None:
     assert set(os.listdir("/proc/self/fd")) <= open_before  # noqa: PTH208
 
 
-def test_a_thread_that_runs_is_not() -> None:
+def test_running_thread_is_not_blocked() -> None:
     """A running thread is never seen as blocked, in 200 looks and beside threads that compute."""
     stop = threading.Event()
 
@@ -117,7 +117,7 @@ def test_a_thread_that_runs_is_not() -> None:
     assert not any(seen)
 
 
-def test_where_the_kernel_does_not_tell_nothing_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_thread_without_kernel_data_counts_as_not_blocked(monkeypatch: pytest.MonkeyPatch) -> None:
     """If the kernel's file or the thread's clock is missing, the thread counts as not blocked.
 
     The file is missing in some sandboxes, the clock on other systems.

@@ -47,7 +47,7 @@ def waits(*calls: Callable[..., Any]) -> bool:
 
 
 @pytest.mark.parametrize("end", [LEAVES, FINALLY], ids=["__exit__", "finally"])
-def test_a_librarys_end_that_joins_is_a_wait(end: str) -> None:
+def test_library_exit_that_joins_is_a_wait(end: str) -> None:
     """A library's ``__exit__`` or ``finally`` that joins a thread is a wait.
 
     Functions of the library may be in between.
@@ -58,7 +58,7 @@ def test_a_librarys_end_that_joins_is_a_wait(end: str) -> None:
     assert waits(own, made(end, file=LIBRARY), made(PLAIN, file=LIBRARY), JOIN)
 
 
-def test_other_ends_are_cleanups() -> None:
+def test_other_exits_are_cleanups() -> None:
     """A cleanup that does something, or that is the user's, is not a wait."""
     own, library = made(PLAIN, file=OWN), made(PLAIN, file=LIBRARY)
 
@@ -68,7 +68,7 @@ def test_other_ends_are_cleanups() -> None:
     assert not waits(own, library, JOIN)
 
 
-def test_from_afar_an_exit_is_told_by_its_name() -> None:
+def test_exit_on_another_thread_is_recognised_by_name() -> None:
     """For another thread ``__exit__`` is recognised by name, as frames cannot be walked."""
     join, end = (threading.__file__, 1, "join"), (LIBRARY, 1, "__exit__")
 
@@ -80,7 +80,7 @@ def test_from_afar_an_exit_is_told_by_its_name() -> None:
     assert not waits_in_exit([join, (LIBRARY, 1, "shutdown")], CODE)
 
 
-def test_one_that_computes_begins_the_looks_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_computing_thread_restarts_the_looks(monkeypatch: pytest.MonkeyPatch) -> None:
     """A thread that computes restarts the count of looks, except the thread that looks."""
     states = {get_native_id(): "R", -1: "S"}
     monkeypatch.setattr(syscalls, "threads", lambda: list(states))

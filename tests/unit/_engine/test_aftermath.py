@@ -110,12 +110,12 @@ def decided(firing: Any) -> str | None:
         (timeout("never", "pymysql", severed=("10.0.0.5:5432",)), None),
     ],
 )
-def test_what_is_suspected(firing: Any, reason: str | None) -> None:
+def test_landing_in_unrecovering_library_is_suspected(firing: Any, reason: str | None) -> None:
     """A landing is not suspected if one of its libraries is known to recover."""
     assert decided(firing) == reason
 
 
-def test_what_still_works_is_suspected(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_running_threads_and_children_are_suspected(monkeypatch: pytest.MonkeyPatch) -> None:
     """Threads and processes that still work are reported with the library, one of each kind."""
     monkeypatch.setattr(aftermath, "threads_at_work", lambda *_: ["Thread-1", "Thread-2"])
     monkeypatch.setattr(aftermath, "children_at_work", lambda *_: ["71 (sleep)", "72 (sleep)"])
@@ -125,20 +125,20 @@ def test_what_still_works_is_suspected(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
-def test_users_say_that_a_library_recovers() -> None:
+def test_declared_recovering_library_is_not_suspected() -> None:
     """A library that the user declares with ``recovers()`` is not suspected any more."""
     recovers("pymysql", "mylib")
     assert decided(timeout("auto", "pymysql")) is None
 
 
 @pytest.mark.parametrize("name", ["my.lib", "", 7, "my-lib"])
-def test_what_is_no_package_is_refused(name: Any) -> None:
+def test_invalid_package_name_is_refused(name: Any) -> None:
     """``recovers()`` rejects what is not a package's name, and its message shows a valid call."""
     with pytest.raises(ConfigurationError, match=r'use for example recovers\("mylib"\)'):
         recovers(name)
 
 
-def test_where_it_cannot_be_the_record_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_record_says_why_the_process_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the process cannot be replaced it is kept, and the record says why."""
     monkeypatch.setattr(aftermath, "renewal", Renewal("no fork"))
     assert decided(timeout("always")) == "not recycled: RECYCLE=always (no fork)"
@@ -147,7 +147,7 @@ def test_where_it_cannot_be_the_record_says_so(monkeypatch: pytest.MonkeyPatch) 
     assert decided(timeout("always")) == f"not recycled: RECYCLE=always ({aftermath.NOT_LAMBDAS})"
 
 
-def test_what_is_left_is_the_platforms_to_say(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_remaining_time_comes_from_the_context(monkeypatch: pytest.MonkeyPatch) -> None:
     """The time left comes from the context: a shorter ``TIMEOUT`` does not end the sandbox."""
     renewal = Renewal()
     monkeypatch.setattr(aftermath, "renewal", renewal)
@@ -163,7 +163,7 @@ def test_what_is_left_is_the_platforms_to_say(monkeypatch: pytest.MonkeyPatch) -
 # ---- hooks -------------------------------------------------------------------------------------
 
 
-def test_hooks_run_the_last_registered_first_and_none_stops_another() -> None:
+def test_hooks_run_in_reverse_order_despite_errors() -> None:
     """After-timeout hooks run in reverse order, and each has a record, also one that raises."""
 
     @after_timeout
@@ -184,7 +184,7 @@ def test_hooks_run_the_last_registered_first_and_none_stops_another() -> None:
     assert first.__name__ in firing.after[1].name
 
 
-def test_last_call_cuts_them_short() -> None:
+def test_last_call_ends_hanging_hooks() -> None:
     """Last call ends a hook that hangs, because the caller's answer waits for the hooks."""
 
     @after_timeout
@@ -208,7 +208,7 @@ def test_last_call_cuts_them_short() -> None:
         ("always", "keep", "RECYCLE=always"),
     ],
 )
-def test_a_hook_knows_better(setting: str, wish: str, reason: str | None) -> None:
+def test_hook_wish_overrides_library_check(setting: str, wish: str, reason: str | None) -> None:
     """A hook's wish overrides the library check, but not a setting of "never" or "always"."""
     firing = timeout(setting, "pymysql")
     getattr(firing.details, wish)()
@@ -216,7 +216,7 @@ def test_a_hook_knows_better(setting: str, wish: str, reason: str | None) -> Non
     assert decided(firing) == reason
 
 
-def test_a_wish_is_no_part_of_the_details() -> None:
+def test_hook_wish_does_not_affect_details_equality() -> None:
     """A hook's wish changes neither the equality nor the repr of the details, which stay frozen."""
     details, same = timeout().details, timeout().details
     details.recycle()
@@ -228,7 +228,7 @@ def test_a_wish_is_no_part_of_the_details() -> None:
 
 
 @pytest.mark.parametrize("hook", [None, "drop", lambda: None])
-def test_what_is_no_hook_is_refused(hook: Any) -> None:
+def test_invalid_hook_is_refused(hook: Any) -> None:
     """``after_timeout`` rejects what cannot be called with the details when it is registered."""
     with pytest.raises(ConfigurationError, match="after_timeout"):
         after_timeout(hook)
@@ -237,7 +237,7 @@ def test_what_is_no_hook_is_refused(hook: Any) -> None:
 # ---- threads, processes and libraries at work --------------------------------------------------
 
 
-def test_a_thread_of_the_users_code_is_at_work() -> None:
+def test_thread_started_by_the_invocation_is_at_work() -> None:
     """A thread that the invocation started is at work unless it has ended; older ones are not."""
     now = SystemClock.since_boot()
     done = threading.Event()
@@ -256,7 +256,7 @@ def test_a_thread_of_the_users_code_is_at_work() -> None:
     assert threads_at_work(code, now - 1.0) == []
 
 
-def test_a_child_is_at_work_until_it_has_ended() -> None:
+def test_child_is_at_work_until_it_has_ended() -> None:
     """A child counts as at work until it has ended; one that was there before does not count."""
     now = SystemClock.since_boot()
     with subprocess.Popen(["sleep", "60"]) as child:
@@ -267,7 +267,7 @@ def test_a_child_is_at_work_until_it_has_ended() -> None:
     assert children_at_work(now - 1.0) == []
 
 
-def test_the_libraries_of_a_landing_are_those_that_the_users_code_has_called() -> None:
+def test_landing_libraries_are_those_called_by_user_code() -> None:
     """Libraries are listed innermost first, once each; a framework outside user code is not."""
     code = SourceMap(["/opt/app/site-packages", "/opt/app"])
     installed = "/opt/app/site-packages"
@@ -282,11 +282,11 @@ def test_the_libraries_of_a_landing_are_those_that_the_users_code_has_called() -
     ]
 
     assert libraries_in(stack, code) == ("urllib3", "six")
-    assert libraries_in(stack[3:], code) == (), "in the view itself"
+    assert libraries_in(stack[3:], code) == (), "the framework outside user code counts"
     assert libraries_in(stack[:3], code) == ()
 
 
-def test_the_standard_librarys_clients_are_libraries_and_the_rest_of_it_is_none() -> None:
+def test_standard_library_clients_count_as_libraries() -> None:
     """A standard library client that is in the middle of a protocol is a library, as is a pool."""
     code = SourceMap([*sys.path, "/opt/app"])
     own = ("/opt/app/app.py", 1, "handler")

@@ -57,14 +57,14 @@ def thread(monkeypatch: pytest.MonkeyPatch) -> Thread:
     return Thread(monkeypatch)
 
 
-def test_a_thread_that_runs_is_nudged_every_10_ms(thread: Thread) -> None:
+def test_running_thread_is_nudged_every_10_ms(thread: Thread) -> None:
     """A running thread sees each nudge soon, so unheard nudges are not a reason to pause."""
     thread.go_on(1.0)
 
     assert thread.longest_pause() == pytest.approx(NUDGE_PERIOD)
 
 
-def test_whoever_hears_is_nudged_every_10_ms(thread: Thread) -> None:
+def test_thread_that_hears_is_nudged_every_10_ms(thread: Thread) -> None:
     """A nudge that was heard, though its interrupt was deferred, is not a reason to pause."""
     thread.polls(100)
     for _ in range(3 * QUICK):
@@ -73,7 +73,7 @@ def test_whoever_hears_is_nudged_every_10_ms(thread: Thread) -> None:
 
 
 @pytest.mark.parametrize(("milliseconds", "looks_at"), [(100, 0.15), (200, 0.25)])
-def test_a_wait_that_begins_anew_runs_out_once(
+def test_repeated_wait_is_allowed_to_run_out(
     milliseconds: int, looks_at: float, thread: Thread
 ) -> None:
     """After five nudges, the next one comes only when the wait's own limit has passed.
@@ -90,9 +90,9 @@ def test_a_wait_that_begins_anew_runs_out_once(
 
 
 @pytest.mark.parametrize(
-    "milliseconds", [-1, round(LONGEST_WAIT * 1000) + 1], ids=["for good", "for long"]
+    "milliseconds", [-1, round(LONGEST_WAIT * 1000) + 1], ids=["unlimited", "long"]
 )
-def test_a_wait_without_a_useful_limit_is_not_waited_for(milliseconds: int, thread: Thread) -> None:
+def test_wait_without_short_limit_gets_no_pause(milliseconds: int, thread: Thread) -> None:
     """A wait without a limit, or with one beyond a second, would take too long, so nudges go on."""
     thread.polls(milliseconds)
     thread.go_on(1.0)
@@ -100,7 +100,7 @@ def test_a_wait_without_a_useful_limit_is_not_waited_for(milliseconds: int, thre
     assert thread.longest_pause() == pytest.approx(NUDGE_PERIOD)
 
 
-def test_nobody_is_left_alone_into_last_call(thread: Thread) -> None:
+def test_no_pause_extends_into_last_call(thread: Thread) -> None:
     """A pause would not end before last call here, so the nudges go on every 10 ms."""
     thread.polls(200)
     thread.now = LAST_CALL_AT - 0.2
@@ -109,7 +109,7 @@ def test_nobody_is_left_alone_into_last_call(thread: Thread) -> None:
     assert thread.longest_pause() == pytest.approx(NUDGE_PERIOD)
 
 
-def test_whoever_has_heard_meanwhile_is_left_alone_no_longer(thread: Thread) -> None:
+def test_pause_ends_once_a_nudge_is_heard(thread: Thread) -> None:
     """Once a nudge is heard the pause ends, because the thread may wait or swallow again."""
     thread.polls(200)
     while not thread.cadence.is_quiet(thread.now):
@@ -121,7 +121,7 @@ def test_whoever_has_heard_meanwhile_is_left_alone_no_longer(thread: Thread) -> 
     assert thread.cadence.unheard == 1
 
 
-def test_where_the_kernel_does_not_tell_the_pauses_are_long_ones_in_turn(
+def test_pauses_alternate_if_the_wait_is_unknown(
     thread: Thread, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where the kernel does not show the wait, pauses of 125 and 250 ms alternate.
@@ -138,14 +138,14 @@ def test_where_the_kernel_does_not_tell_the_pauses_are_long_ones_in_turn(
     assert thread.cadence.send(thread.now, LAST_CALL_AT) == NUDGE_PERIOD
 
 
-def test_between_two_usual_nudges_the_next_one_may_come_sooner(thread: Thread) -> None:
+def test_interval_between_usual_nudges_is_not_a_pause(thread: Thread) -> None:
     """Between two nudges 10 ms apart the thread is not in a pause, so an early look may nudge."""
     thread.cadence.send(0.0, LAST_CALL_AT)
 
     assert not thread.cadence.is_quiet(0.001)
 
 
-def test_the_longest_wait_that_is_waited_for_is_a_second(thread: Thread) -> None:
+def test_longest_pause_is_one_second(thread: Thread) -> None:
     """A wait of exactly one second is still given the time to run out."""
     thread.polls(round(LONGEST_WAIT * 1000))
     for _ in range(QUICK - 1):
@@ -154,7 +154,7 @@ def test_the_longest_wait_that_is_waited_for_is_a_second(thread: Thread) -> None
     assert thread.cadence.send(0.0, LAST_CALL_AT) == LONGEST_WAIT + MARGIN
 
 
-def test_a_wait_that_has_run_out_unheard_is_noted_until_somebody_hears(thread: Thread) -> None:
+def test_has_waited_is_set_until_a_nudge_is_heard(thread: Thread) -> None:
     """``has_waited`` is set when a wait has run out unheard, until a nudge is heard."""
     thread.polls(100)
     noted = []

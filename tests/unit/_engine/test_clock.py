@@ -43,7 +43,7 @@ def test_no_stage_begins_in_the_first_quarter(remaining: float, before: float) -
     assert remaining * 0.2499 <= line.stage_at(before) < remaining
 
 
-def test_one_second_is_still_protected() -> None:
+def test_one_second_timeout_is_protected() -> None:
     """The default grace period of 3 s becomes 0.25 s for a function of 1 s."""
     line = Timeline(1.0, grace_period=3.0, hook_budget=None, last_call=0.5)
 
@@ -53,16 +53,14 @@ def test_one_second_is_still_protected() -> None:
 
 
 @pytest.mark.parametrize(("before", "at"), [(0.25, 0.75), (0.75, 0.25), (2.0, 0.25)])
-def test_a_stage_begins_when_it_asks_to_or_after_the_first_quarter(
-    before: float, at: float
-) -> None:
+def test_stage_begins_on_request_or_after_first_quarter(before: float, at: float) -> None:
     """In a function of 1 s a stage begins at the time it asks for, or after the first quarter."""
     line = Timeline(1.0, grace_period=3.0, hook_budget=None, last_call=0.5)
 
     assert line.stage_at(before) == at
 
 
-def test_hooks_keep_their_share_of_a_grace_period_that_shrinks() -> None:
+def test_hook_budget_scales_with_shortened_grace_period() -> None:
     """A hook budget of 1 s in 3 s remains a third when the grace period is shortened."""
     line = Timeline(1.2, grace_period=3.0, hook_budget=1.0, last_call=0.5)
 
@@ -73,7 +71,7 @@ def test_hooks_keep_their_share_of_a_grace_period_that_shrinks() -> None:
     ("budget", "in_force"),
     [(0.2, 0.2), (0.25, 0.25), (0.5, 0.25), (1.5, 0.375), (2.4, 0.525)],
 )
-def test_a_hook_budget_that_still_fits_is_kept(budget: float, in_force: float) -> None:
+def test_fitting_hook_budget_is_kept(budget: float, in_force: float) -> None:
     """A budget of 0.2 s stays 0.2 s in a function of 3 s, whose grace period is 0.75 s."""
     line = Timeline(3.0, grace_period=3.0, hook_budget=budget, last_call=0.5)
 
@@ -82,12 +80,12 @@ def test_a_hook_budget_that_still_fits_is_kept(budget: float, in_force: float) -
 
 
 @pytest.mark.parametrize("grace_period", [3.0, 4.0])
-def test_a_hook_budget_is_as_it_was_set_where_the_grace_period_is(grace_period: float) -> None:
+def test_hook_budget_is_kept_with_full_grace_period(grace_period: float) -> None:
     """A grace period that is not shortened keeps its hook budget, even above the usual share."""
     assert budget_within(grace_period, 2.4, chosen_for=3.0) == 2.4
 
 
-def test_an_alarm_tells_whether_the_time_has_passed() -> None:
+def test_alarm_wait_returns_whether_time_has_passed() -> None:
     """``wait()`` tells whether the time has passed: sampling stops when the alarm is rung."""
     alarm = SystemAlarm(longest=5.0)
     alarm.ring()
@@ -124,7 +122,7 @@ class FakeLock:
         self.is_taken = False
 
 
-def test_an_alarm_waits_no_longer_than_asked_nor_than_the_lock_can(
+def test_alarm_wait_is_bounded_by_request_and_lock(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A wait is bounded by the lock's maximum, and an instant in the past is not waited for.
@@ -134,7 +132,7 @@ def test_an_alarm_waits_no_longer_than_asked_nor_than_the_lock_can(
     lock = FakeLock()
     monkeypatch.setattr(clock, "allocate_lock", lambda: lock)
     alarm = SystemAlarm(longest=5.0)
-    assert lock.is_taken, "the first wait would not wait"
+    assert lock.is_taken, "the lock is free before the first wait"
     lock.waits.clear()
 
     for seconds in (2.0, 7.0, 0.0, -3.0):
@@ -142,7 +140,7 @@ def test_an_alarm_waits_no_longer_than_asked_nor_than_the_lock_can(
 
     assert lock.waits == [(True, 2.0), (True, 5.0), (True, 0.0), (True, 0.0)]
     alarm.ring()
-    assert not lock.is_taken, "nobody has been woken"
+    assert not lock.is_taken, "ring() did not release the lock"
 
 
 @pytest.mark.parametrize(
@@ -163,7 +161,7 @@ def test_an_alarm_waits_no_longer_than_asked_nor_than_the_lock_can(
         (OSError(22, "Invalid argument"), TIMEOUT_MAX),
     ],
 )
-def test_a_wait_is_cut_into_seconds_where_it_follows_the_wall_clock(
+def test_wait_is_split_into_seconds_on_old_glibc(
     libc: str | Exception | None, longest: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Before glibc 2.30 a wait is cut into seconds; another or an unknown C library is trusted."""
@@ -178,26 +176,26 @@ def test_a_wait_is_cut_into_seconds_where_it_follows_the_wall_clock(
     assert SystemClock().make_alarm()._longest == longest
 
 
-def test_the_wall_clock_is_given_in_whole_milliseconds(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_epoch_ms_is_rounded_down(monkeypatch: pytest.MonkeyPatch) -> None:
     """``epoch_ms()`` is rounded down to milliseconds, as Lambda's deadline is."""
     monkeypatch.setattr(time, "time", lambda: 1_700_000_000.9879)
 
     assert SystemClock().epoch_ms() == 1_700_000_000_987
 
 
-def test_processes_are_dated_from_the_machines_start(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_since_boot_reads_clock_boottime(monkeypatch: pytest.MonkeyPatch) -> None:
     """``since_boot()`` reads the clock that also counts the time in which the machine sleeps."""
     monkeypatch.setattr(time, "clock_gettime", {time.CLOCK_BOOTTIME: 12.5}.get)
 
     assert SystemClock().since_boot() == 12.5
 
 
-def test_a_stopwatch_tells_the_seconds_since_its_start() -> None:
+def test_stopwatch_counts_from_the_given_start() -> None:
     """``elapsed()`` counts from the start that was given, not from the stopwatch's creation."""
     assert Stopwatch(FakeClock(1000.0), 997.5).elapsed() == 2.5
 
 
-def test_a_cleanup_that_only_waits_has_half_of_the_time_to_last_call() -> None:
+def test_waiting_cleanup_gets_half_of_the_time_to_last_call() -> None:
     """A cleanup that only waits has half of the time from its interrupt to last call."""
     line = Timeline(8.0, grace_period=2.0, hook_budget=None, last_call=0.5)
 

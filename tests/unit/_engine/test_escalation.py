@@ -130,7 +130,7 @@ def test_stages_begin_at_their_instants(scene: Scene) -> None:
     assert course.stages_to_come() == []
 
 
-def test_stages_that_are_late_begin_together(scene: Scene) -> None:
+def test_late_stages_begin_together(scene: Scene) -> None:
     """Stages whose instants have passed begin in one step, in the order of their instants."""
     for before in (5.0, 10.0):
         scene.registry.add(f"{before:g}", nothing, before=before)
@@ -144,7 +144,7 @@ def test_stages_that_are_late_begin_together(scene: Scene) -> None:
     assert scene.firing.fired_at == GRACE_AT + 1.0
 
 
-def test_a_hook_that_comes_later_has_its_stage(scene: Scene) -> None:
+def test_hook_registered_later_gets_its_stage(scene: Scene) -> None:
     """A hook registered later gets its stage once the course is marked as outdated.
 
     After a MemoryError the mark stays, so the next step sees the hook.
@@ -152,7 +152,7 @@ def test_a_hook_that_comes_later_has_its_stage(scene: Scene) -> None:
     course = scene.begin()
     assert scene.at(0.0) == GRACE_AT
     scene.registry.add("early", nothing, before=10.0)
-    assert scene.at(0.0) == GRACE_AT, "nobody has said so"
+    assert scene.at(0.0) == GRACE_AT, "the hook was seen without the mark"
     course.is_outdated = True
 
     with pytest.MonkeyPatch.context() as patch:
@@ -168,7 +168,7 @@ def _no_memory(_course: object) -> None:
     raise MemoryError
 
 
-def test_a_stage_that_has_begun_does_not_begin_again(scene: Scene) -> None:
+def test_begun_stage_does_not_begin_again(scene: Scene) -> None:
     """A stage that has begun is not begun again when hooks are registered meanwhile."""
     course = scene.begin()
     scene.at(GRACE_AT)
@@ -179,7 +179,7 @@ def test_a_stage_that_has_begun_does_not_begin_again(scene: Scene) -> None:
     assert len(scene.firing.stages) == 1
 
 
-def test_nothing_begins_once_the_handler_has_ended(scene: Scene) -> None:
+def test_no_stage_begins_after_the_handler_has_ended(scene: Scene) -> None:
     """No stage begins, and no further step is due, in an invocation that has settled."""
     scene.begin()
     scene.invocation.is_open = False
@@ -188,7 +188,7 @@ def test_nothing_begins_once_the_handler_has_ended(scene: Scene) -> None:
     assert scene.firing.stages == []
 
 
-def test_it_ends_when_the_handlers_thread_has_concluded_and_no_hook_runs(scene: Scene) -> None:
+def test_course_ends_when_handler_and_hooks_have_ended(scene: Scene) -> None:
     """The course ends when the handler's thread has concluded and no hook runs any more.
 
     Until then it would keep the invocation's objects alive.
@@ -204,7 +204,7 @@ def test_it_ends_when_the_handlers_thread_has_concluded_and_no_hook_runs(scene: 
     assert scene.at(GRACE_AT + 0.5) is None
 
 
-def test_hooks_are_told_where_everybody_is(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hook_details_have_the_stacks(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     """A hook's details have the handler's stack and the times; other threads' are separate."""
     told: list[Any] = []
     scene.registry.add("hook", told.append)
@@ -227,7 +227,7 @@ def test_hooks_are_told_where_everybody_is(scene: Scene, monkeypatch: pytest.Mon
     assert scene.firing.other_stacks == {"7": ()}
 
 
-def test_where_a_task_waits_stands_before_a_stack_that_is_not_the_users(
+def test_awaited_location_precedes_event_loop_stack(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The place where a task waits is the location if the thread's stack is the event loop's."""
@@ -247,7 +247,7 @@ def test_where_a_task_waits_stands_before_a_stack_that_is_not_the_users(
 # ---- interrupts --------------------------------------------------------------------------------
 
 
-def test_the_nudge_is_sent_again_and_again(scene: Scene) -> None:
+def test_nudge_is_repeated(scene: Scene) -> None:
     """Nudges begin after the hooks and repeat every 10 ms, or 250 ms after the hard deadline."""
     scene.registry.add("hook", nothing)
     scene.begin()
@@ -264,7 +264,7 @@ def test_the_nudge_is_sent_again_and_again(scene: Scene) -> None:
     assert scene.sent == 4
 
 
-def test_what_is_put_off_is_tried_again_soon(scene: Scene) -> None:
+def test_deferred_interrupt_is_retried_after_1_ms(scene: Scene) -> None:
     """A deferred interrupt is tried again after 1 ms, to find the thread at another instruction."""
     scene.begin()
     scene.firing.policy._put_off_since = GRACE_AT
@@ -272,7 +272,7 @@ def test_what_is_put_off_is_tried_again_soon(scene: Scene) -> None:
     assert scene.at(GRACE_AT) == GRACE_AT + 0.001
 
 
-def test_whoever_is_left_alone_is_not_looked_at_as_often(scene: Scene) -> None:
+def test_shield_ends_frequent_retries(scene: Scene) -> None:
     """A shield ends a deferral, so the next look comes after 10 ms and not after 1 ms."""
     scene.begin()
     scene.firing.policy._put_off_since = GRACE_AT
@@ -283,7 +283,7 @@ def test_whoever_is_left_alone_is_not_looked_at_as_often(scene: Scene) -> None:
     assert scene.at(GRACE_AT + 0.04) == pytest.approx(GRACE_AT + 0.05)
 
 
-def test_a_shield_is_not_even_disturbed(scene: Scene) -> None:
+def test_no_nudge_is_sent_under_a_shield(scene: Scene) -> None:
     """Under a shield the watchdog sends no nudge at all."""
     scene.begin()
     scene.invocation.shields = 1
@@ -292,7 +292,7 @@ def test_a_shield_is_not_even_disturbed(scene: Scene) -> None:
     assert (scene.sent, scene.firing.delivery) == (0, "nudge")
 
 
-def test_where_no_nudge_reaches_an_exception_is_injected(scene: Scene) -> None:
+def test_exception_is_injected_if_no_nudge_reaches(scene: Scene) -> None:
     """Where no nudge reaches the thread, an interrupt is injected, with what is being handled."""
     scene.reaches = False
     scene.handled = KeyError()
@@ -304,7 +304,7 @@ def test_where_no_nudge_reaches_an_exception_is_injected(scene: Scene) -> None:
     assert scene.firing.delivery == "injection"
 
 
-def test_without_either_nothing_is_done(scene: Scene) -> None:
+def test_nothing_is_sent_without_nudge_and_injector(scene: Scene) -> None:
     """Without a nudge and an injector nothing is sent, and the delivery is recorded as "none"."""
     scene.reaches = False
     scene.begin(injector=False)
@@ -315,7 +315,7 @@ def test_without_either_nothing_is_done(scene: Scene) -> None:
 
 
 @pytest.mark.parametrize("ended", [True, False])
-def test_it_looks_again_seldom_where_no_interrupt_is_due(scene: Scene, *, ended: bool) -> None:
+def test_next_look_is_late_if_no_interrupt_is_due(scene: Scene, *, ended: bool) -> None:
     """The next look comes after 250 ms if no interrupt is wanted, or the handler has ended."""
     scene.begin(interrupt="timeout-error" if ended else "none")
     if ended:
@@ -341,7 +341,7 @@ def test_it_looks_again_seldom_where_no_interrupt_is_due(scene: Scene, *, ended:
         ("supervise", LIMIT + 1.0, 34.0),
     ],
 )
-def test_when_a_handler_is_given_up(
+def test_handler_is_given_up_after_last_call(
     scene: Scene, last_resort: str, fired_at: float, stuck_at: float
 ) -> None:
     """A handler is stuck some time after last call, or later if the watchdog itself fired late."""
@@ -350,16 +350,18 @@ def test_when_a_handler_is_given_up(
     assert course.stuck_at(fired_at) == pytest.approx(stuck_at)
 
 
-def test_a_stuck_handler_is_reported_once(scene: Scene) -> None:
+def test_stuck_handler_is_reported_once(scene: Scene) -> None:
     """A stuck handler is reported once; then nothing is urgent, but the interrupts continue."""
     course = scene.begin()
     scene.at(GRACE_AT)
-    assert scene.at(29.745) == 29.75, "it comes before the next nudge"
+    assert scene.at(29.745) == 29.75, "the report is due before the next nudge"
     assert (scene.reported, course.is_urgent()) == ([], True)
 
     scene.stacks = {get_ident(): [(__file__, 9, "still_here")], 7: [(__file__, 9, "waits")]}
     assert scene.at(29.75) == 29.76
-    assert list(scene.firing.other_stacks) == ["thread"], "the others, as they are now"
+    assert list(scene.firing.other_stacks) == ["thread"], (
+        "the other threads' stacks were not updated"
+    )
     assert scene.at(29.9) == pytest.approx(29.91)
 
     assert scene.reported == [("stuck", None)]
@@ -398,7 +400,7 @@ class Resort:
         ({"last_resort": "supervise"}, Resort(None), None),
     ],
 )
-def test_a_last_resort_that_is_not_to_be_had_is_remarked_upon(
+def test_failed_last_resort_is_reported(
     scene: Scene, given: dict[str, object], resort: Resort | None, remark: str | None
 ) -> None:
     """A last resort that fails is asked once, before the report, which has the reason."""
@@ -414,7 +416,7 @@ def test_a_last_resort_that_is_not_to_be_had_is_remarked_upon(
         resort.asked.clear()
 
 
-def test_past_the_hard_deadline_there_is_only_a_report(scene: Scene) -> None:
+def test_last_resort_is_not_used_past_the_hard_deadline(scene: Scene) -> None:
     """At the hard deadline the last resort is not used, because no caller waits any more."""
     resort = Resort(None)
     scene.begin(resort=resort, last_resort="exit")
@@ -426,12 +428,12 @@ def test_past_the_hard_deadline_there_is_only_a_report(scene: Scene) -> None:
     assert resort.asked == []
 
 
-@pytest.mark.parametrize("why", ["it has come back", "it has been reported"])
-def test_no_report_is_made_twice_nor_of_one_that_has_come_back(scene: Scene, why: str) -> None:
+@pytest.mark.parametrize("why", ["returned", "reported"])
+def test_returned_or_reported_handler_is_not_reported_as_stuck(scene: Scene, why: str) -> None:
     """A handler that has returned, or has a report, is not reported as stuck."""
     course = scene.begin()
     scene.at(GRACE_AT)
-    if why == "it has come back":
+    if why == "returned":
         scene.invocation.is_open = False
     else:
         scene.firing.report("stuck")

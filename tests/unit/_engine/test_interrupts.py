@@ -121,7 +121,7 @@ def anywhere(monkeypatch: pytest.MonkeyPatch) -> None:
 # ---- the first interrupt -----------------------------------------------------------------------
 
 
-def test_only_the_threads_own_call_reads_its_frames(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_frames_are_read_only_in_their_own_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     """The thread's own call reads its frames; for another thread a copy of the stack is judged."""
     judged: list[bool] = []
 
@@ -138,7 +138,7 @@ def test_only_the_threads_own_call_reads_its_frames(monkeypatch: pytest.MonkeyPa
     assert judged == [True, False]
 
 
-def test_nothing_lands_before_the_hooks_have_had_their_time() -> None:
+def test_nothing_lands_before_start() -> None:
     """No interrupt lands before ``start()``, which is called when the hooks have had their time."""
     rungs = Rungs()
     fresh = InterruptPolicy(
@@ -158,7 +158,7 @@ def test_nothing_lands_before_the_hooks_have_had_their_time() -> None:
     assert type(fresh.decide(28.0, standing(), None, stack=HERE)) is LambdaTimeout
 
 
-def test_the_first_is_a_timeout_that_says_when_and_where(rungs: Rungs) -> None:
+def test_first_interrupt_is_lambda_timeout_with_time_and_location(rungs: Rungs) -> None:
     """The first interrupt is a LambdaTimeout with details and place, pending until it lands."""
     error = rungs.decide(GRACE_AT)
 
@@ -187,19 +187,19 @@ def test_the_first_is_a_timeout_that_says_when_and_where(rungs: Rungs) -> None:
         (HARD + 2.0, "interrupted after 32.0 s, 2.0 s after the 30.0 s limit, in here"),
     ],
 )
-def test_the_message_says_on_which_side_of_the_limit(now: float, said: str, rungs: Rungs) -> None:
+def test_message_says_before_or_after_the_limit(now: float, said: str, rungs: Rungs) -> None:
     """The message says "before" the limit, or "after" it where nothing kills the process."""
     assert rungs.invocation.message(now, "here") == said
 
 
-def test_what_the_message_says_adds_up() -> None:
+def test_message_figures_add_up() -> None:
     """The figures add up: 1.25 s and 0.25 s are both rounded down, so 1.0 s have passed."""
     assert Rungs(seconds=1.25).invocation.message(START + 1.0, "here") == (
         "interrupted after 1.0 s, 0.2 s before the 1.2 s limit, in here"
     )
 
 
-def test_the_first_message_is_the_firsts(rungs: Rungs) -> None:
+def test_first_message_is_that_of_the_first_interrupt(rungs: Rungs) -> None:
     """``first_message()`` remains the first interrupt's message when others follow."""
     first = str(rungs.land(GRACE_AT))
     rungs.land(GRACE_AT + 1.0)
@@ -208,9 +208,7 @@ def test_the_first_message_is_the_firsts(rungs: Rungs) -> None:
 
 
 @pytest.mark.usefixtures("anywhere")
-def test_where_a_task_waits_is_said_if_the_stack_has_nothing_of_the_users(
-    rungs: Rungs, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_message_names_the_awaited_location(rungs: Rungs, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the stack is an event loop's, the message names the place where a task waits."""
 
     def with_awaited(stack: Any, _ident: int, code: Any) -> Any:
@@ -226,7 +224,7 @@ def test_where_a_task_waits_is_said_if_the_stack_has_nothing_of_the_users(
     assert str(loops).endswith("in app.py:3 (waits)")
 
 
-def test_base_and_a_frame_that_hides_timeouts_have_an_interrupt_first() -> None:
+def test_base_or_timeout_hiding_frame_gets_interrupt_first() -> None:
     """The first is an Interrupt if "base" is set, or if a frame would hide a TimeoutError."""
     popen = [(STDLIB + os.path.join("multiprocessing", "popen_fork.py"), 1, "poll"), *HERE]  # noqa: PTH118
 
@@ -235,7 +233,7 @@ def test_base_and_a_frame_that_hides_timeouts_have_an_interrupt_first() -> None:
     assert type(Rungs().decide(GRACE_AT, stack=[])) is LambdaTimeout
 
 
-def test_nothing_lands_in_a_closed_invocation_in_no_frame_or_in_ours(rungs: Rungs) -> None:
+def test_nothing_lands_if_closed_or_in_package_frames(rungs: Rungs) -> None:
     """Nothing lands in a closed invocation, without a frame, or in a frame of the package.
 
     Here the frame is seen through a property that the package reads.
@@ -257,7 +255,7 @@ def test_nothing_lands_in_a_closed_invocation_in_no_frame_or_in_ours(rungs: Rung
     assert rungs.policy.records == []
 
 
-def test_a_shield_holds_until_last_call(rungs: Rungs) -> None:
+def test_shield_holds_until_last_call(rungs: Rungs) -> None:
     """A shield defers the interrupt, but not beyond last call."""
     rungs.invocation.shields = 1
 
@@ -268,7 +266,7 @@ def test_a_shield_holds_until_last_call(rungs: Rungs) -> None:
 # ---- further interrupts ------------------------------------------------------------------------
 
 
-def test_one_at_a_time_and_a_pause_between_two(rungs: Rungs) -> None:
+def test_interrupts_land_one_at_a_time_with_pauses(rungs: Rungs) -> None:
     """The next interrupt comes after the previous one has landed, and after a pause."""
     assert rungs.decide(GRACE_AT) is not None
     assert rungs.decide(GRACE_AT + 1.0) is None
@@ -286,7 +284,7 @@ def test_one_at_a_time_and_a_pause_between_two(rungs: Rungs) -> None:
     ]
 
 
-def test_a_cleanup_is_left_alone_until_last_call_and_cut_once(rungs: Rungs) -> None:
+def test_cleanup_is_interrupted_once_at_last_call(rungs: Rungs) -> None:
     """A cleanup is not interrupted before last call, and then once.
 
     The cleanup of last call's own interrupt is not interrupted any more.
@@ -300,7 +298,7 @@ def test_a_cleanup_is_left_alone_until_last_call_and_cut_once(rungs: Rungs) -> N
 
 
 @pytest.mark.parametrize(("grace_period", "patience"), [(3.0, 3.0), (0.25, 1.0)])
-def test_what_last_call_has_set_going_is_cut_where_nobody_kills(
+def test_last_call_cleanup_is_interrupted_after_the_hard_deadline(
     grace_period: float, patience: float
 ) -> None:
     """Without a kill, last call's own cleanup is interrupted again after the hard deadline.
@@ -318,9 +316,7 @@ def test_what_last_call_has_set_going_is_cut_where_nobody_kills(
 
 
 @pytest.mark.usefixtures("anywhere")
-def test_a_wait_in_the_place_of_a_cleanup_gets_half_of_the_time(
-    rungs: Rungs, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_waiting_exit_gets_half_of_the_time(rungs: Rungs, monkeypatch: pytest.MonkeyPatch) -> None:
     """An ``__exit__`` that only waits, such as a pool's, gets half of the time to last call."""
     monkeypatch.setattr(syscalls, "threads", list)
     error = rungs.land(GRACE_AT)
@@ -328,13 +324,13 @@ def test_a_wait_in_the_place_of_a_cleanup_gets_half_of_the_time(
     rungs.places.own = False
 
     assert rungs.decide(half - 0.001, error, stack=WAITS) is None
-    assert rungs.decide(half, error, stack=HERE) is None, "a cleanup that does something"
+    assert rungs.decide(half, error, stack=HERE) is None, "a cleanup that does not only wait"
     landed = [rungs.decide(half, error, stack=WAITS) for _ in range(LOOKS)]
     assert [type(each) for each in landed] == [type(None)] * (LOOKS - 1) + [Interrupt]
 
 
 @pytest.mark.usefixtures("anywhere")
-def test_a_wait_for_threads_that_compute_is_left_alone_until_last_call(
+def test_wait_for_computing_threads_is_kept_until_last_call(
     rungs: Rungs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A wait for threads that compute is not cut before last call.
@@ -351,7 +347,7 @@ def test_a_wait_for_threads_that_compute_is_left_alone_until_last_call(
     assert type(rungs.decide(LAST_CALL_AT, error, stack=WAITS)) is Interrupt
 
 
-def test_of_many_the_first_and_the_last_are_remembered(rungs: Rungs) -> None:
+def test_first_and_last_interrupts_are_recorded(rungs: Rungs) -> None:
     """Of 25 interrupts, the first ten and the last ten stay in the record."""
     instants = [GRACE_AT + n * 2 * PAUSE for n in range(25)]
     for instant in instants:
@@ -394,7 +390,7 @@ def caused_by(error: BaseException) -> BaseException:
         (lambda _ours: None, False),
     ],
 )
-def test_what_was_made_of_an_interrupt_is_still_this_timeout(
+def test_error_caused_by_an_interrupt_is_this_timeout(
     make: Callable[[BaseException], BaseException | None], *, holds: bool, rungs: Rungs
 ) -> None:
     """An error with an interrupt as its cause or context, or in its group, is this timeout.
@@ -408,7 +404,7 @@ def test_what_was_made_of_an_interrupt_is_still_this_timeout(
     assert rungs.policy.involves(make(ours)) is holds
 
 
-def test_a_chain_that_bites_its_tail_is_looked_at_once(rungs: Rungs) -> None:
+def test_cyclic_exception_chain_ends_the_search(rungs: Rungs) -> None:
     """A cyclic chain of causes or contexts ends the search, and hides no interrupt."""
     ours = rungs.land(GRACE_AT)
     one, other = ValueError(), ValueError()
@@ -431,11 +427,11 @@ def test_a_chain_that_bites_its_tail_is_looked_at_once(rungs: Rungs) -> None:
         ({"wrappers": frozenset()}, False),
     ],
 )
-def test_an_interrupt_is_lost_in_a_wrapper(
+def test_interrupt_caught_by_a_wrapper_is_lost(
     changed: dict[str, Any], *, lost: bool, rungs: Rungs
 ) -> None:
     """An interrupt is lost if it has landed, is no TimeoutError, and a wrapper has caught it."""
-    code = test_an_interrupt_is_lost_in_a_wrapper.__code__
+    code = test_interrupt_caught_by_a_wrapper_is_lost.__code__
     record = {
         "landed_at": GRACE_AT,
         "name": "Interrupt",
@@ -462,9 +458,7 @@ def no_place(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(("grace_period", "longest"), [(3.0, 0.05), (0.25, 0.025)])
 @pytest.mark.usefixtures("no_place")
-def test_a_place_where_something_would_break_puts_one_off_for_a_bounded_time(
-    grace_period: float, longest: float
-) -> None:
+def test_fragile_place_defers_for_a_bounded_time(grace_period: float, longest: float) -> None:
     """An interrupt in a fragile place is deferred by 50 ms, or a tenth of a short grace period."""
     rungs = Rungs(grace_period=grace_period)
     frame = sys._getframe()
@@ -479,7 +473,7 @@ def test_a_place_where_something_would_break_puts_one_off_for_a_bounded_time(
 
 @pytest.mark.parametrize("how", ["shield", "cleanup", "winding up"])
 @pytest.mark.usefixtures("no_place")
-def test_whoever_is_left_alone_is_put_off_for_as_long_again(
+def test_shield_or_cleanup_restarts_the_deferral(
     how: str, rungs: Rungs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A shield, a cleanup or a wind-up ends a deferral, so the next one has its full length."""
@@ -505,7 +499,7 @@ def test_whoever_is_left_alone_is_put_off_for_as_long_again(
     rungs.land(now + 1.05, frame=frame)
 
 
-def test_a_task_that_has_been_cancelled_cleans_up_first(
+def test_interrupt_waits_for_cancelled_task_to_clean_up(
     rungs: Rungs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An interrupt waits while a task that was cancelled cleans up, half of the time at most.
@@ -524,7 +518,7 @@ def test_a_task_that_has_been_cancelled_cleans_up_first(
 
 
 @pytest.mark.usefixtures("no_place")
-def test_frames_of_ours_go_on_with_a_row_of_put_offs(
+def test_package_frame_does_not_end_a_deferral(
     rungs: Rungs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A frame of the package does not end a deferral, which would begin anew each time."""
@@ -539,7 +533,7 @@ def test_frames_of_ours_go_on_with_a_row_of_put_offs(
     rungs.land(GRACE_AT + 0.05, frame=frame)
 
 
-def test_a_thread_that_runs_is_on_its_way_until_it_has_come_to_a_place(rungs: Rungs) -> None:
+def test_running_thread_stays_on_its_way_to_a_safe_point(rungs: Rungs) -> None:
     """A running thread stays on its way until it is traced to a safe point.
 
     There is no limit by the clock, because processor time is what counts.
@@ -555,7 +549,7 @@ def test_a_thread_that_runs_is_on_its_way_until_it_has_come_to_a_place(rungs: Ru
     assert not rungs.policy.is_on_its_way
 
 
-def test_a_thread_that_nothing_is_due_in_is_not_on_its_way(rungs: Rungs) -> None:
+def test_thread_without_due_interrupt_is_not_on_its_way(rungs: Rungs) -> None:
     """A thread in which no interrupt is due is not on its way, so it is not traced."""
     frame = sys._getframe()
     assert rungs.decide(GRACE_AT, frame=frame, found=MOVING) is None
@@ -566,7 +560,7 @@ def test_a_thread_that_nothing_is_due_in_is_not_on_its_way(rungs: Rungs) -> None
 
 
 @pytest.mark.parametrize("allows", [True, False, None])
-def test_an_injection_is_put_off_for_a_bounded_time(
+def test_injection_is_deferred_for_a_bounded_time(
     allows: bool | None,  # noqa: FBT001
     rungs: Rungs,
     monkeypatch: pytest.MonkeyPatch,
@@ -581,16 +575,14 @@ def test_an_injection_is_put_off_for_a_bounded_time(
     assert landed == {True: GRACE_AT, False: GRACE_AT + 0.05, None: None}[allows]
 
 
-def test_a_loop_that_waits_in_c_takes_the_third_kind(
-    rungs: Rungs, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_c_loop_gets_loop_interrupt(rungs: Rungs, monkeypatch: pytest.MonkeyPatch) -> None:
     """A loop that waits in C gets a LoopInterrupt first: it would log the others and continue."""
     monkeypatch.setattr(rungs_module, "waits_in_c", lambda: True)
 
     assert type(rungs.decide(GRACE_AT)) is LoopInterrupt
 
 
-def test_a_handler_that_has_caught_it_winds_up(rungs: Rungs) -> None:
+def test_handler_that_caught_the_interrupt_winds_up(rungs: Rungs) -> None:
     """Once a handler has caught the interrupt, its own code may wind up until last call."""
     try:
         raise rungs.land(GRACE_AT)
@@ -600,10 +592,12 @@ def test_a_handler_that_has_caught_it_winds_up(rungs: Rungs) -> None:
     frame = sys._getframe()
     assert rungs.decide(GRACE_AT + 1.0, frame=frame) is None
     rungs.places.own = False
-    assert type(rungs.land(GRACE_AT + 1.0, frame=frame)) is Interrupt, "a library goes on"
+    assert type(rungs.land(GRACE_AT + 1.0, frame=frame)) is Interrupt, (
+        "the code that continues is a library's"
+    )
 
 
-def test_the_last_one_is_what_a_handler_winds_up_from(rungs: Rungs) -> None:
+def test_handler_winds_up_from_the_last_interrupt(rungs: Rungs) -> None:
     """A handler that has caught the second interrupt winds up, though the first was dropped."""
     rungs.land(GRACE_AT)
     try:
@@ -614,7 +608,7 @@ def test_the_last_one_is_what_a_handler_winds_up_from(rungs: Rungs) -> None:
     assert rungs.decide(GRACE_AT + 2.0, frame=sys._getframe()) is None
 
 
-def test_the_compilers_own_handler_is_no_catching(
+def test_compiler_generated_handler_does_not_catch(
     rungs: Rungs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The compiler's own handler, which only turns one error into another, does not catch."""
@@ -627,7 +621,7 @@ def test_the_compilers_own_handler_is_no_catching(
     assert type(rungs.land(GRACE_AT + 1.0, frame=sys._getframe())) is Interrupt
 
 
-def test_who_has_caught_one_that_is_gone_without_a_word_is_unknown(rungs: Rungs) -> None:
+def test_catcher_of_unraised_interrupt_is_unknown(rungs: Rungs) -> None:
     """An interrupt that was never raised has no record of who caught it."""
     error = LambdaTimeout()
     record = InterruptRecord(error, GRACE_AT, "here", frozenset(), Stopwatch(rungs.clock, START))
@@ -637,7 +631,7 @@ def test_who_has_caught_one_that_is_gone_without_a_word_is_unknown(rungs: Rungs)
     assert record.caught_by() is None
 
 
-def test_gevent_takes_the_third_kind(rungs: Rungs, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gevent_gets_loop_interrupt(rungs: Rungs, monkeypatch: pytest.MonkeyPatch) -> None:
     """With gevent loaded the next interrupt is a LoopInterrupt, because its hub prints others."""
     monkeypatch.setitem(sys.modules, "gevent", None)
     rungs.land(GRACE_AT)
@@ -645,7 +639,7 @@ def test_gevent_takes_the_third_kind(rungs: Rungs, monkeypatch: pytest.MonkeyPat
     assert type(rungs.land(GRACE_AT + 1.0)) is LoopInterrupt
 
 
-def test_a_loop_that_comes_back_to_its_try_has_swallowed_it(rungs: Rungs) -> None:
+def test_loop_returning_to_its_try_has_swallowed_the_interrupt(rungs: Rungs) -> None:
     """A loop that is back in the block that it was interrupted in has swallowed the interrupt."""
     frame = sys._getframe()
     kinds: list[str] = []
@@ -659,7 +653,7 @@ def test_a_loop_that_comes_back_to_its_try_has_swallowed_it(rungs: Rungs) -> Non
     assert rungs.decide(GRACE_AT + 2.0, frame=frame) is None
 
 
-def test_off_the_main_thread_its_lines_tell(rungs: Rungs) -> None:
+def test_lines_show_return_to_the_try_on_another_thread(rungs: Rungs) -> None:
     """In another thread, lines tell whether the handler is back in its ``try``.
 
     Its instructions cannot be read.
@@ -668,7 +662,7 @@ def test_off_the_main_thread_its_lines_tell(rungs: Rungs) -> None:
         raise rungs.land(GRACE_AT)  # this line
     except TimeoutError:
         pass
-    code = test_off_the_main_thread_its_lines_tell.__code__
+    code = test_lines_show_return_to_the_try_on_another_thread.__code__
     in_the_try = next(n for n in range(code.co_firstlineno, 9999) if "# this line" in _line(n))
     behind = (__file__, in_the_try + 4, code.co_name)
     elsewhere = (__file__, in_the_try, "other")
@@ -684,7 +678,7 @@ def _line(number: int) -> str:
     return linecache.getline(__file__, number)
 
 
-def test_for_another_thread_an_event_loop_is_taken_for_granted() -> None:
+def test_another_thread_is_assumed_to_run_an_event_loop() -> None:
     """Another thread is assumed to run an event loop if asyncio is loaded.
 
     It cannot be asked, and a needless LoopInterrupt does less harm than one that is missing.

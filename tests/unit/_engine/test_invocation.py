@@ -31,7 +31,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> FakeClock:
 
 
 @pytest.fixture(autouse=True)
-def nobody_stays_active() -> Iterator[None]:
+def no_invocation_stays_active() -> Iterator[None]:
     yield
     active.clear()
 
@@ -43,7 +43,7 @@ def invocation(*registries: HookRegistry, **settings: object) -> Invocation:
     return Invocation(made, {}, None, START, HARD - START, math.inf)
 
 
-def test_an_invocation_begins_open_and_without_a_shield() -> None:
+def test_new_invocation_is_open_and_unshielded() -> None:
     """A new invocation is open, has no shield, and keeps its plan, event, context and times."""
     made_plan, event, context = plan(), {"a": 1}, object()
 
@@ -57,7 +57,7 @@ def test_an_invocation_begins_open_and_without_a_shield() -> None:
 # ---- plans -------------------------------------------------------------------------------------
 
 
-def test_a_plan_is_bare_only_if_it_adds_nothing() -> None:
+def test_plan_is_bare_only_if_it_adds_nothing() -> None:
     """A plan is bare if it has no option, no fallback and only the process's registry."""
     one, other = HookRegistry(), HookRegistry()
 
@@ -67,7 +67,7 @@ def test_a_plan_is_bare_only_if_it_adds_nothing() -> None:
     assert not plan(one, other).is_bare
 
 
-def test_an_inner_plan_is_put_into_the_outer_one_once() -> None:
+def test_inner_plan_is_merged_once() -> None:
     """The inner plan's options, hooks and fallback win; the rest stays the outer plan's.
 
     The merged plan is made once.
@@ -79,7 +79,7 @@ def test_an_inner_plan_is_put_into_the_outer_one_once() -> None:
 
     merged = outer.with_inner(inner)
 
-    assert merged is outer.with_inner(inner), "made once, for it holds for every invocation"
+    assert merged is outer.with_inner(inner), "the plan was merged again"
     assert (merged.settings.grace_period, merged.settings.timeout) == (1.0, 9.0)
     assert merged.given == {"grace_period": 1.0, "timeout": 9.0}
     assert merged.registries == (inner_hooks, process, outer_hooks)
@@ -90,7 +90,7 @@ def test_an_inner_plan_is_put_into_the_outer_one_once() -> None:
 # ---- times -------------------------------------------------------------------------------------
 
 
-def test_an_invocations_timeline_is_of_its_plans_settings() -> None:
+def test_timeline_uses_the_plan_settings() -> None:
     """The timeline uses the plan's grace period, hook budget and last call."""
     timeline = invocation(hook_budget=0.5, last_call=0.25).timeline()
 
@@ -100,7 +100,7 @@ def test_an_invocations_timeline_is_of_its_plans_settings() -> None:
 
 
 @pytest.mark.parametrize(("befores", "due"), [((), 1008.0), ((1.0,), 1008.0), ((3.0, 5.0), 1005.0)])
-def test_it_is_due_at_the_first_stage_or_at_the_grace_period(
+def test_invocation_is_due_at_first_stage_or_grace_period(
     befores: tuple[float, ...], due: float
 ) -> None:
     """An invocation is due at its earliest stage of any registry, or at the grace period."""
@@ -117,7 +117,7 @@ def test_it_is_due_at_the_first_stage_or_at_the_grace_period(
     assert made.due == due
 
 
-def test_with_samples_it_is_looked_at_before_it_is_acted_on() -> None:
+def test_sampled_invocation_is_due_before_it_acts() -> None:
     """With samples an invocation is due at half of its time, or at an earlier stage."""
     registry = HookRegistry()
     made = invocation(registry, samples=3)
@@ -132,12 +132,12 @@ def test_with_samples_it_is_looked_at_before_it_is_acted_on() -> None:
     assert made.due == 1004.0
 
 
-def test_what_is_not_due_at_all_is_not_acted_on() -> None:
+def test_invocation_that_is_never_due_never_acts() -> None:
     """An invocation that is never due is not acted on, whatever its plan says."""
     assert invocation(samples=3).acts_at() == math.inf
 
 
-def test_it_is_out_of_time_from_the_grace_period_on(clock: FakeClock) -> None:
+def test_invocation_is_out_of_time_from_the_grace_period(clock: FakeClock) -> None:
     """An invocation is out of time from the grace period on, or when it has fired early."""
     made = invocation()
     clock.now = 1007.999
@@ -157,13 +157,13 @@ def test_it_is_out_of_time_from_the_grace_period_on(clock: FakeClock) -> None:
 # ---- the current invocation --------------------------------------------------------------------
 
 
-def test_outside_of_an_invocation_there_is_none(clock: FakeClock) -> None:
+def test_no_current_invocation_outside_a_handler(clock: FakeClock) -> None:
     """Outside of an invocation there is no current one, and the remaining time is infinite."""
     assert current() is None
     assert remaining_time() == math.inf
 
 
-def test_a_threads_own_invocation_comes_first(clock: FakeClock) -> None:
+def test_thread_own_invocation_is_current(clock: FakeClock) -> None:
     """A thread's own invocation is its current one, whatever other threads run."""
     own, other = invocation(), invocation()
     active.update({get_ident(): own, get_ident() + 1: other})
@@ -173,7 +173,7 @@ def test_a_threads_own_invocation_comes_first(clock: FakeClock) -> None:
     assert remaining_time() == 6.5
 
 
-def test_a_thread_without_one_works_for_the_only_one(clock: FakeClock) -> None:
+def test_thread_without_invocation_uses_the_only_one(clock: FakeClock) -> None:
     """A thread without an invocation works for the only one there is, or for none of several."""
     only = invocation()
     active[get_ident() + 1] = only
@@ -185,7 +185,7 @@ def test_a_thread_without_one_works_for_the_only_one(clock: FakeClock) -> None:
 
 
 @pytest.mark.parametrize("whose", [0, 1])
-def test_one_that_has_ended_counts_as_none(whose: int) -> None:
+def test_ended_invocation_is_ignored(whose: int) -> None:
     """An ended invocation that a user's signal handler has left in the table is ignored."""
     ended = invocation()
     ended.is_open = False
@@ -197,7 +197,7 @@ def test_one_that_has_ended_counts_as_none(whose: int) -> None:
 # ---- the first look ----------------------------------------------------------------------------
 
 
-def test_the_first_look_is_for_a_sample_or_else_for_the_grace_period() -> None:
+def test_first_look_is_for_sample_or_grace_period() -> None:
     """The first look is for a sample, for the grace period, or for an earlier stage."""
     sampled, bare = invocation(samples=20), invocation()
     registry = HookRegistry()
@@ -210,7 +210,7 @@ def test_the_first_look_is_for_a_sample_or_else_for_the_grace_period() -> None:
     assert (sampled.due, bare.due, early.due) == (START + 5.0, HARD - 2.0, HARD - 7.0)
 
 
-def test_the_time_that_has_passed_is_that_of_the_clock(clock: FakeClock) -> None:
+def test_elapsed_follows_the_clock(clock: FakeClock) -> None:
     """``elapsed()`` is the clock's time since the start."""
     made = invocation()
     clock.advance(2.5)
@@ -226,6 +226,6 @@ def test_the_time_that_has_passed_is_that_of_the_clock(clock: FakeClock) -> None
         (11.5, "interrupted after 11.5 s, 1.5 s after the 10.0 s limit, in app.py:1 (f)"),
     ],
 )
-def test_the_message_says_how_long_and_how_near(after: float, words: str) -> None:
+def test_message_has_elapsed_and_remaining_time(after: float, words: str) -> None:
     """The message's two figures add up to the limit, or say by how much it was exceeded."""
     assert invocation().message(after, "app.py:1 (f)") == words

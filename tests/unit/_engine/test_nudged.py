@@ -84,7 +84,7 @@ def decided(
     return nudged.decide(sys._getframe(), clock, ring, timers), landed
 
 
-def test_the_next_invocation_is_asked_where_one_is_not_due(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_next_invocation_is_asked_if_one_is_not_due(monkeypatch: pytest.MonkeyPatch) -> None:
     error, firing = LambdaTimeout(), a_firing()
     early, closed = an_invocation(None, acts_at=NOW + 5), an_invocation(a_firing(), is_open=False)
 
@@ -94,7 +94,7 @@ def test_the_next_invocation_is_asked_where_one_is_not_due(monkeypatch: pytest.M
     )
 
 
-def test_what_the_watchdog_saw_of_a_thread_that_waited_for_it_does_not_count(
+def test_look_at_thread_waiting_for_the_watchdog_does_not_count(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     late, firing = an_invocation(None), a_firing()
@@ -106,7 +106,7 @@ def test_what_the_watchdog_saw_of_a_thread_that_waited_for_it_does_not_count(
     assert not firing.looks_blocked
 
 
-def test_what_it_saw_otherwise_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_earlier_look_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     firing = a_firing()
 
     decided(monkeypatch, an_invocation(firing))
@@ -114,7 +114,7 @@ def test_what_it_saw_otherwise_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     assert firing.looks_blocked
 
 
-def test_an_interrupt_on_its_way_has_the_kernel_nudge_again(
+def test_interrupt_on_its_way_sets_the_timer(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     firing, other, timers = a_firing(is_on_its_way=True), a_firing(), Timers()
@@ -126,7 +126,7 @@ def test_an_interrupt_on_its_way_has_the_kernel_nudge_again(
     assert timers.set_for == [NOW + PUT_OFF_PERIOD - LATE_BY]
 
 
-def test_one_that_is_not_on_its_way_leaves_the_timer_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interrupt_not_on_its_way_does_not_set_the_timer(monkeypatch: pytest.MonkeyPatch) -> None:
     firing, other, timers = a_firing(), a_firing(), Timers()
 
     assert decided(monkeypatch, an_invocation(firing), an_invocation(other), timers=timers) == (
@@ -137,7 +137,7 @@ def test_one_that_is_not_on_its_way_leaves_the_timer_alone(monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("is_due", [True, False])
-def test_where_nobody_is_due_the_nudge_is_put_off(
+def test_nudge_is_deferred_if_no_invocation_is_due(
     monkeypatch: pytest.MonkeyPatch, *, is_due: bool
 ) -> None:
     """If no invocation is due, the next nudge moves to the earliest due time of any thread.
@@ -153,7 +153,7 @@ def test_where_nobody_is_due_the_nudge_is_put_off(
     assert timers.put_off_to == ([] if is_due else [NOW + 3])
 
 
-def test_where_nobody_is_under_way_it_is_put_off_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nudge_is_deferred_without_an_invocation(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without an invocation the nudge is put off to infinity by ``put_off``, not stopped.
 
     An invocation may begin meanwhile and hold the GIL while the watchdog needs it.

@@ -69,7 +69,7 @@ def scene(monkeypatch: pytest.MonkeyPatch) -> Scene:
     return Scene(monkeypatch)
 
 
-def test_the_main_thread_is_nudged_and_its_waits_looked_at_first(scene: Scene) -> None:
+def test_main_thread_is_nudged_after_a_look_at_its_wait(scene: Scene) -> None:
     """The main thread's wait is looked at and then nudged, once interrupts are allowed.
 
     The next attempt is due when the cadence says so.
@@ -80,7 +80,7 @@ def test_the_main_thread_is_nudged_and_its_waits_looked_at_first(scene: Scene) -
     assert (scene.firing.delivery, scene.firing.looks_blocked) == ("nudge", True)
 
 
-def test_another_thread_is_injected(scene: Scene) -> None:
+def test_other_thread_is_injected(scene: Scene) -> None:
     """In another thread an interrupt is injected, and tried again after 10 ms."""
     scene.reaches = scene.policy.is_waiting = False
 
@@ -89,7 +89,7 @@ def test_another_thread_is_injected(scene: Scene) -> None:
     assert scene.firing.delivery == "injection"
 
 
-def test_without_any_means_nothing_is_done(scene: Scene) -> None:
+def test_nothing_is_done_without_nudge_and_injector(scene: Scene) -> None:
     """Without a nudge and an injector nothing is done, and the delivery is recorded as "none"."""
     scene.reaches = scene.policy.is_waiting = False
     scene.firing.services.injector.available = False
@@ -99,7 +99,7 @@ def test_without_any_means_nothing_is_done(scene: Scene) -> None:
     assert (scene.did, scene.firing.delivery) == ([], "none")
 
 
-def test_a_wait_that_is_about_to_run_out_is_left_alone(scene: Scene) -> None:
+def test_no_nudge_is_sent_during_a_pause(scene: Scene) -> None:
     """No nudge is sent while a wait is about to run out, whatever has woken the watchdog.
 
     An injection does not disturb the wait, so it is made.
@@ -114,7 +114,7 @@ def test_a_wait_that_is_about_to_run_out_is_left_alone(scene: Scene) -> None:
 
 
 @pytest.mark.parametrize("what", ["not wanted", "another's cleanup"])
-def test_who_is_to_be_left_alone_is_not_nudged(scene: Scene, what: str) -> None:
+def test_no_nudge_is_sent_if_unwanted_or_in_other_cleanup(scene: Scene, what: str) -> None:
     """No nudge is sent if no interrupt is wanted, or if a cleanup of another timeout runs."""
     scene.policy.is_waiting = False
     scene.is_wanted = what != "not wanted"
@@ -124,21 +124,21 @@ def test_who_is_to_be_left_alone_is_not_nudged(scene: Scene, what: str) -> None:
     assert scene.did == ["leave alone"]
 
 
-def test_an_interrupt_that_is_put_off_is_tried_again_soon(scene: Scene) -> None:
+def test_deferred_interrupt_is_retried_after_1_ms(scene: Scene) -> None:
     """A deferred interrupt is tried again after 1 ms."""
     scene.policy.is_put_off = True
 
     assert scene.step() == NOW + PUT_OFF_PERIOD
 
 
-def test_beyond_the_hard_deadline_it_is_tried_less_often(scene: Scene) -> None:
+def test_attempts_are_rarer_after_the_hard_deadline(scene: Scene) -> None:
     """From the hard deadline on, where Lambda does not kill, attempts are further apart."""
     assert scene.step(LIMIT) == LIMIT + LATE_PERIOD
     assert scene.step(math.nextafter(LIMIT, 0.0)) == pytest.approx(LIMIT + 0.125)
 
 
 @pytest.mark.parametrize("what", ["closed", "durable"])
-def test_where_nothing_may_land_nothing_is_tried(scene: Scene, what: str) -> None:
+def test_nothing_is_tried_where_nothing_may_land(scene: Scene, what: str) -> None:
     """Nothing is tried after the handler's end, or in a durable function."""
     scene.firing.invocation.is_open = what != "closed"
     scene.firing.may_interrupt = what != "durable"

@@ -98,24 +98,26 @@ def lands(*calls: Callable[..., Any]) -> type[BaseException]:
 @pytest.mark.parametrize(
     "calls",
     [
-        pytest.param([own(PLAIN)], id="the user's own code"),
-        pytest.param([own(PLAIN), library(PLAIN)], id="a library that does nothing"),
-        pytest.param([own(CATCHES), library(PLAIN)], id="the user catches it"),
-        pytest.param([own(PLAIN), library(RETRIES), own(CATCHES)], id="the user catches it first"),
-        pytest.param([library(RETRIES), own(PLAIN)], id="a wrapper is not asked"),
-        pytest.param([library(RETRIES)], id="no code of the user's"),
-        pytest.param([own(PLAIN), library(ANSWERS), own(PLAIN)], id="a framework answers"),
+        pytest.param([own(PLAIN)], id="user code only"),
+        pytest.param([own(PLAIN), library(PLAIN)], id="library without a handler"),
+        pytest.param([own(CATCHES), library(PLAIN)], id="user code catches it"),
+        pytest.param(
+            [own(PLAIN), library(RETRIES), own(CATCHES)], id="user code catches it before a library"
+        ),
+        pytest.param([library(RETRIES), own(PLAIN)], id="wrapper around user code"),
+        pytest.param([library(RETRIES)], id="no user code"),
+        pytest.param([own(PLAIN), library(ANSWERS), own(PLAIN)], id="framework that answers"),
         pytest.param(
             [own(PLAIN), library(FINDS), library(ANSWERS), library(WORKS), own(PLAIN)],
-            id="a framework's loop that the answer leaves",
+            id="framework loop that the answer ends",
         ),
         pytest.param(
             [own(PLAIN), library(RETRIES), own(PLAIN), library(ANSWERS), own(PLAIN)],
-            id="what is around the answer is not asked",
+            id="code around the answer",
         ),
     ],
 )
-def test_a_timeout_lands_where_the_users_code_is_reached(calls: list[Callable[..., Any]]) -> None:
+def test_lambda_timeout_lands_if_no_library_takes_it(calls: list[Callable[..., Any]]) -> None:
     """A LambdaTimeout lands if no library between there and the user's code would take it."""
     assert lands(*calls) is LambdaTimeout
 
@@ -123,32 +125,32 @@ def test_a_timeout_lands_where_the_users_code_is_reached(calls: list[Callable[..
 @pytest.mark.parametrize(
     "calls",
     [
-        pytest.param([own(PLAIN), library(RETRIES)], id="right there"),
-        pytest.param([own(PLAIN), library(RETRIES), library(PLAIN)], id="further out"),
-        pytest.param([own(PLAIN), library(RETRIES), own(PLAIN)], id="around the user's code"),
-        pytest.param([own(CATCHES), library(RETRIES)], id="before the user could catch it"),
-        pytest.param([own(PLAIN), library(ANSWERS)], id="a client that answers"),
+        pytest.param([own(PLAIN), library(RETRIES)], id="innermost library"),
+        pytest.param([own(PLAIN), library(RETRIES), library(PLAIN)], id="outer library"),
+        pytest.param([own(PLAIN), library(RETRIES), own(PLAIN)], id="around user code"),
+        pytest.param([own(CATCHES), library(RETRIES)], id="before user code could catch it"),
+        pytest.param([own(PLAIN), library(ANSWERS)], id="client that returns an answer"),
         pytest.param(
-            [own(PLAIN), library(WORKS), library(ANSWERS), own(PLAIN)], id="for the next answer"
+            [own(PLAIN), library(WORKS), library(ANSWERS), own(PLAIN)], id="retry in a loop"
         ),
         pytest.param(
             [own(PLAIN), library(WORKS_IN_PYTHON), library(ANSWERS), own(PLAIN)],
-            id="for the next answer, with no C code in between",
+            id="retry in a loop without C code",
         ),
-        pytest.param([own(PLAIN), library(ANEW), own(PLAIN)], id="by calling itself anew"),
-        pytest.param([own(PLAIN), library(ONCE_MORE)], id="by a with"),
-        pytest.param([made(ONCE_MORE, file=OWN)], id="by a with in the user's code"),
-        pytest.param([own(PLAIN), made(RETRIES, file=f"{STDLIB}socket.py")], id="the standard one"),
+        pytest.param([own(PLAIN), library(ANEW), own(PLAIN)], id="retry by recursion"),
+        pytest.param([own(PLAIN), library(ONCE_MORE)], id="with in a library"),
+        pytest.param([made(ONCE_MORE, file=OWN)], id="with in user code"),
+        pytest.param([own(PLAIN), made(RETRIES, file=f"{STDLIB}socket.py")], id="standard library"),
     ],
 )
-def test_an_interrupt_lands_where_a_library_would_try_again(
+def test_interrupt_lands_if_a_library_would_retry(
     calls: list[Callable[..., Any]],
 ) -> None:
     """An Interrupt lands if a library would take a timeout for a network error and retry."""
     assert lands(*calls) is Interrupt
 
 
-def test_what_a_library_takes_for_cancelling_lands_there() -> None:
+def test_loop_interrupt_lands_in_cancelling_library() -> None:
     """A library that cancels its work on a KeyboardInterrupt gets a LoopInterrupt.
 
     Modules of the standard library that do so get a LambdaTimeout.
@@ -165,7 +167,7 @@ def test_what_a_library_takes_for_cancelling_lands_there() -> None:
     assert innermost(look, own(PLAIN), library(PLAIN)) == [False]
 
 
-def test_from_afar_any_library_in_between_may_take_it() -> None:
+def test_any_library_may_take_timeout_on_another_thread() -> None:
     """In another thread, any installed library between may take the timeout.
 
     Its except clauses cannot be read, because its frames must not be walked.
@@ -183,7 +185,7 @@ def test_from_afar_any_library_in_between_may_take_it() -> None:
     assert first_kind_from_afar([installed, own_place, record, own_place], CODE) is Interrupt
 
 
-def test_a_batch_is_not_asked_about_its_record() -> None:
+def test_batch_frames_are_not_asked() -> None:
     """The batch processor's frames are not asked: a timeout is meant to fail the record.
 
     A library that the record handler calls is asked.
@@ -207,7 +209,7 @@ def follows(*calls: Callable[..., Any], from_afar: bool = False) -> object:
     return kind
 
 
-def test_what_was_swallowed_is_followed_by_what_no_library_takes() -> None:
+def test_swallowed_interrupt_is_followed_by_stronger_one() -> None:
     """After a swallowed interrupt an Interrupt lands, or a LoopInterrupt in code that cancels.
 
     For another thread an Interrupt lands, because its clauses cannot be read.
@@ -218,7 +220,7 @@ def test_what_was_swallowed_is_followed_by_what_no_library_takes() -> None:
 
 
 @pytest.mark.parametrize(("function", "kind"), [("poll", Interrupt), ("wait", LambdaTimeout)])
-def test_a_frame_that_takes_a_timeout_for_an_answer_gets_none(function: str, kind: object) -> None:
+def test_popen_poll_gets_interrupt_instead_of_timeout(function: str, kind: object) -> None:
     """In ``poll()``, where a TimeoutError would mean that the child has ended, Interrupt lands.
 
     ``Process.join()`` waits there.

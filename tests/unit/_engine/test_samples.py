@@ -76,7 +76,7 @@ def looked(sampling: Sampling, one: Invocation, *, moves: bool = False) -> list[
     return instants
 
 
-def test_samples_are_evenly_spaced_from_half_of_the_time_to_the_grace_period(
+def test_samples_are_evenly_spaced_until_the_grace_period(
     sampling: Sampling,
 ) -> None:
     """Samples are evenly spaced from half of the time to the grace period.
@@ -90,7 +90,7 @@ def test_samples_are_evenly_spaced_from_half_of_the_time_to_the_grace_period(
     assert (told["samples"], told["from_ms"], told["to_ms"]) == (4, 8000, 11000)
 
 
-def test_where_two_looks_show_the_same_one_is_passed_over(sampling: Sampling) -> None:
+def test_sample_is_skipped_after_two_equal_looks(sampling: Sampling) -> None:
     """After two equal looks one sample is skipped and counted with the next one taken.
 
     The last sample is always taken.
@@ -104,7 +104,7 @@ def test_where_two_looks_show_the_same_one_is_passed_over(sampling: Sampling) ->
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 20, 21])
-def test_however_many_there_are_the_last_is_taken(sampling: Sampling, count: int) -> None:
+def test_last_sample_is_always_taken(sampling: Sampling, count: int) -> None:
     """The last sample is always taken, to show a change shortly before the grace period."""
     one = invocation(samples=count)
 
@@ -112,7 +112,7 @@ def test_however_many_there_are_the_last_is_taken(sampling: Sampling, count: int
     assert taken(sampling, one)["samples"] == count
 
 
-def test_the_share_of_a_place_is_within_ten_points() -> None:
+def test_share_is_within_ten_points() -> None:
     """A place's share is within ten points of the time that the handler was there."""
     for first, last in ((a / 2, b / 2) for a in range(40) for b in range(a, 41)):
         samples = spread(20)
@@ -126,9 +126,7 @@ def test_the_share_of_a_place_is_within_ten_points() -> None:
 
 @pytest.mark.parametrize("seconds", [0.3, 1.1, 29.97, 899.9])
 @pytest.mark.parametrize("moves", [True, False])
-def test_every_sample_is_taken_at_the_instant_that_was_asked_for(
-    sampling: Sampling, seconds: float, *, moves: bool
-) -> None:
+def test_rounding_costs_no_sample(sampling: Sampling, seconds: float, *, moves: bool) -> None:
     """Rounding of instants costs no sample and adds no look.
 
     Otherwise the thread would look without end while the clock stands still.
@@ -139,7 +137,7 @@ def test_every_sample_is_taken_at_the_instant_that_was_asked_for(
     assert taken(sampling, one)["samples"] == 20
 
 
-def test_before_half_of_the_time_nothing_is_looked_at(sampling: Sampling) -> None:
+def test_no_sample_before_half_of_the_time(sampling: Sampling) -> None:
     """No sample is taken before half of the time has passed, whatever has woken the thread."""
     one = invocation()
 
@@ -147,7 +145,7 @@ def test_before_half_of_the_time_nothing_is_looked_at(sampling: Sampling) -> Non
     assert sampling.of(one) is None
 
 
-def test_a_late_look_counts_for_those_that_it_missed(sampling: Sampling) -> None:
+def test_late_look_counts_for_missed_samples(sampling: Sampling) -> None:
     """A late look counts for the samples that it missed while C code held the GIL."""
     one = invocation()
 
@@ -157,7 +155,7 @@ def test_a_late_look_counts_for_those_that_it_missed(sampling: Sampling) -> None
 
 
 @pytest.mark.parametrize("why", ["settings", "ended", "fired", "block"])
-def test_nothing_is_looked_at_where_nothing_is_to_be_told(sampling: Sampling, why: str) -> None:
+def test_nothing_is_sampled_where_not_applicable(sampling: Sampling, why: str) -> None:
     """Nothing is sampled without the setting, after the end, after firing, or for a block."""
     one = invocation(samples=0 if why == "settings" else 4)
     if why == "block":
@@ -171,7 +169,7 @@ def test_nothing_is_looked_at_where_nothing_is_to_be_told(sampling: Sampling, wh
     assert sampling.of(one) is None
 
 
-def test_an_early_stage_does_not_end_it(sampling: Sampling) -> None:
+def test_sampling_continues_after_an_early_stage(sampling: Sampling) -> None:
     """After an early stage sampling goes on, and the firing has the samples."""
     one = invocation()
     firing: Any = SimpleNamespace(fired_at=None, samples=None)
@@ -194,7 +192,7 @@ def test_samples_are_dropped_with_their_invocation(sampling: Sampling) -> None:
     assert sampling.of(other) is not None
 
 
-def test_a_sample_that_fails_is_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failing_sample_is_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
     """A sample that fails is reported and is the invocation's last."""
     report = SilentReport()
     sampling, one = Sampling(report), invocation()
@@ -210,7 +208,7 @@ def test_a_sample_that_fails_is_the_last(monkeypatch: pytest.MonkeyPatch) -> Non
     assert report.failures == [defect]
 
 
-def test_a_lack_of_memory_is_no_failure(
+def test_memory_error_is_retried_at_the_next_look(
     sampling: Sampling, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A MemoryError gets out, and the sample is taken at the next look."""
@@ -231,7 +229,7 @@ def test_a_lack_of_memory_is_no_failure(
 # ---- what the record says ----------------------------------------------------------------------
 
 
-def test_the_line_is_the_users_innermost_and_what_it_had_called() -> None:
+def test_line_has_innermost_user_frame_and_its_callee() -> None:
     """A line is the user's innermost frame, with the frame that it had called most often."""
     samples = spread(4)
     for number, inner in enumerate((("wait", 117), ("wait", 117), ("send", 90))):
@@ -245,7 +243,7 @@ def test_the_line_is_the_users_innermost_and_what_it_had_called() -> None:
     ]
 
 
-def test_the_largest_share_is_first_and_few_are_told() -> None:
+def test_largest_share_is_first_and_lines_are_limited() -> None:
     """The largest share comes first, and the number of lines is limited."""
     samples = spread(25)
     for number in range(20):
@@ -259,7 +257,7 @@ def test_the_largest_share_is_first_and_few_are_told() -> None:
     assert lines[1]["share"] == 0.04
 
 
-def test_where_no_code_of_the_users_is_nothing_is_told() -> None:
+def test_sample_without_user_code_has_no_line() -> None:
     """A sample without user code has no line, so the shares add up to less than 1."""
     samples = spread(2)
     see(samples, 8.0, (LIBRARY, 1, "wait"), (f"{PACKAGE}_handler.py", 99, "guarded"))
@@ -278,7 +276,7 @@ def deep(frames: int) -> Any:
     return frame
 
 
-def test_a_stack_is_walked_to_the_users_own_code_and_no_farther() -> None:
+def test_stack_is_walked_only_to_user_code() -> None:
     """A stack is walked to the user's code, through at most 100 frames."""
     source = SourceMap([])
     lines = (__file__, 5, "handler"), (LIBRARY, 7, "walk")
@@ -289,7 +287,7 @@ def test_a_stack_is_walked_to_the_users_own_code_and_no_farther() -> None:
     assert source.places_from(None, 100) is None
 
 
-def test_what_is_around_the_guard_is_not_the_handlers() -> None:
+def test_frames_outside_the_guard_are_excluded() -> None:
     """User code outside of the guard is not the handler's.
 
     A user's test may call a handler that is a library's.
@@ -305,7 +303,7 @@ def test_what_is_around_the_guard_is_not_the_handlers() -> None:
 
 
 @pytest.mark.parametrize("collects", [True, False])
-def test_no_garbage_is_collected_while_a_stack_is_walked(
+def test_gc_is_disabled_during_a_look(
     sampling: Sampling, monkeypatch: pytest.MonkeyPatch, *, collects: bool
 ) -> None:
     """The garbage collector is off during a look, and afterwards as it was before."""
@@ -327,7 +325,7 @@ def test_no_garbage_is_collected_while_a_stack_is_walked(
     assert seen == [False, collects]
 
 
-def test_where_the_walk_finds_nothing_the_whole_stack_is_looked_at(
+def test_whole_stack_is_read_if_frames_cannot_be_walked(
     sampling: Sampling, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """If the frames must not be walked, the whole stack is read instead.
@@ -343,7 +341,7 @@ def test_where_the_walk_finds_nothing_the_whole_stack_is_looked_at(
     assert taken(sampling, one)["lines"][0]["location"].endswith(":5 (handler)")
 
 
-def test_a_stack_is_cut_and_walked_while_no_garbage_is_collected() -> None:
+def test_stack_of_limits_the_length() -> None:
     """``stack_of`` cuts the stack to the given length; it is empty for an unknown thread."""
     stack = stack_of(HERE, 2)
 
@@ -352,7 +350,7 @@ def test_a_stack_is_cut_and_walked_while_no_garbage_is_collected() -> None:
     assert stack_of(-1) == []
 
 
-def test_folders_are_listed_once(sampling: Sampling, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_path_folders_are_listed_once(sampling: Sampling, monkeypatch: pytest.MonkeyPatch) -> None:
     """The folders of ``sys.path`` are listed once, until the path changes."""
     one = invocation()
     maps: list[SourceMap] = []
@@ -370,27 +368,27 @@ def test_folders_are_listed_once(sampling: Sampling, monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize(("text", "count"), [("0", 0), ("100", 100), (" 5 ", 5)])
-def test_the_number_is_a_setting(text: str, count: int) -> None:
+def test_number_of_samples_can_be_set(text: str, count: int) -> None:
     """The number of samples can be set in the environment or in code."""
     assert Settings.from_environ({"WATCHDOG_LAMBDA_SAMPLES": text}).samples == count
     assert Settings.from_environ({}, samples=count).samples == count
 
 
 @pytest.mark.parametrize("text", ["-1", "1.5", "many", "1e2", "\u0663", "9" * 5000])
-def test_what_is_no_number_of_samples_is_refused(text: str) -> None:
+def test_invalid_number_of_samples_in_environment_is_refused(text: str) -> None:
     """The environment's value must be an integer from 0 to 100, and the error shows a valid one."""
     with pytest.raises(ConfigurationError, match=r"SAMPLES=.* from 0 to 100; use for example 20$"):
         Settings.from_environ({"WATCHDOG_LAMBDA_SAMPLES": text})
 
 
 @pytest.mark.parametrize("value", [True, 2.5, [], 101])
-def test_nor_is_it_in_code(value: object) -> None:
+def test_invalid_number_of_samples_in_code_is_refused(value: object) -> None:
     """In code the value must be an integer as well, and True is not accepted."""
     with pytest.raises(ConfigurationError, match=r"^samples=.*; use for example 20$"):
         Settings.from_environ({}, samples=value)
 
 
-def test_a_look_in_between_takes_no_sample(sampling: Sampling) -> None:
+def test_early_look_takes_no_sample(sampling: Sampling) -> None:
     """A look before the next sample is due takes none."""
     one = invocation()
     one.due = sampling.look(one, HERE, START + 8.0)
@@ -400,7 +398,7 @@ def test_a_look_in_between_takes_no_sample(sampling: Sampling) -> None:
     assert (told["samples"], told["to_ms"]) == (1, 8000)
 
 
-def test_shares_are_in_hundredths() -> None:
+def test_shares_are_rounded_to_hundredths() -> None:
     """Shares are rounded to hundredths."""
     samples = spread(3)
     for line in (1, 2, 3):

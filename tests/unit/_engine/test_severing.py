@@ -88,7 +88,7 @@ def scene(monkeypatch: pytest.MonkeyPatch) -> Scene:
     return Scene(monkeypatch)
 
 
-def test_the_nudges_have_their_time_and_then_the_wait_is_ended(scene: Scene) -> None:
+def test_wait_is_ended_after_the_nudges_had_their_time(scene: Scene) -> None:
     """After the nudges have had their time, the wait is held, and ended before the next nudge."""
     scene.press(GRACE_AT)
     scene.press(GRACE_AT + AFTER - 0.001)
@@ -103,7 +103,7 @@ def test_the_nudges_have_their_time_and_then_the_wait_is_ended(scene: Scene) -> 
     assert scene.asked[0]["spared"] == {"127.0.0.1:9001"}
 
 
-def test_of_a_short_grace_period_the_nudges_have_a_third(scene: Scene) -> None:
+def test_nudges_get_a_third_of_a_short_grace_period(scene: Scene) -> None:
     """In a short grace period the nudges have a third of the time, and cleanups have the rest."""
     begun = LAST_CALL_AT - 0.3
     scene.press(begun)
@@ -121,7 +121,7 @@ def late(scene: Scene, presses: int = 4) -> None:
 
 
 @pytest.mark.parametrize("what", ["begins_anew", "runs", "settled"])
-def test_nothing_is_ended_that_is_not_as_it_was(what: str, scene: Scene) -> None:
+def test_changed_wait_is_released(what: str, scene: Scene) -> None:
     """A held wait is released if it was not repeated, if the thread has run, or after settle."""
     if what == "settled":
         scene.firing.invocation.is_open = False
@@ -134,7 +134,7 @@ def test_nothing_is_ended_that_is_not_as_it_was(what: str, scene: Scene) -> None
     assert scene.firing.severed == []
 
 
-def test_whoever_hears_is_not_cut(scene: Scene) -> None:
+def test_thread_that_hears_is_not_severed(scene: Scene) -> None:
     """A thread that hears a nudge is not severed, not even after its wait was held."""
     scene.press(GRACE_AT)
     scene.cadence.unheard = QUICK - 1
@@ -147,7 +147,7 @@ def test_whoever_hears_is_not_cut(scene: Scene) -> None:
     assert not scene.held[0].ended
 
 
-def test_it_takes_a_nudge_in_between(scene: Scene) -> None:
+def test_wait_is_ended_only_after_a_nudge_in_between(scene: Scene) -> None:
     """A held wait is ended only after a nudge in between, even if the watchdog looks earlier."""
     scene.press(GRACE_AT)
     scene.rung.step(GRACE_AT + AFTER)
@@ -157,7 +157,7 @@ def test_it_takes_a_nudge_in_between(scene: Scene) -> None:
 
 
 @pytest.mark.parametrize(("has_waited", "held"), [(False, 0), (True, 2)])
-def test_a_short_wait_is_cut_only_if_it_has_run_out_unheard(
+def test_short_wait_is_held_only_if_it_ran_out_unheard(
     has_waited: bool,  # noqa: FBT001
     held: int,
     scene: Scene,
@@ -173,14 +173,14 @@ def test_a_short_wait_is_cut_only_if_it_has_run_out_unheard(
     assert len(scene.held) == held
 
 
-def test_there_is_an_end_to_it(scene: Scene) -> None:
+def test_number_of_severed_waits_is_limited(scene: Scene) -> None:
     """Severing ends after a fixed number of connections, because a client may reconnect."""
     late(scene, presses=4 * MOST)
 
     assert len(scene.firing.severed) == MOST
 
 
-def test_switched_off_it_looks_at_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_wait_is_held_if_disabled(monkeypatch: pytest.MonkeyPatch) -> None:
     """With ``SEVER=0`` no wait is held."""
     scene = Scene(monkeypatch, sever=False)
     late(scene)

@@ -16,7 +16,7 @@ from watchdog_lambda._engine.snapshot import attribute, other_stacks, text
 # ---- the user's objects ------------------------------------------------------------------------
 
 
-def test_what_cannot_be_made_a_text_is_named_by_its_type() -> None:
+def test_unprintable_object_is_named_by_its_type() -> None:
     """An object whose ``str`` or property raises is shown as its type, a missing one as empty."""
     holder = SimpleNamespace(number=7, nothing=None, broken=Broken())
 
@@ -46,7 +46,7 @@ def others(stacks: dict[int, list[str]], names: dict[int, str] | None = None) ->
         return other_stacks(Places(), stacks)  # type: ignore[arg-type]
 
 
-def test_threads_are_told_by_name() -> None:
+def test_threads_are_listed_by_name() -> None:
     """Threads are listed by name; the calling thread and threads without places are left out."""
     stacks = {1: ["a"], 2: ["b"], 3: ["c"], 4: ["d"], 5: [], get_ident(): ["own"], 6: ["e"]}
 
@@ -61,7 +61,7 @@ def test_threads_are_told_by_name() -> None:
     }
 
 
-def test_of_a_deep_stack_the_innermost_frames_are_told() -> None:
+def test_innermost_frames_of_a_deep_stack_are_shown() -> None:
     """Of a deep stack the 20 innermost frames are shown."""
     assert others({1: [str(n) for n in range(25)]}) == {
         "thread": tuple(str(n) for n in range(5, 25))
@@ -71,7 +71,7 @@ def test_of_a_deep_stack_the_innermost_frames_are_told() -> None:
 @pytest.mark.parametrize(
     ("count", "more"), [(30, None), (31, ("15 threads left out",)), (33, ("15 threads left out",))]
 )
-def test_of_many_threads_the_first_are_told(count: int, more: tuple[str, ...] | None) -> None:
+def test_number_of_shown_threads_is_limited(count: int, more: tuple[str, ...] | None) -> None:
     """Thirty threads are shown, and an entry says how many of the process's are left out."""
     told = others({n: ["a"] for n in range(1, count + 1)})
 
@@ -82,7 +82,7 @@ def test_of_many_threads_the_first_are_told(count: int, more: tuple[str, ...] | 
 # ---- the whole look ----------------------------------------------------------------------------
 
 
-def test_what_is_known_of_a_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_details_have_stack_and_names(monkeypatch: pytest.MonkeyPatch) -> None:
     """The details have the handler's stack with what it awaits, and the invocation's names.
 
     The firing has the other threads' stacks.

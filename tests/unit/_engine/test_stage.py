@@ -102,7 +102,7 @@ def nothing(_details: object) -> None:
     """Do nothing."""
 
 
-def test_hooks_run_one_after_the_other_and_are_given_the_details(
+def test_hooks_run_in_sequence_with_the_details(
     make: Callable[..., Scene],
 ) -> None:
     """Hooks run one after the other, each with the details, and the last one ends the stage."""
@@ -119,7 +119,7 @@ def test_hooks_run_one_after_the_other_and_are_given_the_details(
     assert scene.rung == 1
 
 
-def test_the_next_hook_is_started_beside_one_that_has_had_its_share(
+def test_next_hook_starts_when_one_has_used_its_share(
     make: Callable[..., Scene],
 ) -> None:
     """When a hook has used its share of the remaining budget, the next one starts beside it."""
@@ -130,7 +130,7 @@ def test_the_next_hook_is_started_beside_one_that_has_had_its_share(
 
     assert scene.started == [0.0, 1.0, 1.25]
     assert scene.outcomes == ["running", "ok", "ok"]
-    assert not scene.stage.is_over(), "one is still under way"
+    assert not scene.stage.is_over(), "a hook is still running"
     scene.clock.now = START + 2.5
     scene.let_end()
     assert scene.told == [("ok", 0.0, 2.5), ("ok", 1.0, 0.25), ("ok", 1.25, 0.0)]
@@ -146,7 +146,7 @@ def test_the_next_hook_is_started_beside_one_that_has_had_its_share(
         ({0: 0.999, 1: HANGS, 2: 0.0}, [0.0, 0.999, 0.999 + 2.001 / 2]),
     ],
 )
-def test_what_a_hook_leaves_is_shared_by_those_behind_it(
+def test_unused_hook_time_is_shared_by_later_hooks(
     make: Callable[..., Scene], lasts: dict[int, float], starts: list[float]
 ) -> None:
     """The time that a hook leaves is shared by the hooks after it, within the budget."""
@@ -159,7 +159,7 @@ def test_what_a_hook_leaves_is_shared_by_those_behind_it(
     assert scene.clock.now <= START + 3.0
 
 
-def test_without_hooks_a_stage_is_over_when_it_begins(make: Callable[..., Scene]) -> None:
+def test_stage_without_hooks_is_over_when_it_begins(make: Callable[..., Scene]) -> None:
     """A stage without hooks is over when it begins, without a runner."""
     scene = make()
     before = scene.stage.is_over()
@@ -183,7 +183,7 @@ def test_no_hook_is_started_once_the_budget_is_spent(make: Callable[..., Scene])
     assert scene.outcomes == ["not-run", "not-run"]
 
 
-def test_what_still_runs_when_the_stage_is_closed_has_timed_out(
+def test_hook_running_at_close_has_timed_out(
     make: Callable[..., Scene],
 ) -> None:
     """Closing a stage records a running hook as "timed-out", and no other hook starts.
@@ -203,7 +203,7 @@ def test_what_still_runs_when_the_stage_is_closed_has_timed_out(
 
     scene.clock.alarm.wait = close  # type: ignore[assignment, method-assign]
     scene.run()
-    assert scene.clock.alarm.rung == 1, "the runner is woken to see it"
+    assert scene.clock.alarm.rung == 1, "close() did not wake the runner"
     scene.clock.advance(1.0)
     scene.let_end()
 
@@ -212,7 +212,7 @@ def test_what_still_runs_when_the_stage_is_closed_has_timed_out(
     assert len(scene.started) == 1
 
 
-def test_closing_changes_no_hook_that_has_ended(make: Callable[..., Scene]) -> None:
+def test_close_keeps_records_of_ended_hooks(make: Callable[..., Scene]) -> None:
     """Closing a stage, also twice, does not change the record of a hook that has ended."""
     scene = make(nothing)
     scene.run()
@@ -224,7 +224,7 @@ def test_closing_changes_no_hook_that_has_ended(make: Callable[..., Scene]) -> N
     assert scene.told == [("ok", 0.0, 0.0)]
 
 
-def test_hooks_that_end_after_they_were_judged_end_the_stage_once(
+def test_hooks_ending_after_close_ring_once(
     make: Callable[..., Scene],
 ) -> None:
     """Hooks that end after they were closed keep their records, and the stage rings once."""
@@ -242,7 +242,7 @@ def test_hooks_that_end_after_they_were_judged_end_the_stage_once(
 
 @pytest.mark.parametrize("error", [RuntimeError("can't start new thread"), MemoryError()])
 @pytest.mark.parametrize("at", [0, 1, 2])
-def test_where_no_thread_is_to_be_had_no_more_hooks_run(
+def test_stage_ends_if_no_thread_can_be_started(
     make: Callable[..., Scene], monkeypatch: pytest.MonkeyPatch, error: Exception, at: int
 ) -> None:
     """If no thread can be started, for the runner or a hook, the stage ends without a retry."""
@@ -263,10 +263,10 @@ def test_where_no_thread_is_to_be_had_no_more_hooks_run(
     assert [r.started for r in scene.stage.records][1] is None
     assert len(tries) == at + 1
     assert scene.stage.has_ended()
-    assert scene.rung == min(at, 1), "the watchdog's thread itself has begun it"
+    assert scene.rung == min(at, 1), "the stage's end rang for its own thread"
 
 
-def test_a_hook_under_way_is_waited_for_where_no_thread_is_to_be_had_for_the_next(
+def test_running_hook_is_awaited_if_next_has_no_thread(
     make: Callable[..., Scene], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A hook that runs is waited for, even if no thread can be started for the next one."""
@@ -306,7 +306,7 @@ class FakeLock:
 
 
 @pytest.mark.parametrize(("elapsed", "wait"), [(0.0, 3.0), (1.0, 2.0), (3.0, 0.0), (9.0, 0.0)])
-def test_a_stage_is_waited_for_until_its_budget_ends(
+def test_stage_is_awaited_until_its_budget_ends(
     elapsed: float, wait: float, make: Callable[..., Scene]
 ) -> None:
     """A stage is waited for until its budget ends, and not at all afterwards.
@@ -321,10 +321,10 @@ def test_a_stage_is_waited_for_until_its_budget_ends(
     scene.stage.wait()
 
     assert lock.waits == [(True, wait)]
-    assert lock.taken, "nobody has ended it"
+    assert lock.taken, "the stage has ended"
 
 
-def test_a_stage_that_is_over_can_be_waited_for_again(make: Callable[..., Scene]) -> None:
+def test_finished_stage_can_be_awaited_again(make: Callable[..., Scene]) -> None:
     """Waiting for a stage that is over leaves the lock free, for another thread's wait."""
     scene = make(nothing)
     lock = FakeLock(taken=False)
@@ -338,7 +338,7 @@ def test_a_stage_that_is_over_can_be_waited_for_again(make: Callable[..., Scene]
 # ---- one call ----------------------------------------------------------------------------------
 
 
-def test_a_call_within_its_bound_has_its_result() -> None:
+def test_call_within_its_bound_has_its_result() -> None:
     """A call that ends in time has its result, and runs in its own thread."""
     call = call_bounded(threading.get_ident, BOUND)
 
@@ -346,7 +346,7 @@ def test_a_call_within_its_bound_has_its_result() -> None:
     assert call.result != threading.get_ident()
 
 
-def test_a_call_that_raises_tells_type_and_place() -> None:
+def test_raising_call_gives_error_type_and_location() -> None:
     """A call that raises, even SystemExit, gives the error's type and place, not its message."""
 
     def leave() -> None:
@@ -360,7 +360,7 @@ def test_a_call_that_raises_tells_type_and_place() -> None:
 
 
 @pytest.mark.parametrize("seconds", [0.01, 0.0, -1.0])
-def test_a_call_that_hangs_is_waited_for_no_longer_than_its_bound(seconds: float) -> None:
+def test_hanging_call_is_awaited_until_its_bound(seconds: float) -> None:
     """A call that hangs is waited for until its bound, which may have passed already."""
     goes_on = threading.Event()
 
@@ -370,11 +370,11 @@ def test_a_call_that_hangs_is_waited_for_no_longer_than_its_bound(seconds: float
 
     assert before == (False, False, False)
     assert call.wait(BOUND)
-    assert call.wait(), "and again"
+    assert call.wait(), "a second wait failed"
     assert call.has_returned
 
 
-def test_a_call_can_be_run_in_a_context() -> None:
+def test_call_can_be_run_in_a_context() -> None:
     """A call can be run by another function, as in a context."""
     ran: list[str] = []
 
@@ -386,7 +386,7 @@ def test_a_call_can_be_run_in_a_context() -> None:
     assert ran == ["within", "call"]
 
 
-def test_without_a_thread_to_be_had_a_call_raises(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_call_raises_if_no_thread_can_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
     """If no thread can be started, ``call_bounded`` raises, and its caller must handle that."""
 
     def refuse(*_given: object) -> None:
@@ -402,7 +402,7 @@ def test_without_a_thread_to_be_had_a_call_raises(monkeypatch: pytest.MonkeyPatc
 # ---- what is recorded of a hook ----------------------------------------------------------------
 
 
-def test_a_record_tells_milliseconds() -> None:
+def test_record_has_milliseconds() -> None:
     """A record has milliseconds since the invocation's start, and tenths for the duration."""
     record = HookRecord("app.flush")
     record.started, record.duration, record.outcome = 1.5, 0.12345, "ok"
@@ -420,7 +420,7 @@ def test_a_record_tells_milliseconds() -> None:
     }
 
 
-def test_an_error_is_told_by_type_and_innermost_place(make: Callable[..., Scene]) -> None:
+def test_error_is_recorded_as_type_and_innermost_location(make: Callable[..., Scene]) -> None:
     """An error is recorded as its type and innermost place: the file's name, line and function."""
 
     def inner() -> None:
@@ -434,7 +434,7 @@ def test_an_error_is_told_by_type_and_innermost_place(make: Callable[..., Scene]
     assert scene.stage.records[0].error == f"KeyError in test_stage.py:{line} (inner)"
 
 
-def test_what_has_no_name_is_named_by_its_type() -> None:
+def test_unnamed_callable_is_named_by_its_type() -> None:
     """A callable without a name is named by its type, without a module if it has none."""
 
     class Flusher:
@@ -445,7 +445,7 @@ def test_what_has_no_name_is_named_by_its_type() -> None:
     assert hook_name(Flusher()) == "Flusher"
 
 
-def test_a_registry_forgets_what_is_removed_once_and_again() -> None:
+def test_removing_a_hook_is_idempotent() -> None:
     """A removed hook is gone from its registry and the process; removing it again is no error."""
     registry = HookRegistry()
     plain = registry.add("plain", nothing)
@@ -460,7 +460,7 @@ def test_a_registry_forgets_what_is_removed_once_and_again() -> None:
     assert not _hooks.staged
 
 
-def test_each_stage_has_its_hooks_with_the_last_registered_first() -> None:
+def test_stage_hooks_are_in_reverse_order_of_registration() -> None:
     """Each stage has the hooks of all registries, with the last registered first."""
     one, other = HookRegistry(), HookRegistry()
     keys = [

@@ -133,7 +133,7 @@ class Watched(WatchdogThread):
         return False
 
     def _look(self) -> float:
-        assert self.did.count("look") < 9, "it looks and looks"
+        assert self.did.count("look") < 9, "the thread looks without end"
         self.did.append("look")
         earliest = super()._look()
         if self.looks:
@@ -155,7 +155,7 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> Watched:
 
 
 @pytest.fixture(autouse=True)
-def nothing_stays_behind_here() -> Iterator[None]:
+def no_invocation_stays_active() -> Iterator[None]:
     yield
     active.clear()
     prepared.clear()
@@ -195,7 +195,7 @@ def failures(watched: Watched) -> list[BaseException]:
 # ---- waking ------------------------------------------------------------------------------------
 
 
-def test_who_wakes_the_thread_stands_in_for_it_until_it_runs(watched: Watched) -> None:
+def test_waking_thread_sets_the_kernel_timer(watched: Watched) -> None:
     """The thread that wakes the watchdog sets the kernel's timer for it.
 
     Its handler may hold the GIL from the first instruction on.
@@ -206,10 +206,10 @@ def test_who_wakes_the_thread_stands_in_for_it_until_it_runs(watched: Watched) -
 
     assert watched.did == [("choose", one), ("set", GRACE_AT)]
     assert watched.fake.alarm.rung == 1
-    assert watched.nudge.wanted == [], "it has its signal"
+    assert watched.nudge.wanted == [], "a signal is installed already"
 
 
-def test_timers_are_had_by_who_is_nudged(watched: Watched) -> None:
+def test_timers_are_equipped_in_the_nudged_thread(watched: Watched) -> None:
     """The kernel's timers are equipped in the main thread, once the signal is installed."""
     watched.nudge.reached = [get_ident()]
 
@@ -218,7 +218,7 @@ def test_timers_are_had_by_who_is_nudged(watched: Watched) -> None:
     assert watched.did[0] == "equip"
 
 
-def test_the_signal_is_the_invocations_choice(watched: Watched) -> None:
+def test_invocation_chooses_the_signal(watched: Watched) -> None:
     """The invocation chooses the signal, and each one tries until a signal is installed."""
     watched.nudge.number = None
 
@@ -252,9 +252,7 @@ NO_NUDGE = (
 )
 
 
-def test_that_there_is_no_nudge_is_said_once(
-    watched: Watched, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_missing_nudge_is_logged_once(watched: Watched, caplog: pytest.LogCaptureFixture) -> None:
     """A missing nudge is logged once, after the main thread has tried to install it."""
     caplog.set_level(logging.WARNING)
     watched.nudge.number = None
@@ -268,7 +266,7 @@ def test_that_there_is_no_nudge_is_said_once(
     assert caplog.messages == [NO_NUDGE]
 
 
-def test_nothing_is_said_of_a_nudge_that_is_had_or_not_wanted(
+def test_installed_or_unwanted_nudge_is_not_logged(
     watched: Watched, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Nothing is logged if the nudge is not wanted, or is installed at the first attempt."""
@@ -288,7 +286,7 @@ def on_a_thread(work: Callable[[], object]) -> None:
     worker.join(BOUND)
 
 
-def test_there_is_memory_to_let_go_of(watched: Watched) -> None:
+def test_wake_reserves_memory(watched: Watched) -> None:
     """A wake reserves memory for a MemoryError, at least an arena, and again after its use."""
     arena = 1 << 20
     watched.wake(invocation())
@@ -304,7 +302,7 @@ def test_there_is_memory_to_let_go_of(watched: Watched) -> None:
 # ---- starting ----------------------------------------------------------------------------------
 
 
-def test_a_watchdog_as_it_is_made_waits_for_its_first_invocation(
+def test_new_watchdog_sleeps_until_the_first_invocation(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A new watchdog starts its thread at the first invocation, and sleeps until that is due."""
@@ -354,9 +352,7 @@ def loose(watched: Watched, caplog: pytest.LogCaptureFixture) -> Loose:
     return Loose()
 
 
-def test_the_first_invocation_starts_the_thread(
-    loose: Loose, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_first_invocation_starts_the_thread(loose: Loose, caplog: pytest.LogCaptureFixture) -> None:
     """The first invocation starts the thread, once, without a warning."""
     loose.wake(invocation())
     assert loose.ran.wait(BOUND)
@@ -366,11 +362,11 @@ def test_the_first_invocation_starts_the_thread(
     assert loose._thread_id is not None
     assert loose.did.count("runs") == 1
     assert loose.preloaded == ["watchdog"]
-    assert can_be_had(loose._starting)
+    assert is_free(loose._starting)
     assert caplog.messages == []
 
 
-def can_be_had(lock: Any) -> bool:
+def is_free(lock: Any) -> bool:
     """Return whether another thread could take the lock now."""
     had: list[bool] = []
 
@@ -389,7 +385,7 @@ class Recipe(Exception):
     """Raised by a user's signal handler."""
 
 
-def break_off(function: Callable[[], object], behind: int) -> bool:
+def raise_after_call(function: Callable[[], object], behind: int) -> bool:
     """Call the function, and raise after its call number `behind`; return whether it makes so many.
 
     CPython looks at signals after a call, before its result is stored.
@@ -422,16 +418,16 @@ def break_off(function: Callable[[], object], behind: int) -> bool:
 
 
 @pytest.mark.untraced
-def test_a_start_can_be_broken_off_behind_any_call(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_start_can_be_interrupted_after_any_call(monkeypatch: pytest.MonkeyPatch) -> None:
     """If a signal handler's error breaks off a start after any call, the next start succeeds."""
     monkeypatch.setattr(os, "register_at_fork", lambda **_hooks: None)
     broken = 0
     while True:
         loose = Loose()
-        if not break_off(loose._start, broken + 1):
+        if not raise_after_call(loose._start, broken + 1):
             break
         broken += 1
-        assert can_be_had(loose._starting), f"behind call {broken}"
+        assert is_free(loose._starting), f"after call {broken}"
         loose._start()
         assert loose.ran.wait(BOUND)
         assert loose._thread_id is not None
@@ -440,7 +436,7 @@ def test_a_start_can_be_broken_off_behind_any_call(monkeypatch: pytest.MonkeyPat
     assert broken >= 7
 
 
-def test_of_two_threads_one_watches() -> None:
+def test_second_watchdog_thread_ends_at_once() -> None:
     """If two threads run the watchdog's loop, the second one ends at once."""
     watchdog = Watched()
     entered: list[int] = []
@@ -464,7 +460,7 @@ def test_of_two_threads_one_watches() -> None:
     assert not watchdog._living.locked()
 
 
-def test_hooks_of_forks_are_registered_once(loose: Loose, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fork_hooks_are_registered_once(loose: Loose, monkeypatch: pytest.MonkeyPatch) -> None:
     """The fork hooks are registered once, however often the thread is started."""
     hooks: list[dict[str, object]] = []
     monkeypatch.setattr(os, "register_at_fork", lambda **given: hooks.append(given))
@@ -477,7 +473,7 @@ def test_hooks_of_forks_are_registered_once(loose: Loose, monkeypatch: pytest.Mo
     assert hooks == [{"after_in_child": loose._after_fork}]
 
 
-def test_where_there_is_no_thread_nothing_is_said_of_the_nudge(
+def test_missing_nudge_is_not_logged_without_a_thread(
     loose: Loose, caplog: pytest.LogCaptureFixture
 ) -> None:
     """If the thread cannot be started, the log says that nothing is watched, and no more."""
@@ -489,7 +485,7 @@ def test_where_there_is_no_thread_nothing_is_said_of_the_nudge(
     assert said.startswith("invocations are not watched")
 
 
-def test_whoever_comes_while_the_thread_is_being_started_goes_on(loose: Loose) -> None:
+def test_wake_during_start_does_not_wait(loose: Loose) -> None:
     """A wake does not wait while another thread starts the watchdog, which will see its ring."""
     starting, goes_on = threading.Event(), threading.Event()
 
@@ -511,7 +507,7 @@ def test_whoever_comes_while_the_thread_is_being_started_goes_on(loose: Loose) -
     assert loose.fake.alarm.rung == 1
 
 
-def test_where_threads_are_greenlets_the_log_says_so(
+def test_patched_threads_are_logged(
     loose: Loose, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """If gevent has replaced ``start_new_thread``, the log says what to import first."""
@@ -531,7 +527,7 @@ def test_where_threads_are_greenlets_the_log_says_so(
 
 
 @pytest.mark.parametrize("error", [RuntimeError("no more"), ImportError("no ctypes")])
-def test_no_thread_to_be_had_is_said_once_and_tried_again(
+def test_failed_thread_start_is_logged_once_and_retried(
     loose: Loose, caplog: pytest.LogCaptureFixture, error: Exception
 ) -> None:
     """If no thread can be started, the log says so once, and the next invocation tries again."""
@@ -548,7 +544,7 @@ def test_no_thread_to_be_had_is_said_once_and_tried_again(
     assert str(error) in message
 
 
-def test_without_the_gil_no_thread_is_started(
+def test_no_thread_is_started_without_the_gil(
     loose: Loose, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Without the GIL no thread is started, and the log says so once.
@@ -566,7 +562,7 @@ def test_without_the_gil_no_thread_is_started(
     assert "set PYTHON_GIL=1" in message
 
 
-def test_a_free_threaded_build_with_its_gil_is_watched(
+def test_free_threaded_build_with_gil_is_watched(
     loose: Loose, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A free-threaded build that runs with the GIL is watched; awslambdaric's client enables it."""
@@ -602,7 +598,7 @@ def interpreter(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
         ("3.11 unknown", True),
     ],
 )
-def test_in_a_sub_interpreter_no_thread_is_started(
+def test_no_thread_is_started_in_a_sub_interpreter(
     loose: Loose,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
@@ -620,9 +616,7 @@ def test_in_a_sub_interpreter_no_thread_is_started(
     assert not starts or loose.ran.wait(BOUND)
 
 
-def test_every_part_is_made_ready_before_it_is_needed(
-    watched: Watched, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_every_part_is_preloaded(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each part is loaded at the start.
 
     An import while the watchdog fires could wait for a lock that the handler holds.
@@ -641,7 +635,7 @@ def test_every_part_is_made_ready_before_it_is_needed(
 # ---- hooks that are registered later -----------------------------------------------------------
 
 
-def test_what_is_under_way_looks_at_its_hooks_anew(watched: Watched) -> None:
+def test_reschedule_outdates_running_timeouts(watched: Watched) -> None:
     """When a hook is registered, a timeout under way looks at its stages again."""
     one = under_way(invocation())
     course = watched.escalations[one] = SimpleNamespace(is_outdated=False)  # type: ignore[assignment]
@@ -652,7 +646,7 @@ def test_what_is_under_way_looks_at_its_hooks_anew(watched: Watched) -> None:
     assert (watched.fake.alarm.rung, one.due, watched.did) == (1, GRACE_AT, [])
 
 
-def test_what_has_not_begun_is_due_earlier(watched: Watched) -> None:
+def test_reschedule_advances_the_due_time(watched: Watched) -> None:
     """When an early hook is registered, an invocation becomes due earlier, and the timer is set."""
     registry = HookRegistry()
     one = under_way(invocation(registries=(registry,)))
@@ -665,7 +659,7 @@ def test_what_has_not_begun_is_due_earlier(watched: Watched) -> None:
     assert watched.did == [("choose", one), ("set", START + 3.0)]
 
 
-def test_what_is_over_stays_as_it_is(watched: Watched) -> None:
+def test_reschedule_ignores_finished_timeouts(watched: Watched) -> None:
     """When a hook is registered, a timeout that is over stays as it is."""
     one = under_way(invocation(due=START))
     one.firing = SimpleNamespace()  # type: ignore[assignment]
@@ -678,7 +672,7 @@ def test_what_is_over_stays_as_it_is(watched: Watched) -> None:
 # ---- the child of a fork -----------------------------------------------------------------------
 
 
-def test_a_child_of_fork_begins_afresh(watched: Watched) -> None:
+def test_forked_child_starts_afresh(watched: Watched) -> None:
     """The child of a fork has no thread and no invocation, and its locks and alarm are new."""
     one = under_way(invocation())
     one.firing = SimpleNamespace()  # type: ignore[assignment]
@@ -696,7 +690,7 @@ def test_a_child_of_fork_begins_afresh(watched: Watched) -> None:
     watched._after_fork()
 
     assert (one.firing, active, prepared, watched.escalations) == (None, {}, {}, {})
-    assert can_be_had(watched._starting)
+    assert is_free(watched._starting)
     assert not watched._living.locked()
     assert not watched._pace.is_quick
     assert (watched._thread_id, watched.wake_at) == (None, math.inf)
@@ -709,7 +703,7 @@ def test_a_child_of_fork_begins_afresh(watched: Watched) -> None:
 # ---- the thread's life -------------------------------------------------------------------------
 
 
-def test_the_thread_looks_and_sleeps_until_something_is_due(watched: Watched) -> None:
+def test_thread_sleeps_until_something_is_due(watched: Watched) -> None:
     """The thread looks, sets the kernel's timer and sleeps until something is due."""
     watched._has_met_main = True
     watched.fake.now = START + 2.0
@@ -719,7 +713,7 @@ def test_the_thread_looks_and_sleeps_until_something_is_due(watched: Watched) ->
     assert watched.wake_at == GRACE_AT
 
 
-def test_the_kernel_stands_in_for_acts_and_not_for_samples(watched: Watched) -> None:
+def test_kernel_timer_is_not_set_for_samples(watched: Watched) -> None:
     """The kernel's timer is set for the grace period and not for samples.
 
     So a handler that ends in time is never nudged.
@@ -761,7 +755,7 @@ def test_samples_go_on_between_an_early_stage_and_the_grace_period(watched: Watc
     assert one.firing.samples.taken == 1
 
 
-def test_without_samples_it_is_not_looked_at_before_it_is_acted_on(watched: Watched) -> None:
+def test_no_look_before_the_grace_period_without_samples(watched: Watched) -> None:
     """Without samples the thread does not look at the stack before the grace period."""
     one = under_way(invocation(samples=0))
     watched.fake.now = GRACE_AT
@@ -772,7 +766,7 @@ def test_without_samples_it_is_not_looked_at_before_it_is_acted_on(watched: Watc
     assert one.firing.samples is None
 
 
-def test_an_idle_process_is_not_nudged(watched: Watched) -> None:
+def test_idle_process_is_not_nudged(watched: Watched) -> None:
     """The kernel's timer is set only for the time until the thread wakes.
 
     When nothing is under way at that time, it is set to infinity.
@@ -798,7 +792,7 @@ def test_an_idle_process_is_not_nudged(watched: Watched) -> None:
         (GRACE_AT + 1.0, True, True, 1),
     ],
 )
-def test_what_comes_up_after_a_look_and_is_due_earlier_is_looked_at(
+def test_earlier_invocation_after_a_look_is_seen(
     due: float, *, is_open: bool, has_fired: bool, looks: int, watched: Watched
 ) -> None:
     """An invocation that appears after a look and is due earlier is looked at without a ring.
@@ -818,7 +812,7 @@ def test_what_comes_up_after_a_look_and_is_due_earlier_is_looked_at(
     assert did[-1] == ("wait", (due if looks == 2 else GRACE_AT) - START)
 
 
-def test_errands_are_done_in_order_with_a_look_after_each(watched: Watched) -> None:
+def test_pending_calls_run_in_order_with_a_look_after_each(watched: Watched) -> None:
     """Pending calls are made in order, each followed by a look.
 
     So a time that a test moves is never compared with one that it has not moved.
@@ -833,7 +827,7 @@ def test_errands_are_done_in_order_with_a_look_after_each(watched: Watched) -> N
     assert watched.pending_calls == []
 
 
-def test_where_memory_is_short_the_thread_lets_go_of_some_and_tries_again_soon(
+def test_memory_error_frees_the_reserve_and_retries(
     watched: Watched,
 ) -> None:
     """After a MemoryError the thread frees its reserve and tries again after a short pause.
@@ -858,9 +852,7 @@ def test_where_memory_is_short_the_thread_lets_go_of_some_and_tries_again_soon(
 
 
 @pytest.mark.parametrize("failure", [RuntimeError, RecursionError, SystemExit])
-def test_the_thread_outlives_what_it_fails_at(
-    watched: Watched, failure: type[BaseException]
-) -> None:
+def test_thread_survives_errors(watched: Watched, failure: type[BaseException]) -> None:
     """The thread survives any error, after a pause, and reports each kind once.
 
     If it ended, no later invocation would be watched.
@@ -878,7 +870,7 @@ def test_the_thread_outlives_what_it_fails_at(
     assert [type(told) for told in watched.silent.failures] == [failure]
 
 
-def test_what_cannot_be_told_of_does_not_end_the_thread_either(
+def test_thread_survives_errors_of_the_report(
     watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The thread survives an error of the report itself, and reports the next failure.
@@ -912,7 +904,7 @@ def chosen(watched: Watched) -> object:
     return [what for what in watched.did if what != "look"]
 
 
-def test_a_look_tells_when_the_first_is_due(watched: Watched) -> None:
+def test_look_returns_the_earliest_due_time(watched: Watched) -> None:
     """A look returns when the first invocation is due, and acts on none that is not."""
     first, later = under_way(invocation(due=GRACE_AT)), invocation(due=GRACE_AT + 0.5)
     under_way(later, ELSEWHERE - 1)
@@ -924,7 +916,7 @@ def test_a_look_tells_when_the_first_is_due(watched: Watched) -> None:
     assert not watched._pace.is_quick
 
 
-def test_what_is_due_is_acted_on_with_the_watchdogs_tools(watched: Watched) -> None:
+def test_due_invocation_is_acted_on(watched: Watched) -> None:
     """An invocation is acted on from its due time on, at each look until it has concluded."""
     watched.last_resort = SimpleNamespace()
     one = under_way(invocation())
@@ -943,7 +935,7 @@ def test_what_is_due_is_acted_on_with_the_watchdogs_tools(watched: Watched) -> N
     firing, course = one.firing, watched.escalations[one]
     one.is_open = False
     firing.is_concluded = True
-    assert watched._look() == math.inf, "it had not been due"
+    assert watched._look() == math.inf, "a timeout that had begun was due again"
     assert (one.firing, firing.is_over, course in watched.escalations.values()) == (
         firing,
         True,
@@ -952,7 +944,7 @@ def test_what_is_due_is_acted_on_with_the_watchdogs_tools(watched: Watched) -> N
     assert not watched._pace.is_quick
 
 
-def test_only_a_course_that_is_urgent_has_threads_get_the_gil_soon(watched: Watched) -> None:
+def test_switch_interval_is_short_only_while_urgent(watched: Watched) -> None:
     """The switch interval is short only while the course of a timeout is urgent.
 
     Between an early stage and the grace period it is not.
@@ -971,7 +963,7 @@ def test_only_a_course_that_is_urgent_has_threads_get_the_gil_soon(watched: Watc
 @pytest.mark.parametrize(
     ("near_at", "waits", "is_quick"), [(START + 6.0, 6.0, False), (math.inf, 7.0, True)]
 )
-def test_shortly_before_it_acts_the_thread_looks_once_more(
+def test_thread_looks_again_shortly_before_it_acts(
     watched: Watched, near_at: float, waits: float, *, is_quick: bool
 ) -> None:
     """Shortly before it acts the thread looks once more, and then shortens the switch interval."""
@@ -983,7 +975,7 @@ def test_shortly_before_it_acts_the_thread_looks_once_more(
     assert watched.wake_at == GRACE_AT
 
 
-def test_what_has_ended_is_let_go_of(watched: Watched) -> None:
+def test_ended_invocation_is_dropped(watched: Watched) -> None:
     """The course of an ended invocation is dropped, so that its frames do not stay alive."""
     one, other = under_way(invocation()), under_way(invocation(), ELSEWHERE - 1)
     watched.fake.now = GRACE_AT
@@ -996,7 +988,7 @@ def test_what_has_ended_is_let_go_of(watched: Watched) -> None:
     assert other in watched.escalations
 
 
-def test_what_ends_just_before_it_is_acted_on_is_not(
+def test_invocation_ending_just_before_acting_gets_no_stage(
     watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An invocation that ends just before it is acted on has a firing but no stage.
@@ -1018,7 +1010,7 @@ def test_what_ends_just_before_it_is_acted_on_is_not(
     assert one.due == GRACE_AT
 
 
-def test_one_broken_timeout_is_said_and_left(
+def test_failing_timeout_is_reported_and_given_up(
     watched: Watched, failures: list[BaseException]
 ) -> None:
     """A timeout that fails to begin is reported once and given up, and no hook runs."""
@@ -1035,7 +1027,9 @@ def test_one_broken_timeout_is_said_and_left(
     assert (one.firing.is_over, one.firing.stages) == (True, [])
 
 
-def test_a_course_that_breaks_is_left(watched: Watched, failures: list[BaseException]) -> None:
+def test_failing_course_is_reported_and_given_up(
+    watched: Watched, failures: list[BaseException]
+) -> None:
     """A course whose step fails is reported and given up."""
     one = under_way(invocation())
     watched.fake.now = GRACE_AT
@@ -1051,7 +1045,7 @@ def test_a_course_that_breaks_is_left(watched: Watched, failures: list[BaseExcep
     assert (failures, watched.escalations) == ([error], {})
 
 
-def test_a_timeout_that_cannot_even_begin_does_not_keep_the_thread_busy(
+def test_failing_firing_does_not_keep_the_thread_busy(
     watched: Watched, failures: list[BaseException]
 ) -> None:
     """A firing that cannot be made is reported once, and the thread sleeps.
@@ -1070,9 +1064,7 @@ def test_a_timeout_that_cannot_even_begin_does_not_keep_the_thread_busy(
     assert failures == [error]
 
 
-def test_a_lack_of_memory_is_no_broken_timeout(
-    watched: Watched, failures: list[BaseException]
-) -> None:
+def test_memory_error_delays_the_timeout(watched: Watched, failures: list[BaseException]) -> None:
     """After a MemoryError the timeout begins at the next look, without a report."""
     under_way(invocation())
     watched.fake.now = GRACE_AT
@@ -1084,13 +1076,13 @@ def test_a_lack_of_memory_is_no_broken_timeout(
     assert GRACE_AT < watched._look() < math.inf
 
 
-def test_an_idle_process_sleeps_until_the_last_one_would_have_been_due(watched: Watched) -> None:
+def test_idle_thread_sleeps_until_the_last_due_time(watched: Watched) -> None:
     """An idle thread sleeps until the last invocation would have been due, then without limit.
 
     So short invocations in between need not ring.
     """
     assert watched._look() == math.inf
-    assert chosen(watched) == [("choose",)], "nobody has rung"
+    assert chosen(watched) == [("choose",)], "nothing has rung"
     watched.wake(invocation())
     watched.did.clear()
 
@@ -1102,7 +1094,7 @@ def test_an_idle_process_sleeps_until_the_last_one_would_have_been_due(watched: 
     assert chosen(watched) == [("choose",)]
 
 
-def test_an_invocation_under_way_goes_before_one_that_has_ended(watched: Watched) -> None:
+def test_running_invocation_takes_precedence_over_ended_one(watched: Watched) -> None:
     """The next wake-up is that of an invocation under way, not a later one of an ended one."""
     watched.wake(invocation(due=GRACE_AT + 0.5))
     under_way(invocation())
@@ -1131,7 +1123,7 @@ def about_to_be_interrupted(watched: Watched) -> Invocation:
     return one
 
 
-def test_what_is_due_lands_in_the_frame_that_a_nudge_meets(watched: Watched) -> None:
+def test_due_interrupt_lands_in_the_nudged_frame(watched: Watched) -> None:
     """An interrupt that is due lands in the nudged frame, without waiting."""
     about_to_be_interrupted(watched)
 
@@ -1139,7 +1131,7 @@ def test_what_is_due_lands_in_the_frame_that_a_nudge_meets(watched: Watched) -> 
     assert watched.fake.now == GRACE_AT
 
 
-def test_a_nudge_that_comes_too_late_or_too_early_does_nothing(watched: Watched) -> None:
+def test_early_or_late_nudge_does_nothing(watched: Watched) -> None:
     """A nudge does nothing without an invocation here, after its end, or without a frame."""
     under_way(invocation(), ELSEWHERE)
     nobodys = nudged(watched)
@@ -1167,7 +1159,7 @@ def frame_of_ours() -> FrameType:
     return frame
 
 
-def test_a_nudge_that_meets_a_frame_of_ours_lands_nothing(watched: Watched) -> None:
+def test_nudge_in_package_frame_lands_nothing(watched: Watched) -> None:
     """A nudge in a frame of the package lands nothing, though an interrupt is due."""
     about_to_be_interrupted(watched)
 
@@ -1175,7 +1167,7 @@ def test_a_nudge_that_meets_a_frame_of_ours_lands_nothing(watched: Watched) -> N
     assert watched.fake.alarm.rung == 0
 
 
-def test_a_nudge_for_which_there_is_no_memory_lets_go_of_some(
+def test_memory_error_in_nudge_frees_the_reserve(
     watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After a MemoryError in a nudge the reserve is freed, and the next nudge lands.
@@ -1196,13 +1188,13 @@ def test_a_nudge_for_which_there_is_no_memory_lets_go_of_some(
     assert type(nudged(watched)) is LambdaTimeout
 
 
-def test_a_nudge_starts_no_thread_where_nothing_is_under_way(loose: Loose) -> None:
+def test_nudge_without_invocation_starts_no_thread(loose: Loose) -> None:
     """A nudge without an invocation starts no thread."""
     assert nudged(loose) is None
     assert loose._thread_id is None
 
 
-def test_a_nudge_that_meets_a_frame_of_ours_waits_for_nobody(watched: Watched) -> None:
+def test_nudge_in_package_frame_does_not_wait(watched: Watched) -> None:
     """A nudge in a frame of the package does not wait for a watchdog that is late."""
     under_way(invocation(), get_ident())
     watched.fake.now = GRACE_AT + 1.0
@@ -1240,7 +1232,7 @@ def lands(monkeypatch: pytest.MonkeyPatch) -> None:
         (7.0, True, True, False),
     ],
 )
-def test_the_thread_has_caught_up_when_hooks_are_over_and_interrupts_may_land(
+def test_watchdog_has_caught_up_when_interrupts_may_land(
     now: float, *, hooks_run: bool, may_land: bool, has_caught_up: bool, watched: Watched
 ) -> None:
     """The watchdog has caught up when the stages due are over and interrupts may land."""
@@ -1272,9 +1264,7 @@ class Late:
     ("late_by", "rings"),
     [(0.0, 0), (LATE_BY * 0.45, 0), (LATE_BY * 0.5, 3), (LATE_BY * 0.7, 3), (LATE_BY, 3)],
 )
-def test_a_nudge_lets_a_thread_that_is_late_do_its_work(
-    watched: Watched, late_by: float, rings: int
-) -> None:
+def test_nudge_waits_for_a_late_watchdog(watched: Watched, late_by: float, rings: int) -> None:
     """A nudge lets a late watchdog act first, but not one that has just become due."""
     one = under_way(invocation(), get_ident())
     watched._alarm = late = Late(watched, one, 3)  # type: ignore[assignment]
@@ -1284,10 +1274,10 @@ def test_a_nudge_lets_a_thread_that_is_late_do_its_work(
 
     assert late.rung == rings
     assert isinstance(error, KeyError) is bool(rings)
-    assert 0.0 <= watched.fake.now - (GRACE_AT + late_by) <= 0.01, "pauses are short"
+    assert 0.0 <= watched.fake.now - (GRACE_AT + late_by) <= 0.01, "the nudge waited too long"
 
 
-def test_a_thread_that_never_gets_to_its_work_is_not_waited_for_any_longer(
+def test_nudge_wait_for_the_watchdog_is_bounded(
     watched: Watched,
 ) -> None:
     """A nudge waits for the watchdog as long as the hook budget, and a little more."""
@@ -1302,7 +1292,7 @@ def test_a_thread_that_never_gets_to_its_work_is_not_waited_for_any_longer(
 
 
 @pytest.mark.usefixtures("lands")
-def test_hooks_that_run_are_waited_for_before_an_interrupt_lands(watched: Watched) -> None:
+def test_nudge_waits_for_running_hooks(watched: Watched) -> None:
     """A nudge waits for running hooks before an interrupt lands."""
     one = under_way(invocation(), get_ident())
     are_over = [False, False, False, True, True, True]

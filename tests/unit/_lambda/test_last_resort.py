@@ -33,7 +33,7 @@ JSON = "application/json"
 ERROR = {"Content-Type": JSON, "Lambda-Runtime-Function-Error-Type": "LambdaTimeout"}
 
 
-class Gone(BaseException):
+class ProcessExited(BaseException):
     """The process has ended; nothing may happen after that."""
 
 
@@ -69,7 +69,7 @@ class Scene:
 
     def exit(self, code: int) -> NoReturn:
         self.did.append(f"exit {code}")
-        raise Gone
+        raise ProcessExited
 
     # ---- the API -----
 
@@ -124,11 +124,11 @@ def scene(monkeypatch: pytest.MonkeyPatch) -> Scene:
 # ---- the answer --------------------------------------------------------------------------------
 
 
-def test_an_exit_answers_with_an_error_first(scene: Scene) -> None:
+def test_exit_posts_the_error_before_exiting(scene: Scene) -> None:
     """An exit posts the error, then writes the record, ends the handler's children and exits."""
     scene.fire()
 
-    with pytest.raises(Gone):
+    with pytest.raises(ProcessExited):
         scene.act()
 
     assert scene.did == ["post", "report", "children since 7.0 end", "exit 1"]
@@ -147,7 +147,7 @@ def test_an_exit_answers_with_an_error_first(scene: Scene) -> None:
     assert scene.failures == []
 
 
-def test_what_is_not_known_is_not_told(scene: Scene) -> None:
+def test_unknown_facts_are_left_out(scene: Scene) -> None:
     """Unknown facts are left out.
 
     Nothing has looked at the handler, and it is later than planned.
@@ -155,7 +155,7 @@ def test_what_is_not_known_is_not_told(scene: Scene) -> None:
     scene.fire().details = None
     scene.clock.now = HARD + 1.25
 
-    with pytest.raises(Gone):
+    with pytest.raises(ProcessExited):
         scene.act()
 
     error = json.loads(scene.posted[0][2])
@@ -165,7 +165,7 @@ def test_what_is_not_known_is_not_told(scene: Scene) -> None:
     assert error["stackTrace"] == []
 
 
-def test_the_answer_has_the_header_that_the_event_had(scene: Scene) -> None:
+def test_answer_has_the_events_header(scene: Scene) -> None:
     """The answer has the header that the event had.
 
     It is taken from awslambdaric's own frame, some frames out.
@@ -179,13 +179,13 @@ def test_the_answer_has_the_header_that_the_event_had(scene: Scene) -> None:
         handler()
         raise AssertionError(invocation_id)
 
-    with pytest.raises(Gone):
+    with pytest.raises(ProcessExited):
         handle_event_request("invocation-9")
 
     assert scene.posted[0][3] == {"Lambda-Runtime-Invocation-Id": "invocation-9", **ERROR}
 
 
-def test_an_invocation_without_a_request_id_cannot_be_answered(scene: Scene) -> None:
+def test_nothing_is_posted_without_a_request_id(scene: Scene) -> None:
     """An invocation without a request id cannot be answered.
 
     Nothing is posted, and the process goes on.
@@ -196,7 +196,7 @@ def test_an_invocation_without_a_request_id_cannot_be_answered(scene: Scene) -> 
     assert scene.did == []
 
 
-def test_a_handler_that_has_come_back_answers_for_itself(scene: Scene) -> None:
+def test_returned_handler_answers_itself(scene: Scene) -> None:
     """If the handler has ended in time, it answers for itself and nothing is logged."""
     scene.fire().invocation.is_open = False
 
@@ -204,7 +204,7 @@ def test_a_handler_that_has_come_back_answers_for_itself(scene: Scene) -> None:
     assert scene.did == []
 
 
-def test_an_answer_that_is_not_taken_is_given_back(scene: Scene) -> None:
+def test_refused_answer_is_left_to_the_handler(scene: Scene) -> None:
     """If the answer is refused the process goes on, and the handler can still answer for itself."""
     scene.fire()
     scene.refusal = ConnectionRefusedError("nobody there")
@@ -213,16 +213,16 @@ def test_an_answer_that_is_not_taken_is_given_back(scene: Scene) -> None:
     scene.refusal, scene.status = None, 403
     assert scene.act() == "the answer could not be posted: 403 what Lambda says"
     assert scene.did == []
-    assert scene.firing.claim_answer(), "it is to be had again"
+    assert scene.firing.claim_answer(), "the answer was not given back"
 
 
-def test_what_was_reported_already_is_not_reported_again(scene: Scene) -> None:
+def test_reported_timeout_is_not_reported_again(scene: Scene) -> None:
     """A timeout that has been reported is not reported again, and the process ends all the same."""
     scene.fire().report("stuck")
     scene.did.clear()
     scene.reported.clear()
 
-    with pytest.raises(Gone):
+    with pytest.raises(ProcessExited):
         scene.act()
 
     assert scene.did == ["post", "children since 7.0 end", "exit 1"]
@@ -236,11 +236,11 @@ def test_what_was_reported_already_is_not_reported_again(scene: Scene) -> None:
     [{"statusCode": 504}, lambda details: {"statusCode": 504 if details is DETAILS else 500}],
     ids=["value", "callable"],
 )
-def test_a_fallback_is_the_answer(fallback: object, scene: Scene) -> None:
+def test_fallback_value_is_posted(fallback: object, scene: Scene) -> None:
     """A fallback's value is posted as JSON if the runtime is not awslambdaric."""
     scene.fire(fallback=fallback)
 
-    with pytest.raises(Gone):
+    with pytest.raises(ProcessExited):
         scene.act()
 
     body = json.dumps({"statusCode": 504}).encode()
@@ -250,7 +250,7 @@ def test_a_fallback_is_the_answer(fallback: object, scene: Scene) -> None:
 
 
 @pytest.mark.parametrize("body", ["marshalled", b"marshalled"])
-def test_a_fallback_is_marshalled_as_the_runtime_would(
+def test_fallback_is_marshalled_as_by_the_runtime(
     body: str | bytes, scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A fallback's value is marshalled as the runtime would do it.
@@ -268,14 +268,14 @@ def test_a_fallback_is_marshalled_as_the_runtime_would(
     monkeypatch.setitem(sys.modules, "awslambdaric.lambda_runtime_client", client)
     scene.fire(fallback=None)
 
-    with pytest.raises(Gone):
+    with pytest.raises(ProcessExited):
         scene.act()
 
-    assert given == [None], "null is an answer too"
+    assert given == [None], "null was not taken for an answer"
     assert scene.posted[0][2:4] == (b"marshalled", {"Content-Type": "text/odd"})
 
 
-def test_the_error_is_the_answer_where_the_fallback_fails(scene: Scene) -> None:
+def test_error_is_posted_if_the_fallback_fails(scene: Scene) -> None:
     """If the fallback fails the error is posted, and the record has the reason."""
 
     def fallback(_details: object) -> None:
@@ -283,19 +283,19 @@ def test_the_error_is_the_answer_where_the_fallback_fails(scene: Scene) -> None:
 
     scene.fire(fallback=fallback)
 
-    with pytest.raises(Gone):
+    with pytest.raises(ProcessExited):
         scene.act()
 
     assert scene.posted[0][0] == "error"
     assert scene.reported == [("stuck", NOW, "exit (the fallback raised KeyError)")]
 
 
-def test_a_fallback_that_hangs_leaves_time_for_the_error(scene: Scene) -> None:
+def test_hanging_fallback_leaves_time_for_the_error(scene: Scene) -> None:
     """A fallback that hangs gets a third of the remaining time, so that the error can be posted."""
     scene.fire(fallback=lambda _details: {})
     scene.is_hanging = True
 
-    with pytest.raises(Gone):
+    with pytest.raises(ProcessExited):
         scene.act()
 
     waited_until = NOW + (HARD - NOW) / 3
@@ -308,24 +308,24 @@ def test_a_fallback_that_hangs_leaves_time_for_the_error(scene: Scene) -> None:
     )
 
 
-def test_a_fallback_has_no_time_beyond_the_hard_deadline(scene: Scene) -> None:
+def test_fallback_gets_no_time_after_the_hard_deadline(scene: Scene) -> None:
     """After the hard deadline a fallback gets no time, if Lambda has not killed the process."""
     scene.fire(fallback=lambda _details: {})
     scene.is_hanging = True
     scene.clock.now = HARD + 3.0
 
-    with pytest.raises(Gone):
+    with pytest.raises(ProcessExited):
         scene.act()
 
     assert scene.clock.now == HARD + 3.0
 
 
-def test_without_a_thread_there_is_no_fallback(scene: Scene) -> None:
+def test_fallback_is_not_called_without_a_thread(scene: Scene) -> None:
     """If no thread can be started the fallback is not called, and the error is posted."""
     scene.fire(fallback=lambda _details: {})
     scene.no_thread = RuntimeError("can't start new thread")
 
-    with pytest.raises(Gone):
+    with pytest.raises(ProcessExited):
         scene.act()
 
     assert scene.posted[0][0] == "error"
@@ -335,9 +335,7 @@ def test_without_a_thread_there_is_no_fallback(scene: Scene) -> None:
 # ---- the start ---------------------------------------------------------------------------------
 
 
-def test_a_leaving_that_fails_ends_the_process_all_the_same(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_failing_exit_still_ends_the_process(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     """If leaving fails the process ends all the same, because it has been answered for.
 
     The log has the error.
@@ -350,7 +348,7 @@ def test_a_leaving_that_fails_ends_the_process_all_the_same(
     monkeypatch.setattr(last_resort, "end_children", fail)
     scene.fire()
 
-    with pytest.raises(Gone):
+    with pytest.raises(ProcessExited):
         scene.act()
 
     assert scene.did == ["post", "report", "exit 1"]

@@ -10,7 +10,7 @@ from watchdog_lambda import ConfigurationError
 from watchdog_lambda._lambda.plain_http import PlainApi, Unanswered
 
 
-def test_nobody_there_and_nobody_speaking_are_errors_in_time() -> None:
+def test_refused_and_silent_connections_raise_in_time() -> None:
     """A refused connection is an error at once, and a silent server after the given time."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
@@ -28,7 +28,7 @@ def test_nobody_there_and_nobody_speaking_are_errors_in_time() -> None:
         ("invocation/id/error", {"Lambda-Runtime-Invocation-Id": "id\r\nX: 1"}),
     ],
 )
-def test_an_identifier_cannot_forge_a_request(path: str, headers: dict[str, str]) -> None:
+def test_request_id_cannot_forge_a_request(path: str, headers: dict[str, str]) -> None:
     """A request identifier cannot forge a request.
 
     A context is the user's, and may contain any text there.
@@ -41,7 +41,7 @@ def test_an_identifier_cannot_forge_a_request(path: str, headers: dict[str, str]
 
 
 @pytest.mark.parametrize("address", ["", "127.0.0.1", "127.0.0.1:", "http://127.0.0.1:80/"])
-def test_what_is_no_address_is_refused_at_start(address: str) -> None:
+def test_invalid_address_is_refused_at_start(address: str) -> None:
     """An address that is not a host and port, as Lambda gives them, is refused at the start."""
     with pytest.raises(ConfigurationError, match=r"AWS_LAMBDA_RUNTIME_API=.*127\.0\.0\.1:9001"):
         PlainApi(address)

@@ -88,7 +88,7 @@ def prepare(environ: dict[str, str] | None = None, **settings: Any) -> None:
     startup.prepare(Settings.from_environ(given), {**LAMBDA, **(environ or {})})
 
 
-def test_sigterm_is_listened_for_and_registered_once(extension: Extension) -> None:
+def test_sigterm_listener_and_extension_are_set_up_once(extension: Extension) -> None:
     """SIGTERM is listened for and the extension registered once.
 
     Its identifier is passed on to a restarted program.
@@ -100,7 +100,7 @@ def test_sigterm_is_listened_for_and_registered_once(extension: Extension) -> No
     assert startup._past == {"extension": ""}
 
 
-def test_a_refused_extension_leaves_nothing(extension: Extension) -> None:
+def test_refused_extension_leaves_no_identifier(extension: Extension) -> None:
     """A refused registration leaves no identifier, so a program that is restarted may try again."""
     extension.is_taken = False
 
@@ -110,7 +110,7 @@ def test_a_refused_extension_leaves_nothing(extension: Extension) -> None:
     assert startup._past == {}
 
 
-def test_after_a_restart_the_registration_is_still_there(extension: Extension) -> None:
+def test_extension_is_not_registered_again_after_restart(extension: Extension) -> None:
     """After a restart the extension is not registered again, because that would be refused."""
     prepare({PAST: "extension=ext-0"}, sigterm="1")
 
@@ -121,7 +121,7 @@ def test_after_a_restart_the_registration_is_still_there(extension: Extension) -
 @pytest.mark.parametrize(
     "error", [ValueError("main thread only"), RuntimeError("no thread"), OSError("no pipe")]
 )
-def test_where_it_cannot_be_listened_the_start_goes_on(
+def test_failed_sigterm_listener_only_warns(
     caplog: pytest.LogCaptureFixture, extension: Extension, error: Exception
 ) -> None:
     """If the signal cannot be listened for, the start goes on with a warning.
@@ -176,7 +176,7 @@ def prepare_first(environ: dict[str, str] | None = None, **settings: str) -> Non
     startup.prepare(Settings.from_environ(given), {**LAMBDA, **(environ or {})}, is_entrypoint=True)
 
 
-def test_the_watchdog_is_ready_when_the_init_ends(fresh: SimpleNamespace) -> None:
+def test_watchdog_thread_runs_when_init_ends(fresh: SimpleNamespace) -> None:
     """The watchdog's thread is running when the init ends.
 
     In the first invocation its start would take long, at perhaps a fourteenth of a processor.
@@ -194,7 +194,7 @@ def test_the_watchdog_is_ready_when_the_init_ends(fresh: SimpleNamespace) -> Non
         {**LAMBDA, "AWS_LAMBDA_INITIALIZATION_TYPE": "snap-start"},
     ],
 )
-def test_no_thread_is_started_outside_of_lambda_and_before_the_process_is_copied(
+def test_no_thread_is_started_outside_lambda_or_before_fork(
     fresh: SimpleNamespace, environ: dict[str, str]
 ) -> None:
     """No thread is started outside of Lambda, or before the process is forked.
@@ -207,7 +207,7 @@ def test_no_thread_is_started_outside_of_lambda_and_before_the_process_is_copied
 
 
 @pytest.mark.parametrize("is_taken", [True, False])
-def test_a_supervisor_is_started_first_and_keeps_the_extension(
+def test_supervisor_is_started_first_and_registers_the_extension(
     fresh: SimpleNamespace,
     supervised: Callable[[str | None], Supervision],
     extension: Extension,
@@ -226,11 +226,11 @@ def test_a_supervisor_is_started_first_and_keeps_the_extension(
     assert supervision.asked == ["127.0.0.1:9001"]
     assert fresh.last_resort is supervision
     assert (len(Sandbox.made), extension.asked) == (1, 1)
-    assert extension.is_open != is_taken, "in this process"
+    assert extension.is_open != is_taken, "the supervisor's process keeps it"
     assert supervision.published == [{"statusCode": 504}]
 
 
-def test_a_supervisor_that_cannot_be_had_is_said_and_replaced(
+def test_unavailable_supervisor_is_logged_and_exit_is_used(
     fresh: SimpleNamespace,
     supervised: Callable[[str | None], Supervision],
     extension: Extension,
@@ -250,7 +250,7 @@ def test_a_supervisor_that_cannot_be_had_is_said_and_replaced(
     assert (extension.asked, extension.is_open) == (1, True)
 
 
-def test_a_python_without_a_module_that_it_needs_has_none(
+def test_missing_module_makes_supervisor_unavailable(
     fresh: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """If Python lacks a module that the supervisor needs, such as mmap, exit is used instead."""
@@ -276,7 +276,7 @@ def test_only_the_entrypoint_starts_a_supervisor(
 
 
 @pytest.mark.parametrize("refusal", [None, "no fork"])
-def test_a_worker_of_managed_instances_has_a_supervisor_or_nothing(
+def test_managed_instances_worker_has_supervisor_or_no_last_resort(
     fresh: SimpleNamespace,
     supervised: Callable[[str | None], Supervision],
     caplog: pytest.LogCaptureFixture,
@@ -297,7 +297,7 @@ def test_a_worker_of_managed_instances_has_a_supervisor_or_nothing(
     assert f"{without} has no effect in Managed Instances" in caplog.text
 
 
-def test_without_proc_there_is_no_last_resort(
+def test_no_last_resort_without_proc(
     fresh: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Without /proc there is no last resort.
@@ -317,7 +317,7 @@ def test_without_proc_there_is_no_last_resort(
     assert aftermath.renewal is None
 
 
-def test_the_process_is_replaced_by_its_supervisor_or_else_by_itself(
+def test_process_is_replaced_by_supervisor_or_restarts_itself(
     supervised: Callable[[str | None], Supervision],
 ) -> None:
     """A process is replaced by its supervisor, or restarts itself without one.
@@ -333,7 +333,7 @@ def test_the_process_is_replaced_by_its_supervisor_or_else_by_itself(
     assert renewals == [startup._starts[0], supervision]
 
 
-def test_a_worker_of_managed_instances_does_not_start_anew() -> None:
+def test_managed_instances_worker_does_not_restart() -> None:
     """A worker of Managed Instances does not restart itself.
 
     Its parent process would not recognise it.
@@ -344,7 +344,7 @@ def test_a_worker_of_managed_instances_does_not_start_anew() -> None:
 
 
 @pytest.mark.parametrize("environ", [{}, {"AWS_LAMBDA_MAX_CONCURRENCY": "2"}])
-def test_without_the_gil_nothing_is_prepared(
+def test_start_without_the_gil_is_refused(
     monkeypatch: pytest.MonkeyPatch, environ: dict[str, str]
 ) -> None:
     """Without the GIL the start fails, whatever the settings are. The message says what to do."""
@@ -354,7 +354,7 @@ def test_without_the_gil_nothing_is_prepared(
         prepare(environ)
 
 
-def test_with_the_gil_a_free_threaded_build_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_free_threaded_build_with_gil_starts(monkeypatch: pytest.MonkeyPatch) -> None:
     """A free-threaded build starts with the GIL enabled, as it is by awslambdaric's client."""
     monkeypatch.setattr(sys, "_is_gil_enabled", lambda: True, raising=False)
 

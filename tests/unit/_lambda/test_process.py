@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-def test_the_past_is_told_once() -> None:
+def test_past_is_read_once_and_removed() -> None:
     """The previous program's data is read once, and removed from the environment.
 
     Child processes do not inherit it.
@@ -37,7 +37,7 @@ def test_the_past_is_told_once() -> None:
     assert take_past(environ) == {}
 
 
-def test_children_and_theirs_are_ended_but_for_those_of_before() -> None:
+def test_descendants_are_ended_except_older_ones() -> None:
     """Children and their children are ended, but not those from before the start.
 
     An image's start script may have started them.
@@ -56,11 +56,11 @@ def test_children_and_theirs_are_ended_but_for_those_of_before() -> None:
             assert {shell.pid, grandchild} <= set(ended)
             assert spared.pid not in ended
             assert spared.poll() is None
-            assert not Path(f"/proc/{shell.pid}").exists(), "reaped as well"
+            assert not Path(f"/proc/{shell.pid}").exists(), "the child was not reaped"
         spared.terminate()
 
 
-def test_children_that_end_by_themselves_are_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_child_that_ends_by_itself_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
     """A child that ends by itself before it is signalled is no error.
 
     Nor is one that other code waits for.
@@ -72,7 +72,7 @@ def test_children_that_end_by_themselves_are_no_error(monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize(("looks", "turns"), [(3, 2), (100, 20)])
-def test_an_ended_child_is_waited_for_but_not_for_long(
+def test_ended_child_is_awaited_briefly(
     monkeypatch: pytest.MonkeyPatch, looks: int, turns: int
 ) -> None:
     """An ended child is awaited, for 20 ms in all. A child that the kernel does not end is left."""
@@ -95,7 +95,7 @@ def test_an_ended_child_is_waited_for_but_not_for_long(
     assert len(pauses) == pytest.approx(turns, abs=1 if turns > 2 else 0)
 
 
-def test_a_process_that_is_gone_when_it_is_looked_at_is_left_out(
+def test_vanished_process_is_left_out(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A process that has ended when it is read is left out.
@@ -133,7 +133,7 @@ def restarted(prepare: Callable[[Start], object], **environ: str) -> dict[str, A
     return said
 
 
-def test_a_program_starts_anew_with_what_it_was_given(tmp_path: Path) -> None:
+def test_program_restarts_with_its_initial_state(tmp_path: Path) -> None:
     """A program restarts with its initial arguments, environment, directory and blocked signals.
 
     Later changes are not kept.
@@ -166,7 +166,7 @@ def test_a_program_starts_anew_with_what_it_was_given(tmp_path: Path) -> None:
     assert len(found["kept"]) == 1
 
 
-def test_a_folder_that_was_gone_at_the_start_is_not_gone_back_to(tmp_path: Path) -> None:
+def test_missing_initial_directory_is_not_restored(tmp_path: Path) -> None:
     """If the initial directory was gone at the start already, a restart does not change to it."""
 
     def change(start: Start) -> None:
@@ -177,7 +177,7 @@ def test_a_folder_that_was_gone_at_the_start_is_not_gone_back_to(tmp_path: Path)
 
 
 @pytest.mark.parametrize("kind", ["snap-start", "on-demand"])
-def test_a_snapshot_is_not_asked_for_again(kind: str) -> None:
+def test_snapshot_is_not_requested_after_restart(kind: str) -> None:
     """A snapshot is not taken again after a restart, because Lambda would not answer the request.
 
     Other types of initialization are passed on.
@@ -188,7 +188,7 @@ def test_a_snapshot_is_not_asked_for_again(kind: str) -> None:
     assert told == (None if kind == "snap-start" else kind)
 
 
-def test_a_folder_that_has_been_removed_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_removed_working_directory_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
     """A working directory that has been removed counts as unknown, and the start goes on."""
 
     def removed() -> str:
@@ -199,7 +199,7 @@ def test_a_folder_that_has_been_removed_is_none(monkeypatch: pytest.MonkeyPatch)
     assert Start({}).cwd is None
 
 
-def test_a_start_knows_the_first_environment_and_the_inherited_descriptors() -> None:
+def test_start_has_initial_environment_and_descriptors() -> None:
     """The initial state has the first environment and the inherited descriptors.
 
     Later changes do not affect it.
@@ -251,7 +251,7 @@ def started(monkeypatch: pytest.MonkeyPatch, clock: FakeClock, **environ: str) -
 @pytest.mark.parametrize(
     ("memory", "seconds"), [("1769", 2.0), ("10240", 2.0), ("884", 3.0), ("", 2.0), ("odd", 2.0)]
 )
-def test_an_init_takes_longer_at_a_small_functions_share(
+def test_init_estimate_scales_with_cpu_share(
     monkeypatch: pytest.MonkeyPatch, memory: str, seconds: float
 ) -> None:
     """An init takes longer at a small function's CPU share, by its processor time.
@@ -263,7 +263,7 @@ def test_an_init_takes_longer_at_a_small_functions_share(
     assert start.init_takes() == pytest.approx(seconds, abs=0.01)
 
 
-def test_without_a_past_the_init_has_begun_with_the_process() -> None:
+def test_init_begins_with_the_process_by_default() -> None:
     """Without a previous program's data the init has begun with the process.
 
     The kernel's start time is used.
@@ -271,7 +271,7 @@ def test_without_a_past_the_init_has_begun_with_the_process() -> None:
     assert Start({}).init_takes() >= SystemClock.since_boot() - parent_and_start(os.getpid())[1] - 1
 
 
-def test_it_starts_anew_in_front_of_the_next_event_and_not_before(
+def test_restart_happens_right_before_the_next_event(
     monkeypatch: pytest.MonkeyPatch, client: type[Client]
 ) -> None:
     """The restart happens before the next event, when the answer has been sent, and not earlier."""
@@ -285,7 +285,7 @@ def test_it_starts_anew_in_front_of_the_next_event_and_not_before(
     assert begun == ["again"]
 
 
-def test_it_is_kept_if_the_init_does_not_fit(
+def test_process_is_kept_if_init_does_not_fit(
     monkeypatch: pytest.MonkeyPatch, client: type[Client]
 ) -> None:
     """The process is kept if the init does not fit into the remaining time.
@@ -302,7 +302,7 @@ def test_it_is_kept_if_the_init_does_not_fit(
 @pytest.mark.parametrize(
     ("error", "said"), [(None, "no time is left for the init"), (OSError("no exec"), "no exec")]
 )
-def test_it_serves_the_next_event_if_it_cannot_start_anew(
+def test_process_serves_next_event_if_restart_fails(
     monkeypatch: pytest.MonkeyPatch,
     client: type[Client],
     caplog: pytest.LogCaptureFixture,
@@ -329,7 +329,7 @@ def test_it_serves_the_next_event_if_it_cannot_start_anew(
     assert len(caplog.messages) == 1
 
 
-def test_neither_a_child_process_nor_another_runtime_starts_anew(
+def test_child_process_and_other_runtime_do_not_restart(
     monkeypatch: pytest.MonkeyPatch, client: type[Client]
 ) -> None:
     """Neither a child process nor a process of another runtime restarts.
@@ -368,7 +368,7 @@ def prepared(**environment: str) -> tuple[str, str]:
     return done.stdout.strip(), done.stderr
 
 
-def test_the_last_resort_is_prepared_on_lambda_only() -> None:
+def test_last_resort_is_prepared_only_on_lambda() -> None:
     """The last resort is prepared on Lambda only.
 
     Elsewhere there is no caller to answer, and nothing is imported.
@@ -377,7 +377,7 @@ def test_the_last_resort_is_prepared_on_lambda_only() -> None:
     assert prepared(AWS_LAMBDA_RUNTIME_API="127.0.0.1:9001") == ("True True", "")
 
 
-def test_managed_instances_are_told_that_there_is_no_last_resort() -> None:
+def test_managed_instances_log_missing_last_resort() -> None:
     """On Managed Instances the log says that there is no last resort.
 
     An exit would end a worker for good.

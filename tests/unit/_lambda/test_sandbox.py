@@ -74,7 +74,7 @@ class Lambda:
         return self._answer
 
 
-def test_the_connection_for_no_event_is_handed_on() -> None:
+def test_extension_connection_is_kept_open() -> None:
     """The connection on which no event is requested is kept open.
 
     Lambda would take a closed one for the extension's end.
@@ -86,7 +86,7 @@ def test_the_connection_for_no_event_is_handed_on() -> None:
     assert api.names == ["watchdog-lambda"]
 
 
-def test_a_refusal_is_warned_of_and_no_error(caplog: pytest.LogCaptureFixture) -> None:
+def test_refused_registration_only_warns(caplog: pytest.LogCaptureFixture) -> None:
     """A refused registration is warned of, and the function starts all the same."""
     api: Any = Lambda(OSError("403 no"))
 
@@ -103,7 +103,7 @@ def in_a_child(scene: Callable[[], object]) -> Any:
 
 
 @pytest.mark.parametrize("is_taken", [False, True])
-def test_the_descriptor_of_signals_is_taken_where_it_is_free(is_taken: bool) -> None:  # noqa: FBT001
+def test_wakeup_fd_is_set_only_if_unused(is_taken: bool) -> None:  # noqa: FBT001
     """The wake-up descriptor is taken only if it is free, because a loop may use it.
 
     The signal handler is installed in any case.
@@ -125,7 +125,7 @@ def test_the_descriptor_of_signals_is_taken_where_it_is_free(is_taken: bool) -> 
     assert in_a_child(scene) == [True, True]
 
 
-def test_a_handler_of_the_users_stays() -> None:
+def test_user_sigterm_handler_is_kept() -> None:
     """A user's SIGTERM handler is kept, and ours is installed only if there is none."""
 
     def scene() -> bool:
@@ -136,7 +136,7 @@ def test_a_handler_of_the_users_stays() -> None:
     assert in_a_child(scene)
 
 
-def test_a_child_of_the_sandbox_is_not_the_sandbox() -> None:
+def test_forked_child_ends_by_sigterm() -> None:
     """A forked child is ended by SIGTERM like any process.
 
     Its signals do not reach the parent's thread.
@@ -156,7 +156,7 @@ def test_a_child_of_the_sandbox_is_not_the_sandbox() -> None:
     assert in_a_child(scene) == [True, True, True]
 
 
-def test_what_is_not_ours_is_left_alone_in_a_child(
+def test_foreign_signal_settings_are_kept_in_child(
     sandbox: Sandbox, sigterm: Callable[[Any], object]
 ) -> None:
     """A descriptor or signal handler of another library is left unchanged in a child."""
@@ -175,7 +175,7 @@ def test_what_is_not_ours_is_left_alone_in_a_child(
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
 
 
-def test_a_fork_off_the_main_thread_is_no_error(sandbox: Sandbox) -> None:
+def test_fork_off_the_main_thread_is_no_error(sandbox: Sandbox) -> None:
     """A fork off the main thread is no error.
 
     Signals cannot be set there, as in a sub-interpreter.
@@ -195,7 +195,7 @@ def test_a_fork_off_the_main_thread_is_no_error(sandbox: Sandbox) -> None:
     assert failed == []
 
 
-def test_a_pipe_full_of_signals_is_no_error(sandbox: Sandbox) -> None:
+def test_full_signal_pipe_is_no_error(sandbox: Sandbox) -> None:
     """A pipe that is full of signals is no error, because the thread is about to read them."""
     sandbox._on_sigterm(signal.SIGTERM, None)
     assert os.read(sandbox._read_end, 512) == bytes((signal.SIGTERM,))
@@ -214,7 +214,7 @@ def announce(sandbox: Sandbox, number: int = signal.SIGTERM) -> None:
     os.write(sandbox._write_end, bytes((number,)))
 
 
-def test_the_hooks_run_last_registered_first_and_the_process_ends(
+def test_hooks_run_in_reverse_order_and_process_exits(
     sandbox: Sandbox,
     hook: Callable[[Callable[[], object]], None],
     sigterm: Callable[[Any], object],
@@ -241,7 +241,7 @@ def test_the_hooks_run_last_registered_first_and_the_process_ends(
     assert [run["outcome"] for run in record["hooks"]] == ["ok", "ok"]
 
 
-def test_a_hook_that_hangs_has_the_budget_and_no_more(
+def test_hanging_hook_gets_only_the_budget(
     sandbox: Sandbox,
     hook: Callable[[Callable[[], object]], None],
     capfd: pytest.CaptureFixture[str],
@@ -263,7 +263,7 @@ def test_a_hook_that_hangs_has_the_budget_and_no_more(
     assert run["outcome"] == "timed-out"
 
 
-def test_without_hooks_nothing_is_written(
+def test_nothing_is_written_without_hooks(
     sandbox: Sandbox, sigterm: Callable[[Any], object], capfd: pytest.CaptureFixture[str]
 ) -> None:
     """Without hooks nothing is written, and a SIGTERM that the user has ignored ends nothing."""
@@ -280,7 +280,7 @@ def waiting_for_the_next_invocation(sandbox: Sandbox) -> None:
     sandbox._main_waits_in_c = lambda: True  # type: ignore[method-assign]
 
 
-def test_the_users_handler_is_called_for_a_main_thread_that_waits(
+def test_user_handler_is_called_for_waiting_main_thread(
     sandbox: Sandbox, sigterm: Callable[[Any], object]
 ) -> None:
     """The user's handler is called for a main thread that waits.
@@ -304,7 +304,7 @@ def test_the_users_handler_is_called_for_a_main_thread_that_waits(
     assert ended.value.args == (3,)
 
 
-def test_the_main_thread_waits_in_c_where_the_runtimes_client_does(sandbox: Sandbox) -> None:
+def test_main_thread_waits_in_c_in_runtime_client(sandbox: Sandbox) -> None:
     """The main thread waits in C if its innermost Python function is named like the client's."""
     waits: list[bool] = []
     looked = allocate_lock()
@@ -333,7 +333,7 @@ def test_the_main_thread_waits_in_c_where_the_runtimes_client_does(sandbox: Sand
 @pytest.mark.parametrize(
     ("code", "status"), [(3, 3), (None, 0), ("a message", 1), (True, 1)], ids=repr
 )
-def test_exit_codes_are_the_interpreters(code: Any, status: int) -> None:
+def test_exit_codes_match_the_interpreter(code: Any, status: int) -> None:
     """Exit codes are the interpreter's.
 
     None is success, and a value that is no number is a failure.
@@ -348,7 +348,7 @@ def test_exit_codes_are_the_interpreters(code: Any, status: int) -> None:
     assert handler.exit_code() == status
 
 
-def test_a_handler_that_fails_is_told_and_ends_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+def test_failing_handler_is_logged_and_ends_nothing(capfd: pytest.CaptureFixture[str]) -> None:
     """A handler that raises is logged and ends nothing, as on the main thread."""
 
     def fails(_number: int, _frame: object) -> None:
@@ -362,7 +362,7 @@ def test_a_handler_that_fails_is_told_and_ends_nothing(capfd: pytest.CaptureFixt
 
 
 @pytest.mark.parametrize("default", [signal.SIG_IGN, signal.SIG_DFL, None])
-def test_what_cannot_be_called_is_not(default: Any) -> None:
+def test_uncallable_handler_is_not_called(default: Any) -> None:
     """A signal handler that cannot be called is not called, and nothing waits for it.
 
     The signal is ignored, or its handler was set by C code.

@@ -43,14 +43,14 @@ def refused() -> str:
     return str(caught.value)
 
 
-def test_more_than_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_supervisor_with_more_than_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     """With more than one thread there is no supervisor. A fork would not copy the other threads."""
     monkeypatch.setattr(supervise, "threads_of_this_process", lambda: 3)
 
     assert refused().startswith("3 threads run already, and a fork would take one of them along")
 
 
-def test_no_proc(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_supervisor_without_proc(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without /proc there is no supervisor, because the number of threads is unknown."""
     missing = FileNotFoundError(2, "No such file or directory", "/proc/self/task")
     monkeypatch.setattr(supervise, "threads_of_this_process", raises(missing))
@@ -58,21 +58,21 @@ def test_no_proc(monkeypatch: pytest.MonkeyPatch) -> None:
     assert refused().startswith("no /proc: ")
 
 
-def test_no_fork(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_supervisor_without_fork(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without fork there is no supervisor, and the command says so before anything is started."""
     monkeypatch.delattr(os, "fork")
 
     assert refused() == supervise.refusal() == "no fork on linux"
 
 
-def test_no_functions_of_c(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_supervisor_without_ctypes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without ctypes, in a Python that was built without libffi, there is no supervisor."""
     monkeypatch.setattr(supervise, "Kernel", raises(ImportError("No module named '_ctypes'")))
 
     assert refused() == supervise.refusal() == "No module named '_ctypes'"
 
 
-def test_a_system_that_refuses_to_tie_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_supervisor_without_parent_death_signal(monkeypatch: pytest.MonkeyPatch) -> None:
     """If the system cannot end the process with its supervisor, there is no supervisor.
 
     This is known before anything depends on it.
@@ -82,7 +82,7 @@ def test_a_system_that_refuses_to_tie_processes(monkeypatch: pytest.MonkeyPatch)
     assert refused() == supervise.refusal() == "the system refuses prctl(2)"
 
 
-def test_a_system_that_refuses_orphans(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_supervisor_without_child_subreaper(monkeypatch: pytest.MonkeyPatch) -> None:
     """If the system does not pass orphans on there is no supervisor.
 
     It could not end what a handler has started.
@@ -93,14 +93,14 @@ def test_a_system_that_refuses_orphans(monkeypatch: pytest.MonkeyPatch) -> None:
     assert refused() == "the system refuses prctl(36)"
 
 
-def test_no_shared_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_supervisor_without_shared_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without shared memory there is no supervisor. It could not see the state of the process."""
     monkeypatch.setattr(supervise, "SharedState", raises(OSError(12, "Cannot allocate memory")))
 
     assert "Cannot allocate memory" in refused()
 
 
-def test_no_files_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_supervisor_without_memfd(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without files in memory there is no supervisor.
 
     Linux before 3.17 has none, nor has a Python that was built for it.
@@ -111,12 +111,12 @@ def test_no_files_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     assert supervise.refusal() == "no files in memory (memfd_create)"
 
 
-def test_no_process_to_be_had() -> None:
+def test_no_supervisor_if_fork_fails() -> None:
     """If no process can be started, because of the limit, there is no supervisor."""
     assert refused() == "no process can be had: [Errno 11] try again"
 
 
-def test_a_wait_ends_with_a_signal_or_an_interruption() -> None:
+def test_wait_ends_with_signal_or_interruption() -> None:
     """A wait returns the signal that has arrived, or 0 at an interruption or the time's end."""
 
     def child() -> bytes:
@@ -133,6 +133,6 @@ def test_a_wait_ends_with_a_signal_or_an_interruption() -> None:
     assert in_a_fork(child) == repr((0, int(signal.SIGRTMIN), 0)).encode()
 
 
-def test_where_it_can_be_had_there_is_no_reason() -> None:
+def test_no_refusal_where_supervisor_is_possible() -> None:
     """Where a supervisor is possible there is no reason, and the check changes nothing."""
     assert supervise.refusal() is None

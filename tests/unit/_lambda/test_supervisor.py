@@ -156,7 +156,7 @@ def scene(monkeypatch: pytest.MonkeyPatch) -> Scene:
 # ---- starting ----------------------------------------------------------------------------------
 
 
-def test_the_first_process_that_cannot_be_had_is_an_error(scene: Scene) -> None:
+def test_failure_to_start_first_process_raises(scene: Scene) -> None:
     """If the first process cannot be started, there is an error.
 
     No other process could run at the same time as the caller.
@@ -168,7 +168,7 @@ def test_the_first_process_that_cannot_be_had_is_an_error(scene: Scene) -> None:
     assert scene.failures == []
 
 
-def test_a_fresh_process_is_had_once_the_last_one_is_gone(
+def test_new_process_is_started_once_the_last_has_ended(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A new process can be started once the last one has ended.
@@ -182,8 +182,8 @@ def test_a_fresh_process_is_had_once_the_last_one_is_gone(
     assert scene.process.did == ["start", "start", "reap", "start", "reap", "start"]
 
 
-@pytest.mark.parametrize("is_defect", [False, True], ids=["no process", "a defect"])
-def test_a_supervisor_that_cannot_go_on_ends(
+@pytest.mark.parametrize("is_defect", [False, True], ids=["no process", "defect"])
+def test_supervisor_that_cannot_continue_exits(
     scene: Scene,
     monkeypatch: pytest.MonkeyPatch,
     is_defect: bool,  # noqa: FBT001
@@ -210,7 +210,7 @@ def test_a_supervisor_that_cannot_go_on_ends(
 # ---- answering ---------------------------------------------------------------------------------
 
 
-def test_the_next_event_is_asked_for_before_the_process_is_ended(scene: Scene) -> None:
+def test_next_event_is_requested_before_the_process_is_ended(scene: Scene) -> None:
     """The next event is requested before the process is ended.
 
     The caller need not wait while the kernel frees gigabytes.
@@ -225,7 +225,7 @@ def test_the_next_event_is_asked_for_before_the_process_is_ended(scene: Scene) -
     assert scene.supervisor._next is not None
 
 
-def test_one_of_several_workers_asks_when_it_is_ready(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_worker_requests_next_event_when_ready(monkeypatch: pytest.MonkeyPatch) -> None:
     """With several workers the next event is requested only when the new process is ready.
 
     Another worker serves it until then.
@@ -238,7 +238,7 @@ def test_one_of_several_workers_asks_when_it_is_ready(monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize("kind", ["snap-start", "provisioned-concurrency"])
-def test_a_fresh_process_is_told_how_it_was_initialized(
+def test_new_process_gets_the_initialization_type(
     monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     """A new process is told how the sandbox was initialized, but not that it was from a snapshot.
@@ -252,7 +252,7 @@ def test_a_fresh_process_is_told_how_it_was_initialized(
     assert told == (None if kind == "snap-start" else kind)
 
 
-def test_however_late_it_is_the_process_has_time_to_stop(scene: Scene) -> None:
+def test_late_process_still_gets_time_to_stop(scene: Scene) -> None:
     """The process gets time to stop however late it is.
 
     Otherwise stopping would be tried again and again, and nothing answered.
@@ -261,7 +261,7 @@ def test_however_late_it_is_the_process_has_time_to_stop(scene: Scene) -> None:
     assert scene.process.did[0] == ("stop", 0.05)
 
 
-def test_a_handler_that_has_come_back_answers_for_itself(scene: Scene) -> None:
+def test_returned_handler_answers_itself(scene: Scene) -> None:
     """If the handler's answer is on its way when the process stops, the supervisor sends none."""
     scene.process.while_it_stops = lambda: scene.state.store(ANSWERING)
 
@@ -270,7 +270,7 @@ def test_a_handler_that_has_come_back_answers_for_itself(scene: Scene) -> None:
     assert scene.process.did[1:] == ["go on"]
 
 
-def test_another_invocation_is_not_answered_for_the_last_one(scene: Scene) -> None:
+def test_next_invocation_gets_no_late_answer(scene: Scene) -> None:
     """An invocation that has begun by the time the process stops gets no late answer.
 
     The answer would be for the last invocation.
@@ -283,7 +283,7 @@ def test_another_invocation_is_not_answered_for_the_last_one(scene: Scene) -> No
     assert scene.process.did[1:] == ["go on"]
 
 
-def test_an_answer_that_was_refused_is_not_sent_again(scene: Scene) -> None:
+def test_refused_answer_is_not_sent_again(scene: Scene) -> None:
     """A refused answer is not sent again.
 
     The handler goes on, and this invocation is not looked at any more.
@@ -297,7 +297,7 @@ def test_an_answer_that_was_refused_is_not_sent_again(scene: Scene) -> None:
 
 
 @pytest.mark.parametrize("is_first", [True, False])
-def test_a_crash_in_an_init_is_said_of_each(scene: Scene, is_first: bool) -> None:  # noqa: FBT001
+def test_every_init_crash_is_logged(scene: Scene, is_first: bool) -> None:  # noqa: FBT001
     """Every crash in an init is logged, and the first one is posted.
 
     The platform accepts no more than one.
@@ -323,7 +323,7 @@ def processes(monkeypatch: pytest.MonkeyPatch) -> dict[int, float]:
     return found
 
 
-def test_orphans_are_the_handlers_if_they_began_after_the_first_event(
+def test_orphan_started_after_first_event_is_the_handlers(
     processes: dict[int, float],
 ) -> None:
     """An orphan is the handler's if it began after the first event.
@@ -338,10 +338,10 @@ def test_orphans_are_the_handlers_if_they_began_after_the_first_event(
 
     orphans = {pid for pid in processes if process._is_older(pid) and process._is_the_handlers(pid)}
     assert orphans == {31, 40, 59}
-    assert not process._is_older(99), "it is gone"
+    assert not process._is_older(99), "a vanished process counts as older"
 
 
-def test_a_process_that_has_served_nothing_has_started_nothing(
+def test_process_without_events_has_no_orphans(
     processes: dict[int, float],
 ) -> None:
     """A process that has served no event has started no orphan.
@@ -353,7 +353,7 @@ def test_a_process_that_has_served_nothing_has_started_nothing(
     assert not RuntimeProcess()._is_the_handlers(40)
 
 
-def test_a_crash_that_nobody_reads_of_stops_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unwritable_crash_line_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
     """A crash whose line cannot be written, because standard error is closed, stops nothing."""
     files = stack_files.StackFiles()
     files.shows_crashes = True

@@ -43,9 +43,7 @@ DEADLINE = 1_900_000_000.5
 
 
 @pytest.mark.parametrize(("seconds", "ahead"), [(30.0, 0.25), (2.0, 0.25), (1.0, 0.125)])
-def test_the_margin_is_a_quarter_of_a_second_and_never_more_than_an_eighth(
-    seconds: float, ahead: float
-) -> None:
+def test_margin_is_250_ms_and_at_most_an_eighth(seconds: float, ahead: float) -> None:
     """The margin is 0.25 s, and at most an eighth of the invocation's time.
 
     That is half of the grace period of a short invocation.
@@ -57,7 +55,7 @@ def test_the_margin_is_a_quarter_of_a_second_and_never_more_than_an_eighth(
     ("seconds", "pause"),
     [(0.0, LONGEST_SLEEP), (30.0, 29.75), (0.2, 0.175), (-7.0, 0.05), (1e9, LONGEST_SLEEP)],
 )
-def test_an_invocation_that_begins_in_a_sleep_is_seen_at_its_margin(
+def test_invocation_beginning_during_sleep_is_seen_at_its_margin(
     seconds: float, pause: float
 ) -> None:
     """An invocation that begins while the supervisor sleeps is seen at its margin.
@@ -89,7 +87,9 @@ LOAD = Place([("/var/task/app.py", 24, "load"), ("/var/task/app.py", 9, "handler
         (-50, -0.1, NOWHERE, "killed by signal 50 after 0.0 s"),
     ],
 )
-def test_the_message_of_a_crash(code: int, seconds: float | None, place: Place, words: str) -> None:
+def test_crash_message_has_cause_time_and_location(
+    code: int, seconds: float | None, place: Place, words: str
+) -> None:
     """The message of a crash says what has ended the process, when and where.
 
     It also says whether memory may be the reason.
@@ -97,12 +97,12 @@ def test_the_message_of_a_crash(code: int, seconds: float | None, place: Place, 
     assert crash.message(Ended(code, 0), seconds, place, 128, 128) == words
 
 
-def test_without_a_limit_the_peak_stands_alone() -> None:
+def test_memory_peak_is_shown_without_a_limit() -> None:
     """If neither Lambda nor a control group gives a limit, only the memory's peak is given."""
     assert crash.memory_in_words(61, None) == "memory peaked at 61 MB"
 
 
-def test_the_error_has_the_stack_outermost_first() -> None:
+def test_error_stack_is_outermost_first() -> None:
     """The error's stack has the outermost frame first, as in awslambdaric's own errors."""
     body = json.loads(crash.error_body("RuntimeCrash", "killed", REQUEST, LOAD.stack))
 
@@ -114,7 +114,7 @@ def test_the_error_has_the_stack_outermost_first() -> None:
     }
 
 
-def test_a_crash_is_read_from_what_faulthandler_has_written() -> None:
+def test_crash_is_parsed_from_faulthandler_output() -> None:
     """A crash is read from faulthandler's output as the first stack that has frames.
 
     The text around it is ignored.
@@ -134,7 +134,7 @@ def test_a_crash_is_read_from_what_faulthandler_has_written() -> None:
 # ---- memory ------------------------------------------------------------------------------------
 
 
-def test_lambdas_own_word_for_the_memory_counts_first(
+def test_lambda_memory_size_takes_precedence(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Lambda's memory size counts first, then the control group's limit.
@@ -156,7 +156,7 @@ def test_lambdas_own_word_for_the_memory_counts_first(
     assert memory.limit_mb({}) is None
 
 
-def test_a_peak_is_never_beyond_the_limit() -> None:
+def test_memory_peak_is_capped_at_the_limit() -> None:
     """The peak is never shown above the limit, which counts shared pages only once."""
     assert memory.peak_mb(140 << 10, 128) == 128
     assert memory.peak_mb(140 << 10, None) == 140
@@ -165,7 +165,7 @@ def test_a_peak_is_never_beyond_the_limit() -> None:
 # ---- the page ----------------------------------------------------------------------------------
 
 
-def test_an_invocation_is_read_as_it_was_stored() -> None:
+def test_invocation_is_read_as_stored() -> None:
     """An invocation is read as it was stored, with its identifiers, deadline and state.
 
     Before that nothing is read.
@@ -185,10 +185,10 @@ def test_an_invocation_is_read_as_it_was_stored() -> None:
     again = state.look()
     assert again is not None
     assert again.invocation_id == ""
-    assert not again.is_same(seen), "another start"
+    assert not again.is_same(seen), "an invocation with another start is the same"
 
 
-def test_an_identifier_without_room_has_the_supervisor_stand_aside() -> None:
+def test_supervisor_stands_aside_for_oversized_request_id() -> None:
     """If an identifier does not fit into the page, the supervisor does not act.
 
     A part of it could be another's. A deadline that TIMEOUT brings forward is in the page as
@@ -205,7 +205,7 @@ def test_an_identifier_without_room_has_the_supervisor_stand_aside() -> None:
     assert state.look() is None
 
 
-def test_giving_up_is_of_one_invocation() -> None:
+def test_giving_up_applies_to_one_invocation() -> None:
     """Giving up applies to one invocation.
 
     The next one may have begun when the watchdog gives up.
@@ -231,7 +231,7 @@ def test_giving_up_is_of_one_invocation() -> None:
 # ---- the fallback ------------------------------------------------------------------------------
 
 
-def test_a_fallback_is_everybodys_or_one_invocations() -> None:
+def test_fallback_applies_to_all_or_one_invocation() -> None:
     """A fallback applies to all invocations or to one.
 
     Its content type and body are stored unchanged, with line breaks.
@@ -243,7 +243,7 @@ def test_a_fallback_is_everybodys_or_one_invocations() -> None:
     assert file.read(REQUEST) == ("application/json", b'{"a":\n1}')
     file.write("another", "text/plain", b"x")
     assert file.read("another") == ("text/plain", b"x")
-    assert file.read(REQUEST) == ("application/json", b'{"a":\n1}'), "it has come back"
+    assert file.read(REQUEST) == ("application/json", b'{"a":\n1}'), "the fallback for all was lost"
     file.clear()
     assert file.read(REQUEST) is None
     assert file.read("another") is None
@@ -290,7 +290,7 @@ def client(monkeypatch: pytest.MonkeyPatch) -> Any:
     return made
 
 
-def test_the_states_stand_around_the_clients_calls(client: Client) -> None:
+def test_state_follows_the_clients_calls(client: Client) -> None:
     """The page's state changes with the client's calls.
 
     It is idle while the event is requested, open from its arrival, and answering before the
@@ -304,7 +304,7 @@ def test_the_states_stand_around_the_clients_calls(client: Client) -> None:
     client.post_init_error({})
 
     assert client.seen == [IDLE, ANSWERING, IDLE, ANSWERING, FAILED]
-    assert client.rung == [OPEN], "once in the process's life"
+    assert client.rung == [OPEN], "the first event was announced again"
     assert client.state.served_at > 0
 
 
@@ -317,9 +317,7 @@ def test_the_states_stand_around_the_clients_calls(client: Client) -> None:
         (b'{"CheckpointToken": "t", "Date": "D", "DurableExecutionArn": "a"}', ASIDE),
     ],
 )
-def test_a_durable_event_has_the_supervisor_stand_aside(
-    client: Client, body: bytes, state: int
-) -> None:
+def test_supervisor_stands_aside_for_durable_event(client: Client, body: bytes, state: int) -> None:
     """For a durable event the supervisor does not act.
 
     It is recognised by both keys, as by the watchdog.
@@ -329,7 +327,7 @@ def test_a_durable_event_has_the_supervisor_stand_aside(
     assert client.state.state == state
 
 
-def test_the_invocations_identifier_is_stored_with_the_requests(client: Client) -> None:
+def test_invocation_id_is_stored_with_request_id(client: Client) -> None:
     """The invocation's identifier is stored with the request's.
 
     Answers are not confused where several invocations are under way.
@@ -343,7 +341,7 @@ def test_the_invocations_identifier_is_stored_with_the_requests(client: Client) 
     assert seen.deadline == DEADLINE
 
 
-def test_a_deadline_that_is_none_has_the_supervisor_stand_aside(client: Client) -> None:
+def test_supervisor_stands_aside_without_a_deadline(client: Client) -> None:
     """If the deadline is not a number, the supervisor does not act.
 
     The runtime goes on as without it.
@@ -387,7 +385,7 @@ class Server:
         self._socket.close()
 
 
-def test_a_post_says_what_came_of_it() -> None:
+def test_post_returns_status_and_body() -> None:
     """A post returns the status and the beginning of the response's body."""
     server = Server(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 6\r\n\r\nbe off")
     api = PlainApi(server.address)
@@ -404,7 +402,7 @@ def test_a_post_says_what_came_of_it() -> None:
     "answer",
     [b"", b"HTTP/1.1 202", b"\0\1\2\r\n\r\n", b"HTTP/1.1 202 X\r\nContent-Length: x\r\n\r\n"],
 )
-def test_what_is_no_answer_leaves_open_whether_it_was_taken(answer: bytes) -> None:
+def test_malformed_response_is_unanswered(answer: bytes) -> None:
     """A malformed response leaves open whether the answer was taken.
 
     So no second one may be sent.
@@ -416,7 +414,7 @@ def test_what_is_no_answer_leaves_open_whether_it_was_taken(answer: bytes) -> No
     server.close()
 
 
-def test_an_answer_to_a_post_may_take_longer_than_a_connection() -> None:
+def test_post_waits_longer_for_response_than_for_connection() -> None:
     """A post waits longer for its response than for the connection.
 
     If it gave up earlier, the request for the next event would follow it.
@@ -439,7 +437,7 @@ def test_an_answer_to_a_post_may_take_longer_than_a_connection() -> None:
         thread.join()
 
 
-def test_where_nobody_listens_nothing_was_taken() -> None:
+def test_refused_connection_raises_connection_error() -> None:
     """If nobody listens the answer was certainly not taken, unlike after a malformed response."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         address = f"127.0.0.1:{free.getsockname()[1]}"
@@ -456,7 +454,7 @@ def test_where_nobody_listens_nothing_was_taken() -> None:
     ],
     ids=["whole", "chunked"],
 )
-def test_an_event_is_read_off_a_connection(answer: bytes) -> None:
+def test_event_is_read_from_a_connection(answer: bytes) -> None:
     """An event is read from a connection, with headers by the native client's names."""
     server = Server(answer)
     api = PlainApi(server.address)
@@ -470,7 +468,7 @@ def test_an_event_is_read_off_a_connection(answer: bytes) -> None:
     server.close()
 
 
-def test_an_extension_is_registered_and_asks_for_its_event() -> None:
+def test_extension_registers_and_requests_its_event() -> None:
     """An extension is registered and requests its event.
 
     The request has the identifier, and is never answered.
@@ -486,7 +484,7 @@ def test_an_extension_is_registered_and_asks_for_its_event() -> None:
     connection.close()
 
 
-def test_a_refused_extension_says_how() -> None:
+def test_refused_extension_reports_the_status() -> None:
     """A refused registration returns the status for the warning."""
     server = Server(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 8\r\n\r\ntoo late")
 

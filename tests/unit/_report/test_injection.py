@@ -67,7 +67,7 @@ def timed_out(text: str) -> LambdaTimeout:
 
 
 @pytest.mark.parametrize("text", ODD, ids=ascii)
-def test_the_record_stays_one_line_of_json(text: str, capfd: pytest.CaptureFixture[str]) -> None:
+def test_record_stays_one_line_of_json(text: str, capfd: pytest.CaptureFixture[str]) -> None:
     """The record stays one line of JSON, with every name unchanged.
 
     File, function, thread, hook, error and request id have odd names.
@@ -85,7 +85,7 @@ def test_the_record_stays_one_line_of_json(text: str, capfd: pytest.CaptureFixtu
 
 
 @pytest.mark.parametrize("text", ODD, ids=ascii)
-def test_so_does_the_users_own_format(
+def test_user_format_stays_one_line(
     text: str, capfd: pytest.CaptureFixture[str], powertools: Logger
 ) -> None:
     """The record stays one line in the user's own format.
@@ -102,7 +102,7 @@ def test_so_does_the_users_own_format(
 
 
 @pytest.mark.parametrize("text", ODD, ids=ascii)
-def test_the_errors_message_stays_one_line(text: str) -> None:
+def test_error_message_stays_one_line(text: str) -> None:
     """The error's message stays one line, because the runtime logs it unchanged.
 
     A generated function's name must not break it.
@@ -113,7 +113,7 @@ def test_the_errors_message_stays_one_line(text: str) -> None:
     assert message.startswith("interrupted after ")
 
 
-def test_printable_names_stay_as_they_are() -> None:
+def test_printable_names_are_kept() -> None:
     """Printable names in any script are kept."""
     code = SourceMap(["/task"])
 
@@ -122,7 +122,7 @@ def test_printable_names_stay_as_they_are() -> None:
 
 
 @pytest.mark.parametrize("text", ODD, ids=ascii)
-def test_what_is_no_json_stays_one_line_too(text: str) -> None:
+def test_non_json_output_stays_one_line(text: str) -> None:
     """The output of a user's serialiser that is no JSON stays one line, too."""
     line = stdout.as_line(f"level=ERROR name={text}")
 
@@ -131,7 +131,7 @@ def test_what_is_no_json_stays_one_line_too(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ODD, ids=ascii)
-def test_settings_are_quoted(text: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_setting_values_are_quoted(text: str, caplog: pytest.LogCaptureFixture) -> None:
     """A setting's value in an error, or its name in a warning, is quoted with escapes."""
     with pytest.raises(ConfigurationError) as caught:
         Settings.from_environ({"WATCHDOG_LAMBDA_INTERRUPT": text})
@@ -143,7 +143,7 @@ def test_settings_are_quoted(text: str, caplog: pytest.LogCaptureFixture) -> Non
     assert warning.isprintable()
 
 
-def test_the_error_of_the_users_own_is_the_users_own(capfd: pytest.CaptureFixture[str]) -> None:
+def test_user_error_is_passed_through(capfd: pytest.CaptureFixture[str]) -> None:
     """An error that the handler raises at a timeout goes to the caller unchanged.
 
     Its message is not in our line.

@@ -72,7 +72,7 @@ def hang(_event: object, _context: object) -> None:
         (hang, {"interrupt": "none"}, "stuck"),
     ],
 )
-def test_every_outcome(
+def test_schema_accepts_every_outcome(
     capfd: pytest.CaptureFixture[str],
     handler: Callable[..., object],
     options: dict[str, Any],
@@ -95,7 +95,7 @@ def test_every_outcome(
     assert [hook["outcome"] for hook in record["hooks"]] == ["ok", "raised", hanging]
 
 
-def test_many_interrupts(
+def test_schema_accepts_many_interrupts(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The schema accepts a record with more interrupts than are listed."""
@@ -110,7 +110,7 @@ def test_many_interrupts(
 
 
 @pytest.mark.untraced  # on 3.11 a traced thread does not run while an injection is pending
-def test_an_injection(capfd: pytest.CaptureFixture[str]) -> None:
+def test_schema_accepts_an_injected_interrupt(capfd: pytest.CaptureFixture[str]) -> None:
     """The schema accepts a record of an injected interrupt.
 
     Off the main thread it has an obstacle, and an interrupt that is pending.
@@ -141,7 +141,7 @@ def quietly(watched: Callable[..., object]) -> None:
         pass
 
 
-def test_a_line_that_was_cut(capfd: pytest.CaptureFixture[str]) -> None:
+def test_schema_accepts_a_cut_line(capfd: pytest.CaptureFixture[str]) -> None:
     """The schema accepts a record that was cut, because the context has an endless name."""
 
     class Endless(Context):
@@ -169,7 +169,7 @@ def broken_formatter(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("broken_formatter")
-def test_a_formatter_that_failed(capfd: pytest.CaptureFixture[str]) -> None:
+def test_schema_accepts_record_after_formatter_failure(capfd: pytest.CaptureFixture[str]) -> None:
     """The schema accepts a record in the package's own format.
 
     The record says why the formatter was not used.
@@ -182,7 +182,7 @@ def test_a_formatter_that_failed(capfd: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize("function", ["build", "dumps"])
-def test_a_line_that_says_less(
+def test_schema_accepts_the_short_line(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, function: str
 ) -> None:
     """The schema accepts the short line that is written if the record cannot be made.
@@ -202,7 +202,7 @@ def test_a_line_that_says_less(
 
 
 @pytest.mark.parametrize("error", [ValueError("canary"), MemoryError()])
-def test_a_failure_of_the_watchdogs(
+def test_schema_accepts_an_internal_failure(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, error: BaseException
 ) -> None:
     """The schema accepts the line of an internal failure, with its type and place.
@@ -254,7 +254,7 @@ SAMPLE = {
         ({"event": "watchdog.surprise"}, "not valid under any"),
     ],
 )
-def test_what_is_not_described_is_refused(change: dict[str, Any], what: str) -> None:
+def test_schema_refuses_undescribed_records(change: dict[str, Any], what: str) -> None:
     """The schema refuses an unknown key, a wrong value and a missing part."""
     log_schema.check(SAMPLE)
 

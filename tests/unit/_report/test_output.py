@@ -66,9 +66,7 @@ def seconds_of_failing(descriptor: int) -> float:
     return time.monotonic() - began
 
 
-def test_a_line_of_the_greatest_length_goes_into_an_empty_pipe(
-    pipe: tuple[int, int], way: str
-) -> None:
+def test_longest_line_fits_into_an_empty_pipe(pipe: tuple[int, int], way: str) -> None:
     """A line of the greatest length fits into an empty pipe that has no reader.
 
     The pipe's flags stay as they were.
@@ -83,7 +81,7 @@ def test_a_line_of_the_greatest_length_goes_into_an_empty_pipe(
     assert len(os.listdir("/proc/self/fd")) == before, way  # noqa: PTH208
 
 
-def test_what_nobody_reads_is_given_up(pipe: tuple[int, int], way: str) -> None:
+def test_full_pipe_is_given_up_after_a_bound(pipe: tuple[int, int], way: str) -> None:
     """Writing to a full pipe is given up after a bound for the whole line, not for each piece."""
     _, writer = pipe
     fill(writer)
@@ -93,7 +91,7 @@ def test_what_nobody_reads_is_given_up(pipe: tuple[int, int], way: str) -> None:
     assert stdout.LONGEST_WAIT <= seconds < stdout.LONGEST_WAIT + 0.2, way
 
 
-def test_a_reader_that_is_gone_is_not_waited_for(pipe: tuple[int, int], way: str) -> None:
+def test_closed_pipe_is_given_up_at_once(pipe: tuple[int, int], way: str) -> None:
     """If the pipe's reader has gone, writing is given up at once, without SIGPIPE."""
     reader, writer = pipe
     os.close(reader)
@@ -101,7 +99,7 @@ def test_a_reader_that_is_gone_is_not_waited_for(pipe: tuple[int, int], way: str
     assert seconds_of_failing(writer) < stdout.LONGEST_WAIT, way
 
 
-def test_a_reader_that_comes_late_gets_the_whole_line(pipe: tuple[int, int], way: str) -> None:
+def test_late_reader_gets_the_whole_line(pipe: tuple[int, int], way: str) -> None:
     """A line that does not fit at first is written completely once the reader has made room."""
     reader, writer = pipe
     fill(writer)
@@ -122,14 +120,14 @@ def test_a_reader_that_comes_late_gets_the_whole_line(pipe: tuple[int, int], way
     assert got.lstrip(b"\0").startswith(LINE)
 
 
-def test_a_line_stays_whole_between_those_of_others(way: str) -> None:
+def test_line_stays_whole_beside_other_writers(way: str) -> None:
     """A line stays whole while several threads write to the same pipe.
 
     In pieces hardly any line would. If the threads keep the pipe full for 50 ms the line is
     written in pieces after all, which can happen on a busy machine.
     """
     if way == "in pieces":
-        pytest.skip("a line can be torn then, and how many are is up to the machine")
+        pytest.skip("lines written in pieces may be torn")
     length = 20_000 if way == "opened again" else 8_000
     child = f"""
 import json, os, threading
@@ -166,7 +164,7 @@ goes_on = False
     assert torn <= 10
 
 
-def test_a_socket_that_nobody_reads_is_given_up() -> None:
+def test_full_socket_is_given_up_after_a_bound() -> None:
     """Writing to a socket that nobody reads is given up after a bound, and its flags stay.
 
     Process managers give their children socket pairs.
@@ -191,7 +189,7 @@ def test_a_socket_that_nobody_reads_is_given_up() -> None:
         assert seconds_of_failing(ours.fileno()) < stdout.LONGEST_WAIT
 
 
-def test_a_terminal_that_nobody_reads_is_given_up() -> None:
+def test_full_terminal_is_given_up() -> None:
     """Writing to a full pseudo-terminal is given up, because a write would block halfway."""
     other, terminal = os.openpty()
     os.set_inheritable(terminal, True)
@@ -208,7 +206,7 @@ def test_a_terminal_that_nobody_reads_is_given_up() -> None:
         os.close(other)
 
 
-def test_a_signal_in_the_middle_changes_nothing(pipe: tuple[int, int]) -> None:
+def test_signal_during_write_changes_nothing(pipe: tuple[int, int]) -> None:
     """A signal during the wait for room (EINTR) changes nothing, and the user's handler runs."""
     script = f"""
 import os, signal, sys, threading
@@ -260,7 +258,7 @@ stdout.write(b"line\\n")
     return done.stdout, done.stderr, file.read_text() if file.exists() else ""
 
 
-def test_a_file_opened_in_the_place_of_standard_output_is_spared(tmp_path: Path) -> None:
+def test_user_file_on_descriptor_1_is_not_written_to(tmp_path: Path) -> None:
     """A user's file that got descriptor 1 after standard output was closed does not get the line.
 
     Standard error gets it.
@@ -270,7 +268,7 @@ def test_a_file_opened_in_the_place_of_standard_output_is_spared(tmp_path: Path)
     assert (out, err, data) == ("", "line\n", "")
 
 
-def test_a_socket_in_the_place_of_standard_output_is_spared(tmp_path: Path) -> None:
+def test_user_socket_on_descriptor_1_is_not_written_to(tmp_path: Path) -> None:
     """A user's connection that got descriptor 1 does not get the line."""
     out, err, _ = child_writes(
         "os.close(1); a, b = socket.socketpair(); assert 1 in (a.fileno(), b.fileno())", tmp_path
@@ -279,7 +277,7 @@ def test_a_socket_in_the_place_of_standard_output_is_spared(tmp_path: Path) -> N
     assert (out, err) == ("", "line\n")
 
 
-def test_standard_output_that_was_redirected_is_followed(tmp_path: Path) -> None:
+def test_redirected_standard_output_gets_the_line(tmp_path: Path) -> None:
     """Standard output that was redirected by ``os.dup2`` gets the line.
 
     Shells and pytest redirect it in this way.
@@ -290,19 +288,19 @@ def test_standard_output_that_was_redirected_is_followed(tmp_path: Path) -> None
     assert (out, err, data) == ("", "", "line\n")
 
 
-def test_both_closed_is_no_error(tmp_path: Path) -> None:
+def test_both_streams_closed_is_no_error(tmp_path: Path) -> None:
     """If both streams are closed nothing is written, and the process goes on."""
     assert child_writes("os.close(1); os.close(2)", tmp_path) == ("", "", "")
 
 
 @pytest.mark.untraced
-def test_a_pipe_that_may_not_be_opened_again_is_spliced_into(pipe: tuple[int, int]) -> None:
+def test_pipe_that_cannot_be_reopened_is_spliced_into(pipe: tuple[int, int]) -> None:
     """A pipe that cannot be opened again is spliced into.
 
     Another user has made it, as on Lambda: opening it is refused, and writing is not.
     """
     if os.getuid() != 0:
-        pytest.skip("only root can make a pipe that another user writes to")
+        pytest.skip("needs root to hand a pipe to another user")
     script = f"""
 import os, sys
 from watchdog_lambda._report import stdout
@@ -330,7 +328,7 @@ sys.stderr.write(str(spliced))
 # ---- what the system refuses -------------------------------------------------------------------
 
 
-def test_without_fcntl_room_is_not_waited_for(
+def test_line_is_written_without_fcntl(
     pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without fcntl the line is written without waiting for room.
@@ -346,7 +344,7 @@ def test_without_fcntl_room_is_not_waited_for(
 
 
 @pytest.mark.parametrize("error", [OSError(errno.ENOSYS, "no"), AttributeError("memfd_create")])
-def test_without_a_file_to_splice_from_it_goes_in_pieces(
+def test_line_is_written_in_pieces_without_splice_file(
     pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     """Without a file to splice from, the line is written in pieces.
@@ -364,7 +362,7 @@ def test_without_a_file_to_splice_from_it_goes_in_pieces(
     assert os.read(pipe[0], 1 << 20) == LINE
 
 
-def test_one_that_others_are_always_faster_to_is_given_up(pipe: tuple[int, int]) -> None:
+def test_contended_pipe_is_given_up_after_several_attempts(pipe: tuple[int, int]) -> None:
     """A pipe to which others are always faster is given up, but not at the first attempt.
 
     It is ready each time, and full when it is written to.
@@ -386,7 +384,7 @@ def test_one_that_others_are_always_faster_to_is_given_up(pipe: tuple[int, int])
     assert len(tries) == 4
 
 
-def test_line_breaks_and_surrogates_are_spelt_out() -> None:
+def test_line_breaks_and_surrogates_are_escaped() -> None:
     """Line breaks and surrogates are escaped.
 
     No second line can be forged, and everything can be encoded.

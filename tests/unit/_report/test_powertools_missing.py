@@ -30,7 +30,7 @@ class Missing:
 
 
 @pytest.mark.usefixtures("missing")
-def test_the_batch_processors_name_its_layer() -> None:
+def test_batch_import_error_names_the_powertools_layer() -> None:
     """The error of the batch processors names Powertools' layer.
 
     The runtime shows it after 'Unable to import module'.
@@ -46,7 +46,7 @@ def test_the_batch_processors_name_its_layer() -> None:
 
 
 @pytest.mark.usefixtures("missing")
-def test_a_metric_names_the_layer_and_the_setting() -> None:
+def test_metric_error_names_the_layer_and_the_setting() -> None:
     """A metric without Powertools is a ConfigurationError at the start.
 
     The error names the layer and the setting.
@@ -62,7 +62,9 @@ def test_a_metric_names_the_layer_and_the_setting() -> None:
     assert "Missing" not in metrics._templates
 
 
-def test_what_powertools_itself_lacks_is_its_own_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_dependency_of_powertools_raises_its_own_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """If Powertools itself lacks a module, its own error is raised.
 
     Naming the layer would mislead.

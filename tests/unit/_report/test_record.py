@@ -69,7 +69,7 @@ def nudge(*, refusal: str | None = None, number: int | None = 10, ours: bool = T
     return SimpleNamespace(refusal=refusal, number=number, is_ours=lambda: ours)
 
 
-def test_the_record_has_every_instant_in_milliseconds_since_the_start() -> None:
+def test_record_has_instants_in_milliseconds_since_start() -> None:
     """The record of a timeout has every instant in milliseconds since the start."""
     assert build(firing(), "raised", 29.0) == {
         "event": "watchdog.timeout",
@@ -104,7 +104,7 @@ def test_the_record_has_every_instant_in_milliseconds_since_the_start() -> None:
     }
 
 
-def test_what_is_not_known_is_empty() -> None:
+def test_unknown_values_are_empty() -> None:
     """Unknown values are empty.
 
     Before the first look there are no details, and a stuck handler has not ended.
@@ -115,7 +115,7 @@ def test_what_is_not_known_is_empty() -> None:
     assert (record["stack"], record["ended_after_ms"]) == ((), None)
 
 
-def test_what_is_not_always_there_is_there_where_it_says_something() -> None:
+def test_optional_keys_are_present_only_where_they_apply() -> None:
     """Optional keys are in the record only where they apply.
 
     They are for interrupts left out, an obstacle, a last resort, and severed waits.
@@ -174,7 +174,7 @@ INJECTED = "no nudge ({}): an interrupt lands only once a blocked call has retur
         ),
     ],
 )
-def test_an_obstacle_is_named(changed: dict[str, Any], outcome: str, said: str | None) -> None:
+def test_obstacle_names_the_reason(changed: dict[str, Any], outcome: str, said: str | None) -> None:
     """The obstacle gives the reason why an interrupt was delayed, and is None with the nudge."""
     why = obstacle(firing(**changed), outcome)
 
@@ -188,7 +188,7 @@ def test_an_obstacle_is_named(changed: dict[str, Any], outcome: str, said: str |
         ("returned", "the handler ended before an interrupt was due"),
     ],
 )
-def test_an_obstacle_before_the_first_interrupt(outcome: str, said: str) -> None:
+def test_obstacle_can_precede_the_first_interrupt(outcome: str, said: str) -> None:
     """An obstacle can precede the first interrupt.
 
     The hooks had not ended, or the watchdog could not run.
@@ -199,7 +199,7 @@ def test_an_obstacle_before_the_first_interrupt(outcome: str, said: str) -> None
     assert obstacle(waiting, outcome) == said
 
 
-def test_no_interrupt_wanted_is_no_obstacle() -> None:
+def test_no_obstacle_without_a_wanted_interrupt() -> None:
     """There is no obstacle if the setting asks for no interrupt."""
     invocation = SimpleNamespace(plan=plan(interrupt="none"))
 
@@ -212,7 +212,7 @@ def test_no_interrupt_wanted_is_no_obstacle() -> None:
 # ---- the user's objects ------------------------------------------------------------------------
 
 
-def test_the_line_takes_what_json_does_not_know() -> None:
+def test_unserialisable_objects_are_written_as_text() -> None:
     """Objects that JSON does not know are written as text.
 
     Level, message and timestamp come first.
@@ -231,7 +231,7 @@ def test_the_line_takes_what_json_does_not_know() -> None:
         (1_700_000_000.9879, "2023-11-14T22:13:20.987Z"),
     ],
 )
-def test_the_timestamp_has_milliseconds_and_is_utc(
+def test_timestamp_is_utc_with_milliseconds(
     now: float, told: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The timestamp is in UTC, with three digits of milliseconds that are rounded down."""
@@ -246,7 +246,7 @@ LONG = "b" * 66 + "m" * 1_000 + "e" * 134
 """A text whose first third and last two thirds of 200 characters can be told from its middle."""
 
 
-def test_the_bound_is_what_a_pipe_takes_with_one_page_in_use() -> None:
+def test_bound_is_pipe_capacity_with_one_page_in_use() -> None:
     """The bound is what a pipe takes with one page in use, because a longer line could block."""
     assert MOST_BYTES == 61_440
 
@@ -278,7 +278,7 @@ def cut(times: int) -> tuple[list[dict[str, Any]], bytes]:
     return tried, line
 
 
-def test_a_record_that_fits_is_not_cut() -> None:
+def test_record_that_fits_is_not_cut() -> None:
     """A record that fits exactly is not cut."""
     tried, line = cut(0)
 
@@ -286,7 +286,7 @@ def test_a_record_that_fits_is_not_cut() -> None:
     assert len(line) == MOST_BYTES
 
 
-def test_the_first_cut_keeps_the_innermost_frames_and_both_ends_of_lists_and_texts() -> None:
+def test_first_cut_keeps_innermost_frames_and_both_ends() -> None:
     """The first cut keeps innermost frames, and both ends of lists and texts.
 
     It keeps the handler's 100 frames, 30 threads with 5 each, 20 entries and 200 characters.
@@ -308,7 +308,7 @@ def test_the_first_cut_keeps_the_innermost_frames_and_both_ends_of_lists_and_tex
     }
 
 
-def test_lists_that_are_short_enough_stay_whole() -> None:
+def test_short_lists_stay_whole() -> None:
     """Lists that are short enough stay whole if another part was too long."""
     record = {**long_record(), "hooks": [{"name": "only"}], "interrupts": [1] * 20}
     tried: list[dict[str, Any]] = []
@@ -348,7 +348,7 @@ def test_further_cuts_keep_less(
     assert (record["outcome"], record["shortened"]) == ("stuck", True)
 
 
-def test_what_is_too_long_after_every_cut_is_an_error() -> None:
+def test_record_too_long_after_every_cut_raises() -> None:
     """A record that is too long after every cut is an error.
 
     A user's formatter adds more than the bound.

@@ -87,7 +87,7 @@ def bad_exit(_entry: object) -> str:
     ],
     ids=["raises", "exits", "None", "bytes", "empty", "drops the event", "endless"],
 )
-def test_a_formatter_that_makes_no_line_is_done_without(
+def test_failing_formatter_is_replaced_by_package_format(
     capfd: pytest.CaptureFixture[str],
     formatter: Callable[[Callable[[Any], Any]], None],
     function: Callable[[Any], Any],
@@ -102,7 +102,7 @@ def test_a_formatter_that_makes_no_line_is_done_without(
     assert record["stack"]
 
 
-def test_a_formatter_that_emits_several_lines_gives_one(
+def test_multiline_formatter_output_is_written_as_one_line(
     capfd: pytest.CaptureFixture[str], formatter: Callable[[Callable[[Any], Any]], None]
 ) -> None:
     """A formatter's output of several lines is written as one, with the line breaks escaped."""
@@ -114,7 +114,7 @@ def test_a_formatter_that_emits_several_lines_gives_one(
     assert capfd.readouterr().out == f"first {EVENT} raised\\nsecond\\r\\nthird\n"
 
 
-def test_a_line_that_is_json_but_no_object_is_taken_as_it_is(
+def test_json_line_that_is_no_object_is_written_unchanged(
     capfd: pytest.CaptureFixture[str], formatter: Callable[[Callable[[Any], Any]], None]
 ) -> None:
     """A line that is JSON but no object is written unchanged. It has no place for a location."""
@@ -126,7 +126,7 @@ def test_a_line_that_is_json_but_no_object_is_taken_as_it_is(
     assert json.loads(capfd.readouterr().out) == [EVENT, "raised"]
 
 
-def test_without_a_thread_for_the_formatter_it_is_done_without(
+def test_formatter_is_not_used_without_a_thread(
     capfd: pytest.CaptureFixture[str],
     formatter: Callable[[Callable[[Any], Any]], None],
     monkeypatch: pytest.MonkeyPatch,
@@ -147,7 +147,7 @@ def test_without_a_thread_for_the_formatter_it_is_done_without(
     assert time_out(capfd)["own"]
 
 
-def test_a_formatter_that_hangs_keeps_back_neither_line_nor_answer(
+def test_hanging_formatter_delays_neither_line_nor_answer(
     capfd: pytest.CaptureFixture[str], formatter: Callable[[Callable[[Any], Any]], None]
 ) -> None:
     """A formatter that hangs delays neither line nor answer beyond a bound.
@@ -172,7 +172,7 @@ def test_a_formatter_that_hangs_keeps_back_neither_line_nor_answer(
     assert time_out(capfd)["own"] is True
 
 
-def test_a_formatters_thread_leaves_no_thread_object(
+def test_formatter_thread_leaves_no_thread_object(
     capfd: pytest.CaptureFixture[str], formatter: Callable[[Callable[[Any], Any]], None]
 ) -> None:
     """The formatter's thread leaves no thread object behind.
@@ -186,7 +186,7 @@ def test_a_formatters_thread_leaves_no_thread_object(
     assert dict(threading._active) == before  # type: ignore[attr-defined]
 
 
-def test_a_context_whose_attributes_raise_is_reported(capfd: pytest.CaptureFixture[str]) -> None:
+def test_context_with_raising_attributes_is_reported(capfd: pytest.CaptureFixture[str]) -> None:
     """A timeout is reported although the context's ``__str__`` and properties raise.
 
     They are the user's code.
@@ -208,7 +208,7 @@ def test_a_context_whose_attributes_raise_is_reported(capfd: pytest.CaptureFixtu
     assert (record["request_id"], record["function_version"]) == ("<Raises>", "")
 
 
-def test_a_thread_whose_name_raises_is_reported(capfd: pytest.CaptureFixture[str]) -> None:
+def test_thread_with_raising_name_is_reported(capfd: pytest.CaptureFixture[str]) -> None:
     """A timeout is reported although a thread's name, which a subclass may compute, raises."""
 
     class Nameless(threading.Thread):
@@ -235,7 +235,7 @@ def test_a_thread_whose_name_raises_is_reported(capfd: pytest.CaptureFixture[str
     assert "thread" in record["threads"]
 
 
-def test_what_is_no_json_is_text(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_non_json_value_is_written_as_text(monkeypatch: pytest.MonkeyPatch) -> None:
     """A value that is no JSON is written as text, even if its conversion to text fails."""
 
     class Raises:
@@ -249,7 +249,7 @@ def test_what_is_no_json_is_text(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("letter", ["x", "\n", "\udcff", "\U0001f600"])
-def test_a_record_is_cut_to_the_bound(letter: str) -> None:
+def test_record_is_cut_to_the_bound(letter: str) -> None:
     """A record is cut to the bound, and its essential fields are kept.
 
     It has a thousand threads, deep stacks, and endless names in any encoding.
@@ -274,7 +274,7 @@ def test_a_record_is_cut_to_the_bound(letter: str) -> None:
     assert cut["location"].endswith(".py:1 (run)")
 
 
-def test_a_record_is_cut_no_more_than_need_be() -> None:
+def test_record_is_cut_no_more_than_necessary() -> None:
     """A record is cut no more than necessary: the outermost frames of other threads go first."""
     record = {
         "event": EVENT,
@@ -292,7 +292,7 @@ def test_a_record_is_cut_no_more_than_need_be() -> None:
     assert cut["threads"]["t0"][-1].startswith("lib.py:19 ")
 
 
-def test_without_memory_a_line_comes(
+def test_prepared_line_is_written_without_memory(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without memory for even the short line a prepared one is written."""
@@ -309,7 +309,7 @@ def test_without_memory_a_line_comes(
     assert (record["event"], record["report_error"]) == (EVENT, "MemoryError")
 
 
-def test_more_than_a_hundred_threads_do_not_hide_the_handlers_stack() -> None:
+def test_many_threads_do_not_hide_the_handler_stack() -> None:
     """More than a hundred threads do not hide the handler's stack.
 
     The dump of faulthandler has a hundred, the newest first, and the main thread is the oldest.
@@ -330,7 +330,7 @@ def test_more_than_a_hundred_threads_do_not_hide_the_handlers_stack() -> None:
             thread.join(BOUND)
 
     functions = [function for _, _, function in stacks[0][wanted]]
-    assert "test_more_than_a_hundred_threads_do_not_hide_the_handlers_stack" in functions
+    assert "test_many_threads_do_not_hide_the_handler_stack" in functions
 
 
 @pytest.fixture
@@ -345,7 +345,7 @@ def no_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("no_descriptors")
-def test_without_a_descriptor_the_spare_file_serves() -> None:
+def test_spare_file_is_used_without_descriptors() -> None:
     """Without a free descriptor the spare file is used, repeatedly.
 
     All threads are in the record.
@@ -364,7 +364,7 @@ def test_without_a_descriptor_the_spare_file_serves() -> None:
 
 
 @pytest.mark.usefixtures("no_descriptors")
-def test_a_spare_file_that_has_become_the_users_is_spared(
+def test_reused_spare_file_is_not_written_to(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A spare file whose descriptor user code has closed and reused is not written to."""
@@ -384,7 +384,7 @@ def test_a_spare_file_that_has_become_the_users_is_spared(
     assert "stack_of" in [function for _, _, function in stacks[threading.get_ident()]]
 
 
-def test_a_path_object_in_sys_path_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_path_object_in_sys_path_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
     """A path object in sys.path, where users put them, is ignored.
 
     It used to end the watchdog thread.

@@ -32,7 +32,7 @@ def time_out(watched: Any, seconds: float) -> None:
         watched({"secret": "canary"}, Context(seconds))
 
 
-def test_one_line_says_what_where_and_how_it_ended(capfd: pytest.CaptureFixture[str]) -> None:
+def test_record_line_has_every_documented_field(capfd: pytest.CaptureFixture[str]) -> None:
     """One line has every field that the reference lists, and nothing of the event."""
     watchdog = Watchdog(grace_period=0.3)
     watchdog.shutdown_hook(lambda _details: None)
@@ -68,7 +68,7 @@ def test_one_line_says_what_where_and_how_it_ended(capfd: pytest.CaptureFixture[
     assert "canary" not in captured
 
 
-def test_swallowed_interrupts_are_told_from_the_one_that_ended_it(
+def test_swallowed_and_delivered_interrupts_are_distinguished(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     """Swallowed interrupts are told from the one that ended the handler.
@@ -92,7 +92,7 @@ def test_swallowed_interrupts_are_told_from_the_one_that_ended_it(
     ]
 
 
-def test_a_stuck_handler_is_reported_before_the_hard_deadline_and_once(
+def test_stuck_handler_is_reported_once_before_the_hard_deadline(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     """A stuck handler is reported once, at last call, before the hard deadline."""
@@ -117,7 +117,7 @@ def test_a_stuck_handler_is_reported_before_the_hard_deadline_and_once(
     assert len(record["interrupts"]) > 2
 
 
-def test_a_handler_that_swallows_everything_does_not_flood_the_record(
+def test_many_swallowed_interrupts_do_not_flood_the_record(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A handler that swallows everything does not flood the record.
@@ -147,7 +147,7 @@ def test_a_handler_that_swallows_everything_does_not_flood_the_record(
 
 
 @pytest.mark.untraced  # on 3.11 a traced thread does not run while an injection is pending
-def test_off_the_main_thread_the_obstacle_is_named(capfd: pytest.CaptureFixture[str]) -> None:
+def test_record_names_the_obstacle_off_the_main_thread(capfd: pytest.CaptureFixture[str]) -> None:
     """Off the main thread the record says that the injected interrupt is pending, and why.
 
     A blocked call delays it.
@@ -175,7 +175,7 @@ def test_off_the_main_thread_the_obstacle_is_named(capfd: pytest.CaptureFixture[
     assert [i["outcome"] for i in record["interrupts"]] == ["pending"]
 
 
-def test_a_normal_invocation_logs_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+def test_normal_invocation_logs_nothing(capfd: pytest.CaptureFixture[str]) -> None:
     """A handler that ends in time, also by an error of its own, logs nothing."""
 
     def fail(_event: object, _context: object) -> None:
@@ -188,7 +188,7 @@ def test_a_normal_invocation_logs_nothing(capfd: pytest.CaptureFixture[str]) -> 
     assert capfd.readouterr() == ("", "")
 
 
-def test_the_record_goes_through_the_users_own_powertools_logger(
+def test_record_is_written_by_the_users_powertools_logger(
     capfd: pytest.CaptureFixture[str], powertools: Logger
 ) -> None:
     """The record is written by the user's own Powertools Logger.
@@ -206,7 +206,7 @@ def test_the_record_goes_through_the_users_own_powertools_logger(
     assert record["message"] == "watchdog.timeout"
 
 
-def test_a_hung_logging_lock_does_not_keep_the_record_back(
+def test_record_is_written_despite_held_logging_lock(
     capfd: pytest.CaptureFixture[str], powertools: Logger
 ) -> None:
     """A record is written even if the handler is stuck with a logging handler's lock held."""
@@ -223,7 +223,7 @@ def test_a_hung_logging_lock_does_not_keep_the_record_back(
     assert len(records(capfd.readouterr().out)) == 1
 
 
-def test_a_formatter_that_fails_still_leaves_a_line(
+def test_failing_formatter_still_leaves_a_line(
     capfd: pytest.CaptureFixture[str], powertools: Logger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """If the formatter fails a shorter line is written."""
@@ -258,7 +258,7 @@ def test_indented_powertools_output_is_still_one_line(
     assert len(records(capfd.readouterr().out)) == 1
 
 
-def test_a_reader_that_does_not_read_is_not_waited_for() -> None:
+def test_full_pipe_without_reader_is_given_up() -> None:
     """A full pipe without a reader is given up after a bounded wait, without blocking."""
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
@@ -270,11 +270,11 @@ def test_a_reader_that_does_not_read_is_not_waited_for() -> None:
 
     assert not stdout._write_all(writer, b"line\n")
     os.close(reader)
-    assert not stdout._write_all(writer, b"line\n"), "nor one that is gone"
+    assert not stdout._write_all(writer, b"line\n"), "a closed pipe was written to"
     os.close(writer)
 
 
-def test_a_line_break_in_a_name_stays_one_line(capfd: pytest.CaptureFixture[str]) -> None:
+def test_line_break_in_name_stays_one_line(capfd: pytest.CaptureFixture[str]) -> None:
     """A line break in a function's name cannot forge a second line."""
 
     class Forged(Context):
@@ -288,7 +288,7 @@ def test_a_line_break_in_a_name_stays_one_line(capfd: pytest.CaptureFixture[str]
     assert records(out)[0]["function_name"] == Forged.function_name
 
 
-def test_a_failure_of_our_own_is_told_with_its_innermost_place(
+def test_internal_failure_is_logged_with_its_innermost_place(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     """An internal failure is logged with the innermost place where it was raised.

@@ -39,7 +39,7 @@ def watching(withdraw: Callable[[], bool] | None = None) -> Watch:
 
 
 @pytest.mark.parametrize("error", [LambdaTimeout, Interrupt])
-def test_an_interrupt_that_lands_while_it_is_covered_leaves_it_covered(
+def test_interrupt_landing_in_cover_keeps_the_shield(
     error: type[BaseException],
 ) -> None:
     """If an interrupt lands while a batch shields itself, the shield is kept.
@@ -53,7 +53,7 @@ def test_an_interrupt_that_lands_while_it_is_covered_leaves_it_covered(
     assert watch.invocation.shields == 1
 
 
-def test_a_record_whose_handler_had_returned_is_done() -> None:
+def test_record_whose_handler_returned_is_done() -> None:
     """A record whose handler had returned is done.
 
     An interrupt that lands later is not the record's own, and is raised where the batch shields
@@ -77,7 +77,7 @@ def test_a_record_whose_handler_had_returned_is_done() -> None:
     assert watch.opened(handler)(record="one") == "one is done"
 
 
-def test_last_call_in_the_running_out_of_a_loop_leaves_the_others_their_turn(
+def test_last_call_in_one_run_out_leaves_other_loops_their_turn(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A last call that interrupts the end of one loop leaves the other loops their turn.
@@ -98,7 +98,7 @@ def test_last_call_in_the_running_out_of_a_loop_leaves_the_others_their_turn(
     assert tried == loops
 
 
-def test_a_record_that_ends_after_its_batch_is_cancelled_at_its_end() -> None:
+def test_record_ending_after_its_batch_is_cancelled() -> None:
     """A record that ends after its batch is cancelled at its end.
 
     This happens with a loop, such as uvloop, that cannot be stopped there. The next batch uses
@@ -114,7 +114,7 @@ def test_a_record_that_ends_after_its_batch_is_cancelled_at_its_end() -> None:
         asyncio.run(run.opened(record)())
 
 
-def test_a_run_that_no_task_has_begun_in_has_no_loop() -> None:
+def test_run_without_tasks_has_no_loop() -> None:
     """A run in which no task has begun has no loop, for example if no record fits its model."""
     run = AsyncRun(watching(lambda: False))
 

@@ -79,7 +79,7 @@ def near(seconds: float) -> Any:
 # ---- the context -------------------------------------------------------------------------------
 
 
-def test_the_context_has_all_that_the_real_one_has() -> None:
+def test_context_has_every_attribute_of_the_real_one() -> None:
     """The context has every public attribute and method of awslambdaric's.
 
     Their values have the same types.
@@ -98,7 +98,7 @@ def test_the_context_has_all_that_the_real_one_has() -> None:
     assert FakeContext(function_name="orders").log_group_name == "/aws/lambda/orders"
 
 
-def test_the_context_logs_to_standard_output(capsys: pytest.CaptureFixture[str]) -> None:
+def test_context_logs_to_standard_output(capsys: pytest.CaptureFixture[str]) -> None:
     """The context's log goes to standard output.
 
     The real one does the same without a runtime that listens.
@@ -109,7 +109,7 @@ def test_the_context_logs_to_standard_output(capsys: pytest.CaptureFixture[str])
 
 
 @pytest.mark.parametrize("timeout", [0, -1.0, math.nan, math.inf, 86_401, "3", None])
-def test_a_context_with_no_functions_timeout_is_refused(timeout: Any) -> None:
+def test_context_with_invalid_timeout_is_refused(timeout: Any) -> None:
     """A context with a timeout that no function has is refused.
 
     The message names the value and a valid one.
@@ -140,7 +140,7 @@ def test_every_invocation_has_the_whole_timeout() -> None:
     assert context.get_remaining_time_in_millis() / 1000 == near(5.0)
 
 
-def test_a_timeout_of_the_settings_goes_before_the_contexts() -> None:
+def test_timeout_setting_replaces_the_context_timeout() -> None:
     """TIMEOUT in the settings replaces the context's timeout, and both tell the same time."""
 
     @watch(timeout=10.0)
@@ -151,7 +151,7 @@ def test_a_timeout_of_the_settings_goes_before_the_contexts() -> None:
     assert handler({}, FakeContext(30.0)) == (near(8.0), near(8.0))
 
 
-def test_context_and_remaining_time_agree_at_every_moment() -> None:
+def test_context_and_remaining_time_always_agree() -> None:
     """The context and remaining_time() agree in the handler, in its threads and in hooks.
 
     They agree before and after time has moved.
@@ -187,7 +187,7 @@ def test_context_and_remaining_time_agree_at_every_moment() -> None:
     ]
 
 
-def test_a_handler_that_is_not_watched_sees_time_pass() -> None:
+def test_unwatched_handler_sees_time_pass() -> None:
     """In a handler that is not watched clock.advance() moves the time of its context."""
 
     def handler(context: FakeContext) -> int:
@@ -201,7 +201,7 @@ def test_a_handler_that_is_not_watched_sees_time_pass() -> None:
     assert handler(FakeContext()) == 3  # this context is new, so none of its time has passed
 
 
-def test_a_context_without_the_watchdogs_clock_will_do() -> None:
+def test_context_without_the_fake_clock_can_be_used() -> None:
     """A context without the watchdog's clock can be used.
 
     Time is the invocation's, whatever context has given the limit.
@@ -235,7 +235,7 @@ def test_expire_lands_in_its_caller(monkeypatch: pytest.MonkeyPatch) -> None:
     assert details.request_id == FakeContext().aws_request_id
 
 
-def test_the_location_is_the_handlers_own_line() -> None:
+def test_location_is_the_handlers_own_line() -> None:
     """The location is the handler's own line, and not one of a mock's or of this package."""
     load = Mock(side_effect=expire)
 
@@ -258,7 +258,7 @@ def test_the_location_is_the_handlers_own_line() -> None:
         (1.0, 0.2, "interrupted after 0.8 s, 0.2 s before the 1.0 s limit"),
     ],
 )
-def test_expire_knows_timeout_and_grace_period(
+def test_expire_uses_timeout_and_grace_period(
     timeout: float, grace_period: float, text: str
 ) -> None:
     """expire() uses the timeout and the grace period that are set, whatever they are."""
@@ -272,7 +272,7 @@ def test_expire_knows_timeout_and_grace_period(
     }
 
 
-def test_hooks_have_run_when_it_lands() -> None:
+def test_hooks_have_run_when_the_interrupt_lands() -> None:
     """Hooks have run when the interrupt lands, with the remaining time of that instant.
 
     A hook's own running time does not move the clock.
@@ -295,7 +295,7 @@ def test_hooks_have_run_when_it_lands() -> None:
     assert details.remaining() == near(3.0)
 
 
-def test_a_fallback_answers(timeouts: list[dict[str, Any]]) -> None:
+def test_fallback_value_is_the_answer(timeouts: list[dict[str, Any]]) -> None:
     """The fallback's value is the answer, and a callable gets the details."""
     handler = watch(fallback=lambda details: round(details.remaining(), 1))(lambda _e, _c: expire())
 
@@ -303,7 +303,7 @@ def test_a_fallback_answers(timeouts: list[dict[str, Any]]) -> None:
     assert [record["outcome"] for record in timeouts] == ["fallback"]
 
 
-def test_what_the_handler_returns_is_the_answer() -> None:
+def test_handler_value_is_the_answer() -> None:
     """The handler's value is the answer, with unchanged code for the SIGALRM recipe."""
 
     @watch
@@ -317,7 +317,7 @@ def test_what_the_handler_returns_is_the_answer() -> None:
     assert handler({}, FakeContext()) == {"statusCode": 504}
 
 
-def test_who_swallows_gets_the_next_one(timeouts: list[dict[str, Any]]) -> None:
+def test_swallowed_interrupt_is_followed_by_the_next(timeouts: list[dict[str, Any]]) -> None:
     """A handler that swallows the first interrupt gets the next one in its next call.
 
     A batch takes the first one for a bad record, and no ``except Exception`` catches the next.
@@ -344,7 +344,7 @@ def test_who_swallows_gets_the_next_one(timeouts: list[dict[str, Any]]) -> None:
     ]
 
 
-def test_powertools_batches_can_be_tested() -> None:
+def test_powertools_batch_can_be_tested() -> None:
     """A Powertools batch can be tested.
 
     The processor takes a TimeoutError for a bad record and goes on, so another interrupt lands.
@@ -374,7 +374,7 @@ def test_powertools_batches_can_be_tested() -> None:
     assert begun == ["a", "b"]
 
 
-def test_a_cleanup_that_blocks_is_cut_at_last_call(timeouts: list[dict[str, Any]]) -> None:
+def test_blocking_cleanup_is_interrupted_at_last_call(timeouts: list[dict[str, Any]]) -> None:
     """A cleanup that blocks is interrupted at last call, and not before.
 
     The time until then passes at once.
@@ -398,7 +398,7 @@ def test_a_cleanup_that_blocks_is_cut_at_last_call(timeouts: list[dict[str, Any]
     assert [i["after_ms"] for i in timeouts[0]["interrupts"]] == [27_000, 29_500]
 
 
-def test_a_wind_up_that_blocks_is_cut_at_last_call() -> None:
+def test_blocking_wind_up_is_interrupted_at_last_call() -> None:
     """The code after a handler's own ``except TimeoutError`` is interrupted at last call.
 
     It is not interrupted before.
@@ -424,7 +424,7 @@ def test_a_wind_up_that_blocks_is_cut_at_last_call() -> None:
     assert left == [near(0.5)]
 
 
-def test_a_cleanup_that_never_ends_is_killed(timeouts: list[dict[str, Any]]) -> None:
+def test_endless_cleanup_is_killed(timeouts: list[dict[str, Any]]) -> None:
     """A cleanup that never ends is killed.
 
     The test gets an error whatever the handler catches, and the record says stuck.
@@ -452,7 +452,7 @@ def test_a_cleanup_that_never_ends_is_killed(timeouts: list[dict[str, Any]]) -> 
     ]
 
 
-def test_a_shield_returns_and_its_end_lands() -> None:
+def test_expire_in_shield_returns_and_lands_at_its_end() -> None:
     """expire() returns in a shield, and the interrupt lands at the shield's end.
 
     The shielded code runs to its end, and the hooks run meanwhile.
@@ -474,7 +474,7 @@ def test_a_shield_returns_and_its_end_lands() -> None:
     assert order == ["hook", "committed"]
 
 
-def test_a_shield_holds_until_last_call_only() -> None:
+def test_shield_holds_only_until_last_call() -> None:
     """A shield holds until last call at most, and time that passes in it counts."""
     left: list[float] = []
 
@@ -494,7 +494,7 @@ def test_a_shield_holds_until_last_call_only() -> None:
     assert left == [near(3.0), near(1.0)]
 
 
-def test_interrupt_none_returns_when_the_hooks_have_run() -> None:
+def test_expire_with_interrupt_none_returns_after_hooks() -> None:
     """With INTERRUPT=none expire() returns when the hooks have run, each time it is called."""
     ran: list[str] = []
     watchdog = Watchdog(interrupt="none")
@@ -510,7 +510,7 @@ def test_interrupt_none_returns_when_the_hooks_have_run() -> None:
     assert handler({}, FakeContext()) == near(3.0)
 
 
-def test_interrupt_base_lands_at_once() -> None:
+def test_expire_with_interrupt_base_lands_interrupt() -> None:
     """With INTERRUPT=base the interrupt that lands first passes ``except Exception``."""
 
     @watch(interrupt="base")
@@ -525,7 +525,7 @@ def test_interrupt_base_lands_at_once() -> None:
         handler({}, FakeContext())
 
 
-def test_expire_in_a_thread_of_the_handlers() -> None:
+def test_expire_in_a_child_thread_interrupts_the_handler() -> None:
     """expire() in a thread of the handler's interrupts the handler's own thread.
 
     It returns after that.
@@ -568,7 +568,7 @@ def in_thread(call: Callable[[], object]) -> Any:
         return pool.submit(call).result(BOUND * 2)
 
 
-def test_expire_off_the_main_thread() -> None:
+def test_expire_off_the_main_thread_injects() -> None:
     """Off the main thread expire() injects the interrupt.
 
     The message and the ladder are the same.
@@ -613,7 +613,7 @@ def test_each_thread_has_its_own_time() -> None:
         assert [future.result(BOUND * 2) for future in futures] == [near(10.0), near(30.0)]
 
 
-def test_expire_under_a_tracer(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_expire_works_under_a_tracer(monkeypatch: pytest.MonkeyPatch) -> None:
     """expire() works under a tracer, such as a coverage tool or a debugger."""
     before = sys.gettrace()
     sys.settrace(lambda *_: None)
@@ -660,7 +660,7 @@ def test_async_expire_cancels_the_task() -> None:
     assert handler({}, FakeContext()) == "3 s left"
 
 
-def test_async_expire_through_the_handler(timeouts: list[dict[str, Any]]) -> None:
+def test_async_expire_leaves_the_handler_as_timeout(timeouts: list[dict[str, Any]]) -> None:
     """A cancellation that is not caught leaves the handler as the timeout.
 
     The hooks have run by then.
@@ -682,7 +682,7 @@ def test_async_expire_through_the_handler(timeouts: list[dict[str, Any]]) -> Non
     assert [i["after_ms"] for i in timeouts[0]["interrupts"]] == [27_000]
 
 
-def test_async_expire_in_a_cleanup_ends_at_last_call(timeouts: list[dict[str, Any]]) -> None:
+def test_async_expire_in_cleanup_is_cancelled_at_last_call(timeouts: list[dict[str, Any]]) -> None:
     """An async cleanup that waits endlessly is cancelled again at last call."""
     left: list[float] = []
 
@@ -704,7 +704,7 @@ def test_async_expire_in_a_cleanup_ends_at_last_call(timeouts: list[dict[str, An
     assert [i["after_ms"] for i in timeouts[0]["interrupts"]] == [27_000, 29_500]
 
 
-def test_an_async_cleanup_that_never_ends_does_not_hold_the_answer_up() -> None:
+def test_endless_async_cleanup_does_not_delay_the_answer() -> None:
     """An async cleanup that waits a third time delays no answer.
 
     After last call nothing waits for it, and it never runs again.
@@ -765,7 +765,7 @@ def test_async_expire_behind_a_shield_returns() -> None:
     assert order == ["committed"]
 
 
-def test_async_expire_off_the_main_thread() -> None:
+def test_async_expire_off_the_main_thread_lands() -> None:
     """Off the main thread an async expire() lands the interrupt.
 
     Nothing wakes a loop there, so expire() does not wait for long.
@@ -779,7 +779,7 @@ def test_async_expire_off_the_main_thread() -> None:
         in_thread(lambda: handler({}, FakeContext()))
 
 
-def test_expire_in_a_coroutine() -> None:
+def test_expire_in_a_coroutine_lands_in_the_task() -> None:
     """expire() in a coroutine blocks the loop, so the interrupt lands in the task itself."""
 
     @watch
@@ -796,7 +796,7 @@ def test_expire_in_a_coroutine() -> None:
 # ---- the clock ---------------------------------------------------------------------------------
 
 
-def test_advance_moves_what_is_left() -> None:
+def test_advance_reduces_the_remaining_time() -> None:
     """clock.advance() moves the remaining time that a handler sees."""
 
     @watch
@@ -848,7 +848,7 @@ def test_advance_stops_at_every_stage() -> None:
     ]
 
 
-def test_a_handler_that_ends_after_an_early_stage_has_not_timed_out(
+def test_handler_ending_after_an_early_stage_has_not_timed_out(
     timeouts: list[dict[str, Any]],
 ) -> None:
     """A handler that ends after an early stage has not timed out.
@@ -868,7 +868,7 @@ def test_a_handler_that_ends_after_an_early_stage_has_not_timed_out(
     assert (ran, timeouts) == (["early"], [])
 
 
-def test_a_cleanup_has_its_time_until_last_call() -> None:
+def test_advance_in_cleanup_lands_at_last_call() -> None:
     """A cleanup sees time pass until last call, and is interrupted then."""
     left: list[float] = []
 
@@ -890,7 +890,9 @@ def test_a_cleanup_has_its_time_until_last_call() -> None:
     assert left == [near(1.0), near(0.5)]
 
 
-def test_a_hook_that_takes_too_long(timeouts: list[dict[str, Any]]) -> None:
+def test_advance_beyond_the_budget_in_hook_lets_interrupt_go_ahead(
+    timeouts: list[dict[str, Any]],
+) -> None:
     """clock.advance() in a hook moves time at once.
 
     If it exceeds the budget, the interrupt goes ahead.
@@ -918,7 +920,7 @@ def test_a_hook_that_takes_too_long(timeouts: list[dict[str, Any]]) -> None:
     assert [hook["outcome"] for hook in timeouts[0]["hooks"]] == ["timed-out"]
 
 
-def test_a_hook_that_takes_its_time(timeouts: list[dict[str, Any]]) -> None:
+def test_advance_within_the_budget_in_hook_is_waited_for(timeouts: list[dict[str, Any]]) -> None:
     """A hook that stays within its budget is waited for.
 
     Its time has passed when the interrupt lands.
@@ -932,7 +934,7 @@ def test_a_hook_that_takes_its_time(timeouts: list[dict[str, Any]]) -> None:
     assert [hook["outcome"] for hook in timeouts[0]["hooks"]] == ["ok"]
 
 
-def test_a_hook_that_hangs(timeouts: list[dict[str, Any]]) -> None:
+def test_hanging_hook_is_given_up_after_its_budget(timeouts: list[dict[str, Any]]) -> None:
     """A hook that hangs is given up after its budget in real time.
 
     The interrupt lands then, on the clock as well.
@@ -949,7 +951,7 @@ def test_a_hook_that_hangs(timeouts: list[dict[str, Any]]) -> None:
     assert [hook["outcome"] for hook in timeouts[0]["hooks"]] == ["timed-out"]
 
 
-def test_advance_in_a_thread_of_the_handlers() -> None:
+def test_advance_in_a_child_thread_runs_the_stages() -> None:
     """clock.advance() in a thread of the handler's runs the stages.
 
     At the grace period the handler is interrupted, and the clock stops.
@@ -982,7 +984,7 @@ def test_advance_in_a_thread_of_the_handlers() -> None:
     assert left == [near(3.0)]
 
 
-def test_a_hook_registered_meanwhile_is_seen() -> None:
+def test_hook_registered_meanwhile_runs() -> None:
     """A hook that is registered meanwhile is seen, for the block and for its stage."""
     released: list[str] = []
 
@@ -999,7 +1001,7 @@ def test_a_hook_registered_meanwhile_is_seen() -> None:
     assert released == ["nine", "lock"]
 
 
-def test_a_watched_handler_that_calls_another() -> None:
+def test_nested_watched_handlers_use_inner_settings() -> None:
     """A watched handler that calls another one is one invocation, with the inner one's settings."""
 
     @watch(grace_period=1.0)
@@ -1023,7 +1025,7 @@ def test_nothing_lands_after_the_invocation() -> None:
     assert remaining_time() == math.inf
 
 
-def test_an_invocation_has_few_instants() -> None:
+def test_invocation_stores_few_instants() -> None:
     """An invocation stores few instants, and all others as seconds since its start.
 
     So time is moved by a few assignments.
@@ -1045,7 +1047,7 @@ def test_an_invocation_has_few_instants() -> None:
     parts += [*firing.policy.records, firing.details, *firing.stages]
     parts += [record for stage in firing.stages for record in stage.records]
     began = firing.invocation.start
-    assert began > 60.0, "instants are to be told from spans"
+    assert began > 60.0, "instants cannot be distinguished from spans"
 
     instants = {
         (type(part).__name__, name)
@@ -1064,7 +1066,7 @@ def test_an_invocation_has_few_instants() -> None:
 
 
 @pytest.mark.parametrize("seconds", [-1.0, math.nan, math.inf, "5"])
-def test_advance_refuses_what_is_no_time(seconds: Any) -> None:
+def test_advance_refuses_invalid_time(seconds: Any) -> None:
     """clock.advance() refuses an invalid time. The message names the value and a valid one."""
     with pytest.raises(ClockError, match=r"use for example 5\.0"):
         clock.advance(seconds)
@@ -1073,7 +1075,7 @@ def test_advance_refuses_what_is_no_time(seconds: Any) -> None:
 # ---- where it cannot be ------------------------------------------------------------------------
 
 
-def test_expire_outside_of_an_invocation() -> None:
+def test_expire_outside_of_an_invocation_raises() -> None:
     """expire() outside of an invocation raises an error that says what may be missing."""
 
     def handler(_event: object, _context: object) -> None:
@@ -1083,7 +1085,7 @@ def test_expire_outside_of_an_invocation() -> None:
         handler({}, FakeContext())
 
 
-def test_expire_in_a_disabled_handler(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_expire_in_a_disabled_handler_raises(monkeypatch: pytest.MonkeyPatch) -> None:
     """expire() in a handler that the environment has disabled raises an error that says so."""
     monkeypatch.setenv("WATCHDOG_LAMBDA_DISABLED", "1")
 
@@ -1091,7 +1093,7 @@ def test_expire_in_a_disabled_handler(monkeypatch: pytest.MonkeyPatch) -> None:
         watch(lambda _e, _c: expire())({}, FakeContext())
 
 
-def test_the_test_is_told_whatever_the_handler_catches() -> None:
+def test_expire_error_reaches_the_test_despite_except() -> None:
     """An error of expire() reaches the test whatever the handler catches.
 
     An ``except Exception`` does not hide it, and the handler's value is no answer.
@@ -1108,7 +1110,7 @@ def test_the_test_is_told_whatever_the_handler_catches() -> None:
         handler({}, FakeContext())
 
 
-def test_what_cannot_land_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_expire_raises_if_nothing_can_land(monkeypatch: pytest.MonkeyPatch) -> None:
     """If no interrupt can land, expire() raises with the reason that the record would have."""
     monkeypatch.setattr(passage, "BOUND", 0.2)
     monkeypatch.setattr(Press, "step", lambda self, now: now + 0.01)
@@ -1117,7 +1119,7 @@ def test_what_cannot_land_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
         watch(lambda _e, _c: expire())({}, FakeContext())
 
 
-def test_a_watchdog_that_does_not_run_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_expire_raises_if_the_watchdog_does_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
     """If the watchdog does not run, because no thread can be started, expire() raises."""
     monkeypatch.setattr(moves, "BOUND", 0.05)
 
@@ -1131,7 +1133,7 @@ def test_a_watchdog_that_does_not_run_is_said(monkeypatch: pytest.MonkeyPatch) -
         watch(lambda _e, _c: expire())({}, FakeContext())
 
 
-def test_what_cannot_land_in_a_coroutine_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_async_expire_raises_if_nothing_can_land(monkeypatch: pytest.MonkeyPatch) -> None:
     """If no interrupt can land in a coroutine, expire() raises.
 
     Otherwise the task would wait endlessly.
@@ -1147,7 +1149,7 @@ def test_what_cannot_land_in_a_coroutine_is_said(monkeypatch: pytest.MonkeyPatch
         handler({}, FakeContext())
 
 
-def test_what_fails_between_two_looks_is_the_tests(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_between_looks_is_raised_in_the_test(monkeypatch: pytest.MonkeyPatch) -> None:
     """An error between two looks is raised in the test, and the watchdog's thread survives it."""
 
     def fail(_invocation: object, _seconds: float) -> None:
@@ -1168,7 +1170,7 @@ def test_what_fails_between_two_looks_is_the_tests(monkeypatch: pytest.MonkeyPat
 # ---- rarely seen -------------------------------------------------------------------------------
 
 
-def test_clock_and_context_say_what_they_are() -> None:
+def test_clock_and_context_have_readable_reprs() -> None:
     """The reprs of the clock and the context are readable in a failed assertion."""
     assert repr(clock) == "<watchdog_lambda.testing.clock>"
     assert repr(FakeContext(5.0, function_name="f", aws_request_id="r")) == (
@@ -1176,7 +1178,7 @@ def test_clock_and_context_say_what_they_are() -> None:
     )
 
 
-def test_a_context_of_another_invocation_counts_for_itself() -> None:
+def test_context_of_another_invocation_keeps_its_own_time() -> None:
     """A context of another invocation keeps its own time.
 
     The current invocation has its own context.
@@ -1191,13 +1193,13 @@ def test_a_context_of_another_invocation_counts_for_itself() -> None:
     assert handler({}, FakeContext()) / 1000 == near(7.0)
 
 
-def in_a_thread_of_the_handlers(call: Callable[[], object], times: int = 1) -> None:
+def in_a_child_thread(call: Callable[[], object], times: int = 1) -> None:
     with ThreadPoolExecutor(1) as pool:
         for _ in range(times):
             pool.submit(call).result(BOUND)
 
 
-def test_expire_in_a_thread_of_the_handlers_without_interrupt_returns() -> None:
+def test_expire_in_a_child_thread_without_interrupt_returns() -> None:
     """In a thread of the handler's expire() returns each time if there is no interrupt.
 
     There is nothing to wait for.
@@ -1205,13 +1207,13 @@ def test_expire_in_a_thread_of_the_handlers_without_interrupt_returns() -> None:
 
     @watch(interrupt="none")
     def handler(_event: object, _context: object) -> float:
-        in_a_thread_of_the_handlers(expire, times=2)
+        in_a_child_thread(expire, times=2)
         return remaining_time()
 
     assert handler({}, FakeContext()) == near(3.0)
 
 
-def test_expire_in_a_thread_of_the_handlers_behind_a_shield_returns() -> None:
+def test_expire_in_a_child_thread_behind_a_shield_returns() -> None:
     """In a thread of the handler's expire() returns behind a shield.
 
     The interrupt lands at the shield's end, in the handler's own thread.
@@ -1221,7 +1223,7 @@ def test_expire_in_a_thread_of_the_handlers_behind_a_shield_returns() -> None:
     @watch
     def handler(_event: object, _context: object) -> None:
         with shield():
-            in_a_thread_of_the_handlers(expire)
+            in_a_child_thread(expire)
             order.append("committed")
         order.append("unreachable")
 
@@ -1251,7 +1253,7 @@ def test_async_expire_behind_a_shield_returns_each_time() -> None:
     assert left == [near(3.0), near(3.0)]
 
 
-def test_an_invocation_moves_after_the_thread_has_done_with_it() -> None:
+def test_invocation_can_be_moved_after_its_escalation() -> None:
     """An invocation is moved even if the watchdog's thread has finished with it.
 
     Its escalation is over, and its instants are still read.
@@ -1276,7 +1278,7 @@ def test_an_invocation_moves_after_the_thread_has_done_with_it() -> None:
 
 
 @pytest.mark.parametrize("has_landed", [False, True])
-def test_the_time_of_a_landing_is_taken_out_wherever_it_is_told(
+def test_landing_time_is_subtracted_from_every_figure(
     monkeypatch: pytest.MonkeyPatch,
     has_landed: bool,  # noqa: FBT001
 ) -> None:
@@ -1310,7 +1312,7 @@ def test_the_time_of_a_landing_is_taken_out_wherever_it_is_told(
 # ---- pytest's fixtures -------------------------------------------------------------------------
 
 
-def test_the_fixtures_are_those_of_this_module(
+def test_pytest_fixtures_are_those_of_this_module(
     watchdog_context: FakeContext,
     watchdog_clock: object,
     watchdog_timeouts: list[dict[str, Any]],
@@ -1336,7 +1338,7 @@ def test_the_fixtures_are_those_of_this_module(
 # ---- records and hooks -------------------------------------------------------------------------
 
 
-def test_records_are_those_of_the_log(
+def test_timeout_records_match_the_log(
     timeouts: list[dict[str, Any]], capfd: pytest.CaptureFixture[str]
 ) -> None:
     """timeout_records() has the record of the log, and the line is written as well."""
@@ -1350,7 +1352,7 @@ def test_records_are_those_of_the_log(
     assert record["elapsed_ms"] == pytest.approx(27_000, abs=NEAR * 1000)
 
 
-def test_records_of_a_block_only() -> None:
+def test_timeout_records_are_those_of_the_block() -> None:
     """timeout_records() has the records of its block only, also if blocks are nested.
 
     No listener is left afterwards.
@@ -1366,7 +1368,7 @@ def test_records_of_a_block_only() -> None:
     assert listeners == before
 
 
-def test_hooks_of_a_block_only() -> None:
+def test_isolated_hooks_are_restored() -> None:
     """isolated_hooks() restores the hooks and stages of before.
 
     Hooks registered in the block are removed, and those removed in it come back.
@@ -1386,7 +1388,7 @@ def test_hooks_of_a_block_only() -> None:
     assert (shared_hooks.snapshot(), staged) == ([], {})
 
 
-def test_an_instant_that_is_past_is_where_time_is() -> None:
+def test_moving_to_a_past_instant_changes_nothing() -> None:
     """Moving time to a past instant changes nothing, as real time may have reached it already."""
 
     @watch

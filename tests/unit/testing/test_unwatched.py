@@ -32,7 +32,7 @@ def handler(_event: object, _context: object) -> None:
         ),
     ],
 )
-def test_a_context_without_a_time_is_named(context: Any, why: str) -> None:
+def test_error_names_a_usable_context(context: Any, why: str) -> None:
     """The error for a context without a time names a context to use.
 
     The log's warning would not be seen.
@@ -43,13 +43,13 @@ def test_a_context_without_a_time_is_named(context: Any, why: str) -> None:
         handler({}, context)
 
 
-def test_a_handler_that_is_not_watched_is_told_how() -> None:
+def test_error_says_how_to_watch_the_handler() -> None:
     """The error for an unwatched handler says how to watch it, by the decorator or in the test."""
     with pytest.raises(ClockError, match=r"no watched invocation is under way.*FakeContext"):
         expire()
 
 
-def test_a_thread_of_an_unwatched_handler_is_told_the_same() -> None:
+def test_error_in_a_thread_of_an_unwatched_handler_is_the_same() -> None:
     """In a thread of an unwatched handler the error is the same.
 
     The thread's stack does not have the guard.
@@ -74,7 +74,7 @@ def test_a_thread_of_an_unwatched_handler_is_told_the_same() -> None:
 
 
 @pytest.mark.parametrize("timeout", [30_000, 900.5, 0, -1.0, float("nan"), "30"])
-def test_a_context_has_a_timeout_that_a_function_can_have(timeout: Any) -> None:
+def test_context_timeout_beyond_lambdas_maximum_is_refused(timeout: Any) -> None:
     """A context's timeout must be one that a function can have.
 
     Lambda's longest is 900 s, and a larger value was probably meant as milliseconds.
