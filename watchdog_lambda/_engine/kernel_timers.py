@@ -39,8 +39,8 @@ LATE_BY = 0.002
 """Seconds that the thread may be late before the kernel timer nudges in its place. Then a handler
 that computes stops until the thread has done what is due."""
 
-STALE_BY = 0.02
-"""The same if it is not known which invocation runs by then, because it may not be due."""
+IDLE_PERIOD = 0.02
+"""Seconds between nudges while nothing is under way and the thread is late."""
 
 NEAR = 0.05
 """Seconds before the instant at which the thread checks once more that the instant is still right.
@@ -146,8 +146,7 @@ class KernelTimers:
         is_near = acts_at - now <= NEAR
         if timer.available:
             if self._nudge.is_ours():
-                late_by = LATE_BY if acts_at <= stale_at else STALE_BY
-                timer.set(min(acts_at, stale_at) - now + late_by, late_by)
+                timer.set(min(acts_at, stale_at) - now + LATE_BY, LATE_BY)
             else:
                 timer.stop()  # the signal has a new owner
         # The invocation that the timer is for may have ended since we looked.
@@ -213,8 +212,10 @@ class KernelTimers:
         """
         timer = self._timer
         if timer is not None and timer.available and self._nudge.is_ours():
-            after = 0.0 if acts_at == math.inf else acts_at - self._clock.monotonic()
-            timer.set(after + STALE_BY, STALE_BY)
+            if acts_at == math.inf:
+                timer.set(IDLE_PERIOD, IDLE_PERIOD)
+            else:
+                timer.set(acts_at - self._clock.monotonic() + LATE_BY, LATE_BY)
 
     def rest(self) -> None:
         """Stop the dump until the thread goes to sleep the next time.

@@ -28,7 +28,7 @@ from watchdog_lambda._engine import nudged as nudged_module
 from watchdog_lambda._engine import watchdog as module
 from watchdog_lambda._engine.current import active, invocation_of
 from watchdog_lambda._engine.invocation import Invocation
-from watchdog_lambda._engine.kernel_timers import LATE_BY, STALE_BY
+from watchdog_lambda._engine.kernel_timers import IDLE_PERIOD, LATE_BY
 from watchdog_lambda._engine.services import Services
 from watchdog_lambda._engine.snapshot import attribute
 from watchdog_lambda._engine.watchdog import WatchdogThread
@@ -848,7 +848,7 @@ def test_memory_error_frees_the_reserve_and_retries(
     assert had == [True, False]
     assert did[:3] == ["rest", "look", ("wait", daemon.SHORT_PAUSE)]
     assert did[3:] == afterwards == ["rest", "look", ("set", GRACE_AT), ("wait", 7.0)]
-    assert 0.0 < daemon.SHORT_PAUSE < STALE_BY
+    assert 0.0 < daemon.SHORT_PAUSE < IDLE_PERIOD
 
 
 @pytest.mark.parametrize("failure", [RuntimeError, RecursionError, SystemExit])
