@@ -184,7 +184,7 @@ def eventually(condition: Callable[[], object], what: str) -> None:
     pause = threading.Event()
     until = time.monotonic() + BOUND
     while not condition():
-        assert time.monotonic() < until, f"timed out: {what}"
+        assert time.monotonic() < until, f"timed out waiting for {what}"
         pause.wait(0.001)
 
 

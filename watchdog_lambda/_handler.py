@@ -88,7 +88,7 @@ def guard(
         )
         # No call from here to where the invocation is opened: the user's signal handler could run
         # in between and itself call a watched handler. Pinned by
-        # test_there_is_no_check_point_while_an_invocation_is_armed.
+        # test_arming_has_no_signal_check_point.
         invocation.plan = plan
         invocation.event = event
         invocation.context = context
@@ -142,7 +142,7 @@ def guard(
             if invocation.is_open:
                 # Or a debugger or profiler in Python was interrupted between two of these lines, so
                 # it is not known how the handler ended. Its own error, if any, is the context.
-                # Pinned by test_an_interrupt_in_a_tracer_never_makes_a_success_of_an_error.
+                # Pinned by test_interrupt_in_tracer_never_turns_error_into_success.
                 invocation.is_open = False
                 failure = late
             invocation.firing.settle()

@@ -57,7 +57,7 @@ def conclude(
         kernel_timers.ends(firing.invocation)
         # Stop the CPU-time timer here as well. The watchdog would only stop it at its next look,
         # and a garbage collection that holds the GIL can come before that. Pinned by
-        # test_nobody_speaks_after_a_timeout_whose_end_the_watchdog_has_yet_to_see.
+        # test_ended_timeout_stops_the_dump_itself.
         kernel_timers.rest()
         active.pop(get_ident(), None)
 

@@ -97,7 +97,7 @@ class time_limit:  # noqa: N801 - used like a function
     ) -> None:
         # An injection that coincides with the block's end lands in here, or in _end before the
         # limit is closed; see protect_entry. Pinned by
-        # test_an_injection_that_meets_the_blocks_end_is_taken_back.
+        # test_injection_at_block_end_is_withdrawn.
         try:
             limit: Any = self._limit
             self._end(limit, error)
@@ -144,7 +144,7 @@ class time_limit:  # noqa: N801 - used like a function
             limit.begin()
             # Not with wake_at, at which the thread may only take a sample: the kernel timer is set
             # for acts_at, and must reach C code in this block that holds the GIL. Pinned by
-            # test_a_block_rings_although_the_thread_wakes_for_a_sample_before.
+            # test_time_limit_rings_despite_an_earlier_sample.
             if (
                 limit.due < process_watchdog.acts_at
                 or limit.due < process_watchdog.kernel_timers.next_at
@@ -182,7 +182,7 @@ class time_limit:  # noqa: N801 - used like a function
             self.expired = True
             raise self._exceeded(firing.details.location) from error
         # Or an interrupt landed before the loop could deliver the cancellation. Pinned by
-        # test_an_async_block_that_is_cancelled_too_ends_with_the_limits_error.
+        # test_async_block_interrupted_and_cancelled_raises_limit_error.
         policy = firing.policy
         self.expired = limit.is_cancelled or any(
             record.landed_at is not None and (late is None or record.error() is not late)

@@ -33,7 +33,7 @@ def nothing_seen() -> None:
     seen.clear()
 
 
-def test_result_error_and_loop_are_kept() -> None:
+def test_results_and_errors_are_passed_through_on_one_loop() -> None:
     """The handler's result or its own error reaches the caller, and both calls use one loop."""
 
     @watch
@@ -50,7 +50,7 @@ def test_result_error_and_loop_are_kept() -> None:
     assert seen[0] is seen[1]
 
 
-def test_a_waiting_handler_is_cancelled_through_its_task() -> None:
+def test_waiting_handler_is_cancelled_through_its_task() -> None:
     """A waiting handler sees CancelledError, its ``finally`` ends, and LambdaTimeout is raised."""
 
     @watch(grace_period=0.2)
@@ -70,7 +70,7 @@ def test_a_waiting_handler_is_cancelled_through_its_task() -> None:
     assert seen == ["cancelled", "cleaned"]
 
 
-def test_a_waiting_handler_is_located_by_what_it_awaits() -> None:
+def test_location_is_the_awaited_coroutine() -> None:
     """Message and details name the coroutine that waits, though no thread's stack has it."""
 
     @types.coroutine
@@ -97,7 +97,7 @@ def test_a_waiting_handler_is_located_by_what_it_awaits() -> None:
     assert functions[-3:] == ["handler", "load_rows", "old_style"]
 
 
-def test_a_library_that_runs_the_loop_is_looked_through() -> None:
+def test_waiting_task_is_located_if_a_library_runs_the_loop() -> None:
     """If a library runs the loop, as Mangum does, the user's waiting task is still located.
 
     The thread's stack has no user code then, and the handler is not a coroutine.
@@ -141,7 +141,7 @@ def test_a_library_that_runs_the_loop_is_looked_through() -> None:
     ]
 
 
-def test_a_library_that_is_awaited_is_where_it_was_interrupted(
+def test_awaited_library_counts_as_interrupted(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     """An awaited library is recorded as interrupted, and the process is recycled.
@@ -163,7 +163,7 @@ def test_a_library_that_is_awaited_is_where_it_was_interrupted(
     assert "interrupted in driver" in json.loads(line)["recycled"]
 
 
-def test_a_task_that_keeps_the_loop_busy_is_what_is_located() -> None:
+def test_location_is_the_task_that_keeps_the_loop_busy() -> None:
     """If a task keeps the loop busy, it is the location, not the handler that waits for it."""
 
     async def busy() -> None:
@@ -177,7 +177,7 @@ def test_a_task_that_keeps_the_loop_busy_is_what_is_located() -> None:
         handler({}, Context(0.8))
 
 
-def test_a_call_where_a_loop_runs_is_refused_and_the_next_call_is_served() -> None:
+def test_call_in_running_loop_is_refused() -> None:
     """A call in a running loop is refused with an explanation, and the next call succeeds."""
 
     @watch
@@ -195,7 +195,7 @@ def test_a_call_where_a_loop_runs_is_refused_and_the_next_call_is_served() -> No
     assert handler("next", Context(5.0)) == "next"
 
 
-def test_what_a_cancelled_handler_returns_is_the_answer() -> None:
+def test_cancelled_handler_can_return_the_answer() -> None:
     """A handler that catches CancelledError can return the answer."""
 
     @watch(grace_period=0.1)
@@ -209,7 +209,7 @@ def test_what_a_cancelled_handler_returns_is_the_answer() -> None:
     assert handler({}, Context(0.4)) == "partial"
 
 
-def test_a_busy_coroutine_gets_the_timeout_itself() -> None:
+def test_busy_coroutine_is_interrupted_directly() -> None:
     """In a coroutine that computes, the interrupt itself lands, as nothing can be cancelled."""
 
     @watch(grace_period=0.1)
@@ -230,7 +230,7 @@ def test_a_busy_coroutine_gets_the_timeout_itself() -> None:
     assert seen == ["timeout", "cleaned"]
 
 
-def test_a_background_task_that_takes_the_interrupt_does_not_save_the_handler(
+def test_interrupt_taken_by_background_task_is_followed_by_another(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     """If a background task takes the interrupt, the next one interrupts the handler.
@@ -256,12 +256,12 @@ def test_a_background_task_that_takes_the_interrupt_does_not_save_the_handler(
         handler({}, context)
 
     assert seen == [True]
-    assert context.get_remaining_time_in_millis() > 100, "not only at last call"
+    assert context.get_remaining_time_in_millis() > 100, "interrupted only at last call"
     capfd.readouterr()
 
 
 @pytest.mark.parametrize("runs", ["its own loop", "the kept one"])
-def test_a_group_has_the_others_clean_up_before_it_brings_the_interrupt(runs: str) -> None:
+def test_task_group_cleans_up_before_raising_the_interrupt(runs: str) -> None:
     """The tasks of a group clean up before the group raises the interrupt of one task.
 
     No code handles the interrupt meanwhile, because it is in the task that it landed in.
@@ -277,7 +277,7 @@ def test_a_group_has_the_others_clean_up_before_it_brings_the_interrupt(runs: st
         except asyncio.CancelledError:
             nudge = process_watchdog.nudge
             since = nudge.heard
-            eventually(lambda: nudge.heard > since + 5, "the watchdog tries again")
+            eventually(lambda: nudge.heard > since + 5, "the watchdog to try again")
             seen.append("cleaned up")
             raise
 
@@ -304,7 +304,7 @@ def test_a_group_has_the_others_clean_up_before_it_brings_the_interrupt(runs: st
     assert seen == ["cleaned up"]
 
 
-def test_tasks_left_behind_end_with_their_invocation() -> None:
+def test_leftover_tasks_end_with_their_invocation() -> None:
     """Leftover tasks are cancelled and run to their end, in time or after a timeout.
 
     The next invocation starts without them.
@@ -330,7 +330,7 @@ def test_tasks_left_behind_end_with_their_invocation() -> None:
     assert [name for name in seen if isinstance(name, str)] == ["first", "hang", "last"]
 
 
-def test_a_task_that_refuses_its_end_is_waited_for_once(capfd: pytest.CaptureFixture[str]) -> None:
+def test_task_refusing_cancellation_is_waited_for_once(capfd: pytest.CaptureFixture[str]) -> None:
     """A task that refuses its cancellation costs its invocation the time until last call.
 
     It never runs in a later one.
@@ -370,7 +370,7 @@ def test_a_task_that_refuses_its_end_is_waited_for_once(capfd: pytest.CaptureFix
         stop.append(True)
 
 
-def test_gather_and_task_groups_are_this_timeout() -> None:
+def test_timeout_in_gather_or_task_group_is_lambda_timeout() -> None:
     """The caller gets LambdaTimeout, whatever gather or a task group makes of a cancellation."""
 
     @watch(grace_period=0.1)
@@ -386,7 +386,7 @@ def test_gather_and_task_groups_are_this_timeout() -> None:
             handler(event, Context(0.4))
 
 
-def test_context_variables_set_outside_are_seen() -> None:
+def test_context_variables_are_inherited() -> None:
     """The handler's task sees context variables that were set outside."""
     variable = contextvars.ContextVar("variable", default="unset")
 
@@ -399,7 +399,7 @@ def test_context_variables_set_outside_are_seen() -> None:
     assert handler({}, Context(5.0)) == "outside"
 
 
-def test_methods_partials_and_keywords() -> None:
+def test_async_methods_callables_and_partials_are_recognised() -> None:
     """Methods, callable objects and partials are recognised as async handlers."""
 
     class Service:
@@ -424,7 +424,7 @@ def test_methods_partials_and_keywords() -> None:
     assert not is_coroutine_function(max)
 
 
-def test_off_the_main_thread_an_async_handler_has_a_loop_of_its_own() -> None:
+def test_async_handler_on_another_thread_has_its_own_loop() -> None:
     """In another thread an async handler has its own loop, and is interrupted as well."""
     outcome: list[Any] = []
 
@@ -478,7 +478,7 @@ def leaves_a_task(event: asyncio.AbstractEventLoop, _context: object) -> None:
 
 
 @pytest.mark.parametrize("handler", [awaits, runs, leaves_a_task])
-def test_off_the_main_thread_a_loop_that_waits_is_woken(handler: Any) -> None:
+def test_waiting_loop_on_another_thread_is_woken(handler: Any) -> None:
     """In another thread a loop that waits is woken, and its leftover tasks are run out.
 
     An injection alone would land only when the wait is over.
@@ -504,7 +504,7 @@ def test_off_the_main_thread_a_loop_that_waits_is_woken(handler: Any) -> None:
     assert after == "next"
 
 
-class Struck:
+class InterruptingSelector:
     """A loop's selector that raises the interrupts that are left, one for each look."""
 
     def __init__(self, selector: Any) -> None:
@@ -522,13 +522,13 @@ class Struck:
         return self._selector.select(timeout)
 
 
-def test_a_run_that_was_cut_in_its_last_turn_does_not_end_the_next_invocations() -> None:
+def test_run_interrupted_in_last_turn_leaves_next_run_intact() -> None:
     """An interrupt in a run's last turn does not end the next invocation's run.
 
     The timeout lands in the turn in which the handler's task has ended, and last call in the
     run-out, so that the callbacks that stop the loop stay in its queue.
     """
-    struck = Struck(None)
+    struck = InterruptingSelector(None)
 
     @watch
     async def handler(event: str, _context: object) -> str:

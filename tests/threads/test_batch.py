@@ -117,7 +117,7 @@ def nothing_noted() -> None:
 def block() -> None:
     """Block, as a call to a service that does not answer."""
     assert not threading.Event().wait(BOUND)
-    raise AssertionError("nobody has interrupted this")
+    raise AssertionError("no interrupt landed in time")
 
 
 def work(what: str) -> str:
@@ -260,7 +260,7 @@ def names(*numbers: int) -> list[str]:
 # ---- without a timeout, as with Powertools -----------------------------------------------------
 
 
-def test_every_name_of_powertools_is_here() -> None:
+def test_module_has_every_powertools_name() -> None:
     """The module has Powertools' names, and subclasses where it differs.
 
     So a user changes one import.
@@ -285,7 +285,9 @@ BATCHES = [["ok-1", "ok-2"], ["ok-1", "fail-2", "ok-3"], ["fail-1", "fail-2"]]
 @pytest.mark.parametrize("is_watched", [True, False])
 @pytest.mark.parametrize("name", sorted(SOURCES))
 @pytest.mark.parametrize("model", [False, True])
-def test_nothing_times_out(*, name: str, model: bool, is_watched: bool, bodies: list[str]) -> None:
+def test_batch_without_timeout_equals_powertools(
+    *, name: str, model: bool, is_watched: bool, bodies: list[str]
+) -> None:
     """Without a timeout the response, errors and lists equal Powertools', watched or not."""
     source = SOURCES[name]
     notes: list[Any] = []
@@ -317,7 +319,7 @@ def test_nothing_times_out(*, name: str, model: bool, is_watched: bool, bodies: 
 @pytest.mark.parametrize("bodies", BATCHES)
 @pytest.mark.parametrize("task_root", [None, "/var/task"])
 @pytest.mark.parametrize("is_watched", [True, False])
-def test_nothing_times_out_async(
+def test_async_batch_without_timeout_equals_powertools(
     *,
     is_watched: bool,
     bodies: list[str],
@@ -347,7 +349,7 @@ def test_nothing_times_out_async(
 
 
 @pytest.mark.parametrize("skip", [True, False])
-def test_nothing_times_out_fifo(run: Run, *, skip: bool) -> None:
+def test_fifo_batch_without_timeout_equals_powertools(run: Run, *, skip: bool) -> None:
     """Without a timeout a failed FIFO message fails its group, or all that follow."""
     event = events.fifo("ok", "fail", "ok", "ok", groups="ABAB")
     outcomes = [
@@ -360,7 +362,7 @@ def test_nothing_times_out_fifo(run: Run, *, skip: bool) -> None:
     assert outcomes[0].reports == []
 
 
-def test_the_entries_of_the_context_manager_are_powertools() -> None:
+def test_process_returns_powertools_entries() -> None:
     """``process()`` returns Powertools' entries, and ``handler`` is the one that was given."""
     entries = []
     records = events.sqs("ok", "fail")["Records"]
@@ -378,7 +380,7 @@ def test_the_entries_of_the_context_manager_are_powertools() -> None:
     assert [entry[0] for entry in entries[0]] == ["success", "fail"]
 
 
-def test_the_shield_is_down_after_a_batch() -> None:
+def test_shield_is_released_after_a_batch() -> None:
     """After a batch that ended in time the shield is down, and the handler is interrupted."""
     processor = batch.BatchProcessor(batch.EventType.SQS)
 
@@ -401,7 +403,7 @@ KINDS = ["block", "wrap", "again"]
 
 @pytest.mark.parametrize("position", [0, 1, 2])
 @pytest.mark.parametrize("kind", KINDS)
-def test_sqs(run: Run, kind: str, position: int) -> None:
+def test_sqs_reports_interrupted_and_later_records(run: Run, kind: str, position: int) -> None:
     """The interrupted record and those after it are reported, at any position."""
     bodies = ["ok-0", "ok-1", "ok-2"]
     bodies[position] = kind
@@ -420,7 +422,9 @@ def test_sqs(run: Run, kind: str, position: int) -> None:
 
 @pytest.mark.parametrize("name", sorted(SOURCES))
 @pytest.mark.parametrize("model", [False, True])
-def test_every_source(run: Run, name: str, *, model: bool) -> None:
+def test_errors_and_timeouts_are_reported_for_every_source(
+    run: Run, name: str, *, model: bool
+) -> None:
     """An error and a timeout are reported by the identifiers of each source."""
     source = SOURCES[name]
     processor = batch.BatchProcessor(source.type, model=source.model if model else None)
@@ -437,7 +441,9 @@ def test_every_source(run: Run, name: str, *, model: bool) -> None:
 @pytest.mark.parametrize("skip", [True, False])
 @pytest.mark.parametrize("model", [False, True])
 @pytest.mark.parametrize("kind", KINDS)
-def test_fifo(run: Run, kind: str, *, skip: bool, model: bool) -> None:
+def test_fifo_reports_all_messages_after_the_interrupted_one(
+    run: Run, kind: str, *, skip: bool, model: bool
+) -> None:
     """In a FIFO queue all messages after the interrupted one are reported, of any group."""
     processor = batch.SqsFifoPartialProcessor(
         model=SqsRecordModel if model else None, skip_group_on_error=skip
@@ -453,7 +459,9 @@ def test_fifo(run: Run, kind: str, *, skip: bool, model: bool) -> None:
 
 
 @pytest.mark.parametrize(("skip", "failed"), [(True, [1, 3, 4, 5]), (False, [1, 2, 3, 4, 5])])
-def test_fifo_an_error_and_a_timeout(run: Run, failed: list[int], *, skip: bool) -> None:
+def test_fifo_error_and_timeout_are_both_reported(
+    run: Run, failed: list[int], *, skip: bool
+) -> None:
     """A failed group stays failed, and a timeout in another one fails the remaining messages."""
     processor = batch.SqsFifoPartialProcessor(skip_group_on_error=skip)
     event = events.fifo("ok-0", "fail-1", "ok-2", "ok-3", "block", "ok-5", groups="ABCBCA")
@@ -465,7 +473,7 @@ def test_fifo_an_error_and_a_timeout(run: Run, failed: list[int], *, skip: bool)
     assert bool(outcome.reports) is skip  # without skipping, "block" is not reached
 
 
-def test_a_record_that_swallows_is_done(run: Run) -> None:
+def test_record_that_swallows_the_timeout_is_done(run: Run) -> None:
     """A record that catches the timeout and returns is done, and no further one begins."""
     processor = batch.BatchProcessor(batch.EventType.SQS)
 
@@ -476,7 +484,7 @@ def test_a_record_that_swallows_is_done(run: Run) -> None:
     assert [interrupt["outcome"] for interrupt in outcome.reports[0]["interrupts"]] == ["delivered"]
 
 
-def test_a_record_that_swallows_both_is_done(run: Run) -> None:
+def test_record_that_swallows_the_interrupt_too_is_done(run: Run) -> None:
     """A record that catches the Interrupt as well, and returns, is done."""
     processor = batch.BatchProcessor(batch.EventType.SQS)
 
@@ -486,7 +494,7 @@ def test_a_record_that_swallows_both_is_done(run: Run) -> None:
     assert ended == ["insist"]
 
 
-def test_swallowed_in_the_last_record_leaves_nothing_to_report(run: Run) -> None:
+def test_timeout_swallowed_by_last_record_reports_nothing(run: Run) -> None:
     """If the last record catches the timeout, nothing is reported, though the watchdog fired."""
     processor = batch.BatchProcessor(batch.EventType.SQS)
 
@@ -497,7 +505,7 @@ def test_swallowed_in_the_last_record_leaves_nothing_to_report(run: Run) -> None
 
 
 @pytest.mark.parametrize("interrupt", ["timeout-error", "base", "none"])
-def test_no_record_is_begun_in_the_grace_period(run: Run, interrupt: str) -> None:
+def test_no_record_begins_in_the_grace_period(run: Run, interrupt: str) -> None:
     """No record begins in the grace period, even without interrupts, and a timeout is recorded.
 
     The processor looks at the time before each record.
@@ -524,7 +532,7 @@ def test_no_record_is_begun_in_the_grace_period(run: Run, interrupt: str) -> Non
         assert report["interrupts"] == []
 
 
-def test_a_batch_that_the_clock_ends_begins_no_further_record(run: Run) -> None:
+def test_batch_out_of_time_before_the_watchdog_wakes_still_runs_hooks(run: Run) -> None:
     """A batch whose time is up before the watchdog has woken runs its hooks all the same."""
     processor = batch.BatchProcessor(batch.EventType.SQS)
     shutdown_hook(lambda _details: ended.append("hook"))
@@ -548,7 +556,7 @@ def test_a_batch_that_the_clock_ends_begins_no_further_record(run: Run) -> None:
 
 
 @pytest.mark.parametrize("raises", [True, False])
-def test_the_whole_batch(run: Run, *, raises: bool) -> None:
+def test_raise_on_entire_batch_failure_is_respected(run: Run, *, raises: bool) -> None:
     """If no record was done, the processor's setting says whether to raise."""
     processor = batch.BatchProcessor(batch.EventType.SQS, raise_on_entire_batch_failure=raises)
 
@@ -564,7 +572,7 @@ def test_the_whole_batch(run: Run, *, raises: bool) -> None:
 
 
 @pytest.mark.parametrize("interrupt", ["base", "timeout-error"])
-def test_callable_objects_and_partials(run: Run, interrupt: str) -> None:
+def test_partial_record_handler_is_interrupted(run: Run, interrupt: str) -> None:
     """A partial, which has no frame of its own, is interrupted as well."""
     processor = batch.BatchProcessor(batch.EventType.SQS)
 
@@ -594,7 +602,7 @@ Formatted.__format__ = collections.defaultdict(  # type: ignore[method-assign, a
 ).__getitem__
 
 
-def test_a_handler_in_c() -> None:
+def test_record_handler_in_c_is_interrupted() -> None:
     """A record handler in C, without a frame of its own, is interrupted as well."""
     processor = batch.BatchProcessor(
         batch.EventType.SQS, model=Formatted, raise_on_entire_batch_failure=False
@@ -612,7 +620,7 @@ def test_a_handler_in_c() -> None:
     assert context.get_remaining_time_in_millis() > SECONDS * 1000 / 16
 
 
-def test_the_lambda_context_is_handed_on(run: Run) -> None:
+def test_lambda_context_is_passed_to_the_record_handler(run: Run) -> None:
     """A record handler that asks for the Lambda context gets it, as with Powertools."""
     processor = batch.BatchProcessor(batch.EventType.SQS)
 
@@ -624,7 +632,7 @@ def test_the_lambda_context_is_handed_on(run: Run) -> None:
     assert begun[0] == "request-1"
 
 
-def test_an_interrupt_in_a_library_of_the_record_handlers(run: Run) -> None:
+def test_interrupt_in_an_exception_group_counts_as_timeout(run: Run) -> None:
     """An Interrupt in a group, as a task group raises it, counts as the timeout."""
     processor = batch.BatchProcessor(batch.EventType.SQS)
 
@@ -642,7 +650,7 @@ def test_an_interrupt_in_a_library_of_the_record_handlers(run: Run) -> None:
 @pytest.mark.parametrize(
     "error", [SystemExit(3), KeyboardInterrupt(), BaseExceptionGroup("", [KeyboardInterrupt()])]
 )
-def test_what_is_no_timeout_ends_the_batch_as_ever(run: Run, error: BaseException) -> None:
+def test_other_base_exceptions_end_the_batch(run: Run, error: BaseException) -> None:
     """SystemExit and KeyboardInterrupt end the batch, as with Powertools."""
     processor = batch.BatchProcessor(batch.EventType.SQS)
 
@@ -664,7 +672,7 @@ class Validated(SqsRecordModel):
         return self
 
 
-def test_a_validator_is_cut_at_last_call(run: Run) -> None:
+def test_validator_is_interrupted_at_last_call(run: Run) -> None:
     """A validator is outside of the record handler, so it is interrupted only at last call.
 
     The record is still reported by its name.
@@ -676,7 +684,7 @@ def test_a_validator_is_cut_at_last_call(run: Run) -> None:
     assert outcome.failed == names(1, 2)
 
 
-def test_a_record_that_fails_its_model_keeps_its_name(run: Run) -> None:
+def test_record_failing_validation_is_reported(run: Run) -> None:
     """A record that its model rejects and one with a timeout are both reported."""
     processor = batch.BatchProcessor(batch.EventType.SQS, model=SqsRecordModel)
     event = events.sqs("ok", "pill", "block", "ok")
@@ -720,7 +728,7 @@ class SlowAnswer(batch.BatchProcessor):
         super()._clean()  # type: ignore[no-untyped-call]
 
 
-def test_the_answer_is_not_interrupted(run: Run) -> None:
+def test_building_the_response_is_not_interrupted(run: Run) -> None:
     """The response is given if the time ends while it is made."""
     processor = SlowAnswer(batch.EventType.SQS)
 
@@ -729,7 +737,7 @@ def test_the_answer_is_not_interrupted(run: Run) -> None:
     assert outcome.failed == names(1)
 
 
-def test_the_handler_goes_on_after_a_batch_that_was_cut(run: Run) -> None:
+def test_handler_continues_after_an_interrupted_batch(run: Run) -> None:
     """The handler may use the response of an interrupted batch until last call."""
     processor = batch.BatchProcessor(batch.EventType.SQS)
     pause = threading.Event()
@@ -745,7 +753,9 @@ def test_the_handler_goes_on_after_a_batch_that_was_cut(run: Run) -> None:
     assert response == {"batchItemFailures": [{"itemIdentifier": "message-1"}], "flushed": True}
 
 
-def test_as_a_decorator_and_as_a_context_manager(capfd: pytest.CaptureFixture[str]) -> None:
+def test_decorator_and_context_manager_report_the_timeout(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
     """Powertools' older decorator and context manager answer a timeout in the same way."""
     processor = batch.BatchProcessor(batch.EventType.SQS)
 
@@ -772,7 +782,7 @@ def test_as_a_decorator_and_as_a_context_manager(capfd: pytest.CaptureFixture[st
     assert capfd.readouterr().out.count("watchdog.timeout") >= 2
 
 
-def test_the_next_invocation_is_not_touched(run: Run) -> None:
+def test_next_invocation_is_not_affected(run: Run) -> None:
     """After a timeout the same processor runs the next batch from the start."""
     processor = batch.BatchProcessor(batch.EventType.SQS)
 
@@ -784,7 +794,7 @@ def test_the_next_invocation_is_not_touched(run: Run) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_off_the_main_thread(run: Run, kind: str) -> None:
+def test_batch_on_another_thread_gives_the_same_response(run: Run, kind: str) -> None:
     """In another thread, where interrupts are injected, the answer is the same."""
     processor = batch.BatchProcessor(batch.EventType.SQS)
     found: list[Any] = []
@@ -812,7 +822,7 @@ def test_off_the_main_thread(run: Run, kind: str) -> None:
     assert begun == ["ok", kind]
 
 
-def test_in_a_thread_of_the_handlers_it_is_powertools_own() -> None:
+def test_batch_in_a_handlers_own_thread_behaves_as_powertools() -> None:
     """In a thread that the handler starts, the processor behaves as Powertools', without a shield.
 
     Interrupts land in the handler's thread only.
@@ -875,7 +885,7 @@ def where(
 @pytest.mark.usefixtures("where")
 @pytest.mark.parametrize("position", [0, 1, 2])
 @pytest.mark.parametrize("kind", ["block", "own-block", "own-wrap", "own-again"])
-def test_async_records(run: Run, kind: str, position: int) -> None:
+def test_async_finished_records_stay_done(run: Run, kind: str, position: int) -> None:
     """Records that have ended stay done, whether the loop waits or a task holds it."""
     bodies = ["ok-0", "late-1", "ok-2"]
     bodies[position] = kind
@@ -897,7 +907,7 @@ def test_async_records(run: Run, kind: str, position: int) -> None:
 
 @pytest.mark.usefixtures("where")
 @pytest.mark.parametrize("name", sorted(SOURCES))
-def test_async_every_source(run: Run, name: str) -> None:
+def test_async_errors_and_timeouts_are_reported_for_every_source(run: Run, name: str) -> None:
     """An error and a timeout are reported; a record that ends after the error is done."""
     source = SOURCES[name]
     processor = batch.AsyncBatchProcessor(source.type)
@@ -913,7 +923,7 @@ def test_async_every_source(run: Run, name: str) -> None:
 
 
 @pytest.mark.usefixtures("where")
-def test_async_entries_are_in_the_records_order(run: Run) -> None:
+def test_async_entries_keep_the_order_of_records(run: Run) -> None:
     """``async_process()`` returns an entry for each record, in the records' order."""
     processor = batch.AsyncBatchProcessor(batch.EventType.SQS)
 
@@ -928,7 +938,7 @@ def test_async_entries_are_in_the_records_order(run: Run) -> None:
 
 
 @pytest.mark.usefixtures("where")
-def test_async_a_record_that_catches_its_cancellation_is_done(run: Run) -> None:
+def test_async_record_that_catches_cancellation_is_done(run: Run) -> None:
     """A record that catches its cancellation, cleans up and returns is not reported."""
     processor = batch.AsyncBatchProcessor(batch.EventType.SQS)
 
@@ -940,7 +950,7 @@ def test_async_a_record_that_catches_its_cancellation_is_done(run: Run) -> None:
 
 @pytest.mark.usefixtures("where")
 @pytest.mark.parametrize("kind", ["block", "own-block"])
-def test_async_a_cleanup_is_left_alone(run: Run, kind: str) -> None:
+def test_async_cleanup_is_not_interrupted(run: Run, kind: str) -> None:
     """A record that is cancelled by another one's timeout has time to clean up."""
     processor = batch.AsyncBatchProcessor(batch.EventType.SQS)
 
@@ -962,7 +972,7 @@ def test_async_a_cleanup_is_left_alone(run: Run, kind: str) -> None:
 
 
 @pytest.mark.usefixtures("where")
-def test_async_all_done_just_in_time(run: Run) -> None:
+def test_async_timeout_swallowed_by_last_record_reports_nothing(run: Run) -> None:
     """If the last record catches the timeout, nothing is reported."""
     processor = batch.AsyncBatchProcessor(batch.EventType.SQS)
 
@@ -972,7 +982,7 @@ def test_async_all_done_just_in_time(run: Run) -> None:
 
 
 @pytest.mark.usefixtures("where")
-def test_async_whole_batch_raises(run: Run) -> None:
+def test_async_batch_without_finished_records_raises(run: Run) -> None:
     """If no record was done, the async processor raises as well."""
     processor = batch.AsyncBatchProcessor(batch.EventType.SQS)
 
@@ -981,7 +991,7 @@ def test_async_whole_batch_raises(run: Run) -> None:
 
 
 @pytest.mark.usefixtures("where")
-def test_async_cancellation_of_its_own_is_powertools(run: Run) -> None:
+def test_async_cancellation_without_timeout_ends_the_batch(run: Run) -> None:
     """A record that is cancelled without a timeout ends the batch, as with Powertools."""
 
     async def handler(record: Any) -> None:
@@ -992,7 +1002,7 @@ def test_async_cancellation_of_its_own_is_powertools(run: Run) -> None:
             run(processor, events.sqs("a", "b"), handler)
 
 
-def test_async_a_task_that_outlives_its_cancellation_touches_no_other_batch(
+def test_async_task_resisting_cancellation_never_runs_in_later_batch(
     run: Run, own_loop: asyncio.AbstractEventLoop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A task that resists its cancellation until last call never runs in a later batch.
@@ -1041,7 +1051,7 @@ def reported(response: Any) -> list[Any]:
 @pytest.mark.parametrize("is_watched", [True, False])
 @pytest.mark.parametrize("kind", ["BatchProcessor", "AsyncBatchProcessor"])
 @pytest.mark.parametrize("name", sorted(SOURCES))
-def test_one_record_that_hangs_fails_alone(name: str, kind: str, *, is_watched: bool) -> None:
+def test_hanging_record_fails_alone(name: str, kind: str, *, is_watched: bool) -> None:
     """One record of ten that hangs is reported, and the other nine are done."""
     source = SOURCES[name]
     processor = getattr(batch, kind)(source.type, record_time_limit=LIMIT)
@@ -1054,13 +1064,13 @@ def test_one_record_that_hangs_fails_alone(name: str, kind: str, *, is_watched: 
     [(failure, error, _)] = processor.exceptions
     assert failure is TimeLimitExceeded
     assert re.match(r"interrupted after 0\.\d s, the limit of this block, in ", str(error))
-    assert processor.handler.__name__ == "record_handler", "as it was"
+    assert processor.handler.__name__ == "record_handler", "the handler has not been restored"
 
 
 @pytest.mark.parametrize(
     ("skip", "failed"), [(False, [2, 3, 4, 5, 6, 7, 8, 9]), (True, [2, 4, 6, 8])]
 )
-def test_fifo_keeps_the_order_behind_a_record_that_hangs(failed: list[int], *, skip: bool) -> None:
+def test_fifo_keeps_order_after_a_hanging_message(failed: list[int], *, skip: bool) -> None:
     """After a message that hangs no message of its group, or none at all, is processed."""
     processor = batch.SqsFifoPartialProcessor(skip_group_on_error=skip, record_time_limit=LIMIT)
     bodies = ["ok", "ok", "block", *["ok"] * 7]
@@ -1071,7 +1081,7 @@ def test_fifo_keeps_the_order_behind_a_record_that_hangs(failed: list[int], *, s
     assert len(ended) == 10 - len(failed)
 
 
-def test_two_records_that_hang_fail_each_for_itself() -> None:
+def test_each_hanging_record_fails_with_its_own_limit() -> None:
     """Each of two records that hang exceeds its own limit, and is reported."""
     processor = batch.BatchProcessor(SQS.type, record_time_limit=LIMIT)
 
@@ -1081,7 +1091,7 @@ def test_two_records_that_hang_fail_each_for_itself() -> None:
     assert ended == ["ok", "ok"]
 
 
-def test_a_record_that_swallows_its_limit_once_fails_all_the_same() -> None:
+def test_record_that_swallows_its_limit_still_fails() -> None:
     """A record that catches its limit once gets an Interrupt, and fails with TimeLimitExceeded."""
     processor = batch.BatchProcessor(SQS.type, record_time_limit=LIMIT)
 
@@ -1091,7 +1101,7 @@ def test_a_record_that_swallows_its_limit_once_fails_all_the_same() -> None:
     assert [kind for kind, _, _ in processor.exceptions] == [TimeLimitExceeded]
 
 
-def test_the_invocations_time_may_be_up_first(run: Run) -> None:
+def test_invocation_timeout_before_record_limit_ends_the_batch(run: Run) -> None:
     """If the invocation times out before a record's limit, the batch ends as without a limit."""
     processor = batch.BatchProcessor(SQS.type, record_time_limit=BOUND)
 
@@ -1101,7 +1111,7 @@ def test_the_invocations_time_may_be_up_first(run: Run) -> None:
     assert [kind for kind, _, _ in processor.exceptions] == [LambdaTimeout] * 2
 
 
-def test_a_record_handler_in_c_has_a_limit() -> None:
+def test_record_limit_applies_to_handler_in_c() -> None:
     """A record handler in C has a limit as well; a frame is made for it."""
     processor = batch.BatchProcessor(SQS.type, record_time_limit=LIMIT)
     waits = functools.partial(wait_for, threading.Event())
@@ -1120,7 +1130,7 @@ def wait_for(event: threading.Event, record: Any) -> None:
 @pytest.mark.parametrize(
     "kind", ["BatchProcessor", "AsyncBatchProcessor", "SqsFifoPartialProcessor"]
 )
-def test_what_is_no_limit_is_refused(kind: str, seconds: object) -> None:
+def test_invalid_record_limit_is_refused(kind: str, seconds: object) -> None:
     """The limit must be a positive number, and the error shows a valid one."""
     arguments = [] if "Fifo" in kind else [SQS.type]
 

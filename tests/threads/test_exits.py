@@ -40,7 +40,7 @@ def process(release: threading.Event) -> None:
 
 
 @pytest.mark.parametrize("block", [pool, process], ids=lambda f: f.__name__)
-def test_a_wait_at_the_end_of_a_block_is_cut_before_last_call(
+def test_waiting_exit_is_interrupted_before_last_call(
     block: Callable[[threading.Event], None],
 ) -> None:
     """An ``__exit__`` that only waits is cut halfway to last call.
@@ -68,7 +68,7 @@ def test_a_wait_at_the_end_of_a_block_is_cut_before_last_call(
     assert LAST_CALL * 1.5 < left < GRACE * 0.75
 
 
-def test_a_wait_that_ends_is_not_cut() -> None:
+def test_exit_that_finishes_in_time_is_not_interrupted() -> None:
     """A pool whose work is nearly done can finish it in its ``__exit__``."""
     done: list[str] = []
 
@@ -88,7 +88,7 @@ def test_a_wait_that_ends_is_not_cut() -> None:
     assert done == ["work"]
 
 
-def test_a_join_that_takes_any_oserror_for_the_childs_end_is_interrupted_for_good() -> None:
+def test_process_join_that_drops_timeout_error_is_interrupted() -> None:
     """``Process.join()`` drops a TimeoutError, so an interrupt of another kind ends it."""
 
     def scene() -> bytes:

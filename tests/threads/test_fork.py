@@ -50,7 +50,7 @@ def fork() -> int:
     return child
 
 
-def test_the_parent_is_watched_on_by_the_same_thread() -> None:
+def test_parent_keeps_the_same_watchdog_thread() -> None:
     """One watchdog thread watches a handler that forks ten times."""
 
     def scene() -> None:
@@ -71,7 +71,7 @@ def test_the_parent_is_watched_on_by_the_same_thread() -> None:
     play(scene)
 
 
-def test_a_child_is_not_the_invocation_and_can_watch_handlers_itself() -> None:
+def test_child_has_no_invocation_and_can_watch_its_own() -> None:
     """A forked child has no invocation and no watchdog thread until it watches a handler."""
 
     def child() -> bytes:
@@ -100,7 +100,7 @@ def test_a_child_is_not_the_invocation_and_can_watch_handlers_itself() -> None:
     play(scene)
 
 
-def test_a_timeout_under_way_goes_on_after_a_fork() -> None:
+def test_timeout_continues_after_a_fork() -> None:
     """After a fork the next interrupt lands, and the hooks do not run again."""
 
     def scene() -> None:
@@ -127,7 +127,7 @@ def test_a_timeout_under_way_goes_on_after_a_fork() -> None:
     play(scene)
 
 
-def test_a_handler_that_does_nothing_but_fork_is_interrupted() -> None:
+def test_handler_that_forks_in_a_loop_is_interrupted() -> None:
     """A handler that forks all the time is interrupted before last call.
 
     The code that CPython and this package run around a fork defers no interrupt for long.

@@ -34,7 +34,7 @@ def serialise() -> None:
 
 
 @pytest.mark.parametrize("work", [expression, power, serialise], ids=lambda f: f.__name__)
-def test_code_that_holds_the_gil_is_interrupted_and_hooks_run_before(
+def test_code_holding_the_gil_is_interrupted_after_hooks(
     work: Callable[[], None],
 ) -> None:
     """A nudge of the kernel's timer interrupts code that holds the GIL, after the hooks.
@@ -52,7 +52,7 @@ def test_code_that_holds_the_gil_is_interrupted_and_hooks_run_before(
     left = context.get_remaining_time_in_millis() / 1000
     assert 0.1 < left < 0.3
     assert seen
-    assert left <= seen[0], "the hook came first"
+    assert left <= seen[0], "the hook did not run first"
 
 
 FIRST = """
@@ -67,7 +67,7 @@ except TimeoutError:
 """
 
 
-def test_the_very_first_invocation_may_hold_the_gil_from_its_first_instruction() -> None:
+def test_first_invocation_holding_the_gil_at_once_is_interrupted() -> None:
     """The first invocation is interrupted even if it holds the GIL from its first instruction.
 
     The watchdog's thread has not run yet, so the handler's thread sets the timer.
@@ -79,7 +79,7 @@ def test_the_very_first_invocation_may_hold_the_gil_from_its_first_instruction()
     assert "interrupted" in done.stdout
 
 
-def test_the_timer_is_silent_after_the_invocation() -> None:
+def test_timer_does_not_ring_after_the_invocation() -> None:
     """After the invocation the timer does not ring any more."""
     with pytest.raises(LambdaTimeout):
         watch(grace_period=0.05)(lambda _e, _c: expression())({}, Context(0.4))
@@ -87,7 +87,7 @@ def test_the_timer_is_silent_after_the_invocation() -> None:
     assert landed_outside(0.1) == []
 
 
-def test_timer_rings_once_set_and_not_once_stopped() -> None:
+def test_timer_rings_when_set_and_not_when_stopped() -> None:
     """The kernel's timer rings once it is set, and does not once it is stopped."""
     number = signal.SIGRTMIN + 5
     rings: list[int] = []
@@ -95,7 +95,7 @@ def test_timer_rings_once_set_and_not_once_stopped() -> None:
     timer = ThreadTimer(number, threading.get_native_id())
     try:
         if not timer.available:
-            pytest.skip("no timer_create on this system: the watchdog does without")
+            pytest.skip("timer_create is not available here")
         timer.set(0.001, 0.001)
         threading.Event().wait(0.05)
         timer.stop()

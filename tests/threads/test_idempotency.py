@@ -107,7 +107,7 @@ def translated() -> Any:
         raise TimeoutError("out of time") from interrupt
 
 
-def test_a_timeout_clears_the_record(store: Store) -> None:
+def test_lambda_timeout_deletes_the_record(store: Store) -> None:
     """LambdaTimeout is an Exception, so Powertools deletes the record, and a retry may work."""
     handler = charging(store)
 
@@ -119,7 +119,7 @@ def test_a_timeout_clears_the_record(store: Store) -> None:
     assert store.statuses == ["COMPLETED"]
 
 
-def test_an_interrupt_leaves_it_until_the_hard_deadline(store: Store) -> None:
+def test_interrupt_leaves_record_until_hard_deadline(store: Store) -> None:
     """An Interrupt leaves the record in progress, and a retry is refused until the hard deadline.
 
     Powertools does not catch it, because it is a BaseException.
@@ -141,9 +141,9 @@ def test_an_interrupt_leaves_it_until_the_hard_deadline(store: Store) -> None:
 
 @pytest.mark.skipif(
     tuple(map(int, importlib.metadata.version("aws-lambda-powertools").split(".")[:2])) < (3, 35),
-    reason="Powertools before 3.35 takes such a record for one that has expired",
+    reason="Powertools before 3.35 treats such a record as expired",
 )
-def test_without_the_context_it_stays(store: Store) -> None:
+def test_record_stays_without_the_lambda_context(store: Store) -> None:
     """Without the context Powertools knows no deadline, so the record stays until it expires.
 
     That is after an hour.
@@ -164,7 +164,7 @@ def test_without_the_context_it_stays(store: Store) -> None:
         handler(event, Context(30.0))
 
 
-def test_an_interrupt_that_is_translated_clears_it(store: Store) -> None:
+def test_interrupt_translated_to_exception_deletes_the_record(store: Store) -> None:
     """An Interrupt that user code turns into an Exception lets Powertools delete the record.
 
     Outside it is still this timeout.
@@ -177,7 +177,7 @@ def test_an_interrupt_that_is_translated_clears_it(store: Store) -> None:
     assert store.items == {}
 
 
-def test_the_decorator_of_the_handler(store: Store) -> None:
+def test_idempotent_decorator_passes_the_context(store: Store) -> None:
     """``@idempotent`` passes the handler's context to Powertools by itself."""
 
     @watch
@@ -204,7 +204,7 @@ class SlowStore(Store):
         return super().set(name, value, ex, nx=nx)
 
 
-def test_an_interrupt_in_the_saving_of_the_result() -> None:
+def test_interrupt_while_saving_the_result_leaves_the_record() -> None:
     """An Interrupt lands while the result is saved, and the record stays in progress.
 
     Powertools would take a timeout for an error of its store.
@@ -219,7 +219,7 @@ def test_an_interrupt_in_the_saving_of_the_result() -> None:
     assert raised.value.__cause__ is None
 
 
-def test_records_of_a_batch(store: Store) -> None:
+def test_batch_keeps_only_completed_records(store: Store) -> None:
     """In a batch completed records stay, and interrupted or unstarted ones have no record."""
     processor = batch.BatchProcessor(batch.EventType.SQS)
     config = IdempotencyConfig(event_key_jmespath="messageId")

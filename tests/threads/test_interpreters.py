@@ -71,9 +71,7 @@ def play(scene: str) -> list[str]:
 
 
 @pytest.mark.parametrize("isolated", [True, False], ids=["isolated", "legacy"])
-def test_in_a_sub_interpreter_the_handler_runs_unwatched_and_the_log_says_so(
-    *, isolated: bool
-) -> None:
+def test_handler_in_sub_interpreter_runs_unwatched_with_warning(*, isolated: bool) -> None:
     """In a sub-interpreter the handler runs unwatched, with one warning in the log.
 
     The interpreter can be used again and ended, with or without a watchdog in the main one.
@@ -96,7 +94,7 @@ for _ in range(2):
 
 
 @pytest.mark.parametrize("isolated", [True, False], ids=["isolated", "legacy"])
-def test_a_handler_may_have_a_sub_interpreter(*, isolated: bool) -> None:
+def test_handler_using_a_sub_interpreter_is_interrupted(*, isolated: bool) -> None:
     """A handler that uses a sub-interpreter is interrupted, after the code that runs in it."""
     printed = play(f"""
 def has_one(script):
@@ -129,7 +127,7 @@ time_out("import time; time.sleep(1.8)", 2.0)
 
 
 @pytest.mark.parametrize("missing", ["faulthandler", "opcode"])
-def test_what_cannot_be_imported_leaves_the_handler_unwatched_and_running(missing: str) -> None:
+def test_failed_import_leaves_handler_running_unwatched(missing: str) -> None:
     """If a module cannot be imported, the handler runs unwatched, and the log says why."""
     printed = play(f"""
 sys.modules[{missing!r}] = None

@@ -53,7 +53,7 @@ def call(
     return held[0]
 
 
-def test_calls_that_nobody_has_seen_share_one_object(observed: Observed) -> None:
+def test_unobserved_calls_reuse_one_object(observed: Observed) -> None:
     """Calls that no other code has seen share one object, without their event and context."""
     one, other = call(observed), call(observed)
 
@@ -61,7 +61,7 @@ def test_calls_that_nobody_has_seen_share_one_object(observed: Observed) -> None
     assert (one.event, one.context, one.is_open, one.firing) == (None, None, False, None)
 
 
-def test_what_has_been_called_is_not_kept_alive(observed: Observed) -> None:
+def test_event_is_not_kept_alive_after_the_call(observed: Observed) -> None:
     """The event is not kept alive after the call: it can have tens of megabytes."""
 
     class Event:
@@ -87,7 +87,7 @@ SEES: dict[str, Callable[[], object]] = {
 
 
 @pytest.mark.parametrize("who", SEES)
-def test_what_has_been_seen_stays_the_same_invocation(observed: Observed, who: str) -> None:
+def test_observed_invocation_is_not_reused(observed: Observed, who: str) -> None:
     """An invocation that other code has seen is not reused, so a later call cannot change it."""
     one = call(observed, SEES[who])
     times = (one.start, one.limit, one.due)
@@ -99,7 +99,7 @@ def test_what_has_been_seen_stays_the_same_invocation(observed: Observed, who: s
     assert other.shields == 0
 
 
-def test_what_is_seen_between_two_calls_is_nothing(observed: Observed) -> None:
+def test_look_between_calls_finds_no_invocation(observed: Observed) -> None:
     """A look between two calls finds no invocation, and the next call gets another object."""
     one = call(observed)
 
@@ -110,7 +110,7 @@ def test_what_is_seen_between_two_calls_is_nothing(observed: Observed) -> None:
 
 
 @pytest.mark.parametrize("ends", ["before the look", "after the look"])
-def test_whoever_looks_at_an_end_sees_it_or_is_seen(observed: Observed, ends: str) -> None:
+def test_look_during_call_end_is_consistent(observed: Observed, ends: str) -> None:
     """A look at the end of a call either finds it closed, or makes the call keep its object.
 
     The thread closes and then reads the mark, and the other marks it and then reads whether it is
@@ -152,7 +152,7 @@ def test_whoever_looks_at_an_end_sees_it_or_is_seen(observed: Observed, ends: st
     assert call(observed) is not one
 
 
-def test_what_is_marked_while_it_is_armed_keeps_that_call_for_good(observed: Observed) -> None:
+def test_object_marked_while_arming_belongs_to_that_call(observed: Observed) -> None:
     """An object that is marked after the thread's look, while it is armed, is for that call only.
 
     The watchdog finds it closed, and then open and complete, and the call's end releases it.
@@ -181,7 +181,7 @@ def test_what_is_marked_while_it_is_armed_keeps_that_call_for_good(observed: Obs
     assert call(observed) is not first
 
 
-def test_an_error_of_a_handler_called_by_another_is_its_own(observed: Observed) -> None:
+def test_error_of_nested_handler_is_passed_through(observed: Observed) -> None:
     """The KeyError of a nested watched handler gets out, though the guard catches one itself.
 
     A thread's first call asks for its object in a ``try``.
@@ -201,7 +201,7 @@ def test_an_error_of_a_handler_called_by_another_is_its_own(observed: Observed) 
 
 
 @pytest.mark.parametrize("form", ["entrypoint", "@watch"])
-def test_there_is_no_check_point_while_an_invocation_is_armed(form: str) -> None:
+def test_arming_has_no_signal_check_point(form: str) -> None:
     """CPython looks at no signal while an invocation is armed, from the first store to the last.
 
     A user's signal handler that ran in between could call a watched handler itself, and leave its

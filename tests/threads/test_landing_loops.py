@@ -28,7 +28,7 @@ SECONDS = 0.06
 @pytest.mark.untraced
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # a coroutine was cut before it began
 @pytest.mark.parametrize("name", [*LOOPS, *ASYNC_LOOPS])
-def test_whatever_the_loop_was_doing_it_leaves_nothing_behind(name: str) -> None:
+def test_interrupted_loop_leaves_nothing_behind(name: str) -> None:
     """A timeout of 60 ms, which has the shortest patience, leaves nothing behind."""
     verdicts = [strike(name, SECONDS) for _ in range(ROUNDS)]
 
@@ -36,12 +36,12 @@ def test_whatever_the_loop_was_doing_it_leaves_nothing_behind(name: str) -> None
 
 
 @pytest.mark.untraced
-@pytest.mark.skipif(sys.version_info < (3, 12), reason="an injection does not see where it lands")
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="an injection cannot choose where it lands")
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 @pytest.mark.parametrize(
     "name", ["exit_stack_with_a_lock", "acquire_and_try", "a_finally", "path_exists"]
 )
-def test_off_the_main_thread_it_leaves_nothing_behind_either(
+def test_interrupted_loop_on_another_thread_leaves_nothing_behind(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In another thread, which is tapped and traced to a safe point, nothing is left behind."""
@@ -58,7 +58,7 @@ def test_off_the_main_thread_it_leaves_nothing_behind_either(
 
 
 @pytest.mark.untraced
-def test_a_library_whose_call_returned_first_is_where_the_thread_was_met(
+def test_library_that_returned_before_landing_is_recorded(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     """The library in which the thread was met is recorded, though its call returned first.

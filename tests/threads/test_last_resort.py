@@ -95,7 +95,7 @@ def run_off_the_main_thread(free: threading.Event) -> tuple[threading.Thread, li
     return worker, results
 
 
-def test_a_handler_that_comes_back_during_the_last_resort_does_not_answer_again(
+def test_handler_returning_during_last_resort_does_not_answer(
     last_resort: StayingOn, api: Api
 ) -> None:
     """A handler that returns while the watchdog posts the answer waits, and does not answer."""
@@ -106,13 +106,13 @@ def test_a_handler_that_comes_back_during_the_last_resort_does_not_answer_again(
     assert firing is not None
 
     free.set()
-    eventually(lambda: not firing.invocation.is_open, "the handler has returned")
+    eventually(lambda: not firing.invocation.is_open, "the handler to return")
     assert results == []
     api.gate.open()
-    eventually(lambda: api.posted == ["request-1: LambdaTimeout"], "the answer is out")
+    eventually(lambda: api.posted == ["request-1: LambdaTimeout"], "the answer to be posted")
 
     worker.join(0.1)
-    assert worker.is_alive(), "it waits until the process goes"
+    assert worker.is_alive(), "the handler did not wait for the process to exit"
     assert results == []
     last_resort.end.open()
     worker.join(BOUND)
@@ -123,9 +123,7 @@ def test_a_handler_that_comes_back_during_the_last_resort_does_not_answer_again(
     [403, ConnectionRefusedError("nobody there"), ValueError("Invalid header value")],
     ids=lambda refusal: type(refusal).__name__,
 )
-def test_an_answer_that_is_not_taken_is_the_handlers_to_give(
-    api: Api, refusal: Exception | int
-) -> None:
+def test_handler_answers_if_the_post_fails(api: Api, refusal: Exception | int) -> None:
     """If the post fails, the handler's result is the answer."""
     if isinstance(refusal, int):
         api.status = refusal
@@ -143,7 +141,7 @@ def test_an_answer_that_is_not_taken_is_the_handlers_to_give(
     assert api.posted == []
 
 
-def test_a_handler_that_came_back_first_answers_for_itself(
+def test_handler_that_returns_first_answers_itself(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """If the handler returns before the watchdog claims the answer, nothing is posted."""
@@ -164,5 +162,5 @@ def test_a_handler_that_came_back_first_answers_for_itself(
     assert results == ["the handler's own"]
 
     gate.open()
-    eventually(lambda: not process_watchdog.escalations, "the watchdog is done with it")
+    eventually(lambda: not process_watchdog.escalations, "the watchdog to finish")
     assert api.posted == []

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 pytestmark = [
     pytest.mark.skipif(
         not hasattr(asyncio.BaseEventLoop, "_run_forever_cleanup"),
-        reason="no function of its own there for the end of a run",
+        reason="this Python has no separate function for the end of a run",
     ),
     pytest.mark.untraced,
 ]
@@ -62,7 +62,7 @@ def on_another_thread(call: Callable[[], None]) -> None:
         raise failures[0]
 
 
-def test_an_async_handlers() -> None:
+def test_async_handler_loop_can_run_again() -> None:
     """An async handler that had ended gives its answer, and the next one runs on the same loop."""
     gate = Gate()
     loops: list[object] = []
@@ -86,7 +86,7 @@ def test_an_async_handlers() -> None:
 
 # asyncio.run() cannot run this coroutine in such a loop.
 @pytest.mark.filterwarnings("ignore:coroutine 'BaseEventLoop.shutdown_asyncgens':RuntimeWarning")
-def test_one_that_the_handler_runs_by_itself() -> None:
+def test_asyncio_run_works_again_after_interrupted_run() -> None:
     """After an interrupt at the end of its run, ``asyncio.run`` works in the same thread."""
     gate = Gate()
     loops: list[asyncio.AbstractEventLoop] = []

@@ -103,7 +103,7 @@ def iterates(_event: object, _context: object) -> None:
     [calls, counts, counts_on_one_line, does_nothing, several_lines, in_a_with, branches, iterates],
     ids=lambda f: f.__name__,
 )
-def test_a_tight_loop_is_interrupted_and_its_finally_runs(
+def test_tight_loop_is_interrupted_and_its_finally_runs(
     loop: Callable[[object, object], None],
 ) -> None:
     """Each timeout interrupts a tight loop, runs its ``finally`` and leaves no tracer."""
@@ -119,7 +119,7 @@ def test_a_tight_loop_is_interrupted_and_its_finally_runs(
     assert sys.gettrace() is before
 
 
-def test_a_tracer_of_somebody_elses_is_left_in_place() -> None:
+def test_foreign_tracer_is_left_in_place() -> None:
     """Under a debugger or coverage tool the loop is interrupted, and the tool's tracer stays."""
 
     def tracer(_frame: object, _event: str, _argument: object) -> None:

@@ -42,7 +42,7 @@ async def turn_and_turn_again() -> None:
         await asyncio.sleep(0)
 
 
-def test_a_nudge_between_a_callbacks_turn_and_its_call_loses_no_task() -> None:
+def test_nudge_before_callback_runs_loses_no_task() -> None:
     """A nudge between taking a callback from the queue and calling it does not lose its task.
 
     The handler is interrupted at the grace period and not at last call.
@@ -64,5 +64,5 @@ def test_a_nudge_between_a_callbacks_turn_and_its_call_loses_no_task() -> None:
     with pytest.raises(LambdaTimeout):
         handler("spin", context)
 
-    assert context.get_remaining_time_in_millis() > 350, "not only at last call"
+    assert context.get_remaining_time_in_millis() > 350, "interrupted only at last call"
     assert handler("next", Context(5.0)) == "next"

@@ -64,7 +64,7 @@ except LambdaTimeout:
 """
 
 
-def test_the_main_thread_is_nudged_although_others_came_first() -> None:
+def test_main_thread_is_nudged_after_invocations_on_other_threads() -> None:
     """The first invocation on the main thread rings and is nudged, after others elsewhere.
 
     The watchdog sleeps for an earlier deadline then, so nothing else would wake it in time.
@@ -80,7 +80,7 @@ def test_the_main_thread_is_nudged_although_others_came_first() -> None:
     assert 0.85 < float(done.stdout.splitlines()[-1]) < 1.0, done.stdout
 
 
-def test_all_time_out_at_once_and_each_by_its_own_interrupt(
+def test_simultaneous_timeouts_each_get_their_own_interrupt(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     """Of simultaneous timeouts the main thread's is nudged, and the others are injected."""
@@ -109,7 +109,7 @@ def test_all_time_out_at_once_and_each_by_its_own_interrupt(
 
 
 @pytest.mark.parametrize("late", ["main", "worker"])
-def test_a_timeout_in_one_thread_is_none_in_the_other(late: str) -> None:
+def test_timeout_in_one_thread_does_not_affect_another(late: str) -> None:
     """A handler in one thread is not affected by a timeout in another one."""
     outcomes = Outcomes()
     over = threading.Event()
@@ -135,7 +135,7 @@ def test_a_timeout_in_one_thread_is_none_in_the_other(late: str) -> None:
     assert outcomes.stray == {"main": [], "worker": []}
 
 
-def test_a_watched_handler_in_a_thread_of_a_watched_handler_is_an_invocation_of_its_own() -> None:
+def test_watched_handler_in_nested_thread_is_its_own_invocation() -> None:
     """A watched handler in a thread of a watched handler times out by itself."""
     outcomes = Outcomes()
 

@@ -45,7 +45,7 @@ class Lines:
         self.kinds = ["metric" if "_aws" in line else "record" for line in lines]
 
 
-def test_the_line_is_powertools_own(capfd: pytest.CaptureFixture[str]) -> None:
+def test_metric_line_equals_powertools(capfd: pytest.CaptureFixture[str]) -> None:
     """The line equals what Powertools itself writes for the same metric."""
     before = time.time()
 
@@ -67,7 +67,7 @@ def test_the_line_is_powertools_own(capfd: pytest.CaptureFixture[str]) -> None:
     assert before * 1000 - 1 <= stamp <= time.time() * 1000
 
 
-def test_outcomes(capfd: pytest.CaptureFixture[str]) -> None:
+def test_each_outcome_is_a_dimension(capfd: pytest.CaptureFixture[str]) -> None:
     """Each outcome is a dimension of its own, and without a timeout there is no line."""
 
     def catching(_event: object, _context: object) -> str:
@@ -95,7 +95,9 @@ class NoImports(MetaPathFinder):
         self.names.append(fullname)
 
 
-def test_stuck(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stuck_handler_metric_needs_no_lock_or_import(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The watchdog's thread writes the metric without logging's lock and without imports."""
     finder = NoImports()
     powertools_logger = logging.getLogger("aws_lambda_powertools")
@@ -125,7 +127,7 @@ def test_stuck(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatc
     assert finder.names == []
 
 
-def test_the_users_metrics_are_not_touched(
+def test_user_metrics_are_not_changed(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The user's metrics, dimensions and service are neither changed nor written with ours."""
@@ -150,10 +152,11 @@ def test_the_users_metrics_are_not_touched(
 
 
 @pytest.mark.skipif(
-    not hasattr(functions, "is_metrics_disabled"), reason="this Powertools has no such switch yet"
+    not hasattr(functions, "is_metrics_disabled"),
+    reason="this version of Powertools lacks the switch",
 )
 @pytest.mark.parametrize("variable", ["POWERTOOLS_METRICS_DISABLED", "POWERTOOLS_DEV"])
-def test_powertools_switches_hold(
+def test_powertools_switches_disable_the_metric(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, variable: str
 ) -> None:
     """The switches that turn Powertools' metrics off apply to this metric as well."""
@@ -165,7 +168,7 @@ def test_powertools_switches_hold(
     assert Lines(capfd).kinds == ["record"]
 
 
-def test_from_the_environment_and_without_a_function_name(
+def test_namespace_from_environment_and_unknown_function_name(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The environment variable alone sets the namespace; a missing function name is "unknown".
@@ -184,7 +187,7 @@ def test_from_the_environment_and_without_a_function_name(
     assert line["function_name"] == "unknown"
 
 
-def test_the_inner_handlers_namespace_holds(capfd: pytest.CaptureFixture[str]) -> None:
+def test_inner_handler_namespace_is_used(capfd: pytest.CaptureFixture[str]) -> None:
     """In a handler that is watched twice, the inner namespace is used, and once."""
     inner = watch(metrics_namespace="Inner")(lambda _e, _c: block())
 
@@ -205,7 +208,7 @@ assert "aws_lambda_powertools.metrics" in sys.modules
 """
 
 
-def test_a_cold_start_without_it_loads_no_powertools() -> None:
+def test_powertools_is_not_imported_without_a_namespace() -> None:
     """Powertools is imported at the start only if a namespace is set."""
     done = subprocess.run(
         [sys.executable, "-c", UNSET],

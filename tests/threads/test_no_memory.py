@@ -45,7 +45,7 @@ def fails_twice(function: Callable[..., Any]) -> Callable[..., Any]:
     ],
     ids=lambda value: value if isinstance(value, str) else None,
 )
-def test_what_there_was_no_memory_for_is_tried_again(
+def test_interrupt_lands_after_memory_errors(
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
     holder: object,
@@ -83,7 +83,7 @@ def with_a_hook(ran: list[int]) -> Callable[..., Any]:
     return watchdog.watch
 
 
-def test_a_thread_that_cannot_be_started_for_want_of_memory_is_no_error(
+def test_interrupt_lands_without_hooks_if_their_thread_has_no_memory(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """If memory is too short to start the hooks' thread, the interrupt lands without the hooks."""

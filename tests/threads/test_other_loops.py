@@ -104,7 +104,7 @@ MAINS: Final[tuple[Main, ...]] = (
 @pytest.fixture
 def uvloop() -> Iterator[Any]:
     """Install uvloop as the policy, so that the loop kept for async handlers is uvloop's."""
-    module = pytest.importorskip("uvloop", reason="uvloop cannot be installed here")
+    module = pytest.importorskip("uvloop", reason="uvloop is not available")
     seen.clear()
     ident = threading.get_ident()
     kept = _async._kept.pop(ident, None)
@@ -139,7 +139,7 @@ async def which_loop() -> str:
 
 
 @pytest.mark.parametrize("main", MAINS, ids=lambda main: main.__name__)
-def test_an_async_handler_on_uvloop_is_interrupted(
+def test_async_handler_on_uvloop_is_interrupted(
     uvloop: object, main: Main, caplog: pytest.LogCaptureFixture
 ) -> None:
     """An async handler on uvloop is interrupted.
@@ -154,10 +154,10 @@ def test_an_async_handler_on_uvloop_is_interrupted(
     waits = main is has_a_task_that_swallows
     assert time_out(handler) >= (0.0 if waits else 0.15)
     assert "cleaned" in seen
-    assert "Loop._read_from_self" not in caplog.text, "landed where it is lost"
+    assert "Loop._read_from_self" not in caplog.text, "the interrupt landed where it is lost"
 
 
-def test_what_last_call_leaves_in_uvloop_never_runs_again(uvloop: object) -> None:
+def test_task_left_in_uvloop_after_last_call_never_runs_again(uvloop: object) -> None:
     """A task that uvloop still has after last call never runs again.
 
     Neither its timer nor a cancellation wakes it.
@@ -189,13 +189,13 @@ def test_what_last_call_leaves_in_uvloop_never_runs_again(uvloop: object) -> Non
 
     time_out(handler)
 
-    assert len(turns) > 1, "it has been told to end"
+    assert len(turns) > 1, "the task was not cancelled"
     assert handler("wait", Context(30.0)) == "uvloop"
 
 
 @pytest.mark.parametrize("main", MAINS, ids=lambda main: main.__name__)
 @pytest.mark.parametrize("how", ["uvloop.run", "asyncio.run"])
-def test_a_handler_that_runs_uvloop_is_interrupted(
+def test_handler_that_runs_uvloop_is_interrupted(
     uvloop: Any, main: Main, how: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A handler that calls ``uvloop.run``, or ``asyncio.run`` with its policy, is interrupted."""
@@ -213,7 +213,7 @@ def test_a_handler_that_runs_uvloop_is_interrupted(
 
 
 @pytest.mark.parametrize("kind", ["asyncio", "uvloop"])
-def test_connections_and_context_survive_and_leftovers_do_not(
+def test_loop_connections_and_context_survive_timeouts(
     request: pytest.FixtureRequest, kind: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """Loop, connections and context survive an invocation or a timeout; leftover tasks do not."""
@@ -315,7 +315,7 @@ def gevent_script(text: str) -> subprocess.CompletedProcess[str]:
     """Run the script in its own process, because what gevent patches stays patched."""
     # gevent is not imported here: the interrupts of later tests would take its hub into account.
     if importlib.util.find_spec("gevent") is None:
-        pytest.skip("gevent cannot be installed here")
+        pytest.skip("gevent is not available")
     return subprocess.run(
         [sys.executable, "-c", text],
         cwd=ROOT,
@@ -327,7 +327,7 @@ def gevent_script(text: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_a_handler_under_gevent_is_interrupted() -> None:
+def test_handler_under_gevent_is_interrupted() -> None:
     """A handler is interrupted in gevent's sleeps, pools and events.
 
     The package is imported before gevent patches, as by the entrypoint.
@@ -339,7 +339,7 @@ def test_a_handler_under_gevent_is_interrupted() -> None:
     assert done.stdout.count("watchdog.timeout") == 12  # event and message of six timeouts
 
 
-def test_threads_patched_before_the_import_are_warned_of() -> None:
+def test_gevent_patching_before_import_gives_warning() -> None:
     """If gevent patches before the import, a warning says to import the package first.
 
     The watchdog would be a greenlet, and its protection would be off without notice.

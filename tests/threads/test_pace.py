@@ -27,7 +27,7 @@ def own_interval() -> Iterator[None]:
     sys.setswitchinterval(before)
 
 
-def test_it_is_short_in_a_timeout_and_the_programs_own_afterwards() -> None:
+def test_switch_interval_is_short_only_during_a_timeout() -> None:
     """The interval is short in the hooks and in the cleanup, and the program's own otherwise."""
     seen: list[float] = []
     watchdog = Watchdog(grace_period=0.2)
@@ -43,13 +43,13 @@ def test_it_is_short_in_a_timeout_and_the_programs_own_afterwards() -> None:
 
     with pytest.raises(LambdaTimeout):
         handler({}, Context(0.8))
-    eventually(lambda: not process_watchdog.escalations, "the watchdog to be done")
-    eventually(lambda: sys.getswitchinterval() == OWN, "the interval to be back")
+    eventually(lambda: not process_watchdog.escalations, "the watchdog to finish")
+    eventually(lambda: sys.getswitchinterval() == OWN, "the interval to be restored")
 
     assert seen == [OWN, QUICK, QUICK]
 
 
-def test_it_is_the_programs_own_while_an_early_stages_work_is_done() -> None:
+def test_switch_interval_is_restored_after_an_early_stage() -> None:
     """After an early stage's hooks the interval is the program's own again.
 
     A warning long before the deadline does not shorten it for the rest of the invocation.
@@ -61,7 +61,7 @@ def test_it_is_the_programs_own_while_an_early_stages_work_is_done() -> None:
     @watchdog.watch
     def handler(_event: object, _context: object) -> float:
         eventually(lambda: bool(ran), "the early hook to run")
-        eventually(lambda: sys.getswitchinterval() == OWN, "the interval to be back")
+        eventually(lambda: sys.getswitchinterval() == OWN, "the interval to be restored")
         return sys.getswitchinterval()
 
     try:

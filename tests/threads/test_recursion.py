@@ -26,7 +26,7 @@ def block_at(depth: int) -> None:
 
 
 @pytest.mark.parametrize("frames", [6, 7, 8, 10, 12, 16, 20, 30, 50])
-def test_the_interrupt_lands_near_the_recursion_limit(frames: int) -> None:
+def test_interrupt_lands_near_the_recursion_limit(frames: int) -> None:
     """The interrupt lands where fewer frames are left than the decision needs.
 
     The handler does not get a RecursionError of the package's.
@@ -45,7 +45,9 @@ def test_the_interrupt_lands_near_the_recursion_limit(frames: int) -> None:
 
 @pytest.mark.parametrize("is_main", [True, False])
 @pytest.mark.parametrize("frames", [2, 3, 4, 6, 8, 12, 20])
-def test_it_lands_there_in_a_thread_that_computes(frames: int, *, is_main: bool) -> None:
+def test_interrupt_lands_near_the_recursion_limit_in_computing_thread(
+    frames: int, *, is_main: bool
+) -> None:
     """The interrupt lands in a deep thread that computes, which is traced to a safe point."""
     limit = sys.getrecursionlimit()
     errors: list[BaseException] = []
@@ -77,7 +79,7 @@ def test_it_lands_there_in_a_thread_that_computes(frames: int, *, is_main: bool)
     assert sys.getrecursionlimit() == limit
 
 
-def test_a_handler_in_endless_recursion_keeps_its_own_error() -> None:
+def test_endless_recursion_raises_the_handlers_own_error() -> None:
     """A handler in endless recursion gets its own RecursionError, long before the timeout."""
 
     @watch

@@ -63,7 +63,7 @@ def in_a_thread(_event: object, _context: object) -> None:
         (elsewhere, in_a_thread, "cause"),
     ],
 )
-def test_the_record_names_the_cause_and_not_only_the_place(
+def test_record_names_where_the_time_was_spent(
     call: Callable[[Any], None],
     handler: Callable[..., Any],
     function: str,
@@ -82,7 +82,7 @@ def test_the_record_names_the_cause_and_not_only_the_place(
     assert share == pytest.approx(0.8, abs=0.1)
 
 
-def test_a_handler_that_ends_in_the_second_half_leaves_nothing(
+def test_handler_that_ends_after_samples_has_no_record(
     watchdog_timeouts: list[dict[str, Any]],
 ) -> None:
     """A handler that ends after some samples has no firing and no record."""
@@ -91,7 +91,9 @@ def test_a_handler_that_ends_in_the_second_half_leaves_nothing(
     @watch
     def handler(_event: object, _context: object) -> str:
         invocation = active[get_ident()]
-        eventually(lambda: process_watchdog._sampling.of(invocation), "the first sample")
+        eventually(
+            lambda: process_watchdog._sampling.of(invocation), "the first sample to be taken"
+        )
         seen.extend([process_watchdog._sampling.of(invocation), invocation.firing])
         return "done"
 
@@ -104,7 +106,7 @@ def test_a_handler_that_ends_in_the_second_half_leaves_nothing(
 
 
 @pytest.mark.parametrize("put_off", [False, True])
-def test_a_block_rings_although_the_thread_wakes_for_a_sample_before(
+def test_time_limit_rings_despite_an_earlier_sample(
     monkeypatch: pytest.MonkeyPatch, *, put_off: bool
 ) -> None:
     """A block wakes the watchdog even if it will wake for a sample before.
@@ -131,7 +133,7 @@ def test_a_block_rings_although_the_thread_wakes_for_a_sample_before(
 
 
 @pytest.mark.alone
-def test_what_looking_costs_in_processor_time() -> None:
+def test_samples_take_little_processor_time() -> None:
     """Twenty samples of a handler that waits take less than 3 ms of processor time.
 
     The goal is 1 ms; it was 5 ms when each sample set the kernel's timers anew.

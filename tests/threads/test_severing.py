@@ -69,7 +69,7 @@ class Blocked:
         self.result: Any = None
         self.thread = threading.Thread(target=self._run)
         self.thread.start()
-        eventually(lambda: syscalls.blocked_in(self.native_id), "the thread is blocked")
+        eventually(lambda: syscalls.blocked_in(self.native_id), "the thread to block")
 
     def _run(self) -> None:
         self.native_id = threading.get_native_id()
@@ -104,7 +104,7 @@ os.kill(process, signal.SIGCONT)
 """
 
 
-def begin_anew(blocked: Blocked) -> None:
+def repeat_call(blocked: Blocked) -> None:
     """Stop and continue the process, so that the call is repeated as after a nudge."""
     turns = syscalls.turns(blocked.native_id)
     child = subprocess.Popen(
@@ -116,8 +116,8 @@ def begin_anew(blocked: Blocked) -> None:
         ]
     )
     child.wait(BOUND)
-    eventually(lambda: syscalls.turns(blocked.native_id) != turns, "it has been back")
-    eventually(lambda: syscalls.blocked_in(blocked.native_id), "it is blocked again")
+    eventually(lambda: syscalls.turns(blocked.native_id) != turns, "the call to return")
+    eventually(lambda: syscalls.blocked_in(blocked.native_id), "the call to block again")
 
 
 # ---- real timeouts -----------------------------------------------------------------------------
@@ -137,7 +137,7 @@ def record(capfd: pytest.CaptureFixture[str]) -> dict[str, Any]:
     return told
 
 
-def test_a_connection_that_c_code_waits_for_is_shut_down(
+def test_connection_awaited_by_c_code_is_shut_down(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     """A connection that C code waits for is shut down, and the record has its address only.
@@ -150,10 +150,10 @@ def test_a_connection_that_c_code_waits_for_is_shut_down(
         host, port = theirs.getsockname()
 
     assert record(capfd)["severed"] == [f"{host}:{port}"]
-    assert 1.5 < took < 1.5 + 0.375, "behind the grace period's begin, before last call"
+    assert 1.5 < took < 1.5 + 0.375, "not between grace period and last call"
 
 
-def test_a_child_that_c_code_waits_for_is_ended(capfd: pytest.CaptureFixture[str]) -> None:
+def test_child_awaited_by_c_code_is_ended(capfd: pytest.CaptureFixture[str]) -> None:
     """A child that C code waits for is ended with all its children.
 
     ``system()`` waits for a shell.
@@ -172,7 +172,7 @@ def test_a_child_that_c_code_waits_for_is_ended(capfd: pytest.CaptureFixture[str
     eventually(has_ended, "the shell's child to end")
 
 
-def test_an_error_that_the_cut_call_raises_is_this_timeout() -> None:
+def test_error_of_severed_call_is_lambda_timeout() -> None:
     """If the severed call raises an error, the caller gets LambdaTimeout.
 
     No interrupt lands, because the handler comes to no check point.
@@ -188,7 +188,7 @@ def test_an_error_that_the_cut_call_raises_is_this_timeout() -> None:
 
 
 @pytest.mark.parametrize("setting", [True, False])
-def test_what_a_nudge_reaches_is_never_cut(
+def test_wait_reached_by_nudge_is_not_severed(
     setting: bool,  # noqa: FBT001
     capfd: pytest.CaptureFixture[str],
 ) -> None:
@@ -202,7 +202,7 @@ def test_what_a_nudge_reaches_is_never_cut(
     assert "severed" not in record(capfd)
 
 
-def test_nothing_is_cut_where_the_setting_is_off(capfd: pytest.CaptureFixture[str]) -> None:
+def test_disabled_sever_setting_leaves_the_wait_alone(capfd: pytest.CaptureFixture[str]) -> None:
     """With ``sever=False`` the wait ends by itself, and the interrupt lands after it."""
     with connection() as (client, theirs):
         timer = threading.Timer(1.2, theirs.send, [b"x"])
@@ -218,7 +218,7 @@ def test_nothing_is_cut_where_the_setting_is_off(capfd: pytest.CaptureFixture[st
 # ---- what is never severed ---------------------------------------------------------------------
 
 
-def test_what_has_no_other_side_with_a_name_is_left_alone() -> None:
+def test_wait_without_named_peer_is_not_severed() -> None:
     """A wait without a named peer is left alone.
 
     Such are a socket pair, a pipe, a listening socket and a datagram socket.
@@ -249,7 +249,7 @@ def test_what_has_no_other_side_with_a_name_is_left_alone() -> None:
     os.close(writer)
 
 
-def test_what_leads_to_the_runtime_api_is_left_alone() -> None:
+def test_runtime_api_connection_is_not_severed() -> None:
     """A connection to the Runtime API's address is left alone, and one to another server is not."""
     with connection() as (client, theirs):
         host, port = theirs.getsockname()
@@ -260,7 +260,7 @@ def test_what_leads_to_the_runtime_api_is_left_alone() -> None:
         blocked.join()
 
 
-def test_a_server_is_named_by_its_path(tmp_path: Path) -> None:
+def test_unix_socket_server_is_named_by_its_path(tmp_path: Path) -> None:
     """A Unix socket's server, as PostgreSQL's or MySQL's, is named by its path."""
     path = str(tmp_path / "server")
     with socket.socket(socket.AF_UNIX) as server, socket.socket(socket.AF_UNIX) as client:
@@ -279,7 +279,7 @@ def test_a_server_is_named_by_its_path(tmp_path: Path) -> None:
             other.join()
 
 
-def test_a_server_that_does_not_answer_is_named() -> None:
+def test_unresponsive_server_is_named_from_kernel_table() -> None:
     """A server that does not answer a connect is named from the kernel's table."""
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
@@ -297,7 +297,7 @@ def test_a_server_that_does_not_answer_is_named() -> None:
             each.close()
 
 
-def test_a_child_of_before_the_invocation_is_left_alone() -> None:
+def test_child_older_than_the_invocation_is_not_severed() -> None:
     """A child that is older than the invocation is left alone."""
     with subprocess.Popen(["sleep", "60"]) as child:
         blocked = Blocked(child.wait)
@@ -308,7 +308,7 @@ def test_a_child_of_before_the_invocation_is_left_alone() -> None:
         blocked.join()
 
 
-def test_a_thread_that_runs_waits_for_nothing() -> None:
+def test_running_thread_has_no_wait_to_hold() -> None:
     """A thread that runs or has ended has no wait to hold."""
     assert hold(threading.get_native_id(), 5, since=0.0, spared=set()) is None
     assert hold(2**22 + 1, 5, since=0.0, spared=set()) is None
@@ -342,52 +342,54 @@ def held() -> Iterator[tuple[Blocked, Wait, socket.socket, socket.socket]]:
         blocked.join()
 
 
-def test_a_wait_that_has_begun_anew_is_ended() -> None:
+def test_repeated_wait_is_severed() -> None:
     """A wait that was repeated is severed.
 
     This is the control of the following tests.
     """
     with held() as (blocked, wait, _, theirs):
-        assert not wait.has_begun_anew(), "it has not been back"
-        begin_anew(blocked)
+        assert not wait.has_begun_anew(), "the call was not repeated yet"
+        repeat_call(blocked)
         assert wait.has_begun_anew()
         assert wait.is_unmoved()
         assert len(wait.end()) == 1
         assert theirs.recv(1) == b""
 
 
-def test_a_call_that_comes_back_before_the_look_is_not_cut() -> None:
+def test_call_returning_before_the_look_is_not_severed() -> None:
     """A call that returns before the look is not severed, as the thread waits elsewhere."""
     with held() as (blocked, wait, _, theirs):
         turns = syscalls.turns(blocked.native_id)
         theirs.send(b"x")
-        eventually(lambda: syscalls.turns(blocked.native_id) != turns, "it has come back")
-        eventually(lambda: syscalls.state_of(blocked.native_id) == "S", "it waits elsewhere")
+        eventually(lambda: syscalls.turns(blocked.native_id) != turns, "the call to return")
+        eventually(
+            lambda: syscalls.state_of(blocked.native_id) == "S", "the thread to wait elsewhere"
+        )
         assert not wait.has_begun_anew()
 
 
-def test_a_call_that_comes_back_between_the_looks_is_not_cut() -> None:
+def test_call_returning_between_looks_is_not_severed() -> None:
     """A call that returns between the two looks is not severed."""
     with held() as (blocked, wait, _, theirs):
-        begin_anew(blocked)
+        repeat_call(blocked)
         assert wait.has_begun_anew()
         theirs.send(b"x")
-        eventually(lambda: not wait.is_unmoved(), "it is seen to have come back")
+        eventually(lambda: not wait.is_unmoved(), "the return to be seen")
 
 
-def test_a_wait_that_has_begun_anew_between_the_looks_is_not_cut() -> None:
+def test_wait_repeated_between_looks_is_not_severed() -> None:
     """A wait that is repeated between the two looks is not severed.
 
     It may be for the next answer on the same connection.
     """
     with held() as (blocked, wait, _, _theirs):
-        begin_anew(blocked)
+        repeat_call(blocked)
         assert wait.has_begun_anew()
-        begin_anew(blocked)
+        repeat_call(blocked)
         assert not wait.is_unmoved()
 
 
-def test_a_descriptor_that_is_another_one_by_now_is_not_cut() -> None:
+def test_reused_descriptor_is_not_severed() -> None:
     """A wait is not severed if its descriptor has become another connection.
 
     Another thread may close the first one, whose number is then given away.
@@ -396,25 +398,25 @@ def test_a_descriptor_that_is_another_one_by_now_is_not_cut() -> None:
         number = client.fileno()
         kept = os.dup(number)
         os.dup2(other.fileno(), number)
-        begin_anew(blocked)
+        repeat_call(blocked)
         assert not wait.has_begun_anew()
         # The repeated call is on the other connection, which is intact.
         turns = syscalls.turns(blocked.native_id)
         others.send(b"y")
-        eventually(lambda: syscalls.turns(blocked.native_id) != turns, "it has come back")
+        eventually(lambda: syscalls.turns(blocked.native_id) != turns, "the call to return")
         os.dup2(kept, number)
         os.close(kept)
     assert blocked.result == b"y"
     assert theirs.fileno() < 0
 
 
-def test_what_is_cut_is_what_was_held_whatever_its_number_is() -> None:
+def test_held_connection_is_severed_despite_reused_number() -> None:
     """The held connection is severed, even if its number is another connection's by now.
 
     That can happen between the last look and the cut.
     """
     with held() as (blocked, wait, client, theirs), connection() as (other, others):
-        begin_anew(blocked)
+        repeat_call(blocked)
         assert wait.has_begun_anew()
         number = client.fileno()
         kept = os.dup(number)
@@ -427,20 +429,20 @@ def test_what_is_cut_is_what_was_held_whatever_its_number_is() -> None:
         assert other.recv(1) == b"y"
 
 
-def test_nothing_is_severed_once_the_handler_has_settled(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_severed_after_settle(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is severed after settle, because the next invocation uses the connection.
 
     The state is checked under the lock.
     """
     with held() as (blocked, wait, client, theirs):
-        begin_anew(blocked)
+        repeat_call(blocked)
         monkeypatch.setattr(severing, "hold", lambda *_args, **_named: None)
         rung = process_rung(wait, is_open=False)
         assert not rung._ends(wait)
         theirs.send(b"x")
         assert client.fileno() > 0
         theirs.send(b"y")
-        assert client.recv(1) in {b"x", b"y"}, "it is whole"
+        assert client.recv(1) in {b"x", b"y"}, "the connection is intact"
 
 
 def process_rung(_wait: Wait, *, is_open: bool) -> Severing:
@@ -460,7 +462,7 @@ def process_rung(_wait: Wait, *, is_open: bool) -> Severing:
     return Severing(firing, SimpleNamespace(unheard=9))  # type: ignore[arg-type]
 
 
-def test_a_connection_that_is_gone_is_not_counted() -> None:
+def test_closed_connection_is_not_counted() -> None:
     """A connection that the other side or another thread has closed is not counted."""
     with connection() as (client, theirs):
         held_one = Connection(client.fileno(), socket.socket(fileno=os.dup(client.fileno())), "x")

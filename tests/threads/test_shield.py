@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @pytest.mark.parametrize("run", [here, elsewhere], ids=["nudge", "injection"])
-def test_the_interrupt_lands_at_the_end_of_the_outermost_shield(
+def test_interrupt_lands_at_end_of_outermost_shield(
     run: Callable[[Callable[[], object]], object],
 ) -> None:
     """The interrupt lands at the end of the outermost shield, and not a line later."""
@@ -47,7 +47,7 @@ def test_the_interrupt_lands_at_the_end_of_the_outermost_shield(
     assert steps == ["inner", "outer", "landed"]
 
 
-def test_last_call_goes_through_a_shield() -> None:
+def test_last_call_interrupts_a_shield() -> None:
     """Last call interrupts a shield, which could otherwise last beyond the hard deadline."""
 
     @watch(grace_period=0.5)
@@ -62,7 +62,7 @@ def test_last_call_goes_through_a_shield() -> None:
     assert 0 < context.get_remaining_time_in_millis() < 200
 
 
-def test_a_shield_without_a_timeout_or_an_invocation_does_nothing() -> None:
+def test_shield_without_timeout_or_invocation_does_nothing() -> None:
     """A shield does nothing without a timeout or outside of an invocation."""
     with shield():
         pass
@@ -75,7 +75,7 @@ def test_a_shield_without_a_timeout_or_an_invocation_does_nothing() -> None:
     assert handler({}, Context(5.0)) == "ended"
 
 
-def test_an_error_of_the_block_is_not_hidden() -> None:
+def test_error_of_shielded_block_is_raised() -> None:
     """An error of the shielded block gets out if no interrupt is due."""
 
     @watch
@@ -88,7 +88,7 @@ def test_an_error_of_the_block_is_not_hidden() -> None:
 
 
 @pytest.mark.parametrize("lands", [False, True])
-def test_a_shield_that_an_interrupt_lands_at_the_entry_of_is_not_up(
+def test_interrupt_at_shield_entry_leaves_no_shield(
     monkeypatch: pytest.MonkeyPatch,
     lands: bool,  # noqa: FBT001
 ) -> None:

@@ -34,7 +34,7 @@ def in_a_thread(work: Callable[[], object]) -> Iterator[int]:
 
     thread = threading.Thread(target=run)
     thread.start()
-    eventually(lambda: ids, "the thread has started")
+    eventually(lambda: ids, "the thread to start")
     yield ids[0]
     thread.join(BOUND)
     assert not thread.is_alive()
@@ -49,7 +49,7 @@ def wait_of(native_id: int) -> Blocked:
             found.append(blocked)
         return blocked is not None
 
-    eventually(look, "the thread is blocked in a call of interest")
+    eventually(look, "the thread to block in the call")
     return found[0]
 
 
@@ -63,7 +63,7 @@ def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
 Pair = tuple[socket.socket, socket.socket]
 
 
-def test_a_receive(pair: Pair) -> None:
+def test_receive_has_one_descriptor(pair: Pair) -> None:
     """A receive has one descriptor, no limit and no child."""
     ours, theirs = pair
     with in_a_thread(lambda: ours.recv(1)) as native_id:
@@ -75,7 +75,9 @@ def test_a_receive(pair: Pair) -> None:
 
 
 @pytest.mark.parametrize(("milliseconds", "limit"), [(9000, 9.0), (None, None)])
-def test_a_poll(milliseconds: int | None, limit: float | None, pair: Pair) -> None:
+def test_poll_has_descriptors_and_limit(
+    milliseconds: int | None, limit: float | None, pair: Pair
+) -> None:
     """A poll has all its descriptors, and its limit."""
     ours, theirs = pair
     poll = select.poll()
@@ -88,7 +90,7 @@ def test_a_poll(milliseconds: int | None, limit: float | None, pair: Pair) -> No
         theirs.send(b"x")
 
 
-def test_a_select(pair: Pair) -> None:
+def test_select_has_descriptors_and_limit(pair: Pair) -> None:
     """A select has the descriptors of all its sets, and its limit."""
     ours, theirs = pair
     with in_a_thread(lambda: select.select([ours], [], [theirs], 9.0)) as native_id:
@@ -98,7 +100,7 @@ def test_a_select(pair: Pair) -> None:
         theirs.send(b"x")
 
 
-def test_an_epoll(pair: Pair) -> None:
+def test_epoll_has_descriptors(pair: Pair) -> None:
     """An epoll has its descriptors, which are read from the kernel."""
     ours, theirs = pair
     with select.epoll() as epoll:
@@ -109,7 +111,7 @@ def test_an_epoll(pair: Pair) -> None:
             theirs.send(b"x")
 
 
-def test_a_child() -> None:
+def test_wait_for_child_has_its_pid() -> None:
     """A wait for a child has the child's process id."""
     with subprocess.Popen(["sleep", "60"]) as child, in_a_thread(child.wait) as native_id:
         blocked = wait_of(native_id)
@@ -118,15 +120,15 @@ def test_a_child() -> None:
     assert (blocked.child(), blocked.descriptors(), blocked.limit()) == (child.pid, [], None)
 
 
-@pytest.mark.parametrize("arguments", [(1, 77), (2, 0)], ids=["of one", "of a group"])
-def test_a_waitid(arguments: tuple[int, int]) -> None:
+@pytest.mark.parametrize("arguments", [(1, 77), (2, 0)], ids=["one process", "process group"])
+def test_waitid_has_child_only_for_one_process(arguments: tuple[int, int]) -> None:
     """A waitid has a child only if it waits for one process."""
     blocked = Blocked(247, (*arguments, 0, 0, 0, 0), "waitid")
 
     assert blocked.child() == (77 if arguments[0] == 1 else None)
 
 
-def test_whoever_waits_has_no_turn(pair: Pair) -> None:
+def test_turns_do_not_change_while_waiting(pair: Pair) -> None:
     """A thread's turns do not change while it waits, and have changed once it is back."""
     ours, theirs = pair
     go_on = threading.Event()
@@ -141,12 +143,12 @@ def test_whoever_waits_has_no_turn(pair: Pair) -> None:
         assert before == turns(native_id)
         assert state_of(native_id) == "S"
         theirs.send(b"x")
-        eventually(lambda: turns(native_id) != before, "it has had a turn")
+        eventually(lambda: turns(native_id) != before, "the thread to have a turn")
         go_on.set()
     assert (blocked_in(native_id), turns(native_id), state_of(native_id)) == (None, None, "")
 
 
-def test_a_thread_that_runs_is_blocked_in_nothing() -> None:
+def test_running_thread_is_not_blocked() -> None:
     """A running thread is in state R and is not blocked."""
     native_id = threading.get_native_id()
     assert native_id in syscalls.threads()
@@ -156,7 +158,7 @@ def test_a_thread_that_runs_is_blocked_in_nothing() -> None:
     assert blocked is None or blocked.name == "read"
 
 
-def test_memory_that_is_not_there_is_no_memory() -> None:
+def test_invalid_pointer_is_read_as_missing() -> None:
     """An invalid pointer is read as missing, and does not end the process."""
     nowhere = Blocked(7, (8, 1, 5, 0, 0, 0), "poll")
     assert (nowhere.descriptors(), nowhere.limit()) == ([], 0.005)
@@ -164,7 +166,7 @@ def test_memory_that_is_not_there_is_no_memory() -> None:
     assert Blocked(271, (0, 1, 0, 0, 0, 0), "ppoll").limit() is None
 
 
-def test_a_timespec_is_read() -> None:
+def test_limit_is_read_from_timespec_or_timeval() -> None:
     """The limit of a ppoll or select is read from its timespec or timeval."""
     content = (ctypes.c_int64 * 2)(3, 250_000_000)
     address = ctypes.addressof(content)
@@ -172,7 +174,7 @@ def test_a_timespec_is_read() -> None:
     assert Blocked(23, (0, 0, 0, 0, address, 0), "select").limit() == pytest.approx(253.0)
 
 
-def test_where_there_is_no_proc_nothing_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_known_without_proc(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without /proc, or with a line that cannot be read, nothing is known."""
     monkeypatch.setattr(syscalls, "read", lambda _path: "")
     assert not syscalls.is_told()
@@ -187,11 +189,11 @@ def test_where_there_is_no_proc_nothing_is_known(monkeypatch: pytest.MonkeyPatch
     ("machine", "header"),
     [("x86_64", "x86_64-linux-gnu/asm/unistd_64.h"), ("aarch64", "asm-generic/unistd.h")],
 )
-def test_the_numbers_are_the_kernels(machine: str, header: str) -> None:
+def test_numbers_match_kernel_headers(machine: str, header: str) -> None:
     """The numbers of both machines equal those in the kernel's headers, if installed."""
     path = Path("/usr/include", header)
     if not path.exists():
-        pytest.skip(f"needs {path}, of linux-libc-dev")
+        pytest.skip(f"needs {path} (linux-libc-dev)")
     found = re.findall(r"#define __NR_(\w+) (\d+)", path.read_text(encoding="utf-8"))
     numbers = {name: int(number) for name, number in found}
     for number, name in NAMES[machine].items():
@@ -199,13 +201,13 @@ def test_the_numbers_are_the_kernels(machine: str, header: str) -> None:
     assert numbers["futex"] == waiting._FUTEX[machine]
 
 
-def test_the_numbers_of_the_two_machines_name_the_same_calls() -> None:
+def test_both_architectures_have_the_same_calls() -> None:
     """Both machines' tables have the same calls, except three that arm64 never had."""
     older = {"poll", "select", "epoll_wait"}
     assert set(NAMES["x86_64"].values()) - older == set(NAMES["aarch64"].values())
 
 
-def test_the_kernels_files_are_read_without_releasing_the_gil(
+def test_proc_files_are_read_without_releasing_the_gil(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The kernel's files are read without ``open()``, which would release the GIL six times.
@@ -218,5 +220,5 @@ def test_the_kernels_files_are_read_without_releasing_the_gil(
 
     assert status.startswith("Name:")
     assert status.endswith("\n")
-    assert len(status) > 512, "longer than what is read at once"
+    assert len(status) > 512, "the file fits into one read"
     assert syscalls.read("/proc/self/nothing") == ""

@@ -50,7 +50,7 @@ both = pytest.mark.parametrize("run", [here, elsewhere], ids=["nudge", "injectio
 
 
 @both
-def test_a_block_that_takes_too_long_is_left(run: Callable[[Callable[[], Any]], Any]) -> None:
+def test_block_exceeding_its_limit_is_left(run: Callable[[Callable[[], Any]], Any]) -> None:
     """A block that takes too long is left in time, with the documented error and message.
 
     No invocation is needed.
@@ -74,7 +74,7 @@ def test_a_block_that_takes_too_long_is_left(run: Callable[[Callable[[], Any]], 
     assert landed_outside() == []
 
 
-def test_a_blocked_call_is_interrupted() -> None:
+def test_blocked_call_is_interrupted() -> None:
     """A blocked call on the main thread is interrupted at once."""
     began = time.monotonic()
 
@@ -85,7 +85,7 @@ def test_a_blocked_call_is_interrupted() -> None:
 
 
 @both
-def test_a_block_that_ends_in_time_is_left_alone(
+def test_block_that_ends_in_time_is_not_interrupted(
     run: Callable[[Callable[[], Any]], Any],
 ) -> None:
     """Nothing lands in a block that ends in time, nor after it."""
@@ -101,7 +101,7 @@ def test_a_block_that_ends_in_time_is_left_alone(
     assert landed_outside() == []
 
 
-def test_none_is_no_limit() -> None:
+def test_none_means_no_limit() -> None:
     """None means no limit, for code that takes its limit from elsewhere."""
     with time_limit(None) as limit:
         assert limit.remaining() == math.inf
@@ -109,7 +109,7 @@ def test_none_is_no_limit() -> None:
 
 
 @pytest.mark.parametrize("seconds", [0, 0.0, -1.0])
-def test_no_time_at_all_is_exceeded_at_once(seconds: float) -> None:
+def test_non_positive_limit_is_exceeded_at_once(seconds: float) -> None:
     """A limit of 0 or less is exceeded before the block is entered."""
     entered = False
 
@@ -120,13 +120,13 @@ def test_no_time_at_all_is_exceeded_at_once(seconds: float) -> None:
 
 
 @pytest.mark.parametrize("seconds", ["5", math.nan, b"1", object()])
-def test_what_is_no_number_of_seconds_is_refused(seconds: Any) -> None:
+def test_invalid_limit_is_refused(seconds: Any) -> None:
     """The limit must be a number, and the error shows a valid one."""
     with pytest.raises(ConfigurationError, match=r"time_limit.*for example 5\.0"):
         time_limit(seconds)
 
 
-def test_the_inner_limit_leaves_the_inner_block_only() -> None:
+def test_inner_limit_leaves_only_the_inner_block() -> None:
     """An inner limit that is due first ends the inner block, and the outer block goes on."""
     steps: list[str] = []
 
@@ -143,7 +143,7 @@ def test_the_inner_limit_leaves_the_inner_block_only() -> None:
     assert not outer.expired
 
 
-def test_the_outer_limit_goes_through_the_inner_block_as_a_foreign_error() -> None:
+def test_outer_limit_passes_through_inner_block() -> None:
     """An outer limit's error passes through the inner block, which does not count as expired."""
     outer, inner = time_limit(SHORT), time_limit(BOUND)
 
@@ -155,7 +155,7 @@ def test_the_outer_limit_goes_through_the_inner_block_as_a_foreign_error() -> No
     assert raised.value.limit is outer
 
 
-def test_swallowing_the_first_brings_an_interrupt_and_the_block_still_ends() -> None:
+def test_swallowed_limit_is_followed_by_interrupt() -> None:
     """If TimeLimitExceeded is swallowed, an Interrupt follows, and the block ends as exceeded."""
     swallowed: list[Exception] = []
 
@@ -174,7 +174,7 @@ def test_swallowing_the_first_brings_an_interrupt_and_the_block_still_ends() -> 
     assert limit.expired
 
 
-def test_code_that_catches_it_and_goes_on_to_the_end_of_the_block_has_ended_the_timeout() -> None:
+def test_caught_limit_lets_code_continue_after_the_block() -> None:
     """Code that catches the error and reaches the end of the block continues after it."""
     with time_limit(SHORT) as limit:
         try:
@@ -187,7 +187,7 @@ def test_code_that_catches_it_and_goes_on_to_the_end_of_the_block_has_ended_the_
     assert landed_outside() == []
 
 
-def test_a_cleanup_is_left_alone() -> None:
+def test_cleanup_is_not_interrupted() -> None:
     """The next interrupt does not land in a ``finally`` that the first one has started."""
     steps: list[str] = []
 
@@ -204,7 +204,7 @@ def test_a_cleanup_is_left_alone() -> None:
     assert steps == ["cleaned"]
 
 
-def test_a_shield_is_waited_for() -> None:
+def test_interrupt_waits_for_shield() -> None:
     """The interrupt lands at the end of a shield."""
     steps: list[str] = []
 
@@ -220,7 +220,7 @@ def test_a_shield_is_waited_for() -> None:
     assert steps == ["committed"]
 
 
-def test_an_error_of_the_block_is_the_blocks() -> None:
+def test_error_of_the_block_is_raised_unchanged() -> None:
     """An error of the block gets out unchanged, also after a handled timeout."""
 
     def work() -> None:
@@ -236,7 +236,7 @@ def test_an_error_of_the_block_is_the_blocks() -> None:
 
 
 @both
-def test_in_an_invocation_a_block_costs_itself_and_the_handler_answers(
+def test_limit_in_invocation_ends_only_its_block(
     run: Callable[[Callable[[], Any]], Any],
 ) -> None:
     """In an invocation a limit ends its block only, and the handler answers."""
@@ -254,7 +254,7 @@ def test_in_an_invocation_a_block_costs_itself_and_the_handler_answers(
 
 
 @both
-def test_the_invocations_deadline_is_the_outermost_limit(
+def test_invocation_timeout_passes_through_blocks(
     run: Callable[[Callable[[], Any]], Any],
 ) -> None:
     """The invocation's LambdaTimeout passes through a block whose limit is later."""
@@ -269,7 +269,7 @@ def test_the_invocations_deadline_is_the_outermost_limit(
         run(lambda: handler({}, Context(0.8)))
 
 
-def test_both_due_at_once_end_as_the_invocations_timeout() -> None:
+def test_limit_and_invocation_due_together_give_lambda_timeout() -> None:
     """If both are due at once, the caller gets LambdaTimeout, and nothing lands later."""
 
     @watch(grace_period=0.2)
@@ -284,7 +284,7 @@ def test_both_due_at_once_end_as_the_invocations_timeout() -> None:
     assert landed_outside() == []
 
 
-def test_no_signal_of_the_users_is_taken() -> None:
+def test_sigalrm_is_not_used() -> None:
     """SIGALRM, its handler and its timer stay as they are."""
     before = signal.getsignal(signal.SIGALRM)
 
@@ -295,7 +295,7 @@ def test_no_signal_of_the_users_is_taken() -> None:
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
 
 
-def test_threads_have_limits_of_their_own() -> None:
+def test_limits_of_threads_are_independent() -> None:
     """A limit that is exceeded in one thread does not affect another thread's."""
     outcomes: dict[str, str] = {}
 
@@ -319,7 +319,7 @@ def test_threads_have_limits_of_their_own() -> None:
     assert outcomes == {"short": "exceeded", "long": "done"}
 
 
-def test_an_async_block_is_cancelled_and_ends_with_the_limits_error() -> None:
+def test_async_block_cancels_what_it_awaits() -> None:
     """An async block's limit cancels what it awaits, and not the task itself."""
     steps: list[str] = []
 
@@ -344,7 +344,7 @@ def test_an_async_block_is_cancelled_and_ends_with_the_limits_error() -> None:
     assert steps == ["cancelled", "exceeded"]
 
 
-def test_an_async_block_that_is_cancelled_too_ends_with_the_limits_error() -> None:
+def test_async_block_interrupted_and_cancelled_raises_limit_error() -> None:
     """An async block that is both interrupted and cancelled ends with the limit's error.
 
     That happens when a limit around it is due at once.
@@ -366,7 +366,7 @@ def test_an_async_block_that_is_cancelled_too_ends_with_the_limits_error() -> No
     assert innermost == {}
 
 
-def test_an_async_block_leaves_the_other_tasks_alone() -> None:
+def test_async_block_does_not_affect_other_tasks() -> None:
     """An async block's limit does not affect other tasks that wait at the same time."""
 
     async def one(seconds: float | None) -> str:
@@ -383,7 +383,7 @@ def test_an_async_block_leaves_the_other_tasks_alone() -> None:
     assert asyncio.run(main()) == ["exceeded", "done", "done"]
 
 
-def test_an_async_block_that_computes_is_interrupted_too() -> None:
+def test_computing_async_block_is_interrupted() -> None:
     """An async block that computes is interrupted, as its loop cannot cancel anything."""
 
     async def main() -> None:
@@ -394,7 +394,7 @@ def test_an_async_block_that_computes_is_interrupted_too() -> None:
         asyncio.run(main())
 
 
-def test_a_cancellation_from_outside_stays_one() -> None:
+def test_cancellation_from_outside_is_kept() -> None:
     """A cancellation from outside remains a CancelledError."""
 
     async def limited() -> None:
@@ -411,7 +411,7 @@ def test_a_cancellation_from_outside_stays_one() -> None:
     asyncio.run(main())
 
 
-def test_a_limit_is_used_once() -> None:
+def test_limit_cannot_be_reused() -> None:
     """A limit can be used once: a second use would take the first one's end for its own."""
     limit = time_limit(BOUND)
     with limit:
@@ -421,13 +421,13 @@ def test_a_limit_is_used_once() -> None:
         pass
 
 
-def test_remaining_counts_down_to_the_end_of_the_block() -> None:
+def test_remaining_never_exceeds_the_limit() -> None:
     """``remaining()`` returns seconds, and never more than the limit."""
     with time_limit(BOUND) as limit:
         assert BOUND - 1.0 < limit.remaining() <= BOUND
 
 
-def test_a_limit_inside_of_a_cleanup_lands_in_it() -> None:
+def test_limit_inside_cleanup_lands_there() -> None:
     """A limit inside a cleanup lands there, though the outer limit's interrupts wait."""
     steps: list[str] = []
 
@@ -446,7 +446,7 @@ def test_a_limit_inside_of_a_cleanup_lands_in_it() -> None:
 
 
 @both
-def test_limits_that_are_due_at_once_all_end_with_the_outermost(
+def test_limits_due_together_end_with_the_outermost(
     run: Callable[[Callable[[], Any]], Any],
 ) -> None:
     """Limits that are due at once all end with the outermost one, and leave nothing behind."""
@@ -463,7 +463,7 @@ def test_limits_that_are_due_at_once_all_end_with_the_outermost(
     assert landed_outside() == []
 
 
-class _Strikes:
+class _Injection:
     """Injects a limit's interrupt into the calling thread, without a check point after it."""
 
     _as_parameter_ = 0  # what C sees of this object, after the two arguments that it reads
@@ -486,12 +486,12 @@ class _Strikes:
     now: Any
 
 
-def test_an_injection_that_meets_the_blocks_end_is_taken_back() -> None:
+def test_injection_at_block_end_is_withdrawn() -> None:
     """An injection just before the block's end is withdrawn, and the block's result stays."""
 
     def limited() -> str:
         with time_limit(BOUND) as limit:
-            strike = _Strikes(limit)
+            strike = _Injection(limit)
             answer = "the block's"
             strike.now
         assert not limit.expired
@@ -503,7 +503,7 @@ def test_an_injection_that_meets_the_blocks_end_is_taken_back() -> None:
         assert prepared == {}
 
 
-def test_an_injection_that_meets_the_blocks_error_leaves_that_one() -> None:
+def test_injection_at_block_error_is_withdrawn() -> None:
     """An injection just before the block's own error is withdrawn, and the error gets out."""
 
     class Own(Exception):
@@ -511,7 +511,7 @@ def test_an_injection_that_meets_the_blocks_error_leaves_that_one() -> None:
 
     def limited() -> None:
         with time_limit(BOUND) as limit:
-            strike = _Strikes(limit)
+            strike = _Injection(limit)
             error = Own()
             strike.now
             raise error
@@ -522,7 +522,7 @@ def test_an_injection_that_meets_the_blocks_error_leaves_that_one() -> None:
         assert innermost == {}
 
 
-def test_an_injection_that_meets_the_end_of_an_async_block_is_taken_back() -> None:
+def test_injection_at_async_block_end_is_withdrawn() -> None:
     """An injection at the end of an async block is withdrawn.
 
     No coroutine of the block is left that would never be awaited.
@@ -530,7 +530,7 @@ def test_an_injection_that_meets_the_end_of_an_async_block_is_taken_back() -> No
 
     async def limited() -> str:
         async with time_limit(BOUND) as limit:
-            strike = _Strikes(limit)
+            strike = _Injection(limit)
             answer = "the block's"
             strike.now
         return answer
@@ -540,14 +540,14 @@ def test_an_injection_that_meets_the_end_of_an_async_block_is_taken_back() -> No
         assert innermost == {}
 
 
-def test_an_outer_limits_injection_that_meets_an_inner_blocks_end_ends_both() -> None:
+def test_outer_injection_at_inner_block_end_ends_both() -> None:
     """An outer limit's injection at the end of an inner block ends both blocks."""
     steps: list[str] = []
 
     def limited() -> None:
         with time_limit(BOUND) as outer:
             with time_limit(BOUND):
-                strike = _Strikes(outer)
+                strike = _Injection(outer)
                 strike.now
             steps.append("went on")  # pragma: no cover - it must not
 
@@ -559,7 +559,7 @@ def test_an_outer_limits_injection_that_meets_an_inner_blocks_end_ends_both() ->
     assert steps == []
 
 
-def test_an_async_block_off_the_main_thread_is_all_that_is_interrupted() -> None:
+def test_async_block_on_another_thread_is_interrupted_alone() -> None:
     """In another thread only the async block is interrupted, though its loop runs another task.
 
     An injection while its task waits would land in the task that runs.
@@ -584,7 +584,7 @@ def test_an_async_block_off_the_main_thread_is_all_that_is_interrupted() -> None
     assert elsewhere(lambda: asyncio.run(both_of_them())) == ["exceeded", "computed"]
 
 
-def test_a_block_that_is_never_left_ends_with_its_invocation() -> None:
+def test_unfinished_block_ends_with_its_invocation() -> None:
     """A block that is never left, as in a kept generator, ends with its invocation."""
     kept: list[Generator[None]] = []
 
@@ -607,7 +607,7 @@ def test_a_block_that_is_never_left_ends_with_its_invocation() -> None:
     kept[0].close()
 
 
-def test_time_can_be_moved_for_limits() -> None:
+def test_fake_clock_can_expire_limits() -> None:
     """In users' tests the fake time can be moved, and the limit that is due first lands."""
 
     @watch
@@ -626,13 +626,13 @@ def test_time_can_be_moved_for_limits() -> None:
     assert time.monotonic() - began < 3 * BOUND
 
 
-def test_time_can_be_moved_for_a_limit_outside_of_an_invocation() -> None:
+def test_fake_clock_can_expire_limit_outside_invocation() -> None:
     """The fake time can also be moved for a limit outside of an invocation."""
     with pytest.raises(TimeLimitExceeded), time_limit(60.0):
         clock.advance(61.0)
 
 
-def test_tasks_side_by_side_have_each_their_own_limit() -> None:
+def test_concurrent_tasks_have_independent_limits() -> None:
     """Tasks that run side by side each have their own limit, in whatever order they end."""
 
     async def one(number: int) -> int:

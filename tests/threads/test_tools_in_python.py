@@ -59,7 +59,7 @@ def strike_at(line: int, handler: Callable[[Tool], object]) -> object:
 
 # The lines while the invocation is open. After its end nothing lands, even in a tool's code.
 @pytest.mark.parametrize("line", range(3))
-def test_an_interrupt_in_a_tracer_never_makes_a_success_of_an_error(line: int) -> None:
+def test_interrupt_in_tracer_never_turns_error_into_success(line: int) -> None:
     """If an interrupt lands in a tracer, the caller gets the handler's error or LambdaTimeout.
 
     An error never becomes a success.
@@ -76,7 +76,7 @@ def test_an_interrupt_in_a_tracer_never_makes_a_success_of_an_error(line: int) -
     assert landed_outside() == []
 
 
-def test_an_interrupt_in_a_tracer_leaves_a_result() -> None:
+def test_interrupt_in_tracer_keeps_the_result() -> None:
     """If an interrupt lands in a tracer, a result that was returned reaches the caller."""
     value = object()
 
@@ -186,7 +186,7 @@ def monitor() -> Iterator[None]:
     """Watch with ``sys.monitoring``: events that are disabled stay off, and others arrive."""
     monitoring: Any = getattr(sys, "monitoring", None)
     if monitoring is None:
-        pytest.skip("sys.monitoring came with Python 3.12")
+        pytest.skip("needs sys.monitoring (Python 3.12)")
     tool, events = monitoring.PROFILER_ID, monitoring.events
     lines: list[int] = []
     starts: set[str] = set()
@@ -218,7 +218,7 @@ def monitor() -> Iterator[None]:
 @contextmanager
 def coverage_tool(core: str) -> Iterator[None]:
     if core == "sysmon" and sys.version_info < (3, 12):
-        pytest.skip("sys.monitoring came with Python 3.12")
+        pytest.skip("needs sys.monitoring (Python 3.12)")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("COVERAGE_CORE", core)
         tool = coverage.Coverage(data_file=None, include=[__file__], config_file=False)
@@ -248,14 +248,14 @@ def coverage_tool(core: str) -> Iterator[None]:
     ],
     ids=["debugger", "profiler", "cProfile", "monitoring", "coverage", "coverage by monitoring"],
 )
-def test_a_landing_beside_a_tool_disturbs_neither(
+def test_interrupt_lands_beside_active_tool(
     tool: Any, handler: Callable[[], None], thread: Callable[[Callable[[], Any]], Any]
 ) -> None:
     """Beside an active tool the interrupt lands, and the tool sees what follows it."""
     if thread is elsewhere and handler is sleeps:
-        pytest.skip("a blocked call ends first there")
+        pytest.skip("a blocked call cannot be interrupted there")
     if thread is elsewhere and sys.version_info < (3, 12):
-        pytest.skip("an injection does not see where it lands")
+        pytest.skip("an injection cannot choose where it lands")
     noted.clear()
     watched = watch(lambda _event, _context: handler())
 

@@ -55,7 +55,7 @@ def tracer(spans: InMemorySpanExporter) -> trace.Tracer:
     return provider.get_tracer("tests")
 
 
-def test_the_current_span_gets_an_event(spans: InMemorySpanExporter, tracer: trace.Tracer) -> None:
+def test_current_span_gets_an_event(spans: InMemorySpanExporter, tracer: trace.Tracer) -> None:
     """The current span gets an event with outcome, place and times, and keeps its status."""
     with tracer.start_as_current_span("handler"):
         time_out()
@@ -72,7 +72,7 @@ def test_the_current_span_gets_an_event(spans: InMemorySpanExporter, tracer: tra
     assert span.status.is_unset
 
 
-def test_one_of_the_two_is_enough(
+def test_opentelemetry_works_without_xray(
     spans: InMemorySpanExporter, tracer: trace.Tracer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """OpenTelemetry works without X-Ray, which is not loaded by this."""
@@ -85,14 +85,14 @@ def test_one_of_the_two_is_enough(
     assert "aws_xray_sdk.core" not in sys.modules
 
 
-def test_no_span_no_event(spans: InMemorySpanExporter) -> None:
+def test_no_event_without_a_span(spans: InMemorySpanExporter) -> None:
     """Without an open span no event is recorded."""
     time_out()
 
     assert spans.get_finished_spans() == ()
 
 
-def test_no_timeout_no_event(spans: InMemorySpanExporter, tracer: trace.Tracer) -> None:
+def test_no_event_without_a_timeout(spans: InMemorySpanExporter, tracer: trace.Tracer) -> None:
     """An invocation without a timeout adds no event to the span."""
     with tracer.start_as_current_span("handler"):
         watch(lambda _e, _c: 1)({}, Context(30.0))
@@ -117,7 +117,7 @@ def fail() -> None:
 
 
 @pytest.mark.parametrize("failure", [fail, lambda: threading.Event().wait(BOUND)])
-def test_a_broken_tracer_costs_neither_answer_nor_record(
+def test_broken_tracer_costs_neither_answer_nor_record(
     capfd: pytest.CaptureFixture[str], failure: Any
 ) -> None:
     """A tracer that fails is ignored, and one that hangs is interrupted at last call.
@@ -188,7 +188,7 @@ def assert_annotated(segment: dict[str, Any]) -> None:
     assert not annotations
 
 
-def test_the_open_subsegment_is_annotated(recorder: Any, daemon: socket.socket) -> None:
+def test_open_subsegment_is_annotated(recorder: Any, daemon: socket.socket) -> None:
     """An open subsegment, as that of a Tracer around the watched handler, is annotated."""
     in_lambda = isinstance(recorder.context, LambdaContext)
     if not in_lambda:
@@ -206,7 +206,7 @@ def test_the_open_subsegment_is_annotated(recorder: Any, daemon: socket.socket) 
     assert_annotated(subsegment)
 
 
-def test_lambdas_own_segment_gets_a_subsegment(recorder: Any, daemon: socket.socket) -> None:
+def test_lambda_segment_gets_a_subsegment(recorder: Any, daemon: socket.socket) -> None:
     """Without an open subsegment, Lambda's own segment gets one; any other is annotated.
 
     A Tracer's subsegment has been closed if its decorator is inside of the watchdog.
@@ -225,7 +225,7 @@ def test_lambdas_own_segment_gets_a_subsegment(recorder: Any, daemon: socket.soc
 
 
 @pytest.mark.parametrize("is_enabled", [True, False])
-def test_no_segment_no_complaint(
+def test_missing_segment_logs_no_error(
     recorder: Any,
     daemon: socket.socket,
     caplog: pytest.LogCaptureFixture,
@@ -261,7 +261,7 @@ except LambdaTimeout:
 """
 
 
-def test_no_tracer_is_ever_imported() -> None:
+def test_timeout_imports_no_tracer() -> None:
     """A timeout imports no tracer."""
     done = subprocess.run(
         [sys.executable, "-c", UNLOADED],

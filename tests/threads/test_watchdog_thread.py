@@ -93,7 +93,7 @@ class Observed(WatchdogThread):
         self._run()
 
 
-def test_an_invocation_armed_while_the_thread_goes_to_sleep_is_not_missed(
+def test_invocation_armed_before_the_wait_is_not_missed(
     registered: dict[int, Invocation],
 ) -> None:
     """An invocation that is armed after a look and before the wait is seen without ringing."""
@@ -130,7 +130,7 @@ class Timers:
         return ask
 
 
-def test_from_sample_to_sample_the_kernels_timers_stand(registered: dict[int, Invocation]) -> None:
+def test_samples_do_not_reset_kernel_timers(registered: dict[int, Invocation]) -> None:
     """Between two samples the kernel's timers are not set again, as nothing has changed.
 
     Setting them took longer than the sample.
@@ -146,11 +146,13 @@ def test_from_sample_to_sample_the_kernels_timers_stand(registered: dict[int, In
     assert observed.waits == [8.0, 1.0, 2.0, 1.0]
     assert (observed.wake_at, observed.acts_at) == (one.start + 12.0, one.start + 12.0)
     assert one.due == one.start + 12.0
-    assert timers.asked == ["rest", "choose", "set"] * 2, "up to the first sample, and from it on"
+    assert timers.asked == ["rest", "choose", "set"] * 2, (
+        "the timers were set for other looks as well"
+    )
 
 
 @pytest.mark.parametrize("where", ["beside", "in its place"])
-def test_what_is_armed_beside_a_sample_is_not_missed(
+def test_invocation_armed_during_sample_is_not_missed(
     registered: dict[int, Invocation], where: str
 ) -> None:
     """An invocation that is armed during a sample is seen, though it has not rung.
@@ -171,7 +173,7 @@ def test_what_is_armed_beside_a_sample_is_not_missed(
     assert observed.waits == [8.0, 1.0, 0.375]
 
 
-def test_an_invocation_that_has_ended_is_looked_at_no_more(
+def test_ended_invocation_is_not_sampled(
     registered: dict[int, Invocation],
 ) -> None:
     """The thread does not wake for samples of an ended invocation, and sleeps without limit."""
@@ -185,7 +187,7 @@ def test_an_invocation_that_has_ended_is_looked_at_no_more(
     assert observed.waits == [8.0, 1.0, math.inf]
 
 
-def test_arming_publishes_the_invocation_before_it_looks_whether_to_ring() -> None:
+def test_arming_publishes_invocation_before_reading_wake_at() -> None:
     """Arming stores the invocation in the table before it reads `wake_at`.
 
     This is the other half of the same order.
@@ -208,7 +210,7 @@ def test_arming_publishes_the_invocation_before_it_looks_whether_to_ring() -> No
     assert seen == [True]
 
 
-def test_a_normal_invocation_wakes_nobody() -> None:
+def test_normal_invocation_does_not_wake_the_thread() -> None:
     """Later invocations do not ring while the thread sleeps to an earlier deadline."""
     clock = FakeClock()
     observed = Observed(clock)
@@ -226,7 +228,7 @@ def test_a_normal_invocation_wakes_nobody() -> None:
 
 
 @pytest.mark.parametrize(("wake_signal", "warnings"), [("SIGINT", 1), ("none", 0)])
-def test_a_wake_signal_that_is_in_use_is_warned_of_once(
+def test_wake_signal_in_use_gives_one_warning(
     wake_signal: str, warnings: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A wake signal that is in use is logged once, unless none was wanted.
@@ -266,7 +268,7 @@ print(looked_at(watchdog)[1] - before[1])
 """
 
 
-def test_a_hundred_thousand_invocations_wake_the_thread_not_once() -> None:
+def test_many_invocations_never_wake_the_thread() -> None:
     """By the kernel's count, 100,000 invocations do not wake the thread once."""
     counted = subprocess.run(
         [sys.executable, "-c", COUNT], capture_output=True, text=True, check=True, timeout=60
@@ -278,7 +280,7 @@ def test_a_hundred_thousand_invocations_wake_the_thread_not_once() -> None:
 # ---- freeze and thaw ---------------------------------------------------------------------------
 
 
-def test_nothing_of_an_old_invocation_fires_after_a_thaw(
+def test_old_deadline_does_not_fire_after_thaw(
     registered: dict[int, Invocation],
 ) -> None:
     """After an hour's freeze the deadline of an earlier invocation does not fire the next one."""
@@ -296,7 +298,7 @@ def test_nothing_of_an_old_invocation_fires_after_a_thaw(
     assert due == clock.now + 3.0
 
 
-def test_a_clock_that_stood_still_during_the_freeze_is_no_matter(
+def test_clock_stopped_during_freeze_is_harmless(
     registered: dict[int, Invocation],
 ) -> None:
     """If the monotonic clock stops during a freeze, the next invocation is due at its own time."""
@@ -311,7 +313,7 @@ def test_a_clock_that_stood_still_during_the_freeze_is_no_matter(
     assert fresh.firing is None
 
 
-def test_a_closed_entry_that_was_left_behind_fires_nothing(
+def test_stale_closed_entry_does_not_fire(
     registered: dict[int, Invocation],
 ) -> None:
     """A closed entry that a broken call has left in the table fires nothing.
@@ -332,7 +334,7 @@ def test_a_closed_entry_that_was_left_behind_fires_nothing(
 # ---- the handler's threads ---------------------------------------------------------------------
 
 
-def test_concurrent_watched_calls_are_each_their_own() -> None:
+def test_only_the_late_concurrent_invocation_is_interrupted() -> None:
     """Of four concurrent invocations only the late one is interrupted."""
 
     @watch(grace_period=0.02)
@@ -362,7 +364,7 @@ def test_concurrent_watched_calls_are_each_their_own() -> None:
     assert isinstance(outcomes[2], LambdaTimeout)
 
 
-def test_off_the_main_thread_the_exception_carries_its_message() -> None:
+def test_injected_exception_carries_its_message() -> None:
     """In another thread the injected class arrives as the prepared instance, with its message."""
     caught: list[BaseException] = []
 
@@ -386,7 +388,7 @@ def test_off_the_main_thread_the_exception_carries_its_message() -> None:
     assert re.match(said, str(caught[0]))
 
 
-def test_a_wake_signal_that_somebody_took_over_stays_theirs() -> None:
+def test_wake_signal_taken_over_by_user_is_not_used() -> None:
     """If user code takes over the wake signal, it gets no nudge and an injection lands."""
     watched = watch(grace_period=0.02)(lambda e, c: e())
     watched(lambda: None, Context(5.0))
@@ -399,7 +401,7 @@ def test_a_wake_signal_that_somebody_took_over_stays_theirs() -> None:
             pass
 
     def theirs(_signum: int, _frame: object) -> None:
-        raise AssertionError("we have sent a signal that is not ours")
+        raise AssertionError("the watchdog sent a signal that is not its own")
 
     signal.signal(number, theirs)
     process_watchdog._alarm.ring()
@@ -418,7 +420,7 @@ def test_a_wake_signal_that_somebody_took_over_stays_theirs() -> None:
         signal.signal(number, ours)
 
 
-def test_other_signals_and_timers_stay_as_they_are() -> None:
+def test_other_signals_and_timers_are_unchanged() -> None:
     """SIGALRM's timer runs on through a timeout, and no other signal's handler changes."""
     ticks: list[str] = []
     phase = ["before"]
@@ -453,7 +455,7 @@ def test_other_signals_and_timers_stay_as_they_are() -> None:
     assert now == {s: h for s, h in others.items() if s != process_watchdog.nudge.number}
 
 
-def test_no_thread_to_be_had_is_warned_of_once_and_the_handler_runs(
+def test_failed_thread_start_gives_one_warning(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """If no thread can be started, the log says so once, and the handlers run unwatched."""
@@ -481,7 +483,7 @@ def test_no_thread_to_be_had_is_warned_of_once_and_the_handler_runs(
 # ---- fork --------------------------------------------------------------------------------------
 
 
-def test_a_child_is_not_the_invocation_and_can_watch_its_own() -> None:
+def test_forked_child_ignores_parent_deadline() -> None:
     """In a child of fork the parent's deadline has no effect, and handlers can be watched."""
 
     def child() -> bytes:
@@ -511,7 +513,7 @@ def test_a_child_is_not_the_invocation_and_can_watch_its_own() -> None:
 # ---- the user's signal handler during the package's code ---------------------------------------
 
 
-def test_an_error_that_a_signal_handler_raises_between_calls_leaves_nothing_behind() -> None:
+def test_signal_handler_error_in_guard_leaves_no_invocation() -> None:
     """If a signal handler raises in the guard, no open invocation is left.
 
     A SIGALRM timeout that fires late does so.
@@ -550,14 +552,14 @@ def test_an_error_that_a_signal_handler_raises_between_calls_leaves_nothing_behi
     active.clear()
 
 
-def test_the_thread_lives_on() -> None:
+def test_thread_still_watches() -> None:
     """The thread still watches after all of the tests above."""
     with pytest.raises(LambdaTimeout):
         watch(grace_period=0.02)(lambda _e, _c: block())({}, Context(0.1))
-    eventually(lambda: not process_watchdog.escalations, "the watchdog to be done")
+    eventually(lambda: not process_watchdog.escalations, "the watchdog to finish")
 
 
-def test_a_look_follows_every_errand() -> None:
+def test_look_follows_every_pending_call() -> None:
     """A look follows each pending call, before the next one that it adds, and before a sleep."""
     order: list[str] = []
 
@@ -581,7 +583,7 @@ def test_a_look_follows_every_errand() -> None:
     assert order == ["first", "look", "second", "look"]
 
 
-class Words:
+class FakeDump:
     """Stands in for the stack dump: records whether it is set, and can run code meanwhile."""
 
     def __init__(self) -> None:
@@ -599,11 +601,11 @@ class Words:
 
 
 @pytest.mark.parametrize("when", ["before", "while", "after"])
-def test_nobody_speaks_for_an_invocation_that_has_ended(when: str) -> None:
+def test_no_stack_dump_for_ended_invocation(when: str) -> None:
     """No dump stays set for an invocation that ends before, while or after it is set."""
     clock = FakeClock()
     watchdog = WatchdogThread(clock, _report)
-    words = Words()
+    words = FakeDump()
     watchdog.kernel_timers._timer = NoTimer()  # type: ignore[assignment]
     watchdog.kernel_timers._dump = words  # type: ignore[assignment]
     one = Invocation(plan(), None, None, clock.now, 8.0, clock.now + 7.0)
@@ -646,7 +648,7 @@ class Listening:
         return getattr(self._kernel_timers, name)
 
 
-def test_nobody_speaks_after_a_timeout_whose_end_the_watchdog_has_yet_to_see(
+def test_ended_timeout_stops_the_dump_itself(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """When a timeout ends, the handler's thread itself stops the dump.
@@ -667,7 +669,7 @@ def test_nobody_speaks_after_a_timeout_whose_end_the_watchdog_has_yet_to_see(
     assert kernel_timers.asked[-1] == "rest"
 
 
-def test_nobody_is_nudged_for_one_that_has_ended_while_the_thread_has_no_processor(
+def test_no_nudge_for_ended_invocation_while_thread_is_starved(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A later invocation gets no nudge for an ended one while the thread has no processor.
@@ -684,7 +686,7 @@ def test_nobody_is_nudged_for_one_that_has_ended_while_the_thread_has_no_process
 
     @watch(samples=0)
     def first(_event: object, _context: object) -> None:
-        eventually(lambda: process_watchdog.wake_at < math.inf, "the thread has looked")
+        eventually(lambda: process_watchdog.wake_at < math.inf, "the thread to look")
         monkeypatch.setattr(process_watchdog, "_look", held)
         # So the second one is due no sooner than after 85 % of this one's limit.
         threading.Event().wait(began + 0.1 * LIMIT - time.monotonic())

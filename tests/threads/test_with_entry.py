@@ -41,7 +41,7 @@ def nudged() -> Callable[[], object]:
 
 
 @pytest.mark.untraced
-def test_a_nudge_while_a_with_is_entered_lands_in_its_block() -> None:
+def test_nudge_during_with_entry_lands_in_the_block() -> None:
     """A nudge that arrives in ``__enter__`` of C code lands in the block, which is then left.
 
     Python looks at the signal right after the call.
@@ -72,7 +72,7 @@ def test_a_nudge_while_a_with_is_entered_lands_in_its_block() -> None:
 
 
 @pytest.mark.untraced
-def test_a_handler_that_enters_and_leaves_a_with_leaves_its_lock_free() -> None:
+def test_interrupted_with_lock_loop_releases_the_lock() -> None:
     """Wherever a loop of ``with lock`` is interrupted, the lock is free afterwards.
 
     A third of the places where signals are looked at enter or leave the block.
@@ -92,7 +92,7 @@ def test_a_handler_that_enters_and_leaves_a_with_leaves_its_lock_free() -> None:
 
 
 @pytest.mark.untraced
-def test_a_handler_that_waits_for_a_lock_in_a_with_is_interrupted() -> None:
+def test_handler_waiting_for_lock_in_with_is_interrupted() -> None:
     """A handler that waits for a lock in a ``with`` is interrupted.
 
     It is at the same instruction as one that has just got the lock.
@@ -110,8 +110,10 @@ def test_a_handler_that_waits_for_a_lock_in_a_with_is_interrupted() -> None:
 
 
 @pytest.mark.untraced
-@pytest.mark.skipif(sys.version_info < (3, 14), reason="one instruction enters, up to 3.13")
-def test_an_injection_waits_for_a_with_to_be_entered(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.skipif(
+    sys.version_info < (3, 14), reason="up to 3.13 a single instruction enters a with"
+)
+def test_injection_waits_for_with_entry(monkeypatch: pytest.MonkeyPatch) -> None:
     """An injection waits while a thread enters a ``with``.
 
     It could not end the wait for the lock, and would land after that and before the block.
@@ -147,7 +149,9 @@ def test_an_injection_waits_for_a_with_to_be_entered(monkeypatch: pytest.MonkeyP
         worker.start()
         try:
             # Wait longer than the 40 ms for which a fragile frame defers an injection.
-            eventually(lambda: looks.count(True) > 8, "looks at a thread that enters a with")
+            eventually(
+                lambda: looks.count(True) > 8, "the watchdog to look at a thread that enters a with"
+            )
             assert not gate.passed.is_set(), "injected"
         finally:
             lock.release()

@@ -120,7 +120,7 @@ def test_hook_ending_after_its_stage_changes_no_record() -> None:
     release.set()
     ended.wait(BOUND)
 
-    eventually(lambda: stage.records[0].outcome == "timed-out", "the record to stand")
+    eventually(lambda: stage.records[0].outcome == "timed-out", "the record to be complete")
 
 
 def test_hook_gets_the_details_on_its_own_thread() -> None:

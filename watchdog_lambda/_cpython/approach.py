@@ -140,7 +140,7 @@ class Approach:
         self._watched = frame
         # Set before and after: if there is a profile function, 3.13 shows no opcodes requested
         # before the trace function was set, and 3.12 none requested after. Pinned by
-        # test_a_landing_beside_a_tool_disturbs_neither.
+        # test_interrupt_lands_beside_active_tool.
         sys.settrace(self._on_call)
         self._trace(frame)
         if target is not None:

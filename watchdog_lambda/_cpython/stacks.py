@@ -110,8 +110,8 @@ def has_other_interpreters() -> bool:
 
     From 3.12 on ``sys._current_frames()`` includes that interpreter's frames, which continue to run
     while they are read: 3.13 and 3.14 ended in "double free or corruption". Pinned by
-    test_a_handler_may_have_a_sub_interpreter. On 3.14 it means nothing that the module is loaded,
-    because ``concurrent.futures`` imports it. Interpreters that only C code creates are not
+    test_handler_using_a_sub_interpreter_is_interrupted. On 3.14 it means nothing that the module is
+    loaded, because ``concurrent.futures`` imports it. Interpreters that only C code creates are not
     detected.
     """
     if sys.version_info >= (3, 13):  # pragma: no cover - from 3.13 on

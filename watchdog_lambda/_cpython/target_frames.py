@@ -138,7 +138,7 @@ class TargetFrames:
         code = frame.f_code
         if self._points_of(code).is_entry(frame.f_lasti):
             # The injection would land after the call, before the block counts as entered.
-            # Pinned by test_an_injection_waits_for_a_with_to_be_entered.
+            # Pinned by test_injection_waits_for_with_entry.
             return None
         if code.co_filename == _SELECTORS and code.co_name == "select":
             return True  # a loop's wait, which is woken for the injection

@@ -25,7 +25,7 @@ neither might see it. The tests named are in ``tests``.
     read wake_at                  read active again
 
 3. The dump of all stacks; otherwise it is written for an invocation that has ended, at the latest
-   when a frozen sandbox thaws (test_nobody_speaks_for_an_invocation_that_has_ended).
+   when a frozen sandbox thaws (test_no_stack_dump_for_ended_invocation).
 
     handler's thread              before the watchdog's thread sleeps
     is_open = False               dump_for = invocation; set the timer
@@ -191,7 +191,7 @@ class Firing:
         with self.lock:
             # Check and claim under one lock. Otherwise: we see an open invocation; the handler's
             # thread settles and returns; both answer. Pinned by
-            # test_a_handler_that_comes_back_during_the_last_resort_does_not_answer_again.
+            # test_handler_returning_during_last_resort_does_not_answer.
             return self.invocation.is_open and self._answer.acquire(False)
 
     def give_answer_back(self) -> None:

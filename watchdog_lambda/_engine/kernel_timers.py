@@ -15,7 +15,7 @@ them. Both threads hold the GIL then, so there is no lock.
 
 Whichever thread is first, no stacks are dumped for an invocation that has ended: a sandbox is
 frozen between invocations, and all timers ring when it thaws. Pinned by
-``test_nobody_speaks_for_an_invocation_that_has_ended``.
+``test_no_stack_dump_for_ended_invocation``.
 """
 
 from __future__ import annotations

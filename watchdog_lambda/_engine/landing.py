@@ -40,7 +40,7 @@ def inject(firing: Firing, now: float, handled: BaseException | None) -> None:
             return
         # In a thread that waits for the GIL the injection lands before its next instruction, so in
         # the task that is current now. Pinned by
-        # test_an_async_block_off_the_main_thread_is_all_that_is_interrupted.
+        # test_async_block_on_another_thread_is_interrupted_alone.
         if not firing.invocation.may_land():
             return
         # Not where a loop runs: between two callbacks all frames are the loop's, and the thread

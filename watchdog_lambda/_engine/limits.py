@@ -8,7 +8,7 @@ due, with the four orders of :mod:`.invocation`; what lands is decided for the o
 Two rules apply between the limits of one thread:
 
 - Only one interrupt may be injected at a time, because a thread has room for one. Pinned by
-  test_limits_that_are_due_at_once_all_end_with_the_outermost.
+  test_limits_due_together_end_with_the_outermost.
 - The cleanup after one limit is not interrupted by the others, unless they began in that cleanup.
 """
 
@@ -171,7 +171,7 @@ innermost: dict[int, Limit] = {}
 def end_within(invocation: Invocation, thread_id: int) -> None:
     """End blocks that an invocation never left, as in a generator. Blocks of tasks may continue.
 
-    Pinned by test_a_block_that_is_never_left_ends_with_its_invocation.
+    Pinned by test_unfinished_block_ends_with_its_invocation.
 
     Thread: the invocation's, at its end.
     """

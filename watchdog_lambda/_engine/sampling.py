@@ -104,7 +104,7 @@ class Sampling:
                 self._take(samples, after)
             # As in the thread's own loop: store, then look whether an invocation was armed in
             # between, which may not have rung. Pinned by
-            # test_what_is_armed_beside_a_sample_is_not_missed.
+            # test_invocation_armed_during_sample_is_not_missed.
             thread.wake_at = one.due = wakes_at = min(one.start + samples.next_at, until)
             if not one.is_open or (len(active) > 1 and len(under_way()) > 1):
                 return

@@ -89,7 +89,7 @@ class Severing:
             del frame
             # Do this under the lock. Otherwise the handler could settle in between, and the next
             # invocation would find its connection cut. Pinned by
-            # test_nothing_is_severed_once_the_handler_has_settled.
+            # test_nothing_is_severed_after_settle.
             with firing.lock:
                 is_right = firing.invocation.is_open and wait.is_unmoved()
                 names = wait.end() if is_right else []

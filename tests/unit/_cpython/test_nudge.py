@@ -231,7 +231,7 @@ def test_injection_lands_unless_withdrawn() -> None:
     assert [type(error) for error in landing.end()] == [KeyError]
     assert withdrawn.end() == []
     assert reached == [True, True]
-    eventually(lambda: not injector.inject(landing.ident, KeyError), "the thread to be gone")
+    eventually(lambda: not injector.inject(landing.ident, KeyError), "the thread to end")
 
 
 def test_withdrawal_passes_null() -> None:

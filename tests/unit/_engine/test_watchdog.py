@@ -450,7 +450,7 @@ def test_second_watchdog_thread_ends_at_once() -> None:
     threads = [threading.Thread(target=watchdog._run) for _ in range(2)]
     for thread in threads:
         thread.start()
-    eventually(lambda: sum(t.is_alive() for t in threads) == 1, "the other one to end")
+    eventually(lambda: sum(t.is_alive() for t in threads) == 1, "the other thread to end")
     assert len(entered) == 1
     goes_on.set()
     for thread in threads:
@@ -744,7 +744,7 @@ def test_samples_go_on_between_an_early_stage_and_the_grace_period(watched: Watc
     watched.live()
     assert one.firing is not None
     stage = one.firing.stages[0]
-    eventually(stage.has_ended, "the early hook")
+    eventually(stage.has_ended, "the early hook to run")
     watched.fake.now = START + 4.0
 
     try:

@@ -124,7 +124,7 @@ def test_schema_accepts_an_injected_interrupt(capfd: pytest.CaptureFixture[str])
         thread = threading.Thread(target=quietly, args=(watched,))
         with timeout_records() as told:
             thread.start()
-            eventually(lambda: told, "the record")
+            eventually(lambda: told, "the record to be written")
         blocked.let_go()
         thread.join()
 

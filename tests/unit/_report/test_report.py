@@ -165,7 +165,7 @@ def test_record_names_the_obstacle_off_the_main_thread(capfd: pytest.CaptureFixt
     worker = threading.Thread(target=work)
     with timeout_records() as told:
         worker.start()
-        eventually(lambda: told, "the record")
+        eventually(lambda: told, "the record to be written")
     blocked.let_go()
     worker.join()
 
