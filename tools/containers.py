@@ -10,7 +10,6 @@ import os
 import resource
 import shutil
 import subprocess
-import tempfile
 import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -48,7 +47,7 @@ def unavailable() -> str | None:
     """Return why this machine can't do all this, or None if it can."""
     if os.geteuid() != 0:
         return "needs root; run it with sudo or in a container"
-    tools = ["podman", "runc", *([] if _ARCHIVE.exists() else ["debootstrap"])]
+    tools = ["podman", "runc", *([] if _ARCHIVE.exists() else ["mmdebstrap"])]
     if absent := [tool for tool in tools if shutil.which(tool) is None]:
         return f"needs {', '.join(absent)} (on Debian: apt-get install {' '.join(absent)})"
     try:
@@ -84,22 +83,18 @@ def _plain_base() -> str:
     image = "localhost/watchdog-lambda-base:plain"
     if not _has(image):
         if not _ARCHIVE.exists():
-            _debootstrap()
+            _make_archive()
         podman("import", "--quiet", str(_ARCHIVE), image)
     return image
 
 
-def _debootstrap() -> None:
-    with tempfile.TemporaryDirectory(dir=CACHE) as scratch:
-        root, partial = Path(scratch, "root"), Path(scratch, "base.tar")
-        command = ["debootstrap", "--variant=minbase", f"--include={_PACKAGES}", _SUITE, str(root)]
-        _run_logged(f"making a plain base of Debian {_SUITE}", command, "debootstrap")
-        # What was downloaded on the way, and devices, which images have none of.
-        left_out = ("./var/cache/apt/*", "./var/lib/apt/lists/*", "./dev/*")
-        command = ["tar", "--create", "--numeric-owner", "--file", str(partial)]
-        command += [f"--exclude={each}" for each in left_out]
-        _run_logged("packing it", [*command, "--directory", str(root), "."], "tar")
-        partial.replace(_ARCHIVE)
+def _make_archive() -> None:
+    partial = _ARCHIVE.with_suffix(".partial.tar")
+    command = ["mmdebstrap", "--variant=minbase", f"--include={_PACKAGES}", _SUITE, str(partial)]
+    # Images have no devices.
+    command += ["--skip=output/dev", "--quiet"]
+    _run_logged(f"making a plain base of Debian {_SUITE}", command, "mmdebstrap")
+    partial.replace(_ARCHIVE)
 
 
 def _build(image: str, context: Path, base: str) -> None:

@@ -29,6 +29,8 @@ FAMILIES: Final = (
 )
 MARK: Final = "hang-me"
 """In what a slow call sends, where that is text: counted like an HTTP request."""
+KEY: Final = f"key-{os.getpid()}"
+"""For this function alone."""
 
 
 class At(NamedTuple):
@@ -86,29 +88,32 @@ def making(
     return enter
 
 
-def entering(server: str | None = None, *, is_async: bool = False) -> Callable[..., None]:
+def entering(server: str) -> Callable[..., None]:
     """What enters a case of this server that can be said in one expression."""
 
     def enter(name: str, library: str, make: Make) -> None:
-        making(name, server, library, is_async=is_async)(make)
+        making(name, server, library)(make)
 
     return enter
 
 
-def _servers(_library: Any, at: At) -> At:
-    return at
+def _nothing(library: Any, at: At) -> Any:
+    return (library, at) if library else at
 
 
 def case(
     name: str,
     server: str | None,
     library: str = "",
-    made: Make = _servers,
+    made: Make = _nothing,
     *,
     hang: Callable[[Any], object] | None = None,
     family: str = "",
 ) -> Callable[[_Ask], _Ask]:
-    """Enter a function that asks what is `made` at the init, for a number; `hang` takes long."""
+    """Enter a function that asks what is `made` at the init, for a number; `hang` takes long.
+
+    By default what is made are the library, if there is one, and where the servers are.
+    """
 
     def enter(ask: _Ask) -> _Ask:
         def calls(it: Any) -> Any:
@@ -121,7 +126,7 @@ def case(
             it = made(module, at)
             return calls(await it if isawaitable(it) else it)
 
-        own = family or (ask if made is _servers else made).__module__.rpartition(".")[2]
+        own = family or (ask if made is _nothing else made).__module__.rpartition(".")[2]
         is_async = iscoroutinefunction(ask)
         chosen = make_awaited if is_async else make
         making(name, server, library, is_async=is_async, family=own)(chosen)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-add, add_async = entering("http"), entering("http", is_async=True)
+add = entering("http")
 
 
 async def _get(client: Any, at: At, n: int) -> int:
@@ -23,14 +23,9 @@ def _getting(it: Any, at: At) -> Callable[[int], Any]:
     return partial(_get, it.AsyncClient(timeout=60), at)
 
 
-def _models(client: Any) -> Callable[[int], Any]:
-    async def ask(n: int) -> int:
-        return int((await client.models.retrieve(f"n-{n}")).id)
-
-    return ask
-
-
-add_async("httpx, async", "httpx", _getting)
+@case("httpx, async", "http", "httpx", _getting)
+async def _(get: Any, n: int) -> int:
+    return int(await get(n))
 
 
 @case("aiohttp", "http", "aiohttp", lambda it, at: (it.ClientSession(), at))
@@ -41,15 +36,17 @@ async def _(made: Any, n: int) -> int:
 
 
 def _openai(it: Any, at: At) -> Any:
-    return _models(it.AsyncOpenAI(api_key="x", base_url=at.url()))
+    return it.AsyncOpenAI(api_key="x", base_url=at.url())
 
 
 def _anthropic(it: Any, at: At) -> Any:
-    return _models(it.AsyncAnthropic(api_key="x", base_url=at.url()))
+    return it.AsyncAnthropic(api_key="x", base_url=at.url())
 
 
-add_async("OpenAI, async", "openai", _openai)
-add_async("Anthropic, async", "anthropic", _anthropic)
+@case("Anthropic, async", "http", "anthropic", _anthropic)
+@case("OpenAI, async", "http", "openai", _openai)  # which is entered first
+async def _(client: Any, n: int) -> int:
+    return int((await client.models.retrieve(f"n-{n}")).id)
 
 
 @case(
@@ -63,7 +60,7 @@ async def _(client: Any, n: int) -> int:
     return int(await client.execute_command("ECHO", str(n)))
 
 
-@case("websockets, async", "websocket", "websockets.asyncio.client", lambda it, at: (it, at))
+@case("websockets, async", "websocket", "websockets.asyncio.client")
 async def _(made: Any, n: int) -> int:
     it, at = made
     async with it.connect(at.url("websocket", "ws"), close_timeout=1.0) as client:

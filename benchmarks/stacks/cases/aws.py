@@ -7,8 +7,8 @@ import json
 import logging
 from typing import Any
 
-from . import At, case
-from .moto import KEY, REGION, alias, bucket, client, first_secret, moto, table
+from . import KEY, At, case
+from .moto import REGION, alias, bucket, client, first_secret, moto, table
 
 _ROLE = "arn:aws:iam::123456789012:role/role"
 

@@ -39,7 +39,7 @@ def _round_trip(made: Any, n: int) -> int:
             return n
 
 
-@case("pika, a connection for each call", "rabbitmq", "pika", lambda it, at: (it, at))
+@case("pika, a connection for each call", "rabbitmq", "pika")
 def _(made: Any, n: int) -> int:
     with _connected(*made) as connection:
         return _round_trip(_declared(connection), n)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from . import case
+from . import KEY, case
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
 REGION = "eu-west-1"
 _GIVEN = {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x", "AWS_DEFAULT_REGION": REGION}
-KEY = f"key-{os.getpid()}"
-"""For this function alone."""
 
 
 def client(at: At, service: str, first: Callable[[Any], Any] = bool, server: str = "moto") -> Any:

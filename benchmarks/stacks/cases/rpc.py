@@ -73,7 +73,7 @@ add("OpenTelemetry over gRPC", exporter.format("grpc"), _by_grpc)
 add_http("OpenTelemetry over HTTP", exporter.format("http"), _by_http)
 
 
-@case("websockets", "websocket", "websockets.sync.client", lambda it, at: (it, at))
+@case("websockets", "websocket", "websockets.sync.client")
 def _(made: Any, n: int) -> int:
     it, at = made
     with it.connect(at.url("websocket", "ws"), close_timeout=1.0) as client:

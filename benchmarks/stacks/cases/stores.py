@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
-from . import MARK, At, case, entering
-
-KEY = f"key-{os.getpid()}"
-"""For this function alone."""
+from . import KEY, MARK, At, case, entering
 
 
 def _echo(client: Any) -> Any:
