@@ -333,7 +333,7 @@ def template(session: nox.Session) -> None:
 
 @here
 def api(session: nox.Session) -> None:
-    """Write the public API down in tests/public_api.txt, which a test compares (--check)."""
+    """Write the public API down in tests/public_api.txt, which a test compares."""
     _python(session, "-m", "tools.api", *session.posargs)
 
 

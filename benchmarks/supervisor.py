@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from benchmarks.quota import NO_QUOTA, quota
 from tests.runtime.runtime_api import RuntimeApi
-from tools import ROOT, ending, environment
+from tools import ROOT, descendants, ending, environment
 from tools.function import running
 
 if TYPE_CHECKING:
@@ -71,12 +71,6 @@ def function(
             yield process
 
 
-def tree(pid: int) -> list[int]:
-    """A process and its descendants."""
-    text = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii")
-    return [pid, *(each for child in text.split() for each in tree(int(child)))]
-
-
 def processor_ms(pid: int) -> float:
     """What a process has had of a processor, to the nanosecond."""
     return int(Path(f"/proc/{pid}/schedstat").read_text(encoding="ascii").split()[0]) / 1e6
@@ -101,7 +95,7 @@ def cold_starts() -> None:
     for _ in range(PAIRS):
         for (mode, handler), costs in zip(starts, found, strict=True):
             with RuntimeApi(timeout=3) as api, function(api, mode, handler=handler) as process:
-                pids = tree(process.pid)
+                pids = list(descendants(process.pid))
                 time.sleep(0.05)
                 costs.append((sum(map(processor_ms, pids)), sum(map(memory_mb, pids))))
     for number, name in enumerate(("ms of a processor", "MB")):
@@ -182,7 +176,7 @@ def in_time(share: float) -> int:
                 RuntimeApi(timeout=timeout) as api,
                 function(api, "supervise", handler=HANDLER) as process,
             ):
-                for pid in tree(process.pid):
+                for pid in descendants(process.pid):
                     held.members.write_text(str(pid), encoding="ascii")
                 for _ in range(TRIES):
                     api.wait_for_pollers(1, within=60)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 
@@ -25,3 +28,11 @@ def resident(pid: int | str = "self") -> int:
     """The bytes that a process has in memory."""
     pages = int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def descendants(pid: int) -> Iterator[int]:
+    """A process and those that it and its own have started, the first one first."""
+    yield pid
+    for children in Path(f"/proc/{pid}/task").glob("*/children"):  # of each of its threads
+        for child in children.read_text(encoding="ascii").split():
+            yield from descendants(int(child))

@@ -1,7 +1,6 @@
 """The public API as text: what a user's code, settings, scripts and tests can rely on.
 
-    python3 dev.py api          # write it to tests/public_api.txt
-    python3 dev.py api --check  # is it still that? (a test does the same)
+    python3 dev.py api   # write it to tests/public_api.txt, which a test compares
 
 A line for each name with its signature, read off the sources; each setting with its default; each
 argument of the command; each fixture. A change of that file is a decision, which RELEASING.md says
@@ -12,8 +11,6 @@ from __future__ import annotations
 
 import argparse
 import ast
-import difflib
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -37,18 +34,9 @@ _FIXTURE: Final = "FixtureFunctionDefinition"
 HANDLER: Final = "watchdog_lambda.entrypoint.handler"
 
 
-def main() -> int:
-    own = ending.parser("dev.py api", __doc__)
-    own.add_argument("--check", action="store_true", help="compare, and write nothing")
-    now = as_text()
-    if not own.parse_args().check:
-        SNAPSHOT.write_text(now, encoding="utf-8")
-        return 0
-    before = SNAPSHOT.read_text(encoding="utf-8")
-    sys.stdout.writelines(
-        difflib.unified_diff(before.splitlines(True), now.splitlines(True), "committed", "now")
-    )
-    return int(before != now)
+def main() -> None:
+    ending.parser("dev.py api", __doc__).parse_args()
+    SNAPSHOT.write_text(as_text(), encoding="utf-8")
 
 
 def as_text() -> str:
@@ -154,4 +142,4 @@ def _arguments(words: str, of: argparse.ArgumentParser) -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    main()

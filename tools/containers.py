@@ -14,11 +14,11 @@ import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from tools import ROOT
+from tools import ROOT, descendants
 from tools.emulator import EmulatorUnavailable, fetch_emulator
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
 BASES: Final = ("plain", "aws")
 CACHE: Final = ROOT / ".cache" / "image"
@@ -189,14 +189,7 @@ class Container:
     def processes(self) -> list[Path]:
         """The folders in /proc of the processes that are in it now, the first one first."""
         first = int(podman("inspect", "--format={{.State.Pid}}", self._name))
-        return [Path(f"/proc/{pid}") for pid in _descendants(first)]
-
-
-def _descendants(pid: int) -> Iterator[int]:
-    yield pid
-    for children in Path(f"/proc/{pid}/task").glob("*/children"):  # of each of its threads
-        for child in children.read_text().split():
-            yield from _descendants(int(child))
+        return [Path(f"/proc/{pid}") for pid in descendants(first)]
 
 
 def config_of(image: str) -> dict[str, Any]:
