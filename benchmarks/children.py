@@ -10,13 +10,11 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from tools import ROOT, environment
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
 
 
 class Broken(Exception):

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import io
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
 
 import matplotlib as mpl
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    from matplotlib.axes import Axes
 
 # Colours that keep their distance to white and to black alike, and to each other without red and
 # green; the shapes say the same.

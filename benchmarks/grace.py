@@ -18,16 +18,14 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Iterator, Sequence
 from http.server import ThreadingHTTPServer
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from benchmarks.quota import NO_QUOTA, quota
 from benchmarks.stacks.standins import Http
 from tools import ROOT, ending
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
 
 WHOLE: Final = 1769
 """MB of memory that come with one whole processor, as AWS documents it."""

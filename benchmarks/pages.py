@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING, Any, Final
+from pathlib import Path
+from typing import Any, Final
 
 from cogapp import Cog
 
 from tools import ROOT
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 _COG: Final = ("cog", "-P", "-I", str(ROOT), "--verbosity=0")
 

@@ -22,16 +22,14 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from benchmarks.quota import NO_QUOTA, quota
 from tests.runtime.runtime_api import RuntimeApi
 from tools import ROOT, descendants, ending, environment
 from tools.function import running
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 HANDLER: Final = """
 import ctypes

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import argparse
 import ast
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import griffe
 
@@ -21,9 +22,6 @@ from tools import ROOT, ending
 from watchdog_lambda import pytest_plugin
 from watchdog_lambda._config import SETTINGS
 from watchdog_lambda.cli.arguments import parser
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 SNAPSHOT: Final = ROOT / "tests" / "public_api.txt"
 

@@ -14,12 +14,10 @@ import re
 import subprocess
 import sys
 import tempfile
-from typing import TYPE_CHECKING, Final
+from pathlib import Path
+from typing import Final
 
 from tools import ROOT, ending
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 FILES: Final = sorted(ROOT.glob("requirements/*.txt"))
 TOLD_ONLY: Final = "minimum.txt"

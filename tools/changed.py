@@ -5,11 +5,9 @@ from __future__ import annotations
 import importlib.abc
 import importlib.machinery
 import importlib.util
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from types import ModuleType
+from collections.abc import Sequence
+from types import ModuleType
+from typing import Any
 
 
 class _Loader(importlib.machinery.SourceFileLoader):

@@ -11,14 +11,12 @@ import resource
 import shutil
 import subprocess
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import Any, Final, Self
 
 from tools import ROOT, descendants
 from tools.emulator import EmulatorUnavailable, fetch_emulator
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 BASES: Final = ("plain", "aws")
 CACHE: Final = ROOT / ".cache" / "image"

@@ -20,13 +20,11 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from tools import ROOT, ending
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 SUITE: Final = "forky"
 VERSIONS: Final = ("3.14", "3.15")  # what the suite has, for each processor

@@ -13,12 +13,15 @@ READMEs in examples/ have some. Without the watchdog, a @watch in its code is di
 
 from __future__ import annotations
 
+import argparse
 import os
 import signal
 import sys
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, NamedTuple
+from pathlib import Path
+from typing import Final, NamedTuple
 
 from rich.console import Console
 from rich.table import Table
@@ -29,18 +32,11 @@ from tools.emulator import EmulatorUnavailable, fetch_emulator
 from watchdog_lambda.cli import values
 from watchdog_lambda.cli.arguments import parser as command_parser
 from watchdog_lambda.cli.emulator import Emulator
-from watchdog_lambda.cli.function import CannotRun, record_in
+from watchdog_lambda.cli.function import CannotRun, Function, Invocation, record_in
 from watchdog_lambda.cli.invoke import function_of
 from watchdog_lambda.cli.outcome import drawn
 from watchdog_lambda.cli.screen import Screen, printable
 from watchdog_lambda.cli.view import spoken
-
-if TYPE_CHECKING:
-    import argparse
-    from collections.abc import Callable, Sequence
-    from pathlib import Path
-
-    from watchdog_lambda.cli.function import Function, Invocation
 
 _MARKER: Final = "finally"  # a piece of what the handler's cleanup writes to its log
 _MOST_CHARACTERS: Final = 400  # of an answer or of a line of the log

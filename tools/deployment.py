@@ -19,13 +19,11 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from tools import ROOT
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
 
 DEPLOY: Final = ROOT / "deploy"
 TEMPLATES: Final = ("template.yaml", "repository.yaml", "selftest/template.yaml")

@@ -8,10 +8,8 @@ import shutil
 import signal
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Final, NoReturn
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from collections.abc import Callable
+from typing import Final, NoReturn
 
 SKIPPED: Final = 77
 """The exit status for "cannot run here", as automake and others have it."""

@@ -20,9 +20,10 @@ import sys
 import threading
 import time
 import tracemalloc  # noqa: F401 - a warning about a lost coroutine would import it later
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from tools import ending, resident
 from watchdog_lambda import LambdaTimeout, Watchdog, scoped_hook, shield, watch
@@ -30,10 +31,7 @@ from watchdog_lambda._engine.current import under_way
 from watchdog_lambda.errors import prepared
 from watchdog_lambda.testing import FakeContext
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    Handler = Callable[[Any, Any], object]
+Handler = Callable[[Any, Any], object]
 
 SECONDS: Final = 0.008
 """Of an invocation: its hard deadline is that far away, and the grace period a quarter of it."""

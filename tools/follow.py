@@ -20,15 +20,13 @@ import sys
 import tempfile
 import time
 import venv
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from tools import ROOT, built, ending
 from tools.documents import Block, blocks, commands, is_alike
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
 
 BOUND: Final = 120.0  # seconds for one command
 INSTALLED: Final = '"watchdog-lambda[runtime,cli]" pytest'

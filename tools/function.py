@@ -6,12 +6,10 @@ import contextlib
 import os
 import signal
 import subprocess
-from typing import IO, TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import IO, Any
 
 from tools import ROOT, environment
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
 
 
 @contextlib.contextmanager

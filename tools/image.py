@@ -22,8 +22,9 @@ import sys
 import tempfile
 import time
 import urllib.request
+from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from tools import ROOT, ending
 from tools.containers import (
@@ -39,9 +40,6 @@ from tools.containers import (
 )
 from tools.emulator import fetch_emulator
 from watchdog_lambda.cli.emulator import _free_ports
-
-if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
 
 STARTS: Final = ("docker run", "Lambda")
 WRAPPED: Final = "Lambda with exec-wrapper"

@@ -7,14 +7,12 @@ import contextlib
 import os
 import queue
 import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from pathlib import Path
 from types import FunctionType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tools.landing_judge import Loop
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 
 
 def run_by_asyncio(main: Callable[[Any], Coroutine[Any, Any, None]]) -> Callable[[Any], None]:

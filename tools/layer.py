@@ -21,13 +21,11 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from tools import ROOT, built, ending
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 LAYER: Final = ROOT / "dist" / "watchdog-lambda-layer.zip"
 

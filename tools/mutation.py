@@ -27,14 +27,12 @@ import sys
 import time
 import tomllib
 import traceback
-from typing import TYPE_CHECKING, Final, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Final, NamedTuple
 
 from tools import ROOT, ending
 from tools.changed import Finder
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-    from pathlib import Path
 
 PACKAGE: Final = "watchdog_lambda"
 ELSEWHERE: Final = tomllib.loads((ROOT / "tests" / "mutation-tests.toml").read_text("utf-8"))

@@ -25,15 +25,13 @@ import sys
 import tarfile
 import tempfile
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from tools import ROOT, ending
 from tools.built import Unfit, build, built_alike, digest, expect_same, say
 from tools.emulator import fetch_emulator
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 DIST: Final = ROOT / "dist"
 PACKAGE: Final = "watchdog_lambda"

@@ -15,24 +15,19 @@ from __future__ import annotations
 import collections
 import contextlib
 import random
+import socket
 import subprocess
 import sys
 import tempfile
 import time
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, Literal
 
-from tests.runtime.runtime_api import NoAnswer, RuntimeApi
+from tests.runtime.runtime_api import Answer, NoAnswer, RuntimeApi
 from tools import ending
 from tools.function import running
 from watchdog_lambda._lambda.decision import margin
-
-if TYPE_CHECKING:
-    import socket
-    from typing import Literal
-
-    from tests.runtime.runtime_api import Answer
-    from watchdog_lambda.cli.runtime_api import Event
+from watchdog_lambda.cli.runtime_api import Event
 
 TIMEOUT: Final = 0.1  # seconds of the function: as short as the runtime's own work allows
 KINDS: Final = ("hold", "hold", "free", "spin", "exit", "segfault")

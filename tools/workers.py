@@ -16,26 +16,22 @@ hard deadline is counted as late, and is no violation: it says how busy the mach
 
 from __future__ import annotations
 
+import argparse
 import collections
 import random
 import signal
 import sys
 import tempfile
 import time
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Iterator
+from types import FrameType
+from typing import Any, Final
 
-from tests.runtime.runtime_api import NoAnswer, RuntimeApi
+from tests.runtime.runtime_api import Answer, Invocation, NoAnswer, RuntimeApi
 from tools import ending, resident
 from tools.function import running
 from tools.soak.report import Log
 from tools.workers_cell import EITHER, IN_TIME, TIMES_OUT
-
-if TYPE_CHECKING:
-    import argparse
-    from collections.abc import Iterator
-    from types import FrameType
-
-    from tests.runtime.runtime_api import Answer, Invocation
 
 STYLES: Final = ("processes", "instances")
 

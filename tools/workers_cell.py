@@ -7,12 +7,10 @@ import os
 import subprocess
 import threading
 import time
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable
+from typing import Any, Final
 
 from watchdog_lambda import shield
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 IN_TIME, EITHER = "end in time", "end at the edge"
 

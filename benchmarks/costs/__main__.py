@@ -19,21 +19,16 @@ for. Measure on a quiet machine: a neighbour that computes doubles most times.
 
 from __future__ import annotations
 
+import argparse
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from tools import ROOT, ending
 
 from . import baseline, page
-from .report import SKIPPED
+from .report import SKIPPED, Part
 from .results import PARTS, Results, is_missing
-
-if TYPE_CHECKING:
-    import argparse
-
-    from .report import Part
 
 
 def _run(options: argparse.Namespace) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from tools.emulator import EmulatorUnavailable, fetch_emulator
 from watchdog_lambda.cli.arguments import parser
@@ -13,10 +13,7 @@ from watchdog_lambda.cli.emulator import Emulator
 from watchdog_lambda.cli.invoke import function_of
 
 from .interrupts import figures_of
-from .report import SKIPPED, Part, Table
-
-if TYPE_CHECKING:
-    from .report import Found, Tell
+from .report import SKIPPED, Found, Part, Table, Tell
 
 _APP: Final = """
 import os, time

@@ -8,17 +8,13 @@ file holds the figures alone, as they were on a quiet machine.
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Final, NamedTuple
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Final, NamedTuple
 
 from tools import ROOT
 
-from .report import digits
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-    from pathlib import Path
-
-    from .report import Ratio
+from .report import Ratio, digits
 
 FILE: Final = ROOT / "benchmarks" / "baseline.json"
 

@@ -10,19 +10,15 @@ import contextlib
 import statistics
 import sys
 from time import perf_counter_ns, sleep
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from benchmarks.child import Channel, end_with_parent
 from benchmarks.children import Child
 from watchdog_lambda import watch
 
 from .contenders import CONTENDERS
-from .registry import FIXED, NO_RIVALS, OURS, RECIPE, context, interpreters, noop
-from .report import SKIPPED, Goal, Part, Ratio, Table, digits, quantile
-
-if TYPE_CHECKING:
-    from .registry import Handler
-    from .report import Found, Tell
+from .registry import FIXED, NO_RIVALS, OURS, RECIPE, Handler, context, interpreters, noop
+from .report import SKIPPED, Found, Goal, Part, Ratio, Table, Tell, digits, quantile
 
 _BATCH_NS: Final = 700_000
 """Long compared with the clock's resolution; two are short compared with a scheduler's turn."""

@@ -10,18 +10,14 @@ import os
 import signal
 import threading
 import warnings
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from types import FrameType
+from typing import Any, Final, NoReturn
 
 from watchdog_lambda import watch
 from watchdog_lambda._config import Settings
 from watchdog_lambda._watched import wrap
 
-from .registry import CONTENDERS, FIXED, RECIPE, contender
-
-if TYPE_CHECKING:
-    from types import FrameType
-
-    from .registry import Handler
+from .registry import CONTENDERS, FIXED, RECIPE, Handler, contender
 
 __all__ = ["CONTENDERS"]
 

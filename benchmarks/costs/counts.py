@@ -19,7 +19,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from time import monotonic, sleep
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from benchmarks.child import Channel, end_with_parent
 from benchmarks.children import Child
@@ -27,12 +27,8 @@ from watchdog_lambda import watch
 from watchdog_lambda._process import process_watchdog
 
 from .contenders import CONTENDERS
-from .registry import OURS, RECIPE, context, interpreters, noop
-from .report import SKIPPED, Goal, Part, Table
-
-if TYPE_CHECKING:
-    from .registry import Handler
-    from .report import Found, Tell
+from .registry import OURS, RECIPE, Handler, context, interpreters, noop
+from .report import SKIPPED, Found, Goal, Part, Table, Tell
 
 _TRACED: Final = 1000  # calls; strace slows each system call down some fifty times
 _CALLS: Final = 2000

@@ -10,8 +10,9 @@ import contextlib
 import sys
 import threading
 import time
+from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from benchmarks.child import Channel, end_with_parent
 from benchmarks.children import Broken, Child
@@ -21,12 +22,7 @@ from watchdog_lambda import scoped_hook, watch
 from .calls import Above, batch
 from .interrupts import watchdog
 from .registry import context, noop
-from .report import SKIPPED, Goal, Part, Ratio, Table, digits, quantile
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from .report import Found, Tell
+from .report import SKIPPED, Found, Goal, Part, Ratio, Table, Tell, digits, quantile
 
 _TIMEOUTS: Final = 3
 _GRACE: Final = 0.2

@@ -11,7 +11,7 @@ import re
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from benchmarks.child import Channel, end_with_parent
 from benchmarks.children import Child
@@ -19,10 +19,7 @@ from watchdog_lambda import watch
 from watchdog_lambda.testing import FakeContext
 
 from .registry import context
-from .report import SKIPPED, Goal, Part, Table, digits
-
-if TYPE_CHECKING:
-    from .report import Found, Tell
+from .report import SKIPPED, Found, Goal, Part, Table, Tell, digits
 
 _STATES: Final = {
     "bare": "without the package",

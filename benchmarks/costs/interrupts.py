@@ -13,7 +13,8 @@ import signal
 import sys
 import threading
 import time
-from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple, NoReturn
 
 from benchmarks.child import Channel, end_with_parent
 from benchmarks.children import Broken, Child
@@ -21,12 +22,7 @@ from benchmarks.quota import NO_QUOTA, SHARE, quota
 from watchdog_lambda import remaining_time, watch
 from watchdog_lambda.testing import FakeContext
 
-from .report import SKIPPED, Part, Ratio, Table, digits, quantile
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from .report import Found, Tell
+from .report import SKIPPED, Found, Part, Ratio, Table, Tell, digits, quantile
 
 _ALARM_AFTER: Final = 0.1
 """Seconds until the recipe's alarm; the watchdog's interrupt comes after three grace periods."""

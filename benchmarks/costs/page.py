@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
 
 from benchmarks.pages import remake
 from tools import ROOT
 
 from . import baseline
 from .contenders import CONTENDERS
-from .report import digits
+from .report import Part, digits
 from .results import PARTS, Results, is_missing
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
-    from .report import Part
 
 FOLDER: Final = ROOT / "docs" / "explanation"
 PAGE: Final = FOLDER / "costs.md"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from benchmarks.drawing import (
     ALARM,
@@ -23,10 +23,7 @@ from .growth import SERIES
 from .interrupts import STATES, WAYS
 from .registry import NO_RIVALS, RECIPE
 from .registry import OURS as OUR_WAYS
-from .report import above, quantile
-
-if TYPE_CHECKING:
-    from .report import Found
+from .report import Found, above, quantile
 
 _BESIDE: Final = {
     "0": "alone",

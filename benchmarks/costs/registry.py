@@ -5,15 +5,13 @@ from __future__ import annotations
 import os
 import sys
 import time
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from collections.abc import Callable, Iterable
+from typing import Any, Final, NamedTuple
 
 from awslambdaric.lambda_context import LambdaContext
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
-    Handler = Callable[[Any, Any], Any]
-    Wrap = Callable[[Handler], Handler]
+Handler = Callable[[Any, Any], Any]
+Wrap = Callable[[Handler], Handler]
 
 OURS: Final = ("entrypoint", "@watch")
 RECIPE: Final = "SIGALRM recipe"

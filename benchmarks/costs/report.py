@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Final, NamedTuple, Protocol
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
-
-    Tell = Callable[[str], None]
-    """Says what is under way."""
-    Found = dict[str, Any]
-    """What a part has measured, as it stands in the file."""
+Tell = Callable[[str], None]
+"""Says what is under way."""
+Found = dict[str, Any]
+"""What a part has measured, as it stands in the file."""
 
 SKIPPED: Final = "skipped"
 """The key in what was found of the list of what could not be measured, and why."""

@@ -6,20 +6,16 @@ import datetime as dt
 import json
 import platform
 import re
+from collections.abc import Iterator
 from importlib import metadata
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from benchmarks.pages import as_json
 from benchmarks.surroundings import machine, processor
 from tools import ROOT
 
 from . import answer, calls, counts, growth, idle, interrupts, start
-from .report import SKIPPED
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from .report import Found, Goal, Ratio
+from .report import SKIPPED, Found, Goal, Ratio
 
 PARTS: Final = {
     part.name: part

@@ -10,15 +10,12 @@ import sys
 import tempfile
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from benchmarks.quota import NO_QUOTA, SHARE, quota
 from tools import ROOT, environment
 
-from .report import SKIPPED, Goal, Part, Ratio, Table
-
-if TYPE_CHECKING:
-    from .report import Found, Tell
+from .report import SKIPPED, Found, Goal, Part, Ratio, Table, Tell
 
 _MOST_MS: Final = 6
 _MOST_MB: Final = 1

@@ -13,11 +13,13 @@ that cannot be interrupted is not tried again.
 
 from __future__ import annotations
 
+import argparse
 import sys
 import threading
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from benchmarks.children import Broken
 from benchmarks.surroundings import machine
@@ -26,14 +28,9 @@ from tools.ending import look_at
 
 from . import cells, page
 from .calls import CALLS
+from .registry import Call
 from .results import TITLES, Cell, Results
 from .ways import GRACE_PERIOD
-
-if TYPE_CHECKING:
-    import argparse
-    from collections.abc import Iterator, Sequence
-
-    from .registry import Call
 
 _AT_A_TIME: Final = 2  # more would measure each other
 

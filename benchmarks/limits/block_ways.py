@@ -11,20 +11,16 @@ import statistics
 import threading
 import time
 import warnings
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple
 
 from benchmarks.child import Channel, end_with_parent
 from watchdog_lambda import time_limit
 
-from .ways import DUE_AFTER
+from .ways import DUE_AFTER, Run, Tell
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from .ways import Run, Tell
-
-    Call = Callable[[Callable[[], Any]], Any]
-    """Calls a function in a block that has its limit."""
+Call = Callable[[Callable[[], Any]], Any]
+"""Calls a function in a block that has its limit."""
 
 _LONG: Final = 60.0
 _ROUNDS: Final = 15

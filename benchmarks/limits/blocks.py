@@ -12,8 +12,9 @@ from __future__ import annotations
 import json
 import statistics
 import sys
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from benchmarks.children import Broken, Child
 from benchmarks.pages import remake
@@ -24,9 +25,6 @@ from . import cells
 from .block_ways import WAYS
 from .calls import CALLS
 from .results import in_ms
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 FIGURES: Final = ROOT / "docs" / "explanation" / "blocks.json"
 PAGE: Final = ROOT / "docs" / "how-to" / "limit-a-block.md"

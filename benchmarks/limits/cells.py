@@ -15,7 +15,7 @@ import resource
 import sys
 import time
 import traceback
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
+from typing import Any, Final, NamedTuple, NoReturn
 
 from benchmarks.child import end_with_parent
 from benchmarks.children import Broken, Child
@@ -23,10 +23,8 @@ from watchdog_lambda import Interrupt
 
 from . import block_ways
 from .calls import CALLS
+from .registry import Block
 from .ways import WAYS
-
-if TYPE_CHECKING:
-    from .registry import Block
 
 WINDOW: Final = 2.0
 """Seconds after it was due within which an interrupt counts."""

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import statistics
-from typing import TYPE_CHECKING, Final
+from collections.abc import Iterable, Sequence
+from typing import Final
 
 from benchmarks.pages import remake
 from tools import ROOT
 
 from .calls import CALLS, GROUPS
-from .results import TITLES, Results, in_ms
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-    from .results import Cell
+from .results import TITLES, Cell, Results, in_ms
 
 FOLDER: Final = ROOT / "docs" / "explanation"
 PAGE: Final = FOLDER / "limits.md"

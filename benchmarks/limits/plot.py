@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
+
+from matplotlib.axes import Axes
 
 from benchmarks.drawing import INK, LOOKS, blank, say_delays, say_ways, strip, style, to_svg
 
 from .calls import CALLS, GROUPS
-from .results import TITLES
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
-    from .results import Results
+from .results import TITLES, Results
 
 _FIRST_MS: Final = 0.03
 _ROW: Final = 0.17  # inches

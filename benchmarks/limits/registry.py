@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
+from collections.abc import Callable
+from typing import Final, NamedTuple, TypeVar
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    Block = Callable[[], object]
-    """Blocks, for far longer than anybody measures."""
-    Prepare = Callable[[], Block]
+Block = Callable[[], object]
+"""Blocks, for far longer than anybody measures."""
+Prepare = Callable[[], Block]
 
 LONG: Final = 60.0
 """Seconds for what takes a timeout: it is not reached."""

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 import statistics
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from benchmarks.pages import as_json
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
-    from .cells import Run
+from .cells import Run
 
 TITLES: Final = {
     "watchdog": "watchdog-lambda",

@@ -6,20 +6,16 @@ import ctypes
 import signal
 import threading
 import time
-from typing import TYPE_CHECKING, NoReturn
+from collections.abc import Callable
+from types import FrameType
+from typing import NoReturn
 
-from watchdog_lambda import remaining_time, shutdown_hook, watch
+from watchdog_lambda import TimeoutDetails, remaining_time, shutdown_hook, watch
 from watchdog_lambda.testing import FakeContext
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from types import FrameType
-
-    from watchdog_lambda import TimeoutDetails
-
-    Run = Callable[[float], None]
-    """Blocks; is told the instant, on the monotonic clock, at which it is to be interrupted."""
-    Tell = Callable[..., None]
+Run = Callable[[float], None]
+"""Blocks; is told the instant, on the monotonic clock, at which it is to be interrupted."""
+Tell = Callable[..., None]
 
 GRACE_PERIOD = 0.3
 REMAINING = 4 * GRACE_PERIOD  # the least that has all of it

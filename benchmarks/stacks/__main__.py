@@ -16,20 +16,15 @@ import argparse
 import json
 import signal
 import sys
-from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, Final
 
 from tools import ROOT
 
-from .cases import FAMILIES, load
+from .cases import FAMILIES, Case, load
 from .outcomes import WAYS, Outcome, run
 from .servers import available, install, started
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from concurrent.futures import Future
-
-    from .cases import Case
 
 PAGE: Final = ROOT / "docs" / "explanation" / "stacks.md"
 RESULTS: Final = ROOT / "build" / "stacks.json"

@@ -16,12 +16,10 @@ import sys
 import threading
 from importlib import import_module
 from itertools import count
-from typing import TYPE_CHECKING, Any, NoReturn
+from types import FrameType
+from typing import Any, NoReturn
 
 from benchmarks.stacks.cases import CASES, At, load
-
-if TYPE_CHECKING:
-    from types import FrameType
 
 load()
 case = CASES[os.environ["STACKS_CASE"]]

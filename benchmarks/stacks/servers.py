@@ -9,16 +9,14 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from tools import ROOT
 
 from .standins import SERVERS as STAND_INS
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 PYTHON: Final = os.environ.get("STACKS_PYTHON", "")
 """The interpreter of the environment with the clients; `dev.py stacks` says which."""

@@ -5,13 +5,11 @@ from __future__ import annotations
 import bdb
 import contextlib
 import cProfile
+import random
 import sys
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    import random
-    from collections.abc import Iterator
-    from types import FrameType
+from collections.abc import Iterator
+from types import FrameType
+from typing import Any
 
 
 class Unavailable(Exception):

@@ -17,8 +17,10 @@ import random
 import signal
 import sys
 import threading
+from collections.abc import Sequence
 from time import monotonic, sleep
-from typing import TYPE_CHECKING, Final
+from types import FrameType
+from typing import Final
 
 from tools import ending
 from tools.soak.judge import CALIBRATORS, Judge
@@ -26,11 +28,6 @@ from tools.soak.kinds import kinds
 from tools.soak.shot import Shot, watch_the_watchdog
 from watchdog_lambda._config import Settings
 from watchdog_lambda._engine.interrupts import LATE_PATIENCE
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from types import FrameType
-
 
 _SPREAD: Final = 60e-6  # an invocation aims this much to either side of the watchdog's act
 _SWITCH_INTERVAL: Final = 10e-6

@@ -25,17 +25,15 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from tools import ending
 from tools.soak import command
 from tools.soak.command import DELIVERIES
 from tools.soak.conditions import CONDITIONS
 from tools.soak.report import Report
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
 
 ONLY_NUDGE: Final = {
     *("settrace", "setprofile", "debugger", "cProfile", "recursion", "signals", "coverage")

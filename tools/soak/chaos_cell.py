@@ -11,21 +11,17 @@ import itertools
 import random
 import sys
 import traceback
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Sequence
+from typing import Any, Final
 
 from tools import ending
 from tools.soak import attached, conditions
 from tools.soak.attached import Condition, Debugger, Monitor, Profiler, Tracer, Unavailable
 from tools.soak.cell import Cell, Soak
 from tools.soak.conditions import CONDITIONS
+from tools.soak.shot import Shot
 from watchdog_lambda import Interrupt, LambdaTimeout
 from watchdog_lambda._process import process_watchdog
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from tools.soak.shot import Shot
-
 
 _NO_END: Final = 1_000_000_000  # invocations: the time ends it
 

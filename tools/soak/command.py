@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import signal
@@ -9,18 +10,14 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
-from typing import IO, TYPE_CHECKING, Final
+from contextlib import AbstractContextManager, nullcontext
+from types import FrameType
+from typing import IO, Final
 
 from tools import ROOT, ending
 from tools.soak.report import Log, Report, table
-
-if TYPE_CHECKING:
-    import argparse
-    from collections.abc import Callable, Iterator, Sequence
-    from contextlib import AbstractContextManager
-    from types import FrameType
 
 PIPE: Final = 1 << 20
 """Bytes that a cell's lines may be read late by: on a busy machine, more than a line waits."""

@@ -16,19 +16,16 @@ import threading
 import time
 import warnings
 import weakref
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from types import FrameType
+from typing import Final
 
 from tools.soak.attached import Condition, Coverage, CProfile, Debugger, Monitor, Profiler, Tracer
 from watchdog_lambda import watch
 from watchdog_lambda._engine.current import under_way
 from watchdog_lambda._process import process_watchdog
 from watchdog_lambda.testing import FakeContext
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from types import FrameType
-
 
 NOBODY: Final = 65_534
 MIB: Final = 1 << 20

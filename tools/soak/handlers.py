@@ -6,17 +6,15 @@ import asyncio
 import contextlib
 import queue
 import threading
+from collections.abc import Awaitable, Callable, Iterator
 from time import monotonic, sleep
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import Any, Final, NoReturn
 
 from tools.soak.shot import Shot
 from watchdog_lambda import LambdaTimeout, TimeLimitExceeded, shield
 from watchdog_lambda._engine.limits import of_thread
 
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
-
-    Handler = Callable[[Any, Any], Any]
+Handler = Callable[[Any, Any], Any]
 
 
 _BEFORE: Final = 300e-6  # seconds before the watchdog is due from which on a handler computes

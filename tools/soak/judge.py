@@ -9,20 +9,16 @@ import collections
 import math
 import sys
 import traceback
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from tools.soak.report import RESULT
-from tools.soak.shot import BLOCK, Aim, Probe
+from tools.soak.shot import BLOCK, Aim, Probe, Shot
 from watchdog_lambda import Interrupt, LambdaTimeout, TimeLimitExceeded
 from watchdog_lambda._cpython.source import is_ours
 from watchdog_lambda._engine.current import under_way
 from watchdog_lambda._engine.limits import innermost
 from watchdog_lambda._process import process_watchdog
 from watchdog_lambda.errors import prepared
-
-if TYPE_CHECKING:
-    from tools.soak.shot import Shot
-
 
 CLOSE: Final = 50e-6
 """Seconds from the handler's end within which the watchdog's act counts as a race."""

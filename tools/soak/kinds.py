@@ -9,17 +9,14 @@ from __future__ import annotations
 import functools
 import inspect
 from time import monotonic
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from tools.soak import handlers as h
-from tools.soak.shot import BLOCK, BLOCKS, BOTH
+from tools.soak.handlers import Handler
+from tools.soak.shot import BLOCK, BLOCKS, BOTH, Shot
 from watchdog_lambda import time_limit, watch
+from watchdog_lambda._config import Settings
 from watchdog_lambda._watched import wrap
-
-if TYPE_CHECKING:
-    from tools.soak.handlers import Handler
-    from tools.soak.shot import Shot
-    from watchdog_lambda._config import Settings
 
 
 class Kind(NamedTuple):

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import collections
 import json
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from typing import Any, Final, NamedTuple
 
 RESULT: Final = "soak.result"  # the event of a cell's last line
 

@@ -10,12 +10,12 @@ import math
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
+from watchdog_lambda import time_limit
 from watchdog_lambda._engine.press import Press
 from watchdog_lambda._engine.watchdog import WatchdogThread
 
 if TYPE_CHECKING:
-    from tools.soak.kinds import Kind
-    from watchdog_lambda import time_limit
+    from tools.soak.kinds import Kind  # which imports this module
 
 BLOCK, BLOCKS, BOTH = "a block", "two blocks", "an invocation and a block"
 """What a handler is called in, other than an invocation."""

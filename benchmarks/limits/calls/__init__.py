@@ -5,12 +5,11 @@ Nothing here ends by itself while it is measured. What is started or opened goes
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
+
+from benchmarks.limits.registry import Call
 
 from . import native, network, processes, running, waiting
-
-if TYPE_CHECKING:
-    from benchmarks.limits.registry import Call
 
 GROUPS: Final = (
     *(waiting.threads, waiting.files, network.sockets, network.clients, processes.processes),

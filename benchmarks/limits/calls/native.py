@@ -17,16 +17,12 @@ import re
 import sqlite3
 import sys
 import zlib
+from collections.abc import Callable
 from functools import partial
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-from benchmarks.limits.registry import LONG, Group, keep
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from benchmarks.limits.registry import Block
+from benchmarks.limits.registry import LONG, Block, Group, keep
 
 # ---- C code that holds the GIL -------------------------------------------------------------------
 

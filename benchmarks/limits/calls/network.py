@@ -10,12 +10,9 @@ import ssl
 import threading
 import urllib.request
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from benchmarks.limits.registry import LONG, Group, keep
-
-if TYPE_CHECKING:
-    from benchmarks.limits.registry import Block
+from benchmarks.limits.registry import LONG, Block, Group, keep
 
 sockets = Group("Sockets, TLS and DNS")
 

@@ -9,16 +9,11 @@ import importlib
 import itertools
 import sys
 import time
+from collections.abc import Callable, Coroutine, Iterator
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from benchmarks.limits.registry import LONG, Group
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterator
-
-    from benchmarks.limits.registry import Block
+from benchmarks.limits.registry import LONG, Block, Group
 
 # ---- event loops ---------------------------------------------------------------------------------
 

@@ -11,17 +11,13 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
-from benchmarks.limits.registry import LONG, Group, keep
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from benchmarks.limits.registry import Block
+from benchmarks.limits.registry import LONG, Block, Group, keep
 
 
 def within(manager: Any, block: Callable[[Any], object]) -> None:

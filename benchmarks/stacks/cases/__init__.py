@@ -10,16 +10,14 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from functools import partial
 from importlib import import_module
 from inspect import isawaitable, iscoroutinefunction
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    Make = Callable[[Any, "At"], Any]
-    """Of a library; returns what is asked, or what is asked and what hangs, or is awaited first."""
+Make = Callable[[Any, "At"], Any]
+"""Of a library; returns what is asked, or what is asked and what hangs, or is awaited first."""
 
 _Ask = TypeVar("_Ask", bound="Callable[[Any, int], Any]")
 

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from . import MARK, At, case, entering
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
 
 add = entering("http")
 

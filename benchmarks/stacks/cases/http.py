@@ -5,16 +5,14 @@ from __future__ import annotations
 import http.client
 import json
 import urllib.request
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from watchdog_lambda import remaining_time
 
 from . import At, case, entering
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 add = entering("http")
 

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
-from . import KEY, case
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from . import At
+from . import KEY, At, case
 
 REGION = "eu-west-1"
 _GIVEN = {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x", "AWS_DEFAULT_REGION": REGION}

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from inspect import iscoroutinefunction
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from watchdog_lambda import scoped_hook, shield
 
-from . import MARK, At, case
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from . import Make
+from . import MARK, At, Make, case
 
 _Fetch = TypeVar("_Fetch", bound="Callable[[Any, str], Any]")
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from watchdog_lambda import scoped_hook, shield
 
+from . import At, Make
 from .queries import (
     NAME,
     by_connection,
@@ -22,9 +23,6 @@ from .queries import (
     sqlite,
     url,
 )
-
-if TYPE_CHECKING:
-    from . import At, Make
 
 # ---- PostgreSQL ----------------------------------------------------------------------------------
 
