@@ -1,4 +1,7 @@
-"""What a measured process does first, and how it is heard."""
+"""What a measured process does first, and how it is heard.
+
+``python -m benchmarks.child MODULE ARGUMENTS`` runs the `main` of a module of these benchmarks.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,8 @@ import ctypes
 import json
 import os
 import signal
+import sys
+from importlib import import_module
 from typing import Any
 
 _PR_SET_PDEATHSIG = 1
@@ -28,3 +33,8 @@ class Channel:
     def tell(self, **what: Any) -> None:
         """Write one line of JSON, at once and in one piece."""
         os.write(self._fd, json.dumps(what).encode() + b"\n")
+
+
+if __name__ == "__main__":
+    end_with_parent()
+    import_module(f"benchmarks.{sys.argv[1]}").main(*sys.argv[2:])

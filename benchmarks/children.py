@@ -31,7 +31,7 @@ class Child:
         python: str = sys.executable,
         launch: Sequence[str] = (),
     ) -> None:
-        self._command = [*launch, python, "-m", f"benchmarks.{module}"]
+        self._command = [*launch, python, "-m", "benchmarks.child", module]
         self._command += [str(argument) for argument in arguments]
 
     def __enter__(self) -> Self:

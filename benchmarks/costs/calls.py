@@ -1,7 +1,7 @@
 """The time that a call takes, by the way its handler is watched.
 
-``python -m benchmarks.costs.calls NAME`` is one way in a process of its own: it times batches of
-calls, whenever it is told to.
+``python -m benchmarks.child costs.calls NAME`` is one way in a process of its own: it times
+batches of calls, whenever it is told to.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import sys
 from time import perf_counter_ns, sleep
 from typing import Any, Final
 
-from benchmarks.child import Channel, end_with_parent
+from benchmarks.child import Channel
 from benchmarks.children import Child
 from watchdog_lambda import watch
 
@@ -162,7 +162,6 @@ PART: Final = Part(
 
 def main(name: str) -> None:
     """Tell one line when it is ready, and one for each line that comes."""
-    end_with_parent()
     channel = Channel()
     handler = CONTENDERS[name].wrap(noop)
     size, bare_size = batch_size(handler), batch_size(noop)
@@ -220,7 +219,3 @@ class Above:
         bare = quantile((batch(noop, later(), self._bare_size) for _ in range(rounds)), 0.25)
         above = quantile((batch(self._watched, later(), self._size) for _ in range(rounds)), 0.25)
         return above / self._size - bare / self._bare_size
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

@@ -2,8 +2,8 @@
 
 Times depend on the machine and on its other tenants; these do not.
 
-``python -m benchmarks.costs.counts NAME CALLS`` makes so many calls, and tells how often a thread
-was put to sleep meanwhile, and the watchdog's thread woke up.
+``python -m benchmarks.child costs.counts NAME CALLS`` makes so many calls, and tells how often a
+thread was put to sleep meanwhile, and the watchdog's thread woke up.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import re
 import resource
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +20,7 @@ from pathlib import Path
 from time import monotonic, sleep
 from typing import Any, Final
 
-from benchmarks.child import Channel, end_with_parent
+from benchmarks.child import Channel
 from benchmarks.children import Child
 from watchdog_lambda import watch
 from watchdog_lambda._process import process_watchdog
@@ -151,7 +150,6 @@ PART: Final = Part(
 
 
 def main(name: str, calls: str) -> None:
-    end_with_parent()
     channel = Channel()
     handler = CONTENDERS[name].wrap(noop)
     threads = set(_TASKS.iterdir())
@@ -192,7 +190,3 @@ def _call(handler: Handler, calls: int) -> None:
 def _voluntary_switches(task: Path) -> int:
     status = (task / "status").read_text()
     return int(re.findall(r"^voluntary_ctxt_switches:\s+(\d+)", status, re.MULTILINE)[0])
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

@@ -1,20 +1,19 @@
 """How the costs grow with what a function has: hooks, frames, threads, invocations, other calls.
 
-``python -m benchmarks.costs.growth SERIES AMOUNT TIMEOUTS`` is one point of one series: what a call
-costs, and how late an interrupt is, with so much of it.
+``python -m benchmarks.child costs.growth SERIES AMOUNT TIMEOUTS`` is one point of one series: what
+a call costs, and how late an interrupt is, with so much of it.
 """
 
 from __future__ import annotations
 
 import contextlib
-import sys
 import threading
 import time
 from collections.abc import Callable
 from functools import partial
 from typing import Final, NamedTuple
 
-from benchmarks.child import Channel, end_with_parent
+from benchmarks.child import Channel
 from benchmarks.children import Broken, Child
 from tools import resident
 from watchdog_lambda import scoped_hook, watch
@@ -121,7 +120,6 @@ PART: Final = Part(
 
 def main(series: str, amount: str, timeouts: str) -> None:
     """Tell one line: what a call costs and how late the interrupts were; or one for each mark."""
-    end_with_parent()
     channel = Channel()
     count = int(amount)
     if series == "invocations":
@@ -238,7 +236,3 @@ def _together(count: int) -> float:
     if len(late) < count:
         raise AssertionError(f"{count - len(late)} of {count} were not interrupted")
     return max(late)
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

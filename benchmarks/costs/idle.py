@@ -1,6 +1,6 @@
 """What a process costs while it has nothing to do.
 
-``python -m benchmarks.costs.idle STATE`` waits for a line, before, in or after an invocation.
+``python -m benchmarks.child costs.idle STATE`` waits for a line, before, in or after an invocation.
 """
 
 from __future__ import annotations
@@ -8,12 +8,11 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import sys
 import time
 from pathlib import Path
 from typing import Final
 
-from benchmarks.child import Channel, end_with_parent
+from benchmarks.child import Channel
 from benchmarks.children import Child
 from watchdog_lambda import watch
 from watchdog_lambda.testing import FakeContext
@@ -93,7 +92,6 @@ PART: Final = Part(
 
 def main(state: str) -> None:
     """Tell when it is idle, and wait in C like the runtime does."""
-    end_with_parent()
     channel = Channel()
 
     def wait(_event: object = None, _context: object = None) -> None:
@@ -108,7 +106,3 @@ def main(state: str) -> None:
         watch(lambda _event, _context: time.sleep(0.05))(None, FakeContext(0.4))
         time.sleep(0.5)  # the deadline that it had is over
         wait()
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

@@ -1,7 +1,7 @@
 """How long it takes from the instant that an interrupt is due until the handler sees it.
 
-``python -m benchmarks.costs.interrupts WAY STATE THREADS GRACE SAMPLES`` interrupts a handler that
-many times, and prints the delay of each interrupt in milliseconds.
+``python -m benchmarks.child costs.interrupts WAY STATE THREADS GRACE SAMPLES`` interrupts a handler
+that many times, and prints the delay of each interrupt in milliseconds.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple, NoReturn
 
-from benchmarks.child import Channel, end_with_parent
+from benchmarks.child import Channel
 from benchmarks.children import Broken, Child
 from benchmarks.quota import NO_QUOTA, SHARE, quota
 from watchdog_lambda import remaining_time, watch
@@ -201,7 +201,6 @@ def _alarm(block: Callable[[], None], _grace: float) -> float:
 
 def main(way: str, state: str, threads: str, grace: str, samples: str) -> None:
     """Print each delay; the busy threads run during all of them."""
-    end_with_parent()
     channel = Channel()
     begin = threading.Event()
 
@@ -218,7 +217,3 @@ def main(way: str, state: str, threads: str, grace: str, samples: str) -> None:
     interrupt = watchdog if way == "watchdog" else _alarm
     for _ in range(int(samples)):
         channel.tell(ms=interrupt(_BLOCKS[state], float(grace)) * 1000)
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

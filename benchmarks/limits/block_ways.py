@@ -1,6 +1,6 @@
 """The ways to end a block, each as its library is meant to be used, with its defaults.
 
-Run as a module, it measures what a block costs that ends in time: the ways by turns, by the time of
+A process of it measures what a block costs that ends in time: the ways by turns, by the time of
 the whole process, for some work on a thread of their own.
 """
 
@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
-from benchmarks.child import Channel, end_with_parent
+from benchmarks.child import Channel
 from watchdog_lambda import time_limit
 
 from .ways import DUE_AFTER, Run, Tell
@@ -111,8 +111,7 @@ FOREIGN: Final = ("TimeoutException", "FunctionTimedOut", "TimeoutError")
 """How the names begin of what these raise; not all are Python's TimeoutError."""
 
 
-def _measure() -> None:
-    end_with_parent()
+def main() -> None:
     channel = Channel()
     started = 0
 
@@ -149,7 +148,3 @@ def _handles_alarm() -> object:
 
 def _nothing() -> None:
     """End in time."""
-
-
-if __name__ == "__main__":
-    _measure()

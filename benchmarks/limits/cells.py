@@ -1,9 +1,9 @@
 """One run of one call in one way: a child process, watched from outside and ended in any case.
 
-``python -m benchmarks.limits.cells NAME WAY`` is the child. It writes lines of JSON, each with the
-instant on the monotonic clock: ``due``, ``hook``, and how the call ended: ``interrupted``,
-``failed`` or ``returned``. The watchdog's record comes on a line of its own. If the call cannot be
-interrupted there is no last line, and the parent ends the child.
+``python -m benchmarks.child limits.cells NAME WAY`` is the child. It writes lines of JSON, each
+with the instant on the monotonic clock: ``due``, ``hook``, and how the call ended:
+``interrupted``, ``failed`` or ``returned``. The watchdog's record comes on a line of its own. If
+the call cannot be interrupted there is no last line, and the parent ends the child.
 """
 
 from __future__ import annotations
@@ -12,12 +12,10 @@ import contextlib
 import json
 import os
 import resource
-import sys
 import time
 import traceback
 from typing import Any, Final, NamedTuple, NoReturn
 
-from benchmarks.child import end_with_parent
 from benchmarks.children import Broken, Child
 from watchdog_lambda import Interrupt
 
@@ -107,7 +105,6 @@ def read(told: list[dict[str, Any]]) -> Run:
 
 def main(name: str, way: str) -> NoReturn:
     """Make the call; never returns, because threads that it has started would hold it up."""
-    end_with_parent()
     resource.setrlimit(resource.RLIMIT_CPU, (_MOST_CPU, _MOST_CPU))
     block = CALLS[name].prepare()
     end = WAYS[way] if way in WAYS else block_ways.WAYS[way]
@@ -146,7 +143,3 @@ def tell(what: str, *, at: float | None = None, **more: object) -> None:
     """Write one line, at once and in one piece."""
     line = {"told": what, "at": time.monotonic() if at is None else at, **more}
     os.write(1, json.dumps(line).encode() + b"\n")
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])
