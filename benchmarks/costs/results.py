@@ -8,7 +8,7 @@ import platform
 import re
 from collections.abc import Iterator
 from importlib import metadata
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from benchmarks.pages import as_json
 from benchmarks.surroundings import machine, processor
@@ -69,7 +69,8 @@ class Results(NamedTuple):
 
     def to_json(self) -> str:
         """To be kept, with as many digits as mean anything."""
-        return as_json(_rounded(self._asdict()))
+        whole = json.dumps(self._asdict())
+        return as_json(json.loads(whole, parse_float=lambda n: float(f"{float(n):.{_DIGITS}g}")))
 
     @classmethod
     def from_json(cls, text: str) -> Results:
@@ -85,13 +86,3 @@ def _versions() -> dict[str, str]:
     pinned = (ROOT / "requirements" / "wrappers.txt").read_text(encoding="utf-8")
     theirs = dict(re.findall(r"^(\S+)==(\S+)", pinned, re.MULTILINE))
     return {**{n: metadata.version(n) for n in _COMPARED}, **{n: theirs[n] for n in _VENDORS}}
-
-
-def _rounded(value: Any) -> Any:
-    if isinstance(value, float):
-        return float(f"{value:.{_DIGITS}g}")
-    if isinstance(value, dict):
-        return {key: _rounded(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_rounded(inner) for inner in value]
-    return value
