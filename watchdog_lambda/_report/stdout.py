@@ -105,7 +105,7 @@ def is_standard(descriptor: int) -> bool:
 
 def _open_again(descriptor: int) -> int | None:
     """Open the same pipe or terminal again, for writing without blocking; None if refused."""
-    flags = os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+    flags = os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY
     try:
         return os.open(f"/proc/self/fd/{descriptor}", flags)
     except OSError:

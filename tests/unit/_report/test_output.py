@@ -6,36 +6,76 @@ import errno
 import fcntl
 import json
 import os
+import select
 import socket
 import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from tests.support import BOUND
+from tests.support import BOUND, FakeClock
+from watchdog_lambda._config import SETTINGS
 from watchdog_lambda._report import stdout
 from watchdog_lambda._report.record import MOST_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 ROOT: Final = Path(__file__).resolve().parents[3]
 LINE: Final = b"x" * (MOST_BYTES - 1) + b"\n"
+CAPACITY: Final = 65_536
+"""Bytes of a pipe, unless a user without privileges has too many."""
 WAYS: Final = ("opened again", "spliced", "in pieces")
 
 
 @pytest.fixture(params=WAYS)
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Select how a pipe is written to, which depends on what the system refuses."""
+
+    def unexpected(*_: object) -> int:
+        raise AssertionError("there is a better way")
+
     if request.param != "opened again":
         monkeypatch.setattr(stdout, "_open_again", lambda _descriptor: None)
     if request.param == "in pieces":
         monkeypatch.setattr(stdout, "_splice", stdout._put_piece)
+    else:
+        monkeypatch.setattr(stdout, "_put_piece", unexpected)
+    if request.param == "opened again":
+        monkeypatch.setattr(stdout, "_splice", unexpected)
     return str(request.param)
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> FakeClock:
+    """Return a clock that stands still, unless the code pauses."""
+    clock = FakeClock()
+    monkeypatch.setattr(stdout, "SystemClock", clock)
+    return clock
+
+
+class Poll:
+    """Stands in for ``select.poll``: notes the milliseconds of each wait, and calls `meanwhile`."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, meanwhile: Callable[[], object]) -> None:
+        self.waits: list[float] = []
+        self._meanwhile = meanwhile
+        self._registered: list[tuple[int, int]] = []
+        instead = SimpleNamespace(poll=lambda: self, POLLOUT=select.POLLOUT)
+        monkeypatch.setattr(stdout, "select", instead)
+
+    def register(self, descriptor: int, events: int) -> None:
+        self._registered.append((descriptor, events))
+
+    def poll(self, milliseconds: float) -> list[tuple[int, int]]:
+        self.waits.append(milliseconds)
+        self._meanwhile()
+        return self._registered
 
 
 @pytest.fixture
@@ -82,7 +122,11 @@ def test_longest_line_fits_into_an_empty_pipe(pipe: tuple[int, int], way: str) -
 
 
 def test_full_pipe_is_given_up_after_a_bound(pipe: tuple[int, int], way: str) -> None:
-    """Writing to a full pipe is given up after a bound for the whole line, not for each piece."""
+    """Writing to a full pipe is given up after a bound for the whole line, not for each piece.
+
+    Last call leaves more time than that, even if standard error is not read either.
+    """
+    assert SETTINGS["last_call"].default > 2 * stdout.LONGEST_WAIT
     _, writer = pipe
     fill(writer)
 
@@ -325,6 +369,127 @@ sys.stderr.write(str(spliced))
     assert bytes(text) == LINE
 
 
+# ---- which descriptor, and when ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("accept", "tried"), [({1, 2}, [1]), ({1}, [1]), ({2}, [1, 2]), (set(), [1, 2])]
+)
+def test_line_goes_to_standard_error_if_standard_output_refuses_it(
+    accept: set[int], tried: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A line goes to standard output, or else to standard error."""
+    seen: list[int] = []
+
+    def write_all(descriptor: int, _line: bytes) -> bool:
+        seen.append(descriptor)
+        return descriptor in accept
+
+    monkeypatch.setattr(stdout, "_write_all", write_all)
+
+    assert stdout.write(b"line\n") is bool(accept)
+    assert seen == tried
+
+
+def test_descriptor_opened_by_python_or_closed_gets_no_line(pipe: tuple[int, int]) -> None:
+    """A descriptor that Python has opened, or that is closed, gets no line."""
+    reader, writer = pipe
+    os.set_inheritable(writer, False)
+    assert stdout._write_all(writer, b"line\n") is False
+
+    os.close(writer)
+    assert os.read(reader, 100) == b""
+    assert stdout._write_all(writer, b"line\n") is False
+
+
+def test_memory_error_does_not_leave_the_writer(
+    pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A MemoryError does not leave the writer."""
+
+    def fail(_descriptor: int) -> int:
+        raise MemoryError
+
+    monkeypatch.setattr(stdout, "_open_again", fail)
+
+    assert stdout._write_all(pipe[1], b"line\n") is False
+
+
+def test_line_waits_for_room_half_of_the_time(pipe: tuple[int, int], fake: FakeClock) -> None:
+    """If others keep a pipe nearly full the line is written after half of the time."""
+    reader, writer = pipe
+    began = fake.now
+    queued = CAPACITY - 5_500
+    assert os.write(writer, bytes(queued)) == queued
+    line = b"x" * 5_000
+
+    assert stdout._write_all(writer, line)
+
+    assert fake.now - began == pytest.approx(stdout.LONGEST_WAIT / 2, abs=2 * stdout._PAUSE)
+    assert os.read(reader, CAPACITY)[queued:] == line
+
+
+@pytest.mark.parametrize(
+    ("queued", "size", "fits"),
+    [
+        (0, CAPACITY * 2, True),
+        (1, CAPACITY - 4_097, True),
+        (1, CAPACITY - 4_096, False),
+        (10_000, CAPACITY - 14_096, True),
+        (10_000, CAPACITY - 14_095, False),
+    ],
+)
+def test_wait_for_room_ends_when_the_line_fits(
+    queued: int,
+    size: int,
+    pipe: tuple[int, int],
+    fake: FakeClock,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    fits: bool,
+) -> None:
+    """Room for a line is there if the pipe is empty, or if it fits beside a page that is in use.
+
+    After a pause the pipe is polled, and looked at again.
+    """
+    reader, writer = pipe
+    os.write(writer, bytes(queued))
+    poll = Poll(monkeypatch, lambda: os.read(reader, CAPACITY))
+    began = fake.now
+
+    stdout._wait_for_room(writer, size, began + 0.05)
+
+    assert fake.now == (began if fits else began + stdout._PAUSE)
+    assert poll.waits == ([] if fits else [(began + 0.05 - fake.now) * 1000])
+    assert poll._registered == [(writer, select.POLLOUT)]
+
+
+def test_wait_for_room_ends_with_its_time(
+    pipe: tuple[int, int], fake: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The wait for room ends with its time, with one poll at most after that."""
+    _, writer = pipe
+    fill(writer)
+    poll = Poll(monkeypatch, lambda: fake.advance(1.0))
+
+    stdout._wait_for_room(writer, 5, fake.now + stdout._PAUSE)
+    assert poll.waits == []
+
+    stdout._wait_for_room(writer, 5, fake.now + 0.5)
+    assert len(poll.waits) == 1
+
+
+def test_push_polls_until_its_time_ends_and_once_after(
+    pipe: tuple[int, int], fake: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The line waits for its reader until the end of its time, and is tried once after it."""
+    poll = Poll(monkeypatch, lambda: fake.advance(0.25))
+
+    assert stdout._push(pipe[1], lambda _descriptor, _rest: 1, b"abc", fake.now + 0.375)
+
+    assert poll.waits == [375.0, 125.0, 0.0]
+
+
 # ---- what the system refuses -------------------------------------------------------------------
 
 
@@ -362,7 +527,9 @@ def test_line_is_written_in_pieces_without_splice_file(
     assert os.read(pipe[0], 1 << 20) == LINE
 
 
-def test_contended_pipe_is_given_up_after_several_attempts(pipe: tuple[int, int]) -> None:
+def test_contended_pipe_is_given_up_after_several_attempts(
+    pipe: tuple[int, int], fake: FakeClock
+) -> None:
     """A pipe to which others are always faster is given up, but not at the first attempt.
 
     It is ready each time, and full when it is written to.
@@ -373,14 +540,15 @@ def test_contended_pipe_is_given_up_after_several_attempts(pipe: tuple[int, int]
         tries.append(len(rest))
         if len(tries) == 3 and is_lucky:
             return len(rest)
+        fake.advance(1.0)
         raise BlockingIOError
 
     is_lucky = True
-    assert stdout._push(pipe[1], put, b"line\n", time.monotonic() + BOUND)
+    assert stdout._push(pipe[1], put, b"line\n", fake.now + 3.0)
     assert tries == [5, 5, 5]
 
     is_lucky = False
-    assert not stdout._push(pipe[1], put, b"line\n", time.monotonic() - 1.0)
+    assert not stdout._push(pipe[1], put, b"line\n", fake.now + 1.0)
     assert len(tries) == 4
 
 
@@ -390,3 +558,17 @@ def test_line_breaks_and_surrogates_are_escaped() -> None:
     No second line can be forged, and everything can be encoded.
     """
     assert stdout.as_line("a\nb\r\n\udcff") == b"a\\nb\\r\\n\\udcff\n"
+
+
+def test_line_ends_and_eight_bit_controls_are_escaped_and_nothing_else() -> None:
+    """What some reader takes for the end of a line is escaped, and a terminal's eight-bit controls.
+
+    Nothing else is, and in JSON the escapes mean the same.
+    """
+    for number in range(0x3000):
+        character = chr(number)
+        line = stdout.as_line(character).decode()
+        ends_a_line = len(f"a{character}b".splitlines()) > 1
+        assert (line != f"{character}\n") is (ends_a_line or 0x7F <= number < 0xA0), hex(number)
+        if line != f"{character}\n":
+            assert json.loads(f'"{line[:-1]}"') == character

@@ -118,9 +118,12 @@ def test_unknown_values_are_empty() -> None:
 def test_optional_keys_are_present_only_where_they_apply() -> None:
     """Optional keys are in the record only where they apply.
 
-    They are for interrupts left out, an obstacle, a last resort, and severed waits.
+    They are for interrupts left out, an obstacle, a last resort, severed waits, samples, and a
+    fallback that has failed.
     """
-    hindered = firing(delivery="injection")
+    samples = SimpleNamespace(taken=3, summary=lambda code: {"samples": 3, "code": code})
+    hindered = firing(delivery="injection", samples=samples, code="the user's")
+    hindered.fallback_error = "KeyError in app.py:3 (fallback)"
     hindered.policy.left_out = 3
     hindered.severed.append("10.0.0.5:5432")
     hindered.recycled = "severed 10.0.0.5:5432"
@@ -132,6 +135,8 @@ def test_optional_keys_are_present_only_where_they_apply() -> None:
     assert record["last_resort"] == "exit"
     assert record["severed"] == ["10.0.0.5:5432"]
     assert record["recycled"] == "severed 10.0.0.5:5432"
+    assert record["time_spent"] == {"samples": 3, "code": "the user's"}
+    assert record["fallback_error"] == "KeyError in app.py:3 (fallback)"
 
 
 # ---- the obstacle ------------------------------------------------------------------------------
