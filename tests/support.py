@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from watchdog_lambda._engine.invocation import Firing
 
 BOUND = 10.0
-"""Seconds after which a wait has failed: far beyond what a busy machine needs."""
+"""The number of seconds after which a wait counts as failed, far more than a busy machine needs."""
 
 
 class Context:

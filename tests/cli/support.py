@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 HANDLERS = Path(__file__).parent / "handlers"
 COMMAND = [str(Path(sys.executable).with_name("watchdog-lambda"))]
 BOUND = 60.0
-"""Seconds after which a command has failed."""
+"""The number of seconds after which a command counts as failed."""
 
 
 def environ(more: Mapping[str, str] | None = None) -> dict[str, str]:

@@ -14,7 +14,7 @@ import pytest
 from .support import BOUND, COMMAND, HANDLERS, environ, run
 
 STEERS = "\x1b]0;title\x07\x1b[2J\x9b2J\x85\u2028"
-"""The handler's; not imported, because that registers its hook."""
+"""The handler's text, repeated here because importing the handler would register its hook."""
 
 BUILT_IN = ("--timeout", "2", "--emulator", "none")
 

@@ -15,4 +15,4 @@ COMMANDS: Final = frozenset(
         re.MULTILINE,
     )
 )
-"""Read off the file: importing it would change this process's PATH."""
+"""They are read from the file, because importing it would change this process's PATH."""

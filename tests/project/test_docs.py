@@ -22,7 +22,7 @@ from watchdog_lambda._config import SETTINGS
 
 ROOT = Path(__file__).parents[2]
 FOREIGN = ("PYTEST_", "WATCHDOG_", "COV_")
-"""What variables begin with that are for these tests only."""
+"""The prefixes of variables that are for these tests only."""
 
 
 def text(*parts: str) -> str:

@@ -109,11 +109,11 @@ CAUSES: list[Callable[[], object]] = [
     without_powertools,
     without_gil,
 ]
-"""One at least for each place that raises a ConfigurationError."""
+"""At least one call for each place that raises a ConfigurationError."""
 
 
 UNREACHABLE = {"_text"}
-"""Only the environment sets a handler's name, and what is blank there counts as not set."""
+"""Only the environment sets a handler's name, and a blank value counts as unset."""
 
 
 @pytest.fixture(autouse=True)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 DEFAULTS = Settings({})
 
 SECONDS = 0.4
-"""Of the invocations whose time is real; the watchdog comes after three quarters of it."""
+"""The time of real invocations; the watchdog fires after three quarters of it."""
 
 
 def test_pictures_match_stored_figures() -> None:

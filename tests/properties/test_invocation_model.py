@@ -64,7 +64,7 @@ TIMEOUT, GRACE, LAST_CALL, EARLY = 900.0, 200.0, 50.0, 400.0
 
 
 PATIENCE = 3 * BOUND
-"""Seconds for one step: expire() itself gives up after BOUND."""
+"""The number of seconds for one step: expire() itself gives up after BOUND."""
 
 
 # ---- the handler's side: one thread that does the steps ----------------------------------------

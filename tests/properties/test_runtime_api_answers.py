@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 SECONDS = 0.05
-"""That an answer is waited for."""
+"""The number of seconds that the client waits for a response."""
 
 MOST = 3.0
-"""Seconds after which the wait is not bounded, however busy the machine."""
+"""A wait that takes more seconds than this is not bounded, even on a busy machine."""
 
 
 class Server:

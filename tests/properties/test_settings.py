@@ -27,7 +27,7 @@ SPICE = (
     "SIGRTMIN+" + "9" * 5000, "_DFL", "SIG_DFL", "AWS/x", ":x", "Orders", "O" * 256,
     "\x85", "\u2028",
 )  # fmt: skip
-"""What text alone would hardly come upon."""
+"""Values that random text would hardly ever produce."""
 
 # A process's environment cannot contain a NUL.
 texts = st.one_of(

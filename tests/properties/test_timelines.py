@@ -14,16 +14,16 @@ from watchdog_lambda._engine.escalation import GIVE_UP_SHARES
 from watchdog_lambda._setting import LONGEST_GRACE_PERIOD
 
 remaining = st.integers(1, 900_000).map(lambda milliseconds: milliseconds * 0.001)
-"""From 1 ms to 15 minutes."""
+"""The remaining time, from 1 ms to 15 minutes."""
 
 RESOLUTION = 1e-8
-"""Seconds that a float cannot tell apart so long after the start, with room for some additions."""
+"""The resolution in seconds of a float that long after the start, after some additions."""
 
 ordinary = st.floats(0.001, LONGEST_GRACE_PERIOD)
-"""A span that a user might set."""
+"""A span that a user might set, in seconds."""
 
 any_span = st.floats(0.0, LONGEST_GRACE_PERIOD, exclude_min=True, allow_subnormal=True)
-"""Any that a setting takes, down to the smallest number there is."""
+"""Any span that a setting accepts, down to the smallest float."""
 
 
 def settings(grace_period: float, hook_budget: float | None, last_call: float) -> Settings | None:

@@ -24,7 +24,7 @@ REPORT: Final = "watchdog.timeout"
 
 Way = Literal["command", "setting"]
 WAYS: Final[tuple[Way, ...]] = ("command", "setting")
-"""How the package gets hold of a handler: as the image's command, or by an environment variable."""
+"""How the package is given the handler: as the image's command, or by an environment variable."""
 
 
 def wrapped(

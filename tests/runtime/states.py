@@ -31,7 +31,7 @@ STATES: Final = get_args(State)
 HANGS: Final = ("sum", "sorted", "json", "deadlock with the GIL", "deadlock", "swallow")
 DIES: Final = ("segfault", "segfault elsewhere", "abort", "exit", "sys.exit", "kill", "terminate")
 AT_EXIT: Final = ("hang at exit", "exit at exit")
-"""In what C does after Python's end."""
+"""The ways to hang or exit in C code after Python has been finalised."""
 
 
 @dataclass(frozen=True, slots=True)

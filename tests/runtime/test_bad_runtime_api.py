@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 BOUND: Final = 20.0
-"""Seconds after which a process has neither ended nor asked again."""
+"""The number of seconds in which a process must end or request another event."""
 
 HANDLER: Final = """
 def handler(event, context):

@@ -43,9 +43,9 @@ FIRES_AT: Final = TIMEOUT * 3 / 4  # the default grace period is 3 s, and never 
 SLACK: Final = 0.3  # allowance for a busy machine; still before the hard deadline
 WORKERS: Final = 2
 C_LIBRARY_SIGNALS: Final = 0b111 << 31
-"""32 to 34: the C library's own; it takes them with the first thread that a process starts."""
+"""Signals 32 to 34, which the C library takes with the first thread that a process starts."""
 BOGUS: Final = 3_000_000.0
-"""Seconds. What the emulator tells in this mode is a million times the timeout, here of 3 s."""
+"""The time in seconds that the emulator gives in this mode: a million times the timeout of 3 s."""
 
 HANDLER: Final = '''
 import ctypes, json, os, time

@@ -26,9 +26,9 @@ TIMEOUT: Final = 3
 LOOK: Final = {"do": "look"}
 CRASH: Final = "watchdog.crash"
 CRASHES: Final = int(os.environ.get("CRASHES", "100"))
-"""One after the other, in one sandbox."""
+"""The number of crashes in a row in one sandbox."""
 AT_ONCE: Final = 1.0
-"""Seconds, on a busy machine."""
+"""The number of seconds that count as at once on a busy machine."""
 
 
 def function(

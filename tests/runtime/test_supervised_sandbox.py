@@ -59,7 +59,7 @@ RUN: Final = (
     "import runpy, sys; sys.argv = ['', 'app.handler']; "
     "runpy.run_module('watchdog_lambda', run_name='__main__', alter_sys=True)"
 )
-"""`python -m watchdog_lambda app.handler`, for what is to be done before it."""
+"""The code of `python -m watchdog_lambda app.handler`, so that other code can run before it."""
 
 
 class Function:

@@ -27,7 +27,7 @@ MUTANTS: Final = {
         f"answer = {_POST}\n            memory[STATE] = ANSWERING\n            return answer",
     ),
 }
-"""By name: the module, the lines that are replaced, and what replaces them."""
+"""By name: the module, the lines that are replaced, and their replacement."""
 
 
 def test_every_event_gets_exactly_its_own_answer() -> None:

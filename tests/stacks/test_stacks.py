@@ -31,7 +31,7 @@ RECOVERING: Final = {
     "urllib3": "urllib3",
     "valkey": "valkey",
 }
-"""For each library that is known to recover, the case that shows it."""
+"""The case that shows the recovery of each library that is known to recover."""
 
 
 def outcomes(name: str, way: str, ports: dict[str, int], *do: str) -> list[Outcome]:

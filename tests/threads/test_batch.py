@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 SECONDS = 0.8
-"""That an invocation has; the watchdog fires at three quarters of it."""
+"""The time that an invocation has; the watchdog fires after three quarters of it."""
 
 
 class OrderError(Exception):
@@ -398,7 +398,7 @@ def test_shield_is_released_after_a_batch() -> None:
 # ---- a timeout ---------------------------------------------------------------------------------
 
 KINDS = ["block", "wrap", "again"]
-"""Interrupted; an error made of the interrupt; a retry that only an Interrupt ends."""
+"""A record is interrupted, makes an error of the interrupt, or retries until an Interrupt lands."""
 
 
 @pytest.mark.parametrize("position", [0, 1, 2])
@@ -1027,7 +1027,7 @@ def test_async_task_resisting_cancellation_never_runs_in_later_batch(
 # ---- a limit for each record -------------------------------------------------------------------
 
 LIMIT = 0.15
-"""Seconds that a record may take."""
+"""The number of seconds that a record may take."""
 
 HANGS = ["ok"] * 6 + ["block"] + ["ok"] * 3
 

@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 TIME, LOOKED_FROM, LOOKED_TO = 2.0, 1.0, 1.5
-"""Seconds of a handler's, and of its samples, which are 25 ms apart."""
+"""The handler's time in seconds, and the span of its samples, which are 25 ms apart."""
 
 CAUSE_ENDS = LOOKED_FROM + 0.8 * (LOOKED_TO - LOOKED_FROM)
-"""80 % of the samples are taken before that."""
+"""The instant before which 80 % of the samples are taken."""
 
 
 def cause(began: float) -> None:

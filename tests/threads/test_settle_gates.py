@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 RESULT = object()
 SHORT = 0.04
-"""Seconds of an invocation that is to fire soon."""
+"""The time in seconds of an invocation that fires soon."""
 
 
 def ready(watched: Callable[[Any, Any], object]) -> None:

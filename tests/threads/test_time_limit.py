@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
 SHORT = 0.05
-"""Seconds that a block of these tests gets."""
+"""The limit of a block in these tests, in seconds."""
 
 
 def spin(seconds: float = BOUND) -> None:

@@ -104,7 +104,7 @@ def after() -> None:
 
 
 AFTER = after.__code__.co_firstlineno + 1
-"""The line behind the landing, which a tool is to see as well."""
+"""The line after the landing, which a tool must see as well."""
 
 
 def asks() -> None:

@@ -710,4 +710,4 @@ def test_no_nudge_for_ended_invocation_while_thread_is_starved(
 
 
 LIMIT = 4.0
-"""Seconds; an interrupt is due after three quarters of it."""
+"""The time in seconds; an interrupt is due after three quarters of it."""

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
 SHORT: Final = 0.04
-"""Seconds of an invocation that is to fire soon."""
+"""The time in seconds of an invocation that fires soon."""
 
 ROUNDS: Final = 20
 

@@ -37,7 +37,7 @@ def call(back):
         raise BaseExceptionGroup("of a task group", [ValueError("another"), error]) from None
 """
 LIBRARIES = [functools.partial(made(source), expire) for source in (READS, WRITES, GROUPS)]
-"""Each makes an error of its own of what lands in it, as urllib3 and asyncio do."""
+"""Functions that turn the interrupt into an error of their own, as urllib3 and asyncio do."""
 
 
 @pytest.mark.parametrize("interrupt", ["timeout-error", "base"])

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
 NOW = 2.0**26
-"""Years ahead: the process's own watchdog may look at the same table, and finds nothing due."""
+"""Years ahead, so that the process's own watchdog finds nothing due if it reads the same table."""
 
 RESULT = object()
 
@@ -49,7 +49,7 @@ class Remaining:
 
 
 _MOST_INSTRUCTIONS = 112
-"""Of ours, in a call: as many as the version with the most of them has (3.11)."""
+"""The package's instructions in a call, by the version that has the most of them (3.11)."""
 
 
 class Fired:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["cleanup", "still"]
 
 START = 2.0**26
-"""Years ahead: the process's own watchdog may look at the same table, and finds nothing due."""
+"""Years ahead, so that the process's own watchdog finds nothing due if it reads the same table."""
 
 GRACE_AT, ENDED, LAST_CALL_AT, LIMIT = 27.0, 27.5, 29.5, 30.0
 HARD = START + LIMIT

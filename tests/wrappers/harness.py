@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 ROOT: Final = Path(__file__).parents[2]
 PYTHON: Final = os.environ.get("WRAPPERS_PYTHON")
-"""The interpreter of the environment with the vendors' packages; `dev.py wrappers` says which."""
+"""The interpreter of the environment with the vendors' packages, which `dev.py wrappers` gives."""
 HANDLERS: Final = Path(__file__).parent / "handlers"
 ENTRYPOINT: Final = "watchdog_lambda.entrypoint.handler"
 TIMEOUT: Final = 4

@@ -13,7 +13,7 @@ from typing import Any
 calls = 0
 
 MARK = "_WATCHDOG_LAMBDA_INVOKE"
-"""The harness's own, which everything that it starts has."""
+"""The harness's variable, which all processes that it starts have."""
 
 LIBC = ctypes.CDLL(None)
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
 
 FILE = "made.py"
-"""What the programs' code says it is from: the user's own."""
+"""The file that the programs' code names, which counts as the user's own."""
 
 DEEPEST = 3
 
@@ -240,7 +240,7 @@ RUNS: dict[str, Callable[[Any], object]] = {
     "coroutine": drive,
     "loop": lambda program: asyncio.run(program()),
 }
-"""How each kind is run."""
+"""The function that runs each kind of program."""
 
 
 def programs(count: int, kind: str) -> Iterator[Program]:

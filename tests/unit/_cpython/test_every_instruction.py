@@ -23,7 +23,7 @@ pytestmark = pytest.mark.alone  # beyond the hard deadline a late interrupt land
 
 PROGRAMS = {"plain": 25, "coroutine": 25, "loop": 8}
 MOST_LANDINGS = 120
-"""In one program, spread over its instructions."""
+"""The maximum number of interrupts in one program, spread over its instructions."""
 
 
 class Due(BaseException):

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 INSTRUCTION = 1 << 6
 OTHER = -7
-"""The id of a thread that there is not."""
+"""The id of a thread that does not exist."""
 
 
 class Monitoring:

@@ -14,7 +14,7 @@ from watchdog_lambda._cpython.waiting import _tells_of_a_wait, main_is_blocked
 
 REST = b"0x7ffd 0x7f01"
 FUTEXES = {"x86_64": 202, "aarch64": 98}
-"""From the kernel's ``unistd.h``."""
+"""The numbers in the kernel's ``unistd.h``."""
 
 
 @pytest.mark.parametrize(

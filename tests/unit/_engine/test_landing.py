@@ -30,7 +30,7 @@ GRACE_AT, LAST_CALL_AT, LIMIT = 27.0, 29.5, 30.0
 DETAILS = TimeoutDetails(deadline=HARD, elapsed=27.0, grace_period=3.0)
 DURABLE = {"DurableExecutionArn": "arn", "CheckpointToken": "token"}
 ELSEWHERE = -7
-"""The id of a thread that there is not."""
+"""The id of a thread that does not exist."""
 
 
 class Injector:

@@ -43,7 +43,7 @@ START = float(1 << 30)
 GRACE_AT, HARD = START + 7.0, START + 8.0
 DETAILS = TimeoutDetails(deadline=HARD, elapsed=7.0, grace_period=1.0)
 ELSEWHERE = -2
-"""The id of a thread that there is not."""
+"""The id of a thread that does not exist."""
 
 
 class Nudge:

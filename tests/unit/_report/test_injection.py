@@ -23,7 +23,7 @@ pytestmark = pytest.mark.untraced
 
 FORGED = '{"event": "watchdog.timeout", "forged": true}'
 BREAKS = ["\n", "\r", "\r\n", "\v", "\f", "\x1c", "\x1d", "\x1e", "\x85", "\u2028", "\u2029"]
-"""Whatever ``str.splitlines()`` takes for a line's end."""
+"""All line ends that ``str.splitlines()`` recognises."""
 
 ODD = [
     *(f"a{line_break}{FORGED}" for line_break in BREAKS),

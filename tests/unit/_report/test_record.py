@@ -248,7 +248,7 @@ def test_timestamp_is_utc_with_milliseconds(
 # ---- records that are too long -----------------------------------------------------------------
 
 LONG = "b" * 66 + "m" * 1_000 + "e" * 134
-"""A text whose first third and last two thirds of 200 characters can be told from its middle."""
+"""A text whose first 66 and last 134 characters differ from its middle."""
 
 
 def test_bound_is_pipe_capacity_with_one_page_in_use() -> None:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 EVENT = _record.EVENT
 LONG = 30.0
-"""Seconds, of which the last 3 are real: a formatter has its share of them on a busy machine."""
+"""Seconds. The last 3 are real, so that a formatter gets its share of time on a busy machine."""
 
 
 @watch

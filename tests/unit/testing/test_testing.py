@@ -54,7 +54,7 @@ if TYPE_CHECKING:
 
 FIRED = "interrupted after 27.0 s, 3.0 s before the 30.0 s limit, in "
 NEAR = 0.4
-"""Seconds that a busy machine may take between two lines of a test."""
+"""The number of seconds that a busy machine may take between two lines of a test."""
 
 
 @pytest.fixture
