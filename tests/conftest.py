@@ -45,7 +45,7 @@ def check_nothing_is_left_behind() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def records_keep_to_their_schema() -> Iterator[None]:
+def check_records_against_schema() -> Iterator[None]:
     """Fail a test that writes a timeout's record which does not fit the reference's schema."""
     with timeout_records() as records:
         yield

@@ -63,13 +63,13 @@ def test_check_output_has_no_control_characters() -> None:
 
 def on_a_terminal(*arguments: str) -> str:
     """Return what the command writes to a terminal on both streams."""
-    ours, theirs = pty.openpty()
+    controller, terminal = pty.openpty()
     read: list[bytes] = []
 
     def take() -> None:
         while True:
             try:
-                data = os.read(ours, 4096)
+                data = os.read(controller, 4096)
             except OSError:
                 return  # the last process that had it open has ended
             read.append(data)
@@ -80,12 +80,12 @@ def on_a_terminal(*arguments: str) -> str:
         cwd=HANDLERS,
         env=environ({"TERM": "xterm-256color"}),
         stdin=subprocess.DEVNULL,
-        stdout=theirs,
-        stderr=theirs,
+        stdout=terminal,
+        stderr=terminal,
     )
-    os.close(theirs)
+    os.close(terminal)
     reader.start()
     process.wait(BOUND)
     reader.join(BOUND)
-    os.close(ours)
+    os.close(controller)
     return b"".join(read).decode()

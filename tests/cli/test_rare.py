@@ -173,12 +173,12 @@ def test_killed_invocation_is_shown_with_lambdas_message(
 
 def test_closed_connection_counts_as_hung_up() -> None:
     """A connection that was closed or reset counts as hung up, and an open one does not."""
-    ours, theirs = socket.socketpair()
-    with ours:
-        assert not has_hung_up(ours)
-        theirs.close()
-        assert has_hung_up(ours)
-    assert has_hung_up(ours)
+    local, peer = socket.socketpair()
+    with local:
+        assert not has_hung_up(local)
+        peer.close()
+        assert has_hung_up(local)
+    assert has_hung_up(local)
 
 
 def test_closing_a_disconnected_socket_is_no_error() -> None:
@@ -189,11 +189,11 @@ def test_closing_a_disconnected_socket_is_no_error() -> None:
             raise OSError(errno.ENOTCONN, "not connected")
 
     server = Server(Connection)
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        server._connections = {Closed(), ours}  # type: ignore[arg-type]
+    local, peer = socket.socketpair()
+    with local, peer:
+        server._connections = {Closed(), local}  # type: ignore[arg-type]
         server.hang_up()
-        assert theirs.recv(1) == b""
+        assert peer.recv(1) == b""
     server.server_close()
 
 
@@ -223,13 +223,13 @@ def test_installed_package_is_not_added_to_the_path(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An installed package is not added to the path. A checkout is added at the end of it."""
-    monkeypatch.setenv("PYTHONPATH", "/theirs")
+    monkeypatch.setenv("PYTHONPATH", "/existing")
     checkout = function(HANDLERS).environ["PYTHONPATH"]
     installed = tmp_path / "site-packages" / "watchdog_lambda" / "__init__.py"
     monkeypatch.setattr(watchdog_lambda, "__file__", str(installed))
 
-    assert function(HANDLERS).environ["PYTHONPATH"] == "/theirs"
-    assert checkout.startswith("/theirs" + os.pathsep)
+    assert function(HANDLERS).environ["PYTHONPATH"] == "/existing"
+    assert checkout.startswith("/existing" + os.pathsep)
 
 
 # ---- the command line --------------------------------------------------------------------------

@@ -94,7 +94,7 @@ class Invocation(runtime_api.Event):
             self._news.wait_for(lambda: self.posted, within)
             posted, taken_at = self.posted, self.taken_at
         if posted is None or taken_at is None:
-            state = "nobody has taken it" if taken_at is None else "a worker has it"
+            state = "no worker has taken it" if taken_at is None else "a worker has it"
             raise NoAnswer(f"no answer to {self.body.decode()} in {within} s: {state}")
         return Answer(posted.kind, posted.body, posted.at - taken_at, posted.error_type)
 

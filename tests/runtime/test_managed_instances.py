@@ -273,7 +273,7 @@ def test_without_the_package_workers_stay_pinned(tmp_path: Path) -> None:
             stuck[0].answer(within=TIMEOUT + 1)
 
         assert stuck[1].posted is None
-        with pytest.raises(NoAnswer, match="nobody has taken it"):
+        with pytest.raises(NoAnswer, match="no worker has taken it"):
             api.invoke({}, within=0.5)
         assert len(started.workers) == WORKERS
 

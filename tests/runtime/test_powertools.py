@@ -232,10 +232,10 @@ def test_timeout_adds_metric_and_trace_subsegment(way: Way, daemon: socket.socke
         subsegments: list[dict[str, Any]] = []
         while not subsegments or subsegments[-1]["name"] != "watchdog.timeout":
             subsegments.append(json.loads(daemon.recv(65536).partition(b"\n")[2]))
-        theirs, ours = subsegments
-        assert theirs["name"] == "## observed"
-        assert theirs["fault"] is True
-        assert theirs["trace_id"] == ours["trace_id"]
+        user_subsegment, ours = subsegments
+        assert user_subsegment["name"] == "## observed"
+        assert user_subsegment["fault"] is True
+        assert user_subsegment["trace_id"] == ours["trace_id"]
         assert ours["annotations"]["watchdog_outcome"] == "raised"
         assert ours["annotations"]["watchdog_location"].startswith("observed.py:")
 

@@ -100,7 +100,7 @@ class Sandbox:
     def threads(self) -> int:
         return len(list(Path(f"/proc/{self.process.pid}/task").iterdir()))
 
-    def lie_on_a_disk(self, seconds: float) -> None:
+    def stay_stopped(self, seconds: float) -> None:
         os.kill(self.process.pid, signal.SIGSTOP)
         time.sleep(seconds)
         os.kill(self.process.pid, signal.SIGCONT)
@@ -160,7 +160,7 @@ def test_first_invocation_after_restore_has_its_own_deadline(
         api.wait_for_snapshot()
         if module == "plain":
             assert started.threads() == 1  # nothing of the package is in the snapshot
-        started.lie_on_a_disk(0.5)
+        started.stay_stopped(0.5)
         stuck = api.send({"hang": 60})
         api.restore()
         timed_out = stuck.answer(within=TIMEOUT + 5)
@@ -194,7 +194,7 @@ def test_deadline_from_before_the_snapshot_does_not_fire(tmp_path: Path) -> None
             sandbox(api, folder, *WATCHED, "primed.handler") as started,
         ):
             api.wait_for_snapshot()
-            started.lie_on_a_disk(seconds)
+            started.stay_stopped(seconds)
             api.restore()
             undisturbed = api.invoke({"hang": 2.0})
 

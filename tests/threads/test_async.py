@@ -260,7 +260,7 @@ def test_interrupt_taken_by_background_task_is_followed_by_another(
     capfd.readouterr()
 
 
-@pytest.mark.parametrize("runs", ["its own loop", "the kept one"])
+@pytest.mark.parametrize("runs", ["own loop", "kept loop"])
 def test_task_group_cleans_up_before_raising_the_interrupt(runs: str) -> None:
     """The tasks of a group clean up before the group raises the interrupt of one task.
 
@@ -287,7 +287,7 @@ def test_task_group_cleans_up_before_raising_the_interrupt(runs: str) -> None:
             await asyncio.sleep(0)
             group.create_task(spin())
 
-    if runs == "its own loop":
+    if runs == "own loop":
 
         @watch
         def handler(_event: object, _context: object) -> None:

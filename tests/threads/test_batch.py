@@ -269,9 +269,9 @@ def test_module_has_every_powertools_name() -> None:
     differ = {n for n in batch.__all__ if getattr(batch, n) is not getattr(powertools, n)}
     assert differ == {"BatchProcessor", "AsyncBatchProcessor", "SqsFifoPartialProcessor"}
     for name in differ:
-        ours, theirs = getattr(batch, name), getattr(powertools, name)
-        assert issubclass(ours, theirs)
-        assert {name for name in vars(ours) if not name.startswith("_")} == set()
+        subclass, base = getattr(batch, name), getattr(powertools, name)
+        assert issubclass(subclass, base)
+        assert {name for name in vars(subclass) if not name.startswith("_")} == set()
 
 
 def both(name: str, *args: Any, **options: Any) -> list[Any]:

@@ -37,7 +37,7 @@ def nudged(queue: deque[Any], number: int) -> NudgedQueue:
     return made
 
 
-async def turn_and_turn_again() -> None:
+async def yield_forever() -> None:
     for _ in repeat(None):
         await asyncio.sleep(0)
 
@@ -54,7 +54,7 @@ def test_nudge_before_callback_runs_loses_no_task() -> None:
         if event == "spin":
             loop._ready = nudged(loop._ready, process_watchdog.nudge.number or 0)
             try:
-                await turn_and_turn_again()
+                await yield_forever()
             finally:
                 loop._ready = deque(loop._ready)
         return event

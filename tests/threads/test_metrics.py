@@ -60,10 +60,10 @@ def test_metric_line_equals_powertools(capfd: pytest.CaptureFixture[str]) -> Non
     expected.add_dimension("outcome", "raised")
     expected.add_metric("Timeout", "Count", 1)
     expected.add_metric("RemainingTime", "Milliseconds", report["remaining_ms"])
-    theirs = expected.serialize_metric_set()
+    serialized = expected.serialize_metric_set()
     stamp = line["_aws"].pop("Timestamp")
-    theirs["_aws"].pop("Timestamp")
-    assert line == theirs
+    serialized["_aws"].pop("Timestamp")
+    assert line == serialized
     assert before * 1000 - 1 <= stamp <= time.time() * 1000
 
 
@@ -144,11 +144,11 @@ def test_user_metrics_are_not_changed(
     assert line["_aws"]["CloudWatchMetrics"][0]["Namespace"] == "Orders"
     assert line["_aws"]["CloudWatchMetrics"][0]["Dimensions"] == [["function_name", "outcome"]]
     assert set(line) == {"_aws", "function_name", "outcome", "Timeout", "RemainingTime"}
-    theirs = metrics.serialize_metric_set()
+    serialized = metrics.serialize_metric_set()
     metrics.provider.clear_metrics()
-    assert theirs["Sold"] == [3.0]
-    assert "Timeout" not in theirs
-    assert theirs["_aws"]["CloudWatchMetrics"][0]["Dimensions"] == [["environment", "service"]]
+    assert serialized["Sold"] == [3.0]
+    assert "Timeout" not in serialized
+    assert serialized["_aws"]["CloudWatchMetrics"][0]["Dimensions"] == [["environment", "service"]]
 
 
 @pytest.mark.skipif(

@@ -222,12 +222,12 @@ def test_loop_connections_and_context_survive_timeouts(
     variable = contextvars.ContextVar("variable", default="unset")
     kept: dict[str, Any] = {}
     leftovers: list[asyncio.Task[None]] = []
-    ours, theirs = socket.socketpair()
+    local, peer = socket.socketpair()
 
     @watch(grace_period=0.1)
     async def handler(event: str, _context: object) -> object:
         if not kept:
-            kept["reader"], kept["writer"] = await asyncio.open_connection(sock=ours)
+            kept["reader"], kept["writer"] = await asyncio.open_connection(sock=local)
         leftovers.append(asyncio.create_task(asyncio.sleep(30)))
         if event == "hang":
             await asyncio.sleep(30)
@@ -239,12 +239,12 @@ def test_loop_connections_and_context_survive_timeouts(
         return variable.get()
 
     variable.set("outside")
-    with theirs:
+    with peer:
         assert handler("one", Context(5.0)) == "outside"
         with pytest.raises(LambdaTimeout):
             handler("hang", Context(0.4))
         assert handler("two", Context(5.0)) == "outside"
-        assert theirs.recv(3) + theirs.recv(3) == b"onetwo"
+        assert peer.recv(3) + peer.recv(3) == b"onetwo"
         handler("close", Context(5.0))
 
     assert [task.cancelled() for task in leftovers] == [True] * 4

@@ -55,9 +55,9 @@ def connection() -> Iterator[tuple[socket.socket, socket.socket]]:
     """Return the client's end of a connection and the server's."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         client = socket.create_connection(server.getsockname())
-        theirs, _ = server.accept()
-    with client, theirs:
-        yield client, theirs
+        peer, _ = server.accept()
+    with client, peer:
+        yield client, peer
 
 
 class Blocked:
@@ -144,10 +144,10 @@ def test_connection_awaited_by_c_code_is_shut_down(
 
     The call reads an end of file.
     """
-    with connection() as (client, theirs):
+    with connection() as (client, peer):
         took = answered(lambda: client.recv(1))
-        assert theirs.recv(1) == b""
-        host, port = theirs.getsockname()
+        assert peer.recv(1) == b""
+        host, port = peer.getsockname()
 
     assert record(capfd)["severed"] == [f"{host}:{port}"]
     assert 1.5 < took < 1.5 + 0.375, "not between grace period and last call"
@@ -193,10 +193,10 @@ def test_wait_reached_by_nudge_is_not_severed(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     """A wait that a nudge reaches, as Python's own, is not severed."""
-    with connection() as (client, theirs):
+    with connection() as (client, peer):
         with pytest.raises(LambdaTimeout):
             watch(sever=setting)(lambda _event, _context: client.recv(1))({}, Context(1.0))
-        theirs.send(b"x")
+        peer.send(b"x")
         assert client.recv(1) == b"x"
 
     assert "severed" not in record(capfd)
@@ -204,12 +204,12 @@ def test_wait_reached_by_nudge_is_not_severed(
 
 def test_disabled_sever_setting_leaves_the_wait_alone(capfd: pytest.CaptureFixture[str]) -> None:
     """With ``sever=False`` the wait ends by itself, and the interrupt lands after it."""
-    with connection() as (client, theirs):
-        timer = threading.Timer(1.2, theirs.send, [b"x"])
+    with connection() as (client, peer):
+        timer = threading.Timer(1.2, peer.send, [b"x"])
         timer.start()
         answered(lambda: client.recv(1), seconds=1.0, sever=False)
         timer.join()
-        theirs.send(b"y")
+        peer.send(b"y")
         assert client.recv(1) == b"y"
 
     assert "severed" not in capfd.readouterr().out
@@ -223,7 +223,7 @@ def test_wait_without_named_peer_is_not_severed() -> None:
 
     Such are a socket pair, a pipe, a listening socket and a datagram socket.
     """
-    ours, theirs = socket.socketpair()
+    local, peer = socket.socketpair()
     reader, writer = os.pipe()
     server = socket.create_server(("127.0.0.1", 0))
     datagrams = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -231,19 +231,19 @@ def test_wait_without_named_peer_is_not_severed() -> None:
     # Python waits in poll(), because the socket has a timeout.
     server.settimeout(BOUND)
     listens = Blocked(server.accept)
-    pair, pipe = Blocked(lambda: ours.recv(1)), Blocked(lambda: os.read(reader, 1))
+    pair, pipe = Blocked(lambda: local.recv(1)), Blocked(lambda: os.read(reader, 1))
     datagram = Blocked(lambda: datagrams.recv(1))
 
     assert pair.held() == pipe.held() == listens.held() == datagram.held() == []
 
-    theirs.send(b"x")
+    peer.send(b"x")
     os.write(writer, b"x")
     socket.create_connection(server.getsockname()).close()
     datagrams.shutdown(socket.SHUT_RDWR)
     for blocked in (pair, pipe, listens, datagram):
         blocked.join()
     listens.result[0].close()
-    for end in (ours, theirs, server, datagrams):
+    for end in (local, peer, server, datagrams):
         end.close()
     os.close(reader)
     os.close(writer)
@@ -251,12 +251,12 @@ def test_wait_without_named_peer_is_not_severed() -> None:
 
 def test_runtime_api_connection_is_not_severed() -> None:
     """A connection to the Runtime API's address is left alone, and one to another server is not."""
-    with connection() as (client, theirs):
-        host, port = theirs.getsockname()
+    with connection() as (client, peer):
+        host, port = peer.getsockname()
         blocked = Blocked(lambda: client.recv(1))
         assert blocked.held(spared=frozenset({f"{host}:{port}"})) == []
         assert blocked.held() == [f"{host}:{port}"]
-        theirs.send(b"x")
+        peer.send(b"x")
         blocked.join()
 
 
@@ -267,13 +267,13 @@ def test_unix_socket_server_is_named_by_its_path(tmp_path: Path) -> None:
         server.bind(path)
         server.listen()
         client.connect(path)
-        theirs, _ = server.accept()
-        with theirs:
+        peer, _ = server.accept()
+        with peer:
             blocked = Blocked(lambda: client.recv(1))
             assert blocked.held() == [path]
-            other = Blocked(lambda: theirs.recv(1))
+            other = Blocked(lambda: peer.recv(1))
             assert other.held() == [], "the client has no name"
-            theirs.send(b"x")
+            peer.send(b"x")
             client.send(b"x")
             blocked.join()
             other.join()
@@ -320,7 +320,7 @@ def test_running_thread_has_no_wait_to_hold() -> None:
 @contextmanager
 def held() -> Iterator[tuple[Blocked, Wait, socket.socket, socket.socket]]:
     """Yield a thread in a receive, its held wait, and the connection's two ends."""
-    with connection() as (client, theirs):
+    with connection() as (client, peer):
         go_on = threading.Event()
 
         def call() -> bytes:
@@ -331,12 +331,12 @@ def held() -> Iterator[tuple[Blocked, Wait, socket.socket, socket.socket]]:
         blocked = Blocked(call)
         wait = blocked.hold()
         assert wait is not None
-        yield blocked, wait, client, theirs
+        yield blocked, wait, client, peer
         wait.close()
         go_on.set()
         if blocked.thread.is_alive():
             try:
-                theirs.send(b"x")
+                peer.send(b"x")
             except OSError:
                 pass
         blocked.join()
@@ -347,20 +347,20 @@ def test_repeated_wait_is_severed() -> None:
 
     This is the control of the following tests.
     """
-    with held() as (blocked, wait, _, theirs):
+    with held() as (blocked, wait, _, peer):
         assert not wait.has_begun_anew(), "the call was not repeated yet"
         repeat_call(blocked)
         assert wait.has_begun_anew()
         assert wait.is_unmoved()
         assert len(wait.end()) == 1
-        assert theirs.recv(1) == b""
+        assert peer.recv(1) == b""
 
 
 def test_call_returning_before_the_look_is_not_severed() -> None:
     """A call that returns before the look is not severed, as the thread waits elsewhere."""
-    with held() as (blocked, wait, _, theirs):
+    with held() as (blocked, wait, _, peer):
         turns = syscalls.turns(blocked.native_id)
-        theirs.send(b"x")
+        peer.send(b"x")
         eventually(lambda: syscalls.turns(blocked.native_id) != turns, "the call to return")
         eventually(
             lambda: syscalls.state_of(blocked.native_id) == "S", "the thread to wait elsewhere"
@@ -370,10 +370,10 @@ def test_call_returning_before_the_look_is_not_severed() -> None:
 
 def test_call_returning_between_looks_is_not_severed() -> None:
     """A call that returns between the two looks is not severed."""
-    with held() as (blocked, wait, _, theirs):
+    with held() as (blocked, wait, _, peer):
         repeat_call(blocked)
         assert wait.has_begun_anew()
-        theirs.send(b"x")
+        peer.send(b"x")
         eventually(lambda: not wait.is_unmoved(), "the return to be seen")
 
 
@@ -382,7 +382,7 @@ def test_wait_repeated_between_looks_is_not_severed() -> None:
 
     It may be for the next answer on the same connection.
     """
-    with held() as (blocked, wait, _, _theirs):
+    with held() as (blocked, wait, _, _peer):
         repeat_call(blocked)
         assert wait.has_begun_anew()
         repeat_call(blocked)
@@ -394,7 +394,7 @@ def test_reused_descriptor_is_not_severed() -> None:
 
     Another thread may close the first one, whose number is then given away.
     """
-    with held() as (blocked, wait, client, theirs), connection() as (other, others):
+    with held() as (blocked, wait, client, peer), connection() as (other, others):
         number = client.fileno()
         kept = os.dup(number)
         os.dup2(other.fileno(), number)
@@ -407,7 +407,7 @@ def test_reused_descriptor_is_not_severed() -> None:
         os.dup2(kept, number)
         os.close(kept)
     assert blocked.result == b"y"
-    assert theirs.fileno() < 0
+    assert peer.fileno() < 0
 
 
 def test_held_connection_is_severed_despite_reused_number() -> None:
@@ -415,7 +415,7 @@ def test_held_connection_is_severed_despite_reused_number() -> None:
 
     That can happen between the last look and the cut.
     """
-    with held() as (blocked, wait, client, theirs), connection() as (other, others):
+    with held() as (blocked, wait, client, peer), connection() as (other, others):
         repeat_call(blocked)
         assert wait.has_begun_anew()
         number = client.fileno()
@@ -424,7 +424,7 @@ def test_held_connection_is_severed_despite_reused_number() -> None:
         wait.end()
         os.dup2(kept, number)
         os.close(kept)
-        assert theirs.recv(1) == b""
+        assert peer.recv(1) == b""
         others.send(b"y")
         assert other.recv(1) == b"y"
 
@@ -434,14 +434,14 @@ def test_nothing_is_severed_after_settle(monkeypatch: pytest.MonkeyPatch) -> Non
 
     The state is checked under the lock.
     """
-    with held() as (blocked, wait, client, theirs):
+    with held() as (blocked, wait, client, peer):
         repeat_call(blocked)
         monkeypatch.setattr(severing, "hold", lambda *_args, **_named: None)
         rung = process_rung(wait, is_open=False)
         assert not rung._ends(wait)
-        theirs.send(b"x")
+        peer.send(b"x")
         assert client.fileno() > 0
-        theirs.send(b"y")
+        peer.send(b"y")
         assert client.recv(1) in {b"x", b"y"}, "the connection is intact"
 
 
@@ -464,11 +464,11 @@ def process_rung(_wait: Wait, *, is_open: bool) -> Severing:
 
 def test_closed_connection_is_not_counted() -> None:
     """A connection that the other side or another thread has closed is not counted."""
-    with connection() as (client, theirs):
+    with connection() as (client, peer):
         held_one = Connection(client.fileno(), socket.socket(fileno=os.dup(client.fileno())), "x")
         assert held_one.is_still_there()
         client.close()
-        theirs.close()
+        peer.close()
         assert not held_one.is_still_there()
         held_one.end()
         assert not held_one.end()

@@ -55,9 +55,9 @@ def wait_of(native_id: int) -> Blocked:
 
 @pytest.fixture
 def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        yield ours, theirs
+    local, peer = socket.socketpair()
+    with local, peer:
+        yield local, peer
 
 
 Pair = tuple[socket.socket, socket.socket]
@@ -65,12 +65,12 @@ Pair = tuple[socket.socket, socket.socket]
 
 def test_receive_has_one_descriptor(pair: Pair) -> None:
     """A receive has one descriptor, no limit and no child."""
-    ours, theirs = pair
-    with in_a_thread(lambda: ours.recv(1)) as native_id:
+    local, peer = pair
+    with in_a_thread(lambda: local.recv(1)) as native_id:
         blocked = wait_of(native_id)
-        theirs.send(b"x")
+        peer.send(b"x")
 
-    assert blocked.descriptors() == [ours.fileno()]
+    assert blocked.descriptors() == [local.fileno()]
     assert (blocked.limit(), blocked.child()) == (None, None)
 
 
@@ -79,36 +79,36 @@ def test_poll_has_descriptors_and_limit(
     milliseconds: int | None, limit: float | None, pair: Pair
 ) -> None:
     """A poll has all its descriptors, and its limit."""
-    ours, theirs = pair
+    local, peer = pair
     poll = select.poll()
-    poll.register(ours, select.POLLIN)
-    poll.register(theirs, select.POLLPRI)
+    poll.register(local, select.POLLIN)
+    poll.register(peer, select.POLLPRI)
     with in_a_thread(lambda: poll.poll(milliseconds)) as native_id:
         blocked = wait_of(native_id)
-        assert sorted(blocked.descriptors()) == sorted([ours.fileno(), theirs.fileno()])
+        assert sorted(blocked.descriptors()) == sorted([local.fileno(), peer.fileno()])
         assert blocked.limit() == limit
-        theirs.send(b"x")
+        peer.send(b"x")
 
 
 def test_select_has_descriptors_and_limit(pair: Pair) -> None:
     """A select has the descriptors of all its sets, and its limit."""
-    ours, theirs = pair
-    with in_a_thread(lambda: select.select([ours], [], [theirs], 9.0)) as native_id:
+    local, peer = pair
+    with in_a_thread(lambda: select.select([local], [], [peer], 9.0)) as native_id:
         blocked = wait_of(native_id)
-        assert sorted(blocked.descriptors()) == sorted([ours.fileno(), theirs.fileno()])
+        assert sorted(blocked.descriptors()) == sorted([local.fileno(), peer.fileno()])
         assert blocked.limit() == pytest.approx(9.0, abs=1.0)
-        theirs.send(b"x")
+        peer.send(b"x")
 
 
 def test_epoll_has_descriptors(pair: Pair) -> None:
     """An epoll has its descriptors, which are read from the kernel."""
-    ours, theirs = pair
+    local, peer = pair
     with select.epoll() as epoll:
-        epoll.register(ours, select.EPOLLIN)
+        epoll.register(local, select.EPOLLIN)
         with in_a_thread(lambda: epoll.poll(9.0)) as native_id:
             blocked = wait_of(native_id)
-            assert (blocked.descriptors(), blocked.limit()) == ([ours.fileno()], 9.0)
-            theirs.send(b"x")
+            assert (blocked.descriptors(), blocked.limit()) == ([local.fileno()], 9.0)
+            peer.send(b"x")
 
 
 def test_wait_for_child_has_its_pid() -> None:
@@ -130,11 +130,11 @@ def test_waitid_has_child_only_for_one_process(arguments: tuple[int, int]) -> No
 
 def test_turns_do_not_change_while_waiting(pair: Pair) -> None:
     """A thread's turns do not change while it waits, and have changed once it is back."""
-    ours, theirs = pair
+    local, peer = pair
     go_on = threading.Event()
 
     def work() -> None:
-        ours.recv(1)
+        local.recv(1)
         go_on.wait(BOUND)
 
     with in_a_thread(work) as native_id:
@@ -142,7 +142,7 @@ def test_turns_do_not_change_while_waiting(pair: Pair) -> None:
         before = turns(native_id)
         assert before == turns(native_id)
         assert state_of(native_id) == "S"
-        theirs.send(b"x")
+        peer.send(b"x")
         eventually(lambda: turns(native_id) != before, "the thread to have a turn")
         go_on.set()
     assert (blocked_in(native_id), turns(native_id), state_of(native_id)) == (None, None, "")

@@ -151,7 +151,7 @@ def test_samples_do_not_reset_kernel_timers(registered: dict[int, Invocation]) -
     )
 
 
-@pytest.mark.parametrize("where", ["beside", "in its place"])
+@pytest.mark.parametrize("where", ["other thread", "same thread"])
 def test_invocation_armed_during_sample_is_not_missed(
     registered: dict[int, Invocation], where: str
 ) -> None:
@@ -164,8 +164,8 @@ def test_invocation_armed_during_sample_is_not_missed(
     active[-1] = one = sampled(clock.now)
 
     def arm() -> None:
-        one.is_open = where == "beside"
-        active[-2 if where == "beside" else -1] = invocation(clock.now, 0.5)
+        one.is_open = where == "other thread"
+        active[-2 if where == "other thread" else -1] = invocation(clock.now, 0.5)
 
     observed.at_store += [arm, lambda: None, lambda: None]  # the first store is the loop's own
     observed.live_once(clock, waits=3)
@@ -394,16 +394,16 @@ def test_wake_signal_taken_over_by_user_is_not_used() -> None:
     watched(lambda: None, Context(5.0))
     number = process_watchdog.nudge.number
     assert number is not None
-    ours = signal.getsignal(number)
+    nudge_handler = signal.getsignal(number)
 
     def spin() -> None:
         while True:
             pass
 
-    def theirs(_signum: int, _frame: object) -> None:
+    def user_handler(_signum: int, _frame: object) -> None:
         raise AssertionError("the watchdog sent a signal that is not its own")
 
-    signal.signal(number, theirs)
+    signal.signal(number, user_handler)
     process_watchdog._alarm.ring()
     eventually(
         lambda: (
@@ -415,9 +415,9 @@ def test_wake_signal_taken_over_by_user_is_not_used() -> None:
     try:
         with pytest.raises(LambdaTimeout):
             watched(spin, Context(0.1))
-        assert signal.getsignal(number) is theirs
+        assert signal.getsignal(number) is user_handler
     finally:
-        signal.signal(number, ours)
+        signal.signal(number, nudge_handler)
 
 
 def test_other_signals_and_timers_are_unchanged() -> None:

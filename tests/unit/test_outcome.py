@@ -50,7 +50,7 @@ class Scene:
         self.kernel_timers = SimpleNamespace(
             ends=lambda invocation: self.note("kernel_timers ends", invocation is self.invocation),
             rest=lambda: self.note("kernel_timers rests"),
-            nudge_next=lambda _invocation: self.note("nobody is nudged"),
+            nudge_next=lambda _invocation: self.note("kernel_timers nudge_next"),
         )
         self.fire()
 
@@ -170,7 +170,7 @@ def test_conclude_disarms_the_dump(scene: Scene) -> None:
     assert scene.firing.ended_at == ENDED
     assert scene.firing.is_concluded
     assert scene.did == [
-        "nobody is nudged",
+        "kernel_timers nudge_next",
         "kernel_timers ends True",
         "kernel_timers rests",
     ]
@@ -186,7 +186,7 @@ def test_invocation_is_closed_despite_a_signal_handler_error(scene: Scene) -> No
 
     assert scene.firing.is_concluded
     assert scene.did == [
-        "nobody is nudged",
+        "kernel_timers nudge_next",
         "kernel_timers ends True",
         "kernel_timers rests",
     ]
@@ -340,7 +340,7 @@ def test_return_value_is_the_outcome(result: object, scene: Scene) -> None:
     assert scene.outcome == "returned"
 
 
-def lose_it_in_a_wrapper(scene: Scene) -> None:
+def lose_interrupt_in_a_wrapper(scene: Scene) -> None:
     record: Any = SimpleNamespace(
         landed_at=GRACE_AT,
         libraries=(),
@@ -357,7 +357,7 @@ def test_none_returned_by_a_wrapper_is_a_timeout(scene: Scene) -> None:
 
     The caller would take it for a success.
     """
-    lose_it_in_a_wrapper(scene)
+    lose_interrupt_in_a_wrapper(scene)
 
     result, failure = scene.conclude(None)
 
@@ -370,7 +370,7 @@ def test_none_returned_by_a_wrapper_is_a_timeout(scene: Scene) -> None:
 
 def test_value_returned_by_a_wrapper_is_the_outcome(scene: Scene) -> None:
     """Any value but None that a wrapper returns after dropping the interrupt is the outcome."""
-    lose_it_in_a_wrapper(scene)
+    lose_interrupt_in_a_wrapper(scene)
 
     assert scene.conclude({"statusCode": 504}) == ({"statusCode": 504}, None)
     assert scene.outcome == "returned"

@@ -30,7 +30,7 @@ SUPERVISE: Final = {"WATCHDOG_LAMBDA_LAST_RESORT": "supervise"}
 REFUSED: Final = "LAST_RESORT=supervise cannot be had, exit takes its place"
 
 
-def serves_on_after(emulator: Emulator, do: str, error: str) -> None:
+def assert_keeps_serving_after(emulator: Emulator, do: str, error: str) -> None:
     """Check that the caller gets a structured answer in time, and that the wrappers still work."""
     before: Any = call(emulator, {}).answer
     answered = call(emulator, {"do": do})
@@ -67,7 +67,7 @@ def test_vendor_wrapper_works_under_supervisor(
             return
         assert refused == []
         for do, error in (("crash", "RuntimeCrash"), ("hold", "LambdaTimeout")):
-            serves_on_after(emulator, do, error)
+            assert_keeps_serving_after(emulator, do, error)
             told = invoke(emulator, intake, {})
             assert told.call.request_id in told.to(vendor), "the vendor's data was not flushed"
 
@@ -81,6 +81,6 @@ def test_sentry_patches_each_restarted_process(module: str) -> None:
         environment |= {"SENTRY_DSN": f"http://key@127.0.0.1:{intake.port}/1", **SUPERVISE}
         started = ENTRYPOINT if module == "awslambdaric" else handler
         with running(function(started, environment, module=module, warm_up={})) as emulator:
-            serves_on_after(emulator, "crash", "RuntimeCrash")
-            serves_on_after(emulator, "hold", "LambdaTimeout")
+            assert_keeps_serving_after(emulator, "crash", "RuntimeCrash")
+            assert_keeps_serving_after(emulator, "hold", "LambdaTimeout")
             assert not any(REFUSED in line.text for line in emulator.lines)

@@ -205,18 +205,18 @@ def test_instructions_are_read_as_by_dis(statements: int) -> None:
                 {"; ".join(f"number += {n}" for n in range(statements))}
         """
     )
-    theirs = [i for i in dis.get_instructions(code) if i.opname != "EXTENDED_ARG"]
+    by_dis = [i for i in dis.get_instructions(code) if i.opname != "EXTENDED_ARG"]
 
-    ours = [*instructions(code)]
+    by_us = [*instructions(code)]
 
-    assert [(i.offset, i.name, i.argument) for i in ours] == [
-        (i.offset, i.opname, i.arg or 0) for i in theirs
+    assert [(i.offset, i.name, i.argument) for i in by_us] == [
+        (i.offset, i.opname, i.arg or 0) for i in by_dis
     ]
-    assert [i.jumps_to() for i in ours if "JUMP_BACKWARD" in i.name] == [
-        i.argval for i in theirs if "JUMP_BACKWARD" in i.opname
+    assert [i.jumps_to() for i in by_us if "JUMP_BACKWARD" in i.name] == [
+        i.argval for i in by_dis if "JUMP_BACKWARD" in i.opname
     ]
-    ends = [-2, *(i.offset for i in ours)]
-    assert all(before < i.begin <= i.offset for before, i in zip(ends, ours, strict=False))
+    ends = [-2, *(i.offset for i in by_us)]
+    assert all(before < i.begin <= i.offset for before, i in zip(ends, by_us, strict=False))
 
 
 def test_instruction_name_is_found_by_offset() -> None:

@@ -361,7 +361,7 @@ def test_interrupted_run_out_does_not_stop_later_run(still: StillLoop) -> None:
     assert not slow.done()
 
 
-@pytest.mark.parametrize("waits_for", ["a timer", "its turn", "a future"])
+@pytest.mark.parametrize("waits_for", ["a timer", "next turn", "a future"])
 def test_task_ignoring_cancellation_never_runs_again(still: StillLoop, waits_for: str) -> None:
     """A task that refuses its cancellation never runs again.
 
@@ -374,7 +374,7 @@ def test_task_ignoring_cancellation_never_runs_again(still: StillLoop, waits_for
         while not is_over:
             turns.append(waits_for)
             try:
-                if waits_for in {"a timer", "its turn"}:
+                if waits_for in {"a timer", "next turn"}:
                     await asyncio.sleep(0.1 if waits_for == "a timer" else 0)
                 else:
                     await asyncio.shield(future)
@@ -385,7 +385,7 @@ def test_task_ignoring_cancellation_never_runs_again(still: StillLoop, waits_for
     [task] = left_in(still, refuses())
     unended: list[str] = []
 
-    run_out(still, 5.0 if waits_for != "its turn" else 0.0, unended)
+    run_out(still, 5.0 if waits_for != "next turn" else 0.0, unended)
 
     assert "refused" in turns
     assert [name.rpartition(".")[2] for name in unended] == ["refuses"]

@@ -89,15 +89,15 @@ def test_reserve_file_is_used_without_descriptors(spare: ReserveFile) -> None:
 
 def test_replaced_reserve_file_is_not_written_to(spare: ReserveFile, tmp_path: Path) -> None:
     """A reserve file whose descriptor user code has replaced is not written to."""
-    theirs = (tmp_path / "theirs").open("w+b")
-    os.dup2(theirs.fileno(), spare._descriptor)
+    user_file = (tmp_path / "user_file").open("w+b")
+    os.dup2(user_file.fileno(), spare._descriptor)
     try:
         ident = threading.get_ident()
         assert all_stacks(ident)[ident][0][2] == "stack_of"
-        assert theirs.read() == b""
+        assert user_file.read() == b""
     finally:
         os.close(spare._descriptor)
-        theirs.close()
+        user_file.close()
 
 
 @pytest.mark.usefixtures("spare")

@@ -33,7 +33,7 @@ class StandingClock:
         self.now += seconds
 
 
-def a_firing(*, is_on_its_way: bool = False) -> Any:
+def make_firing(*, is_on_its_way: bool = False) -> Any:
     return SimpleNamespace(
         stages=[],
         elapsed=lambda: 1.0,
@@ -43,7 +43,7 @@ def a_firing(*, is_on_its_way: bool = False) -> Any:
     )
 
 
-def an_invocation(firing: Any, *, acts_at: float = NOW - 1, is_open: bool = True) -> Any:
+def make_invocation(firing: Any, *, acts_at: float = NOW - 1, is_open: bool = True) -> Any:
     return SimpleNamespace(
         is_open=is_open,
         firing=firing,
@@ -85,10 +85,13 @@ def decided(
 
 
 def test_next_invocation_is_asked_if_one_is_not_due(monkeypatch: pytest.MonkeyPatch) -> None:
-    error, firing = LambdaTimeout(), a_firing()
-    early, closed = an_invocation(None, acts_at=NOW + 5), an_invocation(a_firing(), is_open=False)
+    error, firing = LambdaTimeout(), make_firing()
+    early, closed = (
+        make_invocation(None, acts_at=NOW + 5),
+        make_invocation(make_firing(), is_open=False),
+    )
 
-    assert decided(monkeypatch, closed, early, an_invocation(firing), error=error) == (
+    assert decided(monkeypatch, closed, early, make_invocation(firing), error=error) == (
         error,
         [firing],
     )
@@ -97,7 +100,7 @@ def test_next_invocation_is_asked_if_one_is_not_due(monkeypatch: pytest.MonkeyPa
 def test_look_at_thread_waiting_for_the_watchdog_does_not_count(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    late, firing = an_invocation(None), a_firing()
+    late, firing = make_invocation(None), make_firing()
 
     def ring() -> None:
         late.firing = firing
@@ -107,9 +110,9 @@ def test_look_at_thread_waiting_for_the_watchdog_does_not_count(
 
 
 def test_earlier_look_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    firing = a_firing()
+    firing = make_firing()
 
-    decided(monkeypatch, an_invocation(firing))
+    decided(monkeypatch, make_invocation(firing))
 
     assert firing.looks_blocked
 
@@ -117,9 +120,9 @@ def test_earlier_look_counts(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_interrupt_on_its_way_sets_the_timer(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    firing, other, timers = a_firing(is_on_its_way=True), a_firing(), Timers()
+    firing, other, timers = make_firing(is_on_its_way=True), make_firing(), Timers()
 
-    assert decided(monkeypatch, an_invocation(firing), an_invocation(other), timers=timers) == (
+    assert decided(monkeypatch, make_invocation(firing), make_invocation(other), timers=timers) == (
         None,
         [firing],
     )
@@ -127,9 +130,9 @@ def test_interrupt_on_its_way_sets_the_timer(
 
 
 def test_interrupt_not_on_its_way_does_not_set_the_timer(monkeypatch: pytest.MonkeyPatch) -> None:
-    firing, other, timers = a_firing(), a_firing(), Timers()
+    firing, other, timers = make_firing(), make_firing(), Timers()
 
-    assert decided(monkeypatch, an_invocation(firing), an_invocation(other), timers=timers) == (
+    assert decided(monkeypatch, make_invocation(firing), make_invocation(other), timers=timers) == (
         None,
         [firing, other],
     )
@@ -145,8 +148,8 @@ def test_nudge_is_deferred_if_no_invocation_is_due(
     Otherwise the timer would ring every 2 ms while the watchdog waits for a processor.
     """
     timers = Timers()
-    here, closed = an_invocation(None, acts_at=NOW + 5), an_invocation(None, is_open=False)
-    elsewhere = an_invocation(a_firing(), acts_at=NOW - 1 if is_due else NOW + 3)
+    here, closed = make_invocation(None, acts_at=NOW + 5), make_invocation(None, is_open=False)
+    elsewhere = make_invocation(make_firing(), acts_at=NOW - 1 if is_due else NOW + 3)
 
     decided(monkeypatch, closed, here, beside=(elsewhere,), timers=timers)
 

@@ -330,7 +330,7 @@ def test_new_watchdog_sleeps_until_the_first_invocation(
     assert not watchdog._living.locked()
 
 
-class Loose(Watched):
+class Startable(Watched):
     """A watchdog whose thread can be started, and only records that it was."""
 
     def __init__(self) -> None:
@@ -347,22 +347,24 @@ class Loose(Watched):
 
 
 @pytest.fixture
-def loose(watched: Watched, caplog: pytest.LogCaptureFixture) -> Loose:
+def startable(watched: Watched, caplog: pytest.LogCaptureFixture) -> Startable:
     caplog.set_level(logging.WARNING)
-    return Loose()
+    return Startable()
 
 
-def test_first_invocation_starts_the_thread(loose: Loose, caplog: pytest.LogCaptureFixture) -> None:
+def test_first_invocation_starts_the_thread(
+    startable: Startable, caplog: pytest.LogCaptureFixture
+) -> None:
     """The first invocation starts the thread, once, without a warning."""
-    loose.wake(invocation())
-    assert loose.ran.wait(BOUND)
-    loose.wake(invocation())
-    loose._start()
+    startable.wake(invocation())
+    assert startable.ran.wait(BOUND)
+    startable.wake(invocation())
+    startable._start()
 
-    assert loose._thread_id is not None
-    assert loose.did.count("runs") == 1
-    assert loose.preloaded == ["watchdog"]
-    assert is_free(loose._starting)
+    assert startable._thread_id is not None
+    assert startable.did.count("runs") == 1
+    assert startable.preloaded == ["watchdog"]
+    assert is_free(startable._starting)
     assert caplog.messages == []
 
 
@@ -423,15 +425,15 @@ def test_start_can_be_interrupted_after_any_call(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(os, "register_at_fork", lambda **_hooks: None)
     broken = 0
     while True:
-        loose = Loose()
-        if not raise_after_call(loose._start, broken + 1):
+        startable = Startable()
+        if not raise_after_call(startable._start, broken + 1):
             break
         broken += 1
-        assert is_free(loose._starting), f"after call {broken}"
-        loose._start()
-        assert loose.ran.wait(BOUND)
-        assert loose._thread_id is not None
-        assert loose._is_fork_safe
+        assert is_free(startable._starting), f"after call {broken}"
+        startable._start()
+        assert startable.ran.wait(BOUND)
+        assert startable._thread_id is not None
+        assert startable._is_fork_safe
 
     assert broken >= 7
 
@@ -460,37 +462,39 @@ def test_second_watchdog_thread_ends_at_once() -> None:
     assert not watchdog._living.locked()
 
 
-def test_fork_hooks_are_registered_once(loose: Loose, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fork_hooks_are_registered_once(
+    startable: Startable, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The fork hooks are registered once, however often the thread is started."""
     hooks: list[dict[str, object]] = []
     monkeypatch.setattr(os, "register_at_fork", lambda **given: hooks.append(given))
     monkeypatch.setattr(daemon, "start_new_thread", {}.setdefault)  # C code, starts nothing
 
     for _ in range(2):
-        loose._thread_id = None
-        loose._start()
+        startable._thread_id = None
+        startable._start()
 
-    assert hooks == [{"after_in_child": loose._after_fork}]
+    assert hooks == [{"after_in_child": startable._after_fork}]
 
 
 def test_missing_nudge_is_not_logged_without_a_thread(
-    loose: Loose, caplog: pytest.LogCaptureFixture
+    startable: Startable, caplog: pytest.LogCaptureFixture
 ) -> None:
     """If the thread cannot be started, the log says that nothing is watched, and no more."""
-    loose.nudge.number = None
-    with failing("start_new_thread", RuntimeError("none to be had"), daemon):
-        loose.wake(invocation())
+    startable.nudge.number = None
+    with failing("start_new_thread", RuntimeError("can't start new thread"), daemon):
+        startable.wake(invocation())
 
     [said] = caplog.messages
     assert said.startswith("invocations are not watched")
 
 
-def test_wake_during_start_does_not_wait(loose: Loose) -> None:
+def test_wake_during_start_does_not_wait(startable: Startable) -> None:
     """A wake does not wait while another thread starts the watchdog, which will see its ring."""
     starting, goes_on = threading.Event(), threading.Event()
 
     def start() -> None:
-        with loose._starting:
+        with startable._starting:
             starting.set()
             goes_on.wait(BOUND)
 
@@ -498,17 +502,17 @@ def test_wake_during_start_does_not_wait(loose: Loose) -> None:
     other.start()
     assert starting.wait(BOUND)
     try:
-        loose.wake(invocation())
+        startable.wake(invocation())
     finally:
         goes_on.set()
         other.join()
 
-    assert loose._thread_id is None
-    assert loose.fake.alarm.rung == 1
+    assert startable._thread_id is None
+    assert startable.fake.alarm.rung == 1
 
 
 def test_patched_threads_are_logged(
-    loose: Loose, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    startable: Startable, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """If gevent has replaced ``start_new_thread``, the log says what to import first."""
 
@@ -520,7 +524,7 @@ def test_patched_threads_are_logged(
 
     monkeypatch.setattr(daemon, "start_new_thread", Spawn())
 
-    loose._start()
+    startable._start()
 
     [message] = caplog.messages
     assert "before gevent.monkey.patch_all()" in message
@@ -528,24 +532,24 @@ def test_patched_threads_are_logged(
 
 @pytest.mark.parametrize("error", [RuntimeError("no more"), ImportError("no ctypes")])
 def test_failed_thread_start_is_logged_once_and_retried(
-    loose: Loose, caplog: pytest.LogCaptureFixture, error: Exception
+    startable: Startable, caplog: pytest.LogCaptureFixture, error: Exception
 ) -> None:
     """If no thread can be started, the log says so once, and the next invocation tries again."""
     with failing("start_new_thread", error, daemon):
-        loose.wake(invocation())
-        loose.wake(invocation())
-    refused = loose._thread_id
-    loose.wake(invocation())
+        startable.wake(invocation())
+        startable.wake(invocation())
+    refused = startable._thread_id
+    startable.wake(invocation())
 
-    assert loose.ran.wait(BOUND)
-    assert (refused, loose._thread_id is None) == (None, False)
+    assert startable.ran.wait(BOUND)
+    assert (refused, startable._thread_id is None) == (None, False)
     [message] = caplog.messages
     assert message.startswith("invocations are not watched:")
     assert str(error) in message
 
 
 def test_no_thread_is_started_without_the_gil(
-    loose: Loose, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    startable: Startable, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Without the GIL no thread is started, and the log says so once.
 
@@ -553,24 +557,24 @@ def test_no_thread_is_started_without_the_gil(
     """
     monkeypatch.setattr(sys, "_is_gil_enabled", lambda: False, raising=False)
 
-    loose.wake(invocation())
-    loose.wake(invocation())
+    startable.wake(invocation())
+    startable.wake(invocation())
 
-    assert loose._thread_id is None
+    assert startable._thread_id is None
     [message] = caplog.messages
     assert message.startswith("invocations are not watched:")
     assert "set PYTHON_GIL=1" in message
 
 
 def test_free_threaded_build_with_gil_is_watched(
-    loose: Loose, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    startable: Startable, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A free-threaded build that runs with the GIL is watched; awslambdaric's client enables it."""
     monkeypatch.setattr(sys, "_is_gil_enabled", lambda: True, raising=False)
 
-    loose.wake(invocation())
+    startable.wake(invocation())
 
-    assert loose.ran.wait(BOUND)
+    assert startable.ran.wait(BOUND)
     assert caplog.messages == []
 
 
@@ -599,7 +603,7 @@ def interpreter(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     ],
 )
 def test_no_thread_is_started_in_a_sub_interpreter(
-    loose: Loose,
+    startable: Startable,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
     kind: str,
@@ -609,11 +613,11 @@ def test_no_thread_is_started_in_a_sub_interpreter(
     """In a sub-interpreter no thread is started: it would keep the interpreter from ending."""
     interpreter(monkeypatch, kind)
 
-    loose._start()
+    startable._start()
 
-    assert loose._thread_id is not None if starts else loose._thread_id is None
+    assert startable._thread_id is not None if starts else startable._thread_id is None
     assert len(caplog.messages) == (0 if starts else 1)
-    assert not starts or loose.ran.wait(BOUND)
+    assert not starts or startable.ran.wait(BOUND)
 
 
 def test_every_part_is_preloaded(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -1144,7 +1148,7 @@ def test_early_or_late_nudge_does_nothing(watched: Watched) -> None:
     assert watched.fake.alarm.rung == 0
 
 
-def frame_of_ours() -> FrameType:
+def package_frame() -> FrameType:
     """Return a frame of the package, seen through a property that the package reads."""
     frames: list[FrameType] = []
 
@@ -1163,7 +1167,7 @@ def test_nudge_in_package_frame_lands_nothing(watched: Watched) -> None:
     """A nudge in a frame of the package lands nothing, though an interrupt is due."""
     about_to_be_interrupted(watched)
 
-    assert nudged(watched, frame_of_ours()) is None
+    assert nudged(watched, package_frame()) is None
     assert watched.fake.alarm.rung == 0
 
 
@@ -1188,10 +1192,10 @@ def test_memory_error_in_nudge_frees_the_reserve(
     assert type(nudged(watched)) is LambdaTimeout
 
 
-def test_nudge_without_invocation_starts_no_thread(loose: Loose) -> None:
+def test_nudge_without_invocation_starts_no_thread(startable: Startable) -> None:
     """A nudge without an invocation starts no thread."""
-    assert nudged(loose) is None
-    assert loose._thread_id is None
+    assert nudged(startable) is None
+    assert startable._thread_id is None
 
 
 def test_nudge_in_package_frame_does_not_wait(watched: Watched) -> None:
@@ -1199,7 +1203,7 @@ def test_nudge_in_package_frame_does_not_wait(watched: Watched) -> None:
     under_way(invocation(), get_ident())
     watched.fake.now = GRACE_AT + 1.0
 
-    assert nudged(watched, frame_of_ours()) is None
+    assert nudged(watched, package_frame()) is None
     assert (watched.fake.alarm.rung, watched.fake.now) == (0, GRACE_AT + 1.0)
 
 
@@ -1246,7 +1250,7 @@ def test_watchdog_has_caught_up_when_interrupts_may_land(
     assert nudged_module.has_caught_up(one, watched.fake) is has_caught_up
 
 
-class Late:
+class LateAlarm:
     """A watchdog that runs only while a nudge pauses, and acts at the n-th ring."""
 
     def __init__(self, watched: Watched, one: Invocation, rings: int) -> None:
@@ -1267,7 +1271,7 @@ class Late:
 def test_nudge_waits_for_a_late_watchdog(watched: Watched, late_by: float, rings: int) -> None:
     """A nudge lets a late watchdog act first, but not one that has just become due."""
     one = under_way(invocation(), get_ident())
-    watched._alarm = late = Late(watched, one, 3)  # type: ignore[assignment]
+    watched._alarm = late = LateAlarm(watched, one, 3)  # type: ignore[assignment]
     watched.fake.now = GRACE_AT + late_by
 
     error = nudged(watched)

@@ -112,11 +112,11 @@ def test_wakeup_fd_is_set_only_if_unused(is_taken: bool) -> None:  # noqa: FBT00
     def scene() -> list[bool]:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         made = Sandbox(SystemClock())
-        theirs = os.dup(made._write_end) if is_taken else -1
+        foreign_fd = os.dup(made._write_end) if is_taken else -1
         os.set_blocking(made._write_end, False)
-        signal.set_wakeup_fd(theirs)
+        signal.set_wakeup_fd(foreign_fd)
         made.listen()
-        expected = theirs if is_taken else made._write_end
+        expected = foreign_fd if is_taken else made._write_end
         return [
             signal.set_wakeup_fd(-1) == expected,
             signal.getsignal(signal.SIGTERM) == made._on_sigterm,

@@ -100,7 +100,7 @@ def fill(writer: int) -> None:
         os.set_blocking(writer, True)
 
 
-def seconds_of_failing(descriptor: int) -> float:
+def seconds_until_given_up(descriptor: int) -> float:
     began = time.monotonic()
     assert not stdout._write_all(descriptor, b"line\n")
     return time.monotonic() - began
@@ -130,7 +130,7 @@ def test_full_pipe_is_given_up_after_a_bound(pipe: tuple[int, int], way: str) ->
     _, writer = pipe
     fill(writer)
 
-    seconds = seconds_of_failing(writer)
+    seconds = seconds_until_given_up(writer)
 
     assert stdout.LONGEST_WAIT <= seconds < stdout.LONGEST_WAIT + 0.2, way
 
@@ -140,7 +140,7 @@ def test_closed_pipe_is_given_up_at_once(pipe: tuple[int, int], way: str) -> Non
     reader, writer = pipe
     os.close(reader)
 
-    assert seconds_of_failing(writer) < stdout.LONGEST_WAIT, way
+    assert seconds_until_given_up(writer) < stdout.LONGEST_WAIT, way
 
 
 def test_late_reader_gets_the_whole_line(pipe: tuple[int, int], way: str) -> None:
@@ -213,24 +213,24 @@ def test_full_socket_is_given_up_after_a_bound() -> None:
 
     Process managers give their children socket pairs.
     """
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        ours.set_inheritable(True)
+    local, peer = socket.socketpair()
+    with local, peer:
+        local.set_inheritable(True)
 
-        assert stdout._write_all(ours.fileno(), b"line\n")
-        assert theirs.recv(100) == b"line\n"
+        assert stdout._write_all(local.fileno(), b"line\n")
+        assert peer.recv(100) == b"line\n"
 
-        ours.setblocking(False)
+        local.setblocking(False)
         try:
             while True:
-                ours.send(bytes(4096))
+                local.send(bytes(4096))
         except BlockingIOError:
-            ours.setblocking(True)
-        assert seconds_of_failing(ours.fileno()) >= stdout.LONGEST_WAIT
-        assert os.get_blocking(ours.fileno())
+            local.setblocking(True)
+        assert seconds_until_given_up(local.fileno()) >= stdout.LONGEST_WAIT
+        assert os.get_blocking(local.fileno())
 
-        theirs.close()
-        assert seconds_of_failing(ours.fileno()) < stdout.LONGEST_WAIT
+        peer.close()
+        assert seconds_until_given_up(local.fileno()) < stdout.LONGEST_WAIT
 
 
 def test_full_terminal_is_given_up() -> None:

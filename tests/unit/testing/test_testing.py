@@ -64,7 +64,7 @@ def timeouts() -> Iterator[list[dict[str, Any]]]:
 
 
 @pytest.fixture(autouse=True)
-def own_hooks_and_no_sleep() -> Iterator[None]:
+def isolate_hooks_and_forbid_sleep() -> Iterator[None]:
     """Remove the stages of a test's own watchdogs. Check that no test waits for time to pass."""
     began = time.monotonic()
     with isolated_hooks():
