@@ -125,7 +125,7 @@ class Start:
         end_children(self.at)
         for descriptor in _descriptors():
             # Do not close them: other threads may be using them.
-            if descriptor > 2 and descriptor not in self.descriptors:
+            if descriptor not in self.descriptors:
                 _close_on_exec(descriptor)
         for timer in (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF):
             # The timers would continue, and SIGALRM's default action kills the process.

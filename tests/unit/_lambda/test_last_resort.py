@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 from _thread import get_ident
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, NoReturn
@@ -204,6 +205,15 @@ def test_returned_handler_answers_itself(scene: Scene) -> None:
     assert scene.did == []
 
 
+def has_been_given_back(firing: Firing) -> bool:
+    """Return whether another thread can claim the answer; this one could in any case."""
+    claimed: list[bool] = []
+    other = threading.Thread(target=lambda: claimed.append(firing.claim_answer()))
+    other.start()
+    other.join()
+    return claimed == [True]
+
+
 def test_refused_answer_is_left_to_the_handler(scene: Scene) -> None:
     """If the answer is refused the process goes on, and the handler can still answer for itself."""
     scene.fire()
@@ -213,7 +223,27 @@ def test_refused_answer_is_left_to_the_handler(scene: Scene) -> None:
     scene.refusal, scene.status = None, 403
     assert scene.act() == "the answer could not be posted: 403 what Lambda says"
     assert scene.did == []
-    assert scene.firing.claim_answer(), "the answer was not given back"
+    assert has_been_given_back(scene.firing)
+
+
+@pytest.mark.parametrize(
+    ("status", "is_accepted"), [(199, False), (200, True), (299, True), (300, False)]
+)
+def test_answer_is_accepted_by_any_status_of_success(
+    scene: Scene,
+    status: int,
+    is_accepted: bool,  # noqa: FBT001
+) -> None:
+    """The process ends if the answer is accepted, by whatever status of success."""
+    scene.fire()
+    scene.status = status
+
+    if is_accepted:
+        with pytest.raises(ProcessExited):
+            scene.act()
+    else:
+        assert scene.act() == f"the answer could not be posted: {status} what Lambda says"
+    assert has_been_given_back(scene.firing) is not is_accepted
 
 
 def test_reported_timeout_is_not_reported_again(scene: Scene) -> None:

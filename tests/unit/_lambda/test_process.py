@@ -16,7 +16,7 @@ import pytest
 
 from tests.support import FakeClock, eventually, in_a_fork
 from watchdog_lambda._cpython.children import parent_and_start, processes_by_parent
-from watchdog_lambda._engine.clock import SystemClock
+from watchdog_lambda._engine.clock import SystemClock, cpu_time
 from watchdog_lambda._lambda import offspring, process
 from watchdog_lambda._lambda.offspring import end_children
 from watchdog_lambda._lambda.process import PAST, Start, take_past
@@ -109,25 +109,32 @@ def test_vanished_process_is_left_out(
     assert processes_by_parent() == {parent: [os.getpid()]}
 
 
+IGNORED = (signal.SIGHUP, signal.SIGUSR2)
+
+
 def restarted(prepare: Callable[[Start], object], **environ: str) -> dict[str, Any]:
     """Return the state with which a prepared process restarts, as observed in a child process."""
 
     def child() -> bytes:
         found: dict[str, Any] = {}
+        ended: list[float] = []
 
         def execve(path: str, arguments: list[str], environment: dict[str, str]) -> None:
             found.update(path=path, arguments=arguments, environ=environment, cwd=str(Path.cwd()))
             found["mask"] = sorted(signal.pthread_sigmask(signal.SIG_BLOCK, ()))
             found["timer"] = signal.getitimer(signal.ITIMER_REAL)[0]
-            found["ignored"] = signal.getsignal(signal.SIGUSR2) == signal.SIG_IGN
+            ignored = [n for n in IGNORED if signal.getsignal(n) == signal.SIG_IGN]
+            found["ignored"] = ignored
             found["kept"] = [fd for fd in found.pop("watched") if os.get_inheritable(fd)]
 
         os.execve = execve  # type: ignore[assignment]
+        offspring.end_children = ended.append  # type: ignore[assignment]
         start = Start({"extension": "ext-1"})
         start.environ = {"HOME": "/", **environ}
         found["watched"] = prepare(start) or []
         start.again()
-        return json.dumps(found).encode()  # type: ignore[unreachable]
+        found["ended"] = ended == [start.at]  # type: ignore[unreachable]
+        return json.dumps(found).encode()
 
     said: dict[str, Any] = json.loads(in_a_fork(child))
     return said
@@ -136,7 +143,7 @@ def restarted(prepare: Callable[[Start], object], **environ: str) -> dict[str, A
 def test_program_restarts_with_its_initial_state(tmp_path: Path) -> None:
     """A program restarts with its initial arguments, environment, directory and blocked signals.
 
-    Later changes are not kept.
+    Later changes are not kept, and what it has started since is ended.
     """
 
     def change(start: Start) -> list[int]:
@@ -147,7 +154,8 @@ def test_program_restarts_with_its_initial_state(tmp_path: Path) -> None:
         os.chdir(tmp_path)
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
         signal.setitimer(signal.ITIMER_REAL, 100.0)
-        signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+        for number in IGNORED:
+            signal.signal(number, signal.SIG_IGN)
         os.environ["CHANGED_SINCE"] = "1"
         return [given, opened]
 
@@ -159,7 +167,8 @@ def test_program_restarts_with_its_initial_state(tmp_path: Path) -> None:
     past = found["environ"].pop(PAST)
     assert found["environ"] == {"HOME": "/"}
     assert re.fullmatch(r"extension=ext-1 cpu=\d+\.\d{3} began=\d+\.\d{3}", past)
-    assert not found["ignored"]
+    assert found["ended"]
+    assert found["ignored"] == []
     assert found["cwd"] == before
     assert signal.SIGUSR1 not in found["mask"]
     assert found["timer"] == 0
@@ -212,6 +221,9 @@ def test_start_has_initial_environment_and_descriptors() -> None:
         assert start.environ["PATH"]
         assert {0, 1, 2} <= start.descriptors
         assert read not in start.descriptors
+        unused = os.dup(read)
+        os.close(unused)
+        assert unused not in Start({}).descriptors, "it was that of the listing"
         assert start.cwd == str(Path.cwd())
     finally:
         os.close(read)
@@ -249,7 +261,16 @@ def started(monkeypatch: pytest.MonkeyPatch, clock: FakeClock, **environ: str) -
 
 
 @pytest.mark.parametrize(
-    ("memory", "seconds"), [("1769", 2.0), ("10240", 2.0), ("884", 3.0), ("", 2.0), ("odd", 2.0)]
+    ("memory", "seconds"),
+    [
+        ("1769", 2.0),
+        ("10240", 2.0),
+        ("884", 3.0),
+        ("1", 1770.0),
+        ("0", 1770.0),
+        ("", 2.0),
+        ("odd", 2.0),
+    ],
 )
 def test_init_estimate_scales_with_cpu_share(
     monkeypatch: pytest.MonkeyPatch, memory: str, seconds: float
@@ -268,25 +289,38 @@ def test_init_begins_with_the_process_by_default() -> None:
 
     The kernel's start time is used.
     """
-    assert Start({}).init_takes() >= SystemClock.since_boot() - parent_and_start(os.getpid())[1] - 1
+    start = Start({})
+    start.environ = {"AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "1769"}
+    whole = SystemClock.since_boot() - parent_and_start(os.getpid())[1]
+    assert start.init_takes() == pytest.approx(whole, abs=0.5)
+
+    start.environ = {"AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "884"}
+    assert start.init_takes() == pytest.approx(whole + cpu_time() * (1769 / 884 - 1), abs=0.5)
 
 
+@pytest.mark.parametrize("left", [2.5, 2.0])
 def test_restart_happens_right_before_the_next_event(
-    monkeypatch: pytest.MonkeyPatch, client: type[Client]
+    monkeypatch: pytest.MonkeyPatch, client: type[Client], left: float
 ) -> None:
-    """The restart happens before the next event, when the answer has been sent, and not earlier."""
+    """The restart happens before the next event, when the answer has been sent, and not earlier.
+
+    What was printed is written before. There may be no such stream.
+    """
     begun: list[str] = []
     monkeypatch.setattr(Start, "again", lambda _self: begun.append("again"))
+    monkeypatch.setattr(sys, "stdout", None)
+    monkeypatch.setattr(sys, "stderr", SimpleNamespace(flush=lambda: begun.append("flush")))
     start = started(monkeypatch, FakeClock())
 
-    assert start.before_next_event(2.5) is None
+    assert start.before_next_event(left) is None
     assert begun == []
     client().wait_next_invocation()
-    assert begun == ["again"]
+    assert begun == ["flush", "again"]
 
 
+@pytest.mark.parametrize(("left", "said"), [(1.5, "1.5 s"), (0.5, "0.5 s"), (-1.5, "0.0 s")])
 def test_process_is_kept_if_init_does_not_fit(
-    monkeypatch: pytest.MonkeyPatch, client: type[Client]
+    monkeypatch: pytest.MonkeyPatch, client: type[Client], left: float, said: str
 ) -> None:
     """The process is kept if the init does not fit into the remaining time.
 
@@ -295,7 +329,7 @@ def test_process_is_kept_if_init_does_not_fit(
     before = client.wait_next_invocation
     start = started(monkeypatch, FakeClock())
 
-    assert start.before_next_event(1.5) == "the init takes 2.0 s, 1.5 s are left"
+    assert start.before_next_event(left) == f"the init takes 2.0 s, {said} are left"
     assert client.wait_next_invocation is before
 
 
