@@ -90,7 +90,7 @@ class Sandbox:
         # must not reach the parent through the pipe that both share.
         try:
             descriptor = signal.set_wakeup_fd(-1)
-            if descriptor not in {-1, self._write_end}:
+            if descriptor != self._write_end:
                 signal.set_wakeup_fd(descriptor)
             if signal.getsignal(signal.SIGTERM) == self._on_sigterm:
                 signal.signal(signal.SIGTERM, signal.SIG_DFL)

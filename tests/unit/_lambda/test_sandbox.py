@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 import threading
 import types
 from _thread import allocate_lock, start_new_thread
@@ -123,6 +124,42 @@ def test_wakeup_fd_is_set_only_if_unused(is_taken: bool) -> None:  # noqa: FBT00
         ]
 
     assert in_a_child(scene) == [True, True]
+
+
+def test_sigterm_ends_the_process_with_success() -> None:
+    """SIGTERM ends a listening process with status 0, while its main thread waits."""
+
+    def scene() -> int:
+        pid = os.fork()
+        if not pid:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            Sandbox(SystemClock()).listen()
+            os.kill(os.getpid(), signal.SIGTERM)
+            threading.Event().wait(BOUND)
+            os._exit(9)
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+    assert in_a_child(scene) == 0
+
+
+def test_signal_for_a_full_pipe_is_not_complained_about() -> None:
+    """Python writes no warning if the pipe is full of signals when another one arrives."""
+
+    def scene() -> list[str]:
+        seen: list[str] = []
+        sys.unraisablehook = lambda given: seen.append(str(given.exc_value))
+        signal.signal(signal.SIGUSR1, lambda *_given: None)
+        made = Sandbox(SystemClock())
+        made._run = lambda: None  # type: ignore[method-assign] # so that nobody reads
+        made.listen()
+        try:
+            while True:
+                os.write(made._write_end, bytes(4096))
+        except BlockingIOError:
+            os.kill(os.getpid(), signal.SIGUSR1)
+        return seen
+
+    assert in_a_child(scene) == []
 
 
 def test_user_sigterm_handler_is_kept() -> None:
@@ -252,6 +289,7 @@ def test_hanging_hook_gets_only_the_budget(
     """
     release = threading.Event()
     hook(lambda: release.wait(BOUND))
+    assert BUDGET < 0.5
     began = SystemClock.monotonic()
     try:
         sandbox._run_hooks()
@@ -302,6 +340,19 @@ def test_user_handler_is_called_for_waiting_main_thread(
 
     assert given == [signal.SIGTERM, None]
     assert ended.value.args == (3,)
+
+
+def test_user_handler_is_left_to_a_main_thread_that_runs(
+    sandbox: Sandbox, sigterm: Callable[[Any], object]
+) -> None:
+    """The user's handler is not called on our thread if the main thread can run it itself."""
+    called: list[int] = []
+    sigterm(lambda number, _frame: called.append(number))
+    announce(sandbox)
+
+    sandbox._run()
+
+    assert called == []
 
 
 def test_main_thread_waits_in_c_in_runtime_client(sandbox: Sandbox) -> None:
