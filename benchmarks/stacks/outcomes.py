@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import time
-from contextlib import suppress
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Self
 
 from tests.runtime.runtime_api import NoAnswer, RuntimeApi
-from tools import ROOT, environment
+from tools.function import running
 
 from .servers import PYTHON
 from .valve import Valve
@@ -59,20 +58,19 @@ class Function:
         self._life, self._is_held = "", False
         self._is_supervised, self._init_seconds = way == "supervise", 0.0
         self._process: subprocess.Popen[bytes] | None = None
-        self._environ = environment(
-            PYTHONWARNINGS="ignore",
-            NO_PROXY="127.0.0.1",
-            STACKS_CASE=case,
-            STACKS_WAY=way,
-            STACKS_PORTS=json.dumps({**ports, **told}),
-            STACKS_ALARM=str(LIMIT - GRACE_PERIOD),
-            AWS_LAMBDA_FUNCTION_MEMORY_SIZE="1769",
-            AWS_LAMBDA_FUNCTION_NAME="stacks",
-            WATCHDOG_LAMBDA_TIMEOUT=str(LIMIT),
-            WATCHDOG_LAMBDA_LAST_RESORT="supervise" if way == "supervise" else "report",
-            WATCHDOG_LAMBDA_RECYCLE="never" if way == "kept" else "auto",
-            AWS_LAMBDA_RUNTIME_API=self._api.address,
-        )
+        self._started = ExitStack()
+        self._settings = {
+            "PYTHONWARNINGS": "ignore",
+            "NO_PROXY": "127.0.0.1",
+            "STACKS_CASE": case,
+            "STACKS_WAY": way,
+            "STACKS_PORTS": json.dumps({**ports, **told}),
+            "STACKS_ALARM": str(LIMIT - GRACE_PERIOD),
+            "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "1769",
+            "WATCHDOG_LAMBDA_TIMEOUT": str(LIMIT),
+            "WATCHDOG_LAMBDA_LAST_RESORT": "supervise" if way == "supervise" else "report",
+            "WATCHDOG_LAMBDA_RECYCLE": "never" if way == "kept" else "auto",
+        }
         self._runtime = "awslambdaric" if way == "alarm" else "watchdog_lambda"
 
     def __enter__(self) -> Self:
@@ -160,22 +158,14 @@ class Function:
         return answer.body, answer.seconds
 
     def _start(self) -> None:
+        self._kill()  # what one that has ended has left
         command = [PYTHON, "-m", self._runtime, "benchmarks.stacks.function.handler"]
-        self._process = subprocess.Popen(
-            command,
-            cwd=ROOT,
-            env=self._environ,
-            stdout=self._log,
-            stderr=self._log,
-            start_new_session=True,
-        )
+        started = running(command, self._api.address, self._log, self._settings)
+        [self._process] = self._started.enter_context(started)
 
     def _kill(self) -> None:
-        process, self._process = self._process, None
-        if process is not None:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+        self._started.close()
+        self._process = None
 
 
 def _error_of(answer: Any) -> str:
