@@ -123,7 +123,7 @@ def guard(
                     failure = None  # the handler had returned; see below
                 # Settle inside `except`: leaving it is a backward jump, a check point at which
                 # 3.11 and 3.12 use the wrong entry of the exception table. Pinned by
-                # test_an_injection_that_lands_in_settle_leaves_the_result.
+                # test_injection_landing_in_settle_keeps_the_result.
                 invocation.firing.settle()
             else:
                 # Read after closing: before, a look can begin to use this; see _engine.current.

@@ -53,11 +53,11 @@ def on_a_worker(call: Callable[[], object]) -> tuple[object, list[BaseException]
     worker = threading.Thread(target=work)
     worker.start()
     worker.join(BOUND)
-    assert not worker.is_alive(), "the worker is stuck"
+    assert not worker.is_alive(), "the worker did not end in time"
     return outcome[0], landed
 
 
-def test_a_nudge_sent_after_settle_does_nothing() -> None:
+def test_nudge_after_settle_does_nothing() -> None:
     """A nudge that is sent after settle does nothing.
 
     The watchdog has decided to nudge, the handler returns, and the signal comes in the runtime's
@@ -83,7 +83,7 @@ def test_a_nudge_sent_after_settle_does_nothing() -> None:
     assert landed == []
 
 
-def test_a_nudge_sent_after_settle_does_not_reach_the_next_invocation() -> None:
+def test_nudge_after_settle_does_not_reach_next_invocation() -> None:
     """A nudge that is sent after settle does nothing in the next handler either."""
     gate = Gate()
 
@@ -104,7 +104,7 @@ def test_a_nudge_sent_after_settle_does_not_reach_the_next_invocation() -> None:
         assert watched("next", Context(60.0)) is RESULT
 
 
-def test_a_timeout_that_begins_as_the_handler_ends_leaves_the_recursion_limit(
+def test_timeout_beginning_at_handler_end_restores_recursion_limit(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A watchdog that begins a timeout as the handler ends leaves the recursion limit as it was.
@@ -145,7 +145,7 @@ def test_a_timeout_that_begins_as_the_handler_ends_leaves_the_recursion_limit(
 
 
 @pytest.mark.parametrize("ends_with", ["a result", "an error"])
-def test_no_instruction_of_ours_lets_an_interrupt_land(ends_with: str) -> None:
+def test_no_package_instruction_lets_an_interrupt_land(ends_with: str) -> None:
     """No instruction from the handler's end to the runtime lets an interrupt land.
 
     The interrupt is due all the time, and the next test is the control, in the handler's frame.
@@ -222,7 +222,7 @@ def nudged() -> BaseException | None:
 
 
 @pytest.mark.usefixtures("blocked")
-def test_an_interrupt_lands_in_the_handlers_own_frame() -> None:
+def test_interrupt_lands_in_the_handlers_own_frame() -> None:
     """In the handler's own frame the interrupt lands: the control of the test above."""
     gate = Gate()
     decisions: list[BaseException | None] = []
@@ -244,7 +244,7 @@ def test_an_interrupt_lands_in_the_handlers_own_frame() -> None:
 
 @pytest.mark.usefixtures("blocked")
 @pytest.mark.parametrize("limit", [math.inf, SHORT / 2], ids=["invocation", "block"])
-def test_a_nudge_in_a_finaliser_inside_of_a_decision_is_put_off(
+def test_nudge_in_finaliser_during_decision_is_deferred(
     monkeypatch: pytest.MonkeyPatch, limit: float
 ) -> None:
     """A nudge in a finaliser, which the collector runs during a decision, lands nothing.
@@ -286,7 +286,7 @@ def test_a_nudge_in_a_finaliser_inside_of_a_decision_is_put_off(
 
 
 @pytest.mark.untraced
-def test_late_injection_does_not_reach_the_next_invocation() -> None:
+def test_late_injection_does_not_reach_next_invocation() -> None:
     """An injection made after settle does not land in the thread's next invocation.
 
     The watchdog has seen an open invocation, the handler returns, and the watchdog injects.
@@ -312,14 +312,14 @@ def test_late_injection_does_not_reach_the_next_invocation() -> None:
         )
     opener.join(BOUND)
 
-    assert gate.passed.is_set(), "the injection was made"
+    assert gate.passed.is_set(), "no injection was made"
     assert result is RESULT
     assert landed == []
 
 
 @pytest.mark.untraced
 @pytest.mark.parametrize("ends_with", ["a result", "an error"])
-def test_an_injection_that_lands_in_settle_leaves_the_result(ends_with: str) -> None:
+def test_injection_landing_in_settle_keeps_the_result(ends_with: str) -> None:
     """An injection that lands in settle leaves the handler's result or error as it is.
 
     It is made while the handler's last operation blocks: a subscript, after which CPython has no
@@ -356,7 +356,7 @@ def test_an_injection_that_lands_in_settle_leaves_the_result(ends_with: str) -> 
 
 
 @pytest.mark.parametrize("form", ["function", "C callable"])
-def test_a_result_is_not_lost_to_what_lands_right_after_it(form: str) -> None:
+def test_result_survives_injection_right_after_return(form: str) -> None:
     """A result is not lost to an injection right after it, even from a C callable."""
     gate = Gate()
     blocked = threading.Lock()
@@ -411,13 +411,13 @@ def test_no_stage_begins_after_settle(monkeypatch: pytest.MonkeyPatch) -> None:
 
     assert handler({}, Context(SHORT)) is RESULT
     gate.open()
-    eventually(lambda: not process_watchdog.escalations, "the watchdog to let go of it")
+    eventually(lambda: not process_watchdog.escalations, "the watchdog to finish")
 
     assert called == []
     assert landed_outside() == []
 
 
-def test_hooks_under_way_are_waited_for() -> None:
+def test_settle_waits_for_running_hooks() -> None:
     """A handler that ends while hooks run waits for the stage to end.
 
     Otherwise a half-run hook would continue in the next invocation.
@@ -440,10 +440,10 @@ def test_hooks_under_way_are_waited_for() -> None:
 
     assert handler({}, Context(1.3)) is RESULT
     assert ended.is_set()
-    assert later == ["second"], "a stage that has begun is seen through"
+    assert later == ["second"], "settle did not wait for the stage"
 
 
-def test_a_hanging_hook_delays_neither_the_interrupt_nor_the_answer_beyond_its_budget() -> None:
+def test_hanging_hook_delays_interrupt_by_its_budget_only() -> None:
     """A hook that hangs delays the interrupt by the hook budget only."""
     release = threading.Event()
     watchdog = Watchdog(grace_period=0.3, hook_budget=0.1)

@@ -112,7 +112,7 @@ def test_other_error_leaves_the_block(error: BaseException, *, late: bool) -> No
     assert caught.value is error
 
 
-def test_a_block_that_is_entered_again_tells_of_its_last_run() -> None:
+def test_reused_block_reports_its_last_run() -> None:
     """An object tells whether the timeout has ended the last block that it was used for."""
     timeout = catch_timeout()
     assert not timeout

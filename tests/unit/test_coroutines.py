@@ -355,9 +355,7 @@ def test_task_that_refused_cancellation_is_not_cancelled_again(kept: StillLoop) 
     assert not seen[0].done()
 
 
-def test_after_a_timeout_the_record_names_the_tasks_that_have_not_ended(
-    kept: StillLoop, invocation: Any
-) -> None:
+def test_record_names_tasks_that_have_not_ended(kept: StillLoop, invocation: Any) -> None:
     """Tasks that have refused their end are added to those that the timeout's record names."""
 
     async def refuses() -> None:

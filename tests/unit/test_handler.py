@@ -390,9 +390,7 @@ def test_invocation_that_ends_in_time_is_closed_and_forgotten(
 
 
 @pytest.mark.parametrize("error", [None, KeyError("order")], ids=["result", "error"])
-def test_a_block_that_was_never_left_ends_with_the_call(
-    error: BaseException | None, scene: Scene
-) -> None:
+def test_unfinished_block_ends_with_the_call(error: BaseException | None, scene: Scene) -> None:
     """The limit of a block that the handler has never left ends with the call."""
     limits: list[Limit] = []
 
@@ -414,7 +412,7 @@ class Own(Exception):
     """An exception class of which weak references can be made."""
 
 
-def test_the_object_of_a_threads_calls_has_what_the_call_was_given(scene: Scene) -> None:
+def test_reused_invocation_has_each_calls_arguments(scene: Scene) -> None:
     """The object that a thread's calls share has each call's own plan, event and context.
 
     It keeps no event until the next call.

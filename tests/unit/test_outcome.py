@@ -218,7 +218,7 @@ def test_loops_and_hooks_end_before_the_record_is_written(
 
 @pytest.mark.usefixtures("cleanup")
 @pytest.mark.parametrize("is_running", [False, True])
-def test_a_loop_is_run_out_until_last_call_and_behind_a_shield(
+def test_loop_is_run_out_behind_a_shield_until_last_call(
     scene: Scene,
     still: StillLoop,
     is_running: bool,  # noqa: FBT001
@@ -254,7 +254,7 @@ def test_a_loop_is_run_out_until_last_call_and_behind_a_shield(
     assert not task.done()
 
 
-def test_a_block_that_was_never_left_ends(scene: Scene) -> None:
+def test_unfinished_block_ends_with_the_invocation(scene: Scene) -> None:
     """The limit of a block that the handler has never left ends with the invocation."""
     limit = Limit(scene.invocation.plan, START + 1.0, 60.0)
     limit.begin()
@@ -265,7 +265,7 @@ def test_a_block_that_was_never_left_ends(scene: Scene) -> None:
     assert get_ident() not in innermost
 
 
-def test_hooks_after_the_timeout_run_before_the_process_is_judged_and_recorded(
+def test_after_timeout_hooks_run_before_the_record_is_written(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An after-timeout hook runs behind a shield, and the record has what it has asked for.
@@ -421,7 +421,7 @@ def test_library_error_caused_by_the_interrupt_is_replaced(scene: Scene) -> None
     assert not hasattr(made, "__notes__")
 
 
-def test_what_c_code_makes_of_a_severed_wait_is_this_timeout(scene: Scene) -> None:
+def test_c_code_error_of_a_severed_wait_is_replaced(scene: Scene) -> None:
     """An error that C code raises because its wait was severed is replaced by the timeout.
 
     C code has no frame, so the user's own code seems to have raised it.

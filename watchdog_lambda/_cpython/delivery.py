@@ -181,7 +181,7 @@ def holding(lock: RLock, act: Callable[[], _T]) -> _T:
     CPython 3.14 checks for exceptions between the call that enters a ``with`` and its block
     (gh-148874), which would leave the lock held. Here the first check point after the acquisition
     is inside the ``try``, and the next one outside `act` is after the release. Pinned by
-    test_late_injection_does_not_reach_the_next_invocation, which hangs otherwise.
+    test_late_injection_does_not_reach_next_invocation, which hangs otherwise.
     """
     try:
         lock.acquire()

@@ -212,7 +212,7 @@ class Firing:
         holding(self._answer, lambda: None)  # wait while the watchdog answers
         # After the lock. Otherwise: begin() has found us open; we close, and find no room to
         # remove; it adds the room, and the limit stays raised. Pinned by
-        # test_a_timeout_that_begins_as_the_handler_ends_leaves_the_recursion_limit.
+        # test_timeout_beginning_at_handler_end_restores_recursion_limit.
         self.room.remove()
 
     def withdraw(self) -> bool:

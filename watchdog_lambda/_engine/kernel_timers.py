@@ -172,7 +172,7 @@ class KernelTimers:
         # From the grace period on the watchdog wakes every few milliseconds, and the instant at
         # which it is overdue can come between two wake-ups. Then stacks would be dumped although
         # the watchdog runs, for example with a cleanup that computes; and a dump while threads run
-        # can crash the process. Pinned by test_a_watchdog_that_acts_is_not_overdue.
+        # can crash the process. Pinned by test_acting_watchdog_is_not_overdue.
         overdue_at = timeline.overdue_at if now < timeline.grace_at else timeline.dump_at
         dump.set(timeline.dump_at - now, overdue_at - now, is_open=is_open)
 
@@ -193,7 +193,7 @@ class KernelTimers:
         The next invocation has as much time, or rings. Without this, a watchdog that waits for a
         processor would leave the timer as it is, and the timer would nudge the invocation that runs
         by then. That might end a call in C code although the invocation still has all its time.
-        Pinned by test_the_end_of_who_is_due_puts_the_nudge_off.
+        Pinned by test_end_of_due_invocation_defers_the_nudge.
 
         Thread: the handler's; or the watchdog's.
         """

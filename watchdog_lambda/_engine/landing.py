@@ -35,7 +35,7 @@ def inject(firing: Firing, now: float, handled: BaseException | None) -> None:
     with firing.lock:
         # Check and inject under one lock. Otherwise: we see an open invocation; the handler's
         # thread settles and returns; we inject; the next invocation gets the interrupt. Pinned by
-        # test_late_injection_does_not_reach_the_next_invocation.
+        # test_late_injection_does_not_reach_next_invocation.
         if not firing.invocation.is_open or thread_id in prepared:
             return
         # In a thread that waits for the GIL the injection lands before its next instruction, so in

@@ -165,9 +165,7 @@ def test_thread_in_other_code_is_tapped_there(scene: Scene, monitoring: Monitori
     assert monitoring.local[there.__code__] == (TOOLS[0], 0)
 
 
-def test_who_is_tapped_again_in_the_same_code_keeps_its_events(
-    scene: Scene, monitoring: Monitoring
-) -> None:
+def test_second_tap_in_same_code_keeps_its_events(scene: Scene, monitoring: Monitoring) -> None:
     """A second tap in the same code does not remove the events of the first one in between.
 
     Each change of the events rewrites the instructions of the code, which is slow if it is long.

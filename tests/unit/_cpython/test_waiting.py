@@ -75,7 +75,7 @@ def test_thread_reading_from_pipe_is_blocked() -> None:
     assert looked_at(threading.Event())
 
 
-def test_a_look_leaves_no_file_open() -> None:
+def test_look_leaves_no_file_open() -> None:
     """A look opens one file of the kernel's, and closes it again."""
     open_before = set(os.listdir("/proc/self/fd"))  # noqa: PTH208
 

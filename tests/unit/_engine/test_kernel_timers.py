@@ -78,7 +78,7 @@ def firing(*, is_reported: bool) -> Any:
     return SimpleNamespace(is_reported=is_reported)
 
 
-def test_timers_are_had_once_and_stopped_at_exit(kernel: Kernel) -> None:
+def test_timers_are_made_once_and_stopped_at_exit(kernel: Kernel) -> None:
     """Timers are made once, for the nudged thread, and stopped at exit.
 
     A signal at exit would end the process.
@@ -89,7 +89,7 @@ def test_timers_are_had_once_and_stopped_at_exit(kernel: Kernel) -> None:
     assert kernel.at_exit == [kernel.timer.stop, kernel.dump.stop]
 
 
-def test_before_it_is_equipped_nothing_is_asked_for() -> None:
+def test_calls_before_equip_do_nothing() -> None:
     """Without equipment, when there is no main thread to nudge yet, every call does nothing."""
     kernel_timers = KernelTimers(FakeClock(), SimpleNamespace())  # type: ignore[arg-type]
     one = invocation(10.0)
@@ -102,7 +102,7 @@ def test_before_it_is_equipped_nothing_is_asked_for() -> None:
     assert kernel_timers.dump_for is None
 
 
-def test_a_child_of_fork_has_none(kernel: Kernel) -> None:
+def test_forked_child_sets_no_timers(kernel: Kernel) -> None:
     """A child of fork sets no timers, because the kernel does not pass them on."""
     kernel.kernel_timers.choose([invocation(10.0)])
 
@@ -114,7 +114,7 @@ def test_a_child_of_fork_has_none(kernel: Kernel) -> None:
     assert kernel.asked == []
 
 
-def test_the_thread_is_nudged_for_a_little_after_it_should_have_woken(kernel: Kernel) -> None:
+def test_timer_rings_shortly_after_the_thread_should_wake(kernel: Kernel) -> None:
     """The timer rings 2 ms after the thread should have woken, and then every 2 ms."""
     kernel.kernel_timers.set(START + 5.0)
 
@@ -130,7 +130,7 @@ def test_the_thread_is_nudged_for_a_little_after_it_should_have_woken(kernel: Ke
         pytest.param(math.inf, 3.0, 3.002, math.inf, id="only a later invocation may be due"),
     ],
 )
-def test_the_timer_is_set_for_the_first_that_may_be_due(
+def test_timer_is_set_for_the_first_invocation_that_may_be_due(
     acts_in: float, stale_in: float, rings_in: float, looks_again_in: float, kernel: Kernel
 ) -> None:
     """The timer rings for an invocation that has not begun yet, too, if it may be due first.
@@ -143,7 +143,7 @@ def test_the_timer_is_set_for_the_first_that_may_be_due(
     assert looks_again_at - START == pytest.approx(looks_again_in)
 
 
-def test_nobody_is_sent_a_signal_that_has_been_taken_over(kernel: Kernel) -> None:
+def test_timer_is_stopped_if_the_signal_was_taken_over(kernel: Kernel) -> None:
     """If the nudge's signal was taken over, the timer is stopped instead of set."""
     kernel.nudge.is_ours = lambda: False
 
@@ -152,7 +152,7 @@ def test_nobody_is_sent_a_signal_that_has_been_taken_over(kernel: Kernel) -> Non
     assert kernel.asked == ["timer stops", "dump stop"]
 
 
-def test_a_dump_needs_no_timer(kernel: Kernel) -> None:
+def test_dump_works_without_a_kernel_timer(kernel: Kernel) -> None:
     """Where the kernel provides no timer, only the dump's timer is handled."""
     kernel.timer.available = False
 
@@ -161,7 +161,7 @@ def test_a_dump_needs_no_timer(kernel: Kernel) -> None:
     assert kernel.asked == ["dump stop"]
 
 
-def test_it_speaks_for_whose_time_comes_first(kernel: Kernel) -> None:
+def test_dump_is_set_for_the_earliest_unreported_invocation(kernel: Kernel) -> None:
     """The dump is set for the unreported invocation whose time comes first, in any order."""
     first, later, latest, reported = map(invocation, (10.0, 20.0, 30.0, 5.0))
     first.firing = firing(is_reported=False)
@@ -174,7 +174,7 @@ def test_it_speaks_for_whose_time_comes_first(kernel: Kernel) -> None:
     assert kernel.asked[1] == ("dump", *times(10.0), True)
 
 
-def test_of_equals_the_first_is_spoken_for(kernel: Kernel) -> None:
+def test_first_of_equal_invocations_is_chosen(kernel: Kernel) -> None:
     """Of two equal invocations the first is chosen, so that every look chooses the same one."""
     one, other = invocation(10.0), invocation(10.0)
 
@@ -183,7 +183,7 @@ def test_of_equals_the_first_is_spoken_for(kernel: Kernel) -> None:
     assert kernel.kernel_timers.dump_for is one
 
 
-def test_for_nobody_it_does_not_speak(kernel: Kernel) -> None:
+def test_dump_is_stopped_without_invocations(kernel: Kernel) -> None:
     """The dump is stopped when all invocations have ended or been reported."""
     kernel.kernel_timers.choose([invocation(10.0)])
 
@@ -194,7 +194,7 @@ def test_for_nobody_it_does_not_speak(kernel: Kernel) -> None:
     assert kernel.asked[1:] == ["dump stop"]
 
 
-def test_it_stays_ready_to_speak_for_those_that_come_and_go(kernel: Kernel) -> None:
+def test_dump_timer_stays_set_in_idle_process(kernel: Kernel) -> None:
     """In an idle process the dump's timer stays set, but is not open for any invocation."""
     kernel.kernel_timers.choose([invocation(10.0)])
 
@@ -206,7 +206,7 @@ def test_it_stays_ready_to_speak_for_those_that_come_and_go(kernel: Kernel) -> N
     assert len(kernel.asked) == 2
 
 
-def test_one_that_has_ended_meanwhile_is_not_spoken_for(kernel: Kernel) -> None:
+def test_dump_is_closed_if_the_chosen_invocation_has_ended(kernel: Kernel) -> None:
     """If the chosen invocation ends before the dump is set, the dump is closed again."""
     one = invocation(10.0)
     kernel.kernel_timers.choose([one])
@@ -218,7 +218,7 @@ def test_one_that_has_ended_meanwhile_is_not_spoken_for(kernel: Kernel) -> None:
     assert kernel.kernel_timers.dump_for is None
 
 
-def test_an_end_takes_its_own_dump_back(kernel: Kernel) -> None:
+def test_end_closes_only_its_own_dump(kernel: Kernel) -> None:
     """The end of an invocation closes the dump that is set for it, and no other."""
     one, other = invocation(10.0), invocation(20.0)
     kernel.kernel_timers.choose([one, other])
@@ -229,7 +229,7 @@ def test_an_end_takes_its_own_dump_back(kernel: Kernel) -> None:
     assert (kernel.asked[0], kernel.kernel_timers.dump_for) == ("dump close", None)
 
 
-def test_a_thread_that_runs_speaks_for_itself(kernel: Kernel) -> None:
+def test_dump_is_stopped_while_the_watchdog_runs(kernel: Kernel) -> None:
     """While the watchdog's thread runs, the dump is stopped.
 
     It reports by itself, and faulthandler must not read the stacks of running threads.
@@ -242,7 +242,7 @@ def test_a_thread_that_runs_speaks_for_itself(kernel: Kernel) -> None:
 # ---- when the dump comes -----------------------------------------------------------------------
 
 
-def test_a_watchdog_that_sleeps_is_overdue_halfway_between_grace_and_last_call(
+def test_sleeping_watchdog_is_overdue_between_grace_and_last_call(
     kernel: Kernel,
 ) -> None:
     """The dump comes halfway between grace and last call by processor time.
@@ -257,7 +257,7 @@ def test_a_watchdog_that_sleeps_is_overdue_halfway_between_grace_and_last_call(
 
 
 @pytest.mark.parametrize("now", [27.0, 28.25, 28.5, 29.75, 29.875])
-def test_a_watchdog_that_acts_is_not_overdue(kernel: Kernel, now: float) -> None:
+def test_acting_watchdog_is_not_overdue(kernel: Kernel, now: float) -> None:
     """While the watchdog acts, the dump is set for a quarter of last call before the end.
 
     The watchdog sleeps for 10 ms only, and a cleanup may well compute for that long.
@@ -270,7 +270,7 @@ def test_a_watchdog_that_acts_is_not_overdue(kernel: Kernel, now: float) -> None
     assert kernel.asked[1] == ("dump", 29.875 - now, 29.875 - now, True)
 
 
-def test_with_little_time_nothing_is_dumped(kernel: Kernel) -> None:
+def test_no_dump_is_set_for_a_short_timeout(kernel: Kernel) -> None:
     """No dump is set for a timeout of half a second.
 
     The watchdog's own work can take as long, and running threads must not be read.
@@ -282,7 +282,7 @@ def test_with_little_time_nothing_is_dumped(kernel: Kernel) -> None:
     assert kernel.asked[1:] == ["dump stop"]
 
 
-def test_the_time_of_the_dump_is_kept_for_those_that_come_and_go(kernel: Kernel) -> None:
+def test_dump_time_is_kept_in_idle_process(kernel: Kernel) -> None:
     """In an idle process the dump keeps its time, counted from the chosen invocation's start."""
     kernel.kernel_timers.choose([invocation(30.0)])
     kernel.kernel_timers.keep()
@@ -297,11 +297,11 @@ def test_the_time_of_the_dump_is_kept_for_those_that_come_and_go(kernel: Kernel)
     ("beside", "set_again", "rings"),
     [
         pytest.param(None, False, 8.0 + 7.5 + 0.002, id="alone"),
-        pytest.param(None, True, 8.0 + 7.5 + 0.002, id="as the thread is about to sleep"),
-        pytest.param(12.0, False, 9.0 + 0.002, id="beside one that is due before"),
+        pytest.param(None, True, 8.0 + 7.5 + 0.002, id="set again before the thread sleeps"),
+        pytest.param(12.0, False, 9.0 + 0.002, id="beside an earlier invocation"),
     ],
 )
-def test_the_end_of_who_is_due_puts_the_nudge_off(
+def test_end_of_due_invocation_defers_the_nudge(
     kernel: Kernel, beside: float | None, rings: float, *, set_again: bool
 ) -> None:
     """When the due invocation ends, the nudge moves to the next one that can be due.
@@ -326,7 +326,7 @@ def test_the_end_of_who_is_due_puts_the_nudge_off(
     assert last == ("timer", pytest.approx(rings - 8.0), 0.002)
 
 
-def test_an_end_just_before_the_nudge_is_set_puts_it_off(kernel: Kernel) -> None:
+def test_end_just_before_setting_defers_the_nudge(kernel: Kernel) -> None:
     """If an invocation ends between the look and the setting, the nudge is put off as well."""
     one = invocation(10.0)
     one.due = START + 7.5
@@ -338,7 +338,7 @@ def test_an_end_just_before_the_nudge_is_set_puts_it_off(kernel: Kernel) -> None
     assert kernel.asked[1] == ("timer", pytest.approx(7.502), 0.002)
 
 
-def test_a_timeout_that_is_over_has_the_next_one_nudged_a_grace_period_before_its_end(
+def test_end_of_timeout_moves_the_nudge_to_the_next_grace_period(
     kernel: Kernel,
 ) -> None:
     """The end of a timeout moves the nudge to the next invocation's grace period.
@@ -356,21 +356,21 @@ def test_a_timeout_that_is_over_has_the_next_one_nudged_a_grace_period_before_it
     assert kernel.asked[-1] == ("timer", pytest.approx(7.502), 0.002)
 
 
-def test_while_nothing_is_under_way_the_timer_rings_less_often(kernel: Kernel) -> None:
+def test_timer_rings_less_often_without_invocations(kernel: Kernel) -> None:
     """It is not stopped: an invocation that begins before the thread looks relies on it."""
     kernel.kernel_timers.put_off(math.inf)
 
     assert kernel.asked == [("timer", 0.02, 0.02)]
 
 
-@pytest.mark.parametrize("why", ["taken over", "none to be had"])
-def test_what_cannot_be_nudged_is_not_put_off(kernel: Kernel, why: str) -> None:
+@pytest.mark.parametrize("why", ["taken over", "unavailable"])
+def test_nothing_is_deferred_without_a_usable_timer(kernel: Kernel, why: str) -> None:
     """Without a timer, or if the signal was taken over, nothing is put off.
 
     The signal's new owner would receive it.
     """
     kernel.nudge.is_ours = lambda: why != "taken over"
-    kernel.timer.available = why != "none to be had"
+    kernel.timer.available = why != "unavailable"
 
     kernel.kernel_timers.put_off(START + 1.0)
 

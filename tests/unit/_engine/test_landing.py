@@ -134,7 +134,7 @@ class Taken:
 # ---- a new firing ------------------------------------------------------------------------------
 
 
-def test_at_first_nothing_has_happened(scene: Scene) -> None:
+def test_new_firing_is_empty(scene: Scene) -> None:
     """A new firing has no stages, no records, no details and no report."""
     firing = scene.firing
 
@@ -165,7 +165,7 @@ def test_at_first_nothing_has_happened(scene: Scene) -> None:
         (7, False),
     ],
 )
-def test_a_durable_function_is_told_by_its_event(event: object, *, durable: bool) -> None:
+def test_durable_function_is_recognised_by_its_event(event: object, *, durable: bool) -> None:
     """A durable function is recognised by an event that is a dict with both keys."""
     assert is_durable(event) is durable
 
@@ -188,7 +188,9 @@ class Unbound:
 @pytest.mark.parametrize(
     ("make", "durable"), [(Picky, False), (lambda: Picky(DURABLE), True), (Unbound, False)]
 )
-def test_an_event_is_asked_nothing(make: Callable[[], object], *, durable: bool) -> None:
+def test_recognising_durable_runs_no_event_code(
+    make: Callable[[], object], *, durable: bool
+) -> None:
     """No code of the event runs: if it failed, the invocation would not be watched."""
     assert is_durable(make()) is durable
 
@@ -203,7 +205,7 @@ def test_an_event_is_asked_nothing(make: Callable[[], object], *, durable: bool)
         (DURABLE, {"interrupt": "none"}, False),
     ],
 )
-def test_a_durable_function_is_interrupted_only_if_it_is_asked_for(
+def test_durable_function_is_interrupted_only_on_request(
     event: object, settings: dict[str, Any], *, interrupts: bool
 ) -> None:
     """In a durable function an error is final, so it is interrupted only on request."""
@@ -213,7 +215,7 @@ def test_a_durable_function_is_interrupted_only_if_it_is_asked_for(
 # ---- stages ------------------------------------------------------------------------------------
 
 
-def test_a_stage_is_published_as_it_begins(scene: Scene) -> None:
+def test_stage_is_published_when_it_begins(scene: Scene) -> None:
     """An early stage is published without ``fired_at``; the grace period's stage sets it."""
     firing, early, grace = scene.firing, run(), run()
     later = TimeoutDetails(deadline=HARD, elapsed=28.0, grace_period=3.0)
@@ -227,7 +229,7 @@ def test_a_stage_is_published_as_it_begins(scene: Scene) -> None:
     assert (firing.grace_stage, firing.fired_at, firing.details) == (grace, GRACE_AT, later)
 
 
-def test_a_block_that_reaches_its_limit_has_fired(scene: Scene) -> None:
+def test_block_at_its_limit_has_fired(scene: Scene) -> None:
     """A block at its limit has fired, with its details, and has no stage of hooks."""
     assert scene.firing.begin(None, DETAILS, GRACE_AT) is True
 
@@ -236,7 +238,7 @@ def test_a_block_that_reaches_its_limit_has_fired(scene: Scene) -> None:
     assert firing.stages == []
 
 
-def test_a_block_that_has_been_left_does_not_fire(scene: Scene) -> None:
+def test_left_block_does_not_fire(scene: Scene) -> None:
     """A block that has been left does not fire."""
     scene.invocation.is_open = False
 
@@ -252,7 +254,7 @@ def test_no_stage_begins_in_a_closed_invocation(scene: Scene) -> None:
     assert (scene.firing.stages, scene.firing.fired_at) == ([], None)
 
 
-def test_the_handlers_thread_sees_each_stage_to_its_end(scene: Scene) -> None:
+def test_handler_thread_waits_for_each_stage(scene: Scene) -> None:
     """The handler's thread waits for each stage and closes it.
 
     A half-run hook would continue in another invocation.
@@ -269,7 +271,7 @@ def test_the_handlers_thread_sees_each_stage_to_its_end(scene: Scene) -> None:
 # ---- landing by a nudge ------------------------------------------------------------------------
 
 
-def test_what_is_due_lands_in_the_frame_that_is_asked_for(scene: Scene) -> None:
+def test_due_interrupt_lands_in_the_given_frame(scene: Scene) -> None:
     """No interrupt lands before ``start()``; after it, one lands in the frame that is given."""
     early = scene.land(sys._getframe())
     scene.let_interrupts_land()
@@ -284,7 +286,7 @@ def test_what_is_due_lands_in_the_frame_that_is_asked_for(scene: Scene) -> None:
     assert (record.at, record.landed_at) == (GRACE_AT + 1.0, GRACE_AT + 1.0)
 
 
-def test_a_cleanup_is_known_by_what_is_being_handled(scene: Scene) -> None:
+def test_cleanup_is_recognised_by_handled_exception(scene: Scene) -> None:
     """The cleanup of last call's interrupt is not interrupted, but the code after it is."""
     scene.let_interrupts_land()
     scene.clock.now = START + LAST_CALL_AT
@@ -314,7 +316,7 @@ class Traced:
         self.stopped += 1
 
 
-def test_a_thread_that_runs_is_traced_to_where_it_lands(
+def test_running_thread_is_traced_until_landing(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A running thread is traced until the interrupt lands, or until the invocation settles."""
@@ -336,9 +338,7 @@ def test_a_thread_that_runs_is_traced_to_where_it_lands(
     assert traced.stopped == 2
 
 
-def test_nothing_is_traced_while_nothing_is_due(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_nothing_is_traced_if_nothing_is_due(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is traced if no interrupt is due, or if the thread is blocked in a fragile place."""
     traced = Traced(monkeypatch)
     assert scene.land(sys._getframe(), blocked=False) is None
@@ -349,7 +349,7 @@ def test_nothing_is_traced_while_nothing_is_due(
     assert traced.begun == []
 
 
-def test_what_the_watchdog_has_seen_counts_for_one_nudge(
+def test_watchdog_look_is_valid_for_one_nudge(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What the watchdog saw is valid for one nudge.
@@ -366,7 +366,7 @@ def test_what_the_watchdog_has_seen_counts_for_one_nudge(
     assert len(traced.begun) == 1
 
 
-def test_a_thread_that_is_tapped_runs_and_decides_while_nobody_injects(
+def test_tapped_thread_decides_without_injection(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A tapped thread counts as running, and decides under the lock, with nothing injected.
@@ -399,7 +399,7 @@ def test_a_thread_that_is_tapped_runs_and_decides_while_nobody_injects(
     assert looks == [False]
 
 
-def test_the_end_of_a_shield_is_asked_in_the_same_way(scene: Scene) -> None:
+def test_due_interrupt_lands_at_shield_end(scene: Scene) -> None:
     """An interrupt that is due lands at the end of a shield."""
     scene.let_interrupts_land()
 
@@ -407,7 +407,7 @@ def test_the_end_of_a_shield_is_asked_in_the_same_way(scene: Scene) -> None:
     assert scene.firing.policy.records[0].landed_at == GRACE_AT
 
 
-def test_event_loops_that_were_interrupted_are_remembered_once(
+def test_interrupted_event_loops_are_recorded_once(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each interrupted event loop is remembered once, to be run out."""
@@ -438,7 +438,7 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch) -> Scene:
     return scene
 
 
-def test_an_injection_is_of_a_class_that_gives_the_prepared_instance(elsewhere: Scene) -> None:
+def test_injected_class_gives_the_prepared_instance(elsewhere: Scene) -> None:
     """An injected class returns the prepared instance, which is pending and names the place."""
     inject(elsewhere.firing, GRACE_AT + 0.5, None)
 
@@ -450,7 +450,7 @@ def test_an_injection_is_of_a_class_that_gives_the_prepared_instance(elsewhere: 
     assert (record.at, record.landed_at) == (GRACE_AT + 0.5, None)
 
 
-def test_who_is_tapped_is_not_injected(elsewhere: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tapped_thread_is_not_injected(elsewhere: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     """A thread that can be tapped is not injected, and the tap is withdrawn at settle."""
     tap = elsewhere.firing.services.tap
     withdrawn: list[int] = []
@@ -473,7 +473,7 @@ def test_who_is_tapped_is_not_injected(elsewhere: Scene, monkeypatch: pytest.Mon
     assert withdrawn == [elsewhere.firing.thread_id]
 
 
-def test_a_loop_in_the_other_thread_is_woken_behind_the_injection(
+def test_other_threads_loop_is_woken_after_injection(
     elsewhere: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The other thread's loop is woken after each injection, and remembered once."""
@@ -495,7 +495,7 @@ def test_a_loop_in_the_other_thread_is_woken_behind_the_injection(
     assert list[object](elsewhere.firing.loops) == ["its loop"]
 
 
-def test_nothing_is_injected_that_is_not_due(elsewhere: Scene) -> None:
+def test_nothing_is_injected_if_not_due(elsewhere: Scene) -> None:
     """Nothing is injected before interrupts may land, or while an injection is pending."""
     early = Scene(thread_id=ELSEWHERE)
     inject(early.firing, GRACE_AT - 0.5, None)
@@ -533,7 +533,7 @@ def test_nothing_is_injected_into_a_closed_invocation(elsewhere: Scene) -> None:
     assert (elsewhere.injector.injected, prepared) == ([], {})
 
 
-def test_an_injection_on_its_way_is_taken_back_by_a_shield(elsewhere: Scene) -> None:
+def test_shield_withdraws_a_pending_injection(elsewhere: Scene) -> None:
     """A shield withdraws a pending injection, and its record is removed."""
     inject(elsewhere.firing, GRACE_AT, None)
 
@@ -543,7 +543,7 @@ def test_an_injection_on_its_way_is_taken_back_by_a_shield(elsewhere: Scene) -> 
     assert (prepared, elsewhere.firing.policy.records) == ({}, [])
 
 
-def test_an_injection_that_lands_first_is_not_forgotten(elsewhere: Scene) -> None:
+def test_injection_landing_before_withdrawal_is_recorded(elsewhere: Scene) -> None:
     """An injection that lands just before the withdrawal stays in the record."""
     inject(elsewhere.firing, GRACE_AT, None)
     elsewhere.injector.meanwhile = prepared.clear
@@ -553,7 +553,7 @@ def test_an_injection_that_lands_first_is_not_forgotten(elsewhere: Scene) -> Non
     assert len(elsewhere.firing.policy.records) == 1
 
 
-def test_a_shield_takes_nothing_back_where_nothing_is_on_its_way(elsewhere: Scene) -> None:
+def test_shield_withdraws_nothing_after_landing(elsewhere: Scene) -> None:
     """A shield withdraws nothing if the injection has landed."""
     inject(elsewhere.firing, GRACE_AT, None)
     prepared.clear()
@@ -564,7 +564,7 @@ def test_a_shield_takes_nothing_back_where_nothing_is_on_its_way(elsewhere: Scen
     assert len(elsewhere.firing.policy.records) == 1
 
 
-def test_settling_takes_back_what_is_on_its_way(elsewhere: Scene) -> None:
+def test_settle_withdraws_a_pending_injection(elsewhere: Scene) -> None:
     """``settle()`` withdraws a pending injection, and may be called again."""
     inject(elsewhere.firing, GRACE_AT, None)
 
@@ -575,7 +575,7 @@ def test_settling_takes_back_what_is_on_its_way(elsewhere: Scene) -> None:
     assert prepared == {}
 
 
-def test_the_lock_is_held_for_as_long_as_that_takes() -> None:
+def test_holding_holds_the_lock_during_the_call() -> None:
     """``holding()`` holds the lock during the call, and releases it also after an error."""
     lock = RLock()
 
@@ -591,12 +591,12 @@ def test_the_lock_is_held_for_as_long_as_that_takes() -> None:
     assert is_free(lock)
 
 
-def test_what_lands_while_the_lock_is_waited_for_gets_out_as_it_is() -> None:
+def test_error_while_waiting_for_the_lock_is_raised() -> None:
     """An error raised while waiting for the lock gets out, and the lock is not released."""
     done: list[str] = []
 
     with pytest.raises(Waits):
-        delivery.holding(Taken(), lambda: done.append("in vain"))  # type: ignore[arg-type]
+        delivery.holding(Taken(), lambda: done.append("not reached"))  # type: ignore[arg-type]
 
     assert done == []
 
@@ -604,7 +604,7 @@ def test_what_lands_while_the_lock_is_waited_for_gets_out_as_it_is() -> None:
 # ---- answering, and the report -----------------------------------------------------------------
 
 
-def test_the_watchdog_may_answer_for_an_open_invocation(scene: Scene) -> None:
+def test_watchdog_can_claim_the_answer_repeatedly(scene: Scene) -> None:
     """The watchdog may claim the answer again after it has given it back, and the lock is free."""
     firing = scene.firing
     told: list[bool] = []
@@ -616,7 +616,7 @@ def test_the_watchdog_may_answer_for_an_open_invocation(scene: Scene) -> None:
     assert told == [True, False, True] * 2
 
 
-def test_only_the_handlers_thread_waits_for_the_answer(scene: Scene) -> None:
+def test_only_handler_thread_waits_for_the_answer(scene: Scene) -> None:
     """The handler's thread waits for the answer's lock; the watchdog does not, and is refused."""
     scene.firing._answer = Taken()  # type: ignore[assignment]
 
@@ -626,7 +626,7 @@ def test_only_the_handlers_thread_waits_for_the_answer(scene: Scene) -> None:
         scene.firing.settle()
 
 
-def test_the_watchdog_does_not_answer_for_a_handler_that_has_come_back(scene: Scene) -> None:
+def test_watchdog_cannot_answer_for_returned_handler(scene: Scene) -> None:
     """The watchdog may not answer for a handler that has returned, and settle does not wait."""
     scene.invocation.is_open = False
 
@@ -634,7 +634,7 @@ def test_the_watchdog_does_not_answer_for_a_handler_that_has_come_back(scene: Sc
     scene.firing.settle()
 
 
-def test_one_of_the_two_writes_the_report(scene: Scene) -> None:
+def test_only_the_first_report_is_written(scene: Scene) -> None:
     """Only the first report is written, and none for an early stage alone."""
     firing = scene.firing
     firing.begin(run(), DETAILS, None)
@@ -660,7 +660,7 @@ def settled(scene: Scene) -> Firing:
     return scene.firing
 
 
-def test_what_others_are_to_do_is_done_in_an_open_invocation_behind_a_shield(
+def test_action_runs_in_open_invocation_behind_a_shield(
     elsewhere: Scene,
 ) -> None:
     """The action runs in an open invocation behind a shield that last call cuts through.
@@ -686,7 +686,7 @@ def test_what_others_are_to_do_is_done_in_an_open_invocation_behind_a_shield(
 
 
 @pytest.mark.parametrize("error", [LambdaTimeout(), Interrupt(), LoopInterrupt()])
-def test_last_call_is_no_error_of_what_it_cuts_short(scene: Scene, error: BaseException) -> None:
+def test_last_call_interrupt_of_action_is_not_raised(scene: Scene, error: BaseException) -> None:
     """Last call's interrupt ends the action, and does not get out."""
     firing = settled(scene)
 
@@ -698,7 +698,7 @@ def test_last_call_is_no_error_of_what_it_cuts_short(scene: Scene, error: BaseEx
     assert (scene.invocation.is_open, scene.invocation.shields) == (False, 0)
 
 
-def test_an_error_of_its_own_gets_out(scene: Scene) -> None:
+def test_error_of_action_is_raised(scene: Scene) -> None:
     """The action's own error gets out, and the invocation is closed."""
     firing = settled(scene)
 
@@ -711,7 +711,7 @@ def test_an_error_of_its_own_gets_out(scene: Scene) -> None:
     assert (scene.invocation.is_open, scene.invocation.shields) == (False, 0)
 
 
-def test_loops_that_were_interrupted_are_run_out_until_last_call(
+def test_interrupted_loops_are_run_out_until_last_call(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Interrupted loops are run out one after the other, each with the time left to last call."""
@@ -732,7 +732,7 @@ def test_loops_that_were_interrupted_are_run_out_until_last_call(
 
 
 @pytest.mark.parametrize("is_known", [True, False])
-def test_a_loop_that_is_marked_as_running_is_run_out_too(
+def test_loop_marked_as_running_is_run_out(
     scene: Scene, monkeypatch: pytest.MonkeyPatch, *, is_known: bool
 ) -> None:
     """A loop that is still marked as running is run out once, whether or not it is known.
@@ -753,22 +753,22 @@ def test_a_loop_that_is_marked_as_running_is_run_out_too(
 # ---- the lock ----------------------------------------------------------------------------------
 
 
-def test_a_lock_that_was_never_taken_is_not_given_back() -> None:
+def test_unacquired_lock_is_not_released() -> None:
     """If a user's signal handler raises while the lock is acquired, it is not released."""
 
     class Lock:
         def acquire(self) -> None:
-            raise KeyError("theirs")
+            raise KeyError("user")
 
         def release(self) -> None:
             raise RuntimeError("cannot release un-acquired lock")
 
     lock: Any = Lock()
-    with pytest.raises(KeyError, match="theirs"):
+    with pytest.raises(KeyError, match="user"):
         delivery.holding(lock, lambda: None)
 
 
-def test_nothing_is_injected_while_another_block_has_one_on_its_way(elsewhere: Scene) -> None:
+def test_nothing_is_injected_while_another_injection_is_pending(elsewhere: Scene) -> None:
     """Nothing is injected while another block's injection is pending: a thread has one slot."""
     prepared[ELSEWHERE] = LambdaTimeout()
 
@@ -777,7 +777,7 @@ def test_nothing_is_injected_while_another_block_has_one_on_its_way(elsewhere: S
     assert elsewhere.injector.injected == []
 
 
-def test_a_nudge_inside_of_a_decision_lands_nothing() -> None:
+def test_nudge_inside_a_decision_lands_nothing() -> None:
     scene = Scene()
     scene.let_interrupts_land()
 
@@ -792,7 +792,7 @@ def test_a_nudge_inside_of_a_decision_lands_nothing() -> None:
     assert type(scene.land(sys._getframe())) is LambdaTimeout
 
 
-def test_nothing_lands_where_the_invocation_lets_nothing_land(
+def test_nothing_lands_if_the_invocation_forbids_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     scene = Scene()
