@@ -123,7 +123,7 @@ def begin(address: str, settings: Settings, environ: MutableMapping[str, str]) -
 
 def _offer_to_the_oom_killer() -> None:
     try:
-        with open("/proc/self/oom_score_adj", "wb", 0) as file:
+        with open("/proc/self/oom_score_adj", "wb") as file:
             file.write(_OOM_SCORE)
     except OSError:
         pass  # then the kernel chooses by size, and the runtime's process is larger

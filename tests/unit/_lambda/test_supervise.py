@@ -1,9 +1,10 @@
-"""Tests of the reasons why there can be no supervisor, and that nothing else happens then."""
+"""Tests of the reasons why there can be no supervisor, and of what the runtime's process does."""
 
 from __future__ import annotations
 
 import os
 import signal
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,11 +14,14 @@ from watchdog_lambda._config import Settings
 from watchdog_lambda._cpython import libc
 from watchdog_lambda._lambda import supervise
 from watchdog_lambda._lambda.kernel import Kernel
+from watchdog_lambda._lambda.shared_state import SharedState
+from watchdog_lambda._lambda.stack_files import StackFiles
 from watchdog_lambda._lambda.supervise import Refusal, begin
 from watchdog_lambda._lambda.supervisor import Supervisor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 
 def raises(error: Exception) -> Callable[..., Any]:
@@ -45,9 +49,9 @@ def refused() -> str:
 
 def test_no_supervisor_with_more_than_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     """With more than one thread there is no supervisor. A fork would not copy the other threads."""
-    monkeypatch.setattr(supervise, "threads_of_this_process", lambda: 3)
+    monkeypatch.setattr(supervise, "threads_of_this_process", lambda: 2)
 
-    assert refused().startswith("3 threads run already, and a fork would take one of them along")
+    assert refused().startswith("2 threads run already, and a fork would take one of them along")
 
 
 def test_no_supervisor_without_proc(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,3 +140,100 @@ def test_wait_ends_with_signal_or_interruption() -> None:
 def test_no_refusal_where_supervisor_is_possible() -> None:
     """Where a supervisor is possible there is no reason, and the check changes nothing."""
     assert supervise.refusal() is None
+
+
+# ---- the runtime's process ---------------------------------------------------------------------
+
+
+class Exited(BaseException):
+    """Raised where the process would have ended with this status."""
+
+
+class Forked:
+    """Stands for what a process of the runtime uses once it has been forked."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, score: Path) -> None:
+        self.did: list[object] = []
+        self.parent = os.getpid()
+        self.grace_period: Callable[[float], float] = float
+        patch = monkeypatch.setattr
+        patch(Supervisor, "serve", lambda _self: "the first event's connection")
+        patch(Kernel, "end_with_parent", lambda _self, number: self.did.append(number))
+        patch(os, "getppid", lambda: self.parent)
+        patch(os, "_exit", self._exit)
+        patch(os, "kill", lambda *given: self.did.append(given))
+        patch(supervise, "open", lambda _path, mode: score.open(mode), raising=False)
+        patch(supervise, "Answers", self._answers)
+        patch(StackFiles, "catch", lambda _self: 42)
+        patch(SharedState, "set_dump_signal", lambda _self, number: self.did.append(number))
+        patch(supervise, "WatchedClient", self._client)
+        patch(supervise, "Supervised", lambda *given: SimpleNamespace(given=given))
+
+    def begin(self) -> Any:
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+        try:
+            return begin("127.0.0.1:9001", Settings.from_environ({}), {})
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+    def _exit(self, status: int) -> None:
+        raise Exited(status)
+
+    def _answers(self, *given: Any) -> None:
+        self.grace_period = given[3]
+
+    def _client(self, _state: object, *, first: object, ring: Callable[[], None]) -> Any:
+        ring()
+        return SimpleNamespace(install=lambda: self.did.append(first))
+
+
+@pytest.fixture
+def forked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Forked:
+    return Forked(monkeypatch, tmp_path / "score")
+
+
+def test_runtime_process_is_prepared_for_its_supervisor(forked: Forked, tmp_path: Path) -> None:
+    """The runtime's process ends with its supervisor, can write its stack, and is killed first.
+
+    Its client has the connection for the first event, and rings its supervisor.
+    """
+    supervised = forked.begin()
+
+    assert (tmp_path / "score").read_bytes() == b"500"
+    assert forked.did == [
+        signal.SIGKILL,
+        42,
+        (os.getpid(), signal.SIGRTMIN),
+        "the first event's connection",
+    ]
+    assert len(supervised.given) == 3
+
+
+def test_runtime_process_ends_if_its_supervisor_has_ended(forked: Forked) -> None:
+    """A process whose supervisor has ended before the signal for that was set ends by itself."""
+    forked.parent = 1
+
+    with pytest.raises(Exited) as ended:
+        forked.begin()
+
+    assert ended.value.args == (1,)
+    assert forked.did == [signal.SIGKILL]
+
+
+def test_refused_score_is_no_error(forked: Forked, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the system refuses the score the process goes on; the kernel chooses by size then."""
+    monkeypatch.setattr(supervise, "open", raises(PermissionError(13, "no")))
+
+    forked.begin()
+
+    assert "the first event's connection" in forked.did
+
+
+@pytest.mark.parametrize(("seconds", "grace_period"), [(30.0, 3.0), (4.0, 1.0)])
+def test_supervisor_knows_the_grace_period_in_force(
+    forked: Forked, seconds: float, grace_period: float
+) -> None:
+    """The supervisor's answers are made with the grace period of the invocation's own time."""
+    forked.begin()
+
+    assert forked.grace_period(seconds) == grace_period
