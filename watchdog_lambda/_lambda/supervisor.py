@@ -204,12 +204,12 @@ class Supervisor:
         place = self._answers.place(self._files.crash())
         if state == INIT:
             self._answers.init_crash(ended, place, is_first=self._is_first)
-            ended.mirror(self._answers.kernel)
         if state == RECYCLED:
             self._replace(has_ended=True)
             return
         if seen is None:
-            # No caller is waiting: leave it to the platform, as without a supervisor.
+            # No caller is waiting, or it was an init: leave it to the platform, as without a
+            # supervisor.
             ended.mirror(self._answers.kernel)
         taken = self._answers.crash(seen, ended, place)
         if not taken and seen.state != ANSWERING:
