@@ -245,8 +245,8 @@ def test_control_group_is_removed() -> None:
 def test_failing_child_process_raises() -> None:
     """A measured process that fails gives an error with its output, and no figure."""
     with (
-        Child("costs.calls", "nobody") as child,
-        pytest.raises(Broken, match="KeyError: 'nobody'"),
+        Child("costs.calls", "missing") as child,
+        pytest.raises(Broken, match="KeyError: 'missing'"),
     ):
         child.hear()
 

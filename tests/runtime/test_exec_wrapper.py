@@ -177,7 +177,7 @@ def test_layer_modules_load_from_bytecode(aws: AwsStart) -> None:
     The source is not read, and /opt is read-only on Lambda.
     """
     for source in (aws.opt / "python/watchdog_lambda").rglob("*.py"):
-        source.write_text("raise ImportError('this was compiled anew')\n", encoding="utf-8")
+        source.write_text("raise ImportError('the source was read')\n", encoding="utf-8")
 
     with running(aws.function(environment=with_wrapper(aws))) as function:
         assert call(function, {}).answer["call"] == 1

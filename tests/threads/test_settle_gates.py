@@ -165,22 +165,22 @@ def test_no_package_instruction_lets_an_interrupt_land(ends_with: str) -> None:
         control = invocation.firing.policy
         assert control.is_wanted(process_watchdog.clock.monotonic(), None)
         sys.settrace(trace)
-        sys._getframe(1).f_trace = trace_ours
+        sys._getframe(1).f_trace = trace_package
         sys._getframe(1).f_trace_opcodes = True
         if ends_with == "an error":
             raise own
         return RESULT
 
     def trace(frame: FrameType, _kind: str, _argument: object) -> Any:
-        return trace_ours if is_ours(frame.f_code) else None
+        return trace_package if is_ours(frame.f_code) else None
 
-    def trace_ours(frame: FrameType, _kind: str, _argument: object) -> Any:
+    def trace_package(frame: FrameType, _kind: str, _argument: object) -> Any:
         frame.f_trace_opcodes = True
         firing = invocations[0].firing
         assert firing is not None
         firing.looks_blocked = True  # blocked everywhere, as no trace function is set for it
         decisions.append((frame.f_code.co_name, process_watchdog._decide(frame)))
-        return trace_ours
+        return trace_package
 
     watched = guard(handler, plan(grace_period=0.01))
     ready(watched)

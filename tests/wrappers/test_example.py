@@ -65,7 +65,7 @@ def test_mangum_example_interrupts_a_route_that_blocks(web: Emulator) -> None:
     assert outcomes(done) == ["returned"]
 
 
-def test_mangum_example_does_not_wait_for_a_route_thread(web: Emulator) -> None:
+def test_mangum_example_does_not_wait_for_a_thread(web: Emulator) -> None:
     """The example does not wait for a route's thread, which goes on until it ends by itself."""
     body, done = answer(web, "/thread/4")
 
@@ -73,7 +73,7 @@ def test_mangum_example_does_not_wait_for_a_route_thread(web: Emulator) -> None:
     assert outcomes(done) == ["fallback"]
 
 
-def test_mangum_example_time_limit_ends_a_route(web: Emulator) -> None:
+def test_mangum_example_time_limit_ends_a_call(web: Emulator) -> None:
     """The example's own time limit ends a call before the watchdog fires."""
     body, done = answer(web, "/bounded/30")
 

@@ -569,7 +569,7 @@ def test_stack_without_user_code_is_extended_by_awaited(
 
     assert told(Own("outer")) == ["old_style", "inner", "outer", "select"]
     assert told(Own("select", "outer")) == ["select"]
-    assert told(Own("somebody")) == ["select"]
+    assert told(Own("unrelated")) == ["select"]
 
 
 def test_ended_handler_coroutine_is_left_out(waiting: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -204,11 +204,11 @@ def test_reloaded_package_reuses_its_tool(scene: Scene, monitoring: Monitoring) 
 def test_used_tool_ids_are_skipped(scene: Scene, monitoring: Monitoring) -> None:
     """A tool number that another tool uses is skipped; without a free one no thread is tapped."""
     assert {0, 1, 2, 5}.isdisjoint(TOOLS), "a debugger's, coverage's, a profiler's, an optimizer's"
-    monitoring.names[TOOLS[0]] = "somebody"
+    monitoring.names[TOOLS[0]] = "another tool"
     assert scene.tap.send(OTHER, here(), 10.0)
     assert list(monitoring.callbacks) == [TOOLS[1]]
 
-    monitoring.names[TOOLS[1]] = "somebody"
+    monitoring.names[TOOLS[1]] = "another tool"
     assert not scene.tap.send(OTHER, here(), 10.0)
     assert scene.tap.withdraw(OTHER)
     assert monitoring.local[here.__code__] == (TOOLS[1], INSTRUCTION), (

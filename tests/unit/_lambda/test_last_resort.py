@@ -217,9 +217,9 @@ def has_been_given_back(firing: Firing) -> bool:
 def test_refused_answer_is_left_to_the_handler(scene: Scene) -> None:
     """If the answer is refused the process goes on, and the handler can still answer for itself."""
     scene.fire()
-    scene.refusal = ConnectionRefusedError("nobody there")
+    scene.refusal = ConnectionRefusedError("connection refused")
 
-    assert scene.act() == "the answer could not be posted: nobody there"
+    assert scene.act() == "the answer could not be posted: connection refused"
     scene.refusal, scene.status = None, 403
     assert scene.act() == "the answer could not be posted: 403 what Lambda says"
     assert scene.did == []
