@@ -146,7 +146,6 @@ class Event:
     def __init__(self, connection: socket) -> None:
         self._connection = connection
         self._buffer = bytearray()
-        self.status = 0
         self.headers: dict[str, str] = {}
 
     def read(self) -> bytes:

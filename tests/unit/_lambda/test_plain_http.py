@@ -40,7 +40,37 @@ def test_request_id_cannot_forge_a_request(path: str, headers: dict[str, str]) -
         PlainApi(f"127.0.0.1:{silent.getsockname()[1]}").post(path, b"{}", headers, 1.0)
 
 
-@pytest.mark.parametrize("address", ["", "127.0.0.1", "127.0.0.1:", "http://127.0.0.1:80/"])
+def test_overdue_post_still_gets_a_moment() -> None:
+    """A post after its deadline is tried, for a moment, and raises no other error."""
+    with (
+        socket.create_server(("127.0.0.1", 0)) as silent,
+        pytest.raises(Unanswered, match="timed out"),
+    ):
+        PlainApi(f"127.0.0.1:{silent.getsockname()[1]}").post("init/error", b"{}", {}, -1.0)
+
+
+def test_connection_sends_small_requests_at_once() -> None:
+    """A connection does not wait for more to send, which would delay an answer by 40 ms."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        connection = PlainApi(f"127.0.0.1:{silent.getsockname()[1]}").connect()
+        assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        connection.close()
+
+
+@pytest.mark.parametrize("port", [1, 65_535])
+def test_every_port_is_accepted(port: int) -> None:
+    """The lowest and the highest port are accepted."""
+    PlainApi(f"127.0.0.1:{port}")
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        *("", "127.0.0.1", "127.0.0.1:", "http://127.0.0.1:80/"),
+        *("127.0.0.1:0", "127.0.0.1:65536", "127.0.0.1:000080"),
+        *("127.0.0.ä:80", "127.0.0.1\n:80"),
+    ],
+)
 def test_invalid_address_is_refused_at_start(address: str) -> None:
     """An address that is not a host and port, as Lambda gives them, is refused at the start."""
     with pytest.raises(ConfigurationError, match=r"AWS_LAMBDA_RUNTIME_API=.*127\.0\.0\.1:9001"):

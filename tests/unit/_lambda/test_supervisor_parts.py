@@ -395,7 +395,17 @@ def test_post_returns_status_and_body() -> None:
     head, _, body = server.requests[0].partition(b"\r\n\r\n")
     assert head.startswith(f"POST /2018-06-01/runtime/invocation/{REQUEST}/error ".encode())
     assert b"X: 1\r\n" in head + b"\r\n"
+    assert b"Content-Length: 2\r\n" in head + b"\r\n"
     assert body == b"{}"
+
+
+def test_status_line_needs_no_reason_and_long_body_is_cut() -> None:
+    """A status line may have no reason phrase, and of a long body 200 bytes are told."""
+    server = Server(b"HTTP/1.1 403\r\nContent-Length: 300\r\n\r\n" + b"x" * 300)
+
+    answer = PlainApi(server.address).post("init/error", b"{}", {}, 1.0)
+    server.close()
+    assert answer == (403, "x" * 200)
 
 
 @pytest.mark.parametrize(
@@ -468,6 +478,18 @@ def test_event_is_read_from_a_connection(answer: bytes) -> None:
     server.close()
 
 
+def test_chunk_sizes_are_hexadecimal_and_trailers_optional() -> None:
+    """The sizes of chunks are hexadecimal, and the answer ends without trailers."""
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    server = Server(head + b"10\r\n" + b"x" * 16 + b"\r\n0\r\n\r\n")
+    connection = PlainApi(server.address).connect()
+    connection.sendall(b"any request")
+
+    assert Event(connection).read() == b"x" * 16
+    connection.close()
+    server.close()
+
+
 def test_extension_registers_and_requests_its_event() -> None:
     """An extension is registered and requests its event.
 
@@ -485,9 +507,9 @@ def test_extension_registers_and_requests_its_event() -> None:
 
 
 def test_refused_extension_reports_the_status() -> None:
-    """A refused registration returns the status for the warning."""
-    server = Server(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 8\r\n\r\ntoo late")
+    """A refused registration returns the status, and 200 bytes of the answer, for the warning."""
+    server = Server(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 300\r\n\r\n" + b"x" * 300)
 
-    with pytest.raises(OSError, match="403 too late"):
+    with pytest.raises(OSError, match=r"^403 x{200}$"):
         PlainApi(server.address).register_extension("watchdog-lambda", 1.0)
     server.close()
