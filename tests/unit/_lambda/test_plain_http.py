@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import socket
+import time
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from watchdog_lambda import ConfigurationError
-from watchdog_lambda._lambda.plain_http import PlainApi, Unanswered
+from watchdog_lambda._lambda.plain_http import Event, PlainApi, Unanswered
 
 
 def test_refused_and_silent_connections_raise_in_time() -> None:
@@ -42,11 +45,33 @@ def test_request_id_cannot_forge_a_request(path: str, headers: dict[str, str]) -
 
 def test_overdue_post_still_gets_a_moment() -> None:
     """A post after its deadline is tried, for a moment, and raises no other error."""
+    began = time.monotonic()
     with (
         socket.create_server(("127.0.0.1", 0)) as silent,
         pytest.raises(Unanswered, match="timed out"),
     ):
         PlainApi(f"127.0.0.1:{silent.getsockname()[1]}").post("init/error", b"{}", {}, -1.0)
+    assert time.monotonic() - began < 1.0
+
+
+@pytest.mark.parametrize(("seconds", "timeout"), [(0.25, 0.25), (-1.0, 0.001)])
+def test_operations_of_a_connection_have_its_timeout(seconds: float, timeout: float) -> None:
+    """The operations of a connection have the given timeout, or a moment if there is none left."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        api = PlainApi(f"127.0.0.1:{silent.getsockname()[1]}")
+        given, default = api.connect(seconds), api.connect()
+        assert given.gettimeout() == timeout
+        assert (default.gettimeout() or 0.0) >= 0.5
+        given.close()
+        default.close()
+
+
+def test_body_may_come_in_pieces() -> None:
+    """A body whose rest comes later than the headers is read completely."""
+    pieces = [b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhe", b"l", b"lo"]
+    connection: Any = SimpleNamespace(recv=lambda _most: pieces.pop(0))
+
+    assert Event(connection).read() == b"hello"
 
 
 def test_connection_sends_small_requests_at_once() -> None:

@@ -506,6 +506,20 @@ def test_extension_registers_and_requests_its_event() -> None:
     connection.close()
 
 
+@pytest.mark.parametrize(
+    "head",
+    [b"HTTP/1.1 200 OK", b"HTTP/1.1 500 No\r\nLambda-Extension-Identifier: ext-1"],
+    ids=["no identifier", "no success"],
+)
+def test_extension_needs_success_and_an_identifier(head: bytes) -> None:
+    """A registration without an identifier, or without success, is refused."""
+    server = Server(head + b"\r\nContent-Length: 0\r\n\r\n")
+
+    with pytest.raises(OSError, match=head.split()[1].decode()):
+        PlainApi(server.address).register_extension("watchdog-lambda", 1.0)
+    server.close()
+
+
 def test_refused_extension_reports_the_status() -> None:
     """A refused registration returns the status, and 200 bytes of the answer, for the warning."""
     server = Server(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 300\r\n\r\n" + b"x" * 300)
