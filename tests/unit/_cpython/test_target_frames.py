@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from watchdog_lambda._cpython.approach import Approach
+from watchdog_lambda._cpython.delivery import Nudge
 from watchdog_lambda._cpython.source import GUARD, OPAQUE, PACKAGE, STDLIB
 from watchdog_lambda._cpython.target_frames import (
     ANY,
@@ -22,12 +24,15 @@ from watchdog_lambda._cpython.target_frames import (
     WHEREVER,
     TargetFrames,
     is_at_a_call,
+    is_in_a_decision,
     is_loops_own,
     may_be_cut,
 )
+from watchdog_lambda._cpython.taps import Tap
+from watchdog_lambda._engine.landing import land_at_shield
 
 if TYPE_CHECKING:
-    from types import CodeType, FrameType
+    from types import CodeType, FrameType, FunctionType
 
 OWNS, LIBRARYS, STDLIBS = "app.py", "/site-packages/lib.py", STDLIB + "json/encoder.py"
 
@@ -330,3 +335,23 @@ def test_real_stack_without_guard_is_walked_to_its_end() -> None:
     assert target is current
     assert not is_loops
     assert os.path.basename(STDLIB.rstrip("/")).startswith("python")  # noqa: PTH119 - as it is read
+
+
+@pytest.mark.parametrize(
+    "begins", [Nudge._on_nudge, Tap._hear, Approach._enter, Approach._step, land_at_shield]
+)
+def test_finaliser_called_during_decision_is_recognised(begins: FunctionType) -> None:
+    """Each function in which a decision begins is known by its name, and only in this package."""
+    file, name = begins.__code__.co_filename, begins.__code__.co_name
+    finaliser = frame(OWNS, "__del__")
+
+    assert is_in_a_decision(stack(finaliser, frame(file, "decide"), frame(file, name), frame(OWNS)))
+    assert not is_in_a_decision(stack(finaliser, frame(OWNS, name), frame(OWNS)))
+
+
+def test_recognising_decision_examines_bounded_number_of_frames() -> None:
+    deep = [frame(OWNS) for _ in range(MOST_FRAMES - 1)]
+    decision = frame(PACKAGE + "_cpython/delivery.py", "_on_nudge")
+
+    assert is_in_a_decision(stack(*deep, decision))
+    assert not is_in_a_decision(stack(frame(OWNS), *deep, decision))
