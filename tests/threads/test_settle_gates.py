@@ -422,20 +422,22 @@ def test_settle_waits_for_running_hooks() -> None:
 
     Otherwise a half-run hook would continue in the next invocation.
     """
-    begun, ended = threading.Event(), threading.Event()
+    begun, returns, ended = threading.Event(), threading.Event(), threading.Event()
     later: list[str] = []
-    watchdog = Watchdog(grace_period=0.3)
+    watchdog = Watchdog(grace_period=0.3, hook_budget=0.2)
     watchdog.shutdown_hook(lambda _details: later.append("second"))
 
     @watchdog.shutdown_hook
     def slow(_details: object) -> None:
         begun.set()
+        assert returns.wait(BOUND)
         threading.Event().wait(0.03)
         ended.set()
 
     @watchdog.watch
     def handler(_event: object, _context: object) -> object:
         assert begun.wait(BOUND)
+        returns.set()
         return RESULT
 
     assert handler({}, Context(1.3)) is RESULT

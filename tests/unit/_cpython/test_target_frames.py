@@ -16,6 +16,7 @@ import pytest
 from watchdog_lambda._cpython.approach import Approach
 from watchdog_lambda._cpython.delivery import Nudge
 from watchdog_lambda._cpython.source import GUARD, OPAQUE, PACKAGE, STDLIB
+from watchdog_lambda._cpython.taps import Tap
 from watchdog_lambda._cpython.target_frames import (
     ANY,
     INSTALLED,
@@ -28,7 +29,6 @@ from watchdog_lambda._cpython.target_frames import (
     is_loops_own,
     may_be_cut,
 )
-from watchdog_lambda._cpython.taps import Tap
 from watchdog_lambda._engine.landing import land_at_shield
 
 if TYPE_CHECKING:
