@@ -21,6 +21,7 @@ from watchdog_lambda._engine import invocation as invocation_module
 from watchdog_lambda._engine.current import active
 from watchdog_lambda._engine.invocation import Invocation
 from watchdog_lambda._engine.limits import of_thread
+from watchdog_lambda._engine.nudged import has_caught_up
 from watchdog_lambda._handler import guard
 from watchdog_lambda._process import process_watchdog
 
@@ -273,7 +274,8 @@ def test_nudge_in_finaliser_during_decision_is_deferred(
         return RESULT
 
     def everything_due_has_fired() -> bool:
-        return all(one.firing is not None for one in of_thread(main))
+        clock, both = process_watchdog.clock, of_thread(main)
+        return all(one.firing is not None and has_caught_up(one, clock) for one in both)
 
     watched = guard(handler, plan(grace_period=0.01))
     ready(watched)
