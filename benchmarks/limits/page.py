@@ -10,7 +10,7 @@ from benchmarks.pages import remake
 from tools import ROOT
 
 from .calls import CALLS, GROUPS
-from .results import TITLES, Cell, Results, in_ms
+from .results import TITLES, Cell, Results, in_ms, is_emulated
 
 FOLDER: Final = ROOT / "docs" / "explanation"
 PAGE: Final = FOLDER / "limits.md"
@@ -34,7 +34,7 @@ def redraw() -> None:
 
 
 def show(name: str) -> None:
-    make = {"summary": _summary, "unreached": _unreached, "table": _table}
+    make = {"summary": _summary, "emulated": _emulated, "unreached": _unreached, "table": _table}
     print(*make[name](read()), sep="\n")
 
 
@@ -55,6 +55,30 @@ def _summary(results: Results) -> list[str]:
         lines.append(f"| {version} | {within} | {' | '.join(counts)} |")
         medians = (f"{in_ms(statistics.median(found))} ms" for found in interrupted)
         lines.append(f"| | median of these | {' | '.join(medians)} |")
+    return lines
+
+
+def _emulated(results: Results) -> list[str]:
+    """What is reached on another processor; the times are those of its emulator."""
+    native = results.cells[results.interpreters[-1]]
+    lines: list[str] = []
+    for version in filter(is_emulated, results.cells):
+        rows = results.cells[version]
+        reached = {
+            way: sum(row[way].figure is not None for row in rows.values())
+            for way in ("watchdog", "alarm")
+        }
+        unlike = [
+            CALLS[name].label
+            for name, row in rows.items()
+            if (row["watchdog"].figure is None) != (native[name]["watchdog"].figure is None)
+        ]
+        lines.append(
+            f"CPython {version}: of {len(rows)} calls, {reached['watchdog']} are interrupted "
+            f"within {results.window_s:.0f} s, and {reached['alarm']} with SIGALRM. "
+            f"The result differs from that of CPython {results.interpreters[-1]} on this "
+            f"machine's own processor for: {', '.join(unlike) or 'none'}."
+        )
     return lines
 
 

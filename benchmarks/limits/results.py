@@ -74,8 +74,8 @@ class Results(NamedTuple):
 
     @property
     def interpreters(self) -> list[str]:
-        """Their versions, in the order that they were asked for."""
-        return list(self.cells)
+        """Their versions, in the order that they were asked for; without the emulated ones."""
+        return [version for version in self.cells if not is_emulated(version)]
 
     def across(self, name: str, way: str) -> list[Cell]:
         """One call in one way on each interpreter, in their order."""
@@ -83,8 +83,8 @@ class Results(NamedTuple):
 
     def worse(self) -> Iterator[str]:
         """Where the watchdog did not reach what the recipe reached: a defect of ours."""
-        for version, rows in self.cells.items():
-            for name, row in rows.items():
+        for version in self.interpreters:
+            for name, row in self.cells[version].items():
                 if row["alarm"].figure is not None and row["watchdog"].figure is None:
                     yield f"{version}: {name}: {row['watchdog']}, and SIGALRM {row['alarm']} ms"
 
@@ -100,6 +100,11 @@ class Results(NamedTuple):
             return Cell(**read) if "hook_ms" in read else read
 
         return cls(**json.loads(text, object_hook=whole))
+
+
+def is_emulated(version: str) -> bool:
+    """Whether this is an interpreter for another processor, whose name follows the version."""
+    return " " in version
 
 
 def in_ms(figure: float | None) -> str:

@@ -15,7 +15,7 @@ from benchmarks.limits import blocks
 from benchmarks.limits import page as docs
 from benchmarks.limits.calls import CALLS
 from benchmarks.limits.cells import read
-from benchmarks.limits.results import TITLES, Cell, Results
+from benchmarks.limits.results import TITLES, Cell, Results, is_emulated
 from benchmarks.pages import is_made
 from tests.support import children_of, eventually, press_ctrl_c
 from tools import ROOT
@@ -97,9 +97,11 @@ def test_page_has_every_call() -> None:
     results = docs.read()
     page = docs.PAGE.read_text(encoding="utf-8")
 
-    for rows in results.cells.values():
+    for version, rows in results.cells.items():
         assert list(rows) == list(CALLS)
-        assert all(list(row) == list(TITLES) for row in rows.values())
+        # Under an emulator, plain injection was left out.
+        ways = list(TITLES)[: 2 if is_emulated(version) else None]
+        assert all(list(row) == ways for row in rows.values())
     for call in CALLS.values():
         assert f"\n| {call.label}" in page
 
