@@ -129,6 +129,8 @@ def restarted(prepare: Callable[[Start], object], **environ: str) -> dict[str, A
 
         os.execve = execve  # type: ignore[assignment]
         offspring.end_children = ended.append  # type: ignore[assignment]
+        for number in IGNORED:  # under nohup, SIGHUP is ignored from the start, and stays so
+            signal.signal(number, signal.SIG_DFL)
         start = Start({"extension": "ext-1"})
         start.environ = {"HOME": "/", **environ}
         found["watched"] = prepare(start) or []
