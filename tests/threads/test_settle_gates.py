@@ -426,7 +426,7 @@ def test_settle_waits_for_running_hooks() -> None:
     """
     begun, returns, ended = threading.Event(), threading.Event(), threading.Event()
     later: list[str] = []
-    watchdog = Watchdog(grace_period=0.3, hook_budget=0.2)
+    watchdog = Watchdog(grace_period=0.8, hook_budget=0.55)
     watchdog.shutdown_hook(lambda _details: later.append("second"))
 
     @watchdog.shutdown_hook
@@ -442,7 +442,7 @@ def test_settle_waits_for_running_hooks() -> None:
         returns.set()
         return RESULT
 
-    assert handler({}, Context(1.3)) is RESULT
+    assert handler({}, Context(3.2)) is RESULT
     assert ended.is_set()
     assert later == ["second"], "settle did not wait for the stage"
 

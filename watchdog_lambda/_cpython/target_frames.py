@@ -20,7 +20,7 @@ from .source import GUARD, PACKAGE, STDLIB, is_stdlib
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import signal
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from types import CodeType, FrameType
 
     from .source import SourceMap
@@ -171,31 +171,28 @@ def is_loops_own(code: CodeType) -> bool:
 
 def may_be_cut(frame: FrameType) -> bool:
     """Return whether a raise may end the call that blocks in `frame`."""
-    inner: FrameType | None = frame
-    for _ in range(MOST_FRAMES):
-        if inner is None:
-            break
-        if inner.f_code.co_name in _NOT_EVEN_BLOCKED:
-            return False
-        inner = inner.f_back
-    return True
+    return all(each.f_code.co_name not in _NOT_EVEN_BLOCKED for each in _outwards(frame))
 
 
 def is_in_a_decision(frame: FrameType) -> bool:
     """Return whether `frame` runs in the middle of a decision about an interrupt.
 
     The collector calls finalisers there, and a coverage tool its own functions. A raise in one
-    would be dropped, or leave the tool's lock locked, whichever block it is for.
+    would be dropped, or leave the tool's lock locked, whichever block it is for. Pinned by
+    test_nudge_in_finaliser_during_decision_is_deferred.
     """
-    inner: FrameType | None = frame
+    codes = (each.f_code for each in _outwards(frame))
+    return any(c.co_name in _DECISIONS and c.co_filename.startswith(PACKAGE) for c in codes)
+
+
+def _outwards(frame: FrameType) -> Iterator[FrameType]:
+    """Yield a frame and those that have called it, as many as are examined."""
+    outer: FrameType | None = frame
     for _ in range(MOST_FRAMES):
-        if inner is None:
-            break
-        code = inner.f_code
-        if code.co_name in _DECISIONS and code.co_filename.startswith(PACKAGE):
-            return True
-        inner = inner.f_back
-    return False
+        if outer is None:
+            return
+        yield outer
+        outer = outer.f_back
 
 
 def is_at_a_call(frame: FrameType) -> bool:

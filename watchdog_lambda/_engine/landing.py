@@ -100,9 +100,9 @@ def _land_alone(firing: Firing, frame: FrameType, found: str) -> BaseException |
 def _land(firing: Firing, frame: FrameType, found: str) -> BaseException | None:
     policy, handled = firing.policy, sys.exc_info()[1]
     if (
-        is_in_a_decision(frame)
-        or not firing.invocation.may_land()
+        not firing.invocation.may_land()
         or cleans_up_for_another(firing.invocation, firing.thread_id, handled)
+        or is_in_a_decision(frame)
     ):
         return None
     error = policy.decide(firing.elapsed(), frame, handled, found=found)
