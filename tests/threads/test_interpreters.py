@@ -126,7 +126,7 @@ time_out("import time; time.sleep(1.8)", 2.0)
     assert 1.8 <= seconds[1] < 2.5, told
 
 
-@pytest.mark.parametrize("missing", ["faulthandler", "opcode"])
+@pytest.mark.parametrize("missing", ["faulthandler", "_socket"])
 def test_failed_import_leaves_handler_running_unwatched(missing: str) -> None:
     """If a module cannot be imported, the handler runs unwatched, and the log says why."""
     printed = play(f"""

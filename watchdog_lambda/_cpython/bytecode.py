@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 
+from .opcodes import opcode_names
 from .source import STDLIB
 
 TYPE_CHECKING = False
@@ -31,12 +32,10 @@ class _Opcodes:
 
 def preload() -> None:
     """Import now what must not be imported while the watchdog fires."""
-    import opcode  # noqa: PLC0415 - not needed before the watchdog has something to watch
-
-    _Opcodes.names = tuple(opcode.opname)
+    _Opcodes.names = opcode_names()
     if sys.version_info >= (3, 12):  # pragma: no cover - from 3.12 on
         # INTRINSIC_STOPITERATION_ERROR is 3 in every version that has it (pycore_intrinsics.h).
-        _Opcodes.stop_iteration_error = bytes((opcode.opmap["CALL_INTRINSIC_1"], 3))
+        _Opcodes.stop_iteration_error = bytes((_Opcodes.names.index("CALL_INTRINSIC_1"), 3))
 
 
 class Instruction:

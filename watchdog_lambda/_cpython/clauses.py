@@ -12,6 +12,7 @@ Thread: that of the frames, because their variables are read.
 
 from __future__ import annotations
 
+import sys
 import types
 
 from .bytecode import instructions, protected_by, protected_ranges
@@ -47,10 +48,11 @@ _common: list[Any] = []
 
 def preload() -> None:
     """Import now what must not be imported while the watchdog fires."""
-    import opcode  # noqa: PLC0415 - not needed before the watchdog has something to watch
-
     preload_bytecode()
-    _common[:] = getattr(opcode, "_common_constants", ())
+    if sys.version_info >= (3, 14):  # pragma: no cover - from 3.14 on
+        import opcode  # noqa: PLC0415 - not needed before the watchdog has something to watch
+
+        _common[:] = getattr(opcode, "_common_constants", ())
 
 
 def fate(frame: FrameType, kind: type[BaseException]) -> str:

@@ -17,7 +17,6 @@ The same applies to a ``finally``, which must run to its end.
 from __future__ import annotations
 
 import sys
-from bisect import bisect_right
 
 from .bytecode import catches, instructions, name_at, protected_by, protected_ranges
 
@@ -46,7 +45,7 @@ _CALLS = frozenset({"CALL", "PRECALL"})
 class CodePoints:
     """The safe points of one code object."""
 
-    __slots__ = ("_entries", "_finals", "_jumps", "_offsets", "_safe", "code")
+    __slots__ = ("_entries", "_finals", "_indices", "_jumps", "_offsets", "_safe", "code")
 
     def __init__(self, code: CodeType) -> None:
         self.code = code
@@ -67,6 +66,11 @@ class CodePoints:
             for offset in (instruction.begin, instruction.offset)
         )
         self._offsets = [instruction.offset for instruction in listing]
+        # A frame that has called another one is at a cache of its call instruction.
+        ends = [*self._offsets[1:], listing[-1].end]
+        self._indices: list[int] = []  # of the instruction at each even offset
+        for index, end in enumerate(ends):
+            self._indices += [index] * (end // 2 - len(self._indices))
         self._jumps = frozenset(_jumps_looked_up_well(code, listing))
         self._entries = frozenset(_entries(listing, handlers))
         self._finals = frozenset(_finals(code, listing))
@@ -96,8 +100,7 @@ class CodePoints:
         return self._offsets[self._index(lasti)] in self._finals
 
     def _index(self, lasti: int) -> int:
-        # A frame that has called another one is at a cache of its call instruction.
-        return max(bisect_right(self._offsets, lasti) - 1, 0)
+        return self._indices[max(lasti, 0) // 2]
 
 
 def _handlers(code: CodeType, listing: list[Instruction]) -> list[int | None]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import sys
-from _contextvars import copy_context  # without the module's Python part
 from _thread import allocate_lock
 
 from watchdog_lambda._engine.stage import BoundedCall, call_bounded
@@ -101,8 +100,11 @@ def _in_time(make: Callable[[], bytes], seconds: float) -> tuple[bytes | None, s
         if _hung and not _hung[0].has_ended():
             return None, "TimeoutError"
         _hung.clear()
-        # A Powertools Logger keeps its thread-local keys in context variables.
-        call = call_bounded(make, seconds, within=copy_context().run)
+        # A Powertools Logger keeps its thread-local keys in context variables. There are none if
+        # the module has not been loaded.
+        contextvars = sys.modules.get("_contextvars")
+        within = None if contextvars is None else contextvars.copy_context().run
+        call = call_bounded(make, seconds, within=within)
         if not call.has_ended():
             _hung.append(call)
             return None, "TimeoutError"
