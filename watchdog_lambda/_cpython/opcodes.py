@@ -9,6 +9,10 @@ from __future__ import annotations
 
 import sys
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 _LISTED = {
     (3, 11): """
 0 CACHE POP_TOP PUSH_NULL 9 NOP UNARY_POSITIVE UNARY_NEGATIVE UNARY_NOT 15 UNARY_INVERT 25
@@ -73,8 +77,8 @@ def opcode_names() -> tuple[str, ...]:
 
 def _numbers() -> dict[str, int]:
     try:
-        from _opcode_metadata import opmap  # type: ignore[import-not-found]  # noqa: PLC0415
-    except ImportError:  # the module is private to CPython
-        from opcode import opmap  # noqa: PLC0415
-    numbers: dict[str, int] = opmap
+        module: Any = __import__("_opcode_metadata")  # private to CPython
+    except ImportError:
+        module = __import__("opcode")
+    numbers: dict[str, int] = module.opmap
     return numbers
