@@ -18,6 +18,7 @@ import signal
 import sys
 import threading
 from collections.abc import Sequence
+from pathlib import Path
 from time import monotonic, sleep
 from types import FrameType
 from typing import Final
@@ -54,6 +55,7 @@ class Soak(Judge):
         self.random = random.Random(f"{seed} {delivery}")  # noqa: S311 - nothing secret
         self.began = 0.0  # of the call under way; 0: none is
         self.under_way: Shot | None = None  # the last one that was
+        self.waited = 0  # nanoseconds, for a processor, as of the last look
         every = _ALL_BLOCKS in only
         self.kinds = [
             k for k in kinds(delivery) if not only or k.name in only or (every and k.around)
@@ -91,7 +93,8 @@ class Soak(Judge):
             error = caught
         lasted = monotonic() - self.began
         self.began = 0.0
-        if lasted > LATE_PATIENCE:
+        # On a busy machine the threads may have to wait that long for a processor.
+        if lasted > LATE_PATIENCE and lasted - self._waits() > LATE_PATIENCE:
             # Nothing kills here. An injection can land where a loop loses a callback by it.
             if self.delivery == "nudge":
                 self.violated("hung, and was cut late", shot, error)
@@ -101,6 +104,16 @@ class Soak(Judge):
         except BaseException as late:  # noqa: BLE001 - that it got here is the finding
             self.violated("landed after its invocation", shot, late)
         self._judge(shot, result, error)
+
+    def _waits(self) -> float:
+        """Return how many seconds the threads have waited for a processor since the last call."""
+        waited, before = 0, self.waited
+        with contextlib.suppress(OSError):  # no descriptor is left; or a thread has just ended
+            for task in Path("/proc/self/task").iterdir():
+                # See the kernel's Documentation/scheduler/sched-stats.rst.
+                waited += int((task / "schedstat").read_text().split()[1])
+            self.waited = waited
+        return (self.waited - before) / 1e9
 
     def _draw(self, number: int) -> tuple[int, Shot]:
         draw = self.random.random
@@ -118,6 +131,7 @@ class Soak(Judge):
         """Be where a late interrupt would land: check points, and time for it to come."""
         if number % 3 == 0:
             return  # the next invocation at once, for one that would land in there
+        self._waits()
         for i in range(20):
             str(i)
         sleep(0.003 if number % 64 == 1 else 50e-6)
