@@ -75,10 +75,14 @@ class FakeClock:
 
     def __init__(self, now: float = 1000.0) -> None:
         self.now = now
+        self.cpu_time = 0.0
         self.alarm = FakeAlarm()
 
     def monotonic(self) -> float:
         return self.now
+
+    def thread_time(self) -> float:
+        return self.cpu_time
 
     def advance(self, seconds: float) -> None:
         self.now += seconds

@@ -6,17 +6,23 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from tests.support import BOUND, DeafTap
+from tests.support import BOUND, Context, DeafTap
 from watchdog_lambda._cpython.delivery import Injector
 from watchdog_lambda._cpython.stacks import all_stacks
 from watchdog_lambda._engine import limits
-from watchdog_lambda._engine.current import under_way
+from watchdog_lambda._engine.current import active, under_way
 from watchdog_lambda._engine.kernel_timers import KernelTimers
 from watchdog_lambda._process import process_watchdog
 from watchdog_lambda.errors import prepared
+from watchdog_lambda.testing.moves import have_done, move_back
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from watchdog_lambda._engine.invocation import Invocation
+
+LONG = 240.0
+"""The time in seconds of an invocation that a test moves in time, and that has more than enough."""
 
 
 class Gate:
@@ -53,6 +59,29 @@ def _state() -> str:
         f"{real.number} ({real.refusal}), reaches {[key for key in there if real.reaches(key)]}; "
         f"{there}, {watchdog.escalations}, {prepared}, {limits.innermost}"
     )
+
+
+def let_time_pass(invocation: Invocation, until: float) -> None:
+    """Move an invocation to `until` seconds after its start. The watchdog looks right after that.
+
+    So a test needs no instant that comes by itself, while a thread may wait for a processor.
+    """
+    own = active.get(threading.get_ident())
+
+    def move() -> None:
+        move_back(invocation, until - invocation.elapsed())
+
+    have_done(move, invocation if invocation is own else None)
+
+
+class Soon(Context):
+    """A context of an invocation that fires soon after its start, whenever that is."""
+
+    def __init__(self) -> None:
+        super().__init__(0.0)
+
+    def get_remaining_time_in_millis(self) -> float:
+        return 40.0
 
 
 class GatedNudge:

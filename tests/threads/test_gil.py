@@ -13,9 +13,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support import BOUND, Context, landed_outside
+from tests.support import BOUND, Context, eventually, landed_outside
+from tests.threads.gates import LONG, let_time_pass
 from watchdog_lambda import LambdaTimeout, Watchdog, watch
 from watchdog_lambda._cpython.timers import ThreadTimer
+from watchdog_lambda._engine.current import active
+from watchdog_lambda._process import process_watchdog
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,6 +56,42 @@ def test_code_holding_the_gil_is_interrupted_after_hooks(
     assert 0.1 < left < 0.3
     assert seen
     assert left <= seen[0], "the hook did not run first"
+
+
+def test_hook_ends_blocked_call_despite_late_watchdog() -> None:
+    """A hook can end the call that blocks the handler, although the timer has nudged.
+
+    The timer also nudges if the watchdog is late because it has waited for a processor. Then the
+    nudge must not hold the handler until the hooks have ended.
+    """
+    waits, ends, ended = threading.Event(), threading.Event(), threading.Event()
+    seen: list[bool] = []
+    watchdog = Watchdog(grace_period=LONG / 4)
+
+    @watchdog.shutdown_hook
+    def ends_the_call(_details: object) -> None:
+        assert waits.wait(BOUND)
+        nudge = process_watchdog.nudge
+        before = nudge.heard
+
+        def hears() -> bool:
+            nudge.send()  # again and again: one that comes just before the call blocks is lost
+            return nudge.heard > before
+
+        eventually(hears, "the handler's thread to hear the nudge")
+        ends.set()
+        seen.append(ended.wait(BOUND))
+
+    @watchdog.watch
+    def handler(_event: object, _context: object) -> str:
+        let_time_pass(active[threading.get_ident()], LONG * 3 / 4)
+        waits.set()
+        assert ends.wait(BOUND)
+        ended.set()
+        return "done"
+
+    assert handler({}, Context(LONG)) == "done"
+    assert seen == [True]
 
 
 FIRST = """

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         """Time as the watchdog sees it; tests have their own."""
 
         def monotonic(self) -> float: ...
+        def thread_time(self) -> float: ...
         def pause(self, seconds: float, /) -> None: ...
         def make_alarm(self) -> Alarm: ...
 
@@ -72,6 +73,7 @@ class SystemClock:
     """The machine's monotonic clock."""
 
     monotonic = staticmethod(time.monotonic)
+    thread_time = staticmethod(time.thread_time)
     pause = staticmethod(time.sleep)
 
     @staticmethod

@@ -49,6 +49,7 @@ returns then waits for it forever, or until the answer has been refused.
 
 from __future__ import annotations
 
+import math
 from _thread import RLock
 
 from watchdog_lambda._cpython.delivery import holding
@@ -116,8 +117,8 @@ class Firing:
 
     # fmt: off
     __slots__ = (
-        "_answer", "after", "code", "delivery", "details", "ended_at", "fallback_error", "fired_at",
-        "grace_stage", "invocation", "is_concluded", "is_over", "is_reported", "lock",
+        "_answer", "after", "code", "cpu_time", "delivery", "details", "ended_at", "fallback_error",
+        "fired_at", "grace_stage", "invocation", "is_concluded", "is_over", "is_reported", "lock",
         "looks_blocked", "loops", "may_interrupt", "other_stacks", "policy", "recycled", "room",
         "samples", "services", "severed", "stages", "stopwatch", "thread_id", "timeline", "unended",
     )
@@ -151,6 +152,7 @@ class Firing:
         self.after: list[HookRecord] = []  # hooks that ran after the handler's end
         self.recycled: str | None = None  # why the process is replaced, or why it is kept
         self.unended: list[str] = []  # tasks that have ignored their cancellation
+        self.cpu_time = math.inf  # its own, when a nudge has last let hooks run
         # Either thread.
         self.looks_blocked = False  # as seen for a nudge; the nudge's handler resets it
         self.lock = RLock()

@@ -18,13 +18,19 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from .clock import Clock
-    from .invocation import Invocation
+    from .invocation import Firing, Invocation
     from .kernel_timers import KernelTimers
 
 _YIELD = 0.001
 
 _LONGEST_LATE = 0.02
 """Seconds after the hooks' budget that the watchdog may take to catch up."""
+
+_TURN = 0.01
+"""Seconds that a thread which does not compute is held at a time while hooks run."""
+
+_COMPUTES = 0.001
+"""Seconds of CPU time between two nudges from which on a thread counts as computing."""
 
 
 def decide(
@@ -38,16 +44,17 @@ def decide(
     """
     if frame is None or is_ours(frame.f_code):
         return None
+    hooks_run = False
     for invocation in of_thread(get_ident()):
         if not invocation.is_open:
             continue
         if not has_caught_up(invocation, clock):
             _let_the_thread_run(invocation, clock, ring)
-            if invocation.firing is not None:
-                # If the watchdog has seen a blocked thread, it was this one, waiting in here.
-                invocation.firing.looks_blocked = False
         firing = invocation.firing
         if firing is None:
+            continue
+        if _do_hooks_run(firing):
+            hooks_run = True
             continue
         error = land(firing, frame)
         if error is not None:
@@ -56,12 +63,20 @@ def decide(
             # C code that holds the GIL would keep the watchdog from nudging again.
             kernel_timers.set(clock.monotonic() + PUT_OFF_PERIOD - LATE_BY)
             return None
+    if hooks_run:
+        kernel_timers.put_off(clock.monotonic())  # to see whether this thread computes until then
+    else:
+        _put_off(clock, kernel_timers)
+    return None
+
+
+def _put_off(clock: Clock, kernel_timers: KernelTimers) -> None:
+    """Put the kernel's nudge off to when it may be due, if it is not due now."""
     # A watchdog without a processor does not stop the timer, which would nudge invocations that are
     # not due every 2 ms.
     acts_at = min((i.acts_at() for _, i in watched() if i.is_open), default=math.inf)
     if acts_at > clock.monotonic():
         kernel_timers.put_off(acts_at)
-    return None
 
 
 def has_caught_up(invocation: Invocation, clock: Clock) -> bool:
@@ -69,9 +84,13 @@ def has_caught_up(invocation: Invocation, clock: Clock) -> bool:
     firing = invocation.firing
     if firing is None:
         return clock.monotonic() < invocation.acts_at() + LATE_BY / 2
-    if any(not stage.is_over() for stage in firing.stages):
+    if _do_hooks_run(firing):
         return False
     return firing.elapsed() < firing.timeline.grace_at or not firing.policy.is_waiting
+
+
+def _do_hooks_run(firing: Firing) -> bool:
+    return any(not stage.is_over() for stage in firing.stages)
 
 
 def _let_the_thread_run(invocation: Invocation, clock: Clock, ring: Callable[[], None]) -> None:
@@ -79,8 +98,22 @@ def _let_the_thread_run(invocation: Invocation, clock: Clock, ring: Callable[[],
 
     The kernel timer has nudged because the watchdog is late: C code holds the GIL, and this
     function, called from inside it, can release it. In this time hooks run, within their budget.
+
+    But the watchdog may be late because it has waited for a processor. The thread may then be
+    blocked in a call that a hook ends, so it is held for a turn only, unless it has computed since
+    the last one. Pinned by test_hook_ends_blocked_call_despite_late_watchdog.
     """
     until = clock.monotonic() + invocation.timeline().hook_budget + _LONGEST_LATE
-    while clock.monotonic() < until and not has_caught_up(invocation, clock):
+    firing = invocation.firing
+    computes = firing is not None and clock.thread_time() - firing.cpu_time > _COMPUTES
+    while (now := clock.monotonic()) < until and not has_caught_up(invocation, clock):
+        firing = invocation.firing
+        if not computes and firing is not None and _do_hooks_run(firing):
+            until = min(until, now + _TURN)
         ring()
         clock.pause(_YIELD)
+    firing = invocation.firing
+    if firing is not None:
+        # If the watchdog has seen a blocked thread, it was this one, waiting in here.
+        firing.looks_blocked = False
+        firing.cpu_time = clock.thread_time()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -14,10 +14,8 @@ from watchdog_lambda._engine.kernel_timers import LATE_BY
 from watchdog_lambda._engine.press import PUT_OFF_PERIOD
 from watchdog_lambda.errors import LambdaTimeout
 
-if TYPE_CHECKING:
-    from watchdog_lambda._engine.clock import Clock
-
 NOW = 100.0
+CPU = 7.0
 
 
 class StandingClock:
@@ -29,13 +27,17 @@ class StandingClock:
     def monotonic(self) -> float:
         return self.now
 
+    def thread_time(self) -> float:
+        return CPU
+
     def pause(self, seconds: float) -> None:
         self.now += seconds
 
 
-def make_firing(*, is_on_its_way: bool = False) -> Any:
+def make_firing(*stages: object, is_on_its_way: bool = False, cpu_time: float = math.inf) -> Any:
     return SimpleNamespace(
-        stages=[],
+        stages=stages,
+        cpu_time=cpu_time,
         elapsed=lambda: 1.0,
         timeline=SimpleNamespace(grace_at=2.0),
         looks_blocked=True,
@@ -69,6 +71,7 @@ def decided(
     ring: Any = lambda: None,
     timers: Any = Timers(),  # noqa: B008 - it is not read
     beside: tuple[Any, ...] = (),
+    clock: Any = None,
 ) -> tuple[BaseException | None, list[Any]]:
     """Return the result of `decide`, and the firings that were asked to land."""
     landed: list[Any] = []
@@ -80,7 +83,7 @@ def decided(
     monkeypatch.setattr(nudged, "of_thread", lambda _thread_id: invocations)
     monkeypatch.setattr(nudged, "watched", lambda: [(1, one) for one in invocations + beside])
     monkeypatch.setattr(nudged, "land", land)
-    clock: Clock = StandingClock()  # type: ignore[assignment] # As much of a clock as is asked for.
+    clock = clock or StandingClock()  # as much of a clock as is asked for
     return nudged.decide(sys._getframe(), clock, ring, timers), landed
 
 
@@ -166,3 +169,73 @@ def test_nudge_is_deferred_without_an_invocation(monkeypatch: pytest.MonkeyPatch
     decided(monkeypatch, timers=timers)
 
     assert timers.put_off_to == [math.inf]
+
+
+# ---- while hooks run ---------------------------------------------------------------------------
+
+BUDGET = 1.0
+
+
+class Hooks(SimpleNamespace):
+    """A stage of hooks that use up their budget."""
+
+    def __init__(self, clock: StandingClock) -> None:
+        super().__init__(is_over=lambda: clock.now >= NOW + BUDGET)
+
+
+def with_hooks(clock: StandingClock, cpu_time: float) -> Any:
+    one = make_invocation(make_firing(Hooks(clock), cpu_time=cpu_time))
+    one.timeline = lambda: SimpleNamespace(hook_budget=BUDGET)
+    return one
+
+
+@pytest.mark.parametrize("cpu_time", [math.inf, CPU, CPU - nudged._COMPUTES / 2])
+def test_thread_that_does_not_compute_is_held_for_a_turn(
+    monkeypatch: pytest.MonkeyPatch, cpu_time: float
+) -> None:
+    """A thread that does not compute goes on after a turn, and is nudged again soon.
+
+    It may be blocked in a call that a hook ends. No interrupt lands before the hooks have ended.
+    """
+    clock, timers = StandingClock(), Timers()
+    one = with_hooks(clock, cpu_time)
+
+    assert decided(monkeypatch, one, timers=timers, clock=clock) == (None, [])
+    assert clock.now == pytest.approx(NOW + nudged._TURN, abs=0.0011)
+    assert timers.put_off_to == [clock.now]
+    assert one.firing.cpu_time == CPU
+
+
+def test_thread_that_computes_is_held_until_hooks_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread that has computed since the last nudge may hold the GIL, so hooks get their time."""
+    clock, timers = StandingClock(), Timers()
+    one = with_hooks(clock, CPU - 2 * nudged._COMPUTES)
+
+    assert decided(monkeypatch, one, timers=timers, clock=clock) == (None, [one.firing])
+    assert clock.now == pytest.approx(NOW + BUDGET, abs=0.0011)
+    assert timers.put_off_to == []
+
+
+def test_turn_begins_with_the_hooks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The turn begins when the hooks do, however late the watchdog is."""
+    clock = StandingClock()
+    one = with_hooks(clock, math.inf)
+    firing, one.firing = one.firing, None
+
+    def ring() -> None:
+        if clock.now > NOW + 0.3:
+            one.firing = firing
+
+    assert decided(monkeypatch, one, ring=ring, clock=clock) == (None, [])
+    assert clock.now == pytest.approx(NOW + 0.3 + nudged._TURN, abs=0.0021)
+    assert firing.cpu_time == CPU
+
+
+def test_interrupt_of_another_limit_lands_while_hooks_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The hooks of one invocation do not hold back the interrupt of a block in the same thread."""
+    clock, block = StandingClock(), make_firing()
+    error = LambdaTimeout()
+
+    assert decided(
+        monkeypatch, with_hooks(clock, CPU), make_invocation(block), error=error, clock=clock
+    ) == (error, [block])

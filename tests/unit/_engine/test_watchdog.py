@@ -1217,6 +1217,7 @@ def caught_up(*stages: object) -> Any:
         elapsed=lambda: 7.0,
         timeline=SimpleNamespace(grace_at=7.0),
         policy=SimpleNamespace(is_waiting=False),
+        cpu_time=math.inf,
     )
 
 
@@ -1299,9 +1300,9 @@ def test_nudge_wait_for_the_watchdog_is_bounded(
 def test_nudge_waits_for_running_hooks(watched: Watched) -> None:
     """A nudge waits for running hooks before an interrupt lands."""
     one = under_way(invocation(), get_ident())
-    are_over = [False, False, False, True, True, True]
-    one.firing = caught_up(SimpleNamespace(is_over=lambda: are_over.pop(0)))
+    over_at = watched.fake.now + 0.0025
+    one.firing = caught_up(SimpleNamespace(is_over=lambda: watched.fake.now >= over_at))
 
     assert isinstance(nudged(watched), KeyError)
-    assert watched.fake.alarm.rung == 2
-    assert watched.fake.now > START
+    assert watched.fake.alarm.rung == 3
+    assert watched.fake.now == pytest.approx(over_at, abs=0.001)
