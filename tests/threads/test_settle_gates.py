@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dis
 import math
+import operator
 import sys
 import threading
 from collections import defaultdict
@@ -11,7 +13,16 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.support import BOUND, Context, eventually, landed_outside, plan
-from tests.threads.gates import Gate, GatedInjector, GatedNudge, SilentNudge, parts
+from tests.threads.gates import (
+    LONG,
+    Gate,
+    GatedInjector,
+    GatedNudge,
+    SilentNudge,
+    Soon,
+    let_time_pass,
+    parts,
+)
 from watchdog_lambda import LambdaTimeout, TimeLimitExceeded, Watchdog, time_limit
 from watchdog_lambda._cpython.delivery import Nudge, holding
 from watchdog_lambda._cpython.recursion import Room
@@ -22,6 +33,7 @@ from watchdog_lambda._engine.current import active
 from watchdog_lambda._engine.invocation import Invocation
 from watchdog_lambda._engine.limits import of_thread
 from watchdog_lambda._engine.nudged import has_caught_up
+from watchdog_lambda._engine.stage import Stage
 from watchdog_lambda._handler import guard
 from watchdog_lambda._process import process_watchdog
 
@@ -30,8 +42,6 @@ if TYPE_CHECKING:
     from types import FrameType
 
 RESULT = object()
-SHORT = 0.04
-"""The time in seconds of an invocation that fires soon."""
 
 
 def ready(watched: Callable[[Any, Any], object]) -> None:
@@ -75,7 +85,7 @@ def test_nudge_after_settle_does_nothing() -> None:
     ready(watched)
 
     with parts(nudge=GatedNudge(gate)):
-        result = watched("race", Context(SHORT))
+        result = watched("race", Soon())
         gate.open()
         assert gate.passed.wait(BOUND)
         landed = landed_outside()
@@ -101,7 +111,7 @@ def test_nudge_after_settle_does_not_reach_next_invocation() -> None:
     ready(watched)
 
     with parts(nudge=GatedNudge(gate)):
-        assert watched("race", Context(SHORT)) is RESULT
+        assert watched("race", Soon()) is RESULT
         assert watched("next", Context(60.0)) is RESULT
 
 
@@ -139,7 +149,7 @@ def test_timeout_beginning_at_handler_end_restores_recursion_limit(
     opener = threading.Thread(target=let_the_watchdog_go_on)
     opener.start()
 
-    assert watched("race", Context(SHORT)) is RESULT
+    assert watched("race", Soon()) is RESULT
 
     opener.join(BOUND)
     assert sys.getrecursionlimit() == limit
@@ -190,7 +200,7 @@ def test_no_package_instruction_lets_an_interrupt_land(ends_with: str) -> None:
     try:
         with parts(nudge=SilentNudge(gate)):
             try:
-                outcome = watched("race", Context(SHORT))
+                outcome = watched("race", Soon())
             except ValueError as error:
                 outcome = error
             finally:
@@ -238,13 +248,13 @@ def test_interrupt_lands_in_the_handlers_own_frame() -> None:
     ready(watched)
 
     with parts(nudge=SilentNudge(gate)):
-        assert watched("race", Context(SHORT)) is RESULT
+        assert watched("race", Soon()) is RESULT
 
     assert [type(decision) for decision in decisions] == [LambdaTimeout]
 
 
 @pytest.mark.usefixtures("blocked")
-@pytest.mark.parametrize("limit", [math.inf, SHORT / 2], ids=["invocation", "block"])
+@pytest.mark.parametrize("limit", [math.inf, 0.02], ids=["invocation", "block"])
 def test_nudge_in_finaliser_during_decision_is_deferred(
     monkeypatch: pytest.MonkeyPatch, limit: float
 ) -> None:
@@ -281,7 +291,7 @@ def test_nudge_in_finaliser_during_decision_is_deferred(
     ready(watched)
 
     with parts(nudge=SilentNudge(gate)):
-        assert watched("race", Context(SHORT)) is RESULT
+        assert watched("race", Soon()) is RESULT
 
     assert nested == [None]
     assert [type(decision) for decision in decisions] == [LambdaTimeout]
@@ -309,9 +319,7 @@ def test_late_injection_does_not_reach_next_invocation() -> None:
     opener = threading.Thread(target=open_once_closed)
     opener.start()
     with parts(injector=GatedInjector(gate)):
-        result, landed = on_a_worker(
-            lambda: guard(handler, plan(grace_period=0.01))({}, Context(SHORT))
-        )
+        result, landed = on_a_worker(lambda: guard(handler, plan(grace_period=0.01))({}, Soon()))
     opener.join(BOUND)
 
     assert gate.passed.is_set(), "no injection was made"
@@ -319,74 +327,83 @@ def test_late_injection_does_not_reach_next_invocation() -> None:
     assert landed == []
 
 
+class BlockedWorker:
+    """A worker whose last operation, a subscript, blocks until the watchdog has injected.
+
+    After a subscript CPython has no check point, while after a call it would have one in the
+    handler's own frame. The timeout begins once the worker is blocked.
+    """
+
+    def __init__(self) -> None:
+        self.gate = Gate()
+        self._lock = threading.Lock()
+        self._lock.acquire()
+        self.slot: defaultdict[object, bool] = defaultdict(self._lock.acquire)
+
+    def run(self, call: Callable[[], object]) -> tuple[object, list[BaseException]]:
+        """Run `call`, which subscripts the slot; return its outcome, and what landed after it."""
+        opener = threading.Thread(target=self._open_after)
+        opener.start()
+        with parts(injector=GatedInjector(self.gate, after=True)):
+            outcome, landed = on_a_worker(call)
+        opener.join(BOUND)
+        return outcome, landed
+
+    def _open_after(self) -> None:
+        eventually(self._blocked, "the worker to block")
+        for invocation in self._blocked():
+            let_time_pass(invocation, invocation.timeline().grace_at)
+        self.gate.wait_until_reached()
+        self.gate.open()
+        assert self.gate.passed.wait(BOUND)
+        self._lock.release()
+
+    @staticmethod
+    def _blocked() -> list[Invocation]:
+        """Return the invocation in whose thread a subscript has released the GIL."""
+        frames = sys._current_frames()
+        return [
+            invocation
+            for ident, invocation in list(active.items())
+            if invocation.is_open and ident in frames and is_at_a_subscript(frames[ident])
+        ]
+
+
+def is_at_a_subscript(frame: FrameType) -> bool:
+    operations = {each.offset: each.opname for each in dis.get_instructions(frame.f_code)}
+    return operations.get(frame.f_lasti) in {"BINARY_SUBSCR", "BINARY_OP"}
+
+
 @pytest.mark.untraced
 @pytest.mark.parametrize("ends_with", ["a result", "an error"])
 def test_injection_landing_in_settle_keeps_the_result(ends_with: str) -> None:
-    """An injection that lands in settle leaves the handler's result or error as it is.
-
-    It is made while the handler's last operation blocks: a subscript, after which CPython has no
-    check point, while after a call it would have one in the handler's own frame.
-    """
-    gate = Gate()
-    blocked = threading.Lock()
-    blocked.acquire()
+    """An injection that lands in settle leaves the handler's result or error as it is."""
+    blocked = BlockedWorker()
     own = ValueError("own")
 
     def handler(_event: object, _context: object) -> object:
-        slot: defaultdict[int, bool] = defaultdict(blocked.acquire)
-        slot[0]
+        blocked.slot[0]
         if ends_with == "an error":
             raise own
         return RESULT
 
-    def open_after() -> None:
-        gate.wait_until_reached()
-        gate.open()
-        assert gate.passed.wait(BOUND)
-        blocked.release()
-
-    opener = threading.Thread(target=open_after)
-    opener.start()
-    with parts(injector=GatedInjector(gate, after=True)):
-        outcome, landed = on_a_worker(
-            lambda: guard(handler, plan(grace_period=0.01))({}, Context(0.4))
-        )
-    opener.join(BOUND)
+    outcome, landed = blocked.run(lambda: guard(handler, plan())({}, Context(LONG)))
 
     assert outcome is (own if ends_with == "an error" else RESULT)
     assert landed == []
 
 
+@pytest.mark.untraced
 @pytest.mark.parametrize("form", ["function", "C callable"])
 def test_result_survives_injection_right_after_return(form: str) -> None:
     """A result is not lost to an injection right after it, even from a C callable."""
-    gate = Gate()
-    blocked = threading.Lock()
-    blocked.acquire()
+    blocked = BlockedWorker()
 
-    def function(_event: object, _context: object) -> object:
-        slot: defaultdict[int, bool] = defaultdict(blocked.acquire)
-        return slot[0]
+    def function(slot: dict[object, object], key: object) -> object:
+        return slot[key]
 
-    class Opaque(defaultdict[object, object]):
-        """A C callable: its subscript blocks, and returns the lock's answer."""
-
-    opaque = Opaque(blocked.acquire)
-    handler = function if form == "function" else (lambda event, _context: opaque[event])
-
-    def open_after() -> None:
-        gate.wait_until_reached()
-        gate.open()
-        assert gate.passed.wait(BOUND)
-        blocked.release()
-
-    opener = threading.Thread(target=open_after)
-    opener.start()
-    with parts(injector=GatedInjector(gate, after=True)):
-        outcome, landed = on_a_worker(
-            lambda: guard(handler, plan(grace_period=0.01))(0, Context(0.4))
-        )
-    opener.join(BOUND)
+    handler = guard(function if form == "function" else operator.getitem, plan())
+    outcome, landed = blocked.run(lambda: handler(blocked.slot, Context(LONG)))
 
     assert outcome is True
     assert landed == []
@@ -411,7 +428,7 @@ def test_no_stage_begins_after_settle(monkeypatch: pytest.MonkeyPatch) -> None:
         gate.wait_until_reached()
         return RESULT
 
-    assert handler({}, Context(SHORT)) is RESULT
+    assert handler({}, Soon()) is RESULT
     gate.open()
     eventually(lambda: not process_watchdog.escalations, "the watchdog to finish")
 
@@ -419,52 +436,69 @@ def test_no_stage_begins_after_settle(monkeypatch: pytest.MonkeyPatch) -> None:
     assert landed_outside() == []
 
 
-def test_settle_waits_for_running_hooks() -> None:
+def test_settle_waits_for_running_hooks(monkeypatch: pytest.MonkeyPatch) -> None:
     """A handler that ends while hooks run waits for the stage to end.
 
     Otherwise a half-run hook would continue in the next invocation.
     """
-    begun, returns, ended = threading.Event(), threading.Event(), threading.Event()
+    begun, waits, ended = threading.Event(), threading.Event(), threading.Event()
     later: list[str] = []
-    watchdog = Watchdog(grace_period=0.8, hook_budget=0.55)
+    watchdog = Watchdog(grace_period=LONG / 4)
     watchdog.shutdown_hook(lambda _details: later.append("second"))
+    real = Stage.wait
+
+    def wait(stage: Stage) -> None:
+        waits.set()
+        real(stage)
+
+    monkeypatch.setattr(Stage, "wait", wait)
 
     @watchdog.shutdown_hook
     def slow(_details: object) -> None:
         begun.set()
-        assert returns.wait(BOUND)
+        assert waits.wait(BOUND)
         threading.Event().wait(0.03)
         ended.set()
 
     @watchdog.watch
     def handler(_event: object, _context: object) -> object:
+        let_time_pass(active[threading.get_ident()], LONG * 3 / 4)
         assert begun.wait(BOUND)
-        returns.set()
         return RESULT
 
-    assert handler({}, Context(3.2)) is RESULT
+    assert handler({}, Context(LONG)) is RESULT
     assert ended.is_set()
     assert later == ["second"], "settle did not wait for the stage"
 
 
 def test_hanging_hook_delays_interrupt_by_its_budget_only() -> None:
     """A hook that hangs delays the interrupt by the hook budget only."""
-    release = threading.Event()
-    watchdog = Watchdog(grace_period=0.3, hook_budget=0.1)
-    watchdog.shutdown_hook(lambda _details: release.wait(BOUND))
+    begun, release = threading.Event(), threading.Event()
+    steps: list[str] = []
+    watchdog = Watchdog(grace_period=LONG / 4, hook_budget=LONG / 8)
+
+    @watchdog.shutdown_hook
+    def hangs(_details: object) -> None:
+        begun.set()
+        release.wait(BOUND)
 
     @watchdog.watch
     def handler(_event: object, _context: object) -> object:
+        invocation = active[threading.get_ident()]
         try:
+            let_time_pass(invocation, LONG * 3 / 4)
+            assert begun.wait(BOUND)
+            threading.Event().wait(0.03)
+            steps.append("the budget is used up")
+            let_time_pass(invocation, LONG * 7 / 8)
             threading.Event().wait(BOUND)
         except TimeoutError:
             return "caught"
         return None
 
-    context = Context(1.2)
     try:
-        assert handler({}, context) == "caught"
+        assert handler({}, Context(LONG)) == "caught"
     finally:
         release.set()
 
-    assert 100 < context.get_remaining_time_in_millis() < 220
+    assert steps, "the interrupt did not wait for the hook"
