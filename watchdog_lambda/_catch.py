@@ -47,12 +47,11 @@ class catch_timeout:  # noqa: N801 - used like a function
     details: TimeoutDetails | None
     """The state when the watchdog fired; None unless the timeout has ended the block."""
 
-    # The invocation that the block was entered in, and where.
-    _invocation: Invocation | None
-    _place: tuple[CodeType, int]
-
     def __init__(self) -> None:
         self.details = None
+        # The invocation that the block was entered in, and where.
+        self._invocation: Invocation | None = None
+        self._place: tuple[CodeType, int] | None = None
 
     def __bool__(self) -> bool:
         """Return whether the timeout has ended the block."""
@@ -63,9 +62,9 @@ class catch_timeout:  # noqa: N801 - used like a function
         invocation = self._invocation = invocation_of(get_ident())
         if invocation is not None:
             frame = sys._getframe(1)
-            self._place = (frame.f_code, frame.f_lasti)
+            place = self._place = (frame.f_code, frame.f_lasti)
             if invocation.firing is not None:
-                invocation.firing.policy.enters(self._place)
+                invocation.firing.policy.enters(place)
         return self
 
     def __exit__(

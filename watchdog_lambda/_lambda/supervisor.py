@@ -80,6 +80,7 @@ class Supervisor:
         self._passed_on: set[int] = set()  # signals; after the first no process is started again
         self._refused: Seen | None = None  # the invocation for which our answer was refused
         self._overdue: Seen | None = None  # an invocation found long after its deadline
+        self._waits_until = 0.0  # when to answer for that one, even if woken earlier
 
     def serve(self) -> socket | None:
         """Start the runtime's process whenever there is none.
@@ -161,7 +162,6 @@ class Supervisor:
             now = SystemClock.monotonic()
             if self._overdue is None or not seen.is_same(self._overdue):
                 self._overdue = seen
-                # When to answer for that one, even if woken earlier.
                 self._waits_until = now + OVERDUE_BY
             return self._waits_until - now
         return left - margin(seen.deadline - seen.opened_at)
