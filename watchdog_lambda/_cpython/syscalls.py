@@ -221,7 +221,7 @@ def _memory(address: int, size: int) -> bytes | None:
     if not address or size <= 0:
         return None
     try:
-        descriptor = os.open("/proc/self/mem", os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open("/proc/self/mem", os.O_RDONLY)
         try:
             content = os.pread(descriptor, size, address)
         finally:

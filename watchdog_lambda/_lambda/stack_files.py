@@ -72,7 +72,7 @@ class StackFiles:
     def _drop(self) -> None:
         """Redirect the files in a process that the handler forks: its crash is not ours."""
         try:
-            nowhere = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+            nowhere = os.open(os.devnull, os.O_WRONLY)
         except OSError:
             return
         for descriptor in (self._stuck, self._crash):
