@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from watchdog_lambda._cpython import tasks
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -50,10 +52,15 @@ class _StillSelector(selectors.DefaultSelector):
 
 @pytest.fixture
 def still() -> Iterator[StillLoop]:
-    """Return such a loop, and close it afterwards."""
+    """Return such a loop, and close it afterwards, with what a test has left unended."""
     loop = StillLoop()
     yield loop
     loop.close()
+    # Otherwise they would be closed at the interpreter's exit, when the tests' names are gone.
+    for parked in tasks._parked:
+        if isinstance(parked, asyncio.Task):
+            parked.get_coro().close()
+    tasks._parked.clear()
 
 
 BASE: Any = asyncio.BaseEventLoop
