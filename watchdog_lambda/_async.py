@@ -69,9 +69,10 @@ def as_function(handler: Callable[..., Any]) -> Callable[[Any, Any], Any]:
         if running_loop() is not None:
             # Refuse before starting anything that only our own loop could end.
             raise RuntimeError(
-                "a watched async handler runs on a loop of its own, and cannot be called where one "
-                "is running; make the test a plain def and call handler(event, context) as Lambda "
-                "does, or await handler.__wrapped__(event, context) to test it without the watchdog"
+                "a watched async handler runs on its own event loop, and cannot be called while "
+                "another one is running in the thread; make the test a plain def and call "
+                "handler(event, context) as Lambda does, or await "
+                "handler.__wrapped__(event, context) to test it without the watchdog"
             )
         loop = _loop()
         ident = get_ident()

@@ -161,7 +161,7 @@ class Settings:
         for variable, suggestion in read.unknown.items():
             warn_once(
                 ("setting", variable),
-                "%s is no setting of watchdog_lambda and has no effect; %s",
+                "%s is not a setting of watchdog_lambda and has no effect; %s",
                 ascii(variable)[1:-1],  # escaped, so that it stays on one line
                 suggestion,
             )

@@ -233,7 +233,7 @@ def _explain(context: object, remaining_ms: object) -> None:
         tells = hasattr(context, "get_remaining_time_in_millis")
         told = f"{repr(remaining_ms)[:100]} ms"
     except Exception:  # noqa: BLE001 - the user's property, or __repr__
-        tells, told = True, "not to be had"
+        tells, told = True, "unreadable"
     if tells:
         warn_once(
             ("remaining time", type(remaining_ms)),

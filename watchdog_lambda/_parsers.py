@@ -57,7 +57,7 @@ def option(name: str, value: object, table: Mapping[str, Setting]) -> Any:
     setting = table.get(name)
     if setting is None or not setting.is_option:
         options = [each.name for each in table.values() if each.is_option]
-        raise ConfigurationError(f"{source} is no option; {_suggestion(name, options)}")
+        raise ConfigurationError(f"{source} is not an option; {_suggestion(name, options)}")
     return parse(setting, value, source)
 
 
@@ -110,9 +110,7 @@ def _word(setting: Setting, value: object, source: str) -> str:
         return value.lower()
     successor = setting.gone.get(value.lower()) if isinstance(value, str) else None
     if successor is not None:
-        raise ConfigurationError(
-            f"{source} is gone, and {successor} takes its place; use {successor}"
-        )
+        raise ConfigurationError(f"{source} was replaced by {successor}; use {successor}")
     raise ConfigurationError(
         f"{source} is not one of {', '.join(setting.choices)}; "
         f"{_suggestion(str(value), setting.choices)}"
@@ -148,8 +146,8 @@ def _namespace(_setting: Setting, value: object, source: str) -> str:
     ):
         return value
     raise ConfigurationError(
-        f"{source} is no namespace that CloudWatch takes: at most 255 printable ASCII characters, "
-        "without AWS/ or a colon at the start; use for example 'Orders'"
+        f"{source} is not a namespace that CloudWatch accepts: at most 255 printable ASCII "
+        "characters, without AWS/ or a colon at the start; use for example 'Orders'"
     )
 
 
@@ -177,7 +175,8 @@ def _signal(_setting: Setting, value: object, source: str) -> str | int | None:
         if chosen in signal.valid_signals() and chosen not in _FORBIDDEN:
             return chosen
     raise ConfigurationError(
-        f"{source} is no signal that can serve as the nudge; use auto, none, SIGURG or SIGRTMIN+3"
+        f"{source} is not a signal that can be used as the nudge; "
+        "use auto, none, SIGURG or SIGRTMIN+3"
     )
 
 

@@ -162,8 +162,8 @@ def _require_plain(function: object, what: str, arguments: str) -> None:
         # Its coroutine would be dropped, and the record would say that all went well.
         call = f"{_short_name(function)}({arguments})"
         raise ConfigurationError(
-            f"{what}({hook_name(function)}): an async function, and no event loop to run it; give "
-            f"it a plain one, for example {_as_lambda(arguments)}: asyncio.run({call})"
+            f"{what}({hook_name(function)}): an async function, but there is no event loop to run "
+            f"it; use a plain one, for example {_as_lambda(arguments)}: asyncio.run({call})"
         )
 
 

@@ -114,7 +114,7 @@ class time_limit:  # noqa: N801 - used like a function
 
         task = current_task()
         if task is None:
-            raise RuntimeError("async with time_limit(): there is no task to be cancelled")
+            raise RuntimeError("async with time_limit(): there is no task to cancel")
         self._cancels = task.cancelling()
         self._begin(task)
         return self
@@ -126,7 +126,7 @@ class time_limit:  # noqa: N801 - used like a function
 
     def _begin(self, task: Task[Any] | None) -> None:
         if self._limit is not None:
-            raise RuntimeError("a time_limit is used once; make another one for another block")
+            raise RuntimeError("a time_limit can be used only once; make a new one for each block")
         seconds = self._seconds
         if seconds <= 0:
             self.expired = True

@@ -134,7 +134,7 @@ def test_text_output_has_timeline_drawn_to_scale() -> None:
 @pytest.mark.parametrize(
     ("arguments", "settings", "warning"),
     [
-        ((), {"GRACE": "1"}, "WATCHDOG_LAMBDA_GRACE is no setting"),
+        ((), {"GRACE": "1"}, "WATCHDOG_LAMBDA_GRACE is not a setting"),
         ((), {"grace_period": "1"}, "did you mean WATCHDOG_LAMBDA_GRACE_PERIOD"),
         (
             ("--timeout", "6"),
@@ -168,7 +168,7 @@ def test_late_stage_is_noted() -> None:
 
     assert found["exit_status"] == 0
     [note] = findings(found, "note")
-    assert "(checked.warn) is later than the grace period's begin, 12 s before" in note
+    assert "(checked.warn) is later than the start of the grace period, 12 s before" in note
 
 
 @pytest.mark.parametrize("recycle", ["auto", "never"])
@@ -379,9 +379,9 @@ def test_template_supplies_timeout_and_caller(
 @pytest.mark.parametrize(
     ("handler", "text", "problem"),
     [
-        ("odd.handler", TEMPLATE, "it has 3 functions, of which 3 may be meant"),
+        ("odd.handler", TEMPLATE, "it has 3 functions, of which 3 could be meant"),
         ("scenes.handler", TEMPLATE, "the function's Timeout is not a number"),
-        ("scenes.handler", "{}", "it has 0 functions, of which none may be meant"),
+        ("scenes.handler", "{}", "it has 0 functions, of which none could be meant"),
         ("scenes.handler", "[1, 2", "cannot be read: "),
         ("scenes.handler", "{1", "cannot be read: "),
     ],

@@ -106,7 +106,10 @@ def test_crash_is_shown_with_the_callers_error(more: dict[str, Any], words: str)
 
     assert (outcome_of(found), EXIT_STATUS[outcome_of(found)]) == ("crashed", 1)
     assert in_words(found, 3.0) == (
-        f"crashed after 1.25 s: {words}; the caller has an error, and a fresh process serves on",
+        (
+            f"crashed after 1.25 s: {words}; the caller has an error, and a fresh process serves "
+            "the next event"
+        ),
         "red",
     )
 

@@ -348,7 +348,7 @@ def test_earlier_of_timeout_and_setting_applies() -> None:
     assert (earlier.timeout, later.timeout) == (30.0, 60.0)
     assert not any("TIMEOUT=" in text for text in texts(earlier, "note"))
     assert (
-        "TIMEOUT=90 is later than the function's own timeout of 60 s: it has no effect unless the "
+        "TIMEOUT=90 is longer than the function's own timeout of 60 s: it has no effect unless the "
         "context gives no time"
     ) in texts(later, "note")
 

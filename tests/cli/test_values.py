@@ -43,7 +43,7 @@ def test_env_file_is_parsed(tmp_path: Path) -> None:
     ("parse", "text", "message"),
     [
         (values.event, "{", "neither JSON .* nor a file"),
-        (values.event, "[NaN]", "NaN is Python's, and no JSON"),
+        (values.event, "[NaN]", "NaN is valid in Python, but not in JSON"),
         (values.seconds, "0", "use for example 3 or 0.5"),
         (values.seconds, "nan", "above 0, up to 900"),
         (values.seconds, "901", "'901'"),

@@ -551,7 +551,10 @@ def test_supervise_falls_back_to_exit_if_another_thread_runs(tmp_path: Path) -> 
         started(tmp_path, api, environment={"PYTHONPATH": paths}) as function,
     ):
         assert api.invoke(LOOK).body["supervisor"] == os.getpid()
-        said = "LAST_RESORT=supervise cannot be had, exit takes its place: 2 threads run already"
+        said = (
+            "LAST_RESORT=supervise is not available, so exit is used instead: "
+            "2 threads are already running"
+        )
         assert function.log.count(said) == 1
 
 
@@ -565,7 +568,7 @@ def test_decorator_alone_starts_no_supervisor(tmp_path: Path) -> None:
         ) as function,
     ):
         assert api.invoke(LOOK).body["supervisor"] == os.getpid()
-        said = "exit takes its place: only the entrypoint, which Lambda imports before the handler"
+        said = "exit is used instead: only the entrypoint, which Lambda imports before the handler"
         assert function.log.count(said) == 1
 
 

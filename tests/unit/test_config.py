@@ -96,7 +96,7 @@ def test_every_variable_is_read() -> None:
         ("LAST_CALL", "", None),
         ("LAST_CALL", "0", "for example 0.5"),
         ("LAST_RESORT", "reboot", "report, exit, supervise"),
-        ("LAST_RESORT", "restart", "is gone, and supervise takes its place; use supervise"),
+        ("LAST_RESORT", "restart", "was replaced by supervise; use supervise"),
         ("WAKE_SIGNAL", "SIGKILL", "use auto, none, SIGURG or SIGRTMIN+3"),
         ("WAKE_SIGNAL", "SIGALRM", "use auto, none, SIGURG or SIGRTMIN+3"),
         ("WAKE_SIGNAL", "SIGSEGV", "use auto, none, SIGURG or SIGRTMIN+3"),
@@ -236,7 +236,7 @@ def test_unknown_name_gives_one_warning_with_a_suggestion(
 
     messages = [record.getMessage() for record in caplog.records]
     assert len(messages) == 1
-    assert messages[0].startswith("WATCHDOG_LAMBDA_GRACE_PERIODE is no setting")
+    assert messages[0].startswith("WATCHDOG_LAMBDA_GRACE_PERIODE is not a setting")
     assert "did you mean WATCHDOG_LAMBDA_GRACE_PERIOD?" in messages[0]
 
 
@@ -279,7 +279,7 @@ def test_environment_hook_budget_adapts_to_grace_period_in_code(
         ({"grace_period": "soon"}, "grace_period='soon'"),
         ({"grace_period": True}, "grace_period=True"),
         ({"grace": 2.0}, "did you mean grace_period?"),
-        ({"handler": "app.handler"}, "handler='app.handler' is no option"),
+        ({"handler": "app.handler"}, "handler='app.handler' is not an option"),
         ({"interrupt": "never"}, "timeout-error, base, none"),
     ],
 )
@@ -338,7 +338,7 @@ def test_async_fallback_or_sandbox_hook_is_refused() -> None:
 
     register: Callable[[Any], object]
     for register in (sandbox_shutdown_hook, watched, owned):
-        with pytest.raises(ConfigurationError, match=r"flush.*give it a plain one"):
+        with pytest.raises(ConfigurationError, match=r"flush.*use a plain one"):
             register(flush)
 
 

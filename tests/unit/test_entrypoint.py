@@ -72,7 +72,7 @@ def test_bad_setting_is_shown_without_import_frames(
         return error
 
     in_code: Any = start("entry_bad.handler")
-    assert str(in_code) == "grace=2 is no option; did you mean grace_period?"
+    assert str(in_code) == "grace=2 is not an option; did you mean grace_period?"
     assert len(in_code.trace) == 1
     assert "entry_bad.py" in in_code.trace[0]
     monkeypatch.setenv("WATCHDOG_LAMBDA_GRACE_PERIOD", "2s")

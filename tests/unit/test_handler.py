@@ -328,8 +328,8 @@ class NoProperty:
     [
         (Remaining("soon"), "remaining time is 'soon' ms; set WATCHDOG_LAMBDA_TIMEOUT"),
         (Remaining(Endless()), f"remaining time is {'x' * 100} ms; set"),
-        (Remaining(Unspeakable()), "remaining time is not to be had; set"),
-        (NoProperty(), "remaining time is not to be had; set"),
+        (Remaining(Unspeakable()), "remaining time is unreadable; set"),
+        (NoProperty(), "remaining time is unreadable; set"),
         (object(), "the context, object, has no get_remaining_time_in_millis()"),
     ],
 )

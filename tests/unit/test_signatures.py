@@ -224,16 +224,13 @@ def test_sandbox_hook_takes_no_arguments() -> None:
         (
             lambda: watch(fallback=later),
             (
-                "no event loop to run it; give it a plain one, "
+                "no event loop to run it; use a plain one, "
                 "for example lambda details: asyncio.run(later(details))"
             ),
         ),
         (
             lambda: sandbox_shutdown_hook(later),
-            (
-                "no event loop to run it; give it a plain one, "
-                "for example lambda: asyncio.run(later())"
-            ),
+            ("no event loop to run it; use a plain one, for example lambda: asyncio.run(later())"),
         ),
     ],
 )

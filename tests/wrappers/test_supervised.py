@@ -27,7 +27,7 @@ __all__ = ["tls"]
 pytestmark = pytest.mark.wrappers
 
 SUPERVISE: Final = {"WATCHDOG_LAMBDA_LAST_RESORT": "supervise"}
-REFUSED: Final = "LAST_RESORT=supervise cannot be had, exit takes its place"
+REFUSED: Final = "LAST_RESORT=supervise is not available, so exit is used instead"
 
 
 def assert_keeps_serving_after(emulator: Emulator, do: str, error: str) -> None:
@@ -63,7 +63,7 @@ def test_vendor_wrapper_works_under_supervisor(
         refused = [line.text for line in emulator.lines if REFUSED in line.text]
         if vendor.has_threads and order == "watchdog inside of it":
             assert len(refused) == 1
-            assert "2 threads run already" in refused[0]
+            assert "2 threads are already running" in refused[0]
             return
         assert refused == []
         for do, error in (("crash", "RuntimeCrash"), ("hold", "LambdaTimeout")):

@@ -76,7 +76,7 @@ class Nudge:
             self.refusal = None
             return
         self.refusal = (
-            "every signal that could serve is in use"
+            "every usable signal is in use"
             if wanted == "auto"
             else f"signal {int(wanted)} is in use"
         )

@@ -84,7 +84,7 @@ class DaemonThread:
                 self._thread_id = start_new_thread(self._run, ())
             if not isinstance(start_new_thread, BuiltinFunctionType):
                 self._complain(
-                    "threads are not threads any more; "
+                    "gevent has replaced threads with greenlets; "
                     "import watchdog_lambda before gevent.monkey.patch_all()"
                 )
         except (RuntimeError, ImportError) as error:
@@ -160,4 +160,6 @@ def _require_main_interpreter() -> None:
             return
         is_main = interpreters.get_current() == interpreters.get_main()
     if not is_main:
-        raise RuntimeError("in a sub-interpreter, which could not be ended any more")
+        raise RuntimeError(
+            "in a sub-interpreter, which could not end while the watchdog's thread runs in it"
+        )

@@ -123,7 +123,7 @@ class WatchdogThread(DaemonThread):
             warn_once(
                 "no nudge",
                 "blocked calls are not interrupted: no nudge (%s); "
-                "leave WATCHDOG_LAMBDA_WAKE_SIGNAL out, or name a signal that nobody handles",
+                "leave WATCHDOG_LAMBDA_WAKE_SIGNAL out, or name a signal that has no handler",
                 self.nudge.refusal,
             )
 

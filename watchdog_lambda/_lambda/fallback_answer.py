@@ -34,7 +34,7 @@ def make_fallback(firing: Firing, left: float) -> tuple[tuple[bytes, str] | None
     try:
         call = call_bounded(make, left * FALLBACK_SHARE)
     except RuntimeError:
-        return None, " (no thread for the fallback)"
+        return None, " (no thread could be started for the fallback)"
     if call.has_returned:
         return call.result, ""
     if call.error:

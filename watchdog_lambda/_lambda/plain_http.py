@@ -134,7 +134,7 @@ class PlainApi:
             lines.append(f"Content-Length: {len(body)}")
         lines += [f"{name}: {value}" for name, value in headers.items()]
         if " " in path or not all(map(str.isprintable, lines)):
-            raise ValueError(f"not to be sent by HTTP: {lines!r}")  # an identifier may be anything
+            raise ValueError(f"cannot be sent by HTTP: {lines!r}")  # an identifier may be anything
         return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1", "replace")
 
 
@@ -157,13 +157,13 @@ class Event:
         try:
             return self._read()
         except ValueError as error:
-            raise OSError(f"no HTTP answer: {error}") from error
+            raise OSError(f"not an HTTP response: {error}") from error
 
     def _read(self) -> bytes:
         first, *lines = self._until(b"\r\n\r\n").decode("latin-1").split("\r\n")
         words = first.split()
         if len(words) < 2 or not words[1].isdecimal():
-            raise OSError(f"no HTTP answer: {first[:60]!r}")
+            raise OSError(f"not an HTTP response: {first[:60]!r}")
         self.status = int(words[1])
         for line in lines:
             name, _, value = line.partition(":")

@@ -155,7 +155,7 @@ def before_next_event(action: Callable[[], object]) -> str | None:
     """
     runtime: Any = sys.modules.get("awslambdaric.lambda_runtime_client")
     if runtime is None:
-        return "the runtime is none of awslambdaric's"
+        return "the runtime is not awslambdaric's"
     base = runtime.BaseLambdaRuntimeClient
     wait = base.wait_next_invocation
 

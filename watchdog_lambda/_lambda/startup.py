@@ -183,7 +183,7 @@ def _supervise(
 
 
 def _refused(why: str) -> bool:
-    logger().warning("LAST_RESORT=supervise cannot be had, exit takes its place: %s", why)
+    logger().warning("LAST_RESORT=supervise is not available, so exit is used instead: %s", why)
     return False
 
 

@@ -46,7 +46,9 @@ def refusal() -> str | None:
         _kernel()
     except Refusal as error:
         return str(error)
-    return None if hasattr(os, "memfd_create") else "no files in memory (memfd_create)"
+    return (
+        None if hasattr(os, "memfd_create") else "in-memory files (memfd_create) are not available"
+    )
 
 
 def _kernel() -> Kernel:
@@ -65,7 +67,7 @@ def _check_threads() -> None:
         raise Refusal(f"no /proc: {error}") from error
     if threads > 1:
         raise Refusal(
-            f"{threads} threads run already, and a fork would take one of them along; "
+            f"{threads} threads are already running, and a fork would copy only one of them; "
             "start them in the handler's module"
         )
 
@@ -106,7 +108,7 @@ def begin(address: str, settings: Settings, environ: MutableMapping[str, str]) -
         if os.getpid() != parent:
             raise
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        raise Refusal(f"no process can be had: {error}") from error
+        raise Refusal(f"no process can be started: {error}") from error
     # From here on this is the runtime's process.
     kernel.end_with_parent(signal.SIGKILL)
     if os.getppid() != parent:

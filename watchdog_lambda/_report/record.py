@@ -89,20 +89,20 @@ def obstacle(firing: Firing, outcome: str) -> str | None:
         elif nudge.number is None or nudge.is_ours():
             why = "the handler is not on the main thread"
         else:
-            why = "somebody has taken the wake signal over"
+            why = "other code has taken over the wake signal"
         return f"no nudge ({why}): an interrupt lands only once a blocked call has returned"
     if firing.delivery == "nudge" or firing.invocation.plan.settings.interrupt == "none":
         return None
     if not firing.may_interrupt:
         return (
             "a durable function: an interrupt's error would be final, while Lambda retries "
-            "after a timeout; set INTERRUPT to have it all the same"
+            "after a timeout; set INTERRUPT to be interrupted anyway"
         )
     if firing.policy.is_waiting:
         if outcome == "stuck":
-            return "C code held the GIL: the watchdog has come to run only now"
+            return "C code held the GIL, so the watchdog could not run until now"
         return "the handler ended before an interrupt was due"
-    return f"no means to interrupt: no nudge ({firing.services.nudge.refusal}), no ctypes"
+    return f"nothing can interrupt it: no nudge ({firing.services.nudge.refusal}), no ctypes"
 
 
 def dumps(record: dict[str, Any]) -> str:

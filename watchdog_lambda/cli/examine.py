@@ -60,7 +60,7 @@ def examine(
 def _read_settings(report: Report, environ: Mapping[str, str], sources: Mapping[str, str]) -> None:
     read = Reading(environ, SETTINGS)
     for variable, suggestion in sorted(read.unknown.items()):
-        report.add("warning", f"{variable} is no setting and has no effect; {suggestion}")
+        report.add("warning", f"{variable} is not a setting and has no effect; {suggestion}")
     for name, setting in SETTINGS.items():
         value: object = setting.default
         source = "default"
@@ -146,13 +146,13 @@ def _find_supervisor(report: Report) -> None:
     if why is None:
         report.add(
             "note",
-            "LAST_RESORT=supervise: a second process answers for crashes, too; it takes some 8 ms "
-            "of a processor and 4 MB at each cold start, and must find no other thread running",
+            "LAST_RESORT=supervise: a second process answers for crashes, too; it takes about 8 ms "
+            "of CPU time and 4 MB at each cold start, and no other thread may be running then",
         )
     else:
         report.add(
             "warning",
-            f"LAST_RESORT=supervise cannot be had here, and exit takes its place: {why}",
+            f"LAST_RESORT=supervise is not available here, so exit is used instead: {why}",
         )
 
 

@@ -75,8 +75,8 @@ def find_handler(
     if isinstance(handler, type) and not issubclass(handler, _JSON):
         report.add(
             "error",
-            f"{name} is a class: calling it makes an instance, which is no answer; name a function "
-            "of event and context, or an instance that can be called",
+            f"{name} is a class: calling it makes an instance, which is not an answer; name a "
+            "function of event and context, or an instance that can be called",
         )
         return None
     report.handler = _described(name, handler)

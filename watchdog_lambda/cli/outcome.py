@@ -78,7 +78,7 @@ def phases(invocation: Invocation, timeout: float) -> list[Phase]:
     start = 0.0
     if invocation.init_counts and invocation.init_seconds is not None:
         start = min(invocation.init_seconds, invocation.seconds, timeout)
-        found.append(Phase("init", 0.0, start, "counts, as the emulator has it"))
+        found.append(Phase("init", 0.0, start, "counted, as in the emulator"))
     answered = timeout if invocation.kind == "killed" else min(invocation.seconds, timeout)
     if invocation.record is None:
         found.append(Phase("running", start, answered, _seconds(answered - start)))
@@ -193,7 +193,7 @@ def in_words(invocation: Invocation, timeout: float) -> tuple[str, str]:
         return f"failed {after}: {invocation.error_type}", "red"
     if outcome == "crashed" and invocation.crash is not None:
         text = f"crashed after {_seconds(invocation.seconds)}: {crash_in_words(invocation.crash)}"
-        return f"{text}; the caller has an error, and a fresh process serves on", "red"
+        return f"{text}; the caller has an error, and a fresh process serves the next event", "red"
     what = "an answer" if invocation.kind == "response" else "an error"
     words = f"timed out and caught: the caller has {what} {after}, {spare}"
     failed = invocation.record and invocation.record[1].get("fallback_error")

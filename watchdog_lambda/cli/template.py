@@ -64,8 +64,8 @@ def _in_template(path: Path, handler: str | None) -> Deadlines:
     if len(chosen) != 1:
         raise CannotRun(
             f"--template {path}: it has {len(functions)} functions, of which "
-            f"{len(chosen) if len(functions) > 1 else 'none'} may be meant; name a handler that "
-            "just one of them has, or give --timeout and --caller-timeout instead"
+            f"{len(chosen) if len(functions) > 1 else 'none'} could be meant; name a handler that "
+            "only one of them has, or give --timeout and --caller-timeout instead"
         )
     parameters = _mapping(document.get("Parameters"))
     timeout = _seconds(chosen[0].get("Timeout", DEFAULT_TIMEOUT), parameters)

@@ -29,7 +29,7 @@ def draw_up(report: Report, timeout: float, plan: Plan | None) -> None:
         if settings.timeout > timeout:
             report.add(
                 "note",
-                f"TIMEOUT={settings.timeout:g} is later than the function's own timeout of "
+                f"TIMEOUT={settings.timeout:g} is longer than the function's own timeout of "
                 f"{timeout:g} s: it has no effect unless the context gives no time",
             )
     timeline = report.timeline = Timeline(
@@ -92,7 +92,7 @@ def _look_at_stage(report: Report, timeline: Timeline, before: float, names: lis
         # Only a note: a hook that replaces the handler's own cleanup may want exactly this.
         report.add(
             "note",
-            f"before={before:g} ({who}) is later than the grace period's begin, "
+            f"before={before:g} ({who}) is later than the start of the grace period, "
             f"{timeline.grace_period:g} s before the hard deadline: it runs only if the handler "
             "has not ended by then",
         )

@@ -36,7 +36,7 @@ def event(text: str) -> bytes:
 
 
 def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is Python's, and no JSON")
+    raise ValueError(f"{constant} is valid in Python, but not in JSON")
 
 
 def _json(text: str, source: str) -> bytes:

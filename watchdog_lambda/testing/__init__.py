@@ -187,8 +187,8 @@ def _end(travel: TimeTravel) -> None:
     __tracebackhide__ = True
     travel.go_to(travel.timeline.limit)
     raise ClockError(
-        "expire(): the hard deadline has passed, and no interrupt lands any more: last call's has "
-        "been caught, and its cleanup goes on. Lambda would kill the process here"
+        "expire(): the hard deadline has passed, and no more interrupts land: the handler has "
+        "caught last call's, and is still cleaning up. Lambda would kill the process here"
     )
 
 

@@ -87,7 +87,7 @@ def have_done(call: Callable[[], None], own: Invocation | None) -> None:
     else:
         process_watchdog._alarm.ring()
     if not done.acquire(True, BOUND):
-        raise ClockError("time does not pass: the watchdog thread does not run")
+        raise ClockError("time does not pass: the watchdog thread is not running")
     if failures:
         raise failures[0]
 

@@ -115,7 +115,7 @@ class TimeTravel:
         """Return the reason why an interrupt has not landed, for the message about it."""
         firing = self.invocation.firing
         why = None if firing is None else obstacle(firing, "stuck")
-        return why or "the watchdog thread has not come to it"
+        return why or "the watchdog thread has not acted yet"
 
     def realign(self, after: float | None) -> None:
         """Remove the real time that the landing took: it counts as `after` seconds from the start.

@@ -81,7 +81,7 @@ def test_ignored_signal_counts_as_used(signals: Signals) -> None:
     none.install("auto")
 
     assert last.number == signal.SIGRTMAX
-    assert (none.number, none.refusal) == (None, "every signal that could serve is in use")
+    assert (none.number, none.refusal) == (None, "every usable signal is in use")
 
 
 def test_only_the_chosen_signal_is_tried(signals: Signals) -> None:

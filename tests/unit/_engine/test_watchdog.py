@@ -248,7 +248,7 @@ def test_every_invocation_rings_until_one_was_on_the_main_thread(watched: Watche
 
 NO_NUDGE = (
     "blocked calls are not interrupted: no nudge (no signal is free); "
-    "leave WATCHDOG_LAMBDA_WAKE_SIGNAL out, or name a signal that nobody handles"
+    "leave WATCHDOG_LAMBDA_WAKE_SIGNAL out, or name a signal that has no handler"
 )
 
 

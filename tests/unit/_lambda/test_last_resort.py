@@ -359,7 +359,7 @@ def test_fallback_is_not_called_without_a_thread(scene: Scene) -> None:
         scene.act()
 
     assert scene.posted[0][0] == "error"
-    assert scene.reported == [("stuck", NOW, "exit (no thread for the fallback)")]
+    assert scene.reported == [("stuck", NOW, "exit (no thread could be started for the fallback)")]
 
 
 # ---- the start ---------------------------------------------------------------------------------

@@ -38,7 +38,7 @@ def test_request_id_cannot_forge_a_request(path: str, headers: dict[str, str]) -
     """
     with (
         socket.create_server(("127.0.0.1", 0)) as silent,
-        pytest.raises(ValueError, match="not to be sent by HTTP"),
+        pytest.raises(ValueError, match="cannot be sent by HTTP"),
     ):
         PlainApi(f"127.0.0.1:{silent.getsockname()[1]}").post(path, b"{}", headers, 1.0)
 

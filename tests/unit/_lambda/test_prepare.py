@@ -240,11 +240,14 @@ def test_unavailable_supervisor_is_logged_and_exit_is_used(
 
     Exit is used instead, and the extension is registered.
     """
-    supervised("2 threads run already")
+    supervised("2 threads are already running")
     prepare_first(last_resort="supervise", sigterm="1")
     prepare_first(last_resort="supervise", sigterm="1")
 
-    said = "LAST_RESORT=supervise cannot be had, exit takes its place: 2 threads run already"
+    said = (
+        "LAST_RESORT=supervise is not available, so exit is used instead: "
+        "2 threads are already running"
+    )
     assert [record.getMessage() for record in caplog.records] == [said]
     assert type(fresh.last_resort).__name__ == "Exit"
     assert (extension.asked, extension.is_open) == (1, True)
@@ -257,7 +260,9 @@ def test_missing_module_makes_supervisor_unavailable(
     monkeypatch.setitem(sys.modules, supervise.__name__, None)
     prepare_first(last_resort="supervise")
 
-    assert "LAST_RESORT=supervise cannot be had, exit takes its place: import of " in caplog.text
+    assert (
+        "LAST_RESORT=supervise is not available, so exit is used instead: import of " in caplog.text
+    )
     assert type(fresh.last_resort).__name__ == "Exit"
 
 
@@ -272,7 +277,7 @@ def test_only_the_entrypoint_starts_a_supervisor(
     prepare(last_resort="supervise")
 
     assert supervision.asked == []
-    assert "exit takes its place: only the entrypoint" in caplog.text
+    assert "exit is used instead: only the entrypoint" in caplog.text
 
 
 @pytest.mark.parametrize("refusal", [None, "no fork"])

@@ -378,7 +378,7 @@ def test_child_process_and_other_runtime_do_not_restart(
         b"this is a child process"
     )
     monkeypatch.delitem(sys.modules, "awslambdaric.lambda_runtime_client")
-    assert start.before_next_event(1e6) == "the runtime is none of awslambdaric's"
+    assert start.before_next_event(1e6) == "the runtime is not awslambdaric's"
 
 
 PREPARE = """

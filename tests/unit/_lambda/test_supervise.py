@@ -51,7 +51,9 @@ def test_no_supervisor_with_more_than_one_thread(monkeypatch: pytest.MonkeyPatch
     """With more than one thread there is no supervisor. A fork would not copy the other threads."""
     monkeypatch.setattr(supervise, "threads_of_this_process", lambda: 2)
 
-    assert refused().startswith("2 threads run already, and a fork would take one of them along")
+    assert refused().startswith(
+        "2 threads are already running, and a fork would copy only one of them"
+    )
 
 
 def test_no_supervisor_without_proc(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,12 +114,12 @@ def test_no_supervisor_without_memfd(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(os, "memfd_create")
 
     assert "memfd_create" in refused()
-    assert supervise.refusal() == "no files in memory (memfd_create)"
+    assert supervise.refusal() == "in-memory files (memfd_create) are not available"
 
 
 def test_no_supervisor_if_fork_fails() -> None:
     """If no process can be started, because of the limit, there is no supervisor."""
-    assert refused() == "no process can be had: [Errno 11] try again"
+    assert refused() == "no process can be started: [Errno 11] try again"
 
 
 def test_wait_ends_with_signal_or_interruption() -> None:

@@ -164,7 +164,7 @@ INJECTED = "no nudge ({}): an interrupt lands only once a blocked call has retur
         (
             {"delivery": "injection", "services": SimpleNamespace(nudge=nudge(ours=False))},
             "raised",
-            INJECTED.format("somebody has taken the wake signal over"),
+            INJECTED.format("other code has taken over the wake signal"),
         ),
         (
             {"delivery": "injection", "services": SimpleNamespace(nudge=nudge(refusal="in use"))},
@@ -175,7 +175,7 @@ INJECTED = "no nudge ({}): an interrupt lands only once a blocked call has retur
         (
             {"delivery": "none", "services": SimpleNamespace(nudge=nudge(refusal="in use"))},
             "stuck",
-            "no means to interrupt: no nudge (in use), no ctypes",
+            "nothing can interrupt it: no nudge (in use), no ctypes",
         ),
     ],
 )
@@ -189,7 +189,7 @@ def test_obstacle_names_the_reason(changed: dict[str, Any], outcome: str, said: 
 @pytest.mark.parametrize(
     ("outcome", "said"),
     [
-        ("stuck", "C code held the GIL: the watchdog has come to run only now"),
+        ("stuck", "C code held the GIL, so the watchdog could not run until now"),
         ("returned", "the handler ended before an interrupt was due"),
     ],
 )

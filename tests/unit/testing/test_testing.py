@@ -1129,7 +1129,7 @@ def test_expire_raises_if_the_watchdog_does_not_run(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(process_watchdog, "pending_calls", Lost())
 
-    with pytest.raises(ClockError, match="the watchdog thread does not run"):
+    with pytest.raises(ClockError, match="the watchdog thread is not running"):
         watch(lambda _e, _c: expire())({}, FakeContext())
 
 
