@@ -277,6 +277,38 @@ def test_many_invocations_never_wake_the_thread() -> None:
     assert int(counted.stdout) == 0
 
 
+LAZY = """
+import sys, time
+from watchdog_lambda import LambdaTimeout, watch
+from tests.support import Context
+
+def ours():
+    return {name for name in list(sys.modules) if name.startswith("watchdog_lambda")}
+
+def handler(event, context):
+    before = ours()
+    try:
+        time.sleep(30)
+    except LambdaTimeout:
+        return ours() - before
+
+print(watch(handler)({}, Context(2.0)))
+"""
+
+
+def test_no_module_is_imported_at_a_timeout() -> None:
+    """All modules are loaded before, also if Python 3.15 and later are told to import lazily."""
+    done = subprocess.run(
+        [sys.executable, "-X", "lazy_imports=all", "-c", LAZY],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+    assert done.stdout.splitlines()[-1:] == ["set()"], done.stderr
+
+
 # ---- freeze and thaw ---------------------------------------------------------------------------
 
 

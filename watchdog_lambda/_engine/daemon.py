@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import _thread
 import os
+import sys
+import types
 from _thread import RLock, allocate_lock, start_new_thread
 from types import BuiltinFunctionType
 
@@ -74,6 +76,7 @@ class DaemonThread:
                 _require_main_interpreter()
                 _require_gil()
                 self.preload()
+                _resolve_lazy_imports()
                 if not self._is_fork_safe:
                     os.register_at_fork(after_in_child=self._after_fork)
                     self._is_fork_safe = (
@@ -135,6 +138,28 @@ class DaemonThread:
                     break
         finally:
             living.release()
+
+
+def _resolve_lazy_imports() -> None:
+    """Load what this package's modules import lazily, as all do with ``-X lazy_imports=all``.
+
+    Otherwise the nudge's handler would import its own modules, the next nudge could come in the
+    middle of that, and the handler would get an ImportError instead of its interrupt. Pinned by
+    test_no_module_is_imported_at_a_timeout.
+    """
+    lazy = getattr(types, "LazyImportType", None)
+    if lazy is None:  # before Python 3.15
+        return
+    package = __name__.partition(".")[0]
+    resolved: set[str] = set()
+    while names := [  # pragma: no cover - from Python 3.15 on
+        name for name in list(sys.modules) if name.startswith(package) and name not in resolved
+    ]:
+        resolved.update(names)
+        for module in map(sys.modules.__getitem__, names):
+            for name, value in list(vars(module).items()):
+                if type(value) is lazy:
+                    getattr(module, name)
 
 
 def _require_gil() -> None:
