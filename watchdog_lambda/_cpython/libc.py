@@ -62,8 +62,16 @@ def function(name: str, *argument_types: object, library: str | None = None) -> 
     return result
 
 
-_open, _close = function("open", Bytes, Int), function("close", Int)
-_read = function("read", Int, Pointer, UnsignedLong)
+# In place of the functions of ``os``, which release the GIL. An error is a result of -1 here.
+close, lseek = function("close", Int), function("lseek", Int, UnsignedLong, Int)
+_open, _read = function("open", Bytes, Int), function("read", Int, Pointer, UnsignedLong)
+_pread = function("pread", Int, Bytes, UnsignedLong, UnsignedLong)
+try:
+    _memfd_create: Callable[..., int] | None = function("memfd_create", Bytes, Int)
+except OSError:  # glibc before 2.27
+    _memfd_create = None
+
+_MFD_CLOEXEC = 1
 
 _ROOM = 64 * 8
 """Bytes of ``Words``."""
@@ -82,5 +90,17 @@ def content_of(path: str) -> bytes:
         room = Words()
         while (count := _read(descriptor, address(room), _ROOM)) > 0:
             content += bytes(room)[:count]
-        _close(descriptor)
+        close(descriptor)
     return content
+
+
+def memfd_create(name: str) -> int:
+    """Do what ``os.memfd_create`` does, with the GIL kept; and raise what it raises."""
+    descriptor = -1 if _memfd_create is None else _memfd_create(name.encode(), _MFD_CLOEXEC)
+    return descriptor if descriptor >= 0 else os.memfd_create(name)
+
+
+def pread(descriptor: int, size: int, offset: int) -> bytes:
+    """Do what ``os.pread`` does, with the GIL kept; empty if that is not possible."""
+    content = bytes(max(size, 0))  # new, and nobody else's, so the kernel can write to it
+    return content[: max(_pread(descriptor, content, size, offset), 0)]

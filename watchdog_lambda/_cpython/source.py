@@ -1,16 +1,16 @@
-"""Tells whose code a frame is, and names places in it, from file names and stacks only.
-
-The functions are pure, and used only once the watchdog has fired.
-"""
+"""Tells whose code a frame is, and names places in it, from file names and stacks only."""
 
 from __future__ import annotations
 
 import os
 import sys
+from functools import lru_cache
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from types import CodeType, FrameType, TracebackType
+    from typing import Any
 
     from .stacks import Place, Stack
 
@@ -65,7 +65,7 @@ class SourceMap:
     flat into the task root, as in Lambda's zip files and images).
     """
 
-    def __init__(self, path: list[str]) -> None:
+    def __init__(self, path: Iterable[str]) -> None:
         roots = {entry.rstrip(os.sep) + os.sep for entry in path}
         # The longest first: a root may be inside another one.
         self._roots = sorted(roots, key=len, reverse=True)
@@ -86,10 +86,7 @@ class SourceMap:
 
     def name(self, filename: str) -> str:
         """Return the file's name relative to its entry in ``sys.path``."""
-        for root in self._roots:
-            if filename.startswith(root):
-                return filename[len(root) :]
-        return filename
+        return next((filename[len(r) :] for r in self._roots if filename.startswith(r)), filename)
 
     def place(self, file: str, line: int, function: str) -> str:
         return f"{shown(self.name(file))}:{line} ({shown(function)})" if function else shown(file)
@@ -126,8 +123,7 @@ class SourceMap:
     def location(self, stack: Stack) -> str:
         """Name the innermost frame of the user's own code, or the innermost of all if none is."""
         stack = of_the_handler(stack)
-        own = (entry for entry in stack if self.is_own(entry[0]))
-        chosen = next(own, stack[0] if stack else None)
+        chosen = next((e for e in stack if self.is_own(e[0])), stack[0] if stack else None)
         return "" if chosen is None else self.place(*chosen)
 
     def places(self, stack: Stack) -> tuple[str, ...]:
@@ -152,9 +148,7 @@ class SourceMap:
         return frozenset()
 
     def _decide(self, filename: str) -> bool:
-        if filename.startswith("<"):
-            return False  # frozen or generated
-        if filename.startswith((PACKAGE, _LAYERS, _RUNTIME)):
+        if filename.startswith(("<", PACKAGE, _LAYERS, _RUNTIME)):  # "<": frozen or generated
             return False
         if any(part in filename for part in _INSTALLED) or filename.startswith(STDLIB):
             return False
@@ -167,10 +161,15 @@ class SourceMap:
     def _installed_in(self, root: str) -> frozenset[str]:
         names = self._distributions.get(root)
         if names is None:
+            # Imports have listed the folder already, for what runs from it. os.listdir() releases
+            # the GIL for each entry, and each time every thread that computes gets a turn.
+            finder: Any = sys.path_importer_cache.get(root[:-1])
+            is_known = type(finder).__name__ == "FileFinder"
+            entries: Iterable[str] = getattr(finder, "_path_cache", ()) if is_known else ()
             try:
-                entries = os.listdir(root)
+                entries = entries or os.listdir(root)
             except OSError:
-                entries = []
+                pass
             names = self._distributions[root] = frozenset(
                 entry.split("-", 1)[0].lower() for entry in entries if entry.endswith(".dist-info")
             )
@@ -208,9 +207,8 @@ def trim(traceback: TracebackType | None) -> TracebackType | None:
         if not entry.tb_frame.f_code.co_filename.startswith(PACKAGE):
             last = entry
         entry = entry.tb_next
-    if last is None:
-        return traceback
-    last.tb_next = None
+    if last is not None:
+        last.tb_next = None
     return traceback
 
 
@@ -233,9 +231,20 @@ def place_of(error: BaseException) -> str:
 
 def current_path() -> list[str]:
     """Return the current ``sys.path``, with the working directory spelt out."""
+    # Users also put Path objects there, which imports ignore.
+    path = [entry for entry in sys.path if isinstance(entry, str)]
+    if "" not in path:
+        return path  # without os.getcwd(), which releases the GIL
     try:
         here = os.getcwd()
     except OSError:  # it has been removed
         here = os.sep
-    # Users also put Path objects there, which imports ignore.
-    return [entry or here for entry in sys.path if isinstance(entry, str)]
+    return [entry or here for entry in path]
+
+
+def current_source() -> SourceMap:
+    """Return the map for the current ``sys.path``: the same one until the path changes."""
+    return _latest_source(tuple(current_path()))
+
+
+_latest_source = lru_cache(1)(SourceMap)

@@ -28,10 +28,16 @@ if TYPE_CHECKING:
     Stack = list[Place]
     """The place of each frame, innermost first."""
 
+    from typing import Any
+
 MOST_OWN_FRAMES = 1000
 """The most frames of a walked stack: a handler can be a million deep."""
 
 _reserves: list[ReserveFile] = []
+
+# Replaced by libc, which keeps the GIL: after each call of os, every thread that computes gets a
+# turn before this one. Pinned by test_stacks_are_taken_without_releasing_the_gil.
+_calls: Any = os
 
 
 class ReserveFile:
@@ -60,9 +66,12 @@ class ReserveFile:
 
 def preload() -> None:
     """Import now what must not be imported during a timeout, and open the reserve file."""
-    import faulthandler  # noqa: PLC0415
-
-    del faulthandler  # it only has to be loaded
+    global _calls  # noqa: PLW0603
+    __import__("faulthandler")  # it only has to be loaded
+    try:
+        from . import libc as _calls  # noqa: PLC0415
+    except ImportError:
+        pass  # in isolated sub-interpreters
     if not _reserves:
         try:
             _reserves.append(ReserveFile())
@@ -124,7 +133,8 @@ def has_other_interpreters() -> bool:
 def stack_in(text: str) -> Stack:
     """Return the first stack in the output of ``faulthandler``. Thread: any."""
     none: Stack = []
-    return next((stack for stack in _stacks_in(text) if stack), none)
+    sections = map(_frames_in, text.split("(most recent call first):\n"))
+    return next((stack for stack in sections if stack), none)
 
 
 def frame_of(thread_id: int) -> FrameType | None:
@@ -176,7 +186,7 @@ def _text() -> str:
         try:
             return _dump(descriptor)
         finally:
-            os.close(descriptor)
+            _calls.close(descriptor)
     except OSError:
         pass
     try:
@@ -189,14 +199,14 @@ def _dump(descriptor: int) -> str:
     import faulthandler  # noqa: PLC0415 - preloaded
 
     faulthandler.dump_traceback(file=descriptor, all_threads=True)
-    size = os.lseek(descriptor, 0, os.SEEK_CUR)
-    return os.pread(descriptor, size, 0).decode("ascii", "replace")
+    size = _calls.lseek(descriptor, 0, os.SEEK_CUR)
+    return str(_calls.pread(descriptor, size, 0), "ascii", "replace")
 
 
 def _new_file() -> int:
     """Open a file. A pipe may be too small for a thousand threads: nothing reads it meanwhile."""
     try:
-        return os.memfd_create("watchdog_lambda")
+        descriptor: int = _calls.memfd_create("watchdog_lambda")
     except (AttributeError, OSError) as error:
         if getattr(error, "errno", None) in {errno.EMFILE, errno.ENFILE}:
             raise
@@ -204,6 +214,7 @@ def _new_file() -> int:
 
         with tempfile.TemporaryFile() as file:
             return os.dup(file.fileno())
+    return descriptor
 
 
 def _identity(descriptor: int) -> tuple[int, ...]:
@@ -215,30 +226,24 @@ def _identity(descriptor: int) -> tuple[int, ...]:
 def _parse(text: str) -> dict[int, Stack]:
     """Parse ``faulthandler``'s dump of all threads, by thread id."""
     stacks: dict[int, Stack] = {}
+    parsed: dict[str, Stack] = {}  # by text: the idle threads of a pool all have the same one
+    for section in text.split("\n\n"):
+        heading, _, frames = section.partition("\n")
+        if heading.startswith(("Thread 0x", "Current thread 0x")):
+            ident = int(heading[heading.index("0x") :].split(maxsplit=1)[0], 16)
+            if frames not in parsed:
+                parsed[frames] = _frames_in(frames)
+            stacks[ident] = parsed[frames]
+    return stacks
+
+
+def _frames_in(text: str) -> Stack:
     stack: Stack = []
     for line in text.splitlines():
-        if line.startswith(("Thread 0x", "Current thread 0x")):
-            ident = line[line.index("0x") :].split(maxsplit=1)[0]
-            stack = stacks[int(ident, 16)] = []
-        else:
-            _add_frame(stack, line)
-    return stacks
-
-
-def _stacks_in(text: str) -> list[Stack]:
-    stacks: list[Stack] = [[]]
-    for line in text.splitlines():
-        if line.endswith("(most recent call first):"):
-            stacks.append([])
-        else:
-            _add_frame(stacks[-1], line)
-    return stacks
-
-
-def _add_frame(stack: Stack, line: str) -> None:
-    if line.startswith('  File "'):
-        file, _, rest = line[8:].rpartition('", line ')
-        number, _, function = rest.partition(" in ")
-        stack.append((file, int(number) if number.isdecimal() else 0, function))
-    elif line.startswith("  ..."):
-        stack.append(("...", 0, ""))
+        if line.startswith('  File "'):
+            file, _, rest = line[8:].rpartition('", line ')
+            number, _, function = rest.partition(" in ")
+            stack.append((file, int(number) if number.isdecimal() else 0, function))
+        elif line.startswith("  ..."):
+            stack.append(("...", 0, ""))
+    return stack

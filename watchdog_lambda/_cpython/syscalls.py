@@ -19,6 +19,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+MACHINE = os.uname().machine  # asked once: it releases the GIL
 _X86_64 = {
     0: "read",
     1: "write",
@@ -142,7 +143,7 @@ class Blocked:
 
 def blocked_in(native_id: int) -> Blocked | None:
     """Return the call of interest that a thread is blocked in now; None if it is in none."""
-    names = NAMES.get(os.uname().machine)
+    names = NAMES.get(MACHINE)
     line = read(f"/proc/self/task/{native_id}/syscall").split()
     if names is None or len(line) < 7:
         return None  # "running", or no such file

@@ -54,7 +54,7 @@ from _thread import RLock
 
 from watchdog_lambda._cpython.delivery import holding
 from watchdog_lambda._cpython.recursion import Room
-from watchdog_lambda._cpython.source import SourceMap, current_path
+from watchdog_lambda._cpython.source import current_source
 from watchdog_lambda.errors import prepared
 
 from .clock import Stopwatch
@@ -130,7 +130,7 @@ class Firing:
         self.services = services
         self.stopwatch = Stopwatch(services.clock, invocation.start)
         self.timeline = invocation.timeline()
-        self.code = SourceMap(current_path())
+        self.code = current_source()
         self.policy = InterruptPolicy(
             invocation, thread_id, self.timeline, self.code, self.stopwatch
         )

@@ -19,7 +19,7 @@ import sys
 
 from watchdog_lambda._config import SAMPLES_SHARE
 from watchdog_lambda._cpython.loops import with_awaited
-from watchdog_lambda._cpython.source import SourceMap, current_path
+from watchdog_lambda._cpython.source import SourceMap, current_source
 from watchdog_lambda._cpython.stacks import gc_paused, has_other_interpreters, stack_of
 
 from .current import active, under_way
@@ -50,14 +50,12 @@ MOST_FRAMES = 100
 class Sampling:
     """The samples of all current invocations. Thread: watchdog."""
 
-    __slots__ = ("_path", "_report", "_source", "_under_way")
+    __slots__ = ("_report", "_source", "_under_way")
 
     def __init__(self, report: Report) -> None:
         self._report = report
         self._under_way: dict[Invocation, Samples] = {}
-        # Kept, because it lists folders; renewed when the path has changed.
         self._source = SourceMap([])
-        self._path: list[str] = []
 
     def look(self, invocation: Invocation, thread_id: int, now: float) -> float:
         """Take a sample if one is due at the instant `now`. Return when the next one is due.
@@ -77,9 +75,7 @@ class Sampling:
         timeline = invocation.timeline()
         first = timeline.limit * SAMPLES_SHARE
         samples.spread(first, timeline.grace_at, invocation.plan.settings.samples)
-        path = current_path()
-        if path != self._path:
-            self._path, self._source = path, SourceMap(path)
+        self._source = current_source()
         after = now - invocation.start
         if after + ROUNDING >= samples.next_at:
             self._take(samples, after)

@@ -51,8 +51,11 @@ def other_stacks(code: SourceMap, stacks: dict[int, Stack]) -> dict[str, tuple[s
     # Do not call threading.enumerate(), which takes a lock that user code can hold.
     named: dict[int, Any] = getattr(sys.modules.get("threading"), "_active", {})
     others: dict[str, tuple[str, ...]] = {}
+    written: dict[int, tuple[str, ...]] = {}  # threads of a pool can share a stack
     for ident, stack in stacks.items():
-        places = code.places(stack)[-MOST_THREAD_FRAMES:]
+        if id(stack) not in written:
+            written[id(stack)] = code.places(stack)[-MOST_THREAD_FRAMES:]
+        places = written[id(stack)]
         if not places or ident == get_ident():
             continue
         if len(others) == MOST_THREADS:

@@ -53,6 +53,7 @@ def test_temporary_file_is_used_without_memfd(monkeypatch: pytest.MonkeyPatch) -
         raise OSError("not permitted")
 
     monkeypatch.setattr(os, "memfd_create", refuse)
+    monkeypatch.setattr(stacks, "_calls", os)
     before = set(os.listdir("/proc/self/fd"))  # noqa: PTH208
 
     assert all_stacks(threading.get_ident())[threading.get_ident()]
@@ -141,6 +142,17 @@ def test_faulthandler_output_is_parsed() -> None:
         0x7F8B588F16C0: [("/task/a, line 3.py", 12, "<lambda>"), ("...", 0, "")],
         0xFF: [],
     }
+
+
+def test_threads_in_one_place_share_a_stack() -> None:
+    """The same stack, as of a pool's idle threads, is parsed only once."""
+    frames = '  File "/task/app.py", line 12 in wait'
+    heads = [f"Thread 0x{ident} (most recent call first):\n" for ident in ("1", "2")]
+
+    stacks = _parse("\n\n".join(head + frames for head in heads))
+
+    assert stacks == {1: [("/task/app.py", 12, "wait")], 2: [("/task/app.py", 12, "wait")]}
+    assert stacks[1] is stacks[2]
 
 
 @pytest.mark.parametrize(

@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import threading
 import time
-from types import SimpleNamespace
 
 import pytest
 
 from tests.support import BOUND, eventually
+from watchdog_lambda._cpython import syscalls
 from watchdog_lambda._cpython.waiting import _tells_of_a_wait, main_is_blocked
 
-REST = b"0x7ffd 0x7f01"
+REST = "0x7ffd 0x7f01"
 FUTEXES = {"x86_64": 202, "aarch64": 98}
 """The numbers in the kernel's ``unistd.h``."""
 
@@ -20,27 +20,27 @@ FUTEXES = {"x86_64": 202, "aarch64": 98}
 @pytest.mark.parametrize(
     ("line", "waits"),
     [
-        (b"running\n", False),
-        (b"", False),
-        (b"-1 0x7ffd 0x7f01\n", False),
-        (b"7 0x1 0x1 0xffffffff 0x0 0x0 0x0 " + REST, True),
-        (b"0 0x3 0x0 0x0 0x0 0x0 0x0 " + REST, True),
-        (b"FUTEX 0x55 0x189 0x0 0x0 0x0 0xffffffff " + REST, True),
-        (b"FUTEX 0x55 0x189 0x0 0x7ff0 0x0 0xffffffff " + REST, False),
-        (b"FUTEX 0x55 0x80 0x2 0x0 0x0 0x0 " + REST, False),
+        ("running\n", False),
+        ("", False),
+        ("-1 0x7ffd 0x7f01\n", False),
+        ("7 0x1 0x1 0xffffffff 0x0 0x0 0x0 " + REST, True),
+        ("0 0x3 0x0 0x0 0x0 0x0 0x0 " + REST, True),
+        ("FUTEX 0x55 0x189 0x0 0x0 0x0 0xffffffff " + REST, True),
+        ("FUTEX 0x55 0x189 0x0 0x7ff0 0x0 0xffffffff " + REST, False),
+        ("FUTEX 0x55 0x80 0x2 0x0 0x0 0x0 " + REST, False),
     ],
 )
 @pytest.mark.parametrize("machine", FUTEXES)
 def test_system_call_is_a_wait_unless_possibly_for_the_gil(
     machine: str,
-    line: bytes,
+    line: str,
     waits: bool,  # noqa: FBT001
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A system call is a wait, except a lock with a timeout or a mutex, which may be the GIL's."""
-    monkeypatch.setattr(os, "uname", lambda: SimpleNamespace(machine=machine))
+    monkeypatch.setattr(syscalls, "MACHINE", machine)
 
-    assert _tells_of_a_wait(line.replace(b"FUTEX", b"%d" % FUTEXES[machine])) is waits
+    assert _tells_of_a_wait(line.replace("FUTEX", str(FUTEXES[machine]))) is waits
 
 
 def looked_at(is_over: threading.Event) -> bool:
@@ -122,11 +122,7 @@ def test_thread_without_kernel_data_counts_as_not_blocked(monkeypatch: pytest.Mo
 
     The file is missing in some sandboxes, the clock on other systems.
     """
-
-    def refuse(*_: object) -> int:
-        raise OSError
-
-    monkeypatch.setattr(os, "open", refuse)
+    monkeypatch.setattr(syscalls, "read", lambda _path: "")
     assert main_is_blocked(threading.get_ident()) is False
     monkeypatch.delattr(time, "pthread_getcpuclockid")
     assert main_is_blocked(threading.get_ident()) is False

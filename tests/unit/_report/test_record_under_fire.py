@@ -342,6 +342,7 @@ def no_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
         raise OSError(errno.EMFILE, "Too many open files")
 
     monkeypatch.setattr(os, "memfd_create", refuse)
+    monkeypatch.setattr(_stacks, "_calls", os)
 
 
 @pytest.mark.usefixtures("no_descriptors")
