@@ -30,6 +30,8 @@ from watchdog_lambda import LambdaTimeout, _report, watch
 from watchdog_lambda._engine import daemon
 from watchdog_lambda._engine.current import active, invocation_of, under_way
 from watchdog_lambda._engine.invocation import Invocation
+from watchdog_lambda._engine.kernel_timers import NEAR
+from watchdog_lambda._engine.sampling import LATEST, PATIENCE
 from watchdog_lambda._engine.watchdog import WatchdogThread
 from watchdog_lambda._handler import guard
 from watchdog_lambda._process import process_watchdog
@@ -62,7 +64,8 @@ def registered() -> Iterator[dict[int, Invocation]]:
 class Observed(WatchdogThread):
     """A watchdog whose loop the test runs, and that calls back when `wake_at` is stored."""
 
-    def __init__(self, clock: FakeClock) -> None:
+    def __init__(self, clock: FakeClock, late: float = 0.0) -> None:
+        self.late = late  # by how much each wait is longer than asked for
         self.at_store: list[Callable[[], None]] = []
         self.waits: list[float] = []
         self._published = math.inf
@@ -84,7 +87,7 @@ class Observed(WatchdogThread):
 
         def wait(seconds: float) -> bool:
             self.waits.append(seconds)
-            clock.advance(seconds)
+            clock.advance(seconds + self.late)
             self._goes_on = len(self.waits) < waits
             return self._goes_on
 
@@ -125,7 +128,7 @@ class Timers:
     def __getattr__(self, name: str) -> Any:
         def ask(*given: float) -> float:
             self.asked.append(name)
-            return given[0] if given else 0.0
+            return given[0] - given[2] if name == "set" else 0.0
 
         return ask
 
@@ -143,12 +146,35 @@ def test_samples_do_not_reset_kernel_timers(registered: dict[int, Invocation]) -
     observed.live_once(clock, waits=4)
 
     # Two looks show the same place, which is that of no thread; so one is skipped.
-    assert observed.waits == [8.0, 1.0, 2.0, 1.0]
-    assert (observed.wake_at, observed.acts_at) == (one.start + 12.0, one.start + 12.0)
-    assert one.due == one.start + 12.0
+    assert observed.waits == pytest.approx([8.0, 1.0, 2.0, 1.0 - NEAR])
+    near_at = one.start + 12.0 - NEAR
+    assert (observed.wake_at, observed.acts_at) == (near_at, one.start + 12.0)
+    assert one.due == near_at
     assert timers.asked == ["rest", "choose", "set"] * 2, (
         "the timers were set for other looks as well"
     )
+
+
+@pytest.mark.parametrize(
+    ("late", "near"), [(0.0, NEAR), (0.01, NEAR), (0.1, 0.3), (9.0, 0.75 * PATIENCE * LATEST)]
+)
+def test_thread_wakes_as_early_as_it_has_been_late(
+    registered: dict[int, Invocation], late: float, near: float
+) -> None:
+    """The later the thread has woken for samples, the earlier it wakes before it acts.
+
+    Beside busy threads it wakes late each time. The wait for the first sample does not count: it
+    may have begun in another invocation, with a frozen sandbox in between.
+    """
+    clock = FakeClock()
+    observed = Observed(clock, late=late)
+    observed.kernel_timers = Timers()  # type: ignore[assignment]
+    active[-1] = Invocation(plan(grace_period=30.0, samples=4), None, None, clock.now, 90.0, 0.0)
+    active[-1].reschedule()
+
+    observed.live_once(clock, waits=4)  # the last one is the end of the loop
+
+    assert observed._sampling.near == pytest.approx(near)
 
 
 @pytest.mark.parametrize("where", ["other thread", "same thread"])

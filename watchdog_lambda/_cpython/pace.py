@@ -18,7 +18,8 @@ QUICK = 0.0005
 class Pace:
     """The switch interval of this process.
 
-    Thread: the watchdog's only, and the main thread in a child of fork.
+    Thread: the watchdog's. The main thread only quickens, and then rings the watchdog, which
+    relaxes; in a child of fork it relaxes.
     """
 
     __slots__ = ("_usual",)

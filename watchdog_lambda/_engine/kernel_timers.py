@@ -131,11 +131,12 @@ class KernelTimers:
         self.dump_for = self._nudge_for = None
         self.next_at = -math.inf
 
-    def set(self, acts_at: float, stale_at: float = math.inf) -> float:
+    def set(self, acts_at: float, stale_at: float = math.inf, near: float = NEAR) -> float:
         """Make the kernel act if the thread does not wake at `acts_at`.
 
         `stale_at` is the earliest instant of an invocation that has not begun yet. Returns when the
-        thread should check once more that `acts_at` is right; infinity if that is near.
+        thread should check once more that `acts_at` is right, which is `near` seconds before it;
+        infinity if that is past.
 
         Thread: the one that is about to sleep.
         """
@@ -143,7 +144,7 @@ class KernelTimers:
         if timer is None or dump is None:
             return acts_at
         now = self._clock.monotonic()
-        is_near = acts_at - now <= NEAR
+        is_near = acts_at - now <= near
         if timer.available:
             if self._nudge.is_ours():
                 timer.set(min(acts_at, stale_at) - now + LATE_BY, LATE_BY)
@@ -161,7 +162,7 @@ class KernelTimers:
             # that was not set yet.
             self.dump_for = None
             dump.close()
-        return math.inf if is_near else acts_at - NEAR
+        return math.inf if is_near else acts_at - near
 
     def _set_dump(
         self, dump: StackDumpTimer, timeline: Timeline | None, now: float, *, is_open: bool

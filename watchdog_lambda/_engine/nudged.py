@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import FrameType
 
+    from watchdog_lambda._cpython.pace import Pace
+
     from .clock import Clock
     from .invocation import Firing, Invocation
     from .kernel_timers import KernelTimers
@@ -34,7 +36,11 @@ _COMPUTES = 0.001
 
 
 def decide(
-    frame: FrameType | None, clock: Clock, ring: Callable[[], None], kernel_timers: KernelTimers
+    frame: FrameType | None,
+    clock: Clock,
+    ring: Callable[[], None],
+    pace: Pace,
+    kernel_timers: KernelTimers,
 ) -> BaseException | None:
     """Return the interrupt to raise in `frame`; None if nothing is due there.
 
@@ -49,7 +55,7 @@ def decide(
         if not invocation.is_open:
             continue
         if not has_caught_up(invocation, clock):
-            _let_the_thread_run(invocation, clock, ring)
+            _let_the_thread_run(invocation, clock, ring, pace)
         firing = invocation.firing
         if firing is None:
             continue
@@ -93,7 +99,9 @@ def _do_hooks_run(firing: Firing) -> bool:
     return any(not stage.is_over() for stage in firing.stages)
 
 
-def _let_the_thread_run(invocation: Invocation, clock: Clock, ring: Callable[[], None]) -> None:
+def _let_the_thread_run(
+    invocation: Invocation, clock: Clock, ring: Callable[[], None], pace: Pace
+) -> None:
     """Release the GIL until the watchdog has done what is due before the interrupt.
 
     The kernel timer has nudged because the watchdog is late: C code holds the GIL, and this
@@ -110,6 +118,9 @@ def _let_the_thread_run(invocation: Invocation, clock: Clock, ring: Callable[[],
         firing = invocation.firing
         if not computes and firing is not None and _do_hooks_run(firing):
             until = min(until, now + _TURN)
+        # The other threads' turns come before the watchdog's. Ring last: then it restores the pace
+        # even if it has looked in between.
+        pace.quicken()
         ring()
         clock.pause(_YIELD)
     firing = invocation.firing

@@ -23,6 +23,7 @@ from watchdog_lambda._cpython.source import SourceMap, current_source
 from watchdog_lambda._cpython.stacks import gc_paused, has_other_interpreters, stack_of
 
 from .current import active, under_way
+from .kernel_timers import NEAR
 from .samples import ROUNDING, Samples, places
 
 TYPE_CHECKING = False
@@ -46,16 +47,25 @@ if TYPE_CHECKING:
 MOST_FRAMES = 100
 """How many frames of a stack are examined, from the innermost on."""
 
+PATIENCE = 4
+"""How many times its average wait for the GIL the thread wakes before it acts. Which of the waiting
+threads is next is chance, so one wait in 50 is longer than that."""
+
+LATEST = 0.25
+"""Seconds. No wait counts for more, so that the thread begins a second early at most."""
+
 
 class Sampling:
     """The samples of all current invocations. Thread: watchdog."""
 
-    __slots__ = ("_report", "_source", "_under_way")
+    __slots__ = ("_late", "_report", "_source", "_under_way", "near")
 
     def __init__(self, report: Report) -> None:
         self._report = report
         self._under_way: dict[Invocation, Samples] = {}
         self._source = SourceMap([])
+        self._late = 0.0  # by how many seconds the thread wakes too late, averaged
+        self.near = NEAR  # how many seconds before it acts the thread looks once more
 
     def look(self, invocation: Invocation, thread_id: int, now: float) -> float:
         """Take a sample if one is due at the instant `now`. Return when the next one is due.
@@ -93,15 +103,22 @@ class Sampling:
         known = [*self._under_way.items()]
         one, samples = known[0] if len(known) == 1 else (None, None)
         while alarm.wait(wakes_at - now()):
-            if wakes_at >= until or one is None or samples is None or one.firing is not None:
+            woken_at = now()
+            if one is None or samples is None or not one.is_open or one.firing is not None:
                 return
-            after = now() - one.start
+            # Not where the invocation has ended: then the sandbox may have been frozen.
+            self._late = (self._late + min(max(woken_at - wakes_at, 0.0), LATEST)) / 2
+            self.near = max(NEAR, PATIENCE * self._late)
+            last = until - self.near
+            if woken_at >= last:
+                return
+            after = woken_at - one.start
             if after + ROUNDING >= samples.next_at:
                 self._take(samples, after)
             # As in the thread's own loop: store, then look whether an invocation was armed in
             # between, which may not have rung. Pinned by
             # test_invocation_armed_during_sample_is_not_missed.
-            thread.wake_at = one.due = wakes_at = min(one.start + samples.next_at, until)
+            thread.wake_at = one.due = wakes_at = min(one.start + samples.next_at, last)
             if not one.is_open or (len(active) > 1 and len(under_way()) > 1):
                 return
 

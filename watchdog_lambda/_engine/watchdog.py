@@ -161,10 +161,10 @@ class WatchdogThread(DaemonThread):
                 i.due < earliest and i.is_open and i.firing is None for _, i in watched()
             ):
                 continue
-            near_at = self.kernel_timers.set(acts_at, hint)
+            near_at = self.kernel_timers.set(acts_at, hint, self._sampling.near)
             if near_at > acts_at:
                 self._pace.quicken()
-            doze_to = min(acts_at, near_at) if self._has_met_main and hint >= acts_at else -math.inf
+            doze_to = acts_at if self._has_met_main and hint >= acts_at else -math.inf
             self._sampling.doze(self, self._alarm, min(earliest, near_at), doze_to)
 
     def _look(self) -> float:
@@ -244,7 +244,7 @@ class WatchdogThread(DaemonThread):
     def _decide(self, frame: FrameType | None) -> BaseException | None:
         """Return the error to raise there. Thread: a handler's, in the middle of anything."""
         try:
-            return decide(frame, self.clock, self._alarm.ring, self.kernel_timers)
+            return decide(frame, self.clock, self._alarm.ring, self._pace, self.kernel_timers)
         except MemoryError:  # do not raise it in the handler; the next nudge has the ballast
             self._ballast = None
             return None

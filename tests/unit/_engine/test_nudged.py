@@ -64,6 +64,15 @@ class Timers:
         self.put_off = self.put_off_to.append
 
 
+class Pace:
+    """Records whether the switch interval is short."""
+
+    is_quick = False
+
+    def quicken(self) -> None:
+        self.is_quick = True
+
+
 def decided(
     monkeypatch: pytest.MonkeyPatch,
     *invocations: Any,
@@ -72,6 +81,7 @@ def decided(
     timers: Any = Timers(),  # noqa: B008 - it is not read
     beside: tuple[Any, ...] = (),
     clock: Any = None,
+    pace: Any = Pace(),  # noqa: B008 - it is not read
 ) -> tuple[BaseException | None, list[Any]]:
     """Return the result of `decide`, and the firings that were asked to land."""
     landed: list[Any] = []
@@ -84,7 +94,7 @@ def decided(
     monkeypatch.setattr(nudged, "watched", lambda: [(1, one) for one in invocations + beside])
     monkeypatch.setattr(nudged, "land", land)
     clock = clock or StandingClock()  # as much of a clock as is asked for
-    return nudged.decide(sys._getframe(), clock, ring, timers), landed
+    return nudged.decide(sys._getframe(), clock, ring, pace, timers), landed
 
 
 def test_next_invocation_is_asked_if_one_is_not_due(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,6 +120,22 @@ def test_look_at_thread_waiting_for_the_watchdog_does_not_count(
 
     assert decided(monkeypatch, late, ring=ring) == (None, [firing])
     assert not firing.looks_blocked
+
+
+def test_pace_is_quick_before_late_watchdog_is_rung(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the watchdog is late, turns are shortened, and only then it is rung.
+
+    It restores the pace when it has looked.
+    """
+    late, pace, was_quick = make_invocation(None), Pace(), list[bool]()
+
+    def ring() -> None:
+        was_quick.append(pace.is_quick)
+        late.firing = make_firing()
+
+    decided(monkeypatch, late, ring=ring, pace=pace)
+
+    assert was_quick == [True]
 
 
 def test_earlier_look_counts(monkeypatch: pytest.MonkeyPatch) -> None:

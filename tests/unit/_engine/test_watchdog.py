@@ -91,7 +91,7 @@ class KernelTimers:
     def choose(self, invocations: Iterable[Invocation]) -> None:
         self._did.append(("choose", *invocations))
 
-    def set(self, acts_at: float, stale_at: float = math.inf) -> float:
+    def set(self, acts_at: float, stale_at: float = math.inf, _near: float = 0.0) -> float:
         self._did.append(("set", min(acts_at, stale_at)))
         return self.near_at or acts_at
 
