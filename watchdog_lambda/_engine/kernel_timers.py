@@ -61,6 +61,7 @@ class KernelTimers:
         "_nudge",
         "_nudge_for",
         "_others_at",
+        "_seen_at",
         "_start",
         "_timeline",
         "_timer",
@@ -82,6 +83,7 @@ class KernelTimers:
         # The invocation that the nudge is for, whose end postpones it, and when others act.
         self._nudge_for: Timed | None = None
         self._others_at = math.inf
+        self._seen_at = -math.inf  # when these were looked up
         # The instant it is postponed to, until the thread has looked.
         self.next_at = -math.inf
 
@@ -104,8 +106,12 @@ class KernelTimers:
         self._timer = self._dump = None
         self.keep()
 
-    def choose(self, invocations: Iterable[Timed]) -> None:
-        """Time the dump for the invocation with the first deadline, the nudge for the first due."""
+    def choose(self, invocations: Iterable[Timed], seen_at: float | None = None) -> None:
+        """Time the dump for the invocation with the first deadline, the nudge for the first due.
+
+        `seen_at` is the instant before they were looked up; None if that is now.
+        """
+        self._seen_at = self._clock.monotonic() if seen_at is None else seen_at
         self._nudge_for, self.next_at = None, -math.inf
         acts_at = self._others_at = math.inf
         timeline: Timeline | None = None
@@ -152,7 +158,9 @@ class KernelTimers:
                 timer.stop()  # the signal has a new owner
         # The invocation that the timer is for may have ended since we looked.
         if self._nudge_for is not None and not self._nudge_for.is_open:
-            self.nudge_next(self._nudge_for)
+            # The next one may have begun since, too, and C code in it may have held the GIL ever
+            # since. Pinned by test_nudge_for_unseen_invocation_counts_from_the_look.
+            self.nudge_next(self._nudge_for, self._seen_at)
         elif self.next_at > -math.inf:
             self.put_off(self.next_at)
         dump_for = self.dump_for
@@ -188,8 +196,10 @@ class KernelTimers:
                 self._dump.close()
         self.nudge_next(invocation)
 
-    def nudge_next(self, invocation: Timed) -> None:
+    def nudge_next(self, invocation: Timed, since: float | None = None) -> None:
         """Postpone the nudge for a closed invocation, to when one that begins now would be due.
+
+        If it may have ended earlier, `since` is an instant at which it had not.
 
         The next invocation has as much time, or rings. Without this, a watchdog that waits for a
         processor would leave the timer as it is, and the timer would nudge the invocation that runs
@@ -203,7 +213,8 @@ class KernelTimers:
             span = invocation.timeline().grace_at
             if invocation.firing is None:
                 span = invocation.acts_at() - invocation.start
-            self.next_at = min(self._others_at, self._clock.monotonic() + span)
+            begins_at = self._clock.monotonic() if since is None else since
+            self.next_at = min(self._others_at, begins_at + span)
             self.put_off(self.next_at)
 
     def put_off(self, acts_at: float) -> None:

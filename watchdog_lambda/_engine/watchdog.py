@@ -191,7 +191,7 @@ class WatchdogThread(DaemonThread):
         if not any(e.is_urgent() for e in self.escalations.values()):
             self._pace.relax()
         if invocations or self._hint <= now:
-            self.kernel_timers.choose(invocation for _, invocation in invocations)
+            self.kernel_timers.choose((i for _, i in invocations), now)
         else:
             self.kernel_timers.keep()
         # Once the hint has passed, too, an idle process sleeps indefinitely.

@@ -338,6 +338,24 @@ def test_end_just_before_setting_defers_the_nudge(kernel: Kernel) -> None:
     assert kernel.asked[1] == ("timer", pytest.approx(7.502), 0.002)
 
 
+def test_nudge_for_unseen_invocation_counts_from_the_look(kernel: Kernel) -> None:
+    """The nudge for the next invocation counts from the look that still saw the last one.
+
+    The thread has looked; the last one ends; C code in the next one holds the GIL until it is due,
+    and only then the thread chooses, and sets the timers. A nudge that counts from then comes too
+    late by the whole time that an invocation has.
+    """
+    one = invocation(10.0)
+    one.due = START + 7.5
+    one.is_open = False
+    kernel.clock.now = START + 7.4
+
+    kernel.kernel_timers.choose([one], START)
+    kernel.kernel_timers.set(START + 7.5)
+
+    assert kernel.asked[1] == ("timer", pytest.approx(0.102), 0.002)
+
+
 def test_end_of_timeout_moves_the_nudge_to_the_next_grace_period(
     kernel: Kernel,
 ) -> None:

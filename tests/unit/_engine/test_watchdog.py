@@ -88,7 +88,7 @@ class KernelTimers:
     def put_off(self, acts_at: float) -> None:
         self._did.append(("put off", acts_at))
 
-    def choose(self, invocations: Iterable[Invocation]) -> None:
+    def choose(self, invocations: Iterable[Invocation], _seen_at: float | None = None) -> None:
         self._did.append(("choose", *invocations))
 
     def set(self, acts_at: float, stale_at: float = math.inf, _near: float = 0.0) -> float:
