@@ -153,7 +153,8 @@ def survivors(
 
 def _try(mutant: Mutant, tests: Sequence[str]) -> int:
     path = str(ROOT / _path_of(mutant.module))
-    sys.meta_path.insert(0, Finder(f"{PACKAGE}.{mutant.module}", path, mutant.source))
+    name = f"{PACKAGE}.{mutant.module}".removesuffix(".__init__")
+    sys.meta_path.insert(0, Finder(name, path, mutant.source))
     import pytest  # noqa: PLC0415 - preloaded
 
     return int(pytest.main([*_QUIET, *tests]))

@@ -66,13 +66,11 @@ def formatted(
     return _in_time(lambda: fitted(record, make), seconds)
 
 
-def _with_location(line: object, record: dict[str, Any]) -> str:
+def _with_location(line: str, record: dict[str, Any]) -> str:
     """Set our location in the formatted line: Powertools' own is that of a logging call.
 
     This also puts it on one line: POWERTOOLS_DEV indents.
     """
-    if not isinstance(line, str):
-        raise TypeError
     try:
         formatted = json.loads(line)
     except ValueError:
