@@ -68,7 +68,7 @@ def test_bad_setting_is_shown_without_import_frames(
         error = caught.value
         assert isinstance(error, FaultException)
         assert (type(error).__name__, error.exception_type) == ("ConfigurationError",) * 2
-        assert error.msg == str(error)
+        assert error.args == (error.msg,) == (str(error),)
         return error
 
     in_code: Any = start("entry_bad.handler")
@@ -169,17 +169,22 @@ def test_disabled_entrypoint_is_the_handler_itself(entrypoint: Any) -> None:
 def test_task_root_is_importable(
     entrypoint: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The task root is on the module path, as with AWS's own bootstrap."""
+    """The task root is on the module path once, as with AWS's own bootstrap."""
     task = tmp_path / "task"
     task.mkdir()
     (task / "rooted_app.py").write_text(APP)
-    monkeypatch.setattr(sys, "path", list(sys.path))
+    before = list(sys.path)
+    monkeypatch.setattr(sys, "path", list(before))
 
-    entrypoint.load(
-        {"WATCHDOG_LAMBDA_HANDLER": "rooted_app.handler", "LAMBDA_TASK_ROOT": str(task)}
-    )
+    for environ in {}, {"LAMBDA_TASK_ROOT": ""}:
+        entrypoint.load({"WATCHDOG_LAMBDA_HANDLER": "entry_app.handler", **environ})
+    assert sys.path == before
 
-    assert sys.path[0] == str(task)
+    for _ in range(2):
+        entrypoint.load(
+            {"WATCHDOG_LAMBDA_HANDLER": "rooted_app.handler", "LAMBDA_TASK_ROOT": str(task)}
+        )
+    assert sys.path == [str(task), *before]
     sys.modules.pop("rooted_app")
 
 

@@ -46,7 +46,7 @@ def choose(environ: Mapping[str, str], argument: str | None) -> str:
 
 
 def _names_us(name: str) -> bool:
-    return name.replace("/", ".").split(".", 1)[0] == __name__.split(".", 1)[0]
+    return name.replace("/", ".").partition(".")[0] == __name__.partition(".")[0]
 
 
 def as_init_error(error: ConfigurationError) -> ConfigurationError:

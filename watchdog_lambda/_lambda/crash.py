@@ -46,8 +46,8 @@ def how(exit_code: int) -> str:
 
 
 def _name(number: int) -> str:
-    for name in sorted(dir(signal)):  # SIGABRT before SIGIOT
-        if name[:3] == "SIG" and name[3] != "_" and getattr(signal, name) == number:
+    for name in sorted(dir(signal)):  # SIGABRT before SIGIOT, and SIGHUP before SIG_UNBLOCK
+        if name[:3] == "SIG" and getattr(signal, name) == number:
             return name
     return f"signal {number}"
 

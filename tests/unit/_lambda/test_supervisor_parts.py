@@ -243,6 +243,8 @@ def test_fallback_applies_to_all_or_one_invocation() -> None:
     assert file.read(REQUEST) == ("application/json", b'{"a":\n1}')
     file.write("another", "text/plain", b"x")
     assert file.read("another") == ("text/plain", b"x")
+    file.write("", "application/json", b'{"longer": "answer"}')
+    file.write("", "application/json", b'{"a":\n1}')
     assert file.read(REQUEST) == ("application/json", b'{"a":\n1}'), "the fallback for all was lost"
     file.clear()
     assert file.read(REQUEST) is None
