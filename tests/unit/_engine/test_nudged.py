@@ -168,9 +168,11 @@ def test_interrupt_not_on_its_way_does_not_set_the_timer(monkeypatch: pytest.Mon
     assert timers.set_for == timers.put_off_to == []
 
 
-@pytest.mark.parametrize("is_due", [True, False])
+@pytest.mark.parametrize(
+    ("acts_at", "put_off_to"), [(NOW - 1, []), (NOW, []), (NOW + 3, [NOW + 3])]
+)
 def test_nudge_is_deferred_if_no_invocation_is_due(
-    monkeypatch: pytest.MonkeyPatch, *, is_due: bool
+    monkeypatch: pytest.MonkeyPatch, acts_at: float, put_off_to: list[float]
 ) -> None:
     """If no invocation is due, the next nudge moves to the earliest due time of any thread.
 
@@ -178,11 +180,11 @@ def test_nudge_is_deferred_if_no_invocation_is_due(
     """
     timers = Timers()
     here, closed = make_invocation(None, acts_at=NOW + 5), make_invocation(None, is_open=False)
-    elsewhere = make_invocation(make_firing(), acts_at=NOW - 1 if is_due else NOW + 3)
+    elsewhere = make_invocation(make_firing(), acts_at=acts_at)
 
     decided(monkeypatch, closed, here, beside=(elsewhere,), timers=timers)
 
-    assert timers.put_off_to == ([] if is_due else [NOW + 3])
+    assert timers.put_off_to == put_off_to
 
 
 def test_nudge_is_deferred_without_an_invocation(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -215,7 +217,7 @@ def with_hooks(clock: StandingClock, cpu_time: float) -> Any:
     return one
 
 
-@pytest.mark.parametrize("cpu_time", [math.inf, CPU, CPU - nudged._COMPUTES / 2])
+@pytest.mark.parametrize("cpu_time", [math.inf, CPU, CPU - 0.0005])
 def test_thread_that_does_not_compute_is_held_for_a_turn(
     monkeypatch: pytest.MonkeyPatch, cpu_time: float
 ) -> None:
@@ -235,7 +237,7 @@ def test_thread_that_does_not_compute_is_held_for_a_turn(
 def test_thread_that_computes_is_held_until_hooks_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """A thread that has computed since the last nudge may hold the GIL, so hooks get their time."""
     clock, timers = StandingClock(), Timers()
-    one = with_hooks(clock, CPU - 2 * nudged._COMPUTES)
+    one = with_hooks(clock, CPU - 0.002)
 
     assert decided(monkeypatch, one, timers=timers, clock=clock) == (None, [one.firing])
     assert clock.now == pytest.approx(NOW + BUDGET, abs=0.0011)

@@ -273,18 +273,43 @@ class Client:
         self.seen.append(self.state.state)
         return self.event
 
-    def post_invocation_result(self, *_given: object, **_more: object) -> None:
+    def post_invocation_result(self, *given: object, **more: object) -> object:
         self.seen.append(self.state.state)
+        return given, more
 
     post_invocation_error = post_init_error = post_invocation_result
 
 
-@pytest.fixture
-def client(monkeypatch: pytest.MonkeyPatch) -> Any:
+class NewClient(Client):
+    """The client of awslambdaric 4.2 and newer, whose method has these parameters."""
+
+    def post_invocation_result(  # type: ignore[override]
+        self,
+        invoke_id: object,
+        result_data: object,
+        content_type: object = "text/plain",
+        invocation_id: object = None,
+    ) -> object:
+        self.seen.append(self.state.state)
+        return (invoke_id, result_data, content_type, invocation_id), {}
+
+
+class OtherClient(Client):
+    """A client whose method has a parameter of another name."""
+
+    def post_invocation_result(  # type: ignore[override]
+        self, invoke_id: object, result_data: object, content_type: object, number: object = 0
+    ) -> object:
+        self.seen.append(self.state.state)
+        return (invoke_id, result_data, content_type, number), {}
+
+
+@pytest.fixture(params=[Client, NewClient, OtherClient])
+def client(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Return a client whose methods announce their calls."""
     module = pytest.importorskip("awslambdaric.lambda_runtime_client")
     state = SharedState()
-    base = type("Base", (Client,), {})
+    base = type("Base", (request.param,), {})
     monkeypatch.setattr(module, "BaseLambdaRuntimeClient", base)
     monkeypatch.setattr(module, "InvocationRequest", Request)
     made: Any = base(state)
@@ -300,7 +325,11 @@ def test_state_follows_the_clients_calls(client: Client) -> None:
     """
     assert client.wait_next_invocation() is client.event
     assert client.state.state == OPEN
-    client.post_invocation_result(REQUEST, b"{}", invocation_id=None)
+    answer = REQUEST, b"{}", "application/json"
+    last = {"number": 7} if isinstance(client, OtherClient) else {"invocation_id": "it"}
+    posted: Any = client.post_invocation_result(*answer, **last)
+    given = (answer, last) if type(client).__base__ is Client else ((*answer, *last.values()), {})
+    assert posted == given
     client.wait_next_invocation()
     client.post_invocation_error(REQUEST, "{}", "{}")
     client.post_init_error({})
