@@ -55,6 +55,7 @@ class Nudged:
     def run(self, program: Callable[[], object]) -> bool:
         """Return whether the interrupt has landed."""
         before = sys.gettrace()
+        sys._getframe().f_trace_opcodes = True  # 3.12 needs this in the frame where tracing begins
         sys.settrace(self._enter)
         try:
             program()
