@@ -10,10 +10,10 @@ returned.
 
 from __future__ import annotations
 
-import functools
 import math
 import types
 from _thread import get_ident
+from itertools import takewhile
 
 from ._async import as_function, call_opaque, is_coroutine_function
 from ._config import GRACE_SHARE, SAMPLES_SHARE
@@ -190,20 +190,20 @@ def call_general(handler: Callable[..., Any], plan: Plan, args: Any, kwargs: Any
     if context is None:
         given = [*reversed(args), *kwargs.values()]
         context = next((a for a in given if hasattr(a, "get_remaining_time_in_millis")), None)
+    # The event stands before the context, as in a method's (self, event, context).
+    before = [None, *takewhile(lambda argument: argument is not context, args)]
+    event = kwargs.get("event", before[-1])
     if is_coroutine_function(handler):
-        handler = as_function(functools.partial(_call_with, handler, args, kwargs))
-        return guard(handler, plan)(None, context)
+
+        def called(_event: Any, _context: Any) -> Any:
+            return handler(*args, **kwargs)
+
+        return guard(as_function(called), plan)(event, context)
 
     def plain(_event: Any, _context: Any) -> Any:
         return call_opaque(handler, args, kwargs)
 
-    return guard(plain, plan)(None, context)
-
-
-def _call_with(
-    handler: Callable[..., Any], args: Any, kwargs: Any, _event: Any, _context: Any
-) -> Any:
-    return handler(*args, **kwargs)
+    return guard(plain, plan)(event, context)
 
 
 def _call_within(

@@ -387,6 +387,52 @@ def test_fallback_is_returned_instead_of_the_timeout(fallback: Any) -> None:
         assert answer is fallback
 
 
+class Called:
+    """Handlers that are called with other arguments than two positional ones."""
+
+    @watch(fallback=lambda _details, event: event)
+    def method(self, event: object, context: object) -> object:
+        block()
+        return event, context
+
+    @watch(fallback=lambda _details, event: event)
+    async def coroutine(self, event: object, context: object) -> object:
+        block()
+        return event, context
+
+    @classmethod
+    @watch(fallback=lambda _details, event: event)
+    def of_class(cls, event: object, context: object) -> object:
+        block()
+        return event, context
+
+
+@pytest.mark.parametrize("name", ["method", "coroutine", "of_class"])
+@pytest.mark.parametrize("named", [(), ("context",), ("event", "context")])
+def test_fallback_of_a_method_gets_the_event(name: str, named: tuple[str, ...]) -> None:
+    """A fallback of two arguments gets the event, in a method and with keywords too."""
+    given: dict[str, object] = {"event": {"id": 7}, "context": Context(0.2)}
+    args = [value for key, value in given.items() if key not in named]
+
+    answer = getattr(Called(), name)(*args, **{key: given[key] for key in named})
+
+    assert answer == {"id": 7}
+
+
+def test_method_of_a_durable_function_is_not_interrupted() -> None:
+    """A durable function is recognised in a method, too."""
+
+    class Durable:
+        @watch
+        def handler(self, event: object, _context: Context) -> object:
+            time.sleep(0.19)
+            return event
+
+    event = {"DurableExecutionArn": "arn", "CheckpointToken": "token"}
+
+    assert Durable().handler(event, Context(0.2)) is event
+
+
 def test_failing_fallback_raises_the_timeout() -> None:
     """If the fallback fails, the caller gets the timeout with the fallback's error as its cause."""
 
