@@ -42,7 +42,7 @@ def load(environ: MutableMapping[str, str], argument: str | None = None) -> Call
     resolved = command.resolve(environ, name)
     if settings.disabled:
         return resolved
-    end_init(settings, environ, plan_of(resolved, settings).fallback)
+    end_init(settings, environ, plan_of(resolved, settings))
     return wrap(resolved, settings)
 
 

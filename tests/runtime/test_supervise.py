@@ -114,6 +114,10 @@ def test_every_kind_of_hang_is_answered_before_the_limit(do: str, place: str) ->
         log_schema.check(record)
         assert (record["outcome"], record["last_resort"]) == ("stuck", "supervise")
         assert re.fullmatch(place, record["location"])
+        # Where the watchdog can act, the record is its own, with the interrupts.
+        is_own = "nothing in the process could act" not in record.get("obstacle", "")
+        assert is_own == (do in {"deadlock", "swallow"})
+        assert bool(record["interrupts"]) == (do == "swallow")
 
 
 @pytest.mark.parametrize(

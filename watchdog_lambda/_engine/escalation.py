@@ -22,9 +22,12 @@ GIVE_UP_SHARES = {"report": 0.5, "exit": 0.5, "supervise": 0.1}
 """The share of the time from last call to the hard deadline before we give up on the handler.
 
 In this time last call's interrupt, which cuts even a cleanup short, can still land; a handler that
-returns reports its own outcome. A supervisor needs the rest: it answers a quarter of a second
-before the hard deadline at the latest.
+returns reports its own outcome. A supervisor needs the rest.
 """
+
+_AHEAD = 1.1
+"""How far ahead of a supervisor, which acts by itself at some point, we give up, as a multiple of
+its margin: a record of ours says more than one of its own."""
 
 
 class Escalation:
@@ -117,7 +120,13 @@ class Escalation:
             return fired_at + self._timeline.grace_period
         timeline = self._timeline
         share = GIVE_UP_SHARES[self._invocation.plan.settings.last_resort]
-        return timeline.last_call_at + share * (timeline.limit - timeline.last_call_at)
+        at = timeline.last_call_at + share * (timeline.limit - timeline.last_call_at)
+        resort = self.firing.services.last_resort
+        return (
+            at
+            if resort is None
+            else min(at, timeline.limit - _AHEAD * resort.margin(timeline.limit))
+        )
 
     def _begin_due(self, now: float) -> bool:
         """Begin the stages that are due; False if the invocation has settled."""

@@ -34,6 +34,13 @@ if TYPE_CHECKING:
     class LastResort(Protocol):
         """Answers for a handler that has not returned, and ends the process."""
 
+        def margin(self, seconds: float, /) -> float:
+            """Return how long before the hard deadline it acts even if it is not asked to.
+
+            `seconds` is the invocation's time in all. Thread: any.
+            """
+            ...
+
         def act(self, firing: Any, /) -> str | None:
             """Answer and end the process; else return why not, or None if the handler has returned.
 

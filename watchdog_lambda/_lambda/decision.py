@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Final
@@ -23,6 +25,10 @@ frozen.
 Then the runtime has as long again to answer by itself. If the process is not killed (Managed
 Instances), the supervisor answers after that."""
 
+GRACE_SHARE: Final = 0.5
+"""Nor is it more than this share of a grace period that the user has chosen shorter: hooks and the
+interrupt come first."""
+
 LONGEST_SLEEP: Final = 900.0
 _SHORTEST_SLEEP: Final = 0.05
 
@@ -30,9 +36,12 @@ STACK_SHARE: Final = 0.25
 """A stuck main thread has this share of the time that is left to write its stack."""
 
 
-def margin(seconds: float) -> float:
-    """Return the margin before the hard deadline, for an invocation of `seconds` in all."""
-    return min(MARGIN, seconds * MARGIN_SHARE)
+def margin(seconds: float, grace_period: float = math.inf) -> float:
+    """Return the margin before the hard deadline, for an invocation of `seconds` in all.
+
+    `grace_period` is the setting.
+    """
+    return min(MARGIN, seconds * MARGIN_SHARE, grace_period * GRACE_SHARE)
 
 
 def sleep(seconds: float) -> float:

@@ -42,6 +42,10 @@ class Exit:
         self._api = api
         self._since = since
 
+    def margin(self, _seconds: float) -> float:
+        """Return 0.0: nothing else acts before the hard deadline. Thread: any."""
+        return 0.0
+
     def act(self, firing: Firing) -> str | None:
         """Answer for the handler and exit. Else return why not; None if the handler has returned.
 

@@ -13,6 +13,7 @@ supervisor zeroes it before it forks. There is no lock. Two rules make that corr
 
 from __future__ import annotations
 
+import math
 from _struct import Struct  # struct.py adds nothing to it
 from mmap import mmap
 
@@ -49,6 +50,7 @@ _SECONDS: Final = Struct("<d")
 _SERVED_AT: Final = 8
 _GIVEN_UP: Final = 16
 _SERVED_PID: Final = 24
+_GRACE_PERIOD: Final = 32
 
 _LONGEST_TEXT: Final = 256
 INVOCATION: Final = Struct(f"<dd{_LONGEST_TEXT + 1}s")
@@ -118,6 +120,10 @@ class SharedState:
         """Publish the signal that makes the main thread write its stack."""
         self.memory[_DUMP_SIGNAL] = number
 
+    def set_grace_period(self, seconds: float) -> None:
+        """Publish the handler's setting ``GRACE_PERIOD``, at the end of the init."""
+        _SECONDS.pack_into(self.memory, _GRACE_PERIOD, seconds)
+
     # ---- the supervisor ----------------------------------------------------------------------
 
     def clear(self) -> None:
@@ -142,6 +148,12 @@ class SharedState:
     def has_reported(self, seen: Seen) -> bool:
         """Return whether the watchdog has written this invocation's record."""
         return self.has_given_up(seen) and bool(self.memory[_HAS_REPORTED])
+
+    @property
+    def grace_period(self) -> float:
+        """The setting ``GRACE_PERIOD`` in seconds; infinity until the init is over."""
+        seconds: float = _SECONDS.unpack_from(self.memory, _GRACE_PERIOD)[0]
+        return seconds or math.inf
 
     @property
     def dump_signal(self) -> int:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import MutableMapping
 
     from watchdog_lambda._config import Settings
+    from watchdog_lambda._plan import Plan
 
     from .plain_http import PlainApi
     from .process import Start
@@ -132,8 +133,8 @@ def _wanted(settings: Settings) -> set[str]:
     return wanted
 
 
-def end_init(settings: Settings, environ: MutableMapping[str, str], fallback: object) -> None:
-    """Prepare what the first invocation would otherwise wait for, and publish the fallback.
+def end_init(settings: Settings, environ: MutableMapping[str, str], plan: Plan) -> None:
+    """Prepare what the first invocation would otherwise wait for, and publish the plan.
 
     At init Lambda gives every function a full processor; the first invocation may get a fourteenth
     of one. If the process is copied after its init, the first invocation of each copy starts the
@@ -149,7 +150,7 @@ def end_init(settings: Settings, environ: MutableMapping[str, str], fallback: ob
     for start in _starts:
         start.init_ends()
     for supervised in _supervised:
-        supervised.publish(fallback)
+        supervised.publish(plan)
 
 
 def _supervise(

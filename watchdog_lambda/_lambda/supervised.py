@@ -7,6 +7,7 @@ import os
 from watchdog_lambda._engine.snapshot import attribute
 from watchdog_lambda._plan import NO_FALLBACK
 
+from .decision import margin
 from .fallback_answer import encoded, make_fallback
 from .process import before_next_event
 from .shared_state import RECYCLED
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
     from watchdog_lambda._engine.invocation import Firing
+    from watchdog_lambda._plan import Plan
 
     from .fallback_file import FallbackFile
     from .shared_state import SharedState
@@ -38,12 +40,14 @@ class Supervised:
         self._fallback = fallback
         self._ring = ring
 
-    def publish(self, fallback: object) -> None:
-        """Store a handler's static fallback for the supervisor. Thread: main, at the end of init.
+    def publish(self, plan: Plan) -> None:
+        """Store what the supervisor must know of a handler. Thread: main, at the end of init.
 
-        A function cannot be called if nothing in the process can act, and a value that the runtime
-        cannot send is left out. In both cases the caller gets the error.
+        A fallback that is a function cannot be called if nothing in the process can act, and a
+        value that the runtime cannot send is left out. In both cases the caller gets the error.
         """
+        self._state.set_grace_period(plan.settings.grace_period)
+        fallback = plan.fallback
         if fallback is NO_FALLBACK or callable(fallback):
             return
         try:
@@ -51,6 +55,10 @@ class Supervised:
         except Exception:  # noqa: BLE001 - the user's marshaller
             return
         self._fallback.write("", kind, body)
+
+    def margin(self, seconds: float) -> float:
+        """Return when the supervisor acts by itself. Thread: any."""
+        return margin(seconds, self._state.grace_period)
 
     def act(self, firing: Firing) -> str | None:
         """Report where the handler is, and make the supervisor answer for it.

@@ -164,7 +164,7 @@ class Supervisor:
                 self._overdue = seen
                 self._waits_until = now + OVERDUE_BY
             return self._waits_until - now
-        return left - margin(seen.deadline - seen.opened_at)
+        return left - margin(seen.deadline - seen.opened_at, self._state.grace_period)
 
     # ---- answering ----------------------------------------------------------------------------
 

@@ -350,6 +350,16 @@ def test_handler_is_given_up_after_last_call(
     assert course.stuck_at(fired_at) == pytest.approx(stuck_at)
 
 
+@pytest.mark.parametrize(("margin", "stuck_at"), [(0.0, 29.55), (0.25, 29.55), (1.0, 28.9)])
+def test_handler_is_given_up_before_the_last_resort_acts_by_itself(
+    scene: Scene, margin: float, stuck_at: float
+) -> None:
+    """The watchdog gives up, and writes its record, before a supervisor acts by itself."""
+    course = scene.begin(resort=Resort(None, margin), last_resort="supervise")
+
+    assert course.stuck_at(GRACE_AT) == pytest.approx(stuck_at)
+
+
 def test_stuck_handler_is_reported_once(scene: Scene) -> None:
     """A stuck handler is reported once; then nothing is urgent, but the interrupts continue."""
     course = scene.begin()
@@ -371,8 +381,9 @@ def test_stuck_handler_is_reported_once(scene: Scene) -> None:
 class Resort:
     """A last resort that returns why it was not carried out."""
 
-    def __init__(self, why_not: str | None) -> None:
+    def __init__(self, why_not: str | None, margin: float = 0.0) -> None:
         self.why_not = why_not
+        self.margin = lambda _seconds: margin
         self.asked: list[float] = []
 
     def act(self, firing: Firing) -> str | None:

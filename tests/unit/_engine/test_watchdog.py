@@ -687,7 +687,7 @@ def test_forked_child_starts_afresh(watched: Watched) -> None:
     watched._starting.acquire()
     watched._living.acquire()
     watched._pace.quicken()
-    watched.last_resort = SimpleNamespace()
+    watched.last_resort = SimpleNamespace(margin=lambda _seconds: 0.0)
     watched.wake_at = GRACE_AT
     fresh = alarms[0]
 
@@ -922,7 +922,7 @@ def test_look_returns_the_earliest_due_time(watched: Watched) -> None:
 
 def test_due_invocation_is_acted_on(watched: Watched) -> None:
     """An invocation is acted on from its due time on, at each look until it has concluded."""
-    watched.last_resort = SimpleNamespace()
+    watched.last_resort = SimpleNamespace(margin=lambda _seconds: 0.0)
     one = under_way(invocation())
     watched.fake.now = GRACE_AT
 

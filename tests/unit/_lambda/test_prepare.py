@@ -14,6 +14,7 @@ from watchdog_lambda._config import Settings
 from watchdog_lambda._engine import aftermath
 from watchdog_lambda._lambda import process, sandbox, startup, supervise
 from watchdog_lambda._lambda.process import PAST
+from watchdog_lambda._plan import Plan
 from watchdog_lambda.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -80,7 +81,8 @@ def fresh(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
 
 def end_init(environ: dict[str, str], fallback: object = None, **settings: str) -> None:
     given = {f"WATCHDOG_LAMBDA_{name.upper()}": value for name, value in settings.items()}
-    startup.end_init(Settings.from_environ(given), environ, fallback)
+    own = Settings.from_environ(given)
+    startup.end_init(own, environ, Plan(own, (), fallback, {}))
 
 
 def prepare(environ: dict[str, str] | None = None, **settings: Any) -> None:
@@ -150,8 +152,8 @@ class Supervision:
             raise supervise.Refusal(self.refusal)
         return self
 
-    def publish(self, fallback: object) -> None:
-        self.published.append(fallback)
+    def publish(self, plan: Plan) -> None:
+        self.published.append((plan.fallback, plan.settings.grace_period))
 
     def before_next_event(self, _left: float) -> str | None:
         return self.refusal
@@ -227,7 +229,7 @@ def test_supervisor_is_started_first_and_registers_the_extension(
     assert fresh.last_resort is supervision
     assert (len(Sandbox.made), extension.asked) == (1, 1)
     assert extension.is_open != is_taken, "the supervisor's process keeps it"
-    assert supervision.published == [{"statusCode": 504}]
+    assert supervision.published == [({"statusCode": 504}, 3.0)]
 
 
 def test_unavailable_supervisor_is_logged_and_exit_is_used(

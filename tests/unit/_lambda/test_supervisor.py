@@ -398,6 +398,17 @@ def test_answer_is_due_at_the_margin(scene: Scene, monkeypatch: pytest.MonkeyPat
     assert scene.supervisor._due_in(seen_at(monkeypatch, -1.0)) == -1.25
 
 
+def test_answer_is_due_within_a_short_grace_period(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answer is due halfway through a grace period that the handler has chosen shorter."""
+    scene.state.set_grace_period(0.25)
+
+    assert scene.supervisor._due_in(seen_at(monkeypatch, 20.0)) == 19.875
+    scene.state.clear()
+    assert scene.supervisor._due_in(seen_at(monkeypatch, 20.0)) == 19.75
+
+
 def test_answer_is_due_if_the_watchdog_has_given_up(scene: Scene) -> None:
     """The answer is due at once if the watchdog has given up on the handler."""
     seen = scene.open(30.0)

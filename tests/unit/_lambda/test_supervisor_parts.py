@@ -51,6 +51,12 @@ def test_margin_is_250_ms_and_at_most_an_eighth(seconds: float, ahead: float) ->
     assert margin(seconds) == ahead
 
 
+@pytest.mark.parametrize(("grace_period", "ahead"), [(3.0, 0.25), (0.2, 0.1), (0.5, 0.25)])
+def test_margin_is_at_most_half_of_the_grace_period(grace_period: float, ahead: float) -> None:
+    """A grace period that was chosen shorter begins before the margin, so that hooks run."""
+    assert margin(30.0, grace_period) == ahead
+
+
 @pytest.mark.parametrize(
     ("seconds", "pause"),
     [(0.0, LONGEST_SLEEP), (30.0, 29.75), (0.2, 0.175), (-7.0, 0.05), (1e9, LONGEST_SLEEP)],
