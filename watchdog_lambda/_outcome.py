@@ -39,6 +39,7 @@ def conclude(
         end_within(firing.invocation, firing.thread_id)
         firing.ended_at = firing.elapsed()
         _run_out_loops(firing)
+        end_within(firing.invocation, firing.thread_id)  # blocks of tasks that were given up
         _wait_for_hooks(firing)
         if firing.fired_at is None:
             # Only an early stage has run. The handler ended in time, so this is no timeout.

@@ -9,9 +9,10 @@ from _thread import get_ident
 
 from ._config import Settings
 from ._cpython.bytecode import protect_entry
-from ._cpython.source import SourceMap, current_path, innermost, trim
+from ._cpython.source import current_source, innermost, trim
 from ._engine.current import invocation_of
-from ._engine.limits import Limit, TaskLimit
+from ._engine.limits import Limit
+from ._engine.task_limits import TaskLimit
 from ._plan import NO_FALLBACK, Plan
 from ._process import process_watchdog
 from ._setting import is_number
@@ -131,8 +132,7 @@ class time_limit:  # noqa: N801 - used like a function
         if seconds <= 0:
             self.expired = True
             frame = sys._getframe(2)
-            code = frame.f_code
-            place = SourceMap(current_path()).place
+            code, place = frame.f_code, current_source().place
             raise self._exceeded(place(code.co_filename, frame.f_lineno, code.co_name))
         plan, now = _plan(), _monotonic()
         limit = Limit(plan, now, seconds) if task is None else TaskLimit(plan, now, seconds, task)
@@ -180,7 +180,7 @@ class time_limit:  # noqa: N801 - used like a function
         firing: Any = limit.firing
         if limit.is_cancelled and self._is_own_cancellation(limit, error):
             self.expired = True
-            raise self._exceeded(firing.details.location) from error
+            raise self._exceeded(limit.place) from error
         # Or an interrupt landed before the loop could deliver the cancellation. Pinned by
         # test_async_block_interrupted_and_cancelled_raises_limit_error.
         policy = firing.policy
@@ -194,8 +194,7 @@ class time_limit:  # noqa: N801 - used like a function
             error.limit = self
             error.__traceback__ = trim(error.__traceback__)
             return
-        raised = innermost(error)
-        own = SourceMap(current_path())
+        raised, own = innermost(error), current_source()
         if (
             isinstance(error, Interrupt)
             or raised is None
@@ -212,7 +211,8 @@ class time_limit:  # noqa: N801 - used like a function
 
         # If others have cancelled the task as well, it stays cancelled.
         others = limit.uncancel() > self._cancels
-        return isinstance(error, CancelledError) and not others
+        is_own = isinstance(error, CancelledError) and not others
+        return is_own or (error is not None and error is limit.thrown)
 
     def _exceeded(self, place: str, after: float | None = None) -> TimeLimitExceeded:
         seconds = max(self._seconds, 0.0) if after is None else after

@@ -26,6 +26,7 @@ from watchdog_lambda import (
     time_limit,
     watch,
 )
+from watchdog_lambda._engine import limits
 from watchdog_lambda._engine.history import InterruptRecord
 from watchdog_lambda._engine.limits import innermost
 from watchdog_lambda._process import process_watchdog
@@ -33,7 +34,7 @@ from watchdog_lambda.errors import LANDING, prepared
 from watchdog_lambda.testing import FakeContext, clock, expire
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 
 SHORT = 0.05
 """The limit of a block in these tests, in seconds."""
@@ -344,6 +345,207 @@ def test_async_block_cancels_what_it_awaits() -> None:
     assert steps == ["cancelled", "exceeded"]
 
 
+async def wait() -> None:
+    """Wait for long, as a coroutine that is to be ended."""
+    await asyncio.sleep(BOUND)
+
+
+async def swallow_at_one_place(steps: list[str]) -> None:
+    while True:
+        try:
+            await wait()
+        except asyncio.CancelledError:
+            steps.append("swallowed")
+
+
+async def swallow_at_another_place(steps: list[str]) -> None:
+    try:
+        await wait()
+    except asyncio.CancelledError:
+        steps.append("swallowed")
+    await wait()
+
+
+async def swallow_in_a_task(steps: list[str]) -> None:
+    async def swallow_some() -> None:
+        while len(steps) < 2:  # asyncio.run() cancels it once more, and waits for it
+            with contextlib.suppress(asyncio.CancelledError):
+                await wait()
+            steps.append("swallowed")
+        await wait()
+
+    await asyncio.create_task(swallow_some())
+
+
+async def swallow_in_a_generator(steps: list[str]) -> None:
+    async def generate() -> AsyncGenerator[None]:
+        await swallow_at_one_place(steps)
+        yield
+
+    async for _ in generate():
+        pass
+
+
+@pytest.mark.parametrize(
+    "swallow",
+    [
+        swallow_at_one_place,
+        swallow_at_another_place,
+        swallow_in_a_task,
+        swallow_in_a_generator,
+    ],
+)
+def test_async_block_that_swallows_its_cancellation_is_left(
+    swallow: Callable[[list[str]], Awaitable[None]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An Interrupt follows a swallowed cancellation, and the block ends with the limit's error."""
+    monkeypatch.setattr(limits, "PATIENCE", 0.2)
+    steps: list[str] = []
+
+    async def main() -> int:
+        with pytest.raises(TimeLimitExceeded, match=r"the limit of this block, in .*\(\w+\)"):
+            async with time_limit(SHORT) as limit:
+                await swallow(steps)
+        assert limit.expired
+        task = asyncio.current_task()
+        assert task is not None
+        return task.cancelling()
+
+    assert asyncio.run(asyncio.wait_for(main(), BOUND / 2)) == 0
+    assert "swallowed" in steps
+    assert innermost == {}
+
+
+def test_async_interrupt_that_was_swallowed_comes_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An Interrupt that was swallowed in a coroutine lands again; all are the same kind."""
+    monkeypatch.setattr(limits, "PATIENCE", 0.1)
+    swallowed: list[type[BaseException]] = []
+
+    async def main() -> None:
+        async with time_limit(SHORT):
+            while len(swallowed) < 3:
+                try:
+                    await wait()
+                except BaseException as error:
+                    swallowed.append(type(error))
+
+    asyncio.run(asyncio.wait_for(main(), BOUND / 2))
+
+    assert swallowed == [asyncio.CancelledError, Interrupt, Interrupt]
+
+
+class WaitsAtItsEnd:
+    """A context manager whose end waits."""
+
+    async def __aenter__(self) -> None:
+        """Do nothing."""
+
+    async def __aexit__(self, *_error: object) -> None:
+        await asyncio.sleep(0.4)
+
+
+async def clean_up_in_finally(steps: list[str]) -> None:
+    try:
+        await wait()
+    finally:
+        await asyncio.sleep(0.4)
+        steps.append("cleaned up")
+
+
+async def clean_up_in_except(steps: list[str]) -> None:
+    try:
+        await wait()
+    except asyncio.CancelledError:
+        for _ in range(4):
+            await asyncio.sleep(0.1)
+        steps.append("cleaned up")
+        raise
+
+
+async def clean_up_in_exit(steps: list[str]) -> None:
+    try:
+        async with WaitsAtItsEnd():
+            await wait()
+    finally:
+        steps.append("cleaned up")
+
+
+@pytest.mark.parametrize("work", [clean_up_in_finally, clean_up_in_except, clean_up_in_exit])
+def test_async_cleanup_takes_its_time(
+    work: Callable[[list[str]], Awaitable[None]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cleanup in a coroutine is not interrupted, however long it awaits."""
+    monkeypatch.setattr(limits, "PATIENCE", 0.1)
+    steps: list[str] = []
+    since: list[float] = []
+
+    async def main() -> None:
+        since.append(time.monotonic())
+        async with time_limit(SHORT):
+            await work(steps)
+
+    with pytest.raises(TimeLimitExceeded):
+        asyncio.run(main())
+
+    assert steps == ["cleaned up"]
+    assert time.monotonic() - since[0] >= 0.4
+
+
+def test_shield_in_a_coroutine_is_not_cancelled() -> None:
+    """A limit that is reached in a shield cancels nothing, and lands at the shield's end."""
+    steps: list[str] = []
+
+    async def main() -> None:
+        async with time_limit(SHORT):
+            with shield():
+                await asyncio.sleep(4 * SHORT)
+                steps.append("shielded")
+            await wait()
+
+    with pytest.raises(TimeLimitExceeded):
+        asyncio.run(main())
+
+    assert steps == ["shielded"]
+
+
+def test_limit_waits_for_a_shield_in_another_task() -> None:
+    """A limit that was reached while another task of the loop was shielded is not forgotten."""
+
+    async def shielded() -> None:
+        with shield():
+            await asyncio.sleep(4 * SHORT)
+
+    async def main() -> None:
+        async with time_limit(SHORT):
+            other = asyncio.ensure_future(shielded())
+            await asyncio.gather(wait(), other)
+
+    with pytest.raises(TimeLimitExceeded):
+        asyncio.run(asyncio.wait_for(main(), BOUND / 2))
+
+
+def test_limit_of_a_parked_task_ends_with_the_invocation() -> None:
+    """The limit of a task that ignores everything ends with the invocation that gives it up."""
+
+    @watch
+    def handler(_event: object, _context: object) -> None:
+        async def ignore() -> None:
+            async with time_limit(SHORT):
+                while True:
+                    try:
+                        await wait()
+                    except BaseException:  # noqa: S110 - that is the point
+                        pass
+
+        loop = asyncio.new_event_loop()
+        loop.run_until_complete(ignore())
+
+    with pytest.raises(LambdaTimeout):
+        handler({}, Context(1.0))
+
+    assert innermost == {}
+
+
 def test_async_block_interrupted_and_cancelled_raises_limit_error() -> None:
     """An async block that is both interrupted and cancelled ends with the limit's error.
 
@@ -354,7 +556,7 @@ def test_async_block_interrupted_and_cancelled_raises_limit_error() -> None:
         async with time_limit(BOUND) as limit:
             inner: Any = limit._limit
             process_watchdog._advance(inner, inner.thread_id)
-            inner._cancel()
+            inner._press()
             error = Interrupt()
             record = InterruptRecord(error, 0.0, "here", frozenset(), inner.firing.stopwatch)
             record.landed()

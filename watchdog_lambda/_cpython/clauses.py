@@ -96,6 +96,9 @@ def is_handling(code: CodeType, lasti: int) -> bool:
     if handler is None:
         return False
     first = next(instructions(code, handler), None)
+    if first is not None and first.name == "CLEANUP_THROW":
+        # From 3.12 on each await has a handler of its own, which raises it again.
+        return is_handling(code, handler)
     return first is not None and first.name in {"COPY", "LOAD_CONST", "LOAD_COMMON_CONSTANT"}
 
 

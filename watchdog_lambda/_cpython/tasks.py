@@ -126,14 +126,23 @@ def awaited_stack(awaited: object) -> Stack:
     The walk ends at anything that is not Python's own coroutine or generator (a future, a class
     with an ``__await__``), because its attributes could be the user's code.
     """
-    stack: Stack = []
-    if getattr(awaited, "cr_running", False):
-        return stack
     with gc_paused():
-        while (names := _AWAITED.get(type(awaited))) and len(stack) < MOST_OWN_FRAMES:
-            frame, awaited = getattr(awaited, names[0]), getattr(awaited, names[1])
-            if frame is None:
-                break  # this coroutine has ended
-            stack.append((frame.f_code.co_filename, frame.f_lineno or 0, frame.f_code.co_name))
+        stack: Stack = [
+            (frame.f_code.co_filename, frame.f_lineno or 0, frame.f_code.co_name)
+            for frame in awaited_by(awaited)[0]
+        ]
     stack.reverse()
     return stack
+
+
+def awaited_by(awaited: object) -> tuple[list[FrameType], object]:
+    """Return the same frames themselves, outermost first, and what the innermost one awaits."""
+    frames: list[FrameType] = []
+    if getattr(awaited, "cr_running", False):
+        return frames, awaited
+    while (names := _AWAITED.get(type(awaited))) and len(frames) < MOST_OWN_FRAMES:
+        frame, awaited = getattr(awaited, names[0]), getattr(awaited, names[1])
+        if frame is None:
+            break  # this coroutine has ended
+        frames.append(frame)
+    return frames, awaited

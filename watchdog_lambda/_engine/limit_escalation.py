@@ -5,13 +5,16 @@ Thread: watchdog.
 
 from __future__ import annotations
 
-from .press import LATE_PERIOD, Press
+from .press import Press
 from .snapshot import look
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .invocation import Firing
     from .limits import Limit
+
+AWAITED_PERIOD = 0.05
+"""Seconds between two looks at a task that was cancelled: has it swallowed that?"""
 
 
 class LimitEscalation:
@@ -35,11 +38,11 @@ class LimitEscalation:
             details = look(firing, now)
             if not firing.begin(None, details, now):
                 return None
-            self._limit.cancel_soon()
         if not self._limit.is_open:
             return None
+        self._limit.cancel_soon()
         if self._limit.is_cancelled:
-            return now + LATE_PERIOD  # the task's cancellation does the rest
+            return now + AWAITED_PERIOD
         return self._press.step(now)
 
     def is_urgent(self) -> bool:

@@ -15,7 +15,6 @@ Two rules apply between the limits of one thread:
 from __future__ import annotations
 
 import math
-import sys
 from _thread import get_ident
 
 from watchdog_lambda.errors import TimeLimitExceeded
@@ -26,11 +25,10 @@ from .invocation import Invocation
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from asyncio import Task
     from collections.abc import Iterator
-    from typing import Any
 
     from watchdog_lambda._plan import Plan
+    from watchdog_lambda.errors import Interrupt
 
     from .rungs import Kind
 
@@ -62,6 +60,12 @@ class Limit(Invocation):
     """One block's limit."""
 
     __slots__ = ("is_cancelled", "outer", "thread_id")
+
+    place = ""
+    """Where the block's task waited when it was cancelled."""
+
+    thrown: Interrupt | None = None
+    """What was raised in the block's task because it had swallowed that."""
 
     first_kind: Kind = TimeLimitExceeded
 
@@ -105,6 +109,10 @@ class Limit(Invocation):
         """Return whether it continues although one around it ends first. Thread: the block's."""
         return False
 
+    def outlives_invocation(self) -> bool:
+        """Return whether it continues after the invocation. Thread: the block's."""
+        return False
+
     def timeline(self) -> Timeline:
         return LimitTimeline(self.limit)
 
@@ -117,51 +125,14 @@ class Limit(Invocation):
         return False
 
     def cancel_soon(self) -> None:
-        """Cancel the block's task, if it has one: the limit is reached. Thread: watchdog."""
+        """End what the block's task waits for, if it has one: the limit is reached.
+
+        May be called repeatedly. Thread: watchdog.
+        """
 
     def message(self, after: float, place: str) -> str:
         """Return the message of an interrupt `after` seconds from the start. Thread: any."""
         return f"interrupted after {after:.1f} s, the limit of this block, in {place}"
-
-
-class TaskLimit(Limit):
-    """The limit of a block in a coroutine: other tasks run between its steps.
-
-    While the block waits, it is cancelled through its task, as usual in asyncio. An interrupt lands
-    in it only while the task is running, so that the loop cannot turn.
-    """
-
-    __slots__ = ("_loop", "_task")
-
-    def __init__(self, plan: Plan, start: float, seconds: float, task: Task[Any]) -> None:
-        super().__init__(plan, start, seconds)
-        self._task = task
-        self._loop = task.get_loop()
-
-    def outlives(self, outer: Limit) -> bool:
-        """Return whether `outer` is another task's: the two only look nested."""
-        return isinstance(outer, TaskLimit) and outer._task is not self._task
-
-    def cancel_soon(self) -> None:
-        """Make the loop cancel the task. Thread: watchdog."""
-        try:
-            self._loop.call_soon_threadsafe(self._cancel)
-        except RuntimeError:
-            pass  # the loop was closed while the block was open
-
-    def may_land(self) -> bool:
-        """Return whether the task is running. Thread: any; exact only in the block's."""
-        return sys.modules["asyncio"].current_task(self._loop) is self._task
-
-    def uncancel(self) -> int:
-        """Undo the cancellation. Return how many others are left. Thread: the block's."""
-        return self._task.uncancel()
-
-    def _cancel(self) -> None:
-        # In the loop's thread, between two steps: the task waits in the block, or has left it.
-        if self.is_open:
-            self.is_cancelled = True
-            self._task.cancel()
 
 
 innermost: dict[int, Limit] = {}
@@ -176,7 +147,7 @@ def end_within(invocation: Invocation, thread_id: int) -> None:
     Thread: the invocation's, at its end.
     """
     for limit in [*chain(innermost.get(thread_id))]:
-        if limit.start >= invocation.start and not isinstance(limit, TaskLimit):
+        if limit.start >= invocation.start and not limit.outlives_invocation():
             limit.close()
             limit.end()
 
