@@ -107,7 +107,10 @@ class Nudge:
         except RecursionError:
             # A kernel timer was faster than the watchdog, which adds the depth (see .recursion) as
             # soon as it has the GIL.
-            time.sleep(_YIELD)
+            try:
+                time.sleep(_YIELD)
+            except RecursionError:
+                pass  # the call itself is too deep, or a nudge that came in the meantime
             return
         if error is not None:
             raise error

@@ -181,6 +181,22 @@ def test_recursion_error_in_decision_is_not_raised(
     assert (len(pauses), nudge.heard) == (1, 1)
 
 
+def test_recursion_error_in_pause_is_not_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor is one in the pause: a nudge that comes in it may not even get its first frame."""
+
+    def sleep(_seconds: float) -> None:
+        raise RecursionError
+
+    def decide(_frame: FrameType | None) -> BaseException | None:
+        raise RecursionError
+
+    monkeypatch.setattr(time, "sleep", sleep)
+    nudge = Nudge(decide)
+    nudge._handler(0, None)
+
+    assert nudge.heard == 1
+
+
 # ---- injection ---------------------------------------------------------------------------------
 
 
