@@ -26,15 +26,18 @@ from watchdog_lambda import (
     time_limit,
     watch,
 )
+from watchdog_lambda._cpython.source import PACKAGE
 from watchdog_lambda._engine import limits
 from watchdog_lambda._engine.history import InterruptRecord
 from watchdog_lambda._engine.limits import innermost
+from watchdog_lambda._engine.task_limits import TaskLimit
 from watchdog_lambda._process import process_watchdog
 from watchdog_lambda.errors import LANDING, prepared
 from watchdog_lambda.testing import FakeContext, clock, expire
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+    from types import FrameType
 
 SHORT = 0.05
 """The limit of a block in these tests, in seconds."""
@@ -414,6 +417,36 @@ def test_async_block_that_swallows_its_cancellation_is_left(
     assert asyncio.run(asyncio.wait_for(main(), BOUND / 2)) == 0
     assert "swallowed" in steps
     assert innermost == {}
+
+
+def test_pressing_a_task_runs_no_code_that_an_interrupt_could_land_in() -> None:
+    """What ends a coroutine's wait runs only this package's code and the loop's own.
+
+    An interrupt lands in neither. It would in code that is generated for a class, for example.
+    """
+    called: set[str] = set()
+
+    def profile(frame: FrameType, event: str, _argument: object) -> None:
+        around: FrameType | None = frame
+        while around is not None and around.f_code is not TaskLimit._press.__code__:
+            around = around.f_back
+        if event == "call" and around is not None:
+            called.add(frame.f_code.co_filename)
+
+    async def main() -> None:
+        async with time_limit(SHORT):
+            await swallow_at_one_place([])
+
+    sys.setprofile(profile)
+    try:
+        with pytest.raises(TimeLimitExceeded):
+            asyncio.run(asyncio.wait_for(main(), BOUND / 2))
+    finally:
+        sys.setprofile(None)
+
+    assert TaskLimit._press.__code__.co_filename in called
+    others = {file for file in called if not file.startswith(PACKAGE)}
+    assert all("asyncio" in file for file in others), others
 
 
 def test_async_interrupt_that_was_swallowed_comes_again(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,8 +5,6 @@ Thread: the loop's, between two steps of its tasks.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from .clauses import is_handling
 from .tasks import awaited_by
 
@@ -15,13 +13,9 @@ if TYPE_CHECKING:
     from asyncio import Task
     from typing import Any
 
-
-class Step(NamedTuple):
-    """One frame of a suspended task. Only compared, so that it keeps no frame alive."""
-
-    frame: int
-    lasti: int
-    is_handling: bool
+    Step = tuple[int, int, bool]
+    """One frame of a suspended task: its identity, so that it is not kept alive; the instruction;
+    whether that is in a handler. No class: an interrupt could land in its generated code."""
 
 
 def steps(task: Task[Any]) -> list[Step]:
@@ -32,7 +26,7 @@ def steps(task: Task[Any]) -> list[Step]:
     if getattr(task, "_fut_waiter", None) is None:
         return []
     return [
-        Step(id(frame), frame.f_lasti, is_handling(frame.f_code, frame.f_lasti))
+        (id(frame), frame.f_lasti, is_handling(frame.f_code, frame.f_lasti))
         for frame in awaited_by(task.get_coro())[0]
     ]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 
-from watchdog_lambda._cpython.awaits import Step, is_whole, raise_in, steps
+from watchdog_lambda._cpython.awaits import is_whole, raise_in, steps
 from watchdog_lambda._cpython.source import current_source
 from watchdog_lambda._cpython.tasks import awaited_stack
 from watchdog_lambda.errors import Interrupt
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from asyncio import Task
     from typing import Any
 
+    from watchdog_lambda._cpython.awaits import Step
     from watchdog_lambda._plan import Plan
 
 
@@ -93,8 +94,8 @@ class TaskLimit(Limit):
             return False
         if now == before and is_whole(self._task):
             return True
-        handled = {step.frame for step in before if step.is_handling}
-        if any(step.is_handling and step.frame not in handled for step in now):
+        handled = {frame for frame, _, is_handling in before if is_handling}
+        if any(is_handling and frame not in handled for frame, _, is_handling in now):
             return False
         return self.elapsed() > self._pressed_at + self.timeline().grace_period
 
