@@ -91,8 +91,8 @@ def test_command_runs_from_any_directory(tmp_path: Path) -> None:
     )
 
     assert "1 held, 0 did not hold, 0 not seen" in done.stdout
-    assert "-libc not glibc" in done.stdout
-    assert "+libc glibc" in done.stdout
+    assert "-libc not " in done.stdout
+    assert "+libc " in done.stdout
 
 
 # ---- on AWS --------------------------------------------------------------------------------------
