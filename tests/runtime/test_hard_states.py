@@ -25,7 +25,13 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 
 KINDS = (
     "memory_short",
-    "memory_gone",
+    pytest.param(
+        "memory_gone",
+        marks=pytest.mark.skipif(
+            (3, 15) <= sys.version_info < (3, 15, 2),
+            reason="Python 3.15.0 crashes when such lists are cleared, also without a watchdog",
+        ),
+    ),
     "descriptors_gone",
     "threads_gone",
     # Each of these threads waits for the GIL and a processor. With other tests running, that takes
