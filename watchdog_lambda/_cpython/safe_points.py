@@ -66,10 +66,9 @@ class CodePoints:
             for offset in (instruction.begin, instruction.offset)
         )
         self._offsets = [instruction.offset for instruction in listing]
-        # A frame that has called another one is at a cache of its call instruction.
-        ends = [*self._offsets[1:], listing[-1].end]
-        self._indices: list[int] = []  # of the instruction at each even offset
-        for index, end in enumerate(ends):
+        # By offset. A frame that has called another one is at a cache of its call instruction.
+        self._indices: list[int] = []
+        for index, end in enumerate([*self._offsets[1:], listing[-1].end]):
             self._indices += [index] * (end // 2 - len(self._indices))
         self._jumps = frozenset(_jumps_looked_up_well(code, listing))
         self._entries = frozenset(_entries(listing, handlers))
@@ -227,8 +226,7 @@ def _finals(code: CodeType, listing: list[Instruction]) -> Iterable[int]:
     is recognised by its end, the other because it has the same positions in the source.
     """
     by_offset = {instruction.begin: instruction for instruction in listing}
-    places = list(code.co_positions())
-    ranges = list(protected_ranges(code))
+    places, ranges = [*code.co_positions()], [*protected_ranges(code)]
     found: set[tuple[int | None, ...]] = set()
     for target in {target for _, _, target in ranges}:
         begins = by_offset.get(target)
