@@ -26,6 +26,7 @@ from watchdog_lambda import (
 from watchdog_lambda._config import Settings
 from watchdog_lambda._log import said
 from watchdog_lambda._watched import is_watched, wrap
+from watchdog_lambda.testing import ClockError, FakeContext, expire
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -424,13 +425,14 @@ def test_method_of_a_durable_function_is_not_interrupted() -> None:
 
     class Durable:
         @watch
-        def handler(self, event: object, _context: Context) -> object:
-            time.sleep(0.19)
+        def handler(self, event: object, _context: FakeContext) -> object:
+            with pytest.raises(ClockError, match="a durable function"):
+                expire()
             return event
 
     event = {"DurableExecutionArn": "arn", "CheckpointToken": "token"}
 
-    assert Durable().handler(event, Context(0.2)) is event
+    assert Durable().handler(event, FakeContext(3.0)) is event
 
 
 def test_failing_fallback_raises_the_timeout() -> None:

@@ -122,11 +122,9 @@ class Escalation:
         share = GIVE_UP_SHARES[self._invocation.plan.settings.last_resort]
         at = timeline.last_call_at + share * (timeline.limit - timeline.last_call_at)
         resort = self.firing.services.last_resort
-        return (
-            at
-            if resort is None
-            else min(at, timeline.limit - _AHEAD * resort.margin(timeline.limit))
-        )
+        if resort is None:
+            return at
+        return min(at, timeline.limit - _AHEAD * resort.margin(timeline.limit))
 
     def _begin_due(self, now: float) -> bool:
         """Begin the stages that are due; False if the invocation has settled."""
